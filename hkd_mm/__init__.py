@@ -1,0 +1,48 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Knowledge distillation for skin-disease classification on OpenMMLab."""
+from importlib import metadata
+
+from . import compat
+from .version import __version__
+
+# import name: (accepted distributions, lowest, first refused, mending command)
+_WINDOWS = {
+    'mmengine': (('onedl-mmengine', 'mmengine'), '0.10.7', '0.11',
+                 'pip install "onedl-mmengine>=0.10.12,<0.11"'),
+    'mmcv': (('onedl-mmcv', 'mmcv', 'mmcv-lite'), '2.1.0', '2.4',
+             'pip install "onedl-mmcv>=2.3.6,<2.4"'),
+    'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), '1.2.0', '1.4',
+                   'pip install "onedl-mmpretrain>=1.3.6,<1.4"'),
+    'mmrazor': (('mmrazor', ), '1.0.0', '1.1', 'pip install mmrazor==1.0.0'),
+}
+
+
+def check_versions() -> None:
+    """Hold the installed OpenMMLab packages against the tested windows.
+
+    Raises:
+        ImportError: a package is missing or outside its window; the message
+            names the command that mends it.
+    """
+    from packaging.version import Version
+    for name, (distributions, lowest, refused, command) in _WINDOWS.items():
+        found = None
+        for distribution in distributions:
+            try:
+                found = metadata.version(distribution)
+                break
+            except metadata.PackageNotFoundError:
+                continue
+        if found is None:
+            raise ImportError(f'hkd_mm needs {name}, which is not installed. '
+                              f'Mend it with: {command}')
+        if not Version(lowest) <= Version(found) < Version(refused):
+            raise ImportError(
+                f'hkd_mm works with {name} >= {lowest}, < {refused}, but '
+                f'{found} is installed. Mend it with: {command}')
+
+
+check_versions()
+compat.apply()
+
+__all__ = ['__version__', 'check_versions']

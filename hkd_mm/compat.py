@@ -1,0 +1,71 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Everything that makes frozen upstream releases work together.
+
+One function a workaround; each says the symptom, the versions that show it
+and when it can be deleted. :func:`apply` runs all of them, in order, before
+the first import of ``mmrazor``.
+"""
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from typing import NoReturn
+
+_QUANTIZATION = 'mmrazor.structures.quantization.backend_config'
+_BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
+
+
+def import_mmrazor_without_version_check() -> None:
+    """Let ``import mmrazor`` pass with today's mmcv.
+
+    Symptom: ``AssertionError: MMCV==2.3.6 is used but incompatible`` from
+    ``mmrazor/__init__.py``. The code itself works with every mmcv 2.x.
+    Versions: mmrazor 1.0.0 (frozen since 2023) with mmcv > 2.1.0.
+    Delete when: mmrazor publishes a release that admits mmcv >= 2.2.
+    """
+    if 'mmrazor' in sys.modules:
+        return
+    spec = importlib.util.find_spec('mmrazor')
+    assert spec is not None, 'hkd_mm.check_versions() runs before this'
+    package = importlib.util.module_from_spec(spec)
+    # The body of mmrazor/__init__.py holds nothing but the check and these two
+    # names, so a package with the right __path__ and both of them equals it.
+    sys.modules['mmrazor'] = package
+    package.__version__ = importlib.import_module('mmrazor.version').__version__
+    package.digit_version = importlib.import_module(
+        'mmengine.utils').digit_version
+
+
+def stand_in_for_quantization_backends() -> None:
+    """Let ``import mmrazor.models`` pass on torch >= 2.0.
+
+    Symptom: ``ImportError: cannot import name '_Conv2dBNQConfig...'`` (and
+    others) from ``torch.ao.quantization`` inside
+    ``mmrazor.structures.quantization.backend_config``.
+    Versions: mmrazor 1.0.0 with torch >= 2.0.
+    Delete when: mmrazor's quantisation supports torch >= 2.0. Until then its
+    quantisers raise when used; hkd_mm quantises through ONNX Runtime.
+    """
+    if _QUANTIZATION in sys.modules:
+        return
+
+    def unavailable(*args, **kwargs) -> NoReturn:
+        raise RuntimeError(
+            "MMRazor's quantisation does not work with torch >= 2.0; "
+            'hkd_mm quantises the exported student through ONNX Runtime.')
+
+    module = types.ModuleType(_QUANTIZATION)
+    module.__spec__ = importlib.machinery.ModuleSpec(_QUANTIZATION, None)
+    module.BackendConfigs = {name: None for name in _BACKENDS}
+    for name in _BACKENDS:
+        setattr(module, f'get_{name}_backend_config', unavailable)
+        setattr(module, f'get_{name}_backend_config_dict', unavailable)
+    module.__all__ = [name for name in vars(module) if name[0] != '_']
+    sys.modules[_QUANTIZATION] = module
+
+
+def apply() -> None:
+    """Run every workaround; safe to call any number of times."""
+    import_mmrazor_without_version_check()
+    stand_in_for_quantization_backends()
