@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Build hkd_mm, with configs and tools where ``mim`` looks for them."""
+import atexit
 import os
 import re
 import shutil
@@ -82,6 +83,7 @@ def writable_options() -> dict:
     if os.access(ROOT, os.W_OK):
         return {}
     folder = tempfile.mkdtemp(prefix='hkd_mm_build_')
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return {'egg_info': {'egg_base': folder}, 'build': {'build_base': folder}}
 
 
