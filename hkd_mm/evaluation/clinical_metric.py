@@ -1,0 +1,176 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The metric of every run: accuracy, balance, discrimination, calibration."""
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import METRICS
+
+from .classification_scores import classification_scores
+
+
+@METRICS.register_module()
+class ClinicalMetric(BaseMetric):
+    """Metrics of a single-label classifier that clinicians ask for.
+
+    Over all samples ``top1``, ``top5`` (of at most as many classes as there
+    are), ``balanced_accuracy``, ``macro_f1``, ``weighted_f1``,
+    ``macro_precision``, ``macro_specificity``, ``macro_auroc``, ``ece`` and
+    for each class ``<class>/precision``, ``/sensitivity``, ``/specificity``,
+    ``/f1``, ``/auroc`` and ``/support``; definitions stand at
+    :func:`classification_scores`. Names carry no prefix unless one is set.
+
+    After an evaluation ``last`` holds, on rank 0, ``scores`` (N, C) float32,
+    ``labels`` (N,) int64, ``sample_ids`` (N strings or None each) and
+    ``confusion`` (C, C) counts, true class by row.
+
+    Args:
+        collect_device: where ranks exchange results, ``cpu`` or ``gpu``.
+        prefix: put before every name, with a slash.
+        collect_dir: shared folder for the exchange through ``cpu``.
+    """
+
+    def __init__(self,
+                 collect_device: str = 'cpu',
+                 prefix: str | None = None,
+                 collect_dir: str | None = None) -> None:
+        super().__init__(collect_device, prefix or 'unprefixed', collect_dir)
+        self.prefix = prefix  # set late: upstream warns when it is None
+        self.last: dict[str, Any] | None = None
+        self._told: set[str] = set()
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep one batch of predictions.
+
+        Args:
+            data_batch: not used.
+            data_samples: one dict a sample with ``pred_score`` (C,)
+                probabilities, ``gt_label`` one int64, and ``sample_id`` if
+                the pipeline packs it.
+        """
+        for sample in data_samples[:1]:
+            for key in ('pred_score', 'gt_label'):
+                if key not in sample:
+                    raise UserError(
+                        f'ClinicalMetric found no {key} in the predictions: '
+                        'it needs a classifier and a labelled data set')
+        if data_samples:
+            self.process_batch(
+                torch.stack([s['pred_score'] for s in data_samples]),
+                torch.cat([s['gt_label'].reshape(-1) for s in data_samples]),
+                [s.get('sample_id') for s in data_samples])
+
+    def process_batch(self,
+                      scores: torch.Tensor,
+                      labels: torch.Tensor,
+                      sample_ids: Sequence[str | None] | None = None) -> None:
+        """Keep one batch given as whole tensors; does not wait for a device.
+
+        Args:
+            scores: (N, C) probabilities on any device.
+            labels: (N,) int64.
+            sample_ids: N names, or None.
+        """
+        if len(labels) != len(scores):
+            raise UserError(f'ClinicalMetric got {len(labels)} labels for '
+                            f'{len(scores)} samples: one label each is needed')
+        self.results.append((scores.detach(), labels.detach(),
+                             list(sample_ids or [None] * len(scores))))
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Collect from all ranks, drop samples that pad them, compute.
+
+        Args:
+            size: number of samples of the data set.
+
+        Returns:
+            The metrics, on every rank.
+        """
+        batches, self.results = self.results, []
+        if batches:  # ranks exchange samples, so that padding can be cut off
+            scores = torch.cat([b[0] for b in batches]).float().cpu().numpy()
+            labels = torch.cat([b[1] for b in batches]).cpu().tolist()
+            names = [name for batch in batches for name in batch[2]]
+            self.results = list(zip(scores, labels, names))
+        return super().evaluate(size)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Compute every metric from samples of all ranks.
+
+        Args:
+            results: triples of probabilities (C,), label and sample name.
+
+        Returns:
+            The metrics by name.
+
+        Raises:
+            UserError: no sample, scores that are NaN or no probabilities, or
+                classes that do not fit the data set.
+        """
+        if not results:
+            raise UserError('ClinicalMetric has nothing to evaluate: the data '
+                            'set of this loop is empty')
+        scores = np.stack([r[0] for r in results]).astype(np.float32)
+        labels = np.array([r[1] for r in results], dtype=np.int64)
+        names = [r[2] for r in results]
+        classes = self._classes(scores.shape[1])
+        _check(scores, labels, names)
+        metrics, confusion = classification_scores(scores, labels, classes)
+        self.last = dict(scores=scores, labels=labels, sample_ids=names,
+                         confusion=confusion)
+        self._tell_left_out(metrics, classes, len(labels))
+        return metrics
+
+    def _classes(self, num_classes: int) -> list[str]:
+        """Names from the data set, else ``class_0`` and so on."""
+        names = (self.dataset_meta or {}).get('classes')
+        if names is None:
+            return [f'class_{index}' for index in range(num_classes)]
+        if len(names) != num_classes:
+            raise UserError(
+                f'the net gives {num_classes} scores but the data set has '
+                f'{len(names)} classes ({", ".join(names)}): set num_classes '
+                'of the head, or the top-level classes, accordingly')
+        return list(names)
+
+    def _tell_left_out(self, metrics: dict, classes: Sequence[str],
+                       total: int) -> None:
+        """Log once each class whose AUROC is undefined here."""
+        for name in classes:
+            if f'{name}/auroc' in metrics or name in self._told:
+                continue
+            self._told.add(name)
+            kind = 'positives' if not metrics[f'{name}/support'] else \
+                'negatives'
+            print_log(
+                f'class {name} has no {kind} among the {total} evaluated '
+                'samples: its AUROC is undefined and left out of the macro '
+                'average', logger='current')
+
+
+def _check(scores: np.ndarray, labels: np.ndarray, names: list) -> None:
+    """Refuse what would turn into wrong numbers without a sound."""
+    bad = ~np.isfinite(scores).all(1)
+    if bad.any():
+        first = names[int(bad.argmax())] or f'number {int(bad.argmax())}'
+        raise UserError(
+            f'scores of {int(bad.sum())} of {len(scores)} samples are NaN or '
+            f'infinite (first: sample {first}): the net has diverged; lower '
+            'optim_wrapper.optimizer.lr or clip gradients')
+    wrong = (labels < 0) | (labels >= scores.shape[1])
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise UserError(
+            f'sample {names[first] or f"number {first}"} has label '
+            f'{labels[first]}, but the net gives {scores.shape[1]} scores: '
+            'num_classes of the head must equal the classes of the data set')
+    # bfloat16 softmax is off by a few 1e-3
+    if scores.min() < 0 or np.abs(scores.sum(1) - 1).max() > 0.02:
+        raise UserError(
+            'pred_score holds no probabilities (rows do not sum to 1), so '
+            'calibration cannot be measured: the head must apply a softmax')
