@@ -1,0 +1,49 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What every run shares: hooks, environment, seed, logging."""
+default_scope = 'mmpretrain'
+custom_imports = dict(imports=['hkd_mm'], allow_failed_imports=False)
+
+patience = 100  # epochs without a better balanced accuracy; paper, table 3
+
+default_hooks = dict(
+    runtime_info=dict(type='RuntimeInfoHook'),
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='CheckpointHook',
+        interval=1,
+        max_keep_ckpts=2,
+        save_best='balanced_accuracy',
+        rule='greater',
+        backend_args=dict(backend='atomic')),
+    sampler_seed=dict(type='DistSamplerSeedHook'))
+custom_hooks = [
+    dict(type='hkd_mm.EpochSeedHook'),
+    dict(type='hkd_mm.ProgressHook'),
+    dict(type='hkd_mm.RunReportHook'),
+    dict(
+        type='hkd_mm.ResumableEarlyStoppingHook',
+        monitor='balanced_accuracy',
+        rule='greater',
+        min_delta=0.0,
+        patience=patience),
+]
+
+# cudnn_benchmark gains speed and costs reproducibility; a repeatable GPU run
+# is `--cfg-options randomness.deterministic=True`.
+randomness = dict(seed=42, deterministic=False)
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+
+# TensorBoard (pip install tensorboard): add dict(type='TensorboardVisBackend')
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
+log_processor = dict(by_epoch=True)
+log_level = 'INFO'
+
+launcher = 'none'
+load_from = None
+resume = False

@@ -1,0 +1,15 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""ResNet-8, CIFAR style (6n + 2 layers, n = 1): 0.08 M parameters.
+
+Nobody publishes ImageNet weights for it: it always starts from scratch,
+whatever the top-level ``pretrained`` says.
+"""
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='hkd_mm.CIFARResNet', depth=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=6,
+        in_channels=64,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))

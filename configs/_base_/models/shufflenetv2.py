@@ -1,0 +1,15 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""ShuffleNetV2 x1.0: 1.26 M parameters with 6 classes.
+
+timm has no such net; the ImageNet weights are mmpretrain's (69.55 % top-1).
+"""
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='hkd_mm.ShuffleNetV2', widen_factor=1.0, pretrained=True),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=6,
+        in_channels=1024,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))

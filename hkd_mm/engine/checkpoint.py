@@ -1,0 +1,145 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Reading checkpoints without ever running code that hides in them."""
+import os
+import pickle
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hkd_mm.errors import UserError
+
+_STUDENT = 'architecture.'
+_SHOWN = 3  # names shown of a long list of keys
+
+
+def _allowed() -> list:
+    """What mmengine's own checkpoints hold beside tensors."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+    core = getattr(np, '_core', None) or np.core
+    dtypes = ('uint32', 'int64', 'float32', 'float64')
+    return [
+        HistoryBuffer, np.ndarray, np.dtype, core.multiarray._reconstruct,
+        core.multiarray.scalar, *{type(np.dtype(name)) for name in dtypes}
+    ]
+
+
+def safe_load(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a checkpoint to the CPU with ``weights_only=True``.
+
+    Args:
+        path: a ``.pth`` file of mmengine or torch, or a ``.safetensors`` file.
+
+    Returns:
+        The stored dict; a bare state dict comes back under ``state_dict``.
+
+    Raises:
+        UserError: the file is missing, damaged, holds no weights, or would
+            have to run code to be read.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise UserError(f'checkpoint {path} does not exist; give the path of '
+                        'a .pth or .safetensors file')
+    if path.endswith('.safetensors'):
+        return dict(state_dict=_load_safetensors(path))
+    try:
+        with torch.serialization.safe_globals(_allowed()):
+            loaded = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        if 'weights_only' not in str(error) and 'GLOBAL' not in str(error):
+            raise _damaged(path) from error
+        raise UserError(
+            f'checkpoint {path} holds more than weights and was not opened, '
+            'because reading it could run code; if you trust its author, '
+            "convert it once: python -c \"import torch; torch.save("
+            "torch.load('IN.pth', weights_only=False)['state_dict'], "
+            "'OUT.pth')\" and use OUT.pth") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise _damaged(path) from error
+    if not isinstance(loaded, dict) or not loaded:
+        raise UserError(f'checkpoint {path} holds no weights; a dict with '
+                        '"state_dict" is expected')
+    if 'state_dict' not in loaded:
+        inner = loaded.get('model')
+        loaded = dict(state_dict=inner if isinstance(inner, dict) else loaded)
+    return loaded
+
+
+def student_state_dict(checkpoint: dict[str, Any]) -> 'OrderedDict':
+    """The plain classifier's weights out of any checkpoint of ours.
+
+    Args:
+        checkpoint: what :func:`safe_load` returned, of a distillation run
+            (student under ``architecture.``) or of a plain classifier.
+
+    Returns:
+        Name -> tensor, as the plain mmpretrain classifier names them.
+    """
+    state = checkpoint['state_dict']
+    student = OrderedDict((key[len(_STUDENT):], value)
+                          for key, value in state.items()
+                          if key.startswith(_STUDENT))
+    return student or OrderedDict(state)
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike,
+                 role: str) -> dict[str, Any]:
+    """Load a plain classifier's weights strictly from a safe checkpoint.
+
+    Args:
+        model: the network that takes the weights.
+        path: checkpoint of the classifier itself or of a distillation run
+            whose student is this classifier.
+        role: what the network is to the user ('teacher', 'student'), for the
+            message.
+
+    Returns:
+        The ``meta`` dict of the checkpoint, empty where it has none.
+
+    Raises:
+        UserError: the file cannot be read safely, or belongs to another net
+            or another number of classes.
+    """
+    checkpoint = safe_load(path)
+    state = student_state_dict(checkpoint)
+    own = model.state_dict()
+    missing = [key for key in own if key not in state]
+    unknown = [key for key in state if key not in own]
+    if missing or unknown:
+        raise UserError(
+            f'checkpoint {path} is of another net than the {role}: '
+            f'{len(missing)} weights missing {missing[:_SHOWN]}, '
+            f'{len(unknown)} unknown {unknown[:_SHOWN]}; give the checkpoint '
+            f'of this {role}, or set the {role} of the config to its net')
+    wrong = [key for key in own if own[key].shape != state[key].shape]
+    if wrong:
+        key = wrong[0]
+        counts = len(own[key]), len(state[key])
+        hint = (f'it was trained for {counts[1]} classes and the config has '
+                f'{counts[0]}' if len(wrong) <= 2 else
+                f'{len(wrong)} weights differ in shape')
+        raise UserError(
+            f'checkpoint {path} does not fit the {role}: {hint} '
+            f'({key}: {tuple(state[key].shape)} in the file, '
+            f'{tuple(own[key].shape)} in the net); give a checkpoint of the '
+            'same net and classes')
+    model.load_state_dict(state)
+    return checkpoint.get('meta') or {}
+
+
+def _load_safetensors(path: str) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: str) -> UserError:
+    return UserError(f'checkpoint {path} is damaged or no checkpoint at all '
+                     f'({os.path.getsize(path)} bytes); copy it again or give '
+                     'another one')

@@ -1,0 +1,75 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Is the right teacher loaded? Asked once, before the first step."""
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from sklearn.metrics import recall_score
+
+from hkd_mm.registry import HOOKS
+
+_CHANCE = 1.5  # times chance: below it a teacher has nothing to teach
+_BATCH = 64
+
+
+@HOOKS.register_module()
+class TeacherCheckHook(Hook):
+    """Log the teacher's accuracy on a few images before training.
+
+    A teacher at chance (the wrong checkpoint, the wrong class order, other
+    input statistics) distils noise and nothing else would tell. The figures
+    also go to the message hub as ``teacher_check``.
+
+    Args:
+        num_images: how many images to look at, spread evenly over the
+            validation split (the training split where a run has no
+            validation), since data sets are often sorted by class.
+    """
+
+    def __init__(self, num_images: int = 256) -> None:
+        self.num_images = num_images
+
+    @torch.no_grad()
+    def before_train(self, runner) -> None:
+        """Run the teacher and compare its predictions with the labels."""
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        if not hasattr(model, 'teacher'):
+            return
+        loader = (runner.val_loop or runner.train_loop).dataloader
+        count = min(self.num_images, len(loader.dataset))
+        chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
+        predictions, labels = [], []
+        for part in np.array_split(chosen, -(-count // _BATCH)):
+            batch = loader.collate_fn([loader.dataset[i] for i in part])
+            data = model.data_preprocessor(batch, training=False)
+            logits = model.teacher(
+                model.convert_input(data['inputs']), mode='tensor')
+            predictions += logits.argmax(1).tolist()
+            labels += [int(s.gt_label) for s in data['data_samples']]
+        self._report(runner, predictions, labels, logits.shape[1])
+
+    def _report(self, runner, predictions: list[int], labels: list[int],
+                num_classes: int) -> None:
+        hits = sum(p == y for p, y in zip(predictions, labels, strict=True))
+        accuracy = hits / len(labels)
+        balanced = float(
+            recall_score(
+                labels,
+                predictions,
+                labels=sorted(set(labels)),
+                average='macro',
+                zero_division=0))
+        chance = 1 / num_classes
+        runner.message_hub.update_info(
+            'teacher_check',
+            dict(accuracy=accuracy, balanced_accuracy=balanced,
+                 images=len(labels)))
+        figures = (f'accuracy {accuracy:.3f}, balanced accuracy '
+                   f'{balanced:.3f} on {len(labels)} images')
+        runner.logger.info(f'Teacher check: {figures}')
+        if balanced < _CHANCE * chance:
+            runner.logger.warning(
+                f'THE TEACHER IS NEAR CHANCE ({figures}; chance is '
+                f'{chance:.3f}): check model.teacher_ckpt, the order of the '
+                'classes and the mean and std it was trained with')

@@ -1,0 +1,203 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Distillation from one teacher that really is frozen."""
+from collections.abc import Callable, Iterator
+
+import torch
+from mmengine.model import BaseModel
+from mmrazor.models.algorithms import SingleTeacherDistill
+from torch import Tensor, nn
+
+from hkd_mm.engine.checkpoint import load_weights
+from hkd_mm.errors import UserError
+from hkd_mm.registry import MODELS
+
+from .input_statistics import InputConversion
+
+
+@MODELS.register_module()
+class FrozenTeacherDistill(SingleTeacherDistill):
+    """``mmrazor.SingleTeacherDistill`` with the whole teacher contract.
+
+    MMRazor puts only the BatchNorm of its teacher in eval (Dropout and
+    DropPath stay on, the soft targets are random), computes a teacher loss
+    and throws it away, reads checkpoints that may run code, and saves the
+    teacher in every checkpoint. Here the teacher
+
+    - is in eval mode as a whole, whatever ``train()`` is called with;
+    - runs without gradient and without a loss (``mode='tensor'``);
+    - is given images normalised with its own statistics;
+    - is loaded strictly and with ``weights_only=True``;
+    - is no submodule: neither in ``parameters()``, ``state_dict()`` and the
+      optimizer nor in the reducer of distributed training. It does follow
+      ``to()``, ``cuda()``, ``half()``.
+
+    Connectors with a ``build(student_shape, teacher_shape)`` method are built
+    from the shapes that one dry forward shows. The parts of a loss that
+    returns a dict are logged under their own names.
+
+    Args:
+        architecture: the student, a classifier config or module.
+        teacher: the teacher, a classifier config or module.
+        distiller: an ``mmrazor.ConfigurableDistiller`` config.
+        teacher_ckpt: file with the teacher's weights; without one the
+            teacher is used as it was built.
+        input_size: side of the square training images in pixels, for the dry
+            forward.
+        calculate_student_loss: add the student's own head loss. Off by
+            default: the losses of this zoo take the labels themselves.
+        kwargs: passed on to MMRazor's ``BaseAlgorithm``.
+
+    Raises:
+        UserError: the checkpoint cannot be used, a loss would not train, or
+            a connector cannot join what the recorders deliver.
+    """
+
+    def __init__(self,
+                 architecture: dict | BaseModel,
+                 teacher: dict | BaseModel,
+                 distiller: dict,
+                 teacher_ckpt: str | None = None,
+                 input_size: int = 116,
+                 calculate_student_loss: bool = False,
+                 **kwargs) -> None:
+        super().__init__(
+            architecture=architecture,
+            teacher=teacher,
+            distiller=distiller,
+            calculate_student_loss=calculate_student_loss,
+            **kwargs)
+        self._take_out_teacher()
+        self.teacher_ckpt = teacher_ckpt
+        self.teacher_meta: dict = {}
+        if teacher_ckpt:
+            self.teacher_meta = load_weights(self.teacher, teacher_ckpt,
+                                             'teacher')
+        else:
+            _init_quietly(self.teacher)
+        self.convert_input = InputConversion(
+            self.data_preprocessor, self.teacher.data_preprocessor)
+        self.input_size = input_size
+        self._check_losses()
+        self._build_connectors()
+
+    def _take_out_teacher(self) -> None:
+        """Keep the teacher as a plain attribute, unseen by nn.Module."""
+        teacher = self._modules.pop('teacher')
+        object.__setattr__(self, 'teacher', teacher.eval())
+
+    def _apply(self, fn: Callable, *args, **kwargs) -> nn.Module:
+        self.teacher._apply(fn, *args, **kwargs)
+        return super()._apply(fn, *args, **kwargs)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the mode of everything but the teacher, which stays in eval."""
+        nn.Module.train(self, mode)
+        self.teacher.eval()
+        return self
+
+    def loss(self, batch_inputs: Tensor,
+             data_samples: list | None = None) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            batch_inputs: images (N, 3, H, W), normalised for the student.
+            data_samples: N data samples with ``gt_label``.
+
+        Returns:
+            Name -> scalar. ``distill.<part>`` for each part of a loss that
+            returns a dict, ``distill.<loss>`` for the others,
+            ``student.<loss>`` for the student's own.
+        """
+        losses = self._forward_both(batch_inputs, data_samples)
+        if not self.distillation_stopped:
+            for name, value in self.distiller.compute_distill_losses().items():
+                parts = value if isinstance(value, dict) else {name: value}
+                for part, scalar in parts.items():
+                    key = f'distill.{part}'
+                    if key in losses:
+                        key = f'distill.{name}.{part}'
+                    losses[key] = scalar
+        return losses
+
+    def _forward_both(self, batch_inputs: Tensor,
+                      data_samples: list | None) -> dict[str, Tensor]:
+        """Run teacher and student under their recorders."""
+        distiller = self.distiller
+        distiller.set_deliveries_override(False)
+        with torch.no_grad(), distiller.teacher_recorders, \
+                distiller.deliveries:
+            self.teacher(
+                self.convert_input(batch_inputs), data_samples, mode='tensor')
+        distiller.set_deliveries_override(True)
+        mode = 'loss' if self.calculate_student_loss else 'tensor'
+        with torch.set_grad_enabled(self.student_trainable
+                                    and torch.is_grad_enabled()), \
+                distiller.student_recorders, distiller.deliveries:
+            output = self.student(batch_inputs, data_samples, mode=mode)
+        if not self.calculate_student_loss:
+            return {}
+        return {f'student.{name}': value for name, value in output.items()}
+
+    def _check_losses(self) -> None:
+        for name in self.distiller.distill_losses:
+            if 'loss' not in name:
+                raise UserError(
+                    f'model.distiller.distill_losses.{name}: a name without '
+                    f'"loss" in it trains nothing; call it loss_{name}')
+
+    def _build_connectors(self) -> None:
+        """Give lazy connectors the shapes of one dry forward."""
+        lazy = dict(self._lazy_connectors())
+        if not lazy:
+            return
+        training = self.training
+        self.eval()
+        parameter = next(self.student.parameters())
+        images = parameter.new_zeros(
+            (1, 3, self.input_size, self.input_size))
+        calculate, self.calculate_student_loss = (
+            self.calculate_student_loss, False)
+        with torch.no_grad():
+            self._forward_both(images, _dry_samples(parameter.device))
+        self.calculate_student_loss = calculate
+        for connector, (student, teacher) in lazy.items():
+            self.distiller.connectors[connector].build(
+                tuple(self._record(student).shape),
+                tuple(self._record(teacher).shape))
+        self.train(training)
+
+    def _lazy_connectors(self) -> Iterator[tuple[str, tuple[dict, dict]]]:
+        """(connector, (its own record, the record it has to meet))."""
+        for mapping in self.distiller.loss_forward_mappings.values():
+            for key, record in mapping.items():
+                name = record.get('connector')
+                if name is None or not hasattr(
+                        self.distiller.connectors[name], 'build'):
+                    continue
+                partner = 't' + key[1:] if key[0] == 's' else 's' + key[1:]
+                if partner not in mapping:
+                    raise UserError(
+                        f'connector {name} aligns {key} to {partner}, which '
+                        'is missing in the same entry of '
+                        'loss_forward_mappings; add it')
+                yield name, (record, mapping[partner])
+
+    def _record(self, record: dict) -> Tensor:
+        plain = {
+            key: value
+            for key, value in record.items()
+            if key not in ('connector', 'connector_idx')
+        }
+        return self.distiller.get_record(**plain)
+
+
+def _init_quietly(model: BaseModel) -> None:
+    """``init_weights`` without mmengine's four log lines a parameter."""
+    model._dump_init_info = lambda: None
+    model.init_weights()
+    del model._dump_init_info
+
+
+def _dry_samples(device: torch.device) -> list:
+    from mmpretrain.structures import DataSample
+    return [DataSample().set_gt_label(0).to(device)]

@@ -1,0 +1,55 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""From the student's input normalisation to the teacher's."""
+import torch
+from torch import Tensor, nn
+
+
+class InputConversion:
+    """Turn images normalised for one net into images for another.
+
+    ``(x * std_s + mean_s - mean_t) / std_t``, folded into one scale and one
+    shift a channel; nothing is computed where both nets agree. The channel
+    order follows too where one net takes RGB and the other BGR.
+
+    A teacher whose preprocessor names no statistics takes the student's
+    images as they are.
+
+    Args:
+        student: the data preprocessor that normalised the images.
+        teacher: the one that the teacher was trained with.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+        if not hasattr(teacher, 'mean'):
+            teacher = student
+        mean_s, std_s = _statistics(student)
+        mean_t, std_t = _statistics(teacher)
+        self.flip = _rgb(student) != _rgb(teacher)
+        if self.flip:
+            mean_s, std_s = mean_s.flip(0), std_s.flip(0)
+        self.scale = (std_s / std_t).view(1, -1, 1, 1)
+        self.shift = ((mean_s - mean_t) / std_t).view(1, -1, 1, 1)
+        self.identity = bool((self.scale == 1).all() and
+                             (self.shift == 0).all() and not self.flip)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Convert a batch (N, 3, H, W) of normalised images."""
+        if self.identity:
+            return images
+        if self.flip:
+            images = images.flip(1)
+        scale = self.scale.to(images)
+        return torch.addcmul(self.shift.to(images), images, scale)
+
+
+def _statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and std (3,) in the order of the channels that the net sees."""
+    if not hasattr(preprocessor, 'mean'):
+        return torch.zeros(3), torch.ones(3)
+    return (preprocessor.mean.detach().cpu().flatten(),
+            preprocessor.std.detach().cpu().flatten())
+
+
+def _rgb(preprocessor: nn.Module) -> bool:
+    """Whether the net takes RGB (the loader delivers BGR)."""
+    return bool(getattr(preprocessor, 'to_rgb', False))

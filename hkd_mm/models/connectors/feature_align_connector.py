@@ -1,0 +1,82 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A connector that finds by itself which shapes it has to join."""
+import torch.nn.functional as F
+from mmrazor.models.architectures.connectors.base_connector import (
+    BaseConnector)
+from torch import Tensor, nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class FeatureAlignConnector(BaseConnector):
+    """Bring a student feature to the shape of the teacher's.
+
+    A learned 1x1 convolution matches the channels (a linear layer for
+    vectors), as in FitNets (Romero et al., arXiv 1412.6550, section 2.2);
+    maps are pooled (adaptive average) where the student's is larger and
+    interpolated (bilinear) where it is smaller; a map meets a vector through
+    global average pooling. :class:`FrozenTeacherDistill` calls :meth:`build`
+    with the two shapes that one dry forward has shown, so no config carries
+    a channel number.
+    """
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.project: nn.Module | None = None
+        self.target_size: tuple[int, int] | None = None
+
+    def build(self, student_shape: tuple[int, ...],
+              teacher_shape: tuple[int, ...]) -> None:
+        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W']).
+
+        Raises:
+            UserError: a shape is neither a map nor a vector, or the student
+                offers a vector where the teacher has a map.
+        """
+        for shape in (student_shape, teacher_shape):
+            if len(shape) not in (2, 4):
+                raise UserError(
+                    'FeatureAlignConnector joins maps (N, C, H, W) and '
+                    f'vectors (N, C), but a recorder delivers {shape}; '
+                    'record another module')
+        if len(student_shape) < len(teacher_shape):
+            raise UserError(
+                'FeatureAlignConnector cannot make a map of a vector: the '
+                f'student delivers {student_shape}, the teacher '
+                f'{teacher_shape}; record a map of the student')
+        channels = student_shape[1], teacher_shape[1]
+        if len(teacher_shape) == 4:
+            self.target_size = tuple(teacher_shape[2:])
+            self.project = nn.Conv2d(*channels, kernel_size=1)
+        else:
+            self.project = nn.Linear(*channels)
+
+    def forward_train(self, feature: Tensor) -> Tensor:
+        """Align one student feature.
+
+        Args:
+            feature: (N, C, H, W) or (N, C), float.
+
+        Returns:
+            The feature in the teacher's shape.
+        """
+        assert self.project is not None, \
+            'FrozenTeacherDistill builds the connector before the first use'
+        if self.target_size is None:
+            if feature.dim() == 4:
+                feature = feature.mean(dim=(2, 3))
+            return self.project(feature)
+        return self.project(resize_map(feature, self.target_size))
+
+
+def resize_map(feature: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pool a map (N, C, H, W) down, or interpolate it up, to ``size``."""
+    height, width = feature.shape[2:]
+    if (height, width) == tuple(size):
+        return feature
+    if height >= size[0] and width >= size[1]:
+        return F.adaptive_avg_pool2d(feature, size)
+    return F.interpolate(
+        feature, size, mode='bilinear', align_corners=False)

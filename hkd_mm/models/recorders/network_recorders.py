@@ -1,0 +1,118 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Recorders that find their place in any classifier by themselves.
+
+MMRazor's recorders want a module name, which differs from net to net. These
+take what every classifier of mmpretrain has, so that a distillation config
+stays the same when a net is exchanged.
+"""
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
+from mmrazor.models.task_modules.recorder.module_outputs_recorder import (
+    ModuleOutputsRecorder)
+from torch import nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import TASK_UTILS
+
+
+class _AutoSource(ModuleOutputsRecorder):
+    """Module outputs whose module is found when the net is known."""
+
+    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+        assert model is not None
+        self._source = self.find(model)
+        super().prepare_from_model(model)
+
+    @abstractmethod
+    def find(self, model: nn.Module) -> str:
+        """Name of the module whose outputs are recorded."""
+
+
+@TASK_UTILS.register_module()
+class LogitsRecorder(_AutoSource):
+    """The class scores (N, C) of a classifier, before softmax.
+
+    ``hkd_mm.Logits`` in a config. Works for mmpretrain's ``TimmClassifier``
+    (the wrapped net) and ``ImageClassifier`` (the head).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(source='')
+
+    def find(self, model: nn.Module) -> str:
+        return 'model' if _is_timm(model) else 'head'
+
+
+@TASK_UTILS.register_module()
+class FeatureRecorder(_AutoSource):
+    """The feature map (N, C, H, W) at the end of one stage.
+
+    ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``) or
+    the backbone's ``out_indices``.
+
+    Args:
+        stage: index of the stage; negative counts from the last one.
+    """
+
+    def __init__(self, stage: int = -1) -> None:
+        super().__init__(source='')
+        self.stage = stage
+
+    def find(self, model: nn.Module) -> str:
+        if not _is_timm(model):
+            return 'backbone'
+        info = model.model.feature_info
+        stages = [item['module'] for item in info]
+        if not -len(stages) <= self.stage < len(stages):
+            raise UserError(
+                f'recorder hkd_mm.Feature: stage={self.stage}, but the net '
+                f'has {len(stages)} stages: {", ".join(stages)}')
+        return f'model.{stages[self.stage]}'
+
+    def get_record_data(self,
+                        record_idx: int = 0,
+                        data_idx: int | None = None) -> Any:
+        """One map; ``data_idx`` picks among several where a stage has them."""
+        record = super().get_record_data(record_idx, data_idx)
+        if isinstance(record, (tuple, list)):
+            record = record[self.stage]
+        return record
+
+
+@TASK_UTILS.register_module()
+class GTLabelsRecorder(BaseRecorder):
+    """The labels (N,) int64 of the batch that the net is given.
+
+    ``hkd_mm.GTLabels`` in a config, on the student's side. It needs no loss
+    module, so that no student loss has to be computed for its sake.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(source='')
+        self._recording = False
+
+    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+        assert model is not None
+        model.register_forward_pre_hook(self._record, with_kwargs=True)
+
+    def _record(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if not self._recording:
+            return
+        samples = args[1] if len(args) > 1 else kwargs['data_samples']
+        self._data_buffer.append(
+            torch.cat([sample.gt_label for sample in samples]))
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._recording = True
+
+    def __exit__(self, exc_type, exc_value, traceback) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        self._recording = False
+
+
+def _is_timm(model: nn.Module) -> bool:
+    return not hasattr(model, 'backbone')
