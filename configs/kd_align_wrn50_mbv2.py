@@ -1,16 +1,9 @@
-"""KD + feature alignment (S1, table 8: top-1 81.31 on its own data).
+"""KD + feature alignment (S1, table 8: top-1 81.31).
 
 python tools/train.py configs/kd_align_wrn50_mbv2.py --cfg-options data_root=PATH
 """
 _base_ = '_base_/pairs/wrn50_mbv2.py'
 model = dict(distiller=dict(
-    type='mmrazor.ConfigurableDistiller',
-    student_recorders=dict(
-        logits=dict(type='hkd_mm.Logits'),
-        feature=dict(type='hkd_mm.Feature')),
-    teacher_recorders=dict(
-        logits=dict(type='hkd_mm.Logits'),
-        feature=dict(type='hkd_mm.Feature')),
     connectors=dict(align=dict(type='hkd_mm.FeatureAlignConnector')),
     distill_losses=dict(loss_hybrid=dict(
         type='hkd_mm.HybridKDLoss', alpha=1.0, beta=0.02, tau=4.0)),

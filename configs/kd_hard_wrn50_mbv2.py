@@ -1,14 +1,9 @@
-"""KD + hard label (S1, table 8: top-1 81.98 on its own data).
+"""KD + hard label (S1, table 8: top-1 81.98).
 
 python tools/train.py configs/kd_hard_wrn50_mbv2.py --cfg-options data_root=PATH
 """
 _base_ = '_base_/pairs/wrn50_mbv2.py'
 model = dict(distiller=dict(
-    type='mmrazor.ConfigurableDistiller',
-    student_recorders=dict(
-        logits=dict(type='hkd_mm.Logits'),
-        labels=dict(type='hkd_mm.GTLabels')),
-    teacher_recorders=dict(logits=dict(type='hkd_mm.Logits')),
     distill_losses=dict(loss_hybrid=dict(
         type='hkd_mm.HybridKDLoss', alpha=0.85, beta=0.0, tau=4.0)),
     loss_forward_mappings=dict(loss_hybrid=dict(

@@ -1,16 +1,35 @@
-"""WideResNet-50-2 -> MobileNetV2 x0.5 (S1): everything but the distiller.
+"""WideResNet-50-2 -> MobileNetV2 x0.5 (S1): everything but the losses.
 
-Another pair is two lines, ``teacher`` and ``student``, in a config that
-inherits this one or on the command line.
+Another pair is two lines in a config that inherits this one, or two words on
+the command line: ``teacher='resnet152'`` and ``student='resnet8'``, any names
+of ``configs/_base_/models/``.
 """
 _base_ = [
     '../datasets/skin_disease_116.py',
     '../schedules/s1_sgd_100e.py',
     '../default_runtime.py',
 ]
-teacher = 'wide_resnet50_2'
-student = 'mobilenetv2_050'
-# Trained first when model.teacher_ckpt is None.
-teacher_config = 'teachers/wide_resnet50_2_skin.py'
+teacher_config = 'teachers/wrn50_skin.py'  # trained first if no teacher_ckpt
 
-model = dict(type='hkd_mm.FrozenTeacherDistill', teacher_ckpt=None)
+model = dict(
+    type='hkd_mm.FrozenTeacherDistill',
+    teacher_ckpt=None,
+    architecture=dict(
+        type='hkd_mm.TimmClassifier',
+        model_name='mobilenetv2_050',
+        num_classes=6,
+        pretrained=True),
+    teacher=dict(
+        type='hkd_mm.TimmClassifier',
+        model_name='wide_resnet50_2',
+        num_classes=6,
+        pretrained=False),  # its weights are teacher_ckpt
+    distiller=dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(
+            logits=dict(type='hkd_mm.Logits'),
+            labels=dict(type='hkd_mm.GTLabels'),
+            feature=dict(type='hkd_mm.Feature')),
+        teacher_recorders=dict(
+            logits=dict(type='hkd_mm.Logits'),
+            feature=dict(type='hkd_mm.Feature'))))
