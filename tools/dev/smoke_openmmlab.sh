@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+# Smoke test on OpenMMLab's own last releases, which are frozen: trains and
+# tests the demo pair for one epoch in an environment of its own. Not part of
+# the ordinary suite.
+#
+#   HKD_VENV    where the environment goes (default: a temporary folder)
+#   HKD_PYTHON  the Python that makes it (3.10 - 3.12)
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+HKD_VENV=${HKD_VENV:-$work/venv}
+source "$(dirname "${BASH_SOURCE[0]}")/../_env.sh"
+
+python=$(_hkd_find_python)
+"$python" -m venv "$HKD_VENV"
+HKD_PY=$HKD_VENV/bin/python
+
+# Their last releases date from 2023 - 2025: mmcv-lite's setup.py imports
+# pkg_resources (gone from setuptools 82), mmcv 2.1 predates numpy 2.
+printf 'setuptools<80\nnumpy<2\nopencv-python<4.12\n' >"$work/old.txt"
+export PIP_CONSTRAINT=$work/old.txt PIP_BUILD_CONSTRAINT=$work/old.txt
+pip() { "$HKD_PY" -m pip --disable-pip-version-check "$@" </dev/null; }
+pip install --quiet setuptools wheel
+pip install --quiet torch==2.5.1 torchvision==0.20.1 mmengine==0.10.7 \
+  mmcv-lite==2.1.0 mmpretrain==1.2.0 mmrazor==1.0.0 'timm<2' \
+  ImageHash joblib ordered-set packaging scikit-learn
+pip install --quiet --no-deps --no-build-isolation --editable "$HKD_ROOT"
+pip list 2>/dev/null | grep -iE '^(mm|torch|numpy|timm|hkd)'
+
+cd "$HKD_ROOT"
+export OMP_NUM_THREADS=1
+train() { "$HKD_PY" tools/train.py "$@" </dev/null; }
+"$HKD_PY" tools/dataset_tools/make_demo_images.py "$work/images"
+train configs/demo/hybrid_resnet18_mbv2_demo.py --work-dir "$work/run" \
+  --cfg-options data_root="$work/images" max_epochs=1
+"$HKD_PY" tools/test.py configs/demo/hybrid_resnet18_mbv2_demo.py \
+  "$work"/run/best_*.pth --cfg-options data_root="$work/images"
+echo 'hkd_mm trains and tests on mmengine 0.10.7, mmcv-lite 2.1.0,' \
+  'mmpretrain 1.2.0, mmrazor 1.0.0'
