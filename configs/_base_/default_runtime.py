@@ -6,7 +6,6 @@ custom_imports = dict(imports=['hkd_mm'], allow_failed_imports=False)
 patience = 100  # epochs without a better balanced accuracy; paper, table 3
 
 default_hooks = dict(
-    runtime_info=dict(type='RuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

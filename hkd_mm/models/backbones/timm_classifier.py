@@ -1,0 +1,117 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Any net of timm as a classifier of mmpretrain."""
+from pathlib import Path
+from typing import Any
+
+from mmpretrain.models.classifiers import TimmClassifier as _TimmClassifier
+
+from hkd_mm.engine.checkpoint import safe_load
+from hkd_mm.errors import UserError
+from hkd_mm.models.backbones.imagenet_weights import (fetch_weights,
+                                                      weights_place)
+from hkd_mm.registry import MODELS
+
+_OF_MMPRETRAIN = ('loss', 'train_cfg', 'with_cp', 'data_preprocessor',
+                  'init_cfg')
+
+
+@MODELS.register_module()
+class TimmClassifier(_TimmClassifier):
+    """mmpretrain's ``TimmClassifier`` that keeps its ImageNet weights.
+
+    ``init_weights`` is changed, for upstream's undoes ``pretrained=True``:
+    at the start of training mmengine calls ``init_weights`` of every child
+    that has one, and that of timm's ResNets draws all convolutions anew.
+    Weights are also read there, not when the net is built, so that a net
+    that gets a checkpoint anyway (testing, a teacher) fetches nothing; and a
+    fetch that fails ends in one line within seconds.
+
+    Args:
+        model_name: a net of ``timm.list_models()``.
+        pretrained: start training from timm's ImageNet weights.
+        pretrained_cfg_overlay: as in timm; ``dict(file=PATH)`` names a weight
+            file that is read in place of the published one.
+        kwargs: passed on to mmpretrain's class and ``timm.create_model``.
+
+    Raises:
+        UserError: timm has no net of that name.
+    """
+
+    def __init__(self,
+                 model_name: str,
+                 pretrained: bool = False,
+                 pretrained_cfg_overlay: dict[str, Any] | None = None,
+                 **kwargs) -> None:
+        try:
+            super().__init__(model_name, **kwargs)
+        except RuntimeError as error:
+            if 'Unknown model' not in str(error):
+                raise
+            raise UserError(_unknown(model_name)) from error
+        # timm's constructor has initialised the net: mmengine's recursion,
+        # which asks for this name, has to pass it by.
+        self.model.is_init = True
+        self._pretrained = pretrained
+        self._overlay = dict(pretrained_cfg_overlay or {})
+        self._timm = {'model_name': model_name, **kwargs}
+        for name in _OF_MMPRETRAIN:
+            self._timm.pop(name, None)
+
+    def init_weights(self) -> None:
+        """Read the ImageNet weights, once; the classifier layer stays random.
+
+        Raises:
+            UserError: the weights can neither be found nor fetched, or are
+                those of another net.
+        """
+        if self._pretrained and not self.is_init:
+            self._load_imagenet()
+        super().init_weights()
+
+    def _load_imagenet(self) -> None:
+        from timm.models import create_model
+        cfg = self.model.pretrained_cfg
+        overlay = dict(self._overlay)
+        path = overlay.pop('file', None) or _published_weights(cfg)
+        state = safe_load(path)['state_dict']
+        own = self.model.state_dict()
+        try:
+            if own.keys().isdisjoint(state):
+                raise RuntimeError('no weight has a name of this net')
+            # A second net takes timm's own way of fitting the weights in:
+            # renamed layers, another number of classes or input channels.
+            net = create_model(
+                pretrained=True,
+                pretrained_cfg_overlay={**overlay, 'state_dict': state},
+                **self._timm)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise UserError(
+                f'{path} does not hold weights of {cfg["architecture"]} '
+                f'({reason}); replace or remove the file') from error
+        self.model.load_state_dict(net.state_dict())
+
+
+def _published_weights(cfg: dict[str, Any]) -> Path:
+    """The file that timm publishes for this net, from disk where possible."""
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    repo, tag = cfg.get('hf_hub_id'), cfg.get('tag')
+    if not repo:
+        raise UserError(f'timm publishes no weights of {cfg["architecture"]}; '
+                        'start from scratch with --cfg-options '
+                        'pretrained=False')
+    name = f'{cfg["architecture"]}.{tag}.safetensors'
+    cached = try_to_load_from_cache(repo, 'model.safetensors')
+    if isinstance(cached, str) and not weights_place(name).is_file():
+        return Path(cached)
+    return fetch_weights(hf_hub_url(repo, 'model.safetensors'), name)
+
+
+def _unknown(model_name: str) -> str:
+    import difflib
+
+    import timm
+    close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
+    hint = f'did you mean {", ".join(close)}?' if close else (
+        'timm.list_models() lists them')
+    return f'model_name={model_name!r}: timm has no such net; {hint}'
