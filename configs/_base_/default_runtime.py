@@ -19,6 +19,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'))
 custom_hooks = [
     dict(type='hkd_mm.EpochSeedHook'),
+    dict(type='hkd_mm.TeacherCheckHook'),
     dict(type='hkd_mm.ProgressHook'),
     dict(type='hkd_mm.RunReportHook'),
     dict(

@@ -51,6 +51,13 @@ class TimmClassifier(_TimmClassifier):
         # timm's constructor has initialised the net: mmengine's recursion,
         # which asks for this name, has to pass it by.
         self.model.is_init = True
+        # Upstream's two hooks work for a classifier that stands alone; inside
+        # a distiller the first does nothing and the second deletes the keys
+        # of all other modules, so that nothing is loaded on resume.
+        self._state_dict_hooks.clear()
+        self._load_state_dict_pre_hooks.clear()
+        self._register_state_dict_hook(_to_timm_names)
+        self.register_load_state_dict_pre_hook(_from_timm_names)
         self._pretrained = pretrained
         self._overlay = dict(pretrained_cfg_overlay or {})
         self._timm = {'model_name': model_name, **kwargs}
@@ -90,6 +97,23 @@ class TimmClassifier(_TimmClassifier):
                 f'{path} does not hold weights of {cfg["architecture"]} '
                 f'({reason}); replace or remove the file') from error
         self.model.load_state_dict(net.state_dict())
+
+
+def _to_timm_names(module: Any, state_dict: dict[str, Any], prefix: str,
+                   local_metadata: dict) -> None:
+    """Leave out ``model.``, so that the keys are those of timm."""
+    for key in [k for k in state_dict if k.startswith(f'{prefix}model.')]:
+        state_dict[prefix + key[len(prefix) + len('model.'):]] = (
+            state_dict.pop(key))
+
+
+def _from_timm_names(module: Any, state_dict: dict[str, Any], prefix: str,
+                     *unused) -> None:
+    """Put ``model.`` back in front of this classifier's own keys."""
+    for key in [k for k in state_dict if k.startswith(prefix)]:
+        if not key.startswith(f'{prefix}model.'):
+            state_dict[f'{prefix}model.{key[len(prefix):]}'] = (
+                state_dict.pop(key))
 
 
 def _published_weights(cfg: dict[str, Any]) -> Path:
