@@ -1,0 +1,12 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""ISIC 2019 (8 classes, dermoscopy) at 116 x 116, augmented as in S1."""
+_base_ = './skin_disease_116.py'
+
+data_root = 'data/isic2019'
+classes = ['MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC']
+dataset_type = 'hkd_mm.ISIC2019'
+_dataset = dict(type=dataset_type, data_root=data_root, classes=classes)
+train_dataloader = dict(dataset=_dataset)
+val_dataloader = dict(dataset=_dataset)
+test_dataloader = dict(dataset=_dataset)
+del _dataset

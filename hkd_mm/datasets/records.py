@@ -1,0 +1,221 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""One photograph as a record, and where records come from.
+
+Class folders and annotation tables are read into the same list of
+:class:`Record`, so that splits, data sets and tools share one reader.
+"""
+import csv
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hkd_mm.errors import UserError
+
+IMAGE_SUFFIXES = frozenset(
+    ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'))
+SPLITS = ('train', 'val', 'test')
+_SKIPPED_FOLDERS = frozenset(('__MACOSX', 'originals'))
+
+
+@dataclass
+class Record:
+    """One photograph before a split is chosen.
+
+    Args:
+        sample_id: unique within a data set.
+        path: the image file.
+        label: class name.
+        lesion_id: photographs of one lesion share it; None when unknown.
+        split: train, val or test where the data itself says so, else None.
+        metadata: further columns of the table, as text.
+    """
+
+    sample_id: str
+    path: str
+    label: str
+    lesion_id: str | None = None
+    split: str | None = None
+    metadata: dict = field(default_factory=dict)
+
+
+def check_root(data_root: str) -> Path:
+    """The data root as an absolute path.
+
+    Raises:
+        UserError: it does not exist, is not a folder or is empty.
+    """
+    root = Path(os.path.expanduser(data_root))
+    if not root.is_dir():
+        what = 'is not a folder' if root.exists() else 'does not exist'
+        raise UserError(f'data root {data_root} {what}; set '
+                        '--cfg-options data_root=PATH to your images')
+    if not any(True for entry in root.iterdir()
+               if not entry.name.startswith('.')):
+        raise UserError(f'data root {data_root} is empty; put the images '
+                        'there or set --cfg-options data_root=PATH')
+    return root
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Sorted folders that may hold images: not hidden, not ``originals``."""
+    return sorted(entry for entry in folder.iterdir()
+                  if entry.is_dir() and not entry.name.startswith('.')
+                  and entry.name not in _SKIPPED_FOLDERS)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All image files under a folder, sorted by their path."""
+    found = []
+    for parent, names, files in os.walk(folder, followlinks=True):
+        names[:] = sorted(name for name in names if not name.startswith('.')
+                          and name not in _SKIPPED_FOLDERS)
+        found += [Path(parent, file) for file in files
+                  if not file.startswith('.')
+                  and os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES]
+    return sorted(found, key=lambda path: path.as_posix())
+
+
+def read_table(path: Path, required: tuple[str, ...]) -> list[dict]:
+    """Rows of a comma, semicolon or tab separated file by column name.
+
+    Args:
+        path: the table; its first line names the columns, in any case.
+        required: column names that must be there, in lower case.
+
+    Returns:
+        One dict a row; keys in lower case, values without outer blanks.
+
+    Raises:
+        UserError: unreadable, without rows, or without a required column.
+    """
+    try:
+        with open(path, newline='', encoding='utf-8-sig') as stream:
+            header = stream.readline()
+            delimiter = max('\t;,', key=header.count)
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=delimiter)
+            columns = [name.strip().lower() for name in next(reader, [])]
+            rows = [dict(zip(columns, map(str.strip, row)))
+                    for row in reader if any(map(str.strip, row))]
+    except FileNotFoundError:
+        raise UserError(f'table {path} does not exist; name it with '
+                        'ann_file=FILE') from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f'table {path} cannot be read: {error}') from None
+    for name in required:
+        if name not in columns:
+            raise UserError(f'table {path} has no column "{name}"; found: '
+                            + (', '.join(columns) or 'none'))
+    if not rows:
+        raise UserError(f'table {path} has no rows under its column names')
+    for number, row in enumerate(rows, 2):
+        missing = [name for name in columns if name not in row]
+        if missing:
+            raise UserError(f'table {path}, row {number} ends before its '
+                            f'column "{missing[0]}"; complete the row')
+    return rows
+
+
+def same_id(name: str) -> str:
+    """An image name without folder, suffix and ISIC's ``_downsampled``."""
+    stem = name.replace('\\', '/').rsplit('/', 1)[-1]
+    base, suffix = os.path.splitext(stem)
+    stem = base if suffix.lower() in IMAGE_SUFFIXES else stem
+    return stem.removesuffix('_downsampled')
+
+
+class ImageFinder:
+    """Finds the file of an image that a table names.
+
+    The name may be a path below the root or its ``images``, a file name or
+    an id without suffix. The suffix may differ (``a.jpg`` finds ``a.png``
+    of a resized copy) and ``_downsampled`` may be missing on either side.
+    With a folder ``images`` in the root only that one is searched, otherwise
+    all folders but ``originals``.
+
+    Args:
+        root: the data root.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        images = root / 'images'
+        self.folder = images if images.is_dir() else root
+        self._by_id = defaultdict(list)
+        for path in list_images(self.folder):
+            self._by_id[same_id(path.name)].append(path)
+
+    def __call__(self, name: str) -> Path | None:
+        """The file of ``name``, or None.
+
+        Raises:
+            UserError: two different files could be meant.
+        """
+        folder, _, file = name.replace('\\', '/').rpartition('/')
+        found = self._by_id.get(same_id(file), [])
+        if folder:
+            parents = [base / folder for base in (self.root, self.folder)]
+            found = [path for path in found if path.parent in parents]
+        for wanted in (lambda path: path.name == file,
+                       lambda path: path.stem == file,
+                       lambda path: path.stem == os.path.splitext(file)[0]):
+            exact = [path for path in found if wanted(path)]
+            if exact:
+                found = exact
+                break
+        # Archives hold some folders twice: equal sizes are taken as equal.
+        if len(found) > 1 and len({path.stat().st_size
+                                   for path in found}) > 1:
+            raise UserError(f'image {name} lies in two places, {found[0]} and '
+                            f'{found[1]}; remove the one that is not meant')
+        return found[0] if found else None
+
+
+def find_images(records: list[Record], root: Path,
+                source: Path) -> list[Record]:
+    """Fill in ``path`` of every record of a table.
+
+    Raises:
+        UserError: an image is not on disk; names the first and their number.
+    """
+    finder = ImageFinder(root)
+    missing = []
+    for record in records:
+        path = finder(record.sample_id)
+        if path is None:
+            missing.append(record.sample_id)
+        else:
+            record.path = str(path)
+    if missing:
+        raise UserError(
+            f'{source} lists image {missing[0]}, which is not under '
+            f'{finder.folder} ({len(missing)} of {len(records)} are missing); '
+            'add the images or take their rows out')
+    return records
+
+
+def check_records(records: list[Record], classes: tuple[str, ...],
+                  source: str) -> None:
+    """Hold records against the classes.
+
+    Raises:
+        UserError: a label outside the classes, a class without an image, or
+            an id that stands twice.
+    """
+    known, seen, used = set(classes), set(), set()
+    for record in records:
+        if record.label not in known:
+            raise UserError(
+                f'{source}: image {record.sample_id} has the label '
+                f'"{record.label}", which is not one of the classes '
+                f'{", ".join(classes)}; correct it or set classes=[...]')
+        if record.sample_id in seen:
+            raise UserError(f'{source}: image id {record.sample_id} stands '
+                            'there twice; ids must be unique')
+        seen.add(record.sample_id)
+        used.add(record.label)
+    missing = [name for name in classes if name not in used]
+    if missing:
+        raise UserError(f'{source}: no image of class "{missing[0]}"; add '
+                        'some or leave it out of classes=[...]')

@@ -1,0 +1,181 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Photographs of skin diseases from class folders or a table."""
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+from mmengine.logging import print_log
+from mmpretrain.datasets import BaseDataset
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import DATASETS
+
+from .class_folders import read_class_folders
+from .records import (SPLITS, Record, check_records, check_root, find_images,
+                      read_table)
+from .split_file import default_split_file, read_split, write_split
+from .splits import as_document, check_lesions, check_split, draw_split
+
+
+@DATASETS.register_module()
+class SkinDisease(BaseDataset):
+    """Class folders, train/val/test folders of class folders, or a table.
+
+    A table has the columns ``image,label`` and may have ``lesion_id`` and
+    ``split`` (train, val or test); other columns become ``metadata``.
+    ``annotations.csv`` in the data root is taken by itself. Where the data
+    does not come split, a stratified split that keeps lesions together is
+    drawn once, written to a file with a hash, and read from it afterwards.
+
+    One sample: ``img_path``, ``gt_label`` (int), ``sample_id`` (str),
+    ``lesion_id`` (str or None), ``metadata`` (dict of str).
+
+    Args:
+        data_root: folder of the images.
+        split: train, val, test or all.
+        ann_file: the table, absolute or below the data root.
+        classes: class names in the order of the labels; None takes the six
+            of the class attribute ``METAINFO``.
+        split_file: split to use; drawn and written there when missing. None
+            keeps it under ``work_dirs/splits``.
+        split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
+        seed: of the split; apart from the seed of the training.
+        pipeline: transforms of a sample.
+        kwargs: of :class:`mmpretrain.datasets.BaseDataset`.
+
+    Raises:
+        UserError: the data, the table or the split file do not fit.
+    """
+
+    METAINFO = {'classes': ('Acne', 'Benign', 'Eczema', 'Infectious',
+                            'Malignant', 'Pigment')}
+
+    def __init__(self, data_root: str, split: str = 'train',
+                 ann_file: str | None = None,
+                 classes: Sequence[str] | None = None,
+                 split_file: str | None = None,
+                 split_ratios: Sequence[float] | str = (0.8, 0.1, 0.1),
+                 seed: int = 42, pipeline: Sequence = (), **kwargs) -> None:
+        if split not in (*SPLITS, 'all'):
+            raise UserError(f'split "{split}" must be train, val, test or all')
+        if isinstance(classes, str) and not os.path.isfile(classes):
+            raise UserError(f'classes="{classes}" is neither a list such as '
+                            '[A,B] nor a file with one class name a line')
+        self.split, self.split_file = split, split_file
+        self.split_ratios, self.seed = split_ratios, seed
+        self._table, self._document = ann_file, None
+        super().__init__(ann_file='', data_root=data_root, classes=classes,
+                         pipeline=pipeline, **kwargs)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return tuple(self._metainfo['classes'])
+
+    @property
+    def split_hash(self) -> str:
+        """SHA-256 of the data and of the split, the same for all parts."""
+        self.full_init()
+        return self._document['hash']
+
+    def class_counts(self) -> np.ndarray:
+        """Samples per class, (C,) int64."""
+        return np.bincount(self.get_gt_labels(), minlength=len(self.classes))
+
+    def records(self) -> list[Record]:
+        """All photographs of all splits, read from the data root."""
+        root = check_root(self.data_root)
+        table = self._find_table(root)
+        if table is None:
+            records = read_class_folders(root, self.classes)
+        else:
+            records = self._read_table(root, table)
+        check_records(records, self.classes, str(table or self.data_root))
+        return records
+
+    def load_data_list(self) -> list[dict]:
+        """Read the records and keep those of the split."""
+        self._check_classes()
+        records = self.records()
+        self._document = self._split_document(records)
+        kept = {sample_id for name in SPLITS if self.split in (name, 'all')
+                for sample_id in self._document[name]}
+        data = [self._data_info(r) for r in records if r.sample_id in kept]
+        self._check_part(data)
+        return data
+
+    def _find_table(self, root: Path) -> Path | None:
+        if self._table:
+            return root / os.path.expanduser(self._table)
+        default = root / 'annotations.csv'
+        return default if default.exists() else None
+
+    def _read_table(self, root: Path, table: Path) -> list[Record]:
+        rows = read_table(table, ('image', 'label'))
+        return find_images([
+            Record(sample_id=row.pop('image'), path='', label=row.pop('label'),
+                   lesion_id=row.pop('lesion_id', None) or None,
+                   split=row.pop('split', None) or None, metadata=row)
+            for row in rows], root, table)
+
+    def _split_document(self, records: list[Record]) -> dict:
+        name = os.path.basename(os.path.abspath(self.data_root))
+        if any(record.split for record in records):
+            return self._given_split(records, name)
+        path = self.split_file or default_split_file(
+            name, records, self.split_ratios, self.seed)
+        if os.path.exists(path):
+            document = read_split(path)
+            check_split(document, records, path)
+            return document
+        document = draw_split(records, self.split_ratios, self.seed)
+        document['dataset'] = name
+        write_split(document, path)
+        sizes = ' / '.join(f'{len(document[part])} {part}' for part in SPLITS)
+        print_log(f'Drew the split {sizes} of {name} by '
+                  f'{document["grouped_by"]}, wrote {path}', 'current')
+        return document
+
+    def _given_split(self, records: list[Record], name: str) -> dict:
+        if self.split_file:
+            raise UserError(f'data root {self.data_root} comes split into '
+                            'train, val and test; leave split_file=None')
+        for record in records:
+            if record.split not in SPLITS:
+                raise UserError(
+                    f'{self.data_root}: image {record.sample_id} has the '
+                    f'split "{record.split or ""}"; it must be train, val or '
+                    'test for all images, or for none')
+        where = {record.sample_id: record.split for record in records}
+        check_lesions(records, where, str(self.data_root))
+        parts = {part: [i for i, home in where.items() if home == part]
+                 for part in SPLITS}
+        return as_document(records, parts, dataset=name)
+
+    def _check_part(self, data: list[dict]) -> None:
+        found = {sample['gt_label'] for sample in data}
+        if not data:
+            raise UserError(
+                f'the {self.split} part of {self.data_root} is empty (ratios '
+                f'{self._document["ratios"]}); use three split_ratios such '
+                'as 80:10:10, or another split')
+        if self.split == 'train' and len(found) < 2:
+            raise UserError(
+                f'the training split of {self.data_root} holds one class '
+                f'only ({self.classes[found.pop()]}); at least two are needed')
+
+    def _check_classes(self) -> None:
+        twice = [n for n, c in Counter(self.classes).items() if c > 1]
+        if twice:
+            raise UserError(f'classes: "{twice[0]}" stands there twice')
+        if len(self.classes) < 2:
+            raise UserError('classes must name at least two classes, got '
+                            f'{list(self.classes)}')
+
+    def _data_info(self, record: Record) -> dict:
+        return dict(img_path=record.path,
+                    gt_label=self.classes.index(record.label),
+                    sample_id=record.sample_id, lesion_id=record.lesion_id,
+                    metadata=record.metadata)
