@@ -1,0 +1,114 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Any of the 8 teachers of Hybrid KD with any of its 4 students."""
+import copy
+
+import pytest
+import torch
+from mmengine import Config
+from mmengine.optim import OptimWrapper
+from mmengine.registry import init_default_scope
+from mmpretrain.structures import DataSample
+
+from hkd_mm.apis.nets import apply_net_names, config_root, net_config
+from hkd_mm.errors import UserError
+from hkd_mm.registry import MODELS
+
+TEACHERS = ('darknet53', 'resnet152', 'repvit_m2_3', 'efficientnet_b0',
+            'efficientnet_b3', 'efficientnet_b5', 'wrn50', 'wrn101')
+STUDENTS = ('mbv2', 'resnet8', 'shufflenetv2', 'efficientnet_b0')
+PAIR = config_root() / 'hybrid_wrn50_mbv2.py'
+SIDE = 64  # the smallest that leaves every net more than one pixel
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmpretrain')
+
+
+@pytest.fixture(scope='module', params=TEACHERS)
+def teacher(request):
+    """A teacher built once for its four students."""
+    init_default_scope('mmpretrain')
+    net = MODELS.build(net_config(request.param, pretrained=False)).eval()
+    return request.param, net, copy.deepcopy(net.state_dict())
+
+
+def pair_config(**names) -> Config:
+    """The main job with other nets, from scratch."""
+    cfg = Config.fromfile(PAIR)
+    cfg.merge_from_dict(dict(pretrained=False, **names))
+    apply_net_names(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize('student', STUDENTS)
+def test_pair_takes_one_step(teacher, student):
+    name, net, before = teacher
+    cfg = pair_config(teacher=name, student=student)
+    torch.manual_seed(0)
+    assert cfg.model.teacher.to_dict() == net_config(name, pretrained=False)
+    model = MODELS.build({
+        **cfg.model, 'teacher': net, 'input_size': SIDE,
+        'data_preprocessor': {'type': 'ClsDataPreprocessor',
+                              **cfg.data_preprocessor},
+    })
+    model.train()
+    old = copy.deepcopy(dict(model.named_parameters()))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    images = torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8)
+    batch = dict(
+        inputs=images,
+        data_samples=[DataSample().set_gt_label(i) for i in (1, 4)])
+    logs = model.train_step(batch, OptimWrapper(optimizer))
+
+    assert {'distill.loss_kd', 'distill.loss_ce',
+            'distill.loss_align'} <= set(logs)
+    assert all(torch.isfinite(value).all() for value in logs.values())
+    for key, value in model.named_parameters():
+        assert torch.isfinite(value).all(), key
+        assert not torch.equal(old[key], value), key
+    assert all(p.grad is None for p in net.parameters())
+    for key, value in net.state_dict().items():
+        assert torch.equal(before[key], value), key
+
+
+def test_two_lines_make_another_pair(tmp_path):
+    path = tmp_path / 'other_pair.py'
+    path.write_text(f"_base_ = '{PAIR}'\n"
+                    "teacher = 'resnet152'\nstudent = 'resnet8'\n")
+    cfg = Config.fromfile(path)
+    apply_net_names(cfg)
+    assert cfg.model.teacher.model_name == 'resnet152'
+    assert cfg.model.teacher.pretrained is False
+    assert cfg.model.architecture.backbone.type == 'hkd_mm.CIFARResNet'
+    assert cfg.teacher_config == 'teachers/resnet152_skin.py'
+    assert cfg.teacher is None and cfg.student is None
+
+
+def test_names_keep_the_number_of_classes():
+    cfg = Config.fromfile(PAIR)
+    cfg.model.architecture.num_classes = 9
+    cfg.merge_from_dict(dict(student='shufflenetv2', pretrained=True))
+    apply_net_names(cfg)
+    assert cfg.model.architecture.head.num_classes == 9
+    assert cfg.model.architecture.backbone.pretrained is True
+
+
+def test_wrong_names_are_told_in_one_line():
+    with pytest.raises(UserError, match="'resnet125'.*mean resnet152.*mbv2"):
+        pair_config(teacher='resnet125')
+    cfg = Config.fromfile(config_root() / 'students' / 'mbv2_skin.py')
+    cfg.merge_from_dict(dict(student='resnet8'))
+    with pytest.raises(UserError, match="student='resnet8'.*distil"):
+        apply_net_names(cfg)
+
+
+@pytest.mark.parametrize(('room', 'nets'), [('teachers', TEACHERS),
+                                            ('students', STUDENTS)])
+def test_every_net_has_a_config_of_its_own(room, nets):
+    for name in nets:
+        cfg = Config.fromfile(config_root() / room / f'{name}_skin.py')
+        assert cfg.model.to_dict() == net_config(name)
+        assert cfg.optim_wrapper.optimizer.lr == 0.05
+        assert cfg.train_cfg.max_epochs == cfg.param_scheduler.T_max == 100
+        assert cfg.randomness.seed == 42
