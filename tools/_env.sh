@@ -74,7 +74,7 @@ _hkd_install() {
 hkd_env() {
   [ -f "$HKD_ROOT/setup.py" ] ||
     hkd_die 'this script works in a clone of hkd_mm, not in an installed copy'
-  mkdir -p "$(dirname "$HKD_VENV")" 2>/dev/null ||
+  { mkdir -p "$(dirname "$HKD_VENV")" && : >>"$HKD_VENV.lock"; } 2>/dev/null ||
     hkd_die "cannot make $HKD_VENV; name another place with HKD_VENV"
   local stamp_file=$HKD_VENV/.hkd_mm_stamp python lock
   python=$(_hkd_find_python) || exit 2
