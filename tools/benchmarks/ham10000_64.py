@@ -1,0 +1,157 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The 64 x 64 HAM10000 benchmark: S1's four variants against the baseline.
+
+ResNet-18 -> MobileNetV2 x0.5, everything from scratch: the teacher, a
+learning-rate search for the student alone (chosen on validation, seed 0), the
+student alone, KD, KD + hard label, KD + alignment and Hybrid KD, each with
+every seed. The checkpoint is chosen on validation; the test split is read
+once a run. A run killed at any point goes on where it was.
+
+Example (images resized once, see tools/dataset_tools/resize_images.py):
+    python tools/benchmarks/ham10000_64.py data/ham10000_64
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = ('kd', 'kd_hard', 'kd_align', 'hybrid')
+RATES = (0.02, 0.05, 0.1, 0.2)
+
+
+class Run(NamedTuple):
+    """One training: config stem, folder below the output, cfg-options."""
+
+    config: str
+    folder: str
+    options: tuple[str, ...]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('data_root', help='HAM10000, best at 64 x 64')
+    parser.add_argument('--out', type=Path, default=ROOT / 'docs/results/'
+                        'ham10000_64', help='where the table goes')
+    parser.add_argument('--work-dir', type=Path,
+                        default=Path('work_dirs/ham10000_64'))
+    parser.add_argument('--seeds', type=int, default=3)
+    parser.add_argument('--teacher-epochs', type=int, default=12)
+    parser.add_argument('--search-epochs', type=int, default=10)
+    parser.add_argument('--alone-epochs', type=int, default=25)
+    parser.add_argument('--kd-epochs', type=int, default=10)
+    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1,
+                        help='trainings side by side, one core each')
+    return parser.parse_args()
+
+
+class Benchmark:
+    """All runs of the benchmark, in an order that ends early."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.common = (f'data_root={args.data_root}', )
+        self.stop = threading.Event()
+
+    def teacher(self, seed: int) -> Run:
+        return Run('resnet18', f'resnet18/seed{seed}',
+                   (f'seed={seed}', f'max_epochs={self.args.teacher_epochs}'))
+
+    def search(self, rate: float) -> Run:
+        return Run('mbv2', f'search/lr{rate}',
+                   ('seed=0', f'max_epochs={self.args.search_epochs}',
+                    f'optim_wrapper.optimizer.lr={rate}'))
+
+    def alone(self, seed: int, rate: float) -> Run:
+        return Run('mbv2', f'mbv2/seed{seed}',
+                   (f'seed={seed}', f'max_epochs={self.args.alone_epochs}',
+                    f'optim_wrapper.optimizer.lr={rate}'))
+
+    def distilled(self, method: str, seed: int) -> Run:
+        teacher = self.args.work_dir / self.teacher(seed).folder
+        return Run(method, f'{method}/seed{seed}',
+                   (f'seed={seed}', f'max_epochs={self.args.kd_epochs}',
+                    f'model.teacher_ckpt={teacher / "student.pth"}'))
+
+    def train(self, run: Run) -> dict:
+        """Train unless done; returns the run's metrics.json."""
+        folder = self.args.work_dir / run.folder
+        done = folder / 'metrics.json'
+        if not (done.is_file() and (folder / 'student.pth').is_file()):
+            resume = ['--resume'] if folder.is_dir() else []
+            self.call(folder, 'train.py', self.config(run), *resume,
+                      '--work-dir', str(folder), run=run)
+        return json.loads(done.read_text())
+
+    def test(self, run: Run) -> None:
+        """Read the test split, once."""
+        folder = self.args.work_dir / run.folder
+        if not (folder / 'test.json').is_file():
+            self.call(folder, 'test.py', self.config(run),
+                      str(folder / 'student.pth'), '--work-dir', str(folder),
+                      '--out', str(folder / 'test.json'), run=run)
+
+    def config(self, run: Run) -> str:
+        return str(ROOT / f'configs/ham10000_64/{run.config}.py')
+
+    def call(self, folder: Path, tool: str, *words: str, run: Run) -> None:
+        if self.stop.is_set():
+            raise SystemExit('stopped')
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, str(ROOT / 'tools' / tool), *words,
+                   '--cfg-options', *self.common, *run.options]
+        print('+', ' '.join(command), flush=True)
+        with (folder / 'console.log').open('a') as log:
+            code = subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT,
+                env={**os.environ, 'OMP_NUM_THREADS': '1'},
+                stdin=subprocess.DEVNULL).returncode
+        if code:
+            self.stop.set()
+            raise SystemExit(f'{tool} failed with {code}: see '
+                             f'{folder / "console.log"}')
+
+    def both(self, run: Run) -> None:
+        self.train(run)
+        self.test(run)
+
+    def run(self) -> None:
+        seeds = range(self.args.seeds)
+        with ThreadPoolExecutor(self.args.jobs) as pool:
+            teachers = {s: pool.submit(self.both, self.teacher(s))
+                        for s in seeds}
+            rates = {r: pool.submit(self.train, self.search(r))
+                     for r in RATES}
+            distilled = [
+                pool.submit(self.after, teachers[s], self.distilled(m, s))
+                for s in seeds for m in METHODS]
+            alone = [pool.submit(self.after_search, rates, s) for s in seeds]
+            for future in [*teachers.values(), *rates.values(), *distilled,
+                           *alone]:
+                future.result()
+
+    def after(self, before, run: Run) -> None:
+        before.result()
+        self.both(run)
+
+    def after_search(self, rates: dict, seed: int) -> None:
+        scores = {rate: future.result()['best']['balanced_accuracy']
+                  for rate, future in rates.items()}
+        self.both(self.alone(seed, max(scores, key=scores.get)))
+
+
+def main() -> None:
+    args = parse_args()
+    benchmark = Benchmark(args)
+    benchmark.run()
+
+
+if __name__ == '__main__':
+    main()
