@@ -78,7 +78,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=1),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', interval=1, max_keep_ckpts=2,
+        type='hkd_mm.SafeCheckpointHook', interval=1, max_keep_ckpts=2,
         save_best='balanced_accuracy', rule='greater',
         backend_args=dict(backend='atomic')),
     sampler_seed=dict(type='DistSamplerSeedHook'))

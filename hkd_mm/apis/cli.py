@@ -1,0 +1,113 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""How a tool ends: one line for a mistake, a traceback for a defect."""
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hkd_mm.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+# Files and disks that the user can mend; other OSErrors are looked at.
+_DISK = {
+    errno.ENOSPC: 'the disk is full; make room, or give another --work-dir',
+    errno.EDQUOT: 'the disk quota is used up; make room, or give another '
+                  '--work-dir',
+    errno.EACCES: 'permission denied; give a place you may write to',
+    errno.EROFS: 'the file system is read-only; give another --work-dir',
+}
+_UNREGISTERED = re.compile(r'(\S+) is not in the (\S+ )?registry')
+
+
+def run_tool(main: Callable[..., Any], *args, **kwargs) -> int:
+    """Call a tool's work and turn what went wrong into an exit code.
+
+    Args:
+        main: the work; what it returns is dropped.
+        args: passed on.
+        kwargs: passed on.
+
+    Returns:
+        0, or 2 after a mistake of the user (one ``error:`` line on stderr),
+        or 130 after Ctrl-C. Defects of ours keep their traceback.
+    """
+    # A log file on a full disk must not print one traceback a message.
+    logging.raiseExceptions = False
+    try:
+        main(*args, **kwargs)
+    except KeyboardInterrupt:
+        _say('interrupted; train.py goes on from the last checkpoint with '
+             '--resume')
+        return INTERRUPTED
+    except Exception as error:
+        line = user_line(error)
+        if line is None:
+            raise
+        _say(f'error: {line}')
+        return USER_ERROR
+    return 0
+
+
+def user_line(error: BaseException) -> str | None:
+    """The one line for a mistake of the user, None for a defect of ours.
+
+    A ``UserError`` is found directly, behind ``raise ... from``, as the
+    context of another exception, and as the text that a loader worker or a
+    registry made of it.
+    """
+    seen: set[int] = set()
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    for link in chain:
+        if isinstance(link, UserError):
+            return _clean(str(link))
+    for link in chain:
+        line = _known(link)
+        if line is not None:
+            return line
+    return None
+
+
+def _clean(text: str) -> str:
+    """Strip what workers and registries put around a message."""
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    line = lines[-1].strip() if lines else 'no message'
+    line = re.sub(r'^(class )?`?\w+`? in [\w./]+\.py: ', '', line)
+    return re.sub(r'^(\w+\.)*UserError: ', '', line)
+
+
+def _known(error: BaseException) -> str | None:
+    text = str(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = f'{error.filename}: ' if error.filename else ''
+        return where + _DISK[error.errno]
+    if 'errors.UserError: ' in text:  # inside the text of a worker
+        return _clean(text.rsplit('errors.UserError: ', 1)[1].split('\n')[0])
+    if type(error).__name__ == 'OutOfMemoryError':
+        return ('the GPU memory is full; lower batch_size with '
+                '--cfg-options batch_size=N')
+    if isinstance(error, RuntimeError) and 'No space left' in text:
+        return _DISK[errno.ENOSPC]
+    if isinstance(error, KeyError) and _UNREGISTERED.search(text):
+        name = _UNREGISTERED.search(text).group(1).strip('"\'')
+        return (f'type "{name}" of the config is not registered; check the '
+                'spelling, and write hkd_mm.X or mmrazor.X for what is not '
+                "mmpretrain's")
+    return None
+
+
+def _say(line: str) -> None:
+    rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID'))
+    many = int(os.environ.get('WORLD_SIZE', '1')) > 1
+    prefix = f'[rank {rank}] ' if many and rank is not None else ''
+    sys.stdout.flush()
+    print(prefix + line, file=sys.stderr, flush=True)

@@ -1,0 +1,142 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What the data of a config is, known before any net is built."""
+from dataclasses import dataclass, field
+
+import numpy as np
+from mmengine.config import Config
+
+from hkd_mm.datasets.class_weights import balanced_weights
+from hkd_mm.errors import UserError
+
+from .knobs import LOADERS, dicts, propagate
+
+
+@dataclass
+class DataSummary:
+    """The splits of a config.
+
+    Args:
+        data_root: as in the config.
+        classes: names in the order of the labels.
+        split_hash: names the split; None where a dataset has none.
+        sizes: samples by split name, of the loaders that the config has.
+        train_counts: samples per class of the training split, (C,) int64.
+    """
+
+    data_root: str
+    classes: tuple[str, ...]
+    split_hash: str | None
+    sizes: dict[str, int] = field(default_factory=dict)
+    train_counts: np.ndarray | None = None
+
+    def __str__(self) -> str:
+        sizes = ', '.join(f'{n} {name}' for name, n in self.sizes.items())
+        split = (self.split_hash or 'unknown')[:8]
+        return (f'{self.data_root} ({len(self.classes)} classes; {sizes}; '
+                f'split {split})')
+
+
+def summarize_data(cfg: Config,
+                   loaders: tuple[str, ...] = LOADERS) -> DataSummary:
+    """List the data of the loaders, without reading an image.
+
+    Args:
+        cfg: a loaded config.
+        loaders: which of its loaders to look at.
+
+    Raises:
+        UserError: from the dataset, whatever is wrong with the data.
+    """
+    summary = None
+    for name in loaders:
+        dataset = build_listing(cfg, name)
+        if dataset is None:
+            continue
+        if summary is None:
+            summary = DataSummary(
+                str(cfg.get('data_root', dataset.data_root)),
+                tuple(dataset.metainfo['classes']),
+                getattr(dataset, 'split_hash', None))
+        part = getattr(dataset, 'split', name.split('_')[0])
+        summary.sizes[part] = len(dataset)
+        if name == 'train_dataloader':
+            summary.train_counts = np.bincount(
+                dataset.get_gt_labels(), minlength=len(summary.classes))
+    assert summary is not None, f'none of {loaders} in the config'
+    return summary
+
+
+def build_listing(cfg: Config, loader: str):
+    """The dataset of a loader without its pipeline, or None.
+
+    In a distributed run rank 0 goes first, for it may write the split file.
+    """
+    from mmengine.dist import barrier, is_main_process
+    from mmengine.registry import DATASETS
+    if not cfg.get(loader):
+        return None
+    node = cfg[loader].dataset
+    while 'dataset' in node:
+        node = node['dataset']
+    node = {**node, 'pipeline': []}
+    if not is_main_process():
+        barrier()
+    try:
+        with DATASETS.switch_scope_and_registry(
+                cfg.get('default_scope', 'mmpretrain')) as registry:
+            dataset = registry.build(node)
+            dataset.full_init()
+    finally:
+        if is_main_process():
+            barrier()
+    return dataset
+
+
+def check_training(cfg: Config, summary: DataSummary,
+                   world_size: int = 1) -> None:
+    """Hold the batch size and the heads against the data.
+
+    Raises:
+        UserError: a batch is larger than the training split, or a net has
+            another number of classes than the data.
+    """
+    train = cfg.train_dataloader
+    size = summary.sizes['train'] if 'train' in summary.sizes else (
+        int(summary.train_counts.sum()))
+    batch = train.get('batch_size')
+    if batch and batch * world_size > size:
+        many = f' on each of {world_size} processes' if world_size > 1 else ''
+        raise UserError(
+            f'batch_size={batch}{many} is larger than the training split of '
+            f'{summary.data_root} ({size} images); set --cfg-options '
+            f'batch_size=N with N <= {max(size // world_size, 1)}')
+    for node in dicts(cfg.get('model')):
+        number = node.get('num_classes', -1)
+        if number > 0 and number != len(summary.classes):
+            raise UserError(
+                f'the data has {len(summary.classes)} classes '
+                f'({", ".join(summary.classes)}) and the config a net for '
+                f'{number}; set --cfg-options classes=[A,B,...], which sets '
+                'both')
+
+
+def resolve_class_weight(cfg: Config, read_data: bool = True) -> None:
+    """Turn ``class_weight`` into numbers, at the top and in every loss.
+
+    Raises:
+        UserError: a class has no training image, or the list given has
+            another length than the classes.
+    """
+    word = cfg.get('class_weight')
+    if not isinstance(word, str):
+        return
+    value = None
+    if read_data:
+        summary = summarize_data(cfg, ('train_dataloader', ))
+        value = balanced_weights(summary.train_counts, word,
+                                 summary.classes)
+    cfg.class_weight = value
+    propagate(cfg, dict(class_weight=[word]))
+    for node in dicts(cfg.get('model')):
+        if node.get('class_weight') == word:
+            node['class_weight'] = value

@@ -1,0 +1,190 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What ``tools/train.py`` does."""
+import json
+import os
+from argparse import Namespace
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from hkd_mm.errors import UserError
+
+from .config import compose_config
+from .data_summary import (DataSummary, check_training, resolve_class_weight,
+                           summarize_data)
+from .runtime import (choose_device, default_work_dir, describe_device,
+                      describe_net, ensure_hooks, make_work_dir,
+                      set_up_processes, use_amp)
+
+FINISHED = 'finished.json'
+
+
+def main(args: Namespace) -> None:
+    """Train as the command line says."""
+    train(args.config, args.work_dir, args.resume, args.amp,
+          not args.no_validate, args.auto_scale_lr, args.cfg_options,
+          args.launcher)
+
+
+def train(config: str,
+          work_dir: str | None = None,
+          resume: str | None = None,
+          amp: bool = False,
+          validate: bool = True,
+          auto_scale_lr: bool = False,
+          cfg_options: list[str] | dict[str, Any] | None = None,
+          launcher: str = 'none') -> dict[str, Any]:
+    """Train a net or distil a student; the teacher first if there is none.
+
+    Args:
+        config: config file.
+        work_dir: where the run leaves its files; ``work_dirs/<config>`` if
+            neither this nor the config names one.
+        resume: ``auto`` for the latest intact checkpoint of the work dir, or
+            the path of a checkpoint; None starts anew.
+        amp: bf16 where the GPU has it, else fp16 with loss scaling.
+        validate: validate after the epochs; without it no best checkpoint.
+        auto_scale_lr: scale the learning rate to the batch of all processes.
+        cfg_options: see :func:`hkd_mm.apis.config.load_config`.
+        launcher: none, pytorch, slurm or mpi.
+
+    Returns:
+        What ``finished.json`` in the work dir holds.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    from mmengine.dist import get_world_size
+    cfg = compose_config(config, cfg_options)
+    device = choose_device(cfg)
+    # Before the data is read: one process of many may write the split file.
+    set_up_processes(cfg, launcher, device)
+    resolve_class_weight(cfg)
+    cfg.work_dir = default_work_dir(config, work_dir, cfg)
+    precision = use_amp(cfg, device) if amp else 'fp32'
+    _set_switches(cfg, validate, auto_scale_lr)
+    summary = summarize_data(cfg)
+    check_training(cfg, summary, get_world_size())
+    make_work_dir(cfg.work_dir)
+    if 'teacher' in cfg.model and not cfg.model.get('teacher_ckpt'):
+        from .teacher_stage import provide_teacher
+        cfg.model.teacher_ckpt = provide_teacher(
+            cfg, summary, train, amp=amp, launcher=launcher,
+            cfg_options=cfg_options)
+    elif cfg.model.get('teacher_ckpt'):
+        from .teacher_stage import check_given_teacher
+        check_given_teacher(cfg.model.teacher_ckpt, summary)
+    return _run(cfg, summary, resume, f'{describe_device(device)}, '
+                f'{precision}')
+
+
+def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
+    if auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise UserError('--auto-scale-lr: the config has no '
+                            'auto_scale_lr.base_batch_size; set it with '
+                            '--cfg-options auto_scale_lr.base_batch_size=64')
+        cfg.auto_scale_lr.enable = True
+    if not validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        checkpoint = cfg.default_hooks.get('checkpoint') or {}
+        checkpoint.pop('save_best', None)
+        checkpoint.pop('rule', None)
+    ensure_hooks(cfg, 'hkd_mm.EpochSeedHook', 'hkd_mm.CheckpointGuardHook')
+
+
+def _run(cfg: Config, summary: DataSummary, resume: str | None,
+         machine: str) -> dict[str, Any]:
+    from hkd_mm.engine.safe_loading import install
+    install()
+    _set_start(cfg, resume)
+    runner = Runner.from_cfg(cfg)
+    runner.logger.info(_start_line(cfg, summary, machine))
+    runner.train()
+    finished = _finish(runner, cfg, summary)
+    runner.logger.info(_closing_line(runner, finished))
+    return finished
+
+
+def _set_start(cfg: Config, resume: str | None) -> None:
+    """Point the config to the file that the run starts from, if any."""
+    from hkd_mm.engine.checkpoint import safe_load
+    if resume is None and cfg.get('resume') and not cfg.get('load_from'):
+        resume = 'auto'
+    if resume == 'auto':
+        from hkd_mm.engine.atomic_backend import latest_intact_checkpoint
+        found = latest_intact_checkpoint(cfg.work_dir)
+        if found is None:
+            _tell(f'--resume: no checkpoint in {cfg.work_dir}, training '
+                  'starts from the beginning')
+        else:
+            _tell(f'--resume: going on from {found}')
+        cfg.load_from, cfg.resume = found, found is not None
+    elif resume is not None:
+        cfg.load_from, cfg.resume = resume, True
+    if cfg.get('load_from') and '://' not in cfg.load_from:
+        safe_load(cfg.load_from)  # before minutes go into building the nets
+
+
+def _tell(line: str) -> None:
+    from mmengine.dist import is_main_process
+    if is_main_process():
+        print(line, flush=True)
+
+
+def _start_line(cfg: Config, summary: DataSummary, machine: str) -> str:
+    model = cfg.model
+    if 'architecture' in model:
+        nets = (f'teacher {describe_net(model.teacher)} from '
+                f'{model.get("teacher_ckpt")}; student '
+                f'{describe_net(model.architecture)}')
+    else:
+        nets = f'net {describe_net(model)}'
+    return f'Start: data {summary}; {nets}; on {machine}'
+
+
+def _finish(runner: Runner, cfg: Config,
+            summary: DataSummary) -> dict[str, Any]:
+    """Write down, for whoever uses this run, that it ran to its end."""
+    from mmengine.dist import is_main_process
+    hub = runner.message_hub
+    metric = (cfg.default_hooks.get('checkpoint') or {}).get('save_best')
+    best = hub.runtime_info.get('best_ckpt')
+    last = hub.runtime_info.get('last_ckpt', 'none')
+    finished = dict(
+        epoch=runner.epoch,
+        max_epochs=runner.max_epochs,
+        checkpoint=os.path.basename(best or last),
+        chosen_by=metric if best else 'last epoch',
+        best_score=float(hub.get_info('best_score')) if best else None,
+        split_hash=summary.split_hash,
+        classes=list(summary.classes),
+        config=fingerprint(cfg))
+    if is_main_process():
+        from hkd_mm.engine.atomic_backend import AtomicBackend
+        AtomicBackend().put_text(
+            json.dumps(finished, indent=1) + '\n',
+            os.path.join(cfg.work_dir, FINISHED))
+    return finished
+
+
+def fingerprint(cfg: Config) -> dict[str, Any]:
+    """What decides whether a trained net may stand for another run's."""
+    dataset = cfg.train_dataloader.dataset
+    return json.loads(json.dumps(dict(
+        model=cfg.model.to_dict(),
+        max_epochs=cfg.train_cfg.get('max_epochs'),
+        batch_size=cfg.train_dataloader.get('batch_size'),
+        optim_wrapper=cfg.optim_wrapper.to_dict(),
+        randomness=dict(cfg.get('randomness') or {}),
+        pipeline=list(dataset.get('pipeline', []))), default=str))
+
+
+def _closing_line(runner: Runner, finished: dict[str, Any]) -> str:
+    score = ('' if finished['best_score'] is None else
+             f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
+             'validation')
+    return (f'Done: {finished["epoch"]} epochs; checkpoint '
+            f'{os.path.join(runner.work_dir, finished["checkpoint"])}{score};'
+            f' everything else in {runner.work_dir}')

@@ -1,0 +1,102 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Several processes, also where there is no GPU.
+
+mmengine's ``init_dist`` calls ``torch.cuda.set_device`` and its model wrapper
+is given ``device_ids``: both fail on a CPU. Here the gloo group is made
+before the Runner, which then skips its own, and the wrapper drops the ids.
+
+Each process computes its loss over its own share of the batch and the
+gradients are averaged: with shares of one size this is the gradient of one
+process with the whole batch. BatchNorm is the exception: as in all of
+OpenMMLab it takes the statistics of its own process, unless the config says
+``sync_bn='torch'`` (GPUs only, a limit of torch). Running statistics are not
+exchanged either; the checkpoint holds those of rank 0.
+"""
+import os
+
+import torch
+from mmengine.dist import init_dist
+from mmengine.model import MMDistributedDataParallel
+from torch import nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import MODEL_WRAPPERS
+
+# launcher -> torch's name -> the launcher's name
+_SLURM = dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS',
+              LOCAL_RANK='SLURM_LOCALID')
+_MPI = dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+            LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK')
+_VARIABLES = dict(slurm=_SLURM, mpi=_MPI, pytorch=dict(
+    RANK='RANK', WORLD_SIZE='WORLD_SIZE', LOCAL_RANK='LOCAL_RANK'))
+
+
+@MODEL_WRAPPERS.register_module()
+class CPUDistributedDataParallel(MMDistributedDataParallel):
+    """``MMDistributedDataParallel`` for a model on the CPU.
+
+    The constructor is changed: mmengine always passes ``device_ids``, which
+    torch refuses for CPU modules.
+
+    Args:
+        module: the model.
+        device_ids: dropped.
+        kwargs: those of ``MMDistributedDataParallel``.
+    """
+
+    def __init__(self,
+                 module: nn.Module,
+                 device_ids: list[int] | None = None,
+                 **kwargs) -> None:
+        del device_ids
+        super().__init__(module=module, **kwargs)
+
+
+def init_process_group(launcher: str, device: str, **kwargs) -> None:
+    """Join the processes of a launcher; without a GPU through gloo.
+
+    Args:
+        launcher: none, pytorch, slurm or mpi.
+        device: ``cpu`` or ``cuda``; on GPUs mmengine makes the NCCL group.
+        kwargs: ``env_cfg.dist_cfg`` of the config, for GPUs.
+
+    Raises:
+        UserError: the launcher's environment is missing, or there are more
+            processes on this machine than GPUs.
+    """
+    if launcher == 'none' or torch.distributed.is_initialized():
+        return
+    _read_environment(launcher)
+    if device == 'cuda':
+        local, count = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
+        if local >= count:
+            raise UserError(f'process {local} of this machine has no GPU of '
+                            f'its own (there are {count}); start at most '
+                            f'{count} processes here')
+        init_dist(launcher, **kwargs)
+        return
+    torch.distributed.init_process_group('gloo')
+
+
+def _read_environment(launcher: str) -> None:
+    for name, source in _VARIABLES[launcher].items():
+        if source not in os.environ:
+            raise UserError(
+                f'--launcher {launcher}: {source} is not set; start through '
+                'tools/dist_train.sh, tools/slurm_train.sh or mpirun')
+        os.environ[name] = os.environ[source]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = _master_address(launcher)
+
+
+def _master_address(launcher: str) -> str:
+    if launcher == 'slurm':
+        import subprocess
+        nodes = os.environ['SLURM_NODELIST']
+        found = subprocess.run(
+            ['scontrol', 'show', 'hostnames', nodes],
+            capture_output=True, text=True, check=False).stdout.split()
+        if found:
+            return found[0]
+    raise UserError('MASTER_ADDR is not set; set it to the host of rank 0')
