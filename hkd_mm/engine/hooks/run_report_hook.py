@@ -1,0 +1,172 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What a run leaves in its work dir beside config, log and checkpoints."""
+import os
+import time
+from pathlib import Path
+
+import torch
+from mmengine.dist import get_world_size, is_main_process, master_only
+from mmengine.hooks import Hook
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import HOOKS
+
+from ..atomic_backend import AtomicBackend
+from ..report.environment import collect_environment
+from ..report.figures import save_confusion, save_curves
+from ..report.history import History, to_json
+from ..report.summary import (best_checkpoint, last_checkpoint, split_hash,
+                              summarise)
+from ..student_export import export_student, plain, student_config
+
+
+@HOOKS.register_module()
+class RunReportHook(Hook):
+    """Leave a complete record of a run, also of one that was resumed.
+
+    ``environment.json`` at the start; ``history.json`` after every epoch;
+    at the end ``metrics.json`` (see :func:`summarise`), ``curves.png``,
+    ``confusion_matrix.png`` of the best validation and ``student.pth``, the
+    plain mmpretrain student of the best checkpoint (the last one where there
+    was no validation).
+
+    Every checkpoint is given ``split_hash``, ``student`` (the config of the
+    plain student) and ``data_preprocessor`` in its ``meta``. A run is not
+    resumed on another split than it was begun on.
+    """
+
+    # before CheckpointHook, whose before_train may validate
+    priority = 'LOW'
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Remember what the loaded run was trained on."""
+        meta = checkpoint.get('meta') or {}
+        self._loaded_split = meta.get('split_hash')
+
+    def before_train(self, runner) -> None:
+        """Describe the machine; go on with the history of a resumed run."""
+        self.history = History(Path(runner.work_dir) / 'history.json')
+        self.input_size: tuple[int, int] | None = None
+        if runner.epoch > 0:
+            self._check_split(runner)
+            self._load_history(runner)
+        if is_main_process():
+            AtomicBackend().put_text(
+                to_json(collect_environment()),
+                Path(runner.work_dir) / 'environment.json')
+
+    def _check_split(self, runner) -> None:
+        there = getattr(self, '_loaded_split', None)
+        here = split_hash(runner.train_dataloader.dataset)
+        if there and here and there != here:
+            raise UserError(
+                f'the run to be resumed was trained on split {there}, but '
+                f'data_root, split_file or seed now give split {here}; set '
+                'them back, or start a new run without --resume')
+
+    def _load_history(self, runner) -> None:
+        sources = []
+        if runner._load_from:  # a run may be resumed into another folder
+            sources.append(Path(runner._load_from).parent / 'history.json')
+        if not self.history.load(runner.epoch, *sources):
+            runner.logger.warning(
+                'history.json of the resumed run was not found: curves and '
+                f'times begin at epoch {runner.epoch + 1}')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Say in the checkpoint what it was trained on and what it is."""
+        meta = checkpoint['meta']
+        meta['split_hash'] = split_hash(runner.train_dataloader.dataset)
+        if 'model' in runner.cfg:
+            meta['student'] = student_config(runner.cfg.model)
+        if 'data_preprocessor' in runner.cfg:
+            meta['data_preprocessor'] = plain(runner.cfg.data_preprocessor)
+
+    def before_train_epoch(self, runner) -> None:
+        """Start the clock."""
+        self._sums: dict[str, torch.Tensor | float] = {}
+        self._steps = self._images = 0
+        self._clock = time.perf_counter()
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Add up losses, without waiting for the device, and images."""
+        for name, value in (outputs or {}).items():
+            value = value.detach() if torch.is_tensor(value) else value
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._steps += 1
+        inputs = data_batch['inputs']
+        self._images += len(inputs)
+        self.input_size = tuple(inputs[0].shape[-2:])
+
+    @master_only
+    def after_train_epoch(self, runner) -> None:
+        """Record the epoch."""
+        losses = {name: float(total) / self._steps
+                  for name, total in self._sums.items()}
+        self.history.add(
+            runner.epoch + 1,
+            train=losses,
+            lr=float(next(iter(runner.optim_wrapper.get_lr().values()))[0]),
+            images=self._images * get_world_size(),
+            seconds=time.perf_counter() - self._clock)
+
+    def before_val_epoch(self, runner) -> None:
+        """Start the clock."""
+        self._val_clock = time.perf_counter()
+
+    @master_only
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        """Record the metrics, and the confusion matrix if a metric has it."""
+        if not hasattr(self, 'history'):
+            return  # a validation on its own
+        scalars = {name: value for name, value in (metrics or {}).items()
+                   if isinstance(value, (int, float))}
+        fields = dict(
+            val=scalars, val_seconds=time.perf_counter() - self._val_clock)
+        for metric in runner.val_loop.evaluator.metrics:
+            last = getattr(metric, 'last', None)
+            if last is not None and 'confusion' in last:
+                fields['confusion'] = last['confusion'].tolist()
+        self.history.add(runner.epoch, **fields)
+
+    @master_only
+    def after_train(self, runner) -> None:
+        """Write figures, pictures and the student."""
+        folder = Path(runner.work_dir)
+        report = summarise(runner, self.history, self._shape(runner))
+        runner.message_hub.update_info('run_report', report)
+        AtomicBackend().put_text(to_json(report), folder / 'metrics.json')
+        best = (report['best'] or {}).get('epoch')
+        save_curves(self.history.ordered(), folder / 'curves.png', best)
+        self._draw_confusion(runner, folder, best)
+        source = best_checkpoint(runner) or last_checkpoint(runner)
+        if source is None:
+            runner.logger.warning('No checkpoint was saved, so there is no '
+                                  'student.pth')
+            return
+        export_student(source, folder / 'student.pth')
+        runner.logger.info(
+            f'The plain student of {os.path.basename(source)} is '
+            f'{folder / "student.pth"}')
+
+    def _draw_confusion(self, runner, folder: Path, best: int | None) -> None:
+        record = self.history.records.get(best, {})
+        if 'confusion' not in record:
+            return
+        size = len(record['confusion'])
+        meta = getattr(runner.train_dataloader.dataset, 'metainfo', {})
+        classes = meta.get('classes') or [str(i) for i in range(size)]
+        save_confusion(record['confusion'], classes,
+                       folder / 'confusion_matrix.png',
+                       f'validation, epoch {best}')
+
+    def _shape(self, runner) -> tuple[int, int] | None:
+        """Image size; of the data set where no step was left to train."""
+        if self.input_size is None:
+            sample = runner.train_dataloader.dataset[0]
+            self.input_size = tuple(sample['inputs'].shape[-2:])
+        return self.input_size

@@ -1,0 +1,123 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""From a checkpoint of a run to a plain mmpretrain student file."""
+import io
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from hkd_mm.errors import UserError
+from hkd_mm.version import __version__
+
+from .atomic_backend import AtomicBackend
+from .checkpoint import safe_load, student_state_dict
+
+_META = ('epoch', 'seed', 'split_hash', 'student', 'data_preprocessor')
+
+
+def plain(value: Any) -> Any:
+    """Turn a config into what a safe checkpoint may hold.
+
+    Args:
+        value: nested dicts and sequences of numbers, strings, None.
+
+    Returns:
+        The same of ``dict``, ``list``, ``tuple`` and scalars; anything else
+        becomes its text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item) for item in value)
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if hasattr(value, 'tolist'):
+        return value.tolist()
+    return str(value)
+
+
+def student_config(model: Any) -> dict:
+    """Config of the plain student, which fetches no weights when built.
+
+    Args:
+        model: ``model`` of a config: a classifier, or an algorithm with the
+            student as ``architecture``.
+
+    Returns:
+        A plain dict for mmpretrain's ``MODELS.build``.
+    """
+    config = plain(model)
+    if 'architecture' in config:
+        preprocessor = config.get('data_preprocessor')
+        config = config['architecture']
+        if preprocessor:
+            config.setdefault('data_preprocessor', preprocessor)
+    return _without_weights(config)
+
+
+def _without_weights(value: Any) -> Any:
+    if isinstance(value, dict):
+        value = {key: _without_weights(item) for key, item in value.items()}
+        if value.get('pretrained'):
+            value['pretrained'] = False
+        init = value.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            del value['init_cfg']
+    elif isinstance(value, (list, tuple)):
+        value = type(value)(_without_weights(item) for item in value)
+    return value
+
+
+def export_student(checkpoint: str | os.PathLike,
+                   out: str | os.PathLike) -> dict[str, Any]:
+    """Write the plain student of a checkpoint and read it back.
+
+    The file holds ``state_dict`` as the plain classifier names it and
+    ``meta``: ``classes``, ``epoch``, ``seed``, ``split_hash``, ``student``
+    (its config), ``data_preprocessor``, ``source`` (name of the checkpoint)
+    and ``hkd_mm``, as far as the checkpoint knows them.
+
+    Args:
+        checkpoint: of a distillation run or of a plain classifier.
+        out: the ``.pth`` to write, in one go.
+
+    Returns:
+        The ``meta`` written.
+
+    Raises:
+        UserError: the checkpoint cannot be read safely, or is its own target.
+    """
+    if os.path.realpath(checkpoint) == os.path.realpath(out):
+        raise UserError(f'{out} would overwrite the checkpoint it is made '
+                        'from; give another name')
+    loaded = safe_load(checkpoint)
+    state = student_state_dict(loaded)
+    source = loaded.get('meta') or {}
+    meta = {key: source[key] for key in _META if key in source}
+    classes = (source.get('dataset_meta') or {}).get('classes')
+    meta.update(
+        classes=list(classes) if classes is not None else None,
+        source=os.path.basename(os.fspath(checkpoint)),
+        hkd_mm=__version__)
+    with io.BytesIO() as buffer:
+        torch.save(dict(state_dict=state, meta=plain(meta)), buffer)
+        AtomicBackend().put(buffer.getvalue(), out)
+    _read_back(out, state)
+    return meta
+
+
+def _read_back(out: str | os.PathLike, state: dict) -> None:
+    """Hold the written file against what was meant to be in it."""
+    found = safe_load(out)['state_dict']
+    same = found.keys() == state.keys() and all(
+        torch.equal(_bits(found[key]), _bits(value))
+        for key, value in state.items())
+    if not same:
+        raise OSError(f'{out} reads back differently from what was written; '
+                      'the disk or file system is faulty')
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes, so that NaN equals NaN."""
+    return tensor.reshape(-1).view(torch.uint8)
