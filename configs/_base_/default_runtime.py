@@ -3,6 +3,9 @@
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['hkd_mm'], allow_failed_imports=False)
 
+# Nets start from ImageNet weights, as in the paper; those without published
+# ones (ResNet-8) and a distillation's teacher (model.teacher_ckpt) do not.
+pretrained = True
 patience = 100  # epochs without a better balanced accuracy; paper, table 3
 
 default_hooks = dict(

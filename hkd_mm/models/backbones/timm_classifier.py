@@ -7,8 +7,10 @@ from mmpretrain.models.classifiers import TimmClassifier as _TimmClassifier
 
 from hkd_mm.engine.checkpoint import safe_load
 from hkd_mm.errors import UserError
-from hkd_mm.models.backbones.imagenet_weights import (fetch_weights,
-                                                      weights_place)
+from hkd_mm.models.backbones.imagenet_weights import (
+    fetch_weights,
+    weights_place,
+)
 from hkd_mm.registry import MODELS
 
 _OF_MMPRETRAIN = ('loss', 'train_cfg', 'with_cp', 'data_preprocessor',
