@@ -9,6 +9,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
+from hkd_mm.apis.config import load_config
 from hkd_mm.apis.nets import apply_net_names, config_root, net_config
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
@@ -34,11 +35,9 @@ def teacher(request):
 
 
 def pair_config(**names) -> Config:
-    """The main job with other nets, from scratch."""
-    cfg = Config.fromfile(PAIR)
-    cfg.merge_from_dict(dict(pretrained=False, **names))
-    apply_net_names(cfg)
-    return cfg
+    """The main job with other nets, from scratch, as the tools read it."""
+    options = [f'{role}={name}' for role, name in names.items()]
+    return load_config(PAIR, ['pretrained=False', *options], read_data=False)
 
 
 @pytest.mark.parametrize('student', STUDENTS)
