@@ -60,6 +60,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  input_size: int = 116,
                  calculate_student_loss: bool = False,
                  **kwargs) -> None:
+        if isinstance(kwargs.get('data_preprocessor'), dict):
+            # as every classifier of mmpretrain fills it in
+            kwargs['data_preprocessor'].setdefault(
+                'type', 'mmpretrain.ClsDataPreprocessor')
         super().__init__(
             architecture=architecture,
             teacher=teacher,
