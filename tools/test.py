@@ -1,0 +1,60 @@
+#!/usr/bin/env python
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Measure a trained net on the test split."""
+import argparse
+import os
+import sys
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line; needs no import but the standard library."""
+    parser = argparse.ArgumentParser(
+        description='Measure a net on the test split, read once. Of a '
+        'distillation only the student is built.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint of a distillation or '
+                        'of a plain classifier')
+    parser.add_argument(
+        '--work-dir',
+        help='where the log goes (default: work_dirs/<config>/test)')
+    parser.add_argument(
+        '--out', metavar='FILE',
+        help='.json: the metrics; .csv or .pkl: the prediction of each image')
+    parser.add_argument(
+        '--show-dir', metavar='FOLDER',
+        help='draw the prediction on each image and write it there')
+    parser.add_argument(
+        '--amp', action='store_true',
+        help='mixed precision on a GPU: bf16 where it has it, else fp16')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+        help='change values of the config, such as data_root=PATH '
+        'test_dataloader.dataset.split=val')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none', help='what started the processes')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help='set by some launchers')
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main(argv=None) -> int:
+    """Parse first, import the heavy packages after."""
+    args = parse_args(argv)
+    try:
+        from hkd_mm.apis.cli import run_tool
+        from hkd_mm.apis.test import main as work
+    except ImportError as error:
+        if 'Mend it with' not in str(error):
+            raise
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return run_tool(work, args)
+
+
+if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    sys.exit(main())
