@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The nets of ``configs/_base_/models`` by name, for any pair of them."""
+import copy
 import difflib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -104,6 +105,73 @@ def apply_net_names(cfg: Config) -> None:
         cfg[role] = None
         if role == 'teacher' and cfg.get('teacher_config'):
             cfg.teacher_config = _renamed(cfg.teacher_config, name)
+
+
+def fetch_net_weights(model: dict) -> None:
+    """Have the ImageNet weights at hand; one process of many fetches them.
+
+    Args:
+        model: config of a classifier or a distillation; a teacher's weights
+            are its checkpoint, and nothing is fetched for it.
+
+    Raises:
+        UserError: weights that training would start from cannot be fetched.
+    """
+    from mmengine.dist import barrier, is_main_process
+
+    from hkd_mm.models.backbones import shufflenet_v2, timm_classifier
+    if not is_main_process():
+        barrier()
+        return
+    for net in _dicts({k: v for k, v in model.items() if k != 'teacher'}):
+        kind = str(net.get('type', ''))
+        if not net.get('pretrained'):
+            continue
+        if kind == 'hkd_mm.ShuffleNetV2':
+            shufflenet_v2.published_weights()
+        elif kind == 'hkd_mm.TimmClassifier' and not (
+                net.get('pretrained_cfg_overlay') or {}).get('file'):
+            timm_classifier.published_weights(net['model_name'])
+    barrier()
+
+
+def check_same_net(teacher: dict, trained: dict, path: str) -> None:
+    """Refuse to train one net for hours and then load it into another.
+
+    Args:
+        teacher: ``model.teacher`` of the distillation.
+        trained: the model that ``teacher_config`` trains.
+        path: that file, for the message.
+
+    Raises:
+        UserError: the weights of the one do not fit the other.
+    """
+    if _essence(teacher) == _essence(trained) or (
+            _shapes(teacher) == _shapes(trained)):
+        return
+    known = [name for name in net_names()
+             if _essence(net_config(name)) == _essence(teacher)]
+    way = (f'write teacher={known[0]} in place of model.teacher.*' if known
+           else 'set teacher_config to a file that trains it, or '
+           'model.teacher_ckpt to its checkpoint')
+    raise UserError(f'{path} trains another net than model.teacher; {way}')
+
+
+def _essence(net: dict) -> dict:
+    """What of a classifier config decides about its weights."""
+    loose = ('pretrained', 'loss', 'data_preprocessor', 'num_classes')
+    return {key: _essence(value) if isinstance(value, dict) else
+            str(value).rsplit('.', 1)[-1] if key == 'type' else value
+            for key, value in net.items() if key not in loose}
+
+
+def _shapes(net: dict) -> dict:
+    from mmengine.registry import DefaultScope
+
+    from hkd_mm.registry import MODELS
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        state = MODELS.build(copy.deepcopy(net)).state_dict()
+    return {key: value.shape for key, value in state.items()}
 
 
 def _renamed(path: str, name: str) -> str:

@@ -12,6 +12,7 @@ from hkd_mm.errors import UserError
 
 from .config import load_config, teacher_config_path
 from .data_summary import DataSummary
+from .nets import check_same_net
 
 _RULE = '=' * 72
 
@@ -54,6 +55,8 @@ def provide_teacher(cfg: Config,
                         f'dir of the student, {work_dir}; give another '
                         '--work-dir')
     options = _teacher_options(path, cfg_options)
+    check_same_net(cfg.model.teacher,
+                   load_config(path, options, read_data=False).model, path)
     finished = _finished(work_dir)
     if finished is not None:
         _check_finished(finished, work_dir, path, options, summary)

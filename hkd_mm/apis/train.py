@@ -13,6 +13,7 @@ from hkd_mm.errors import UserError
 from .config import compose_config
 from .data_summary import (DataSummary, check_training, resolve_class_weight,
                            summarize_data)
+from .nets import fetch_net_weights
 from .runtime import (choose_device, default_work_dir, describe_device,
                       describe_net, ensure_hooks, make_work_dir,
                       set_up_processes, use_amp)
@@ -67,6 +68,7 @@ def train(config: str,
     summary = summarize_data(cfg)
     check_training(cfg, summary, get_world_size())
     make_work_dir(cfg.work_dir)
+    fetch_net_weights(cfg.model)  # before hours go into a teacher
     if 'teacher' in cfg.model and not cfg.model.get('teacher_ckpt'):
         from .teacher_stage import provide_teacher
         cfg.model.teacher_ckpt = provide_teacher(
@@ -86,6 +88,9 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
                             'auto_scale_lr.base_batch_size; set it with '
                             '--cfg-options auto_scale_lr.base_batch_size=64')
         cfg.auto_scale_lr.enable = True
+    if (cfg.get('randomness') or {}).get('deterministic'):
+        # torch refuses deterministic cuBLAS calls without it.
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if not validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         checkpoint = cfg.default_hooks.get('checkpoint') or {}
@@ -98,39 +103,39 @@ def _run(cfg: Config, summary: DataSummary, resume: str | None,
          machine: str) -> dict[str, Any]:
     from hkd_mm.engine.safe_loading import install
     install()
-    _set_start(cfg, resume)
+    note = _set_start(cfg, resume)
     runner = Runner.from_cfg(cfg)
-    runner.logger.info(_start_line(cfg, summary, machine))
+    runner.logger.info(_start_line(cfg, summary, machine) + note)
     runner.train()
     finished = _finish(runner, cfg, summary)
     runner.logger.info(_closing_line(runner, finished))
     return finished
 
 
-def _set_start(cfg: Config, resume: str | None) -> None:
-    """Point the config to the file that the run starts from, if any."""
+def _set_start(cfg: Config, resume: str | None) -> str:
+    """Point the config to the file that the run starts from, if any.
+
+    Returns:
+        What to add to the start line.
+    """
+    from hkd_mm.engine.atomic_backend import latest_intact_checkpoint
     from hkd_mm.engine.checkpoint import safe_load
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
+    note = ''
     if resume == 'auto':
-        from hkd_mm.engine.atomic_backend import latest_intact_checkpoint
         found = latest_intact_checkpoint(cfg.work_dir)
-        if found is None:
-            _tell(f'--resume: no checkpoint in {cfg.work_dir}, training '
-                  'starts from the beginning')
-        else:
-            _tell(f'--resume: going on from {found}')
         cfg.load_from, cfg.resume = found, found is not None
+        note = '' if found else (f'; --resume: no checkpoint in '
+                                 f'{cfg.work_dir}, from the beginning')
     elif resume is not None:
         cfg.load_from, cfg.resume = resume, True
-    if cfg.get('load_from') and '://' not in cfg.load_from:
-        safe_load(cfg.load_from)  # before minutes go into building the nets
-
-
-def _tell(line: str) -> None:
-    from mmengine.dist import is_main_process
-    if is_main_process():
-        print(line, flush=True)
+    if cfg.get('load_from'):
+        if '://' not in cfg.load_from:
+            safe_load(cfg.load_from)  # before minutes go into building nets
+        verb = 'resumed from' if cfg.resume else 'starting with weights of'
+        note = f'; {verb} {cfg.load_from}'
+    return note
 
 
 def _start_line(cfg: Config, summary: DataSummary, machine: str) -> str:

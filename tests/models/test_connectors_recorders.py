@@ -86,3 +86,15 @@ def test_a_stage_that_the_net_lacks_is_named():
     net = next(nets())
     with pytest.raises(UserError, match='stage=9.*5 stages'):
         FeatureRecorder(stage=9).initialize(net)
+
+
+@pytest.mark.parametrize('size', [(4, 4), (7, 3), (29, 29), (1, 1)])
+def test_deterministic_pooling_is_the_same_pooling(size):
+    feature = torch.randn(2, 3, 29, 31)
+    usual = resize_map(feature, size)
+    torch.use_deterministic_algorithms(True)
+    try:
+        repeatable = resize_map(feature, size)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(repeatable, usual)

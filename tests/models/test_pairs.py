@@ -10,8 +10,15 @@ from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
 from hkd_mm.apis.config import load_config
-from hkd_mm.apis.nets import apply_net_names, config_root, net_config
+from hkd_mm.apis.nets import (
+    apply_net_names,
+    check_same_net,
+    config_root,
+    fetch_net_weights,
+    net_config,
+)
 from hkd_mm.errors import UserError
+from hkd_mm.models.backbones import shufflenet_v2, timm_classifier
 from hkd_mm.registry import MODELS
 
 TEACHERS = ('darknet53', 'resnet152', 'repvit_m2_3', 'efficientnet_b0',
@@ -111,3 +118,28 @@ def test_every_net_has_a_config_of_its_own(room, nets):
         assert cfg.optim_wrapper.optimizer.lr == 0.05
         assert cfg.train_cfg.max_epochs == cfg.param_scheduler.T_max == 100
         assert cfg.randomness.seed == 42
+
+
+def test_teacher_config_has_to_train_the_teacher():
+    cfg = load_config(PAIR, ['model.teacher.model_name=resnet152'],
+                      read_data=False)
+    path = str(config_root() / cfg.teacher_config)
+    trained = Config.fromfile(path).model
+    with pytest.raises(UserError, match='teacher=resnet152 in place of'):
+        check_same_net(cfg.model.teacher, trained, path)
+    cfg = load_config(PAIR, read_data=False)
+    check_same_net(cfg.model.teacher, trained, path)
+
+
+def test_students_weights_are_fetched_before_the_teacher_is_trained(
+        monkeypatch):
+    asked = []
+    monkeypatch.setattr(timm_classifier, 'published_weights', asked.append)
+    monkeypatch.setattr(shufflenet_v2, 'published_weights',
+                        lambda: asked.append('shufflenet'))
+    for student in STUDENTS:
+        cfg = load_config(PAIR, [f'student={student}'], read_data=False)
+        fetch_net_weights(cfg.model)
+    assert asked == ['mobilenetv2_050', 'shufflenet', 'efficientnet_b0']
+    fetch_net_weights(pair_config(student='mbv2').model)
+    assert len(asked) == 3

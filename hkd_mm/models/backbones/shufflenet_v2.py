@@ -1,5 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """ShuffleNetV2 with a switch for its ImageNet weights."""
+from pathlib import Path
+
 from mmpretrain.models.backbones import ShuffleNetV2 as _ShuffleNetV2
 
 from hkd_mm.engine.checkpoint import safe_load
@@ -49,7 +51,7 @@ class ShuffleNetV2(_ShuffleNetV2):
         super().init_weights()
         if not (self._pretrained and first):
             return
-        path = fetch_weights(_URL, _URL.rpartition('/')[2])
+        path = published_weights()
         state = safe_load(path)['state_dict']
         state = {key.removeprefix(_PREFIX): value
                  for key, value in state.items() if key.startswith(_PREFIX)}
@@ -58,3 +60,12 @@ class ShuffleNetV2(_ShuffleNetV2):
         except RuntimeError as error:
             raise UserError(f'{path} does not hold weights of ShuffleNetV2 '
                             'x1.0; replace or remove the file') from error
+
+
+def published_weights() -> Path:
+    """mmpretrain's ImageNet weights, fetched unless they lie here.
+
+    Raises:
+        UserError: they cannot be fetched.
+    """
+    return fetch_weights(_URL, _URL.rpartition('/')[2])

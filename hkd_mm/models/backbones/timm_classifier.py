@@ -81,7 +81,7 @@ class TimmClassifier(_TimmClassifier):
         from timm.models import create_model
         cfg = self.model.pretrained_cfg
         overlay = dict(self._overlay)
-        path = overlay.pop('file', None) or _published_weights(cfg)
+        path = overlay.pop('file', None) or _published(cfg)
         state = safe_load(path)['state_dict']
         own = self.model.state_dict()
         try:
@@ -118,8 +118,23 @@ def _from_timm_names(module: Any, state_dict: dict[str, Any], prefix: str,
                 state_dict.pop(key))
 
 
-def _published_weights(cfg: dict[str, Any]) -> Path:
-    """The file that timm publishes for this net, from disk where possible."""
+def published_weights(model_name: str) -> Path:
+    """The ImageNet weights of a timm net, fetched unless they lie here.
+
+    Args:
+        model_name: a net of timm.
+
+    Raises:
+        UserError: there are none, or they cannot be fetched.
+    """
+    from timm.models import get_pretrained_cfg
+    cfg = get_pretrained_cfg(model_name)
+    if cfg is None:
+        raise UserError(_unknown(model_name))
+    return _published(cfg.to_dict())
+
+
+def _published(cfg: dict[str, Any]) -> Path:
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
     repo, tag = cfg.get('hf_hub_id'), cfg.get('tag')
     if not repo:

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A connector that finds by itself which shapes it has to join."""
+import torch
 import torch.nn.functional as F
 from mmrazor.models.architectures.connectors.base_connector import (
     BaseConnector)
@@ -77,6 +78,21 @@ def resize_map(feature: Tensor, size: tuple[int, int]) -> Tensor:
     if (height, width) == tuple(size):
         return feature
     if height >= size[0] and width >= size[1]:
+        if torch.are_deterministic_algorithms_enabled():
+            # On a GPU the gradient of adaptive pooling is not deterministic.
+            rows, columns = (
+                _averages(old, new).to(feature)
+                for old, new in zip((height, width), size))
+            return rows @ feature @ columns.T
         return F.adaptive_avg_pool2d(feature, size)
     return F.interpolate(
         feature, size, mode='bilinear', align_corners=False)
+
+
+def _averages(old: int, new: int) -> Tensor:
+    """Matrix (new, old) whose rows average torch's adaptive bins."""
+    matrix = torch.zeros(new, old)
+    for row in range(new):
+        start, end = row * old // new, -(-(row + 1) * old // new)
+        matrix[row, start:end] = 1 / (end - start)
+    return matrix
