@@ -2,20 +2,14 @@
 
 bash tools/quickstart.sh trains the teacher and the student alone as well.
 """
-_base_ = [
-    '../_base_/datasets/demo_64.py', '../_base_/schedules/s1_sgd_100e.py',
-    '../_base_/default_runtime.py'
-]
-max_epochs = 12
-pretrained = False
+_base_ = './_base_run.py'
 teacher_config = 'resnet18_demo.py'
-
 model = dict(
     type='hkd_mm.FrozenTeacherDistill',
     teacher_ckpt=None,
     architecture=dict(
         type='hkd_mm.TimmClassifier', model_name='mobilenetv2_050',
-        num_classes=5, pretrained=pretrained),
+        num_classes=5, pretrained=False),
     teacher=dict(
         type='hkd_mm.TimmClassifier', model_name='resnet18',
         num_classes=5, pretrained=False),
