@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Generated images and tiny configs that the tests share."""
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,32 @@ def write_tiny_configs(folder: Path, data_root: Path,
         paths[name] = folder / f'tiny_{name}.py'
         paths[name].write_text(text)
     return paths
+
+
+@pytest.fixture
+def quick_runner(monkeypatch):
+    """Runs in this process: no environment report, a log of their own."""
+    from mmengine.logging import MMLogger
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
+        monkeypatch.delenv(name, raising=False)
+    MMLogger._instance_dict.clear()
+    yield
+    MMLogger._instance_dict.clear()
+
+
+@pytest.fixture
+def tool():
+    """``tool('train')`` is the ``main(argv) -> exit code`` of a tool."""
+
+    def load(name: str):
+        path = Path(__file__).parents[1] / 'tools' / f'{name}.py'
+        spec = importlib.util.spec_from_file_location(f'tool_{name}', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.main
+
+    return load
 
 
 @pytest.fixture(scope='session')

@@ -30,7 +30,7 @@ def main(args: Namespace) -> None:
     metrics = test(args.config, args.checkpoint, args.work_dir, args.out,
                    args.show_dir, args.amp, args.cfg_options, args.launcher)
     if is_main_process():
-        print_metrics(metrics)
+        print_metrics(metrics, f'{args.checkpoint}')
 
 
 def test(config: str,
@@ -190,12 +190,18 @@ def _predictions_csv(last: dict[str, Any], classes: list[str]) -> str:
     return stream.getvalue()
 
 
-def print_metrics(metrics: dict[str, float]) -> None:
-    """Print the overall metrics and a table of the classes."""
+def print_metrics(metrics: dict[str, float], title: str) -> None:
+    """Print the overall metrics and a table of the classes.
+
+    Args:
+        metrics: as :func:`test` returns them.
+        title: printed above.
+    """
     from rich.console import Console
     from rich.table import Table
     console = Console()
-    overall = Table(title='Test', title_justify='left')
+    console.print(title, highlight=False)
+    overall = Table()
     overall.add_column('metric')
     overall.add_column('value', justify='right')
     classes: dict[str, dict[str, float]] = {}
@@ -209,7 +215,7 @@ def print_metrics(metrics: dict[str, float]) -> None:
     if not classes:
         return
     kinds = list(dict.fromkeys(k for row in classes.values() for k in row))
-    table = Table(title='Each class', title_justify='left')
+    table = Table()
     table.add_column('class')
     for kind in kinds:
         table.add_column(kind, justify='right')
