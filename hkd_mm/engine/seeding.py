@@ -36,7 +36,7 @@ class EpochSeedHook(Hook):
         """Seed for ``runner.epoch``."""
         sequence = np.random.SeedSequence(
             (runner.seed, runner.epoch, get_rank()))
-        _seed_everything(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+        _seed_everything(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
 
 
 @FUNCTIONS.register_module()
