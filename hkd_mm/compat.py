@@ -65,7 +65,35 @@ def stand_in_for_quantization_backends() -> None:
     sys.modules[_QUANTIZATION] = module
 
 
+def remember_pretty_texts() -> None:
+    """Let a config that did not change be formatted by yapf only once.
+
+    Symptom: every checkpoint takes half a second or more on the CPU, however
+    small it is, for ``Runner.save_checkpoint`` formats the whole config anew
+    for its ``meta``; the start of a run does so four times.
+    Versions: mmengine 0.10.7, onedl-mmengine 0.10.12.
+    Delete when: ``Config.pretty_text`` or its callers keep the text.
+    """
+    from mmengine.config import Config
+    upstream = Config.pretty_text.fget
+    if hasattr(upstream, 'texts'):
+        return
+    texts: dict[str, str] = {}
+
+    def pretty_text(self: Config) -> str:
+        key = repr((self._cfg_dict, self._format_python_code))
+        if key not in texts:
+            while len(texts) > 7:  # a run has one or two
+                texts.pop(next(iter(texts)))
+            texts[key] = upstream(self)
+        return texts[key]
+
+    pretty_text.texts = texts
+    Config.pretty_text = property(pretty_text, doc=upstream.__doc__)
+
+
 def apply() -> None:
     """Run every workaround; safe to call any number of times."""
     import_mmrazor_without_version_check()
     stand_in_for_quantization_backends()
+    remember_pretty_texts()

@@ -1,0 +1,212 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What tiny runs leave behind, whole, interrupted and resumed."""
+import json
+import uuid
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, load_checkpoint
+from mmpretrain.registry import MODELS
+
+from hkd_mm.apis.complexity import complexity
+from hkd_mm.engine.checkpoint import safe_load, student_state_dict
+from hkd_mm.errors import UserError
+
+LEFT = ('environment.json', 'history.json', 'metrics.json', 'curves.png',
+        'confusion_matrix.png', 'student.pth')
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+class StopHook(Hook):
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        self.at = epoch, batch
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if (runner.epoch, batch_idx) == self.at:
+            raise Stop
+
+
+def build(path, work_dir, epochs=2, resume=False, stop=None, **options):
+    """A Runner with the report hook on one of the tiny configs."""
+    cfg = Config.fromfile(path)
+    cfg.data_preprocessor.type = 'ClsDataPreprocessor'
+    cfg.work_dir, cfg.resume = str(work_dir), resume
+    cfg.experiment_name = uuid.uuid4().hex  # no state shared between runs
+    cfg.train_cfg.max_epochs = epochs
+    cfg.default_hooks.checkpoint.type = 'hkd_mm.SafeCheckpointHook'
+    cfg.default_hooks.checkpoint.max_keep_ckpts = -1
+    cfg.custom_hooks = [dict(type='hkd_mm.EpochSeedHook'),
+                        dict(type='hkd_mm.RunReportHook')]
+    cfg.merge_from_dict(options)
+    runner = Runner.from_cfg(cfg)
+    if stop is not None:
+        runner.register_hook(StopHook(*stop))
+    return runner
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_text('utf-8'))
+
+
+@pytest.fixture(scope='module')
+def kd_run(tiny_data, tmp_path_factory):
+    """A distillation of two epochs: (runner, work dir)."""
+    import conftest
+    folder = tmp_path_factory.mktemp('kd')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        paths = conftest.write_tiny_configs(folder, tiny_data)
+        runner = build(paths['kd'], folder / 'run')
+        runner.train()
+    return runner, folder / 'run'
+
+
+def test_everything_is_there(kd_run):
+    _, folder = kd_run
+    names = {path.name for path in folder.iterdir()}
+    assert names.issuperset(LEFT)
+    assert 'tiny_kd.py' in names
+    assert not any(name.endswith('.part') for name in names)
+    for name in ('curves.png', 'confusion_matrix.png'):
+        content = (folder / name).read_bytes()
+        assert content.startswith(b'\x89PNG') and len(content) > 5000
+
+
+def test_metrics_json_holds_the_figures_of_the_run(kd_run):
+    runner, folder = kd_run
+    found, epochs = read(folder, 'metrics.json'), read(folder, 'history.json')
+    assert found['config'] == 'tiny_kd.py' and found['seed'] == 42
+    assert found['split_hash'] == runner.train_dataloader.dataset.split_hash
+    assert [record['epoch'] for record in epochs] == [1, 2]
+    scores = [record['val']['balanced_accuracy'] for record in epochs]
+    assert found['best']['balanced_accuracy'] == max(scores)
+    assert found['best']['epoch'] == 1 + scores.index(max(scores))
+    assert found['last']['epoch'] == found['epochs'] == 2
+    seconds = sum(record['seconds'] for record in epochs)
+    assert found['training_minutes'] == pytest.approx(seconds / 60)
+    assert found['images_per_second'] == pytest.approx(2 * 18 / seconds)
+    for role in ('student', 'teacher'):
+        wanted = complexity(getattr(runner.model, role), 16)
+        assert found[role]['parameters'] == wanted['parameters']
+        assert found[role]['gflops'] == 2 * wanted['gmacs'] > 0
+    size = (folder / found['checkpoint']['file']).stat().st_size
+    assert found['checkpoint']['megabytes'] * 1e6 == pytest.approx(size)
+
+
+def test_loss_parts_are_in_the_history_and_add_up(kd_run):
+    _, folder = kd_run
+    for record in read(folder, 'history.json'):
+        losses = dict(record['train'])
+        whole = losses.pop('loss')
+        assert len(losses) == 3 and record['images'] == 18
+        assert whole == pytest.approx(sum(losses.values()), rel=1e-5)
+        assert sum(map(sum, record['confusion'])) == 9
+
+
+def test_the_student_is_plain_and_that_of_the_best_checkpoint(kd_run):
+    runner, folder = kd_run
+    # no allow list: nothing but tensors and plain values
+    exported = torch.load(folder / 'student.pth', weights_only=True)
+    meta = exported['meta']
+    assert meta['classes'] == ['Acne', 'Benign', 'Eczema']
+    assert meta['split_hash'] == runner.train_dataloader.dataset.split_hash
+    assert meta['epoch'] == read(folder, 'metrics.json')['best']['epoch']
+    best = safe_load(runner.message_hub.get_info('best_ckpt'))
+    wanted = student_state_dict(best)
+    assert exported['state_dict'].keys() == wanted.keys()
+
+    plain = MODELS.build(meta['student'])
+    load_checkpoint(plain, str(folder / 'student.pth'), strict=True)
+    runner.model.student.load_state_dict(wanted)
+    image = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            plain.eval()(image), runner.model.student.eval()(image),
+            rtol=0, atol=0)
+
+
+def test_checkpoints_know_their_split_and_hold_no_teacher(kd_run):
+    runner, folder = kd_run
+    for path in folder.glob('*_[0-9].pth'):
+        checkpoint = safe_load(path)
+        assert checkpoint['meta']['split_hash'] == \
+            runner.train_dataloader.dataset.split_hash
+        assert all(key.startswith(('architecture.', 'distiller.'))
+                   for key in checkpoint['state_dict'])
+
+
+def test_environment_names_what_ran(kd_run):
+    found = read(kd_run[1], 'environment.json')
+    assert found['packages']['torch'] == torch.__version__.split('+')[0] \
+        or found['packages']['torch'] == torch.__version__
+    assert found['cpu_cores'] >= 1 and found['python'].count('.') == 2
+
+
+def test_a_plain_net_without_validation(tiny_configs, tmp_path):
+    runner = build(tiny_configs['student'], tmp_path / 'run', epochs=1,
+                   val_cfg=None, val_dataloader=None, val_evaluator=None,
+                   **{'default_hooks.checkpoint.save_best': None,
+                      'default_hooks.checkpoint.rule': None})
+    runner.train()
+    found = read(tmp_path / 'run', 'metrics.json')
+    assert found['best'] is None and found['last'] is None
+    assert 'teacher' not in found
+    assert found['checkpoint']['file'] == 'epoch_1.pth'
+    assert not (tmp_path / 'run' / 'confusion_matrix.png').exists()
+    state = safe_load(tmp_path / 'run' / 'student.pth')['state_dict']
+    for key, value in runner.model.state_dict().items():
+        assert torch.equal(state[key], value)
+
+
+def test_a_resumed_run_tells_the_same_story(tiny_configs, tmp_path):
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    build(tiny_configs['kd'], whole, epochs=3).train()
+    with pytest.raises(Stop):
+        build(tiny_configs['kd'], parts, epochs=3, stop=(2, 1)).train()
+    first = read(parts, 'history.json')
+    build(tiny_configs['kd'], parts, epochs=3, resume=True).train()
+
+    wanted, found = read(whole, 'history.json'), read(parts, 'history.json')
+    assert len(found) == len(wanted) == 3
+    for one, other in zip(found, wanted):
+        for key in ('epoch', 'train', 'val', 'lr', 'confusion', 'images'):
+            assert one[key] == other[key], key
+    # the first part's times are kept, and counted
+    assert found[0]['seconds'] == first[0]['seconds']
+    report = read(parts, 'metrics.json')
+    assert report['training_minutes'] * 60 == pytest.approx(
+        sum(record['seconds'] for record in found))
+    assert report['best'] == read(whole, 'metrics.json')['best']
+    for name in ('student.pth', 'epoch_3.pth'):
+        one = safe_load(parts / name)['state_dict']
+        other = safe_load(whole / name)['state_dict']
+        assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_resuming_from_an_earlier_epoch_drops_the_later_ones(
+        tiny_configs, tmp_path):
+    run, other = tmp_path / 'run', tmp_path / 'other'
+    build(tiny_configs['student'], run, epochs=2).train()
+    # into another folder: the history beside the checkpoint is taken over
+    build(tiny_configs['student'], other, epochs=2, resume=True,
+          load_from=str(run / 'epoch_1.pth')).train()
+    before, after = read(run, 'history.json'), read(other, 'history.json')
+    assert [record['epoch'] for record in after] == [1, 2]
+    assert after[0]['seconds'] == before[0]['seconds']
+    assert after[1]['train'] == before[1]['train']
+
+
+def test_resuming_on_another_split_is_refused(tiny_configs, tmp_path):
+    build(tiny_configs['student'], tmp_path / 'run', epochs=1).train()
+    seed = {'train_dataloader.dataset.seed': 7,
+            'val_dataloader.dataset.seed': 7}
+    runner = build(tiny_configs['student'], tmp_path / 'run', epochs=2,
+                   resume=True, **seed)
+    with pytest.raises(UserError, match='was trained on split .*--resume'):
+        runner.train()
