@@ -136,7 +136,7 @@ def resolve_class_weight(cfg: Config, read_data: bool = True) -> None:
         value = balanced_weights(summary.train_counts, word,
                                  summary.classes)
     cfg.class_weight = value
-    propagate(cfg, dict(class_weight=[word]))
+    propagate(cfg, dict(class_weight=[word]), names=('class_weight', ))
     for node in dicts(cfg.get('model')):
         if node.get('class_weight') == word:
             node['class_weight'] = value

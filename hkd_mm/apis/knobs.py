@@ -31,7 +31,7 @@ student        the same for ``model.architecture``
 A place that the config itself set to something else than the base's value is
 left alone, and a dotted ``--cfg-options`` key wins over all of this.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,18 +204,21 @@ KNOBS: dict[str, Callable[[Config], Iterator[Place]]] = dict(
     device=_nowhere, teacher=_nowhere, student=_nowhere)
 
 
-def propagate(cfg: Config, base: dict[str, list]) -> None:
-    """Carry every knob to its places, in place.
+def propagate(cfg: Config,
+              base: dict[str, list],
+              names: Iterable[str] = tuple(KNOBS)) -> None:
+    """Carry knobs to their places, in place.
 
     Args:
         cfg: with options on knobs merged.
         base: knob -> its values in the config file and its bases; a place
             that equals none of them was set on purpose and is left alone.
+        names: the knobs to carry.
     """
-    for name, find in KNOBS.items():
+    for name in names:
         if name not in cfg:
             continue
-        for place in list(find(cfg)):
+        for place in list(KNOBS[name](cfg)):
             old = place.group.get(place.key)
             if place.key not in place.group:
                 follows = place.create
