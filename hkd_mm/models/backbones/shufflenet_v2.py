@@ -63,7 +63,7 @@ class ShuffleNetV2(_ShuffleNetV2):
 
 
 def published_weights() -> Path:
-    """mmpretrain's ImageNet weights, fetched unless they lie here.
+    """ImageNet weights of mmpretrain, fetched unless they lie here.
 
     Raises:
         UserError: they cannot be fetched.
