@@ -26,10 +26,7 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
         UserError: a class folder is missing, unknown or empty, or a split
             folder is missing.
     """
-    folders = subfolders(root)
-    splits = {_SPLIT_NAMES[folder.name.lower()]: folder for folder in folders
-              if folder.name.lower() in _SPLIT_NAMES
-              and folder.name not in classes}
+    folders, splits = subfolders(root), split_folders(root, classes)
     if not splits:
         return _read_classes(root, root, classes, None)
     for name in ('train', 'val'):
@@ -45,6 +42,14 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
                         f'{", ".join(sorted(splits))}; move it elsewhere')
     return [record for name, folder in sorted(splits.items())
             for record in _read_classes(root, folder, classes, name)]
+
+
+def split_folders(root: Path, classes: tuple[str, ...]) -> dict[str, Path]:
+    """Folders of a data root that stand for train, val and test."""
+    return {_SPLIT_NAMES[folder.name.lower()]: folder
+            for folder in subfolders(root)
+            if folder.name.lower() in _SPLIT_NAMES
+            and folder.name not in classes}
 
 
 def _read_classes(root: Path, folder: Path, classes: tuple[str, ...],

@@ -140,16 +140,7 @@ def check_split(document: dict, records: list[Record], path) -> None:
         UserError: a key is missing, the data or the lists have changed since
             it was written, an id is in two splits, or a lesion is.
     """
-    for key in ('data_hash', 'hash', *SPLITS):
-        if key not in document:
-            raise UserError(f'split file {path} has no "{key}"; is it a split '
-                            'file of tools/dataset_tools/split.py?')
-    found = data_hash(records)
-    if document['data_hash'] != found:
-        raise UserError(
-            f'split file {path} was drawn for other data (hash '
-            f'{document["data_hash"][:8]}, these images have {found[:8]}); '
-            'name the matching data_root, or another split_file')
+    check_data(document, records, path)
     where = {}
     for name in SPLITS:
         for sample_id in document[name]:
@@ -162,6 +153,24 @@ def check_split(document: dict, records: list[Record], path) -> None:
     if document['hash'] != assignment_hash(document):
         raise UserError(f'split file {path} was changed by hand (its hash '
                         'does not match its lists); draw the split anew')
+
+
+def check_data(document: dict, records: list[Record], path) -> None:
+    """Hold the data hash of a split against the data.
+
+    Raises:
+        UserError: a key is missing, or it was drawn for other data.
+    """
+    for key in ('data_hash', 'hash', *SPLITS):
+        if key not in document:
+            raise UserError(f'split file {path} has no "{key}"; is it a split '
+                            'file of tools/dataset_tools/split.py?')
+    found = data_hash(records)
+    if document['data_hash'] != found:
+        raise UserError(
+            f'split file {path} was drawn for other data (hash '
+            f'{document["data_hash"][:8]}, these images have {found[:8]}); '
+            'name the matching data_root, or another split_file')
 
 
 def check_lesions(records: list[Record], where: dict, source: str) -> None:
