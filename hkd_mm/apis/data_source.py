@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Records of any data root, as the data tools look at them."""
+
 import argparse
 from pathlib import Path
 
@@ -10,14 +11,22 @@ DATASETS = ('SkinDisease', 'HAM10000', 'ISIC2019')
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that say which data a tool reads."""
-    parser.add_argument('data_root', help='folder of the images, as in the '
-                        'config')
-    parser.add_argument('--dataset', choices=DATASETS,
-                        help='how to read it (default: found by its tables)')
-    parser.add_argument('--ann-file', help='table, absolute or below the '
-                        'data root')
-    parser.add_argument('--classes', nargs='+', help='class names (default: '
-                        'those of the folders or tables)')
+    parser.add_argument(
+        'data_root', help='folder of the images, as in the config'
+    )
+    parser.add_argument(
+        '--dataset',
+        choices=DATASETS,
+        help='how to read it (default: found by its tables)',
+    )
+    parser.add_argument(
+        '--ann-file', help='table, absolute or below the data root'
+    )
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        help='class names (default: those of the folders or tables)',
+    )
 
 
 def read_records(args: argparse.Namespace):
@@ -36,21 +45,25 @@ def read_records(args: argparse.Namespace):
     from hkd_mm.datasets.isic2019 import ISIC2019
     from hkd_mm.datasets.records import check_root
     from hkd_mm.datasets.skin_disease import SkinDisease
+
     root = check_root(args.data_root)
-    kinds = dict(SkinDisease=SkinDisease, HAM10000=HAM10000,
-                 ISIC2019=ISIC2019)
+    kinds = dict(SkinDisease=SkinDisease, HAM10000=HAM10000, ISIC2019=ISIC2019)
     kind = kinds[args.dataset or _recognise(root, args.ann_file)]
     classes = args.classes
     if classes is None and kind is SkinDisease:
         classes = _found_classes(root, args.ann_file)
-    dataset = kind(args.data_root, ann_file=args.ann_file, classes=classes,
-                   lazy_init=True)
+    dataset = kind(
+        args.data_root, ann_file=args.ann_file, classes=classes, lazy_init=True
+    )
     return dataset.records(), dataset.classes, root.resolve().name
 
 
 def _recognise(root: Path, ann_file: str | None) -> str:
-    names = [Path(ann_file).name] if ann_file else [
-        path.name for path in [*root.glob('*'), *root.glob('*/*.csv')]]
+    names = (
+        [Path(ann_file).name]
+        if ann_file
+        else [path.name for path in [*root.glob('*'), *root.glob('*/*.csv')]]
+    )
     for name in sorted(names):
         if name.startswith(('HAM10000_metadata', 'ISIC2018_Task3')):
             return 'HAM10000'
@@ -62,16 +75,21 @@ def _recognise(root: Path, ann_file: str | None) -> str:
 def _found_classes(root: Path, ann_file: str | None) -> list[str]:
     from hkd_mm.datasets.class_folders import split_folders
     from hkd_mm.datasets.records import read_table, subfolders
+
     table = root / (ann_file or 'annotations.csv')
     if ann_file or table.exists():
-        return sorted({row['label'] for row in read_table(
-            table, ('image', 'label'))})
+        return sorted(
+            {row['label'] for row in read_table(table, ('image', 'label'))}
+        )
     parts = split_folders(root, ()).values() or [root]
-    found = sorted({folder.name for part in parts
-                    for folder in subfolders(part)})
+    found = sorted(
+        {folder.name for part in parts for folder in subfolders(part)}
+    )
     if not found:
-        raise UserError(f'data root {root} has no class folders and no '
-                        'annotations.csv; name the table with --ann-file')
+        raise UserError(
+            f'data root {root} has no class folders and no '
+            'annotations.csv; name the table with --ann-file'
+        )
     return found
 
 
@@ -91,13 +109,18 @@ def read_where(records, args: argparse.Namespace) -> tuple[dict, str]:
     from hkd_mm.datasets.records import SPLITS
     from hkd_mm.datasets.split_file import read_split
     from hkd_mm.datasets.splits import as_document, check_data, draw_split
+
     if args.split_file:
         document = read_split(args.split_file)
         check_data(document, records, args.split_file)
     elif any(record.split for record in records):
-        document = as_document(records, {
-            part: [r.sample_id for r in records if r.split == part]
-            for part in SPLITS})
+        document = as_document(
+            records,
+            {
+                part: [r.sample_id for r in records if r.split == part]
+                for part in SPLITS
+            },
+        )
     else:
         document = draw_split(records, args.ratios, args.seed)
     where = {}

@@ -1,14 +1,25 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Drawing one generated photograph with NumPy and OpenCV."""
+
 import cv2
 import numpy as np
 
-_SKIN = np.array([[0.95, 0.80, 0.70], [0.87, 0.68, 0.55],
-                  [0.74, 0.54, 0.41], [0.55, 0.38, 0.29]])
+_SKIN = np.array(
+    [
+        [0.95, 0.80, 0.70],
+        [0.87, 0.68, 0.55],
+        [0.74, 0.54, 0.41],
+        [0.55, 0.38, 0.29],
+    ]
+)
 
 
-def draw_photo(look, size: int, lesion_rng: np.random.Generator,
-               photo_rng: np.random.Generator) -> np.ndarray:
+def draw_photo(
+    look,
+    size: int,
+    lesion_rng: np.random.Generator,
+    photo_rng: np.random.Generator,
+) -> np.ndarray:
     """One photograph of one lesion.
 
     Args:
@@ -22,9 +33,13 @@ def draw_photo(look, size: int, lesion_rng: np.random.Generator,
     """
     skin = _skin_tone(lesion_rng)
     spots = _spots(look, lesion_rng)
-    colour = np.clip(np.array(look.colour) * skin / _SKIN[1]
-                     + lesion_rng.normal(0, 0.045)
-                     + lesion_rng.normal(0, 0.025, 3), 0.03, 0.95)
+    colour = np.clip(
+        np.array(look.colour) * skin / _SKIN[1]
+        + lesion_rng.normal(0, 0.045)
+        + lesion_rng.normal(0, 0.025, 3),
+        0.03,
+        0.95,
+    )
     strength = np.clip(look.strength + lesion_rng.normal(0, 0.10), 0.2, 0.95)
     texture = max(0.03, look.texture + lesion_rng.normal(0, 0.07))
     ring = np.clip(look.ring + lesion_rng.normal(0, 0.13), 0, 0.9)
@@ -57,13 +72,19 @@ def _spots(look, rng: np.random.Generator) -> list[dict]:
     spots = []
     for index in range(number):
         orders = np.arange(2, 9)
-        spots.append(dict(
-            centre=rng.normal(0, 0.06 if number == 1 else 0.38, 2),
-            radius=shared * np.exp(rng.normal(0, 0.15 + 0.1 * (index > 0))),
-            squeeze=rng.uniform(0.68, 1.0), turn=rng.uniform(0, np.pi),
-            orders=orders, phases=rng.uniform(0, 2 * np.pi, len(orders)),
-            sizes=ragged * rng.normal(0, 1.8, len(orders)) / orders**0.8,
-            soft=rng.uniform(0.05, 0.28)))
+        spots.append(
+            dict(
+                centre=rng.normal(0, 0.06 if number == 1 else 0.38, 2),
+                radius=shared
+                * np.exp(rng.normal(0, 0.15 + 0.1 * (index > 0))),
+                squeeze=rng.uniform(0.68, 1.0),
+                turn=rng.uniform(0, np.pi),
+                orders=orders,
+                phases=rng.uniform(0, 2 * np.pi, len(orders)),
+                sizes=ragged * rng.normal(0, 1.8, len(orders)) / orders**0.8,
+                soft=rng.uniform(0.05, 0.28),
+            )
+        )
     return spots
 
 
@@ -87,24 +108,30 @@ def _cover(spots: list[dict], x: np.ndarray, y: np.ndarray):
         cos, sin = np.cos(spot['turn']), np.sin(spot['turn'])
         a, b = cos * dx + sin * dy, (cos * dy - sin * dx) / spot['squeeze']
         theta = np.arctan2(b, a)
-        edge = 1 + sum(s * np.cos(k * theta + p) for k, p, s in zip(
-            spot['orders'], spot['phases'], spot['sizes']))
+        edge = 1 + sum(
+            s * np.cos(k * theta + p)
+            for k, p, s in zip(spot['orders'], spot['phases'], spot['sizes'])
+        )
         relative = np.hypot(a, b) / (spot['radius'] * np.maximum(edge, 0.35))
-        inside = 1 / (1 + np.exp(np.clip((relative - 1) / spot['soft'] * 4,
-                                         -30, 30)))
+        inside = 1 / (
+            1 + np.exp(np.clip((relative - 1) / spot['soft'] * 4, -30, 30))
+        )
         cover = np.maximum(cover, inside)
         depth = np.minimum(depth, relative)
     return cover, depth
 
 
-def _pattern(x: np.ndarray, y: np.ndarray,
-             rng: np.random.Generator) -> np.ndarray:
+def _pattern(
+    x: np.ndarray, y: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """A pattern fixed to the lesion: waves in random directions."""
     pattern = np.zeros_like(x)
     for _ in range(6):
         angle, wave = rng.uniform(0, np.pi), rng.uniform(3, 15)
-        pattern += np.sin(wave * (np.cos(angle) * x + np.sin(angle) * y)
-                          + rng.uniform(0, 2 * np.pi))
+        pattern += np.sin(
+            wave * (np.cos(angle) * x + np.sin(angle) * y)
+            + rng.uniform(0, 2 * np.pi)
+        )
     return pattern / 2
 
 
@@ -113,8 +140,9 @@ def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
-def _light(x: np.ndarray, y: np.ndarray,
-           rng: np.random.Generator) -> np.ndarray:
+def _light(
+    x: np.ndarray, y: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Exposure, slope, vignette and white balance."""
     angle = rng.uniform(0, 2 * np.pi)
     slope = 1 + rng.uniform(0, 0.15) * (np.cos(angle) * x + np.sin(angle) * y)
@@ -134,9 +162,15 @@ def _hair(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         start, end = rng.uniform(0, 2 * size, (2, 2))
         bend = (start + end) / 2 + rng.normal(0, size * 0.2, 2)
         t = np.linspace(0, 1, 16)[:, None]
-        curve = (1 - t)**2 * start + 2 * t * (1 - t) * bend + t**2 * end
-        cv2.polylines(mask, [np.int32(curve)], False, 255,
-                      max(1, size // 64), cv2.LINE_AA)
+        curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
+        cv2.polylines(
+            mask,
+            [np.int32(curve)],
+            False,
+            255,
+            max(1, size // 64),
+            cv2.LINE_AA,
+        )
     cover = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA)
     cover = cover[..., None] / 255.0 * rng.uniform(0.5, 0.95)
     return image * (1 - cover) + np.array([0.16, 0.11, 0.08]) * cover

@@ -7,6 +7,7 @@ the others; its photographs share them and differ in pose, light, hair, noise
 and sharpness. So a net can learn the classes, but no threshold separates
 them.
 """
+
 import csv
 import json
 from collections.abc import Iterator
@@ -53,16 +54,19 @@ class Look:
 LOOKS = dict(
     Acne=Look(0.22, (0.80, 0.27, 0.26), 0.55, 0.18, 0.06, 0.12, 0.06, 4.0),
     Benign=Look(0.36, (0.50, 0.30, 0.20), 0.68, 0.34, 0.05, 0.12, 0.06, 1.0),
-    Infectious=Look(0.14, (0.78, 0.34, 0.30), 0.58, 0.50, 0.11, 0.22, 0.65,
-                    1.3),
-    Malignant=Look(0.10, (0.30, 0.20, 0.19), 0.80, 0.50, 0.20, 0.34, 0.10,
-                   1.1),
-    Pigment=Look(0.18, (0.58, 0.42, 0.30), 0.44, 0.54, 0.14, 0.16, 0.04,
-                 1.4))
+    Infectious=Look(
+        0.14, (0.78, 0.34, 0.30), 0.58, 0.50, 0.11, 0.22, 0.65, 1.3
+    ),
+    Malignant=Look(
+        0.10, (0.30, 0.20, 0.19), 0.80, 0.50, 0.20, 0.34, 0.10, 1.1
+    ),
+    Pigment=Look(0.18, (0.58, 0.42, 0.30), 0.44, 0.54, 0.14, 0.16, 0.04, 1.4),
+)
 
 
-def make_demo_images(out: str, num: int = 600, size: int = 96,
-                     seed: int = 0, workers: int = 0) -> dict:
+def make_demo_images(
+    out: str, num: int = 600, size: int = 96, seed: int = 0, workers: int = 0
+) -> dict:
     """Write ``num`` photographs and their ``annotations.csv``.
 
     Args:
@@ -81,32 +85,53 @@ def make_demo_images(out: str, num: int = 600, size: int = 96,
         UserError: too few or too small images, or ``out`` holds others.
     """
     if num < 10 * len(LOOKS) or size < 16:
-        raise UserError(f'--num {num} --size {size}: at least '
-                        f'{10 * len(LOOKS)} images of 16 pixels are needed')
+        raise UserError(
+            f'--num {num} --size {size}: at least '
+            f'{10 * len(LOOKS)} images of 16 pixels are needed'
+        )
     root = Path(out)
     made_by = dict(version=1, num=num, size=size, seed=seed)
     rows = list(_plan(num, seed))
-    counts = {name: sum(row['label'] == name for row in rows)
-              for name in LOOKS}
-    result = dict(images=num, counts=counts,
-                  lesions=len({row['lesion_id'] for row in rows}))
+    counts = {
+        name: sum(row['label'] == name for row in rows) for name in LOOKS
+    }
+    result = dict(
+        images=num,
+        counts=counts,
+        lesions=len({row['lesion_id'] for row in rows}),
+    )
     mark = root / _MARK
     if mark.exists():
         if json.loads(mark.read_text()) == made_by:
             return dict(result, new=False)
-        raise UserError(f'{root} holds other demo images; remove it or name '
-                        'another place with --out')
-    if root.exists() and any(root.iterdir()) and not (
-            root / '.unfinished').exists():
-        raise UserError(f'{root} is not empty and holds no demo images; name '
-                        'another place with --out')
+        raise UserError(
+            f'{root} holds other demo images; remove it or name '
+            'another place with --out'
+        )
+    if (
+        root.exists()
+        and any(root.iterdir())
+        and not (root / '.unfinished').exists()
+    ):
+        raise UserError(
+            f'{root} is not empty and holds no demo images; name '
+            'another place with --out'
+        )
     (root / 'images').mkdir(parents=True, exist_ok=True)
     (root / '.unfinished').touch()
-    parallel_map(partial(_write_photo, root, size, seed), rows,
-                 'drawing demo images', workers)
+    parallel_map(
+        partial(_write_photo, root, size, seed),
+        rows,
+        'drawing demo images',
+        workers,
+    )
     with open(root / 'annotations.csv', 'w', newline='') as stream:
-        writer = csv.DictWriter(stream, ('image', 'label', 'lesion_id', 'age'),
-                                extrasaction='ignore', lineterminator='\n')
+        writer = csv.DictWriter(
+            stream,
+            ('image', 'label', 'lesion_id', 'age'),
+            extrasaction='ignore',
+            lineterminator='\n',
+        )
         writer.writeheader()
         writer.writerows(rows)
     mark.write_text(json.dumps(made_by) + '\n')
@@ -126,19 +151,25 @@ def _plan(num: int, seed: int) -> Iterator[dict]:
         while wanted:
             lesion += 1
             age = int(rng.integers(18, 85))
-            for view in range(min(wanted,
-                                  int(rng.choice(3, p=_PHOTOS)) + 1)):
+            for view in range(min(wanted, int(rng.choice(3, p=_PHOTOS)) + 1)):
                 photo += 1
                 wanted -= 1
-                yield dict(image=f'DEMO_{photo:05d}', label=name,
-                           lesion_id=f'LESION_{lesion:05d}', age=age,
-                           lesion=lesion, view=view)
+                yield dict(
+                    image=f'DEMO_{photo:05d}',
+                    label=name,
+                    lesion_id=f'LESION_{lesion:05d}',
+                    age=age,
+                    lesion=lesion,
+                    view=view,
+                )
 
 
 def _write_photo(root: Path, size: int, seed: int, row: dict) -> None:
     from PIL import Image
+
     lesion_rng = np.random.default_rng([seed, 1, row['lesion']])
     photo_rng = np.random.default_rng([seed, 2, row['lesion'], row['view']])
     pixels = draw_photo(LOOKS[row['label']], size, lesion_rng, photo_rng)
     Image.fromarray(pixels).save(
-        root / 'images' / f'{row["image"]}.jpg', quality=92)
+        root / 'images' / f'{row["image"]}.jpg', quality=92
+    )

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A function over many files on all cores, with a progress bar."""
+
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -13,8 +14,12 @@ def default_workers() -> int:
     return os.cpu_count() or 1
 
 
-def parallel_map(function: Callable[[Any], Any], items: Iterable[Any],
-                 what: str, workers: int = 0) -> list[Any]:
+def parallel_map(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    what: str,
+    workers: int = 0,
+) -> list[Any]:
     """Results in the order of the items.
 
     Args:
@@ -26,11 +31,17 @@ def parallel_map(function: Callable[[Any], Any], items: Iterable[Any],
     """
     from rich.console import Console
     from rich.progress import track
+
     items = list(items)
     workers = min(workers or default_workers(), max(1, len(items) // 16))
     console = Console(stderr=True)
-    bar = dict(description=what, total=len(items), console=console,
-               transient=True, disable=not console.is_terminal)
+    bar = dict(
+        description=what,
+        total=len(items),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
     if workers == 1:
         return [function(item) for item in track(items, **bar)]
     size = max(1, min(32, len(items) // (4 * workers)))
@@ -40,4 +51,5 @@ def parallel_map(function: Callable[[Any], Any], items: Iterable[Any],
 
 def _one_thread() -> None:
     import cv2
+
     cv2.setNumThreads(0)

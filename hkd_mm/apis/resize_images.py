@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A small copy of a data root, for benchmarks where decoding dominates."""
+
 import json
 import os
 import shutil
@@ -15,8 +16,9 @@ _MARK = 'resized.json'
 _TABLES = ('.csv', '.tab', '.tsv', '.json', '.md')
 
 
-def resize_images(data_root: str, out: str, size: int,
-                  workers: int = 0) -> dict:
+def resize_images(
+    data_root: str, out: str, size: int, workers: int = 0
+) -> dict:
     """Write every image as a ``size`` x ``size`` PNG under ``out``.
 
     The pixels are those that ``LoadSkinImage`` and
@@ -39,12 +41,15 @@ def resize_images(data_root: str, out: str, size: int,
             holds a copy of another size.
     """
     from hkd_mm.datasets.records import check_root, list_images
+
     root, target = check_root(data_root), Path(os.path.expanduser(out))
     if size < 8:
         raise UserError(f'--size {size} must be at least 8 pixels')
     if root.resolve() in (target.resolve(), *target.resolve().parents):
-        raise UserError(f'--out {out} lies in the data root {data_root}; name '
-                        'a place outside')
+        raise UserError(
+            f'--out {out} lies in the data root {data_root}; name '
+            'a place outside'
+        )
     images = list_images(root)
     if not images:
         raise UserError(f'data root {data_root} holds no image')
@@ -58,11 +63,16 @@ def resize_images(data_root: str, out: str, size: int,
         name = (stem if plain[stem] == 1 else path).relative_to(root)
         jobs.append((str(path), str(target / name) + '.png'))
     todo = [job for job in jobs if not os.path.exists(job[1])]
-    done = parallel_map(partial(_resize_one, size), todo,
-                        f'resizing to {size} x {size}', workers)
+    done = parallel_map(
+        partial(_resize_one, size),
+        todo,
+        f'resizing to {size} x {size}',
+        workers,
+    )
     failed = [message for message in done if message]
-    return dict(images=len(images), written=len(todo) - len(failed),
-                failed=failed)
+    return dict(
+        images=len(images), written=len(todo) - len(failed), failed=failed
+    )
 
 
 def _mark(target: Path, size: int) -> None:
@@ -71,8 +81,10 @@ def _mark(target: Path, size: int) -> None:
     if mark.exists():
         found = json.loads(mark.read_text())['size']
         if found != size:
-            raise UserError(f'--out {target} holds a copy of size {found}; '
-                            f'name another place for size {size}')
+            raise UserError(
+                f'--out {target} holds a copy of size {found}; '
+                f'name another place for size {size}'
+            )
         return
     target.mkdir(parents=True, exist_ok=True)
     mark.write_text(json.dumps(dict(size=size)) + '\n')
@@ -84,8 +96,10 @@ def _copy_tables(root: Path, target: Path) -> None:
         for file in files:
             source = Path(parent, file)
             # HAM10000_metadata comes without suffix.
-            if (source.suffix.lower() in _TABLES
-                    or source.name == 'HAM10000_metadata'):
+            if (
+                source.suffix.lower() in _TABLES
+                or source.name == 'HAM10000_metadata'
+            ):
                 copy = target / source.relative_to(root)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, copy)
@@ -96,6 +110,7 @@ def _resize_one(size: int, job: tuple[str, str]) -> str | None:
     import cv2
 
     from hkd_mm.datasets.load_skin_image import read_image
+
     source, target = job
     try:
         image = read_image(source)

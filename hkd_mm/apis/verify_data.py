@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What is wrong with a data set: files, duplicates, leaks, counts."""
+
 import hashlib
 import os
 from collections import Counter, defaultdict
@@ -14,8 +15,13 @@ from .parallel import parallel_map
 _BLOCK = 512
 
 
-def verify_data(records, where: dict, min_size: int = 32,
-                near: int | None = 2, workers: int = 0) -> dict:
+def verify_data(
+    records,
+    where: dict,
+    min_size: int = 32,
+    near: int | None = 2,
+    workers: int = 0,
+) -> dict:
     """Read every file once and report what is found.
 
     Args:
@@ -41,17 +47,23 @@ def verify_data(records, where: dict, min_size: int = 32,
     if near is not None:
         require_imagehash()
     scans = parallel_map(
-        partial(_scan, near is not None), [record.path for record in records],
-        'reading images', workers)
+        partial(_scan, near is not None),
+        [record.path for record in records],
+        'reading images',
+        workers,
+    )
     found = dict(zip([record.sample_id for record in records], scans))
     report = dict(images=len(records), counts=_counts(records, where))
     report['unreadable'] = [
         dict(image=name, reason=scan['error'])
-        for name, scan in found.items() if scan['error']]
+        for name, scan in found.items()
+        if scan['error']
+    ]
     report['tiny'] = [
         dict(image=name, width=scan['width'], height=scan['height'])
         for name, scan in found.items()
-        if scan['width'] and min(scan['width'], scan['height']) < min_size]
+        if scan['width'] and min(scan['width'], scan['height']) < min_size
+    ]
     groups = defaultdict(list)
     for name, scan in found.items():
         if scan['sha256'] and scan['bytes']:
@@ -60,16 +72,20 @@ def verify_data(records, where: dict, min_size: int = 32,
     labels = {record.sample_id: record.label for record in records}
     report['duplicates'] = list(same.values())
     report['conflicting'] = [
-        {name: labels[name] for name in names} for names in same.values()
-        if len({labels[name] for name in names}) > 1]
+        {name: labels[name] for name in names}
+        for names in same.values()
+        if len({labels[name] for name in names}) > 1
+    ]
     report['leaks'] = _leaks(records, where, same)
     report['near_checked'] = near is not None
     pairs = [] if near is None else _near_pairs(records, found, near)
     report['near_duplicates'] = pairs
     report['near_leaks'] = [
-        pair for pair in pairs
-        if set(where.get(pair['images'][0], ())) != set(
-            where.get(pair['images'][1], ()))]
+        pair
+        for pair in pairs
+        if set(where.get(pair['images'][0], ()))
+        != set(where.get(pair['images'][1], ()))
+    ]
     report['ok'] = not (report['unreadable'] or report['leaks'])
     return report
 
@@ -79,8 +95,10 @@ def require_imagehash() -> None:
     try:
         import imagehash  # noqa: F401
     except ImportError:
-        raise UserError('near duplicates need the package ImageHash: pip '
-                        'install ImageHash, or leave --near out') from None
+        raise UserError(
+            'near duplicates need the package ImageHash: pip '
+            'install ImageHash, or leave --near out'
+        ) from None
 
 
 def _counts(records, where: dict) -> dict:
@@ -88,23 +106,27 @@ def _counts(records, where: dict) -> dict:
     for record in records:
         for split in where.get(record.sample_id, ['none']):
             counts[split][record.label] += 1
-    return {split: dict(sorted(count.items()))
-            for split, count in counts.items()}
+    return {
+        split: dict(sorted(count.items())) for split, count in counts.items()
+    }
 
 
 def _scan(perceptual: bool, path: str) -> dict:
     from hkd_mm.datasets.load_skin_image import read_image
-    result = dict(error=None, sha256=None, bytes=0, width=0, height=0,
-                  phash=None)
+
+    result = dict(
+        error=None, sha256=None, bytes=0, width=0, height=0, phash=None
+    )
     try:
         result['bytes'] = os.path.getsize(path)
         if not result['bytes']:
             return dict(result, error='the file is empty')
         with open(path, 'rb') as stream:
-            result['sha256'] = hashlib.file_digest(
-                stream, 'sha256').hexdigest() if hasattr(
-                    hashlib, 'file_digest') else hashlib.sha256(
-                        stream.read()).hexdigest()
+            result['sha256'] = (
+                hashlib.file_digest(stream, 'sha256').hexdigest()
+                if hasattr(hashlib, 'file_digest')
+                else hashlib.sha256(stream.read()).hexdigest()
+            )
         image = read_image(path)
     except UserError as error:
         reason = str(error).split('cannot be read (', 1)[-1]
@@ -115,6 +137,7 @@ def _scan(perceptual: bool, path: str) -> dict:
     if perceptual:
         import imagehash
         from PIL import Image
+
         bits = imagehash.phash(Image.fromarray(image[..., ::-1])).hash
         result['phash'] = int(np.packbits(bits).view('>u8')[0])
     return result
@@ -141,25 +164,33 @@ def _leaks(records, where: dict, same: dict) -> list[dict]:
 
 
 def _leak(kind: str, key: str, homes: dict) -> dict:
-    return dict(kind=kind, key=key,
-                splits={split: sorted(homes[split])
-                        for split in sorted(homes)})
+    return dict(
+        kind=kind,
+        key=key,
+        splits={split: sorted(homes[split]) for split in sorted(homes)},
+    )
 
 
 def _near_pairs(records, found: dict, near: int) -> list[dict]:
     """Pairs of different content and lesion within ``near`` bits."""
-    usable = [record for record in records
-              if found[record.sample_id]['phash'] is not None]
-    hashes = np.array([found[record.sample_id]['phash']
-                       for record in usable], dtype=np.uint64)
+    usable = [
+        record
+        for record in records
+        if found[record.sample_id]['phash'] is not None
+    ]
+    hashes = np.array(
+        [found[record.sample_id]['phash'] for record in usable],
+        dtype=np.uint64,
+    )
     pairs = []
     for start in range(0, len(hashes), _BLOCK):
-        block = hashes[start:start + _BLOCK, None] ^ hashes[None, start:]
+        block = hashes[start : start + _BLOCK, None] ^ hashes[None, start:]
         bits = _popcount(block)
         for i, j in np.argwhere(bits <= near):
             first, second = usable[start + i], usable[start + j]
-            if j <= i or (first.lesion_id
-                          and first.lesion_id == second.lesion_id):
+            if j <= i or (
+                first.lesion_id and first.lesion_id == second.lesion_id
+            ):
                 continue
             names = [first.sample_id, second.sample_id]
             if found[names[0]]['sha256'] != found[names[1]]['sha256']:
@@ -171,6 +202,5 @@ def _popcount(values: np.ndarray) -> np.ndarray:
     if hasattr(np, 'bitwise_count'):
         return np.bitwise_count(values)
     octets = values[..., None].view(np.uint8)
-    table = np.array([bin(value).count('1') for value in range(256)],
-                     np.uint8)
+    table = np.array([bin(value).count('1') for value in range(256)], np.uint8)
     return table[octets].sum(-1, dtype=np.uint8)

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Data sets, transforms, splits and samplers."""
+
 import warnings
 
 from hkd_mm.registry import import_siblings

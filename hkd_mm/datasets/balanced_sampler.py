@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Drawing rare classes more often, instead of weighing the loss."""
+
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,34 +32,47 @@ class BalancedSampler(Sampler):
         UserError: ``power`` outside [0, 1] or ``num_samples`` < 1.
     """
 
-    def __init__(self, dataset, seed: int | None = None, power: float = 1.0,
-                 num_samples: int | None = None) -> None:
+    def __init__(
+        self,
+        dataset,
+        seed: int | None = None,
+        power: float = 1.0,
+        num_samples: int | None = None,
+    ) -> None:
         if not 0 <= power <= 1:
-            raise UserError(f'BalancedSampler power={power} must lie in '
-                            '[0, 1]')
+            raise UserError(
+                f'BalancedSampler power={power} must lie in [0, 1]'
+            )
         if num_samples is not None and num_samples < 1:
-            raise UserError(f'BalancedSampler num_samples={num_samples} must '
-                            'be at least 1')
+            raise UserError(
+                f'BalancedSampler num_samples={num_samples} must be at least 1'
+            )
         self.rank, self.world_size = get_dist_info()
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         labels = np.asarray(dataset.get_gt_labels())
-        self._images = [np.flatnonzero(labels == label)
-                        for label in np.unique(labels)]
+        self._images = [
+            np.flatnonzero(labels == label) for label in np.unique(labels)
+        ]
         sizes = np.array([len(images) for images in self._images], float)
-        self._edges = np.cumsum(sizes**(1 - power) / sum(sizes**(1 - power)))
+        self._edges = np.cumsum(
+            sizes ** (1 - power) / sum(sizes ** (1 - power))
+        )
         total = num_samples or len(labels)
         self.num_samples = -(-total // self.world_size)
 
     def __iter__(self) -> Iterator[int]:
         total = self.num_samples * self.world_size
-        rng = np.random.Generator(np.random.PCG64(
-            np.random.SeedSequence((self.seed, self.epoch))))
+        rng = np.random.Generator(
+            np.random.PCG64(np.random.SeedSequence((self.seed, self.epoch)))
+        )
         draws = rng.random((total, 2))
         chosen = np.searchsorted(self._edges[:-1], draws[:, 0], side='right')
-        indices = [int(self._images[c][int(u * len(self._images[c]))])
-                   for c, u in zip(chosen, draws[:, 1])]
-        return iter(indices[self.rank:total:self.world_size])
+        indices = [
+            int(self._images[c][int(u * len(self._images[c]))])
+            for c, u in zip(chosen, draws[:, 1])
+        ]
+        return iter(indices[self.rank : total : self.world_size])
 
     def __len__(self) -> int:
         return self.num_samples

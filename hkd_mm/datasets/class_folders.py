@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Records of a folder tree whose folder names are the classes."""
+
 import difflib
 from collections import Counter
 from pathlib import Path
@@ -9,8 +10,15 @@ from hkd_mm.errors import UserError
 from .records import Record, list_images, subfolders
 
 # Folder names, in lower case, that mean a split.
-_SPLIT_NAMES = dict(train='train', training='train', val='val', valid='val',
-                    validation='val', test='test', testing='test')
+SPLIT_NAMES = dict(
+    train='train',
+    training='train',
+    val='val',
+    valid='val',
+    validation='val',
+    test='test',
+    testing='test',
+)
 
 
 def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
@@ -34,26 +42,35 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
             raise UserError(
                 f'data root {root} has {" and ".join(sorted(splits))} but no '
                 f'{name} folder; add it, or let tools/dataset_tools/'
-                'convert_class_folders.py put the images in place')
-    other = [folder.name for folder in folders
-             if folder not in splits.values()]
+                'convert_class_folders.py put the images in place'
+            )
+    other = [
+        folder.name for folder in folders if folder not in splits.values()
+    ]
     if other:
-        raise UserError(f'data root {root} has a folder "{other[0]}" beside '
-                        f'{", ".join(sorted(splits))}; move it elsewhere')
-    return [record for name, folder in sorted(splits.items())
-            for record in _read_classes(root, folder, classes, name)]
+        raise UserError(
+            f'data root {root} has a folder "{other[0]}" beside '
+            f'{", ".join(sorted(splits))}; move it elsewhere'
+        )
+    return [
+        record
+        for name, folder in sorted(splits.items())
+        for record in _read_classes(root, folder, classes, name)
+    ]
 
 
 def split_folders(root: Path, classes: tuple[str, ...]) -> dict[str, Path]:
     """Folders of a data root that stand for train, val and test."""
-    return {_SPLIT_NAMES[folder.name.lower()]: folder
-            for folder in subfolders(root)
-            if folder.name.lower() in _SPLIT_NAMES
-            and folder.name not in classes}
+    return {
+        SPLIT_NAMES[folder.name.lower()]: folder
+        for folder in subfolders(root)
+        if folder.name.lower() in SPLIT_NAMES and folder.name not in classes
+    }
 
 
-def _read_classes(root: Path, folder: Path, classes: tuple[str, ...],
-                  split: str | None) -> list[Record]:
+def _read_classes(
+    root: Path, folder: Path, classes: tuple[str, ...], split: str | None
+) -> list[Record]:
     found = [entry.name for entry in subfolders(folder)]
     # A part may lack a rare class, the training part may not.
     needed = classes if split in (None, 'train') else ()
@@ -62,38 +79,55 @@ def _read_classes(root: Path, folder: Path, classes: tuple[str, ...],
     for name in found:
         images = list_images(folder / name)
         if not images and name in needed:
-            raise UserError(f'class folder {folder / name} has no image; add '
-                            'some or leave the class out of classes=[...]')
+            raise UserError(
+                f'class folder {folder / name} has no image; add '
+                'some or leave the class out of classes=[...]'
+            )
         stems = Counter(path.with_suffix('') for path in images)
         for path in images:
             # a.jpg beside a.png: only then the suffix tells them apart.
             plain = path.with_suffix('')
             file = plain if stems[plain] == 1 else path
-            records.append(Record(file.relative_to(root).as_posix(),
-                                  str(path), name, split=split))
+            records.append(
+                Record(
+                    file.relative_to(root).as_posix(),
+                    str(path),
+                    name,
+                    split=split,
+                )
+            )
     return records
 
 
-def _check_names(folder: Path, found: list[str], classes: tuple[str, ...],
-                 needed: tuple[str, ...]) -> None:
+def _check_names(
+    folder: Path,
+    found: list[str],
+    classes: tuple[str, ...],
+    needed: tuple[str, ...],
+) -> None:
     missing = [name for name in needed if name not in found]
     unknown = [name for name in found if name not in classes]
     if not missing and not unknown:
         return
     way_out = f'--cfg-options classes="[{",".join(found)}]"'
     if not found:
-        raise UserError(f'data root {folder} has no class folders and no '
-                        'annotations.csv; expected the folders '
-                        + ', '.join(classes))
+        raise UserError(
+            f'data root {folder} has no class folders and no '
+            'annotations.csv; expected the folders ' + ', '.join(classes)
+        )
     if unknown:
         close = difflib.get_close_matches(
-            unknown[0].lower(), [name.lower() for name in classes], 1)
+            unknown[0].lower(), [name.lower() for name in classes], 1
+        )
         hint = [name for name in classes if name.lower() in close]
         raise UserError(
             f'{folder} has a folder "{unknown[0]}", which is not one of the '
             f'classes {", ".join(classes)}; '
             + (f'rename it to "{hint[0]}", or ' if hint else '')
-            + f'name your own classes with {way_out}')
-    raise UserError(f'{folder} has no folder for class "{missing[0]}" (found '
-                    f'{", ".join(found)}); add it, or name your own classes '
-                    f'with {way_out}')
+            + f'name your own classes with {way_out}'
+        )
+    raise UserError(
+        f'{folder} has no folder for class "{missing[0]}" (found '
+        f'{", ".join(found)}); add it, or name your own classes '
+        f'with {way_out}'
+    )

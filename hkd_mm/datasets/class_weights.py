@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Weights against class imbalance, from the counts of the training split."""
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +10,11 @@ from hkd_mm.errors import UserError
 WORDS = ('balanced', 'sqrt_balanced')
 
 
-def balanced_weights(counts: Sequence[int], word: str = 'balanced',
-                     classes: Sequence[str] | None = None) -> list[float]:
+def balanced_weights(
+    counts: Sequence[int],
+    word: str = 'balanced',
+    classes: Sequence[str] | None = None,
+) -> list[float]:
     """Class weights whose mean over the training samples is one.
 
     With n_c samples of class c, n in all and C classes:
@@ -36,14 +40,20 @@ def balanced_weights(counts: Sequence[int], word: str = 'balanced',
         UserError: an unknown word, or a class without a sample.
     """
     if word not in WORDS:
-        raise UserError(f'class_weight="{word}" must be balanced, '
-                        'sqrt_balanced, None or one number a class')
+        raise UserError(
+            f'class_weight="{word}" must be balanced, '
+            'sqrt_balanced, None or one number a class'
+        )
     counts = np.asarray(counts, dtype=np.float64)
     for index in np.flatnonzero(counts == 0):
         name = classes[index] if classes is not None else f'number {index}'
-        raise UserError(f'class_weight={word}: the training split has no '
-                        f'image of class {name}; add some, or set '
-                        'class_weight=None')
+        raise UserError(
+            f'class_weight={word}: the training split has no '
+            f'image of class {name}; add some, or set '
+            'class_weight=None'
+        )
     raw = 1 / counts if word == 'balanced' else 1 / np.sqrt(counts)
-    return [round(float(weight), 6)
-            for weight in raw * counts.sum() / (raw * counts).sum()]
+    return [
+        round(float(weight), 6)
+        for weight in raw * counts.sum() / (raw * counts).sum()
+    ]

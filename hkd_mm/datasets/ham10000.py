@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """HAM10000, the training set of ISIC 2018 task 3."""
+
 from pathlib import Path
 
 from hkd_mm.errors import UserError
@@ -27,17 +28,24 @@ class HAM10000(SkinDisease):
 
     METAINFO = {'classes': ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')}
     # Patterns below the data root, the first that fits is taken.
-    TABLES = ('HAM10000_metadata*', 'ISIC2018_Task3_Training_GroundTruth.csv',
-              'annotations.csv')
-    COMPANIONS = ('*LesionGroupings.csv', )
+    TABLES = (
+        'HAM10000_metadata*',
+        'ISIC2018_Task3_Training_GroundTruth.csv',
+        'annotations.csv',
+    )
+    COMPANIONS = ('*LesionGroupings.csv',)
 
     def _find_table(self, root: Path) -> Path:
-        table = super()._find_table(root) if self._table else _find(
-            root, self.TABLES)
+        table = (
+            super()._find_table(root)
+            if self._table
+            else _find(root, self.TABLES)
+        )
         if table is None:
             raise UserError(
                 f'data root {root} has no {" or ".join(self.TABLES)}; put it '
-                'there or name the table with ann_file=FILE')
+                'there or name the table with ann_file=FILE'
+            )
         return table
 
     def _read_table(self, root: Path, table: Path) -> list[Record]:
@@ -57,9 +65,12 @@ class HAM10000(SkinDisease):
 def _find(root: Path, patterns: tuple[str, ...]) -> Path | None:
     for pattern in patterns:
         for depth in ('', '*/'):
-            found = sorted(path for path in root.glob(depth + pattern)
-                           if path.is_file()
-                           and path.suffix.lower() in ('', '.csv', '.tab'))
+            found = sorted(
+                path
+                for path in root.glob(depth + pattern)
+                if path.is_file()
+                and path.suffix.lower() in ('', '.csv', '.tab')
+            )
             if found:
                 return found[0]
     return None

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """ISIC 2019, eight diagnoses."""
+
 from hkd_mm.registry import DATASETS
 
 from .ham10000 import HAM10000
@@ -21,7 +22,8 @@ class ISIC2019(HAM10000):
     :class:`hkd_mm.datasets.skin_disease.SkinDisease`.
     """
 
-    METAINFO = {'classes': ('MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC',
-                            'SCC')}
+    METAINFO = {
+        'classes': ('MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC')
+    }
     TABLES = ('ISIC_2019_Training_GroundTruth.csv', 'annotations.csv')
     COMPANIONS = ('*Metadata.csv', '*LesionGroupings.csv')

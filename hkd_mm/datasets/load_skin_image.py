@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Reading any photograph as 8-bit BGR."""
+
 import struct
 
 import numpy as np
@@ -9,8 +10,14 @@ from PIL import Image, ImageOps
 from hkd_mm.errors import UserError
 from hkd_mm.registry import TRANSFORMS
 
-_FAILURES = (OSError, SyntaxError, ValueError, EOFError, struct.error,
-             Image.DecompressionBombError)
+_FAILURES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 _ALPHA = ('RGBA', 'RGBa', 'LA', 'La', 'PA')
 
@@ -39,10 +46,12 @@ def read_image(path: str) -> np.ndarray:
             rgb = np.asarray(_to_rgb(image))
     except _FAILURES as error:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
-        reason = reason.replace(f" '{path}'", '').replace(f" {path!r}", '')
-        raise UserError(f'image {path} cannot be read ({reason}); replace or '
-                        'remove it (tools/dataset_tools/verify.py lists all '
-                        'such files)') from None
+        reason = reason.replace(f' {path!r}', '')
+        raise UserError(
+            f'image {path} cannot be read ({reason}); replace or '
+            'remove it (tools/dataset_tools/verify.py lists all '
+            'such files)'
+        ) from None
     return np.ascontiguousarray(rgb[..., ::-1])
 
 

@@ -4,6 +4,7 @@
 Class folders and annotation tables are read into the same list of
 :class:`Record`, so that splits, data sets and tools share one reader.
 """
+
 import csv
 import os
 from collections import defaultdict
@@ -13,7 +14,8 @@ from pathlib import Path
 from hkd_mm.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
-    ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'))
+    ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+)
 SPLITS = ('train', 'val', 'test')
 _SKIPPED_FOLDERS = frozenset(('__MACOSX', 'originals'))
 
@@ -48,31 +50,46 @@ def check_root(data_root: str) -> Path:
     root = Path(os.path.expanduser(data_root))
     if not root.is_dir():
         what = 'is not a folder' if root.exists() else 'does not exist'
-        raise UserError(f'data root {data_root} {what}; set '
-                        '--cfg-options data_root=PATH to your images')
-    if not any(True for entry in root.iterdir()
-               if not entry.name.startswith('.')):
-        raise UserError(f'data root {data_root} is empty; put the images '
-                        'there or set --cfg-options data_root=PATH')
+        raise UserError(
+            f'data root {data_root} {what}; set '
+            '--cfg-options data_root=PATH to your images'
+        )
+    if not any(
+        True for entry in root.iterdir() if not entry.name.startswith('.')
+    ):
+        raise UserError(
+            f'data root {data_root} is empty; put the images '
+            'there or set --cfg-options data_root=PATH'
+        )
     return root
 
 
 def subfolders(folder: Path) -> list[Path]:
     """Sorted folders that may hold images: not hidden, not ``originals``."""
-    return sorted(entry for entry in folder.iterdir()
-                  if entry.is_dir() and not entry.name.startswith('.')
-                  and entry.name not in _SKIPPED_FOLDERS)
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.is_dir()
+        and not entry.name.startswith('.')
+        and entry.name not in _SKIPPED_FOLDERS
+    )
 
 
 def list_images(folder: Path) -> list[Path]:
     """All image files under a folder, sorted by their path."""
     found = []
     for parent, names, files in os.walk(folder, followlinks=True):
-        names[:] = sorted(name for name in names if not name.startswith('.')
-                          and name not in _SKIPPED_FOLDERS)
-        found += [Path(parent, file) for file in files
-                  if not file.startswith('.')
-                  and os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES]
+        names[:] = sorted(
+            name
+            for name in names
+            if not name.startswith('.') and name not in _SKIPPED_FOLDERS
+        )
+        found += [
+            Path(parent, file)
+            for file in files
+            if not file.startswith('.')
+            and os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
+        ]
     return sorted(found, key=lambda path: path.as_posix())
 
 
@@ -96,24 +113,32 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[dict]:
             stream.seek(0)
             reader = csv.reader(stream, delimiter=delimiter)
             columns = [name.strip().lower() for name in next(reader, [])]
-            rows = [dict(zip(columns, map(str.strip, row)))
-                    for row in reader if any(map(str.strip, row))]
+            rows = [
+                dict(zip(columns, map(str.strip, row)))
+                for row in reader
+                if any(map(str.strip, row))
+            ]
     except FileNotFoundError:
-        raise UserError(f'table {path} does not exist; name it with '
-                        'ann_file=FILE') from None
+        raise UserError(
+            f'table {path} does not exist; name it with ann_file=FILE'
+        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f'table {path} cannot be read: {error}') from None
     for name in required:
         if name not in columns:
-            raise UserError(f'table {path} has no column "{name}"; found: '
-                            + (', '.join(columns) or 'none'))
+            raise UserError(
+                f'table {path} has no column "{name}"; found: '
+                + (', '.join(columns) or 'none')
+            )
     if not rows:
         raise UserError(f'table {path} has no rows under its column names')
     for number, row in enumerate(rows, 2):
         missing = [name for name in columns if name not in row]
         if missing:
-            raise UserError(f'table {path}, row {number} ends before its '
-                            f'column "{missing[0]}"; complete the row')
+            raise UserError(
+                f'table {path}, row {number} ends before its '
+                f'column "{missing[0]}"; complete the row'
+            )
     return rows
 
 
@@ -157,23 +182,27 @@ class ImageFinder:
         if folder:
             parents = [base / folder for base in (self.root, self.folder)]
             found = [path for path in found if path.parent in parents]
-        for wanted in (lambda path: path.name == file,
-                       lambda path: path.stem == file,
-                       lambda path: path.stem == os.path.splitext(file)[0]):
+        for wanted in (
+            lambda path: path.name == file,
+            lambda path: path.stem == file,
+            lambda path: path.stem == os.path.splitext(file)[0],
+        ):
             exact = [path for path in found if wanted(path)]
             if exact:
                 found = exact
                 break
         # Archives hold some folders twice: equal sizes are taken as equal.
-        if len(found) > 1 and len({path.stat().st_size
-                                   for path in found}) > 1:
-            raise UserError(f'image {name} lies in two places, {found[0]} and '
-                            f'{found[1]}; remove the one that is not meant')
+        if len(found) > 1 and len({path.stat().st_size for path in found}) > 1:
+            raise UserError(
+                f'image {name} lies in two places, {found[0]} and '
+                f'{found[1]}; remove the one that is not meant'
+            )
         return found[0] if found else None
 
 
-def find_images(records: list[Record], root: Path,
-                source: Path) -> list[Record]:
+def find_images(
+    records: list[Record], root: Path, source: Path
+) -> list[Record]:
     """Fill in ``path`` of every record of a table.
 
     Raises:
@@ -191,12 +220,14 @@ def find_images(records: list[Record], root: Path,
         raise UserError(
             f'{source} lists image {missing[0]}, which is not under '
             f'{finder.folder} ({len(missing)} of {len(records)} are missing); '
-            'add the images or take their rows out')
+            'add the images or take their rows out'
+        )
     return records
 
 
-def check_records(records: list[Record], classes: tuple[str, ...],
-                  source: str) -> None:
+def check_records(
+    records: list[Record], classes: tuple[str, ...], source: str
+) -> None:
     """Hold records against the classes.
 
     Raises:
@@ -209,13 +240,18 @@ def check_records(records: list[Record], classes: tuple[str, ...],
             raise UserError(
                 f'{source}: image {record.sample_id} has the label '
                 f'"{record.label}", which is not one of the classes '
-                f'{", ".join(classes)}; correct it or set classes=[...]')
+                f'{", ".join(classes)}; correct it or set classes=[...]'
+            )
         if record.sample_id in seen:
-            raise UserError(f'{source}: image id {record.sample_id} stands '
-                            'there twice; ids must be unique')
+            raise UserError(
+                f'{source}: image id {record.sample_id} stands '
+                'there twice; ids must be unique'
+            )
         seen.add(record.sample_id)
         used.add(record.label)
     missing = [name for name in classes if name not in used]
     if missing:
-        raise UserError(f'{source}: no image of class "{missing[0]}"; add '
-                        'some or leave it out of classes=[...]')
+        raise UserError(
+            f'{source}: no image of class "{missing[0]}"; add '
+            'some or leave it out of classes=[...]'
+        )

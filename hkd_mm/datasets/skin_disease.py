@@ -1,9 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Photographs of skin diseases from class folders or a table."""
+
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 from mmengine.logging import print_log
@@ -13,8 +14,14 @@ from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS
 
 from .class_folders import read_class_folders
-from .records import (SPLITS, Record, check_records, check_root, find_images,
-                      read_table)
+from .records import (
+    SPLITS,
+    Record,
+    check_records,
+    check_root,
+    find_images,
+    read_table,
+)
 from .split_file import default_split_file, read_split, write_split
 from .splits import as_document, check_lesions, check_split, draw_split
 
@@ -49,25 +56,46 @@ class SkinDisease(BaseDataset):
         UserError: the data, the table or the split file do not fit.
     """
 
-    METAINFO = {'classes': ('Acne', 'Benign', 'Eczema', 'Infectious',
-                            'Malignant', 'Pigment')}
+    METAINFO = {
+        'classes': (
+            'Acne',
+            'Benign',
+            'Eczema',
+            'Infectious',
+            'Malignant',
+            'Pigment',
+        )
+    }
 
-    def __init__(self, data_root: str, split: str = 'train',
-                 ann_file: str | None = None,
-                 classes: Sequence[str] | None = None,
-                 split_file: str | None = None,
-                 split_ratios: Sequence[float] | str = (0.8, 0.1, 0.1),
-                 seed: int = 42, pipeline: Sequence = (), **kwargs) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        split: str = 'train',
+        ann_file: str | None = None,
+        classes: Sequence[str] | None = None,
+        split_file: str | None = None,
+        split_ratios: Sequence[float] | str = (0.8, 0.1, 0.1),
+        seed: int = 42,
+        pipeline: Sequence = (),
+        **kwargs,
+    ) -> None:
         if split not in (*SPLITS, 'all'):
             raise UserError(f'split "{split}" must be train, val, test or all')
         if isinstance(classes, str) and not os.path.isfile(classes):
-            raise UserError(f'classes="{classes}" is neither a list such as '
-                            '[A,B] nor a file with one class name a line')
+            raise UserError(
+                f'classes="{classes}" is neither a list such as '
+                '[A,B] nor a file with one class name a line'
+            )
         self.split, self.split_file = split, split_file
         self.split_ratios, self.seed = split_ratios, seed
         self._table, self._document = ann_file, None
-        super().__init__(ann_file='', data_root=data_root, classes=classes,
-                         pipeline=pipeline, **kwargs)
+        super().__init__(
+            ann_file='',
+            data_root=data_root,
+            classes=classes,
+            pipeline=pipeline,
+            **kwargs,
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -100,8 +128,12 @@ class SkinDisease(BaseDataset):
         self._check_classes()
         records = self.records()
         self._document = self._split_document(records)
-        kept = {sample_id for name in SPLITS if self.split in (name, 'all')
-                for sample_id in self._document[name]}
+        kept = {
+            sample_id
+            for name in SPLITS
+            if self.split in (name, 'all')
+            for sample_id in self._document[name]
+        }
         data = [self._data_info(r) for r in records if r.sample_id in kept]
         self._check_part(data)
         return data
@@ -114,18 +146,29 @@ class SkinDisease(BaseDataset):
 
     def _read_table(self, root: Path, table: Path) -> list[Record]:
         rows = read_table(table, ('image', 'label'))
-        return find_images([
-            Record(sample_id=row.pop('image'), path='', label=row.pop('label'),
-                   lesion_id=row.pop('lesion_id', None) or None,
-                   split=row.pop('split', None) or None, metadata=row)
-            for row in rows], root, table)
+        return find_images(
+            [
+                Record(
+                    sample_id=row.pop('image'),
+                    path='',
+                    label=row.pop('label'),
+                    lesion_id=row.pop('lesion_id', None) or None,
+                    split=row.pop('split', None) or None,
+                    metadata=row,
+                )
+                for row in rows
+            ],
+            root,
+            table,
+        )
 
     def _split_document(self, records: list[Record]) -> dict:
         name = os.path.basename(os.path.abspath(self.data_root))
         if any(record.split for record in records):
             return self._given_split(records, name)
         path = self.split_file or default_split_file(
-            name, records, self.split_ratios, self.seed)
+            name, records, self.split_ratios, self.seed
+        )
         if os.path.exists(path):
             document = read_split(path)
             check_split(document, records, path)
@@ -134,24 +177,32 @@ class SkinDisease(BaseDataset):
         document['dataset'] = name
         write_split(document, path)
         sizes = ' / '.join(f'{len(document[part])} {part}' for part in SPLITS)
-        print_log(f'Drew the split {sizes} of {name} by '
-                  f'{document["grouped_by"]}, wrote {path}', 'current')
+        print_log(
+            f'Drew the split {sizes} of {name} by '
+            f'{document["grouped_by"]}, wrote {path}',
+            'current',
+        )
         return document
 
     def _given_split(self, records: list[Record], name: str) -> dict:
         if self.split_file:
-            raise UserError(f'data root {self.data_root} comes split into '
-                            'train, val and test; leave split_file=None')
+            raise UserError(
+                f'data root {self.data_root} comes split into '
+                'train, val and test; leave split_file=None'
+            )
         for record in records:
             if record.split not in SPLITS:
                 raise UserError(
                     f'{self.data_root}: image {record.sample_id} has the '
                     f'split "{record.split or ""}"; it must be train, val or '
-                    'test for all images, or for none')
+                    'test for all images, or for none'
+                )
         where = {record.sample_id: record.split for record in records}
         check_lesions(records, where, str(self.data_root))
-        parts = {part: [i for i, home in where.items() if home == part]
-                 for part in SPLITS}
+        parts = {
+            part: [i for i, home in where.items() if home == part]
+            for part in SPLITS
+        }
         return as_document(records, parts, dataset=name)
 
     def _check_part(self, data: list[dict]) -> None:
@@ -160,22 +211,29 @@ class SkinDisease(BaseDataset):
             raise UserError(
                 f'the {self.split} part of {self.data_root} is empty (ratios '
                 f'{self._document["ratios"]}); use three split_ratios such '
-                'as 80:10:10, or another split')
+                'as 80:10:10, or another split'
+            )
         if self.split == 'train' and len(found) < 2:
             raise UserError(
                 f'the training split of {self.data_root} holds one class '
-                f'only ({self.classes[found.pop()]}); at least two are needed')
+                f'only ({self.classes[found.pop()]}); at least two are needed'
+            )
 
     def _check_classes(self) -> None:
         twice = [n for n, c in Counter(self.classes).items() if c > 1]
         if twice:
             raise UserError(f'classes: "{twice[0]}" stands there twice')
         if len(self.classes) < 2:
-            raise UserError('classes must name at least two classes, got '
-                            f'{list(self.classes)}')
+            raise UserError(
+                'classes must name at least two classes, got '
+                f'{list(self.classes)}'
+            )
 
     def _data_info(self, record: Record) -> dict:
-        return dict(img_path=record.path,
-                    gt_label=self.classes.index(record.label),
-                    sample_id=record.sample_id, lesion_id=record.lesion_id,
-                    metadata=record.metadata)
+        return dict(
+            img_path=record.path,
+            gt_label=self.classes.index(record.label),
+            sample_id=record.sample_id,
+            lesion_id=record.lesion_id,
+            metadata=record.metadata,
+        )

@@ -5,6 +5,7 @@ Only integers, fractions and SHA-256 are used: no generator whose stream may
 change with a library version. A split is written to a JSON file, carries a
 hash of the data and of itself, and is never drawn anew for known data.
 """
+
 import hashlib
 import json
 import re
@@ -29,26 +30,33 @@ def parse_ratios(ratios) -> tuple[Fraction, Fraction, Fraction]:
     Raises:
         UserError: not two or three numbers, negative, or no train or val.
     """
-    parts = re.split(r'[:,/ ]+', ratios.strip('()[] ')) if isinstance(
-        ratios, str) else list(ratios)
+    parts = (
+        re.split(r'[:,/ ]+', ratios.strip('()[] '))
+        if isinstance(ratios, str)
+        else list(ratios)
+    )
     hint = 'use split_ratios=80:10:10 or two numbers for train and val'
     try:
         shares = [Fraction(str(part)) for part in parts]
     except (ValueError, ZeroDivisionError):
-        raise UserError(f'split_ratios {ratios} are not numbers; '
-                        f'{hint}') from None
+        raise UserError(
+            f'split_ratios {ratios} are not numbers; {hint}'
+        ) from None
     if len(shares) == 2:
         shares.append(Fraction(0))
     if len(shares) != 3 or min(shares) < 0 or 0 in shares[:2]:
-        raise UserError(f'split_ratios {ratios} must be two or three numbers '
-                        f'above zero; {hint}')
+        raise UserError(
+            f'split_ratios {ratios} must be two or three numbers '
+            f'above zero; {hint}'
+        )
     return tuple(share / sum(shares) for share in shares)
 
 
 def ratio_name(ratios) -> str:
     """Percentages for a file name, such as ``80-10-10``."""
-    return '-'.join(f'{float(share * 100):g}' for share in parse_ratios(ratios)
-                    ).replace('.', 'p')
+    return '-'.join(
+        f'{float(share * 100):g}' for share in parse_ratios(ratios)
+    ).replace('.', 'p')
 
 
 def data_hash(records: list[Record]) -> str:
@@ -62,8 +70,9 @@ def assignment_hash(parts: dict) -> str:
     return _sha256([parts['data_hash']] + [sorted(parts[s]) for s in SPLITS])
 
 
-def draw_split(records: list[Record], ratios=(0.8, 0.1, 0.1),
-               seed: int = 42) -> dict:
+def draw_split(
+    records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42
+) -> dict:
     """Split photographs by class share, lesions kept together.
 
     Groups (lesions; a photograph without lesion id is its own group) are
@@ -84,28 +93,46 @@ def draw_split(records: list[Record], ratios=(0.8, 0.1, 0.1),
     shares = parse_ratios(ratios)
     groups = defaultdict(list)
     for record in records:
-        key = ('lesion', record.lesion_id) if record.lesion_id else (
-            'image', record.sample_id)
+        key = (
+            ('lesion', record.lesion_id)
+            if record.lesion_id
+            else ('image', record.sample_id)
+        )
         groups[key].append(record)
     totals = Counter(record.label for record in records)
     filled = {name: [0] * len(SPLITS) for name in totals}
-    open_splits = sorted((i for i in range(len(SPLITS)) if shares[i]),
-                         key=lambda i: (-shares[i], i))
+    open_splits = sorted(
+        (i for i in range(len(SPLITS)) if shares[i]),
+        key=lambda i: (-shares[i], i),
+    )
     parts = {name: [] for name in SPLITS}
-    for key in sorted(groups, key=lambda k: (-len(groups[k]),
-                                             _sha256([seed, *k]))):
+    for key in sorted(
+        groups, key=lambda k: (-len(groups[k]), _sha256([seed, *k]))
+    ):
         labels = Counter(record.label for record in groups[key])
-        best = min(open_splits, key=lambda i: sum(
-            Fraction(count * filled[label][i], totals[label])
-            for label, count in labels.items()) / shares[i])
+        best = min(
+            open_splits,
+            key=lambda i: (
+                sum(
+                    Fraction(count * filled[label][i], totals[label])
+                    for label, count in labels.items()
+                )
+                / shares[i]
+            ),
+        )
         for label, count in labels.items():
             filled[label][best] += count
         parts[SPLITS[best]] += [record.sample_id for record in groups[key]]
     return as_document(records, parts, ratios=ratios, seed=seed)
 
 
-def as_document(records: list[Record], parts: dict, ratios=None,
-                seed: int | None = None, dataset: str = '') -> dict:
+def as_document(
+    records: list[Record],
+    parts: dict,
+    ratios=None,
+    seed: int | None = None,
+    dataset: str = '',
+) -> dict:
     """The content of a split file.
 
     Args:
@@ -122,13 +149,19 @@ def as_document(records: list[Record], parts: dict, ratios=None,
     labels = {record.sample_id: record.label for record in records}
     parts = {name: sorted(parts.get(name, ())) for name in SPLITS}
     document = dict(
-        version=VERSION, dataset=dataset,
-        ratios=None if ratios is None else ratio_name(ratios), seed=seed,
-        grouped_by=('lesion_id' if any(r.lesion_id for r in records)
-                    else 'image'),
-        counts={name: dict(sorted(Counter(map(labels.get, ids)).items()))
-                for name, ids in parts.items()},
-        data_hash=data_hash(records))
+        version=VERSION,
+        dataset=dataset,
+        ratios=None if ratios is None else ratio_name(ratios),
+        seed=seed,
+        grouped_by=(
+            'lesion_id' if any(r.lesion_id for r in records) else 'image'
+        ),
+        counts={
+            name: dict(sorted(Counter(map(labels.get, ids)).items()))
+            for name, ids in parts.items()
+        },
+        data_hash=data_hash(records),
+    )
     document['hash'] = assignment_hash({**document, **parts})
     return {**document, **parts}
 
@@ -147,12 +180,15 @@ def check_split(document: dict, records: list[Record], path) -> None:
             if sample_id in where:
                 raise UserError(
                     f'split file {path}: image {sample_id} is in '
-                    f'{where[sample_id]} and in {name}; draw the split anew')
+                    f'{where[sample_id]} and in {name}; draw the split anew'
+                )
             where[sample_id] = name
     check_lesions(records, where, f'split file {path}')
     if document['hash'] != assignment_hash(document):
-        raise UserError(f'split file {path} was changed by hand (its hash '
-                        'does not match its lists); draw the split anew')
+        raise UserError(
+            f'split file {path} was changed by hand (its hash '
+            'does not match its lists); draw the split anew'
+        )
 
 
 def check_data(document: dict, records: list[Record], path) -> None:
@@ -163,14 +199,17 @@ def check_data(document: dict, records: list[Record], path) -> None:
     """
     for key in ('data_hash', 'hash', *SPLITS):
         if key not in document:
-            raise UserError(f'split file {path} has no "{key}"; is it a split '
-                            'file of tools/dataset_tools/split.py?')
+            raise UserError(
+                f'split file {path} has no "{key}"; is it a split '
+                'file of tools/dataset_tools/split.py?'
+            )
     found = data_hash(records)
     if document['data_hash'] != found:
         raise UserError(
             f'split file {path} was drawn for other data (hash '
             f'{document["data_hash"][:8]}, these images have {found[:8]}); '
-            'name the matching data_root, or another split_file')
+            'name the matching data_root, or another split_file'
+        )
 
 
 def check_lesions(records: list[Record], where: dict, source: str) -> None:
@@ -194,7 +233,8 @@ def check_lesions(records: list[Record], where: dict, source: str) -> None:
             raise UserError(
                 f'{source}: lesion {record.lesion_id} is in {first[0]} '
                 f'(image {first[1]}) and in {name} (image '
-                f'{record.sample_id}); draw the split anew')
+                f'{record.sample_id}); draw the split anew'
+            )
 
 
 def _sha256(value) -> str:

@@ -4,41 +4,69 @@
 Exit code 0: nothing serious; 1: an unreadable file, or the same image id,
 lesion or file content in two splits; 2: the data could not be looked at.
 """
+
 import argparse
 import sys
 
 
 def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     from hkd_mm.apis.data_source import add_source_arguments
+
     add_source_arguments(parser)
-    parser.add_argument('--split-file', help='split to hold against the data '
-                        '(default: the one that a training draws)')
-    parser.add_argument('--ratios', default='80:10:10',
-                        help='of the split without --split-file '
-                        '(default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=42,
-                        help='of that split (default: %(default)s)')
-    parser.add_argument('--min-size', type=int, default=32, help='shorter '
-                        'sides below this are tiny (default: %(default)s)')
-    parser.add_argument('--near', type=int, metavar='BITS', help='bits of 64 '
-                        'in which near duplicates may differ (default: 2 if '
-                        'ImageHash is installed)')
-    parser.add_argument('--no-near', action='store_true',
-                        help='do not look for near duplicates')
+    parser.add_argument(
+        '--split-file',
+        help='split to hold against the data '
+        '(default: the one that a training draws)',
+    )
+    parser.add_argument(
+        '--ratios',
+        default='80:10:10',
+        help='of the split without --split-file (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=42,
+        help='of that split (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--min-size',
+        type=int,
+        default=32,
+        help='shorter sides below this are tiny (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--near',
+        type=int,
+        metavar='BITS',
+        help='bits of 64 '
+        'in which near duplicates may differ (default: 2 if '
+        'ImageHash is installed)',
+    )
+    parser.add_argument(
+        '--no-near',
+        action='store_true',
+        help='do not look for near duplicates',
+    )
     parser.add_argument('--json', metavar='FILE', help='write all findings')
-    parser.add_argument('--workers', type=int, default=0,
-                        help='processes (default: all cores)')
+    parser.add_argument(
+        '--workers', type=int, default=0, help='processes (default: all cores)'
+    )
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace, codes: list[int]) -> None:
+    """Do the work."""
     from hkd_mm.apis.data_source import read_records, read_where
     from hkd_mm.apis.verify_data import require_imagehash, verify_data
     from hkd_mm.apis.verify_report import print_report
     from hkd_mm.errors import UserError
+
     near = None if args.no_near else 2 if args.near is None else args.near
     if near is not None:
         try:
@@ -56,14 +84,17 @@ def run(args: argparse.Namespace, codes: list[int]) -> None:
     if args.json:
         import json
         from pathlib import Path
+
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
         Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
     codes.append(0 if report['ok'] else 1)
 
 
 def main() -> int:
+    """Run the tool and return its exit code."""
     args, codes = parse_args(), []
     from hkd_mm.apis.cli import run_tool
+
     return run_tool(run, args, codes) or codes[0]
 
 
