@@ -32,7 +32,8 @@ def import_mmrazor_without_version_check() -> None:
     # The body of mmrazor/__init__.py holds nothing but the check and these two
     # names, so a package with the right __path__ and both of them equals it.
     sys.modules['mmrazor'] = package
-    package.__version__ = importlib.import_module('mmrazor.version').__version__
+    package.__version__ = importlib.import_module(
+        'mmrazor.version').__version__
     package.digit_version = importlib.import_module(
         'mmengine.utils').digit_version
 
@@ -57,7 +58,7 @@ def stand_in_for_quantization_backends() -> None:
 
     module = types.ModuleType(_QUANTIZATION)
     module.__spec__ = importlib.machinery.ModuleSpec(_QUANTIZATION, None)
-    module.BackendConfigs = {name: None for name in _BACKENDS}
+    module.BackendConfigs = dict.fromkeys(_BACKENDS)
     for name in _BACKENDS:
         setattr(module, f'get_{name}_backend_config', unavailable)
         setattr(module, f'get_{name}_backend_config_dict', unavailable)

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Workarounds do what they say and nothing else."""
+
 from mmengine.config import Config
 
 import hkd_mm
@@ -8,6 +9,7 @@ from hkd_mm import compat
 
 def test_pretty_text_is_formatted_once_and_again_after_a_change(monkeypatch):
     from yapf.yapflib import yapf_api
+
     calls = []
     upstream = yapf_api.FormatCode
 

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Parameters and multiply-accumulates of a network."""
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,12 +29,14 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
     Returns:
         ``parameters``: trainable or not, an int; ``gmacs``: a float, in 1e9.
     """
-    height, width = (input_size, input_size) if isinstance(
-        input_size, int) else input_size
+    height, width = (
+        (input_size, input_size) if isinstance(input_size, int) else input_size
+    )
     parameters = list(model.parameters())
     like = parameters[0] if parameters else torch.zeros(())
     image = torch.zeros(
-        1, 3, height, width, device=like.device, dtype=like.dtype)
+        1, 3, height, width, device=like.device, dtype=like.dtype
+    )
     states = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -44,4 +47,5 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
             module.training = training
     return dict(
         parameters=sum(p.numel() for p in parameters),
-        gmacs=counter.get_total_flops() / 2e9)
+        gmacs=counter.get_total_flops() / 2e9,
+    )

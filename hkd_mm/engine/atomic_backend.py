@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Files that are either whole or not there, and finding the last whole one."""
+
 import logging
 import os
 import re
@@ -50,10 +51,9 @@ class AtomicBackend(LocalBackend):
             raise
         _sync_folder(path.parent)
 
-    def put_text(self,
-                 obj: str,
-                 filepath: str | Path,
-                 encoding: str = 'utf-8') -> None:
+    def put_text(
+        self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
+    ) -> None:
         """Write text; else as :meth:`put`."""
         self.put(obj.encode(encoding), filepath)
 
@@ -104,8 +104,13 @@ def what_is_wrong(path: str | Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError,
-            ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        EOFError,
+        NotImplementedError,
+        ValueError,
+    ) as error:
         return f'it is cut off or no checkpoint ({error})'
     if damaged is not None:
         return f'the checksum of its part {damaged} is wrong'
@@ -131,25 +136,37 @@ def latest_intact_checkpoint(work_dir: str | Path) -> str | None:
     """
     folder = Path(work_dir)
     saved = {path: _step(path) for path in folder.glob('*.pth')}
-    ladder = sorted((path for path, step in saved.items() if step is not None),
-                    key=lambda path: saved[path], reverse=True)
+    ladder = sorted(
+        (path for path, step in saved.items() if step is not None),
+        key=lambda path: saved[path],
+        reverse=True,
+    )
     named = _named_last(folder)
     if named is not None:
         step = _step(named)
-        older = [path for path in ladder
-                 if path.name != named.name
-                 and (step is None or saved[path] < step)]
+        older = [
+            path
+            for path in ladder
+            if path.name != named.name and (step is None or saved[path] < step)
+        ]
         ladder = [named, *older]
     for path in ladder:
         wrong = what_is_wrong(path)
         if wrong is None:
             return str(path)
-        print_log(f'CHECKPOINT {path} IS NOT USED: {wrong}. Falling back to '
-                  'the one before.', logger='current', level=logging.WARNING)
+        print_log(
+            f'CHECKPOINT {path} IS NOT USED: {wrong}. Falling back to '
+            'the one before.',
+            logger='current',
+            level=logging.WARNING,
+        )
     if ladder:
-        print_log(f'NO INTACT CHECKPOINT IS LEFT IN {folder}: training starts '
-                  'from the beginning.', logger='current',
-                  level=logging.WARNING)
+        print_log(
+            f'NO INTACT CHECKPOINT IS LEFT IN {folder}: training starts '
+            'from the beginning.',
+            logger='current',
+            level=logging.WARNING,
+        )
     return None
 
 

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """From a checkpoint of a run to a plain mmpretrain student file."""
+
 import io
 import os
 from collections.abc import Mapping
@@ -69,8 +70,9 @@ def _without_weights(value: Any) -> Any:
     return value
 
 
-def export_student(checkpoint: str | os.PathLike,
-                   out: str | os.PathLike) -> dict[str, Any]:
+def export_student(
+    checkpoint: str | os.PathLike, out: str | os.PathLike
+) -> dict[str, Any]:
     """Write the plain student of a checkpoint and read it back.
 
     The file holds ``state_dict`` as the plain classifier names it and
@@ -89,8 +91,10 @@ def export_student(checkpoint: str | os.PathLike,
         UserError: the checkpoint cannot be read safely, or is its own target.
     """
     if os.path.realpath(checkpoint) == os.path.realpath(out):
-        raise UserError(f'{out} would overwrite the checkpoint it is made '
-                        'from; give another name')
+        raise UserError(
+            f'{out} would overwrite the checkpoint it is made '
+            'from; give another name'
+        )
     loaded = safe_load(checkpoint)
     state = student_state_dict(loaded)
     source = loaded.get('meta') or {}
@@ -99,7 +103,8 @@ def export_student(checkpoint: str | os.PathLike,
     meta.update(
         classes=list(classes) if classes is not None else None,
         source=os.path.basename(os.fspath(checkpoint)),
-        hkd_mm=__version__)
+        hkd_mm=__version__,
+    )
     with io.BytesIO() as buffer:
         torch.save(dict(state_dict=state, meta=plain(meta)), buffer)
         AtomicBackend().put(buffer.getvalue(), out)
@@ -112,10 +117,13 @@ def _read_back(out: str | os.PathLike, state: dict) -> None:
     found = safe_load(out)['state_dict']
     same = found.keys() == state.keys() and all(
         torch.equal(_bits(found[key]), _bits(value))
-        for key, value in state.items())
+        for key, value in state.items()
+    )
     if not same:
-        raise OSError(f'{out} reads back differently from what was written; '
-                      'the disk or file system is faulty')
+        raise OSError(
+            f'{out} reads back differently from what was written; '
+            'the disk or file system is faulty'
+        )
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:

@@ -5,11 +5,15 @@ scikit-learn does the arithmetic wherever it has the definition. Top-k and the
 calibration error are ours: the former because scikit-learn breaks ties the
 other way round than ``argmax``, the latter because it is not there.
 """
+
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import (confusion_matrix, precision_recall_fscore_support,
-                             roc_auc_score)
+from sklearn.metrics import (
+    confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -31,9 +35,9 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     return float((rank < k).mean())
 
 
-def expected_calibration_error(scores: np.ndarray,
-                               labels: np.ndarray,
-                               bins: int = 15) -> float:
+def expected_calibration_error(
+    scores: np.ndarray, labels: np.ndarray, bins: int = 15
+) -> float:
     """Gap between confidence and accuracy (Guo et al., ICML 2017, eq. 3).
 
     ``ECE = sum_b |B_b| / N * |acc(B_b) - conf(B_b)|`` over equal-width bins
@@ -55,12 +59,14 @@ def expected_calibration_error(scores: np.ndarray,
     return float(np.abs(gap).sum() / len(labels))
 
 
-def _per_class(scores: np.ndarray, labels: np.ndarray,
-               matrix: np.ndarray) -> dict[str, np.ndarray]:
+def _per_class(
+    scores: np.ndarray, labels: np.ndarray, matrix: np.ndarray
+) -> dict[str, np.ndarray]:
     """Vectors (C,) of each per-class metric, NaN where undefined."""
     every = np.arange(scores.shape[1])
     precision, recall, f1, support = precision_recall_fscore_support(
-        labels, scores.argmax(1), labels=every, zero_division=0)
+        labels, scores.argmax(1), labels=every, zero_division=0
+    )
     negatives = len(labels) - support
     false_alarms = matrix.sum(0) - np.diag(matrix)
     # undefined, not bad: without positives there is nothing to find, without
@@ -76,12 +82,13 @@ def _per_class(scores: np.ndarray, labels: np.ndarray,
         specificity=np.where(everywhere, np.nan, specificity),
         f1=np.where(absent, np.nan, f1),
         auroc=auroc,
-        support=support)
+        support=support,
+    )
 
 
 def classification_scores(
-        scores: np.ndarray, labels: np.ndarray,
-        classes: Sequence[str]) -> tuple[dict[str, float], np.ndarray]:
+    scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+) -> tuple[dict[str, float], np.ndarray]:
     """Every metric of one evaluation.
 
     Macro values are plain means over the classes that occur in ``labels``;
@@ -103,7 +110,8 @@ def classification_scores(
     """
     predicted = scores.argmax(1)
     matrix = confusion_matrix(
-        labels, predicted, labels=np.arange(len(classes)))
+        labels, predicted, labels=np.arange(len(classes))
+    )
     table = _per_class(scores, labels, matrix)
     present = table['support'] > 0
 
@@ -122,10 +130,12 @@ def classification_scores(
         macro_precision=macro('precision'),
         macro_specificity=macro('specificity'),
         macro_auroc=macro('auroc'),
-        ece=expected_calibration_error(scores, labels))
+        ece=expected_calibration_error(scores, labels),
+    )
     for index, name in enumerate(classes):
         for key, values in table.items():
             value = values[index]
             metrics[f'{name}/{key}'] = (
-                int(value) if key == 'support' else float(value))
+                int(value) if key == 'support' else float(value)
+            )
     return {k: v for k, v in metrics.items() if v == v}, matrix

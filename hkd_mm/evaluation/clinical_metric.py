@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The metric of every run: accuracy, balance, discrimination, calibration."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,10 +36,12 @@ class ClinicalMetric(BaseMetric):
         collect_dir: shared folder for the exchange through ``cpu``.
     """
 
-    def __init__(self,
-                 collect_device: str = 'cpu',
-                 prefix: str | None = None,
-                 collect_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
         super().__init__(collect_device, prefix or 'unprefixed', collect_dir)
         self.prefix = prefix  # set late: upstream warns when it is None
         self.last: dict[str, Any] | None = None
@@ -58,17 +61,21 @@ class ClinicalMetric(BaseMetric):
                 if key not in sample:
                     raise UserError(
                         f'ClinicalMetric found no {key} in the predictions: '
-                        'it needs a classifier and a labelled data set')
+                        'it needs a classifier and a labelled data set'
+                    )
         if data_samples:
             self.process_batch(
                 torch.stack([s['pred_score'] for s in data_samples]),
                 torch.cat([s['gt_label'].reshape(-1) for s in data_samples]),
-                [s.get('sample_id') for s in data_samples])
+                [s.get('sample_id') for s in data_samples],
+            )
 
-    def process_batch(self,
-                      scores: torch.Tensor,
-                      labels: torch.Tensor,
-                      sample_ids: Sequence[str | None] | None = None) -> None:
+    def process_batch(
+        self,
+        scores: torch.Tensor,
+        labels: torch.Tensor,
+        sample_ids: Sequence[str | None] | None = None,
+    ) -> None:
         """Keep one batch given as whole tensors; does not wait for a device.
 
         Args:
@@ -77,10 +84,17 @@ class ClinicalMetric(BaseMetric):
             sample_ids: N names, or None.
         """
         if len(labels) != len(scores):
-            raise UserError(f'ClinicalMetric got {len(labels)} labels for '
-                            f'{len(scores)} samples: one label each is needed')
-        self.results.append((scores.detach(), labels.detach(),
-                             list(sample_ids or [None] * len(scores))))
+            raise UserError(
+                f'ClinicalMetric got {len(labels)} labels for '
+                f'{len(scores)} samples: one label each is needed'
+            )
+        self.results.append(
+            (
+                scores.detach(),
+                labels.detach(),
+                list(sample_ids or [None] * len(scores)),
+            )
+        )
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Collect from all ranks, drop samples that pad them, compute.
@@ -113,16 +127,19 @@ class ClinicalMetric(BaseMetric):
                 classes that do not fit the data set.
         """
         if not results:
-            raise UserError('ClinicalMetric has nothing to evaluate: the data '
-                            'set of this loop is empty')
+            raise UserError(
+                'ClinicalMetric has nothing to evaluate: the data '
+                'set of this loop is empty'
+            )
         scores = np.stack([r[0] for r in results]).astype(np.float32)
         labels = np.array([r[1] for r in results], dtype=np.int64)
         names = [r[2] for r in results]
         classes = self._classes(scores.shape[1])
         _check(scores, labels, names)
         metrics, confusion = classification_scores(scores, labels, classes)
-        self.last = dict(scores=scores, labels=labels, sample_ids=names,
-                         confusion=confusion)
+        self.last = dict(
+            scores=scores, labels=labels, sample_ids=names, confusion=confusion
+        )
         self._tell_left_out(metrics, classes, len(labels))
         return metrics
 
@@ -135,22 +152,27 @@ class ClinicalMetric(BaseMetric):
             raise UserError(
                 f'the net gives {num_classes} scores but the data set has '
                 f'{len(names)} classes ({", ".join(names)}): set num_classes '
-                'of the head, or the top-level classes, accordingly')
+                'of the head, or the top-level classes, accordingly'
+            )
         return list(names)
 
-    def _tell_left_out(self, metrics: dict, classes: Sequence[str],
-                       total: int) -> None:
+    def _tell_left_out(
+        self, metrics: dict, classes: Sequence[str], total: int
+    ) -> None:
         """Log once each class whose AUROC is undefined here."""
         for name in classes:
             if f'{name}/auroc' in metrics or name in self._told:
                 continue
             self._told.add(name)
-            kind = 'positives' if not metrics[f'{name}/support'] else \
-                'negatives'
+            kind = (
+                'positives' if not metrics[f'{name}/support'] else 'negatives'
+            )
             print_log(
                 f'class {name} has no {kind} among the {total} evaluated '
                 'samples: its AUROC is undefined and left out of the macro '
-                'average', logger='current')
+                'average',
+                logger='current',
+            )
 
 
 def _check(scores: np.ndarray, labels: np.ndarray, names: list) -> None:
@@ -161,16 +183,19 @@ def _check(scores: np.ndarray, labels: np.ndarray, names: list) -> None:
         raise UserError(
             f'scores of {int(bad.sum())} of {len(scores)} samples are NaN or '
             f'infinite (first: sample {first}): the net has diverged; lower '
-            'optim_wrapper.optimizer.lr or clip gradients')
+            'optim_wrapper.optimizer.lr or clip gradients'
+        )
     wrong = (labels < 0) | (labels >= scores.shape[1])
     if wrong.any():
         first = int(wrong.argmax())
         raise UserError(
             f'sample {names[first] or f"number {first}"} has label '
             f'{labels[first]}, but the net gives {scores.shape[1]} scores: '
-            'num_classes of the head must equal the classes of the data set')
+            'num_classes of the head must equal the classes of the data set'
+        )
     # bfloat16 softmax is off by a few 1e-3
     if scores.min() < 0 or np.abs(scores.sum(1) - 1).max() > 0.02:
         raise UserError(
             'pred_score holds no probabilities (rows do not sum to 1), so '
-            'calibration cannot be measured: the head must apply a softmax')
+            'calibration cannot be measured: the head must apply a softmax'
+        )

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Parameters and MACs are held against counts made by hand."""
+
 import pytest
 import timm
 import torch
@@ -10,9 +11,14 @@ from hkd_mm.apis.complexity import complexity
 
 def test_counts_by_hand():
     net = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
         nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=4, bias=False),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
     found = complexity(net, 10)
     assert found['parameters'] == (3 * 4 * 9 + 4) + 8 + 8 * 9 + (8 * 5 + 5)
     macs = 100 * 4 * 3 * 9 + 25 * 8 * 1 * 9 + 8 * 5
@@ -33,9 +39,15 @@ def test_state_and_statistics_of_the_net_are_kept():
 
 
 # Table 4 of the Hybrid KD paper counts normalisation and activations too.
-@pytest.mark.parametrize('name, table', [
-    ('wide_resnet50_2', 11.45), ('resnet152', 11.60),
-    ('efficientnet_b0', 0.39), ('darknet53', 7.12)])
+@pytest.mark.parametrize(
+    'name, table',
+    [
+        ('wide_resnet50_2', 11.45),
+        ('resnet152', 11.60),
+        ('efficientnet_b0', 0.39),
+        ('darknet53', 7.12),
+    ],
+)
 def test_the_papers_gflops_are_macs_at_224(name, table):
     with torch.device('meta'):
         net = timm.create_model(name, num_classes=6)

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Files are damaged on purpose; only whole checkpoints are ever used."""
+
 import os
 import signal
 import subprocess
@@ -12,16 +13,20 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import save_checkpoint
 
 import hkd_mm.engine.atomic_backend as module
-from hkd_mm.engine.atomic_backend import (AtomicBackend,
-                                          latest_intact_checkpoint,
-                                          remove_parts, what_is_wrong)
+from hkd_mm.engine.atomic_backend import (
+    AtomicBackend,
+    latest_intact_checkpoint,
+    remove_parts,
+    what_is_wrong,
+)
 
 
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(module, 'print_log',
-                        lambda text, **kwargs: lines.append(text))
+    monkeypatch.setattr(
+        module, 'print_log', lambda text, **kwargs: lines.append(text)
+    )
     return lines
 
 
@@ -33,7 +38,9 @@ def write_run(folder, epochs=3, pointer=True):
         state = dict(weight=torch.full((64, 64), float(epoch)))
         save_checkpoint(
             dict(state_dict=state, meta=dict(epoch=epoch)),
-            str(paths[epoch]), backend_args=dict(backend='atomic'))
+            str(paths[epoch]),
+            backend_args=dict(backend='atomic'),
+        )
     if pointer:
         (folder / 'last_checkpoint').write_text(str(paths[epochs]))
     return paths
@@ -62,20 +69,29 @@ def write_rubbish(path):
     path.write_bytes(os.urandom(5000))
 
 
-DAMAGES = [truncate, flip_a_byte_of_the_weights, make_empty, write_rubbish,
-           os.remove]
+DAMAGES = [
+    truncate,
+    flip_a_byte_of_the_weights,
+    make_empty,
+    write_rubbish,
+    os.remove,
+]
 
 
 def test_backend_is_registered_and_writes_text_and_bytes(tmp_path):
     backend = get_file_backend(
-        str(tmp_path), backend_args=dict(backend='atomic'))
+        str(tmp_path), backend_args=dict(backend='atomic')
+    )
     assert isinstance(backend, AtomicBackend)
     backend.put(b'\x00\x01', tmp_path / 'new' / 'a.bin')
     backend.put_text('äöü\n', tmp_path / 'b.txt')
     assert (tmp_path / 'new' / 'a.bin').read_bytes() == b'\x00\x01'
     assert (tmp_path / 'b.txt').read_text('utf-8') == 'äöü\n'
     assert sorted(p.name for p in tmp_path.rglob('*')) == [
-        'a.bin', 'b.txt', 'new']
+        'a.bin',
+        'b.txt',
+        'new',
+    ]
 
 
 def test_files_get_the_usual_permissions_and_follow_links(tmp_path):
@@ -106,10 +122,12 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, step):
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     target = tmp_path / 'epoch_1.pth'
     target.write_bytes(b'old')
-    code = ('import os, signal\n'
-            'from hkd_mm.engine.atomic_backend import AtomicBackend\n'
-            'os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n'
-            f'AtomicBackend().put(b"new", {str(target)!r})\n')
+    code = (
+        'import os, signal\n'
+        'from hkd_mm.engine.atomic_backend import AtomicBackend\n'
+        'os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n'
+        f'AtomicBackend().put(b"new", {str(target)!r})\n'
+    )
     done = subprocess.run([sys.executable, '-c', code])
     assert done.returncode == -signal.SIGKILL
     assert target.read_bytes() == b'old'
@@ -141,7 +159,7 @@ def test_a_flipped_bit_is_found_though_torch_reads_the_file(tmp_path):
     path = write_run(tmp_path)[3]
     flip_a_byte_of_the_weights(path)
     weight = torch.load(path, weights_only=True)['state_dict']['weight']
-    assert not torch.equal(weight, torch.full((64, 64), 3.))
+    assert not torch.equal(weight, torch.full((64, 64), 3.0))
     assert 'checksum' in what_is_wrong(path)
 
 
@@ -185,9 +203,8 @@ def test_a_file_that_would_run_code_is_not_used(tmp_path, said):
     paths = write_run(tmp_path, epochs=2)
 
     class Evil:
-
         def __reduce__(self):
-            return os.mkdir, (str(tmp_path / 'owned'), )
+            return os.mkdir, (str(tmp_path / 'owned'),)
 
     torch.save(dict(state_dict={}, evil=Evil()), paths[2])
     assert latest_intact_checkpoint(tmp_path) == str(paths[1])

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Plain students out of distillation checkpoints."""
+
 import runpy
 import subprocess
 import sys
@@ -10,35 +11,50 @@ import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 
-from hkd_mm.engine.student_export import (export_student, plain,
-                                          student_config)
+from hkd_mm.engine.student_export import export_student, plain, student_config
 from hkd_mm.errors import UserError
 
 TOOL = Path(__file__).parents[2] / 'tools/model_converters/extract_student.py'
 
 
 def write(path, prefix='architecture.', **meta):
-    state = {f'{prefix}head.weight': torch.randn(3, 4),
-             f'{prefix}bn.num_batches_tracked': torch.tensor(7),
-             f'{prefix}bn.running_mean': torch.tensor([float('nan'), 1.])}
+    state = {
+        f'{prefix}head.weight': torch.randn(3, 4),
+        f'{prefix}bn.num_batches_tracked': torch.tensor(7),
+        f'{prefix}bn.running_mean': torch.tensor([float('nan'), 1.0]),
+    }
     if prefix:
         state['distiller.connectors.align.weight'] = torch.randn(2, 2)
-    torch.save(dict(state_dict=state, optimizer=dict(big=torch.ones(9)),
-                    meta=dict(epoch=4, seed=42, **meta)), path)
+    torch.save(
+        dict(
+            state_dict=state,
+            optimizer=dict(big=torch.ones(9)),
+            meta=dict(epoch=4, seed=42, **meta),
+        ),
+        path,
+    )
     return state
 
 
 @pytest.mark.parametrize('prefix', ['architecture.', ''])
 def test_only_the_student_is_left(tmp_path, prefix):
-    state = write(tmp_path / 'kd.pth', prefix, split_hash='abc',
-                  dataset_meta=dict(classes=('a', 'b', 'c')))
+    state = write(
+        tmp_path / 'kd.pth',
+        prefix,
+        split_hash='abc',
+        dataset_meta=dict(classes=('a', 'b', 'c')),
+    )
     meta = export_student(tmp_path / 'kd.pth', tmp_path / 'out.pth')
     found = torch.load(tmp_path / 'out.pth', weights_only=True)
     assert set(found) == {'state_dict', 'meta'}
     assert set(found['state_dict']) == {
-        'head.weight', 'bn.num_batches_tracked', 'bn.running_mean'}
-    assert torch.equal(found['state_dict']['head.weight'],
-                       state[f'{prefix}head.weight'])
+        'head.weight',
+        'bn.num_batches_tracked',
+        'bn.running_mean',
+    }
+    assert torch.equal(
+        found['state_dict']['head.weight'], state[f'{prefix}head.weight']
+    )
     assert found['meta'] == meta
     assert meta['classes'] == ['a', 'b', 'c'] and meta['epoch'] == 4
     assert meta['split_hash'] == 'abc' and meta['source'] == 'kd.pth'
@@ -53,12 +69,15 @@ def test_the_checkpoint_is_not_overwritten(tmp_path):
 def test_a_faulty_disk_is_noticed(tmp_path, monkeypatch):
     write(tmp_path / 'kd.pth')
     import hkd_mm.engine.student_export as module
+
     real = module.AtomicBackend.put
     other = tmp_path / 'other.pth'
     torch.save(dict(state_dict=dict(x=torch.ones(1))), other)
     monkeypatch.setattr(
-        module.AtomicBackend, 'put',
-        lambda self, obj, path: real(self, other.read_bytes(), path))
+        module.AtomicBackend,
+        'put',
+        lambda self, obj, path: real(self, other.read_bytes(), path),
+    )
     with pytest.raises(OSError, match='reads back differently'):
         export_student(tmp_path / 'kd.pth', tmp_path / 'out.pth')
 
@@ -66,17 +85,24 @@ def test_a_faulty_disk_is_noticed(tmp_path, monkeypatch):
 def test_student_config_fetches_nothing():
     student = dict(
         type='ImageClassifier',
-        backbone=dict(type='X', init_cfg=dict(type='Pretrained',
-                                              checkpoint='http://x')),
-        head=dict(type='H', class_weight=np.array([1., 2.])))
+        backbone=dict(
+            type='X', init_cfg=dict(type='Pretrained', checkpoint='http://x')
+        ),
+        head=dict(type='H', class_weight=np.array([1.0, 2.0])),
+    )
     algorithm = ConfigDict(
-        type='hkd_mm.FrozenTeacherDistill', architecture=student,
-        teacher=dict(type='T'), data_preprocessor=dict(mean=[1]))
+        type='hkd_mm.FrozenTeacherDistill',
+        architecture=student,
+        teacher=dict(type='T'),
+        data_preprocessor=dict(mean=[1]),
+    )
     found = student_config(algorithm)
     assert found == dict(
-        type='ImageClassifier', backbone=dict(type='X'),
-        head=dict(type='H', class_weight=[1., 2.]),
-        data_preprocessor=dict(mean=[1]))
+        type='ImageClassifier',
+        backbone=dict(type='X'),
+        head=dict(type='H', class_weight=[1.0, 2.0]),
+        data_preprocessor=dict(mean=[1]),
+    )
     assert type(found['head']) is dict
     timm = student_config(dict(type='TimmClassifier', pretrained=True))
     assert timm == dict(type='TimmClassifier', pretrained=False)
@@ -84,9 +110,10 @@ def test_student_config_fetches_nothing():
 
 def test_plain_turns_configs_into_plain_values():
     config = Config(dict(a=dict(b=(1, 2.5, None)), c=[True, 'x']))
-    assert plain(config._cfg_dict) == dict(a=dict(b=(1, 2.5, None)),
-                                           c=[True, 'x'])
-    assert plain(np.float32(.5)) == .5 and plain(Path('x/y')) == 'x/y'
+    assert plain(config._cfg_dict) == dict(
+        a=dict(b=(1, 2.5, None)), c=[True, 'x']
+    )
+    assert plain(np.float32(0.5)) == 0.5 and plain(Path('x/y')) == 'x/y'
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys):
@@ -105,10 +132,13 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 
 
 def test_help_needs_no_torch():
-    code = ('import runpy, sys\n'
-            "sys.modules['torch'] = sys.modules['mmengine'] = None\n"
-            "sys.argv = ['x', '--help']\n"
-            f"runpy.run_path({str(TOOL)!r}, run_name='__main__')")
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True,
-                          text=True)
+    code = (
+        'import runpy, sys\n'
+        "sys.modules['torch'] = sys.modules['mmengine'] = None\n"
+        "sys.argv = ['x', '--help']\n"
+        f"runpy.run_path({str(TOOL)!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True
+    )
     assert done.returncode == 0 and 'checkpoint' in done.stdout

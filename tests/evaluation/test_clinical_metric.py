@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """ClinicalMetric against hand-made and naively computed values."""
+
 import logging
 import math
 
@@ -27,7 +28,7 @@ def evaluate(scores, labels, classes=None, batch=4, size=None, metric=None):
         sample.set_gt_label(int(label))
         samples.append(sample)
     for start in range(0, len(samples), batch):
-        evaluator.process(samples[start:start + batch])
+        evaluator.process(samples[start : start + batch])
     return evaluator.evaluate(len(samples) if size is None else size), metric
 
 
@@ -35,7 +36,8 @@ def softmax_scores(num, classes, seed=0):
     """Random (num, classes) float32 probabilities and labels, all present."""
     rng = np.random.default_rng(seed)
     labels = np.concatenate(
-        [np.arange(classes), rng.integers(0, classes, num - classes)])
+        [np.arange(classes), rng.integers(0, classes, num - classes)]
+    )
     logits = rng.normal(size=(num, classes)) * 1.5
     logits[np.arange(num), labels] += 1
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -58,32 +60,47 @@ def naive(scores, labels):
             continue
         wins = sum((p > n) + 0.5 * (p == n) for p in pos for n in neg)
         columns[c] = dict(
-            precision=tp / (tp + fp) if tp + fp else 0.,
+            precision=tp / (tp + fp) if tp + fp else 0.0,
             sensitivity=tp / (tp + fn),
             specificity=tn / (tn + fp) if tn + fp else None,
             f1=2 * tp / (2 * tp + fp + fn),
             auroc=wins / (len(pos) * len(neg)) if neg else None,
-            support=tp + fn)
-        out.update({f'class_{c}/{k}': v for k, v in columns[c].items()
-                    if v is not None})
-    for name, key in (('balanced_accuracy', 'sensitivity'),
-                      ('macro_f1', 'f1'), ('macro_precision', 'precision'),
-                      ('macro_specificity', 'specificity'),
-                      ('macro_auroc', 'auroc')):
+            support=tp + fn,
+        )
+        out.update(
+            {
+                f'class_{c}/{k}': v
+                for k, v in columns[c].items()
+                if v is not None
+            }
+        )
+    for name, key in (
+        ('balanced_accuracy', 'sensitivity'),
+        ('macro_f1', 'f1'),
+        ('macro_precision', 'precision'),
+        ('macro_specificity', 'specificity'),
+        ('macro_auroc', 'auroc'),
+    ):
         values = [v[key] for v in columns.values() if v[key] is not None]
         if values:
             out[name] = sum(values) / len(values)
-    out['weighted_f1'] = sum(
-        v['f1'] * v['support'] for v in columns.values()) / num
+    out['weighted_f1'] = (
+        sum(v['f1'] * v['support'] for v in columns.values()) / num
+    )
     out['top1'] = sum(p == y for p, y in zip(pred, labels)) / num
     k = min(5, classes)
-    out['top5'] = sum(
-        int(y) in sorted(range(classes), key=lambda c: -row[c])[:k]
-        for row, y in zip(scores, labels)) / num
-    out['ece'] = 0.
+    out['top5'] = (
+        sum(
+            int(y) in sorted(range(classes), key=lambda c: -row[c])[:k]
+            for row, y in zip(scores, labels)
+        )
+        / num
+    )
+    out['ece'] = 0.0
     for b in range(15):
-        inside = [i for i in range(num)
-                  if b / 15 < scores[i].max() <= (b + 1) / 15]
+        inside = [
+            i for i in range(num) if b / 15 < scores[i].max() <= (b + 1) / 15
+        ]
         if inside:
             accuracy = np.mean([pred[i] == labels[i] for i in inside])
             confidence = np.mean([float(scores[i].max()) for i in inside])
@@ -91,8 +108,9 @@ def naive(scores, labels):
     return out
 
 
-@pytest.mark.parametrize('num, classes', [(60, 2), (97, 3), (150, 6),
-                                          (130, 7), (200, 9)])
+@pytest.mark.parametrize(
+    'num, classes', [(60, 2), (97, 3), (150, 6), (130, 7), (200, 9)]
+)
 def test_equals_naive_definitions(num, classes):
     scores, labels = softmax_scores(num, classes, seed=classes)
     found, _ = evaluate(scores, labels, batch=13)
@@ -103,27 +121,51 @@ def test_equals_naive_definitions(num, classes):
 
 
 HAND = dict(
-    scores=[[.8, .1, .1], [.6, .3, .1], [.3, .4, .3], [.2, .7, .1],
-            [.5, .2, .3], [.1, .2, .7]],
-    labels=[0, 0, 0, 1, 2, 2])
+    scores=[
+        [0.8, 0.1, 0.1],
+        [0.6, 0.3, 0.1],
+        [0.3, 0.4, 0.3],
+        [0.2, 0.7, 0.1],
+        [0.5, 0.2, 0.3],
+        [0.1, 0.2, 0.7],
+    ],
+    labels=[0, 0, 0, 1, 2, 2],
+)
 
 
 def test_six_samples_by_hand():
     # predictions 0 0 1 1 0 2: rows of the matrix [2 1 0] [0 1 0] [1 0 1]
     found, metric = evaluate(**HAND, classes=['a', 'b', 'c'])
-    assert metric.last['confusion'].tolist() == [[2, 1, 0], [0, 1, 0],
-                                                 [1, 0, 1]]
+    assert metric.last['confusion'].tolist() == [
+        [2, 1, 0],
+        [0, 1, 0],
+        [1, 0, 1],
+    ]
     wanted = {
-        'top1': 4 / 6, 'top5': 1., 'balanced_accuracy': (2 / 3 + 1 + .5) / 3,
-        'a/precision': 2 / 3, 'b/precision': 1 / 2, 'c/precision': 1.,
-        'a/specificity': 2 / 3, 'b/specificity': 4 / 5, 'c/specificity': 1.,
-        'a/f1': 2 / 3, 'b/f1': 2 / 3, 'c/f1': 2 / 3, 'macro_f1': 2 / 3,
-        'weighted_f1': 2 / 3, 'a/support': 3, 'b/support': 1, 'c/support': 2,
+        'top1': 4 / 6,
+        'top5': 1.0,
+        'balanced_accuracy': (2 / 3 + 1 + 0.5) / 3,
+        'a/precision': 2 / 3,
+        'b/precision': 1 / 2,
+        'c/precision': 1.0,
+        'a/specificity': 2 / 3,
+        'b/specificity': 4 / 5,
+        'c/specificity': 1.0,
+        'a/f1': 2 / 3,
+        'b/f1': 2 / 3,
+        'c/f1': 2 / 3,
+        'macro_f1': 2 / 3,
+        'weighted_f1': 2 / 3,
+        'a/support': 3,
+        'b/support': 1,
+        'c/support': 2,
         # a: .8 .6 .3 over .2 .5 .1 -> 8 of 9 pairs; b: .7 over all five;
         # c: .3 .7 over .1 .1 .3 .1 -> (3 + .5 + 4) of 8
-        'a/auroc': 8 / 9, 'b/auroc': 1., 'c/auroc': 7.5 / 8,
+        'a/auroc': 8 / 9,
+        'b/auroc': 1.0,
+        'c/auroc': 7.5 / 8,
         # each confidence .8 .6 .4 .7 .5 .7 but the two .7 alone in its bin
-        'ece': (.2 + .4 + .4 + .5 + .6) / 6,
+        'ece': (0.2 + 0.4 + 0.4 + 0.5 + 0.6) / 6,
     }
     for key, value in wanted.items():
         assert found[key] == pytest.approx(value, abs=1e-6), key
@@ -145,25 +187,33 @@ def test_a_class_absent_from_the_labels():
     assert 'class_2/auroc' not in found
     assert 'class_2/sensitivity' not in found
     wanted = naive(scores, labels)
-    for key in ('balanced_accuracy', 'macro_f1', 'macro_auroc', 'ece',
-                'macro_precision', 'macro_specificity', 'weighted_f1'):
+    for key in (
+        'balanced_accuracy',
+        'macro_f1',
+        'macro_auroc',
+        'ece',
+        'macro_precision',
+        'macro_specificity',
+        'weighted_f1',
+    ):
         assert found[key] == pytest.approx(wanted[key], abs=1e-6), key
 
 
 def test_left_out_auroc_is_said_once(monkeypatch):
     said = []
-    monkeypatch.setattr(module, 'print_log',
-                        lambda text, **kwargs: said.append(text))
+    monkeypatch.setattr(
+        module, 'print_log', lambda text, **kwargs: said.append(text)
+    )
     metric = ClinicalMetric()
     for _ in range(3):
-        evaluate([[.6, .3, .1], [.2, .7, .1]], [0, 1], metric=metric)
+        evaluate([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]], [0, 1], metric=metric)
     assert len(said) == 1 and 'class_2' in said[0] and 'positives' in said[0]
 
 
 def test_one_sample():
-    found, _ = evaluate([[.9, .1]], [0])
+    found, _ = evaluate([[0.9, 0.1]], [0])
     assert found['top1'] == found['balanced_accuracy'] == 1
-    assert found['ece'] == pytest.approx(.1, abs=1e-6)
+    assert found['ece'] == pytest.approx(0.1, abs=1e-6)
     assert 'macro_auroc' not in found and 'class_0/specificity' not in found
     assert all(math.isfinite(value) for value in found.values())
 
@@ -176,19 +226,24 @@ def test_perfect_and_all_wrong(classes):
         if not key.endswith('support'):
             assert value == (0 if key == 'ece' else 1), key
     wrong, _ = evaluate(np.eye(classes)[(labels + 1) % classes], labels)
-    for key in ('top1', 'balanced_accuracy', 'macro_f1', 'weighted_f1',
-                'macro_precision'):
+    for key in (
+        'top1',
+        'balanced_accuracy',
+        'macro_f1',
+        'weighted_f1',
+        'macro_precision',
+    ):
         assert wrong[key] == 0, key
     assert wrong['ece'] == 1
 
 
 def test_a_chance_level_net_is_told_by_balance_not_by_accuracy():
-    scores = np.tile([.9, .1], (10, 1))
+    scores = np.tile([0.9, 0.1], (10, 1))
     found, _ = evaluate(scores, [0] * 9 + [1])
-    assert found['top1'] == pytest.approx(.9)
-    assert found['balanced_accuracy'] == pytest.approx(.5)
+    assert found['top1'] == pytest.approx(0.9)
+    assert found['balanced_accuracy'] == pytest.approx(0.5)
     assert found['class_1/precision'] == 0
-    assert found['macro_auroc'] == pytest.approx(.5)
+    assert found['macro_auroc'] == pytest.approx(0.5)
     assert found['ece'] == pytest.approx(0, abs=1e-6)
 
 
@@ -210,8 +265,9 @@ def test_order_and_batch_size_do_not_matter():
 def test_padding_is_dropped():
     scores, labels = softmax_scores(30, 3)
     padded = np.concatenate([scores, scores[:2]])
-    found, metric = evaluate(padded, np.concatenate([labels, labels[:2]]),
-                             size=30)
+    found, metric = evaluate(
+        padded, np.concatenate([labels, labels[:2]]), size=30
+    )
     assert found == evaluate(scores, labels)[0]
     assert len(metric.last['labels']) == 30
 
@@ -233,13 +289,26 @@ def test_prefix_and_no_upstream_warning(caplog):
     assert 'student/balanced_accuracy' in found
 
 
-@pytest.mark.parametrize('scores, labels, classes, words', [
-    ([[.5, .5], [float('nan'), .5]], [0, 1], None, '1 of 2 samples.*id1.*lr'),
-    ([[.5, .5], [.5, .5]], [0, 2], None, 'id1 has label 2'),
-    ([[.5, .5], [.5, .5]], [0, 1], ['a', 'b', 'c'], '2 scores.*3 classes'),
-    ([[5., -1.], [.5, .5]], [0, 1], None, 'softmax'),
-    ([], [], None, 'empty'),
-])
+@pytest.mark.parametrize(
+    'scores, labels, classes, words',
+    [
+        (
+            [[0.5, 0.5], [float('nan'), 0.5]],
+            [0, 1],
+            None,
+            '1 of 2 samples.*id1.*lr',
+        ),
+        ([[0.5, 0.5], [0.5, 0.5]], [0, 2], None, 'id1 has label 2'),
+        (
+            [[0.5, 0.5], [0.5, 0.5]],
+            [0, 1],
+            ['a', 'b', 'c'],
+            '2 scores.*3 classes',
+        ),
+        ([[5.0, -1.0], [0.5, 0.5]], [0, 1], None, 'softmax'),
+        ([], [], None, 'empty'),
+    ],
+)
 def test_wrong_input_is_refused_in_one_line(scores, labels, classes, words):
     with pytest.raises(UserError, match=words) as error:
         evaluate(scores, labels, classes=classes)
@@ -248,8 +317,9 @@ def test_wrong_input_is_refused_in_one_line(scores, labels, classes, words):
 
 @pytest.mark.parametrize('key', ['pred_score', 'gt_label'])
 def test_missing_fields_are_named(key):
-    sample = dict(pred_score=torch.tensor([.5, .5]),
-                  gt_label=torch.tensor([0]))
+    sample = dict(
+        pred_score=torch.tensor([0.5, 0.5]), gt_label=torch.tensor([0])
+    )
     del sample[key]
     with pytest.raises(UserError, match=key):
         ClinicalMetric().process(None, [sample])

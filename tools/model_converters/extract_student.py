@@ -1,24 +1,29 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Write the plain mmpretrain student of a distillation checkpoint."""
+
 import argparse
 import sys
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description='Write the plain mmpretrain student of a checkpoint: no '
         'teacher, connectors or optimizer. mmengine.runner.load_checkpoint '
-        'reads the file into the plain classifier.')
+        'reads the file into the plain classifier.'
+    )
     parser.add_argument('checkpoint', help='.pth of a distillation run')
     parser.add_argument('out', help='.pth to write')
     return parser.parse_args()
 
 
 def main() -> int:
+    """Convert; 2 for a mistake of the user's."""
     args = parse_args()
     # torch is imported after --help has been answered
     from hkd_mm.engine.student_export import export_student
     from hkd_mm.errors import UserError
+
     try:
         meta = export_student(args.checkpoint, args.out)
     except (UserError, OSError) as error:

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """How far a run is, on a terminal, and what it came to, everywhere."""
+
 import atexit
 import logging
 import sys
@@ -36,20 +37,24 @@ class ProgressHook(Hook):
     def before_train(self, runner) -> None:
         """Show the bar; a resumed run starts where it was."""
         self._begin = time.monotonic(), runner.iter
-        self._drawn = 0.
+        self._drawn = 0.0
         self._best = ''
         if not is_main_process() or not self.console.is_terminal:
             return
         # No thread redraws it: loader workers are forked from this process.
         self._bar = Progress(
-            TextColumn('{task.description}'), BarColumn(bar_width=None),
+            TextColumn('{task.description}'),
+            BarColumn(bar_width=None),
             TextColumn('{task.completed:.0f}/{task.total:.0f}'),
             TextColumn('{task.fields[note]}'),
-            console=self.console, auto_refresh=False, transient=True,
-            expand=True)
+            console=self.console,
+            auto_refresh=False,
+            transient=True,
+            expand=True,
+        )
         self._task = self._bar.add_task(
-            'starting', total=runner.max_iters, completed=runner.iter,
-            note='')
+            'starting', total=runner.max_iters, completed=runner.iter, note=''
+        )
         self._bar.start()
         self._lead_logs(runner)
         atexit.register(self.close)
@@ -58,8 +63,10 @@ class ProgressHook(Hook):
         """Let log lines pass through the console that draws the bar."""
         self._streams = []
         for handler in runner.logger.handlers:
-            if isinstance(handler, logging.StreamHandler) and getattr(
-                    handler.stream, 'isatty', bool)():
+            if (
+                isinstance(handler, logging.StreamHandler)
+                and getattr(handler.stream, 'isatty', bool)()
+            ):
                 # rich has put a proxy in place of sys.stdout
                 self._streams.append((handler, handler.setStream(sys.stdout)))
 
@@ -74,32 +81,40 @@ class ProgressHook(Hook):
         self._bar = None
         atexit.unregister(self.close)
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx: int,
-                         data_batch: dict | None = None,
-                         outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self,
+        runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
         """Move the bar, a few times a second at most."""
         if self._bar is None or time.monotonic() - self._drawn < _REDRAW:
             return
         hub = runner.message_hub
         loss = hub.log_scalars.get('train/loss')
         loss = f'loss {loss.current():.4f}  ' if loss else ''
-        self._draw(f'epoch {runner.epoch + 1}/{runner.max_epochs}',
-                   runner.iter + 1,
-                   f'{loss}{self._best}ETA {self._eta(runner)}')
+        self._draw(
+            f'epoch {runner.epoch + 1}/{runner.max_epochs}',
+            runner.iter + 1,
+            f'{loss}{self._best}ETA {self._eta(runner)}',
+        )
 
-    def after_val_iter(self,
-                       runner,
-                       batch_idx: int,
-                       data_batch: dict | None = None,
-                       outputs: list | None = None) -> None:
+    def after_val_iter(
+        self,
+        runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: list | None = None,
+    ) -> None:
         """Say that a validation is running."""
         if self._bar is None or time.monotonic() - self._drawn < _REDRAW:
             return
-        self._draw(f'validating {runner.epoch}/{runner.max_epochs}',
-                   runner.iter,
-                   f'batch {batch_idx + 1}/{len(runner.val_dataloader)}')
+        self._draw(
+            f'validating {runner.epoch}/{runner.max_epochs}',
+            runner.iter,
+            f'batch {batch_idx + 1}/{len(runner.val_dataloader)}',
+        )
 
     def before_train_epoch(self, runner) -> None:
         """Look up the best metric; checkpoints of the last epoch are done."""
@@ -107,8 +122,9 @@ class ProgressHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook) and hook.save_best:
                 name = hook.key_indicators[0]
-                best = scores.get('best_score', scores.get(
-                    f'best_score_{name}'))
+                best = scores.get(
+                    'best_score', scores.get(f'best_score_{name}')
+                )
                 if best is not None:
                     self._best = f'best {name} {best:.4f}  '
 
@@ -119,13 +135,16 @@ class ProgressHook(Hook):
         report = runner.message_hub.runtime_info.pop('run_report', None)
         if report is not None:
             self.console.print(
-                closing_table(report, runner.work_dir,
-                              plain=not self.console.is_terminal))
+                closing_table(
+                    report, runner.work_dir, plain=not self.console.is_terminal
+                )
+            )
 
     def _draw(self, description: str, completed: int, note: str) -> None:
         self._drawn = time.monotonic()
-        self._bar.update(self._task, description=description,
-                         completed=completed, note=note)
+        self._bar.update(
+            self._task, description=description, completed=completed, note=note
+        )
         self._bar.refresh()
 
     def _eta(self, runner) -> str:

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What a run leaves in its work dir beside config, log and checkpoints."""
+
 import os
 import time
 from pathlib import Path
@@ -15,8 +16,12 @@ from ..atomic_backend import AtomicBackend
 from ..report.environment import collect_environment
 from ..report.figures import save_confusion, save_curves
 from ..report.history import History, to_json
-from ..report.summary import (best_checkpoint, last_checkpoint, split_hash,
-                              summarise)
+from ..report.summary import (
+    best_checkpoint,
+    last_checkpoint,
+    split_hash,
+    summarise,
+)
 from ..student_export import export_student, plain, student_config
 
 
@@ -53,7 +58,8 @@ class RunReportHook(Hook):
         if is_main_process():
             AtomicBackend().put_text(
                 to_json(collect_environment()),
-                Path(runner.work_dir) / 'environment.json')
+                Path(runner.work_dir) / 'environment.json',
+            )
 
     def _check_split(self, runner) -> None:
         there = getattr(self, '_loaded_split', None)
@@ -62,7 +68,8 @@ class RunReportHook(Hook):
             raise UserError(
                 f'the run to be resumed was trained on split {there}, but '
                 f'data_root, split_file or seed now give split {here}; set '
-                'them back, or start a new run without --resume')
+                'them back, or start a new run without --resume'
+            )
 
     def _load_history(self, runner) -> None:
         sources = []
@@ -71,7 +78,8 @@ class RunReportHook(Hook):
         if not self.history.load(runner.epoch, *sources):
             runner.logger.warning(
                 'history.json of the resumed run was not found: curves and '
-                f'times begin at epoch {runner.epoch + 1}')
+                f'times begin at epoch {runner.epoch + 1}'
+            )
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Say in the checkpoint what it was trained on and what it is."""
@@ -88,11 +96,13 @@ class RunReportHook(Hook):
         self._steps = self._images = 0
         self._clock = time.perf_counter()
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx: int,
-                         data_batch: dict | None = None,
-                         outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self,
+        runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
         """Add up losses, without waiting for the device, and images."""
         for name, value in (outputs or {}).items():
             value = value.detach() if torch.is_tensor(value) else value
@@ -105,14 +115,17 @@ class RunReportHook(Hook):
     @master_only
     def after_train_epoch(self, runner) -> None:
         """Record the epoch."""
-        losses = {name: float(total) / self._steps
-                  for name, total in self._sums.items()}
+        losses = {
+            name: float(total) / self._steps
+            for name, total in self._sums.items()
+        }
         self.history.add(
             runner.epoch + 1,
             train=losses,
             lr=float(next(iter(runner.optim_wrapper.get_lr().values()))[0]),
             images=self._images * get_world_size(),
-            seconds=time.perf_counter() - self._clock)
+            seconds=time.perf_counter() - self._clock,
+        )
 
     def before_val_epoch(self, runner) -> None:
         """Start the clock."""
@@ -123,10 +136,14 @@ class RunReportHook(Hook):
         """Record the metrics, and the confusion matrix if a metric has it."""
         if not hasattr(self, 'history'):
             return  # a validation on its own
-        scalars = {name: value for name, value in (metrics or {}).items()
-                   if isinstance(value, (int, float))}
+        scalars = {
+            name: value
+            for name, value in (metrics or {}).items()
+            if isinstance(value, (int, float))
+        }
         fields = dict(
-            val=scalars, val_seconds=time.perf_counter() - self._val_clock)
+            val=scalars, val_seconds=time.perf_counter() - self._val_clock
+        )
         for metric in runner.val_loop.evaluator.metrics:
             last = getattr(metric, 'last', None)
             if last is not None and 'confusion' in last:
@@ -145,13 +162,15 @@ class RunReportHook(Hook):
         self._draw_confusion(runner, folder, best)
         source = best_checkpoint(runner) or last_checkpoint(runner)
         if source is None:
-            runner.logger.warning('No checkpoint was saved, so there is no '
-                                  'student.pth')
+            runner.logger.warning(
+                'No checkpoint was saved, so there is no student.pth'
+            )
             return
         export_student(source, folder / 'student.pth')
         runner.logger.info(
             f'The plain student of {os.path.basename(source)} is '
-            f'{folder / "student.pth"}')
+            f'{folder / "student.pth"}'
+        )
 
     def _draw_confusion(self, runner, folder: Path, best: int | None) -> None:
         record = self.history.records.get(best, {})
@@ -160,9 +179,12 @@ class RunReportHook(Hook):
         size = len(record['confusion'])
         meta = getattr(runner.train_dataloader.dataset, 'metainfo', {})
         classes = meta.get('classes') or [str(i) for i in range(size)]
-        save_confusion(record['confusion'], classes,
-                       folder / 'confusion_matrix.png',
-                       f'validation, epoch {best}')
+        save_confusion(
+            record['confusion'],
+            classes,
+            folder / 'confusion_matrix.png',
+            f'validation, epoch {best}',
+        )
 
     def _shape(self, runner) -> tuple[int, int] | None:
         """Image size; of the data set where no step was left to train."""

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Checkpoints that a kill at any moment leaves fit for resuming."""
+
 import os
 
 from mmengine.dist import is_main_process
@@ -73,7 +74,8 @@ class SafeCheckpointHook(CheckpointHook):
             elif not os.path.isfile(path):
                 runner.logger.warning(
                     f'The best checkpoint {path} is gone; the best one from '
-                    'here on takes its place')
+                    'here on takes its place'
+                )
                 hub.pop_info(key)
                 hub.pop_info(key.replace('best_ckpt', 'best_score'))
 
@@ -86,8 +88,11 @@ class SafeCheckpointHook(CheckpointHook):
         generators that are seeded there.
         """
         loop, epoch = runner.train_loop, runner.epoch
-        if runner.val_loop is None or epoch < loop.val_begin or (
-                epoch % loop.val_interval and epoch != loop.max_epochs):
+        if (
+            runner.val_loop is None
+            or epoch < loop.val_begin
+            or (epoch % loop.val_interval and epoch != loop.max_epochs)
+        ):
             return
         runner.logger.info(f'Validating the resumed epoch {epoch}')
         last = os.path.join(self.out_dir, self.filename_tmpl.format(epoch))
@@ -95,8 +100,9 @@ class SafeCheckpointHook(CheckpointHook):
         self.last_ckpt = last if os.path.isfile(last) else None
         runner.val_loop.run()
 
-    def _save_checkpoint_with_step(self, runner, step: int,
-                                   meta: dict) -> None:
+    def _save_checkpoint_with_step(
+        self, runner, step: int, meta: dict
+    ) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)
         self._remove_outdated()
 
@@ -107,4 +113,5 @@ class SafeCheckpointHook(CheckpointHook):
     def _remove_outdated(self) -> None:
         best = getattr(self, 'best_ckpt_path_dict', {}).values()
         self.file_backend.flush(
-            {self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best})
+            {self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best}
+        )

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """On what a run was made: versions, machine, commit."""
+
 import os
 import platform
 import subprocess
@@ -10,9 +11,21 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = ('torch', 'torchvision', 'timm', 'numpy', 'scikit-learn',
-             'onedl-mmengine', 'mmengine', 'onedl-mmcv', 'mmcv', 'mmcv-lite',
-             'onedl-mmpretrain', 'mmpretrain', 'mmrazor')
+_PACKAGES = (
+    'torch',
+    'torchvision',
+    'timm',
+    'numpy',
+    'scikit-learn',
+    'onedl-mmengine',
+    'mmengine',
+    'onedl-mmcv',
+    'mmcv',
+    'mmcv-lite',
+    'onedl-mmpretrain',
+    'mmpretrain',
+    'mmrazor',
+)
 
 
 def collect_environment() -> dict:
@@ -25,8 +38,10 @@ def collect_environment() -> dict:
         ``started``.
     """
     from hkd_mm.version import __version__
-    gpus = [torch.cuda.get_device_name(i)
-            for i in range(torch.cuda.device_count())]
+
+    gpus = [
+        torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
+    ]
     return dict(
         hkd_mm=__version__,
         commit=_commit(),
@@ -41,7 +56,8 @@ def collect_environment() -> dict:
         cudnn=torch.backends.cudnn.version() if gpus else None,
         threads=torch.get_num_threads(),
         command=sys.argv,
-        started=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
+        started=time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -60,8 +76,12 @@ def _commit() -> str | None:
 
     def git(*args: str) -> str:
         return subprocess.run(
-            ['git', '-C', str(folder), *args], check=True, timeout=10,
-            capture_output=True, text=True).stdout.strip()
+            ['git', '-C', str(folder), *args],
+            check=True,
+            timeout=10,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
 
     try:  # an environment inside some other repository is not a checkout
         git('ls-files', '--error-unmatch', 'version.py')

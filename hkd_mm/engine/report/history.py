@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What happened in each epoch, kept across a resume."""
+
 import json
 import math
 from pathlib import Path
@@ -36,8 +37,11 @@ class History:
         for source in (self.path, *map(Path, sources)):
             if source.is_file():
                 records = json.loads(source.read_text('utf-8'))
-                self.records = {record['epoch']: record for record in records
-                                if record['epoch'] <= up_to}
+                self.records = {
+                    record['epoch']: record
+                    for record in records
+                    if record['epoch'] <= up_to
+                }
                 return True
         return False
 
@@ -45,8 +49,7 @@ class History:
         """Put fields into the record of an epoch and write the file."""
         record = self.records.setdefault(epoch, dict(epoch=epoch))
         record.update(fields)
-        AtomicBackend().put_text(
-            to_json(self.ordered()), self.path)
+        AtomicBackend().put_text(to_json(self.ordered()), self.path)
 
     def ordered(self) -> list[dict]:
         """All records, oldest epoch first."""

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The figures of a finished run, as ``metrics.json`` holds them."""
+
 import os
 from pathlib import Path
 
@@ -37,8 +38,7 @@ def last_checkpoint(runner) -> str | None:
     return path if path and os.path.isfile(path) else None
 
 
-def summarise(runner, history: History,
-              input_size: tuple[int, int]) -> dict:
+def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     """Collect what a run came to.
 
     Args:
@@ -71,9 +71,11 @@ def summarise(runner, history: History,
         training_minutes=seconds / 60,
         validation_minutes=history.total('val_seconds') / 60,
         images_per_second=history.total('images') / seconds
-        if seconds else None,
+        if seconds
+        else None,
         checkpoint=_file(best or last),
-        student=_costs(getattr(model, 'student', model), input_size))
+        student=_costs(getattr(model, 'student', model), input_size),
+    )
     if hasattr(model, 'teacher'):
         report['teacher'] = _costs(model.teacher, input_size)
     return report
@@ -91,11 +93,13 @@ def _of_epoch(history: History, epoch: int) -> dict:
 def _file(path: str | None) -> dict | None:
     if path is None:
         return None
-    return dict(file=os.path.basename(path),
-                megabytes=os.path.getsize(path) / 1e6)
+    return dict(
+        file=os.path.basename(path), megabytes=os.path.getsize(path) / 1e6
+    )
 
 
 def _costs(model: nn.Module, input_size: tuple[int, int]) -> dict:
     costs = complexity(model, input_size)
-    return dict(**costs, gflops=2 * costs['gmacs'],
-                input_size=list(input_size))
+    return dict(
+        **costs, gflops=2 * costs['gmacs'], input_size=list(input_size)
+    )

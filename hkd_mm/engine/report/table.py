@@ -1,11 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The closing table of a run."""
+
 from rich import box
 from rich.table import Table
 
-_SHOWN = (('balanced_accuracy', 'balanced accuracy'), ('top1', 'top-1'),
-          ('top5', 'top-5'), ('macro_f1', 'macro F1'),
-          ('macro_auroc', 'macro AUROC'), ('ece', 'ECE'))
+_SHOWN = (
+    ('balanced_accuracy', 'balanced accuracy'),
+    ('top1', 'top-1'),
+    ('top5', 'top-5'),
+    ('macro_f1', 'macro F1'),
+    ('macro_auroc', 'macro AUROC'),
+    ('ece', 'ECE'),
+)
 
 
 def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
@@ -19,16 +25,21 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     Returns:
         A table for a rich console.
     """
-    table = Table(title=report['config'] or 'run', title_justify='left',
-                  show_header=False,
-                  box=box.ASCII if plain else box.ROUNDED)
+    table = Table(
+        title=report['config'] or 'run',
+        title_justify='left',
+        show_header=False,
+        box=box.ASCII if plain else box.ROUNDED,
+    )
     table.add_column(no_wrap=True)
     table.add_column(justify='right', overflow='fold')
     chosen = report['best'] or report['last']
     if chosen:
         kind = 'best' if report['best'] else 'last'
-        table.add_row(f'{kind} validation', f'epoch {chosen["epoch"]} of '
-                      f'{report["epochs"]}')
+        table.add_row(
+            f'{kind} validation',
+            f'epoch {chosen["epoch"]} of {report["epochs"]}',
+        )
         for key, label in _SHOWN:
             if chosen.get(key) is not None:
                 table.add_row(label, f'{chosen[key]:.4f}')
@@ -38,13 +49,18 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
             costs = report[role]
             side = costs['input_size'][0]
             table.add_row(
-                role, f'{_count(costs["parameters"])} parameters, '
-                f'{costs["gmacs"]:.2g} GMACs at {side}')
-    table.add_row('training', f'{report["training_minutes"]:.1f} min'
-                  + _speed(report))
+                role,
+                f'{_count(costs["parameters"])} parameters, '
+                f'{costs["gmacs"]:.2g} GMACs at {side}',
+            )
+    table.add_row(
+        'training', f'{report["training_minutes"]:.1f} min' + _speed(report)
+    )
     if report['checkpoint']:
-        table.add_row(report['checkpoint']['file'],
-                      f'{report["checkpoint"]["megabytes"]:.1f} MB')
+        table.add_row(
+            report['checkpoint']['file'],
+            f'{report["checkpoint"]["megabytes"]:.1f} MB',
+        )
     table.add_row('work dir', work_dir)
     return table
 

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What tiny runs leave behind, whole, interrupted and resumed."""
+
 import json
 import uuid
 
@@ -14,8 +15,14 @@ from hkd_mm.apis.complexity import complexity
 from hkd_mm.engine.checkpoint import safe_load, student_state_dict
 from hkd_mm.errors import UserError
 
-LEFT = ('environment.json', 'history.json', 'metrics.json', 'curves.png',
-        'confusion_matrix.png', 'student.pth')
+LEFT = (
+    'environment.json',
+    'history.json',
+    'metrics.json',
+    'curves.png',
+    'confusion_matrix.png',
+    'student.pth',
+)
 
 
 class Stop(Exception):
@@ -23,7 +30,6 @@ class Stop(Exception):
 
 
 class StopHook(Hook):
-
     def __init__(self, epoch: int, batch: int) -> None:
         self.at = epoch, batch
 
@@ -41,8 +47,10 @@ def build(path, work_dir, epochs=2, resume=False, stop=None, **options):
     cfg.train_cfg.max_epochs = epochs
     cfg.default_hooks.checkpoint.type = 'hkd_mm.SafeCheckpointHook'
     cfg.default_hooks.checkpoint.max_keep_ckpts = -1
-    cfg.custom_hooks = [dict(type='hkd_mm.EpochSeedHook'),
-                        dict(type='hkd_mm.RunReportHook')]
+    cfg.custom_hooks = [
+        dict(type='hkd_mm.EpochSeedHook'),
+        dict(type='hkd_mm.RunReportHook'),
+    ]
     cfg.merge_from_dict(options)
     runner = Runner.from_cfg(cfg)
     if stop is not None:
@@ -58,6 +66,7 @@ def read(folder, name):
 def kd_run(tiny_data, tmp_path_factory):
     """A distillation of two epochs: (runner, work dir)."""
     import conftest
+
     folder = tmp_path_factory.mktemp('kd')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -127,32 +136,49 @@ def test_the_student_is_plain_and_that_of_the_best_checkpoint(kd_run):
     image = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(
-            plain.eval()(image), runner.model.student.eval()(image),
-            rtol=0, atol=0)
+            plain.eval()(image),
+            runner.model.student.eval()(image),
+            rtol=0,
+            atol=0,
+        )
 
 
 def test_checkpoints_know_their_split_and_hold_no_teacher(kd_run):
     runner, folder = kd_run
     for path in folder.glob('*_[0-9].pth'):
         checkpoint = safe_load(path)
-        assert checkpoint['meta']['split_hash'] == \
-            runner.train_dataloader.dataset.split_hash
-        assert all(key.startswith(('architecture.', 'distiller.'))
-                   for key in checkpoint['state_dict'])
+        assert (
+            checkpoint['meta']['split_hash']
+            == runner.train_dataloader.dataset.split_hash
+        )
+        assert all(
+            key.startswith(('architecture.', 'distiller.'))
+            for key in checkpoint['state_dict']
+        )
 
 
 def test_environment_names_what_ran(kd_run):
     found = read(kd_run[1], 'environment.json')
-    assert found['packages']['torch'] == torch.__version__.split('+')[0] \
+    assert (
+        found['packages']['torch'] == torch.__version__.split('+')[0]
         or found['packages']['torch'] == torch.__version__
+    )
     assert found['cpu_cores'] >= 1 and found['python'].count('.') == 2
 
 
 def test_a_plain_net_without_validation(tiny_configs, tmp_path):
-    runner = build(tiny_configs['student'], tmp_path / 'run', epochs=1,
-                   val_cfg=None, val_dataloader=None, val_evaluator=None,
-                   **{'default_hooks.checkpoint.save_best': None,
-                      'default_hooks.checkpoint.rule': None})
+    runner = build(
+        tiny_configs['student'],
+        tmp_path / 'run',
+        epochs=1,
+        val_cfg=None,
+        val_dataloader=None,
+        val_evaluator=None,
+        **{
+            'default_hooks.checkpoint.save_best': None,
+            'default_hooks.checkpoint.rule': None,
+        },
+    )
     runner.train()
     found = read(tmp_path / 'run', 'metrics.json')
     assert found['best'] is None and found['last'] is None
@@ -181,7 +207,8 @@ def test_a_resumed_run_tells_the_same_story(tiny_configs, tmp_path):
     assert found[0]['seconds'] == first[0]['seconds']
     report = read(parts, 'metrics.json')
     assert report['training_minutes'] * 60 == pytest.approx(
-        sum(record['seconds'] for record in found))
+        sum(record['seconds'] for record in found)
+    )
     assert report['best'] == read(whole, 'metrics.json')['best']
     for name in ('student.pth', 'epoch_3.pth'):
         one = safe_load(parts / name)['state_dict']
@@ -190,12 +217,18 @@ def test_a_resumed_run_tells_the_same_story(tiny_configs, tmp_path):
 
 
 def test_resuming_from_an_earlier_epoch_drops_the_later_ones(
-        tiny_configs, tmp_path):
+    tiny_configs, tmp_path
+):
     run, other = tmp_path / 'run', tmp_path / 'other'
     build(tiny_configs['student'], run, epochs=2).train()
     # into another folder: the history beside the checkpoint is taken over
-    build(tiny_configs['student'], other, epochs=2, resume=True,
-          load_from=str(run / 'epoch_1.pth')).train()
+    build(
+        tiny_configs['student'],
+        other,
+        epochs=2,
+        resume=True,
+        load_from=str(run / 'epoch_1.pth'),
+    ).train()
     before, after = read(run, 'history.json'), read(other, 'history.json')
     assert [record['epoch'] for record in after] == [1, 2]
     assert after[0]['seconds'] == before[0]['seconds']
@@ -204,9 +237,16 @@ def test_resuming_from_an_earlier_epoch_drops_the_later_ones(
 
 def test_resuming_on_another_split_is_refused(tiny_configs, tmp_path):
     build(tiny_configs['student'], tmp_path / 'run', epochs=1).train()
-    seed = {'train_dataloader.dataset.seed': 7,
-            'val_dataloader.dataset.seed': 7}
-    runner = build(tiny_configs['student'], tmp_path / 'run', epochs=2,
-                   resume=True, **seed)
+    seed = {
+        'train_dataloader.dataset.seed': 7,
+        'val_dataloader.dataset.seed': 7,
+    }
+    runner = build(
+        tiny_configs['student'],
+        tmp_path / 'run',
+        epochs=2,
+        resume=True,
+        **seed,
+    )
     with pytest.raises(UserError, match='was trained on split .*--resume'):
         runner.train()
