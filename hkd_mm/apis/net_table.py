@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Parameters and GMACs of nets and configs as a table."""
+
 from collections.abc import Sequence
 
 import torch
@@ -30,7 +31,8 @@ def net_complexity(net: dict, sizes: Sequence[int]) -> dict:
     found = [complexity(model, size) for size in sizes]
     return dict(
         parameters=found[0]['parameters'],
-        gmacs=[one['gmacs'] for one in found])
+        gmacs=[one['gmacs'] for one in found],
+    )
 
 
 def main(names: Sequence[str], sizes: Sequence[int]) -> None:
@@ -46,6 +48,7 @@ def main(names: Sequence[str], sizes: Sequence[int]) -> None:
     """
     from rich.console import Console
     from rich.table import Table
+
     table = Table('net', 'parameters / M')
     for column in table.columns[1:]:
         column.justify = 'right'
@@ -53,12 +56,17 @@ def main(names: Sequence[str], sizes: Sequence[int]) -> None:
         table.add_column(f'GMACs at {size}', justify='right')
     for name in names or net_names():
         row = net_complexity(_net(name), sizes)
-        table.add_row(name, f'{row["parameters"] / 1e6:.3f}',
-                      *(f'{value:.3f}' for value in row['gmacs']))
+        table.add_row(
+            name,
+            f'{row["parameters"] / 1e6:.3f}',
+            *(f'{value:.3f}' for value in row['gmacs']),
+        )
     console = Console()
     console.print(table)
-    console.print('1 MAC = a multiplication and an addition. Papers mostly '
-                  'print GMACs under the name GFLOPs.')
+    console.print(
+        '1 MAC = a multiplication and an addition. Papers mostly '
+        'print GMACs under the name GFLOPs.'
+    )
 
 
 def _net(name: str) -> dict:

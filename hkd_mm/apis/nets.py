@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The nets of ``configs/_base_/models`` by name, for any pair of them."""
+
 import copy
 import difflib
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ def config_root() -> Path:
     for root in (package.parent / 'configs', package / '.mim' / 'configs'):
         if (root / _MODELS).is_dir():
             return root
-    raise UserError(f'no configs beside {package} and none in its .mim '
-                    'folder; install hkd_mm again with pip install .')
+    raise UserError(
+        f'no configs beside {package} and none in its .mim '
+        'folder; install hkd_mm again with pip install .'
+    )
 
 
 def net_names() -> list[str]:
@@ -29,9 +32,9 @@ def net_names() -> list[str]:
     return sorted(path.stem for path in (config_root() / _MODELS).glob('*.py'))
 
 
-def net_config(name: str,
-               num_classes: int = 6,
-               pretrained: bool = True) -> dict:
+def net_config(
+    name: str, num_classes: int = 6, pretrained: bool = True
+) -> dict:
     """The classifier config of a net.
 
     Args:
@@ -49,16 +52,18 @@ def net_config(name: str,
     if name not in names:
         close = difflib.get_close_matches(str(name), names, n=1)
         hint = f'did you mean {close[0]}? ' if close else ''
-        raise UserError(f'no net is called {name!r}; {hint}known: '
-                        f'{", ".join(names)} (configs/{_MODELS})')
+        raise UserError(
+            f'no net is called {name!r}; {hint}known: '
+            f'{", ".join(names)} (configs/{_MODELS})'
+        )
     net = Config.fromfile(config_root() / _MODELS / f'{name}.py').model
     set_net(net, num_classes=num_classes, pretrained=pretrained)
     return net.to_dict()
 
 
-def set_net(net: dict,
-            num_classes: int | None = None,
-            pretrained: bool | None = None) -> None:
+def set_net(
+    net: dict, num_classes: int | None = None, pretrained: bool | None = None
+) -> None:
     """Set the classes and the switch for ImageNet weights, in place.
 
     Args:
@@ -94,13 +99,18 @@ def apply_net_names(cfg: Config) -> None:
             continue
         model = cfg.get('model') or {}
         if part not in model:
-            raise UserError(f'{role}={name!r}: this config has no model.{part}'
-                            '; take a distillation config such as '
-                            'configs/hybrid_wrn50_mbv2.py')
+            raise UserError(
+                f'{role}={name!r}: this config has no model.{part}'
+                '; take a distillation config such as '
+                'configs/hybrid_wrn50_mbv2.py'
+            )
         # The teacher's weights are teacher_ckpt; only the student starts
         # from ImageNet here.
-        net = net_config(name, _num_classes(model[part]),
-                         role == 'student' and cfg.get('pretrained', True))
+        net = net_config(
+            name,
+            _num_classes(model[part]),
+            role == 'student' and cfg.get('pretrained', True),
+        )
         model[part] = net
         cfg[role] = None
         if role == 'teacher' and cfg.get('teacher_config'):
@@ -120,6 +130,7 @@ def fetch_net_weights(model: dict) -> None:
     from mmengine.dist import barrier, is_main_process
 
     from hkd_mm.models.backbones import shufflenet_v2, timm_classifier
+
     if not is_main_process():
         barrier()
         return
@@ -130,7 +141,8 @@ def fetch_net_weights(model: dict) -> None:
         if kind == 'hkd_mm.ShuffleNetV2':
             shufflenet_v2.published_weights()
         elif kind == 'hkd_mm.TimmClassifier' and not (
-                net.get('pretrained_cfg_overlay') or {}).get('file'):
+            net.get('pretrained_cfg_overlay') or {}
+        ).get('file'):
             timm_classifier.published_weights(net['model_name'])
     barrier()
 
@@ -147,28 +159,42 @@ def check_same_net(teacher: dict, trained: dict, path: str) -> None:
         UserError: the weights of the one do not fit the other.
     """
     if _essence(teacher) == _essence(trained) or (
-            _shapes(teacher) == _shapes(trained)):
+        _shapes(teacher) == _shapes(trained)
+    ):
         return
-    known = [name for name in net_names()
-             if _essence(net_config(name)) == _essence(teacher)]
-    way = (f'write teacher={known[0]} in place of model.teacher.*' if known
-           else 'set teacher_config to a file that trains it, or '
-           'model.teacher_ckpt to its checkpoint')
+    known = [
+        name
+        for name in net_names()
+        if _essence(net_config(name)) == _essence(teacher)
+    ]
+    way = (
+        f'write teacher={known[0]} in place of model.teacher.*'
+        if known
+        else 'set teacher_config to a file that trains it, or '
+        'model.teacher_ckpt to its checkpoint'
+    )
     raise UserError(f'{path} trains another net than model.teacher; {way}')
 
 
 def _essence(net: dict) -> dict:
     """What of a classifier config decides about its weights."""
     loose = ('pretrained', 'loss', 'data_preprocessor', 'num_classes')
-    return {key: _essence(value) if isinstance(value, dict) else
-            str(value).rsplit('.', 1)[-1] if key == 'type' else value
-            for key, value in net.items() if key not in loose}
+    return {
+        key: _essence(value)
+        if isinstance(value, dict)
+        else str(value).rsplit('.', 1)[-1]
+        if key == 'type'
+        else value
+        for key, value in net.items()
+        if key not in loose
+    }
 
 
 def _shapes(net: dict) -> dict:
     from mmengine.registry import DefaultScope
 
     from hkd_mm.registry import MODELS
+
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         state = MODELS.build(copy.deepcopy(net)).state_dict()
     return {key: value.shape for key, value in state.items()}
@@ -181,14 +207,16 @@ def _renamed(path: str, name: str) -> str:
     if not known:
         raise UserError(
             f'teacher={name!r}: cannot tell which config trains it from '
-            f'teacher_config={path!r}; set teacher_config as well')
-    data = old.stem[len(max(known, key=len)):]
+            f'teacher_config={path!r}; set teacher_config as well'
+        )
+    data = old.stem[len(max(known, key=len)) :]
     return str(old.with_name(f'{name}{data}.py'))
 
 
 def _num_classes(net: dict) -> int:
-    counts = [part['num_classes'] for part in _dicts(net)
-              if 'num_classes' in part]
+    counts = [
+        part['num_classes'] for part in _dicts(net) if 'num_classes' in part
+    ]
     return counts[-1] if counts else 6
 
 

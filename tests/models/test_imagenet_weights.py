@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """ImageNet weights: read where asked, kept, and never waited for."""
+
 import hashlib
 import threading
 import time
@@ -32,8 +33,9 @@ def no_network(tmp_path, monkeypatch):
     """Empty caches, and a server that nobody can reach."""
     init_default_scope('mmpretrain')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache',
-                        lambda *args: None)
+    monkeypatch.setattr(
+        huggingface_hub, 'try_to_load_from_cache', lambda *args: None
+    )
 
     def unreachable(request, timeout):
         assert timeout <= 10
@@ -48,6 +50,7 @@ def stored(path, net, **more) -> dict:
     state = {**net.state_dict(), **more}
     if path.suffix == '.safetensors':
         from safetensors.torch import save_file
+
         save_file(state, path)
     else:
         torch.save(dict(meta=dict(), state_dict=state), path)
@@ -57,8 +60,14 @@ def stored(path, net, **more) -> dict:
 def timm_net(file=None, **kwargs):
     overlay = dict(file=str(file)) if file else None
     return MODELS.build(
-        dict(type='hkd_mm.TimmClassifier', num_classes=6, pretrained=True,
-             pretrained_cfg_overlay=overlay, **kwargs))
+        dict(
+            type='hkd_mm.TimmClassifier',
+            num_classes=6,
+            pretrained=True,
+            pretrained_cfg_overlay=overlay,
+            **kwargs,
+        )
+    )
 
 
 def assert_loaded(net, state):
@@ -77,8 +86,9 @@ def test_file_at_the_told_place_is_read_when_training_starts():
     assert f'to {place}' in str(told.value) and '\n' not in str(told.value)
     state = stored(place, timm.create_model('mobilenetv2_050'))
     net = MODELS.build(net_config('mbv2'))
-    assert not torch.equal(net.model.conv_stem.weight,
-                           state['conv_stem.weight'])
+    assert not torch.equal(
+        net.model.conv_stem.weight, state['conv_stem.weight']
+    )
     net.init_weights()
     assert_loaded(net, state)
 
@@ -86,12 +96,17 @@ def test_file_at_the_told_place_is_read_when_training_starts():
 def test_weights_survive_mmengine_where_upstream_loses_them(tmp_path):
     file = tmp_path / 'w.safetensors'
     state = stored(file, timm.create_model(TINY))
-    theirs = Upstream(TINY, pretrained=True, num_classes=6,
-                      pretrained_cfg_overlay=dict(file=str(file)))
+    theirs = Upstream(
+        TINY,
+        pretrained=True,
+        num_classes=6,
+        pretrained_cfg_overlay=dict(file=str(file)),
+    )
     assert torch.equal(theirs.model.conv1[0].weight, state['conv1.0.weight'])
     theirs.init_weights()  # the Runner's first deed
-    assert not torch.equal(theirs.model.conv1[0].weight,
-                           state['conv1.0.weight'])
+    assert not torch.equal(
+        theirs.model.conv1[0].weight, state['conv1.0.weight']
+    )
     ours = timm_net(file, model_name=TINY)
     ours.init_weights()
     assert_loaded(ours, state)
@@ -103,42 +118,58 @@ def test_second_call_does_not_undo_training(tmp_path):
     net = timm_net(file, model_name=TINY)
     net.init_weights()
     with torch.no_grad():
-        net.model.conv1[0].weight.fill_(1.)
+        net.model.conv1[0].weight.fill_(1.0)
     net.init_weights()
-    assert (net.model.conv1[0].weight == 1.).all()
+    assert (net.model.conv1[0].weight == 1.0).all()
 
 
 def test_student_in_a_distiller_is_loaded_and_its_teacher_not(tmp_path):
     file = tmp_path / 'w.pth'
     state = stored(file, timm.create_model(TINY))
     student = dict(
-        type='hkd_mm.TimmClassifier', model_name=TINY, num_classes=6,
-        pretrained=True, pretrained_cfg_overlay=dict(file=str(file)))
-    preds = [dict(recorder='logits', from_student=own)
-             for own in (True, False)]
+        type='hkd_mm.TimmClassifier',
+        model_name=TINY,
+        num_classes=6,
+        pretrained=True,
+        pretrained_cfg_overlay=dict(file=str(file)),
+    )
+    preds = [
+        dict(recorder='logits', from_student=own) for own in (True, False)
+    ]
     model = MODELS.build(
         dict(
-            type='hkd_mm.FrozenTeacherDistill', architecture=student,
-            teacher={**student, 'pretrained': False}, input_size=32,
+            type='hkd_mm.FrozenTeacherDistill',
+            architecture=student,
+            teacher={**student, 'pretrained': False},
+            input_size=32,
             distiller=dict(
                 type='mmrazor.ConfigurableDistiller',
                 student_recorders=dict(logits=dict(type='hkd_mm.Logits')),
                 teacher_recorders=dict(logits=dict(type='hkd_mm.Logits')),
                 distill_losses=dict(loss_kd=dict(type='mmrazor.L2Loss')),
-                loss_forward_mappings=dict(loss_kd=dict(
-                    s_feature=preds[0], t_feature=preds[1])))))
+                loss_forward_mappings=dict(
+                    loss_kd=dict(s_feature=preds[0], t_feature=preds[1])
+                ),
+            ),
+        )
+    )
     model.init_weights()
     assert_loaded(model.architecture, state)
-    assert not torch.equal(model.teacher.model.conv1[0].weight,
-                           state['conv1.0.weight'])
+    assert not torch.equal(
+        model.teacher.model.conv1[0].weight, state['conv1.0.weight']
+    )
 
 
 def test_huggingface_cache_is_used(tmp_path, monkeypatch):
     file = tmp_path / 'snapshot' / 'model.safetensors'
     state = stored(file, timm.create_model('mobilenetv2_050'))
-    monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache',
-                        lambda repo, name: str(file) if repo ==
-                        'timm/mobilenetv2_050.lamb_in1k' else None)
+    monkeypatch.setattr(
+        huggingface_hub,
+        'try_to_load_from_cache',
+        lambda repo, name: (
+            str(file) if repo == 'timm/mobilenetv2_050.lamb_in1k' else None
+        ),
+    )
     net = MODELS.build(net_config('mbv2'))
     net.init_weights()
     assert_loaded(net, state)
@@ -150,8 +181,12 @@ def test_wrong_file_is_refused(tmp_path, content):
     if content == 'damaged':
         file.write_bytes(b'<html>not found</html>')
     else:
-        stored(file, timm.create_model('resnet10t') if content == 'other net'
-               else torch.nn.Linear(2, 2))
+        stored(
+            file,
+            timm.create_model('resnet10t')
+            if content == 'other net'
+            else torch.nn.Linear(2, 2),
+        )
     with pytest.raises(UserError, match=str(file)):
         timm_net(file, model_name=TINY).init_weights()
 
@@ -187,6 +222,7 @@ def test_misspelt_net_is_named():
 def server(tmp_path, monkeypatch):
     """A folder served on this machine: (folder, address)."""
     from urllib.request import urlopen
+
     monkeypatch.setattr(imagenet_weights, 'urlopen', urlopen)
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     folder = tmp_path / 'served'
@@ -199,7 +235,6 @@ def server(tmp_path, monkeypatch):
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-
     def log_message(self, *args):
         pass
 

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Any of the 8 teachers of Hybrid KD with any of its 4 students."""
+
 import copy
 
 import pytest
@@ -21,8 +22,16 @@ from hkd_mm.errors import UserError
 from hkd_mm.models.backbones import shufflenet_v2, timm_classifier
 from hkd_mm.registry import MODELS
 
-TEACHERS = ('darknet53', 'resnet152', 'repvit_m2_3', 'efficientnet_b0',
-            'efficientnet_b3', 'efficientnet_b5', 'wrn50', 'wrn101')
+TEACHERS = (
+    'darknet53',
+    'resnet152',
+    'repvit_m2_3',
+    'efficientnet_b0',
+    'efficientnet_b3',
+    'efficientnet_b5',
+    'wrn50',
+    'wrn101',
+)
 STUDENTS = ('mbv2', 'resnet8', 'shufflenetv2', 'efficientnet_b0')
 PAIR = config_root() / 'hybrid_wrn50_mbv2.py'
 SIDE = 64  # the smallest that leaves every net more than one pixel
@@ -53,22 +62,30 @@ def test_pair_takes_one_step(teacher, student):
     cfg = pair_config(teacher=name, student=student)
     torch.manual_seed(0)
     assert cfg.model.teacher.to_dict() == net_config(name, pretrained=False)
-    model = MODELS.build({
-        **cfg.model, 'teacher': net, 'input_size': SIDE,
-        'data_preprocessor': {'type': 'ClsDataPreprocessor',
-                              **cfg.data_preprocessor},
-    })
+    model = MODELS.build(
+        {
+            **cfg.model,
+            'teacher': net,
+            'input_size': SIDE,
+            'data_preprocessor': {
+                'type': 'ClsDataPreprocessor',
+                **cfg.data_preprocessor,
+            },
+        }
+    )
     model.train()
     old = copy.deepcopy(dict(model.named_parameters()))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     images = torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8)
     batch = dict(
         inputs=images,
-        data_samples=[DataSample().set_gt_label(i) for i in (1, 4)])
+        data_samples=[DataSample().set_gt_label(i) for i in (1, 4)],
+    )
     logs = model.train_step(batch, OptimWrapper(optimizer))
 
-    assert {'distill.loss_kd', 'distill.loss_ce',
-            'distill.loss_align'} <= set(logs)
+    assert {'distill.loss_kd', 'distill.loss_ce', 'distill.loss_align'} <= set(
+        logs
+    )
     assert all(torch.isfinite(value).all() for value in logs.values())
     for key, value in model.named_parameters():
         assert torch.isfinite(value).all(), key
@@ -80,8 +97,9 @@ def test_pair_takes_one_step(teacher, student):
 
 def test_two_lines_make_another_pair(tmp_path):
     path = tmp_path / 'other_pair.py'
-    path.write_text(f"_base_ = '{PAIR}'\n"
-                    "teacher = 'resnet152'\nstudent = 'resnet8'\n")
+    path.write_text(
+        f"_base_ = '{PAIR}'\nteacher = 'resnet152'\nstudent = 'resnet8'\n"
+    )
     cfg = Config.fromfile(path)
     apply_net_names(cfg)
     assert cfg.model.teacher.model_name == 'resnet152'
@@ -109,8 +127,9 @@ def test_wrong_names_are_told_in_one_line():
         apply_net_names(cfg)
 
 
-@pytest.mark.parametrize(('room', 'nets'), [('teachers', TEACHERS),
-                                            ('students', STUDENTS)])
+@pytest.mark.parametrize(
+    ('room', 'nets'), [('teachers', TEACHERS), ('students', STUDENTS)]
+)
 def test_every_net_has_a_config_of_its_own(room, nets):
     for name in nets:
         cfg = Config.fromfile(config_root() / room / f'{name}_skin.py')
@@ -121,8 +140,9 @@ def test_every_net_has_a_config_of_its_own(room, nets):
 
 
 def test_teacher_config_has_to_train_the_teacher():
-    cfg = load_config(PAIR, ['model.teacher.model_name=resnet152'],
-                      read_data=False)
+    cfg = load_config(
+        PAIR, ['model.teacher.model_name=resnet152'], read_data=False
+    )
     path = str(config_root() / cfg.teacher_config)
     trained = Config.fromfile(path).model
     with pytest.raises(UserError, match='teacher=resnet152 in place of'):
@@ -132,11 +152,13 @@ def test_teacher_config_has_to_train_the_teacher():
 
 
 def test_students_weights_are_fetched_before_the_teacher_is_trained(
-        monkeypatch):
+    monkeypatch,
+):
     asked = []
     monkeypatch.setattr(timm_classifier, 'published_weights', asked.append)
-    monkeypatch.setattr(shufflenet_v2, 'published_weights',
-                        lambda: asked.append('shufflenet'))
+    monkeypatch.setattr(
+        shufflenet_v2, 'published_weights', lambda: asked.append('shufflenet')
+    )
     for student in STUDENTS:
         cfg = load_config(PAIR, [f'student={student}'], read_data=False)
         fetch_net_weights(cfg.model)

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Every net of Hybrid KD has the size that its paper prints."""
+
 import math
 import subprocess
 import sys
@@ -19,21 +20,26 @@ TEACHERS = dict(
     efficientnet_b3=(10.71, 10705454, 0.97),
     efficientnet_b5=(28.35, 28353078, 2.38),
     wrn50=(66.85, 66846534, 11.45),
-    wrn101=(124.85, 124849990, 22.83))
+    wrn101=(124.85, 124849990, 22.83),
+)
 STUDENTS = dict(
     mbv2=(0.69, 695366, None),  # 0.36 is printed; no width or size gives it
     resnet8=(0.08, 77782, 0.63),
     shufflenetv2=(1.26, 1259754, 0.15),
-    efficientnet_b0=(4.02, 4015234, 0.39))
+    efficientnet_b0=(4.02, 4015234, 0.39),
+)
 SIZES = (116, 224)
 
 
 @pytest.mark.parametrize(
-    'room, name', [('teachers', name) for name in TEACHERS] +
-    [('students', name) for name in STUDENTS])
+    'room, name',
+    [('teachers', name) for name in TEACHERS]
+    + [('students', name) for name in STUDENTS],
+)
 def test_parameters_are_those_of_the_paper(room, name, capsys):
-    printed, exact, gflops = dict(teachers=TEACHERS, students=STUDENTS)[
-        room][name]
+    printed, exact, gflops = dict(teachers=TEACHERS, students=STUDENTS)[room][
+        name
+    ]
     found = net_complexity(net_config(name), SIZES)
     assert found['parameters'] == exact
     # The paper rounds; MobileNetV2 alone (0.695) it cuts off.
@@ -44,8 +50,11 @@ def test_parameters_are_those_of_the_paper(room, name, capsys):
     if gflops is not None:  # the paper adds norms and activations
         assert at_224 == pytest.approx(gflops, rel=0.05)
     with capsys.disabled():
-        print(f'\n{room[:-1]} {name}: {exact / 1e6:.3f} M, '
-              f'{at_116:.3f} GMACs at 116, {at_224:.3f} at 224', end='')
+        print(
+            f'\n{room[:-1]} {name}: {exact / 1e6:.3f} M, '
+            f'{at_116:.3f} GMACs at 116, {at_224:.3f} at 224',
+            end='',
+        )
 
 
 def test_every_net_is_in_the_table():
@@ -60,11 +69,16 @@ def test_tool_prints_the_table(capsys):
     assert 'GMACs at 64' in printed
     assert run_tool(main, ['resnet9'], [64]) == 2
     assert capsys.readouterr().err.startswith(
-        "error: no net is called 'resnet9'; did you mean resnet8?")
+        "error: no net is called 'resnet9'; did you mean resnet8?"
+    )
 
 
 def test_tool_helps_at_once():
     tool = config_root().parent / 'tools/analysis_tools/complexity.py'
-    done = subprocess.run([sys.executable, tool, '--help'],
-                          capture_output=True, text=True, timeout=10)
+    done = subprocess.run(
+        [sys.executable, tool, '--help'],
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
     assert '116 224' in done.stdout

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Print finished runs side by side."""
+
 import argparse
 import os
 import sys
@@ -11,9 +12,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Print finished runs side by side: on the test split '
         'where DIR/test.json is there (tools/test.py --out), else on the '
-        'validation split.')
-    parser.add_argument('runs', nargs='+', metavar='[NAME=]DIR',
-                        help='work dir of a training')
+        'validation split.'
+    )
+    parser.add_argument(
+        'runs', nargs='+', metavar='[NAME=]DIR', help='work dir of a training'
+    )
     parser.add_argument('--title', help='printed above the table')
     return parser.parse_args(argv)
 
@@ -23,10 +26,12 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from hkd_mm.apis.cli import run_tool
     from hkd_mm.apis.compare import compare
+
     return run_tool(compare, args.runs, args.title)
 
 
 if __name__ == '__main__':
-    sys.path.insert(0, os.path.abspath(
-        os.path.join(os.path.dirname(__file__), '..', '..')))
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())

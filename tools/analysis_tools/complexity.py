@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Print parameters and GMACs of nets, at any image sizes."""
+
 import argparse
 import sys
 
@@ -11,14 +12,16 @@ def parse_args() -> argparse.Namespace:
         'nets',
         nargs='*',
         help='names of configs/_base_/models, or config files (of a '
-        'distillation the student); all nets if none is given')
+        'distillation the student); all nets if none is given',
+    )
     parser.add_argument(
         '--input-size',
         type=int,
         nargs='+',
         default=[116, 224],
         metavar='PIXELS',
-        help='sides of the square images (default: 116 224)')
+        help='sides of the square images (default: 116 224)',
+    )
     return parser.parse_args()
 
 
@@ -26,4 +29,5 @@ if __name__ == '__main__':
     args = parse_args()  # before any import of torch: --help is instant
     from hkd_mm.apis.cli import run_tool
     from hkd_mm.apis.net_table import main
+
     sys.exit(run_tool(main, args.nets, args.input_size))

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Early stopping that remembers across a resume."""
+
 from mmengine.hooks import EarlyStoppingHook
 
 from hkd_mm.registry import HOOKS
@@ -23,7 +24,8 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Store the count and the best score."""
         checkpoint[_KEY] = dict(
-            wait_count=self.wait_count, best_score=float(self.best_score))
+            wait_count=self.wait_count, best_score=float(self.best_score)
+        )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Take them back; weights of other runs (``load_from``) have none."""

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The small ResNets of He et al. for 32 x 32 images."""
+
 from mmpretrain.models.backbones import ResNet_CIFAR
 from mmpretrain.models.backbones.resnet import BasicBlock
 
@@ -21,8 +22,7 @@ class CIFARResNet(ResNet_CIFAR):
     """
 
     arch_settings = {
-        6 * n + 2: (BasicBlock, (n, n, n))
-        for n in (1, 2, 3, 5, 7, 9)
+        6 * n + 2: (BasicBlock, (n, n, n)) for n in (1, 2, 3, 5, 7, 9)
     }
 
     def __init__(self, depth: int = 8, **kwargs) -> None:
@@ -32,6 +32,7 @@ class CIFARResNet(ResNet_CIFAR):
             num_stages=3,
             strides=(1, 2, 2),
             dilations=(1, 1, 1),
-            out_indices=(2, ),
-            zero_init_residual=False)
+            out_indices=(2,),
+            zero_init_residual=False,
+        )
         super().__init__(depth, **{**settings, **kwargs})

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Finding or fetching published ImageNet weights, failing within seconds."""
+
 import re
 from http.client import HTTPException
 from pathlib import Path
@@ -53,11 +54,18 @@ def fetch_weights(url: str, name: str) -> Path:
         urlopen(Request(url, method='HEAD'), timeout=_TIMEOUT).close()
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(
-            url, str(path), digest and digest.group(1))
-    except (URLError, HTTPException, ConnectionError, TimeoutError,
-            RuntimeError) as error:
+            url, str(path), digest and digest.group(1)
+        )
+    except (
+        URLError,
+        HTTPException,
+        ConnectionError,
+        TimeoutError,
+        RuntimeError,
+    ) as error:
         raise UserError(
             f'cannot fetch ImageNet weights ({error}): download {url} to '
             f'{path}, or start from scratch with --cfg-options '
-            'pretrained=False') from error
+            'pretrained=False'
+        ) from error
     return path

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """ShuffleNetV2 with a switch for its ImageNet weights."""
+
 from pathlib import Path
 
 from mmpretrain.models.backbones import ShuffleNetV2 as _ShuffleNetV2
@@ -10,8 +11,10 @@ from hkd_mm.models.backbones.imagenet_weights import fetch_weights
 from hkd_mm.registry import MODELS
 
 # Published in mmpretrain's configs/shufflenet_v2/metafile.yml, 69.55 % top-1.
-_URL = ('https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/'
-        'shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth')
+_URL = (
+    'https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/'
+    'shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth'
+)
 _PREFIX = 'backbone.'
 
 
@@ -29,15 +32,15 @@ class ShuffleNetV2(_ShuffleNetV2):
         kwargs: passed on to mmpretrain's class.
     """
 
-    def __init__(self,
-                 widen_factor: float = 1.0,
-                 pretrained: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self, widen_factor: float = 1.0, pretrained: bool = False, **kwargs
+    ) -> None:
         super().__init__(widen_factor, **kwargs)
         if pretrained and widen_factor != 1.0:
             raise UserError(
                 'ShuffleNetV2: ImageNet weights exist for widen_factor=1.0, '
-                f'not {widen_factor}; set pretrained=False')
+                f'not {widen_factor}; set pretrained=False'
+            )
         self._pretrained = pretrained
 
     def init_weights(self) -> None:
@@ -53,13 +56,18 @@ class ShuffleNetV2(_ShuffleNetV2):
             return
         path = published_weights()
         state = safe_load(path)['state_dict']
-        state = {key.removeprefix(_PREFIX): value
-                 for key, value in state.items() if key.startswith(_PREFIX)}
+        state = {
+            key.removeprefix(_PREFIX): value
+            for key, value in state.items()
+            if key.startswith(_PREFIX)
+        }
         try:
             self.load_state_dict(state)
         except RuntimeError as error:
-            raise UserError(f'{path} does not hold weights of ShuffleNetV2 '
-                            'x1.0; replace or remove the file') from error
+            raise UserError(
+                f'{path} does not hold weights of ShuffleNetV2 '
+                'x1.0; replace or remove the file'
+            ) from error
 
 
 def published_weights() -> Path:

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Any net of timm as a classifier of mmpretrain."""
+
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ from hkd_mm.models.backbones.imagenet_weights import (
 )
 from hkd_mm.registry import MODELS
 
-_OF_MMPRETRAIN = ('loss', 'train_cfg', 'with_cp', 'data_preprocessor',
-                  'init_cfg')
+_OF_MMPRETRAIN = (
+    'loss',
+    'train_cfg',
+    'with_cp',
+    'data_preprocessor',
+    'init_cfg',
+)
 
 
 @MODELS.register_module()
@@ -39,11 +45,13 @@ class TimmClassifier(_TimmClassifier):
         UserError: timm has no net of that name.
     """
 
-    def __init__(self,
-                 model_name: str,
-                 pretrained: bool = False,
-                 pretrained_cfg_overlay: dict[str, Any] | None = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        model_name: str,
+        pretrained: bool = False,
+        pretrained_cfg_overlay: dict[str, Any] | None = None,
+        **kwargs,
+    ) -> None:
         try:
             super().__init__(model_name, **kwargs)
         except RuntimeError as error:
@@ -79,6 +87,7 @@ class TimmClassifier(_TimmClassifier):
 
     def _load_imagenet(self) -> None:
         from timm.models import create_model
+
         cfg = self.model.pretrained_cfg
         overlay = dict(self._overlay)
         path = overlay.pop('file', None) or _published(cfg)
@@ -92,30 +101,36 @@ class TimmClassifier(_TimmClassifier):
             net = create_model(
                 pretrained=True,
                 pretrained_cfg_overlay={**overlay, 'state_dict': state},
-                **self._timm)
+                **self._timm,
+            )
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise UserError(
                 f'{path} does not hold weights of {cfg["architecture"]} '
-                f'({reason}); replace or remove the file') from error
+                f'({reason}); replace or remove the file'
+            ) from error
         self.model.load_state_dict(net.state_dict())
 
 
-def _to_timm_names(module: Any, state_dict: dict[str, Any], prefix: str,
-                   local_metadata: dict) -> None:
+def _to_timm_names(
+    module: Any, state_dict: dict[str, Any], prefix: str, local_metadata: dict
+) -> None:
     """Leave out ``model.``, so that the keys are those of timm."""
     for key in [k for k in state_dict if k.startswith(f'{prefix}model.')]:
-        state_dict[prefix + key[len(prefix) + len('model.'):]] = (
-            state_dict.pop(key))
+        state_dict[prefix + key[len(prefix) + len('model.') :]] = (
+            state_dict.pop(key)
+        )
 
 
-def _from_timm_names(module: Any, state_dict: dict[str, Any], prefix: str,
-                     *unused) -> None:
+def _from_timm_names(
+    module: Any, state_dict: dict[str, Any], prefix: str, *unused
+) -> None:
     """Put ``model.`` back in front of this classifier's own keys."""
     for key in [k for k in state_dict if k.startswith(prefix)]:
         if not key.startswith(f'{prefix}model.'):
-            state_dict[f'{prefix}model.{key[len(prefix):]}'] = (
-                state_dict.pop(key))
+            state_dict[f'{prefix}model.{key[len(prefix) :]}'] = state_dict.pop(
+                key
+            )
 
 
 def published_weights(model_name: str) -> Path:
@@ -128,6 +143,7 @@ def published_weights(model_name: str) -> Path:
         UserError: there are none, or they cannot be fetched.
     """
     from timm.models import get_pretrained_cfg
+
     cfg = get_pretrained_cfg(model_name)
     if cfg is None:
         raise UserError(_unknown(model_name))
@@ -136,11 +152,14 @@ def published_weights(model_name: str) -> Path:
 
 def _published(cfg: dict[str, Any]) -> Path:
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
     repo, tag = cfg.get('hf_hub_id'), cfg.get('tag')
     if not repo:
-        raise UserError(f'timm publishes no weights of {cfg["architecture"]}; '
-                        'start from scratch with --cfg-options '
-                        'pretrained=False')
+        raise UserError(
+            f'timm publishes no weights of {cfg["architecture"]}; '
+            'start from scratch with --cfg-options '
+            'pretrained=False'
+        )
     name = f'{cfg["architecture"]}.{tag}.safetensors'
     cached = try_to_load_from_cache(repo, 'model.safetensors')
     if isinstance(cached, str) and not weights_place(name).is_file():
@@ -152,7 +171,11 @@ def _unknown(model_name: str) -> str:
     import difflib
 
     import timm
+
     close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
-    hint = f'did you mean {", ".join(close)}?' if close else (
-        'timm.list_models() lists them')
+    hint = (
+        f'did you mean {", ".join(close)}?'
+        if close
+        else ('timm.list_models() lists them')
+    )
     return f'model_name={model_name!r}: timm has no such net; {hint}'

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Early stopping counts on after a resume."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -11,14 +12,19 @@ from hkd_mm.engine.hooks.early_stopping_hook import ResumableEarlyStoppingHook
 
 def hook_of(patience=3):
     return ResumableEarlyStoppingHook(
-        monitor='balanced_accuracy', rule='greater', min_delta=0.0,
-        patience=patience)
+        monitor='balanced_accuracy',
+        rule='greater',
+        min_delta=0.0,
+        patience=patience,
+    )
 
 
 def runner_of(resume=False):
     return SimpleNamespace(
-        _resume=resume, train_loop=SimpleNamespace(stop_training=False),
-        logger=SimpleNamespace(info=lambda text: None))
+        _resume=resume,
+        train_loop=SimpleNamespace(stop_training=False),
+        logger=SimpleNamespace(info=lambda text: None),
+    )
 
 
 def see(hook, runner, *values):
@@ -52,8 +58,14 @@ def test_count_and_best_score_survive_a_resume_only(resume):
 
 
 def test_patience_comes_from_the_config():
-    cfg = load_config(config_root() / 'students' / 'resnet8_skin.py',
-                      ['patience=7'], read_data=False)
-    hooks = [hook for hook in cfg.custom_hooks
-             if hook.type == 'hkd_mm.ResumableEarlyStoppingHook']
+    cfg = load_config(
+        config_root() / 'students' / 'resnet8_skin.py',
+        ['patience=7'],
+        read_data=False,
+    )
+    hooks = [
+        hook
+        for hook in cfg.custom_hooks
+        if hook.type == 'hkd_mm.ResumableEarlyStoppingHook'
+    ]
     assert [hook.patience for hook in hooks] == [7]
