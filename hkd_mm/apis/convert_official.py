@@ -51,7 +51,8 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
     Raises:
         UserError: a table or an image is missing, or something is damaged.
     """
-    from hkd_mm.datasets.records import IMAGE_SUFFIXES, same_id
+    from hkd_mm.datasets.image_finder import same_id
+    from hkd_mm.datasets.records import IMAGE_SUFFIXES
 
     with ExitStack() as stack:
         entries = list_downloads(sources, stack)

@@ -107,8 +107,9 @@ def read_where(records, args: argparse.Namespace) -> tuple[dict, str]:
         UserError: the split file belongs to other data.
     """
     from hkd_mm.datasets.records import SPLITS
+    from hkd_mm.datasets.split_checks import check_data
     from hkd_mm.datasets.split_file import read_split
-    from hkd_mm.datasets.splits import as_document, check_data, draw_split
+    from hkd_mm.datasets.splits import as_document, draw_split
 
     if args.split_file:
         document = read_split(args.split_file)

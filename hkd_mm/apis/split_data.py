@@ -38,12 +38,13 @@ def draw_split_file(
         UserError: the data comes split, or the file that is there belongs to
             other data or other settings.
     """
+    from hkd_mm.datasets.split_checks import check_split
     from hkd_mm.datasets.split_file import (
         default_split_file,
         read_split,
         write_split,
     )
-    from hkd_mm.datasets.splits import as_document, check_split, draw_split
+    from hkd_mm.datasets.splits import as_document, draw_split
 
     if any(record.split for record in records):
         raise UserError(

@@ -6,8 +6,9 @@ from pathlib import Path
 from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS
 
+from .image_finder import find_images
 from .official_tables import merge_metadata, read_official
-from .records import Record, find_images
+from .records import Record
 from .skin_disease import SkinDisease
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-from .records import Record, read_table, same_id
+from .image_finder import same_id
+from .records import Record, read_table
 
 _IMAGE = ('image', 'image_id', 'isic_id')
 _LABEL = ('dx', 'label')

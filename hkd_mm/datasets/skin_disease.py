@@ -7,23 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 
 from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS
 
 from .class_folders import read_class_folders
-from .records import (
-    SPLITS,
-    Record,
-    check_records,
-    check_root,
-    find_images,
-    read_table,
-)
-from .split_file import default_split_file, read_split, write_split
-from .splits import as_document, check_lesions, check_split, draw_split
+from .image_finder import find_images
+from .records import SPLITS, Record, check_records, check_root, read_table
+from .split_file import find_split
 
 
 @DATASETS.register_module()
@@ -127,7 +119,10 @@ class SkinDisease(BaseDataset):
         """Read the records and keep those of the split."""
         self._check_classes()
         records = self.records()
-        self._document = self._split_document(records)
+        name = os.path.basename(os.path.abspath(self.data_root))
+        self._document = find_split(
+            records, name, self.split_file, self.split_ratios, self.seed
+        )
         kept = {
             sample_id
             for name in SPLITS
@@ -161,49 +156,6 @@ class SkinDisease(BaseDataset):
             root,
             table,
         )
-
-    def _split_document(self, records: list[Record]) -> dict:
-        name = os.path.basename(os.path.abspath(self.data_root))
-        if any(record.split for record in records):
-            return self._given_split(records, name)
-        path = self.split_file or default_split_file(
-            name, records, self.split_ratios, self.seed
-        )
-        if os.path.exists(path):
-            document = read_split(path)
-            check_split(document, records, path)
-            return document
-        document = draw_split(records, self.split_ratios, self.seed)
-        document['dataset'] = name
-        write_split(document, path)
-        sizes = ' / '.join(f'{len(document[part])} {part}' for part in SPLITS)
-        print_log(
-            f'Drew the split {sizes} of {name} by '
-            f'{document["grouped_by"]}, wrote {path}',
-            'current',
-        )
-        return document
-
-    def _given_split(self, records: list[Record], name: str) -> dict:
-        if self.split_file:
-            raise UserError(
-                f'data root {self.data_root} comes split into '
-                'train, val and test; leave split_file=None'
-            )
-        for record in records:
-            if record.split not in SPLITS:
-                raise UserError(
-                    f'{self.data_root}: image {record.sample_id} has the '
-                    f'split "{record.split or ""}"; it must be train, val or '
-                    'test for all images, or for none'
-                )
-        where = {record.sample_id: record.split for record in records}
-        check_lesions(records, where, str(self.data_root))
-        parts = {
-            part: [i for i, home in where.items() if home == part]
-            for part in SPLITS
-        }
-        return as_document(records, parts, dataset=name)
 
     def _check_part(self, data: list[dict]) -> None:
         found = {sample['gt_label'] for sample in data}

@@ -6,10 +6,13 @@ import os
 import re
 from pathlib import Path
 
+from mmengine.logging import print_log
+
 from hkd_mm.errors import UserError
 
-from .records import Record
-from .splits import data_hash, ratio_name
+from .records import SPLITS, Record
+from .split_checks import check_lesions, check_split
+from .splits import as_document, data_hash, draw_split, ratio_name
 
 
 def read_split(path) -> dict:
@@ -65,3 +68,74 @@ def default_split_file(
         f'{clean}-{data_hash(records)[:8]}-'
         f'{ratio_name(ratios)}-seed{seed}.json',
     )
+
+
+def find_split(
+    records: list[Record],
+    name: str,
+    split_file: str | None,
+    ratios,
+    seed: int,
+) -> dict:
+    """The split of some data: its own, that of a file, or a new one.
+
+    A new one is written to the file and announced in one line.
+
+    Args:
+        records: all photographs.
+        name: of the data.
+        split_file: None takes :func:`default_split_file`.
+        ratios: of a new split.
+        seed: of a new split.
+
+    Returns:
+        The content of a split file.
+
+    Raises:
+        UserError: the file does not fit the data, or a file is named for
+            data that comes split.
+    """
+    if any(record.split for record in records):
+        if split_file:
+            raise UserError(
+                f'data root {name} comes split into train, val and test; '
+                'leave split_file=None'
+            )
+        return given_split(records, name)
+    path = split_file or default_split_file(name, records, ratios, seed)
+    if os.path.exists(path):
+        document = read_split(path)
+        check_split(document, records, path)
+        return document
+    document = draw_split(records, ratios, seed)
+    document['dataset'] = name
+    write_split(document, path)
+    sizes = ' / '.join(f'{len(document[part])} {part}' for part in SPLITS)
+    print_log(
+        f'Drew the split {sizes} of {name} by {document["grouped_by"]}, '
+        f'wrote {path}',
+        'current',
+    )
+    return document
+
+
+def given_split(records: list[Record], name: str) -> dict:
+    """The split that the data itself names.
+
+    Raises:
+        UserError: an image without a split, or a lesion in two.
+    """
+    for record in records:
+        if record.split not in SPLITS:
+            raise UserError(
+                f'{name}: image {record.sample_id} has the split '
+                f'"{record.split or ""}"; it must be train, val or test for '
+                'all images, or for none'
+            )
+    where = {record.sample_id: record.split for record in records}
+    check_lesions(records, where, name)
+    parts = {
+        part: [i for i, home in where.items() if home == part]
+        for part in SPLITS
+    }
+    return as_document(records, parts, dataset=name)

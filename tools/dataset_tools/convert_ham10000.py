@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def main() -> int:
+def main(argv=None) -> int:
     """Run the tool and return its exit code."""
-    args = parse_args()
+    args = parse_args(argv)
     from hkd_mm.apis.cli import run_tool
 
     return run_tool(run, args)

@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(done['failed'][0])
 
 
-def main() -> int:
+def main(argv=None) -> int:
     """Run the tool and return its exit code."""
-    args = parse_args()
+    args = parse_args(argv)
     from hkd_mm.apis.cli import run_tool
 
     return run_tool(run, args)

@@ -90,9 +90,9 @@ def run(args: argparse.Namespace, codes: list[int]) -> None:
     codes.append(0 if report['ok'] else 1)
 
 
-def main() -> int:
+def main(argv=None) -> int:
     """Run the tool and return its exit code."""
-    args, codes = parse_args(), []
+    args, codes = parse_args(argv), []
     from hkd_mm.apis.cli import run_tool
 
     return run_tool(run, args, codes) or codes[0]

@@ -1,0 +1,93 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The file of an image that a table names."""
+
+import os
+from collections import defaultdict
+from pathlib import Path
+
+from hkd_mm.errors import UserError
+
+from .records import IMAGE_SUFFIXES, Record, list_images
+
+
+def same_id(name: str) -> str:
+    """An image name without folder, suffix and ISIC's ``_downsampled``."""
+    stem = name.replace('\\', '/').rsplit('/', 1)[-1]
+    base, suffix = os.path.splitext(stem)
+    stem = base if suffix.lower() in IMAGE_SUFFIXES else stem
+    return stem.removesuffix('_downsampled')
+
+
+class ImageFinder:
+    """Finds the file of an image that a table names.
+
+    The name may be a path below the root or its ``images``, a file name or
+    an id without suffix. The suffix may differ (``a.jpg`` finds ``a.png``
+    of a resized copy) and ``_downsampled`` may be missing on either side.
+    With a folder ``images`` in the root only that one is searched, otherwise
+    all folders but ``originals``.
+
+    Args:
+        root: the data root.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        images = root / 'images'
+        self.folder = images if images.is_dir() else root
+        self._by_id = defaultdict(list)
+        for path in list_images(self.folder):
+            self._by_id[same_id(path.name)].append(path)
+
+    def __call__(self, name: str) -> Path | None:
+        """The file of ``name``, or None.
+
+        Raises:
+            UserError: two different files could be meant.
+        """
+        folder, _, file = name.replace('\\', '/').rpartition('/')
+        found = self._by_id.get(same_id(file), [])
+        if folder:
+            parents = [base / folder for base in (self.root, self.folder)]
+            found = [path for path in found if path.parent in parents]
+        for wanted in (
+            lambda path: path.name == file,
+            lambda path: path.stem == file,
+            lambda path: path.stem == os.path.splitext(file)[0],
+        ):
+            exact = [path for path in found if wanted(path)]
+            if exact:
+                found = exact
+                break
+        # Archives hold some folders twice: equal sizes are taken as equal.
+        if len(found) > 1 and len({path.stat().st_size for path in found}) > 1:
+            raise UserError(
+                f'image {name} lies in two places, {found[0]} and '
+                f'{found[1]}; remove the one that is not meant'
+            )
+        return found[0] if found else None
+
+
+def find_images(
+    records: list[Record], root: Path, source: Path
+) -> list[Record]:
+    """Fill in ``path`` of every record of a table.
+
+    Raises:
+        UserError: an image is not on disk; names the first and their number.
+    """
+    finder = ImageFinder(root)
+    missing = []
+    for record in records:
+        path = finder(record.sample_id)
+        if path is None:
+            missing.append(record.sample_id)
+        else:
+            record.path = str(path)
+    if missing:
+        raise UserError(
+            f'{source} lists image {missing[0]}, which is not under '
+            f'{finder.folder} ({len(missing)} of {len(records)} are missing); '
+            'add the images or take their rows out'
+        )
+    return records
