@@ -1,0 +1,149 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Two gloo processes on a CPU do the work of one."""
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+def _free_port() -> str:
+    with socket.socket() as found:
+        found.bind(('127.0.0.1', 0))
+        return str(found.getsockname()[1])
+
+
+def _torchrun(folder: Path, *argv: str) -> str:
+    environment = {
+        **os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
+        'PYTHONPATH': os.pathsep.join(
+            [str(ROOT), os.environ.get('PYTHONPATH', '')])}
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run',
+         '--nproc_per_node=2', '--master_addr=127.0.0.1',
+         f'--master_port={_free_port()}', *argv],
+        capture_output=True, text=True, cwd=folder, env=environment,
+        timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+# One step of the pair with BatchNorm in eval (see the test).
+_STEP = """
+import os, sys
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+import hkd_mm
+from hkd_mm.apis.config import compose_config
+from hkd_mm.apis.runtime import set_up_processes
+
+torch.set_num_threads(1)
+init_default_scope('mmpretrain')
+cfg = compose_config(sys.argv[1])
+rank, many = int(os.environ.get('RANK', 0)), 'RANK' in os.environ
+set_up_processes(cfg, 'pytorch' if many else 'none', 'cpu')
+torch.manual_seed(0)
+cfg.model.data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
+model = MODELS.build(cfg.model)
+generator = torch.Generator().manual_seed(1)
+inputs = torch.randn(8, 3, 16, 16, generator=generator)
+labels = torch.randint(0, 3, (8, ), generator=generator)
+if many:
+    from mmengine.registry import MODEL_WRAPPERS
+    model = MODEL_WRAPPERS.build(
+        cfg.model_wrapper_cfg,
+        default_args=dict(module=model, device_ids=[rank]))
+    inputs, labels = inputs[rank::2], labels[rank::2]
+model.train()
+inner = model.module if is_model_wrapper(model) else model
+for part in inner.modules():
+    if isinstance(part, torch.nn.BatchNorm2d):
+        part.eval()
+samples = [DataSample().set_gt_label(int(label)) for label in labels]
+losses = model(inputs, samples, mode='loss')
+total, _ = inner.parse_losses(losses)
+total.backward()
+if rank == 0:
+    torch.save({name: p.grad for name, p in inner.named_parameters()},
+               sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_gradients_of_one(tiny_configs, tmp_path):
+    """BatchNorm is in eval here: in training it sees its own process only.
+
+    With that set aside the mean over ranks of the gradients of two halves is
+    the gradient of the whole batch, up to the order of float32 sums.
+    """
+    script = tmp_path / 'step.py'
+    script.write_text(_STEP)
+    config = str(tiny_configs['kd'])
+    subprocess.run([sys.executable, '-W', 'ignore', str(script), config,
+                    'one.pth'], check=True, timeout=120, cwd=tmp_path,
+                   env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    _torchrun(tmp_path, str(script), config, 'two.pth')
+    one, two = (torch.load(tmp_path / f'{name}.pth') for name in
+                ('one', 'two'))
+    assert one.keys() == two.keys() and len(one) > 10
+    for name, gradient in one.items():
+        assert gradient is not None, name
+        scale = gradient.abs().max().item()
+        assert torch.allclose(gradient, two[name], atol=1e-5 * scale + 1e-8,
+                              rtol=1e-4), name
+    assert max(g.abs().max().item() for g in one.values()) > 1e-3
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_leave_one_run(tiny_configs, tmp_path):
+    said = _torchrun(
+        tmp_path, str(ROOT / 'tools' / 'train.py'),
+        str(tiny_configs['student']), '--launcher', 'pytorch',
+        '--work-dir', 'run', '--cfg-options', 'max_epochs=1', 'batch_size=3')
+    assert 'Start: ' in said and '2 x CPU' in said
+    assert sorted(path.name for path in (tmp_path / 'run').glob('epoch*')) == [
+        'epoch_1.pth']
+    finished = json.loads((tmp_path / 'run' / 'finished.json').read_text())
+    assert finished['checkpoint'] == 'best_balanced_accuracy_epoch_1.pth'
+    saved = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=False)
+    assert saved['meta']['iter'] == 3  # 18 images / (2 x 3)
+    assert not any(key.startswith('module.') for key in saved['state_dict'])
+    assert len(list(tmp_path.glob('work_dirs/splits/*.json'))) == 1
+
+
+def test_cpu_wrapper_drops_device_ids(tmp_path):
+    from hkd_mm.engine.distributed import CPUDistributedDataParallel
+    from mmengine.registry import MODEL_WRAPPERS
+    assert MODEL_WRAPPERS.get(
+        'hkd_mm.CPUDistributedDataParallel') is CPUDistributedDataParallel
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        wrapped = CPUDistributedDataParallel(
+            torch.nn.Linear(2, 2), device_ids=[0], broadcast_buffers=False)
+        assert wrapped.device_ids is None
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('launcher, missing', [
+    ('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'),
+    ('mpi', 'OMPI_COMM_WORLD_RANK')])
+def test_launcher_needs_its_environment(launcher, missing, monkeypatch):
+    from hkd_mm.engine.distributed import init_process_group
+    from hkd_mm.errors import UserError
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=missing):
+        init_process_group(launcher, 'cpu')
