@@ -13,12 +13,11 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='hkd_mm.SafeCheckpointHook',
         interval=1,
         max_keep_ckpts=2,
         save_best='balanced_accuracy',
-        rule='greater',
-        backend_args=dict(backend='atomic')),
+        rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 custom_hooks = [
     dict(type='hkd_mm.EpochSeedHook'),
