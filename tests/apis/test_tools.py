@@ -1,0 +1,226 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""train.py and test.py from the command line to the files they leave."""
+import csv
+import json
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_class_folders
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize('name', ['train', 'test'])
+def test_help_imports_no_torch(name):
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, '-X', 'importtime', str(ROOT / f'tools/{name}.py'),
+         '--help'], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 2
+    assert '--cfg-options' in done.stdout
+    assert ' torch' not in done.stderr and ' mmengine' not in done.stderr
+
+
+def test_flags_of_the_tools_are_frozen():
+    shown = {}
+    for name in ('train', 'test'):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / f'tools/{name}.py'), '--help'],
+            capture_output=True, text=True, check=True)
+        shown[name] = {word.strip('[],') for word in done.stdout.split()
+                       if word.strip('[],').startswith('--')}
+    common = {'--help', '--work-dir', '--amp', '--cfg-options', '--launcher',
+              '--local_rank', '--local-rank'}
+    assert shown['train'] == common | {'--resume', '--no-validate',
+                                       '--auto-scale-lr'}
+    assert shown['test'] == common | {'--out', '--show-dir'}
+
+
+def _metrics(tool, *argv) -> dict[str, float]:
+    assert tool('test')([*map(str, argv), '--out', 'metrics.json']) == 0
+    return json.loads(Path('metrics.json').read_text())
+
+
+@pytest.mark.slow
+def test_distils_from_nothing_and_tests_like_the_best_validation(
+        tiny_configs, tmp_path, tool, quick_runner, capsys):
+    """Teacher stage, student, then val numbers again, by four ways."""
+    config, run = tiny_configs['kd'], tmp_path / 'run' / 'kd'
+    assert tool('train')([str(config), '--work-dir', str(run)]) == 0
+    said = capsys.readouterr().out
+    assert 'TEACHER: model.teacher_ckpt is None' in said
+    assert said.count('Start: ') == 2 and said.count('Done: ') == 2
+    finished = json.loads((run / 'finished.json').read_text())
+    best = run / finished['checkpoint']
+    state = torch.load(best, weights_only=False)
+    assert not [k for k in state['state_dict'] if 'teacher' in k]
+    assert state['meta']['split_hash'] == finished['split_hash']
+
+    val = ['--cfg-options', 'test_dataloader.dataset.split=val']
+    again = _metrics(tool, config, best, *val)
+    assert again['balanced_accuracy'] == finished['best_score']
+    logged = [json.loads(line) for path in run.glob('*/vis_data/scalars.json')
+              for line in path.read_text().splitlines()]
+    epoch = int(best.stem.rsplit('_', 1)[1])
+    expected = next(row for row in logged if row.get('step') == epoch
+                    and 'balanced_accuracy' in row)
+    for key, value in again.items():
+        assert value == pytest.approx(expected[key], abs=1e-12), key
+
+    plain = {key.removeprefix('architecture.'): value
+             for key, value in state['state_dict'].items()
+             if key.startswith('architecture.')}
+    torch.save(dict(state_dict=plain), 'plain.pth')
+    assert _metrics(tool, config, 'plain.pth', *val) == again
+    assert _metrics(tool, tiny_configs['student'], best, *val) == again
+    # the teacher is not needed any more
+    for path in (tmp_path / 'run' / 'tiny_teacher').glob('*.pth'):
+        path.unlink()
+    assert _metrics(tool, config, best, *val) == again
+
+
+def _untrained(tiny_configs) -> str:
+    from hkd_mm.apis.config import load_config
+    from mmpretrain.registry import MODELS
+    net = MODELS.build(load_config(tiny_configs['student']).model)
+    torch.save(dict(state_dict=net.state_dict()), 'net.pth')
+    return 'net.pth'
+
+
+def test_predictions_and_pictures(tiny_configs, tool, quick_runner, capsys):
+    argv = [str(tiny_configs['student']), _untrained(tiny_configs)]
+    assert tool('test')([*argv, '--out', 'p.csv', '--show-dir', 'show']) == 0
+    table = capsys.readouterr().out
+    assert 'balanced_accuracy' in table and 'Eczema' in table
+    rows = list(csv.DictReader(open('p.csv')))
+    assert len(rows) == 9 and len({row['sample_id'] for row in rows}) == 9
+    for row in rows:
+        scores = [float(row[f'score_{name}'])
+                  for name in ('Acne', 'Benign', 'Eczema')]
+        assert sum(scores) == pytest.approx(1, abs=1e-5)
+        assert row['prediction'] == ('Acne', 'Benign', 'Eczema')[
+            int(np.argmax(scores))]
+        assert row['label'].lower() in row['sample_id'].lower()
+    assert len(list(Path('show').rglob('*.png'))) == 9
+    assert tool('test')([*argv, '--out', 'p.pkl']) == 0
+    stored = pickle.loads(Path('p.pkl').read_bytes())
+    assert stored['scores'].shape == (9, 3)
+    assert stored['confusion'].sum() == 9
+
+
+def test_training_leaves_the_dumped_config_alone_when_testing(
+        tiny_configs, tmp_path, tool, quick_runner):
+    config = str(tiny_configs['student'])
+    options = ['--cfg-options', 'max_epochs=1']
+    assert tool('train')([config, '--no-validate', *options]) == 0
+    run = tmp_path / 'work_dirs' / 'tiny_student'
+    dumped = (run / 'tiny_student.py').read_text()
+    assert tool('test')([config, str(run / 'epoch_1.pth')]) == 0
+    assert (run / 'tiny_student.py').read_text() == dumped
+    assert not list(run.glob('best*'))
+    assert json.loads((run / 'finished.json').read_text())['checkpoint'] == (
+        'epoch_1.pth')
+
+
+def test_auto_scale_lr_scales_by_the_batch(tiny_configs, quick_runner,
+                                           tmp_path):
+    from hkd_mm.apis.train import train
+    train(str(tiny_configs['student']), auto_scale_lr=True, validate=False,
+          work_dir='run', cfg_options=['max_epochs=1', 'batch_size=3',
+                                       'param_scheduler=None'])
+    state = torch.load('run/epoch_1.pth', weights_only=False)
+    assert state['optimizer']['param_groups'][0]['lr'] == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize('capability, kind, scaled', [
+    ((8, 0), 'bfloat16', False), ((7, 0), 'float16', True)])
+def test_amp_chooses_by_the_gpu(capability, kind, scaled, tiny_configs,
+                                monkeypatch):
+    from hkd_mm.apis.config import compose_config
+    from hkd_mm.apis.runtime import use_amp
+    monkeypatch.setattr('torch.cuda.get_device_capability',
+                        lambda: capability)
+    cfg = compose_config(tiny_configs['student'])
+    use_amp(cfg, 'cuda')
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.dtype == kind
+    assert (cfg.optim_wrapper.loss_scale == 'dynamic') is scaled
+    assert cfg.optim_wrapper.optimizer.lr == 0.05
+
+
+@pytest.fixture
+def teacher_of(tiny_configs, tmp_path, monkeypatch):
+    """``provide_teacher`` with a stand-in for training."""
+    from hkd_mm.apis import teacher_stage
+    from hkd_mm.apis.config import load_config
+    from hkd_mm.apis.data_summary import summarize_data
+    from hkd_mm.apis.train import FINISHED, fingerprint
+    calls = []
+
+    def train(path, work_dir, resume, amp, cfg_options, launcher):
+        calls.append(resume)
+        cfg = load_config(path, cfg_options)
+        summary = summarize_data(cfg)
+        finished = dict(checkpoint='best.pth', classes=list(summary.classes),
+                        split_hash=summary.split_hash,
+                        config=fingerprint(cfg))
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+        Path(work_dir, 'best.pth').write_bytes(b'')
+        Path(work_dir, FINISHED).write_text(json.dumps(finished))
+        return finished
+
+    def provide(*options):
+        cfg = load_config(tiny_configs['kd'], list(options))
+        cfg.work_dir = str(tmp_path / 'runs' / 'kd')
+        return teacher_stage.provide_teacher(
+            cfg, summarize_data(cfg), train, cfg_options=list(options)), calls
+
+    return provide
+
+
+def test_teacher_is_trained_once_and_used_again(teacher_of, tmp_path, capsys):
+    path, calls = teacher_of()
+    assert path == str(tmp_path / 'runs' / 'tiny_teacher' / 'best.pth')
+    again, calls = teacher_of()
+    assert again == path and calls == [None]
+    assert 'using the one trained before' in capsys.readouterr().out
+
+
+def test_unfinished_teacher_is_resumed(teacher_of, tmp_path):
+    folder = tmp_path / 'runs' / 'tiny_teacher'
+    folder.mkdir(parents=True)
+    (folder / 'epoch_1.pth').write_bytes(b'half a file')
+    assert teacher_of()[1] == ['auto']
+
+
+def test_options_of_the_student_alone_do_not_reach_the_teacher(teacher_of):
+    options = ['model.distiller.distill_losses.loss_hybrid.tau=2.0',
+               'max_epochs=1']
+    assert teacher_of(*options)[1] == [None]
+    # another temperature is the same teacher; other epochs are not
+    options[0] = 'model.distiller.distill_losses.loss_hybrid.tau=8.0'
+    assert teacher_of(*options)[1] == [None]
+
+
+@pytest.mark.parametrize('option, words', [
+    ('split_seed=7', 'another split'), ('max_epochs=5', 'max_epochs'),
+    ('input_size=12', 'pipeline')])
+def test_other_teacher_is_refused(option, words, teacher_of):
+    from hkd_mm.errors import UserError
+    teacher_of()
+    with pytest.raises(UserError, match=words):
+        teacher_of(option)
+
+
+def test_other_data_is_another_split(teacher_of, tmp_path):
+    from hkd_mm.errors import UserError
+    teacher_of()
+    root = make_class_folders(tmp_path / 'more', per_class=16)
+    with pytest.raises(UserError, match='another split'):
+        teacher_of(f'data_root={root}')
