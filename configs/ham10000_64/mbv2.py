@@ -4,5 +4,3 @@ _base_ = '_base_run.py'
 
 model = dict(
     type='hkd_mm.TimmClassifier', model_name='mobilenetv2_050', num_classes=7)
-# It needs more steps than the distilled one, whose targets say more: 12 epochs
-# each for the learning-rate search, 30 for the runs that count.
