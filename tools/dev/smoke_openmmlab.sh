@@ -17,24 +17,27 @@ python=$(_hkd_find_python)
 HKD_PY=$HKD_VENV/bin/python
 
 # Their last releases date from 2023 - 2025: mmcv-lite's setup.py imports
-# pkg_resources (gone from setuptools 82), mmcv 2.1 predates numpy 2.
+# pkg_resources (gone from setuptools 82), mmcv 2.1 predates numpy 2 (ColorJitter: OverflowError).
 printf 'setuptools<80\nnumpy<2\nopencv-python<4.12\n' >"$work/old.txt"
 export PIP_CONSTRAINT=$work/old.txt PIP_BUILD_CONSTRAINT=$work/old.txt
 pip() { "$HKD_PY" -m pip --disable-pip-version-check "$@" </dev/null; }
 pip install --quiet setuptools wheel
-pip install --quiet torch==2.5.1 torchvision==0.20.1 mmengine==0.10.7 \
+pip install --quiet torch==2.11.0 torchvision==0.26.0 mmengine==0.10.7 \
   mmcv-lite==2.1.0 mmpretrain==1.2.0 mmrazor==1.0.0 'timm<2' \
   ImageHash joblib ordered-set packaging scikit-learn
 pip install --quiet --no-deps --no-build-isolation --editable "$HKD_ROOT"
 pip list 2>/dev/null | grep -iE '^(mm|torch|numpy|timm|hkd)'
 
-cd "$HKD_ROOT"
+cd "$work" # work_dirs must not land in the checkout
 export OMP_NUM_THREADS=1
-train() { "$HKD_PY" tools/train.py "$@" </dev/null; }
-"$HKD_PY" tools/dataset_tools/make_demo_images.py "$work/images"
-train configs/demo/hybrid_resnet18_mbv2_demo.py --work-dir "$work/run" \
-  --cfg-options data_root="$work/images" max_epochs=1
-"$HKD_PY" tools/test.py configs/demo/hybrid_resnet18_mbv2_demo.py \
-  "$work"/run/best_*.pth --cfg-options data_root="$work/images"
+config=$HKD_ROOT/configs/demo/hybrid_resnet18_mbv2_demo.py
+options=(data_root=images max_epochs=1)
+run() { "$HKD_PY" "$HKD_ROOT/tools/$1" "${@:2}" </dev/null; }
+run dataset_tools/make_demo_images.py --out images --num 120
+run train.py "$config" --work-dir run/hybrid --cfg-options "${options[@]}"
+run test.py "$config" run/hybrid/best_*.pth --work-dir run/test \
+  --cfg-options "${options[@]}"
+run test.py "$(dirname "$config")/mbv2_demo.py" run/hybrid/student.pth \
+  --work-dir run/test --cfg-options "${options[@]}"
 echo 'hkd_mm trains and tests on mmengine 0.10.7, mmcv-lite 2.1.0,' \
   'mmpretrain 1.2.0, mmrazor 1.0.0'
