@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Generated images and tiny configs that the tests share."""
+
 import importlib.util
 from pathlib import Path
 
@@ -44,7 +45,7 @@ train_dataloader = dict(
     dataset=dict(
         type='hkd_mm.SkinDisease', data_root=data_root, split='train',
         classes=classes, split_file=split_file, split_ratios=split_ratios,
-        seed=seed, pipeline=train_pipeline))
+        seed=seed, serialize_data=False, pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=batch_size, num_workers=0, persistent_workers=False,
     collate_fn=dict(type='default_collate'),
@@ -53,7 +54,7 @@ val_dataloader = dict(
     dataset=dict(
         type='hkd_mm.SkinDisease', data_root=data_root, split='val',
         classes=classes, split_file=split_file, split_ratios=split_ratios,
-        seed=seed, pipeline=test_pipeline))
+        seed=seed, serialize_data=False, pipeline=test_pipeline))
 test_dataloader = dict(
     batch_size=batch_size, num_workers=0, persistent_workers=False,
     collate_fn=dict(type='default_collate'),
@@ -62,7 +63,7 @@ test_dataloader = dict(
     dataset=dict(
         type='hkd_mm.SkinDisease', data_root=data_root, split='test',
         classes=classes, split_file=split_file, split_ratios=split_ratios,
-        seed=seed, pipeline=test_pipeline))
+        seed=seed, serialize_data=False, pipeline=test_pipeline))
 val_evaluator = [dict(type='hkd_mm.ClinicalMetric')]
 test_evaluator = val_evaluator
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
@@ -137,10 +138,12 @@ model = dict(
 """
 
 
-def make_class_folders(root: Path,
-                       classes=TINY_CLASSES,
-                       per_class: int = TINY_PER_CLASS,
-                       size: int = 24) -> Path:
+def make_class_folders(
+    root: Path,
+    classes=TINY_CLASSES,
+    per_class: int = TINY_PER_CLASS,
+    size: int = 24,
+) -> Path:
     """Write ``root/<class>/<n>.png``, learnable: a hue for each class."""
     rng = np.random.default_rng(0)
     for index, name in enumerate(classes):
@@ -149,12 +152,14 @@ def make_class_folders(root: Path,
             image = rng.integers(0, 120, (size, size, 3))
             image[..., index % 3] += 100
             Image.fromarray(image.astype('uint8')).save(
-                root / name / f'{name.lower()}_{number:02d}.png')
+                root / name / f'{name.lower()}_{number:02d}.png'
+            )
     return root
 
 
-def write_tiny_configs(folder: Path, data_root: Path,
-                       classes=TINY_CLASSES) -> dict[str, Path]:
+def write_tiny_configs(
+    folder: Path, data_root: Path, classes=TINY_CLASSES
+) -> dict[str, Path]:
     """Write ``tiny_student.py``, ``tiny_teacher.py`` and ``tiny_kd.py``.
 
     Returns:
@@ -166,7 +171,8 @@ def write_tiny_configs(folder: Path, data_root: Path,
     texts = dict(
         student=f'{common}model = {student}\n',
         teacher=f'{common}model = {teacher}\n',
-        kd=common + _KD.format(student=student, teacher=teacher))
+        kd=common + _KD.format(student=student, teacher=teacher),
+    )
     paths = {}
     for name, text in texts.items():
         paths[name] = folder / f'tiny_{name}.py'
@@ -174,16 +180,32 @@ def write_tiny_configs(folder: Path, data_root: Path,
     return paths
 
 
+def forget_runs() -> None:
+    """Drop what mmengine keeps of a run under its name, a time in seconds."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+    from mmpretrain.visualization import UniversalVisualizer
+
+    for kept in (
+        MMLogger,
+        MessageHub,
+        DefaultScope,
+        Visualizer,
+        UniversalVisualizer,
+    ):
+        kept._instance_dict.clear()
+
+
 @pytest.fixture
 def quick_runner(monkeypatch):
     """Runs in this process: no environment report, a log of their own."""
-    from mmengine.logging import MMLogger
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
         monkeypatch.delenv(name, raising=False)
-    MMLogger._instance_dict.clear()
+    forget_runs()
     yield
-    MMLogger._instance_dict.clear()
+    forget_runs()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Measure a trained net on the test split."""
+
 import argparse
 import os
 import sys
@@ -10,31 +11,53 @@ def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line; needs no import but the standard library."""
     parser = argparse.ArgumentParser(
         description='Measure a net on the test split, read once. Of a '
-        'distillation only the student is built.')
+        'distillation only the student is built.'
+    )
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint of a distillation or '
-                        'of a plain classifier')
+    parser.add_argument(
+        'checkpoint',
+        help='checkpoint of a distillation or of a plain classifier',
+    )
     parser.add_argument(
         '--work-dir',
-        help='where the log goes (default: work_dirs/<config>/test)')
+        help='where the log goes (default: work_dirs/<config>/test)',
+    )
     parser.add_argument(
-        '--out', metavar='FILE',
-        help='.json: the metrics; .csv or .pkl: the prediction of each image')
+        '--out',
+        metavar='FILE',
+        help='.json: the metrics; .csv or .pkl: the prediction of each image',
+    )
     parser.add_argument(
-        '--show-dir', metavar='FOLDER',
-        help='draw the prediction on each image and write it there')
+        '--show-dir',
+        metavar='FOLDER',
+        help='draw the prediction on each image and write it there',
+    )
     parser.add_argument(
-        '--amp', action='store_true',
-        help='mixed precision on a GPU: bf16 where it has it, else fp16')
+        '--amp',
+        action='store_true',
+        help='mixed precision on a GPU: bf16 where it has it, else fp16',
+    )
     parser.add_argument(
-        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
         help='change values of the config, such as data_root=PATH '
-        'test_dataloader.dataset.split=val')
+        'test_dataloader.dataset.split=val',
+    )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none', help='what started the processes')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help='set by some launchers')
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes',
+    )
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='set by some launchers',
+    )
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
@@ -56,5 +79,6 @@ def main(argv=None) -> int:
 
 if __name__ == '__main__':
     sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    )
     sys.exit(main())

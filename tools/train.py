@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Train a net, or distil a teacher into a student."""
+
 import argparse
 import os
 import sys
@@ -10,33 +11,57 @@ def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line; needs no import but the standard library."""
     parser = argparse.ArgumentParser(
         description='Train a net, or distil a teacher into a student. '
-        'Without model.teacher_ckpt the teacher is trained first.')
+        'Without model.teacher_ckpt the teacher is trained first.'
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir',
-        help='where the run leaves its files (default: work_dirs/<config>)')
+        help='where the run leaves its files (default: work_dirs/<config>)',
+    )
     parser.add_argument(
-        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
         help='go on from this checkpoint; without a path from the latest '
-        'intact one of the work dir')
+        'intact one of the work dir',
+    )
     parser.add_argument(
-        '--amp', action='store_true',
-        help='mixed precision on a GPU: bf16 where it has it, else fp16')
+        '--amp',
+        action='store_true',
+        help='mixed precision on a GPU: bf16 where it has it, else fp16',
+    )
     parser.add_argument(
-        '--no-validate', action='store_true',
-        help='do not validate during training')
+        '--no-validate',
+        action='store_true',
+        help='do not validate during training',
+    )
     parser.add_argument(
-        '--auto-scale-lr', action='store_true',
-        help='scale the learning rate to the batch of all processes')
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate to the batch of all processes',
+    )
     parser.add_argument(
-        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
         help='change values of the config, such as data_root=PATH '
-        'max_epochs=10 model.teacher_ckpt=FILE')
+        'max_epochs=10 model.teacher_ckpt=FILE',
+    )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none', help='what started the processes')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help='set by some launchers')
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes',
+    )
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='set by some launchers',
+    )
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
@@ -58,5 +83,6 @@ def main(argv=None) -> int:
 
 if __name__ == '__main__':
     sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    )
     sys.exit(main())

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """How a tool ends: one line for a mistake, a traceback for a defect."""
+
 import errno
 import logging
 import os
@@ -17,7 +18,7 @@ INTERRUPTED = 130
 _DISK = {
     errno.ENOSPC: 'the disk is full; make room, or give another --work-dir',
     errno.EDQUOT: 'the disk quota is used up; make room, or give another '
-                  '--work-dir',
+    '--work-dir',
     errno.EACCES: 'permission denied; give a place you may write to',
     errno.EROFS: 'the file system is read-only; give another --work-dir',
 }
@@ -41,8 +42,10 @@ def run_tool(main: Callable[..., Any], *args, **kwargs) -> int:
     try:
         main(*args, **kwargs)
     except KeyboardInterrupt:
-        _say('interrupted; train.py goes on from the last checkpoint with '
-             '--resume')
+        _say(
+            'interrupted; train.py goes on from the last checkpoint with '
+            '--resume'
+        )
         return INTERRUPTED
     except Exception as error:
         line = user_line(error)
@@ -93,15 +96,19 @@ def _known(error: BaseException) -> str | None:
     if 'errors.UserError: ' in text:  # inside the text of a worker
         return _clean(text.rsplit('errors.UserError: ', 1)[1].split('\n')[0])
     if type(error).__name__ == 'OutOfMemoryError':
-        return ('the GPU memory is full; lower batch_size with '
-                '--cfg-options batch_size=N')
+        return (
+            'the GPU memory is full; lower batch_size with '
+            '--cfg-options batch_size=N'
+        )
     if isinstance(error, RuntimeError) and 'No space left' in text:
         return _DISK[errno.ENOSPC]
     if isinstance(error, KeyError) and _UNREGISTERED.search(text):
         name = _UNREGISTERED.search(text).group(1).strip('"\'')
-        return (f'type "{name}" of the config is not registered; check the '
-                'spelling, and write hkd_mm.X or mmrazor.X for what is not '
-                "mmpretrain's")
+        return (
+            f'type "{name}" of the config is not registered; check the '
+            'spelling, and write hkd_mm.X or mmrazor.X for what is not '
+            "mmpretrain's"
+        )
     return None
 
 

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """From a config file and ``--cfg-options`` to the config that is run."""
+
 import os
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ _WORDS = ('balanced', 'sqrt_balanced')
 _POSITIVE = ('input_size', 'batch_size', 'max_epochs', 'patience')
 
 
-def load_config(path: str | os.PathLike,
-                cfg_options: list[str] | dict[str, Any] | None = None,
-                read_data: bool = True) -> Config:
+def load_config(
+    path: str | os.PathLike,
+    cfg_options: list[str] | dict[str, Any] | None = None,
+    read_data: bool = True,
+) -> Config:
     """Read a config the way the tools do.
 
     The options are checked and merged, top-level values are carried to the
@@ -40,19 +43,22 @@ def load_config(path: str | os.PathLike,
             wrong kind.
     """
     from .data_summary import resolve_class_weight
+
     cfg = compose_config(path, cfg_options)
     resolve_class_weight(cfg, read_data)
     return cfg
 
 
 def compose_config(
-        path: str | os.PathLike,
-        cfg_options: list[str] | dict[str, Any] | None = None) -> Config:
+    path: str | os.PathLike,
+    cfg_options: list[str] | dict[str, Any] | None = None,
+) -> Config:
     """:func:`load_config` without a look at the data.
 
     Words in ``class_weight`` are left for ``resolve_class_weight``.
     """
     from .nets import apply_net_names
+
     cfg = read_config(path)
     base = _base_values(str(path))
     # Top-level options first: they may exchange whole nets.
@@ -73,16 +79,19 @@ def read_config(path: str | os.PathLike) -> Config:
         UserError: missing, of another kind, or not executable.
     """
     if not os.path.isfile(path):
-        raise UserError(f'config {path} does not exist; give a file such as '
-                        'configs/hybrid_wrn50_mbv2.py')
+        raise UserError(
+            f'config {path} does not exist; give a file such as '
+            'configs/hybrid_wrn50_mbv2.py'
+        )
     try:
         return Config.fromfile(path)
     except UserError:
         raise
     except Exception as error:  # a config is code: anything may be raised
         reason = (str(error).strip().splitlines() or [''])[-1]
-        raise UserError(f'config {path} cannot be read: '
-                        f'{type(error).__name__}: {reason}') from error
+        raise UserError(
+            f'config {path} cannot be read: {type(error).__name__}: {reason}'
+        ) from error
 
 
 def teacher_config_path(cfg: Config) -> str:
@@ -93,23 +102,30 @@ def teacher_config_path(cfg: Config) -> str:
     """
     name = cfg.get('teacher_config')
     if not name:
-        raise UserError('model.teacher_ckpt is None and the config names no '
-                        'teacher_config to train one; set --cfg-options '
-                        'model.teacher_ckpt=FILE')
+        raise UserError(
+            'model.teacher_ckpt is None and the config names no '
+            'teacher_config to train one; set --cfg-options '
+            'model.teacher_ckpt=FILE'
+        )
     from .nets import config_root
+
     folders = [Path(cfg.filename).resolve().parent] if cfg.filename else []
     for folder in [*folders, config_root(), Path.cwd()]:
         if (folder / name).is_file():
             return str(folder / name)
-    raise UserError(f'teacher_config {name} is not a file, neither beside '
-                    f'{cfg.filename} nor in {config_root()}')
+    raise UserError(
+        f'teacher_config {name} is not a file, neither beside '
+        f'{cfg.filename} nor in {config_root()}'
+    )
 
 
 def _split(options: list[str] | dict[str, Any] | None):
     options = options or []
     if isinstance(options, dict):
-        return ({k: v for k, v in options.items() if '.' not in k},
-                {k: v for k, v in options.items() if '.' in k})
+        return (
+            {k: v for k, v in options.items() if '.' not in k},
+            {k: v for k, v in options.items() if '.' in k},
+        )
     top = [text for text in options if '.' not in text.partition('=')[0]]
     return top, [text for text in options if text not in top]
 
@@ -143,20 +159,23 @@ def _check_knobs(cfg: Config) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f'{name}={value!r} must be a whole number >= 1')
     for name, kinds, said in (
-            ('data_root', str, 'a path'), ('pretrained', bool,
-                                           'True or False'),
-            ('split_file', (str, type(None)), 'a path or None'),
-            ('classes', (list, tuple, str, type(None)),
-             'a list such as [A,B]'),
-            ('seed', (int, type(None)), 'a whole number')):
+        ('data_root', str, 'a path'),
+        ('pretrained', bool, 'True or False'),
+        ('split_file', (str, type(None)), 'a path or None'),
+        ('classes', (list, tuple, str, type(None)), 'a list such as [A,B]'),
+        ('seed', (int, type(None)), 'a whole number'),
+    ):
         if name in cfg and not isinstance(cfg[name], kinds):
             raise UserError(f'{name}={cfg[name]!r} must be {said}')
     if cfg.get('device', 'auto') not in ('auto', 'cpu', 'cuda'):
         raise UserError(f'device={cfg.device!r} must be auto, cpu or cuda')
     weight = cfg.get('class_weight')
     numbers = isinstance(weight, (list, tuple)) and all(
-        isinstance(w, (int, float)) and w > 0 for w in weight)
+        isinstance(w, (int, float)) and w > 0 for w in weight
+    )
     if weight is not None and weight not in _WORDS and not numbers:
-        raise UserError(f'class_weight={weight!r} must be balanced, '
-                        'sqrt_balanced, None or a list of numbers > 0, one a '
-                        'class')
+        raise UserError(
+            f'class_weight={weight!r} must be balanced, '
+            'sqrt_balanced, None or a list of numbers > 0, one a '
+            'class'
+        )

@@ -1,17 +1,29 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Which names a config may hold, asked of the code that reads them."""
+
 import inspect
 
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-_OF_RUN = ('device', 'work_dir', 'sync_bn', 'find_unused_parameters',
-           'model_wrapper_cfg', 'compile', 'efficient_conv_bn_eval',
-           'activation_checkpointing', 'teacher_config')
+_OF_RUN = (
+    'device',
+    'work_dir',
+    'sync_bn',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'compile',
+    'efficient_conv_bn_eval',
+    'activation_checkpointing',
+    'teacher_config',
+)
 
 
 def _signature(function) -> tuple[set[str], bool]:
     parameters = inspect.signature(function).parameters.values()
-    names = {p.name for p in parameters
-             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    names = {
+        p.name
+        for p in parameters
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
     return names - {'self'}, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
@@ -22,38 +34,55 @@ def names_of_group(name: str) -> set[str]:
         name: last part of the group's dotted name; empty for the top level.
     """
     from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
+
     if name == '':
         return _signature(Runner.__init__)[0] - {'cfg'} | set(_OF_RUN)
     if name in _DATALOADERS:
         from torch.utils.data import DataLoader
+
         return _signature(DataLoader.__init__)[0] | {'num_batch_per_epoch'}
     if name == 'train_cfg':
-        return (_signature(EpochBasedTrainLoop.__init__)[0]
-                - {'runner', 'dataloader'} | {'by_epoch', 'type'})
+        return _signature(EpochBasedTrainLoop.__init__)[0] - {
+            'runner',
+            'dataloader',
+        } | {'by_epoch', 'type'}
     if name in ('val_cfg', 'test_cfg'):
-        return (_signature(TestLoop.__init__)[0]
-                - {'runner', 'dataloader', 'evaluator'} | {'type'})
+        return _signature(TestLoop.__init__)[0] - {
+            'runner',
+            'dataloader',
+            'evaluator',
+        } | {'type'}
     if name == 'optim_wrapper':
         from mmengine.optim import AmpOptimWrapper, OptimWrapper
-        return (_signature(AmpOptimWrapper.__init__)[0]
-                | _signature(OptimWrapper.__init__)[0]
-                | {'type', 'constructor', 'paramwise_cfg'})
+
+        return (
+            _signature(AmpOptimWrapper.__init__)[0]
+            | _signature(OptimWrapper.__init__)[0]
+            | {'type', 'constructor', 'paramwise_cfg'}
+        )
     return {
         'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
         'auto_scale_lr': {'enable', 'base_batch_size'},
-        'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg',
-                    'resource_limit'},
+        'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
         'mp_cfg': {'mp_start_method', 'opencv_num_threads'},
         'dist_cfg': {'backend', 'timeout'},
         'clip_grad': {'max_norm', 'norm_type', 'type'},
-        'default_hooks': {'runtime_info', 'timer', 'sampler_seed', 'logger',
-                          'param_scheduler', 'checkpoint', 'visualization'},
+        'default_hooks': {
+            'runtime_info',
+            'timer',
+            'sampler_seed',
+            'logger',
+            'param_scheduler',
+            'checkpoint',
+            'visualization',
+        },
     }.get(name, set())
 
 
 def class_of_type(name: str, default_scope: str):
     """The registered class or function behind a config's ``type``, or None."""
     from mmengine import registry as roots
+
     names = [name] if '.' in name else [f'{default_scope}.{name}', name]
     for root in vars(roots).values():
         if not isinstance(root, roots.Registry):

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What the data of a config is, known before any net is built."""
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +9,8 @@ from mmengine.config import Config
 from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.errors import UserError
 
-from .knobs import LOADERS, dicts, propagate
+from .knobs import propagate
+from .places import LOADERS, dicts
 
 
 @dataclass
@@ -32,12 +34,15 @@ class DataSummary:
     def __str__(self) -> str:
         sizes = ', '.join(f'{n} {name}' for name, n in self.sizes.items())
         split = (self.split_hash or 'unknown')[:8]
-        return (f'{self.data_root} ({len(self.classes)} classes; {sizes}; '
-                f'split {split})')
+        return (
+            f'{self.data_root} ({len(self.classes)} classes; {sizes}; '
+            f'split {split})'
+        )
 
 
-def summarize_data(cfg: Config,
-                   loaders: tuple[str, ...] = LOADERS) -> DataSummary:
+def summarize_data(
+    cfg: Config, loaders: tuple[str, ...] = LOADERS
+) -> DataSummary:
     """List the data of the loaders, without reading an image.
 
     Args:
@@ -56,12 +61,14 @@ def summarize_data(cfg: Config,
             summary = DataSummary(
                 str(cfg.get('data_root', dataset.data_root)),
                 tuple(dataset.metainfo['classes']),
-                getattr(dataset, 'split_hash', None))
+                getattr(dataset, 'split_hash', None),
+            )
         part = getattr(dataset, 'split', name.split('_')[0])
         summary.sizes[part] = len(dataset)
         if name == 'train_dataloader':
             summary.train_counts = np.bincount(
-                dataset.get_gt_labels(), minlength=len(summary.classes))
+                dataset.get_gt_labels(), minlength=len(summary.classes)
+            )
     assert summary is not None, f'none of {loaders} in the config'
     return summary
 
@@ -73,17 +80,20 @@ def build_listing(cfg: Config, loader: str):
     """
     from mmengine.dist import barrier, is_main_process
     from mmengine.registry import DATASETS
+
     if not cfg.get(loader):
         return None
     node = cfg[loader].dataset
     while 'dataset' in node:
         node = node['dataset']
-    node = {**node, 'pipeline': []}
+    # Serialising collects garbage for half a second, for nothing here.
+    node = {**node, 'pipeline': [], 'serialize_data': False}
     if not is_main_process():
         barrier()
     try:
         with DATASETS.switch_scope_and_registry(
-                cfg.get('default_scope', 'mmpretrain')) as registry:
+            cfg.get('default_scope', 'mmpretrain')
+        ) as registry:
             dataset = registry.build(node)
             dataset.full_init()
     finally:
@@ -92,8 +102,9 @@ def build_listing(cfg: Config, loader: str):
     return dataset
 
 
-def check_training(cfg: Config, summary: DataSummary,
-                   world_size: int = 1) -> None:
+def check_training(
+    cfg: Config, summary: DataSummary, world_size: int = 1
+) -> None:
     """Hold the batch size and the heads against the data.
 
     Raises:
@@ -101,15 +112,19 @@ def check_training(cfg: Config, summary: DataSummary,
             another number of classes than the data.
     """
     train = cfg.train_dataloader
-    size = summary.sizes['train'] if 'train' in summary.sizes else (
-        int(summary.train_counts.sum()))
+    size = (
+        summary.sizes['train']
+        if 'train' in summary.sizes
+        else (int(summary.train_counts.sum()))
+    )
     batch = train.get('batch_size')
     if batch and batch * world_size > size:
         many = f' on each of {world_size} processes' if world_size > 1 else ''
         raise UserError(
             f'batch_size={batch}{many} is larger than the training split of '
             f'{summary.data_root} ({size} images); set --cfg-options '
-            f'batch_size=N with N <= {max(size // world_size, 1)}')
+            f'batch_size=N with N <= {max(size // world_size, 1)}'
+        )
     for node in dicts(cfg.get('model')):
         number = node.get('num_classes', -1)
         if number > 0 and number != len(summary.classes):
@@ -117,7 +132,8 @@ def check_training(cfg: Config, summary: DataSummary,
                 f'the data has {len(summary.classes)} classes '
                 f'({", ".join(summary.classes)}) and the config a net for '
                 f'{number}; set --cfg-options classes=[A,B,...], which sets '
-                'both')
+                'both'
+            )
 
 
 def resolve_class_weight(cfg: Config, read_data: bool = True) -> None:
@@ -132,11 +148,10 @@ def resolve_class_weight(cfg: Config, read_data: bool = True) -> None:
         return
     value = None
     if read_data:
-        summary = summarize_data(cfg, ('train_dataloader', ))
-        value = balanced_weights(summary.train_counts, word,
-                                 summary.classes)
+        summary = summarize_data(cfg, ('train_dataloader',))
+        value = balanced_weights(summary.train_counts, word, summary.classes)
     cfg.class_weight = value
-    propagate(cfg, dict(class_weight=[word]), names=('class_weight', ))
+    propagate(cfg, dict(class_weight=[word]), names=('class_weight',))
     for node in dicts(cfg.get('model')):
         if node.get('class_weight') == word:
             node['class_weight'] = value

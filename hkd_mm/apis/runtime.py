@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What training and testing set up alike: device, precision, hooks."""
+
 import os
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,15 @@ def choose_device(cfg: Config) -> str:
     """
     import torch
     from mmengine.device import utils
+
     asked = cfg.get('device', 'auto')
     found = torch.cuda.is_available()
     if asked == 'cuda' and not found:
-        raise UserError('device=cuda: no GPU is to be seen here; set '
-                        '--cfg-options device=auto, or look at nvidia-smi '
-                        'and CUDA_VISIBLE_DEVICES')
+        raise UserError(
+            'device=cuda: no GPU is to be seen here; set '
+            '--cfg-options device=auto, or look at nvidia-smi '
+            'and CUDA_VISIBLE_DEVICES'
+        )
     device = 'cuda' if found and asked != 'cpu' else 'cpu'
     utils.DEVICE = device  # what get_device() answers
     return device
@@ -45,13 +49,16 @@ def set_up_processes(cfg: Config, launcher: str, device: str) -> None:
     if launcher == 'none':
         return
     from hkd_mm.engine.distributed import init_process_group
-    init_process_group(launcher, device,
-                       **(cfg.get('env_cfg') or {}).get('dist_cfg', {}))
+
+    init_process_group(
+        launcher, device, **(cfg.get('env_cfg') or {}).get('dist_cfg', {})
+    )
     if device == 'cpu' and cfg.get('model_wrapper_cfg') is None:
         cfg.model_wrapper_cfg = dict(
             type='hkd_mm.CPUDistributedDataParallel',
             broadcast_buffers=False,
-            find_unused_parameters=cfg.get('find_unused_parameters', False))
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
     if device == 'cpu' and cfg.get('sync_bn'):
         raise UserError('sync_bn works on GPUs only; leave it out on CPUs')
 
@@ -66,9 +73,12 @@ def precision(device: str) -> tuple[str, str]:
         UserError: there is no GPU.
     """
     import torch
+
     if device != 'cuda':
-        raise UserError('--amp needs a GPU and there is none in use; leave '
-                        '--amp out on a CPU')
+        raise UserError(
+            '--amp needs a GPU and there is none in use; leave '
+            '--amp out on a CPU'
+        )
     if torch.cuda.get_device_capability()[0] >= 8:
         return 'bfloat16', 'bf16, no loss scaling'
     return 'float16', 'fp16 with loss scaling, this GPU has no bf16'
@@ -86,18 +96,24 @@ def use_amp(cfg: Config, device: str) -> str:
     dtype, said = precision(device)
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError(f'--amp cannot change optim_wrapper.type={kind!r}; '
-                        'leave --amp out')
+        raise UserError(
+            f'--amp cannot change optim_wrapper.type={kind!r}; leave --amp out'
+        )
     cfg.optim_wrapper.update(
-        type='AmpOptimWrapper', dtype=dtype,
-        loss_scale=dict(enabled=False) if dtype == 'bfloat16' else 'dynamic')
+        type='AmpOptimWrapper',
+        dtype=dtype,
+        loss_scale=dict(enabled=False) if dtype == 'bfloat16' else 'dynamic',
+    )
     return said
 
 
 def default_work_dir(config: str, given: str | None, cfg: Config) -> str:
     """Command line before config before ``work_dirs/<name of the config>``."""
-    return given or cfg.get('work_dir') or os.path.join(
-        'work_dirs', Path(config).stem)
+    return (
+        given
+        or cfg.get('work_dir')
+        or os.path.join('work_dirs', Path(config).stem)
+    )
 
 
 def make_work_dir(path: str) -> None:
@@ -109,11 +125,13 @@ def make_work_dir(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UserError(f'work dir {path} is a file; give another '
-                        '--work-dir') from None
+        raise UserError(
+            f'work dir {path} is a file; give another --work-dir'
+        ) from None
     if not os.access(path, os.W_OK):
-        raise UserError(f'work dir {path} is not writable; give another '
-                        '--work-dir')
+        raise UserError(
+            f'work dir {path} is not writable; give another --work-dir'
+        )
 
 
 def ensure_hooks(cfg: Config, *types: str) -> None:
@@ -121,7 +139,8 @@ def ensure_hooks(cfg: Config, *types: str) -> None:
     hooks = list(cfg.get('custom_hooks') or [])
     present = {hook.get('type') for hook in hooks}
     cfg.custom_hooks = hooks + [
-        dict(type=name) for name in types if name not in present]
+        dict(type=name) for name in types if name not in present
+    ]
 
 
 def describe_net(net: dict[str, Any]) -> str:
@@ -129,9 +148,17 @@ def describe_net(net: dict[str, Any]) -> str:
     if 'model_name' in net:
         return str(net['model_name'])
     backbone = net.get('backbone') or net
-    details = [f'{key}={backbone[key]}' for key in (
-        'depth', 'widen_factor', 'arch', 'model_name', 'base_channels')
-               if key in backbone]
+    details = [
+        f'{key}={backbone[key]}'
+        for key in (
+            'depth',
+            'widen_factor',
+            'arch',
+            'model_name',
+            'base_channels',
+        )
+        if key in backbone
+    ]
     name = str(backbone.get('type', 'net')).rsplit('.', 1)[-1]
     return f'{name}({", ".join(details)})' if details else name
 
@@ -140,7 +167,11 @@ def describe_device(device: str) -> str:
     """Name of the device and how many processes share the work."""
     import torch
     from mmengine.dist import get_world_size
-    name = torch.cuda.get_device_name() if device == 'cuda' else (
-        f'CPU ({torch.get_num_threads()} threads)')
+
+    name = (
+        torch.cuda.get_device_name()
+        if device == 'cuda'
+        else (f'CPU ({torch.get_num_threads()} threads)')
+    )
     many = get_world_size()
     return f'{many} x {name}' if many > 1 else name

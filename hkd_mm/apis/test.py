@@ -1,10 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What ``tools/test.py`` does."""
-import csv
-import io
-import json
+
 import os
-import pickle
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -16,31 +13,48 @@ from hkd_mm.errors import UserError
 
 from .config import compose_config
 from .data_summary import resolve_class_weight
-from .runtime import (choose_device, default_work_dir, describe_device,
-                      describe_net, make_work_dir, precision,
-                      set_up_processes)
+from .results import SUFFIXES, print_metrics, write_results
+from .runtime import (
+    choose_device,
+    default_work_dir,
+    describe_device,
+    describe_net,
+    make_work_dir,
+    precision,
+    set_up_processes,
+)
 
-_SUFFIXES = ('.json', '.csv', '.pkl')
 __test__ = False  # a tool, nothing for pytest to collect
 
 
 def main(args: Namespace) -> None:
     """Test as the command line says and print the table."""
     from mmengine.dist import is_main_process
-    metrics = test(args.config, args.checkpoint, args.work_dir, args.out,
-                   args.show_dir, args.amp, args.cfg_options, args.launcher)
+
+    metrics = test(
+        args.config,
+        args.checkpoint,
+        args.work_dir,
+        args.out,
+        args.show_dir,
+        args.amp,
+        args.cfg_options,
+        args.launcher,
+    )
     if is_main_process():
         print_metrics(metrics, f'{args.checkpoint}')
 
 
-def test(config: str,
-         checkpoint: str,
-         work_dir: str | None = None,
-         out: str | None = None,
-         show_dir: str | None = None,
-         amp: bool = False,
-         cfg_options: list[str] | dict[str, Any] | None = None,
-         launcher: str = 'none') -> dict[str, float]:
+def test(
+    config: str,
+    checkpoint: str,
+    work_dir: str | None = None,
+    out: str | None = None,
+    show_dir: str | None = None,
+    amp: bool = False,
+    cfg_options: list[str] | dict[str, Any] | None = None,
+    launcher: str = 'none',
+) -> dict[str, float]:
     """Measure a net on the test split, read once.
 
     Of a distillation only the student is built: neither the teacher nor its
@@ -66,6 +80,7 @@ def test(config: str,
         UserError: anything that the user can mend.
     """
     from hkd_mm.engine.checkpoint import safe_load
+
     _check_out(out)
     cfg = compose_config(config, cfg_options)
     resolve_class_weight(cfg, read_data=False)
@@ -75,7 +90,8 @@ def test(config: str,
     if not cfg.get('test_dataloader'):
         raise UserError(f'config {config} has no test_dataloader')
     cfg.work_dir = work_dir or os.path.join(
-        default_work_dir(config, None, cfg), 'test')
+        default_work_dir(config, None, cfg), 'test'
+    )
     make_work_dir(cfg.work_dir)
     _keep_the_student(cfg)
     cfg.load_from, cfg.resume = checkpoint, False
@@ -86,11 +102,13 @@ def test(config: str,
     return _run(cfg, checkpoint, device, out)
 
 
-def _run(cfg: Config, checkpoint: str, device: str,
-         out: str | None) -> dict[str, float]:
+def _run(
+    cfg: Config, checkpoint: str, device: str, out: str | None
+) -> dict[str, float]:
     from mmengine.dist import is_main_process
 
     from hkd_mm.engine.safe_loading import install
+
     install()
     runner = Runner.from_cfg(cfg)
     dataset = runner.test_loop.dataloader.dataset
@@ -98,10 +116,13 @@ def _run(cfg: Config, checkpoint: str, device: str,
         f'Start: {describe_net(cfg.model)} from {checkpoint} on the '
         f'{getattr(dataset, "split", "test")} split of '
         f'{cfg.get("data_root")} ({len(dataset)} images), on '
-        f'{describe_device(device)}')
-    metrics = {key: float(value) for key, value in runner.test().items()
-               if isinstance(value, (int, float))
-               and key not in ('time', 'data_time')}
+        f'{describe_device(device)}'
+    )
+    metrics = {
+        key: float(value)
+        for key, value in runner.test().items()
+        if isinstance(value, (int, float)) and key not in ('time', 'data_time')
+    }
     if out and is_main_process():
         write_results(out, metrics, runner)
         runner.logger.info(f'Done: wrote {out}')
@@ -118,14 +139,22 @@ def _keep_the_student(cfg: Config) -> None:
         cfg.model = student
     # The hooks of training have nothing to do, and some need the teacher.
     cfg.custom_hooks = [dict(type='hkd_mm.CheckpointGuardHook')]
-    for name in ('train_dataloader', 'train_cfg', 'optim_wrapper',
-                 'param_scheduler', 'val_dataloader', 'val_cfg',
-                 'val_evaluator', 'auto_scale_lr'):
+    for name in (
+        'train_dataloader',
+        'train_cfg',
+        'optim_wrapper',
+        'param_scheduler',
+        'val_dataloader',
+        'val_cfg',
+        'val_evaluator',
+        'auto_scale_lr',
+    ):
         cfg[name] = None
 
 
 def _use_amp(cfg: Config, device: str) -> None:
     import torch
+
     dtype, _ = precision(device)
     torch.set_autocast_dtype('cuda', getattr(torch, dtype))
     cfg.test_cfg.fp16 = True  # mmengine's word for autocast of any kind
@@ -134,97 +163,17 @@ def _use_amp(cfg: Config, device: str) -> None:
 def _show(cfg: Config, show_dir: str) -> None:
     cfg.setdefault('visualizer', dict(type='UniversalVisualizer'))
     cfg.default_hooks.visualization = dict(
-        type='VisualizationHook', enable=True, interval=1, out_dir=show_dir)
+        type='VisualizationHook', enable=True, interval=1, out_dir=show_dir
+    )
 
 
 def _check_out(out: str | None) -> None:
     """Refuse a bad place before the test split is read."""
     if out is None:
         return
-    if Path(out).suffix not in _SUFFIXES:
-        raise UserError(f'--out {out}: give a .json file for the metrics, or '
-                        'a .csv or .pkl file for the predictions')
+    if Path(out).suffix not in SUFFIXES:
+        raise UserError(
+            f'--out {out}: give a .json file for the metrics, or '
+            'a .csv or .pkl file for the predictions'
+        )
     make_work_dir(os.path.dirname(out) or '.')
-
-
-def write_results(out: str, metrics: dict[str, float],
-                  runner: Runner) -> None:
-    """Write the metrics or the predictions, whole or not at all.
-
-    Args:
-        out: path; its suffix chooses.
-        metrics: for ``.json``.
-        runner: after ``test()``; its ``ClinicalMetric`` holds the
-            predictions.
-
-    Raises:
-        UserError: predictions are wanted and no ``ClinicalMetric`` ran.
-    """
-    from hkd_mm.engine.atomic_backend import AtomicBackend
-    if out.endswith('.json'):
-        text = json.dumps(metrics, indent=1) + '\n'
-        AtomicBackend().put_text(text, out)
-        return
-    last = next((metric.last for metric in runner.test_evaluator.metrics
-                 if getattr(metric, 'last', None)), None)
-    if last is None:
-        raise UserError(f'--out {out}: predictions come from '
-                        'hkd_mm.ClinicalMetric; put it into test_evaluator')
-    classes = list(runner.test_dataloader.dataset.metainfo['classes'])
-    if out.endswith('.pkl'):
-        AtomicBackend().put(pickle.dumps(dict(last, classes=classes)), out)
-        return
-    AtomicBackend().put_text(_predictions_csv(last, classes), out)
-
-
-def _predictions_csv(last: dict[str, Any], classes: list[str]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow(['sample_id', 'label', 'prediction',
-                     *(f'score_{name}' for name in classes)])
-    for name, label, scores in zip(last['sample_ids'], last['labels'],
-                                   last['scores']):
-        writer.writerow([name, classes[int(label)],
-                         classes[int(scores.argmax())],
-                         *(f'{score:.6f}' for score in scores)])
-    return stream.getvalue()
-
-
-def print_metrics(metrics: dict[str, float], title: str) -> None:
-    """Print the overall metrics and a table of the classes.
-
-    Args:
-        metrics: as :func:`test` returns them.
-        title: printed above.
-    """
-    from rich.console import Console
-    from rich.table import Table
-    console = Console()
-    console.print(title, highlight=False)
-    overall = Table()
-    overall.add_column('metric')
-    overall.add_column('value', justify='right')
-    classes: dict[str, dict[str, float]] = {}
-    for key, value in metrics.items():
-        name, slash, kind = key.rpartition('/')
-        if slash:
-            classes.setdefault(name, {})[kind] = value
-        else:
-            overall.add_row(key, f'{value:.4f}')
-    console.print(overall)
-    if not classes:
-        return
-    kinds = list(dict.fromkeys(k for row in classes.values() for k in row))
-    table = Table()
-    table.add_column('class')
-    for kind in kinds:
-        table.add_column(kind, justify='right')
-    for name, row in classes.items():
-        table.add_row(name, *(_cell(kind, row.get(kind)) for kind in kinds))
-    console.print(table)
-
-
-def _cell(kind: str, value: float | None) -> str:
-    if value is None:
-        return '-'
-    return f'{value:.0f}' if kind == 'support' else f'{value:.4f}'

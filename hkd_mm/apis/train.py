@@ -1,6 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What ``tools/train.py`` does."""
-import json
+
 import os
 from argparse import Namespace
 from typing import Any
@@ -11,31 +11,50 @@ from mmengine.runner import Runner
 from hkd_mm.errors import UserError
 
 from .config import compose_config
-from .data_summary import (DataSummary, check_training, resolve_class_weight,
-                           summarize_data)
+from .data_summary import (
+    DataSummary,
+    check_training,
+    resolve_class_weight,
+    summarize_data,
+)
+from .finished import forget_finished, write_finished
 from .nets import fetch_net_weights
-from .runtime import (choose_device, default_work_dir, describe_device,
-                      describe_net, ensure_hooks, make_work_dir,
-                      set_up_processes, use_amp)
-
-FINISHED = 'finished.json'
+from .runtime import (
+    choose_device,
+    default_work_dir,
+    describe_device,
+    describe_net,
+    ensure_hooks,
+    make_work_dir,
+    set_up_processes,
+    use_amp,
+)
 
 
 def main(args: Namespace) -> None:
     """Train as the command line says."""
-    train(args.config, args.work_dir, args.resume, args.amp,
-          not args.no_validate, args.auto_scale_lr, args.cfg_options,
-          args.launcher)
+    train(
+        args.config,
+        args.work_dir,
+        args.resume,
+        args.amp,
+        not args.no_validate,
+        args.auto_scale_lr,
+        args.cfg_options,
+        args.launcher,
+    )
 
 
-def train(config: str,
-          work_dir: str | None = None,
-          resume: str | None = None,
-          amp: bool = False,
-          validate: bool = True,
-          auto_scale_lr: bool = False,
-          cfg_options: list[str] | dict[str, Any] | None = None,
-          launcher: str = 'none') -> dict[str, Any]:
+def train(
+    config: str,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    validate: bool = True,
+    auto_scale_lr: bool = False,
+    cfg_options: list[str] | dict[str, Any] | None = None,
+    launcher: str = 'none',
+) -> dict[str, Any]:
     """Train a net or distil a student; the teacher first if there is none.
 
     Args:
@@ -57,6 +76,7 @@ def train(config: str,
         UserError: anything that the user can mend.
     """
     from mmengine.dist import get_world_size
+
     cfg = compose_config(config, cfg_options)
     device = choose_device(cfg)
     # Before the data is read: one process of many may write the split file.
@@ -71,22 +91,32 @@ def train(config: str,
     fetch_net_weights(cfg.model)  # before hours go into a teacher
     if 'teacher' in cfg.model and not cfg.model.get('teacher_ckpt'):
         from .teacher_stage import provide_teacher
+
         cfg.model.teacher_ckpt = provide_teacher(
-            cfg, summary, train, amp=amp, launcher=launcher,
-            cfg_options=cfg_options)
+            cfg,
+            summary,
+            train,
+            amp=amp,
+            launcher=launcher,
+            cfg_options=cfg_options,
+        )
     elif cfg.model.get('teacher_ckpt'):
         from .teacher_stage import check_given_teacher
+
         check_given_teacher(cfg.model.teacher_ckpt, summary)
-    return _run(cfg, summary, resume, f'{describe_device(device)}, '
-                f'{precision}')
+    return _run(
+        cfg, summary, resume, f'{describe_device(device)}, {precision}'
+    )
 
 
 def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
     if auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-            raise UserError('--auto-scale-lr: the config has no '
-                            'auto_scale_lr.base_batch_size; set it with '
-                            '--cfg-options auto_scale_lr.base_batch_size=64')
+            raise UserError(
+                '--auto-scale-lr: the config has no '
+                'auto_scale_lr.base_batch_size; set it with '
+                '--cfg-options auto_scale_lr.base_batch_size=64'
+            )
         cfg.auto_scale_lr.enable = True
     if (cfg.get('randomness') or {}).get('deterministic'):
         # torch refuses deterministic cuBLAS calls without it.
@@ -99,15 +129,18 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
     ensure_hooks(cfg, 'hkd_mm.EpochSeedHook', 'hkd_mm.CheckpointGuardHook')
 
 
-def _run(cfg: Config, summary: DataSummary, resume: str | None,
-         machine: str) -> dict[str, Any]:
+def _run(
+    cfg: Config, summary: DataSummary, resume: str | None, machine: str
+) -> dict[str, Any]:
     from hkd_mm.engine.safe_loading import install
+
     install()
     note = _set_start(cfg, resume)
     runner = Runner.from_cfg(cfg)
     runner.logger.info(_start_line(cfg, summary, machine) + note)
+    forget_finished(cfg.work_dir)
     runner.train()
-    finished = _finish(runner, cfg, summary)
+    finished = write_finished(runner, cfg, summary)
     runner.logger.info(_closing_line(runner, finished))
     return finished
 
@@ -120,14 +153,21 @@ def _set_start(cfg: Config, resume: str | None) -> str:
     """
     from hkd_mm.engine.atomic_backend import latest_intact_checkpoint
     from hkd_mm.engine.checkpoint import safe_load
+
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
     note = ''
     if resume == 'auto':
         found = latest_intact_checkpoint(cfg.work_dir)
         cfg.load_from, cfg.resume = found, found is not None
-        note = '' if found else (f'; --resume: no checkpoint in '
-                                 f'{cfg.work_dir}, from the beginning')
+        note = (
+            ''
+            if found
+            else (
+                f'; --resume: no checkpoint in '
+                f'{cfg.work_dir}, from the beginning'
+            )
+        )
     elif resume is not None:
         cfg.load_from, cfg.resume = resume, True
     if cfg.get('load_from'):
@@ -141,55 +181,25 @@ def _set_start(cfg: Config, resume: str | None) -> str:
 def _start_line(cfg: Config, summary: DataSummary, machine: str) -> str:
     model = cfg.model
     if 'architecture' in model:
-        nets = (f'teacher {describe_net(model.teacher)} from '
-                f'{model.get("teacher_ckpt")}; student '
-                f'{describe_net(model.architecture)}')
+        nets = (
+            f'teacher {describe_net(model.teacher)} from '
+            f'{model.get("teacher_ckpt")}; student '
+            f'{describe_net(model.architecture)}'
+        )
     else:
         nets = f'net {describe_net(model)}'
     return f'Start: data {summary}; {nets}; on {machine}'
 
 
-def _finish(runner: Runner, cfg: Config,
-            summary: DataSummary) -> dict[str, Any]:
-    """Write down, for whoever uses this run, that it ran to its end."""
-    from mmengine.dist import is_main_process
-    hub = runner.message_hub
-    metric = (cfg.default_hooks.get('checkpoint') or {}).get('save_best')
-    best = hub.runtime_info.get('best_ckpt')
-    last = hub.runtime_info.get('last_ckpt', 'none')
-    finished = dict(
-        epoch=runner.epoch,
-        max_epochs=runner.max_epochs,
-        checkpoint=os.path.basename(best or last),
-        chosen_by=metric if best else 'last epoch',
-        best_score=float(hub.get_info('best_score')) if best else None,
-        split_hash=summary.split_hash,
-        classes=list(summary.classes),
-        config=fingerprint(cfg))
-    if is_main_process():
-        from hkd_mm.engine.atomic_backend import AtomicBackend
-        AtomicBackend().put_text(
-            json.dumps(finished, indent=1) + '\n',
-            os.path.join(cfg.work_dir, FINISHED))
-    return finished
-
-
-def fingerprint(cfg: Config) -> dict[str, Any]:
-    """What decides whether a trained net may stand for another run's."""
-    dataset = cfg.train_dataloader.dataset
-    return json.loads(json.dumps(dict(
-        model=cfg.model.to_dict(),
-        max_epochs=cfg.train_cfg.get('max_epochs'),
-        batch_size=cfg.train_dataloader.get('batch_size'),
-        optim_wrapper=cfg.optim_wrapper.to_dict(),
-        randomness=dict(cfg.get('randomness') or {}),
-        pipeline=list(dataset.get('pipeline', []))), default=str))
-
-
 def _closing_line(runner: Runner, finished: dict[str, Any]) -> str:
-    score = ('' if finished['best_score'] is None else
-             f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
-             'validation')
-    return (f'Done: {finished["epoch"]} epochs; checkpoint '
-            f'{os.path.join(runner.work_dir, finished["checkpoint"])}{score};'
-            f' everything else in {runner.work_dir}')
+    score = (
+        ''
+        if finished['best_score'] is None
+        else f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
+        'validation'
+    )
+    return (
+        f'Done: {finished["epoch"]} epochs; checkpoint '
+        f'{os.path.join(runner.work_dir, finished["checkpoint"])}{score};'
+        f' everything else in {runner.work_dir}'
+    )

@@ -12,6 +12,7 @@ OpenMMLab it takes the statistics of its own process, unless the config says
 ``sync_bn='torch'`` (GPUs only, a limit of torch). Running statistics are not
 exchanged either; the checkpoint holds those of rank 0.
 """
+
 import os
 
 import torch
@@ -23,12 +24,21 @@ from hkd_mm.errors import UserError
 from hkd_mm.registry import MODEL_WRAPPERS
 
 # launcher -> torch's name -> the launcher's name
-_SLURM = dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS',
-              LOCAL_RANK='SLURM_LOCALID')
-_MPI = dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
-            LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK')
-_VARIABLES = dict(slurm=_SLURM, mpi=_MPI, pytorch=dict(
-    RANK='RANK', WORLD_SIZE='WORLD_SIZE', LOCAL_RANK='LOCAL_RANK'))
+_SLURM = dict(
+    RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'
+)
+_MPI = dict(
+    RANK='OMPI_COMM_WORLD_RANK',
+    WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+    LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
+)
+_VARIABLES = dict(
+    slurm=_SLURM,
+    mpi=_MPI,
+    pytorch=dict(
+        RANK='RANK', WORLD_SIZE='WORLD_SIZE', LOCAL_RANK='LOCAL_RANK'
+    ),
+)
 
 
 @MODEL_WRAPPERS.register_module()
@@ -44,10 +54,9 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
         kwargs: those of ``MMDistributedDataParallel``.
     """
 
-    def __init__(self,
-                 module: nn.Module,
-                 device_ids: list[int] | None = None,
-                 **kwargs) -> None:
+    def __init__(
+        self, module: nn.Module, device_ids: list[int] | None = None, **kwargs
+    ) -> None:
         del device_ids
         super().__init__(module=module, **kwargs)
 
@@ -70,9 +79,11 @@ def init_process_group(launcher: str, device: str, **kwargs) -> None:
     if device == 'cuda':
         local, count = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
         if local >= count:
-            raise UserError(f'process {local} of this machine has no GPU of '
-                            f'its own (there are {count}); start at most '
-                            f'{count} processes here')
+            raise UserError(
+                f'process {local} of this machine has no GPU of '
+                f'its own (there are {count}); start at most '
+                f'{count} processes here'
+            )
         init_dist(launcher, **kwargs)
         return
     torch.distributed.init_process_group('gloo')
@@ -83,7 +94,8 @@ def _read_environment(launcher: str) -> None:
         if source not in os.environ:
             raise UserError(
                 f'--launcher {launcher}: {source} is not set; start through '
-                'tools/dist_train.sh, tools/slurm_train.sh or mpirun')
+                'tools/dist_train.sh, tools/slurm_train.sh or mpirun'
+            )
         os.environ[name] = os.environ[source]
     os.environ.setdefault('MASTER_PORT', '29500')
     if 'MASTER_ADDR' not in os.environ:
@@ -93,10 +105,14 @@ def _read_environment(launcher: str) -> None:
 def _master_address(launcher: str) -> str:
     if launcher == 'slurm':
         import subprocess
+
         nodes = os.environ['SLURM_NODELIST']
         found = subprocess.run(
             ['scontrol', 'show', 'hostnames', nodes],
-            capture_output=True, text=True, check=False).stdout.split()
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.split()
         if found:
             return found[0]
     raise UserError('MASTER_ADDR is not set; set it to the host of rank 0')

@@ -4,9 +4,10 @@
 Upstream loads with ``weights_only=True`` and, when that fails, once more with
 ``weights_only=False``: an untrusted file then runs its code. Its loaders are
 registered by prefix and may be replaced; :func:`install` does so for all of
-them, so that ``load_from``, ``resume`` and ``init_cfg=dict(type='Pretrained')``
-are safe, whoever calls them in this process.
+them, so that ``load_from``, ``resume`` and the ``Pretrained`` of an
+``init_cfg`` are safe, whoever calls them in this process.
 """
+
 import os
 from typing import Any, NoReturn
 from urllib.error import URLError
@@ -35,8 +36,9 @@ def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     return safe_load(os.path.expanduser(filename))
 
 
-def load_from_http(filename: str, map_location: Any = None,
-             **kwargs) -> dict[str, Any]:
+def load_from_http(
+    filename: str, map_location: Any = None, **kwargs
+) -> dict[str, Any]:
     """Download a checkpoint once into torch's folder and read it safely.
 
     Args:
@@ -55,8 +57,9 @@ def load_from_http(filename: str, map_location: Any = None,
         try:
             torch.hub.download_url_to_file(filename, path, progress=False)
         except (URLError, ConnectionError, TimeoutError) as error:
-            raise UserError(f'cannot fetch {filename} ({error}); download it '
-                            f'to {path}') from error
+            raise UserError(
+                f'cannot fetch {filename} ({error}); download it to {path}'
+            ) from error
     barrier()
     return safe_load(path)
 
@@ -68,13 +71,18 @@ def load_from_elsewhere(filename: str, map_location: Any = None) -> NoReturn:
         UserError: always.
     """
     del map_location
-    raise UserError(f'checkpoint {filename}: download it and give the path '
-                    'of the file, so that it can be read safely')
+    raise UserError(
+        f'checkpoint {filename}: download it and give the path '
+        'of the file, so that it can be read safely'
+    )
 
 
 def install() -> None:
     """Put the safe loaders in the place of mmengine's, for this process."""
     for prefix in list(CheckpointLoader._schemes):
-        loader = {'': load_from_file, 'http://': load_from_http,
-                  'https://': load_from_http}.get(prefix, load_from_elsewhere)
+        loader = {
+            '': load_from_file,
+            'http://': load_from_http,
+            'https://': load_from_http,
+        }.get(prefix, load_from_elsewhere)
         CheckpointLoader.register_scheme(prefix, loader, force=True)

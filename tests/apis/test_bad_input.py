@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Each mistake of a user: one line on stderr, exit code 2, no traceback."""
+
 import errno
 import os
 import subprocess
@@ -42,15 +43,19 @@ class Place:
         argv = ['test', str(self.configs[config]), str(checkpoint)]
         return argv + ([OPTIONS, *options] if options else [])
 
-    def checkpoint(self, config: str, classes=TINY_CLASSES,
-                   name='net.pth') -> Path:
+    def checkpoint(
+        self, config: str, classes=TINY_CLASSES, name='net.pth'
+    ) -> Path:
         """Random weights of a config's net, as mmengine stores them."""
-        from hkd_mm.apis.config import load_config
         from mmpretrain.registry import MODELS
+
+        from hkd_mm.apis.config import load_config
+
         cfg = load_config(self.configs[config], {'classes': list(classes)})
         net = MODELS.build(cfg.model)
-        torch.save(dict(meta=dict(), state_dict=net.state_dict()),
-                   self.folder / name)
+        torch.save(
+            dict(meta=dict(), state_dict=net.state_dict()), self.folder / name
+        )
         return self.folder / name
 
     def table(self, text: str) -> Path:
@@ -72,8 +77,11 @@ def _empty(p):
 
 def _one_class(p):
     rows = ['image,label,split', 'acne_00,Acne,train', 'acne_01,Acne,train']
-    rows += [f'{name.lower()}_0{part == "test":d},{name},{part}'
-             for name in TINY_CLASSES[1:] for part in ('val', 'test')]
+    rows += [
+        f'{name.lower()}_0{part == "test":d},{name},{part}'
+        for name in TINY_CLASSES[1:]
+        for part in ('val', 'test')
+    ]
     return p.train('data_root=' + str(p.table('\n'.join(rows) + '\n')))
 
 
@@ -83,13 +91,17 @@ def _truncated(p):
 
 
 def _unreadable_in_worker(p):
-    return p.train(f'data_root={p.spoil(b"no image at all")}',
-                   'train_dataloader.num_workers=1')
+    return p.train(
+        f'data_root={p.spoil(b"no image at all")}',
+        'train_dataloader.num_workers=1',
+    )
 
 
 def _bomb(p, name='bomb.pth'):
-    torch.save(dict(state_dict=dict(), meta=Bomb(p.folder / 'exploded')),
-               p.folder / name)
+    torch.save(
+        dict(state_dict=dict(), meta=Bomb(p.folder / 'exploded')),
+        p.folder / name,
+    )
     return p.folder / name
 
 
@@ -118,8 +130,9 @@ def _broken_config(p):
 
 
 def _two_nets(p):
-    return p.train(f'model.teacher_ckpt={p.checkpoint("student")}',
-                   config='kd')
+    return p.train(
+        f'model.teacher_ckpt={p.checkpoint("student")}', config='kd'
+    )
 
 
 def _teacher_classes(p):
@@ -132,95 +145,152 @@ LOSS = 'model.distiller.distill_losses.loss_hybrid'
 # what is wrong: (argv from a Place, words that the line must hold)
 MISTAKES = {
     'data root missing': (
-        lambda p: p.train('data_root=/no/such'), ['/no/such', 'data_root=']),
+        lambda p: p.train('data_root=/no/such'),
+        ['/no/such', 'data_root='],
+    ),
     'data root empty': (_empty, ['empty', 'data_root=']),
     'class folder missing': (
         lambda p: p.train(f'data_root={p.own_data(TINY_CLASSES[:2])}'),
-        ['Eczema', 'own']),
+        ['Eczema', 'own'],
+    ),
     'class folder unknown': (
         lambda p: p.train(f'data_root={p.own_data([*TINY_CLASSES, "Odd"])}'),
-        ['Odd', 'classes']),
+        ['Odd', 'classes'],
+    ),
     'table without the column': (
-        lambda p: p.train('data_root=' + str(p.table(
-            'image,diagnosis\nacne_00,Acne\n'))), ['annotations.csv',
-                                                   '"label"']),
+        lambda p: p.train(
+            'data_root=' + str(p.table('image,diagnosis\nacne_00,Acne\n'))
+        ),
+        ['annotations.csv', '"label"'],
+    ),
     'label outside the classes': (
-        lambda p: p.train('data_root=' + str(p.table(
-            'image,label\nacne_00,Acne\nacne_01,Wart\n'))), ['Wart']),
+        lambda p: p.train(
+            'data_root='
+            + str(p.table('image,label\nacne_00,Acne\nacne_01,Wart\n'))
+        ),
+        ['Wart'],
+    ),
     'image unreadable': (
         lambda p: p.train(f'data_root={p.spoil(b"no image at all")}'),
-        ['.png']),
+        ['.png'],
+    ),
     'image unreadable in a worker': (_unreadable_in_worker, ['.png']),
     'image truncated': (_truncated, ['.png']),
     'image of zero bytes': (
-        lambda p: p.train(f'data_root={p.spoil(b"")}'), ['.png']),
+        lambda p: p.train(f'data_root={p.spoil(b"")}'),
+        ['.png'],
+    ),
     'one class in the training split': (_one_class, ['training split']),
     'checkpoint missing, test': (
-        lambda p: p.test('gone.pth'), ['gone.pth', 'exist']),
+        lambda p: p.test('gone.pth'),
+        ['gone.pth', 'exist'],
+    ),
     'checkpoint missing, resume': (
-        lambda p: p.train(flags=['--resume', 'gone.pth']), ['gone.pth']),
+        lambda p: p.train(flags=['--resume', 'gone.pth']),
+        ['gone.pth'],
+    ),
     'checkpoint missing, load_from': (
-        lambda p: p.train('load_from=gone.pth'), ['gone.pth']),
+        lambda p: p.train('load_from=gone.pth'),
+        ['gone.pth'],
+    ),
     'checkpoint missing, teacher': (
         lambda p: p.train('model.teacher_ckpt=gone.pth', config='kd'),
-        ['gone.pth']),
+        ['gone.pth'],
+    ),
     'checkpoint of another net, test': (
-        lambda p: p.test(p.checkpoint('teacher')), ['net.pth', 'fit']),
+        lambda p: p.test(p.checkpoint('teacher')),
+        ['net.pth', 'fit'],
+    ),
     'checkpoint of another net, load_from': (
         lambda p: p.train(f'load_from={p.checkpoint("teacher")}'),
-        ['net.pth', 'fit']),
+        ['net.pth', 'fit'],
+    ),
     'checkpoint of another net, teacher': (_two_nets, ['net.pth', 'teacher']),
     'checkpoint with weights only, resume': (
         lambda p: p.train(flags=['--resume', str(p.checkpoint('student'))]),
-        ['net.pth', 'load_from']),
+        ['net.pth', 'load_from'],
+    ),
     'checkpoint of another class count, test': (
         lambda p: p.test(p.checkpoint('student', [*TINY_CLASSES, 'Pigment'])),
-        ['4 classes', '3']),
+        ['4 classes', '3'],
+    ),
     'checkpoint of another class count, teacher': (
-        _teacher_classes, ['4 classes', '3']),
+        _teacher_classes,
+        ['4 classes', '3'],
+    ),
     'checkpoint corrupt': (_corrupt, ['net.pth', 'damaged']),
     'pickle runs code, test': (lambda p: p.test(_bomb(p)), ['bomb.pth']),
     'pickle runs code, resume': (
-        lambda p: p.train(flags=['--resume', str(_bomb(p))]), ['bomb.pth']),
+        lambda p: p.train(flags=['--resume', str(_bomb(p))]),
+        ['bomb.pth'],
+    ),
     'pickle runs code, load_from': (
-        lambda p: p.train(f'load_from={_bomb(p)}'), ['bomb.pth']),
+        lambda p: p.train(f'load_from={_bomb(p)}'),
+        ['bomb.pth'],
+    ),
     'pickle runs code, teacher': (
         lambda p: p.train(f'model.teacher_ckpt={_bomb(p)}', config='kd'),
-        ['bomb.pth']),
-    'unknown key': (lambda p: p.train('data_roott=x'),
-                    ['data_roott', 'data_root']),
-    'unknown key, deep': (lambda p: p.train(f'{LOSS}.tua=2', config='kd'),
-                          [f'{LOSS}.tua', f'{LOSS}.tau']),
+        ['bomb.pth'],
+    ),
+    'unknown key': (
+        lambda p: p.train('data_roott=x'),
+        ['data_roott', 'data_root'],
+    ),
+    'unknown key, deep': (
+        lambda p: p.train(f'{LOSS}.tua=2', config='kd'),
+        [f'{LOSS}.tua', f'{LOSS}.tau'],
+    ),
     'value of the wrong kind': (
         lambda p: p.train('optim_wrapper.optimizer.lr=fast'),
-        ['optim_wrapper.optimizer.lr', 'number']),
+        ['optim_wrapper.optimizer.lr', 'number'],
+    ),
     'alpha above one': (
-        lambda p: p.train(f'{LOSS}.alpha=1.5', config='kd'), ['alpha']),
+        lambda p: p.train(f'{LOSS}.alpha=1.5', config='kd'),
+        ['alpha'],
+    ),
     'alpha below zero': (
-        lambda p: p.train(f'{LOSS}.alpha=-0.1', config='kd'), ['alpha']),
+        lambda p: p.train(f'{LOSS}.alpha=-0.1', config='kd'),
+        ['alpha'],
+    ),
     'tau zero': (lambda p: p.train(f'{LOSS}.tau=0', config='kd'), ['tau']),
-    'tau negative': (lambda p: p.train(f'{LOSS}.tau=-4', config='kd'),
-                     ['tau']),
+    'tau negative': (
+        lambda p: p.train(f'{LOSS}.tau=-4', config='kd'),
+        ['tau'],
+    ),
     'batch larger than the split': (
-        lambda p: p.train('batch_size=19'), ['batch_size=19', '18']),
+        lambda p: p.train('batch_size=19'),
+        ['batch_size=19', '18'],
+    ),
     'GPU where there is none': (
-        lambda p: _no_gpu(p, 'device=cuda'), ['device=cuda']),
+        lambda p: _no_gpu(p, 'device=cuda'),
+        ['device=cuda'],
+    ),
     'amp where there is no GPU': (
-        lambda p: _no_gpu(p, flags=['--amp']), ['--amp', 'GPU']),
+        lambda p: _no_gpu(p, flags=['--amp']),
+        ['--amp', 'GPU'],
+    ),
     'launcher without its environment': (
         lambda p: p.train(flags=['--launcher', 'pytorch']),
-        ['dist_train.sh']),
+        ['dist_train.sh'],
+    ),
     'disk full': (_full_disk, ['disk is full', 'epoch_1.pth']),
     'config missing': (
-        lambda p: ['train', 'configs/no_such.py'], ['no_such.py']),
+        lambda p: ['train', 'configs/no_such.py'],
+        ['no_such.py'],
+    ),
     'config broken': (_broken_config, ['tiny_student.py']),
     'results of no known kind': (
         lambda p: [*p.test(p.checkpoint('student')), '--out', 'x.txt'],
-        ['x.txt', '.json']),
+        ['x.txt', '.json'],
+    ),
 }
 # Rows whose loss or net is built only after a teacher is there.
-_NEED_TEACHER = ('alpha above one', 'alpha below zero', 'tau zero',
-                 'tau negative')
+_NEED_TEACHER = (
+    'alpha above one',
+    'alpha below zero',
+    'tau zero',
+    'tau negative',
+)
 
 
 @pytest.fixture
@@ -239,8 +309,9 @@ def _is_one_line(err: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize('mistake', MISTAKES)
-def test_mistake_gets_one_line_and_code_2(mistake, place, tool, quick_runner,
-                                          capsys):
+def test_mistake_gets_one_line_and_code_2(
+    mistake, place, tool, quick_runner, capsys
+):
     build, words = MISTAKES[mistake]
     name, *argv = build(place)
     if mistake in _NEED_TEACHER:
@@ -256,9 +327,18 @@ def test_real_process_says_the_same(place):
     build, words = MISTAKES['image unreadable in a worker']
     name, *argv = build(place)
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / f'{name}.py'),
-         *argv], capture_output=True, text=True, timeout=120,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        [
+            sys.executable,
+            '-W',
+            'ignore',
+            str(ROOT / 'tools' / f'{name}.py'),
+            *argv,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
     assert done.returncode == 2
     _is_one_line(done.stderr, words)
 
@@ -276,6 +356,7 @@ def test_defects_of_ours_keep_their_traceback():
 def test_user_error_is_found_behind_other_exceptions():
     from hkd_mm.apis.cli import user_line
     from hkd_mm.errors import UserError
+
     try:
         try:
             raise UserError('tau=0 must be > 0')
@@ -285,9 +366,11 @@ def test_user_error_is_found_behind_other_exceptions():
         assert user_line(error) == 'tau=0 must be > 0'
     wrapped = UserError('class `HybridKDLoss` in hkd_mm/models/x.py: tau=0')
     assert user_line(wrapped) == 'tau=0'
-    worker = RuntimeError('Caught UserError in DataLoader worker process 0.\n'
-                          'Original Traceback (most recent call last):\n'
-                          'hkd_mm.errors.UserError: image a.png is empty\n')
+    worker = RuntimeError(
+        'Caught UserError in DataLoader worker process 0.\n'
+        'Original Traceback (most recent call last):\n'
+        'hkd_mm.errors.UserError: image a.png is empty\n'
+    )
     assert user_line(worker) == 'image a.png is empty'
     assert user_line(RuntimeError('ours')) is None
 

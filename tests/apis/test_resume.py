@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A killed and resumed run ends where the run that was never killed ends."""
+
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import forget_runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,11 +34,17 @@ train({config!r}, work_dir={work_dir!r}, cfg_options={options!r})
 
 def _train(config, work_dir, options, resume=None):
     from hkd_mm.apis.train import train
+
+    forget_runs()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return train(str(config), work_dir=str(work_dir), resume=resume,
-                     cfg_options=options)
+        return train(
+            str(config),
+            work_dir=str(work_dir),
+            resume=resume,
+            cfg_options=options,
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -56,8 +64,10 @@ def _assert_same_run(one: Path, other: Path) -> None:
 
 
 def _teacher(config: Path, folder: Path) -> str:
-    from hkd_mm.apis.config import load_config
     from mmpretrain.registry import MODELS
+
+    from hkd_mm.apis.config import load_config
+
     torch.manual_seed(0)
     net = MODELS.build(load_config(config).model)
     torch.save(dict(state_dict=net.state_dict()), folder / 'teacher.pth')
@@ -66,19 +76,29 @@ def _teacher(config: Path, folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name, workers', [('kd', 0), ('student', 1)])
-def test_killed_run_resumes_bit_identically(name, workers, tiny_configs,
-                                            tmp_path, quick_runner):
+def test_killed_run_resumes_bit_identically(
+    name, workers, tiny_configs, tmp_path, quick_runner
+):
     options = {'max_epochs': 3, 'train_dataloader.num_workers': workers}
     if name == 'kd':
-        options['model.teacher_ckpt'] = _teacher(tiny_configs['teacher'],
-                                                 tmp_path)
+        options['model.teacher_ckpt'] = _teacher(
+            tiny_configs['teacher'], tmp_path
+        )
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     expected = _train(tiny_configs[name], whole, options)
-    script = _KILLED.format(root=str(ROOT), config=str(tiny_configs[name]),
-                            work_dir=str(killed), options=options)
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', script],
-                          capture_output=True, text=True, timeout=300,
-                          env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    script = _KILLED.format(
+        root=str(ROOT),
+        config=str(tiny_configs[name]),
+        work_dir=str(killed),
+        options=options,
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', script],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (killed / 'epoch_1.pth').is_file()
     assert not (killed / 'epoch_2.pth').exists()
@@ -92,9 +112,9 @@ def test_killed_run_resumes_bit_identically(name, workers, tiny_configs,
 
 @pytest.mark.slow
 def test_damaged_last_checkpoint_falls_back_and_says_so(
-        tiny_configs, tmp_path, quick_runner, capsys):
-    options = {'max_epochs': 3,
-               'default_hooks.checkpoint.max_keep_ckpts': 3}
+    tiny_configs, tmp_path, quick_runner, capsys
+):
+    options = {'max_epochs': 3, 'default_hooks.checkpoint.max_keep_ckpts': 3}
     config = tiny_configs['student']
     whole, damaged = tmp_path / 'whole', tmp_path / 'damaged'
     _train(config, whole, options)
@@ -112,8 +132,13 @@ def test_damaged_last_checkpoint_falls_back_and_says_so(
 
 
 def test_resume_with_nothing_to_resume_starts_anew_and_says_so(
-        tiny_configs, tmp_path, quick_runner, capsys):
-    finished = _train(tiny_configs['student'], tmp_path / 'new',
-                      {'max_epochs': 1}, resume='auto')
+    tiny_configs, tmp_path, quick_runner, capsys
+):
+    finished = _train(
+        tiny_configs['student'],
+        tmp_path / 'new',
+        {'max_epochs': 1},
+        resume='auto',
+    )
     assert finished['epoch'] == 1
     assert 'from the beginning' in capsys.readouterr().out

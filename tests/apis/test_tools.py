@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """train.py and test.py from the command line to the files they leave."""
+
 import csv
 import json
 import pickle
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_class_folders
+from conftest import forget_runs, make_class_folders
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,8 +21,17 @@ ROOT = Path(__file__).parents[2]
 def test_help_imports_no_torch(name):
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, '-X', 'importtime', str(ROOT / f'tools/{name}.py'),
-         '--help'], capture_output=True, text=True, check=True)
+        [
+            sys.executable,
+            '-X',
+            'importtime',
+            str(ROOT / f'tools/{name}.py'),
+            '--help',
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert time.perf_counter() - start < 2
     assert '--cfg-options' in done.stdout
     assert ' torch' not in done.stderr and ' mmengine' not in done.stderr
@@ -32,24 +42,42 @@ def test_flags_of_the_tools_are_frozen():
     for name in ('train', 'test'):
         done = subprocess.run(
             [sys.executable, str(ROOT / f'tools/{name}.py'), '--help'],
-            capture_output=True, text=True, check=True)
-        shown[name] = {word.strip('[],') for word in done.stdout.split()
-                       if word.strip('[],').startswith('--')}
-    common = {'--help', '--work-dir', '--amp', '--cfg-options', '--launcher',
-              '--local_rank', '--local-rank'}
-    assert shown['train'] == common | {'--resume', '--no-validate',
-                                       '--auto-scale-lr'}
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        shown[name] = {
+            word.strip('[],')
+            for word in done.stdout.split()
+            if word.strip('[],').startswith('--')
+        }
+    common = {
+        '--help',
+        '--work-dir',
+        '--amp',
+        '--cfg-options',
+        '--launcher',
+        '--local_rank',
+        '--local-rank',
+    }
+    assert shown['train'] == common | {
+        '--resume',
+        '--no-validate',
+        '--auto-scale-lr',
+    }
     assert shown['test'] == common | {'--out', '--show-dir'}
 
 
 def _metrics(tool, *argv) -> dict[str, float]:
+    forget_runs()
     assert tool('test')([*map(str, argv), '--out', 'metrics.json']) == 0
     return json.loads(Path('metrics.json').read_text())
 
 
 @pytest.mark.slow
 def test_distils_from_nothing_and_tests_like_the_best_validation(
-        tiny_configs, tmp_path, tool, quick_runner, capsys):
+    tiny_configs, tmp_path, tool, quick_runner, capsys
+):
     """Teacher stage, student, then val numbers again, by four ways."""
     config, run = tiny_configs['kd'], tmp_path / 'run' / 'kd'
     assert tool('train')([str(config), '--work-dir', str(run)]) == 0
@@ -65,17 +93,25 @@ def test_distils_from_nothing_and_tests_like_the_best_validation(
     val = ['--cfg-options', 'test_dataloader.dataset.split=val']
     again = _metrics(tool, config, best, *val)
     assert again['balanced_accuracy'] == finished['best_score']
-    logged = [json.loads(line) for path in run.glob('*/vis_data/scalars.json')
-              for line in path.read_text().splitlines()]
+    logged = [
+        json.loads(line)
+        for path in run.glob('*/vis_data/scalars.json')
+        for line in path.read_text().splitlines()
+    ]
     epoch = int(best.stem.rsplit('_', 1)[1])
-    expected = next(row for row in logged if row.get('step') == epoch
-                    and 'balanced_accuracy' in row)
+    expected = next(
+        row
+        for row in logged
+        if row.get('step') == epoch and 'balanced_accuracy' in row
+    )
     for key, value in again.items():
         assert value == pytest.approx(expected[key], abs=1e-12), key
 
-    plain = {key.removeprefix('architecture.'): value
-             for key, value in state['state_dict'].items()
-             if key.startswith('architecture.')}
+    plain = {
+        key.removeprefix('architecture.'): value
+        for key, value in state['state_dict'].items()
+        if key.startswith('architecture.')
+    }
     torch.save(dict(state_dict=plain), 'plain.pth')
     assert _metrics(tool, config, 'plain.pth', *val) == again
     assert _metrics(tool, tiny_configs['student'], best, *val) == again
@@ -86,8 +122,10 @@ def test_distils_from_nothing_and_tests_like_the_best_validation(
 
 
 def _untrained(tiny_configs) -> str:
-    from hkd_mm.apis.config import load_config
     from mmpretrain.registry import MODELS
+
+    from hkd_mm.apis.config import load_config
+
     net = MODELS.build(load_config(tiny_configs['student']).model)
     torch.save(dict(state_dict=net.state_dict()), 'net.pth')
     return 'net.pth'
@@ -101,13 +139,18 @@ def test_predictions_and_pictures(tiny_configs, tool, quick_runner, capsys):
     rows = list(csv.DictReader(open('p.csv')))
     assert len(rows) == 9 and len({row['sample_id'] for row in rows}) == 9
     for row in rows:
-        scores = [float(row[f'score_{name}'])
-                  for name in ('Acne', 'Benign', 'Eczema')]
+        scores = [
+            float(row[f'score_{name}'])
+            for name in ('Acne', 'Benign', 'Eczema')
+        ]
         assert sum(scores) == pytest.approx(1, abs=1e-5)
-        assert row['prediction'] == ('Acne', 'Benign', 'Eczema')[
-            int(np.argmax(scores))]
+        assert (
+            row['prediction']
+            == ('Acne', 'Benign', 'Eczema')[int(np.argmax(scores))]
+        )
         assert row['label'].lower() in row['sample_id'].lower()
     assert len(list(Path('show').rglob('*.png'))) == 9
+    forget_runs()
     assert tool('test')([*argv, '--out', 'p.pkl']) == 0
     stored = pickle.loads(Path('p.pkl').read_bytes())
     assert stored['scores'].shape == (9, 3)
@@ -115,7 +158,8 @@ def test_predictions_and_pictures(tiny_configs, tool, quick_runner, capsys):
 
 
 def test_training_leaves_the_dumped_config_alone_when_testing(
-        tiny_configs, tmp_path, tool, quick_runner):
+    tiny_configs, tmp_path, tool, quick_runner
+):
     config = str(tiny_configs['student'])
     options = ['--cfg-options', 'max_epochs=1']
     assert tool('train')([config, '--no-validate', *options]) == 0
@@ -125,27 +169,37 @@ def test_training_leaves_the_dumped_config_alone_when_testing(
     assert (run / 'tiny_student.py').read_text() == dumped
     assert not list(run.glob('best*'))
     assert json.loads((run / 'finished.json').read_text())['checkpoint'] == (
-        'epoch_1.pth')
+        'epoch_1.pth'
+    )
 
 
-def test_auto_scale_lr_scales_by_the_batch(tiny_configs, quick_runner,
-                                           tmp_path):
+def test_auto_scale_lr_scales_by_the_batch(
+    tiny_configs, quick_runner, tmp_path
+):
     from hkd_mm.apis.train import train
-    train(str(tiny_configs['student']), auto_scale_lr=True, validate=False,
-          work_dir='run', cfg_options=['max_epochs=1', 'batch_size=3',
-                                       'param_scheduler=None'])
+
+    train(
+        str(tiny_configs['student']),
+        auto_scale_lr=True,
+        validate=False,
+        work_dir='run',
+        cfg_options=['max_epochs=1', 'batch_size=3', 'param_scheduler=None'],
+    )
     state = torch.load('run/epoch_1.pth', weights_only=False)
     assert state['optimizer']['param_groups'][0]['lr'] == pytest.approx(0.025)
 
 
-@pytest.mark.parametrize('capability, kind, scaled', [
-    ((8, 0), 'bfloat16', False), ((7, 0), 'float16', True)])
-def test_amp_chooses_by_the_gpu(capability, kind, scaled, tiny_configs,
-                                monkeypatch):
+@pytest.mark.parametrize(
+    'capability, kind, scaled',
+    [((8, 0), 'bfloat16', False), ((7, 0), 'float16', True)],
+)
+def test_amp_chooses_by_the_gpu(
+    capability, kind, scaled, tiny_configs, monkeypatch
+):
     from hkd_mm.apis.config import compose_config
     from hkd_mm.apis.runtime import use_amp
-    monkeypatch.setattr('torch.cuda.get_device_capability',
-                        lambda: capability)
+
+    monkeypatch.setattr('torch.cuda.get_device_capability', lambda: capability)
     cfg = compose_config(tiny_configs['student'])
     use_amp(cfg, 'cuda')
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
@@ -160,16 +214,20 @@ def teacher_of(tiny_configs, tmp_path, monkeypatch):
     from hkd_mm.apis import teacher_stage
     from hkd_mm.apis.config import load_config
     from hkd_mm.apis.data_summary import summarize_data
-    from hkd_mm.apis.train import FINISHED, fingerprint
+    from hkd_mm.apis.finished import FINISHED, fingerprint
+
     calls = []
 
     def train(path, work_dir, resume, amp, cfg_options, launcher):
         calls.append(resume)
         cfg = load_config(path, cfg_options)
         summary = summarize_data(cfg)
-        finished = dict(checkpoint='best.pth', classes=list(summary.classes),
-                        split_hash=summary.split_hash,
-                        config=fingerprint(cfg))
+        finished = dict(
+            checkpoint='best.pth',
+            classes=list(summary.classes),
+            split_hash=summary.split_hash,
+            config=fingerprint(cfg),
+        )
         Path(work_dir).mkdir(parents=True, exist_ok=True)
         Path(work_dir, 'best.pth').write_bytes(b'')
         Path(work_dir, FINISHED).write_text(json.dumps(finished))
@@ -179,7 +237,8 @@ def teacher_of(tiny_configs, tmp_path, monkeypatch):
         cfg = load_config(tiny_configs['kd'], list(options))
         cfg.work_dir = str(tmp_path / 'runs' / 'kd')
         return teacher_stage.provide_teacher(
-            cfg, summarize_data(cfg), train, cfg_options=list(options)), calls
+            cfg, summarize_data(cfg), train, cfg_options=list(options)
+        ), calls
 
     return provide
 
@@ -200,19 +259,27 @@ def test_unfinished_teacher_is_resumed(teacher_of, tmp_path):
 
 
 def test_options_of_the_student_alone_do_not_reach_the_teacher(teacher_of):
-    options = ['model.distiller.distill_losses.loss_hybrid.tau=2.0',
-               'max_epochs=1']
+    options = [
+        'model.distiller.distill_losses.loss_hybrid.tau=2.0',
+        'max_epochs=1',
+    ]
     assert teacher_of(*options)[1] == [None]
     # another temperature is the same teacher; other epochs are not
     options[0] = 'model.distiller.distill_losses.loss_hybrid.tau=8.0'
     assert teacher_of(*options)[1] == [None]
 
 
-@pytest.mark.parametrize('option, words', [
-    ('split_seed=7', 'another split'), ('max_epochs=5', 'max_epochs'),
-    ('input_size=12', 'pipeline')])
+@pytest.mark.parametrize(
+    'option, words',
+    [
+        ('split_seed=7', 'another split'),
+        ('max_epochs=5', 'max_epochs'),
+        ('input_size=12', 'pipeline'),
+    ],
+)
 def test_other_teacher_is_refused(option, words, teacher_of):
     from hkd_mm.errors import UserError
+
     teacher_of()
     with pytest.raises(UserError, match=words):
         teacher_of(option)
@@ -220,6 +287,7 @@ def test_other_teacher_is_refused(option, words, teacher_of):
 
 def test_other_data_is_another_split(teacher_of, tmp_path):
     from hkd_mm.errors import UserError
+
     teacher_of()
     root = make_class_folders(tmp_path / 'more', per_class=16)
     with pytest.raises(UserError, match='another split'):

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Two gloo processes on a CPU do the work of one."""
+
 import json
 import os
 import socket
@@ -21,17 +22,33 @@ def _free_port() -> str:
 
 def _torchrun(folder: Path, *argv: str) -> str:
     environment = {
-        **os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
+        **os.environ,
+        'OMP_NUM_THREADS': '1',
+        'CUDA_VISIBLE_DEVICES': '',
         'PYTHONPATH': os.pathsep.join(
-            [str(ROOT), os.environ.get('PYTHONPATH', '')])}
+            [str(ROOT), os.environ.get('PYTHONPATH', '')]
+        ),
+    }
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
         environment.pop(name, None)
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run',
-         '--nproc_per_node=2', '--master_addr=127.0.0.1',
-         f'--master_port={_free_port()}', *argv],
-        capture_output=True, text=True, cwd=folder, env=environment,
-        timeout=300)
+        [
+            sys.executable,
+            '-W',
+            'ignore',
+            '-m',
+            'torch.distributed.run',
+            '--nproc_per_node=2',
+            '--master_addr=127.0.0.1',
+            f'--master_port={_free_port()}',
+            *argv,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -90,30 +107,45 @@ def test_two_processes_give_the_gradients_of_one(tiny_configs, tmp_path):
     script = tmp_path / 'step.py'
     script.write_text(_STEP)
     config = str(tiny_configs['kd'])
-    subprocess.run([sys.executable, '-W', 'ignore', str(script), config,
-                    'one.pth'], check=True, timeout=120, cwd=tmp_path,
-                   env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    subprocess.run(
+        [sys.executable, '-W', 'ignore', str(script), config, 'one.pth'],
+        check=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
     _torchrun(tmp_path, str(script), config, 'two.pth')
-    one, two = (torch.load(tmp_path / f'{name}.pth') for name in
-                ('one', 'two'))
+    one, two = (
+        torch.load(tmp_path / f'{name}.pth') for name in ('one', 'two')
+    )
     assert one.keys() == two.keys() and len(one) > 10
     for name, gradient in one.items():
         assert gradient is not None, name
         scale = gradient.abs().max().item()
-        assert torch.allclose(gradient, two[name], atol=1e-5 * scale + 1e-8,
-                              rtol=1e-4), name
+        assert torch.allclose(
+            gradient, two[name], atol=1e-5 * scale + 1e-8, rtol=1e-4
+        ), name
     assert max(g.abs().max().item() for g in one.values()) > 1e-3
 
 
 @pytest.mark.slow
 def test_two_processes_train_and_leave_one_run(tiny_configs, tmp_path):
     said = _torchrun(
-        tmp_path, str(ROOT / 'tools' / 'train.py'),
-        str(tiny_configs['student']), '--launcher', 'pytorch',
-        '--work-dir', 'run', '--cfg-options', 'max_epochs=1', 'batch_size=3')
+        tmp_path,
+        str(ROOT / 'tools' / 'train.py'),
+        str(tiny_configs['student']),
+        '--launcher',
+        'pytorch',
+        '--work-dir',
+        'run',
+        '--cfg-options',
+        'max_epochs=1',
+        'batch_size=3',
+    )
     assert 'Start: ' in said and '2 x CPU' in said
     assert sorted(path.name for path in (tmp_path / 'run').glob('epoch*')) == [
-        'epoch_1.pth']
+        'epoch_1.pth'
+    ]
     finished = json.loads((tmp_path / 'run' / 'finished.json').read_text())
     assert finished['checkpoint'] == 'best_balanced_accuracy_epoch_1.pth'
     saved = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=False)
@@ -123,26 +155,38 @@ def test_two_processes_train_and_leave_one_run(tiny_configs, tmp_path):
 
 
 def test_cpu_wrapper_drops_device_ids(tmp_path):
-    from hkd_mm.engine.distributed import CPUDistributedDataParallel
     from mmengine.registry import MODEL_WRAPPERS
-    assert MODEL_WRAPPERS.get(
-        'hkd_mm.CPUDistributedDataParallel') is CPUDistributedDataParallel
+
+    from hkd_mm.engine.distributed import CPUDistributedDataParallel
+
+    assert (
+        MODEL_WRAPPERS.get('hkd_mm.CPUDistributedDataParallel')
+        is CPUDistributedDataParallel
+    )
     torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
     try:
         wrapped = CPUDistributedDataParallel(
-            torch.nn.Linear(2, 2), device_ids=[0], broadcast_buffers=False)
+            torch.nn.Linear(2, 2), device_ids=[0], broadcast_buffers=False
+        )
         assert wrapped.device_ids is None
     finally:
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize('launcher, missing', [
-    ('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'),
-    ('mpi', 'OMPI_COMM_WORLD_RANK')])
+@pytest.mark.parametrize(
+    'launcher, missing',
+    [
+        ('pytorch', 'RANK'),
+        ('slurm', 'SLURM_PROCID'),
+        ('mpi', 'OMPI_COMM_WORLD_RANK'),
+    ],
+)
 def test_launcher_needs_its_environment(launcher, missing, monkeypatch):
     from hkd_mm.engine.distributed import init_process_group
     from hkd_mm.errors import UserError
+
     for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=missing):

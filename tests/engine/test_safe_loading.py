@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """mmengine's own way of loading cannot run code any more."""
+
 import pickle
 
 import pytest
@@ -11,7 +12,6 @@ from hkd_mm.errors import UserError
 
 
 class Bomb:
-
     def __init__(self, path):
         self.path = str(path)
 
@@ -21,14 +21,16 @@ class Bomb:
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
-    monkeypatch.setattr(CheckpointLoader, '_schemes',
-                        dict(CheckpointLoader._schemes))
+    monkeypatch.setattr(
+        CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
+    )
     install()
 
 
-@pytest.mark.parametrize('writer', [
-    torch.save,
-    lambda obj, path: path.write_bytes(pickle.dumps(obj))])
+@pytest.mark.parametrize(
+    'writer',
+    [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))],
+)
 def test_pickle_that_runs_code_is_refused(writer, tmp_path):
     path = tmp_path / 'bomb.pth'
     writer(dict(state_dict=dict(w=Bomb(tmp_path / 'exploded'))), path)
@@ -44,8 +46,10 @@ def test_weights_are_loaded(tmp_path):
     assert torch.equal(source.weight, target.weight)
 
 
-@pytest.mark.parametrize('address', [
-    'torchvision://resnet18', 'open-mmlab://x', 'mmcls://x', 's3://a/b.pth'])
+@pytest.mark.parametrize(
+    'address',
+    ['torchvision://resnet18', 'open-mmlab://x', 'mmcls://x', 's3://a/b.pth'],
+)
 def test_model_zoo_addresses_are_refused(address):
     with pytest.raises(UserError, match='download it'):
         CheckpointLoader.load_checkpoint(address)

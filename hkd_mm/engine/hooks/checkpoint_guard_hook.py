@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A checkpoint fits the model it is loaded into, or the run stops."""
+
 from collections import OrderedDict
 from typing import Any
 
@@ -29,8 +30,9 @@ class CheckpointGuardHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def after_load_checkpoint(self, runner,
-                              checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(
+        self, runner, checkpoint: dict[str, Any]
+    ) -> None:
         """Rename the student's weights if need be, and compare.
 
         Raises:
@@ -41,22 +43,28 @@ class CheckpointGuardHook(Hook):
         model = model.module if is_model_wrapper(model) else model
         name = runner._load_from or 'the checkpoint'
         if runner._resume:
-            missing = [key for key in ('optimizer', 'message_hub')
-                       if key not in checkpoint]
+            missing = [
+                key
+                for key in ('optimizer', 'message_hub')
+                if key not in checkpoint
+            ]
             if missing or 'epoch' not in checkpoint.get('meta', {}):
                 raise UserError(
                     f'{name} holds weights only and cannot be resumed from; '
                     'give an epoch_N.pth of this run, or start from the '
-                    'weights with --cfg-options load_from=FILE')
+                    'weights with --cfg-options load_from=FILE'
+                )
         state = OrderedDict(
             (key.removeprefix('module.'), value)
-            for key, value in checkpoint['state_dict'].items())
+            for key, value in checkpoint['state_dict'].items()
+        )
         state = _renamed(model, state, whole=runner._resume)
         _check(model, state, str(name), connectors=runner._resume)
         checkpoint['state_dict'] = state
 
-    def before_save_checkpoint(self, runner,
-                               checkpoint: dict[str, Any]) -> None:
+    def before_save_checkpoint(
+        self, runner, checkpoint: dict[str, Any]
+    ) -> None:
         """Note which split the weights were trained on."""
         dataset = runner.train_dataloader.dataset
         while hasattr(dataset, 'dataset'):
@@ -65,40 +73,52 @@ class CheckpointGuardHook(Hook):
             checkpoint['meta']['split_hash'] = dataset.split_hash
 
 
-def _renamed(model: nn.Module, state: OrderedDict,
-             whole: bool) -> OrderedDict:
+def _renamed(model: nn.Module, state: OrderedDict, whole: bool) -> OrderedDict:
     """Add or take off the student's prefix where only one side has it."""
     distils = hasattr(model, 'architecture')
     prefixed = any(key.startswith(_STUDENT) for key in state)
     if distils and not prefixed and not whole:
         return OrderedDict((_STUDENT + k, v) for k, v in state.items())
     if not distils and prefixed:
-        return OrderedDict((key[len(_STUDENT):], value)
-                           for key, value in state.items()
-                           if key.startswith(_STUDENT))
+        return OrderedDict(
+            (key[len(_STUDENT) :], value)
+            for key, value in state.items()
+            if key.startswith(_STUDENT)
+        )
     return state
 
 
-def _check(model: nn.Module, state: OrderedDict, name: str,
-           connectors: bool) -> None:
+def _check(
+    model: nn.Module, state: OrderedDict, name: str, connectors: bool
+) -> None:
     own = model.state_dict()
-    needed = [key for key in own if connectors or not hasattr(
-        model, 'architecture') or key.startswith(_STUDENT)]
+    needed = [
+        key
+        for key in own
+        if connectors
+        or not hasattr(model, 'architecture')
+        or key.startswith(_STUDENT)
+    ]
     missing = [key for key in needed if key not in state]
     unknown = [key for key in state if key not in own]
     if missing or unknown:
         raise UserError(
             f'checkpoint {name} is of another net: {len(missing)} weights '
             f'missing {missing[:2]}, {len(unknown)} unknown {unknown[:2]}; '
-            'give the checkpoint that belongs to this config')
+            'give the checkpoint that belongs to this config'
+        )
     wrong = [key for key in state if own[key].shape != state[key].shape]
     if wrong:
         key = wrong[-1]
         mine, theirs = tuple(own[key].shape), tuple(state[key].shape)
-        classes = (f'it was trained for {theirs[0]} classes and the config '
-                   f'has {mine[0]}' if len(wrong) <= 2 and mine else
-                   f'{len(wrong)} weights differ in shape')
+        classes = (
+            f'it was trained for {theirs[0]} classes and the config '
+            f'has {mine[0]}'
+            if len(wrong) <= 2 and mine
+            else f'{len(wrong)} weights differ in shape'
+        )
         raise UserError(
             f'checkpoint {name} does not fit: {classes} ({key}: {theirs} in '
             f'the file, {mine} in the net); give the checkpoint that belongs '
-            'to this config')
+            'to this config'
+        )

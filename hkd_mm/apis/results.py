@@ -1,0 +1,118 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What a test leaves: metrics, predictions and a table."""
+
+import csv
+import io
+import json
+import pickle
+from typing import Any
+
+from mmengine.runner import Runner
+
+from hkd_mm.errors import UserError
+
+SUFFIXES = ('.json', '.csv', '.pkl')
+
+
+def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
+    """Write the metrics or the predictions, whole or not at all.
+
+    Args:
+        out: path; its suffix chooses.
+        metrics: for ``.json``.
+        runner: after ``test()``; its ``ClinicalMetric`` holds the
+            predictions.
+
+    Raises:
+        UserError: predictions are wanted and no ``ClinicalMetric`` ran.
+    """
+    from hkd_mm.engine.atomic_backend import AtomicBackend
+
+    if out.endswith('.json'):
+        text = json.dumps(metrics, indent=1) + '\n'
+        AtomicBackend().put_text(text, out)
+        return
+    last = next(
+        (
+            metric.last
+            for metric in runner.test_evaluator.metrics
+            if getattr(metric, 'last', None)
+        ),
+        None,
+    )
+    if last is None:
+        raise UserError(
+            f'--out {out}: predictions come from '
+            'hkd_mm.ClinicalMetric; put it into test_evaluator'
+        )
+    classes = list(runner.test_dataloader.dataset.metainfo['classes'])
+    if out.endswith('.pkl'):
+        AtomicBackend().put(pickle.dumps(dict(last, classes=classes)), out)
+        return
+    AtomicBackend().put_text(_predictions_csv(last, classes), out)
+
+
+def _predictions_csv(last: dict[str, Any], classes: list[str]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator='\n')
+    writer.writerow(
+        [
+            'sample_id',
+            'label',
+            'prediction',
+            *(f'score_{name}' for name in classes),
+        ]
+    )
+    for name, label, scores in zip(
+        last['sample_ids'], last['labels'], last['scores']
+    ):
+        writer.writerow(
+            [
+                name,
+                classes[int(label)],
+                classes[int(scores.argmax())],
+                *(f'{score:.6f}' for score in scores),
+            ]
+        )
+    return stream.getvalue()
+
+
+def print_metrics(metrics: dict[str, float], title: str) -> None:
+    """Print the overall metrics and a table of the classes.
+
+    Args:
+        metrics: as :func:`test` returns them.
+        title: printed above.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(title, highlight=False)
+    overall = Table()
+    overall.add_column('metric')
+    overall.add_column('value', justify='right')
+    classes: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        name, slash, kind = key.rpartition('/')
+        if slash:
+            classes.setdefault(name, {})[kind] = value
+        else:
+            overall.add_row(key, f'{value:.4f}')
+    console.print(overall)
+    if not classes:
+        return
+    kinds = list(dict.fromkeys(k for row in classes.values() for k in row))
+    table = Table()
+    table.add_column('class')
+    for kind in kinds:
+        table.add_column(kind, justify='right')
+    for name, row in classes.items():
+        table.add_row(name, *(_cell(kind, row.get(kind)) for kind in kinds))
+    console.print(table)
+
+
+def _cell(kind: str, value: float | None) -> str:
+    if value is None:
+        return '-'
+    return f'{value:.0f}' if kind == 'support' else f'{value:.4f}'
