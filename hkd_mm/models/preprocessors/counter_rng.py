@@ -1,0 +1,80 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Random numbers that are a pure function of what they are for.
+
+A number depends on (seed, view, sample, operation, position) and on nothing
+else: not on the batch a sample stands in, not on workers, processes, device
+or on what was drawn before. A view of an image can be drawn again at any time.
+
+The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood,
+"Fast splittable pseudorandom number generators", OOPSLA 2014, figure 17), on
+int64 tensors, whose arithmetic wraps in torch on every device.
+"""
+import zlib
+
+import torch
+from torch import Tensor
+
+_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
+_MIX = (-4658895280553007687, -7723592293110705685)  # 0xBF58…, 0x94D0…
+_SHIFTS = (30, 27, 31)
+_MANTISSA = 24  # bits of a float32 in [0, 1)
+
+
+def _unsigned_shift(value: Tensor, bits: int) -> Tensor:
+    """``value >> bits`` with zeros from the left, which int64 lacks."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix64(value: Tensor) -> Tensor:
+    """The SplitMix64 finaliser: int64 -> int64, a bijection."""
+    value = (value ^ _unsigned_shift(value, _SHIFTS[0])) * _MIX[0]
+    value = (value ^ _unsigned_shift(value, _SHIFTS[1])) * _MIX[1]
+    return value ^ _unsigned_shift(value, _SHIFTS[2])
+
+
+def _signed(value: int) -> int:
+    """A Python int modulo 2^64 as int64."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def bits(seed: int, view: int, index: Tensor, operation: str,
+         draws: int) -> Tensor:
+    """64 random bits a draw.
+
+    Args:
+        seed: of the run.
+        view: number of the view, >= 0.
+        index: stable ids of the samples (B,), int64, any device.
+        operation: name of what the numbers are for; two operations draw
+            independent numbers.
+        draws: numbers wanted for each sample.
+
+    Returns:
+        int64 (B, draws) on the device of ``index``.
+    """
+    name = zlib.crc32(operation.encode())
+    key = torch.full_like(index, _signed(seed * 0x9E3779B97F4A7C15 + name))
+    key = mix64(mix64(key) + _signed((view + 1) * _GAMMA))
+    key = mix64(key ^ mix64((index + 1) * _GAMMA))
+    position = torch.arange(1, draws + 1, device=index.device) * _GAMMA
+    return mix64(key[:, None] + position)
+
+
+def uniform(seed: int, view: int, index: Tensor, operation: str,
+            draws: int = 1) -> Tensor:
+    """Uniform numbers in [0, 1), multiples of 2^-24.
+
+    Args:
+        seed: see :func:`bits`, as the other arguments.
+        view: see :func:`bits`.
+        index: see :func:`bits`.
+        operation: see :func:`bits`.
+        draws: see :func:`bits`.
+
+    Returns:
+        float32 (B, draws), equal on every device.
+    """
+    top = _unsigned_shift(
+        bits(seed, view, index, operation, draws), 64 - _MANTISSA)
+    return top.to(torch.float32) * 2.0**-_MANTISSA
