@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Generated images and tiny configs that the tests share."""
 
+import csv
 import importlib.util
 from pathlib import Path
 
@@ -233,3 +234,41 @@ def tiny_configs(tiny_data, tmp_path, monkeypatch) -> dict[str, Path]:
     """Configs of a tiny student, teacher and pair; works in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
     return write_tiny_configs(tmp_path, tiny_data)
+
+
+@pytest.fixture
+def in_tmp(tmp_path, monkeypatch) -> Path:
+    """Work in a folder of the test: split files and work dirs go there."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def write_image():
+    """Write a small photograph that differs from those of other seeds."""
+
+    def write(path, seed: int = 0, size: int = 12) -> Path:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_table():
+    """Write rows of equal keys as a CSV file."""
+
+    def write(path, rows: list[dict]) -> Path:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, 'w', newline='') as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    return write

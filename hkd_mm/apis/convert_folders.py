@@ -21,6 +21,7 @@ def convert_folders(
     lesion_pattern: str | None = None,
     val_ratio: float = 0.1,
     seed: int = 42,
+    ignore_split: bool = False,
 ) -> dict:
     """Write ``out/images/<class>/`` and ``out/annotations.csv``.
 
@@ -38,14 +39,15 @@ def convert_folders(
             is the lesion id.
         val_ratio: share of train that becomes val, between 0 and 1.
         seed: of that draw.
+        ignore_split: leave the split to the data set in any case.
 
     Returns:
         ``images``, ``new``, ``counts`` (class -> images), ``splits``
         (split -> images).
 
     Raises:
-        UserError: no images, an unknown class in ``rename``, or a bad
-            pattern.
+        UserError: no images, an unknown class in ``rename``, a bad pattern,
+            or a lesion in two parts of the download.
     """
     with ExitStack() as stack:
         found = [
@@ -61,6 +63,8 @@ def convert_folders(
         _set_lesions(found, lesion_pattern)
         records = [record for record, _ in found]
         _number_twins(records)
+        for record in records:
+            record.split = None if ignore_split else record.split
         _complete_split(records, val_ratio, seed)
         new = 0
         for record, entry in track(
@@ -161,6 +165,7 @@ def _number_twins(records) -> None:
 
 def _complete_split(records, val_ratio: float, seed: int) -> None:
     """Draw val from train where the download has train and test only."""
+    from hkd_mm.datasets.split_checks import check_lesions
     from hkd_mm.datasets.splits import draw_split
 
     splits = {record.split for record in records}
@@ -172,6 +177,11 @@ def _complete_split(records, val_ratio: float, seed: int) -> None:
             f'image {name} lies outside the train, val and test '
             'folders of the download; name one of them only'
         )
+    check_lesions(
+        records,
+        {record.sample_id: record.split for record in records},
+        'the split of the download is of no use (see --ignore-split)',
+    )
     if 'val' in splits or 'train' not in splits:
         return
     if not 0 < val_ratio < 1:

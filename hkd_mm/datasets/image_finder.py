@@ -46,6 +46,8 @@ class ImageFinder:
             UserError: two different files could be meant.
         """
         folder, _, file = name.replace('\\', '/').rpartition('/')
+        if folder and (self.root / folder / file).is_file():
+            return self.root / folder / file
         found = self._by_id.get(same_id(file), [])
         if folder:
             parents = [base / folder for base in (self.root, self.folder)]
@@ -77,13 +79,19 @@ def find_images(
         UserError: an image is not on disk; names the first and their number.
     """
     finder = ImageFinder(root)
-    missing = []
+    missing, owner = [], {}
     for record in records:
         path = finder(record.sample_id)
         if path is None:
             missing.append(record.sample_id)
         else:
             record.path = str(path)
+            first = owner.setdefault(record.path, record.sample_id)
+            if first != record.sample_id:
+                raise UserError(
+                    f'{source} lists {path} twice, as {first} and as '
+                    f'{record.sample_id}; take one of the rows out'
+                )
     if missing:
         raise UserError(
             f'{source} lists image {missing[0]}, which is not under '

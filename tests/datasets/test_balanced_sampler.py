@@ -8,6 +8,8 @@ from hkd_mm.datasets import balanced_sampler
 from hkd_mm.datasets.balanced_sampler import BalancedSampler
 from hkd_mm.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('in_tmp')
+
 LABELS = np.repeat([0, 1, 2], [900, 90, 10])
 
 

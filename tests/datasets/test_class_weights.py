@@ -8,14 +8,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('in_tmp')
+
 COUNTS = [261, 410, 879, 91, 889, 5363, 113]
 
 
 def test_balanced_is_scikit_learns():
     labels = np.repeat(np.arange(7), COUNTS)
-    expected = compute_class_weight(
-        'balanced', classes=np.arange(7), y=labels
-    )
+    expected = compute_class_weight('balanced', classes=np.arange(7), y=labels)
     np.testing.assert_allclose(balanced_weights(COUNTS), expected, atol=1e-6)
 
 

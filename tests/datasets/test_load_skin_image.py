@@ -9,6 +9,8 @@ from PIL import Image
 from hkd_mm.datasets.load_skin_image import LoadSkinImage, read_image
 from hkd_mm.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('in_tmp')
+
 RGB = (200, 100, 50)
 BGR = [50, 100, 200]
 
@@ -64,8 +66,12 @@ def test_transparent_palette_is_laid_over_white(tmp_path):
 
 
 def test_cmyk_jpeg(tmp_path):
-    found = _read(tmp_path, Image.new('CMYK', (16, 16), (0, 255, 255, 0)),
-                  'a.jpg', quality=100)
+    found = _read(
+        tmp_path,
+        Image.new('CMYK', (16, 16), (0, 255, 255, 0)),
+        'a.jpg',
+        quality=100,
+    )
     assert np.abs(found.astype(int) - [0, 0, 255]).max() <= 2
 
 

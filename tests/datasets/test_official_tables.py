@@ -12,6 +12,8 @@ from hkd_mm.datasets.isic2019 import ISIC2019
 from hkd_mm.datasets.records import SPLITS
 from hkd_mm.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('in_tmp')
+
 REAL = Path(__file__).parents[3] / 'shared' / 'data' / 'ham10000'
 HAM_COUNTS = dict(
     akiec=327, bcc=514, bkl=1099, df=115, mel=1113, nv=6705, vasc=142
@@ -50,8 +52,9 @@ def test_ham10000_has_the_counts_of_its_table(
     else:
         counts = {name: max(6, n // 100) for name, n in HAM_COUNTS.items()}
         images = sum(counts.values())
-        root = _ham(tmp_path / 'ham', write_image, write_table, counts,
-                    ['images'])
+        root = _ham(
+            tmp_path / 'ham', write_image, write_table, counts, ['images']
+        )
     parts = {part: HAM10000(str(root), part) for part in SPLITS}
     assert sum(map(len, parts.values())) == images
     total = sum(part.class_counts() for part in parts.values())
@@ -98,12 +101,15 @@ def test_images_may_lie_in_one_or_several_folders(
 def test_a_tab_separated_table_without_suffix_is_read(
     tmp_path, write_image, write_table
 ):
-    root = _ham(tmp_path / 'ham', write_image, write_table,
-                dict.fromkeys(HAM_COUNTS, 4), ['images'])
-    csv = root / 'HAM10000_metadata.csv'
-    (root / 'HAM10000_metadata').write_text(
-        csv.read_text().replace(',', '\t')
+    root = _ham(
+        tmp_path / 'ham',
+        write_image,
+        write_table,
+        dict.fromkeys(HAM_COUNTS, 4),
+        ['images'],
     )
+    csv = root / 'HAM10000_metadata.csv'
+    (root / 'HAM10000_metadata').write_text(csv.read_text().replace(',', '\t'))
     csv.unlink()
     assert len(HAM10000(str(root), 'all')) == 28
 
@@ -112,10 +118,12 @@ def _one_hot(classes, number, prefix='ISIC_', suffix='', extra=()):
     rows = []
     for i in range(number):
         row = dict(image=f'{prefix}{i:07d}{suffix if i % 2 else ""}')
-        row.update({
-            name: '1.0' if i % len(classes) == c else '0.0'
-            for c, name in enumerate(classes)
-        })
+        row.update(
+            {
+                name: '1.0' if i % len(classes) == c else '0.0'
+                for c, name in enumerate(classes)
+            }
+        )
         row.update(extra)
         rows.append(row)
     return rows
@@ -138,9 +146,12 @@ def test_isic2018_one_hot_with_lesion_groupings(
     for i, row in enumerate(rows):
         write_image(tmp_path / f'i/Input/{row["image"]}.jpg', i, 8)
     data = HAM10000(str(tmp_path / 'i'), 'all')
-    labels = {data.get_data_info(i)['sample_id']:
-              data.classes[data.get_data_info(i)['gt_label']]
-              for i in range(len(data))}
+    labels = {
+        data.get_data_info(i)['sample_id']: data.classes[
+            data.get_data_info(i)['gt_label']
+        ]
+        for i in range(len(data))
+    }
     assert labels['ISIC_0000003'] == 'akiec'
     assert labels['ISIC_0000007'] == 'mel'
     assert len({data.get_data_info(i)['lesion_id'] for i in range(42)}) == 21
@@ -148,8 +159,10 @@ def test_isic2018_one_hot_with_lesion_groupings(
         'diagnosis confirm type': 'histopathology'
     }
     with pytest.raises(UserError, match='no column "AK"'):
-        ISIC2019(str(tmp_path / 'i'), ann_file=(
-            'ISIC2018_Task3_Training_GroundTruth.csv'))
+        ISIC2019(
+            str(tmp_path / 'i'),
+            ann_file=('ISIC2018_Task3_Training_GroundTruth.csv'),
+        )
 
 
 def _isic(root, write_image, write_table, order=ISIC):
@@ -236,8 +249,12 @@ def test_a_root_without_table_names_those_looked_for(tmp_path, write_image):
 def test_a_label_outside_the_classes_is_refused(
     tmp_path, write_image, write_table
 ):
-    root = _ham(tmp_path / 'ham', write_image, write_table,
-                dict(HAM_COUNTS, **dict.fromkeys(HAM_COUNTS, 3), scc=1),
-                ['images'])
+    root = _ham(
+        tmp_path / 'ham',
+        write_image,
+        write_table,
+        dict(HAM_COUNTS, **dict.fromkeys(HAM_COUNTS, 3), scc=1),
+        ['images'],
+    )
     with pytest.raises(UserError, match='label "scc"'):
         HAM10000(str(root))

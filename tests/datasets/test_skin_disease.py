@@ -10,6 +10,8 @@ from hkd_mm.datasets.records import SPLITS
 from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('in_tmp')
+
 CLASSES = ['Acne', 'Benign', 'Eczema']
 
 
@@ -100,8 +102,9 @@ def test_a_table_gives_lesions_and_metadata(
 
 
 def test_a_split_column_is_the_split(tmp_path, write_image, write_table):
-    split = ['train' if i < 18 else 'val' if i < 24 else 'test'
-             for i in range(30)]
+    split = [
+        'train' if i < 18 else 'val' if i < 24 else 'test' for i in range(30)
+    ]
     root = _table(tmp_path / 'data', write_image, write_table, split=split)
     assert [len(_data(root, part)) for part in SPLITS] == [18, 6, 6]
 
@@ -109,8 +112,12 @@ def test_a_split_column_is_the_split(tmp_path, write_image, write_table):
 def test_a_lesion_in_two_given_splits_is_refused(
     tmp_path, write_image, write_table
 ):
-    root = _table(tmp_path / 'data', write_image, write_table,
-                  split=['train', 'val'] * 15)
+    root = _table(
+        tmp_path / 'data',
+        write_image,
+        write_table,
+        split=['train', 'val'] * 15,
+    )
     with pytest.raises(UserError, match='lesion L0-0 is in train'):
         _data(root)
 
@@ -266,6 +273,16 @@ def test_unknown_words_are_told(tmp_path, write_image):
         _data(root, 'valid')
     with pytest.raises(UserError, match='neither a list'):
         _data(root, classes='Acne')
+
+
+def test_a_file_listed_under_two_names_is_told(
+    tmp_path, write_image, write_table
+):
+    root = _table(tmp_path / 'data', write_image, write_table)
+    with open(root / 'annotations.csv', 'a') as stream:
+        stream.write('images/p3.png,Acne,L9,3\n')
+    with pytest.raises(UserError, match='as p3 and as images/p3.png'):
+        _data(root)
 
 
 def test_two_files_that_could_be_meant_are_told(

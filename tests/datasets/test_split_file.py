@@ -15,6 +15,8 @@ from hkd_mm.datasets.split_file import (
 from hkd_mm.datasets.splits import draw_split
 from hkd_mm.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('in_tmp')
+
 
 def _records(number=40):
     return [
@@ -52,7 +54,8 @@ def test_each_mistake_in_a_split_file_is_named(tmp_path):
     train, val = good['train'], good['val']
     lesion = {r.sample_id: r.lesion_id for r in records}
     pair = next(
-        [i for i in train if lesion[i] == lesion[j]] for j in train
+        [i for i in train if lesion[i] == lesion[j]]
+        for j in train
         if sum(lesion[i] == lesion[j] for i in train) > 1
     )
     cases = [

@@ -11,6 +11,8 @@ from hkd_mm.datasets.records import SPLITS, Record
 from hkd_mm.datasets.splits import data_hash, draw_split, parse_ratios
 from hkd_mm.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('in_tmp')
+
 
 def _lesions(seed=0, sizes=(700, 220, 60, 9)):
     """Imbalanced classes of lesions with one to six photographs."""
@@ -41,8 +43,9 @@ def test_every_image_is_in_one_split_and_no_lesion_in_two(ratios):
     ids = [i for part in SPLITS for i in document[part]]
     assert sorted(ids) == sorted(record.sample_id for record in records)
     homes = _homes(document)
-    lesions = {(record.lesion_id, homes[record.sample_id])
-               for record in records}
+    lesions = {
+        (record.lesion_id, homes[record.sample_id]) for record in records
+    }
     assert len(lesions) == len({record.lesion_id for record in records})
 
 
@@ -110,8 +113,9 @@ def test_seeds_and_data_change_the_hash():
 
 
 def test_lesions_with_several_labels_stay_together():
-    records = [Record(f'{i}', '', 'abc'[i % 3], f'{i // 2}')
-               for i in range(120)]
+    records = [
+        Record(f'{i}', '', 'abc'[i % 3], f'{i // 2}') for i in range(120)
+    ]
     homes = _homes(draw_split(records, '60:20:20'))
     for i in range(0, 120, 2):
         assert homes[f'{i}'] == homes[f'{i + 1}']

@@ -51,6 +51,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         default=42,
         help='of that draw (default: %(default)s)',
     )
+    parser.add_argument(
+        '--ignore-split',
+        action='store_true',
+        help='leave the split to the data set',
+    )
     return parser.parse_args(argv)
 
 
@@ -72,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
         args.lesion_id,
         args.val_ratio,
         args.seed,
+        args.ignore_split,
     )
     for what in ('counts', 'splits'):
         if done[what]:
