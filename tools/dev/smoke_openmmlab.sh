@@ -16,16 +16,14 @@ python=$(_hkd_find_python)
 "$python" -m venv "$HKD_VENV"
 HKD_PY=$HKD_VENV/bin/python
 
-# Their last releases date from 2023 - 2025: mmcv-lite's setup.py imports
-# pkg_resources (gone from setuptools 82), mmcv 2.1 predates numpy 2 (ColorJitter: OverflowError).
-printf 'setuptools<80\nnumpy<2\nopencv-python<4.12\n' >"$work/old.txt"
-export PIP_CONSTRAINT=$work/old.txt PIP_BUILD_CONSTRAINT=$work/old.txt
+# mmcv 2.1 predates numpy 2: ColorJitter raises an OverflowError there.
+printf 'numpy<2\nopencv-python<4.12\n' >"$work/old.txt"
+export PIP_CONSTRAINT=$work/old.txt
 pip() { "$HKD_PY" -m pip --disable-pip-version-check "$@" </dev/null; }
-pip install --quiet setuptools wheel
 pip install --quiet torch==2.11.0 torchvision==0.26.0 mmengine==0.10.7 \
   mmcv-lite==2.1.0 mmpretrain==1.2.0 mmrazor==1.0.0 'timm<2' \
   ImageHash joblib ordered-set packaging scikit-learn
-pip install --quiet --no-deps --no-build-isolation --editable "$HKD_ROOT"
+pip install --quiet --no-deps --editable "$HKD_ROOT"
 pip list 2>/dev/null | grep -iE '^(mm|torch|numpy|timm|hkd)'
 
 cd "$work" # work_dirs must not land in the checkout
