@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What the data of a config is, known before any net is built."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -134,6 +135,26 @@ def check_training(
                 f'{number}; set --cfg-options classes=[A,B,...], which sets '
                 'both'
             )
+
+
+def check_classes(meta: dict, classes: Sequence[str], path: str) -> None:
+    """Refuse a checkpoint whose outputs mean other classes.
+
+    Args:
+        meta: of the checkpoint; nothing is known where it names no classes.
+        classes: of the data, in the order of the labels.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        UserError: other classes, or the same in another order.
+    """
+    known = (meta.get('dataset_meta') or {}).get('classes')
+    if known is not None and tuple(known) != tuple(classes):
+        raise UserError(
+            f'checkpoint {path} was trained for the classes '
+            f'{", ".join(known)} and the data has {", ".join(classes)}; give '
+            'a checkpoint of the same classes in the same order'
+        )
 
 
 def resolve_class_weight(cfg: Config, read_data: bool = True) -> None:

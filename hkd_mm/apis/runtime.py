@@ -2,6 +2,8 @@
 """What training and testing set up alike: device, precision, hooks."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,17 @@ def make_work_dir(path: str) -> None:
         raise UserError(
             f'work dir {path} is not writable; give another --work-dir'
         )
+
+
+@contextmanager
+def name_the_place(path: str) -> Iterator[None]:
+    """Give an ``OSError`` of writing, which names no file, the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and not error.filename:
+            error.filename = path
+        raise
 
 
 def ensure_hooks(cfg: Config, *types: str) -> None:

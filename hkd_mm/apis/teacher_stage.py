@@ -11,7 +11,7 @@ from mmengine.config import Config
 from hkd_mm.errors import UserError
 
 from .config import load_config, teacher_config_path
-from .data_summary import DataSummary
+from .data_summary import DataSummary, check_classes
 from .finished import contains, fingerprint, read_finished
 from .nets import check_same_net
 
@@ -111,13 +111,7 @@ def check_given_teacher(path: str, summary: DataSummary) -> None:
     from hkd_mm.engine.checkpoint import safe_load
 
     meta = safe_load(path).get('meta') or {}
-    known = (meta.get('dataset_meta') or {}).get('classes')
-    if known is not None and tuple(known) != tuple(summary.classes):
-        raise UserError(
-            f'teacher {path} was trained for the classes {", ".join(known)} '
-            f'and the data has {", ".join(summary.classes)}; give a teacher '
-            'of the same classes in the same order'
-        )
+    check_classes(meta, summary.classes, path)
     split = meta.get('split_hash')
     if split and summary.split_hash and split != summary.split_hash:
         _say(

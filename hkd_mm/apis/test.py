@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from hkd_mm.errors import UserError
 
 from .config import compose_config
-from .data_summary import resolve_class_weight
+from .data_summary import check_classes, resolve_class_weight
 from .results import SUFFIXES, print_metrics, write_results
 from .runtime import (
     choose_device,
@@ -86,7 +86,7 @@ def test(
     resolve_class_weight(cfg, read_data=False)
     device = choose_device(cfg)
     set_up_processes(cfg, launcher, device)
-    safe_load(checkpoint)
+    meta = safe_load(checkpoint).get('meta') or {}
     if not cfg.get('test_dataloader'):
         raise UserError(f'config {config} has no test_dataloader')
     cfg.work_dir = work_dir or os.path.join(
@@ -98,12 +98,15 @@ def test(
     if amp:
         _use_amp(cfg, device)
     if show_dir:
-        _show(cfg, show_dir)
-    return _run(cfg, checkpoint, device, out)
+        make_work_dir(show_dir)
+        cfg.custom_hooks.append(
+            dict(type='hkd_mm.PredictionPicturesHook', out_dir=show_dir)
+        )
+    return _run(cfg, checkpoint, meta, device, out)
 
 
 def _run(
-    cfg: Config, checkpoint: str, device: str, out: str | None
+    cfg: Config, checkpoint: str, meta: dict, device: str, out: str | None
 ) -> dict[str, float]:
     from mmengine.dist import is_main_process
 
@@ -112,6 +115,7 @@ def _run(
     install()
     runner = Runner.from_cfg(cfg)
     dataset = runner.test_loop.dataloader.dataset
+    check_classes(meta, dataset.metainfo['classes'], checkpoint)
     runner.logger.info(
         f'Start: {describe_net(cfg.model)} from {checkpoint} on the '
         f'{getattr(dataset, "split", "test")} split of '
@@ -158,13 +162,6 @@ def _use_amp(cfg: Config, device: str) -> None:
     dtype, _ = precision(device)
     torch.set_autocast_dtype('cuda', getattr(torch, dtype))
     cfg.test_cfg.fp16 = True  # mmengine's word for autocast of any kind
-
-
-def _show(cfg: Config, show_dir: str) -> None:
-    cfg.setdefault('visualizer', dict(type='UniversalVisualizer'))
-    cfg.default_hooks.visualization = dict(
-        type='VisualizationHook', enable=True, interval=1, out_dir=show_dir
-    )
 
 
 def _check_out(out: str | None) -> None:

@@ -26,6 +26,7 @@ from .runtime import (
     describe_net,
     ensure_hooks,
     make_work_dir,
+    name_the_place,
     set_up_processes,
     use_amp,
 )
@@ -136,11 +137,12 @@ def _run(
 
     install()
     note = _set_start(cfg, resume)
-    runner = Runner.from_cfg(cfg)
-    runner.logger.info(_start_line(cfg, summary, machine) + note)
-    forget_finished(cfg.work_dir)
-    runner.train()
-    finished = write_finished(runner, cfg, summary)
+    with name_the_place(cfg.work_dir):
+        runner = Runner.from_cfg(cfg)
+        runner.logger.info(_start_line(cfg, summary, machine) + note)
+        forget_finished(cfg.work_dir)
+        runner.train()
+        finished = write_finished(runner, cfg, summary)
     runner.logger.info(_closing_line(runner, finished))
     return finished
 

@@ -44,7 +44,7 @@ class Place:
         return argv + ([OPTIONS, *options] if options else [])
 
     def checkpoint(
-        self, config: str, classes=TINY_CLASSES, name='net.pth'
+        self, config: str, classes=TINY_CLASSES, name='net.pth', order=None
     ) -> Path:
         """Random weights of a config's net, as mmengine stores them."""
         from mmpretrain.registry import MODELS
@@ -53,8 +53,9 @@ class Place:
 
         cfg = load_config(self.configs[config], {'classes': list(classes)})
         net = MODELS.build(cfg.model)
+        meta = dict(dataset_meta=dict(classes=order)) if order else dict()
         torch.save(
-            dict(meta=dict(), state_dict=net.state_dict()), self.folder / name
+            dict(meta=meta, state_dict=net.state_dict()), self.folder / name
         )
         return self.folder / name
 
@@ -217,6 +218,12 @@ MISTAKES = {
     'checkpoint of another class count, teacher': (
         _teacher_classes,
         ['4 classes', '3'],
+    ),
+    'checkpoint of the classes in another order': (
+        lambda p: p.test(
+            p.checkpoint('student', order=['Eczema', 'Benign', 'Acne'])
+        ),
+        ['net.pth', 'Eczema, Benign, Acne'],
     ),
     'checkpoint corrupt': (_corrupt, ['net.pth', 'damaged']),
     'pickle runs code, test': (lambda p: p.test(_bomb(p)), ['bomb.pth']),

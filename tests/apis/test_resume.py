@@ -12,6 +12,8 @@ import pytest
 import torch
 from conftest import forget_runs
 
+from hkd_mm.errors import UserError
+
 ROOT = Path(__file__).parents[2]
 
 # Kills itself without a word in the second step of the second epoch.
@@ -142,3 +144,13 @@ def test_resume_with_nothing_to_resume_starts_anew_and_says_so(
     )
     assert finished['epoch'] == 1
     assert 'from the beginning' in capsys.readouterr().out
+
+
+def test_resume_on_another_split_is_refused(
+    tiny_configs, tmp_path, quick_runner
+):
+    options = {'max_epochs': 1}
+    config, run = tiny_configs['student'], tmp_path / 'run'
+    _train(config, run, options)
+    with pytest.raises(UserError, match='another split'):
+        _train(config, run, {**options, 'split_seed': 7}, resume='auto')

@@ -4,6 +4,7 @@
 import csv
 import json
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import forget_runs, make_class_folders
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,7 +151,19 @@ def test_predictions_and_pictures(tiny_configs, tool, quick_runner, capsys):
             == ('Acne', 'Benign', 'Eczema')[int(np.argmax(scores))]
         )
         assert row['label'].lower() in row['sample_id'].lower()
-    assert len(list(Path('show').rglob('*.png'))) == 9
+    right = {
+        re.sub(r'[^\w.-]+', '_', row['sample_id'])
+        for row in rows
+        if row['prediction'] == row['label']
+    }
+    shown = list(Path('show').rglob('*.png'))
+    assert len(shown) == 9
+    assert {path.stem for path in shown if path.parent.name == 'right'} == (
+        right
+    )
+    acne = next(path for path in shown if 'acne' in path.stem)
+    pixel = np.asarray(Image.open(acne).resize((1, 1)))[0, 0]
+    assert pixel[0] > pixel[1] and pixel[0] > pixel[2]  # red stays red
     forget_runs()
     assert tool('test')([*argv, '--out', 'p.pkl']) == 0
     stored = pickle.loads(Path('p.pkl').read_bytes())

@@ -24,6 +24,7 @@ class CheckpointGuardHook(Hook):
     - a distillation checkpoint loads into the plain student and a plain
       student into a distillation (its connectors keep their start values);
     - everything else that is missing, unknown or of another shape is refused;
+    - a run is resumed on the split it was trained on, or not at all;
     - a saved checkpoint's ``meta`` gets the ``split_hash`` of the training
       data, so that a teacher can be held against the student's split.
     """
@@ -43,17 +44,7 @@ class CheckpointGuardHook(Hook):
         model = model.module if is_model_wrapper(model) else model
         name = runner._load_from or 'the checkpoint'
         if runner._resume:
-            missing = [
-                key
-                for key in ('optimizer', 'message_hub')
-                if key not in checkpoint
-            ]
-            if missing or 'epoch' not in checkpoint.get('meta', {}):
-                raise UserError(
-                    f'{name} holds weights only and cannot be resumed from; '
-                    'give an epoch_N.pth of this run, or start from the '
-                    'weights with --cfg-options load_from=FILE'
-                )
+            _check_resumable(runner, checkpoint, str(name))
         state = OrderedDict(
             (key.removeprefix('module.'), value)
             for key, value in checkpoint['state_dict'].items()
@@ -66,11 +57,35 @@ class CheckpointGuardHook(Hook):
         self, runner, checkpoint: dict[str, Any]
     ) -> None:
         """Note which split the weights were trained on."""
-        dataset = runner.train_dataloader.dataset
-        while hasattr(dataset, 'dataset'):
-            dataset = dataset.dataset
-        if hasattr(dataset, 'split_hash'):
-            checkpoint['meta']['split_hash'] = dataset.split_hash
+        split = _split_hash(runner)
+        if split is not None:
+            checkpoint['meta']['split_hash'] = split
+
+
+def _split_hash(runner) -> str | None:
+    dataset = runner.train_dataloader.dataset
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    return getattr(dataset, 'split_hash', None)
+
+
+def _check_resumable(runner, checkpoint: dict[str, Any], name: str) -> None:
+    """A run goes on from its own checkpoints, on its own split."""
+    missing = [k for k in ('optimizer', 'message_hub') if k not in checkpoint]
+    meta = checkpoint.get('meta') or {}
+    if missing or 'epoch' not in meta:
+        raise UserError(
+            f'{name} holds weights only and cannot be resumed from; '
+            'give an epoch_N.pth of this run, or start from the '
+            'weights with --cfg-options load_from=FILE'
+        )
+    split = meta.get('split_hash')
+    if split is not None and split != _split_hash(runner):
+        raise UserError(
+            f'{name} was trained on another split of the data than the one '
+            'in use; resume with the data and split of that run, or start '
+            'anew in another --work-dir'
+        )
 
 
 def _renamed(model: nn.Module, state: OrderedDict, whole: bool) -> OrderedDict:
