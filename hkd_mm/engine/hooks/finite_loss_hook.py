@@ -33,7 +33,7 @@ class FiniteLossHook(Hook):
         if not outputs or not (last or self.every_n_inner_iters(
                 batch_idx, self.interval)):
             return
-        parts = {name: float(value) for name, value in outputs.items()
+        parts = {name: float(value.detach()) for name, value in outputs.items()
                  if isinstance(value, torch.Tensor)}
         broken = [name for name, value in parts.items()
                   if not torch.isfinite(torch.tensor(value))]
