@@ -1,10 +1,15 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A function over many files on all cores, with a progress bar."""
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def default_workers() -> int:
@@ -53,3 +58,10 @@ def _one_thread() -> None:
     import cv2
 
     cv2.setNumThreads(0)
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this worker when its parent is killed."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

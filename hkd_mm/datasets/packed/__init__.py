@@ -1,0 +1,6 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Photographs decoded and resized once, then gathered batch by batch."""
+
+from hkd_mm.registry import import_siblings
+
+import_siblings(__name__)

@@ -1,0 +1,179 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A split of a data set as batches gathered from a packed store."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import DATASETS, FUNCTIONS
+
+from ..skin_disease import SkinDisease
+from .builder import ensure_store
+from .plan import make_plan
+from .store import PackedStore, open_store
+
+Batch = dict[str, Tensor]
+
+
+@DATASETS.register_module()
+class PackedDataset(Dataset):
+    """One of our data sets, decoded and resized once.
+
+    The store holds all photographs of the data root, so that all splits and
+    seeds share it; the inner data set chooses the rows and gives the labels.
+    Its pipeline is not used: pixels are those of ``LoadSkinImage`` and
+    ``Resize(scale=(size, size), interpolation=interpolation)``, and
+    augmentation is the data preprocessor's.
+
+    A batch is a dict of ``inputs`` (B, side, side, 3) uint8 RGB, ``labels``
+    (B,) int64 and ``index`` (B,) int64, the row in the store, which stands
+    for the image in every split and run. Loaders take it with
+    ``collate_fn=dict(type='hkd_mm.packed_collate')``.
+
+    Args:
+        dataset: config of the inner data set, or the data set.
+        size: side of the images that the net is given, in pixels.
+        margin: images are stored at ``round(size * margin)`` pixels a side,
+            room for random crops; >= 1. Evaluation wants 1.
+        store_dir: where stores lie.
+        interpolation: of the resize, a word of ``mmcv.imresize``.
+        in_memory: read the store into memory of this process.
+        verify: what to check when it is opened, ``all`` or ``sample``, see
+            :class:`hkd_mm.datasets.packed.store.PackedStore`.
+
+    Raises:
+        UserError: the inner data set is none of ours, an argument is out of
+            its range, or the store cannot be built or is damaged.
+    """
+
+    def __init__(
+        self,
+        dataset: dict | SkinDisease,
+        size: int = 116,
+        margin: float = 1.0,
+        store_dir: str = 'work_dirs/packed',
+        interpolation: str = 'area',
+        in_memory: bool = False,
+        verify: str = 'all',
+    ) -> None:
+        if not margin >= 1:
+            raise UserError(f'PackedDataset margin={margin} must be >= 1')
+        if isinstance(dataset, dict):
+            # the pipeline would be built, and serialising takes its time
+            dataset = DATASETS.build(
+                {**dataset, 'pipeline': [], 'serialize_data': False}
+            )
+        if not hasattr(dataset, 'records'):
+            raise UserError(
+                f'PackedDataset packs SkinDisease, HAM10000 and ISIC2019, '
+                f'not {type(dataset).__name__}; set packed=False for it'
+            )
+        self.dataset, self.size = dataset, size
+        self.margin, self.interpolation = margin, interpolation
+        self.store_dir, self.in_memory = store_dir, in_memory
+        self.verify = verify
+        self.store = self._open()
+        row_of = {name: row for row, name in enumerate(self.store.ids)}
+        infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+        self.sample_ids = [info['sample_id'] for info in infos]
+        self.rows = torch.tensor([row_of[name] for name in self.sample_ids])
+        self.labels = torch.tensor([info['gt_label'] for info in infos])
+
+    def _open(self) -> PackedStore:
+        inner = self.dataset
+        inner.full_init()
+        plan = make_plan(
+            inner.data_root,
+            inner.records(),
+            round(self.size * self.margin),
+            self.interpolation,
+        )
+        folder = ensure_store(plan, self.store_dir)
+        return open_store(folder, self.verify, self.in_memory, plan)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """One batch, see the class.
+
+        Args:
+            indices: B positions in the split.
+        """
+        chosen = torch.as_tensor(indices)
+        rows = self.rows[chosen]
+        return dict(
+            inputs=self.store.gather(rows),
+            labels=self.labels[chosen],
+            index=rows,
+        )
+
+    def __getitem__(self, index: int) -> Batch:
+        """One sample: the batch without its first dimension."""
+        return {k: v[0] for k, v in self.__getitems__([int(index)]).items()}
+
+    def full_init(self) -> None:
+        """Nothing is left to do; mmengine asks for it."""
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """The inner one and ``packed_store``, the folder with the ids."""
+        return dict(
+            self.dataset.metainfo, packed_store=str(self.store.folder)
+        )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return self.dataset.classes
+
+    @property
+    def data_root(self) -> str:
+        """Folder of the photographs."""
+        return self.dataset.data_root
+
+    @property
+    def split(self) -> str:
+        """train, val, test or all."""
+        return self.dataset.split
+
+    @property
+    def split_hash(self) -> str:
+        """Hash of the split, the same for all parts of it."""
+        return self.dataset.split_hash
+
+    def class_counts(self) -> np.ndarray:
+        """Samples per class, (C,) int64."""
+        return self.dataset.class_counts()
+
+    def get_gt_labels(self) -> np.ndarray:
+        """Labels in the order of the split, (N,) int64."""
+        return self.labels.numpy()
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        """Label of one sample in a list, for mmengine's wrappers."""
+        return [int(self.labels[index])]
+
+    def get_data_info(self, index: int) -> dict:
+        """Path, label, ids and metadata of one sample."""
+        return self.dataset.get_data_info(index)
+
+
+@FUNCTIONS.register_module()
+def packed_collate(batch: Batch | Sequence[Batch]) -> Batch:
+    """The batch as it is; single samples, as wrappers give them, stacked.
+
+    Args:
+        batch: of :meth:`PackedDataset.__getitems__`, or a list of samples.
+    """
+    if isinstance(batch, dict):
+        return batch
+    return {
+        key: torch.stack([sample[key] for sample in batch])
+        for key in batch[0]
+    }

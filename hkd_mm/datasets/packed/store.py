@@ -1,0 +1,236 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""One memory map of decoded photographs, checked when it is opened.
+
+A store is a folder::
+
+    pixels.bin   (N, side, side, 3) uint8, RGB
+    crc32.bin    (N,) uint32, little endian, of each image's bytes
+    rows.json    sample ids, source files, their sizes and times; the rule
+    header.json  written last: hashes of all of the above
+    done.bin     (N,) uint8, while it is being built
+"""
+
+import hashlib
+import json
+import os
+import weakref
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hkd_mm.errors import UserError
+
+from .plan import Plan
+
+FORMAT = 'hkd_mm packed images'
+PIXELS, CRC, ROWS, HEADER, DONE = (
+    'pixels.bin',
+    'crc32.bin',
+    'rows.json',
+    'header.json',
+    'done.bin',
+)
+CHECKS = ('all', 'sample')
+_SAMPLE = 256  # images that the check "sample" reads
+_BLOCK = 64  # images a thread checks at a time
+_opened: 'weakref.WeakValueDictionary' = weakref.WeakValueDictionary()
+
+
+class PackedStore:
+    """Read access to a finished store.
+
+    Args:
+        folder: where it lies.
+        check: ``all`` holds every image against its checksum (about a
+            second for 1 GB, which is then in the page cache, where training
+            wants it), ``sample`` 256 of them; sizes and the hashes of the
+            other files are always checked.
+        in_memory: read everything into memory of this process instead of
+            mapping the file.
+        plan: what the store must hold; None takes it as it is.
+
+    Raises:
+        UserError: foreign, truncated or damaged; names the file.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        check: str = 'all',
+        in_memory: bool = False,
+        plan: Plan | None = None,
+    ) -> None:
+        if check not in CHECKS:
+            raise UserError(
+                f'verify={check!r} of a packed store must be one of '
+                f'{", ".join(CHECKS)}'
+            )
+        self.folder, self.in_memory = Path(folder), in_memory
+        self.header = read_header(self.folder)
+        if plan is not None and self.header['key'] != plan.key:
+            refuse(
+                self.folder / HEADER,
+                f'it is foreign, made from other images than those of '
+                f'{plan.root}',
+            )
+        rows = _read_hashed(self.folder, ROWS, self.header['rows_sha256'])
+        self.ids: list[str] = json.loads(rows)['ids']
+        crc = _read_hashed(self.folder, CRC, self.header['crc_sha256'])
+        self.crc = np.frombuffer(crc, '<u4')
+        self._map()
+        self._check(check)
+
+    def _map(self) -> None:
+        path, side = self.folder / PIXELS, self.header['side']
+        shape = (self.header['count'], side * side * 3)
+        _check_size(path, shape[0] * shape[1])
+        if self.in_memory:
+            pixels = np.fromfile(path, np.uint8).reshape(shape)
+        else:  # copy on write: torch dislikes what cannot be written
+            pixels = np.memmap(path, np.uint8, 'c', shape=shape)
+        self.pixels = torch.from_numpy(pixels)
+
+    def _check(self, check: str) -> None:
+        count = len(self.crc)
+        rows = np.arange(count)
+        if check == 'sample' and count > _SAMPLE:
+            rows = np.linspace(0, count - 1, _SAMPLE).astype(int)
+        wrong = wrong_rows(self.pixels.numpy(), self.crc, rows)
+        if wrong:
+            refuse(
+                self.folder / PIXELS,
+                f'the checksum of image {self.ids[wrong[0]]} (row '
+                f'{wrong[0]}) is wrong'
+                + (f', and of {len(wrong) - 1} others' if wrong[1:] else ''),
+            )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the ids and pixels, whatever the files' times are."""
+        return self.header['hash']
+
+    @property
+    def side(self) -> int:
+        """Pixels a side."""
+        return self.header['side']
+
+    def __len__(self) -> int:
+        return len(self.crc)
+
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """Images of some rows.
+
+        Args:
+            rows: (B,) int64.
+
+        Returns:
+            (B, side, side, 3) uint8, RGB, memory of its own.
+        """
+        found = self.pixels.index_select(0, rows)
+        return found.view(len(rows), self.side, self.side, 3)
+
+    def __getstate__(self) -> dict:
+        # A spawned worker maps the file again; it has been checked.
+        return {k: v for k, v in vars(self).items() if k != 'pixels'}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._map()
+
+
+def open_store(
+    folder: Path, check: str, in_memory: bool, plan: Plan | None = None
+) -> PackedStore:
+    """A store, shared by all data sets of this process that want it.
+
+    It is checked once, and again after any of its files changed.
+    """
+    found = [folder / name for name in (PIXELS, CRC, ROWS, HEADER)]
+    stats = [path.stat() for path in found if path.exists()]
+    state = tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
+    key = (os.path.realpath(folder), check, in_memory, state)
+    store = _opened.get(key)
+    if store is None:
+        _opened[key] = store = PackedStore(folder, check, in_memory, plan)
+    return store
+
+
+def seal(header: dict) -> dict:
+    """The header with the hash of everything in it."""
+    text = json.dumps(header, sort_keys=True)
+    return dict(header, header_hash=hashlib.sha256(text.encode()).hexdigest())
+
+
+def read_header(folder: Path) -> dict:
+    """The header of a store.
+
+    Raises:
+        UserError: missing, damaged, or of another kind or version.
+    """
+    path = folder / HEADER
+    try:
+        header = json.loads(path.read_bytes())
+        stated = header.pop('header_hash')
+        kind = header['format']
+    except OSError as error:
+        refuse(path, f'it cannot be read ({error.strerror})')
+    except (ValueError, KeyError, AttributeError):
+        refuse(path, 'it is damaged or foreign, no header of a packed store')
+    if kind != FORMAT or seal(header)['header_hash'] != stated:
+        refuse(path, 'it is damaged: its hash is wrong')
+    return header
+
+
+def wrong_rows(
+    pixels: np.ndarray, crc: np.ndarray, rows: Iterable[int]
+) -> list[int]:
+    """Rows whose bytes do not have the checksum they should.
+
+    Args:
+        pixels: (N, bytes) uint8.
+        crc: (N,) uint32.
+        rows: which of them to look at.
+
+    Returns:
+        The wrong ones, in the order of ``rows``.
+    """
+    rows = np.asarray(rows)
+
+    def look(part: np.ndarray) -> list[int]:
+        return [int(r) for r in part if zlib.crc32(pixels[r]) != crc[r]]
+
+    parts = np.array_split(rows, max(1, len(rows) // _BLOCK))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [row for found in pool.map(look, parts) for row in found]
+
+
+def refuse(path: Path, reason: str) -> None:
+    """Raise the one line about a file that is not what it should be."""
+    raise UserError(
+        f'packed store: {path}: {reason}; remove {path.parent} and it is '
+        'built anew'
+    )
+
+
+def _check_size(path: Path, expected: int) -> None:
+    size = path.stat().st_size if path.is_file() else 0
+    if size != expected:
+        refuse(
+            path,
+            f'it is truncated or foreign, {size} bytes instead of {expected}',
+        )
+
+
+def _read_hashed(folder: Path, name: str, expected: str) -> bytes:
+    path = folder / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        refuse(path, f'it cannot be read ({error.strerror})')
+    if hashlib.sha256(content).hexdigest() != expected:
+        refuse(path, 'it is truncated or damaged: its hash is wrong')
+    return content
