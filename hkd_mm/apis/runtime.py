@@ -11,6 +11,8 @@ from mmengine.config import Config
 
 from hkd_mm.errors import UserError
 
+from .memory import keep_freed_memory
+
 
 def choose_device(cfg: Config) -> str:
     """Settle on a device and make mmengine use it.
@@ -38,6 +40,8 @@ def choose_device(cfg: Config) -> str:
         )
     device = 'cuda' if found and asked != 'cpu' else 'cpu'
     utils.DEVICE = device  # what get_device() answers
+    if device == 'cpu':
+        keep_freed_memory()
     return device
 
 
