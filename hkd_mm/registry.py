@@ -19,15 +19,15 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 
-def _child(root: Registry, location: str) -> Registry:
+def _child(root: Registry, *locations: str) -> Registry:
     return Registry(
-        root.name, parent=root, scope='hkd_mm', locations=[location])
+        root.name, parent=root, scope='hkd_mm', locations=list(locations))
 
 
 DATASETS = _child(MMENGINE_DATASETS, 'hkd_mm.datasets')
 DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'hkd_mm.datasets')
 TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'hkd_mm.datasets')
-FUNCTIONS = _child(MMENGINE_FUNCTIONS, 'hkd_mm.engine')
+FUNCTIONS = _child(MMENGINE_FUNCTIONS, 'hkd_mm.engine', 'hkd_mm.datasets')
 HOOKS = _child(MMENGINE_HOOKS, 'hkd_mm.engine')
 MODEL_WRAPPERS = _child(MMENGINE_MODEL_WRAPPERS, 'hkd_mm.engine')
 METRICS = _child(MMENGINE_METRICS, 'hkd_mm.evaluation')

@@ -111,6 +111,10 @@ def input_size(cfg: Config) -> Iterator[Place]:
         key = _SIZED.get(str(step.get('type', '')).rsplit('.', 1)[-1])
         if key in step:
             yield Place(step, key, _square(type(step[key])))
+    for name in LOADERS:
+        for node in dicts((cfg.get(name) or {}).get('dataset')):
+            if str(node.get('type', '')).endswith('PackedDataset'):
+                yield Place(node, 'size', create=True)
     model = cfg.get('model') or {}
     if 'architecture' in model and _is_ours(model):
         yield Place(model, 'input_size', create=True)

@@ -81,6 +81,7 @@ class SkinDisease(BaseDataset):
         self.split, self.split_file = split, split_file
         self.split_ratios, self.seed = split_ratios, seed
         self._table, self._document = ann_file, None
+        self._records: list[Record] | None = None
         super().__init__(
             ann_file='',
             data_root=data_root,
@@ -105,7 +106,9 @@ class SkinDisease(BaseDataset):
         return np.bincount(self.get_gt_labels(), minlength=len(self.classes))
 
     def records(self) -> list[Record]:
-        """All photographs of all splits, read from the data root."""
+        """All photographs of all splits, read from the data root once."""
+        if self._records is not None:
+            return self._records
         root = check_root(self.data_root)
         table = self._find_table(root)
         if table is None:
@@ -113,6 +116,7 @@ class SkinDisease(BaseDataset):
         else:
             records = self._read_table(root, table)
         check_records(records, self.classes, str(table or self.data_root))
+        self._records = records
         return records
 
     def load_data_list(self) -> list[dict]:

@@ -46,6 +46,7 @@ class ClinicalMetric(BaseMetric):
         self.prefix = prefix  # set late: upstream warns when it is None
         self.last: dict[str, Any] | None = None
         self._told: set[str] = set()
+        self._store, self._ids = None, []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep one batch of predictions.
@@ -54,8 +55,16 @@ class ClinicalMetric(BaseMetric):
             data_batch: not used.
             data_samples: one dict a sample with ``pred_score`` (C,)
                 probabilities, ``gt_label`` one int64, and ``sample_id`` if
-                the pipeline packs it.
+                the pipeline packs it; or one ``PackedPredictions``.
         """
+        if data_samples and 'batch_scores' in data_samples[0]:
+            for batch in data_samples:
+                self.process_batch(
+                    batch['batch_scores'],
+                    batch['batch_labels'],
+                    index=batch['batch_index'],
+                )
+            return
         for sample in data_samples[:1]:
             for key in ('pred_score', 'gt_label'):
                 if key not in sample:
@@ -75,6 +84,7 @@ class ClinicalMetric(BaseMetric):
         scores: torch.Tensor,
         labels: torch.Tensor,
         sample_ids: Sequence[str | None] | None = None,
+        index: torch.Tensor | None = None,
     ) -> None:
         """Keep one batch given as whole tensors; does not wait for a device.
 
@@ -82,6 +92,8 @@ class ClinicalMetric(BaseMetric):
             scores: (N, C) probabilities on any device.
             labels: (N,) int64.
             sample_ids: N names, or None.
+            index: (N,) int64, rows in the packed store that the data set
+                names, instead of ``sample_ids``.
         """
         if len(labels) != len(scores):
             raise UserError(
@@ -92,7 +104,9 @@ class ClinicalMetric(BaseMetric):
             (
                 scores.detach(),
                 labels.detach(),
-                list(sample_ids or [None] * len(scores)),
+                list(sample_ids or [None] * len(scores))
+                if index is None
+                else index.detach(),
             )
         )
 
@@ -109,9 +123,22 @@ class ClinicalMetric(BaseMetric):
         if batches:  # ranks exchange samples, so that padding can be cut off
             scores = torch.cat([b[0] for b in batches]).float().cpu().numpy()
             labels = torch.cat([b[1] for b in batches]).cpu().tolist()
-            names = [name for batch in batches for name in batch[2]]
+            names = [n for batch in batches for n in self._names(batch[2])]
             self.results = list(zip(scores, labels, names))
         return super().evaluate(size)
+
+    def _names(self, names: list | torch.Tensor) -> list[str | None]:
+        """Sample ids, looked up in the packed store where rows are given."""
+        if not torch.is_tensor(names):
+            return names
+        folder = (self.dataset_meta or {}).get('packed_store')
+        if folder is None:
+            return [None] * len(names)
+        if folder != self._store:
+            from hkd_mm.datasets.packed.store import read_ids
+
+            self._store, self._ids = folder, read_ids(folder)
+        return [self._ids[row] for row in names.tolist()]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute every metric from samples of all ranks.

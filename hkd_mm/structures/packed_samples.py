@@ -13,7 +13,7 @@ from hkd_mm.errors import UserError
 class PackedSamples(Sequence):
     """What the net is told about a batch, one tensor each.
 
-    Also a read-only sequence of mmpretrain's ``DataSample``, made when asked
+    Also a sequence of mmpretrain's ``DataSample``, made when asked
     for, so that every head and metric of mmpretrain takes it; nothing of
     ours asks.
 
@@ -34,6 +34,7 @@ class PackedSamples(Sequence):
     ) -> None:
         self.gt_labels, self.index = gt_labels, index
         self.view, self.gt_scores = view, gt_scores
+        self._made: dict[int, DataSample] = {}  # heads write into samples
 
     def __len__(self) -> int:
         return len(self.gt_labels)
@@ -48,12 +49,14 @@ class PackedSamples(Sequence):
                 self.view,
                 None if scores is None else scores[item],
             )
+        if item in self._made:
+            return self._made[item]
         sample = DataSample(metainfo=dict(view=self.view))
         sample.set_gt_label(self.gt_labels[item])
         sample.set_field(self.index[item], 'index')
         if self.gt_scores is not None:
             sample.set_gt_score(self.gt_scores[item])
-        return sample
+        return self._made.setdefault(item, sample)
 
     def __iter__(self) -> Iterator[DataSample]:
         return (self[i] for i in range(len(self)))

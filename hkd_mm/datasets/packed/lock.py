@@ -4,6 +4,7 @@
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
         if not held and wait:
             print(
                 f'packed store: another process builds {folder}; waiting',
+                file=sys.stderr,
                 flush=True,
             )
             held = _take(handle, fcntl.LOCK_EX)

@@ -110,7 +110,7 @@ class RunReportHook(Hook):
         self._steps += 1
         inputs = data_batch['inputs']
         self._images += len(inputs)
-        self.input_size = tuple(inputs[0].shape[-2:])
+        self.input_size = _image_shape(runner, inputs[0])
 
     @master_only
     def after_train_epoch(self, runner) -> None:
@@ -190,5 +190,13 @@ class RunReportHook(Hook):
         """Image size; of the data set where no step was left to train."""
         if self.input_size is None:
             sample = runner.train_dataloader.dataset[0]
-            self.input_size = tuple(sample['inputs'].shape[-2:])
+            self.input_size = _image_shape(runner, sample['inputs'])
         return self.input_size
+
+
+def _image_shape(runner, image: torch.Tensor) -> tuple[int, int]:
+    """Height and width of what the net is given."""
+    side = getattr(runner.train_dataloader.dataset, 'size', None)
+    if side is not None:  # packed with a margin, cropped on the device
+        return side, side
+    return tuple(image.shape[-2:])

@@ -41,12 +41,12 @@ class TeacherCheckHook(Hook):
         chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
         predictions, labels = [], []
         for part in np.array_split(chosen, -(-count // _BATCH)):
-            batch = loader.collate_fn([loader.dataset[i] for i in part])
+            batch = loader.collate_fn(_samples(loader.dataset, part))
             data = model.data_preprocessor(batch, training=False)
             logits = model.teacher(
                 model.convert_input(data['inputs']), mode='tensor')
             predictions += logits.argmax(1).tolist()
-            labels += [int(s.gt_label) for s in data['data_samples']]
+            labels += _labels(data['data_samples'])
         self._report(runner, predictions, labels, logits.shape[1])
 
     def _report(self, runner, predictions: list[int], labels: list[int],
@@ -73,3 +73,16 @@ class TeacherCheckHook(Hook):
                 f'THE TEACHER IS NEAR CHANCE ({figures}; chance is '
                 f'{chance:.3f}): check model.teacher_ckpt, the order of the '
                 'classes and the mean and std it was trained with')
+
+
+def _samples(dataset, indices: np.ndarray) -> list | dict:
+    """What a loader gives to its collate function."""
+    if hasattr(dataset, '__getitems__'):
+        return dataset.__getitems__(indices.tolist())
+    return [dataset[i] for i in indices]
+
+
+def _labels(samples) -> list[int]:
+    if hasattr(samples, 'gt_labels'):  # a packed batch
+        return samples.gt_labels.tolist()
+    return [int(sample.gt_label) for sample in samples]

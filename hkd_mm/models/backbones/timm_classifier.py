@@ -12,6 +12,7 @@ from hkd_mm.models.backbones.imagenet_weights import (
     fetch_weights,
     weights_place,
 )
+from hkd_mm.models.classifiers.packed_batches import PackedBatches
 from hkd_mm.registry import MODELS
 
 _OF_MMPRETRAIN = (
@@ -24,7 +25,7 @@ _OF_MMPRETRAIN = (
 
 
 @MODELS.register_module()
-class TimmClassifier(_TimmClassifier):
+class TimmClassifier(PackedBatches, _TimmClassifier):
     """mmpretrain's ``TimmClassifier`` that keeps its ImageNet weights.
 
     ``init_weights`` is changed, for upstream's undoes ``pretrained=True``:

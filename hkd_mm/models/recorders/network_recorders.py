@@ -102,8 +102,10 @@ class GTLabelsRecorder(BaseRecorder):
         if not self._recording:
             return
         samples = args[1] if len(args) > 1 else kwargs['data_samples']
-        self._data_buffer.append(
-            torch.cat([sample.gt_label for sample in samples]))
+        labels = getattr(samples, 'gt_labels', None)  # of a packed batch
+        if labels is None:
+            labels = torch.cat([sample.gt_label for sample in samples])
+        self._data_buffer.append(labels)
 
     def __enter__(self) -> None:
         super().__enter__()
