@@ -1,0 +1,173 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""One folder of memory maps: arrays over (view, row), with checksums."""
+import json
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+
+FORMAT = 1
+_HEADER, _DONE, _CRC = 'header.json', 'done.u8', 'crc.u32'
+Arrays = dict[str, tuple[tuple[int, ...], str]]  # name -> (row shape, dtype)
+
+
+class CacheFile:
+    """Entries (view, row) of several arrays, written once, read ever after.
+
+    A folder holds ``header.json``, one file an array ``[num_views, num_rows,
+    ...]``, a CRC-32 an entry and a byte an entry that says it is whole. An
+    entry is marked last, so a killed writer leaves only unmarked ones.
+    Processes may write different entries at the same time.
+
+    Args:
+        folder: where it lies; made if it is missing.
+        parts: name -> text of everything that the entries depend on; all of
+            it must agree with an existing folder.
+        arrays: name -> (shape of a row, numpy dtype).
+        num_views: views an image has.
+        num_rows: rows of the packed store.
+
+    Raises:
+        UserError: the folder belongs to something else, or is truncated or
+            damaged; the message names the file and the part.
+        OSError: the disk is full.
+    """
+
+    def __init__(self, folder: str | os.PathLike, parts: dict[str, str],
+                 arrays: Arrays, num_views: int, num_rows: int) -> None:
+        self.folder = Path(folder)
+        self.num_views, self.num_rows, self.arrays = (
+            num_views, num_rows, arrays)
+        header = dict(
+            format=FORMAT, parts=parts, num_views=num_views,
+            num_rows=num_rows,
+            arrays={k: [list(s), d] for k, (s, d) in arrays.items()})
+        if (self.folder / _HEADER).is_file():
+            _compare(self.folder / _HEADER, header)
+        else:
+            self._create(header)
+        self._maps = {name: self._open(f'{name}.bin', shape, dtype)
+                      for name, (shape, dtype) in arrays.items()}
+        self._done = self._open(_DONE, (), 'uint8')
+        self._crc = self._open(_CRC, (), 'uint32')
+
+    @staticmethod
+    def size_of(arrays: Arrays, num_views: int, num_rows: int) -> int:
+        """Bytes on the disk."""
+        row = sum(math.prod(shape) * np.dtype(dtype).itemsize
+                  for shape, dtype in arrays.values())
+        return num_views * num_rows * (row + 5)
+
+    def is_complete(self, view: int, rows: np.ndarray) -> bool:
+        """Whether all these rows of a view are there."""
+        return bool(self._done[view, rows].all())
+
+    def count(self) -> int:
+        """Entries that are there."""
+        return int(self._done.sum(dtype=np.int64))
+
+    def read(self, view: int, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Name -> (B, ...) of entries that are there."""
+        assert self._done[view, rows].all(), 'is_complete() comes first'
+        return {name: data[view, rows] for name, data in self._maps.items()}
+
+    def write(self, view: int, rows: np.ndarray,
+              values: dict[str, np.ndarray]) -> None:
+        """Store (B, ...) a name; rows that are there already stay."""
+        new = np.flatnonzero(self._done[view, rows] == 0)
+        if not len(new):
+            return
+        rows = rows[new]
+        stored = {name: np.ascontiguousarray(values[name][new], dtype)
+                  for name, (_, dtype) in self.arrays.items()}
+        for name, data in self._maps.items():
+            data[view, rows] = stored[name]
+        self._crc[view, rows] = [
+            _checksum([stored[name][i] for name in self.arrays])
+            for i in range(len(rows))]
+        self._done[view, rows] = 1
+
+    def entries(self) -> np.ndarray:
+        """(view, row) of all entries that are there, (M, 2)."""
+        return np.argwhere(self._done)
+
+    def verify(self) -> None:
+        """Hold every entry against its checksum.
+
+        Raises:
+            UserError: one differs.
+        """
+        for view, row in self.entries():
+            found = _checksum([data[view, row]
+                               for data in self._maps.values()])
+            if found != self._crc[view, row]:
+                raise UserError(
+                    f'teacher cache {self.folder} is damaged: the entry of '
+                    f'image {row}, view {view} does not match its checksum; '
+                    'delete the folder, it fills again')
+
+    def flush(self) -> None:
+        """Hand everything to the disk."""
+        for data in (*self._maps.values(), self._crc, self._done):
+            data.flush()
+
+    def _create(self, header: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, size in self._sizes().items():
+            with (self.folder / name).open('ab') as file:
+                if size:
+                    # Reserved now: a full disk would otherwise be a SIGBUS
+                    # in the middle of the training.
+                    os.posix_fallocate(file.fileno(), 0, size)
+        part = self.folder / f'{_HEADER}.{os.getpid()}.part'
+        part.write_text(json.dumps(header, indent=1))
+        os.replace(part, self.folder / _HEADER)
+
+    def _sizes(self) -> dict[str, int]:
+        entries = self.num_views * self.num_rows
+        sizes = {f'{name}.bin': entries * math.prod(shape) *
+                 np.dtype(dtype).itemsize
+                 for name, (shape, dtype) in self.arrays.items()}
+        return {**sizes, _DONE: entries, _CRC: 4 * entries}
+
+    def _open(self, name: str, shape: tuple[int, ...],
+              dtype: str) -> np.memmap:
+        path = self.folder / name
+        size = path.stat().st_size if path.is_file() else 0
+        if size != self._sizes()[name]:
+            raise UserError(
+                f'teacher cache file {path} is truncated: {size} bytes in '
+                f'place of {self._sizes()[name]}; delete its folder, it '
+                'fills again')
+        return np.memmap(path, dtype, 'r+',
+                         shape=(self.num_views, self.num_rows, *shape))
+
+
+def _checksum(values: list[np.ndarray]) -> int:
+    crc = 0
+    for value in values:
+        crc = zlib.crc32(np.ascontiguousarray(value).view(np.uint8), crc)
+    return crc
+
+
+def _compare(path: Path, wanted: dict[str, Any]) -> None:
+    try:
+        found = json.loads(path.read_text())
+        parts = found['parts']
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f'teacher cache file {path} is damaged; delete its '
+                        'folder, it fills again') from None
+    names = [name for name, text in wanted['parts'].items()
+             if parts.get(name) != text]
+    names += [name for name in wanted
+              if name != 'parts' and found.get(name) != wanted[name]]
+    if names:
+        raise UserError(
+            f'teacher cache {path.parent} was made with another '
+            f'{" and another ".join(n.replace("_", " ") for n in names)}; '
+            'give another folder as teacher_cache.dir, or delete this one')

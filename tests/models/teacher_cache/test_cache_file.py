@@ -1,0 +1,98 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A cache returns what was written, or says which file is wrong."""
+import json
+
+import numpy as np
+import pytest
+
+from hkd_mm.errors import UserError
+from hkd_mm.models.teacher_cache import CacheFile
+
+ARRAYS = dict(logits=((3, ), 'float32'), feature=((2, 2, 2), 'float16'))
+PARTS = dict(teacher='abc', class_order='a,b,c')
+
+
+def cache(folder, **changes):
+    kwargs = dict(parts=PARTS, arrays=ARRAYS, num_views=2, num_rows=5)
+    return CacheFile(folder, **{**kwargs, **changes})
+
+
+def values(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=(count, *shape)).astype(dtype)
+            for name, (shape, dtype) in ARRAYS.items()}
+
+
+def test_what_is_written_is_read_by_the_next_process_too(tmp_path):
+    written, rows = values(3), np.array([4, 0, 2])
+    one = cache(tmp_path)
+    assert not one.is_complete(1, rows)
+    one.write(1, rows, written)
+    one.flush()
+    for found in (one, cache(tmp_path)):
+        assert found.is_complete(1, rows) and not found.is_complete(0, rows)
+        read = found.read(1, rows[::-1])
+        for name in ARRAYS:
+            assert np.array_equal(read[name], written[name][::-1])
+        found.verify()
+        assert found.count() == 3
+
+
+def test_an_entry_that_is_there_stays(tmp_path):
+    found = cache(tmp_path)
+    first = values(2)
+    found.write(0, np.array([0, 1]), first)
+    found.write(0, np.array([1, 2]), values(2, seed=1))
+    assert np.array_equal(
+        found.read(0, np.array([1]))['logits'][0], first['logits'][1])
+    assert found.count() == 3
+
+
+def test_size_is_told_before_and_is_that_of_the_files(tmp_path):
+    cache(tmp_path)
+    on_disk = sum(f.stat().st_size for f in tmp_path.iterdir()
+                  if f.suffix != '.json')
+    assert CacheFile.size_of(ARRAYS, 2, 5) == on_disk == 2 * 5 * (12 + 16 + 5)
+
+
+@pytest.mark.parametrize('file', ['logits.bin', 'feature.bin', 'crc.u32'])
+def test_one_flipped_bit_is_found(tmp_path, file):
+    found = cache(tmp_path)
+    found.write(1, np.array([3]), values(1))
+    found.flush()
+    data = bytearray((tmp_path / file).read_bytes())
+    data[len(data) * 8 // 10 + 1] ^= 1  # inside view 1, row 3
+    (tmp_path / file).write_bytes(data)
+    with pytest.raises(UserError, match='damaged.*image 3, view 1'):
+        cache(tmp_path).verify()
+
+
+@pytest.mark.parametrize('file', ['logits.bin', 'done.u8', 'crc.u32'])
+def test_a_truncated_file_is_named(tmp_path, file):
+    cache(tmp_path)
+    with (tmp_path / file).open('r+b') as stream:
+        stream.truncate(7)
+    with pytest.raises(UserError, match=f'{file} is truncated: 7 bytes'):
+        cache(tmp_path)
+
+
+@pytest.mark.parametrize('change, name', [
+    (dict(parts=dict(PARTS, teacher='xyz')), 'another teacher'),
+    (dict(parts=dict(PARTS, class_order='b,a,c')), 'another class order'),
+    (dict(num_views=3), 'another num views'),
+    (dict(num_rows=6), 'another num rows'),
+    (dict(arrays=dict(logits=((4, ), 'float32'))), 'another arrays'),
+])
+def test_a_foreign_cache_is_refused_by_name(tmp_path, change, name):
+    cache(tmp_path)
+    with pytest.raises(UserError, match=name):
+        cache(tmp_path, **change)
+
+
+def test_a_damaged_header_is_named(tmp_path):
+    cache(tmp_path)
+    path = tmp_path / 'header.json'
+    for text in ('{', json.dumps([1])):
+        path.write_text(text)
+        with pytest.raises(UserError, match='header.json is damaged'):
+            cache(tmp_path)
