@@ -2,6 +2,7 @@
 """From a config file and ``--cfg-options`` to the config that is run."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ from hkd_mm.errors import UserError
 
 from .knobs import KNOBS, propagate
 from .options import check_options, parse_options
+from .packing import (
+    apply_packed,
+    check_packed,
+    is_packed,
+    make_room,
+    of_inner_dataset,
+)
 
 _WORDS = ('balanced', 'sqrt_balanced')
 _POSITIVE = ('input_size', 'batch_size', 'max_epochs', 'patience')
@@ -62,11 +70,16 @@ def compose_config(
     cfg = read_config(path)
     base = _base_values(str(path))
     # Top-level options first: they may exchange whole nets.
-    top, dotted = _split(cfg_options)
+    top, dotted = _split(cfg_options, _is_top)
+    make_room(cfg, top)
     _merge(cfg, top)
     _check_knobs(cfg)
     apply_net_names(cfg)
     propagate(cfg, base)
+    if is_packed(cfg):
+        inner, dotted = _split(dotted, of_inner_dataset(cfg))
+        _merge(cfg, inner)
+        apply_packed(cfg)
     _merge(cfg, dotted)
     cfg.setdefault('device', 'auto')
     return cfg
@@ -119,15 +132,20 @@ def teacher_config_path(cfg: Config) -> str:
     )
 
 
-def _split(options: list[str] | dict[str, Any] | None):
+def _is_top(key: str) -> bool:
+    return '.' not in key or key.startswith('packed.')
+
+
+def _split(
+    options: list[str] | dict[str, Any] | None, chosen: Callable[[str], bool]
+):
+    """The options whose key is chosen, and the others."""
     options = options or []
     if isinstance(options, dict):
-        return (
-            {k: v for k, v in options.items() if '.' not in k},
-            {k: v for k, v in options.items() if '.' in k},
-        )
-    top = [text for text in options if '.' not in text.partition('=')[0]]
-    return top, [text for text in options if text not in top]
+        first = {k: v for k, v in options.items() if chosen(k)}
+        return first, {k: v for k, v in options.items() if k not in first}
+    first = [text for text in options if chosen(text.partition('=')[0])]
+    return first, [text for text in options if text not in first]
 
 
 def _merge(cfg: Config, options: list[str] | dict[str, Any]) -> None:
@@ -167,6 +185,7 @@ def _check_knobs(cfg: Config) -> None:
     ):
         if name in cfg and not isinstance(cfg[name], kinds):
             raise UserError(f'{name}={cfg[name]!r} must be {said}')
+    check_packed(cfg)
     if cfg.get('device', 'auto') not in ('auto', 'cpu', 'cuda'):
         raise UserError(f'device={cfg.device!r} must be auto, cpu or cuda')
     weight = cfg.get('class_weight')

@@ -3,6 +3,8 @@
 
 import inspect
 
+from .packing import OPTIONS
+
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _OF_RUN = (
     'device',
@@ -66,6 +68,7 @@ def names_of_group(name: str) -> set[str]:
         'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
         'mp_cfg': {'mp_start_method', 'opencv_num_threads'},
         'dist_cfg': {'backend', 'timeout'},
+        'packed': set(OPTIONS),
         'clip_grad': {'max_norm', 'norm_type', 'type'},
         'default_hooks': {
             'runtime_info',

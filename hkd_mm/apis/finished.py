@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from .data_summary import DataSummary
+from .packing import own_augmentation
 from .places import datasets
 
 FINISHED = 'finished.json'
@@ -63,9 +64,12 @@ def fingerprint(cfg: Config) -> dict[str, Any]:
     several seeds may learn from one teacher.
     """
     dataset = next(datasets(cfg))
+    own = own_augmentation(cfg)
+    packed = {} if own is None else dict(augment=own)
     return json.loads(
         json.dumps(
             dict(
+                **packed,
                 model=cfg.model.to_dict(),
                 max_epochs=cfg.train_cfg.get('max_epochs'),
                 batch_size=cfg.train_dataloader.get('batch_size'),

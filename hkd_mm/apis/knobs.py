@@ -23,6 +23,7 @@ pretrained     ``pretrained`` of every net but a teacher's, whose weights are
 class_weight   ``class_weight`` of every loss that takes one (its words are
                turned into numbers by ``data_summary.resolve_class_weight``)
 seed           ``randomness.seed``; the split keeps its own
+packed         datasets and ``data_preprocessor``, see :mod:`.packing`
 device         auto, cpu or cuda; read by the tools
 teacher        name of a net under configs/_base_/models for ``model.teacher``
 student        the same for ``model.architecture``
@@ -53,6 +54,7 @@ KNOBS: dict[str, Callable[[Config], Iterator[Place]]] = dict(
     pretrained=places.pretrained,
     class_weight=places.class_weight,
     seed=places.seed,
+    packed=places.nowhere,
     device=places.nowhere,
     teacher=places.nowhere,
     student=places.nowhere,

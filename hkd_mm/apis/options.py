@@ -23,6 +23,7 @@ _TEXT = frozenset(
         'out_dir',
         'checkpoint',
         'file',
+        'store_dir',
     )
 )
 _SIMILAR = 0.75  # difflib ratio from which a name counts as a slip

@@ -116,6 +116,9 @@ def input_size(cfg: Config) -> Iterator[Place]:
             if str(node.get('type', '')).endswith('PackedDataset'):
                 yield Place(node, 'size', create=True)
     model = cfg.get('model') or {}
+    for node in (cfg.get('data_preprocessor'), model.get('data_preprocessor')):
+        if node and node.get('input_size') is not None:
+            yield Place(node, 'input_size')
     if 'architecture' in model and _is_ours(model):
         yield Place(model, 'input_size', create=True)
 

@@ -14,6 +14,7 @@ from hkd_mm.version import __version__
 from .atomic_backend import AtomicBackend
 from .checkpoint import safe_load, student_state_dict
 
+_STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
 _META = ('epoch', 'seed', 'split_hash', 'student', 'data_preprocessor')
 
 
@@ -54,7 +55,26 @@ def student_config(model: Any) -> dict:
         config = config['architecture']
         if preprocessor:
             config.setdefault('data_preprocessor', preprocessor)
+    if config.get('data_preprocessor'):
+        config['data_preprocessor'] = plain_preprocessor(
+            config['data_preprocessor']
+        )
     return _without_weights(config)
+
+
+def plain_preprocessor(config: Any) -> dict:
+    """What normalises single images as a run did, also a packed one.
+
+    Args:
+        config: of the run's data preprocessor.
+
+    Returns:
+        A plain dict; of a packed one its statistics, for mmpretrain's own.
+    """
+    config = plain(config)
+    if str(config.get('type', '')).endswith('PackedPreprocessor'):
+        config = {key: config[key] for key in _STATISTICS if key in config}
+    return config
 
 
 def _without_weights(value: Any) -> Any:

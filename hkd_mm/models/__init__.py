@@ -6,5 +6,6 @@ from . import (  # noqa: F401
     classifiers,
     connectors,
     losses,
+    preprocessors,
     recorders,
 )

@@ -22,7 +22,11 @@ from ..report.summary import (
     split_hash,
     summarise,
 )
-from ..student_export import export_student, plain, student_config
+from ..student_export import (
+    export_student,
+    plain_preprocessor,
+    student_config,
+)
 
 
 @HOOKS.register_module()
@@ -88,7 +92,9 @@ class RunReportHook(Hook):
         if 'model' in runner.cfg:
             meta['student'] = student_config(runner.cfg.model)
         if 'data_preprocessor' in runner.cfg:
-            meta['data_preprocessor'] = plain(runner.cfg.data_preprocessor)
+            meta['data_preprocessor'] = plain_preprocessor(
+                runner.cfg.data_preprocessor
+            )
 
     def before_train_epoch(self, runner) -> None:
         """Start the clock."""
