@@ -1,3 +1,4 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What the nets of the demo share: generated images, minutes on a CPU."""
 _base_ = [
     '../_base_/datasets/demo_64.py', '../_base_/schedules/scratch_sgd.py',
@@ -5,5 +6,7 @@ _base_ = [
 ]
 split_ratios = (0.5, 0.15, 0.35)  # so few images: a test split that tells
 batch_size = 32
-max_epochs = 20
+max_epochs = 16
 pretrained = False
+optim_wrapper = dict(optimizer=dict(lr=0.01))
+custom_hooks = [*_base_.custom_hooks, dict(type='hkd_mm.ChannelsLastHook')]

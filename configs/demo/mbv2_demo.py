@@ -1,3 +1,8 @@
 """The demo's student alone: MobileNetV2 x0.5 from scratch."""
-_base_ = './resnet18_demo.py'
-model = dict(model_name='mobilenetv2_050')
+_base_ = './_base_run.py'
+model = dict(
+    type='hkd_mm.TimmClassifier',
+    model_name='mobilenetv2_050',
+    num_classes=5,
+    pretrained=False,
+    loss=dict(type='CrossEntropyLoss', loss_weight=1.0))

@@ -6,3 +6,4 @@ model = dict(
     num_classes=5,
     pretrained=False,
     loss=dict(type='CrossEntropyLoss', loss_weight=1.0))
+optim_wrapper = dict(optimizer=dict(lr=0.05))
