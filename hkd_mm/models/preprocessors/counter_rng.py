@@ -10,6 +10,7 @@ The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood,
 int64 tensors, whose arithmetic wraps in torch on every device.
 """
 import zlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -78,3 +79,33 @@ def uniform(seed: int, view: int, index: Tensor, operation: str,
     top = _unsigned_shift(
         bits(seed, view, index, operation, draws), 64 - _MANTISSA)
     return top.to(torch.float32) * 2.0**-_MANTISSA
+
+
+def uniform_by_name(
+    seed: int, view: int, index: Tensor, draws: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """:func:`uniform` of several operations in one pass, the same numbers.
+
+    Args:
+        seed: see :func:`bits`, as ``view`` and ``index``.
+        view: number of the view.
+        index: ids (B,).
+        draws: operation -> numbers wanted for each sample.
+
+    Returns:
+        Operation -> float32 (B, draws).
+    """
+    names = [
+        _signed(seed * 0x9E3779B97F4A7C15 + zlib.crc32(name.encode()))
+        for name, count in draws.items()
+        for _ in range(count)
+    ]
+    positions = [
+        _signed((i + 1) * _GAMMA) for n in draws.values() for i in range(n)
+    ]
+    key = torch.tensor(names, dtype=torch.int64, device=index.device)
+    key = mix64(mix64(key) + _signed((view + 1) * _GAMMA))
+    key = mix64(key ^ mix64((index + 1) * _GAMMA)[:, None])
+    key = mix64(key + key.new_tensor(positions))
+    numbers = _unsigned_shift(key, 64 - _MANTISSA).float() * 2.0**-_MANTISSA
+    return dict(zip(draws, numbers.split(list(draws.values()), dim=1)))

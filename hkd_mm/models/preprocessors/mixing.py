@@ -1,0 +1,93 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Images and labels of two samples mixed.
+
+How much is mixed, and where, is a function of (seed, view, sample id). With
+whom is not: the partner has to stand in the same batch. The samples of a
+batch are ranked by a number of their own, and each takes the next in this
+ring; so partners do not depend on the order within the batch, but they do on
+who is in it. These operations are therefore marked ``mixes``: they come last,
+and what a teacher says of such images is never cached.
+"""
+import torch
+from torch import Tensor
+
+from hkd_mm.registry import TASK_UTILS
+
+from .augmentation import Augmentation, Draw
+from .beta import SymmetricBeta
+from .random_erasing import box_mask
+
+
+class _Mixing(Augmentation):
+    """Choice of the partner and of its share.
+
+    Args:
+        alpha: of Beta(alpha, alpha), the distribution of the share, > 0.
+        prob: of mixing, in [0, 1].
+    """
+
+    mixes = True
+    draws = 5
+
+    def __init__(self, alpha: float = 1.0, prob: float = 1.0) -> None:
+        self.prob, self.beta = prob, SymmetricBeta(alpha)
+
+    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+        """``keep``: a sample's own share in (0, 1]; ``partner``: positions
+        in the batch."""
+        numbers = draw.numbers
+        on = numbers[:, 1] < self.prob
+        order = numbers[:, 0].argsort(stable=True)
+        partner = torch.empty_like(order)
+        partner[order] = order.roll(-1)
+        return dict(
+            partner=partner, top=numbers[:, 3], left=numbers[:, 4],
+            keep=torch.where(on, self.beta(numbers[:, 2]),
+                             torch.ones_like(numbers[:, 2])))
+
+    def mix(self, images: Tensor, scores: Tensor,
+            parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Mix a batch.
+
+        Args:
+            images: (B, 3, H, W), normalised or not.
+            scores: targets (B, C), rows that sum to 1.
+            parameters: of :meth:`parameters`.
+
+        Returns:
+            New images and targets.
+        """
+        raise NotImplementedError
+
+
+@TASK_UTILS.register_module()
+class Mixup(_Mixing):
+    """Weighted mean of two images (mixup, arXiv:1710.09412)."""
+
+    def mix(self, images: Tensor, scores: Tensor,
+            parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        partner, keep = parameters['partner'], parameters['keep']
+        return (torch.lerp(images[partner], images, keep.view(-1, 1, 1, 1)),
+                torch.lerp(scores[partner], scores, keep.view(-1, 1)))
+
+
+@TASK_UTILS.register_module()
+class CutMix(_Mixing):
+    """A box of another image pasted in (CutMix, arXiv:1905.04899).
+
+    The box has the image's aspect ratio and lies inside of it; the targets
+    are mixed by its area in whole pixels.
+    """
+
+    def mix(self, images: Tensor, scores: Tensor,
+            parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        partner, keep = parameters['partner'], parameters['keep']
+        size = tuple(images.shape[-2:])
+        ratio = torch.full_like(keep, size[1] / size[0])
+        box = dict(area=1 - keep, ratio=ratio, top=parameters['top'],
+                   left=parameters['left'])
+        inside = box_mask(box, size)
+        inside &= (keep < 1).view(-1, 1, 1, 1)
+        own = 1 - inside.float().mean((1, 2, 3))
+        return (torch.where(inside, images[partner], images),
+                torch.lerp(scores[partner], scores, own.view(-1, 1)))

@@ -1,0 +1,209 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""From packed images to the input of a net, augmented on its device."""
+import hashlib
+import json
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import MODELS
+from hkd_mm.structures.packed_samples import PackedSamples
+
+from .pipeline import Parameters, Pipeline, fit
+
+CODE_VERSION = 1  # raise it with any change of what the pixels become
+
+
+@MODELS.register_module()
+class PackedPreprocessor(BaseDataPreprocessor):
+    """Augment and normalise a packed batch, whole tensors at a time.
+
+    Every random number is a pure function of (seed, view, sample id,
+    operation): a view of an image is the same in any batch, process and run,
+    and can be made again. Operations that mix samples (``hkd_mm.Mixup``,
+    ``hkd_mm.CutMix``) are the exception: partners come from the batch, see
+    ``batch_dependent``.
+
+    In evaluation images are only normalised, bit for bit as by mmpretrain's
+    ``ClsDataPreprocessor``, and come in channels_last order at no cost.
+
+    Args:
+        mean: of the channels in the order that the net takes, 0 to 255.
+        std: of the channels likewise.
+        to_rgb: the net takes RGB; False hands it BGR. Packed images are RGB.
+        augment: augmentations of training, ``dict(type='hkd_mm.X', ...)``
+            each; mixing ones last.
+        num_views: views of an image before they repeat, >= 1; None makes
+            every epoch a new one.
+        seed: of the augmentation. It is not the run's: students with several
+            seeds share one teacher cache.
+        input_size: side of the square images that the net takes; None takes
+            them as they were packed. Without a crop, others are resized.
+        num_classes: needed to mix labels.
+    """
+
+    def __init__(self, mean: Sequence[float] = (127.5, 127.5, 127.5),
+                 std: Sequence[float] = (127.5, 127.5, 127.5),
+                 to_rgb: bool = True, augment: Sequence[dict] = (),
+                 num_views: int | None = None, seed: int = 42,
+                 input_size: int | None = None,
+                 num_classes: int | None = None) -> None:
+        super().__init__(non_blocking=True)
+        if num_views is not None and num_views < 1:
+            raise UserError(f'data_preprocessor.num_views={num_views} must '
+                            'be >= 1, or None for a new view every epoch')
+        self.to_rgb, self.num_views, self.seed = to_rgb, num_views, seed
+        self.input_size, self.num_classes = input_size, num_classes
+        for name, values in (('mean', mean), ('std', std)):
+            values = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, values.view(-1, 1, 1), False)
+        self.pipeline = Pipeline(augment)
+        if self.batch_dependent and not num_classes:
+            raise UserError('data_preprocessor.num_classes is needed to mix '
+                            'the labels of Mixup and CutMix; set it')
+        self._epoch = 0
+
+    @property
+    def batch_dependent(self) -> bool:
+        """Images depend on their batch: no cache of them can be right."""
+        return bool(self.pipeline.mixing)
+
+    @property
+    def view(self) -> int:
+        """Number of the view that training makes now."""
+        return self._epoch % self.num_views if self.num_views else self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch, counted from 0; ``hkd_mm.ViewHook`` does."""
+        self._epoch = int(epoch)
+
+    def view_parameters(self, index: Tensor, view: int,
+                        labels: Tensor | None = None) -> Parameters:
+        """What one view does to some images.
+
+        Args:
+            index: ids (B,) as in the packed store, int64.
+            view: number of the view.
+            labels: (B,), for operations on chosen classes; None counts every
+                class as chosen.
+
+        Returns:
+            Operation -> parameter -> tensor (B, ...).
+        """
+        return self.pipeline.parameters(self.seed, view, index, labels)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides what becomes of a packed image.
+
+        Equal fingerprints: equal pixels for equal (id, view).
+        """
+        parts = dict(
+            code=CODE_VERSION, mean=self.mean.flatten().tolist(),
+            std=self.std.flatten().tolist(), to_rgb=self.to_rgb,
+            seed=self.seed, num_views=self.num_views,
+            input_size=self.input_size, augment=self.pipeline.settings)
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @torch.no_grad()
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Make the input of the net.
+
+        Args:
+            data: ``inputs`` uint8 (B, H, W, 3) RGB, ``labels`` and
+                ``index`` (B,) int64.
+            training: augment.
+
+        Returns:
+            ``inputs`` float32 (B, 3, h, w) and ``data_samples``, a
+            ``PackedSamples``; its view is -1 for images as they are.
+        """
+        _check(data)
+        labels, index = data['labels'], data['index']
+        images = self.cast_data(data['inputs'])
+        augmented = training and bool(self.pipeline.operations)
+        view = self.view if augmented else -1
+        samples = PackedSamples(
+            self.cast_data(labels), self.cast_data(index), view)
+        if augmented:
+            parameters = self.pipeline.to(
+                self.view_parameters(index, view, labels), images.device)
+            images = self._augment(images, parameters)
+            if self.batch_dependent:
+                images = self._mix(images, samples, parameters)
+        else:
+            images = self._plain(images)
+        return dict(inputs=images, data_samples=samples)
+
+    def augment(self, images: Tensor, index: Tensor, view: int,
+                labels: Tensor | None = None) -> Tensor:
+        """One view of some images, normalised; nothing is mixed.
+
+        The parameters are computed in host memory, as for a loader's batch.
+
+        Args:
+            images: uint8 (B, H, W, 3), on the device of the preprocessor.
+            index: ids (B,).
+            view: number of the view.
+            labels: (B,), see :meth:`view_parameters`.
+
+        Returns:
+            float32 (B, 3, h, w).
+        """
+        parameters = self.view_parameters(
+            index.cpu(), view, None if labels is None else labels.cpu())
+        return self._augment(
+            images, self.pipeline.to(parameters, images.device))
+
+    def _augment(self, images: Tensor, parameters: Parameters) -> Tensor:
+        size = self._size(images)
+        out = self.mean.new_empty((len(images), 3, *size))
+        self.pipeline.apply(images, parameters, size, out, self._normalise)
+        return out
+
+    def _mix(self, images: Tensor, samples: PackedSamples,
+             parameters: Parameters) -> Tensor:
+        scores = one_hot(samples.gt_labels, self.num_classes).float()
+        images, samples.gt_scores = self.pipeline.mix(
+            images, scores, parameters)
+        return images
+
+    def _plain(self, images: Tensor) -> Tensor:
+        """Normalise only, as ``(image - mean) / std`` in float32."""
+        size = self._size(images)
+        if size != tuple(images.shape[1:3]):
+            images = fit(images.permute(0, 3, 1, 2).float(), size)
+            return self._normalise(images, torch.empty_like(images))
+        if not self.to_rgb:
+            images = images.flip(-1)
+        # Row-wise: three channels side by side are too few for a vector unit.
+        batch, height, width, _ = images.shape
+        mean = self.mean.flatten().repeat(width)
+        std = self.std.flatten().repeat(width)
+        out = images.reshape(batch, height, -1).sub(mean).div_(std)
+        return out.view(batch, height, width, 3).permute(0, 3, 1, 2)
+
+    def _normalise(self, images: Tensor, out: Tensor) -> Tensor:
+        """Planar ``images`` (B, 3, h, w), RGB, into ``out``."""
+        if not self.to_rgb:
+            images = images.flip(1)
+        return torch.sub(images, self.mean, out=out).div_(self.std)
+
+    def _size(self, images: Tensor) -> tuple[int, int]:
+        if self.input_size is None:
+            return tuple(images.shape[1:3])
+        return self.input_size, self.input_size
+
+
+def _check(data: dict) -> None:
+    """Tell of data of the stock pipeline, which come as lists or floats."""
+    images = data.get('inputs')
+    packed = isinstance(images, Tensor) and images.dtype == torch.uint8
+    if not packed or images.shape[-1] != 3 or 'index' not in data:
+        raise UserError(
+            'hkd_mm.PackedPreprocessor takes packed batches; wrap the dataset '
+            "of this loader in dict(type='hkd_mm.PackedDataset', dataset=...)")

@@ -1,0 +1,219 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A list of augmentations, applied to a whole batch."""
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import TASK_UTILS
+
+from . import affine
+from .augmentation import Augmentation, Draw
+from .counter_rng import uniform_by_name
+from .geometric import Geometric
+
+Parameters = dict[str, dict[str, Any]]
+_PIXELS_AT_ONCE = 200_000  # a few images: what fits a core's cache
+
+
+class Pipeline:
+    """Augmentations in the order of the list, their parameters drawn first.
+
+    Geometric neighbours are composed into one affine map and interpolated
+    once. A flip or quarter turn moves past operations with which it commutes
+    to join the next interpolation, which then costs nothing more; without
+    one it moves whole pixels. What a crop leaves out can come back in the
+    corners of a composed turn, in place of the fill.
+
+    Args:
+        configs: ``dict(type='hkd_mm.X', ...)`` each.
+
+    Attributes:
+        settings: (name, all arguments) of each operation, defaults included.
+    """
+
+    def __init__(self, configs: Sequence[dict]) -> None:
+        self.operations: dict[str, Augmentation] = {}
+        self.settings: list[tuple[str, dict]] = []
+        for position, config in enumerate(configs):
+            operation, name, arguments = _build(position, config)
+            count = sum(n == name for n, _ in self.settings)
+            self.settings.append((name, arguments))
+            key = name if not count else f'{name}#{count + 1}'
+            self.operations[key] = operation
+        self.draws = {k: op.draws for k, op in self.operations.items()}
+        self.stages, self.mixing = _plan(self.operations)
+
+    def parameters(self, seed: int, view: int, index: Tensor,
+                   labels: Tensor | None = None) -> Parameters:
+        """What happens to each sample: operation -> parameter -> tensor.
+
+        Args:
+            seed: of the augmentation.
+            view: number of the view.
+            index: stable ids (B,), int64.
+            labels: classes (B,); without them operations for chosen classes
+                count every class as chosen.
+        """
+        numbers = uniform_by_name(seed, view, index, self.draws)
+        return {
+            name: op.parameters(
+                Draw(numbers[name], labels, seed, view, name))
+            for name, op in self.operations.items()
+        }
+
+    def to(self, parameters: Parameters, device: torch.device) -> Parameters:
+        """Parameters where the images are, but those that stay behind."""
+        return {
+            name: {
+                key: value.to(device, non_blocking=True)
+                if isinstance(value, Tensor)
+                and key not in self.operations[name].host else value
+                for key, value in values.items()
+            }
+            for name, values in parameters.items()
+        }
+
+    def apply(self, images: Tensor, parameters: Parameters,
+              size: tuple[int, int], out: Tensor,
+              finish: Callable[[Tensor, Tensor], Any]) -> None:
+        """Everything but the mixing of samples.
+
+        On a CPU a few images at a time go through all stages, which keeps
+        them in the core's cache; the result does not depend on it.
+
+        Args:
+            images: uint8 (B, H, W, 3).
+            parameters: of :meth:`parameters`, on the device of ``images``.
+            size: (h, w) of the result.
+            out: float32 (B, 3, h, w), written.
+            finish: called with the images (B, 3, h, w) of a part and the
+                part of ``out`` that they belong into.
+        """
+        step = len(images)
+        if images.device.type == 'cpu':
+            step = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
+        for start in range(0, len(images), step):
+            part = slice(start, start + step)
+            found = self._apply_part(
+                images[part], _rows(parameters, part), size)
+            finish(found, out[part])
+
+    def _apply_part(self, images: Tensor, parameters: Parameters,
+                    size: tuple[int, int]) -> Tensor:
+        images = images.permute(0, 3, 1, 2).contiguous()
+        for stage in self.stages:
+            if isinstance(stage, list):
+                images = self._move(images, stage, parameters, size)
+            else:
+                images = self.operations[stage].apply(
+                    images.float(), parameters[stage])
+        return fit(images.float(), size)
+
+    def _move(self, images: Tensor, names: list[str], parameters: Parameters,
+              size: tuple[int, int]) -> Tensor:
+        """One geometric stage."""
+        operations = [self.operations[name] for name in names]
+        if all(op.exact for op in operations):
+            for name, op in zip(names, operations):
+                images = op.apply(images, parameters[name])
+            return images
+        return _warp(images.float(), operations,
+                     [parameters[name] for name in names], size)
+
+    def mix(self, images: Tensor, scores: Tensor, parameters: Parameters
+            ) -> tuple[Tensor, Tensor]:
+        """Mix samples of the batch and their targets (B, C)."""
+        for name in self.mixing:
+            images, scores = self.operations[name].mix(
+                images, scores, parameters[name])
+        return images, scores
+
+
+def fit(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (B, 3, H, W) resized to (h, w), antialiased, where they differ.
+    """
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.interpolate(images, size, mode='bilinear', antialias=True)
+
+
+def _build(position: int, config: dict) -> tuple[Augmentation, str, dict]:
+    where = f'data_preprocessor.augment[{position}]'
+    kind = config.get('type') if isinstance(config, dict) else None
+    found = TASK_UTILS.get(kind) if isinstance(kind, str) else None
+    if found is None or not issubclass(found, Augmentation):
+        raise UserError(f'{where}: {kind!r} is no augmentation; write '
+                        "dict(type='hkd_mm.HorizontalFlip', prob=0.5) or "
+                        'another class of hkd_mm/models/preprocessors')
+    arguments = {k: v for k, v in config.items() if k != 'type'}
+    try:
+        bound = inspect.signature(found).bind(**arguments)
+    except TypeError as error:
+        raise UserError(f'{where} ({kind}): {error}') from error
+    bound.apply_defaults()
+    return found(**arguments), found.__name__, dict(bound.arguments)
+
+
+def _plan(operations: dict[str, Augmentation]
+          ) -> tuple[list[str | list[str]], list[str]]:
+    """Stages (a name, or names of geometric operations), and what mixes."""
+    stages: list[str | list[str]] = []
+    mixing: list[str] = []
+    floating = None  # flips that may still move on to an interpolation
+    for name, op in operations.items():
+        if op.mixes:
+            mixing.append(name)
+        elif mixing:
+            raise UserError(
+                f'data_preprocessor.augment: {name} comes after '
+                f'{mixing[0]}, which must be last')
+        elif not isinstance(op, Geometric):
+            stages.append(name)
+            floating = floating if op.commutes else None
+        elif stages and isinstance(stages[-1], list) and _join(
+                operations, stages[-1], op):
+            stages[-1].append(name)
+            floating = stages[-1] if all(
+                operations[n].exact for n in stages[-1]) else None
+        elif floating and not op.exact:
+            stages.remove(floating)
+            stages.append([*floating, name])
+            floating = None
+        else:
+            stages.append([name])
+            floating = stages[-1] if op.exact else None
+    return stages, mixing
+
+
+def _join(operations: dict, stage: list[str], op: Geometric) -> bool:
+    """Whether one map can do both: all agree about what lies outside."""
+    found = {operations[name].outside for name in stage} | {op.outside}
+    return len(found - {None}) <= 1
+
+
+def _warp(images: Tensor, operations: list[Geometric],
+          parameters: list[dict], size: tuple[int, int]) -> Tensor:
+    """Compose the maps of several operations and interpolate once."""
+    total, outside = None, (0.0, 'border')
+    now = tuple(images.shape[-2:])
+    for op, values in zip(operations, parameters):
+        after = size if op.crops else now
+        one = op.matrices(values, now, after)
+        total = one if total is None else affine.compose(total, one)
+        outside, now = op.outside or outside, after
+    return affine.warp(images, total, now, *outside)
+
+
+def _rows(parameters: Parameters, part: slice) -> Parameters:
+    return {
+        name: {
+            key: value[part] if isinstance(value, Tensor) else value
+            for key, value in values.items()
+        }
+        for name, values in parameters.items()
+    }

@@ -1,0 +1,164 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""One to three of RandAugment's 14 operations."""
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import TASK_UTILS
+
+from . import affine, colour, levels
+from .augmentation import Augmentation, Draw, choose
+from .geometric import outside
+
+OPERATIONS = (
+    'identity', 'autocontrast', 'equalize', 'rotate', 'solarize', 'color',
+    'posterize', 'contrast', 'brightness', 'sharpness', 'shear_x', 'shear_y',
+    'translate_x', 'translate_y')
+_SIGNED = ('rotate', 'color', 'contrast', 'brightness', 'sharpness',
+           'shear_x', 'shear_y', 'translate_x', 'translate_y')
+
+
+@TASK_UTILS.register_module()
+class RandAugment(Augmentation):
+    """A random number of random operations (RandAugment, arXiv:1909.13719).
+
+    The 14 operations are those of DSP-KD (Bioengineering 11:70, 2024, section
+    4.1), drawn with replacement, 1 to 3 of them for images of the classes
+    that are short of images. Their strengths are torchvision's: shear 0.3,
+    translation 150 / 331 of the side, turn 30 degrees, tones 0.9, 4 bits and
+    threshold 0 at ``magnitude`` 30, with a random sign where there is one.
+
+    Args:
+        count: smallest and largest number of operations.
+        magnitude: strength of all operations, 0 to 30.
+        classes: indices of the classes that are augmented; None for all.
+        fill: value outside of moved images.
+        padding: see ``hkd_mm.Rotate``.
+    """
+
+    host = ('operation', )
+
+    def __init__(self, count: tuple[int, int] = (1, 3),
+                 magnitude: float = 9.0, classes: Sequence[int] | None = None,
+                 fill: float = 128.0, padding: str = 'constant') -> None:
+        low, high = count
+        if not 0 <= low <= high or not 0 <= magnitude <= 30:
+            raise UserError(
+                f'hkd_mm.RandAugment: count={count} must be two rising '
+                f'numbers and magnitude={magnitude} in [0, 30]')
+        self.count, self.magnitude = (low, high), magnitude
+        self.classes = None if classes is None else list(classes)
+        self.outside = outside(fill, padding)
+        self.draws = 1 + 2 * high
+
+    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+        """``operation`` (B, highest count): positions in ``OPERATIONS``, 0
+        (identity) beyond a sample's own count; ``sign`` likewise."""
+        low, high = self.count
+        count = low + (draw.numbers[:, 0] * (high - low + 1)).long()
+        if self.classes is not None and draw.labels is not None:
+            labels = draw.labels.to(count.device)
+            chosen = torch.tensor(self.classes, device=count.device)
+            count = count * torch.isin(labels, chosen)
+        operation, sign = draw.numbers[:, 1:].split(high, dim=1)
+        operation = (operation * len(OPERATIONS)).long()
+        place = torch.arange(high, device=count.device)
+        return dict(operation=operation * (place < count[:, None]),
+                    sign=1 - 2 * (sign < 0.5).float())
+
+    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        for place in range(self.count[1]):
+            drawn = parameters['operation'][:, place]
+            sign = parameters['sign'][:, place]
+            for number, name in enumerate(OPERATIONS[1:], start=1):
+                images = _where(drawn == number, self._function(name),
+                                images, sign)
+        return images
+
+    def _function(self, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+        strength = self.magnitude / 30
+
+        def change(images: Tensor, sign: Tensor) -> Tensor:
+            if name not in _SIGNED:
+                sign = torch.ones_like(sign)
+            return perform(images, name, strength * sign, self.outside)
+
+        return change
+
+
+def perform(images: Tensor, name: str, strength: Tensor,
+            outside: tuple[float, str]) -> Tensor:
+    """One of the operations.
+
+    Args:
+        images: float32 (B, 3, H, W) in [0, 255]; may be changed.
+        name: of ``OPERATIONS``.
+        strength: (B,), a part of the strongest in [0, 1], negative the other
+            way.
+        outside: (fill, padding) of :func:`.affine.warp`.
+
+    Returns:
+        (B, 3, H, W).
+    """
+    if name in _TONES:
+        off = torch.zeros_like(strength)
+        on = torch.ones_like(strength)
+        return colour.adjust_tone(
+            images, 1 + 0.9 * strength,
+            on if name == 'contrast' else off, on if name == 'color' else off)
+    if name in _LEVELS:
+        return _LEVELS[name](images, strength)
+    size = tuple(images.shape[-2:])
+    return affine.warp(
+        images, _map(name, strength, size), size, *outside)
+
+
+_TONES = ('brightness', 'contrast', 'color')
+_LEVELS = dict(
+    identity=lambda images, _: images,
+    autocontrast=lambda images, _: levels.autocontrast(images),
+    equalize=lambda images, _: levels.equalize(images),
+    posterize=lambda images, s: levels.posterize(
+        images, 8 - (4 * s).round()),
+    solarize=lambda images, s: levels.solarize(images, 255 * (1 - s)),
+    sharpness=lambda images, s: levels.sharpen(images, 1 + 0.9 * s))
+
+
+def _map(name: str, strength: Tensor, size: tuple[int, int]) -> Tensor:
+    """Affine map of a turn, shear or translation.
+
+    A shear keeps the first row or column of pixels where it is.
+    """
+    zero, one = torch.zeros_like(strength), torch.ones_like(strength)
+    height, width = size
+    if name == 'rotate':
+        return affine.turn(30 * strength)
+    if name == 'shear_x':
+        shear = -0.3 * strength
+        return affine.matrix(one, shear, shear * height / 2, zero, one, zero)
+    if name == 'shear_y':
+        shear = -0.3 * strength
+        return affine.matrix(one, zero, zero, shear, one, shear * width / 2)
+    shift = -150 / 331 * strength
+    x, y = ((shift * width, zero) if name == 'translate_x' else
+            (zero, shift * height))
+    return affine.matrix(one, zero, x, zero, one, y)
+
+
+def _where(mask: Tensor, function: Callable[[Tensor, Tensor], Tensor],
+           images: Tensor, values: Tensor) -> Tensor:
+    """Change the images that are marked.
+
+    Sample ids, and with them the mask, usually lie in host memory, whatever
+    device the images are on: then only the marked rows are computed. Nothing
+    is ever fetched from a device.
+    """
+    if mask.device.type != 'cpu':
+        return choose(mask, function(images.clone(), values), images)
+    rows = mask.numpy().nonzero()[0]
+    if not len(rows):
+        return images
+    rows = torch.from_numpy(rows).to(images.device, non_blocking=True)
+    return images.index_copy_(0, rows, function(images[rows], values[rows]))

@@ -1,0 +1,60 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""One box of an image painted over."""
+import torch
+from torch import Tensor
+
+from hkd_mm.registry import TASK_UTILS
+
+from .augmentation import Augmentation, Draw
+from .geometric import box_in_pixels, random_box
+
+
+@TASK_UTILS.register_module()
+class RandomErasing(Augmentation):
+    """Paint over a box of random place, size and shape.
+
+    The box is that of torchvision's ``RandomErasing`` (area uniform, aspect
+    ratio log-uniform); where it does not fit, it is cut to the image instead
+    of drawn again.
+
+    Args:
+        prob: of a box, in [0, 1].
+        scale: smallest and largest part of the area.
+        ratio: smallest and largest width / height.
+        fill: value of the paint, 0 to 255; None draws a colour for each
+            image.
+    """
+
+    draws = 8
+
+    def __init__(self, prob: float = 0.25,
+                 scale: tuple[float, float] = (0.02, 1 / 3),
+                 ratio: tuple[float, float] = (0.3, 10 / 3),
+                 fill: float | None = 128.0) -> None:
+        self.prob, self.fill = prob, fill
+        self.scale, self.ratio = tuple(scale), tuple(ratio)
+
+    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+        numbers = draw.numbers
+        colour = numbers[:, 5:] * 255
+        if self.fill is not None:
+            colour = torch.full_like(colour, self.fill)
+        return dict(
+            random_box(numbers[:, :4], self.scale, self.ratio),
+            on=numbers[:, 4] < self.prob, colour=colour)
+
+    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        inside = box_mask(parameters, tuple(images.shape[-2:]))
+        inside &= parameters['on'].view(-1, 1, 1, 1)
+        return torch.where(
+            inside, parameters['colour'][:, :, None, None], images)
+
+
+def box_mask(parameters: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+    """Which pixels lie in the boxes of ``random_box``: bool (B, 1, H, W)."""
+    top, left, height, width = (
+        side.view(-1, 1, 1, 1) for side in box_in_pixels(parameters, size))
+    row = torch.arange(size[0], device=top.device).view(1, 1, -1, 1)
+    column = torch.arange(size[1], device=top.device).view(1, 1, 1, -1)
+    return ((row >= top) & (row < top + height)
+            & (column >= left) & (column < left + width))
