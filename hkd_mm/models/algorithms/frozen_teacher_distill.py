@@ -11,6 +11,8 @@ from hkd_mm.engine.checkpoint import load_weights
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 
+from ..recorders.network_recorders import LogitsRecorder
+from ..teacher_cache import TeacherCache, flatten, unflatten
 from .input_statistics import InputConversion
 
 
@@ -43,6 +45,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             teacher is used as it was built.
         input_size: side of the square training images in pixels, for the dry
             forward.
+        teacher_cache: arguments of
+            :class:`hkd_mm.models.teacher_cache.TeacherCache`, which then
+            answers in place of the teacher where it can. Packed data only.
         calculate_student_loss: add the student's own head loss. Off by
             default: the losses of this zoo take the labels themselves.
         kwargs: passed on to MMRazor's ``BaseAlgorithm``.
@@ -58,6 +63,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  distiller: dict,
                  teacher_ckpt: str | None = None,
                  input_size: int = 116,
+                 teacher_cache: dict | None = None,
                  calculate_student_loss: bool = False,
                  **kwargs) -> None:
         if isinstance(kwargs.get('data_preprocessor'), dict):
@@ -81,6 +87,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.convert_input = InputConversion(
             self.data_preprocessor, self.teacher.data_preprocessor)
         self.input_size = input_size
+        self.teacher_cache = TeacherCache(**teacher_cache) if (
+            teacher_cache) else None
         self._check_losses()
         self._build_connectors()
 
@@ -127,11 +135,15 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                       data_samples: list | None) -> dict[str, Tensor]:
         """Run teacher and student under their recorders."""
         distiller = self.distiller
-        distiller.set_deliveries_override(False)
-        with torch.no_grad(), distiller.teacher_recorders, \
-                distiller.deliveries:
-            self.teacher(
-                self.convert_input(batch_inputs), data_samples, mode='tensor')
+        cache = self.teacher_cache
+        if cache is None or not (self.training and cache.is_open):
+            self._run_teacher(batch_inputs, data_samples)
+        elif (stored := cache.read(data_samples.index)) is not None:
+            for name, buffer in unflatten(stored).items():
+                recorder = distiller.teacher_recorders.get_recorder(name)
+                recorder._data_buffer = buffer
+        else:
+            cache.write(data_samples.index, self.teacher_records(batch_inputs))
         distiller.set_deliveries_override(True)
         mode = 'loss' if self.calculate_student_loss else 'tensor'
         with torch.set_grad_enabled(self.student_trainable
@@ -141,6 +153,42 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         if not self.calculate_student_loss:
             return {}
         return {f'student.{name}': value for name, value in output.items()}
+
+    def _run_teacher(self, batch_inputs: Tensor,
+                     data_samples: list | None = None) -> None:
+        distiller = self.distiller
+        distiller.set_deliveries_override(False)
+        with torch.no_grad(), distiller.teacher_recorders, \
+                distiller.deliveries:
+            self.teacher(
+                self.convert_input(batch_inputs), data_samples, mode='tensor')
+
+    def cached_recorders(self) -> list[str]:
+        """Teacher recorders that a loss asks for, in order."""
+        return sorted({
+            record['recorder']
+            for mapping in self.distiller.loss_forward_mappings.values()
+            for record in mapping.values() if not record['from_student']})
+
+    def exact_records(self) -> set[str]:
+        """Those of them that are class scores."""
+        recorders = self.distiller.teacher_recorders.recorders
+        return {name for name in self.cached_recorders()
+                if isinstance(recorders[name], LogitsRecorder)}
+
+    def teacher_records(self, batch_inputs: Tensor) -> dict[str, Tensor]:
+        """What the teacher's recorders deliver, for the cache.
+
+        Args:
+            batch_inputs: images (N, 3, H, W), normalised for the student.
+
+        Returns:
+            Recorder -> (N, ...); ``recorder.i`` where it delivers several.
+        """
+        self._run_teacher(batch_inputs)
+        recorders = self.distiller.teacher_recorders
+        return flatten({name: recorders.get_recorder(name).data_buffer
+                        for name in self.cached_recorders()})
 
     def _check_losses(self) -> None:
         for name in self.distiller.distill_losses:

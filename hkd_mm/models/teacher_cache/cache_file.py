@@ -76,6 +76,11 @@ class CacheFile:
         assert self._done[view, rows].all(), 'is_complete() comes first'
         return {name: data[view, rows] for name, data in self._maps.items()}
 
+    def read_view(self, view: int) -> dict[str, np.ndarray]:
+        """Name -> (num_rows, ...), a copy; zeros where nothing is there."""
+        return {name: np.array(data[view])
+                for name, data in self._maps.items()}
+
     def write(self, view: int, rows: np.ndarray,
               values: dict[str, np.ndarray]) -> None:
         """Store (B, ...) a name; rows that are there already stay."""
