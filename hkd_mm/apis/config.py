@@ -16,8 +16,8 @@ from .packing import (
     apply_packed,
     check_packed,
     is_packed,
-    make_room,
     of_inner_dataset,
+    take_switch,
 )
 
 _WORDS = ('balanced', 'sqrt_balanced')
@@ -71,8 +71,7 @@ def compose_config(
     base = _base_values(str(path))
     # Top-level options first: they may exchange whole nets.
     top, dotted = _split(cfg_options, _is_top)
-    make_room(cfg, top)
-    _merge(cfg, top)
+    _merge(cfg, take_switch(cfg, top))
     _check_knobs(cfg)
     apply_net_names(cfg)
     propagate(cfg, base)

@@ -8,7 +8,8 @@ steps of the training pipeline into their batched counterparts in a
 margin=1.15, num_views=10)`` says more, see :data:`OPTIONS`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.config import Config
 
@@ -38,11 +39,41 @@ def is_packed(cfg: Config) -> bool:
     return cfg.get('packed') not in (None, False)
 
 
-def make_room(cfg: Config, options: Iterable[str]) -> None:
-    """Turn True into a dict where an option says ``packed.<name>=...``."""
-    if any(key.startswith('packed.') for key in options):
-        if not isinstance(cfg.get('packed'), dict):
-            cfg.packed = dict()
+def take_switch(cfg: Config, options: list[str] | dict[str, Any]):
+    """Let ``packed=True`` and ``packed.<name>=...`` stand side by side.
+
+    Args:
+        cfg: its ``packed`` is switched, a dict there is kept.
+        options: top-level ones, as texts or a dict.
+
+    Returns:
+        The options that are left to merge; none on a packed that is off.
+    """
+    if isinstance(options, dict):
+        named = {key: str(value) for key, value in options.items()}
+    else:
+        named = {text: text.partition('=')[2].strip() for text in options}
+    off = any(named[o] == 'False' for o in named if _key(o) == 'packed')
+    details = any(_key(option).startswith('packed.') for option in named)
+    if off:
+        cfg.packed = False
+    elif details and not isinstance(cfg.get('packed'), dict):
+        cfg.packed = dict()
+    kept = isinstance(cfg.get('packed'), dict)
+
+    def drop(option: str) -> bool:
+        if _key(option) == 'packed':
+            return off or (kept and named[option] == 'True')
+        return off and _key(option).startswith('packed.')
+
+    left = [option for option in options if not drop(option)]
+    if isinstance(options, dict):
+        return {key: options[key] for key in left}
+    return left
+
+
+def _key(option: str) -> str:
+    return option.partition('=')[0].strip()
 
 
 def check_packed(cfg: Config) -> None:

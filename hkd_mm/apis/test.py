@@ -13,6 +13,7 @@ from hkd_mm.errors import UserError
 
 from .config import compose_config
 from .data_summary import check_classes, resolve_class_weight
+from .packing import is_packed
 from .results import SUFFIXES, print_metrics, write_results
 from .runtime import (
     choose_device,
@@ -98,6 +99,11 @@ def test(
     if amp:
         _use_amp(cfg, device)
     if show_dir:
+        if is_packed(cfg):
+            raise UserError(
+                '--show-dir draws on the photographs, which packed data do '
+                'not read; add --cfg-options packed=False'
+            )
         make_work_dir(show_dir)
         cfg.custom_hooks.append(
             dict(type='hkd_mm.PredictionPicturesHook', out_dir=show_dir)

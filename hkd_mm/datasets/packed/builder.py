@@ -96,9 +96,7 @@ def _decode_all(
     from hkd_mm.apis.parallel import parallel_map
 
     failed = parallel_map(
-        partial(
-            decode, folder, len(plan.ids), plan.side, plan.interpolation
-        ),
+        partial(decode, folder, len(plan.ids), plan.side, plan.interpolation),
         [(row, plan.path(row)) for row in rows],
         f'packing {len(rows)} images',
         workers,
@@ -162,9 +160,7 @@ def _remove_unfinished(plan: Plan, other: Path) -> None:
 
 
 def _check_space(folder: Path, size: int) -> None:
-    used = sum(
-        path.stat().st_blocks * 512 for path in folder.iterdir()
-    )
+    used = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
     if shutil.disk_usage(folder).free < size - used + _SPARE:
         raise OSError(errno.ENOSPC, 'too little room')
 
@@ -187,4 +183,3 @@ def _told(error: OSError, plan: Plan, folder: Path) -> Exception:
 
 def _say(line: str) -> None:
     print(f'packed store: {line}', file=sys.stderr, flush=True)
-

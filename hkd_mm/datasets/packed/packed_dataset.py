@@ -123,9 +123,7 @@ class PackedDataset(Dataset):
     @property
     def metainfo(self) -> dict[str, Any]:
         """The inner one and ``packed_store``, the folder with the ids."""
-        return dict(
-            self.dataset.metainfo, packed_store=str(self.store.folder)
-        )
+        return dict(self.dataset.metainfo, packed_store=str(self.store.folder))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -174,6 +172,5 @@ def packed_collate(batch: Batch | Sequence[Batch]) -> Batch:
     if isinstance(batch, dict):
         return batch
     return {
-        key: torch.stack([sample[key] for sample in batch])
-        for key in batch[0]
+        key: torch.stack([sample[key] for sample in batch]) for key in batch[0]
     }
