@@ -1,0 +1,67 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The shell scripts: they parse, and the environment is made when needed."""
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted([ROOT / '.ci/run', *(ROOT / 'tools').rglob('*.sh')])
+
+
+def bash(command: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ['bash', '-c', command], env=dict(os.environ, **environment),
+        capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)
+def test_script_parses(script):
+    assert bash(f'bash -n "{script}"').stderr == ''
+    assert script.read_text().startswith(('#!', '# Copyright'))
+
+
+def test_ci_runs_what_the_readme_tells_a_person_to_run():
+    lines = [line for line in (ROOT / '.ci/run').read_text().splitlines()
+             if line and not line.startswith(('#', 'set ', 'cd '))]
+    assert lines == ['bash tools/run_tests.sh']
+    assert os.access(ROOT / '.ci/run', os.X_OK)
+    assert 'bash tools/run_tests.sh' in (ROOT / 'README.md').read_text()
+
+
+@pytest.mark.parametrize(('environment', 'said'), [
+    (dict(HKD_PYTHON='/no/such/python'), 'HKD_PYTHON=/no/such/python'),
+    (dict(HKD_VENV='/proc/no/place'), 'HKD_VENV'),
+])
+def test_what_cannot_work_is_told_in_one_line(environment, said, tmp_path):
+    environment.setdefault('HKD_VENV', str(tmp_path / 'venv'))
+    ran = bash(f'bash {ROOT}/tools/run_tests.sh', **environment)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith('error: ') and said in ran.stderr
+    assert ran.stderr.count('\n') == 1
+
+
+def test_environment_is_reused_until_a_requirement_changes(tmp_path):
+    for name in ('tools', 'requirements', 'hkd_mm', 'setup.py',
+                 'pyproject.toml'):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, tmp_path / name)
+    # In the place of pip: one line in a file for every installation.
+    script = f'''source {tmp_path}/tools/_env.sh
+        _hkd_install() {{
+          mkdir -p "$HKD_VENV/bin"
+          ln -sf "$(command -v "$1")" "$HKD_VENV/bin/python"
+          echo installed >>{tmp_path}/calls
+          _hkd_stamp >"$2"
+        }}
+        hkd_env && echo "$HKD_PY"'''
+    calls = []
+    for change in ('', '', 'another-package>=1\n', ''):
+        with open(tmp_path / 'requirements/runtime.txt', 'a') as stream:
+            stream.write(change)
+        ran = bash(script, HKD_VENV=f'{tmp_path}/venv')
+        assert ran.stdout == f'{tmp_path}/venv/bin/python\n', ran.stderr
+        calls.append(len((tmp_path / 'calls').read_text().split()))
+    assert calls == [1, 1, 2, 2]
