@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-METHODS = ('kd', 'kd_hard', 'kd_align', 'hybrid')
+METHODS = ('kd', 'kd_align', 'kd_hard', 'hybrid')  # two share a cache each
 TITLES = dict(
     resnet18='teacher, ResNet-18', mbv2='student alone, MobileNetV2 x0.5',
     kd='KD', kd_hard='KD + hard label', kd_align='KD + feature alignment',
@@ -57,6 +57,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--search-epochs', type=int, default=8)
     parser.add_argument('--alone-epochs', type=int, default=20)
     parser.add_argument('--kd-epochs', type=int, default=10)
+    parser.add_argument(
+        '--stock', action='store_true',
+        help="the students on MMPretrain's pipeline with an online teacher, "
+        'in place of packed images and the teacher cache')
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1,
                         help='trainings side by side, one core each')
     return parser.parse_args()
@@ -68,26 +72,38 @@ class Benchmark:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.common = (f'data_root={args.data_root}', )
+        self.path = 'stock' if args.stock else 'packed'
         self.stop = threading.Event()
 
     def teacher(self, seed: int) -> Run:
         return Run('resnet18', f'resnet18/seed{seed}',
                    (f'seed={seed}', f'max_epochs={self.args.teacher_epochs}'))
 
+    def fast(self, *options: str) -> tuple[str, ...]:
+        """The options of the fast path, unless the stock one is asked for."""
+        if self.args.stock:
+            return ()
+        folder = self.args.work_dir
+        return ('packed=True', f'packed.store_dir={folder / "images"}',
+                *options)
+
     def search(self, rate: float) -> Run:
-        return Run('mbv2', f'search/lr{rate}',
-                   ('seed=0', f'max_epochs={self.args.search_epochs}',
+        return Run('mbv2', f'{self.path}/search/lr{rate}',
+                   (*self.fast(), 'seed=0', f'max_epochs={self.args.search_epochs}',
                     f'optim_wrapper.optimizer.lr={rate}'))
 
     def alone(self, seed: int, rate: float) -> Run:
-        return Run('mbv2', f'mbv2/seed{seed}',
-                   (f'seed={seed}', f'max_epochs={self.args.alone_epochs}',
+        return Run('mbv2', f'{self.path}/mbv2/seed{seed}',
+                   (*self.fast(), f'seed={seed}', f'max_epochs={self.args.alone_epochs}',
                     f'optim_wrapper.optimizer.lr={rate}'))
 
     def distilled(self, method: str, seed: int) -> Run:
         teacher = self.args.work_dir / self.teacher(seed).folder
-        return Run(method, f'{method}/seed{seed}',
-                   (f'seed={seed}', f'max_epochs={self.args.kd_epochs}',
+        cache = self.fast(
+            f'model.teacher_cache.num_views={self.args.kd_epochs}',
+            f'model.teacher_cache.dir={self.args.work_dir / "cache"}')
+        return Run(method, f'{self.path}/{method}/seed{seed}',
+                   (*cache, f'seed={seed}', f'max_epochs={self.args.kd_epochs}',
                     f'model.teacher_ckpt={teacher / "student.pth"}'))
 
     def train(self, run: Run) -> dict:
@@ -157,11 +173,16 @@ class Benchmark:
         self.both(self.alone(seed, max(scores, key=scores.get)))
 
 
+    def folder(self, name: str, seed: int) -> Path:
+        if name == 'resnet18':
+            return self.args.work_dir / self.teacher(seed).folder
+        return self.args.work_dir / self.path / name / f'seed{seed}'
+
     def rows(self) -> list[dict]:
         """Mean and sd over the seeds, a row a method; both splits."""
         rows = []
         for name, title in TITLES.items():
-            runs = [self.args.work_dir / name / f'seed{seed}'
+            runs = [self.folder(name, seed)
                     for seed in range(self.args.seeds)]
             reports = [json.loads((run / 'metrics.json').read_text())
                        for run in runs]
@@ -177,7 +198,7 @@ class Benchmark:
 
     def write(self) -> None:
         """results.json, table.md and the logs, below ``--out``."""
-        out = self.args.out
+        out = self.args.out / self.path
         out.mkdir(parents=True, exist_ok=True)
         searched = {
             str(rate): json.loads((
@@ -197,8 +218,7 @@ class Benchmark:
         (out / 'table.md').write_text('\n'.join(lines) + '\n')
         for name in TITLES:
             for seed in range(self.args.seeds):
-                folder = self.args.work_dir / name / f'seed{seed}'
-                shutil.copy(folder / 'metrics.json',
+                shutil.copy(self.folder(name, seed) / 'metrics.json',
                             out / f'{name}_seed{seed}.json')
         print('\n'.join(lines))
 
