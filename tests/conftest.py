@@ -3,6 +3,7 @@
 
 import csv
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -272,3 +273,32 @@ def write_table():
         return path
 
     return write
+
+
+@pytest.fixture
+def packed_root(tiny_data, tmp_path, monkeypatch) -> Path:
+    """A copy of the tiny data to change; works in ``tmp_path``."""
+    monkeypatch.chdir(tmp_path)
+    # images are packed in this process, where a test can look on
+    monkeypatch.setattr('hkd_mm.apis.parallel.default_workers', lambda: 1)
+    return shutil.copytree(tiny_data, tmp_path / 'data')
+
+
+@pytest.fixture
+def packed(packed_root):
+    """Build a ``PackedDataset`` of one split of ``packed_root``."""
+
+    def build(split='all', data_root=packed_root, **kwargs):
+        from hkd_mm.registry import DATASETS
+
+        inner = dict(
+            type='hkd_mm.SkinDisease',
+            data_root=str(data_root),
+            split=split,
+            classes=list(TINY_CLASSES),
+            split_ratios=(0.5, 0.25, 0.25),
+        )
+        config = dict(type='hkd_mm.PackedDataset', dataset=inner, size=16)
+        return DATASETS.build(dict(config, **kwargs))
+
+    return build

@@ -12,13 +12,13 @@ from hkd_mm.errors import UserError
 
 from .knobs import KNOBS, propagate
 from .options import check_options, parse_options
-from .packing import (
-    apply_packed,
+from .packed_options import (
     check_packed,
     is_packed,
     of_inner_dataset,
     take_switch,
 )
+from .packing import apply_packed
 
 _WORDS = ('balanced', 'sqrt_balanced')
 _POSITIVE = ('input_size', 'batch_size', 'max_epochs', 'patience')

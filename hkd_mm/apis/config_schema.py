@@ -3,7 +3,7 @@
 
 import inspect
 
-from .packing import OPTIONS
+from .packed_options import OPTIONS
 
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _OF_RUN = (

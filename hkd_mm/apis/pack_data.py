@@ -15,6 +15,7 @@ from hkd_mm.errors import UserError
 from .config import compose_config
 from .data_source import read_records
 from .data_summary import build_listing
+from .packed_options import is_wrapper
 from .packing import apply_packed
 from .places import LOADERS
 
@@ -82,7 +83,7 @@ def _wrappers(cfg: Config) -> dict[str, dict]:
     found = {}
     for name in LOADERS:
         node = (cfg.get(name) or {}).get('dataset')
-        while node and not str(node.get('type')).endswith('PackedDataset'):
+        while node and not is_wrapper(node):
             node = node.get('dataset')
         if node:
             found[name] = node

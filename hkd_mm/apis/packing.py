@@ -5,110 +5,21 @@
 size and interpolation of its pipeline's Resize are kept), turns the random
 steps of the training pipeline into their batched counterparts in a
 ``PackedPreprocessor``, and takes the worker processes away. ``packed=dict(
-margin=1.15, num_views=10)`` says more, see :data:`OPTIONS`.
+margin=1.15, num_views=10)`` says more, see :mod:`.packed_options`.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 from mmengine.config import Config
 
 from hkd_mm.errors import UserError
 
 from .augment_steps import batched
+from .packed_options import OPTIONS, is_packed, is_wrapper
 from .places import LOADERS
 
-# Name -> what it is an argument of. ``margin`` is for training only.
-OPTIONS = dict(
-    margin='dataset',
-    store_dir='dataset',
-    in_memory='dataset',
-    verify='dataset',
-    augment='preprocessor',
-    num_views='preprocessor',
-    seed='preprocessor',
-)
 _NEUTRAL = ('LoadSkinImage', 'Resize', 'PackInputs')
 _RESIZE = {'type', 'scale', 'interpolation', 'keep_ratio'}
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
 _OF_WORKERS = ('prefetch_factor', 'timeout')
-
-
-def is_packed(cfg: Config) -> bool:
-    """Whether the config asks for it: True or a dict, be it empty."""
-    return cfg.get('packed') not in (None, False)
-
-
-def take_switch(cfg: Config, options: list[str] | dict[str, Any]):
-    """Let ``packed=True`` and ``packed.<name>=...`` stand side by side.
-
-    Args:
-        cfg: its ``packed`` is switched, a dict there is kept.
-        options: top-level ones, as texts or a dict.
-
-    Returns:
-        The options that are left to merge; none on a packed that is off.
-    """
-    if isinstance(options, dict):
-        named = {key: str(value) for key, value in options.items()}
-    else:
-        named = {text: text.partition('=')[2].strip() for text in options}
-    off = any(named[o] == 'False' for o in named if _key(o) == 'packed')
-    details = any(_key(option).startswith('packed.') for option in named)
-    if off:
-        cfg.packed = False
-    elif details and not isinstance(cfg.get('packed'), dict):
-        cfg.packed = dict()
-    kept = isinstance(cfg.get('packed'), dict)
-
-    def drop(option: str) -> bool:
-        if _key(option) == 'packed':
-            return off or (kept and named[option] == 'True')
-        return off and _key(option).startswith('packed.')
-
-    left = [option for option in options if not drop(option)]
-    if isinstance(options, dict):
-        return {key: options[key] for key in left}
-    return left
-
-
-def _key(option: str) -> str:
-    return option.partition('=')[0].strip()
-
-
-def check_packed(cfg: Config) -> None:
-    """Refuse what is neither a switch nor a dict of known options."""
-    value = cfg.get('packed')
-    if value is None or isinstance(value, bool):
-        return
-    if not isinstance(value, dict):
-        raise UserError(f'packed={value!r} must be True or False')
-    for name in value:
-        if name not in OPTIONS:
-            raise UserError(
-                f'packed has no "{name}"; known there: {", ".join(OPTIONS)}'
-            )
-
-
-def of_inner_dataset(cfg: Config) -> Callable[[str], bool]:
-    """Whether an option's key means the dataset that is to be wrapped.
-
-    ``test_dataloader.dataset.split`` does, ``test_dataloader.dataset.verify``
-    means the wrapper.
-    """
-    outer = {'size', 'interpolation', 'dataset', 'type'}
-    outer |= {name for name, kind in OPTIONS.items() if kind == 'dataset'}
-
-    def chosen(key: str) -> bool:
-        loader, dataset, name = (key.split('.') + ['', ''])[:3]
-        return (
-            loader in LOADERS
-            and dataset == 'dataset'
-            and name.strip() not in outer
-            and not _is_packed(cfg[loader].dataset)
-        )
-
-    return chosen
 
 
 def apply_packed(cfg: Config) -> None:
@@ -148,10 +59,6 @@ def own_augmentation(cfg: Config) -> list[dict] | None:
     return None if same else found
 
 
-def _is_packed(dataset: dict) -> bool:
-    return str(dataset.get('type', '')).endswith('PackedDataset')
-
-
 def _innermost(loader: dict) -> tuple[dict, dict]:
     """(what holds the innermost dataset, that dataset)."""
     holder = loader
@@ -171,7 +78,7 @@ def _steps(loader: dict) -> list[dict]:
 
 def _pack_loader(loader: dict, options: dict, training: bool) -> None:
     holder, inner = _innermost(loader)
-    if _is_packed(holder):
+    if is_wrapper(holder):
         return
     if not training and _steps(loader):
         raise UserError(

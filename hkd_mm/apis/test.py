@@ -13,7 +13,7 @@ from hkd_mm.errors import UserError
 
 from .config import compose_config
 from .data_summary import check_classes, resolve_class_weight
-from .packing import is_packed
+from .packed_options import is_packed
 from .results import SUFFIXES, print_metrics, write_results
 from .runtime import (
     choose_device,

@@ -13,10 +13,10 @@ from pathlib import Path
 from hkd_mm.engine.atomic_backend import AtomicBackend
 from hkd_mm.errors import UserError
 
+from .checks import DONE, FORMAT, HEADER, ROWS, seal
 from .lock import locked
 from .parts import Parts, decode, sha256
 from .plan import Plan
-from .store import DONE, FORMAT, HEADER, ROWS, seal
 
 _SPARE = 2**24  # bytes that must stay free on the disk
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -15,8 +15,8 @@ import numpy as np
 from hkd_mm.errors import UserError
 
 from ..load_skin_image import read_image
+from .checks import CRC, DONE, HEADER, PIXELS, ROWS, wrong_rows
 from .plan import Plan
-from .store import CRC, DONE, HEADER, PIXELS, ROWS, wrong_rows
 
 _CRC_BYTES = 4
 

@@ -10,13 +10,9 @@ A store is a folder::
     done.bin     (N,) uint8, while it is being built
 """
 
-import hashlib
 import json
 import os
 import weakref
-import zlib
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +20,21 @@ import torch
 
 from hkd_mm.errors import UserError
 
+from .checks import (
+    CRC,
+    HEADER,
+    PIXELS,
+    ROWS,
+    check_size,
+    read_hashed,
+    read_header,
+    refuse,
+    wrong_rows,
+)
 from .plan import Plan
 
-FORMAT = 'hkd_mm packed images'
-PIXELS, CRC, ROWS, HEADER, DONE = (
-    'pixels.bin',
-    'crc32.bin',
-    'rows.json',
-    'header.json',
-    'done.bin',
-)
 CHECKS = ('all', 'sample')
 _SAMPLE = 256  # images that the check "sample" reads
-_BLOCK = 64  # images a thread checks at a time
 _opened: 'weakref.WeakValueDictionary' = weakref.WeakValueDictionary()
 
 
@@ -77,9 +75,9 @@ class PackedStore:
                 f'it is foreign, made from other images than those of '
                 f'{plan.root}',
             )
-        rows = _read_hashed(self.folder, ROWS, self.header['rows_sha256'])
+        rows = read_hashed(self.folder, ROWS, self.header['rows_sha256'])
         self.ids: list[str] = json.loads(rows)['ids']
-        crc = _read_hashed(self.folder, CRC, self.header['crc_sha256'])
+        crc = read_hashed(self.folder, CRC, self.header['crc_sha256'])
         self.crc = np.frombuffer(crc, '<u4')
         self._map()
         self._check(check)
@@ -87,7 +85,7 @@ class PackedStore:
     def _map(self) -> None:
         path, side = self.folder / PIXELS, self.header['side']
         shape = (self.header['count'], side * side * 3)
-        _check_size(path, shape[0] * shape[1])
+        check_size(path, shape[0] * shape[1])
         if self.in_memory:
             pixels = np.fromfile(path, np.uint8).reshape(shape)
         else:  # copy on write: torch dislikes what cannot be written
@@ -162,80 +160,3 @@ def open_store(
 def read_ids(folder: str | os.PathLike) -> list[str]:
     """Sample ids of a store that has been opened; item i names row i."""
     return json.loads((Path(folder) / ROWS).read_bytes())['ids']
-
-
-def seal(header: dict) -> dict:
-    """The header with the hash of everything in it."""
-    text = json.dumps(header, sort_keys=True)
-    return dict(header, header_hash=hashlib.sha256(text.encode()).hexdigest())
-
-
-def read_header(folder: Path) -> dict:
-    """The header of a store.
-
-    Raises:
-        UserError: missing, damaged, or of another kind or version.
-    """
-    path = folder / HEADER
-    try:
-        header = json.loads(path.read_bytes())
-        stated = header.pop('header_hash')
-        kind = header['format']
-    except OSError as error:
-        refuse(path, f'it cannot be read ({error.strerror})')
-    except (ValueError, KeyError, AttributeError):
-        refuse(path, 'it is damaged or foreign, no header of a packed store')
-    if kind != FORMAT or seal(header)['header_hash'] != stated:
-        refuse(path, 'it is damaged: its hash is wrong')
-    return header
-
-
-def wrong_rows(
-    pixels: np.ndarray, crc: np.ndarray, rows: Iterable[int]
-) -> list[int]:
-    """Rows whose bytes do not have the checksum they should.
-
-    Args:
-        pixels: (N, bytes) uint8.
-        crc: (N,) uint32.
-        rows: which of them to look at.
-
-    Returns:
-        The wrong ones, in the order of ``rows``.
-    """
-    rows = np.asarray(rows)
-
-    def look(part: np.ndarray) -> list[int]:
-        return [int(r) for r in part if zlib.crc32(pixels[r]) != crc[r]]
-
-    parts = np.array_split(rows, max(1, len(rows) // _BLOCK))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [row for found in pool.map(look, parts) for row in found]
-
-
-def refuse(path: Path, reason: str) -> None:
-    """Raise the one line about a file that is not what it should be."""
-    raise UserError(
-        f'packed store: {path}: {reason}; remove {path.parent} and it is '
-        'built anew'
-    )
-
-
-def _check_size(path: Path, expected: int) -> None:
-    size = path.stat().st_size if path.is_file() else 0
-    if size != expected:
-        refuse(
-            path,
-            f'it is truncated or foreign, {size} bytes instead of {expected}',
-        )
-
-
-def _read_hashed(folder: Path, name: str, expected: str) -> bytes:
-    path = folder / name
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        refuse(path, f'it cannot be read ({error.strerror})')
-    if hashlib.sha256(content).hexdigest() != expected:
-        refuse(path, 'it is truncated or damaged: its hash is wrong')
-    return content

@@ -20,19 +20,19 @@ from hkd_mm.errors import UserError
 FORK = multiprocessing.get_context('fork')  # no imports anew
 
 
-def plan_of(root):
-    records = [Record(p.stem, str(p), '') for p in root.rglob('*.png')]
-    return make_plan(str(root), records, 16)
+def plan_of(packed_root):
+    records = [Record(p.stem, str(p), '') for p in packed_root.rglob('*.png')]
+    return make_plan(str(packed_root), records, 16)
 
 
-def start(root, store_dir, slow):
+def start(packed_root, store_dir, slow):
     """Build in a process of its own, with a pause before each image."""
 
     def run():
         pack = parts.pack_image
         parts.pack_image = lambda *args: time.sleep(slow) or pack(*args)
         parallel.default_workers = lambda: 2
-        builder.ensure_store(plan_of(root), store_dir)
+        builder.ensure_store(plan_of(packed_root), store_dir)
 
     process = FORK.Process(target=run)
     process.start()
@@ -47,9 +47,11 @@ def count_decoded(monkeypatch):
     return seen
 
 
-def test_a_killed_build_goes_on_where_it_was(root, tmp_path, monkeypatch):
+def test_a_killed_build_goes_on_where_it_was(
+    packed_root, tmp_path, monkeypatch
+):
     store_dir = tmp_path / 'stores'
-    running = start(root, store_dir, slow=0.1)
+    running = start(packed_root, store_dir, slow=0.1)
     marks = store_dir / 'none'
     deadline = time.monotonic() + 60
     while not (marks.exists() and 5 <= sum(marks.read_bytes()) < 30):
@@ -67,16 +69,20 @@ def test_a_killed_build_goes_on_where_it_was(root, tmp_path, monkeypatch):
         pixels.seek(first * 16 * 16 * 3)
         pixels.write(bytes(40))
     seen = count_decoded(monkeypatch)
-    folder = builder.ensure_store(plan_of(root), store_dir, workers=1)
+    folder = builder.ensure_store(plan_of(packed_root), store_dir, workers=1)
     assert folder == marks.parent and len(seen) == 36 - done + 1
-    whole = builder.ensure_store(plan_of(root), tmp_path / 'again', workers=1)
+    whole = builder.ensure_store(
+        plan_of(packed_root), tmp_path / 'again', workers=1
+    )
     for name in ('pixels.bin', 'crc32.bin', 'header.json', 'rows.json'):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
     assert not (folder / 'done.bin').exists()
 
 
-def test_two_builders_at_once_make_one_store(root, tmp_path, capfd):
-    running = [start(root, tmp_path / 'stores', slow=0.03) for _ in range(2)]
+def test_two_builders_at_once_make_one_store(packed_root, tmp_path, capfd):
+    running = [
+        start(packed_root, tmp_path / 'stores', slow=0.03) for _ in range(2)
+    ]
     for process in running:
         process.join(60)
     assert [process.exitcode for process in running] == [0, 0]
@@ -84,20 +90,22 @@ def test_two_builders_at_once_make_one_store(root, tmp_path, capfd):
     assert (said.out + said.err).count('waiting') == 1
     assert (said.out + said.err).count('is ready after') == 1
     (folder,) = (tmp_path / 'stores').iterdir()
-    assert len(PackedStore(folder, plan=plan_of(root))) == 36
+    assert len(PackedStore(folder, plan=plan_of(packed_root))) == 36
 
 
 def test_changed_sources_make_a_new_store(
-    root, packed, write_image, monkeypatch, capfd
+    packed_root, packed, write_image, monkeypatch, capfd
 ):
     old = packed('train').store
-    changed = next(root.rglob('*.png'))
+    changed = next(packed_root.rglob('*.png'))
     write_image(changed, seed=5)
-    write_image(root / 'Acne' / 'new.png', seed=6)
+    write_image(packed_root / 'Acne' / 'new.png', seed=6)
     capfd.readouterr()
     seen = count_decoded(monkeypatch)
     new = packed('all')
-    assert sorted(seen) == sorted([str(changed), str(root / 'Acne/new.png')])
+    assert sorted(seen) == sorted(
+        [str(changed), str(packed_root / 'Acne/new.png')]
+    )
     assert len(new) == 37 and new.store.folder != old.folder
     said = capfd.readouterr().err
     assert 'HAVE CHANGED' in said and str(old.folder) in said
@@ -108,9 +116,12 @@ def test_changed_sources_make_a_new_store(
 
 
 def test_an_unreadable_image_is_named_and_the_rest_kept(
-    root, packed, monkeypatch, write_image
+    packed_root, packed, monkeypatch, write_image
 ):
-    bad = [root / 'Acne' / 'acne_03.png', root / 'Eczema' / 'eczema_01.png']
+    bad = [
+        packed_root / 'Acne' / 'acne_03.png',
+        packed_root / 'Eczema' / 'eczema_01.png',
+    ]
     for path in bad:
         path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(UserError, match=r'acne_03.png .*2 such files in all'):
@@ -125,7 +136,7 @@ def test_an_unreadable_image_is_named_and_the_rest_kept(
     assert folder.name == store.folder.name
 
 
-def test_a_full_disk_is_told_in_one_line(root, packed, monkeypatch):
+def test_a_full_disk_is_told_in_one_line(packed_root, packed, monkeypatch):
     real, count = os.pwrite, [0]
 
     def write(handle, content, offset):
@@ -138,7 +149,7 @@ def test_a_full_disk_is_told_in_one_line(root, packed, monkeypatch):
     with pytest.raises(UserError, match='disk of .* full.*packed.store_dir'):
         packed()
     monkeypatch.undo()
-    monkeypatch.chdir(root.parent)
+    monkeypatch.chdir(packed_root.parent)
     seen = count_decoded(monkeypatch)
     packed()
     assert len(seen) == 36 - 13
@@ -161,16 +172,16 @@ def test_a_place_that_is_a_file_is_named(packed, tmp_path):
 
 
 def test_a_finished_store_is_read_where_nothing_can_be_written(
-    root, tmp_path, monkeypatch
+    packed_root, tmp_path, monkeypatch
 ):
-    plan = plan_of(root)
+    plan = plan_of(packed_root)
     folder = builder.ensure_store(plan, tmp_path / 'stores')
     monkeypatch.setattr(builder, 'locked', None)
     assert builder.ensure_store(plan, tmp_path / 'stores') == folder
 
 
-def test_a_foreign_folder_in_the_way_is_built_over(root, tmp_path):
-    plan = plan_of(root)
+def test_a_foreign_folder_in_the_way_is_built_over(packed_root, tmp_path):
+    plan = plan_of(packed_root)
     folder = tmp_path / f'{plan.family}_{plan.key[:8]}'
     folder.mkdir()
     (folder / 'rows.json').write_text('cut off')

@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from hkd_mm.datasets.packed.store import PackedStore, read_ids, seal
+from hkd_mm.datasets.packed.checks import seal
+from hkd_mm.datasets.packed.store import PackedStore, read_ids
 from hkd_mm.errors import UserError
 
 FILES = ('pixels.bin', 'crc32.bin', 'rows.json', 'header.json')
@@ -53,8 +54,10 @@ def test_a_missing_file_is_refused(packed, folder, name):
     _refused(packed, name)
 
 
-def test_a_store_of_other_images_is_refused(packed, folder, tmp_path, root):
-    other = shutil.copytree(root, tmp_path / 'elsewhere' / 'data')
+def test_a_store_of_other_images_is_refused(
+    packed, folder, tmp_path, packed_root
+):
+    other = shutil.copytree(packed_root, tmp_path / 'elsewhere' / 'data')
     next(other.rglob('*.png')).unlink()
     foreign = packed(data_root=other, store_dir='foreign').store.folder
     shutil.rmtree(folder)
@@ -78,9 +81,9 @@ def test_the_sample_check_reads_a_part(packed, folder):
         PackedStore(folder, check='sample')
 
 
-def test_the_hash_tells_pixels_and_not_times(packed, folder, root):
+def test_the_hash_tells_pixels_and_not_times(packed, folder, packed_root):
     first = PackedStore(folder)
-    for path in root.rglob('*.png'):
+    for path in packed_root.rglob('*.png'):
         path.touch()
     second = packed().store
     assert second.folder != folder and second.hash == first.hash
