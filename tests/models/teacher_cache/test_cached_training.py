@@ -136,3 +136,28 @@ def test_the_stock_pipeline_is_refused_with_the_way_out(kd):
     with pytest.raises(UserError, match='packed=True'):
         losses(kd('a', **{
             'packed': False, 'model.teacher_cache': dict(num_views=1)}))
+
+
+def test_a_cache_built_ahead_is_the_one_that_training_reads(kd, tool):
+    kd('unused')  # writes the teacher
+    options = ['packed=True', 'model.teacher_ckpt=teacher.pth',
+               'model.teacher_cache.num_views=2']
+    build = tool('build_teacher_cache')
+    for _ in range(2):  # the second time nothing is left to do
+        assert build(['tiny_kd.py', '--batch-size', '7', '--cfg-options',
+                      *options]) == 0
+    folder, = Path('work_dirs/teacher_cache').iterdir()
+    _, calls = losses(kd('run', **{
+        'model.teacher_cache': dict(num_views=2)}))
+    assert calls == 1 + 2
+    assert [folder] == list(Path('work_dirs/teacher_cache').iterdir())
+
+
+def test_building_without_a_teacher_or_cache_says_what_to_set(
+        kd, tool, capsys):
+    build = tool('build_teacher_cache')
+    assert build(['tiny_kd.py', '--cfg-options', 'packed=True']) == 2
+    assert 'model.teacher_cache.num_views' in capsys.readouterr().err
+    assert build(['tiny_kd.py', '--cfg-options', 'packed=True',
+                  'model.teacher_cache.num_views=2']) == 2
+    assert 'model.teacher_ckpt=FILE' in capsys.readouterr().err

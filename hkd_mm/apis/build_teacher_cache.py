@@ -1,0 +1,106 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What ``tools/build_teacher_cache.py`` does."""
+
+from argparse import Namespace
+from typing import Any
+
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from rich.progress import Progress
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import DATASETS, MODELS
+
+from .config import compose_config
+from .data_summary import resolve_class_weight
+from .runtime import choose_device
+
+
+def main(args: Namespace) -> None:
+    """Build as the command line says."""
+    built = build_teacher_cache(
+        args.config, args.cfg_options, args.batch_size
+    )
+    print(f'{built["entries"]} entries in {built["folder"]}')
+
+
+def build_teacher_cache(
+    config: str,
+    cfg_options: list[str] | dict[str, Any] | None = None,
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Fill the teacher cache of a distillation ahead of the training.
+
+    A view that is there already is passed over, so a killed run goes on
+    where it was. Training then finds the cache by its key.
+
+    Args:
+        config: a distillation with ``model.teacher_cache``.
+        cfg_options: as of ``tools/train.py``; those that decide what the
+            teacher says (``data_root``, ``packed``, ``input_size``, the
+            augmentation, ``model.teacher_ckpt``) must be those of the
+            training.
+        batch_size: images a forward.
+
+    Returns:
+        ``folder`` and ``entries`` of the cache.
+
+    Raises:
+        UserError: the config has no cache or no trained teacher, or the
+            cache does not fit on the disk.
+    """
+    cfg = compose_config(config, cfg_options)
+    resolve_class_weight(cfg, read_data=False)
+    if not cfg.model.get('teacher_cache'):
+        raise UserError(
+            f'config {config} has no model.teacher_cache; set --cfg-options '
+            'packed=True model.teacher_cache.num_views=10'
+        )
+    if not cfg.model.get('teacher_ckpt'):
+        raise UserError(
+            'model.teacher_ckpt is None; a cache is of a trained teacher: '
+            'set --cfg-options model.teacher_ckpt=FILE'
+        )
+    device = choose_device(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    if cfg.get('data_preprocessor'):
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(cfg.model).to(device).eval()
+    from hkd_mm.models.teacher_cache import open_teacher_cache
+
+    open_teacher_cache(
+        model, dataset, MMLogger.get_instance('build_teacher_cache')
+    )
+    cache = model.teacher_cache
+    if not cache.is_open:
+        raise UserError(
+            'no teacher cache was built, it does not fit: see the '
+            'warning above'
+        )
+    _fill(model, dataset, batch_size, torch.device(device))
+    return dict(folder=str(cache.file.folder), entries=cache.file.count())
+
+
+def _fill(model, dataset, batch_size: int, device: torch.device) -> None:
+    cache, preprocessor = model.teacher_cache, model.data_preprocessor
+    with Progress() as progress:
+        task = progress.add_task(
+            'teacher', total=cache.num_views * len(dataset)
+        )
+        for view in range(cache.num_views):
+            cache.start_view(view, dataset.rows.numpy(), device)
+            for part in torch.arange(len(dataset)).split(batch_size):
+                rows, labels = dataset.rows[part], dataset.labels[part]
+                progress.advance(task, len(part))
+                if cache.file.is_complete(view, rows.numpy()):
+                    continue
+                images = preprocessor.augment(
+                    dataset.store.gather(rows).to(device),
+                    rows.to(device),
+                    view,
+                    labels.to(device),
+                )
+                cache.write(rows, model.teacher_records(images))
+            cache.file.flush()

@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Fill the teacher cache of a distillation ahead of the training."""
+
+import argparse
+import os
+import sys
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line; needs no import but the standard library."""
+    parser = argparse.ArgumentParser(
+        description='Fill the teacher cache of a distillation ahead of the '
+        'training. Run again after a kill, it goes on where it was.',
+        epilog='Example: build_teacher_cache.py configs/hybrid_wrn50_mbv2.py '
+        '--cfg-options data_root=PATH packed=True '
+        'model.teacher_ckpt=FILE model.teacher_cache.num_views=10',
+    )
+    parser.add_argument('config', help='config file of the distillation')
+    parser.add_argument(
+        '--batch-size', type=int, default=256, help='images a forward'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
+        help='those of the training',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    """Parse first, import after."""
+    args = parse_args(argv)
+    from hkd_mm.apis.cli import run_tool
+
+    def work() -> None:
+        from hkd_mm.apis.build_teacher_cache import main as build
+
+        build(args)
+
+    return run_tool(work)
+
+
+if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..'))
+    )
+    sys.exit(main())
