@@ -27,7 +27,8 @@ def _allowed() -> list:
             return getattr(owner, name)
         raise pickle.UnpicklingError(f'GLOBAL getattr of {name}')
 
-    core = getattr(np, '_core', None) or np.core
+    # numpy 1.26 has a _core as well, but an empty one
+    core = np.core if np.__version__.startswith('1.') else np._core
     dtypes = ('uint32', 'int64', 'float32', 'float64')
     return [
         (statistic, 'builtins.getattr'), HistoryBuffer, np.ndarray, np.dtype,
