@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Tell the data preprocessor which view to make."""
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 

@@ -5,13 +5,15 @@ A matrix (B, 3, 3) takes a pixel of the result to the place in the source
 where its colour is read. Coordinates are pixels from the image's centre, x to
 the right and y down, so that a turn about the centre needs no offsets.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def matrix(xx: Tensor, xy: Tensor, x0: Tensor, yx: Tensor, yy: Tensor,
-           y0: Tensor) -> Tensor:
+def matrix(
+    xx: Tensor, xy: Tensor, x0: Tensor, yx: Tensor, yy: Tensor, y0: Tensor
+) -> Tensor:
     """(B, 3, 3) from its six entries (B,), row by row."""
     zero, one = torch.zeros_like(xx), torch.ones_like(xx)
     entries = torch.stack([xx, xy, x0, yx, yy, y0, zero, zero, one], dim=1)
@@ -34,8 +36,9 @@ def turn(degrees: Tensor) -> Tensor:
     return matrix(cos, -sin, zero, sin, cos, zero)
 
 
-def sampling_grid(matrices: Tensor, source: tuple[int, int],
-                  size: tuple[int, int]) -> Tensor:
+def sampling_grid(
+    matrices: Tensor, source: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
     """Where to read, in the units of ``grid_sample``.
 
     Args:
@@ -46,10 +49,12 @@ def sampling_grid(matrices: Tensor, source: tuple[int, int],
     Returns:
         (B, h, w, 2), x then y, -1 and 1 at the outer edges of the source.
     """
+
     def centred(length: int) -> Tensor:
-        return torch.arange(
-            length, device=matrices.device,
-            dtype=torch.float32) - (length - 1) / 2
+        return (
+            torch.arange(length, device=matrices.device, dtype=torch.float32)
+            - (length - 1) / 2
+        )
 
     unit = matrices.new_tensor([2 / source[1], 2 / source[0]])
     columns = (matrices[:, :2] * unit[:, None]).mT  # (B, 3, 2)
@@ -60,8 +65,13 @@ def sampling_grid(matrices: Tensor, source: tuple[int, int],
     return torch.view_as_real(x[:, None] + y[:, :, None])
 
 
-def warp(images: Tensor, matrices: Tensor, size: tuple[int, int],
-         fill: float, padding: str) -> Tensor:
+def warp(
+    images: Tensor,
+    matrices: Tensor,
+    size: tuple[int, int],
+    fill: float,
+    padding: str,
+) -> Tensor:
     """Read images through affine maps, bilinearly.
 
     Args:
@@ -79,7 +89,8 @@ def warp(images: Tensor, matrices: Tensor, size: tuple[int, int],
     grid = sampling_grid(matrices, tuple(images.shape[-2:]), size)
     if padding != 'constant':
         return F.grid_sample(
-            images, grid, padding_mode=padding, align_corners=False)
+            images, grid, padding_mode=padding, align_corners=False
+        )
     if fill:
         images = images.sub_(fill)
     images = F.grid_sample(images, grid, align_corners=False)

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What every batched augmentation is: parameters first, then pixels."""
+
 from typing import ClassVar, NamedTuple
 
 import torch

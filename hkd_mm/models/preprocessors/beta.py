@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Numbers of a symmetric Beta distribution from uniform ones."""
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,12 +22,14 @@ class SymmetricBeta:
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
         t = np.linspace(0, 0.5**alpha, 8 * _KNOTS)
-        density = (1 - t**(1 / alpha))**(alpha - 1)
+        density = (1 - t ** (1 / alpha)) ** (alpha - 1)
         area = np.concatenate(
-            [[0], np.cumsum((density[1:] + density[:-1]) / 2)])
+            [[0], np.cumsum((density[1:] + density[:-1]) / 2)]
+        )
         levels = np.linspace(0, area[-1], _KNOTS)
-        self.table = torch.from_numpy(
-            np.interp(levels, area, t)).to(torch.float32)
+        self.table = torch.from_numpy(np.interp(levels, area, t)).to(
+            torch.float32
+        )
 
     def __call__(self, numbers: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) -> numbers in [0, 1], same shape."""
@@ -35,5 +38,5 @@ class SymmetricBeta:
         table = self.table.to(numbers.device)
         position = low.to(torch.int64)
         t = torch.lerp(table[position], table[position + 1], level - low)
-        x = t**(1 / self.alpha)
+        x = t ** (1 / self.alpha)
         return torch.where(numbers < 0.5, x, 1 - x)

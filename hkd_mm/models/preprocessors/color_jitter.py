@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Brightness, contrast, saturation and hue in random order."""
+
 import hashlib
 from itertools import permutations
 
@@ -11,8 +12,6 @@ from hkd_mm.registry import TASK_UTILS
 
 from .augmentation import Augmentation, Draw, between
 from .colour import adjust_tone, shift_hue
-
-_ORDERS = list(permutations(range(3)))
 
 
 @TASK_UTILS.register_module()
@@ -37,44 +36,63 @@ class ColorJitter(Augmentation):
     commutes = True
     draws = 6
 
-    def __init__(self, brightness: float = 0.0, contrast: float = 0.0,
-                 saturation: float = 0.0, hue: float = 0.0,
-                 prob: float = 1.0) -> None:
+    def __init__(
+        self,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        hue: float = 0.0,
+        prob: float = 1.0,
+    ) -> None:
         self.amounts = (brightness, contrast, saturation)
         self.hue, self.prob = hue, prob
+        self.orders = list(
+            permutations(tone for tone in range(3) if self.amounts[tone])
+        )
         if min(self.amounts) < 0 or not 0 <= hue <= 0.5:
             raise UserError(
                 f'hkd_mm.ColorJitter: {self.amounts} must be >= 0 and '
-                f'hue={hue} in [0, 0.5]')
+                f'hue={hue} in [0, 0.5]'
+            )
 
     def parameters(self, draw: Draw) -> dict[str, Tensor]:
         """``factors`` (B, 3) of brightness, contrast and saturation,
-        ``order`` (B, 3) of them, ``hue`` (B,) and ``hue_place`` 0 to 3: how
-        many of the three come before it (a number, the same for all)."""
+        ``order`` (B, n) of the n that are used, ``hue`` (B,) and
+        ``hue_place``: how many of the n come before it (one number).
+        """
         numbers = draw.numbers
         on = (numbers[:, 5] < self.prob).float()
         amounts = numbers.new_tensor(self.amounts)
         low, high = (1 - amounts).clamp_(min=0), 1 + amounts
         factors = numbers[:, :3] * (high - low) + low
-        orders = torch.tensor(_ORDERS, device=numbers.device)
+        orders = torch.tensor(
+            self.orders, dtype=torch.int64, device=numbers.device
+        )
         key = f'{draw.seed}/{draw.view}/{draw.name}'.encode()
         return dict(
-            factors=torch.lerp(torch.ones_like(factors), factors,
-                               on[:, None]),
-            order=orders[(numbers[:, 4] * len(_ORDERS)).to(torch.int64)],
+            factors=torch.lerp(torch.ones_like(factors), factors, on[:, None]),
+            order=orders[(numbers[:, 4] * len(orders)).to(torch.int64)],
             hue=between(-self.hue, self.hue, numbers[:, 3]) * on,
-            hue_place=hashlib.sha256(key).digest()[0] % 4)
+            hue_place=(
+                hashlib.sha256(key).digest()[0] % (orders.shape[1] + 1)
+            ),
+        )
 
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         order = parameters['order']
         factors = parameters['factors'].gather(1, order)
         contrast, saturation = (order == 1).float(), (order == 2).float()
-        for place in range(4):
+        count = order.shape[1]
+        for place in range(count + 1):
             if self.hue and place == parameters['hue_place']:
                 images = shift_hue(
-                    images, parameters['hue'], far=self.hue > 1 / 6)
-            if place < 3 and any(self.amounts):
-                images = adjust_tone(images, factors[:, place],
-                                     contrast[:, place],
-                                     saturation[:, place])
+                    images, parameters['hue'], far=self.hue > 1 / 6
+                )
+            if place < count:
+                images = adjust_tone(
+                    images,
+                    factors[:, place],
+                    contrast[:, place],
+                    saturation[:, place],
+                )
         return images

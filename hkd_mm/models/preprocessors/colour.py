@@ -4,6 +4,7 @@
 Images are float32 (B, 3, H, W), RGB, in [0, 255]. The formulas are those of
 torchvision.transforms.v2.functional on float images, times 255.
 """
+
 import torch
 from torch import Tensor
 
@@ -17,8 +18,9 @@ def grey(images: Tensor) -> Tensor:
     return out.add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
 
-def adjust_tone(images: Tensor, factor: Tensor, contrast: Tensor,
-                saturation: Tensor) -> Tensor:
+def adjust_tone(
+    images: Tensor, factor: Tensor, contrast: Tensor, saturation: Tensor
+) -> Tensor:
     """``clamp(factor * image + (1 - factor) * other)``, in place.
 
     The other image is the mean luma where ``contrast`` is 1, the luma where
@@ -38,8 +40,7 @@ def adjust_tone(images: Tensor, factor: Tensor, contrast: Tensor,
     offset = other.mean((1, 2)) * (rest * contrast)
     other.mul_((rest * saturation).view(-1, 1, 1))
     other.add_(offset.view(-1, 1, 1))
-    torch.addcmul(
-        other[:, None], images, factor.view(-1, 1, 1, 1), out=images)
+    torch.addcmul(other[:, None], images, factor.view(-1, 1, 1, 1), out=images)
     return images.clamp_(0, 255)
 
 
@@ -71,18 +72,23 @@ def shift_hue(images: Tensor, turns: Tensor, far: bool = True) -> Tensor:
         hue = torch.where(hue < 0, hue + circle, hue)
         hue = torch.where(hue >= circle, hue - circle, hue)
         sixths = torch.zeros_like(sixths)
-    half = chroma * 3
-    low_end = low - chroma
     # A channel is full within one sixth of its own hue (0 red, 2 green,
     # 4 blue) and empty beyond two, on a circle of six.
-    for channel, place in ((red, 0), (green, 2), (blue, 4)):
-        torch.addcmul(hue, chroma, sixths - place, out=channel)
-        channel.abs_().sub_(half).abs_().add_(low_end).clamp_(low, high)
-    return images
+    peaks = torch.tensor([0.0, 2.0, 4.0], device=images.device)
+    torch.addcmul(
+        hue[:, None],
+        chroma[:, None],
+        sixths[..., None] - peaks.view(3, 1, 1),
+        out=images,
+    )
+    images.abs_().sub_(chroma[:, None], alpha=3).abs_()
+    images.add_((low - chroma)[:, None])
+    return images.clamp_(low[:, None], high[:, None])
 
 
-def _hue(red: Tensor, green: Tensor, blue: Tensor, high: Tensor,
-         chroma: Tensor) -> Tensor:
+def _hue(
+    red: Tensor, green: Tensor, blue: Tensor, high: Tensor, chroma: Tensor
+) -> Tensor:
     """Hue in sixths, -1 to 5, times chroma; overwrites red and green.
 
     Masks are float products: ``torch.where`` is ten times slower on a CPU.

@@ -9,6 +9,7 @@ The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood,
 "Fast splittable pseudorandom number generators", OOPSLA 2014, figure 17), on
 int64 tensors, whose arithmetic wraps in torch on every device.
 """
+
 import zlib
 from collections.abc import Mapping
 
@@ -39,8 +40,9 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def bits(seed: int, view: int, index: Tensor, operation: str,
-         draws: int) -> Tensor:
+def bits(
+    seed: int, view: int, index: Tensor, operation: str, draws: int
+) -> Tensor:
     """64 random bits a draw.
 
     Args:
@@ -62,8 +64,9 @@ def bits(seed: int, view: int, index: Tensor, operation: str,
     return mix64(key[:, None] + position)
 
 
-def uniform(seed: int, view: int, index: Tensor, operation: str,
-            draws: int = 1) -> Tensor:
+def uniform(
+    seed: int, view: int, index: Tensor, operation: str, draws: int = 1
+) -> Tensor:
     """Uniform numbers in [0, 1), multiples of 2^-24.
 
     Args:
@@ -77,7 +80,8 @@ def uniform(seed: int, view: int, index: Tensor, operation: str,
         float32 (B, draws), equal on every device.
     """
     top = _unsigned_shift(
-        bits(seed, view, index, operation, draws), 64 - _MANTISSA)
+        bits(seed, view, index, operation, draws), 64 - _MANTISSA
+    )
     return top.to(torch.float32) * 2.0**-_MANTISSA
 
 

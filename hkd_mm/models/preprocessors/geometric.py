@@ -1,11 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Flips, turns and crops.
+"""Flips and turns.
 
 Neighbours in a list of augmentations are composed into one affine map and
 interpolated once (see :mod:`.pipeline`); flips and quarter turns alone move
 pixels without interpolation.
 """
-import math
+
 from typing import ClassVar
 
 import torch
@@ -34,8 +34,12 @@ class Geometric(Augmentation):
     crops: ClassVar[bool] = False
     outside: tuple[float, str] | None = None
 
-    def matrices(self, parameters: dict[str, Tensor], source: tuple[int, int],
-                 size: tuple[int, int]) -> Tensor:
+    def matrices(
+        self,
+        parameters: dict[str, Tensor],
+        source: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Tensor:
         """(B, 3, 3) from result to source, see :mod:`.affine`."""
         raise NotImplementedError
 
@@ -60,8 +64,12 @@ class _Flip(Geometric):
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         return choose(parameters['flip'], images.flip(self.axis), images)
 
-    def matrices(self, parameters: dict[str, Tensor], source: tuple[int, int],
-                 size: tuple[int, int]) -> Tensor:
+    def matrices(
+        self,
+        parameters: dict[str, Tensor],
+        source: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Tensor:
         sign = 1 - 2 * parameters['flip'].float()
         one, zero = torch.ones_like(sign), torch.zeros_like(sign)
         x, y = (sign, one) if self.axis == -1 else (one, sign)
@@ -99,17 +107,23 @@ class Rotate90(Geometric):
         if images.shape[-1] != images.shape[-2]:
             raise UserError(
                 f'hkd_mm.Rotate90 got images of {images.shape[-2]} x '
-                f'{images.shape[-1]}; quarter turns need square ones')
+                f'{images.shape[-1]}; quarter turns need square ones'
+            )
         turns = parameters['turns']
         images = choose(
-            turns % 2 == 1, images.transpose(-1, -2).flip(-2), images)
+            turns % 2 == 1, images.transpose(-1, -2).flip(-2), images
+        )
         return choose(turns >= 2, images.flip((-1, -2)), images)
 
-    def matrices(self, parameters: dict[str, Tensor], source: tuple[int, int],
-                 size: tuple[int, int]) -> Tensor:
+    def matrices(
+        self,
+        parameters: dict[str, Tensor],
+        source: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Tensor:
         turns = parameters['turns']
-        cos = ((turns == 0).float() - (turns == 2).float())
-        sin = ((turns == 1).float() - (turns == 3).float())
+        cos = (turns == 0).float() - (turns == 2).float()
+        sin = (turns == 1).float() - (turns == 3).float()
         zero = torch.zeros_like(sin)
         return affine.matrix(cos, -sin, zero, sin, cos, zero)
 
@@ -129,8 +143,13 @@ class Rotate(Geometric):
 
     draws = 2
 
-    def __init__(self, degrees: float = 10.0, prob: float = 1.0,
-                 fill: float = 128.0, padding: str = 'constant') -> None:
+    def __init__(
+        self,
+        degrees: float = 10.0,
+        prob: float = 1.0,
+        fill: float = 128.0,
+        padding: str = 'constant',
+    ) -> None:
         self.degrees, self.prob = degrees, prob
         self.outside = outside(fill, padding)
 
@@ -139,74 +158,19 @@ class Rotate(Geometric):
         on = draw.numbers[:, 1] < self.prob
         return dict(angle=angle * on)
 
-    def matrices(self, parameters: dict[str, Tensor], source: tuple[int, int],
-                 size: tuple[int, int]) -> Tensor:
+    def matrices(
+        self,
+        parameters: dict[str, Tensor],
+        source: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Tensor:
         return affine.turn(parameters['angle'])
-
-
-@TASK_UTILS.register_module()
-class RandomResizedCrop(Geometric):
-    """A random part of the image, resized to the input size of the net.
-
-    The box is that of torchvision (area uniform, aspect ratio log-uniform,
-    whole pixels) but where it does not fit, it is cut to the image instead of
-    drawn again. The pixels just outside of the box serve the interpolation
-    at its edge; no antialiasing, as in OpenCV: keep images near their size.
-
-    Args:
-        scale: smallest and largest part of the area, in (0, 1].
-        ratio: smallest and largest width / height.
-    """
-
-    crops = True
-    draws = 4
-
-    def __init__(self, scale: tuple[float, float] = (0.7, 1.0),
-                 ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> None:
-        self.scale, self.ratio = tuple(scale), tuple(ratio)
-
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
-        return random_box(draw.numbers, self.scale, self.ratio)
-
-    def matrices(self, parameters: dict[str, Tensor], source: tuple[int, int],
-                 size: tuple[int, int]) -> Tensor:
-        top, left, height, width = box_in_pixels(parameters, source)
-        zero = torch.zeros_like(top)
-        return affine.matrix(
-            width / size[1], zero, left + (width - source[1]) / 2,
-            zero, height / size[0], top + (height - source[0]) / 2)
 
 
 def outside(fill: float, padding: str) -> tuple[float, str]:
     """Checked (fill, padding) of :func:`.affine.warp`."""
     if padding not in PADDINGS:
         raise UserError(
-            f'padding={padding!r} must be one of {", ".join(PADDINGS)}')
+            f'padding={padding!r} must be one of {", ".join(PADDINGS)}'
+        )
     return (fill if padding == 'constant' else 0.0), padding
-
-
-def random_box(numbers: Tensor, scale: tuple[float, float],
-               ratio: tuple[float, float]) -> dict[str, Tensor]:
-    """A box without its image: four uniform numbers (B, 4) -> four (B,).
-
-    Returns:
-        ``area`` as a part of the image, ``ratio`` = width / height, ``top``
-        and ``left`` in [0, 1) from one end of the free room to the other.
-    """
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    return dict(
-        area=between(*scale, numbers[:, 0]),
-        ratio=torch.exp(between(low, high, numbers[:, 1])),
-        top=numbers[:, 2], left=numbers[:, 3])
-
-
-def box_in_pixels(parameters: dict[str, Tensor], source: tuple[int, int]
-                  ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Whole-numbered (top, left, height, width), each float32 (B,)."""
-    height, width = source
-    area = parameters['area'] * (height * width)
-    tall = (area / parameters['ratio']).sqrt_().round_().clamp_(1, height)
-    wide = (area * parameters['ratio']).sqrt_().round_().clamp_(1, width)
-    top = (parameters['top'] * (height - tall + 1)).floor_()
-    left = (parameters['left'] * (width - wide + 1)).floor_()
-    return top, left, tall, wide

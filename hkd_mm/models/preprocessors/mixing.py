@@ -8,14 +8,15 @@ ring; so partners do not depend on the order within the batch, but they do on
 who is in it. These operations are therefore marked ``mixes``: they come last,
 and what a teacher says of such images is never cached.
 """
+
 import torch
 from torch import Tensor
 
 from hkd_mm.registry import TASK_UTILS
 
-from .augmentation import Augmentation, Draw
+from .augmentation import Augmentation, Draw, per_image
 from .beta import SymmetricBeta
-from .random_erasing import box_mask
+from .boxes import box_mask
 
 
 class _Mixing(Augmentation):
@@ -34,19 +35,25 @@ class _Mixing(Augmentation):
 
     def parameters(self, draw: Draw) -> dict[str, Tensor]:
         """``keep``: a sample's own share in (0, 1]; ``partner``: positions
-        in the batch."""
+        in the batch.
+        """
         numbers = draw.numbers
         on = numbers[:, 1] < self.prob
         order = numbers[:, 0].argsort(stable=True)
         partner = torch.empty_like(order)
         partner[order] = order.roll(-1)
         return dict(
-            partner=partner, top=numbers[:, 3], left=numbers[:, 4],
-            keep=torch.where(on, self.beta(numbers[:, 2]),
-                             torch.ones_like(numbers[:, 2])))
+            partner=partner,
+            top=numbers[:, 3],
+            left=numbers[:, 4],
+            keep=torch.where(
+                on, self.beta(numbers[:, 2]), torch.ones_like(numbers[:, 2])
+            ),
+        )
 
-    def mix(self, images: Tensor, scores: Tensor,
-            parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def mix(
+        self, images: Tensor, scores: Tensor, parameters: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Mix a batch.
 
         Args:
@@ -64,11 +71,14 @@ class _Mixing(Augmentation):
 class Mixup(_Mixing):
     """Weighted mean of two images (mixup, arXiv:1710.09412)."""
 
-    def mix(self, images: Tensor, scores: Tensor,
-            parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def mix(
+        self, images: Tensor, scores: Tensor, parameters: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         partner, keep = parameters['partner'], parameters['keep']
-        return (torch.lerp(images[partner], images, keep.view(-1, 1, 1, 1)),
-                torch.lerp(scores[partner], scores, keep.view(-1, 1)))
+        return (
+            torch.lerp(images[partner], images, per_image(keep)),
+            torch.lerp(scores[partner], scores, keep.view(-1, 1)),
+        )
 
 
 @TASK_UTILS.register_module()
@@ -79,15 +89,22 @@ class CutMix(_Mixing):
     are mixed by its area in whole pixels.
     """
 
-    def mix(self, images: Tensor, scores: Tensor,
-            parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def mix(
+        self, images: Tensor, scores: Tensor, parameters: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         partner, keep = parameters['partner'], parameters['keep']
         size = tuple(images.shape[-2:])
         ratio = torch.full_like(keep, size[1] / size[0])
-        box = dict(area=1 - keep, ratio=ratio, top=parameters['top'],
-                   left=parameters['left'])
+        box = dict(
+            area=1 - keep,
+            ratio=ratio,
+            top=parameters['top'],
+            left=parameters['left'],
+        )
         inside = box_mask(box, size)
-        inside &= (keep < 1).view(-1, 1, 1, 1)
-        own = 1 - inside.float().mean((1, 2, 3))
-        return (torch.where(inside, images[partner], images),
-                torch.lerp(scores[partner], scores, own.view(-1, 1)))
+        inside *= per_image(keep < 1)
+        own = 1 - inside.mean((1, 2, 3))
+        return (
+            torch.lerp(images, images[partner], inside),
+            torch.lerp(scores[partner], scores, own.view(-1, 1)),
+        )

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """From packed images to the input of a net, augmented on its device."""
+
 import hashlib
 import json
 from collections.abc import Sequence
@@ -7,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
@@ -46,16 +46,23 @@ class PackedPreprocessor(BaseDataPreprocessor):
         num_classes: needed to mix labels.
     """
 
-    def __init__(self, mean: Sequence[float] = (127.5, 127.5, 127.5),
-                 std: Sequence[float] = (127.5, 127.5, 127.5),
-                 to_rgb: bool = True, augment: Sequence[dict] = (),
-                 num_views: int | None = None, seed: int = 42,
-                 input_size: int | None = None,
-                 num_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float] = (127.5, 127.5, 127.5),
+        std: Sequence[float] = (127.5, 127.5, 127.5),
+        to_rgb: bool = True,
+        augment: Sequence[dict] = (),
+        num_views: int | None = None,
+        seed: int = 42,
+        input_size: int | None = None,
+        num_classes: int | None = None,
+    ) -> None:
         super().__init__(non_blocking=True)
         if num_views is not None and num_views < 1:
-            raise UserError(f'data_preprocessor.num_views={num_views} must '
-                            'be >= 1, or None for a new view every epoch')
+            raise UserError(
+                f'data_preprocessor.num_views={num_views} must '
+                'be >= 1, or None for a new view every epoch'
+            )
         self.to_rgb, self.num_views, self.seed = to_rgb, num_views, seed
         self.input_size, self.num_classes = input_size, num_classes
         for name, values in (('mean', mean), ('std', std)):
@@ -63,8 +70,10 @@ class PackedPreprocessor(BaseDataPreprocessor):
             self.register_buffer(name, values.view(-1, 1, 1), False)
         self.pipeline = Pipeline(augment)
         if self.batch_dependent and not num_classes:
-            raise UserError('data_preprocessor.num_classes is needed to mix '
-                            'the labels of Mixup and CutMix; set it')
+            raise UserError(
+                'data_preprocessor.num_classes is needed to mix '
+                'the labels of Mixup and CutMix; set it'
+            )
         self._epoch = 0
 
     @property
@@ -81,8 +90,9 @@ class PackedPreprocessor(BaseDataPreprocessor):
         """Tell the epoch, counted from 0; ``hkd_mm.ViewHook`` does."""
         self._epoch = int(epoch)
 
-    def view_parameters(self, index: Tensor, view: int,
-                        labels: Tensor | None = None) -> Parameters:
+    def view_parameters(
+        self, index: Tensor, view: int, labels: Tensor | None = None
+    ) -> Parameters:
         """What one view does to some images.
 
         Args:
@@ -102,10 +112,15 @@ class PackedPreprocessor(BaseDataPreprocessor):
         Equal fingerprints: equal pixels for equal (id, view).
         """
         parts = dict(
-            code=CODE_VERSION, mean=self.mean.flatten().tolist(),
-            std=self.std.flatten().tolist(), to_rgb=self.to_rgb,
-            seed=self.seed, num_views=self.num_views,
-            input_size=self.input_size, augment=self.pipeline.settings)
+            code=CODE_VERSION,
+            mean=self.mean.flatten().tolist(),
+            std=self.std.flatten().tolist(),
+            to_rgb=self.to_rgb,
+            seed=self.seed,
+            num_views=self.num_views,
+            input_size=self.input_size,
+            augment=self.pipeline.settings,
+        )
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -120,27 +135,34 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
         Returns:
             ``inputs`` float32 (B, 3, h, w) and ``data_samples``, a
-            ``PackedSamples``; its view is -1 for images as they are.
+            ``PackedSamples``; its view is -1 in evaluation.
         """
         _check(data)
         labels, index = data['labels'], data['index']
         images = self.cast_data(data['inputs'])
-        augmented = training and bool(self.pipeline.operations)
-        view = self.view if augmented else -1
+        view = self.view if training else -1
         samples = PackedSamples(
-            self.cast_data(labels), self.cast_data(index), view)
-        if augmented:
-            parameters = self.pipeline.to(
-                self.view_parameters(index, view, labels), images.device)
-            images = self._augment(images, parameters)
-            if self.batch_dependent:
-                images = self._mix(images, samples, parameters)
-        else:
-            images = self._plain(images)
+            self.cast_data(labels), self.cast_data(index), view
+        )
+        with torch.autocast(images.device.type, enabled=False):
+            if training and self.pipeline.operations:
+                parameters = self.pipeline.to(
+                    self.view_parameters(index, view, labels), images.device
+                )
+                images = self._augment(images, parameters)
+                if self.batch_dependent:
+                    images = self._mix(images, samples, parameters)
+            else:
+                images = self._plain(images)
         return dict(inputs=images, data_samples=samples)
 
-    def augment(self, images: Tensor, index: Tensor, view: int,
-                labels: Tensor | None = None) -> Tensor:
+    def augment(
+        self,
+        images: Tensor,
+        index: Tensor,
+        view: int,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """One view of some images, normalised; nothing is mixed.
 
         The parameters are computed in host memory, as for a loader's batch.
@@ -155,9 +177,11 @@ class PackedPreprocessor(BaseDataPreprocessor):
             float32 (B, 3, h, w).
         """
         parameters = self.view_parameters(
-            index.cpu(), view, None if labels is None else labels.cpu())
+            index.cpu(), view, None if labels is None else labels.cpu()
+        )
         return self._augment(
-            images, self.pipeline.to(parameters, images.device))
+            images, self.pipeline.to(parameters, images.device)
+        )
 
     def _augment(self, images: Tensor, parameters: Parameters) -> Tensor:
         size = self._size(images)
@@ -165,11 +189,15 @@ class PackedPreprocessor(BaseDataPreprocessor):
         self.pipeline.apply(images, parameters, size, out, self._normalise)
         return out
 
-    def _mix(self, images: Tensor, samples: PackedSamples,
-             parameters: Parameters) -> Tensor:
-        scores = one_hot(samples.gt_labels, self.num_classes).float()
+    def _mix(
+        self, images: Tensor, samples: PackedSamples, parameters: Parameters
+    ) -> Tensor:
+        labels = samples.gt_labels  # one_hot() would read them on the host
+        classes = torch.arange(self.num_classes, device=labels.device)
+        scores = (labels[:, None] == classes).float()
         images, samples.gt_scores = self.pipeline.mix(
-            images, scores, parameters)
+            images, scores, parameters
+        )
         return images
 
     def _plain(self, images: Tensor) -> Tensor:
@@ -206,4 +234,5 @@ def _check(data: dict) -> None:
     if not packed or images.shape[-1] != 3 or 'index' not in data:
         raise UserError(
             'hkd_mm.PackedPreprocessor takes packed batches; wrap the dataset '
-            "of this loader in dict(type='hkd_mm.PackedDataset', dataset=...)")
+            "of this loader in dict(type='hkd_mm.PackedDataset', dataset=...)"
+        )

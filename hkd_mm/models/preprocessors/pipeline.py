@@ -1,6 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A list of augmentations, applied to a whole batch."""
-import inspect
+
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,13 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hkd_mm.errors import UserError
-from hkd_mm.registry import TASK_UTILS
-
 from . import affine
 from .augmentation import Augmentation, Draw
 from .counter_rng import uniform_by_name
 from .geometric import Geometric
+from .plan import build, plan
 
 Parameters = dict[str, dict[str, Any]]
 _PIXELS_AT_ONCE = 200_000  # a few images: what fits a core's cache
@@ -40,16 +38,17 @@ class Pipeline:
         self.operations: dict[str, Augmentation] = {}
         self.settings: list[tuple[str, dict]] = []
         for position, config in enumerate(configs):
-            operation, name, arguments = _build(position, config)
+            operation, name, arguments = build(position, config)
             count = sum(n == name for n, _ in self.settings)
             self.settings.append((name, arguments))
             key = name if not count else f'{name}#{count + 1}'
             self.operations[key] = operation
         self.draws = {k: op.draws for k, op in self.operations.items()}
-        self.stages, self.mixing = _plan(self.operations)
+        self.stages, self.mixing = plan(self.operations)
 
-    def parameters(self, seed: int, view: int, index: Tensor,
-                   labels: Tensor | None = None) -> Parameters:
+    def parameters(
+        self, seed: int, view: int, index: Tensor, labels: Tensor | None = None
+    ) -> Parameters:
         """What happens to each sample: operation -> parameter -> tensor.
 
         Args:
@@ -61,8 +60,7 @@ class Pipeline:
         """
         numbers = uniform_by_name(seed, view, index, self.draws)
         return {
-            name: op.parameters(
-                Draw(numbers[name], labels, seed, view, name))
+            name: op.parameters(Draw(numbers[name], labels, seed, view, name))
             for name, op in self.operations.items()
         }
 
@@ -72,15 +70,21 @@ class Pipeline:
             name: {
                 key: value.to(device, non_blocking=True)
                 if isinstance(value, Tensor)
-                and key not in self.operations[name].host else value
+                and key not in self.operations[name].host
+                else value
                 for key, value in values.items()
             }
             for name, values in parameters.items()
         }
 
-    def apply(self, images: Tensor, parameters: Parameters,
-              size: tuple[int, int], out: Tensor,
-              finish: Callable[[Tensor, Tensor], Any]) -> None:
+    def apply(
+        self,
+        images: Tensor,
+        parameters: Parameters,
+        size: tuple[int, int],
+        out: Tensor,
+        finish: Callable[[Tensor, Tensor], Any],
+    ) -> None:
         """Everything but the mixing of samples.
 
         On a CPU a few images at a time go through all stages, which keeps
@@ -100,104 +104,67 @@ class Pipeline:
         for start in range(0, len(images), step):
             part = slice(start, start + step)
             found = self._apply_part(
-                images[part], _rows(parameters, part), size)
+                images[part], _rows(parameters, part), size
+            )
             finish(found, out[part])
 
-    def _apply_part(self, images: Tensor, parameters: Parameters,
-                    size: tuple[int, int]) -> Tensor:
+    def _apply_part(
+        self, images: Tensor, parameters: Parameters, size: tuple[int, int]
+    ) -> Tensor:
         images = images.permute(0, 3, 1, 2).contiguous()
         for stage in self.stages:
             if isinstance(stage, list):
                 images = self._move(images, stage, parameters, size)
             else:
                 images = self.operations[stage].apply(
-                    images.float(), parameters[stage])
+                    images.float(), parameters[stage]
+                )
         return fit(images.float(), size)
 
-    def _move(self, images: Tensor, names: list[str], parameters: Parameters,
-              size: tuple[int, int]) -> Tensor:
+    def _move(
+        self,
+        images: Tensor,
+        names: list[str],
+        parameters: Parameters,
+        size: tuple[int, int],
+    ) -> Tensor:
         """One geometric stage."""
         operations = [self.operations[name] for name in names]
         if all(op.exact for op in operations):
             for name, op in zip(names, operations):
                 images = op.apply(images, parameters[name])
             return images
-        return _warp(images.float(), operations,
-                     [parameters[name] for name in names], size)
+        return _warp(
+            images.float(),
+            operations,
+            [parameters[name] for name in names],
+            size,
+        )
 
-    def mix(self, images: Tensor, scores: Tensor, parameters: Parameters
-            ) -> tuple[Tensor, Tensor]:
+    def mix(
+        self, images: Tensor, scores: Tensor, parameters: Parameters
+    ) -> tuple[Tensor, Tensor]:
         """Mix samples of the batch and their targets (B, C)."""
         for name in self.mixing:
             images, scores = self.operations[name].mix(
-                images, scores, parameters[name])
+                images, scores, parameters[name]
+            )
         return images, scores
 
 
 def fit(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (B, 3, H, W) resized to (h, w), antialiased, where they differ.
-    """
+    """Images (B, 3, H, W) in size (h, w), with antialiasing."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     return F.interpolate(images, size, mode='bilinear', antialias=True)
 
 
-def _build(position: int, config: dict) -> tuple[Augmentation, str, dict]:
-    where = f'data_preprocessor.augment[{position}]'
-    kind = config.get('type') if isinstance(config, dict) else None
-    found = TASK_UTILS.get(kind) if isinstance(kind, str) else None
-    if found is None or not issubclass(found, Augmentation):
-        raise UserError(f'{where}: {kind!r} is no augmentation; write '
-                        "dict(type='hkd_mm.HorizontalFlip', prob=0.5) or "
-                        'another class of hkd_mm/models/preprocessors')
-    arguments = {k: v for k, v in config.items() if k != 'type'}
-    try:
-        bound = inspect.signature(found).bind(**arguments)
-    except TypeError as error:
-        raise UserError(f'{where} ({kind}): {error}') from error
-    bound.apply_defaults()
-    return found(**arguments), found.__name__, dict(bound.arguments)
-
-
-def _plan(operations: dict[str, Augmentation]
-          ) -> tuple[list[str | list[str]], list[str]]:
-    """Stages (a name, or names of geometric operations), and what mixes."""
-    stages: list[str | list[str]] = []
-    mixing: list[str] = []
-    floating = None  # flips that may still move on to an interpolation
-    for name, op in operations.items():
-        if op.mixes:
-            mixing.append(name)
-        elif mixing:
-            raise UserError(
-                f'data_preprocessor.augment: {name} comes after '
-                f'{mixing[0]}, which must be last')
-        elif not isinstance(op, Geometric):
-            stages.append(name)
-            floating = floating if op.commutes else None
-        elif stages and isinstance(stages[-1], list) and _join(
-                operations, stages[-1], op):
-            stages[-1].append(name)
-            floating = stages[-1] if all(
-                operations[n].exact for n in stages[-1]) else None
-        elif floating and not op.exact:
-            stages.remove(floating)
-            stages.append([*floating, name])
-            floating = None
-        else:
-            stages.append([name])
-            floating = stages[-1] if op.exact else None
-    return stages, mixing
-
-
-def _join(operations: dict, stage: list[str], op: Geometric) -> bool:
-    """Whether one map can do both: all agree about what lies outside."""
-    found = {operations[name].outside for name in stage} | {op.outside}
-    return len(found - {None}) <= 1
-
-
-def _warp(images: Tensor, operations: list[Geometric],
-          parameters: list[dict], size: tuple[int, int]) -> Tensor:
+def _warp(
+    images: Tensor,
+    operations: list[Geometric],
+    parameters: list[dict],
+    size: tuple[int, int],
+) -> Tensor:
     """Compose the maps of several operations and interpolate once."""
     total, outside = None, (0.0, 'border')
     now = tuple(images.shape[-2:])

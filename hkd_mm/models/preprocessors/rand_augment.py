@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """One to three of RandAugment's 14 operations."""
+
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,11 +14,32 @@ from .augmentation import Augmentation, Draw, choose
 from .geometric import outside
 
 OPERATIONS = (
-    'identity', 'autocontrast', 'equalize', 'rotate', 'solarize', 'color',
-    'posterize', 'contrast', 'brightness', 'sharpness', 'shear_x', 'shear_y',
-    'translate_x', 'translate_y')
-_SIGNED = ('rotate', 'color', 'contrast', 'brightness', 'sharpness',
-           'shear_x', 'shear_y', 'translate_x', 'translate_y')
+    'identity',
+    'autocontrast',
+    'equalize',
+    'rotate',
+    'solarize',
+    'color',
+    'posterize',
+    'contrast',
+    'brightness',
+    'sharpness',
+    'shear_x',
+    'shear_y',
+    'translate_x',
+    'translate_y',
+)
+_SIGNED = (
+    'rotate',
+    'color',
+    'contrast',
+    'brightness',
+    'sharpness',
+    'shear_x',
+    'shear_y',
+    'translate_x',
+    'translate_y',
+)
 
 
 @TASK_UTILS.register_module()
@@ -38,16 +60,22 @@ class RandAugment(Augmentation):
         padding: see ``hkd_mm.Rotate``.
     """
 
-    host = ('operation', )
+    host = ('operation',)
 
-    def __init__(self, count: tuple[int, int] = (1, 3),
-                 magnitude: float = 9.0, classes: Sequence[int] | None = None,
-                 fill: float = 128.0, padding: str = 'constant') -> None:
+    def __init__(
+        self,
+        count: tuple[int, int] = (1, 3),
+        magnitude: float = 9.0,
+        classes: Sequence[int] | None = None,
+        fill: float = 128.0,
+        padding: str = 'constant',
+    ) -> None:
         low, high = count
         if not 0 <= low <= high or not 0 <= magnitude <= 30:
             raise UserError(
                 f'hkd_mm.RandAugment: count={count} must be two rising '
-                f'numbers and magnitude={magnitude} in [0, 30]')
+                f'numbers and magnitude={magnitude} in [0, 30]'
+            )
         self.count, self.magnitude = (low, high), magnitude
         self.classes = None if classes is None else list(classes)
         self.outside = outside(fill, padding)
@@ -55,7 +83,8 @@ class RandAugment(Augmentation):
 
     def parameters(self, draw: Draw) -> dict[str, Tensor]:
         """``operation`` (B, highest count): positions in ``OPERATIONS``, 0
-        (identity) beyond a sample's own count; ``sign`` likewise."""
+        (identity) beyond a sample's own count; ``sign`` likewise.
+        """
         low, high = self.count
         count = low + (draw.numbers[:, 0] * (high - low + 1)).long()
         if self.classes is not None and draw.labels is not None:
@@ -65,16 +94,18 @@ class RandAugment(Augmentation):
         operation, sign = draw.numbers[:, 1:].split(high, dim=1)
         operation = (operation * len(OPERATIONS)).long()
         place = torch.arange(high, device=count.device)
-        return dict(operation=operation * (place < count[:, None]),
-                    sign=1 - 2 * (sign < 0.5).float())
+        return dict(
+            operation=operation * (place < count[:, None]),
+            sign=1 - 2 * (sign < 0.5).float(),
+        )
 
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         for place in range(self.count[1]):
             drawn = parameters['operation'][:, place]
             sign = parameters['sign'][:, place]
-            for number, name in enumerate(OPERATIONS[1:], start=1):
-                images = _where(drawn == number, self._function(name),
-                                images, sign)
+            for number in _present(drawn):
+                function = self._function(OPERATIONS[number])
+                images = _where(drawn == number, function, images, sign)
         return images
 
     def _function(self, name: str) -> Callable[[Tensor, Tensor], Tensor]:
@@ -88,8 +119,9 @@ class RandAugment(Augmentation):
         return change
 
 
-def perform(images: Tensor, name: str, strength: Tensor,
-            outside: tuple[float, str]) -> Tensor:
+def perform(
+    images: Tensor, name: str, strength: Tensor, outside: tuple[float, str]
+) -> Tensor:
     """One of the operations.
 
     Args:
@@ -106,13 +138,15 @@ def perform(images: Tensor, name: str, strength: Tensor,
         off = torch.zeros_like(strength)
         on = torch.ones_like(strength)
         return colour.adjust_tone(
-            images, 1 + 0.9 * strength,
-            on if name == 'contrast' else off, on if name == 'color' else off)
+            images,
+            1 + 0.9 * strength,
+            on if name == 'contrast' else off,
+            on if name == 'color' else off,
+        )
     if name in _LEVELS:
         return _LEVELS[name](images, strength)
     size = tuple(images.shape[-2:])
-    return affine.warp(
-        images, _map(name, strength, size), size, *outside)
+    return affine.warp(images, _map(name, strength, size), size, *outside)
 
 
 _TONES = ('brightness', 'contrast', 'color')
@@ -120,10 +154,10 @@ _LEVELS = dict(
     identity=lambda images, _: images,
     autocontrast=lambda images, _: levels.autocontrast(images),
     equalize=lambda images, _: levels.equalize(images),
-    posterize=lambda images, s: levels.posterize(
-        images, 8 - (4 * s).round()),
+    posterize=lambda images, s: levels.posterize(images, 8 - (4 * s).round()),
     solarize=lambda images, s: levels.solarize(images, 255 * (1 - s)),
-    sharpness=lambda images, s: levels.sharpen(images, 1 + 0.9 * s))
+    sharpness=lambda images, s: levels.sharpen(images, 1 + 0.9 * s),
+)
 
 
 def _map(name: str, strength: Tensor, size: tuple[int, int]) -> Tensor:
@@ -136,19 +170,33 @@ def _map(name: str, strength: Tensor, size: tuple[int, int]) -> Tensor:
     if name == 'rotate':
         return affine.turn(30 * strength)
     if name == 'shear_x':
-        shear = -0.3 * strength
+        shear = 0.3 * strength
         return affine.matrix(one, shear, shear * height / 2, zero, one, zero)
     if name == 'shear_y':
-        shear = -0.3 * strength
+        shear = 0.3 * strength
         return affine.matrix(one, zero, zero, shear, one, shear * width / 2)
     shift = -150 / 331 * strength
-    x, y = ((shift * width, zero) if name == 'translate_x' else
-            (zero, shift * height))
+    x, y = (
+        (shift * width, zero)
+        if name == 'translate_x'
+        else (zero, shift * height)
+    )
     return affine.matrix(one, zero, x, zero, one, y)
 
 
-def _where(mask: Tensor, function: Callable[[Tensor, Tensor], Tensor],
-           images: Tensor, values: Tensor) -> Tensor:
+def _present(drawn: Tensor) -> list[int]:
+    """The operations but identity to look at; all where it is unknown."""
+    if drawn.device.type != 'cpu':
+        return list(range(1, len(OPERATIONS)))
+    return sorted(set(drawn.numpy().tolist()) - {0})
+
+
+def _where(
+    mask: Tensor,
+    function: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    values: Tensor,
+) -> Tensor:
     """Change the images that are marked.
 
     Sample ids, and with them the mask, usually lie in host memory, whatever

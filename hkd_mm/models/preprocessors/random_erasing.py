@@ -1,12 +1,13 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """One box of an image painted over."""
+
 import torch
 from torch import Tensor
 
 from hkd_mm.registry import TASK_UTILS
 
-from .augmentation import Augmentation, Draw
-from .geometric import box_in_pixels, random_box
+from .augmentation import Augmentation, Draw, per_image
+from .boxes import box_mask, random_box
 
 
 @TASK_UTILS.register_module()
@@ -27,10 +28,13 @@ class RandomErasing(Augmentation):
 
     draws = 8
 
-    def __init__(self, prob: float = 0.25,
-                 scale: tuple[float, float] = (0.02, 1 / 3),
-                 ratio: tuple[float, float] = (0.3, 10 / 3),
-                 fill: float | None = 128.0) -> None:
+    def __init__(
+        self,
+        prob: float = 0.25,
+        scale: tuple[float, float] = (0.02, 1 / 3),
+        ratio: tuple[float, float] = (0.3, 10 / 3),
+        fill: float | None = 128.0,
+    ) -> None:
         self.prob, self.fill = prob, fill
         self.scale, self.ratio = tuple(scale), tuple(ratio)
 
@@ -41,20 +45,11 @@ class RandomErasing(Augmentation):
             colour = torch.full_like(colour, self.fill)
         return dict(
             random_box(numbers[:, :4], self.scale, self.ratio),
-            on=numbers[:, 4] < self.prob, colour=colour)
+            on=numbers[:, 4] < self.prob,
+            colour=colour,
+        )
 
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         inside = box_mask(parameters, tuple(images.shape[-2:]))
-        inside &= parameters['on'].view(-1, 1, 1, 1)
-        return torch.where(
-            inside, parameters['colour'][:, :, None, None], images)
-
-
-def box_mask(parameters: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
-    """Which pixels lie in the boxes of ``random_box``: bool (B, 1, H, W)."""
-    top, left, height, width = (
-        side.view(-1, 1, 1, 1) for side in box_in_pixels(parameters, size))
-    row = torch.arange(size[0], device=top.device).view(1, 1, -1, 1)
-    column = torch.arange(size[1], device=top.device).view(1, 1, 1, -1)
-    return ((row >= top) & (row < top + height)
-            & (column >= left) & (column < left + width))
+        inside *= per_image(parameters['on'])
+        return images.lerp_(parameters['colour'][:, :, None, None], inside)

@@ -1,5 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Images with all that colour arithmetic can stumble over."""
+
 import pytest
 import torch
 
@@ -15,7 +16,8 @@ def photos():
     two = torch.where((x + y)[..., None] % 7 < 3, 30, 220).expand(-1, -1, 3)
     black, white = torch.zeros_like(noise), torch.full_like(noise, 255)
     return torch.stack([smooth, noise, grey, black, white, two]).to(
-        torch.uint8)
+        torch.uint8
+    )
 
 
 @pytest.fixture

@@ -1,11 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Counter-based numbers: pure, uniform, independent."""
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from hkd_mm.models.preprocessors.counter_rng import bits, mix64, uniform
+from hkd_mm.models.preprocessors.counter_rng import (
+    bits,
+    mix64,
+    uniform,
+    uniform_by_name,
+)
 
 
 def splitmix64(value):
@@ -18,8 +24,7 @@ def splitmix64(value):
 
 def test_mix64_is_the_finaliser_of_splitmix64():
     values = [0, 1, 2, 12345678901234567890, (1 << 64) - 1, 1 << 63]
-    signed = torch.tensor(
-        [v - (1 << 64) if v >> 63 else v for v in values])
+    signed = torch.tensor([v - (1 << 64) if v >> 63 else v for v in values])
     found = [int(v) % (1 << 64) for v in mix64(signed)]
     assert found == [splitmix64(v) for v in values]
     # The published first output of SplitMix64 with seed 0.
@@ -34,10 +39,15 @@ def test_a_number_depends_on_its_sample_and_not_on_the_batch():
     assert torch.equal(together[:, :2], uniform(1, 2, index, 'flip', 2))
 
 
-@pytest.mark.parametrize('change', [
-    dict(seed=2), dict(view=3), dict(operation='rotate'),
-    dict(index=torch.arange(100, 1124)),
-])
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(seed=2),
+        dict(view=3),
+        dict(operation='rotate'),
+        dict(index=torch.arange(100, 1124)),
+    ],
+)
 def test_every_part_of_the_key_changes_the_numbers(change):
     key = dict(seed=1, view=2, index=torch.arange(1024), operation='flip')
     one = uniform(**key).flatten()
@@ -58,7 +68,7 @@ def test_numbers_are_uniform_and_uncorrelated():
 
 
 def test_values_stay_what_they_are():
-    """A change here would make every teacher cache stale: raise its version."""
+    """A change here would make every teacher cache stale."""
     found = bits(42, 0, torch.tensor([0, 1]), 'flip', 2)
     assert found.tolist() == FROZEN
 
@@ -67,3 +77,11 @@ FROZEN = [
     [5362178904780243391, -8321657332430204473],
     [8602341874664496273, -1468479350315957182],
 ]
+
+
+def test_several_operations_in_one_pass_give_the_same_numbers():
+    index = torch.tensor([0, 5, 2**40, -3])
+    draws = dict(flip=1, jitter=4, rotate=2)
+    found = uniform_by_name(11, 3, index, draws)
+    for name, count in draws.items():
+        assert torch.equal(found[name], uniform(11, 3, index, name, count))
