@@ -92,11 +92,9 @@ def _pack_loader(loader: dict, options: dict, training: bool) -> None:
             if name != 'margin' or training:
                 packed[name] = options[name]
     holder['dataset'] = dict(packed, dataset=inner)
-    loader.update(
-        num_workers=0,
-        persistent_workers=False,
-        collate_fn=dict(type='hkd_mm.packed_collate'),
-    )
+    # not update(), which would keep arguments of the old function
+    loader['collate_fn'] = dict(type='hkd_mm.packed_collate')
+    loader.update(num_workers=0, persistent_workers=False)
     for name in _OF_WORKERS:
         loader.pop(name, None)
 

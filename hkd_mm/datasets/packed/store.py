@@ -128,7 +128,9 @@ class PackedStore:
         Returns:
             (B, side, side, 3) uint8, RGB, memory of its own.
         """
-        found = self.pixels.index_select(0, rows)
+        # NumPy copies rows on one core at the speed of the memory; torch
+        # would wake all threads for it, which costs more where cores are busy.
+        found = torch.from_numpy(self.pixels.numpy()[rows.numpy()])
         return found.view(len(rows), self.side, self.side, 3)
 
     def __getstate__(self) -> dict:
