@@ -56,8 +56,8 @@ def sampling_grid(
             - (length - 1) / 2
         )
 
-    unit = matrices.new_tensor([2 / source[1], 2 / source[0]])
-    columns = (matrices[:, :2] * unit[:, None]).mT  # (B, 3, 2)
+    rows = matrices[:, 0] * (2 / source[1]), matrices[:, 1] * (2 / source[0])
+    columns = torch.stack(rows, dim=-1)  # (B, 3, 2)
     x = columns[:, None, 0] * centred(size[1])[:, None] + columns[:, None, 2]
     y = columns[:, None, 1] * centred(size[0])[:, None]
     # Pairs added as complex numbers: the inner loop is long, not two.

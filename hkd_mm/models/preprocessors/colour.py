@@ -74,7 +74,7 @@ def shift_hue(images: Tensor, turns: Tensor, far: bool = True) -> Tensor:
         sixths = torch.zeros_like(sixths)
     # A channel is full within one sixth of its own hue (0 red, 2 green,
     # 4 blue) and empty beyond two, on a circle of six.
-    peaks = torch.tensor([0.0, 2.0, 4.0], device=images.device)
+    peaks = torch.arange(0, 6, 2, device=images.device)
     torch.addcmul(
         hue[:, None],
         chroma[:, None],

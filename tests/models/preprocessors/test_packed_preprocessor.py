@@ -3,6 +3,7 @@
 
 import warnings
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -116,6 +117,17 @@ def test_nothing_is_read_on_the_host(augment):
         'unique',
     ):
         assert not any(name in found for found in seen.counts), seen.counts
+
+
+@pytest.mark.parametrize('augment', [(), S1, EVERYTHING, MIXED])
+def test_on_a_device_nothing_waits_for_its_values(augment, monkeypatch):
+    """Meta tensors have none: whoever asks for one fails."""
+    monkeypatch.setattr(torch, 'autocast', lambda *_, **__: nullcontext())
+    net = PackedPreprocessor(augment=augment, num_classes=4).to('meta')
+    found = net(batch(), training=True)
+    assert found['inputs'].device.type == 'meta'
+    assert found['inputs'].shape == (32, 3, 33, 33)
+    assert found['data_samples'].gt_labels.device.type == 'meta'
 
 
 @pytest.mark.parametrize('augment', [S1, EVERYTHING])
