@@ -198,6 +198,20 @@ def test_trains_packed_and_tests_alike_both_ways(
     assert meta['data_preprocessor'] == dict(statistics, num_classes=3)
 
 
+def test_a_resumed_run_makes_the_same_views(tiny_configs, tool, quick_runner):
+    whole, again = ['--work-dir', 'whole'], ['--work-dir', 'again']
+    common = [str(tiny_configs['student']), '--cfg-options', 'packed=True']
+    assert tool('train')([*common, *whole]) == 0
+    forget_runs()
+    resume = ['--resume', 'whole/epoch_1.pth']
+    assert tool('train')([*common, *again, *resume]) == 0
+    one, two = (
+        torch.load(f'{name}/epoch_2.pth', weights_only=False)['state_dict']
+        for name in ('whole', 'again')
+    )
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
 def test_pack_tool_builds_what_training_reads(
     tiny_configs, tiny_data, tool, capsys
 ):
