@@ -1,8 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The main job on real images: Hybrid KD on HAM10000, 7 classes, 116 x 116.
 
-python tools/train.py configs/hybrid_wrn50_mbv2_ham10000.py \\
-    --cfg-options data_root=PATH
+python tools/train.py THIS_FILE --cfg-options data_root=PATH
 """
 _base_ = 'hybrid_wrn50_mbv2.py'
 teacher_config = 'teachers/wrn50_ham10000.py'

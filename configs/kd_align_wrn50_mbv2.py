@@ -1,6 +1,6 @@
 """KD + feature alignment (S1, table 8: top-1 81.31).
 
-python tools/train.py configs/kd_align_wrn50_mbv2.py --cfg-options data_root=PATH
+python tools/train.py THIS_FILE --cfg-options data_root=PATH
 """
 _base_ = '_base_/pairs/wrn50_mbv2.py'
 model = dict(distiller=dict(

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-PROGRAM = '''
+PROGRAM = """
 import resource, sys
 import numpy as np
 from hkd_mm.apis.memory import keep_freed_memory
@@ -16,7 +16,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 use()
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(known, faults)
-'''
+"""
 
 
 def measure(word):

@@ -9,8 +9,11 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from hkd_mm.engine.checkpoint import (load_weights, safe_load,
-                                      student_state_dict)
+from hkd_mm.engine.checkpoint import (
+    load_weights,
+    safe_load,
+    student_state_dict,
+)
 from hkd_mm.errors import UserError
 
 

@@ -7,10 +7,14 @@ from mmpretrain.structures import DataSample
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.connectors.feature_align_connector import (
-    FeatureAlignConnector, resize_map)
-from hkd_mm.models.recorders.network_recorders import (FeatureRecorder,
-                                                       GTLabelsRecorder,
-                                                       LogitsRecorder)
+    FeatureAlignConnector,
+    resize_map,
+)
+from hkd_mm.models.recorders.network_recorders import (
+    FeatureRecorder,
+    GTLabelsRecorder,
+    LogitsRecorder,
+)
 
 
 @pytest.mark.parametrize('student, teacher', [

@@ -44,6 +44,7 @@ class Run(NamedTuple):
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,12 +90,14 @@ class Benchmark:
 
     def search(self, rate: float) -> Run:
         return Run('mbv2', f'{self.path}/search/lr{rate}',
-                   (*self.fast(), 'seed=0', f'max_epochs={self.args.search_epochs}',
+                   (*self.fast(), 'seed=0',
+                    f'max_epochs={self.args.search_epochs}',
                     f'optim_wrapper.optimizer.lr={rate}'))
 
     def alone(self, seed: int, rate: float) -> Run:
         return Run('mbv2', f'{self.path}/mbv2/seed{seed}',
-                   (*self.fast(), f'seed={seed}', f'max_epochs={self.args.alone_epochs}',
+                   (*self.fast(), f'seed={seed}',
+                    f'max_epochs={self.args.alone_epochs}',
                     f'optim_wrapper.optimizer.lr={rate}'))
 
     def distilled(self, method: str, seed: int) -> Run:
@@ -103,7 +106,8 @@ class Benchmark:
             f'model.teacher_cache.num_views={self.args.kd_epochs}',
             f'model.teacher_cache.dir={self.args.work_dir / "cache"}')
         return Run(method, f'{self.path}/{method}/seed{seed}',
-                   (*cache, f'seed={seed}', f'max_epochs={self.args.kd_epochs}',
+                   (*cache, f'seed={seed}',
+                    f'max_epochs={self.args.kd_epochs}',
                     f'model.teacher_ckpt={teacher / "student.pth"}'))
 
     def train(self, run: Run) -> dict:
@@ -231,6 +235,7 @@ def spread(results: list[dict]) -> dict[str, tuple[float, float]]:
 
 
 def main() -> None:
+    """Run what is missing, then write the table."""
     args = parse_args()
     benchmark = Benchmark(args)
     benchmark.run()

@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 from mmrazor.models.architectures.connectors.base_connector import (
-    BaseConnector)
+    BaseConnector,
+)
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError

@@ -60,10 +60,10 @@ class HybridKDLoss(nn.Module):
         super().__init__()
         if not 0 <= alpha <= 1:
             raise UserError(f'HybridKDLoss: alpha must lie in [0, 1], got '
-                            f'{alpha}; 0.85 is the paper\'s')
+                            f'{alpha}; the paper has 0.85')
         if beta < 0:
             raise UserError(f'HybridKDLoss: beta must be >= 0, got {beta}; '
-                            '0.02 is the paper\'s')
+                            'the paper has 0.02')
         if tau <= 0:
             raise UserError(f'HybridKDLoss: tau must be > 0, got {tau}; 4 is '
                             'customary')

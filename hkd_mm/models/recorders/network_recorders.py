@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.models.task_modules.recorder.module_outputs_recorder import (
-    ModuleOutputsRecorder)
+    ModuleOutputsRecorder,
+)
 from torch import nn
 
 from hkd_mm.errors import UserError

@@ -13,13 +13,12 @@ from hkd_mm.apis.config import load_config
 from hkd_mm.errors import UserError
 
 
-
 @pytest.fixture
 def kd(tiny_configs, quick_runner):
     """``kd(**options) -> Runner`` of the tiny pair on packed images."""
     path = tiny_configs['kd']
     text = path.read_text().replace(
-        "custom_hooks = [", "custom_hooks = [dict(type='hkd_mm."
+        'custom_hooks = [', "custom_hooks = [dict(type='hkd_mm."
         "TeacherCacheHook'), ")
     path.write_text(text)
     torch.manual_seed(5)
