@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,3 +66,17 @@ def test_the_four_variants_differ_by_their_losses_alone():
                        'kd_hard': (0.85, 0.0), 'kd_align': (1.0, 0.02)}
     dumped = [config.to_dict() for config in configs]
     assert all(config == dumped[0] for config in dumped)
+
+
+def test_model_index_names_configs_that_exist():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    assert index['Import']
+    for name in index['Import']:
+        rows = yaml.safe_load((ROOT / name).read_text())
+        collections = {item['Name'] for item in rows['Collections']}
+        for row in rows['Models']:
+            assert Path(row['Config']).stem == row['Name']
+            assert (ROOT / row['Config']).is_file()
+            assert row['In Collection'] in collections
+            assert all(0 <= value <= 100 for result in row['Results']
+                       for value in result['Metrics'].values())

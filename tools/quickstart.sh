@@ -86,6 +86,7 @@ echo
   "teacher=$out/resnet18_demo" "student alone=$out/mbv2_demo" \
   "student, Hybrid KD=$out/hybrid_resnet18_mbv2_demo"
 cat <<END
+A few minutes on a few drawn images rank nothing: read docs/results for that.
 
 Pictures:   $out/*/curves.png, $out/*/confusion_matrix.png
 Students:   $out/*/student.pth

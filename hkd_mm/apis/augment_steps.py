@@ -72,6 +72,8 @@ def _rotate(step: dict) -> dict | None:
         dict(magnitude_std=0, random_negative_prob=0.5, interpolation=None),
         **step,
     )
+    if isinstance(fill, (list, tuple)) and len(set(fill)) == 1:
+        fill = fill[0]  # stock: a bare number would fill blue alone
     if low != 0 or given != fixed or not isinstance(fill, _NUMBER):
         return None
     return dict(

@@ -102,6 +102,14 @@ def test_rotation_turns_the_pixels():
     assert abs(np.degrees(np.arctan2(y, x))) == pytest.approx(10, abs=0.7)
 
 
+def test_the_corners_that_a_rotation_opens_are_grey():
+    rotate = _step('Rotate')
+    rotate.angle, rotate.random_negative_prob = 10, 0
+    found = rotate(dict(img=np.zeros((101, 101, 3), np.uint8)))['img']
+    for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        assert found[corner].tolist() == [128, 128, 128]
+
+
 def test_colour_jitter_has_the_ranges_of_the_paper():
     jitter = _step('ColorJitter')
     for name in ('brightness', 'contrast', 'saturation'):

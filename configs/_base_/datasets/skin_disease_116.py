@@ -26,6 +26,7 @@ train_pipeline = [
     # The angle is uniform in [-10, 10]: 'inf' draws the magnitude uniformly.
     dict(type='Rotate', magnitude_level=10, magnitude_range=(0, 10),
          magnitude_std='inf', prob=1.0, random_negative_prob=0.5,
+         pad_val=(128, 128, 128),  # a bare 128 fills the blue channel alone
          interpolation='bilinear'),
     dict(type='PackInputs', meta_keys=_meta_keys),
 ]
