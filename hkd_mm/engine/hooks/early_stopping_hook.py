@@ -1,5 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Early stopping that remembers across a resume."""
+"""Early stopping that counts ties and remembers across a resume."""
+
+import operator
 
 from mmengine.hooks import EarlyStoppingHook
 
@@ -12,14 +14,19 @@ _KEY = 'early_stopping'
 class ResumableEarlyStoppingHook(EarlyStoppingHook):
     """mmengine's ``EarlyStoppingHook`` whose count is part of the checkpoint.
 
-    Two methods are added, for upstream starts counting anew, without its best
-    score, whenever a run is resumed. A checkpoint is written before the
-    validation of its epoch: a resumed run counts on from the one before.
+    Only a score that is better by more than ``min_delta`` is a gain; upstream
+    takes an equal one for a gain at ``min_delta=0`` and never stops on a
+    plateau. Two methods are added, for upstream starts counting anew, without
+    its best score, whenever a run is resumed. A checkpoint is written before
+    the validation of its epoch: a resumed run counts on from the one before.
 
     Args:
         kwargs: ``monitor``, ``rule``, ``min_delta``, ``patience`` and the
             others of mmengine's hook. ``patience`` counts validations.
     """
+
+    # "No better than" of the scores, where upstream has "worse than".
+    rule_map = dict(greater=operator.ge, less=operator.le)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Store the count and the best score."""

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Early stopping counts on after a resume."""
+"""Early stopping counts ties, and counts on after a resume."""
 
 from types import SimpleNamespace
 
@@ -10,10 +10,10 @@ from hkd_mm.apis.nets import config_root
 from hkd_mm.engine.hooks.early_stopping_hook import ResumableEarlyStoppingHook
 
 
-def hook_of(patience=3):
+def hook_of(patience=3, rule='greater'):
     return ResumableEarlyStoppingHook(
         monitor='balanced_accuracy',
-        rule='greater',
+        rule=rule,
         min_delta=0.0,
         patience=patience,
     )
@@ -37,6 +37,15 @@ def test_stops_after_patience_epochs_without_a_better_one():
     see(hook, runner, 0.5, 0.6, 0.55, 0.58)
     assert not runner.train_loop.stop_training
     see(hook, runner, 0.59)
+    assert runner.train_loop.stop_training
+
+
+@pytest.mark.parametrize('rule', ['greater', 'less'])
+def test_a_plateau_of_equal_scores_is_no_gain(rule):
+    hook, runner = hook_of(rule=rule), runner_of()
+    see(hook, runner, 0.6, 0.6, 0.6)
+    assert not runner.train_loop.stop_training and hook.wait_count == 2
+    see(hook, runner, 0.6)
     assert runner.train_loop.stop_training
 
 
