@@ -1,4 +1,4 @@
-"""Hybrid KD: soft targets + hard label + features (S1, table 8: top-1 82.07).
+"""Hybrid KD: soft targets, hard label, features (paper, table 8: 82.07).
 
 python tools/train.py THIS_FILE --cfg-options data_root=PATH
 """

@@ -1,15 +1,7 @@
-"""KD + feature alignment (S1, table 8: top-1 81.31).
+"""KD + feature alignment (Hybrid KD paper, table 8: top-1 81.31).
 
 python tools/train.py THIS_FILE --cfg-options data_root=PATH
 """
-_base_ = '_base_/pairs/wrn50_mbv2.py'
+_base_ = 'hybrid_wrn50_mbv2.py'
 model = dict(distiller=dict(
-    connectors=dict(align=dict(type='hkd_mm.FeatureAlignConnector')),
-    distill_losses=dict(loss_hybrid=dict(
-        type='hkd_mm.HybridKDLoss', alpha=1.0, beta=0.02, tau=4.0)),
-    loss_forward_mappings=dict(loss_hybrid=dict(
-        preds_S=dict(recorder='logits', from_student=True),
-        preds_T=dict(recorder='logits', from_student=False),
-        s_feature=dict(
-            recorder='feature', from_student=True, connector='align'),
-        t_feature=dict(recorder='feature', from_student=False)))))
+    distill_losses=dict(loss_hybrid=dict(alpha=1.0, beta=0.02))))

@@ -223,3 +223,30 @@ def test_the_students_own_loss_on_request():
     model = build(config(calculate_student_loss=True))
     losses = model(*batch(), mode='loss')
     assert 'student.loss' in losses and 'distill.loss_kd' in losses
+
+
+def test_parts_of_weight_zero_leave_no_connector_and_no_unused_parameter():
+    for alpha, beta in ((1.0, 0.0), (0.85, 0.0), (1.0, 0.02), (0.85, 0.02)):
+        cfg = config()
+        cfg['distiller']['distill_losses']['loss_hybrid'].update(
+            alpha=alpha, beta=beta)
+        model = build(cfg)
+        assert ('align' in model.distiller.connectors) == (beta > 0)
+        assert ('feature' in model.cached_recorders()) == (beta > 0)
+        total, _ = model.parse_losses(model(*batch(), mode='loss'))
+        total.backward()
+        assert all(p.grad is not None for p in model.parameters())
+
+
+def test_statistics_that_the_teachers_checkpoint_remembers(tmp_path):
+    path = tmp_path / 'teacher.pth'
+    own = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0],
+               to_rgb=True)
+    torch.save(dict(state_dict=build(timm_net()).state_dict(),
+                    meta=dict(data_preprocessor=own)), path)
+    model = build(config(teacher_ckpt=str(path)))
+    raw = torch.rand(2, 3, 8, 8) * 255
+    mean, std = (torch.tensor(own[k]).view(3, 1, 1) for k in ('mean', 'std'))
+    torch.testing.assert_close(
+        model.convert_input((raw - 127.5) / 127.5), (raw - mean) / std,
+        rtol=0, atol=1e-5)

@@ -25,7 +25,7 @@ def naive_hybrid(s, t, y, fs, ft, alpha, beta, tau, weight=None):
     p = naive_softmax(s)
     w = np.ones(s.shape[1]) if weight is None else np.asarray(weight)
     ce = -sum(w[y[i]] * math.log(p[i, y[i]])
-              for i in range(len(s))) / sum(w[y[i]] for i in range(len(s)))
+              for i in range(len(s))) / len(s)
     return alpha * kd, (1 - alpha) * ce, beta * np.mean((fs - ft)**2)
 
 
@@ -125,3 +125,19 @@ def test_extreme_logits_and_bf16_stay_finite():
 def test_values_out_of_range_name_the_key(kwargs, key):
     with pytest.raises(UserError, match=key):
         HybridKDLoss(**kwargs)
+
+
+def test_two_halves_with_class_weights_make_the_gradient_of_the_whole():
+    s, t, y, fs, ft = tensors(n=8)
+    loss = HybridKDLoss(class_weight=[1.0, 0.5, 2.0, 3.0, 0.1, 1.0])
+
+    def gradient(part):
+        preds = torch.tensor(s[part], requires_grad=True)
+        found = loss(preds, torch.tensor(t[part]), torch.tensor(y[part]),
+                     torch.tensor(fs[part]), torch.tensor(ft[part]))
+        sum(found.values()).backward()
+        return preds.grad
+
+    halves = [gradient(slice(0, 4)), gradient(slice(4, 8))]
+    torch.testing.assert_close(
+        torch.cat(halves) / 2, gradient(slice(0, 8)), rtol=1e-5, atol=1e-7)

@@ -85,11 +85,13 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         else:
             _init_quietly(self.teacher)
         self.convert_input = InputConversion(
-            self.data_preprocessor, self.teacher.data_preprocessor)
+            self.data_preprocessor, self.teacher.data_preprocessor,
+            self.teacher_meta.get('data_preprocessor'))
         self.input_size = input_size
         self.teacher_cache = TeacherCache(**teacher_cache) if (
             teacher_cache) else None
         self._check_losses()
+        self._drop_unused_inputs()
         self._build_connectors()
 
     def _take_out_teacher(self) -> None:
@@ -196,6 +198,24 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 raise UserError(
                     f'model.distiller.distill_losses.{name}: a name without '
                     f'"loss" in it trains nothing; call it loss_{name}')
+
+    def _drop_unused_inputs(self) -> None:
+        """Forget what losses with a part of weight 0 would not look at.
+
+        Its connector would have parameters without a gradient, which
+        distributed training refuses, and the cache would keep its features.
+        """
+        distiller = self.distiller
+        distiller.loss_forward_mappings = {
+            name: {key: record for key, record in mapping.items()
+                   if key not in getattr(distiller.distill_losses[name],
+                                         'unused_inputs', ())}
+            for name, mapping in distiller.loss_forward_mappings.items()}
+        used = {record.get('connector')
+                for mapping in distiller.loss_forward_mappings.values()
+                for record in mapping.values()}
+        for name in set(distiller.connectors) - used:
+            del distiller.connectors[name]
 
     def _build_connectors(self) -> None:
         """Give lazy connectors the shapes of one dry forward."""

@@ -1,5 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """From the student's input normalisation to the teacher's."""
+from types import SimpleNamespace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,17 +14,30 @@ class InputConversion:
     shift a channel; nothing is computed where both nets agree. The channel
     order follows too where one net takes RGB and the other BGR.
 
-    A teacher whose preprocessor names no statistics takes the student's
-    images as they are.
+    The teacher's statistics are those of its config, else those that its
+    checkpoint remembers of its training; a teacher that names none takes the
+    student's images as they are.
 
     Args:
         student: the data preprocessor that normalised the images.
-        teacher: the one that the teacher was trained with.
+        teacher: the one that the teacher is built with.
+        remembered: ``data_preprocessor`` of the checkpoint's ``meta``, a dict
+            with ``mean``, ``std`` and ``to_rgb``; may be empty.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+    def __init__(self,
+                 student: nn.Module,
+                 teacher: nn.Module,
+                 remembered: dict[str, Any] | None = None) -> None:
         if not hasattr(teacher, 'mean'):
-            teacher = student
+            known = remembered or {}
+            if known.get('mean') and known.get('std'):
+                teacher = SimpleNamespace(
+                    mean=torch.tensor(known['mean'], dtype=torch.float32),
+                    std=torch.tensor(known['std'], dtype=torch.float32),
+                    to_rgb=known.get('to_rgb', False))
+            else:
+                teacher = student
         mean_s, std_s = _statistics(student)
         mean_t, std_t = _statistics(teacher)
         self.flip = _rgb(student) != _rgb(teacher)
@@ -42,7 +58,8 @@ class InputConversion:
         return torch.addcmul(self.shift.to(images), images, scale)
 
 
-def _statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
+def _statistics(
+        preprocessor: nn.Module | SimpleNamespace) -> tuple[Tensor, Tensor]:
     """Mean and std (3,) in the order of the channels that the net sees."""
     if not hasattr(preprocessor, 'mean'):
         return torch.zeros(3), torch.ones(3)
@@ -50,6 +67,6 @@ def _statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
             preprocessor.std.detach().cpu().flatten())
 
 
-def _rgb(preprocessor: nn.Module) -> bool:
+def _rgb(preprocessor: nn.Module | SimpleNamespace) -> bool:
     """Whether the net takes RGB (the loader delivers BGR)."""
     return bool(getattr(preprocessor, 'to_rgb', False))

@@ -44,9 +44,11 @@ class HybridKDLoss(nn.Module):
         alpha: weight of the soft targets, in [0, 1].
         beta: weight of the feature alignment, >= 0.
         tau: temperature, > 0.
-        class_weight: one weight a class for the cross-entropy, whose mean is
-            then over the weights, as in torch. ``'balanced'`` and
-            ``'sqrt_balanced'`` are turned into numbers by the config loader.
+        class_weight: one weight a class for the cross-entropy. The mean stays
+            over the samples, as in mmpretrain (torch divides by the sum of
+            the weights), so that several processes make the gradient of one.
+            ``'balanced'`` and ``'sqrt_balanced'`` are turned into numbers by
+            the config loader.
 
     Raises:
         UserError: a value is out of its range.
@@ -105,13 +107,21 @@ class HybridKDLoss(nn.Module):
         if self.alpha < 1:
             assert gt_labels is not None, 'alpha < 1 needs gt_labels mapped'
             losses['loss_ce'] = (1 - self.alpha) * F.cross_entropy(
-                preds_S.float(), gt_labels, weight=self.class_weight)
+                preds_S.float(), gt_labels, weight=self.class_weight,
+                reduction='none').mean()
         if self.beta > 0:
             assert s_feature is not None and t_feature is not None, \
                 'beta > 0 needs s_feature and t_feature mapped'
             losses['loss_align'] = self.beta * F.mse_loss(
                 s_feature.float(), t_feature.detach().float())
         return losses
+
+    @property
+    def unused_inputs(self) -> tuple[str, ...]:
+        """Words of ``forward`` that the parts of weight 0 would need."""
+        labels = () if self.alpha < 1 else ('gt_labels', )
+        return labels + (
+            () if self.beta > 0 else ('s_feature', 't_feature'))
 
     def extra_repr(self) -> str:
         return f'alpha={self.alpha}, beta={self.beta}, tau={self.tau}'
