@@ -32,7 +32,7 @@ TITLES = dict(
 METRICS = dict(
     balanced_accuracy='balanced accuracy', top1='accuracy',
     macro_f1='macro F1', macro_auroc='macro AUROC')
-RATES = (0.01, 0.02, 0.05, 0.1, 0.2)  # of the search; the paper has 0.05
+RATES = (0.01, 0.02, 0.05, 0.1, 0.2)  # of the search; the paper: 0.05
 ENVIRONMENT = dict(OMP_NUM_THREADS='1')  # one core a run
 
 
