@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The shell scripts: they parse, and the environment is made when needed."""
+import ast
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([ROOT / '.ci/run', *(ROOT / 'tools').rglob('*.sh')])
+
+PROGRAMS = [
+    path for path in sorted((ROOT / 'tools').rglob('*.py'))
+    if re.search(r'^ *(from|import) hkd_mm\b', path.read_text(), re.M)]
 
 
 def bash(command: str, **environment: str) -> subprocess.CompletedProcess:
@@ -21,6 +27,18 @@ def bash(command: str, **environment: str) -> subprocess.CompletedProcess:
 def test_script_parses(script):
     assert bash(f'bash -n "{script}"').stderr == ''
     assert script.read_text().startswith(('#!', '# Copyright'))
+
+
+@pytest.mark.parametrize('program', PROGRAMS, ids=lambda path: path.name)
+def test_program_finds_the_clone_that_it_lies_in(program):
+    """Also where hkd_mm is not installed, or elsewhere."""
+    main = ast.parse(program.read_text()).body[-1]
+    assert ast.unparse(main.test) == "__name__ == '__main__'"
+    first = main.body[0]
+    assert ast.unparse(first).startswith('sys.path.insert(0, ')
+    place = eval(ast.unparse(first.value.args[1]),
+                 dict(os=os, __file__=str(program)))
+    assert place == str(ROOT)
 
 
 def test_ci_runs_what_the_readme_tells_a_person_to_run():

@@ -2,6 +2,7 @@
 """Print parameters and GMACs of nets, at any image sizes."""
 
 import argparse
+import os
 import sys
 
 
@@ -26,6 +27,9 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     args = parse_args()  # before any import of torch: --help is instant
     from hkd_mm.apis.cli import run_tool
     from hkd_mm.apis.net_table import main

@@ -12,7 +12,9 @@ Example:
 
 import argparse
 import json
+import os
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -241,4 +243,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     main()

@@ -6,6 +6,7 @@ medians and the ratio.
 """
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -71,4 +72,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     main()

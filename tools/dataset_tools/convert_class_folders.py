@@ -2,6 +2,7 @@
 """Put a download of class folders (as on Kaggle) into one layout."""
 
 import argparse
+import os
 import sys
 
 
@@ -100,4 +101,7 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())

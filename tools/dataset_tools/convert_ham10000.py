@@ -2,6 +2,7 @@
 """Put a download of HAM10000 (or ISIC 2018 task 3) into one layout."""
 
 import argparse
+import os
 import sys
 
 KIND, OUT = 'HAM10000', 'data/ham10000'
@@ -48,4 +49,7 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())

@@ -2,6 +2,7 @@
 """Put a download of the ISIC 2019 training set into one layout."""
 
 import argparse
+import os
 import sys
 
 KIND, OUT = 'ISIC2019', 'data/isic2019'
@@ -47,4 +48,7 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())

@@ -2,6 +2,7 @@
 """Draw lesion-like photographs to try the tools with; they mean nothing."""
 
 import argparse
+import os
 import sys
 
 
@@ -62,4 +63,7 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())

@@ -6,6 +6,7 @@ goes on where it was; what is there is checked.
 """
 
 import argparse
+import os
 import sys
 
 
@@ -76,4 +77,7 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())

@@ -2,6 +2,7 @@
 """Copy a data root with all images area-resized to one small size."""
 
 import argparse
+import os
 import sys
 
 
@@ -49,4 +50,7 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())

@@ -2,6 +2,7 @@
 """Draw a stratified split that keeps lesions together; write file and hash."""
 
 import argparse
+import os
 import sys
 
 
@@ -76,4 +77,7 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())

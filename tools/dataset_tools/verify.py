@@ -6,6 +6,7 @@ lesion or file content in two splits; 2: the data could not be looked at.
 """
 
 import argparse
+import os
 import sys
 
 
@@ -99,4 +100,7 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())

@@ -2,6 +2,7 @@
 """Write the plain mmpretrain student of a distillation checkpoint."""
 
 import argparse
+import os
 import sys
 
 
@@ -35,4 +36,7 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
     sys.exit(main())
