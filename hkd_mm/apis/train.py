@@ -18,6 +18,7 @@ from .data_summary import (
     summarize_data,
 )
 from .finished import forget_finished, write_finished
+from .last_batch import leave_out_lone_image
 from .nets import fetch_net_weights
 from .runtime import (
     choose_device,
@@ -136,7 +137,7 @@ def _run(
     from hkd_mm.engine.safe_loading import install
 
     install()
-    note = _set_start(cfg, resume)
+    note = _set_start(cfg, resume) + leave_out_lone_image(cfg, summary)
     with name_the_place(cfg.work_dir):
         runner = Runner.from_cfg(cfg)
         runner.logger.info(_start_line(cfg, summary, machine) + note)
