@@ -220,8 +220,9 @@ class Benchmark:
         out = self.args.out / self.path
         out.mkdir(parents=True, exist_ok=True)
         rows = self.rows()
-        (out / 'results.json').write_text(json.dumps(
-            dict(learning_rate_search=self.searched(), rows=rows), indent=1) + '\n')
+        report = dict(learning_rate_search=self.searched(), rows=rows)
+        (out / 'results.json').write_text(
+            json.dumps(report, indent=1) + '\n')
         lines = [f'| network | epochs | {" | ".join(METRICS.values())} |',
                  f'|---|---|{"---|" * len(METRICS)}']
         for row in rows:
