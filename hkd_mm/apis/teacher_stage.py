@@ -9,11 +9,14 @@ from typing import Any
 from mmengine.config import Config
 
 from hkd_mm.errors import UserError
+from hkd_mm.file_lock import as_rank_0, locked_by_all
 
 from .config import load_config, teacher_config_path
-from .data_summary import DataSummary, check_classes
+from .data_summary import DataSummary, check_classes, summarize_data
 from .finished import contains, fingerprint, read_finished
 from .nets import check_same_net
+from .runtime import make_work_dir
+from .teacher_options import teacher_options
 
 _RULE = '=' * 72
 
@@ -30,9 +33,9 @@ def provide_teacher(
 
     The teacher's config is ``teacher_config``, its work dir lies beside the
     student's and is called like that config. A finished run there is used
-    again, an unfinished one is resumed, otherwise training starts. The
-    options of the command line hold for it as well, but for ``model.*``,
-    ``teacher``, ``student`` and those that its config does not know.
+    again, one that another process trains is waited for, an unfinished one
+    is resumed, otherwise training starts. What it shares with the student is
+    told in :func:`hkd_mm.apis.teacher_options.teacher_options`.
 
     Args:
         cfg: the distillation, with ``work_dir`` set.
@@ -59,21 +62,48 @@ def provide_teacher(
             f'dir of the student, {work_dir}; give another '
             '--work-dir'
         )
-    options = _teacher_options(path, cfg_options)
-    check_same_net(
-        cfg.model.teacher,
-        load_config(path, options, read_data=False).model,
-        path,
-    )
-    finished = read_finished(work_dir)
-    if finished is not None:
+    options, lines = teacher_options(cfg, path, cfg_options)
+    for line in lines:
+        _say(f'TEACHER: {line}')
+    teacher = load_config(path, options, read_data=False)
+    check_same_net(cfg.model.teacher, teacher.model, path)
+
+    def take() -> str | None:
+        finished = as_rank_0(read_finished(work_dir))
+        if finished is None:
+            return None
         _check_finished(finished, work_dir, path, options, summary)
-        _say(
-            f'TEACHER: using the one trained before, '
-            f'{work_dir}/{finished["checkpoint"]}'
+        found = os.path.join(work_dir, finished['checkpoint'])
+        _say(f'TEACHER: using the one trained before, {found}')
+        return found
+
+    found = take()
+    if found:
+        return found
+    _check_data(teacher, path, summary)
+    make_work_dir(work_dir)
+    waiting = (
+        f'TEACHER: waiting for the teacher that another process trains in '
+        f'{work_dir}'
+    )
+    with locked_by_all(Path(work_dir), waiting):
+        # the other process may have come to the end meanwhile
+        return take() or _train(
+            path, work_dir, train, summary, amp, launcher, options
         )
-        return os.path.join(work_dir, finished['checkpoint'])
-    begun = any(Path(work_dir).glob('epoch_*.pth'))
+
+
+def _train(
+    path: str,
+    work_dir: str,
+    train: Callable[..., dict[str, Any]],
+    summary: DataSummary,
+    amp: bool,
+    launcher: str,
+    options: list[str] | dict[str, Any] | None,
+) -> str:
+    """Train or resume the teacher; path of its checkpoint."""
+    begun = as_rank_0(any(Path(work_dir).glob('epoch_*.pth')))
     _say(
         f'TEACHER: model.teacher_ckpt is None, so the teacher is '
         f'{"resumed" if begun else "trained"} first with {path} in '
@@ -91,10 +121,9 @@ def provide_teacher(
     )
     if finished['split_hash'] != summary.split_hash:
         raise UserError(_other_split(work_dir))
-    _say(
-        f'TEACHER: done, {work_dir}/{finished["checkpoint"]}; now the student'
-    )
-    return os.path.join(work_dir, finished['checkpoint'])
+    found = os.path.join(work_dir, finished['checkpoint'])
+    _say(f'TEACHER: done, {found}; now the student')
+    return found
 
 
 def check_given_teacher(path: str, summary: DataSummary) -> None:
@@ -121,33 +150,17 @@ def check_given_teacher(path: str, summary: DataSummary) -> None:
         )
 
 
-def _teacher_options(path: str, options: list[str] | dict[str, Any] | None):
-    """The options that hold for the teacher's config too."""
-    if not options:
-        return None
-    kept: Any = {} if isinstance(options, dict) else []
-    for option in options:
-        key = option.partition('=')[0].strip()
-        if key.split('.')[0] in (
-            'model',
-            'teacher',
-            'student',
-            'teacher_config',
-            'work_dir',
-            'load_from',
-            'resume',
-        ):
-            continue
-        one = {key: options[key]} if isinstance(options, dict) else [option]
-        try:
-            load_config(path, one, read_data=False)
-        except UserError as error:
-            if 'the config has no' not in str(error):
-                raise
-            _say(f'TEACHER: {key} is left out, its config has no such key')
-            continue
-        kept.update(one) if isinstance(options, dict) else kept.append(option)
-    return kept
+def _check_data(teacher: Config, path: str, summary: DataSummary) -> None:
+    """Look before hours go into a teacher that could not be used."""
+    own = summarize_data(teacher, ('train_dataloader',))
+    if own.split_hash == summary.split_hash and own.classes == summary.classes:
+        return
+    raise UserError(
+        f'{path} would train the teacher on other data than the student has: '
+        f'{own}, not {summary}; set data_root, classes and split_* as '
+        'top-level values of the distillation, or give a trained teacher '
+        'with --cfg-options model.teacher_ckpt=FILE'
+    )
 
 
 def _check_finished(

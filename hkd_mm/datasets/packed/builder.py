@@ -12,9 +12,9 @@ from pathlib import Path
 
 from hkd_mm.engine.atomic_backend import AtomicBackend
 from hkd_mm.errors import UserError
+from hkd_mm.file_lock import locked
 
 from .checks import DONE, FORMAT, HEADER, ROWS, seal
-from .lock import locked
 from .parts import Parts, decode, sha256
 from .plan import Plan
 
@@ -47,7 +47,10 @@ def ensure_store(
     if (folder / HEADER).exists():
         return folder
     try:
-        with locked(folder):
+        with locked(
+            folder,
+            waiting=f'packed store: another process builds {folder}; waiting',
+        ):
             if not (folder / HEADER).exists():
                 _build(plan, folder, workers)
     except OSError as error:
