@@ -15,6 +15,8 @@ split_seed     ``seed`` of every dataset
 input_size     the size of every Resize, CenterCrop and crop in the
                pipelines; ``model.input_size`` of a distillation
 batch_size     ``batch_size`` of every loader
+sampler        ``sampler`` of the training loader: ``balanced`` draws the
+               classes alike, None shuffles
 max_epochs     ``train_cfg.max_epochs``; ``T_max``, ``total_steps`` and
                ``end`` of schedulers that lasted to the end
 patience       ``patience`` of the early stopping hook
@@ -49,6 +51,7 @@ KNOBS: dict[str, Callable[[Config], Iterator[Place]]] = dict(
     split_seed=places.of_dataset('seed'),
     input_size=places.input_size,
     batch_size=places.batch_size,
+    sampler=places.sampler,
     max_epochs=places.max_epochs,
     patience=places.patience,
     pretrained=places.pretrained,
@@ -80,7 +83,7 @@ def propagate(
             if place.key not in place.group:
                 follows = place.create
             elif name in base:
-                follows = old is None or any(
+                follows = old in (None, place.none) or any(
                     _same(old, place.form, value) for value in base[name]
                 )
             else:

@@ -19,6 +19,7 @@ _SIZED = dict(
     EfficientNetRandomCrop='scale',
     EfficientNetCenterCrop='crop_size',
 )
+_SHUFFLED = dict(type='DefaultSampler', shuffle=True)
 _FREE_LOSSES = ('CrossEntropyLoss',)  # mmpretrain's losses with the argument
 
 
@@ -30,12 +31,14 @@ class Place(NamedTuple):
         key: its name there.
         form: knob value -> value at this place.
         create: write it also where the group lacks the key.
+        none: what stands there when the knob is None or not written.
     """
 
     group: dict
     key: str
     form: Callable[[Any], Any] = lambda value: value
     create: bool = False
+    none: Any = None
 
 
 def dicts(node: Any, skip: tuple[str, ...] = ()) -> Iterator[dict]:
@@ -134,6 +137,21 @@ def batch_size(cfg: Config) -> Iterator[Place]:
     for name in LOADERS:
         if cfg.get(name) and 'batch_sampler' not in cfg[name]:
             yield Place(cfg[name], 'batch_size', create=True)
+
+
+def sampler(cfg: Config) -> Iterator[Place]:
+    """The training loader: shuffled, or the classes drawn alike."""
+    if cfg.get('train_dataloader'):
+        yield Place(cfg.train_dataloader, 'sampler', _sampler, none=_SHUFFLED)
+
+
+def _sampler(word: str | None) -> dict:
+    if word not in (None, 'balanced'):
+        raise UserError(
+            f'sampler={word!r} must be balanced (classes are drawn alike) or '
+            'None (shuffled)'
+        )
+    return dict(type='hkd_mm.BalancedSampler') if word else dict(_SHUFFLED)
 
 
 def max_epochs(cfg: Config) -> Iterator[Place]:

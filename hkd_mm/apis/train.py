@@ -18,6 +18,7 @@ from .data_summary import (
     summarize_data,
 )
 from .finished import forget_finished, write_finished
+from .imbalance import warn_if_balanced_twice
 from .last_batch import leave_out_lone_image
 from .nets import fetch_net_weights
 from .runtime import (
@@ -141,6 +142,7 @@ def _run(
     with name_the_place(cfg.work_dir):
         runner = Runner.from_cfg(cfg)
         runner.logger.info(_start_line(cfg, summary, machine) + note)
+        warn_if_balanced_twice(cfg, runner.logger)
         forget_finished(cfg.work_dir)
         runner.train()
         finished = write_finished(runner, cfg, summary)
