@@ -1,6 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Distillation from one teacher that really is frozen."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from mmengine.model import BaseModel
@@ -8,12 +8,12 @@ from mmrazor.models.algorithms import SingleTeacherDistill
 from torch import Tensor, nn
 
 from hkd_mm.engine.checkpoint import load_weights
-from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 
 from ..recorders.network_recorders import LogitsRecorder
 from ..teacher_cache import TeacherCache, flatten, unflatten
 from .input_statistics import InputConversion
+from .wiring import build_connectors, check_losses, drop_unused_inputs
 
 
 @MODELS.register_module()
@@ -87,12 +87,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.convert_input = InputConversion(
             self.data_preprocessor, self.teacher.data_preprocessor,
             self.teacher_meta.get('data_preprocessor'))
-        self.input_size = input_size
         self.teacher_cache = TeacherCache(**teacher_cache) if (
             teacher_cache) else None
-        self._check_losses()
-        self._drop_unused_inputs()
-        self._build_connectors()
+        check_losses(self.distiller, bool(teacher_cache))
+        drop_unused_inputs(self.distiller)
+        build_connectors(self, input_size)
 
     def _take_out_teacher(self) -> None:
         """Keep the teacher as a plain attribute, unseen by nn.Module."""
@@ -122,7 +121,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             returns a dict, ``distill.<loss>`` for the others,
             ``student.<loss>`` for the student's own.
         """
-        losses = self._forward_both(batch_inputs, data_samples)
+        losses = self.forward_both(batch_inputs, data_samples)
         if not self.distillation_stopped:
             for name, value in self.distiller.compute_distill_losses().items():
                 parts = value if isinstance(value, dict) else {name: value}
@@ -133,9 +132,17 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                     losses[key] = scalar
         return losses
 
-    def _forward_both(self, batch_inputs: Tensor,
-                      data_samples: list | None) -> dict[str, Tensor]:
-        """Run teacher and student under their recorders."""
+    def forward_both(self, batch_inputs: Tensor,
+                     data_samples: list | None) -> dict[str, Tensor]:
+        """Run teacher and student under their recorders.
+
+        Args:
+            batch_inputs: images (N, 3, H, W), normalised for the student.
+            data_samples: as of :meth:`loss`.
+
+        Returns:
+            The student's own losses, if they are calculated.
+        """
         distiller = self.distiller
         cache = self.teacher_cache
         if cache is None or not (self.training and cache.is_open):
@@ -192,84 +199,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         return flatten({name: recorders.get_recorder(name).data_buffer
                         for name in self.cached_recorders()})
 
-    def _check_losses(self) -> None:
-        for name in self.distiller.distill_losses:
-            if 'loss' not in name:
-                raise UserError(
-                    f'model.distiller.distill_losses.{name}: a name without '
-                    f'"loss" in it trains nothing; call it loss_{name}')
-
-    def _drop_unused_inputs(self) -> None:
-        """Forget what losses with a part of weight 0 would not look at.
-
-        Its connector would have parameters without a gradient, which
-        distributed training refuses, and the cache would keep its features.
-        """
-        distiller = self.distiller
-        distiller.loss_forward_mappings = {
-            name: {key: record for key, record in mapping.items()
-                   if key not in getattr(distiller.distill_losses[name],
-                                         'unused_inputs', ())}
-            for name, mapping in distiller.loss_forward_mappings.items()}
-        used = {record.get('connector')
-                for mapping in distiller.loss_forward_mappings.values()
-                for record in mapping.values()}
-        for name in set(distiller.connectors) - used:
-            del distiller.connectors[name]
-
-    def _build_connectors(self) -> None:
-        """Give lazy connectors the shapes of one dry forward."""
-        lazy = dict(self._lazy_connectors())
-        if not lazy:
-            return
-        training = self.training
-        self.eval()
-        parameter = next(self.student.parameters())
-        images = parameter.new_zeros(
-            (1, 3, self.input_size, self.input_size))
-        calculate, self.calculate_student_loss = (
-            self.calculate_student_loss, False)
-        with torch.no_grad():
-            self._forward_both(images, _dry_samples(parameter.device))
-        self.calculate_student_loss = calculate
-        for connector, (student, teacher) in lazy.items():
-            self.distiller.connectors[connector].build(
-                tuple(self._record(student).shape),
-                tuple(self._record(teacher).shape))
-        self.train(training)
-
-    def _lazy_connectors(self) -> Iterator[tuple[str, tuple[dict, dict]]]:
-        """(connector, (its own record, the record it has to meet))."""
-        for mapping in self.distiller.loss_forward_mappings.values():
-            for key, record in mapping.items():
-                name = record.get('connector')
-                if name is None or not hasattr(
-                        self.distiller.connectors[name], 'build'):
-                    continue
-                partner = 't' + key[1:] if key[0] == 's' else 's' + key[1:]
-                if partner not in mapping:
-                    raise UserError(
-                        f'connector {name} aligns {key} to {partner}, which '
-                        'is missing in the same entry of '
-                        'loss_forward_mappings; add it')
-                yield name, (record, mapping[partner])
-
-    def _record(self, record: dict) -> Tensor:
-        plain = {
-            key: value
-            for key, value in record.items()
-            if key not in ('connector', 'connector_idx')
-        }
-        return self.distiller.get_record(**plain)
-
 
 def _init_quietly(model: BaseModel) -> None:
     """``init_weights`` without mmengine's four log lines a parameter."""
     model._dump_init_info = lambda: None
     model.init_weights()
     del model._dump_init_info
-
-
-def _dry_samples(device: torch.device) -> list:
-    from mmpretrain.structures import DataSample
-    return [DataSample().set_gt_label(0).to(device)]

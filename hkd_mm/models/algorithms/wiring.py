@@ -1,0 +1,103 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Check and finish a distiller once both nets are there."""
+from collections.abc import Iterator
+
+import torch
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from hkd_mm.errors import UserError
+
+
+def check_losses(distiller, cached: bool) -> None:
+    """Refuse what would train nothing, or something else than it says.
+
+    Args:
+        distiller: an ``mmrazor.ConfigurableDistiller``.
+        cached: the teacher is to be answered for by a cache.
+
+    Raises:
+        UserError: a loss whose name mmengine does not count as one, or
+            deliveries, which a cache cannot repeat.
+    """
+    for name in distiller.distill_losses:
+        if 'loss' not in name:
+            raise UserError(
+                f'model.distiller.distill_losses.{name}: a name without '
+                f'"loss" in it trains nothing; call it loss_{name}')
+    if cached and distiller.deliveries.deliveries:
+        raise UserError(
+            'model.teacher_cache keeps what recorders deliver, not '
+            'model.distiller.distill_deliveries; leave one of them out')
+
+
+def drop_unused_inputs(distiller) -> None:
+    """Forget what losses with a part of weight 0 would not look at.
+
+    Its connector would have parameters without a gradient, which distributed
+    training refuses, and the cache would keep its features.
+    """
+    distiller.loss_forward_mappings = {
+        name: {key: record for key, record in mapping.items()
+               if key not in getattr(distiller.distill_losses[name],
+                                     'unused_inputs', ())}
+        for name, mapping in distiller.loss_forward_mappings.items()}
+    used = {record.get('connector')
+            for mapping in distiller.loss_forward_mappings.values()
+            for record in mapping.values()}
+    for name in set(distiller.connectors) - used:
+        del distiller.connectors[name]
+
+
+def build_connectors(model, input_size: int) -> None:
+    """Give lazy connectors the shapes of one dry forward.
+
+    Args:
+        model: a ``FrozenTeacherDistill``; its state is as before afterwards.
+        input_size: side of the square images in pixels.
+
+    Raises:
+        UserError: a connector has nothing to meet, or cannot join the two.
+    """
+    distiller = model.distiller
+    lazy = dict(_lazy_connectors(distiller))
+    if not lazy:
+        return
+    parameter = next(model.student.parameters())
+    images = parameter.new_zeros((1, 3, input_size, input_size))
+    samples = [DataSample().set_gt_label(0).to(parameter.device)]
+    before = model.training, model.calculate_student_loss
+    model.eval()
+    model.calculate_student_loss = False
+    with torch.no_grad():
+        model.forward_both(images, samples)
+    model.calculate_student_loss = before[1]
+    model.train(before[0])
+    for connector, records in lazy.items():
+        student, teacher = (tuple(_plain(distiller, record).shape)
+                            for record in records)
+        distiller.connectors[connector].build(student, teacher)
+
+
+def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:
+    """(connector, (its own record, the record it has to meet))."""
+    for mapping in distiller.loss_forward_mappings.values():
+        for key, record in mapping.items():
+            name = record.get('connector')
+            if name is None or not hasattr(
+                    distiller.connectors[name], 'build'):
+                continue
+            partner = ('t' if key[0] == 's' else 's') + key[1:]
+            if partner not in mapping:
+                raise UserError(
+                    f'connector {name} aligns {key} to {partner}, which is '
+                    'missing in the same entry of loss_forward_mappings; add '
+                    'it')
+            yield name, (record, mapping[partner])
+
+
+def _plain(distiller, record: dict) -> Tensor:
+    """What was recorded, before any connector."""
+    return distiller.get_record(**{
+        key: value for key, value in record.items()
+        if key not in ('connector', 'connector_idx')})
