@@ -5,6 +5,7 @@ One function a workaround; each says the symptom, the versions that show it
 and when it can be deleted. :func:`apply` runs all of them, in order, before
 the first import of ``mmrazor``.
 """
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
@@ -93,8 +94,30 @@ def remember_pretty_texts() -> None:
     Config.pretty_text = property(pretty_text, doc=upstream.__doc__)
 
 
+def silence_onedl() -> None:
+    """Let ``import mmpretrain.datasets`` print nothing.
+
+    Symptom: ``Could not import OneDL`` on stdout of every run; the message
+    has level DEBUG, but ``print_log`` without a logger prints all levels.
+    Versions: onedl-mmpretrain 1.3.6 without the package of its platform.
+    Delete when: onedl-mmpretrain gives that message a logger.
+    """
+    import mmengine.logging
+    upstream = mmengine.logging.print_log
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def print_log(msg, *args, **kwargs) -> None:
+        if msg != 'Could not import OneDL':
+            upstream(msg, *args, **kwargs)
+
+    mmengine.logging.print_log = print_log
+
+
 def apply() -> None:
     """Run every workaround; safe to call any number of times."""
     import_mmrazor_without_version_check()
     stand_in_for_quantization_backends()
     remember_pretty_texts()
+    silence_onedl()

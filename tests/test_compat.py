@@ -1,6 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Workarounds do what they say and nothing else."""
 
+import subprocess
+import sys
+
 from mmengine.config import Config
 
 import hkd_mm
@@ -30,3 +33,19 @@ def test_apply_is_safe_to_repeat():
     before = Config.pretty_text
     compat.apply()
     assert Config.pretty_text is before and hkd_mm.__version__
+
+
+def test_importing_mmpretrain_says_nothing_of_onedl():
+    ran = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import hkd_mm, sys; assert "mmpretrain" not in sys.modules\n'
+            'import mmpretrain.datasets\n'
+            'from mmengine.logging import print_log; print_log("a word")',
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == 'a word\n'
