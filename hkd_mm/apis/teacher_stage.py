@@ -13,6 +13,7 @@ from hkd_mm.file_lock import as_rank_0, locked_by_all
 
 from .config import load_config, teacher_config_path
 from .data_summary import DataSummary, check_classes, summarize_data
+from .distiller_check import check_distiller
 from .finished import contains, fingerprint, read_finished
 from .nets import check_same_net
 from .runtime import make_work_dir
@@ -50,7 +51,8 @@ def provide_teacher(
 
     Raises:
         UserError: the teacher lying there has learned from another split,
-            other classes or with other settings.
+            other classes or with other settings, the one to train would, or
+            the distiller cannot be built.
     """
     path = teacher_config_path(cfg)
     work_dir = os.path.join(
@@ -62,6 +64,7 @@ def provide_teacher(
             f'dir of the student, {work_dir}; give another '
             '--work-dir'
         )
+    check_distiller(cfg)
     options, lines = teacher_options(cfg, path, cfg_options)
     for line in lines:
         _say(f'TEACHER: {line}')

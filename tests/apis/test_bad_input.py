@@ -264,6 +264,14 @@ MISTAKES = {
         lambda p: p.train(f'{LOSS}.tau=-4', config='kd'),
         ['tau'],
     ),
+    'beta below zero': (
+        lambda p: p.train(f'{LOSS}.beta=-1', config='kd'),
+        ['beta'],
+    ),
+    'loss unknown': (
+        lambda p: p.train(f'{LOSS}.type=hkd_mm.HybridLoss', config='kd'),
+        ['HybridLoss', 'registered'],
+    ),
     'batch larger than the split': (
         lambda p: p.train('batch_size=19'),
         ['batch_size=19', '18'],
@@ -291,13 +299,6 @@ MISTAKES = {
         ['x.txt', '.json'],
     ),
 }
-# Rows whose loss or net is built only after a teacher is there.
-_NEED_TEACHER = (
-    'alpha above one',
-    'alpha below zero',
-    'tau zero',
-    'tau negative',
-)
 
 
 @pytest.fixture
@@ -321,13 +322,12 @@ def test_mistake_gets_one_line_and_code_2(
 ):
     build, words = MISTAKES[mistake]
     name, *argv = build(place)
-    if mistake in _NEED_TEACHER:
-        teacher = place.checkpoint('teacher', name='teacher.pth')
-        argv.append(f'model.teacher_ckpt={teacher}')
     capsys.readouterr()
     assert tool(name)(argv) == 2
     _is_one_line(capsys.readouterr().err, words)
     assert not (place.folder / 'exploded').exists()
+    # nor was a teacher trained before it was told
+    assert not [*place.folder.glob('**/tiny_teacher/*.pth')]
 
 
 def test_real_process_says_the_same(place):
