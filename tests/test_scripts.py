@@ -41,6 +41,29 @@ def test_program_finds_the_clone_that_it_lies_in(program):
     assert place == str(ROOT)
 
 
+@pytest.mark.parametrize('script', ['train', 'test'])
+@pytest.mark.parametrize(('environment', 'meeting'), [
+    ({}, ['--nnodes=1', '--standalone', '--local_addr=127.0.0.1']),
+    (dict(PORT='29511'), ['--nnodes=1', '--node_rank=0',
+                          '--master_addr=127.0.0.1', '--master_port=29511']),
+    (dict(NNODES='2', NODE_RANK='1', MASTER_ADDR='a'),
+     ['--nnodes=2', '--node_rank=1', '--master_addr=a',
+      '--master_port=29500']),
+])
+def test_jobs_of_one_machine_take_a_free_port(script, environment, meeting):
+    for name in ('PORT', 'NNODES', 'NODE_RANK', 'MASTER_ADDR'):
+        environment.setdefault(name, '')
+    words = ['c.py', 'w.pth', '3'] if script == 'test' else ['c.py', '3']
+    ran = bash(f'bash {ROOT}/tools/dist_{script}.sh {" ".join(words)} --x',
+               PYTHON='echo', **environment)
+    assert ran.returncode == 0, ran.stderr
+    said = ran.stdout.split()
+    assert said[:2] == ['-m', 'torch.distributed.run']
+    assert said[2:-len(words) - 3] == [*meeting, '--nproc_per_node=3']
+    assert said[-len(words) - 2:-1] == [
+        *words[:-1], '--launcher', 'pytorch']
+
+
 def test_ci_runs_what_the_readme_tells_a_person_to_run():
     lines = [line for line in (ROOT / '.ci/run').read_text().splitlines()
              if line and not line.startswith(('#', 'set ', 'cd '))]
