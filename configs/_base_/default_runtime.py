@@ -36,7 +36,8 @@ custom_hooks = [
 
 # cudnn_benchmark gains speed and costs reproducibility; a repeatable GPU run
 # is `--cfg-options randomness.deterministic=True`.
-randomness = dict(seed=42, deterministic=False)
+seed = 42  # of the training; the data have a split_seed of their own
+randomness = dict(seed=seed, deterministic=False)
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
