@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.config import Config
 
 from hkd_mm.datasets.class_weights import balanced_weights
+from hkd_mm.datasets.skin_disease import EmptyPartError
 from hkd_mm.errors import UserError
 
 from .knobs import propagate
@@ -33,7 +34,10 @@ class DataSummary:
     train_counts: np.ndarray | None = None
 
     def __str__(self) -> str:
-        sizes = ', '.join(f'{n} {name}' for name, n in self.sizes.items())
+        sizes = ', '.join(
+            f'{n} {name}' if n else f'no {name} part'
+            for name, n in self.sizes.items()
+        )
         split = (self.split_hash or 'unknown')[:8]
         return (
             f'{self.data_root} ({len(self.classes)} classes; {sizes}; '
@@ -51,11 +55,18 @@ def summarize_data(
         loaders: which of its loaders to look at.
 
     Raises:
-        UserError: from the dataset, whatever is wrong with the data.
+        UserError: from the dataset, whatever is wrong with the data. A test
+            part may be empty; only testing refuses that.
     """
     summary = None
     for name in loaders:
-        dataset = build_listing(cfg, name)
+        try:
+            dataset = build_listing(cfg, name)
+        except EmptyPartError:
+            if summary is None or name != 'test_dataloader':
+                raise
+            summary.sizes['test'] = 0
+            continue
         if dataset is None:
             continue
         if summary is None:
@@ -148,8 +159,10 @@ def check_classes(meta: dict, classes: Sequence[str], path: str) -> None:
     Raises:
         UserError: other classes, or the same in another order.
     """
-    known = (meta.get('dataset_meta') or {}).get('classes')
-    if known is not None and tuple(known) != tuple(classes):
+    from hkd_mm.engine.checkpoint import classes_of
+
+    known = classes_of(meta)
+    if known is not None and known != tuple(classes):
         raise UserError(
             f'checkpoint {path} was trained for the classes '
             f'{", ".join(known)} and the data has {", ".join(classes)}; give '

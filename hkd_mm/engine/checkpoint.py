@@ -14,6 +14,8 @@ from hkd_mm.errors import UserError
 _STUDENT = 'architecture.'
 _STATISTICS = ('min', 'max', 'current', 'mean')  # of a HistoryBuffer
 _SHOWN = 3  # names shown of a long list of keys
+# torch's archive, the pickle before it
+_MAGIC = (b'PK', b'\x80')
 
 
 def _allowed() -> list:
@@ -56,6 +58,7 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
                         'a .pth or .safetensors file')
     if path.endswith('.safetensors'):
         return dict(state_dict=_load_safetensors(path))
+    _check_magic(path)
     try:
         with torch.serialization.safe_globals(_allowed()):
             loaded = torch.load(path, map_location='cpu', weights_only=True)
@@ -77,6 +80,21 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
         inner = loaded.get('model')
         loaded = dict(state_dict=inner if isinstance(inner, dict) else loaded)
     return loaded
+
+
+def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
+    """The classes that a checkpoint of ours was trained for, in order.
+
+    Args:
+        meta: of a run's checkpoint (mmengine's ``dataset_meta.classes``) or
+            of a ``student.pth`` (``classes``).
+
+    Returns:
+        Their names, None where the checkpoint does not say.
+    """
+    known = (meta.get('dataset_meta') or {}).get('classes')
+    known = meta.get('classes') if known is None else known
+    return None if known is None else tuple(known)
 
 
 def student_state_dict(checkpoint: dict[str, Any]) -> 'OrderedDict':
@@ -148,6 +166,23 @@ def _load_safetensors(path: str) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise _damaged(path) from error
+
+
+def _check_magic(path: str) -> None:
+    """Tell what is no checkpoint at all from one that hides code."""
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(512)
+    except OSError as error:
+        raise _damaged(path) from error
+    if start.startswith(b'version https://git-lfs'):
+        raise UserError(f'checkpoint {path} is a Git LFS pointer, not the '
+                        'file itself; fetch it with: git lfs pull')
+    if start.lstrip().lower().startswith((b'<!doctype html', b'<html')):
+        raise UserError(f'checkpoint {path} is a web page, not a checkpoint; '
+                        'download the file behind the link')
+    if not start.startswith(_MAGIC):
+        raise _damaged(path)
 
 
 def _damaged(path: str) -> UserError:

@@ -12,7 +12,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.version import __version__
 
 from .atomic_backend import AtomicBackend
-from .checkpoint import safe_load, student_state_dict
+from .checkpoint import classes_of, safe_load, student_state_dict
 
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
 _META = ('epoch', 'seed', 'split_hash', 'student', 'data_preprocessor')
@@ -119,7 +119,7 @@ def export_student(
     state = student_state_dict(loaded)
     source = loaded.get('meta') or {}
     meta = {key: source[key] for key in _META if key in source}
-    classes = (source.get('dataset_meta') or {}).get('classes')
+    classes = classes_of(source)
     meta.update(
         classes=list(classes) if classes is not None else None,
         source=os.path.basename(os.fspath(checkpoint)),

@@ -80,6 +80,28 @@ def test_damaged_files_are_named(tmp_path, content):
         safe_load(tmp_path / 'a.safetensors')
 
 
+@pytest.mark.parametrize('start, words', [
+    ('version https://git-lfs.github.com/spec/v1\noid', 'git lfs pull'),
+    ('\n<!DOCTYPE html><html>Sign in', 'web page'),
+    ('cat', 'damaged or no checkpoint'),
+    ('Global settings: weights_only', 'damaged or no checkpoint'),
+])
+def test_what_is_no_checkpoint_gets_no_advice_to_run_it(
+        tmp_path, start, words):
+    path = tmp_path / 'net.pth'
+    path.write_text(start)
+    with pytest.raises(UserError, match=words) as caught:
+        safe_load(path)
+    assert 'weights_only=False' not in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_archives_of_old_torch_are_read(tmp_path):
+    torch.save(dict(state_dict=dict(w=torch.ones(2))), tmp_path / 'old.pth',
+               _use_new_zipfile_serialization=False)
+    assert safe_load(tmp_path / 'old.pth')['state_dict']['w'].sum() == 2
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match='nowhere.pth does not exist'):
         safe_load(tmp_path / 'nowhere.pth')
