@@ -19,6 +19,7 @@ from .packed_options import (
     take_switch,
 )
 from .packing import apply_packed
+from .value_checks import check_seed
 
 _WORDS = ('balanced', 'sqrt_balanced')
 _POSITIVE = ('input_size', 'batch_size', 'max_epochs', 'patience')
@@ -181,9 +182,12 @@ def _check_knobs(cfg: Config) -> None:
         ('split_file', (str, type(None)), 'a path or None'),
         ('classes', (list, tuple, str, type(None)), 'a list such as [A,B]'),
         ('seed', (int, type(None)), 'a whole number'),
+        ('split_seed', int, 'a whole number'),
     ):
         if name in cfg and not isinstance(cfg[name], kinds):
             raise UserError(f'{name}={cfg[name]!r} must be {said}')
+    for name in ('seed', 'split_seed'):
+        check_seed(name, cfg.get(name))
     check_packed(cfg)
     if cfg.get('device', 'auto') not in ('auto', 'cpu', 'cuda'):
         raise UserError(f'device={cfg.device!r} must be auto, cpu or cuda')

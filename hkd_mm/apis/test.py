@@ -24,6 +24,8 @@ from .runtime import (
     precision,
     set_up_processes,
 )
+from .split_check import check_split
+from .value_checks import check_values
 
 __test__ = False  # a tool, nothing for pytest to collect
 
@@ -86,6 +88,7 @@ def test(
     cfg = compose_config(config, cfg_options)
     resolve_class_weight(cfg, read_data=False)
     device = choose_device(cfg)
+    check_values(cfg, device, ('test_dataloader',))
     set_up_processes(cfg, launcher, device)
     meta = safe_load(checkpoint).get('meta') or {}
     if not cfg.get('test_dataloader'):
@@ -122,6 +125,7 @@ def _run(
     runner = Runner.from_cfg(cfg)
     dataset = runner.test_loop.dataloader.dataset
     check_classes(meta, dataset.metainfo['classes'], checkpoint)
+    check_split(meta, dataset, checkpoint, runner.logger.warning)
     runner.logger.info(
         f'Start: {describe_net(cfg.model)} from {checkpoint} on the '
         f'{getattr(dataset, "split", "test")} split of '
@@ -174,6 +178,8 @@ def _check_out(out: str | None) -> None:
     """Refuse a bad place before the test split is read."""
     if out is None:
         return
+    if Path(out).is_dir():
+        raise UserError(f'--out {out} is a folder; give a file in it')
     if Path(out).suffix not in SUFFIXES:
         raise UserError(
             f'--out {out}: give a .json file for the metrics, or '

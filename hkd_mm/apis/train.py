@@ -17,6 +17,7 @@ from .data_summary import (
     resolve_class_weight,
     summarize_data,
 )
+from .earlier_run import set_aside
 from .finished import forget_finished, write_finished
 from .imbalance import warn_if_balanced_twice
 from .last_batch import leave_out_lone_image
@@ -32,6 +33,7 @@ from .runtime import (
     set_up_processes,
     use_amp,
 )
+from .value_checks import check_values, check_weights
 
 
 def main(args: Namespace) -> None:
@@ -88,8 +90,10 @@ def train(
     cfg.work_dir = default_work_dir(config, work_dir, cfg)
     precision = use_amp(cfg, device) if amp else 'fp32'
     _set_switches(cfg, validate, auto_scale_lr)
+    check_values(cfg, device)
     summary = summarize_data(cfg)
     check_training(cfg, summary, get_world_size())
+    check_weights(cfg, summary.classes)
     make_work_dir(cfg.work_dir)
     fetch_net_weights(cfg.model)  # before hours go into a teacher
     if 'teacher' in cfg.model and not cfg.model.get('teacher_ckpt'):
@@ -140,6 +144,8 @@ def _run(
     install()
     note = _set_start(cfg, resume) + leave_out_lone_image(cfg, summary)
     with name_the_place(cfg.work_dir):
+        if not cfg.get('resume'):
+            set_aside(cfg)
         runner = Runner.from_cfg(cfg)
         runner.logger.info(_start_line(cfg, summary, machine) + note)
         warn_if_balanced_twice(cfg, runner.logger)

@@ -15,6 +15,19 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+# What :func:`classification_scores` says of all samples together.
+OVERALL = (
+    'balanced_accuracy',
+    'top1',
+    'top5',
+    'macro_f1',
+    'weighted_f1',
+    'macro_precision',
+    'macro_specificity',
+    'macro_auroc',
+    'ece',
+)
+
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Share of samples whose class is among the k highest scores.

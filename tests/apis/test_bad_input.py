@@ -44,7 +44,7 @@ class Place:
         return argv + ([OPTIONS, *options] if options else [])
 
     def checkpoint(
-        self, config: str, classes=TINY_CLASSES, name='net.pth', order=None
+        self, config: str, classes=TINY_CLASSES, name='net.pth', meta=()
     ) -> Path:
         """Random weights of a config's net, as mmengine stores them."""
         from mmpretrain.registry import MODELS
@@ -53,9 +53,9 @@ class Place:
 
         cfg = load_config(self.configs[config], {'classes': list(classes)})
         net = MODELS.build(cfg.model)
-        meta = dict(dataset_meta=dict(classes=order)) if order else dict()
         torch.save(
-            dict(meta=meta, state_dict=net.state_dict()), self.folder / name
+            dict(meta=dict(meta), state_dict=net.state_dict()),
+            self.folder / name,
         )
         return self.folder / name
 
@@ -141,6 +141,22 @@ def _teacher_classes(p):
     return p.train(f'model.teacher_ckpt={path}', config='kd')
 
 
+def _teacher_in_another_order(p):
+    path = p.checkpoint('teacher', meta=_OF_A_STUDENT)
+    return p.train(f'model.teacher_ckpt={path}', config='kd')
+
+
+def _out_is_a_folder(p):
+    (p.folder / 'x.json').mkdir()
+    return [*p.test(p.checkpoint('student')), '--out', 'x.json']
+
+
+_ORDER = ['Eczema', 'Benign', 'Acne']
+_OF_A_RUN = dict(dataset_meta=dict(classes=_ORDER))
+_OF_A_STUDENT = dict(classes=_ORDER)  # as in student.pth
+_OF_A_SPLIT = dict(split_hash='f' * 64)
+
+
 LOSS = 'model.distiller.distill_losses.loss_hybrid'
 
 # what is wrong: (argv from a Place, words that the line must hold)
@@ -220,10 +236,20 @@ MISTAKES = {
         ['4 classes', '3'],
     ),
     'checkpoint of the classes in another order': (
-        lambda p: p.test(
-            p.checkpoint('student', order=['Eczema', 'Benign', 'Acne'])
-        ),
+        lambda p: p.test(p.checkpoint('student', meta=_OF_A_RUN)),
         ['net.pth', 'Eczema, Benign, Acne'],
+    ),
+    'student.pth of the classes in another order': (
+        lambda p: p.test(p.checkpoint('student', meta=_OF_A_STUDENT)),
+        ['net.pth', 'Eczema, Benign, Acne'],
+    ),
+    'teacher of the classes in another order': (
+        _teacher_in_another_order,
+        ['net.pth', 'Eczema, Benign, Acne'],
+    ),
+    'checkpoint of another split': (
+        lambda p: p.test(p.checkpoint('student', meta=_OF_A_SPLIT)),
+        ['net.pth', 'ffffffff', '--cfg-options', 'work dir'],
     ),
     'checkpoint corrupt': (_corrupt, ['net.pth', 'damaged']),
     'pickle runs code, test': (lambda p: p.test(_bomb(p)), ['bomb.pth']),
@@ -264,6 +290,48 @@ MISTAKES = {
         lambda p: p.train(f'{LOSS}.tau=-4', config='kd'),
         ['tau'],
     ),
+    'class weights of another number': (
+        lambda p: p.train('class_weight=[1,2]'),
+        ['class_weight=[1, 2]', '3 classes'],
+    ),
+    'optimizer unknown': (
+        lambda p: p.train('optim_wrapper.optimizer.type=SDG'),
+        ['optim_wrapper.optimizer', 'SDG'],
+    ),
+    'learning rate below zero': (
+        lambda p: p.train('optim_wrapper.optimizer.lr=-1'),
+        ['optim_wrapper.optimizer', '-1'],
+    ),
+    'seed below zero': (lambda p: p.train('seed=-1'), ['seed=-1']),
+    'seed below zero, deep': (
+        lambda p: p.train('randomness.seed=-1'),
+        ['randomness.seed=-1'],
+    ),
+    'seed of the split below zero': (
+        lambda p: p.train('split_seed=-1'),
+        ['split_seed=-1'],
+    ),
+    'workers below zero': (
+        lambda p: p.train('train_dataloader.num_workers=-1'),
+        ['train_dataloader.num_workers=-1'],
+    ),
+    'workers below zero, test': (
+        lambda p: p.test('net.pth', 'test_dataloader.num_workers=-1'),
+        ['test_dataloader.num_workers=-1'],
+    ),
+    'workers that stay, of none': (
+        lambda p: p.train('train_dataloader.persistent_workers=True'),
+        ['train_dataloader.num_workers'],
+    ),
+    'best by no metric': (
+        lambda p: p.train('default_hooks.checkpoint.save_best=accuracy'),
+        ['save_best=accuracy', 'balanced_accuracy'],
+    ),
+    'amp of the config where there is no GPU': (
+        lambda p: _no_gpu(p, 'optim_wrapper.type=AmpOptimWrapper'),
+        ['AmpOptimWrapper', 'GPU'],
+    ),
+    'results into a folder': (_out_is_a_folder, ['x.json', 'folder']),
     'beta below zero': (
         lambda p: p.train(f'{LOSS}.beta=-1', config='kd'),
         ['beta'],

@@ -187,6 +187,58 @@ def test_training_leaves_the_dumped_config_alone_when_testing(
     )
 
 
+def test_net_is_not_tested_on_images_it_was_trained_on(
+    tiny_configs, tmp_path, tool, quick_runner, capsys
+):
+    config, run = str(tiny_configs['student']), tmp_path / 'run'
+    split = ['split_seed=7', f'split_file={tmp_path}/seven.json']
+    config_file = tiny_configs['student']
+    config_file.write_text(
+        config_file.read_text()
+        + "custom_hooks.append(dict(type='hkd_mm.RunReportHook'))\n"
+    )
+    argv = [config, '--work-dir', str(run), '--cfg-options', *split]
+    assert tool('train')([*argv, 'max_epochs=1']) == 0
+    for name in ('epoch_1.pth', 'student.pth'):
+        forget_runs()
+        capsys.readouterr()
+        assert tool('test')([config, str(run / name)]) == 2
+        assert 'another split' in capsys.readouterr().err
+        every = ['--cfg-options', 'test_dataloader.dataset.split=all']
+        assert _metrics(tool, config, run / name, *every)['top1'] >= 0
+        assert _metrics(
+            tool, config, run / name, '--cfg-options', *split
+        ) == _metrics(tool, run / config_file.name, run / name)
+
+
+def test_new_run_moves_the_earlier_one_aside(
+    tiny_configs, tmp_path, tool, quick_runner, capsys
+):
+    config, run = str(tiny_configs['student']), tmp_path / 'run'
+    argv = [config, '--work-dir', str(run), '--cfg-options', 'max_epochs=1']
+    assert tool('train')(argv) == 0
+    first = (run / 'epoch_1.pth').read_bytes()
+    (run / 'best_balanced_accuracy_epoch_7.pth').write_bytes(b'of long ago')
+    (run / 'mine.pth').write_bytes(b'not of a run')
+    forget_runs()
+    capsys.readouterr()
+    # the weights it starts from lie in the folder: they are found all the same
+    best = run / 'best_balanced_accuracy_epoch_1.pth'
+    assert tool('train')([*argv, f'load_from={best}']) == 0
+    said = [x for x in capsys.readouterr().out.splitlines() if 'EARLIER' in x]
+    aside = run / 'earlier_1'
+    assert len(said) == 1 and str(aside) in said[0]
+    assert (aside / 'epoch_1.pth').read_bytes() == first
+    assert (aside / 'best_balanced_accuracy_epoch_7.pth').is_file()
+    assert (aside / 'finished.json').is_file()
+    assert (run / 'mine.pth').is_file()
+    assert len(list(run.glob('best_*.pth'))) == 1
+    forget_runs()
+    assert tool('train')([*argv[:-1], 'max_epochs=2', '--resume']) == 0
+    assert not (run / 'earlier_2').exists()
+    assert len(list(run.glob('best_*.pth'))) == 1
+
+
 def test_auto_scale_lr_scales_by_the_batch(
     tiny_configs, quick_runner, tmp_path
 ):

@@ -323,3 +323,10 @@ def test_missing_fields_are_named(key):
     del sample[key]
     with pytest.raises(UserError, match=key):
         ClinicalMetric().process(None, [sample])
+
+
+def test_names_to_choose_a_checkpoint_by_are_those_of_the_metric():
+    from hkd_mm.evaluation.classification_scores import OVERALL
+
+    found, _ = evaluate(*softmax_scores(20, 3))
+    assert {key for key in found if '/' not in key} == set(OVERALL)

@@ -1,0 +1,72 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What an earlier run left in a work dir where a new one begins."""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+
+# The logs have a folder for every start and stay.
+_LEFT = (
+    'epoch_*.pth',
+    'iter_*.pth',
+    'best_*.pth',
+    'student.pth',
+    'last_checkpoint',
+    'finished.json',
+    'history.json',
+    'metrics.json',
+    'environment.json',
+    'curves.png',
+    'confusion_matrix.png',
+)
+
+
+def set_aside(cfg: Config) -> None:
+    """Move an earlier run's checkpoints and figures into a sub-folder.
+
+    Of two runs in one folder nobody could tell which the best checkpoint
+    belongs to. Nothing is deleted, and the run that was moved can be resumed
+    from its new place. Where ``load_from`` or ``model.teacher_ckpt`` names a
+    moved file, it follows.
+
+    Args:
+        cfg: of a run that starts anew, with ``work_dir`` set.
+    """
+    from mmengine.dist import (
+        barrier,
+        broadcast_object_list,
+        is_main_process,
+    )
+
+    barrier()  # every process has read the files it starts from
+    answer = [_move(Path(cfg.work_dir)) if is_main_process() else None]
+    broadcast_object_list(answer)
+    target = answer[0]
+    if target is None:
+        return
+    for group, key in ((cfg, 'load_from'), (cfg.model, 'teacher_ckpt')):
+        path = group.get(key)
+        if path and '://' not in path and not os.path.isfile(path):
+            inside = os.path.dirname(os.path.abspath(path))
+            if inside == os.path.abspath(cfg.work_dir):
+                group[key] = os.path.join(target, os.path.basename(path))
+    if is_main_process():
+        print(
+            f'EARLIER RUN: {cfg.work_dir} held checkpoints; they are in '
+            f'{target} now (--resume would have gone on with them)',
+            flush=True,
+        )
+
+
+def _move(folder: Path) -> str | None:
+    found = [path for glob in _LEFT for path in sorted(folder.glob(glob))]
+    if not any(path.suffix == '.pth' for path in found):
+        return None
+    number = 1
+    while (target := folder / f'earlier_{number}').exists():
+        number += 1
+    target.mkdir()
+    for path in found:
+        path.rename(target / path.name)
+    return str(target)
