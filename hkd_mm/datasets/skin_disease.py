@@ -18,6 +18,10 @@ from .records import SPLITS, Record, check_records, check_root, read_table
 from .split_file import find_split
 
 
+class EmptyPartError(UserError):
+    """A split whose train, val or test part holds no image."""
+
+
 @DATASETS.register_module()
 class SkinDisease(BaseDataset):
     """Class folders, train/val/test folders of class folders, or a table.
@@ -164,7 +168,7 @@ class SkinDisease(BaseDataset):
     def _check_part(self, data: list[dict]) -> None:
         found = {sample['gt_label'] for sample in data}
         if not data:
-            raise UserError(
+            raise EmptyPartError(
                 f'the {self.split} part of {self.data_root} is empty (ratios '
                 f'{self._document["ratios"]}); use three split_ratios such '
                 'as 80:10:10, or another split'
