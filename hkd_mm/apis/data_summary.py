@@ -9,7 +9,6 @@ from mmengine.config import Config
 
 from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.datasets.skin_disease import EmptyPartError
-from hkd_mm.datasets.skin_disease import EmptyPartError
 from hkd_mm.errors import UserError
 
 from .knobs import propagate
