@@ -13,13 +13,15 @@ def check_distiller(cfg: Config) -> None:
         cfg: a distillation, its class weights resolved.
 
     Raises:
-        UserError: a loss refuses its arguments.
+        UserError: a loss refuses its arguments, or would train nothing.
         KeyError: nothing of that type is registered.
     """
     from mmengine.registry import DefaultScope
 
+    from hkd_mm.models.algorithms.wiring import check_losses
     from hkd_mm.registry import MODELS
 
     scope = cfg.get('default_scope', 'mmpretrain')
     with DefaultScope.overwrite_default_scope(scope):
-        MODELS.build(copy.deepcopy(cfg.model.distiller))
+        distiller = MODELS.build(copy.deepcopy(cfg.model.distiller))
+    check_losses(distiller, bool(cfg.model.get('teacher_cache')))

@@ -163,6 +163,14 @@ def test_other_data_is_told_before_the_teacher_is_trained(
     assert not stage.calls
 
 
+def test_a_loss_that_trains_nothing_is_told_before(stage, tiny_configs):
+    path = tiny_configs['kd']
+    path.write_text(path.read_text().replace('loss_hybrid=', 'hybrid='))
+    with pytest.raises(UserError, match='call it loss_hybrid'):
+        stage(path)
+    assert not stage.calls
+
+
 _HOLDER = """
 import sys, time
 from pathlib import Path
