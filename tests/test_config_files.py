@@ -14,8 +14,8 @@ ALL = sorted(path.relative_to(CONFIGS).as_posix()
 BASES = [name for name in ALL if '_base_' in name]  # never run themselves
 RUNNABLE = [name for name in ALL if name not in BASES]
 SHARED = ('', 'demo/', 'students/', 'teachers/')  # folders of many data sets
-S1 = [f'{method}_wrn50_mbv2.py'
-      for method in ('hybrid', 'kd', 'kd_hard', 'kd_align')]
+VARIANTS = [f'{method}_wrn50_mbv2.py'
+            for method in ('hybrid', 'kd', 'kd_hard', 'kd_align')]
 
 
 @pytest.mark.parametrize('name', RUNNABLE)
@@ -54,9 +54,9 @@ def test_base_parses(name):
 
 
 def test_the_four_variants_differ_by_their_losses_alone():
-    configs = [Config.fromfile(CONFIGS / name) for name in S1]
+    configs = [Config.fromfile(CONFIGS / name) for name in VARIANTS]
     weights = {}
-    for name, config in zip(S1, configs):
+    for name, config in zip(VARIANTS, configs):
         assert len((CONFIGS / name).read_text().splitlines()) <= 20
         loss = config.model.distiller.distill_losses.loss_hybrid
         weights[name.removesuffix('_wrn50_mbv2.py')] = loss.alpha, loss.beta

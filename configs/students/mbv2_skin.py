@@ -6,6 +6,6 @@ The paper's top-1 / top-5 / minutes, on its own images: 38.50 / 97.80 / 54.42.
 _base_ = [
     '../_base_/models/mbv2.py',
     '../_base_/datasets/skin_disease_116.py',
-    '../_base_/schedules/s1_sgd_100e.py',
+    '../_base_/schedules/hybrid_kd_sgd_100e.py',
     '../_base_/default_runtime.py',
 ]

@@ -6,6 +6,6 @@ The paper trains it as a student: 69.22 / 97.55 / 149.86 there.
 _base_ = [
     '../_base_/models/efficientnet_b0.py',
     '../_base_/datasets/skin_disease_116.py',
-    '../_base_/schedules/s1_sgd_100e.py',
+    '../_base_/schedules/hybrid_kd_sgd_100e.py',
     '../_base_/default_runtime.py',
 ]

@@ -6,6 +6,6 @@ The paper's top-1 / top-5 / minutes, on its own images: 65.24 / 96.19 / 170.56.
 _base_ = [
     '../_base_/models/resnet152.py',
     '../_base_/datasets/skin_disease_116.py',
-    '../_base_/schedules/s1_sgd_100e.py',
+    '../_base_/schedules/hybrid_kd_sgd_100e.py',
     '../_base_/default_runtime.py',
 ]

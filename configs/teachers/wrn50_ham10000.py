@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/wrn50.py',
     '../_base_/datasets/ham10000_116.py',
-    '../_base_/schedules/s1_sgd_100e.py',
+    '../_base_/schedules/hybrid_kd_sgd_100e.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(num_classes=7)

@@ -14,7 +14,7 @@ from hkd_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-S1 = [
+HKD = [
     dict(type='hkd_mm.HorizontalFlip', prob=0.5),
     dict(
         type='hkd_mm.ColorJitter',
@@ -46,7 +46,7 @@ def test_any_config_becomes_packed(name, size):
         assert cfg[loader].collate_fn.type == 'hkd_mm.packed_collate'
         assert cfg[loader].num_workers == 0
     assert cfg.data_preprocessor.type == 'hkd_mm.PackedPreprocessor'
-    assert cfg.data_preprocessor.augment == S1
+    assert cfg.data_preprocessor.augment == HKD
     assert cfg.data_preprocessor.mean == [127.5] * 3
     assert cfg.data_preprocessor.to_rgb is True
     assert dict(type='hkd_mm.ViewHook') in cfg.custom_hooks

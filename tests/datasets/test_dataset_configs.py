@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The data bases of the configs, and that the augmentation is that of S1."""
+"""The data bases of the configs, and that the augmentation is the paper's."""
 
 import copy
 from pathlib import Path

@@ -58,7 +58,7 @@ def only(**arguments) -> dict:
 # Name -> (stock steps, batched steps).
 CASES = {
     'normalise only': ([], []),
-    'S1: flip, jitter, rotate 10': (
+    'Hybrid KD: flip, jitter, rotate 10': (
         [FLIP, JITTER, ROTATE],
         [
             dict(type='hkd_mm.HorizontalFlip'),

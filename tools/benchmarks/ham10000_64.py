@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The 64 x 64 HAM10000 benchmark: S1's four variants against the baseline.
+"""The 64 x 64 HAM10000 benchmark: the four variants against the baseline.
 
 ResNet-18 -> MobileNetV2 x0.5, everything from scratch: the teacher, a
 learning-rate search for the student alone (chosen on validation, seed 0), the

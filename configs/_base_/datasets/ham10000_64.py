@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""HAM10000 at 64 x 64, for benchmarks on a CPU; augmented as in S1.
+"""HAM10000 at 64 x 64, for benchmarks on a CPU; augmented as Hybrid KD.
 
 Decoding dominates at this size: tools/dataset_tools/resize_images.py makes a
 copy of the data root with small PNG files.

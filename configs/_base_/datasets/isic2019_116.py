@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""ISIC 2019 (8 classes, dermoscopy) at 116 x 116, augmented as in S1."""
+"""ISIC 2019 (8 classes, dermoscopy) at 116 x 116, augmented as Hybrid KD."""
 _base_ = './skin_disease_116.py'
 
 data_root = 'data/isic2019'

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""ISIC 2019 at 224 x 224, augmented as in S1."""
+"""ISIC 2019 at 224 x 224, augmented as Hybrid KD."""
 _base_ = './isic2019_116.py'
 
 input_size = 224

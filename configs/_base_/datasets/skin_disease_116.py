@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Skin photographs at 116 x 116 as in S1 (INFOS 8(2), 2025), section 3.
+"""Skin photographs at 116 x 116 as in Hybrid KD (INFOS 8(2), 2025), section 3.
 
 A data root holds class folders, train/val/test folders of class folders, or
 images with an annotations.csv (image,label[,lesion_id]).

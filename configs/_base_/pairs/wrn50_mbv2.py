@@ -1,4 +1,4 @@
-"""WideResNet-50-2 -> MobileNetV2 x0.5 (S1): everything but the losses.
+"""WideResNet-50-2 -> MobileNetV2 x0.5: everything but the losses.
 
 Another pair is two lines in a config that inherits this one, or two words on
 the command line: ``teacher='resnet152'`` and ``student='resnet8'``, any names
@@ -6,7 +6,7 @@ of ``configs/_base_/models/``.
 """
 _base_ = [
     '../datasets/skin_disease_116.py',
-    '../schedules/s1_sgd_100e.py',
+    '../schedules/hybrid_kd_sgd_100e.py',
     '../default_runtime.py',
 ]
 teacher_config = 'teachers/wrn50_skin.py'  # trained first if no teacher_ckpt

@@ -1,8 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A short schedule for nets that start from scratch.
 
-SGD as in S1 (lr 0.05, batch 64), one epoch of linear warm-up, then cosine
-decay to 0, both by iteration, since a short run has few epochs.
+SGD as in Hybrid KD (lr 0.05, batch 64), one epoch of linear warm-up, then
+cosine decay to 0, both by iteration, since a short run has few epochs.
 """
 max_epochs = 12
 

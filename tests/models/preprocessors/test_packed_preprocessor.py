@@ -15,7 +15,7 @@ from hkd_mm.models.algorithms.input_statistics import InputConversion
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 from hkd_mm.registry import MODELS
 
-S1 = [
+HKD = [
     dict(type='hkd_mm.HorizontalFlip', prob=0.5),
     dict(
         type='hkd_mm.ColorJitter',
@@ -30,7 +30,7 @@ EVERYTHING = [
     dict(type='hkd_mm.VerticalFlip'),
     dict(type='hkd_mm.Rotate90'),
     dict(type='hkd_mm.RandomResizedCrop'),
-    *S1,
+    *HKD,
     dict(type='hkd_mm.RandAugment', classes=[0, 2]),
     dict(type='hkd_mm.RandomErasing', prob=0.5, fill=None),
 ]
@@ -75,7 +75,7 @@ def test_evaluation_is_that_of_mmpretrain_bit_for_bit(to_rgb):
     stock = ClsDataPreprocessor(**statistics)
     bgr = data['inputs'].flip(-1).permute(0, 3, 1, 2).contiguous()
     want = stock(dict(inputs=bgr))['inputs']
-    found = PackedPreprocessor(**statistics, augment=S1)(data)
+    found = PackedPreprocessor(**statistics, augment=HKD)(data)
     assert torch.equal(found['inputs'], want)
     assert found['inputs'].is_contiguous(memory_format=torch.channels_last)
     samples = found['data_samples']
@@ -102,7 +102,7 @@ def test_at_most_12_operators_for_a_batch_of_128(to_rgb, training):
     assert sum(seen.counts.values()) <= 12, seen.counts
 
 
-@pytest.mark.parametrize('augment', [(), S1, EVERYTHING, MIXED])
+@pytest.mark.parametrize('augment', [(), HKD, EVERYTHING, MIXED])
 def test_nothing_is_read_on_the_host(augment):
     data = batch()
     net = PackedPreprocessor(augment=augment, num_classes=4)
@@ -119,7 +119,7 @@ def test_nothing_is_read_on_the_host(augment):
         assert not any(name in found for found in seen.counts), seen.counts
 
 
-@pytest.mark.parametrize('augment', [(), S1, EVERYTHING, MIXED])
+@pytest.mark.parametrize('augment', [(), HKD, EVERYTHING, MIXED])
 def test_on_a_device_nothing_waits_for_its_values(augment, monkeypatch):
     """Meta tensors have none: whoever asks for one fails."""
     monkeypatch.setattr(torch, 'autocast', lambda *_, **__: nullcontext())
@@ -130,7 +130,7 @@ def test_on_a_device_nothing_waits_for_its_values(augment, monkeypatch):
     assert found['data_samples'].gt_labels.device.type == 'meta'
 
 
-@pytest.mark.parametrize('augment', [S1, EVERYTHING])
+@pytest.mark.parametrize('augment', [HKD, EVERYTHING])
 def test_a_view_does_not_depend_on_the_batch(augment):
     """Any batch size, order and neighbours; in any process, at any time."""
     data = batch(37)
@@ -172,7 +172,7 @@ def test_a_cpu_works_on_a_few_images_at_a_time(monkeypatch):
 def test_views_repeat_after_num_views_and_never_without():
     data = batch(8)
     net, endless = (
-        PackedPreprocessor(augment=S1, num_views=views) for views in (3, None)
+        PackedPreprocessor(augment=HKD, num_views=views) for views in (3, None)
     )
     seen, unseen = [], []
     for epoch in range(6):
@@ -188,7 +188,7 @@ def test_views_repeat_after_num_views_and_never_without():
 
 
 def test_parameters_of_a_view_are_listed_by_operation():
-    net = PackedPreprocessor(augment=[*S1, S1[2]])
+    net = PackedPreprocessor(augment=[*HKD, HKD[2]])
     listed = net.view_parameters(torch.tensor([4, 9]), 2)
     assert list(listed) == [
         'HorizontalFlip',
@@ -208,10 +208,10 @@ def test_parameters_of_a_view_are_listed_by_operation():
 
 
 def test_everything_that_decides_pixels_changes_the_fingerprint():
-    known = dict(augment=S1, seed=1, num_views=2)
+    known = dict(augment=HKD, seed=1, num_views=2)
     base = PackedPreprocessor(**known).fingerprint()
     assert PackedPreprocessor(**known).fingerprint() == base
-    spelled = [dict(S1[0]), dict(S1[1], prob=1.0), dict(S1[2], fill=128)]
+    spelled = [dict(HKD[0]), dict(HKD[1], prob=1.0), dict(HKD[2], fill=128)]
     assert (
         PackedPreprocessor(**{**known, 'augment': spelled}).fingerprint()
         == base
@@ -220,9 +220,9 @@ def test_everything_that_decides_pixels_changes_the_fingerprint():
         dict(seed=2),
         dict(num_views=3),
         dict(num_views=None),
-        dict(augment=S1[:2]),
-        dict(augment=[S1[1], S1[0], S1[2]]),
-        dict(augment=[*S1[:2], dict(S1[2], degrees=11)]),
+        dict(augment=HKD[:2]),
+        dict(augment=[HKD[1], HKD[0], HKD[2]]),
+        dict(augment=[*HKD[:2], dict(HKD[2], degrees=11)]),
         dict(mean=[127.5, 127.5, 127.0]),
         dict(std=[127.5, 127.5, 127.0]),
         dict(to_rgb=False),
@@ -252,7 +252,7 @@ def test_pixels_stay_what_they_are(photos):
 @pytest.mark.parametrize('training', [True, False])
 def test_images_with_a_margin_come_out_in_the_input_size(training):
     data = batch(4, 40)
-    for augment in (S1, EVERYTHING):
+    for augment in (HKD, EVERYTHING):
         net = PackedPreprocessor(augment=augment, input_size=32)
         found = net(data, training=training)['inputs']
         assert found.shape == (4, 3, 32, 32) and found.abs().max() <= 1
@@ -283,12 +283,12 @@ def test_teachers_with_other_statistics_are_served():
 def test_it_is_built_by_name_and_tells_mistakes():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        net = MODELS.build(dict(type='hkd_mm.PackedPreprocessor', augment=S1))
+        net = MODELS.build(dict(type='hkd_mm.PackedPreprocessor', augment=HKD))
     with pytest.raises(UserError, match='hkd_mm.PackedDataset'):
         net(dict(inputs=[torch.zeros(3, 8, 8)]), training=True)
     with pytest.raises(UserError, match=r'augment\[1\] \(hkd_mm.Rotate\)'):
         PackedPreprocessor(
-            augment=[S1[0], dict(type='hkd_mm.Rotate', angle=3)]
+            augment=[HKD[0], dict(type='hkd_mm.Rotate', angle=3)]
         )
     for wrong in (
         dict(type='hkd_mm.NoSuch'),

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The augmentation of S1, batched, against mmpretrain's transforms.
+"""The paper's augmentation, batched, against mmpretrain's transforms.
 
 Stock rounds to 8 bits after each step, its hue to 1/255 of a turn and its
 places to 1/32 pixel; nothing is rounded here. With the same parameters that
@@ -96,7 +96,7 @@ def test_the_recipe_gives_the_pixels_of_the_stock_pipeline():
     assert off.max() < 16
 
 
-def test_the_recipe_is_s1s():
+def test_the_recipe_is_the_papers():
     augment = batched(recipe())
     assert augment == [
         dict(type='hkd_mm.HorizontalFlip', prob=0.5),
