@@ -195,11 +195,13 @@ def test_a_teacher_that_another_process_trains_is_waited_for(
         assert other.stdout.readline() == 'held\n'
         thread = threading.Thread(target=stage, args=[tiny_configs['kd']])
         thread.start()
-        time.sleep(1.5)
-        assert thread.is_alive() and not stage.calls
+        said, end = '', time.monotonic() + 60
+        while 'waiting for the teacher' not in said:
+            assert thread.is_alive() and time.monotonic() < end
+            time.sleep(0.1)
+            said += capsys.readouterr().err
         # what the other process leaves at its end
         _leave_teacher(load_config(tiny_configs['teacher']), folder)
         other.communicate('\n')
-        thread.join(30)
+        thread.join(60)
     assert stage.used and not stage.calls
-    assert 'waiting for the teacher' in capsys.readouterr().err
