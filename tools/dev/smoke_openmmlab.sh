@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-# Smoke test on OpenMMLab's own last releases, which are frozen: trains and
-# tests the demo pair for one epoch in an environment of its own. Not part of
-# the ordinary suite.
+# Smoke test on OpenMMLab's own last releases, which are frozen: trains the
+# demo pair for one epoch, resumes it for a second one and tests it, in an
+# environment of its own. Not part of the ordinary suite.
 #
 #   HKD_VENV    where the environment goes (default: a temporary folder)
 #   HKD_PYTHON  the Python that makes it (3.10 - 3.12)
@@ -33,9 +33,14 @@ options=(data_root=images max_epochs=1)
 run() { "$HKD_PY" "$HKD_ROOT/tools/$1" "${@:2}" </dev/null; }
 run dataset_tools/make_demo_images.py --out images --num 120
 run train.py "$config" --work-dir run/hybrid --cfg-options "${options[@]}"
+run train.py "$config" --work-dir run/hybrid --resume \
+  --cfg-options "${options[@]}" max_epochs=2 \
+  model.teacher_ckpt="$(echo run/resnet18_demo/best_*.pth)" | tee resumed.log
+grep -q 'resumed from .*epoch_1.pth' resumed.log
+grep -q 'Done: 2 epochs' resumed.log
 run test.py "$config" run/hybrid/best_*.pth --work-dir run/test \
   --cfg-options "${options[@]}"
 run test.py "$(dirname "$config")/mbv2_demo.py" run/hybrid/student.pth \
   --work-dir run/test --cfg-options "${options[@]}"
-echo 'hkd_mm trains and tests on mmengine 0.10.7, mmcv-lite 2.1.0,' \
+echo 'hkd_mm trains, resumes and tests on mmengine 0.10.7, mmcv-lite 2.1.0,' \
   'mmpretrain 1.2.0, mmrazor 1.0.0'
