@@ -75,8 +75,8 @@ echo '[1/4] Images: drawn, not photographed'
 "$HKD_PY" tools/dataset_tools/make_demo_images.py --out "$images" --num 1000 \
   </dev/null
 # One stamp for all three: they are compared.
-stamp=$(find configs/demo configs/_base_ "$images/demo.json" -type f \
-  ! -name '*.pyc' | LC_ALL=C sort | xargs cat | cksum)
+stamp=$(find configs/demo configs/_base_ "$images/demo.json" -name '*.py' \
+  -o -name demo.json | LC_ALL=C sort | xargs cat | cksum)
 network resnet18_demo '[2/4] Teacher: ResNet-18'
 network mbv2_demo '[3/4] Student alone: MobileNetV2 x0.5'
 # Finds its teacher in the folder beside it.
