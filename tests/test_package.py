@@ -141,6 +141,7 @@ def test_windows_and_requirements_agree():
 def test_every_registry_location_imports(item):
     for location in item._locations:
         importlib.import_module(location)
+    assert len(item) > 0, 'a registry without a tenant'
 
 
 def _run(*command: str, **kwargs) -> subprocess.CompletedProcess:

@@ -11,9 +11,10 @@ def keep_freed_memory() -> bool:
 
     By default it hands blocks above 128 KiB back to the system and takes
     fresh, zeroed pages for the next activation: 34,000 page faults for one
-    training step of MobileNetV2 x0.5 at 64 x 64 and batch 64, a fifth to a
-    third of the step's CPU time (``tools/benchmarks/freed_memory.py``). The
-    process keeps its peak size instead.
+    training step of MobileNetV2 x0.5 at 64 x 64 and batch 64; without them
+    the step took 0.60 of the CPU time on a busy 2-core machine
+    (``tools/benchmarks/freed_memory.py --repeats 3``). The process keeps its
+    peak size instead.
 
     Returns:
         Whether the C library knows the setting (glibc does; musl and macOS

@@ -93,4 +93,6 @@ def test_views_repeat(tmp_path):
 def test_other_preprocessors_are_left_alone():
     model = nn.Linear(1, 1)
     model.data_preprocessor = nn.Identity()
+    before = dict(vars(model.data_preprocessor))
     ViewHook().before_train_epoch(SimpleNamespace(model=model, epoch=3))
+    assert vars(model.data_preprocessor) == before
