@@ -6,13 +6,13 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from mmengine.model import BaseModule
-from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 
 from ..connectors.feature_align_connector import resize_map
+from ..recorders.guarded_recorders import GuardedRecorders
 
 
 @MODELS.register_module()
@@ -48,7 +48,7 @@ class EmbeddedBranch(BaseModule):
             loss or dict(type='hkd_mm.HardLabelLoss')
         )
         self.backbone, self.head = _FusedMap(), _FusedScores()
-        self._recorders: list[RecorderManager] = []
+        self._recorders: list[GuardedRecorders] = []
 
     def listen(self, nets: list[nn.Module]) -> None:
         """Record the maps and scores of classifiers, the labels of the first.
@@ -63,7 +63,7 @@ class EmbeddedBranch(BaseModule):
             )
             if not self._recorders:
                 kinds['labels'] = dict(type='hkd_mm.GTLabels')
-            self._recorders.append(RecorderManager(kinds))
+            self._recorders.append(GuardedRecorders(kinds, 'peer'))
             self._recorders[-1].initialize(net)
 
     @contextmanager

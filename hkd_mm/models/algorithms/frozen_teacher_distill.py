@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hkd_mm.engine.checkpoint import load_weights
 from hkd_mm.registry import MODELS
 
+from ..recorders.guarded_recorders import guard_records
 from ..recorders.network_recorders import LogitsRecorder
 from ..teacher_cache import TeacherCache, flatten, unflatten
 from .default_wiring import complete
@@ -111,6 +112,7 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
         )
         check_losses(self.distiller, bool(teacher_cache))
         drop_unused_inputs(self.distiller)
+        guard_records(self.distiller, self.student, self.teacher)
         build_lazy_parts(self, input_size)
 
     def init_weights(self) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 
+from ..recorders.guarded_recorders import guard_records
 from .default_wiring import complete
 from .input_statistics import InputConversion
 from .peer_direction import Direction, check_peers
@@ -77,10 +78,6 @@ class MutualDistill(BaseAlgorithm):
         self.peers = ModuleDict(
             {name: MODELS.build(net) for name, net in peers.items()}
         )
-        for module in self.modules():
-            # what a recorder keeps must not be changed by the next layer
-            if getattr(module, 'inplace', False):
-                module.inplace = False
         self._convert = {
             name: InputConversion(
                 self.data_preprocessor, net.data_preprocessor
@@ -129,6 +126,7 @@ class MutualDistill(BaseAlgorithm):
                 drop_unused_inputs(built)
                 built.prepare_from_student(nets[learner])
                 built.prepare_from_teacher(sources[source])
+                guard_records(built, nets[learner], sources[source])
                 yield Direction(self, learner, source, built)
 
     def _build_branch(self, input_size: int) -> None:

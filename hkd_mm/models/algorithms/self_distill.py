@@ -8,6 +8,7 @@ from torch import Tensor
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 
+from ..recorders.guarded_recorders import guard_records
 from .default_wiring import complete
 from .student_side import StudentSide, name_preprocessor
 from .wiring import build_lazy_parts, check_losses, drop_unused_inputs
@@ -71,6 +72,7 @@ class SelfDistill(StudentSide, RazorSelfDistill):
         self.distillation_stopped = False
         check_losses(self.distiller, cached=False)
         drop_unused_inputs(self.distiller)
+        guard_records(self.distiller, self.student)
         build_lazy_parts(self, input_size)
 
     def forward_both(

@@ -55,7 +55,7 @@ class StageMapsRecorder(BaseRecorder):
     def __init__(self, stages: Sequence[int] = (-4, -3, -2, -1)) -> None:
         super().__init__(source='')
         self.stages = tuple(stages)
-        self._maps: dict[int, Tensor] | None = None
+        self._recording = False
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         """Listen to the modules that end the stages.
@@ -84,14 +84,14 @@ class StageMapsRecorder(BaseRecorder):
             )
 
     def _keep(self, place: int, output: Tensor) -> None:
-        if self._maps is not None:
-            self._maps[place] = output
+        if self._recording:
+            self._data_buffer.append((place, output))
 
     def _keep_outputs(
         self, module: nn.Module, inputs: tuple, outputs: tuple
     ) -> None:
         """All of a backbone of mmpretrain, which returns a tuple."""
-        if self._maps is None:
+        if not self._recording:
             return
         self._check(len(outputs), f'out_indices={module.out_indices}')
         for place, stage in enumerate(self.stages):
@@ -99,12 +99,13 @@ class StageMapsRecorder(BaseRecorder):
 
     def __enter__(self) -> None:
         super().__enter__()
-        self._maps = {}
+        self._recording = True
 
     def __exit__(self, exc_type, exc_value, traceback) -> None:
         super().__exit__(exc_type, exc_value, traceback)
-        maps, self._maps = self._maps, None
+        self._recording = False
         if exc_type is None:
+            maps = dict(self._data_buffer)
             assert len(maps) == len(self.stages)
             self._data_buffer = [
                 [maps[place] for place in range(len(self.stages))]
