@@ -24,7 +24,10 @@ from hkd_mm.models.backbones.imagenet_weights import (
 )
 from hkd_mm.registry import MODELS
 
-SHUFFLENET = 'shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth'
+SHUFFLENETS = dict(
+    shufflenetv1='shufflenet_v1_batch1024_imagenet_20200804-5d6cec73.pth',
+    shufflenetv2='shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth',
+)
 TINY = 'test_resnet'  # timm's smallest ResNet, 0.5 M parameters
 
 
@@ -191,26 +194,43 @@ def test_wrong_file_is_refused(tmp_path, content):
         timm_net(file, model_name=TINY).init_weights()
 
 
-def test_shufflenet_takes_mmpretrains_file():
-    net = MODELS.build(net_config('shufflenetv2'))
-    with pytest.raises(UserError, match=SHUFFLENET):
+@pytest.mark.parametrize('name, file', SHUFFLENETS.items())
+def test_shufflenet_takes_mmpretrains_file(name, file):
+    net = MODELS.build(net_config(name))
+    with pytest.raises(UserError, match=file):
         net.init_weights()
-    other = MODELS.build(net_config('shufflenetv2', 1000, pretrained=False))
-    state = stored(weights_place(SHUFFLENET), other)
-    net = MODELS.build(net_config('shufflenetv2'))
+    other = MODELS.build(net_config(name, 1000, pretrained=False))
+    state = stored(weights_place(file), other)
+    net = MODELS.build(net_config(name))
     net.init_weights()
     for key, value in net.backbone.state_dict().items():
         assert torch.equal(value, state[f'backbone.{key}']), key
-    stored(weights_place(SHUFFLENET), torch.nn.Linear(2, 2))
+    stored(weights_place(file), torch.nn.Linear(2, 2))
     with pytest.raises(UserError, match='does not hold'):
-        MODELS.build(net_config('shufflenetv2')).init_weights()
+        MODELS.build(net_config(name)).init_weights()
 
 
-@pytest.mark.parametrize('name', ['mbv2', 'shufflenetv2', 'resnet8'])
+@pytest.mark.parametrize(
+    'name', ['mbv2', 'shufflenetv1', 'shufflenetv2', 'resnet8']
+)
 def test_from_scratch_nothing_is_fetched(name):
     net = MODELS.build(net_config(name, pretrained=False))
     net.init_weights()
     assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    'net',
+    [
+        dict(type='hkd_mm.ShuffleNetV1', groups=2),
+        dict(type='hkd_mm.ShuffleNetV1', widen_factor=0.5),
+        dict(type='hkd_mm.ShuffleNetV2', widen_factor=0.5),
+    ],
+)
+def test_sizes_without_published_weights_are_refused(net):
+    MODELS.build(net)
+    with pytest.raises(UserError, match='set pretrained=False'):
+        MODELS.build(dict(net, pretrained=True))
 
 
 def test_misspelt_net_is_named():

@@ -19,7 +19,11 @@ from hkd_mm.apis.config.nets import (
 )
 from hkd_mm.apis.config.same_net import check_same_net
 from hkd_mm.errors import UserError
-from hkd_mm.models.backbones import shufflenet_v2, timm_classifier
+from hkd_mm.models.backbones import (
+    shufflenet_v1,
+    shufflenet_v2,
+    timm_classifier,
+)
 from hkd_mm.registry import MODELS
 
 TEACHERS = (
@@ -156,12 +160,18 @@ def test_students_weights_are_fetched_before_the_teacher_is_trained(
 ):
     asked = []
     monkeypatch.setattr(timm_classifier, 'published_weights', asked.append)
-    monkeypatch.setattr(
-        shufflenet_v2, 'published_weights', lambda: asked.append('shufflenet')
-    )
+    for net, name in ((shufflenet_v1, 'v1'), (shufflenet_v2, 'shufflenet')):
+        monkeypatch.setattr(
+            net, 'published_weights', lambda name=name: asked.append(name)
+        )
     for student in STUDENTS:
         cfg = load_config(PAIR, [f'student={student}'], read_data=False)
         fetch_net_weights(cfg.model)
     assert asked == ['mobilenetv2_050', 'shufflenet', 'efficientnet_b0']
     fetch_net_weights(pair_config(student='mbv2').model)
     assert len(asked) == 3
+    fetch_net_weights(pair_config(student='shufflenetv1').model)
+    assert asked[3:] == []  # from scratch, as in every pair_config
+    cfg = load_config(PAIR, ['student=shufflenetv1'], read_data=False)
+    fetch_net_weights(cfg.model)
+    assert asked[3:] == ['v1']

@@ -135,7 +135,11 @@ def fetch_net_weights(model: dict) -> None:
     """
     from mmengine.dist import barrier, is_main_process
 
-    from hkd_mm.models.backbones import shufflenet_v2, timm_classifier
+    from hkd_mm.models.backbones import (
+        shufflenet_v1,
+        shufflenet_v2,
+        timm_classifier,
+    )
 
     if not is_main_process():
         barrier()
@@ -145,7 +149,9 @@ def fetch_net_weights(model: dict) -> None:
         kind = str(net.get('type', ''))
         if not net.get('pretrained'):
             continue
-        if kind == 'hkd_mm.ShuffleNetV2':
+        if kind == 'hkd_mm.ShuffleNetV1':
+            shufflenet_v1.published_weights()
+        elif kind == 'hkd_mm.ShuffleNetV2':
             shufflenet_v2.published_weights()
         elif kind == 'hkd_mm.TimmClassifier' and not (
             net.get('pretrained_cfg_overlay') or {}

@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 import torch
 from mmengine.logging import print_log
 
+from hkd_mm.engine.checkpoint import safe_load
 from hkd_mm.errors import UserError
 
 _TIMEOUT = 5  # seconds until a silent server counts as unreachable
@@ -69,3 +70,29 @@ def fetch_weights(url: str, name: str) -> Path:
             'pretrained=False'
         ) from error
     return path
+
+
+def load_backbone(backbone: torch.nn.Module, path: Path, name: str) -> None:
+    """Read the backbone's part of a classifier that mmpretrain publishes.
+
+    Args:
+        backbone: changed in place.
+        path: the weight file.
+        name: of the net, for the message.
+
+    Raises:
+        UserError: the file holds weights of another net.
+    """
+    prefix = 'backbone.'
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in safe_load(path)['state_dict'].items()
+        if key.startswith(prefix)
+    }
+    try:
+        backbone.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(
+            f'{path} does not hold weights of {name}; replace or remove '
+            'the file'
+        ) from error

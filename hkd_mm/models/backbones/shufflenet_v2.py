@@ -5,9 +5,11 @@ from pathlib import Path
 
 from mmpretrain.models.backbones import ShuffleNetV2 as _ShuffleNetV2
 
-from hkd_mm.engine.checkpoint import safe_load
 from hkd_mm.errors import UserError
-from hkd_mm.models.backbones.imagenet_weights import fetch_weights
+from hkd_mm.models.backbones.imagenet_weights import (
+    fetch_weights,
+    load_backbone,
+)
 from hkd_mm.registry import MODELS
 
 # Published in mmpretrain's configs/shufflenet_v2/metafile.yml, 69.55 % top-1.
@@ -15,7 +17,6 @@ _URL = (
     'https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/'
     'shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth'
 )
-_PREFIX = 'backbone.'
 
 
 @MODELS.register_module()
@@ -52,22 +53,8 @@ class ShuffleNetV2(_ShuffleNetV2):
         """
         first = not self.is_init
         super().init_weights()
-        if not (self._pretrained and first):
-            return
-        path = published_weights()
-        state = safe_load(path)['state_dict']
-        state = {
-            key.removeprefix(_PREFIX): value
-            for key, value in state.items()
-            if key.startswith(_PREFIX)
-        }
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise UserError(
-                f'{path} does not hold weights of ShuffleNetV2 '
-                'x1.0; replace or remove the file'
-            ) from error
+        if self._pretrained and first:
+            load_backbone(self, published_weights(), 'ShuffleNetV2 x1.0')
 
 
 def published_weights() -> Path:

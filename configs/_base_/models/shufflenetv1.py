@@ -1,0 +1,14 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""ShuffleNetV1 x1.0, 3 groups: 0.91 M parameters with 8 classes.
+
+timm has no such net; the ImageNet weights are mmpretrain's (68.13 % top-1).
+"""
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='hkd_mm.ShuffleNetV1', groups=3, pretrained=True),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=6,
+        in_channels=960,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
