@@ -1,0 +1,29 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Res2Net-101 -> ShuffleNetV2 on six skin diseases, as DSP-KD."""
+_base_ = '../../dspkd/_base_run_skin6.py'
+teacher_config = 'dspkd/res2net101_skin6_512.py'
+student_config = 'dspkd/shufflenetv2_skin6_512.py'
+
+model = dict(
+    type='hkd_mm.FrozenTeacherDistill',
+    teacher_ckpt=None,
+    input_size=512,
+    architecture=dict(
+        type='ImageClassifier',
+        backbone=dict(
+            type='hkd_mm.ShuffleNetV2',
+            widen_factor=1.0,
+            out_indices=(0, 1, 2, 3),  # for methods that take several maps
+            pretrained=True),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=6,
+            in_channels=1024,
+            loss=dict(type='CrossEntropyLoss', loss_weight=1.0))),
+    teacher=dict(
+        type='hkd_mm.TimmClassifier',
+        model_name='res2net101_26w_4s',
+        num_classes=6,
+        pretrained=False),
+    distiller=dict(type='mmrazor.ConfigurableDistiller'))

@@ -1,0 +1,18 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The same as _base_run.py on six skin diseases at 512 x 512."""
+_base_ = [
+    '../_base_/datasets/skin6_512.py',
+    '../_base_/schedules/dspkd_sgd.py',
+    '../_base_/default_runtime.py',
+]
+split_ratios = (0.7, 0.1, 0.2)
+batch_size = 32
+data_preprocessor = dict(
+    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+packed = dict(
+    top_up='largest',
+    hair_removal=True,
+    augment=[
+        dict(type='hkd_mm.HorizontalFlip', prob=0.5),
+        dict(type='hkd_mm.RandAugment', count=(1, 3)),  # of the copies
+    ])

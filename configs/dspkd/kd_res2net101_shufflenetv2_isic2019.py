@@ -1,0 +1,6 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""KD and the label: 87.39 % in the paper."""
+_base_ = '../_base_/pairs/res2net101_shufflenetv2_isic2019.py'
+model = dict(distiller=dict(distill_losses=dict(
+    loss_ce=dict(type='hkd_mm.HardLabelLoss', loss_weight=0.1),
+    loss_kd=dict(type='hkd_mm.KLLoss', tau=4.0, loss_weight=0.9))))

@@ -1,0 +1,6 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""NormKD alone, the second stage of DSP-KD: 88.28 % in the paper."""
+_base_ = '../_base_/pairs/res2net101_shufflenetv2_isic2019.py'
+model = dict(distiller=dict(distill_losses=dict(
+    loss_ce=dict(type='hkd_mm.HardLabelLoss', loss_weight=0.1),
+    loss_normkd=dict(type='hkd_mm.NormKDLoss', tau=2.0, loss_weight=0.9))))
