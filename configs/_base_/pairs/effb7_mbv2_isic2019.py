@@ -2,6 +2,7 @@
 """EfficientNet-B7 -> MobileNetV2 on ISIC 2019, as the curriculum study."""
 _base_ = '../../curriculum/_base_run.py'
 teacher_config = 'curriculum/effb7_isic2019.py'
+student_config = 'curriculum/mbv2_isic2019.py'
 
 model = dict(
     type='hkd_mm.FrozenTeacherDistill',

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.apis.config.compose import compose_config, config_named
+from hkd_mm.apis.config.nets import number_of_classes
 from hkd_mm.apis.config.same_net import check_same_net
 from hkd_mm.apis.config.teacher_options import teacher_options
 from hkd_mm.errors import UserError
@@ -63,13 +64,31 @@ def test_what_cannot_be_exchanged_is_told():
 
 
 @pytest.mark.parametrize(
-    'pair', ['wrn50_mbv2', 'demo', 'resnet18_mbv2_ham10000_64']
+    'pair, net',
+    [
+        ('wrn50_mbv2', 'mobilenetv2_050'),
+        ('demo', 'mobilenetv2_050'),
+        ('resnet18_mbv2_ham10000_64', 'mobilenetv2_050'),
+        ('effb7_mbv2_isic2019', 'mobilenetv2_100'),
+        ('res2net101_shufflenetv2_isic2019', 'hkd_mm.ShuffleNetV2'),
+        ('res2net101_shufflenetv2_skin6_512', 'hkd_mm.ShuffleNetV2'),
+    ],
 )
-def test_a_born_again_net_is_taught_by_its_own_config(pair):
+def test_a_born_again_net_is_taught_by_its_own_config(pair, net):
     method = ROOT / 'configs/zoo/born_again/born_again_wrn50_mbv2_skin.py'
     cfg = compose_config(method, [f'pair={pair}'])
     teacher, student = cfg.model.teacher, cfg.model.architecture
-    assert teacher.model_name == student.model_name == 'mobilenetv2_050'
-    assert teacher.num_classes == student.num_classes
+    for one in (teacher, student):
+        name = one.get('model_name') or one.backbone.type
+        assert name == net
+    assert number_of_classes(teacher) == number_of_classes(student)
     path = config_named(cfg, 'teacher_config')
     check_same_net(teacher, compose_config(path).model, path)
+
+
+def test_every_pair_says_who_trains_its_nets():
+    pairs = ROOT / 'configs/_base_/pairs'
+    for pair in pairs.glob('*.py'):
+        cfg = compose_config(KD, [f'pair={pair.stem}'])
+        for role in ('teacher', 'student'):
+            assert Path(config_named(cfg, f'{role}_config')).is_file()
