@@ -5,6 +5,7 @@ from argparse import Namespace
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from rich.progress import Progress
@@ -14,6 +15,7 @@ from hkd_mm.registry import DATASETS, MODELS
 
 from .config.compose import compose_config
 from .config.data_summary import resolve_class_weight
+from .config.model_groups import check_model_groups, takes
 from .run.runtime import choose_device
 
 
@@ -45,21 +47,12 @@ def build_teacher_cache(
         ``folder`` and ``entries`` of the cache.
 
     Raises:
-        UserError: the config has no cache or no trained teacher, or the
-            cache does not fit on the disk.
+        UserError: the config has no cache, no frozen teacher or one that is
+            not trained, or the cache does not fit on the disk.
     """
     cfg = compose_config(config, cfg_options)
     resolve_class_weight(cfg, read_data=False)
-    if not cfg.model.get('teacher_cache'):
-        raise UserError(
-            f'config {config} has no model.teacher_cache; set --cfg-options '
-            'packed=True model.teacher_cache.num_views=10'
-        )
-    if not cfg.model.get('teacher_ckpt'):
-        raise UserError(
-            'model.teacher_ckpt is None; a cache is of a trained teacher: '
-            'set --cfg-options model.teacher_ckpt=FILE'
-        )
+    _check(cfg, config)
     device = choose_device(cfg)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
@@ -79,6 +72,43 @@ def build_teacher_cache(
         )
     fill(model, dataset, batch_size, torch.device(device))
     return dict(folder=str(cache.file.folder), entries=cache.file.count())
+
+
+def _check(cfg: Config, config: str) -> None:
+    """Refuse what has no teacher whose answers could be kept."""
+    model = cfg.model
+    if not takes(model, 'teacher_cache'):
+        raise UserError(
+            f'config {config} is of {model.get("type")}, which has no frozen '
+            'teacher whose answers could be kept: train it without a cache'
+        )
+    if not model.get('teacher_cache'):
+        raise UserError(
+            f'config {config} has no model.teacher_cache; set --cfg-options '
+            'packed=True model.teacher_cache.num_views=10'
+        )
+    check_model_groups(cfg)
+    several = model.get('teachers')
+    files = (
+        {
+            f'teachers.{i}.ckpt': net.get('ckpt')
+            for i, net in enumerate(several)
+        }
+        if several
+        else {'teacher_ckpt': model.get('teacher_ckpt')}
+    )
+    for key, file in files.items():
+        if not file:
+            raise UserError(
+                f'model.{key} is None; a cache is of a trained teacher: set '
+                f'--cfg-options model.{key}=FILE'
+            )
+    if model.get('fusion') == 'class' and not model.get('class_weights'):
+        raise UserError(
+            "model.fusion='class' without model.class_weights measures them "
+            'when a training begins, which then fills the cache itself: set '
+            'model.class_weights, or leave this tool out'
+        )
 
 
 def fill(model, dataset, batch_size: int, device: torch.device) -> None:

@@ -30,8 +30,7 @@ def check_model_groups(cfg: Config) -> None:
     ):
         model = cfg.get('model') or {}
         group = model.get(name)
-        algorithm = MODELS.get(model.get('type', ''))
-        if group is not None and not _takes(algorithm, name):
+        if group is not None and not takes(model, name):
             raise UserError(
                 f'model.{name} is for one frozen teacher; '
                 f'{model.get("type")} has none, leave it out'
@@ -40,8 +39,14 @@ def check_model_groups(cfg: Config) -> None:
             _check_group(f'model.{name}', group, kind)
 
 
-def _takes(kind: type | None, name: str) -> bool:
-    """Whether a class, or one it inherits, has an argument of that name."""
+def takes(model: dict, name: str) -> bool:
+    """Whether a model has an argument of that name, or may have it.
+
+    Args:
+        model: its config, whose type may be unknown here.
+        name: such as ``teacher_cache``.
+    """
+    kind = MODELS.get(model.get('type', ''))
     return kind is None or any(
         name in inspect.signature(base.__init__).parameters
         for base in kind.__mro__
