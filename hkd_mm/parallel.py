@@ -58,10 +58,10 @@ def _one_thread() -> None:
     import cv2
 
     cv2.setNumThreads(0)
-    _end_with_parent()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    """Have the kernel end this worker when its parent is killed."""
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent is killed."""
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

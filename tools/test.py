@@ -24,8 +24,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--out',
+        nargs='+',
+        default=[],
         metavar='FILE',
-        help='.json: the metrics; .csv or .pkl: the prediction of each image',
+        help='.json: the metrics; .csv or .pkl: the prediction of each image; '
+        'several files share one reading',
     )
     parser.add_argument(
         '--show-dir',

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from hkd_mm.errors import UserError
+from hkd_mm.parallel import end_with_parent
 
 USER_ERROR = 2
 INTERRUPTED = 130
+PARENT = 'HKD_MM_PARENT'  # process that a tool is to end with
 
 # Files and disks that the user can mend; other OSErrors are looked at.
 _DISK = {
@@ -39,6 +41,7 @@ def run_tool(main: Callable[..., Any], *args, **kwargs) -> int:
     """
     # A log file on a full disk must not print one traceback a message.
     logging.raiseExceptions = False
+    _stay_with_parent()
     try:
         main(*args, **kwargs)
     except KeyboardInterrupt:
@@ -54,6 +57,20 @@ def run_tool(main: Callable[..., Any], *args, **kwargs) -> int:
         _say(f'error: {line}')
         return USER_ERROR
     return 0
+
+
+def _stay_with_parent() -> None:
+    """End with the process that started this tool, if it asked for that.
+
+    A study names itself in the environment, so that none of its trainings
+    goes on writing after it was killed.
+    """
+    parent = os.environ.pop(PARENT, None)
+    if parent is None:
+        return
+    end_with_parent()
+    if os.getppid() != int(parent):
+        raise SystemExit(f'the process {parent} that started this has ended')
 
 
 def user_line(error: BaseException) -> str | None:

@@ -45,19 +45,35 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
             f'--out {out}: predictions come from '
             'hkd_mm.ClinicalMetric; put it into test_evaluator'
         )
-    classes = list(runner.test_dataloader.dataset.metainfo['classes'])
+    dataset = runner.test_dataloader.dataset
+    classes = list(dataset.metainfo['classes'])
     if out.endswith('.pkl'):
         AtomicBackend().put(pickle.dumps(dict(last, classes=classes)), out)
         return
-    AtomicBackend().put_text(_predictions_csv(last, classes), out)
+    AtomicBackend().put_text(
+        _predictions_csv(last, classes, _lesions(dataset)), out
+    )
 
 
-def _predictions_csv(last: dict[str, Any], classes: list[str]) -> str:
+def _lesions(dataset) -> dict[str, str]:
+    """Sample id -> lesion id, of the samples that have both."""
+    infos = map(dataset.get_data_info, range(len(dataset)))
+    return {
+        info['sample_id']: info['lesion_id']
+        for info in infos
+        if info.get('sample_id') and info.get('lesion_id')
+    }
+
+
+def _predictions_csv(
+    last: dict[str, Any], classes: list[str], lesions: dict[str, str]
+) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator='\n')
     writer.writerow(
         [
             'sample_id',
+            'lesion_id',
             'label',
             'prediction',
             *(f'score_{name}' for name in classes),
@@ -69,6 +85,7 @@ def _predictions_csv(last: dict[str, Any], classes: list[str]) -> str:
         writer.writerow(
             [
                 name,
+                lesions.get(name, ''),
                 classes[int(label)],
                 classes[int(scores.argmax())],
                 *(f'{score:.6f}' for score in scores),

@@ -3,6 +3,7 @@
 
 import os
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test(
     config: str,
     checkpoint: str,
     work_dir: str | None = None,
-    out: str | None = None,
+    out: str | Sequence[str] = (),
     show_dir: str | None = None,
     amp: bool = False,
     cfg_options: list[str] | dict[str, Any] | None = None,
@@ -68,7 +69,7 @@ def test(
             student alone.
         checkpoint: of a distillation, or of a plain classifier.
         work_dir: for the log; ``<work dir of the training>/test`` by default.
-        out: a file: ``.json`` takes the metrics, ``.csv`` and ``.pkl`` the
+        out: files: ``.json`` takes the metrics, ``.csv`` and ``.pkl`` the
             prediction for each image.
         show_dir: a folder for each image with its prediction drawn on it.
         amp: as in training.
@@ -84,7 +85,9 @@ def test(
     """
     from hkd_mm.engine.checkpoint import safe_load
 
-    _check_out(out)
+    outs = [out] if isinstance(out, str) else list(out)
+    for path in outs:
+        _check_out(path)
     cfg = compose_config(config, cfg_options)
     resolve_class_weight(cfg, read_data=False)
     device = choose_device(cfg)
@@ -103,11 +106,11 @@ def test(
         _use_amp(cfg, device)
     if show_dir:
         _draw_predictions(cfg, show_dir)
-    return _run(cfg, checkpoint, meta, device, out)
+    return _run(cfg, checkpoint, meta, device, outs)
 
 
 def _run(
-    cfg: Config, checkpoint: str, meta: dict, device: str, out: str | None
+    cfg: Config, checkpoint: str, meta: dict, device: str, outs: list[str]
 ) -> dict[str, float]:
     from mmengine.dist import is_main_process
 
@@ -129,9 +132,10 @@ def _run(
         for key, value in runner.test().items()
         if isinstance(value, (int, float)) and key not in ('time', 'data_time')
     }
-    if out and is_main_process():
-        write_results(out, metrics, runner)
-        runner.logger.info(f'Done: wrote {out}')
+    if is_main_process():
+        for out in outs:
+            write_results(out, metrics, runner)
+            runner.logger.info(f'Done: wrote {out}')
     return metrics
 
 
@@ -178,10 +182,8 @@ def _draw_predictions(cfg: Config, show_dir: str) -> None:
     )
 
 
-def _check_out(out: str | None) -> None:
+def _check_out(out: str) -> None:
     """Refuse a bad place before the test split is read."""
-    if out is None:
-        return
     if Path(out).is_dir():
         raise UserError(f'--out {out} is a folder; give a file in it')
     if Path(out).suffix not in SUFFIXES:

@@ -1,0 +1,187 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What the runs of a study came to: means, predictions, significance."""
+
+import csv
+import math
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+from hkd_mm.evaluation.significance import (
+    Difference,
+    accuracy,
+    balanced_accuracy,
+    holm,
+    paired_difference,
+)
+
+from .plan import Row, Run, Study
+from .processes import is_done, read_json
+
+METRICS = dict(
+    balanced_accuracy='balanced accuracy',
+    top1='accuracy',
+    macro_f1='macro F1',
+    macro_auroc='macro AUROC',
+)
+TESTABLE = dict(balanced_accuracy=balanced_accuracy, top1=accuracy)
+
+
+@dataclass
+class Predictions:
+    """The classes that one row's nets chose on the test split.
+
+    Args:
+        sample_ids: N names.
+        groups: N lesions, the sample itself where none is known.
+        labels: N class names.
+        chosen: a list of N class names for each seed.
+    """
+
+    sample_ids: list[str]
+    groups: list[str]
+    labels: list[str]
+    chosen: list[list[str]]
+
+
+@dataclass
+class Outcome:
+    """A row with its finished seeds.
+
+    Args:
+        row: of the study.
+        reports: ``metrics.json`` of each seed.
+        tests: ``test.json`` of each seed.
+        predictions: None where no seed is done.
+        against: baseline -> difference to it.
+        adjusted: baseline -> p after Holm's correction.
+    """
+
+    row: Row
+    reports: list[dict] = field(default_factory=list)
+    tests: list[dict] = field(default_factory=list)
+    predictions: Predictions | None = None
+    against: dict[str, Difference] = field(default_factory=dict)
+    adjusted: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """Of each run."""
+        return self.reports[0]['epochs']
+
+    @property
+    def minutes(self) -> float:
+        """Of training, mean over the seeds."""
+        return statistics.mean(r['training_minutes'] for r in self.reports)
+
+    def validation(self, metric: str) -> tuple[float, float]:
+        """Mean and sample sd over the seeds, of the chosen checkpoint."""
+        return spread([report['best'][metric] for report in self.reports])
+
+    def test(self, metric: str) -> tuple[float, float]:
+        """Mean and sample sd over the seeds."""
+        return spread([test[metric] for test in self.tests])
+
+
+def read_outcomes(study: Study, work_dir: Path, seeds: range) -> list[Outcome]:
+    """Rows all of whose seeds are done, compared with the baselines.
+
+    Raises:
+        UserError: a file of a run is damaged, or the metric to compare by
+            cannot be tested.
+    """
+    if study.compared_by not in TESTABLE:
+        raise UserError(
+            f'{study.path}: compared_by={study.compared_by} cannot be tested '
+            f'for significance; known: {", ".join(TESTABLE)}'
+        )
+    outcomes = []
+    for row in study.rows:
+        folders = [Run(row, seed).folder(work_dir) for seed in seeds]
+        if all(map(is_done, folders)):
+            outcomes.append(_read(row, folders))
+    for baseline in study.baselines:
+        _compare(outcomes, baseline, study.compared_by)
+    return outcomes
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation, NaN of one value."""
+    return (
+        statistics.mean(values),
+        statistics.stdev(values) if len(values) > 1 else math.nan,
+    )
+
+
+def _read(row: Row, folders: list[Path]) -> Outcome:
+    return Outcome(
+        row,
+        [read_json(folder / 'metrics.json') for folder in folders],
+        [read_json(folder / 'test.json') for folder in folders],
+        _predictions(folders),
+    )
+
+
+def _predictions(folders: list[Path]) -> Predictions:
+    found: Predictions | None = None
+    for folder in folders:
+        path = folder / 'predictions.csv'
+        with path.open(newline='') as stream:
+            lines = sorted(
+                csv.DictReader(stream), key=lambda line: line['sample_id']
+            )
+        ids = [line['sample_id'] for line in lines]
+        if found is None:
+            groups = [line['lesion_id'] or line['sample_id'] for line in lines]
+            labels = [line['label'] for line in lines]
+            found = Predictions(ids, groups, labels, [])
+        elif found.sample_ids != ids:
+            raise UserError(
+                f'{path} holds other images than {folders[0]}: the seeds '
+                'were tested on different splits'
+            )
+        found.chosen.append([line['prediction'] for line in lines])
+    assert found is not None
+    return found
+
+
+def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
+    """Fill in the differences to one baseline."""
+    base = next((o for o in outcomes if o.row.name == baseline), None)
+    if base is None:
+        return
+    others = [
+        outcome
+        for outcome in outcomes
+        if outcome is not base and outcome.row.tested
+    ]
+    for outcome in others:
+        outcome.against[baseline] = _difference(outcome, base, metric)
+    adjusted = holm([outcome.against[baseline].p for outcome in others])
+    for outcome, p in zip(others, adjusted):
+        outcome.adjusted[baseline] = p
+
+
+def _difference(outcome: Outcome, base: Outcome, metric: str) -> Difference:
+    ours, theirs = outcome.predictions, base.predictions
+    if ours.sample_ids != theirs.sample_ids:
+        raise UserError(
+            f'{outcome.row.name} and {base.row.name} were tested on other '
+            'images: they cannot be compared image by image'
+        )
+    names = sorted({*ours.labels, *sum(ours.chosen + theirs.chosen, [])})
+    code = {name: index for index, name in enumerate(names)}
+
+    def coded(chosen: list) -> np.ndarray:
+        return np.vectorize(code.get)(np.array(chosen))
+
+    return paired_difference(
+        coded(ours.labels),
+        coded(ours.chosen),
+        coded(theirs.chosen),
+        ours.groups,
+        TESTABLE[metric],
+    )

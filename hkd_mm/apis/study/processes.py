@@ -1,0 +1,246 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The runs of a study, each in processes of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from hkd_mm.errors import UserError
+
+from ..cli import PARENT
+from .plan import Run, Study
+
+TOOLS = Path(__file__).resolve().parents[3] / 'tools'
+TESTED = ('test.json', 'predictions.csv')
+FAILED = 'failed.json'
+
+
+class Failed(Exception):
+    """A run ended with an error, or one it builds on did."""
+
+
+class Processes:
+    """Train and test what is missing, several runs side by side.
+
+    A run that is done is left alone, one that was broken off is resumed; one
+    that fails leaves ``failed.json`` in its folder and the others go on.
+
+    Args:
+        study: whose runs.
+        work_dir: of the study.
+        seeds: that each row is trained with.
+        options: of the command line, after those of the study.
+        jobs: runs side by side, each with its share of the cores.
+        say: takes each line for the reader.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        work_dir: Path,
+        seeds: range,
+        options: list[str],
+        jobs: int,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.study, self.work_dir, self.seeds = study, work_dir, seeds
+        self.options, self.jobs, self.say = options, jobs, say
+        self.threads = max(1, (os.cpu_count() or 1) // jobs)
+        self._stop = threading.Event()
+        self._children: set[subprocess.Popen] = set()
+
+    def run(self) -> dict[str, str]:
+        """Do all of it.
+
+        Returns:
+            Name -> reason, of the runs that failed.
+        """
+        pool = ThreadPoolExecutor(self.jobs)
+        futures: dict[tuple[str, int], Future] = {}
+        with _terminated_as_exit():
+            try:
+                for run in self.runs():
+                    before = [
+                        futures[name, run.seed] for name in run.row.after
+                    ]
+                    futures[run.row.name, run.seed] = pool.submit(
+                        self._one, run, before
+                    )
+                return {
+                    f'{name} seed {seed}': str(error)
+                    for (name, seed), future in futures.items()
+                    if (error := _failure(future))
+                }
+            except BaseException:
+                self._end()
+                raise
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def runs(self) -> list[Run]:
+        """All of them, row by row."""
+        return [
+            Run(row, seed) for row in self.study.rows for seed in self.seeds
+        ]
+
+    def _end(self) -> None:
+        self._stop.set()
+        for child in list(self._children):
+            child.terminate()
+
+    def _one(self, run: Run, before: list[Future]) -> None:
+        for future in before:
+            if _failure(future):
+                raise Failed('what it builds on failed')
+        folder = run.folder(self.work_dir)
+        if is_done(folder):
+            self.say(f'{run.name}: was done before')
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILED).unlink(missing_ok=True)
+        try:
+            if not _trained(folder):
+                self._train(run, folder)
+            self._test(run, folder)
+        except Failed as error:
+            if not self._stop.is_set():
+                (folder / FAILED).write_text(
+                    json.dumps(dict(reason=str(error)), indent=1) + '\n'
+                )
+                self.say(f'{run.name}: failed: {error}')
+            raise
+        self.say(f'{run.name}: {summary(folder, self.study.compared_by)}')
+
+    def _train(self, run: Run, folder: Path) -> None:
+        begun = any(folder.glob('epoch_*.pth'))
+        self.say(f'{run.name}: {"resumed" if begun else "started"}')
+        self._call(
+            run,
+            folder,
+            'train.py',
+            str(run.row.config),
+            *(['--resume'] if begun else []),
+            '--work-dir',
+            str(folder),
+        )
+
+    def _test(self, run: Run, folder: Path) -> None:
+        self._call(
+            run,
+            folder,
+            'test.py',
+            str(run.row.config),
+            str(folder / 'student.pth'),
+            '--work-dir',
+            str(folder / 'test'),
+            '--out',
+            *(str(folder / name) for name in TESTED),
+        )
+
+    def _call(self, run: Run, folder: Path, tool: str, *words: str) -> None:
+        if self._stop.is_set():
+            raise Failed('stopped')
+        command = [
+            sys.executable,
+            str(TOOLS / tool),
+            *words,
+            '--cfg-options',
+            *run.options(self.work_dir),
+            *self.options,
+        ]
+        log = folder / 'console.log'
+        with log.open('a') as stream:
+            print('+', *command, file=stream, flush=True)
+            child = subprocess.Popen(
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={
+                    **os.environ,
+                    'OMP_NUM_THREADS': str(self.threads),
+                    PARENT: str(os.getpid()),
+                },
+            )
+            self._children.add(child)
+            code = child.wait()
+            self._children.discard(child)
+        if code:
+            raise Failed(f'{tool} ended with {code}: {_last_line(log)}')
+
+
+@contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does, where this thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run was trained and tested."""
+    return _trained(folder) and all(
+        (folder / name).is_file() for name in TESTED
+    )
+
+
+def summary(folder: Path, metric: str) -> str:
+    """One line on a finished run."""
+    report = read_json(folder / 'metrics.json')
+    return (
+        f'done, {report["training_minutes"]:.1f} min, {metric} on validation '
+        f'{report["best"][metric]:.3f}'
+    )
+
+
+def read_json(path: Path) -> dict:
+    """A file that a run has left.
+
+    Raises:
+        UserError: it is not there or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'{path} cannot be read ({error}); remove its folder and the run '
+            'is done again'
+        ) from None
+
+
+def _trained(folder: Path) -> bool:
+    return all(
+        (folder / name).is_file() for name in ('metrics.json', 'student.pth')
+    )
+
+
+def _failure(future: Future) -> Exception | None:
+    """Wait; what went wrong, where that is the run's own affair."""
+    try:
+        future.result()
+    except Failed as error:
+        return error
+    return None
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors='replace').split('\n')
+    errors = [line for line in lines if line.startswith('error: ')]
+    told = [line for line in lines if line.strip()]
+    return f'{(errors or told)[-1].removeprefix("error: ")} ({log})'

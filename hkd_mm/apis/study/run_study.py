@@ -1,0 +1,129 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What ``tools/compare.py`` does."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from hkd_mm.engine.report.environment import collect_environment
+from hkd_mm.errors import UserError
+from hkd_mm.file_lock import locked
+
+from ..config.compose import read_config
+from .outcome import Outcome, read_outcomes
+from .plan import Study, of_configs, read_study
+from .processes import Processes
+from .tables import terminal, write_tables
+
+
+def main(args: Namespace) -> None:
+    """Compare as the command line says."""
+    options = list(args.cfg_options or [])
+    if args.data_root:
+        options.append(f'data_root={args.data_root}')
+    run_study(
+        args.configs,
+        args.work_dir,
+        args.seeds,
+        options,
+        args.jobs,
+        args.out,
+        args.rows,
+    )
+
+
+def run_study(
+    configs: list[str],
+    work_dir: str | None = None,
+    seeds: int = 3,
+    options: list[str] | None = None,
+    jobs: int = 1,
+    out: str | None = None,
+    rows: list[str] | None = None,
+) -> list[Outcome]:
+    """Train and test what is missing, then compare.
+
+    Args:
+        configs: one study file, or config files.
+        work_dir: where the runs go; ``work_dirs/<study>`` by default.
+        seeds: each row is trained with the seeds 0 to ``seeds - 1``.
+        options: as ``--cfg-options``, for every run.
+        jobs: runs side by side.
+        out: folder of the tables; the work dir by default.
+        rows: names of the rows to do; all by default.
+
+    Returns:
+        The rows that are done with all seeds.
+
+    Raises:
+        UserError: the study cannot be read, no row is done in the end, or
+            runs failed.
+    """
+    study = _choose(_read(configs), rows)
+    place = Path(work_dir or f'work_dirs/{study.path.stem}')
+    processes = Processes(study, place, range(seeds), options or [], jobs)
+    with locked(place, waiting=f'waiting for the study in {place}'):
+        failed = processes.run()
+        outcomes = read_outcomes(study, place, range(seeds))
+    if outcomes:
+        _show(study, outcomes)
+        write_tables(
+            study,
+            outcomes,
+            Path(out) if out else place,
+            dict(
+                study=study.path.name,
+                seeds=seeds,
+                options=_without_places(options or []),
+                environment=collect_environment(),
+            ),
+        )
+    if failed:
+        lines = '; '.join(f'{name}: {why}' for name, why in failed.items())
+        raise UserError(f'{len(failed)} runs failed: {lines}')
+    return outcomes
+
+
+def _read(configs: list[str]) -> Study:
+    """A study file where one is given, else the configs as rows."""
+    if len(configs) == 1 and read_config(configs[0]).get('rows'):
+        return read_study(configs[0])
+    return of_configs(configs)
+
+
+def _choose(study: Study, rows: list[str] | None) -> Study:
+    """The rows that are wanted, with those they come after."""
+    if not rows:
+        return study
+    known = {row.name: row for row in study.rows}
+    wanted: set[str] = set()
+    waiting = list(rows)
+    while waiting:
+        name = waiting.pop()
+        if name not in known:
+            raise UserError(
+                f'--rows {name}: {study.path} has {", ".join(known)}'
+            )
+        if name not in wanted:
+            wanted.add(name)
+            waiting += known[name].after
+    return Study(
+        study.path,
+        study.title,
+        tuple(row for row in study.rows if row.name in wanted),
+        tuple(name for name in study.baselines if name in wanted),
+        study.compared_by,
+    )
+
+
+def _show(study: Study, outcomes: list[Outcome]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:  # a log file has no width
+        console = Console(width=200)
+    console.print(terminal(study, outcomes))
+
+
+def _without_places(options: list[str]) -> list[str]:
+    """Options without the folders of this machine."""
+    return [o for o in options if not o.startswith('data_root=')]

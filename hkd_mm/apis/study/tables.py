@@ -1,0 +1,145 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The table of a study, for a terminal, for Markdown and for programs."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from hkd_mm.engine.atomic_backend import AtomicBackend
+
+from .outcome import METRICS, Outcome
+from .plan import Study
+
+
+def write_tables(
+    study: Study, outcomes: list[Outcome], out: Path, facts: dict[str, Any]
+) -> None:
+    """Write ``table.md``, ``results.json`` and ``predictions.csv``.
+
+    Args:
+        study: whose.
+        outcomes: finished rows, at least one.
+        out: folder.
+        facts: what else ``results.json`` says of the study.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    results = dict(facts, rows=[_as_dict(outcome) for outcome in outcomes])
+    files = {
+        'table.md': markdown(study, outcomes),
+        'results.json': json.dumps(results, indent=1) + '\n',
+        'predictions.csv': _predictions(outcomes),
+    }
+    for name, text in files.items():
+        AtomicBackend().put_text(text, str(out / name))
+
+
+def markdown(study: Study, outcomes: list[Outcome]) -> str:
+    """The table as Markdown, ``mean +- sd`` over the seeds."""
+    header = _header(study)
+    lines = [header, ['---'] * len(header)]
+    lines += [_cells(study, outcome) for outcome in outcomes]
+    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def terminal(study: Study, outcomes: list[Outcome]):
+    """The table as a ``rich.table.Table``."""
+    from rich.table import Table
+
+    table = Table(title=study.title)
+    for index, name in enumerate(_header(study)):
+        table.add_column(name, justify='right' if index else 'left')
+    for outcome in outcomes:
+        table.add_row(*_cells(study, outcome))
+    table.caption = caption(study, outcomes)
+    return table
+
+
+def caption(study: Study, outcomes: list[Outcome]) -> str:
+    """What the figures are, in a sentence or two."""
+    first = outcomes[0]
+    seeds, images = len(first.tests), len(first.predictions.sample_ids)
+    lesions = len(set(first.predictions.groups))
+    text = (
+        f'Test split, {images} images of {lesions} lesions, read once a run; '
+        f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}; checkpoints '
+        'chosen on validation.'
+    )
+    if study.baselines:
+        text += (
+            f' Differences in {METRICS[study.compared_by]}, paired over seeds '
+            'and lesions, with 95 % intervals; p after Holm.'
+        )
+    return text
+
+
+def _header(study: Study) -> list[str]:
+    titles = {row.name: row.title for row in study.rows}
+    return [
+        'network',
+        *METRICS.values(),
+        *(f'against {titles[name]}' for name in study.baselines),
+        'minutes',
+    ]
+
+
+def _cells(study: Study, outcome: Outcome) -> list[str]:
+    return [
+        outcome.row.title,
+        *(plus_minus(*outcome.test(key)) for key in METRICS),
+        *(_against(outcome, name) for name in study.baselines),
+        f'{outcome.minutes:.1f}',
+    ]
+
+
+def plus_minus(mean: float, sd: float) -> str:
+    """``0.383 +- 0.056``; the mean alone of one seed."""
+    return f'{mean:.3f}' + ('' if math.isnan(sd) else f' +- {sd:.3f}')
+
+
+def _against(outcome: Outcome, baseline: str) -> str:
+    found = outcome.against.get(baseline)
+    if found is None:
+        return ''
+    p = outcome.adjusted[baseline]
+    return (
+        f'{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], p {p:.3f}'
+    )
+
+
+def _as_dict(outcome: Outcome) -> dict[str, Any]:
+    return dict(
+        name=outcome.row.name,
+        title=outcome.row.title,
+        config=outcome.row.config.name,
+        options=outcome.row.options,
+        epochs=outcome.epochs,
+        seeds=len(outcome.tests),
+        minutes=outcome.minutes,
+        validation={key: outcome.validation(key) for key in METRICS},
+        test={key: outcome.test(key) for key in METRICS},
+        test_runs=outcome.tests,
+        against={
+            name: dict(difference._asdict(), p_holm=outcome.adjusted[name])
+            for name, difference in outcome.against.items()
+        },
+    )
+
+
+def _predictions(outcomes: list[Outcome]) -> str:
+    """A line an image: its class, and what each net chose."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator='\n')
+    first = outcomes[0].predictions
+    columns = {
+        f'{outcome.row.name}_seed{seed}': chosen
+        for outcome in outcomes
+        for seed, chosen in enumerate(outcome.predictions.chosen)
+    }
+    writer.writerow(['sample_id', 'lesion_id', 'label', *columns])
+    writer.writerows(
+        zip(first.sample_ids, first.groups, first.labels, *columns.values())
+    )
+    return stream.getvalue()

@@ -1,0 +1,171 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Is one method better than another, seeds and images both being chance?
+
+A figure over S trained nets and N images varies with both: another seed is
+another net, another sample of lesions another test split. This is the multi-
+reader, multi-case problem of radiology (Obuchowski and Rockette, Commun.
+Stat. Simul. Comput. 24(2), 1995; Hillis, Stat. Med. 26, 2007) with seeds as
+readers and lesions as cases.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+
+
+class Difference(NamedTuple):
+    """Method minus baseline.
+
+    Args:
+        mean: over the seeds.
+        sd: over the seeds, sample standard deviation; NaN with one seed.
+        low: lower end of the 95 % interval.
+        high: upper end.
+        p: two-sided, of the hypothesis that there is none.
+        seeds: how many.
+    """
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+
+
+def balanced_accuracy(
+    labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray
+) -> float:
+    """Mean recall of the classes that occur.
+
+    Args:
+        labels: (N,) int.
+        predictions: (N,) int.
+        weights: (N,) how often each image counts, >= 0.
+    """
+    size = int(max(labels.max(), predictions.max())) + 1
+    total = np.bincount(labels, weights, size)
+    right = np.bincount(labels, weights * (labels == predictions), size)
+    return float((right[total > 0] / total[total > 0]).mean())
+
+
+def accuracy(
+    labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray
+) -> float:
+    """Share of right predictions; arguments as of balanced_accuracy."""
+    return float(np.average(labels == predictions, weights=weights))
+
+
+def paired_difference(
+    labels: np.ndarray,
+    method: np.ndarray,
+    baseline: np.ndarray,
+    groups: Sequence,
+    score: Score = balanced_accuracy,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Difference:
+    """Compare two methods, paired over seeds and images.
+
+    The variance of the mean difference is the sum of two parts: that of the
+    seeds, ``sd**2 / S``, and that of the images, from bootstrap samples of
+    whole lesions which both methods and all seeds share. Interval and p come
+    from a t distribution with Satterthwaite's degrees of freedom. What seeds
+    and images do together is in both parts, so the test errs on the careful
+    side.
+
+    Args:
+        labels: (N,) int.
+        method: (S, N) int, predicted classes, a row a seed.
+        baseline: (S, N) int, of the same seeds in the same order.
+        groups: (N,) lesion of each image; images of a lesion are drawn
+            together.
+        score: of labels, predictions and weights, each (N,).
+        resamples: bootstrap samples.
+        seed: of the bootstrap.
+
+    Returns:
+        See :class:`Difference`; with one seed its interval and p tell of
+        the images only.
+    """
+    from scipy.stats import t as student_t
+
+    method, baseline = np.atleast_2d(method), np.atleast_2d(baseline)
+    assert method.shape == baseline.shape == (len(method), len(labels))
+    ones = np.ones(len(labels))
+    found = _differences(labels, method, baseline, ones, score)
+    count = len(found)
+    mean = float(found.mean())
+    sd = float(found.std(ddof=1)) if count > 1 else float('nan')
+    of_seeds = sd**2 / count if count > 1 else 0.0
+    lesions, of_images = _variance_of_images(
+        labels, method, baseline, groups, score, resamples, seed
+    )
+    variance = of_seeds + of_images
+    if variance == 0:  # the same predictions, or the same gain everywhere
+        return Difference(mean, sd, mean, mean, float(mean == 0), count)
+    parts = of_images**2 / (lesions - 1)
+    if count > 1:
+        parts += of_seeds**2 / (count - 1)
+    freedom = variance**2 / parts
+    error = variance**0.5
+    reach = float(student_t.ppf(0.975, freedom)) * error
+    p = float(2 * student_t.sf(abs(mean) / error, freedom))
+    return Difference(mean, sd, mean - reach, mean + reach, p, count)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values that hold for all comparisons together.
+
+    Args:
+        p_values: of the comparisons, in any order.
+
+    Returns:
+        Adjusted ones in the same order (Holm, Scand. J. Stat. 6, 1979).
+    """
+    order = np.argsort(p_values)
+    adjusted, floor = [0.0] * len(order), 0.0
+    for rank, place in enumerate(order):
+        floor = max(floor, (len(order) - rank) * p_values[place])
+        adjusted[place] = min(1.0, floor)
+    return adjusted
+
+
+def _differences(
+    labels: np.ndarray,
+    method: np.ndarray,
+    baseline: np.ndarray,
+    weights: np.ndarray,
+    score: Score,
+) -> np.ndarray:
+    return np.array(
+        [
+            score(labels, a, weights) - score(labels, b, weights)
+            for a, b in zip(method, baseline)
+        ]
+    )
+
+
+def _variance_of_images(
+    labels: np.ndarray,
+    method: np.ndarray,
+    baseline: np.ndarray,
+    groups: Sequence,
+    score: Score,
+    resamples: int,
+    seed: int,
+) -> tuple[int, float]:
+    """Number of lesions; variance over samples of them, the seeds fixed."""
+    lesions, of_image = np.unique(np.asarray(groups), return_inverse=True)
+    random = np.random.default_rng(seed)
+    means = []
+    for _ in range(resamples):
+        drawn = random.integers(len(lesions), size=len(lesions))
+        weights = np.bincount(drawn, minlength=len(lesions))[of_image]
+        means.append(
+            _differences(labels, method, baseline, weights, score).mean()
+        )
+    return len(lesions), float(np.var(means, ddof=1))

@@ -1,0 +1,156 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""From run folders to a table: means, significance, predictions."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hkd_mm.apis.study.outcome import read_outcomes
+from hkd_mm.apis.study.plan import Row, Study
+from hkd_mm.apis.study.tables import (
+    caption,
+    markdown,
+    terminal,
+    write_tables,
+)
+from hkd_mm.errors import UserError
+from hkd_mm.evaluation.significance import holm, paired_difference
+
+CLASSES = np.array(['MEL', 'NV', 'BCC'])
+RATES = dict(teacher=0.9, alone=0.5, kd=0.7, dist=0.52)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Four rows of two seeds on 300 images of 150 lesions."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(random.integers(0, 3, 150), 2)
+    for name, rate in RATES.items():
+        for seed in range(2):
+            right = random.random(300) < rate
+            chosen = np.where(right, labels, (labels + 1) % 3)
+            write_run(tmp_path / f'seed{seed}/{name}', labels, chosen)
+    rows = tuple(
+        Row(name, name.upper(), Path(f'{name}.py'), tested=name != 'teacher')
+        for name in RATES
+    )
+    return Study(Path('s.py'), 'S', rows, ('alone', 'kd'), 'balanced_accuracy')
+
+
+def write_run(folder, labels, chosen):
+    folder.mkdir(parents=True, exist_ok=True)
+    score = float(np.mean(labels == chosen))
+    figures = dict(
+        balanced_accuracy=score, top1=score, macro_f1=score, macro_auroc=score
+    )
+    report = dict(training_minutes=2.0, epochs=3, best=figures)
+    (folder / 'metrics.json').write_text(json.dumps(report))
+    (folder / 'test.json').write_text(json.dumps(figures))
+    (folder / 'student.pth').touch()
+    order = np.random.default_rng(len(str(folder))).permutation(len(labels))
+    with (folder / 'predictions.csv').open('w', newline='') as stream:
+        writer = csv.writer(stream)
+        writer.writerow(['sample_id', 'lesion_id', 'label', 'prediction'])
+        for i in order:  # as another sampler would have it
+            lesion = f'l{i // 2}' if i < 290 else ''
+            writer.writerow(
+                [f'{i:03}', lesion, CLASSES[labels[i]], CLASSES[chosen[i]]]
+            )
+
+
+def read_back(folder):
+    with (folder / 'predictions.csv').open(newline='') as stream:
+        lines = sorted(csv.DictReader(stream), key=lambda x: x['sample_id'])
+    code = {name: i for i, name in enumerate(sorted(CLASSES))}
+    return (
+        np.array([code[line['label']] for line in lines]),
+        np.array([code[line['prediction']] for line in lines]),
+        [line['lesion_id'] or line['sample_id'] for line in lines],
+    )
+
+
+def test_figures_and_differences_are_those_of_the_runs(study, tmp_path):
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    assert [o.row.name for o in outcomes] == list(RATES)
+    kd = outcomes[2]
+    scores = [test['top1'] for test in kd.tests]
+    mean, sd = kd.test('top1')
+    assert mean == pytest.approx(np.mean(scores))
+    assert sd == pytest.approx(np.std(scores, ddof=1))
+    runs = [read_back(tmp_path / f'seed{s}/kd') for s in range(2)]
+    base = [read_back(tmp_path / f'seed{s}/alone') for s in range(2)]
+    expected = paired_difference(
+        runs[0][0],
+        np.array([run[1] for run in runs]),
+        np.array([run[1] for run in base]),
+        runs[0][2],
+    )
+    assert kd.against['alone'] == pytest.approx(expected)
+    p = [outcomes[i].against['alone'].p for i in (2, 3)]
+    assert [outcomes[i].adjusted['alone'] for i in (2, 3)] == holm(p)
+    assert outcomes[0].against == {}  # the teacher is not tested
+    assert set(outcomes[1].against) == {'kd'}
+
+
+def test_a_row_with_a_missing_seed_is_left_out(study, tmp_path):
+    (tmp_path / 'seed1/dist/test.json').unlink()
+    names = [o.row.name for o in read_outcomes(study, tmp_path, range(2))]
+    assert names == ['teacher', 'alone', 'kd']
+    names = [o.row.name for o in read_outcomes(study, tmp_path, range(1))]
+    assert names == list(RATES)
+
+
+def test_other_images_are_refused(study, tmp_path):
+    path = tmp_path / 'seed1/kd/predictions.csv'
+    path.write_text(path.read_text().replace('007', '700'))
+    with pytest.raises(UserError, match='holds other images'):
+        read_outcomes(study, tmp_path, range(2))
+    other = tmp_path / 'seed0/kd/predictions.csv'
+    other.write_text(other.read_text().replace('007', '700'))
+    with pytest.raises(UserError, match='cannot be compared image by image'):
+        read_outcomes(study, tmp_path, range(2))
+
+
+def test_a_damaged_file_is_named(study, tmp_path):
+    (tmp_path / 'seed1/kd/test.json').write_text('{')
+    with pytest.raises(UserError, match='kd/test.json cannot be read'):
+        read_outcomes(study, tmp_path, range(2))
+
+
+def test_a_metric_without_a_test_is_refused(study, tmp_path):
+    from dataclasses import replace
+
+    other = replace(study, compared_by='macro_auroc')
+    with pytest.raises(UserError, match='known: balanced_accuracy, top1'):
+        read_outcomes(other, tmp_path, range(2))
+
+
+def test_the_tables_say_the_same(study, tmp_path):
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    write_tables(study, outcomes, tmp_path / 'out', dict(study='s.py'))
+    text = (tmp_path / 'out/table.md').read_text()
+    assert text == markdown(study, outcomes)
+    lines = text.splitlines()
+    assert lines[0].startswith('| network | balanced accuracy |')
+    assert 'against ALONE' in lines[0] and len(lines) == 6
+    kd = outcomes[2]
+    mean, sd = kd.test('balanced_accuracy')
+    assert f'| KD | {mean:.3f} +- {sd:.3f} |' in lines[4]
+    found = kd.against['alone']
+    assert f'{found.mean:+.3f} [{found.low:+.3f}, ' in lines[4]
+    stored = json.loads((tmp_path / 'out/results.json').read_text())
+    assert stored['study'] == 's.py'
+    assert stored['rows'][2]['against']['alone']['p'] == found.p
+    assert terminal(study, outcomes).row_count == 4
+    # 145 lesions of two images and ten images of none
+    said = ' '.join(caption(study, outcomes).split())
+    assert '300 images of 155 lesions' in said and '2 seeds' in said
+    with (tmp_path / 'out/predictions.csv').open(newline='') as stream:
+        line = next(csv.DictReader(stream))
+    assert line['sample_id'] == '000' and line['lesion_id'] == 'l0'
+    labels, chosen, _ = read_back(tmp_path / 'seed1/dist')
+    assert line['label'] == sorted(CLASSES)[labels[0]]
+    assert line['dist_seed1'] == sorted(CLASSES)[chosen[0]]

@@ -1,0 +1,106 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Study files: what they may say, and those that are shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from hkd_mm.apis.config.compose import load_config
+from hkd_mm.apis.config.options import parse_options
+from hkd_mm.apis.study.plan import Run, of_configs, read_study
+from hkd_mm.apis.study.run_study import _choose
+from hkd_mm.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = sorted((ROOT / 'configs/studies').glob('*.py'))
+GOOD = """
+_common = {'max_epochs': 3}
+title = 'two'
+baselines = ['a']
+rows = dict(
+    t=dict(config='ham10000_64/resnet18.py', tested=False),
+    a=dict(config='ham10000_64/mbv2.py', title='alone', options=_common),
+    b=dict(
+        config='ham10000_64/kd.py',
+        after=['t'],
+        options={'model.teacher_ckpt': '{runs}/t/student.pth'}))
+"""
+
+
+def read(tmp_path, text):
+    (tmp_path / 's.py').write_text(text)
+    return read_study(tmp_path / 's.py')
+
+
+def test_a_study_is_read(tmp_path):
+    study = read(tmp_path, GOOD)
+    assert [row.name for row in study.rows] == ['t', 'a', 'b']
+    assert [row.title for row in study.rows] == ['t', 'alone', 'b']
+    assert [row.tested for row in study.rows] == [False, True, True]
+    assert study.rows[2].after == ('t',)
+    run = Run(study.rows[2], 4)
+    assert run.folder(Path('/w')) == Path('/w/seed4/b')
+    assert run.options(Path('/w')) == [
+        'seed=4',
+        'model.teacher_ckpt=/w/seed4/t/student.pth',
+    ]
+
+
+def test_options_of_the_study_hold_for_every_row(tmp_path):
+    study = read(tmp_path, GOOD + 'options = dict(max_epochs=5, packed=True)')
+    assert study.rows[1].options == dict(max_epochs=3, packed=True)
+    assert study.rows[0].options == dict(max_epochs=5, packed=True)
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'said'),
+    [
+        ("title='alone'", "name='alone'", 'rows.a has name'),
+        ("title = 'two'", 'seeds = 3', 's.py has seeds'),
+        ("after=['t']", "after=['x']", 'comes after x, which is no row'),
+        ("after=['t']", "after=['b']", 'comes after b, which stands below'),
+        ("baselines = ['a']", "baselines = ['x']", 'baseline x is no row'),
+        ('ham10000_64/kd.py', 'kd.py', 'does not exist'),
+        ("config='ham10000_64/kd.py',", '', 'rows.b names no config'),
+    ],
+)
+def test_mistakes_are_named(tmp_path, old, new, said):
+    assert old in GOOD
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, GOOD.replace(old, new))
+
+
+def test_a_file_without_rows_is_no_study(tmp_path):
+    with pytest.raises(UserError, match='has no rows'):
+        read(tmp_path, "title = 'x'")
+
+
+def test_configs_make_a_study():
+    study = of_configs(['configs/kd_wrn50_mbv2.py', 'x/b.py'])
+    assert [row.name for row in study.rows] == ['kd_wrn50_mbv2', 'b']
+    with pytest.raises(UserError, match='two configs are called b'):
+        of_configs(['x/b.py', 'y/b.py'])
+
+
+def test_chosen_rows_bring_what_they_build_on(tmp_path):
+    study = read(tmp_path, GOOD)
+    chosen = _choose(study, ['b'])
+    assert [row.name for row in chosen.rows] == ['t', 'b']
+    assert chosen.baselines == ()
+    with pytest.raises(UserError, match='--rows x: .* has t, a, b'):
+        _choose(study, ['x'])
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+def test_every_row_of_a_shipped_study_can_be_built(path, tmp_path):
+    for row in read_study(path).rows:
+        options = Run(row, 0).options(tmp_path)
+        cfg = load_config(row.config, options, read_data=False)
+        assert cfg.seed == 0, row.name
+        guide = parse_options(options, cfg)
+        for key in ('max_epochs', 'model.teacher_ckpt'):
+            if key in guide:
+                node = cfg
+                for part in key.split('.'):
+                    node = node[part]
+                assert node == guide[key], (row.name, key)

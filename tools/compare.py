@@ -1,0 +1,67 @@
+#!/usr/bin/env python
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Train many configs with several seeds and compare them."""
+
+import argparse
+import os
+import sys
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line; needs no import but the standard library."""
+    parser = argparse.ArgumentParser(
+        description='Train what is missing of a study, test each run once, '
+        'and print a table with significance. Killed at any point, the same '
+        'command goes on.'
+    )
+    parser.add_argument(
+        'configs',
+        nargs='+',
+        metavar='STUDY | CONFIG...',
+        help='a file of configs/studies, or configs to compare',
+    )
+    parser.add_argument(
+        '--work-dir', help='where the runs go (default: work_dirs/<study>)'
+    )
+    parser.add_argument('--data-root', help='the images, for every run')
+    parser.add_argument('--seeds', type=int, default=3)
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='trainings side by side'
+    )
+    parser.add_argument(
+        '--rows',
+        nargs='+',
+        metavar='NAME',
+        help='only these rows of the study, and those they build on',
+    )
+    parser.add_argument(
+        '--out', help='folder of the tables (default: the work dir)'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
+        help='change values of every config',
+    )
+    args = parser.parse_args(argv)
+    for name in ('seeds', 'jobs'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1')
+    return args
+
+
+def main(argv=None) -> int:
+    """Parse first, import the heavy packages after."""
+    args = parse_args(argv)
+    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.apis.study import main as work
+
+    return run_tool(work, args)
+
+
+if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    )
+    sys.exit(main())
