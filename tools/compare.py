@@ -35,6 +35,13 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='only these rows of the study, and those they build on',
     )
     parser.add_argument(
+        '--stale',
+        choices=['refuse', 'keep', 'redo'],
+        default='refuse',
+        help='runs in the work dir that another config, split or code has '
+        'made: refuse to go on, take them as they are, or train them again',
+    )
+    parser.add_argument(
         '--out', help='folder of the tables (default: the work dir)'
     )
     parser.add_argument(

@@ -15,6 +15,7 @@ from pathlib import Path
 from hkd_mm.errors import UserError
 
 from ..cli import PARENT
+from .keys import Keys, write_key
 from .plan import Run, Study
 
 TOOLS = Path(__file__).resolve().parents[3] / 'tools'
@@ -38,6 +39,7 @@ class Processes:
         seeds: that each row is trained with.
         options: of the command line, after those of the study.
         jobs: runs side by side, each with its share of the cores.
+        keys: told to each run that is trained; None tells nothing.
         say: takes each line for the reader.
     """
 
@@ -48,10 +50,12 @@ class Processes:
         seeds: range,
         options: list[str],
         jobs: int,
+        keys: Keys | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         self.study, self.work_dir, self.seeds = study, work_dir, seeds
         self.options, self.jobs, self.say = options, jobs, say
+        self.keys = keys
         self.threads = max(1, (os.cpu_count() or 1) // jobs)
         self._stop = threading.Event()
         self._children: set[subprocess.Popen] = set()
@@ -121,6 +125,8 @@ class Processes:
     def _train(self, run: Run, folder: Path) -> None:
         begun = any(folder.glob('epoch_*.pth'))
         self.say(f'{run.name}: {"resumed" if begun else "started"}')
+        if self.keys and not begun:
+            write_key(folder, self.keys.of(run))
         self._call(
             run,
             folder,
@@ -130,6 +136,11 @@ class Processes:
             '--work-dir',
             str(folder),
         )
+        if not _trained(folder):
+            raise Failed(
+                f'{run.row.config} leaves no metrics.json and student.pth; '
+                'its custom_hooks need hkd_mm.RunReportHook'
+            )
 
     def _test(self, run: Run, folder: Path) -> None:
         self._call(

@@ -4,14 +4,19 @@
 from argparse import Namespace
 from pathlib import Path
 
+from rich.console import Console
+
 from hkd_mm.engine.report.environment import collect_environment
 from hkd_mm.errors import UserError
 from hkd_mm.file_lock import locked
 
 from ..config.compose import read_config
+from .board import Board
+from .keys import Keys
 from .outcome import Outcome, read_outcomes
 from .plan import Study, of_configs, read_study
 from .processes import Processes
+from .stale import settle_stale
 from .tables import terminal, write_tables
 
 
@@ -28,6 +33,7 @@ def main(args: Namespace) -> None:
         args.jobs,
         args.out,
         args.rows,
+        args.stale,
     )
 
 
@@ -39,6 +45,7 @@ def run_study(
     jobs: int = 1,
     out: str | None = None,
     rows: list[str] | None = None,
+    stale: str = 'refuse',
 ) -> list[Outcome]:
     """Train and test what is missing, then compare.
 
@@ -50,22 +57,31 @@ def run_study(
         jobs: runs side by side.
         out: folder of the tables; the work dir by default.
         rows: names of the rows to do; all by default.
+        stale: what becomes of runs there that another config, split or code
+            has made, see :func:`.stale.settle_stale`.
 
     Returns:
         The rows that are done with all seeds.
 
     Raises:
-        UserError: the study cannot be read, no row is done in the end, or
-            runs failed.
+        UserError: the study cannot be read, its work dir holds stale runs,
+            or runs failed.
     """
     study = _choose(_read(configs), rows)
     place = Path(work_dir or f'work_dirs/{study.path.stem}')
-    processes = Processes(study, place, range(seeds), options or [], jobs)
+    options = options or []
+    keys = Keys(study, options)
+    board = Board(study, place, range(seeds), _console())
+    processes = Processes(
+        study, place, board.seeds, options, jobs, keys, board.console.print
+    )
     with locked(place, waiting=f'waiting for the study in {place}'):
-        failed = processes.run()
-        outcomes = read_outcomes(study, place, range(seeds))
+        kept = settle_stale(processes.runs(), keys, place, stale)
+        with board.live():
+            failed = processes.run()
+        outcomes = read_outcomes(study, place, board.seeds)
     if outcomes:
-        _show(study, outcomes)
+        board.console.print(terminal(study, outcomes))
         write_tables(
             study,
             outcomes,
@@ -73,7 +89,8 @@ def run_study(
             dict(
                 study=study.path.name,
                 seeds=seeds,
-                options=_without_places(options or []),
+                options=_without_places(options),
+                of_another_origin=kept,
                 environment=collect_environment(),
             ),
         )
@@ -115,13 +132,11 @@ def _choose(study: Study, rows: list[str] | None) -> Study:
     )
 
 
-def _show(study: Study, outcomes: list[Outcome]) -> None:
-    from rich.console import Console
-
-    console = Console()
+def _console() -> Console:
+    console = Console(soft_wrap=True, highlight=False)
     if not console.is_terminal:  # a log file has no width
-        console = Console(width=200)
-    console.print(terminal(study, outcomes))
+        console = Console(width=200, soft_wrap=True, highlight=False)
+    return console
 
 
 def _without_places(options: list[str]) -> list[str]:

@@ -68,7 +68,7 @@ def test_every_run_is_trained_and_tested_once(tools, tmp_path):
     said = []
     study = study_of(row('a'), row('b', ('a',), place='{runs}/a'))
     work = Processes(
-        study, tmp_path / 'w', range(2), ['data_root=x'], 2, said.append
+        study, tmp_path / 'w', range(2), ['data_root=x'], 2, say=said.append
     )
     assert work.run() == {}
     for name in 'ab':
@@ -88,7 +88,7 @@ def test_a_failure_is_told_and_the_others_go_on(tools, tmp_path):
     study = study_of(
         row('bad', broken=True), row('builds_on_it', ('bad',)), row('good')
     )
-    work = Processes(study, tmp_path, range(1), [], 1, lambda line: None)
+    work = Processes(study, tmp_path, range(1), [], 1, say=lambda line: None)
     failed = work.run()
     assert set(failed) == {'bad seed 0', 'builds_on_it seed 0'}
     assert 'it is broken' in failed['bad seed 0']
@@ -97,7 +97,7 @@ def test_a_failure_is_told_and_the_others_go_on(tools, tmp_path):
     assert is_done(tmp_path / 'seed0/good')
     # mended, it is tried again
     again = Processes(
-        study_of(row('bad')), tmp_path, range(1), [], 1, lambda line: None
+        study_of(row('bad')), tmp_path, range(1), [], 1, say=lambda line: None
     )
     assert again.run() == {}
     assert not (tmp_path / 'seed0/bad/failed.json').exists()

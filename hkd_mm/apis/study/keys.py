@@ -1,0 +1,104 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Which config, split and code a run came from: is it still the one wanted?"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from mmengine.config import Config
+
+from ..config.compose import compose_config
+from ..config.data_summary import summarize_data
+from .plan import Row, Run, Study
+
+KEY = 'study.json'
+_PACKAGE = Path(__file__).resolve().parents[2]
+_NOT_OF_RUNS = Path(__file__).resolve().parent  # decides nothing in a run
+
+
+class Key(NamedTuple):
+    """Hashes that a run's figures depend on.
+
+    Args:
+        config: of the composed config with its options, and of those of the
+            rows it builds on; places on this machine are left out.
+        split: of the images and their parts; None where a dataset has none.
+        code: of this package's modules.
+    """
+
+    config: str
+    split: str | None
+    code: str
+
+
+class Keys:
+    """Keys of the runs of a study; data is listed once a data set.
+
+    Args:
+        study: whose.
+        options: of the command line.
+    """
+
+    def __init__(self, study: Study, options: list[str]) -> None:
+        self._rows = {row.name: row for row in study.rows}
+        self._options = options
+        self._code = code_hash()
+        self._of_row: dict[str, tuple[str, str | None]] = {}
+        self._splits: dict[str, str | None] = {}
+
+    def of(self, run: Run) -> Key:
+        """The key that a run has if it is trained now."""
+        config, split = self._row(run.row)
+        return Key(_sha(config, run.seed), split, self._code)
+
+    def _row(self, row: Row) -> tuple[str, str | None]:
+        if row.name not in self._of_row:
+            options = [f'{key}={value}' for key, value in row.options.items()]
+            cfg = compose_config(row.config, [*options, *self._options])
+            built_on = [self._row(self._rows[name])[0] for name in row.after]
+            plain = cfg.to_dict()
+            for place in ('data_root', 'work_dir'):
+                plain.pop(place, None)
+            text = json.dumps(plain, sort_keys=True, default=str)
+            text = text.replace(str(cfg.get('data_root')), '{data_root}')
+            self._of_row[row.name] = _sha(text, built_on), self._split(cfg)
+        return self._of_row[row.name]
+
+    def _split(self, cfg: Config) -> str | None:
+        data = cfg.train_dataloader.dataset
+        told = json.dumps(data.to_dict(), sort_keys=True, default=str)
+        if told not in self._splits:
+            found = summarize_data(cfg, ('train_dataloader',))
+            self._splits[told] = found.split_hash
+        return self._splits[told]
+
+
+def changed(folder: Path, key: Key) -> list[str]:
+    """What of a run's key is other than it was; ``origin`` if untold."""
+    try:
+        told = json.loads((folder / KEY).read_text())
+    except (OSError, ValueError):
+        return ['origin']
+    return [
+        name for name, value in key._asdict().items() if told[name] != value
+    ]
+
+
+def write_key(folder: Path, key: Key) -> None:
+    """Leave the key with the run."""
+    (folder / KEY).write_text(json.dumps(key._asdict(), indent=1) + '\n')
+
+
+def code_hash() -> str:
+    """SHA-256 (hex) over this package's modules but for the studies."""
+    parts = [
+        (str(path.relative_to(_PACKAGE)), path.read_bytes())
+        for path in sorted(_PACKAGE.rglob('*.py'))
+        if _NOT_OF_RUNS not in path.parents
+    ]
+    return _sha(*parts)
+
+
+def _sha(*parts) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
