@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Compiled nets train, are recorded and are saved like others."""
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,3 +113,118 @@ def test_without_a_compiler_a_cpu_says_so(monkeypatch):
     monkeypatch.setenv('CXX', '/nonexistent')
     with pytest.raises(UserError, match='compiler.*/nonexistent'):
         compiled(backend='inductor')
+
+
+RESNET8 = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='hkd_mm.CIFARResNet', depth=8, out_indices=(0, 1, 2)),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(type='mmpretrain.LinearClsHead', num_classes=5, in_channels=64),
+)
+CE = dict(type='hkd_mm.HardLabelLoss')
+KL = dict(type='hkd_mm.KLLoss')
+HINT = dict(type='hkd_mm.FitNetLoss')
+INNER = {  # an in-place ReLU follows what is recorded
+    f'{side}_recorders': dict(
+        feature=dict(
+            type='mmrazor.ModuleOutputs', source='backbone.layer2.0.bn1'
+        )
+    )
+    for side in ('student', 'teacher')
+}
+METHODS = dict(
+    peers=(
+        dict(
+            type='hkd_mm.MutualDistill',
+            architecture=RESNET8,
+            peers=dict(a=RESNET8),
+        ),
+        dict(loss_ce=CE, loss_kl=KL, loss_hint=HINT),
+        INNER,
+    ),
+    branch=(
+        dict(
+            type='hkd_mm.MutualDistill',
+            architecture=RESNET8,
+            peers=dict(a=RESNET8),
+            branch=dict(type='hkd_mm.EmbeddedBranch'),
+        ),
+        dict(loss_ce=CE, loss_kl=KL, loss_hint=HINT),
+        {},
+    ),
+    alone=(
+        dict(type='hkd_mm.SelfDistill', architecture=RESNET8),
+        dict(loss_ce=CE, loss_byot=dict(type='hkd_mm.BYOTLoss')),
+        dict(
+            student_recorders=dict(
+                maps=dict(type='hkd_mm.StageMaps', stages=(-3, -2, -1))
+            )
+        ),
+    ),
+    several=(
+        dict(
+            type='hkd_mm.MultiTeacherDistill',
+            architecture=RESNET8,
+            teachers=[RESNET8, RESNET8],
+        ),
+        dict(loss_ce=CE, loss_kl=KL),
+        {},
+    ),
+)
+
+
+def build_method(name):
+    init_default_scope('mmpretrain')
+    model, losses, recorders = copy.deepcopy(METHODS[name])
+    torch.manual_seed(0)
+    return MODELS.build(
+        dict(
+            model,
+            input_size=64,
+            data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
+            distiller=dict(
+                type='mmrazor.ConfigurableDistiller',
+                distill_losses=losses,
+                **recorders,
+            ),
+        )
+    )
+
+
+def nets_of(model):
+    """Those that are compiled."""
+    if hasattr(model, 'peers'):
+        return list(model.nets().values())
+    return [model.student, *getattr(model, 'teacher', NoTeachers).nets]
+
+
+class NoTeachers:
+    nets = ()
+
+
+@pytest.mark.parametrize(
+    'name, backend',
+    [
+        *((name, 'eager') for name in METHODS),
+        pytest.param('peers', 'aot_eager', marks=pytest.mark.slow),
+    ],
+)
+def test_other_methods_are_compiled_as_a_distillation_is(name, backend):
+    torch._dynamo.reset()
+    plain, model = build_method(name), build_method(name)
+    CompileHook(backend=backend).before_run(
+        SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
+    )
+    for net in nets_of(model):
+        assert any('forward' in vars(module) for module in net.modules())
+    for _ in range(2):  # records are copied once, then where it is needed
+        mine, other = step(model), step(plain)
+        assert mine == pytest.approx(other, rel=1e-4)
+        for one, two in zip(
+            model.parameters(), plain.parameters(), strict=True
+        ):
+            scale = two.grad.abs().max().item() if two.grad is not None else 0
+            torch.testing.assert_close(
+                one.grad, two.grad, rtol=1e-3, atol=1e-4 * scale + 1e-7
+            )
+    assert model.state_dict().keys() == plain.state_dict().keys()
