@@ -119,7 +119,7 @@ def _loss_types(cfg: Config) -> list[str]:
         else []
     )
     specs = cfg.model.distiller.get('distill_losses', {}).values()
-    return types + [spec['type'] for spec in specs]
+    return types + [spec['type'] for spec in specs if spec]
 
 
 def _folders() -> list[Path]:

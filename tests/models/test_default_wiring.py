@@ -2,8 +2,13 @@
 """A distiller config that names only its losses is completed."""
 
 import pytest
+import torch
 from mmengine.config import ConfigDict
+from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.structures import DataSample
 
+from hkd_mm.apis.config.compose import load_config
+from hkd_mm.apis.run.distiller_check import check_distiller
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.default_wiring import complete
 
@@ -109,3 +114,48 @@ def test_none_takes_an_inherited_loss_out():
 def test_a_loss_without_a_type_is_named():
     with pytest.raises(UserError, match='loss_kd has no type'):
         complete(dict(distill_losses=dict(loss_kd=dict(tau=2.0))))
+
+
+OTHER_LOSS = """_base_ = 'tiny_kd.py'
+model = dict(distiller=dict(distill_losses=dict(
+    loss_hybrid=None, loss_kd=dict(type='hkd_mm.KLLoss'))))
+"""
+
+
+def test_none_in_a_derived_config_takes_the_loss_out_of_the_net(tiny_configs):
+    path = tiny_configs['kd'].with_name('other_loss.py')
+    path.write_text(OTHER_LOSS)
+    init_default_scope('mmpretrain')
+    cfg = load_config(path)
+    check_distiller(cfg)
+    model = MODELS.build(
+        dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
+    )
+    samples = [DataSample().set_gt_label(i) for i in range(3)]
+    losses = model.train()(torch.randn(3, 3, 16, 16), samples, mode='loss')
+    assert set(losses) == {'distill.loss_kd'}
+    distiller = model.distiller
+    assert not list(distiller.parameters())  # nor the loss's connector
+    assert list(distiller.student_recorders.recorders) == ['logits']
+    assert list(distiller.teacher_recorders.recorders) == ['logits']
+
+
+def test_without_any_loss_nothing_is_trained_and_this_is_said(tiny_configs):
+    init_default_scope('mmpretrain')
+    none = ['model.distiller.distill_losses.loss_hybrid=None']
+    cfg = load_config(tiny_configs['kd'], none)
+    net = dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
+    for build in (lambda: check_distiller(cfg), lambda: MODELS.build(net)):
+        with pytest.raises(UserError, match='nothing would be trained'):
+            build()
+    # unless the student has a loss of its own
+    cfg = load_config(
+        tiny_configs['kd'], [*none, 'model.calculate_student_loss=True']
+    )
+    check_distiller(cfg)
+    model = MODELS.build(
+        dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
+    )
+    samples = [DataSample().set_gt_label(i) for i in range(3)]
+    losses = model.train()(torch.randn(3, 3, 16, 16), samples, mode='loss')
+    assert set(losses) == {'student.loss'}

@@ -23,4 +23,8 @@ def check_distiller(cfg: Config) -> None:
     scope = cfg.get('default_scope', 'mmpretrain')
     with DefaultScope.overwrite_default_scope(scope):
         distiller = MODELS.build(complete(cfg.model.distiller))
-    check_losses(distiller, bool(cfg.model.get('teacher_cache')))
+    check_losses(
+        distiller,
+        bool(cfg.model.get('teacher_cache')),
+        cfg.model.get('calculate_student_loss', False),
+    )

@@ -110,7 +110,9 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
         self.teacher_cache = (
             TeacherCache(**teacher_cache) if (teacher_cache) else None
         )
-        check_losses(self.distiller, bool(teacher_cache))
+        check_losses(
+            self.distiller, bool(teacher_cache), calculate_student_loss
+        )
         drop_unused_inputs(self.distiller)
         guard_records(self.distiller, self.student, self.teacher)
         build_lazy_parts(self, input_size)

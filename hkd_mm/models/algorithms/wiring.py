@@ -11,17 +11,23 @@ from torch import Tensor
 from hkd_mm.errors import UserError
 
 
-def check_losses(distiller, cached: bool) -> None:
+def check_losses(distiller, cached: bool, own: bool = False) -> None:
     """Refuse what would train nothing, or something else than it says.
 
     Args:
         distiller: an ``mmrazor.ConfigurableDistiller``.
         cached: the teacher is to be answered for by a cache.
+        own: the student's own loss is added.
 
     Raises:
-        UserError: a loss whose name mmengine does not count as one, or
-            deliveries, which a cache cannot repeat.
+        UserError: there is no loss, one whose name mmengine does not count
+            as a loss, or deliveries, which a cache cannot repeat.
     """
+    if not distiller.distill_losses and not own:
+        raise UserError(
+            'model.distiller.distill_losses is empty, so nothing would be '
+            "trained; name a loss, such as loss_kd=dict(type='hkd_mm.KLLoss')"
+        )
     for name in distiller.distill_losses:
         if 'loss' not in name:
             raise UserError(

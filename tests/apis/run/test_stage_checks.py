@@ -16,6 +16,7 @@ from hkd_mm.apis.run.finished import (
     same,
 )
 from hkd_mm.apis.run.teacher_stage import provide_teacher
+from hkd_mm.apis.train import train
 from hkd_mm.errors import UserError
 
 
@@ -135,3 +136,35 @@ def test_what_counts_as_the_same():
     assert not same(dict(a=1, b=2), dict(a=1))
     assert not same(dict(a=1), dict(a=1, b=2))
     assert not same(dict(a=dict(b=1)), dict(a=dict(c=1)))
+
+
+def test_a_teacher_that_was_stopped_is_compared_as_it_was_begun(
+    teacher_of, tiny_configs, tmp_path, quick_runner
+):
+    """With the files that a real training leaves."""
+    folder = tmp_path / 'runs' / 'tiny_teacher'
+    own = str(tiny_configs['teacher'])
+    train(own, work_dir=str(folder), cfg_options=['max_epochs=1'])
+    (folder / FINISHED).unlink()
+    for option, said in (
+        ('batch_size=3', 'begun with another batch_size'),
+        ('split_seed=7', 'another split'),
+    ):
+        with pytest.raises(UserError, match=said):
+            teacher_of('max_epochs=1', option)
+    assert teacher_of('max_epochs=1')[1] == ['auto']
+
+
+def test_half_precision_and_a_lost_note_do_not_hinder_going_on(
+    teacher_of, tiny_configs, tmp_path
+):
+    folder = tmp_path / 'runs' / 'tiny_teacher'
+    folder.mkdir(parents=True)
+    (folder / 'epoch_1.pth').write_bytes(b'half a file')
+    begun = fingerprint(load_config(tiny_configs['teacher']))
+    begun['optim_wrapper'].update(type='AmpOptimWrapper', dtype='bfloat16')
+    (folder / BEGUN).write_text(json.dumps(begun))
+    assert teacher_of()[1] == ['auto']
+    (folder / FINISHED).unlink()
+    (folder / BEGUN).write_text('{"model":')
+    assert teacher_of()[1] == ['auto', 'auto']
