@@ -4,6 +4,8 @@
 import csv
 import importlib.util
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -324,3 +326,28 @@ def photos():
 def planar(photos):
     """The same as float32 (6, 3, 40, 40) in [0, 255]."""
     return photos.permute(0, 3, 1, 2).float().contiguous()
+
+
+@pytest.fixture(scope='session')
+def demo_run(tmp_path_factory):
+    """Generated images and a teacher of one epoch."""
+    root = Path(__file__).resolve().parents[1]
+    folder = tmp_path_factory.mktemp('demo_run')
+    for argv in (
+        ['tools/dataset_tools/make_demo_images.py', '--out', folder / 'demo'],
+        [
+            'tools/train.py',
+            'configs/demo/resnet18_demo.py',
+            '--work-dir',
+            folder / 'teacher',
+            '--cfg-options',
+            f'data_root={folder / "demo"}',
+            'max_epochs=1',
+        ],
+    ):
+        subprocess.run(
+            [sys.executable, *map(str, argv)],
+            cwd=root,
+            check=True,
+        )
+    return folder / 'demo', folder / 'teacher' / 'student.pth'

@@ -91,23 +91,3 @@ def test_two_epochs_on_the_demo_data(path, demo_run, tmp_path):
     assert (tmp_path / 'run' / 'student.pth').is_file()
     runs = {file.parent.name for file in tmp_path.glob('*/finished.json')}
     assert runs == {'run'} | first
-
-
-@pytest.fixture(scope='session')
-def demo_run(tmp_path_factory):
-    """Generated images and a teacher of one epoch."""
-    folder = tmp_path_factory.mktemp('zoo')
-    for argv in (
-        ['tools/dataset_tools/make_demo_images.py', '--out', folder / 'demo'],
-        [
-            'tools/train.py',
-            'configs/demo/resnet18_demo.py',
-            '--work-dir',
-            folder / 'teacher',
-            '--cfg-options',
-            f'data_root={folder / "demo"}',
-            'max_epochs=1',
-        ],
-    ):
-        subprocess.run([sys.executable, *map(str, argv)], cwd=ROOT, check=True)
-    return folder / 'demo', folder / 'teacher' / 'student.pth'
