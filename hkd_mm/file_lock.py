@@ -47,6 +47,23 @@ def locked(
         os.close(handle)
 
 
+def has_locks(folder: Path) -> bool:
+    """Whether the file system of a folder knows locks.
+
+    Args:
+        folder: made when missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / 'lock', os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    finally:
+        os.close(handle)
+    return True
+
+
 @contextmanager
 def locked_by_all(
     folder: Path, waiting: str, pause: float = 2.0

@@ -14,7 +14,10 @@ ALL = sorted(
     path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py')
 )
 BASES = [name for name in ALL if '_base_' in name]  # never run themselves
-RUNNABLE = [name for name in ALL if name not in BASES]
+TOLD = ('studies/', 'sweeps/')  # files of tools/compare.py and tools/sweep.py
+RUNNABLE = [
+    name for name in ALL if name not in BASES and not name.startswith(TOLD)
+]
 SHARED = ('', 'demo/', 'students/', 'teachers/')  # folders of many data sets
 VARIANTS = [
     f'{method}_wrn50_mbv2.py'

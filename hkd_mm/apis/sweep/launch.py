@@ -1,0 +1,155 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Workers: processes of this machine, or jobs of a Slurm cluster."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hkd_mm.errors import UserError
+
+from ..cli import PARENT
+from .board import Board
+from .children import end, last_line
+
+_LOOK = 1.0  # seconds between two looks
+_MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training
+
+
+def run_here(
+    command: list[str], workers: int, work_dir: Path, board: Board
+) -> list[str]:
+    """Run workers side by side until they have ended.
+
+    Args:
+        command: of one, after the interpreter.
+        workers: how many; they share the cores, and the GPUs in turn.
+        work_dir: of the sweep; the workers' output goes below.
+        board: shown meanwhile.
+
+    Returns:
+        Why workers failed; nothing where none did.
+    """
+    folder = work_dir / 'workers'
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = [folder / f'{os.getpid()}_{i}.log' for i in range(workers)]
+    started: list[subprocess.Popen] = []
+    try:
+        for log, env in zip(logs, environments(workers)):
+            with log.open('w') as stream:
+                started.append(
+                    subprocess.Popen(
+                        [sys.executable, *command],
+                        stdout=stream,
+                        stderr=subprocess.STDOUT,
+                        stdin=subprocess.DEVNULL,
+                        env={**os.environ, **env, PARENT: str(os.getpid())},
+                    )
+                )
+        while any(child.poll() is None for child in started):
+            board.update()
+            time.sleep(_LOOK)
+    finally:
+        for child in started:
+            child.terminate()
+        for child in started:
+            end(child)
+    board.update()
+    return [last_line(log) for log, c in zip(logs, started) if c.returncode]
+
+
+def environments(workers: int) -> list[dict[str, str]]:
+    """What each worker is told of the cores and GPUs that it may use."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    given = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if given is None:
+        import torch
+
+        devices = [str(i) for i in range(torch.cuda.device_count())]
+    else:
+        devices = [name for name in given.split(',') if name.strip()]
+    found = [dict(OMP_NUM_THREADS=str(threads)) for _ in range(workers)]
+    if len(devices) > 1 and workers > 1:
+        for index, env in enumerate(found):
+            env['CUDA_VISIBLE_DEVICES'] = devices[index % len(devices)]
+    return found
+
+
+def run_on_slurm(
+    command: list[str],
+    workers: int,
+    work_dir: Path,
+    options: list[str],
+    board: Board,
+) -> list[str]:
+    """Submit workers as jobs and follow them.
+
+    Args:
+        command: of one, after the interpreter.
+        workers: how many jobs.
+        work_dir: of the sweep, on a file system that all nodes share.
+        options: ``key=value`` of sbatch, as submitit calls them.
+        board: shown meanwhile.
+
+    Returns:
+        Why jobs failed; nothing where none did.
+
+    Raises:
+        UserError: submitit or Slurm is missing, or a job is refused.
+    """
+    submitit = slurm()
+    try:
+        executor = submitit.SlurmExecutor(work_dir / 'slurm')
+        executor.update_parameters(**_parameters(options))
+        jobs = [
+            executor.submit(
+                submitit.helpers.CommandFunction([sys.executable, *command])
+            )
+            for _ in range(workers)
+        ]
+    except Exception as error:  # of submitit, or sbatch says no
+        reason = ' '.join(str(error).split())
+        raise UserError(f'--launcher slurm: {reason}') from error
+    ids = ' '.join(job.job_id for job in jobs)
+    print(f'jobs {ids}; they go on when this is ended', flush=True)
+    while not all(job.done() for job in jobs):
+        board.update()
+        time.sleep(_LOOK)
+    board.update()
+    failed = [job.exception() for job in jobs]
+    return [' '.join(str(error).split())[-400:] for error in failed if error]
+
+
+def slurm() -> Any:
+    """The package submitit, on a machine with Slurm.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise UserError(
+            '--launcher slurm needs submitit, which is not installed; '
+            'pip install "submitit>=1.5"'
+        ) from None
+    for name in ('sbatch', 'srun'):
+        if shutil.which(name) is None:
+            raise UserError(
+                f'--launcher slurm: there is no {name} here; run it on a '
+                'login node of the cluster, or leave --launcher out'
+            )
+    return submitit
+
+
+def _parameters(options: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = dict(job_name='hkd_mm_sweep', time=_MINUTES)
+    for option in options:
+        key, equals, value = option.partition('=')
+        if not equals:
+            raise UserError(f'--slurm-options {option}: write key=value')
+        found[key] = int(value) if value.isdigit() else value
+    return found

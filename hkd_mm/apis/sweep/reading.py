@@ -1,0 +1,163 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Reading sweep files, and refusing those that contradict themselves."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hkd_mm.errors import UserError
+
+from ..config.compose import read_config
+from ..config.nets import config_root
+from .expressions import names_in
+from .plan import METHOD, PRUNERS, SAMPLERS, Sweep
+from .space import Choices, grid_points, read_space
+
+_KNOWN = {
+    'title',
+    'config',
+    'configs',
+    'space',
+    'sampler',
+    'sampler_seed',
+    'metric',
+    'pruner',
+    'trials',
+    'options',
+    'seeds',
+}
+
+
+def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
+    """Read a sweep file.
+
+    Args:
+        path: a config with ``space`` and with ``config`` or ``configs``
+            (method -> file); names with a leading underscore are its own
+            affair. Configs are found from the root of the configs.
+        trials: in place of those of the file.
+
+    Raises:
+        UserError: it cannot be read, or contradicts itself.
+    """
+    read = read_config(path).to_dict().items()
+    cfg = {key: value for key, value in read if not key.startswith('_')}
+    unknown = sorted(cfg.keys() - _KNOWN)
+    if unknown:
+        raise UserError(
+            f'{path} has {unknown[0]}, which no sweep knows; known: '
+            f'{", ".join(sorted(_KNOWN))}'
+        )
+    if trials is not None:
+        cfg['trials'] = trials
+    configs, space = _configs(cfg, path), dict(cfg.get('space') or {})
+    if METHOD in space:
+        raise UserError(f'{path}: give the methods as configs, not in space')
+    if 'configs' in cfg:
+        space = {METHOD: list(configs), **space}
+    if not space:
+        raise UserError(f'{path} varies nothing; give it a space')
+    found = Sweep(
+        path=Path(path),
+        title=cfg.get('title') or Path(path).stem,
+        configs=configs,
+        space=read_space(space, str(path)),
+        options=dict(cfg.get('options') or {}),
+        sampler=cfg.get('sampler', 'tpe'),
+        sampler_seed=cfg.get('sampler_seed', 0),
+        metric=cfg.get('metric', 'balanced_accuracy'),
+        pruner=_pruner(cfg.get('pruner'), path),
+        trials=0,
+        seeds=_seeds(cfg.get('seeds', 1), path),
+    )
+    _check(found)
+    return _with_trials(found, cfg.get('trials'))
+
+
+def _configs(cfg: dict[str, Any], path) -> dict[str, Path]:
+    if ('config' in cfg) == ('configs' in cfg):
+        raise UserError(f'{path} must name either config or configs')
+    given = cfg.get('configs') or {'': cfg.get('config')}
+    if not isinstance(given, dict):
+        raise UserError(f'{path}: configs is dict(name=file, ...)')
+    found = {name: config_root() / str(file) for name, file in given.items()}
+    for file in found.values():
+        if not file.is_file():
+            raise UserError(f'{path}: {file} does not exist')
+    return found
+
+
+def _pruner(given: Any, path) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    pruner = dict(type=given) if isinstance(given, str) else dict(given)
+    if pruner.get('type') not in PRUNERS:
+        raise UserError(
+            f'{path}: pruner={given!r}; known: {", ".join(PRUNERS)}, or None'
+        )
+    return pruner
+
+
+def _seeds(given: Any, path) -> tuple[int, ...]:
+    seeds = range(given) if isinstance(given, int) else given
+    try:
+        found = tuple(int(seed) for seed in seeds)
+    except (TypeError, ValueError):
+        found = ()
+    if not found or len(set(found)) < len(found):
+        raise UserError(
+            f'{path}: seeds={given!r} must be how many, or a list of them'
+        )
+    return found
+
+
+def _check(sweep: Sweep) -> None:
+    from hkd_mm.evaluation.classification_scores import OVERALL
+
+    for name, value, known in (
+        ('sampler', sweep.sampler, SAMPLERS),
+        ('metric', sweep.metric, OVERALL),
+    ):
+        if value not in known:
+            raise UserError(
+                f'{sweep.path}: {name}={value!r}; known: {", ".join(known)}'
+            )
+    for key in ('seed', 'work_dir'):
+        if key in sweep.space or key in sweep.options:
+            raise UserError(
+                f"{sweep.path} sets {key}, which is the sweep's own; seeds "
+                'says how often each trial is trained'
+            )
+    for key, value in sweep.options.items():
+        strange = names_in(value) - {*sweep.space, 'work_dir'}
+        if strange or key in sweep.space:
+            raise UserError(
+                f'{sweep.path}: options[{key!r}]: '
+                + (f'{min(strange)} is not in' if strange else 'is also in')
+                + ' the space'
+            )
+
+
+def _with_trials(sweep: Sweep, trials: int | None) -> Sweep:
+    """With how many there are; a grid has as many as it has points."""
+    if sweep.sampler != 'grid':
+        if not isinstance(trials, int) or trials < 1:
+            raise UserError(
+                f'{sweep.path}: sampler={sweep.sampler!r} needs trials, a '
+                'whole number >= 1'
+            )
+        return replace(sweep, trials=trials)
+    for name, entry in sweep.space.items():
+        if not isinstance(entry, Choices):
+            raise UserError(
+                f'{sweep.path}: space[{name!r}] is a range; a grid needs '
+                "lists, or take sampler='tpe'"
+            )
+    points = len(grid_points(sweep.space))
+    if trials is not None and trials != points:
+        raise UserError(
+            f'{sweep.path}: the grid has {points} points; trials is for tpe '
+            'and random'
+        )
+    return replace(sweep, trials=points)

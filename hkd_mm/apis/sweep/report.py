@@ -1,0 +1,192 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What a sweep came to: the trials, the winner, its test figures."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from hkd_mm.engine.atomic_backend import AtomicBackend
+
+from ..study.outcome import METRICS
+from .plan import Sweep
+from .settings import without_places
+from .space import Choices
+from .training import RESULT, TESTED
+from .trial_queue import TrialQueue, params_of
+
+JSON, TABLE = 'sweep.json', 'table.md'
+
+
+def winner_of(sweep: Sweep, trials: list) -> Any:
+    """The best trial that came to its end, the earlier of equals; or None."""
+    sign = 1 if sweep.maximised else -1
+    done = [trial for trial in trials if trial.state.name == 'COMPLETE']
+    return max(done, key=lambda t: (sign * t.value, -t.number), default=None)
+
+
+def rule(sweep: Sweep) -> str:
+    """How the winner was chosen, in words."""
+    most = 'highest' if sweep.maximised else 'lowest'
+    many = len(sweep.seeds) > 1
+    mean = f', mean of {len(sweep.seeds)} seeds' if many else ''
+    return (
+        f'The winner has the {most} {sweep.metric} on the validation split, '
+        f'at the checkpoint that validation chose{mean}; of equal trials the '
+        'earlier one. The test split was read for the winner alone, once'
+        f'{" with each seed" if many else ""}. The best of many validation '
+        'figures is too good by chance; the test figures are not.'
+    )
+
+
+def write_report(sweep: Sweep, queue: TrialQueue, options: list[str]) -> None:
+    """Write ``sweep.json`` and ``table.md`` into the work dir.
+
+    Args:
+        sweep: whose.
+        queue: of its trials.
+        options: of the command line.
+    """
+    from hkd_mm.engine.report.environment import collect_environment
+
+    trials = queue.study.get_trials(deepcopy=False)
+    winner = winner_of(sweep, trials)
+    tested = sorted(
+        {int(p.parent.name[:4]) for p in _runs(queue).glob(f'*/{TESTED[0]}')}
+    )
+    found = dict(
+        sweep=sweep.path.name,
+        title=sweep.title,
+        selection=rule(sweep),
+        metric=sweep.metric,
+        sampler=sweep.sampler,
+        pruner=sweep.pruner,
+        seeds=list(sweep.seeds),
+        options=sweep.options,
+        cfg_options=without_places(options),
+        trials=[_as_dict(queue, trial) for trial in trials],
+        winner=None
+        if winner is None
+        else dict(
+            _as_dict(queue, winner),
+            config=sweep.config(winner.params).name,
+            test=tested_figures(sweep, queue, winner.number),
+        ),
+        tested_trials=tested,  # more than one: the sweep grew after a test
+        environment=collect_environment(),
+    )
+    place = queue.work_dir
+    AtomicBackend().put_text(
+        json.dumps(found, indent=1, default=str) + '\n', place / JSON
+    )
+    AtomicBackend().put_text(markdown(sweep, found), place / TABLE)
+
+
+def _runs(queue: TrialQueue) -> Path:
+    return queue.work_dir / 'runs'
+
+
+def tested_figures(
+    sweep: Sweep, queue: TrialQueue, number: int
+) -> dict[str, float] | None:
+    """Metric -> mean over the seeds on the test split; None before that."""
+    found = []
+    for seed in sweep.seeds:
+        path = queue.run_folder(number, seed) / TESTED[0]
+        if not path.is_file():
+            return None
+        found.append(json.loads(path.read_text(encoding='utf-8')))
+    return {
+        key: statistics.mean(report[key] for report in found)
+        for key in {**METRICS, sweep.metric: ''}
+        if all(key in report for report in found)
+    }
+
+
+def _as_dict(queue: TrialQueue, trial: Any) -> dict[str, Any]:
+    note = queue.folder(trial.number) / RESULT
+    told = json.loads(note.read_text()) if note.is_file() else {}
+    return dict(
+        number=trial.number,
+        state=trial.state.name.lower(),
+        params=params_of(trial),
+        value=trial.value if trial.state.name == 'COMPLETE' else None,
+        values=told.get('values'),
+        epochs=told.get('epochs'),
+        minutes=told.get('minutes'),
+        reason=told.get('reason'),
+    )
+
+
+def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
+    """``table.md``: a map of two varied lists, all trials, the winner."""
+    names = list(sweep.space)
+    rows = [['trial', *names, sweep.metric, 'minutes', '']]
+    for trial in found['trials']:
+        rows.append(
+            [
+                str(trial['number']),
+                *(str(trial['params'].get(name, '')) for name in names),
+                figure(trial['value']) + _spread(trial['values']),
+                figure(trial['minutes'], 1),
+                trial['state']
+                if trial['state'] != 'fail'
+                else f'failed: {trial["reason"]}',
+            ]
+        )
+    parts = [f'# {sweep.title}\n', *_map(sweep, found), _table(rows)]
+    winner = found['winner']
+    if winner:
+        test = winner['test'] or {}
+        parts.append(
+            f'\nWinner: trial {winner["number"]}, {sweep.metric} '
+            f'{figure(winner["value"])} on validation. On the test split: '
+            + ', '.join(f'{k} {figure(v)}' for k, v in test.items())
+            + '.\n'
+        )
+    return '\n'.join([*parts, found['selection'] + '\n'])
+
+
+def _map(sweep: Sweep, found: dict[str, Any]) -> list[str]:
+    lists = list(sweep.space.items())
+    if len(lists) != 2 or not all(isinstance(e, Choices) for _, e in lists):
+        return []
+    (down, rows), (across, columns) = lists
+    cells = {
+        (trial['params'].get(down), trial['params'].get(across)): trial
+        for trial in found['trials']
+    }
+    table = [[f'{down} \\ {across}', *map(str, columns.values)]]
+    for row in rows.values:
+        table.append(
+            [
+                str(row),
+                *(
+                    figure(cells.get((row, column), {}).get('value'))
+                    for column in columns.values
+                ),
+            ]
+        )
+    return [_table(table)]
+
+
+def _table(rows: list[list[str]]) -> str:
+    lines = [rows[0], ['---'] * len(rows[0]), *rows[1:]]
+    return ''.join(
+        f'| {" | ".join(_cell(c) for c in line)} |\n' for line in lines
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace('|', '\\|').replace('\n', ' ')
+
+
+def _spread(values: list[float] | None) -> str:
+    """Sample standard deviation over the seeds."""
+    many = values is not None and len(values) > 1
+    return f' +- {statistics.stdev(values):.3f}' if many else ''
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number for a table; nothing where there is none."""
+    return '' if value is None else f'{value:.{digits}f}'

@@ -1,0 +1,171 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What ``tools/sweep.py`` does."""
+
+import json
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from hkd_mm.errors import UserError
+from hkd_mm.file_lock import has_locks
+
+from . import children
+from .board import Board
+from .launch import run_here, run_on_slurm, slurm
+from .plan import Sweep
+from .reading import read_sweep
+from .report import JSON, TABLE, rule, tested_figures, winner_of
+from .settings import check_options, check_settings, settings_of
+from .storage import open_study
+from .teachers import provide
+from .trial_queue import TrialQueue
+from .worker import make_pruner, work
+
+
+def main(args: Namespace) -> None:
+    """Sweep as the command line says."""
+    options = list(args.cfg_options or [])
+    if args.data_root:
+        options.append(f'data_root={args.data_root}')
+    if args.teacher_of:
+        args.cfg_options = options
+        provide(args)
+        return
+    sweep = read_sweep(args.sweep, args.trials)
+    work_dir = Path(
+        os.path.abspath(args.work_dir or f'work_dirs/{sweep.name}')
+    )
+    if args.worker:
+        work(sweep, work_dir, args.storage, options)
+        return
+    run_sweep(
+        sweep,
+        work_dir,
+        args.workers,
+        args.storage,
+        options,
+        args.launcher,
+        args.slurm_options,
+        args.retry_failed,
+    )
+
+
+def run_sweep(
+    sweep: Sweep,
+    work_dir: Path,
+    workers: int = 1,
+    url: str | None = None,
+    options: list[str] | None = None,
+    launcher: str = 'none',
+    slurm_options: list[str] | None = None,
+    again: bool = False,
+) -> dict[str, Any]:
+    """Run what is missing of a sweep, then tell the winner.
+
+    Args:
+        sweep: see :func:`.reading.read_sweep`.
+        work_dir: an absolute path; trials, runs and tables go there.
+        workers: trials side by side.
+        url: of the storage, see :func:`.storage.open_study`.
+        options: as ``--cfg-options``, for every run.
+        launcher: ``none`` runs the workers here, ``slurm`` as jobs.
+        slurm_options: of ``sbatch``, ``key=value``.
+        again: try those trials again that failed.
+
+    Returns:
+        What ``sweep.json`` in the work dir holds.
+
+    Raises:
+        UserError: the sweep cannot be begun, goes on with other settings
+            than before, or workers ended before all trials had.
+    """
+    options = options or []
+    _check_place(work_dir)
+    if launcher == 'slurm':
+        slurm()
+    study = open_study(sweep, work_dir, url)
+    make_pruner(sweep)
+    check_options(sweep, work_dir, options)
+    check_settings(study, settings_of(sweep, work_dir, options), work_dir)
+    queue = TrialQueue(sweep, study, work_dir)
+    queue.fill(again)
+    reasons: list[str] = []
+    if not _is_over(queue):
+        command = _worker(sweep, work_dir, url, options)
+        with Board(queue) as board, children.terminated_as_exit():
+            if launcher == 'slurm':
+                reasons = run_on_slurm(
+                    command, workers, work_dir, slurm_options or [], board
+                )
+            else:
+                reasons = run_here(command, workers, work_dir, board)
+    if not _is_over(queue):
+        why = '; '.join(dict.fromkeys(reasons)) or 'its workers have ended'
+        raise UserError(
+            f'the sweep is not at its end: {why}; the same command goes on'
+        )
+    return _tell(queue)
+
+
+def _check_place(work_dir: Path) -> None:
+    if not has_locks(work_dir / 'taking'):
+        raise UserError(
+            f'the file system of {work_dir} has no locks, and two workers '
+            'would run the same trial; give another --work-dir'
+        )
+
+
+def _worker(
+    sweep: Sweep, work_dir: Path, url: str | None, options: list[str]
+) -> list[str]:
+    """Command of a worker, after the interpreter."""
+    command = [
+        str(children.TOOLS / 'sweep.py'),
+        str(sweep.path),
+        '--worker',
+        '--work-dir',
+        str(work_dir),
+    ]
+    if sweep.sampler != 'grid':
+        command += ['--trials', str(sweep.trials)]
+    if url:
+        command += ['--storage', url]
+    return [*command, *(['--cfg-options', *options] if options else [])]
+
+
+def _is_over(queue: TrialQueue) -> bool:
+    """Whether all trials have ended and the winner is tested."""
+    if queue.unfinished() or not (queue.work_dir / JSON).is_file():
+        return False
+    written = json.loads((queue.work_dir / JSON).read_text(encoding='utf-8'))
+    trials = queue.study.get_trials(deepcopy=False)
+    best = winner_of(queue.sweep, trials)
+    return len(written['trials']) == len(trials) and (
+        best is None
+        or tested_figures(queue.sweep, queue, best.number) is not None
+    )
+
+
+def _tell(queue: TrialQueue) -> dict[str, Any]:
+    """Print how it came out."""
+    path = queue.work_dir / JSON
+    found = json.loads(path.read_text(encoding='utf-8'))
+    winner = found['winner']
+    failed = [trial for trial in found['trials'] if trial['state'] == 'fail']
+    board = Board(queue)
+    trials = queue.study.get_trials(deepcopy=False)
+    if board.console.is_terminal:
+        board.console.print(board.table(trials))
+    else:
+        print(board.head(trials))
+    if winner is None:
+        why = failed[0]['reason'] if failed else 'all were pruned'
+        raise UserError(f'no trial came to its end: {why}')
+    said = ', '.join(f'{k}={v}' for k, v in winner['params'].items())
+    print(f'winner: trial {winner["number"]}, {said}')
+    for key, value in winner['test'].items():
+        print(f'  {key} {value:.3f} on the test split')
+    print(rule(queue.sweep))
+    print(f'{path}, {path.with_name(TABLE)}')
+    return found

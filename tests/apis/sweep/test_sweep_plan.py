@@ -1,0 +1,178 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Sweep files: what they may say, and those that are shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from hkd_mm.apis.sweep.expressions import evaluate, fill, names_in
+from hkd_mm.apis.sweep.reading import read_sweep
+from hkd_mm.apis.sweep.settings import check_options
+from hkd_mm.apis.sweep.space import (
+    Choices,
+    Range,
+    as_key,
+    distributions,
+    grid_points,
+)
+from hkd_mm.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = sorted((ROOT / 'configs/sweeps').glob('*.py'))
+GOOD = """
+_losses = 'model.distiller.distill_losses'
+config = 'zoo/kd_hard/kd_hard_wrn50_mbv2_skin.py'
+space = {'alpha': [0.1, 0.9], 'batch_size': [16, 32]}
+options = {'a.soft': '{alpha}', 'a.hard': '{1 - alpha}', 'max_epochs': 3,
+           'packed.store_dir': '{work_dir}/images'}
+sampler = 'grid'
+"""
+
+
+def read(tmp_path, text, trials=None):
+    (tmp_path / 's.py').write_text(text)
+    return read_sweep(tmp_path / 's.py', trials)
+
+
+def test_a_grid_is_read(tmp_path):
+    sweep = read(tmp_path, GOOD)
+    assert (sweep.name, sweep.trials, sweep.seeds) == ('s', 4, (0,))
+    assert sweep.metric == 'balanced_accuracy' and sweep.maximised
+    points = grid_points(sweep.space)
+    assert points[0] == dict(alpha=0.1, batch_size=16)
+    assert points[-1] == dict(alpha=0.9, batch_size=32)
+    assert sweep.common(Path('/w')) == {
+        'max_epochs': '3',
+        'packed.store_dir': '/w/images',
+    }
+    # a name that options use is none itself; 1 - 0.9 without dust
+    assert sweep.varied(points[-1], Path('/w')) == {
+        'a.soft': '0.9',
+        'a.hard': '0.1',
+        'batch_size': '32',
+    }
+
+
+def test_methods_are_a_choice_among_configs(tmp_path):
+    text = (
+        "configs = dict(a='kd_wrn50_mbv2.py', b='hybrid_wrn50_mbv2.py')\n"
+        "space = {'optim_wrapper.optimizer.lr': "
+        'dict(low=1e-3, high=0.1, log=True)}\ntrials = 5\nseeds = [3, 5]'
+    )
+    sweep = read(tmp_path, text)
+    assert sweep.sampler == 'tpe' and sweep.seeds == (3, 5)
+    assert sweep.space['method'] == Choices(('a', 'b'))
+    params = {'method': 'b', 'optim_wrapper.optimizer.lr': 0.01}
+    assert sweep.config(params).name == 'hybrid_wrn50_mbv2.py'
+    assert sweep.varied(params, Path('/w')) == {
+        'optim_wrapper.optimizer.lr': '0.01'
+    }
+    assert read(tmp_path, text, trials=7).trials == 7
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'said'),
+    [
+        ("sampler = 'grid'", "sampler = 'best'", "sampler='best'; known: g"),
+        ("sampler = 'grid'", '', 'needs trials'),
+        ("sampler = 'grid'", "sampler='grid'; trials=3", 'grid has 4 points'),
+        ("sampler = 'grid'", "sampler='grid'; jobs=3", 's.py has jobs'),
+        ("sampler = 'grid'", "sampler='grid'; seeds=0", 'seeds=0 must be'),
+        ("sampler = 'grid'", "sampler='grid'; pruner='x'", "pruner='x'; kno"),
+        ("sampler = 'grid'", "sampler='grid'; metric='x'", "metric='x'; kn"),
+        ("sampler = 'grid'", "sampler='grid'; configs={}", 'either config or'),
+        ('[0.1, 0.9]', 'dict(low=0.1, high=0.9)', 'a grid needs lists'),
+        ('[0.1, 0.9]', '[0.1, 0.1]', 'names a value twice'),
+        ('[0.1, 0.9]', '[]', 'must be a list of values'),
+        ('[0.1, 0.9]', '0.1', 'must be a list of values'),
+        ('[0.1, 0.9]', '[[1, 2]]', 'values are numbers'),
+        ('[0.1, 0.9]', '[float("nan")]', 'values are numbers'),
+        ('[0.1, 0.9]', 'dict(low=2, high=1)', 'low must be a number below'),
+        ('[0.1, 0.9]', 'dict(low=0, high=1, log=True)', 'takes low > 0'),
+        ('[0.1, 0.9]', 'dict(low=0, top=1)', 'must be dict'),
+        ('{1 - alpha}', '{1 - beta}', 'beta is not in the space'),
+        ('{1 - alpha}', '{1 -}', 'cannot be read'),
+        ("'a.soft'", "'batch_size'", 'is also in the space'),
+        ("'a.soft'", "'seed'", 'sets seed'),
+        ("'alpha':", "'method':", 'give the methods as configs'),
+        ('zoo/kd_hard', 'zoo/none', 'does not exist'),
+    ],
+)
+def test_mistakes_are_named(tmp_path, old, new, said):
+    assert old in GOOD
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, GOOD.replace(old, new))
+
+
+def test_expressions_are_arithmetic_alone():
+    known = dict(alpha=0.25, n=3, work_dir='/w')
+    assert evaluate('2 * (1 - alpha) ** 2 / n', known) == 0.375
+    assert evaluate('-n + 1', known) == -2
+    assert fill('{work_dir}/x{n}', known) == '/w/x3'
+    assert fill([0.1], known) == '[0.1]'
+    assert names_in('{a + b} c {d}') == {'a', 'b', 'd'}
+    for text, said in (
+        ('1 / (n - 3)', 'cannot be worked out'),
+        ('beta', 'beta is no name'),
+        ('open("x")', 'more than arithmetic'),
+        ('n.real', 'more than arithmetic'),
+        ('work_dir - 1', 'cannot be worked out'),
+    ):
+        with pytest.raises(UserError, match=said):
+            evaluate(text, known)
+
+
+def test_values_are_told_apart():
+    assert as_key(dict(a=1, b=2)) == as_key(dict(b=2.0, a=1.0))
+    assert len({as_key(value) for value in (1, True, '1', None, 'None')}) == 5
+
+
+def test_a_grid_may_grow_and_whole_numbers_stay_whole():
+    found = distributions(
+        dict(
+            a=Choices((0.1, 1)),
+            b=Choices((16, 32)),
+            c=Choices((1, None)),
+            d=Range(1, 4),
+            e=Range(1.0, 4.0, log=True),
+        ),
+        grid=True,
+    )
+    assert [type(value).__name__[:5] for value in found.values()] == [
+        'Float',
+        'IntDi',
+        'Categ',
+        'IntDi',
+        'Float',
+    ]
+    assert (found['a'].low, found['a'].high) == (0.1, 1.0)
+    assert found['e'].log
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+def test_shipped_sweeps_fit_their_configs(path, tmp_path):
+    sweep = read_sweep(path)
+    check_options(sweep, tmp_path, [])  # raises
+    assert sweep.trials > 3
+
+
+def test_the_study_of_alpha_weighs_both_terms():
+    for name, loss in (('kl', 'loss_kl'), ('dist', 'loss_dist')):
+        sweep = read_sweep(
+            ROOT / f'configs/sweeps/{name}_alpha_effb7_mbv2_isic2019.py'
+        )
+        assert {0.1, 0.3, 0.5, 0.7, 0.9} <= set(sweep.space['alpha'].values)
+        losses = 'model.distiller.distill_losses'
+        assert sweep.varied(dict(alpha=0.7), Path('/w')) == {
+            f'{losses}.{loss}.loss_weight': '0.7',
+            f'{losses}.loss_ce.loss_weight': '0.3',
+        }
+
+
+def test_a_varied_option_is_not_given_by_hand(tmp_path):
+    sweep = read_sweep(ROOT / 'configs/sweeps/hybrid_alpha_tau.py')
+    key = 'model.distiller.distill_losses.loss_hybrid.tau'
+    with pytest.raises(UserError, match='varies it'):
+        check_options(sweep, tmp_path, [f'{key}=3.0'])
+    with pytest.raises(UserError, match='has no "max_epoch"'):
+        check_options(sweep, tmp_path, ['max_epoch=3'])
