@@ -8,7 +8,7 @@ Stat. Simul. Comput. 24(2), 1995; Hillis, Stat. Med. 26, 2007) with seeds as
 readers and lesions as cases.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,9 +101,12 @@ def paired_difference(
     mean = float(found.mean())
     sd = float(found.std(ddof=1)) if count > 1 else float('nan')
     of_seeds = sd**2 / count if count > 1 else 0.0
-    lesions, of_images = _variance_of_images(
-        labels, method, baseline, groups, score, resamples, seed
-    )
+    lesions = len(set(groups))
+    means = [
+        _differences(labels, method, baseline, weights, score).mean()
+        for weights in _samples(groups, resamples, seed)
+    ]
+    of_images = float(np.var(means, ddof=1))
     variance = of_seeds + of_images
     if variance == 0:  # the same predictions, or the same gain everywhere
         return Difference(mean, sd, mean, mean, float(mean == 0), count)
@@ -115,6 +118,33 @@ def paired_difference(
     reach = float(student_t.ppf(0.975, freedom)) * error
     p = float(2 * student_t.sf(abs(mean) / error, freedom))
     return Difference(mean, sd, mean - reach, mean + reach, p, count)
+
+
+def bootstrap_interval(
+    labels: np.ndarray,
+    chosen: np.ndarray,
+    groups: Sequence,
+    score: Score = balanced_accuracy,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean score over other test splits.
+
+    Args:
+        labels: (N,) int.
+        chosen: (S, N) int, predicted classes, a row a seed.
+        groups: (N,) lesion of each image.
+        score: of labels, predictions and weights, each (N,).
+        resamples: bootstrap samples of whole lesions, the nets stay.
+        seed: of the bootstrap.
+    """
+    chosen = np.atleast_2d(chosen)
+    means = [
+        np.mean([score(labels, row, weights) for row in chosen])
+        for weights in _samples(groups, resamples, seed)
+    ]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -149,23 +179,12 @@ def _differences(
     )
 
 
-def _variance_of_images(
-    labels: np.ndarray,
-    method: np.ndarray,
-    baseline: np.ndarray,
-    groups: Sequence,
-    score: Score,
-    resamples: int,
-    seed: int,
-) -> tuple[int, float]:
-    """Number of lesions; variance over samples of them, the seeds fixed."""
+def _samples(
+    groups: Sequence, resamples: int, seed: int
+) -> Iterator[np.ndarray]:
+    """How often each image counts, in samples of whole lesions."""
     lesions, of_image = np.unique(np.asarray(groups), return_inverse=True)
     random = np.random.default_rng(seed)
-    means = []
     for _ in range(resamples):
         drawn = random.integers(len(lesions), size=len(lesions))
-        weights = np.bincount(drawn, minlength=len(lesions))[of_image]
-        means.append(
-            _differences(labels, method, baseline, weights, score).mean()
-        )
-    return len(lesions), float(np.var(means, ddof=1))
+        yield np.bincount(drawn, minlength=len(lesions))[of_image]

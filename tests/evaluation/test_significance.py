@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from hkd_mm.evaluation.significance import (
     accuracy,
     balanced_accuracy,
+    bootstrap_interval,
     holm,
     paired_difference,
 )
@@ -136,6 +137,21 @@ def test_the_same_predictions_do_not_differ():
     labels = np.array([0, 1, 2] * 10)
     same = paired_difference(labels, [labels] * 3, [labels] * 3, range(30))
     assert (same.mean, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def test_the_interval_of_a_share_is_that_of_a_binomial():
+    labels, chosen = np.zeros(400, int), (np.arange(400) < 120) * 1
+    low, high = bootstrap_interval(
+        labels, chosen, np.arange(400), accuracy, resamples=4000
+    )
+    error = (0.7 * 0.3 / 400) ** 0.5
+    assert low == pytest.approx(0.7 - 1.96 * error, abs=0.005)
+    assert high == pytest.approx(0.7 + 1.96 * error, abs=0.005)
+    # four images of a lesion are one: half as sure
+    wide = bootstrap_interval(
+        labels, chosen, np.arange(400) // 4, accuracy, resamples=4000
+    )
+    assert wide[1] - wide[0] == pytest.approx(2 * (high - low), rel=0.1)
 
 
 def test_holm_by_hand():

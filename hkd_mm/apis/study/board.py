@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from .folders import FAILED, is_done
 from .plan import Run, Study, seed_folder
-from .processes import FAILED, is_done
 
 
 class Board:

@@ -14,12 +14,13 @@ from hkd_mm.evaluation.significance import (
     Difference,
     accuracy,
     balanced_accuracy,
+    bootstrap_interval,
     holm,
     paired_difference,
 )
 
+from .folders import is_done, read_json
 from .plan import Row, Run, Study
-from .processes import is_done, read_json
 
 METRICS = dict(
     balanced_accuracy='balanced accuracy',
@@ -56,6 +57,7 @@ class Outcome:
         reports: ``metrics.json`` of each seed.
         tests: ``test.json`` of each seed.
         predictions: None where no seed is done.
+        interval: of the compared metric, 95 %, over other test splits.
         against: baseline -> difference to it.
         adjusted: baseline -> p after Holm's correction.
     """
@@ -64,6 +66,7 @@ class Outcome:
     reports: list[dict] = field(default_factory=list)
     tests: list[dict] = field(default_factory=list)
     predictions: Predictions | None = None
+    interval: tuple[float, float] | None = None
     against: dict[str, Difference] = field(default_factory=dict)
     adjusted: dict[str, float] = field(default_factory=dict)
 
@@ -103,6 +106,8 @@ def read_outcomes(study: Study, work_dir: Path, seeds: range) -> list[Outcome]:
         folders = [Run(row, seed).folder(work_dir) for seed in seeds]
         if all(map(is_done, folders)):
             outcomes.append(_read(row, folders))
+    for outcome in outcomes:
+        outcome.interval = _interval(outcome.predictions, study.compared_by)
     for baseline in study.baselines:
         _compare(outcomes, baseline, study.compared_by)
     return outcomes
@@ -172,16 +177,19 @@ def _difference(outcome: Outcome, base: Outcome, metric: str) -> Difference:
             f'{outcome.row.name} and {base.row.name} were tested on other '
             'images: they cannot be compared image by image'
         )
-    names = sorted({*ours.labels, *sum(ours.chosen + theirs.chosen, [])})
-    code = {name: index for index, name in enumerate(names)}
-
-    def coded(chosen: list) -> np.ndarray:
-        return np.vectorize(code.get)(np.array(chosen))
-
+    labels, method, baseline = _coded(ours.labels, ours.chosen, theirs.chosen)
     return paired_difference(
-        coded(ours.labels),
-        coded(ours.chosen),
-        coded(theirs.chosen),
-        ours.groups,
-        TESTABLE[metric],
+        labels, method, baseline, ours.groups, TESTABLE[metric]
     )
+
+
+def _interval(found: Predictions, metric: str) -> tuple[float, float]:
+    labels, chosen = _coded(found.labels, found.chosen)
+    return bootstrap_interval(labels, chosen, found.groups, TESTABLE[metric])
+
+
+def _coded(*names: list) -> list[np.ndarray]:
+    """Class names as the same whole numbers everywhere."""
+    arrays = [np.array(given) for given in names]
+    code = np.unique(np.concatenate([array.ravel() for array in arrays]))
+    return [np.searchsorted(code, array) for array in arrays]

@@ -12,15 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from hkd_mm.errors import UserError
-
 from ..cli import PARENT
+from .folders import FAILED, TESTED, is_done, is_trained, summary
 from .keys import Keys, write_key
 from .plan import Run, Study
 
 TOOLS = Path(__file__).resolve().parents[3] / 'tools'
-TESTED = ('test.json', 'predictions.csv')
-FAILED = 'failed.json'
 
 
 class Failed(Exception):
@@ -110,7 +107,7 @@ class Processes:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FAILED).unlink(missing_ok=True)
         try:
-            if not _trained(folder):
+            if not is_trained(folder):
                 self._train(run, folder)
             self._test(run, folder)
         except Failed as error:
@@ -136,7 +133,7 @@ class Processes:
             '--work-dir',
             str(folder),
         )
-        if not _trained(folder):
+        if not is_trained(folder):
             raise Failed(
                 f'{run.row.config} leaves no metrics.json and student.pth; '
                 'its custom_hooks need hkd_mm.RunReportHook'
@@ -202,43 +199,6 @@ def _terminated_as_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def is_done(folder: Path) -> bool:
-    """Whether a run was trained and tested."""
-    return _trained(folder) and all(
-        (folder / name).is_file() for name in TESTED
-    )
-
-
-def summary(folder: Path, metric: str) -> str:
-    """One line on a finished run."""
-    report = read_json(folder / 'metrics.json')
-    return (
-        f'done, {report["training_minutes"]:.1f} min, {metric} on validation '
-        f'{report["best"][metric]:.3f}'
-    )
-
-
-def read_json(path: Path) -> dict:
-    """A file that a run has left.
-
-    Raises:
-        UserError: it is not there or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{path} cannot be read ({error}); remove its folder and the run '
-            'is done again'
-        ) from None
-
-
-def _trained(folder: Path) -> bool:
-    return all(
-        (folder / name).is_file() for name in ('metrics.json', 'student.pth')
-    )
 
 
 def _failure(future: Future) -> Exception | None:

@@ -120,6 +120,7 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
         minutes=outcome.minutes,
         validation={key: outcome.validation(key) for key in METRICS},
         test={key: outcome.test(key) for key in METRICS},
+        interval=outcome.interval,
         test_runs=outcome.tests,
         against={
             name: dict(difference._asdict(), p_holm=outcome.adjusted[name])

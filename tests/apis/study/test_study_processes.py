@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.apis.study import processes
+from hkd_mm.apis.study.folders import is_done
 from hkd_mm.apis.study.plan import Row, Study
-from hkd_mm.apis.study.processes import Processes, is_done
+from hkd_mm.apis.study.processes import Processes
 
 TRAIN = """
 import json, pathlib, sys, time
