@@ -66,9 +66,8 @@ def environments(workers: int) -> list[dict[str, str]]:
     threads = max(1, (os.cpu_count() or 1) // workers)
     given = os.environ.get('CUDA_VISIBLE_DEVICES')
     if given is None:
-        import torch
-
-        devices = [str(i) for i in range(torch.cuda.device_count())]
+        count = len(list(Path('/dev').glob('nvidia[0-9]*')))
+        devices = [str(index) for index in range(count)]
     else:
         devices = [name for name in given.split(',') if name.strip()]
     found = [dict(OMP_NUM_THREADS=str(threads)) for _ in range(workers)]

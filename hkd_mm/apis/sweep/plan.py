@@ -11,6 +11,17 @@ from .space import Space
 METHOD = 'method'  # what the choice among ``configs`` is called
 SAMPLERS = ('grid', 'tpe', 'random')
 PRUNERS = ('median', 'hyperband')
+METRICS = (  # what hkd_mm.ClinicalMetric says of all images together
+    'balanced_accuracy',
+    'top1',
+    'top5',
+    'macro_f1',
+    'weighted_f1',
+    'macro_precision',
+    'macro_specificity',
+    'macro_auroc',
+    'ece',
+)
 LOWER_IS_BETTER = ('ece',)
 
 

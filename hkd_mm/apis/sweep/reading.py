@@ -11,7 +11,7 @@ from hkd_mm.errors import UserError
 from ..config.compose import read_config
 from ..config.nets import config_root
 from .expressions import names_in
-from .plan import METHOD, PRUNERS, SAMPLERS, Sweep
+from .plan import METHOD, METRICS, PRUNERS, SAMPLERS, Sweep
 from .space import Choices, grid_points, read_space
 
 _KNOWN = {
@@ -113,11 +113,9 @@ def _seeds(given: Any, path) -> tuple[int, ...]:
 
 
 def _check(sweep: Sweep) -> None:
-    from hkd_mm.evaluation.classification_scores import OVERALL
-
     for name, value, known in (
         ('sampler', sweep.sampler, SAMPLERS),
-        ('metric', sweep.metric, OVERALL),
+        ('metric', sweep.metric, METRICS),
     ):
         if value not in known:
             raise UserError(

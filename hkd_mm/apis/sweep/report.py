@@ -1,14 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What a sweep came to: the trials, the winner, its test figures."""
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
-from hkd_mm.engine.atomic_backend import AtomicBackend
-
-from ..study.outcome import METRICS
+from .files import read_json, write_json, write_text
 from .plan import Sweep
 from .settings import without_places
 from .space import Choices
@@ -16,6 +13,7 @@ from .training import RESULT, TESTED
 from .trial_queue import TrialQueue, params_of
 
 JSON, TABLE = 'sweep.json', 'table.md'
+_TOLD = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
 
 
 def winner_of(sweep: Sweep, trials: list) -> Any:
@@ -76,14 +74,24 @@ def write_report(sweep: Sweep, queue: TrialQueue, options: list[str]) -> None:
         environment=collect_environment(),
     )
     place = queue.work_dir
-    AtomicBackend().put_text(
-        json.dumps(found, indent=1, default=str) + '\n', place / JSON
-    )
-    AtomicBackend().put_text(markdown(sweep, found), place / TABLE)
+    write_text(place / TABLE, markdown(sweep, found))
+    write_json(place / JSON, found)
 
 
 def _runs(queue: TrialQueue) -> Path:
     return queue.work_dir / 'runs'
+
+
+def is_over(sweep: Sweep, queue: TrialQueue) -> bool:
+    """Whether all trials have ended, the winner is tested and all is told."""
+    written = read_json(queue.work_dir / JSON)
+    if queue.unfinished() or written is None:
+        return False
+    trials = queue.study.get_trials(deepcopy=False)
+    best = winner_of(sweep, trials)
+    return len(written['trials']) == len(trials) and (
+        best is None or tested_figures(sweep, queue, best.number) is not None
+    )
 
 
 def tested_figures(
@@ -95,17 +103,16 @@ def tested_figures(
         path = queue.run_folder(number, seed) / TESTED[0]
         if not path.is_file():
             return None
-        found.append(json.loads(path.read_text(encoding='utf-8')))
+        found.append(read_json(path) or {})
     return {
         key: statistics.mean(report[key] for report in found)
-        for key in {**METRICS, sweep.metric: ''}
+        for key in dict.fromkeys((*_TOLD, sweep.metric))
         if all(key in report for report in found)
     }
 
 
 def _as_dict(queue: TrialQueue, trial: Any) -> dict[str, Any]:
-    note = queue.folder(trial.number) / RESULT
-    told = json.loads(note.read_text()) if note.is_file() else {}
+    told = read_json(queue.folder(trial.number) / RESULT) or {}
     return dict(
         number=trial.number,
         state=trial.state.name.lower(),

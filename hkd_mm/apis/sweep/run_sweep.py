@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What ``tools/sweep.py`` does."""
 
-import json
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -12,10 +11,11 @@ from hkd_mm.file_lock import has_locks
 
 from . import children
 from .board import Board
+from .files import read_json
 from .launch import run_here, run_on_slurm, slurm
 from .plan import Sweep
 from .reading import read_sweep
-from .report import JSON, TABLE, rule, tested_figures, winner_of
+from .report import JSON, TABLE, is_over, rule
 from .settings import check_options, check_settings, settings_of
 from .storage import open_study
 from .teachers import provide
@@ -91,7 +91,7 @@ def run_sweep(
     queue = TrialQueue(sweep, study, work_dir)
     queue.fill(again)
     reasons: list[str] = []
-    if not _is_over(queue):
+    if not is_over(sweep, queue):
         command = _worker(sweep, work_dir, url, options)
         with Board(queue) as board, children.terminated_as_exit():
             if launcher == 'slurm':
@@ -100,7 +100,7 @@ def run_sweep(
                 )
             else:
                 reasons = run_here(command, workers, work_dir, board)
-    if not _is_over(queue):
+    if not is_over(sweep, queue):
         why = '; '.join(dict.fromkeys(reasons)) or 'its workers have ended'
         raise UserError(
             f'the sweep is not at its end: {why}; the same command goes on'
@@ -134,23 +134,10 @@ def _worker(
     return [*command, *(['--cfg-options', *options] if options else [])]
 
 
-def _is_over(queue: TrialQueue) -> bool:
-    """Whether all trials have ended and the winner is tested."""
-    if queue.unfinished() or not (queue.work_dir / JSON).is_file():
-        return False
-    written = json.loads((queue.work_dir / JSON).read_text(encoding='utf-8'))
-    trials = queue.study.get_trials(deepcopy=False)
-    best = winner_of(queue.sweep, trials)
-    return len(written['trials']) == len(trials) and (
-        best is None
-        or tested_figures(queue.sweep, queue, best.number) is not None
-    )
-
-
 def _tell(queue: TrialQueue) -> dict[str, Any]:
     """Print how it came out."""
     path = queue.work_dir / JSON
-    found = json.loads(path.read_text(encoding='utf-8'))
+    found = read_json(path)
     winner = found['winner']
     failed = [trial for trial in found['trials'] if trial['state'] == 'fail']
     board = Board(queue)

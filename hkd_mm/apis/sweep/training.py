@@ -1,17 +1,16 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """One trial: its trainings, followed epoch by epoch."""
 
-import json
 import math
 import statistics
 from pathlib import Path
 from typing import Any
 
-from hkd_mm.engine.atomic_backend import AtomicBackend
 from hkd_mm.errors import UserError
 
 from . import children
 from .children import Cut, Failed
+from .files import read_json, write_json
 from .plan import Sweep
 from .teachers import Teachers
 from .trial_queue import TrialQueue
@@ -120,10 +119,10 @@ class Trainings:
             )
             if watched:
                 follow()  # what came after the last look
-        try:
-            return json.loads(done[0].read_text(encoding='utf-8'))
-        except (OSError, ValueError) as error:
-            raise Failed(f'{done[0]} cannot be read ({error})') from None
+        report = read_json(done[0])
+        if report is None:
+            raise Failed(f'{done[0]} is missing or damaged')
+        return report
 
     def _options(self, params: dict[str, Any], seed: int) -> list[str]:
         place = self.queue.work_dir
@@ -151,10 +150,7 @@ class Trainings:
     def _note(self, trial: Any, **facts) -> None:
         """What came out, beside the trial's console output."""
         found = dict(number=trial.number, params=trial.params, **facts)
-        AtomicBackend().put_text(
-            json.dumps(found, indent=1) + '\n',
-            self.queue.folder(trial.number) / RESULT,
-        )
+        write_json(self.queue.folder(trial.number) / RESULT, found)
 
 
 class _Follower:
@@ -173,12 +169,8 @@ class _Follower:
         self.told = set(stored.intermediate_values)  # of before a resume
 
     def __call__(self) -> bool:
-        try:
-            records = json.loads(self.path.read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            return False
         new = False
-        for record in records:
+        for record in read_json(self.path) or []:
             value = (record.get('val') or {}).get(self.sweep.metric)
             if record['epoch'] in self.told or value is None:
                 continue

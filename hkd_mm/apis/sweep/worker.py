@@ -10,7 +10,7 @@ from hkd_mm.file_lock import locked
 
 from .children import Interrupted, terminated_as_exit
 from .plan import Sweep
-from .report import winner_of, write_report
+from .report import is_over, winner_of, write_report
 from .storage import open_study, optuna
 from .training import Trainings
 from .trial_queue import TrialQueue
@@ -58,6 +58,8 @@ def _finish(
     sweep: Sweep, queue: TrialQueue, trainings: Trainings, options: list[str]
 ) -> None:
     with locked(queue.work_dir / 'finishing'):
+        if is_over(sweep, queue):  # another worker was faster
+            return
         winner = winner_of(sweep, queue.study.get_trials(deepcopy=False))
         if winner is not None:
             trainings.test(winner.number, winner.params)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.apis.sweep.expressions import evaluate, fill, names_in
+from hkd_mm.apis.sweep.plan import METRICS
 from hkd_mm.apis.sweep.reading import read_sweep
 from hkd_mm.apis.sweep.settings import check_options
 from hkd_mm.apis.sweep.space import (
@@ -167,6 +168,12 @@ def test_the_study_of_alpha_weighs_both_terms():
             f'{losses}.{loss}.loss_weight': '0.7',
             f'{losses}.loss_ce.loss_weight': '0.3',
         }
+
+
+def test_metrics_are_those_of_an_evaluation():
+    from hkd_mm.evaluation.classification_scores import OVERALL
+
+    assert set(METRICS) == set(OVERALL)
 
 
 def test_a_varied_option_is_not_given_by_hand(tmp_path):
