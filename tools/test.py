@@ -28,7 +28,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         default=[],
         metavar='FILE',
         help='.json: the metrics; .csv or .pkl: the prediction of each image; '
-        'several files share one reading',
+        '.isic.csv: those as a submission to an ISIC challenge; several '
+        'files share one reading',
     )
     parser.add_argument(
         '--show-dir',

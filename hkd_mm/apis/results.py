@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.runner import Runner
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.isic_scores import submission
 
 SUFFIXES = ('.json', '.csv', '.pkl')
 
@@ -18,7 +19,8 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
     """Write the metrics or the predictions, whole or not at all.
 
     Args:
-        out: path; its suffix chooses.
+        out: path; its suffix chooses: ``.json`` the metrics, ``.isic.csv``
+            an ISIC submission, ``.csv`` and ``.pkl`` the predictions.
         metrics: for ``.json``.
         runner: after ``test()``; its ``ClinicalMetric`` holds the
             predictions.
@@ -49,6 +51,10 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
     classes = list(dataset.metainfo['classes'])
     if out.endswith('.pkl'):
         AtomicBackend().put(pickle.dumps(dict(last, classes=classes)), out)
+        return
+    if out.endswith('.isic.csv'):
+        text = submission(last['sample_ids'], last['scores'], classes)
+        AtomicBackend().put_text(text, out)
         return
     AtomicBackend().put_text(
         _predictions_csv(last, classes, _lesions(dataset)), out

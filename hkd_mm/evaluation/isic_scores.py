@@ -1,0 +1,139 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The scores of the ISIC challenges, and their submission format.
+
+Unlike :mod:`.classification_scores` a category is predicted where its
+probability exceeds 0.5, and what cannot be computed counts as perfect: the
+rules of the challenge (ISIC 2018 task 3, ISIC 2019; https://arxiv.org/abs/
+1902.03368), for comparing with its leaderboards only.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import (
+    auc,
+    average_precision_score,
+    roc_auc_score,
+    roc_curve,
+)
+
+from hkd_mm.errors import UserError
+
+# The order in which the challenges list them; others follow behind.
+ORDER = ('MEL', 'NV', 'BCC', 'AKIEC', 'AK', 'BKL', 'DF', 'VASC', 'SCC')
+
+
+def isic_scores(
+    scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+) -> dict:
+    """Scores as the challenges compute them.
+
+    Args:
+        scores: (N, C) probabilities.
+        labels: (N,) ints in [0, C); each class occurs, none alone.
+        classes: C names.
+
+    Returns:
+        ``balanced_accuracy``, what entries are ranked by (an image with two
+        highest probabilities is wrong); ``per_category``, class -> accuracy,
+        sensitivity, specificity, dice, ppv, npv, auc, auc_sens_80 (area of
+        the ROC curve above a sensitivity of 0.8), ap (average precision);
+        ``macro_average`` of each.
+
+    Raises:
+        UserError: a class does not occur, or no other does.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    for name, count in zip(classes, counts):
+        if count in (0, len(labels)):
+            raise UserError(
+                f'class {name} has {count} of {len(labels)} images: its ISIC '
+                'scores are undefined'
+            )
+    found = {
+        name: _category(labels == index, scores[:, index])
+        for index, name in enumerate(classes)
+    }
+    return dict(
+        balanced_accuracy=_balanced_accuracy(scores, labels, counts),
+        per_category=found,
+        macro_average={
+            key: float(np.mean([category[key] for category in found.values()]))
+            for key in found[classes[0]]
+        },
+    )
+
+
+def submission(
+    sample_ids: Sequence[str], scores: np.ndarray, classes: Sequence[str]
+) -> str:
+    """Predictions as a CSV text that the challenges take.
+
+    A line an image, its probabilities with five digits, in the challenge's
+    order of the classes.
+
+    Args:
+        sample_ids: N image names.
+        scores: (N, C) probabilities.
+        classes: C names, in any case.
+    """
+    names = [name.upper() for name in classes]
+    rank = {name: place for place, name in enumerate(ORDER)}
+    order = sorted(
+        range(len(names)), key=lambda i: rank.get(names[i], len(ORDER))
+    )
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator='\n')
+    writer.writerow(['image', *(names[i] for i in order)])
+    for name, row in zip(sample_ids, scores):
+        writer.writerow([name, *(f'{row[i]:.5f}' for i in order)])
+    return stream.getvalue()
+
+
+def _balanced_accuracy(
+    scores: np.ndarray, labels: np.ndarray, counts: np.ndarray
+) -> float:
+    highest = scores.max(1, keepdims=True)
+    decided = (scores == highest).sum(1) == 1
+    right = decided & (scores.argmax(1) == labels)
+    return float((np.bincount(labels, right, len(counts)) / counts).mean())
+
+
+def _category(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    predicted = scores > 0.5
+    tp, fp = (truth & predicted).sum(), (~truth & predicted).sum()
+    fn, tn = (truth & ~predicted).sum(), (~truth & ~predicted).sum()
+    return dict(
+        accuracy=_share(tp + tn, len(truth)),
+        sensitivity=_share(tp, tp + fn),
+        specificity=_share(tn, tn + fp),
+        dice=_share(2 * tp, 2 * tp + fp + fn),
+        ppv=_share(tp, tp + fp),
+        npv=_share(tn, tn + fn),
+        auc=float(roc_auc_score(truth, scores)),
+        auc_sens_80=_area_above(truth, scores, 0.8),
+        ap=float(average_precision_score(truth, scores)),
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return float(part / whole) if whole else 1.0
+
+
+def _area_above(
+    truth: np.ndarray, scores: np.ndarray, sensitivity: float
+) -> float:
+    """Area of the ROC curve right of where it reaches a sensitivity."""
+    fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
+    first = int(tpr.searchsorted(sensitivity))
+    start = np.interp(
+        sensitivity, tpr[first - 1 : first + 1], fpr[first - 1 : first + 1]
+    )
+    return float(
+        auc(
+            np.concatenate([[start], fpr[first:]]),
+            np.concatenate([[sensitivity], tpr[first:]]),
+        )
+    )

@@ -1,0 +1,73 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Our scores against those of the ISIC challenge's own program.
+
+The golden values were made by tools/dev/isic_golden.py.
+"""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hkd_mm.errors import UserError
+from hkd_mm.evaluation.classification_scores import classification_scores
+from hkd_mm.evaluation.isic_scores import isic_scores, submission
+
+GOLDEN = json.loads(
+    (Path(__file__).parent / 'data/isic_golden.json').read_text()
+)
+every_case = pytest.mark.parametrize('case', GOLDEN['cases'], ids='012')
+
+
+@every_case
+def test_all_scores_are_those_of_the_challenge(case):
+    found = isic_scores(
+        np.array(case['scores']), np.array(case['labels']), GOLDEN['classes']
+    )
+    assert found['balanced_accuracy'] == pytest.approx(
+        case['balanced_accuracy'], rel=1e-12
+    )
+    assert found['macro_average'] == pytest.approx(case['macro_average'])
+    for name, expected in case['per_category'].items():
+        assert found['per_category'][name] == pytest.approx(expected), name
+
+
+@every_case
+def test_our_own_metrics_agree_where_they_mean_the_same(case):
+    found, _ = classification_scores(
+        np.array(case['scores']), np.array(case['labels']), GOLDEN['classes']
+    )
+    assert found['balanced_accuracy'] == pytest.approx(
+        case['balanced_accuracy']
+    )
+    assert found['macro_auroc'] == pytest.approx(case['macro_average']['auc'])
+    for name, expected in case['per_category'].items():
+        assert found[f'{name}/auroc'] == pytest.approx(expected['auc'])
+
+
+def test_an_undecided_image_is_wrong():
+    scores = np.array([[0.5, 0.5], [0.1, 0.9], [0.8, 0.2]])
+    labels = np.array([0, 1, 0])
+    # class 0: one of two right, class 1: one of one
+    found = isic_scores(scores, labels, ['a', 'b'])
+    assert found['balanced_accuracy'] == 0.75
+
+
+def test_a_class_without_images_is_refused():
+    with pytest.raises(UserError, match='class b has 0 of 2 images'):
+        isic_scores(np.eye(3)[:2], np.array([0, 2]), ['a', 'b', 'c'])
+    with pytest.raises(UserError, match='class a has 2 of 2 images'):
+        isic_scores(np.eye(2), np.array([0, 0]), ['a', 'b'])
+
+
+def test_the_submission_lists_classes_as_the_challenge_does():
+    classes = ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
+    scores = np.arange(14).reshape(2, 7) / 100
+    text = submission(['ISIC_1', 'ISIC_2'], scores, classes)
+    lines = list(csv.reader(io.StringIO(text)))
+    assert lines[0] == ['image', *GOLDEN['classes']]
+    assert lines[1][:3] == ['ISIC_1', '0.04000', '0.05000']  # mel, nv
+    assert lines[2][4] == '0.07000'  # akiec
