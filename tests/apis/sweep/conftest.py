@@ -72,8 +72,11 @@ told = dict(word.split('=', 1) for word in sys.argv if '=' in word)
 (folder / 'predictions.csv').write_text('')
 """
 SWEEP = """
-import pathlib, runpy, sys
+import pathlib, runpy, sys, types
 sys.path.insert(0, {root!r})
+# slow to load, and no sweep's business
+sys.modules['hkd_mm.engine.report.environment'] = types.SimpleNamespace(
+    collect_environment=dict)
 from hkd_mm.apis.sweep import children, launch, trial_queue
 children.TOOLS = pathlib.Path(__file__).parent
 if '--teacher-of' in sys.argv:  # this one would train for real

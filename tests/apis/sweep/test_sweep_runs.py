@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 GRID = "sampler = 'grid'\nspace = dict(alpha=[0.1, 0.4, 0.5])\n"
 
 
