@@ -26,7 +26,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--data-root', help='the images, for every run')
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument(
-        '--jobs', type=int, default=1, help='trainings side by side'
+        '--size', help='of a study that has several: small, say'
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        help='trainings side by side (default: one on a GPU, else one a core)',
     )
     parser.add_argument(
         '--rows',
@@ -53,7 +58,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     for name in ('seeds', 'jobs'):
-        if getattr(args, name) < 1:
+        value = getattr(args, name)
+        if value is not None and value < 1:
             parser.error(f'--{name} must be at least 1')
     return args
 

@@ -22,12 +22,6 @@ from hkd_mm.evaluation.significance import (
 from .folders import is_done, read_json
 from .plan import Row, Run, Study
 
-METRICS = dict(
-    balanced_accuracy='balanced accuracy',
-    top1='accuracy',
-    macro_f1='macro F1',
-    macro_auroc='macro AUROC',
-)
 TESTABLE = dict(balanced_accuracy=balanced_accuracy, top1=accuracy)
 
 
@@ -105,12 +99,17 @@ def read_outcomes(study: Study, work_dir: Path, seeds: range) -> list[Outcome]:
     for row in study.rows:
         folders = [Run(row, seed).folder(work_dir) for seed in seeds]
         if all(map(is_done, folders)):
-            outcomes.append(_read(row, folders))
+            outcomes.append(read_outcome(row, folders))
+    compare_outcomes(outcomes, study)
+    return outcomes
+
+
+def compare_outcomes(outcomes: list[Outcome], study: Study) -> None:
+    """Fill in the intervals, and the differences to the baselines."""
     for outcome in outcomes:
         outcome.interval = _interval(outcome.predictions, study.compared_by)
     for baseline in study.baselines:
         _compare(outcomes, baseline, study.compared_by)
-    return outcomes
 
 
 def spread(values: list[float]) -> tuple[float, float]:
@@ -121,7 +120,8 @@ def spread(values: list[float]) -> tuple[float, float]:
     )
 
 
-def _read(row: Row, folders: list[Path]) -> Outcome:
+def read_outcome(row: Row, folders: list[Path]) -> Outcome:
+    """A row from the folders of its finished seeds."""
     return Outcome(
         row,
         [read_json(folder / 'metrics.json') for folder in folders],

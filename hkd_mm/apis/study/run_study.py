@@ -2,21 +2,25 @@
 """What ``tools/compare.py`` does."""
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from hkd_mm.engine.report.environment import collect_environment
 from hkd_mm.errors import UserError
 from hkd_mm.file_lock import locked
+from hkd_mm.parallel import default_workers
 
 from ..config.compose import read_config
 from .board import Board
 from .keys import Keys
 from .outcome import Outcome, read_outcomes
-from .plan import Study, of_configs, read_study
+from .plan import Study
 from .processes import Processes
 from .stale import settle_stale
+from .study_file import of_configs, read_study
 from .tables import terminal, write_tables
 
 
@@ -34,6 +38,7 @@ def main(args: Namespace) -> None:
         args.out,
         args.rows,
         args.stale,
+        args.size,
     )
 
 
@@ -42,10 +47,11 @@ def run_study(
     work_dir: str | None = None,
     seeds: int = 3,
     options: list[str] | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     out: str | None = None,
     rows: list[str] | None = None,
     stale: str = 'refuse',
+    size: str | None = None,
 ) -> list[Outcome]:
     """Train and test what is missing, then compare.
 
@@ -54,11 +60,12 @@ def run_study(
         work_dir: where the runs go; ``work_dirs/<study>`` by default.
         seeds: each row is trained with the seeds 0 to ``seeds - 1``.
         options: as ``--cfg-options``, for every run.
-        jobs: runs side by side.
+        jobs: runs side by side; None: one on a GPU, else one a core.
         out: folder of the tables; the work dir by default.
         rows: names of the rows to do; all by default.
         stale: what becomes of runs there that another config, split or code
             has made, see :func:`.stale.settle_stale`.
+        size: of the study, see :func:`.study_file.read_study`.
 
     Returns:
         The rows that are done with all seeds.
@@ -67,9 +74,12 @@ def run_study(
         UserError: the study cannot be read, its work dir holds stale runs,
             or runs failed.
     """
-    study = _choose(_read(configs), rows)
-    place = Path(work_dir or f'work_dirs/{study.path.stem}')
+    study = _choose(_read(configs, size), rows)
+    name = '_'.join(filter(None, (study.path.stem, size)))
+    place = Path(work_dir or f'work_dirs/{name}')
     options = options or []
+    if jobs is None:
+        jobs = 1 if torch.cuda.is_available() else default_workers()
     keys = Keys(study, options)
     board = Board(study, place, range(seeds), _console())
     processes = Processes(
@@ -88,6 +98,7 @@ def run_study(
             Path(out) if out else place,
             dict(
                 study=study.path.name,
+                size=size,
                 seeds=seeds,
                 options=_without_places(options),
                 of_another_origin=kept,
@@ -100,10 +111,12 @@ def run_study(
     return outcomes
 
 
-def _read(configs: list[str]) -> Study:
+def _read(configs: list[str], size: str | None) -> Study:
     """A study file where one is given, else the configs as rows."""
     if len(configs) == 1 and read_config(configs[0]).get('rows'):
-        return read_study(configs[0])
+        return read_study(configs[0], size)
+    if size is not None:
+        raise UserError(f'--size {size}: only a study file has sizes')
     return of_configs(configs)
 
 
@@ -123,12 +136,10 @@ def _choose(study: Study, rows: list[str] | None) -> Study:
         if name not in wanted:
             wanted.add(name)
             waiting += known[name].after
-    return Study(
-        study.path,
-        study.title,
-        tuple(row for row in study.rows if row.name in wanted),
-        tuple(name for name in study.baselines if name in wanted),
-        study.compared_by,
+    return replace(
+        study,
+        rows=tuple(row for row in study.rows if row.name in wanted),
+        baselines=tuple(n for n in study.baselines if n in wanted),
     )
 
 

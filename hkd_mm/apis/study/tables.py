@@ -10,8 +10,20 @@ from typing import Any
 
 from hkd_mm.engine.atomic_backend import AtomicBackend
 
-from .outcome import METRICS, Outcome
+from .outcome import Outcome
 from .plan import Study
+
+_TITLES = dict(
+    balanced_accuracy='balanced accuracy',
+    top1='accuracy',
+    top5='top-5 accuracy',
+    macro_f1='macro F1',
+    weighted_f1='weighted F1',
+    macro_auroc='macro AUROC',
+    macro_precision='macro precision',
+    macro_specificity='macro specificity',
+)
+_SHORT = dict(f1='F1', auroc='AUROC')
 
 
 def write_tables(
@@ -26,7 +38,9 @@ def write_tables(
         facts: what else ``results.json`` says of the study.
     """
     out.mkdir(parents=True, exist_ok=True)
-    results = dict(facts, rows=[_as_dict(outcome) for outcome in outcomes])
+    results = dict(
+        facts, rows=[_as_dict(study, outcome) for outcome in outcomes]
+    )
     files = {
         'table.md': markdown(study, outcomes),
         'results.json': json.dumps(results, indent=1) + '\n',
@@ -69,28 +83,52 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
     )
     if study.baselines:
         text += (
-            f' Differences in {METRICS[study.compared_by]}, paired over seeds '
-            'and lesions, with 95 % intervals; p after Holm.'
+            f' Differences in {title_of(study.compared_by)}, paired over '
+            'seeds and lesions, with 95 % intervals; p after Holm.'
         )
     return text
+
+
+def title_of(metric: str) -> str:
+    """What a reader calls a metric; ``mel/f1`` becomes ``F1 of mel``."""
+    name, _, figure = metric.rpartition('/')
+    if name:
+        return (
+            f'{figure.replace("f1", "F1").replace("auroc", "AUROC")} of {name}'
+        )
+    return _TITLES.get(metric, metric)
+
+
+def _of_papers(study: Study) -> list[str]:
+    """What any row's paper has, in the order of the columns."""
+    wanted = (*study.metrics, 'minutes')
+    return [key for key in wanted if any(key in r.paper for r in study.rows)]
 
 
 def _header(study: Study) -> list[str]:
     titles = {row.name: row.title for row in study.rows}
     return [
         'network',
-        *METRICS.values(),
-        *(f'against {titles[name]}' for name in study.baselines),
+        *(title_of(key) for key in study.metrics),
         'minutes',
+        *(f'paper: {title_of(key)}' for key in _of_papers(study)),
+        *(f'against {titles[name]}' for name in study.baselines),
     ]
 
 
 def _cells(study: Study, outcome: Outcome) -> list[str]:
+    paper = outcome.row.paper
     return [
         outcome.row.title,
-        *(plus_minus(*outcome.test(key)) for key in METRICS),
-        *(_against(outcome, name) for name in study.baselines),
+        *(plus_minus(*outcome.test(key)) for key in study.metrics),
         f'{outcome.minutes:.1f}',
+        *(
+            f'{paper[key]:{".1f" if key == "minutes" else ".4f"}}'
+            if key in paper
+            else ''
+            for key in _of_papers(study)
+        ),
+        *(_against(outcome, name) for name in study.baselines),
     ]
 
 
@@ -109,7 +147,7 @@ def _against(outcome: Outcome, baseline: str) -> str:
     )
 
 
-def _as_dict(outcome: Outcome) -> dict[str, Any]:
+def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
     return dict(
         name=outcome.row.name,
         title=outcome.row.title,
@@ -118,8 +156,9 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
         epochs=outcome.epochs,
         seeds=len(outcome.tests),
         minutes=outcome.minutes,
-        validation={key: outcome.validation(key) for key in METRICS},
-        test={key: outcome.test(key) for key in METRICS},
+        validation={key: outcome.validation(key) for key in study.metrics},
+        test={key: outcome.test(key) for key in study.metrics},
+        paper=outcome.row.paper,
         interval=outcome.interval,
         test_runs=outcome.tests,
         against={

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from hkd_mm.apis.study.board import Board
-from hkd_mm.apis.study.plan import of_configs
+from hkd_mm.apis.study.study_file import of_configs
 
 
 def report(path):

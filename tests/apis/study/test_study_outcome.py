@@ -14,6 +14,7 @@ from hkd_mm.apis.study.tables import (
     caption,
     markdown,
     terminal,
+    title_of,
     write_tables,
 )
 from hkd_mm.errors import UserError
@@ -154,3 +155,37 @@ def test_the_tables_say_the_same(study, tmp_path):
     labels, chosen, _ = read_back(tmp_path / 'seed1/dist')
     assert line['label'] == sorted(CLASSES)[labels[0]]
     assert line['dist_seed1'] == sorted(CLASSES)[chosen[0]]
+
+
+def test_what_the_paper_has_stands_beside(study, tmp_path):
+    from dataclasses import replace
+
+    papers = dict(kd=dict(top1=0.8146, minutes=124.16), alone=dict(top1=0.385))
+    rows = tuple(
+        replace(row, paper=papers.get(row.name, {})) for row in study.rows
+    )
+    metrics = ('top1', 'balanced_accuracy')
+    other = replace(study, rows=rows, metrics=metrics, baselines=())
+    lines = markdown(other, read_outcomes(other, tmp_path, range(2)))
+    cells = [
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in lines.splitlines()
+    ]
+    assert cells[0] == [
+        'network',
+        'accuracy',
+        'balanced accuracy',
+        'minutes',
+        'paper: accuracy',
+        'paper: minutes',
+    ]
+    by_name = {line[0]: line[3:] for line in cells[2:]}
+    assert by_name['KD'] == ['2.0', '0.8146', '124.2']
+    assert by_name['ALONE'] == ['2.0', '0.3850', '']
+    assert by_name['DIST'] == ['2.0', '', '']
+
+
+def test_metrics_of_a_class_have_a_title():
+    assert title_of('MEL/f1') == 'F1 of MEL'
+    assert title_of('nv/sensitivity') == 'sensitivity of nv'
+    assert title_of('top5') == 'top-5 accuracy'

@@ -1,14 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Study files: what they may say, and those that are shipped."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
-from hkd_mm.apis.config.compose import load_config
+from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.options import parse_options
-from hkd_mm.apis.study.plan import Run, of_configs, read_study
+from hkd_mm.apis.study.plan import Run
 from hkd_mm.apis.study.run_study import _choose
+from hkd_mm.apis.study.study_file import of_configs, read_study
 from hkd_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,8 +95,14 @@ def test_chosen_rows_bring_what_they_build_on(tmp_path):
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
-def test_every_row_of_a_shipped_study_can_be_built(path, tmp_path):
-    for row in read_study(path).rows:
+def test_every_config_of_a_shipped_study_takes_its_options(path, tmp_path):
+    sizes = Config.fromfile(path).get('sizes') or {}
+    done = set()
+    for row in [r for s in (None, *sizes) for r in read_study(path, s).rows]:
+        kind = (row.config, row.options.get('pair'), tuple(row.options))
+        if kind in done:  # the same but for a number
+            continue
+        done.add(kind)
         options = Run(row, 0).options(tmp_path)
         cfg = load_config(row.config, options, read_data=False)
         assert cfg.seed == 0, row.name
@@ -104,3 +113,49 @@ def test_every_row_of_a_shipped_study_can_be_built(path, tmp_path):
                 for part in key.split('.'):
                     node = node[part]
                 assert node == guide[key], (row.name, key)
+
+
+def test_a_row_of_papers_is_found_where_its_stage_looks():
+    """What trains first lies beside: rows are called like those configs."""
+    for name in ('s4_table2', 's4_table4', 's4_table6', 's4_table7'):
+        study = read_study(ROOT / f'configs/studies/{name}.py')
+        folders = {row.name for row in study.rows}
+        for row in study.rows:
+            cfg = composed(row.config, row.options.get('pair'))
+            teacher = cfg.get('teacher_config')
+            if not cfg.model.get('teacher') or not teacher:
+                continue
+            beside = Path(row.name).parent / Path(teacher).stem
+            assert str(beside) in folders, row.name
+
+
+@cache
+def composed(config, pair):
+    return compose_config(config, [f'pair={pair}'] if pair else [])
+
+
+SIZES = """
+options = dict(max_epochs=50)
+sizes = dict(small=dict(
+    options=dict(max_epochs=2),
+    rows=dict(
+        new=dict(config='ham10000_64/resnet18.py'),
+        t=None,
+        b=dict(config='ham10000_64/hybrid.py', after=['new']))))
+"""
+
+
+def test_a_size_replaces_adds_and_leaves_out(tmp_path):
+    (tmp_path / 's.py').write_text(GOOD + SIZES)
+    study = read_study(tmp_path / 's.py', 'small')
+    assert [row.name for row in study.rows] == ['new', 'a', 'b']
+    assert study.title == 'two (small)'
+    new, a, b = study.rows
+    assert new.options == dict(max_epochs=2)
+    assert a.options == dict(max_epochs=3)  # its own option stays
+    assert b.config.stem == 'hybrid' and b.after == ('new',)
+    assert 'model.teacher_ckpt' in b.options
+    whole = read_study(tmp_path / 's.py')
+    assert whole.rows[0].options == dict(max_epochs=50)
+    with pytest.raises(UserError, match='--size big: .* has small'):
+        read_study(tmp_path / 's.py', 'big')

@@ -1,0 +1,161 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Studies from files, or from configs on the command line."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hkd_mm.errors import UserError
+
+from ..config.compose import read_config
+from ..config.nets import config_root
+from .plan import Row, Study
+
+_OF_STUDY = {
+    'title',
+    'rows',
+    'options',
+    'baselines',
+    'compared_by',
+    'metrics',
+    'sizes',
+}
+_OF_ROW = {'config', 'title', 'options', 'after', 'tested', 'paper'}
+_OF_SIZE = {'title', 'options', 'rows'}
+
+
+def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
+    """Read a study file.
+
+    It is a config with ``rows``, name -> ``dict(config, title, options,
+    after, tested, paper)``, and perhaps ``title``, ``options`` (of every
+    row), ``baselines``, ``compared_by`` and ``metrics``; names with a leading
+    underscore are its own affair. Configs are found from the root of the
+    configs. ``sizes`` says what is other at a size: name -> ``dict(title,
+    options, rows)``; what its rows say replaces what the study's say, None
+    leaves a row out, and rows that only the size has come first.
+
+    Args:
+        path: of the file.
+        size: one of its ``sizes``; None for the study as its paper has it.
+
+    Raises:
+        UserError: it has no rows or no such size, unknown keys, names that
+            nothing bears or rows that wait for each other.
+    """
+    read = read_config(path).to_dict().items()
+    cfg = {key: value for key, value in read if not key.startswith('_')}
+    _check_keys(cfg, _OF_STUDY, f'{path}')
+    if not cfg.get('rows'):
+        raise UserError(f'{path} has no rows; a study names its configs there')
+    if size is not None:
+        _resize(cfg, size, path)
+    rows = tuple(
+        _row(name, given, cfg.get('options') or {}, path)
+        for name, given in cfg['rows'].items()
+    )
+    chosen = {
+        key: cfg[key] for key in ('compared_by', 'metrics') if cfg.get(key)
+    }
+    if 'metrics' in chosen:
+        chosen['metrics'] = tuple(chosen['metrics'])
+    study = Study(
+        Path(path),
+        cfg.get('title') or Path(path).stem,
+        rows,
+        tuple(cfg.get('baselines') or ()),
+        **chosen,
+    )
+    _check_names(study)
+    return study
+
+
+def _resize(cfg: dict[str, Any], size: str, path) -> None:
+    """Replace in place what is other at a size."""
+    sizes = cfg.get('sizes') or {}
+    if size not in sizes:
+        known = ', '.join(sizes) or 'none'
+        raise UserError(f'--size {size}: {path} has {known}')
+    given = sizes[size]
+    _check_keys(given, _OF_SIZE, f'{path}: sizes.{size}')
+    cfg['title'] = given.get('title') or f'{cfg.get("title", "")} ({size})'
+    cfg['options'] = {**(cfg.get('options') or {}), **given.get('options', {})}
+    changes = given.get('rows') or {}
+    own = {
+        name: row for name, row in changes.items() if name not in cfg['rows']
+    }
+    rows = {
+        name: {**row, **(changes.get(name) or {})}
+        for name, row in cfg['rows'].items()
+        if name not in changes or changes[name] is not None
+    }
+    cfg['rows'] = {**own, **rows}
+
+
+def of_configs(paths: list[str], title: str = 'comparison') -> Study:
+    """A study of config files, each a row called like its file.
+
+    Raises:
+        UserError: two files have one name.
+    """
+    names = [Path(path).stem for path in paths]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f'two configs are called {name}; write a study file that '
+                'gives their rows names of their own'
+            )
+    rows = tuple(
+        Row(name, name, Path(path)) for name, path in zip(names, paths)
+    )
+    return Study(Path(paths[0]), title, rows, ())
+
+
+def _row(
+    name: str, given: dict[str, Any], options: dict[str, Any], path
+) -> Row:
+    _check_keys(given, _OF_ROW, f'{path}: rows.{name}')
+    if not given.get('config'):
+        raise UserError(f'{path}: rows.{name} names no config')
+    config = config_root() / given['config']
+    if not config.is_file():
+        raise UserError(f'{path}: rows.{name}: {config} does not exist')
+    return Row(
+        name,
+        given.get('title') or name,
+        config,
+        {**options, **(given.get('options') or {})},
+        tuple(given.get('after') or ()),
+        given.get('tested', True),
+        dict(given.get('paper') or {}),
+    )
+
+
+def _check_keys(given: dict, known: set[str], where: str) -> None:
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        raise UserError(
+            f'{where} has {unknown[0]}, which no study knows; known: '
+            f'{", ".join(sorted(known))}'
+        )
+
+
+def _check_names(study: Study) -> None:
+    seen: set[str] = set()
+    names = {row.name for row in study.rows}
+    for row in study.rows:
+        for other in row.after:
+            if other not in names:
+                raise UserError(
+                    f'{study.path}: rows.{row.name} comes after {other}, '
+                    'which is no row'
+                )
+            if other not in seen:
+                raise UserError(
+                    f'{study.path}: rows.{row.name} comes after {other}, '
+                    'which stands below it; put it above'
+                )
+        seen.add(row.name)
+    for name in study.baselines:
+        if name not in names:
+            raise UserError(f'{study.path}: baseline {name} is no row')
