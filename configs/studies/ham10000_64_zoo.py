@@ -62,6 +62,14 @@ rows = dict(
     dspkd=_zoo(
         'dspkd', 'DSP-KD (12 + 12 epochs)', _online,
         after=('resnet18', 'dspkd_stage1_wrn50_mbv2_skin')),
+    mgd_hf_kd=dict(
+        config='dspkd/mgd_hf_kd_res2net101_shufflenetv2_isic2019.py',
+        title='MGD + HF mask, then KD (12 + 12 epochs)',
+        options={
+            **_cached,
+            'model.student_ckpt':
+                '{runs}/dspkd_stage1_wrn50_mbv2_skin/student.pth'},
+        after=('resnet18', 'dspkd_stage1_wrn50_mbv2_skin')),
     sp=_zoo('sp', 'SP', _cached),
     rkd=_zoo('rkd', 'RKD', _cached),
     balanced_sampler=_zoo(
@@ -73,4 +81,16 @@ rows = dict(
             **_distilled, 'model.teacher_ckpt': '{runs}/mbv2/student.pth'},
         after=('mbv2',)),
     dml=_zoo('dml', 'DML', _distilled, after=()),
+    second=dict(
+        config='ham10000_64/resnet18.py',
+        title='second teacher, ResNet-18 (16 epochs)',
+        options=dict(max_epochs=16, packed=True, seed='10{seed}'),
+        tested=False),
+    multi_average=_zoo(
+        'multi_average', 'two teachers, averaged', {
+            **_distilled,
+            'model.teachers.0.ckpt': '{runs}/resnet18/student.pth',
+            'model.teachers.1.ckpt': '{runs}/second/student.pth',
+            'model.teachers.1.model_name': 'resnet18'},
+        after=('resnet18', 'second')),
 )

@@ -17,7 +17,8 @@ class Row:
         title: what the reader calls it.
         config: file.
         options: as ``--cfg-options``; in texts ``{runs}`` stands for the
-            folder of all runs of the seed, ``{work_dir}`` for the study's.
+            folder of all runs of the seed, ``{work_dir}`` for the study's,
+            ``{seed}`` for the seed.
         after: names of rows whose run of the same seed comes first.
         tested: against the baselines; a teacher, say, is not.
         paper: what the paper has, as ``metrics.json`` names and counts it:
@@ -74,6 +75,7 @@ class Run(NamedTuple):
         places = {
             '{runs}': str(seed_folder(work_dir, self.seed)),
             '{work_dir}': str(work_dir),
+            '{seed}': str(self.seed),
         }
         found = [f'seed={self.seed}']
         for key, value in self.row.options.items():
