@@ -2,6 +2,7 @@
 """What ``tools/sweep.py`` does."""
 
 import os
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hkd_mm.errors import UserError
 from hkd_mm.file_lock import has_locks
 
+from ..cli import INTERRUPTED
 from . import children
 from .board import Board
 from .files import read_json
@@ -39,16 +41,20 @@ def main(args: Namespace) -> None:
     if args.worker:
         work(sweep, work_dir, args.storage, options)
         return
-    run_sweep(
-        sweep,
-        work_dir,
-        args.workers,
-        args.storage,
-        options,
-        args.launcher,
-        args.slurm_options,
-        args.retry_failed,
-    )
+    try:
+        run_sweep(
+            sweep,
+            work_dir,
+            args.workers,
+            args.storage,
+            options,
+            args.launcher,
+            args.slurm_options,
+            args.retry_failed,
+        )
+    except KeyboardInterrupt:
+        print('interrupted; the same command goes on', file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
 
 
 def run_sweep(
@@ -105,6 +111,8 @@ def run_sweep(
         raise UserError(
             f'the sweep is not at its end: {why}; the same command goes on'
         )
+    for reason in dict.fromkeys(reasons):
+        print(f'a worker ended before the others: {reason}', flush=True)
     return _tell(queue)
 
 

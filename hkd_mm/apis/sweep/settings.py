@@ -21,7 +21,7 @@ def settings_of(
 ) -> dict[str, str]:
     """What has to stay as it is while a sweep goes on: name -> text.
 
-    The values to choose from may become more, ``trials`` too.
+    The numbers of a grid may become more, ``trials`` too.
 
     Args:
         sweep: whose.
@@ -67,11 +67,8 @@ def check_settings(study, settings: dict[str, str], work_dir: Path) -> None:
     if before is None:
         study.set_user_attr(_SETTINGS, settings)
         return
-    for name in settings.keys() | before.keys():
-        # more methods may come, none may change
-        if name.startswith('config ') and name not in before:
-            study.set_user_attr(_SETTINGS, {**before, **settings})
-        elif name in settings and settings[name] != before[name]:
+    for name in dict.fromkeys((*settings, *before)):
+        if settings.get(name) != before.get(name):
             raise UserError(
                 f'{name} is other than when the sweep in {work_dir} began; '
                 'put it back, or give another --work-dir'

@@ -48,9 +48,13 @@ class TrialQueue:
 
         Args:
             again: try those again that failed.
+
+        Raises:
+            UserError: the space does not go with the trials before.
         """
         with self._taking():
             trials = self.study.get_trials(deepcopy=False)
+            self._check_space(trials)
             alive = {values_of(t) for t in trials if t.state.name != 'FAIL'}
             failed = {values_of(t): t for t in trials} if again else {}
             wanted = [t.params for v, t in failed.items() if v not in alive]
@@ -137,14 +141,22 @@ class TrialQueue:
 
     def _with_values(self, trial: Any) -> Any:
         for name, distribution in self.distributions.items():
-            try:
-                suggest(trial, name, distribution)
-            except ValueError as error:
-                raise UserError(
-                    f'{self.sweep.path}: space[{name!r}] does not go with '
-                    f'the trials before ({error}); give another --work-dir'
-                ) from None
+            suggest(trial, name, distribution)
         return trial
+
+    def _check_space(self, trials: list) -> None:
+        """Numbers may become more; Optuna takes no change of other lists."""
+        check = optuna().distributions.check_distribution_compatibility
+        for trial in trials:
+            for name, before in trial.distributions.items():
+                try:
+                    check(before, self.distributions[name])
+                except ValueError:
+                    raise UserError(
+                        f'{self.sweep.path}: space[{name!r}] does not go '
+                        'with the trials before; put it back, or give '
+                        'another --work-dir'
+                    ) from None
 
 
 def suggest(trial: Any, name: str, distribution: Any) -> Any:

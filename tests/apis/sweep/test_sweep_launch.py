@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,33 @@ def test_a_place_without_locks_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(file_lock.fcntl, 'lockf', refuse)
     with pytest.raises(UserError, match='has no locks'):
         run_sweep(None, tmp_path)
+
+
+def test_a_space_that_changes_is_refused_before_it_does_harm(place):
+    words = "sampler = 'grid'\nspace = dict(alpha=[0.1], mode=['', 'x'])\n"
+    queue = queue_of(place, words)
+    queue.fill()
+    with ExitStack() as held:
+        assert queue.take(held).params == dict(alpha=0.1, mode='')
+    queue_of(place, words.replace('[0.1]', '[0.1, 0.2]')).fill()  # numbers
+    assert len(queue.study.trials) == 4
+    queue = queue_of(place, words.replace("'x'", "'x', 'y'"))
+    with pytest.raises(UserError, match="space\\['mode'\\] does not go"):
+        queue.fill()
+    assert len(queue.study.trials) == 4
+
+
+def test_a_worker_takes_what_nobody_holds_first(place):
+    queue = queue_of(place, GRID)
+    queue.fill()
+    with ExitStack() as held:
+        assert queue.take(held).number == 0
+    # its lock is free again although it has not come to its end
+    with ExitStack() as held:
+        again = queue.take(held)
+        assert (again.number, again.params) == (0, dict(alpha=0.1))
+        queue.study.tell(again, 0.5)
+        assert queue.take(held).number == 1
 
 
 def test_all_trials_share_one_teacher(place, monkeypatch):

@@ -160,7 +160,9 @@ def test_a_search_draws_other_values_in_each_trial(place):
     assert len(set(drawn)) == 6
     best = min(drawn, key=lambda alpha: abs(alpha - 0.4))
     assert place.told()['winner']['params'] == dict(alpha=best)
-    place.sweep('--trials', '8')  # more of them
+    # more of them, shown on a terminal
+    said = place.sweep('--trials', '8', env=dict(FORCE_COLOR='1'))
+    assert '8 of 8 trials; best' in said and 'winner: trial' in said
     assert len(place.told()['trials']) == 8
     assert len(place.diary('train')) == 8
 
