@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from fractions import Fraction
 
 from hkd_mm.errors import UserError
@@ -90,7 +91,24 @@ def draw_split(
     Returns:
         The content of a split file, see :func:`as_document`.
     """
-    shares = parse_ratios(ratios)
+    drawn = draw_parts(records, parse_ratios(ratios), seed)
+    parts = dict(zip(SPLITS, drawn))
+    return as_document(records, parts, ratios=ratios, seed=seed)
+
+
+def draw_parts(
+    records: list[Record], shares: Sequence[Fraction], seed: int
+) -> list[list[str]]:
+    """Parts of any number, by the rule of :func:`draw_split`.
+
+    Args:
+        records: all photographs.
+        shares: of each part, they sum to one.
+        seed: any integer.
+
+    Returns:
+        Ids of each part.
+    """
     groups = defaultdict(list)
     for record in records:
         key = (
@@ -100,18 +118,18 @@ def draw_split(
         )
         groups[key].append(record)
     totals = Counter(record.label for record in records)
-    filled = {name: [0] * len(SPLITS) for name in totals}
-    open_splits = sorted(
-        (i for i in range(len(SPLITS)) if shares[i]),
+    filled = {name: [0] * len(shares) for name in totals}
+    open_parts = sorted(
+        (i for i in range(len(shares)) if shares[i]),
         key=lambda i: (-shares[i], i),
     )
-    parts = {name: [] for name in SPLITS}
+    parts: list[list[str]] = [[] for _ in shares]
     for key in sorted(
         groups, key=lambda k: (-len(groups[k]), _sha256([seed, *k]))
     ):
         labels = Counter(record.label for record in groups[key])
         best = min(
-            open_splits,
+            open_parts,
             key=lambda i: (
                 sum(
                     Fraction(count * filled[label][i], totals[label])
@@ -122,8 +140,8 @@ def draw_split(
         )
         for label, count in labels.items():
             filled[label][best] += count
-        parts[SPLITS[best]] += [record.sample_id for record in groups[key]]
-    return as_document(records, parts, ratios=ratios, seed=seed)
+        parts[best] += [record.sample_id for record in groups[key]]
+    return parts
 
 
 def as_document(
