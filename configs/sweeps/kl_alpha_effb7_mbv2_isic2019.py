@@ -2,7 +2,8 @@
 """KL with alpha of distillation and 1 - alpha of cross-entropy.
 
 The alphas of the curriculum study, and finer around 0.1, where it found the
-best one (its own finer values are not told). Chosen by validation accuracy, by which its trainings stop too.
+best one (its own finer values are not told). Chosen by validation accuracy,
+by which its trainings stop too.
 """
 title = 'KL: alpha'
 config = 'curriculum/kl_effb7_mbv2_isic2019.py'

@@ -15,8 +15,8 @@ def draw_folds(
     """Splits for cross-validation: each photograph is tested once.
 
     The photographs are drawn into ``count`` equal parts by the rule of
-    :func:`.splits.draw_split`. Fold i tests on part i, validates on the next one
-    and trains on the others.
+    :func:`.splits.draw_split`. Fold i tests on part i, validates on the next
+    one and trains on the others.
 
     Args:
         records: all photographs.
