@@ -4,7 +4,8 @@
 from contextlib import ExitStack
 from typing import Any
 
-from .report import figure, winner_of
+from .report import winner_of
+from .tables import brief, figure, listed
 from .trial_queue import TrialQueue, params_of
 
 _BEST = 12  # finished trials that a live table has room for
@@ -62,7 +63,7 @@ class Board:
         if state == 'WAITING':
             return ''
         if state == 'RUNNING':
-            said = ', '.join(f'{k}={v}' for k, v in params_of(trial).items())
+            said = listed(params_of(trial))
         elif state == 'COMPLETE':
             said = f'{self.sweep.metric} {figure(trial.value)} on validation'
         elif state == 'PRUNED':
@@ -105,7 +106,7 @@ class Board:
             value = seen if trial.value is None else trial.value
             table.add_row(
                 str(trial.number),
-                *(f'{params.get(name, "")}' for name in names),
+                *(brief(params.get(name, '')) for name in names),
                 '' if step is None else str(step),
                 figure(value),
                 trial.state.name.lower(),

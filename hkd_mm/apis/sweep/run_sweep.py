@@ -20,6 +20,7 @@ from .reading import read_sweep
 from .report import JSON, TABLE, is_over, rule
 from .settings import check_options, check_settings, settings_of
 from .storage import open_study
+from .tables import listed
 from .teachers import provide
 from .trial_queue import TrialQueue
 from .worker import make_pruner, work
@@ -157,8 +158,7 @@ def _tell(queue: TrialQueue) -> dict[str, Any]:
     if winner is None:
         why = failed[0]['reason'] if failed else 'all were pruned'
         raise UserError(f'no trial came to its end: {why}')
-    said = ', '.join(f'{k}={v}' for k, v in winner['params'].items())
-    print(f'winner: trial {winner["number"]}, {said}')
+    print(f'winner: trial {winner["number"]}, {listed(winner["params"])}')
     for key, value in winner['test'].items():
         print(f'  {key} {value:.3f} on the test split')
     print(rule(queue.sweep))
