@@ -113,6 +113,7 @@ if __name__ == '__main__':
             'Topic :: Scientific/Engineering :: Artificial Intelligence',
         ],
         packages=find_packages(include=['hkd_mm', 'hkd_mm.*']),
+        package_data={'hkd_mm.apis.report': ['page.*']},
         python_requires='>=3.10',
         install_requires=parse_requirements('runtime')
         + parse_requirements('mminstall'),

@@ -1,0 +1,190 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""From the words of the command line to what a report is made of."""
+
+import re
+from pathlib import Path
+
+from hkd_mm.errors import UserError
+
+from ..study.folders import is_done
+from ..study.outcome import Outcome, compare_outcomes, read_outcome
+from ..study.plan import Row, Study
+from .runs import Material, Method, read_method
+
+_SEED = re.compile(r'seed(\d+)$')
+
+
+def gather(
+    places: list[str],
+    study: Study | None = None,
+    roles: dict[str, str | None] | None = None,
+    positive: str | None = None,
+) -> Material:
+    """Read the runs and choose which nets are looked at closely.
+
+    Args:
+        places: the work dir of a study, or ``NAME=DIR`` of runs; several
+            with one name are its seeds.
+        study: gives titles, order and baselines of a work dir.
+        roles: ``teacher``, ``alone``, ``distilled`` -> name, where said.
+        positive: class whose sensitivity matters most; melanoma by default.
+
+    Raises:
+        UserError: nothing is finished there, runs were tested on other
+            images, or a name is unknown.
+    """
+    if len(places) == 1 and _seed_folders(Path(places[0])):
+        folders, unfinished = _of_study(Path(places[0]), study)
+    else:
+        folders, unfinished = _of_runs(places), []
+    study = _complete(study, folders, places)
+    rows = [row for row in study.rows if row.name in folders]
+    outcomes = [read_outcome(row, folders[row.name]) for row in rows]
+    names = {row.name for row in rows}
+    study = Study(
+        study.path,
+        study.title,
+        tuple(rows),
+        tuple(name for name in study.baselines if name in names),
+        study.compared_by,
+    )
+    compare_outcomes(outcomes, study)
+    material = _material(study, outcomes, folders, unfinished)
+    _choose(material, roles or {})
+    material.positive = _positive(material.classes, positive)
+    return material
+
+
+def _seed_folders(place: Path) -> list[Path]:
+    found = [path for path in place.glob('seed*') if _SEED.search(path.name)]
+    return sorted(found, key=lambda path: int(_SEED.search(path.name)[1]))
+
+
+def _of_study(
+    place: Path, study: Study | None
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """Rows that are done with all seeds, and the names of the others."""
+    seeds = _seed_folders(place)
+    there = {
+        path.name: None
+        for seed in seeds
+        for path in sorted(seed.iterdir())
+        if path.is_dir() and (path / 'metrics.json').is_file()
+    }
+    names = [row.name for row in study.rows] if study else list(there)
+    folders, unfinished = {}, []
+    for name in names:
+        runs = [seed / name for seed in seeds]
+        if all(map(is_done, runs)):
+            folders[name] = runs
+        else:
+            unfinished.append(name)
+    if not folders:
+        raise UserError(
+            f'{place} holds no method that is trained and tested with all of '
+            f'its {len(seeds)} seeds; let tools/compare.py finish one'
+        )
+    return folders, unfinished
+
+
+def _of_runs(places: list[str]) -> dict[str, list[Path]]:
+    folders: dict[str, list[Path]] = {}
+    for place in places:
+        name, _, folder = place.rpartition('=')
+        path = Path(folder)
+        if not is_done(path):
+            raise UserError(
+                f'{path} is no finished run: it needs metrics.json and '
+                'student.pth of tools/train.py, and test.json and '
+                'predictions.csv of tools/test.py --out'
+            )
+        folders.setdefault(name or path.name, []).append(path)
+    return folders
+
+
+def _complete(
+    study: Study | None, folders: dict[str, list[Path]], places: list[str]
+) -> Study:
+    if study is not None:
+        return study
+    rows = tuple(Row(name, name, Path(name)) for name in folders)
+    title = Path(places[0]).name if len(places) == 1 else 'Runs'
+    return Study(Path(places[0]), title, rows, (), 'balanced_accuracy')
+
+
+def _material(
+    study: Study,
+    outcomes: list[Outcome],
+    folders: dict[str, list[Path]],
+    unfinished: list[str],
+) -> Material:
+    methods, first = [], None
+    for outcome in outcomes:
+        method, scores = read_method(outcome, folders[outcome.row.name])
+        first = first or scores
+        if scores.sample_ids != first.sample_ids or (
+            scores.classes != first.classes
+        ):
+            raise UserError(
+                f'{method.folders[0]} was tested on other images or classes '
+                f'than {methods[0].folders[0]}: they make no table'
+            )
+        methods.append(method)
+    return Material(
+        study.title,
+        methods,
+        first.classes,
+        first.labels,
+        first.groups,
+        first.sample_ids,
+        study.baselines,
+        study.compared_by,
+        unfinished=unfinished,
+    )
+
+
+def _choose(material: Material, roles: dict[str, str | None]) -> None:
+    """Set teacher, student alone and distilled student.
+
+    Unless said: of the nets without a teacher the largest is the teacher,
+    the first baseline or else the smallest is the student alone; of those
+    with one the best of validation is looked at.
+    """
+    by_name = {method.name: method for method in material.methods}
+    for role, name in roles.items():
+        if name is None:
+            continue
+        if name not in by_name:
+            raise UserError(
+                f'--{role} {name}: finished are {", ".join(by_name)}'
+            )
+        setattr(material, role, by_name[name])
+    taught = [
+        m for m in material.methods if m.outcome.reports[0].get('teacher')
+    ]
+    plain = [method for method in material.methods if method not in taught]
+    plain.sort(key=lambda method: method.net.get('parameters', 0))
+    if material.teacher is None and len(plain) > 1:
+        material.teacher = plain[-1]
+    if material.alone is None:
+        rest = [method for method in plain if method is not material.teacher]
+        named = [m for m in rest if m.name in material.baselines]
+        material.alone = (named or rest or [None])[0]
+    if material.distilled is None and taught:
+        material.distilled = max(taught, key=lambda m: _validated(m, material))
+
+
+def _validated(method: Method, material: Material) -> float:
+    return method.outcome.validation(material.compared_by)[0]
+
+
+def _positive(classes: list[str], wanted: str | None) -> int | None:
+    lower = [name.lower() for name in classes]
+    if wanted is not None:
+        if wanted.lower() not in lower:
+            raise UserError(
+                f'--positive {wanted}: the classes are {", ".join(classes)}'
+            )
+        return lower.index(wanted.lower())
+    known = [name for name in ('mel', 'melanoma') if name in lower]
+    return lower.index(known[0]) if known else None

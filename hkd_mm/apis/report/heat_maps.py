@@ -1,0 +1,94 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Grad-CAM of a net, and how much two maps have in common."""
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How much of two heat maps is common: sum of minima over that of maxima.
+
+    Args:
+        one: (B, H, W) >= 0.
+        other: likewise.
+
+    Returns:
+        (B,) in [0, 1], 1 for equal maps; NaN where both are zero.
+    """
+    common = np.minimum(one, other).sum((1, 2))
+    either = np.maximum(one, other).sum((1, 2))
+    return np.where(
+        either > 0, common / np.where(either > 0, either, 1), np.nan
+    )
+
+
+def choose(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Places of images, from the classes in turn.
+
+    Args:
+        labels: (N,) int.
+        count: how many, all if there are fewer.
+        seed: of the order within each class.
+    """
+    random = np.random.default_rng(seed)
+    turns = np.empty(len(labels))
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        turns[random.permutation(own)] = np.arange(len(own))
+    return np.lexsort((labels, turns))[:count]
+
+
+def heat_maps(
+    net: nn.Module, images: torch.Tensor, labels: np.ndarray
+) -> np.ndarray:
+    """Grad-CAM of the true class at the last layer that has places.
+
+    Selvaraju et al., ICCV 2017. Of each image its maximum is 1.
+
+    Args:
+        net: takes (B, 3, H, W), returns (B, C).
+        images: (B, 3, H, W) float32, normalised.
+        labels: (B,) int.
+
+    Returns:
+        (B, H, W) float32 in [0, 1].
+    """
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    layer = last_layer(net, images[:1])
+    parts = []
+    with GradCAM(model=net, target_layers=[layer]) as cam:
+        for start in range(0, len(images), 16):
+            targets = [
+                ClassifierOutputTarget(int(label))
+                for label in labels[start : start + 16]
+            ]
+            parts.append(cam(images[start : start + 16], targets))
+    return np.concatenate(parts)
+
+
+def last_layer(net: nn.Module, image: torch.Tensor) -> nn.Module:
+    """The last layer, as the net runs, whose output still has places.
+
+    Args:
+        net: any.
+        image: (1, 3, H, W).
+    """
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, given, output) -> None:
+        if isinstance(output, torch.Tensor) and output.dim() == 4:
+            if output.shape[2] * output.shape[3] > 1:
+                found.append(module)
+
+    leaves = [m for m in net.modules() if not list(m.children())]
+    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
+    try:
+        with torch.no_grad():
+            net(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[-1]

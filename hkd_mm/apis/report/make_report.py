@@ -1,0 +1,187 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What ``tools/report.py`` does."""
+
+import re
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from hkd_mm.errors import UserError
+
+from .page import Section, render, require_libraries
+
+
+def main(args: Namespace) -> None:
+    """Make a report as the command line says."""
+    make_report(
+        args.places,
+        args.out,
+        study=args.study,
+        roles=dict(
+            teacher=args.teacher, alone=args.alone, distilled=args.distilled
+        ),
+        positive=args.positive,
+        figures=args.figures,
+        options=dict(
+            images=not args.no_images,
+            calibration=not args.no_calibration,
+            metadata=args.metadata,
+            data_root=args.data_root,
+            verify_report=args.verify_report,
+            cam_images=args.cam_images,
+            title=args.title,
+        ),
+    )
+
+
+def make_report(
+    places: list[str],
+    out: str,
+    study: str | None = None,
+    roles: dict[str, str | None] | None = None,
+    positive: str | None = None,
+    figures: str | None = None,
+    options: dict | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Write the page.
+
+    Args:
+        places: as of :func:`.gather.gather`.
+        out: the ``.html`` file.
+        study: a study file, for titles and baselines.
+        roles: as of :func:`.gather.gather`.
+        positive: class whose sensitivity matters most.
+        figures: a folder for PNG and SVG files of all charts.
+        options: ``images``, ``calibration``, ``metadata``, ``data_root``,
+            ``verify_report``, ``cam_images``, ``title``.
+        say: takes lines on what is done.
+
+    Returns:
+        Where the page lies.
+
+    Raises:
+        UserError: runs cannot be read, or a package is missing.
+    """
+    require_libraries()
+    if not out.endswith(('.html', '.htm')):
+        raise UserError(f'--out {out}: the report is an .html file')
+    from hkd_mm.engine.atomic_backend import AtomicBackend
+
+    from .gather import gather
+    from .val_predictions import add_val_scores
+
+    options = options or {}
+    told = _read_study(study)
+    material = gather(places, told, roles, positive)
+    material.title = options.get('title') or material.title
+    material.options = options
+    add_val_scores(material, options.get('calibration', True), say)
+    sections = [
+        section
+        for make in _sections()
+        if (section := _timed(make, material, say)) is not None
+    ]
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    AtomicBackend().put_text(
+        render(material.title, sections, material.basis), path
+    )
+    say(f'wrote {path} ({path.stat().st_size / 1e6:.1f} MB)')
+    if figures:
+        write_figures(sections, Path(figures), say)
+    return path
+
+
+def write_figures(
+    sections: list[Section], folder: Path, say: Callable[[str], None]
+) -> None:
+    """Write every chart as PNG and SVG.
+
+    A page is worth having without them: what is missing is said in a line.
+
+    Args:
+        sections: of the page.
+        folder: made where it is missing.
+        say: takes that line.
+    """
+    charts = [chart for section in sections for chart in section.charts]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import kaleido  # noqa: F401
+    except ImportError:
+        say(
+            'no figures written: they need kaleido; pip install "kaleido>=1.0"'
+        )
+        return
+    try:
+        for chart in charts:
+            for kind in ('png', 'svg'):
+                chart.figure.update_layout(
+                    paper_bgcolor='white', plot_bgcolor='white'
+                )
+                chart.figure.write_image(
+                    folder / f'{chart.name}.{kind}',
+                    width=900,
+                    height=chart.height + 60,
+                    scale=2 if kind == 'png' else 1,
+                )
+    except Exception as error:  # whatever a browser that does not start says
+        first = re.split(r'[\n.]', str(error).strip())[0]
+        say(
+            f'no figures written: kaleido finds no working Chrome ({first}); '
+            'install Chrome or Chromium, or take the buttons of the page'
+        )
+        return
+    say(f'wrote {2 * len(charts)} figures to {folder}')
+
+
+def _timed(make, material, say: Callable[[str], None]) -> Section | None:
+    start = time.perf_counter()
+    section = make(material)
+    spent = time.perf_counter() - start
+    if section is not None and spent > 5:
+        say(f'{section.title}: {spent:.0f} s')
+    return section
+
+
+def _sections() -> list:
+    from .agreement import agreement
+    from .calibration import calibration
+    from .classes import confusions, per_class
+    from .comparison import comparison
+    from .cost import cost
+    from .grad_cam import grad_cam
+    from .leakage import leakage
+    from .lost import lost
+    from .model_card import model_card
+    from .operating_points import operating_points
+    from .risk_coverage import selective
+    from .subgroups import subgroups
+    from .training import training
+
+    return [
+        comparison,
+        cost,
+        per_class,
+        confusions,
+        calibration,
+        selective,
+        operating_points,
+        training,
+        agreement,
+        grad_cam,
+        lost,
+        subgroups,
+        leakage,
+        model_card,
+    ]
+
+
+def _read_study(path: str | None):
+    if path is None:
+        return None
+    from ..study.study_file import read_study
+
+    return read_study(path)

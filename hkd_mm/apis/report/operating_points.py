@@ -1,0 +1,165 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""ROC curves, and what is found at a given rate of false alarms."""
+
+from functools import partial
+
+import numpy as np
+
+from hkd_mm.evaluation.significance import bootstrap_interval
+
+from ..study.outcome import spread
+from ..study.tables import plus_minus
+from .charts import figure, line, shown, wrapped
+from .page import Chart, Section, Table
+from .runs import Material, Method
+
+SPECIFICITIES = (0.90, 0.95)
+_GRID = np.concatenate([np.linspace(0, 0.1, 41), np.linspace(0.12, 1, 45)])
+_RESAMPLES = 500
+
+
+def sensitivity_at(
+    truth: np.ndarray,
+    scores: np.ndarray,
+    weights: np.ndarray,
+    specificity: float,
+) -> float:
+    """The highest sensitivity of a threshold that is specific enough.
+
+    Args:
+        truth: (N,) bool or 0 / 1, the class against the rest.
+        scores: (N,) of the class.
+        weights: (N,) how often each image counts, >= 0.
+        specificity: least share of the others that is left alone, in [0, 1].
+
+    Returns:
+        In [0, 1]; NaN without positives or without others.
+    """
+    truth = np.asarray(truth, bool)
+    order = np.argsort(-scores, kind='stable')
+    ranked = scores[order]
+    hits = np.cumsum(np.where(truth, weights, 0.0)[order])
+    alarms = np.cumsum(np.where(truth, 0.0, weights)[order])
+    if hits[-1] == 0 or alarms[-1] == 0:
+        return float('nan')
+    last = np.append(ranked[1:] != ranked[:-1], True)  # of equal scores
+    allowed = alarms <= (1 - specificity) * alarms[-1] + 1e-9
+    found = hits[last & allowed]
+    return float(found[-1] / hits[-1]) if len(found) else 0.0
+
+
+def mean_roc(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Sensitivity on a grid of false alarms, mean over the seeds.
+
+    Args:
+        truth: (N,) bool.
+        scores: (S, N) of the class.
+
+    Returns:
+        (G,) in [0, 1].
+    """
+    from sklearn.metrics import roc_curve
+
+    found = []
+    for row in scores:
+        fpr, tpr, _ = roc_curve(truth, row, drop_intermediate=False)
+        # a vertical piece is a jump: what counts is its upper end
+        last = np.append(fpr[1:] != fpr[:-1], True)
+        found.append(np.interp(_GRID, fpr[last], tpr[last]))
+    return np.mean(found, 0)
+
+
+def operating_points(material: Material) -> Section:
+    """ROC of every class, and the class that matters most in a table."""
+    order = [
+        index
+        for index in _by_importance(material)
+        if 0 < (material.labels == index).sum() < len(material.labels)
+    ]
+    if not order:
+        return Section('roc', 'ROC', left_out='the test split has one class')
+    blocks: list = [_chart(material, order)]
+    basis = material.basis
+    if material.positive in order:
+        blocks.append(_table(material, material.positive))
+        count = int((material.labels == material.positive).sum())
+        name = material.classes[material.positive]
+        basis += f' {count} test images are {name}.'
+    how = (
+        'The further a curve bends to the upper left, the better a class is '
+        'told from all others. The table gives the sensitivity that the '
+        'curve reaches where 90 or 95 per cent of the other images raise no '
+        'alarm; its thresholds are read off the test curve, so they compare '
+        'nets and are no working point for use.'
+    )
+    return Section('roc', 'ROC by class', how, basis, blocks)
+
+
+def _by_importance(material: Material) -> list[int]:
+    every = list(range(len(material.classes)))
+    first = material.positive
+    return sorted(every, key=lambda index: index != first)
+
+
+def _chart(material: Material, order: list[int]) -> Chart:
+    from plotly import graph_objects as go
+
+    traces, choices = [], {}
+    for index in order:
+        start = len(traces)
+        truth = material.labels == index
+        for method in material.methods:
+            if shown(material, method) != True:  # noqa: E712
+                continue
+            curve = mean_roc(truth, method.scores[:, :, index])
+            traces.append(
+                go.Scatter(
+                    x=np.round(_GRID, 4),
+                    y=np.round(curve, 4),
+                    name=wrapped(method.title, 26),
+                    mode='lines',
+                    line=line(material, method),
+                    hovertemplate='false alarms %{x:.1%}, found %{y:.1%}',
+                )
+            )
+        choices[material.classes[index]] = list(range(start, len(traces)))
+    made = figure(
+        traces, '1 - specificity (false alarms)', 'sensitivity (found)'
+    )
+    made.update_xaxes(range=[0, 1], tickformat='.0%')
+    made.update_yaxes(range=[0, 1.01], tickformat='.0%')
+    alt = 'ROC curve of one class against all others, mean over the seeds.'
+    return Chart('roc', made, alt, 460, choices)
+
+
+def _table(material: Material, index: int) -> Table:
+    name = material.classes[index]
+    header = ['method', f'AUROC {name}']
+    for specificity in SPECIFICITIES:
+        header += [f'sensitivity at {specificity:.0%} specificity']
+        header += ['95 % interval']
+    rows = [_row(material, method, index) for method in material.methods]
+    caption = (
+        f'{name} against the rest, mean +- sd over the seeds; intervals from '
+        'a bootstrap over whole lesions.'
+    )
+    return Table(caption, header, rows)
+
+
+def _row(material: Material, method: Method, index: int) -> list:
+    from sklearn.metrics import roc_auc_score
+
+    truth = (material.labels == index).astype(int)
+    scores = method.scores[:, :, index]
+    area = spread([float(roc_auc_score(truth, row)) for row in scores])
+    cells: list = [method.title, (plus_minus(*area), area[0])]
+    ones = np.ones(len(truth))
+    for specificity in SPECIFICITIES:
+        score = partial(sensitivity_at, specificity=specificity)
+        told = spread([score(truth, row, ones) for row in scores])
+        low, high = bootstrap_interval(
+            truth, scores, material.groups, score, _RESAMPLES
+        )
+        cells.append((plus_minus(*told), told[0]))
+        cells.append((f'[{low:.3f}, {high:.3f}]', low))
+    return cells

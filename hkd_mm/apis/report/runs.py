@@ -1,0 +1,192 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Everything the sections of a report are made of, read once."""
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+
+from ..study.outcome import Outcome
+
+_SCORE = 'score_'
+
+
+@dataclass(eq=False)
+class Method:
+    """A row of the report: one config, trained with one or more seeds.
+
+    Args:
+        outcome: its figures on the test split.
+        folders: the run of each seed, S of them.
+        scores: (S, N, C) float64, probabilities of the test images.
+        val_scores: (S, M, C) of the validation images; None where unknown.
+        val_labels: (M,) int.
+        val_groups: M lesions.
+        val_ids: M names.
+    """
+
+    outcome: Outcome
+    folders: list[Path]
+    scores: np.ndarray
+    val_scores: np.ndarray | None = None
+    val_labels: np.ndarray | None = None
+    val_groups: list[str] = field(default_factory=list)
+    val_ids: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Of the row."""
+        return self.outcome.row.name
+
+    @property
+    def title(self) -> str:
+        """What the reader calls it."""
+        return self.outcome.row.title
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """(S, N) int, the predicted classes."""
+        return self.scores.argmax(2)
+
+    @property
+    def net(self) -> dict:
+        """``parameters`` and ``gmacs`` of the net that is tested."""
+        return self.outcome.reports[0].get('student') or {}
+
+
+@dataclass(eq=False)
+class Material:
+    """What the sections share.
+
+    Args:
+        title: of the report.
+        methods: all of the same test images.
+        classes: C names.
+        labels: (N,) int.
+        groups: N lesions, the image itself where none is known.
+        sample_ids: N names.
+        baselines: names of rows that the others are tested against.
+        compared_by: the metric that is tested.
+        teacher: of the close look; None where nobody said which it is.
+        alone: the student without a teacher; likewise.
+        distilled: the distilled student of the close look; likewise.
+        positive: index of the class whose sensitivity matters most, or None.
+        unfinished: names of rows left out.
+        options: words of the command line.
+    """
+
+    title: str
+    methods: list[Method]
+    classes: list[str]
+    labels: np.ndarray
+    groups: list[str]
+    sample_ids: list[str]
+    baselines: tuple[str, ...] = ()
+    compared_by: str = 'balanced_accuracy'
+    teacher: Method | None = None
+    alone: Method | None = None
+    distilled: Method | None = None
+    positive: int | None = None
+    unfinished: list[str] = field(default_factory=list)
+    options: dict = field(default_factory=dict)
+
+    @property
+    def roles(self) -> dict[str, Method]:
+        """``teacher``, ``student alone``, ``distilled``: those known."""
+        found = {
+            'teacher': self.teacher,
+            'student alone': self.alone,
+            'distilled': self.distilled,
+        }
+        return {key: value for key, value in found.items() if value}
+
+    @property
+    def basis(self) -> str:
+        """The images, seeds and selection rule that the figures rest on."""
+        seeds = sorted({len(method.folders) for method in self.methods})
+        many = ' or '.join(map(str, seeds))
+        return (
+            f'Test split, {len(self.labels)} images of '
+            f'{len(set(self.groups))} lesions; {many} seed'
+            f'{"s" * (seeds[-1] > 1)} a method; checkpoints chosen on '
+            'validation.'
+        )
+
+
+@dataclass
+class Scores:
+    """A ``predictions.csv``, in the order of the sample ids.
+
+    Args:
+        sample_ids: N names.
+        groups: N lesions, the sample itself where none is known.
+        labels: (N,) int.
+        classes: C names.
+        scores: (N, C) float64.
+    """
+
+    sample_ids: list[str]
+    groups: list[str]
+    labels: np.ndarray
+    classes: list[str]
+    scores: np.ndarray
+
+
+def read_scores(path: Path) -> Scores:
+    """Read the probabilities that ``tools/test.py`` has written.
+
+    Raises:
+        UserError: the file cannot be read or holds no scores.
+    """
+    try:
+        with path.open(newline='', encoding='utf-8') as stream:
+            lines = sorted(
+                csv.DictReader(stream), key=lambda line: line['sample_id']
+            )
+        names = [key for key in lines[0] if key.startswith(_SCORE)]
+        classes = [name.removeprefix(_SCORE) for name in names]
+        return Scores(
+            [line['sample_id'] for line in lines],
+            [line['lesion_id'] or line['sample_id'] for line in lines],
+            np.array([classes.index(line['label']) for line in lines]),
+            classes,
+            np.array([[float(line[n]) for n in names] for line in lines]),
+        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(
+            f'{path} holds no predictions with scores ({error}); write it '
+            f'again with tools/test.py --out {path}'
+        ) from None
+
+
+def read_method(
+    outcome: Outcome, folders: list[Path]
+) -> tuple[Method, Scores]:
+    """A method with its scores of the test split, and those of its images.
+
+    Raises:
+        UserError: a seed was tested on other images or classes.
+    """
+    found = [read_scores(folder / 'predictions.csv') for folder in folders]
+    for folder, one in zip(folders, found):
+        if one.sample_ids != found[0].sample_ids or (
+            one.classes != found[0].classes
+        ):
+            raise UserError(
+                f'{folder} was tested on other images or classes than '
+                f'{folders[0]}; test both on the same split'
+            )
+    scores = np.stack([one.scores for one in found])
+    return Method(outcome, folders, scores), found[0]
+
+
+def read_history(folder: Path) -> list[dict]:
+    """The epochs of a run; none where it left no ``history.json``."""
+    try:
+        return json.loads((folder / 'history.json').read_text('utf-8'))
+    except (OSError, ValueError):
+        return []

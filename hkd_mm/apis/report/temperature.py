@@ -1,0 +1,53 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Temperature scaling of probabilities."""
+
+import numpy as np
+
+_LEAST = 1e-7  # probabilities are written with six digits
+
+
+def tempered(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """``softmax(log(scores) / temperature)``: the logits divided by it.
+
+    Args:
+        scores: (N, C) probabilities.
+        temperature: > 0; above 1 makes them less sure.
+    """
+    logits = np.log(np.maximum(scores, _LEAST)) / temperature
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    return raised / raised.sum(1, keepdims=True)
+
+
+def log_loss(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Mean negative log-likelihood, in nats.
+
+    Args:
+        scores: (N, C) probabilities.
+        labels: (N,) int.
+    """
+    own = scores[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(own, _LEAST)).mean())
+
+
+def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of the least negative log-likelihood.
+
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017,
+    section 4.2.
+
+    Args:
+        scores: (N, C) probabilities of images that are not the test's.
+        labels: (N,) int.
+
+    Returns:
+        In [0.05, 20].
+    """
+    from scipy.optimize import minimize_scalar
+
+    found = minimize_scalar(
+        lambda power: log_loss(tempered(scores, np.exp(power)), labels),
+        bounds=(np.log(0.05), np.log(20)),
+        method='bounded',
+        options=dict(xatol=1e-6),
+    )
+    return float(np.exp(found.x))

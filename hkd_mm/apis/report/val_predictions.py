@@ -1,0 +1,127 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Scores of the validation split, which temperatures are fitted on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+
+from .runs import Material, Method, read_scores
+
+FILE = 'predictions_val.csv'
+_TOOL = Path(__file__).resolve().parents[3] / 'tools' / 'test.py'
+_MIM = Path(__file__).resolve().parents[2] / '.mim' / 'tools' / 'test.py'
+
+
+def add_val_scores(material: Material, make: bool, say) -> None:
+    """Read what runs have, and make it for the nets of the close look.
+
+    Args:
+        material: its methods get ``val_scores``.
+        make: whether to run ``tools/test.py`` where a file is missing.
+        say: takes a line on what is done.
+
+    Raises:
+        UserError: a run's validation split is not that of its other seeds,
+            or cannot be predicted.
+    """
+    wanted = list(material.roles.values())
+    for method in material.methods:
+        missing = [f for f in method.folders if not (f / FILE).is_file()]
+        if missing and not (make and method in wanted):
+            continue
+        for folder in missing:
+            say(f'{folder.name}: predicting the validation split, once')
+            predict(folder)
+        _read(method, material)
+
+
+def predict(folder: Path) -> None:
+    """Write ``predictions_val.csv`` of a run beside its other files.
+
+    Args:
+        folder: of the run, with its config and ``student.pth``.
+
+    Raises:
+        UserError: it could not be done; the reason is that of the tool.
+    """
+    config = run_config(folder)
+    tool = _TOOL if _TOOL.is_file() else _MIM
+    command = [
+        sys.executable,
+        str(tool),
+        str(config),
+        str(folder / 'student.pth'),
+        '--work-dir',
+        str(folder / 'test_val'),
+        '--out',
+        str(folder / FILE),
+        '--cfg-options',
+        f'{_split_key(config)}=val',
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        told = [line for line in lines if line.startswith('error: ')] or lines
+        reason = told[-1].removeprefix('error: ') if told else 'no message'
+        raise UserError(
+            f'{folder}: its validation split cannot be predicted ({reason}); '
+            '--no-calibration does without'
+        )
+
+
+def run_config(folder: Path) -> Path:
+    """The whole config that lies in a work dir.
+
+    Raises:
+        UserError: there is none, or it is not known which of several.
+    """
+    found = sorted(folder.glob('*.py'))
+    if len(found) != 1:
+        raise UserError(
+            f'{folder} holds {len(found)} configs; the work dir of a '
+            'training holds one'
+        )
+    return found[0]
+
+
+def _split_key(config: Path) -> str:
+    """The option that says which split is tested, however deep it lies."""
+    from ..config.compose import read_config
+
+    cfg = read_config(str(config))
+    key, node = 'test_dataloader.dataset', cfg['test_dataloader']['dataset']
+    while 'dataset' in node:
+        key, node = f'{key}.dataset', node['dataset']
+    return f'{key}.split'
+
+
+def _read(method: Method, material: Material) -> None:
+    found = [read_scores(folder / FILE) for folder in method.folders]
+    first = found[0]
+    for folder, one in zip(method.folders, found):
+        if one.sample_ids != first.sample_ids or (
+            one.classes != material.classes
+        ):
+            raise UserError(
+                f'{folder / FILE} is of other images than {method.folders[0]}'
+                '; remove both and they are made again'
+            )
+    if set(first.sample_ids) & set(material.sample_ids):
+        raise UserError(
+            f'{method.folders[0] / FILE} holds test images; remove it and it '
+            'is made again'
+        )
+    method.val_scores = np.stack([one.scores for one in found])
+    method.val_labels, method.val_groups = first.labels, first.groups
+    method.val_ids = first.sample_ids

@@ -1,0 +1,152 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The page itself: its text, and in a real browser."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hkd_mm.apis.report import make_report
+from hkd_mm.errors import UserError
+
+CHROME = shutil.which('chromium') or shutil.which('google-chrome')
+SWITCHES = (
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+)
+
+
+def test_the_page_is_whole_and_alone(page):
+    text = page.read_text(encoding='utf-8')
+    assert '&lt;b&gt;Small &amp; new&lt;/b&gt;' in text
+    assert '<b>Small' not in text
+    assert text.count('plotly.js v') == 1  # the library, once
+    assert '<script src' not in text and '<link rel="stylesheet"' not in text
+    for number, title in enumerate(
+        [
+            'Comparison',
+            'Accuracy against cost',
+            'F1 by class',
+            'Confusion',
+            'Calibration',
+            'Risk and coverage',
+            'ROC by class',
+            'Training',
+            'Agreement with the teacher',
+            'Where nets look (Grad-CAM)',
+            'What the student loses',
+            'Groups of patients',
+            'Leakage',
+            'Model card',
+        ],
+        1,
+    ):
+        assert f'>{number}. {title}</h2>' in text
+    assert text.count('Left out: ') == 1  # Grad-CAM, not asked for
+
+
+def test_mistakes_are_one_line(tool, study_dir, tmp_path, capfd):
+    assert tool('report')([str(study_dir), '--out', 'x.pdf']) == 2
+    assert tool('report')([str(tmp_path), '--out', 'x.html']) == 2
+    errors = capfd.readouterr().err.splitlines()
+    told = [line for line in errors if line.startswith('error: ')]
+    assert len(told) == 2
+    assert '--out x.pdf' in told[0] and 'no finished run' in told[1]
+
+
+def test_a_missing_library_is_named(study_dir, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, 'plotly', None)
+    with pytest.raises(UserError, match='pip install "plotly>='):
+        make_report([str(study_dir)], 'x.html')
+
+
+@pytest.fixture(scope='module')
+def browser():
+    if CHROME is None:
+        pytest.skip('no Chromium on this machine')
+    api = pytest.importorskip('playwright.sync_api')
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=CHROME, args=list(SWITCHES)
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture(
+    scope='module',
+    params=[(1280, 'light'), (390, 'dark')],
+    ids=['wide', 'phone'],
+)
+def shown(request, browser, page):
+    """The page as opened, with what it said and asked for."""
+    width, scheme = request.param
+    tab = browser.new_page(
+        viewport=dict(width=width, height=900), color_scheme=scheme
+    )
+    tab.said, tab.asked = [], []
+    tab.on('console', lambda message: tab.said.append(message.text))
+    tab.on('pageerror', lambda error: tab.said.append(str(error)))
+    tab.on('request', lambda request: tab.asked.append(request.url))
+    tab.goto(Path(page).resolve().as_uri())
+    tab.wait_for_selector('body[data-drawn]', timeout=60_000)
+    yield tab
+    tab.close()
+
+
+def test_every_figure_is_drawn_and_nothing_is_fetched(shown):
+    outside = [u for u in shown.asked if u.split(':')[0] not in
+               ('file', 'data', 'blob')]  # fmt: skip
+    assert shown.said == [] and outside == []
+    charts = shown.query_selector_all('.chart')
+    assert len(charts) == 15
+    for chart in charts:
+        drawn = chart.eval_on_selector_all(
+            '.main-svg .points path, .main-svg .lines path, '
+            '.main-svg image, .main-svg .boxes path',
+            'nodes => nodes.length',
+        )
+        assert drawn > 0, chart.get_attribute('id')
+        assert chart.query_selector('[role=img]').get_attribute('aria-label')
+    width = shown.evaluate('document.documentElement.scrollWidth')
+    assert width <= shown.viewport_size['width']
+    colour = shown.evaluate('getComputedStyle(document.body).backgroundColor')
+    dark = shown.viewport_size['width'] == 390
+    assert (colour == 'rgb(255, 255, 255)') != dark
+
+
+def test_a_click_on_a_heading_sorts(shown):
+    def column(place):
+        return shown.eval_on_selector_all(
+            f'#comparison tbody tr > :nth-child({place})',
+            'cells => cells.map(c => c.textContent.trim())',
+        )
+
+    head = shown.locator('#comparison thead button')
+    head.nth(1).click()
+    assert column(1) == ['teacher', 'kd', 'dist', 'alone']
+    assert shown.locator('#comparison th[aria-sort=descending]').count() == 1
+    head.nth(1).click()
+    assert column(1) == ['alone', 'dist', 'kd', 'teacher']
+    head.nth(0).click()
+    assert column(1) == ['teacher', 'kd', 'dist', 'alone']
+
+
+def test_a_choice_redraws_and_buttons_save(shown, tmp_path):
+    points = '#figure-losses .scatterlayer .trace'
+    shown.select_option('#figure-losses select', label='alone')
+    shown.wait_for_timeout(300)
+    assert shown.locator(points).count() == 2
+    for kind, start in (('png', b'\x89PNG'), ('svg', b'<svg')):
+        with shown.expect_download() as waiting:
+            shown.click(f'#figure-f1 [data-save={kind}]')
+        path = tmp_path / f'f1.{kind}'
+        waiting.value.save_as(path)
+        assert waiting.value.suggested_filename == f'f1.{kind}'
+        assert path.read_bytes().startswith(start)
+    assert shown.said == []

@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Make one HTML page of a study, or of single runs."""
+
+import argparse
+import os
+import sys
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line; needs no import but the standard library."""
+    parser = argparse.ArgumentParser(
+        description='Tables, figures and pictures of finished runs in one '
+        'HTML file that is readable without network.'
+    )
+    parser.add_argument(
+        'places',
+        nargs='+',
+        metavar='WORK_DIR | NAME=DIR...',
+        help='the work dir of a study, or runs; several of one name are its '
+        'seeds',
+    )
+    parser.add_argument(
+        '--out', default='report.html', help='(default: report.html)'
+    )
+    parser.add_argument(
+        '--study',
+        metavar='FILE',
+        help='the study file, for titles, order and baselines',
+    )
+    for role, what in (
+        ('teacher', 'the teacher'),
+        ('alone', 'the student without a teacher'),
+        ('distilled', 'the distilled student to look at closely'),
+    ):
+        parser.add_argument(f'--{role}', metavar='NAME', help=what)
+    parser.add_argument(
+        '--positive',
+        metavar='CLASS',
+        help='class whose sensitivity matters most (default: mel or melanoma)',
+    )
+    parser.add_argument('--title', help='of the page')
+    parser.add_argument(
+        '--metadata',
+        metavar='CSV',
+        help='age, sex and site of the images (default: that of the data)',
+    )
+    parser.add_argument(
+        '--data-root', help='the images, where they have moved'
+    )
+    parser.add_argument(
+        '--verify-report',
+        metavar='JSON',
+        help='of tools/dataset_tools/verify.py --json',
+    )
+    parser.add_argument(
+        '--figures',
+        metavar='DIR',
+        help='write every chart as PNG and SVG as well; needs Chrome',
+    )
+    parser.add_argument(
+        '--cam-images',
+        type=int,
+        default=64,
+        metavar='N',
+        help='images that Grad-CAM looks at; 0 for none (default: 64)',
+    )
+    parser.add_argument(
+        '--no-images',
+        action='store_true',
+        help='no photographs in the page, which may then be passed on '
+        'whatever their licence is',
+    )
+    parser.add_argument(
+        '--no-calibration',
+        action='store_true',
+        help='do not predict the validation split where that is missing',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    """Parse first, import the heavy packages after."""
+    args = parse_args(argv)
+    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.apis.report import main as work
+
+    return run_tool(work, args)
+
+
+if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    )
+    sys.exit(main())
