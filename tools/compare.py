@@ -26,6 +26,13 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--data-root', help='the images, for every run')
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument(
+        '--folds',
+        type=int,
+        default=0,
+        help='cross-validate: every photograph is tested once a seed '
+        '(default: the one split of the configs)',
+    )
+    parser.add_argument(
         '--size', help='of a study that has several: small, say'
     )
     parser.add_argument(

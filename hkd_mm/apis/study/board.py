@@ -2,6 +2,7 @@
 """The live table of a study: where every run stands."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,41 +12,45 @@ from rich.live import Live
 from rich.table import Table
 
 from .folders import FAILED, is_done
-from .plan import Run, Study, seed_folder
+from .plan import Run, Study
 
 
 class Board:
-    """Rows by seeds, read from the folders of the runs.
+    """Rows by seeds and folds, read from the folders of the runs.
 
     Args:
         study: whose.
         work_dir: of the study.
-        seeds: its columns.
+        runs: of the study, row by row.
         console: to print on.
     """
 
     def __init__(
-        self, study: Study, work_dir: Path, seeds: range, console: Console
+        self,
+        study: Study,
+        work_dir: Path,
+        runs: list[Run],
+        console: Console,
     ) -> None:
-        self.study, self.work_dir, self.seeds = study, work_dir, seeds
+        self.study, self.work_dir, self.runs = study, work_dir, runs
         self.console = console
 
     def __rich__(self) -> Table:
         table = Table(title=self.study.title)
         table.add_column('network')
-        for seed in self.seeds:
-            table.add_column(f'seed {seed}', justify='right')
-        for row in self.study.rows:
-            table.add_row(
-                row.title,
-                *(
-                    self.state(Run(row, seed).folder(self.work_dir))
-                    for seed in self.seeds
-                ),
-            )
+        by_row: dict[str, list[Run]] = defaultdict(list)
+        for run in self.runs:
+            by_row[run.row.title].append(run)
+        for run in next(iter(by_row.values())):
+            title = run.name.removeprefix(f'{run.row.name} ')
+            table.add_column(title, justify='right')
+        for title, runs in by_row.items():
+            cells = [self.state(run.folder(self.work_dir)) for run in runs]
+            table.add_row(title, *cells)
+        first = self.runs[0].place(self.work_dir)
         table.caption = (
             f'{self.study.compared_by} on validation; logs in '
-            f'{seed_folder(self.work_dir, self.seeds[0])}/<row>/console.log'
+            f'{first}/<row>/console.log'
         )
         return table
 

@@ -8,13 +8,16 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
+from hkd_mm.datasets.split_file import read_split
+
 from ..config.compose import compose_config
 from ..config.data_summary import summarize_data
-from .plan import Row, Run, Study
+from .plan import Row, Run, Study, split_file
 
 KEY = 'study.json'
 _PACKAGE = Path(__file__).resolve().parents[2]
-_NOT_OF_RUNS = Path(__file__).resolve().parent  # decides nothing in a run
+# they start runs and read what is left of them
+_NOT_OF_RUNS = tuple(f'apis/{name}/' for name in ('study', 'sweep', 'report'))
 
 
 class Key(NamedTuple):
@@ -38,9 +41,13 @@ class Keys:
     Args:
         study: whose.
         options: of the command line.
+        work_dir: where the splits of folds are.
     """
 
-    def __init__(self, study: Study, options: list[str]) -> None:
+    def __init__(
+        self, study: Study, options: list[str], work_dir: Path
+    ) -> None:
+        self._work_dir = work_dir
         self._rows = {row.name: row for row in study.rows}
         self._options = options
         self._code = code_hash()
@@ -50,6 +57,9 @@ class Keys:
     def of(self, run: Run) -> Key:
         """The key that a run has if it is trained now."""
         config, split = self._row(run.row)
+        if run.fold is not None:
+            path = split_file(self._work_dir, run.fold)
+            split = read_split(path)['hash']
         return Key(_sha(config, run.seed), split, self._code)
 
     def _row(self, row: Row) -> tuple[str, str | None]:
@@ -91,13 +101,18 @@ def write_key(folder: Path, key: Key) -> None:
 
 
 def code_hash() -> str:
-    """SHA-256 (hex) over this package's modules but for the studies."""
-    parts = [
-        (str(path.relative_to(_PACKAGE)), path.read_bytes())
+    """SHA-256 (hex) over this package's modules that a run may use."""
+    paths = {
+        path.relative_to(_PACKAGE).as_posix(): path
         for path in sorted(_PACKAGE.rglob('*.py'))
-        if _NOT_OF_RUNS not in path.parents
-    ]
-    return _sha(*parts)
+    }
+    return _sha(
+        *(
+            (name, path.read_bytes())
+            for name, path in paths.items()
+            if not name.startswith(_NOT_OF_RUNS)
+        )
+    )
 
 
 def _sha(*parts) -> str:

@@ -4,7 +4,7 @@
 import csv
 import math
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from hkd_mm.evaluation.significance import (
 )
 
 from .folders import is_done, read_json
-from .plan import Row, Run, Study
+from .plan import Row, Study, all_runs
 
 TESTABLE = dict(balanced_accuracy=balanced_accuracy, top1=accuracy)
 
@@ -48,8 +48,8 @@ class Outcome:
 
     Args:
         row: of the study.
-        reports: ``metrics.json`` of each seed.
-        tests: ``test.json`` of each seed.
+        reports: ``metrics.json`` of each run, a seed's folds together.
+        tests: ``test.json`` of each run.
         predictions: None where no seed is done.
         interval: of the compared metric, 95 %, over other test splits.
         against: baseline -> difference to it.
@@ -71,20 +71,29 @@ class Outcome:
 
     @property
     def minutes(self) -> float:
-        """Of training, mean over the seeds."""
+        """Of training, mean over the runs."""
         return statistics.mean(r['training_minutes'] for r in self.reports)
 
     def validation(self, metric: str) -> tuple[float, float]:
-        """Mean and sample sd over the seeds, of the chosen checkpoint."""
+        """Mean and sample sd over the runs, of the chosen checkpoint."""
         return spread([report['best'][metric] for report in self.reports])
 
     def test(self, metric: str) -> tuple[float, float]:
-        """Mean and sample sd over the seeds."""
+        """Mean and sample sd over the runs."""
         return spread([test[metric] for test in self.tests])
 
 
-def read_outcomes(study: Study, work_dir: Path, seeds: range) -> list[Outcome]:
-    """Rows all of whose seeds are done, compared with the baselines.
+def read_outcomes(
+    study: Study, work_dir: Path, seeds: range, folds: int = 0
+) -> list[Outcome]:
+    """Rows all of whose runs are done, compared with the baselines.
+
+    Args:
+        study: whose.
+        work_dir: of the study.
+        seeds: that each row was trained with.
+        folds: of a cross-validation; then each photograph has the
+            prediction of the net that did not learn from its fold.
 
     Raises:
         UserError: a file of a run is damaged, or the metric to compare by
@@ -97,9 +106,12 @@ def read_outcomes(study: Study, work_dir: Path, seeds: range) -> list[Outcome]:
         )
     outcomes = []
     for row in study.rows:
-        folders = [Run(row, seed).folder(work_dir) for seed in seeds]
+        of_row = replace(study, rows=(row,))
+        folders = [
+            run.folder(work_dir) for run in all_runs(of_row, seeds, folds)
+        ]
         if all(map(is_done, folders)):
-            outcomes.append(read_outcome(row, folders))
+            outcomes.append(read_outcome(row, folders, folds))
     compare_outcomes(outcomes, study)
     return outcomes
 
@@ -120,24 +132,25 @@ def spread(values: list[float]) -> tuple[float, float]:
     )
 
 
-def read_outcome(row: Row, folders: list[Path]) -> Outcome:
-    """A row from the folders of its finished seeds."""
+def read_outcome(row: Row, folders: list[Path], folds: int = 0) -> Outcome:
+    """A row from the folders of its finished runs, seed by seed."""
+    size = folds or 1
+    by_seed = [folders[i : i + size] for i in range(0, len(folders), size)]
     return Outcome(
         row,
         [read_json(folder / 'metrics.json') for folder in folders],
         [read_json(folder / 'test.json') for folder in folders],
-        _predictions(folders),
+        _predictions(by_seed),
     )
 
 
-def _predictions(folders: list[Path]) -> Predictions:
+def _predictions(by_seed: list[list[Path]]) -> Predictions:
     found: Predictions | None = None
-    for folder in folders:
-        path = folder / 'predictions.csv'
-        with path.open(newline='') as stream:
-            lines = sorted(
-                csv.DictReader(stream), key=lambda line: line['sample_id']
-            )
+    for folders in by_seed:
+        lines = sorted(
+            (line for folder in folders for line in _lines(folder)),
+            key=lambda line: line['sample_id'],
+        )
         ids = [line['sample_id'] for line in lines]
         if found is None:
             groups = [line['lesion_id'] or line['sample_id'] for line in lines]
@@ -145,12 +158,17 @@ def _predictions(folders: list[Path]) -> Predictions:
             found = Predictions(ids, groups, labels, [])
         elif found.sample_ids != ids:
             raise UserError(
-                f'{path} holds other images than {folders[0]}: the seeds '
-                'were tested on different splits'
+                f'{folders[0]}/predictions.csv holds other images than '
+                f'{by_seed[0][0]}: the seeds were tested on different splits'
             )
         found.chosen.append([line['prediction'] for line in lines])
     assert found is not None
     return found
+
+
+def _lines(folder: Path) -> list[dict[str, str]]:
+    with (folder / 'predictions.csv').open(newline='') as stream:
+        return list(csv.DictReader(stream))
 
 
 def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:

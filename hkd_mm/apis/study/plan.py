@@ -56,24 +56,32 @@ class Study:
 
 
 class Run(NamedTuple):
-    """A row with one seed."""
+    """A row with one seed, of a cross-validation on one fold."""
 
     row: Row
     seed: int
+    fold: int | None = None
 
     @property
     def name(self) -> str:
         """For what is said."""
-        return f'{self.row.name} seed {self.seed}'
+        fold = '' if self.fold is None else f' fold {self.fold}'
+        return f'{self.row.name} seed {self.seed}{fold}'
+
+    def place(self, work_dir: Path) -> Path:
+        """Where it and all that it builds on lie."""
+        if self.fold is not None:
+            work_dir = work_dir / f'fold{self.fold}'
+        return work_dir / f'seed{self.seed}'
 
     def folder(self, work_dir: Path) -> Path:
         """Work dir of the training."""
-        return seed_folder(work_dir, self.seed) / self.row.name
+        return self.place(work_dir) / self.row.name
 
     def options(self, work_dir: Path) -> list[str]:
         """Options for the command line, those of the study and its own."""
         places = {
-            '{runs}': str(seed_folder(work_dir, self.seed)),
+            '{runs}': str(self.place(work_dir)),
             '{work_dir}': str(work_dir),
             '{seed}': str(self.seed),
         }
@@ -83,9 +91,21 @@ class Run(NamedTuple):
             for mark, place in places.items():
                 text = text.replace(mark, place)
             found.append(f'{key}={text}')
+        if self.fold is not None:
+            found.append(f'split_file={split_file(work_dir, self.fold)}')
         return found
 
 
-def seed_folder(work_dir: Path, seed: int) -> Path:
-    """Folder of all runs of a seed: what one builds on lies beside it."""
-    return work_dir / f'seed{seed}'
+def split_file(work_dir: Path, fold: int) -> Path:
+    """Where the split of a fold is kept."""
+    return work_dir / 'splits' / f'fold{fold}.json'
+
+
+def all_runs(study: Study, seeds: range, folds: int = 0) -> list[Run]:
+    """The runs of a study, row by row; without folds one a seed."""
+    return [
+        Run(row, seed, fold)
+        for row in study.rows
+        for seed in seeds
+        for fold in (range(folds) if folds else [None])
+    ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..cli import PARENT
 from .folders import FAILED, TESTED, is_done, is_trained, summary
 from .keys import Keys, write_key
-from .plan import Run, Study
+from .plan import Run
 
 TOOLS = Path(__file__).resolve().parents[3] / 'tools'
 
@@ -31,26 +31,26 @@ class Processes:
     that fails leaves ``failed.json`` in its folder and the others go on.
 
     Args:
-        study: whose runs.
+        runs: in an order in which none builds on a later one.
         work_dir: of the study.
-        seeds: that each row is trained with.
-        options: of the command line, after those of the study.
+        options: of the command line, after those of the runs.
         jobs: runs side by side, each with its share of the cores.
         keys: told to each run that is trained; None tells nothing.
         say: takes each line for the reader.
+        metric: said of a run that is done.
     """
 
     def __init__(
         self,
-        study: Study,
+        runs: list[Run],
         work_dir: Path,
-        seeds: range,
         options: list[str],
         jobs: int,
         keys: Keys | None = None,
         say: Callable[[str], None] = print,
+        metric: str = 'balanced_accuracy',
     ) -> None:
-        self.study, self.work_dir, self.seeds = study, work_dir, seeds
+        self.runs, self.work_dir, self.metric = runs, work_dir, metric
         self.options, self.jobs, self.say = options, jobs, say
         self.keys = keys
         self.threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -64,19 +64,19 @@ class Processes:
             Name -> reason, of the runs that failed.
         """
         pool = ThreadPoolExecutor(self.jobs)
-        futures: dict[tuple[str, int], Future] = {}
+        futures: dict[str, Future] = {}
+        rows = {run.row.name: run.row for run in self.runs}
         with _terminated_as_exit():
             try:
-                for run in self.runs():
+                for run in self.runs:
                     before = [
-                        futures[name, run.seed] for name in run.row.after
+                        futures[run._replace(row=other).name]
+                        for other in map(rows.get, run.row.after)
                     ]
-                    futures[run.row.name, run.seed] = pool.submit(
-                        self._one, run, before
-                    )
+                    futures[run.name] = pool.submit(self._one, run, before)
                 return {
-                    f'{name} seed {seed}': str(error)
-                    for (name, seed), future in futures.items()
+                    name: str(error)
+                    for name, future in futures.items()
                     if (error := _failure(future))
                 }
             except BaseException:
@@ -84,12 +84,6 @@ class Processes:
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)
-
-    def runs(self) -> list[Run]:
-        """All of them, row by row."""
-        return [
-            Run(row, seed) for row in self.study.rows for seed in self.seeds
-        ]
 
     def _end(self) -> None:
         self._stop.set()
@@ -117,7 +111,7 @@ class Processes:
                 )
                 self.say(f'{run.name}: failed: {error}')
             raise
-        self.say(f'{run.name}: {summary(folder, self.study.compared_by)}')
+        self.say(f'{run.name}: {summary(folder, self.metric)}')
 
     def _train(self, run: Run, folder: Path) -> None:
         begun = any(folder.glob('epoch_*.pth'))

@@ -15,9 +15,10 @@ from hkd_mm.parallel import default_workers
 
 from ..config.compose import read_config
 from .board import Board
+from .folds import provide_folds
 from .keys import Keys
 from .outcome import Outcome, read_outcomes
-from .plan import Study
+from .plan import Study, all_runs
 from .processes import Processes
 from .stale import settle_stale
 from .study_file import of_configs, read_study
@@ -39,6 +40,7 @@ def main(args: Namespace) -> None:
         args.rows,
         args.stale,
         args.size,
+        args.folds,
     )
 
 
@@ -52,6 +54,7 @@ def run_study(
     rows: list[str] | None = None,
     stale: str = 'refuse',
     size: str | None = None,
+    folds: int = 0,
 ) -> list[Outcome]:
     """Train and test what is missing, then compare.
 
@@ -66,6 +69,8 @@ def run_study(
         stale: what becomes of runs there that another config, split or code
             has made, see :func:`.stale.settle_stale`.
         size: of the study, see :func:`.study_file.read_study`.
+        folds: of a cross-validation over lesions, which tests on every
+            photograph once a seed; 0 for the one split of the configs.
 
     Returns:
         The rows that are done with all seeds.
@@ -80,16 +85,24 @@ def run_study(
     options = options or []
     if jobs is None:
         jobs = 1 if torch.cuda.is_available() else default_workers()
-    keys = Keys(study, options)
-    board = Board(study, place, range(seeds), _console())
-    processes = Processes(
-        study, place, board.seeds, options, jobs, keys, board.console.print
-    )
     with locked(place, waiting=f'waiting for the study in {place}'):
-        kept = settle_stale(processes.runs(), keys, place, stale)
+        provide_folds(study, options, place, folds)
+        keys = Keys(study, options, place)
+        runs = all_runs(study, range(seeds), folds)
+        board = Board(study, place, runs, _console())
+        kept = settle_stale(runs, keys, place, stale)
+        processes = Processes(
+            runs,
+            place,
+            options,
+            jobs,
+            keys,
+            board.console.print,
+            study.compared_by,
+        )
         with board.live():
             failed = processes.run()
-        outcomes = read_outcomes(study, place, board.seeds)
+        outcomes = read_outcomes(study, place, range(seeds), folds)
     if outcomes:
         board.console.print(terminal(study, outcomes))
         write_tables(
@@ -100,6 +113,7 @@ def run_study(
                 study=study.path.name,
                 size=size,
                 seeds=seeds,
+                folds=folds,
                 options=_without_places(options),
                 of_another_origin=kept,
                 environment=collect_environment(),

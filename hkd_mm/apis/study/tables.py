@@ -74,12 +74,15 @@ def terminal(study: Study, outcomes: list[Outcome]):
 def caption(study: Study, outcomes: list[Outcome]) -> str:
     """What the figures are, in a sentence or two."""
     first = outcomes[0]
-    seeds, images = len(first.tests), len(first.predictions.sample_ids)
+    seeds = len(first.predictions.chosen)
+    folds = len(first.tests) // seeds
+    images = len(first.predictions.sample_ids)
     lesions = len(set(first.predictions.groups))
     text = (
         f'Test split, {images} images of {lesions} lesions, read once a run; '
-        f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}; checkpoints '
-        'chosen on validation.'
+        f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
+        + (f' of {folds} folds' if folds > 1 else '')
+        + '; checkpoints chosen on validation.'
     )
     if study.baselines:
         text += (
@@ -154,7 +157,7 @@ def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
         config=outcome.row.config.name,
         options=outcome.row.options,
         epochs=outcome.epochs,
-        seeds=len(outcome.tests),
+        seeds=len(outcome.predictions.chosen),
         minutes=outcome.minutes,
         validation={key: outcome.validation(key) for key in study.metrics},
         test={key: outcome.test(key) for key in study.metrics},

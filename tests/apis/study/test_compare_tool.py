@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """tools/compare.py, with real trainings of tiny nets."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from hkd_mm.apis.study.board import Board
+from hkd_mm.apis.study.plan import all_runs
 from hkd_mm.apis.study.study_file import of_configs
 
 
@@ -81,7 +83,8 @@ def test_the_board_says_where_every_run_stands(tmp_path):
     failed.mkdir()
     (failed / 'failed.json').write_text('{}')
     console = Console(width=100, record=True, file=open('/dev/null', 'w'))
-    console.print(Board(study, tmp_path, range(2), console))
+    runs = all_runs(study, range(2))
+    console.print(Board(study, tmp_path, runs, console))
     lines = console.export_text().splitlines()
     cells = [
         [cell.strip() for cell in line.split('│')[1:-1]]
@@ -89,3 +92,23 @@ def test_the_board_says_where_every_run_stands(tmp_path):
         if line.startswith('│')
     ]
     assert cells == [['a', '0.432', 'epoch 7'], ['b', 'failed', '-']]
+
+
+def test_folds_test_every_photograph_once_a_seed(tiny_configs, tool, capfd):
+    report(tiny_configs['student'])
+    argv = [str(tiny_configs['student']), '--work-dir', 'w', '--seeds', '1']
+    argv += ['--folds', '3', '--cfg-options', 'max_epochs=1']
+    assert tool('compare')(argv) == 0
+    with open('w/predictions.csv', newline='') as stream:
+        lines = list(csv.DictReader(stream))
+    assert len({line['sample_id'] for line in lines}) == len(lines) == 36
+    for fold in range(3):
+        split = json.loads(Path(f'w/splits/fold{fold}.json').read_text())
+        path = f'w/fold{fold}/seed0/tiny_student/predictions.csv'
+        with open(path, newline='') as stream:
+            tested = sorted(x['sample_id'] for x in csv.DictReader(stream))
+        assert tested == split['test'] and len(tested) == 12
+    assert '1 seed of 3 folds' in ' '.join(capfd.readouterr().out.split())
+    argv[argv.index('3')] = '4'
+    assert tool('compare')(argv) == 2
+    assert 'another fold than one of 4' in capfd.readouterr().err

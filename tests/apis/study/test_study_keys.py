@@ -21,7 +21,7 @@ def study_of(configs, **options):
 
 def key(configs, options=(), seed=0, **of_row):
     study = study_of(configs, **of_row)
-    return Keys(study, list(options)).of(Run(study.rows[1], seed))
+    return Keys(study, list(options), Path('.')).of(Run(study.rows[1], seed))
 
 
 def test_the_key_follows_what_decides(tiny_configs):
@@ -52,17 +52,19 @@ def test_the_place_of_the_images_decides_nothing(tiny_configs, tmp_path):
     assert other == key(tiny_configs, [f'data_root={root}'])
 
 
-def test_code_is_every_module_but_those_of_studies(tmp_path, monkeypatch):
+def test_code_is_every_module_that_a_run_may_use(tmp_path, monkeypatch):
     package = tmp_path / 'p'
-    (package / 'study').mkdir(parents=True)
+    (package / 'apis/study').mkdir(parents=True)
     (package / 'a.py').write_text('1')
-    (package / 'study/b.py').write_text('1')
+    (package / 'apis/study/b.py').write_text('1')
     monkeypatch.setattr(keys_module, '_PACKAGE', package)
-    monkeypatch.setattr(keys_module, '_NOT_OF_RUNS', package / 'study')
     first = code_hash()
-    (package / 'study/b.py').write_text('2')
+    (package / 'apis/study/b.py').write_text('2')
     assert code_hash() == first
     (package / 'a.py').write_text('2')
+    assert code_hash() != first
+    (package / 'a.py').write_text('1')
+    (package / 'apis/c.py').write_text('1')
     assert code_hash() != first
 
 
@@ -71,7 +73,7 @@ class TestStale:
     def place(self, tiny_configs, tmp_path):
         """A finished run of each row, trained as the study says."""
         study = study_of(tiny_configs)
-        keys = Keys(study, [])
+        keys = Keys(study, [], tmp_path)
         runs = [Run(row, 0) for row in study.rows]
         for run in runs:
             folder = run.folder(tmp_path)
@@ -115,4 +117,7 @@ def test_rows_that_were_never_begun_are_not_stale(tiny_configs, tmp_path):
     study = study_of(tiny_configs)
     run = Run(replace(study.rows[1], options={}), 0)
     run.folder(tmp_path).mkdir(parents=True)
-    assert settle_stale([run], Keys(study, []), tmp_path, 'refuse') == {}
+    assert (
+        settle_stale([run], Keys(study, [], tmp_path), tmp_path, 'refuse')
+        == {}
+    )

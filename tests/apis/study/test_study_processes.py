@@ -12,7 +12,7 @@ import pytest
 
 from hkd_mm.apis.study import processes
 from hkd_mm.apis.study.folders import is_done
-from hkd_mm.apis.study.plan import Row, Study
+from hkd_mm.apis.study.plan import Row, Study, all_runs
 from hkd_mm.apis.study.processes import Processes
 
 TRAIN = """
@@ -68,9 +68,8 @@ def calls(folder):
 def test_every_run_is_trained_and_tested_once(tools, tmp_path):
     said = []
     study = study_of(row('a'), row('b', ('a',), place='{runs}/a'))
-    work = Processes(
-        study, tmp_path / 'w', range(2), ['data_root=x'], 2, say=said.append
-    )
+    runs = all_runs(study, range(2))
+    work = Processes(runs, tmp_path / 'w', ['data_root=x'], 2, say=said.append)
     assert work.run() == {}
     for name in 'ab':
         for seed in range(2):
@@ -89,7 +88,9 @@ def test_a_failure_is_told_and_the_others_go_on(tools, tmp_path):
     study = study_of(
         row('bad', broken=True), row('builds_on_it', ('bad',)), row('good')
     )
-    work = Processes(study, tmp_path, range(1), [], 1, say=lambda line: None)
+    work = Processes(
+        all_runs(study, range(1)), tmp_path, [], 1, say=lambda line: None
+    )
     failed = work.run()
     assert set(failed) == {'bad seed 0', 'builds_on_it seed 0'}
     assert 'it is broken' in failed['bad seed 0']
@@ -98,7 +99,11 @@ def test_a_failure_is_told_and_the_others_go_on(tools, tmp_path):
     assert is_done(tmp_path / 'seed0/good')
     # mended, it is tried again
     again = Processes(
-        study_of(row('bad')), tmp_path, range(1), [], 1, say=lambda line: None
+        all_runs(study_of(row('bad')), range(1)),
+        tmp_path,
+        [],
+        1,
+        say=lambda line: None,
     )
     assert again.run() == {}
     assert not (tmp_path / 'seed0/bad/failed.json').exists()
@@ -111,7 +116,7 @@ def test_a_trained_run_is_only_tested(tools, tmp_path):
     (folder / 'metrics.json').write_text(
         '{"training_minutes": 2, "best": {"balanced_accuracy": 0.1}}'
     )
-    Processes(study_of(row('a')), tmp_path, range(1), [], 1).run()
+    Processes(all_runs(study_of(row('a')), range(1)), tmp_path, [], 1).run()
     assert calls(folder) == ['test']
 
 
@@ -119,13 +124,13 @@ def test_a_run_that_was_broken_off_is_resumed(tools, tmp_path):
     folder = tmp_path / 'seed0/a'
     folder.mkdir(parents=True)
     (folder / 'epoch_3.pth').touch()
-    Processes(study_of(row('a')), tmp_path, range(1), [], 1).run()
+    Processes(all_runs(study_of(row('a')), range(1)), tmp_path, [], 1).run()
     assert '--resume' in (folder / 'calls').read_text().split('\n')[0]
 
 
 def run_slowly(folder, stay):
     rows = row('a', slow=True, stay=stay)
-    Processes(study_of(rows), folder, range(2), [], 2).run()
+    Processes(all_runs(study_of(rows), range(2)), folder, [], 2).run()
 
 
 @pytest.mark.parametrize('how', ['SIGINT', 'SIGTERM', 'SIGKILL'])
