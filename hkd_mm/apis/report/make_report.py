@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What ``tools/report.py`` does."""
 
-import re
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
+from .figure_files import write_figures
 from .page import Section, render, require_libraries
 
 
@@ -92,49 +92,6 @@ def make_report(
     if figures:
         write_figures(sections, Path(figures), say)
     return path
-
-
-def write_figures(
-    sections: list[Section], folder: Path, say: Callable[[str], None]
-) -> None:
-    """Write every chart as PNG and SVG.
-
-    A page is worth having without them: what is missing is said in a line.
-
-    Args:
-        sections: of the page.
-        folder: made where it is missing.
-        say: takes that line.
-    """
-    charts = [chart for section in sections for chart in section.charts]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import kaleido  # noqa: F401
-    except ImportError:
-        say(
-            'no figures written: they need kaleido; pip install "kaleido>=1.0"'
-        )
-        return
-    try:
-        for chart in charts:
-            for kind in ('png', 'svg'):
-                chart.figure.update_layout(
-                    paper_bgcolor='white', plot_bgcolor='white'
-                )
-                chart.figure.write_image(
-                    folder / f'{chart.name}.{kind}',
-                    width=900,
-                    height=chart.height + 60,
-                    scale=2 if kind == 'png' else 1,
-                )
-    except Exception as error:  # whatever a browser that does not start says
-        first = re.split(r'[\n.]', str(error).strip())[0]
-        say(
-            f'no figures written: kaleido finds no working Chrome ({first}); '
-            'install Chrome or Chromium, or take the buttons of the page'
-        )
-        return
-    say(f'wrote {2 * len(charts)} figures to {folder}')
 
 
 def _timed(make, material, say: Callable[[str], None]) -> Section | None:

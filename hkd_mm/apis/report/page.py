@@ -170,7 +170,7 @@ def require_libraries() -> None:
     Raises:
         UserError: a package is missing.
     """
-    for module, package in (('plotly', 'plotly>=6.0'), ('jinja2', 'jinja2')):
+    for module, package in (('plotly', 'plotly>=7,<8'), ('jinja2', 'jinja2')):
         try:
             __import__(module)
         except ImportError:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.apis.report import make_report
+from hkd_mm.apis.report.figure_files import write_figures
 from hkd_mm.errors import UserError
 
 CHROME = shutil.which('chromium') or shutil.which('google-chrome')
@@ -150,3 +151,48 @@ def test_a_choice_redraws_and_buttons_save(shown, tmp_path):
         assert waiting.value.suggested_filename == f'f1.{kind}'
         assert path.read_bytes().startswith(start)
     assert shown.said == []
+
+
+def sections():
+    from plotly import graph_objects as go
+
+    from hkd_mm.apis.report.page import Chart, Section
+
+    figure = go.Figure([go.Scatter(y=[1, 2]), go.Scatter(y=[2, 1])])
+    charts = [
+        Chart('plain', figure, 'A line.', 300),
+        Chart('apart', figure, 'A line.', 300, {'A b': [0], 'c': [1]}),
+    ]
+    return [Section('s', 'S', blocks=charts)]
+
+
+def test_each_part_of_a_chart_gets_its_files(tmp_path, monkeypatch):
+    pytest.importorskip('kaleido')
+    written = []
+    monkeypatch.setattr(
+        'plotly.io.write_images', lambda **words: written.append(words)
+    )
+    said = []
+    write_figures(sections(), tmp_path / 'new', said.append)
+    names = [[path.name for path in words['file']] for words in written]
+    assert names == [
+        [f'{name}.{kind}' for name in ('plain', 'apart-a-b', 'apart-c')]
+        for kind in ('png', 'svg')
+    ]
+    shown = [
+        [trace.visible for trace in made.data] for made in written[0]['fig']
+    ]
+    assert shown == [[None, None], [True, False], [False, True]]
+    assert said == [f'wrote 6 figures to {tmp_path / "new"}']
+
+
+def test_without_a_chrome_there_is_one_line(tmp_path, monkeypatch):
+    pytest.importorskip('kaleido')
+
+    def fail(**words):
+        raise RuntimeError('no browser. Look here:\nand there')
+
+    monkeypatch.setattr('plotly.io.write_images', fail)
+    said = []
+    write_figures(sections(), tmp_path, said.append)
+    assert len(said) == 1 and 'no working Chrome (no browser);' in said[0]
