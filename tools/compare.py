@@ -44,7 +44,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--rows',
         nargs='+',
         metavar='NAME',
-        help='only these rows of the study, and those they build on',
+        help='train only these rows of the study, and those they build on',
     )
     parser.add_argument(
         '--stale',
@@ -52,6 +52,13 @@ def parse_args(argv=None) -> argparse.Namespace:
         default='refuse',
         help='runs in the work dir that another config, split or code has '
         'made: refuse to go on, take them as they are, or train them again',
+    )
+    parser.add_argument(
+        '--baseline',
+        nargs='+',
+        metavar='NAME',
+        help='rows that the others are tested against (default: those of '
+        'the study; of configs the first)',
     )
     parser.add_argument(
         '--out', help='folder of the tables (default: the work dir)'

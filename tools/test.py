@@ -24,12 +24,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--out',
-        nargs='+',
+        action='append',
         default=[],
         metavar='FILE',
         help='.json: the metrics; .csv or .pkl: the prediction of each image; '
-        '.isic.csv: those as a submission to an ISIC challenge; several '
-        'files share one reading',
+        '.isic.csv: those as a submission to an ISIC challenge; given '
+        'several times, one reading writes all',
     )
     parser.add_argument(
         '--show-dir',

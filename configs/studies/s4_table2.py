@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """DSP-KD (Bioengineering 11:70, 2024), table 2: three teachers, ISIC 2019.
 
+Minutes of DSP-KD are those of its second stage; the first has a row.
+
 At size small: ResNet-18 -> MobileNetV2 x0.5 on HAM10000 at 64 x 64.
 """
 title = 'Methods and teachers: DSP-KD, table 2'
@@ -20,6 +22,7 @@ _methods = dict(
     ssdkd=('SSD-KD', 0.8995, 0.8823, 0.8812),
     dspkd=('DSP-KD', 0.9283, 0.8939, 0.8901))
 
+_stage1 = 'mgd_hf_res2net101_shufflenetv2_isic2019'
 rows = dict(alone=dict(
     config='dspkd/shufflenetv2_isic2019.py',
     title='student alone',
@@ -31,12 +34,19 @@ for _place, (_pair, (_net, _config, _top1)) in enumerate(_pairs.items()):
         title=f'teacher, {_net}',
         tested=False,
         paper=dict(top1=_top1))
+    # the first stage of DSP-KD, which finds it beside itself
+    rows[f'{_pair}/{_stage1}'] = dict(
+        config=f'dspkd/{_stage1}.py',
+        title=f'DSP-KD, stage 1, {_net}',
+        options=dict(pair=f'{_pair}_shufflenetv2_isic2019'),
+        after=[f'{_pair}/{_config}_isic2019'])
     for _name, (_title, *_accuracies) in _methods.items():
         rows[f'{_pair}/{_name}'] = dict(
             config=f'dspkd/{_name}_res2net101_shufflenetv2_isic2019.py',
             title=f'{_title}, {_net}',
             options=dict(pair=f'{_pair}_shufflenetv2_isic2019'),
-            after=[f'{_pair}/{_config}_isic2019'],
+            after=[f'{_pair}/{_config}_isic2019'] + (
+                [f'{_pair}/{_stage1}'] if _name == 'dspkd' else []),
             paper=dict(top1=_accuracies[_place]))
 
 _small = {
@@ -53,7 +63,13 @@ for _name, (_title, *_) in _methods.items():
         title=_title,
         options={**_small, **_taught},
         after=['res2net101/resnet18'])
-_changes['res2net101/dspkd']['title'] = 'DSP-KD (12 + 12 epochs)'
+_changes[f'res2net101/{_stage1}'] = dict(
+    title='DSP-KD, stage 1',
+    options={**_small, **_teacher},
+    after=['res2net101/resnet18'])
+_changes['res2net101/dspkd'].update(
+    title='DSP-KD (12 + 12 epochs)',
+    after=['res2net101/resnet18', f'res2net101/{_stage1}'])
 _changes['res2net101/res2net101_isic2019'] = None
 _changes['alone'] = dict(
     config='ham10000_64/mbv2.py',

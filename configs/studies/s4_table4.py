@@ -8,11 +8,14 @@ _classes = ('MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC')
 metrics = [*(f'{name}/f1' for name in _classes), 'macro_f1']
 
 
+_stage1 = 'mgd_hf_res2net101_shufflenetv2_isic2019'
+
+
 def _method(name, title, *percent):
     return dict(
         config=f'dspkd/{name}_res2net101_shufflenetv2_isic2019.py',
         title=title,
-        after=['res2net101_isic2019'],
+        after=['res2net101_isic2019'] + [_stage1] * (name == 'dspkd'),
         paper={
             key: round(value / 100, 4)
             for key, value in zip(metrics, percent)})
@@ -31,6 +34,9 @@ rows = dict(
     ssdkd=_method(
         'ssdkd', 'SSD-KD', 87.69, 90.33, 88.21, 86.14, 85.87, 78.55, 83.07,
         88.32, 86.02),
+    **{_stage1: dict(
+        config=f'dspkd/{_stage1}.py', title='DSP-KD, stage 1',
+        after=['res2net101_isic2019'])},
     dspkd=_method(
         'dspkd', 'DSP-KD', 90.2, 95.21, 93.0, 91.12, 91.66, 89.06, 87.86,
         92.66, 91.35),

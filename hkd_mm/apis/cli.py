@@ -46,8 +46,8 @@ def run_tool(main: Callable[..., Any], *args, **kwargs) -> int:
         main(*args, **kwargs)
     except KeyboardInterrupt:
         _say(
-            'interrupted; train.py goes on from the last checkpoint with '
-            '--resume'
+            'interrupted; the same command goes on where it was, that of '
+            'train.py with --resume'
         )
         return INTERRUPTED
     except Exception as error:
@@ -60,7 +60,7 @@ def run_tool(main: Callable[..., Any], *args, **kwargs) -> int:
 
 
 def _stay_with_parent() -> None:
-    """End with the process that started this tool, if it asked for that.
+    """On Linux end with the process that started this tool, if it asked.
 
     A study names itself in the environment, so that none of its trainings
     goes on writing after it was killed.

@@ -188,7 +188,8 @@ def _check_out(out: str) -> None:
         raise UserError(f'--out {out} is a folder; give a file in it')
     if Path(out).suffix not in SUFFIXES:
         raise UserError(
-            f'--out {out}: give a .json file for the metrics, or '
-            'a .csv or .pkl file for the predictions'
+            f'--out {out}: give a .json file for the metrics, a .csv or '
+            '.pkl file for the predictions, or an .isic.csv file for a '
+            'submission'
         )
     make_work_dir(os.path.dirname(out) or '.')

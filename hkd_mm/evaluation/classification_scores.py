@@ -27,6 +27,15 @@ OVERALL = (
     'macro_auroc',
     'ece',
 )
+# ... and of each class, as ``<class>/f1``.
+PER_CLASS = (
+    'precision',
+    'sensitivity',
+    'specificity',
+    'f1',
+    'auroc',
+    'support',
+)
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:

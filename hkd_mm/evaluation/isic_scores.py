@@ -21,8 +21,13 @@ from sklearn.metrics import (
 
 from hkd_mm.errors import UserError
 
-# The order in which the challenges list them; others follow behind.
-ORDER = ('MEL', 'NV', 'BCC', 'AKIEC', 'AK', 'BKL', 'DF', 'VASC', 'SCC')
+# Categories in the order of the challenges; UNK is none of the others.
+CHALLENGES = {
+    'ISIC 2018 task 3': ('MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC'),
+    'ISIC 2019': (
+        *('MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC', 'UNK'),
+    ),
+}
 
 
 def isic_scores(
@@ -72,23 +77,40 @@ def submission(
     """Predictions as a CSV text that the challenges take.
 
     A line an image, its probabilities with five digits, in the challenge's
-    order of the classes.
+    order of the classes; a category that the net does not know (UNK) is 0.
 
     Args:
         sample_ids: N image names.
         scores: (N, C) probabilities.
-        classes: C names, in any case.
+        classes: C names, in any case and order.
+
+    Raises:
+        UserError: they are the classes of neither challenge.
     """
-    names = [name.upper() for name in classes]
-    rank = {name: place for place, name in enumerate(ORDER)}
-    order = sorted(
-        range(len(names)), key=lambda i: rank.get(names[i], len(ORDER))
+    place = {name.upper(): index for index, name in enumerate(classes)}
+    order = next(
+        (
+            names
+            for names in CHALLENGES.values()
+            if place.keys() in ({*names}, {*names} - {'UNK'})
+        ),
+        None,
     )
+    if order is None:
+        told = '; '.join(
+            f'{title}: {" ".join(names)}'
+            for title, names in CHALLENGES.items()
+        )
+        raise UserError(
+            f'the classes {" ".join(classes)} are those of no ISIC challenge '
+            f'({told}); a .csv without .isic takes any'
+        )
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow(['image', *(names[i] for i in order)])
+    writer.writerow(['image', *order])
     for name, row in zip(sample_ids, scores):
-        writer.writerow([name, *(f'{row[i]:.5f}' for i in order)])
+        cells = (row[place[key]] if key in place else 0.0 for key in order)
+        writer.writerow([name, *(f'{cell:.5f}' for cell in cells)])
     return stream.getvalue()
 
 

@@ -71,3 +71,16 @@ def test_the_submission_lists_classes_as_the_challenge_does():
     assert lines[0] == ['image', *GOLDEN['classes']]
     assert lines[1][:3] == ['ISIC_1', '0.04000', '0.05000']  # mel, nv
     assert lines[2][4] == '0.07000'  # akiec
+
+
+def test_the_category_that_nobody_learns_is_nought():
+    classes = ('MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC')
+    text = submission(['ISIC_1'], np.full((1, 8), 0.125), classes)
+    head, line = csv.reader(io.StringIO(text))
+    assert head == ['image', *classes, 'UNK']
+    assert line == ['ISIC_1', *['0.12500'] * 8, '0.00000']
+
+
+def test_classes_of_no_challenge_are_refused():
+    with pytest.raises(UserError, match='classes acne nv are those of no'):
+        submission(['a'], np.eye(2)[:1], ['acne', 'nv'])

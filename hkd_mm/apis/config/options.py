@@ -25,6 +25,7 @@ _TEXT = frozenset(
         'load_from',
         'work_dir',
         'out_dir',
+        'dir',
         'checkpoint',
         'file',
         'store_dir',

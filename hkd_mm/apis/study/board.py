@@ -40,13 +40,13 @@ class Board:
         table.add_column('network')
         by_row: dict[str, list[Run]] = defaultdict(list)
         for run in self.runs:
-            by_row[run.row.title].append(run)
+            by_row[run.row.name].append(run)
         for run in next(iter(by_row.values())):
             title = run.name.removeprefix(f'{run.row.name} ')
             table.add_column(title, justify='right')
-        for title, runs in by_row.items():
+        for runs in by_row.values():
             cells = [self.state(run.folder(self.work_dir)) for run in runs]
-            table.add_row(title, *cells)
+            table.add_row(runs[0].row.title, *cells)
         first = self.runs[0].place(self.work_dir)
         table.caption = (
             f'{self.study.compared_by} on validation; logs in '

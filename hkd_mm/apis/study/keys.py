@@ -10,9 +10,9 @@ from mmengine.config import Config
 
 from hkd_mm.datasets.split_file import read_split
 
-from ..config.compose import compose_config
+from ..config.compose import compose_config, config_named
 from ..config.data_summary import summarize_data
-from .plan import Row, Run, Study, split_file
+from .plan import Run, Study, split_file
 
 KEY = 'study.json'
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ class Key(NamedTuple):
 
     Args:
         config: of the composed config with its options, and of those of the
-            rows it builds on; places on this machine are left out.
+            rows and stages it builds on; places on this machine are left out.
         split: of the images and their parts; None where a dataset has none.
         code: of this package's modules.
     """
@@ -51,29 +51,34 @@ class Keys:
         self._rows = {row.name: row for row in study.rows}
         self._options = options
         self._code = code_hash()
-        self._of_row: dict[str, tuple[str, str | None]] = {}
+        self._of_row: dict[tuple, tuple[str, str | None]] = {}
         self._splits: dict[str, str | None] = {}
 
     def of(self, run: Run) -> Key:
         """The key that a run has if it is trained now."""
-        config, split = self._row(run.row)
+        config, split = self._row(run)
         if run.fold is not None:
             path = split_file(self._work_dir, run.fold)
             split = read_split(path)['hash']
         return Key(_sha(config, run.seed), split, self._code)
 
-    def _row(self, row: Row) -> tuple[str, str | None]:
-        if row.name not in self._of_row:
-            options = [f'{key}={value}' for key, value in row.options.items()]
-            cfg = compose_config(row.config, [*options, *self._options])
-            built_on = [self._row(self._rows[name])[0] for name in row.after]
-            plain = cfg.to_dict()
-            for place in ('data_root', 'work_dir'):
-                plain.pop(place, None)
-            text = json.dumps(plain, sort_keys=True, default=str)
-            text = text.replace(str(cfg.get('data_root')), '{data_root}')
-            self._of_row[row.name] = _sha(text, built_on), self._split(cfg)
-        return self._of_row[row.name]
+    def _row(self, run: Run) -> tuple[str, str | None]:
+        options = [
+            f'{key}={value}'.replace('{seed}', str(run.seed))
+            for key, value in run.row.options.items()
+        ]
+        asked = (run.row.name, *options)
+        if asked not in self._of_row:
+            cfg = compose_config(run.row.config, [*options, *self._options])
+            built_on = [
+                self._row(run._replace(row=self._rows[name]))[0]
+                for name in run.row.after
+            ]
+            stages = [_text(compose_config(path)) for path in _stages(cfg)]
+            # folds have splits of their own
+            split = self._split(cfg) if run.fold is None else None
+            self._of_row[asked] = _sha(_text(cfg), stages, built_on), split
+        return self._of_row[asked]
 
     def _split(self, cfg: Config) -> str | None:
         data = cfg.train_dataloader.dataset
@@ -82,6 +87,33 @@ class Keys:
             found = summarize_data(cfg, ('train_dataloader',))
             self._splits[told] = found.split_hash
         return self._splits[told]
+
+
+def stage_folders(run: Run, work_dir: Path) -> list[Path]:
+    """Where a run looks for what its config names and trains first."""
+    cfg = compose_config(run.row.config, run.options(work_dir))
+    return [
+        run.folder(work_dir).parent / Path(path).stem for path in _stages(cfg)
+    ]
+
+
+def _stages(cfg: Config) -> list[str]:
+    """Configs that are trained beside a run before it."""
+    found = []
+    if cfg.model.get('teacher') and not cfg.model.get('teacher_ckpt'):
+        found.append('teacher_config')
+    if not cfg.model.get('student_ckpt'):
+        found.append('earlier_stage_config')
+    return [config_named(cfg, key) for key in found if cfg.get(key)]
+
+
+def _text(cfg: Config) -> str:
+    """What a config says but for places on this machine."""
+    plain = cfg.to_dict()
+    for place in ('data_root', 'work_dir'):
+        plain.pop(place, None)
+    text = json.dumps(plain, sort_keys=True, default=str)
+    return text.replace(str(cfg.get('data_root')), '{data_root}')
 
 
 def changed(folder: Path, key: Key) -> list[str]:

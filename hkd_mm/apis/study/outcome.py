@@ -22,7 +22,7 @@ from hkd_mm.evaluation.significance import (
 from .folders import is_done, read_json
 from .plan import Row, Study, all_runs
 
-TESTABLE = dict(balanced_accuracy=balanced_accuracy, top1=accuracy)
+_SCORES = dict(balanced_accuracy=balanced_accuracy, top1=accuracy)
 
 
 @dataclass
@@ -96,14 +96,9 @@ def read_outcomes(
             prediction of the net that did not learn from its fold.
 
     Raises:
-        UserError: a file of a run is damaged, or the metric to compare by
-            cannot be tested.
+        UserError: a file of a run is damaged or lacks a metric, or rows
+            were tested on other images.
     """
-    if study.compared_by not in TESTABLE:
-        raise UserError(
-            f'{study.path}: compared_by={study.compared_by} cannot be tested '
-            f'for significance; known: {", ".join(TESTABLE)}'
-        )
     outcomes = []
     for row in study.rows:
         of_row = replace(study, rows=(row,))
@@ -117,8 +112,14 @@ def read_outcomes(
 
 
 def compare_outcomes(outcomes: list[Outcome], study: Study) -> None:
-    """Fill in the intervals, and the differences to the baselines."""
+    """Fill in the intervals, and the differences to the baselines.
+
+    Raises:
+        UserError: rows were tested on other images, or lack a metric.
+    """
     for outcome in outcomes:
+        _check_images(outcome, outcomes[0])
+        _check_metrics(outcome, study.metrics)
         outcome.interval = _interval(outcome.predictions, study.compared_by)
     for baseline in study.baselines:
         _compare(outcomes, baseline, study.compared_by)
@@ -190,20 +191,35 @@ def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
 
 def _difference(outcome: Outcome, base: Outcome, metric: str) -> Difference:
     ours, theirs = outcome.predictions, base.predictions
-    if ours.sample_ids != theirs.sample_ids:
-        raise UserError(
-            f'{outcome.row.name} and {base.row.name} were tested on other '
-            'images: they cannot be compared image by image'
-        )
     labels, method, baseline = _coded(ours.labels, ours.chosen, theirs.chosen)
     return paired_difference(
-        labels, method, baseline, ours.groups, TESTABLE[metric]
+        labels, method, baseline, ours.groups, _SCORES[metric]
     )
+
+
+def _check_images(outcome: Outcome, first: Outcome) -> None:
+    ours, theirs = outcome.predictions, first.predictions
+    if (ours.sample_ids, ours.labels) != (theirs.sample_ids, theirs.labels):
+        raise UserError(
+            f'{outcome.row.name} and {first.row.name} were tested on other '
+            'images: they cannot be compared image by image; give them one '
+            'data set and split'
+        )
+
+
+def _check_metrics(outcome: Outcome, metrics: tuple[str, ...]) -> None:
+    for test in outcome.tests:
+        missing = [name for name in metrics if name not in test]
+        if missing:
+            raise UserError(
+                f'the test of {outcome.row.name} has no {missing[0]}: its '
+                'class is not there or has no images'
+            )
 
 
 def _interval(found: Predictions, metric: str) -> tuple[float, float]:
     labels, chosen = _coded(found.labels, found.chosen)
-    return bootstrap_interval(labels, chosen, found.groups, TESTABLE[metric])
+    return bootstrap_interval(labels, chosen, found.groups, _SCORES[metric])
 
 
 def _coded(*names: list) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+TESTABLE = ('balanced_accuracy', 'top1')  # for significance
 METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
 
 

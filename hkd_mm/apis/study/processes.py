@@ -4,24 +4,18 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..cli import PARENT
+from ..cli import user_line
+from ..sweep import children
+from ..sweep.children import Cut, Failed
 from .folders import FAILED, TESTED, is_done, is_trained, summary
-from .keys import Keys, write_key
+from .keys import Keys, code_hash, write_key
 from .plan import Run
-
-TOOLS = Path(__file__).resolve().parents[3] / 'tools'
-
-
-class Failed(Exception):
-    """A run ended with an error, or one it builds on did."""
 
 
 class Processes:
@@ -55,7 +49,6 @@ class Processes:
         self.keys = keys
         self.threads = max(1, (os.cpu_count() or 1) // jobs)
         self._stop = threading.Event()
-        self._children: set[subprocess.Popen] = set()
 
     def run(self) -> dict[str, str]:
         """Do all of it.
@@ -74,50 +67,46 @@ class Processes:
                         for other in map(rows.get, run.row.after)
                     ]
                     futures[run.name] = pool.submit(self._one, run, before)
-                return {
-                    name: str(error)
-                    for name, future in futures.items()
-                    if (error := _failure(future))
-                }
+                found = {name: f.result() for name, f in futures.items()}
             except BaseException:
-                self._end()
+                self._stop.set()  # each thread ends its process
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)
+        return {name: reason for name, reason in found.items() if reason}
 
-    def _end(self) -> None:
-        self._stop.set()
-        for child in list(self._children):
-            child.terminate()
-
-    def _one(self, run: Run, before: list[Future]) -> None:
-        for future in before:
-            if _failure(future):
-                raise Failed('what it builds on failed')
+    def _one(self, run: Run, before: list[Future]) -> str | None:
+        """Do one run; why it failed, if it did."""
+        if any(future.result() for future in before):
+            return 'what it builds on failed'
         folder = run.folder(self.work_dir)
         if is_done(folder):
             self.say(f'{run.name}: was done before')
-            return
+            return None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FAILED).unlink(missing_ok=True)
         try:
             if not is_trained(folder):
                 self._train(run, folder)
             self._test(run, folder)
-        except Failed as error:
-            if not self._stop.is_set():
-                (folder / FAILED).write_text(
-                    json.dumps(dict(reason=str(error)), indent=1) + '\n'
-                )
-                self.say(f'{run.name}: failed: {error}')
-            raise
-        self.say(f'{run.name}: {summary(folder, self.metric)}')
+            told = summary(folder, self.metric)
+        except Cut:
+            return 'it was ended with the study'
+        except Exception as error:  # of this run: the others go on
+            reason = user_line(error) or f'{type(error).__name__}: {error}'
+            note = json.dumps(dict(reason=reason), indent=1) + '\n'
+            (folder / FAILED).write_text(note)
+            self.say(f'{run.name}: failed: {reason}')
+            return reason
+        self.say(f'{run.name}: {told}')
+        return None
 
     def _train(self, run: Run, folder: Path) -> None:
         begun = any(folder.glob('epoch_*.pth'))
         self.say(f'{run.name}: {"resumed" if begun else "started"}')
         if self.keys and not begun:
-            write_key(folder, self.keys.of(run))
+            key = self.keys.of(run)._replace(code=code_hash())  # as it is now
+            write_key(folder, key)
         self._call(
             run,
             folder,
@@ -142,40 +131,21 @@ class Processes:
             str(folder / 'student.pth'),
             '--work-dir',
             str(folder / 'test'),
-            '--out',
-            *(str(folder / name) for name in TESTED),
+            *(w for name in TESTED for w in ('--out', str(folder / name))),
         )
 
     def _call(self, run: Run, folder: Path, tool: str, *words: str) -> None:
         if self._stop.is_set():
-            raise Failed('stopped')
+            raise Cut
         command = [
-            sys.executable,
-            str(TOOLS / tool),
+            str(children.TOOLS / tool),
             *words,
             '--cfg-options',
             *run.options(self.work_dir),
             *self.options,
         ]
         log = folder / 'console.log'
-        with log.open('a') as stream:
-            print('+', *command, file=stream, flush=True)
-            child = subprocess.Popen(
-                command,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env={
-                    **os.environ,
-                    'OMP_NUM_THREADS': str(self.threads),
-                    PARENT: str(os.getpid()),
-                },
-            )
-            self._children.add(child)
-            code = child.wait()
-            self._children.discard(child)
-        if code:
-            raise Failed(f'{tool} ended with {code}: {_last_line(log)}')
+        children.run_child(command, log, self._stop.is_set, self.threads)
 
 
 @contextmanager
@@ -193,19 +163,3 @@ def _terminated_as_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _failure(future: Future) -> Exception | None:
-    """Wait; what went wrong, where that is the run's own affair."""
-    try:
-        future.result()
-    except Failed as error:
-        return error
-    return None
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors='replace').split('\n')
-    errors = [line for line in lines if line.startswith('error: ')]
-    told = [line for line in lines if line.strip()]
-    return f'{(errors or told)[-1].removeprefix("error: ")} ({log})'

@@ -3,6 +3,7 @@
 
 from argparse import Namespace
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from .board import Board
 from .folds import provide_folds
 from .keys import Keys
 from .outcome import Outcome, read_outcomes
-from .plan import Study, all_runs
+from .plan import Run, Study, all_runs
 from .processes import Processes
 from .stale import settle_stale
 from .study_file import of_configs, read_study
@@ -41,6 +42,7 @@ def main(args: Namespace) -> None:
         args.stale,
         args.size,
         args.folds,
+        args.baseline,
     )
 
 
@@ -55,6 +57,7 @@ def run_study(
     stale: str = 'refuse',
     size: str | None = None,
     folds: int = 0,
+    baseline: list[str] | None = None,
 ) -> list[Outcome]:
     """Train and test what is missing, then compare.
 
@@ -65,21 +68,25 @@ def run_study(
         options: as ``--cfg-options``, for every run.
         jobs: runs side by side; None: one on a GPU, else one a core.
         out: folder of the tables; the work dir by default.
-        rows: names of the rows to do; all by default.
+        rows: names of the rows to train; all by default.
         stale: what becomes of runs there that another config, split or code
             has made, see :func:`.stale.settle_stale`.
         size: of the study, see :func:`.study_file.read_study`.
         folds: of a cross-validation over lesions, which tests on every
             photograph once a seed; 0 for the one split of the configs.
+        baseline: rows that the others are tested against; None takes those
+            of the study, of configs the first.
 
     Returns:
-        The rows that are done with all seeds.
+        The rows of the study that are done with all seeds, also those that
+        ``rows`` does not name.
 
     Raises:
-        UserError: the study cannot be read, its work dir holds stale runs,
-            or runs failed.
+        UserError: the study cannot be read, its rows have other images, its
+            work dir holds stale runs, or runs failed.
     """
-    study = _choose(_read(configs, size), rows)
+    study = _read(configs, size, baseline)
+    wanted = _choose(study, rows)
     name = '_'.join(filter(None, (study.path.stem, size)))
     place = Path(work_dir or f'work_dirs/{name}')
     options = options or []
@@ -88,8 +95,9 @@ def run_study(
     with locked(place, waiting=f'waiting for the study in {place}'):
         provide_folds(study, options, place, folds)
         keys = Keys(study, options, place)
-        runs = all_runs(study, range(seeds), folds)
-        board = Board(study, place, runs, _console())
+        runs = all_runs(wanted, range(seeds), folds)
+        _check_split(runs, keys)
+        board = Board(wanted, place, runs, _console())
         kept = settle_stale(runs, keys, place, stale)
         processes = Processes(
             runs,
@@ -97,7 +105,7 @@ def run_study(
             options,
             jobs,
             keys,
-            board.console.print,
+            partial(board.console.print, markup=False),
             study.compared_by,
         )
         with board.live():
@@ -125,17 +133,27 @@ def run_study(
     return outcomes
 
 
-def _read(configs: list[str], size: str | None) -> Study:
+def _read(
+    configs: list[str], size: str | None, baseline: list[str] | None
+) -> Study:
     """A study file where one is given, else the configs as rows."""
     if len(configs) == 1 and read_config(configs[0]).get('rows'):
-        return read_study(configs[0], size)
-    if size is not None:
+        study = read_study(configs[0], size)
+    elif size is not None:
         raise UserError(f'--size {size}: only a study file has sizes')
-    return of_configs(configs)
+    else:
+        study = of_configs(configs)
+    known = [row.name for row in study.rows]
+    for name in baseline or ():
+        if name not in known:
+            raise UserError(
+                f'--baseline {name}: the rows are {", ".join(known)}'
+            )
+    return replace(study, baselines=tuple(baseline)) if baseline else study
 
 
 def _choose(study: Study, rows: list[str] | None) -> Study:
-    """The rows that are wanted, with those they come after."""
+    """The rows to train, with those they come after."""
     if not rows:
         return study
     known = {row.name: row for row in study.rows}
@@ -150,11 +168,19 @@ def _choose(study: Study, rows: list[str] | None) -> Study:
         if name not in wanted:
             wanted.add(name)
             waiting += known[name].after
-    return replace(
-        study,
-        rows=tuple(row for row in study.rows if row.name in wanted),
-        baselines=tuple(n for n in study.baselines if n in wanted),
-    )
+    chosen = tuple(row for row in study.rows if row.name in wanted)
+    return replace(study, rows=chosen)
+
+
+def _check_split(runs: list[Run], keys: Keys) -> None:
+    """Rows are compared image by image: they need one test split."""
+    first, *others = runs
+    for run in others:
+        if run.fold is None and keys.of(run).split != keys.of(first).split:
+            raise UserError(
+                f'{run.row.name} has other images or another split than '
+                f'{first.row.name}: give both one data_root and split'
+            )
 
 
 def _console() -> Console:

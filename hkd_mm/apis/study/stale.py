@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-from .keys import Keys, changed
+from .keys import Keys, changed, stage_folders
 from .plan import Run
 
 WAYS = ('refuse', 'keep', 'redo')
@@ -22,9 +22,10 @@ def settle_stale(
         runs: of the study.
         keys: of the study.
         work_dir: of the study.
-        way: ``keep`` takes them as they are; ``redo`` moves each to
-            ``<run>_stale<n>``, so that it is trained again; ``refuse`` does
-            neither.
+        way: ``keep`` takes them as they are, and goes on with those that
+            were broken off; ``redo`` moves each to ``<run>_stale<n>``, with
+            what its config trains first, so that all is trained again;
+            ``refuse`` does neither.
 
     Returns:
         Name of the run -> what is other about it, of those that are kept.
@@ -39,7 +40,9 @@ def settle_stale(
         if not reasons:
             continue
         if way == 'redo':
-            _set_aside(folder)
+            for old in (folder, *stage_folders(run, work_dir)):
+                if old.exists():
+                    _set_aside(old)
         else:
             found[run.name] = reasons
     if found and way == 'refuse':

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.classification_scores import OVERALL, PER_CLASS
 
 from ..config.compose import read_config
 from ..config.nets import config_root
-from .plan import Row, Study
+from .plan import TESTABLE, Row, Study
 
 _OF_STUDY = {
     'title',
@@ -67,6 +68,7 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
         **chosen,
     )
     _check_names(study)
+    _check_metrics(study)
     return study
 
 
@@ -92,8 +94,10 @@ def _resize(cfg: dict[str, Any], size: str, path) -> None:
     cfg['rows'] = {**own, **rows}
 
 
-def of_configs(paths: list[str], title: str = 'comparison') -> Study:
+def of_configs(paths: list[str]) -> Study:
     """A study of config files, each a row called like its file.
+
+    The first one is the baseline.
 
     Raises:
         UserError: two files have one name.
@@ -108,7 +112,7 @@ def of_configs(paths: list[str], title: str = 'comparison') -> Study:
     rows = tuple(
         Row(name, name, Path(path)) for name, path in zip(names, paths)
     )
-    return Study(Path(paths[0]), title, rows, ())
+    return Study(Path('comparison'), 'comparison', rows, (names[0],))
 
 
 def _row(
@@ -159,3 +163,21 @@ def _check_names(study: Study) -> None:
     for name in study.baselines:
         if name not in names:
             raise UserError(f'{study.path}: baseline {name} is no row')
+
+
+def _check_metrics(study: Study) -> None:
+    """Before days go into runs whose table cannot be made."""
+    if study.compared_by not in TESTABLE:
+        raise UserError(
+            f'{study.path}: compared_by={study.compared_by} cannot be tested '
+            f'for significance; known: {", ".join(TESTABLE)}'
+        )
+    for metric in study.metrics:
+        name, _, figure = metric.rpartition('/')
+        known = PER_CLASS if name else OVERALL
+        if (figure if name else metric) not in known:
+            raise UserError(
+                f'{study.path}: metrics has {metric}; known: '
+                f'{", ".join(OVERALL)}, and CLASS/F with F one of '
+                f'{", ".join(PER_CLASS)}'
+            )

@@ -3,12 +3,12 @@
 
 import csv
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from hkd_mm.engine.atomic_backend import AtomicBackend
+from hkd_mm.engine.report.history import to_json
 
 from .outcome import Outcome
 from .plan import Study
@@ -43,7 +43,7 @@ def write_tables(
     )
     files = {
         'table.md': markdown(study, outcomes),
-        'results.json': json.dumps(results, indent=1) + '\n',
+        'results.json': to_json(results) + '\n',
         'predictions.csv': _predictions(outcomes),
     }
     for name, text in files.items():
@@ -81,14 +81,18 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
     text = (
         f'Test split, {images} images of {lesions} lesions, read once a run; '
         f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
-        + (f' of {folds} folds' if folds > 1 else '')
+        + (f' x {folds} folds' if folds > 1 else '')
         + '; checkpoints chosen on validation.'
     )
     if study.baselines:
         text += (
             f' Differences in {title_of(study.compared_by)}, paired over '
-            'seeds and lesions, with 95 % intervals; p after Holm.'
+            'seeds and lesions, with 95 % intervals; p after Holm'
+            + (', over all folds together.' if folds > 1 else '.')
         )
+    missing = len(study.rows) - len(outcomes)
+    if missing:
+        text += f' {missing} rows are not done yet.'
     return text
 
 
@@ -159,6 +163,7 @@ def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
         epochs=outcome.epochs,
         seeds=len(outcome.predictions.chosen),
         minutes=outcome.minutes,
+        net=outcome.reports[0].get('student'),
         validation={key: outcome.validation(key) for key in study.metrics},
         test={key: outcome.test(key) for key in study.metrics},
         paper=outcome.row.paper,

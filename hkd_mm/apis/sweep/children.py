@@ -39,6 +39,7 @@ def run_child(
     command: list[str],
     log: Path,
     enough: Callable[[], bool] = lambda: False,
+    threads: int | None = None,
 ) -> None:
     """Run a tool to its end.
 
@@ -48,6 +49,7 @@ def run_child(
         command: after the interpreter.
         log: what it prints is added there.
         enough: asked now and then; True ends the process.
+        threads: of its CPU operators; None: as it chooses.
 
     Raises:
         Failed: it ended with an error.
@@ -55,6 +57,9 @@ def run_child(
         Interrupted: somebody else ended it.
     """
     command = [sys.executable, *command]
+    env = {**os.environ, PARENT: str(os.getpid())}
+    if threads is not None:
+        env['OMP_NUM_THREADS'] = str(threads)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('a') as stream:
         print('+', *command, file=stream, flush=True)
@@ -63,7 +68,7 @@ def run_child(
             stdout=stream,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, PARENT: str(os.getpid())},
+            env=env,
         )
     try:
         code = _wait(child, enough)

@@ -3,6 +3,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,12 +122,18 @@ def test_a_damaged_file_is_named(study, tmp_path):
         read_outcomes(study, tmp_path, range(2))
 
 
-def test_a_metric_without_a_test_is_refused(study, tmp_path):
-    from dataclasses import replace
-
-    other = replace(study, compared_by='macro_auroc')
-    with pytest.raises(UserError, match='known: balanced_accuracy, top1'):
+def test_a_metric_that_a_test_lacks_is_named(study, tmp_path):
+    other = replace(study, metrics=('top1', 'nv/f1'))
+    with pytest.raises(UserError, match='test of teacher has no nv/f1'):
         read_outcomes(other, tmp_path, range(2))
+
+
+def test_one_seed_is_told_without_a_spread(study, tmp_path):
+    outcomes = read_outcomes(study, tmp_path, range(1))
+    write_tables(study, outcomes, tmp_path / 'out', {})
+    text = (tmp_path / 'out/results.json').read_text()
+    assert 'NaN' not in text
+    assert json.loads(text)['rows'][0]['test']['top1'][1] is None
 
 
 def test_the_tables_say_the_same(study, tmp_path):
@@ -158,8 +165,6 @@ def test_the_tables_say_the_same(study, tmp_path):
 
 
 def test_what_the_paper_has_stands_beside(study, tmp_path):
-    from dataclasses import replace
-
     papers = dict(kd=dict(top1=0.8146, minutes=124.16), alone=dict(top1=0.385))
     rows = tuple(
         replace(row, paper=papers.get(row.name, {})) for row in study.rows

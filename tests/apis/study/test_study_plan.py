@@ -3,13 +3,16 @@
 
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 
 from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.options import parse_options
-from hkd_mm.apis.study.plan import Run
+from hkd_mm.apis.study import keys
+from hkd_mm.apis.study.keys import Keys
+from hkd_mm.apis.study.plan import Run, all_runs
 from hkd_mm.apis.study.run_study import _choose
 from hkd_mm.apis.study.study_file import of_configs, read_study
 from hkd_mm.errors import UserError
@@ -71,6 +74,9 @@ def test_options_of_the_study_hold_for_every_row(tmp_path):
         ("after=['t']", "after=['b']", 'comes after b, which stands below'),
         ("baselines = ['a']", "baselines = ['x']", 'baseline x is no row'),
         ('ham10000_64/kd.py', 'kd.py', 'does not exist'),
+        ("title = 'two'", "metrics = ['top2']", 'metrics has top2; known'),
+        ("title = 'two'", "metrics = ['nv/f2']", 'metrics has nv/f2; known'),
+        ("title = 'two'", "compared_by = 'ece'", 'compared_by=ece cannot'),
         ("config='ham10000_64/kd.py',", '', 'rows.b names no config'),
     ],
 )
@@ -88,6 +94,7 @@ def test_a_file_without_rows_is_no_study(tmp_path):
 def test_configs_make_a_study():
     study = of_configs(['configs/kd_wrn50_mbv2.py', 'x/b.py'])
     assert [row.name for row in study.rows] == ['kd_wrn50_mbv2', 'b']
+    assert study.baselines == ('kd_wrn50_mbv2',)
     with pytest.raises(UserError, match='two configs are called b'):
         of_configs(['x/b.py', 'y/b.py'])
 
@@ -96,7 +103,7 @@ def test_chosen_rows_bring_what_they_build_on(tmp_path):
     study = read(tmp_path, GOOD)
     chosen = _choose(study, ['b'])
     assert [row.name for row in chosen.rows] == ['t', 'b']
-    assert chosen.baselines == ()
+    assert chosen.baselines == ('a',)
     with pytest.raises(UserError, match='--rows x: .* has t, a, b'):
         _choose(study, ['x'])
 
@@ -119,6 +126,28 @@ def test_every_config_of_a_shipped_study_takes_its_options(path, tmp_path):
                 for part in key.split('.'):
                     node = node[part]
                 assert node == guide[key], (row.name, key)
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+def test_every_run_of_a_shipped_study_has_a_key(path, tmp_path, monkeypatch):
+    data = SimpleNamespace(split_hash='a')
+    monkeypatch.setattr(keys, 'compose_config', composed_once)
+    monkeypatch.setattr(keys, 'summarize_data', lambda cfg, names: data)
+    sizes = Config.fromfile(path).get('sizes') or {}
+    for size in (None, *sizes):
+        study = read_study(path, size)
+        found = Keys(study, [], tmp_path)
+        told = {found.of(run) for run in all_runs(study, range(2))}
+        assert len(told) == 2 * len(study.rows)  # no two are the same
+
+
+@cache
+def _composed(path, options):
+    return load_config(path, list(options), read_data=False)
+
+
+def composed_once(path, options=()):
+    return _composed(path, tuple(options))
 
 
 def test_a_row_of_papers_is_found_where_its_stage_looks():

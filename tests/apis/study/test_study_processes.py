@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.apis.study import processes
 from hkd_mm.apis.study.folders import is_done
 from hkd_mm.apis.study.plan import Row, Study, all_runs
 from hkd_mm.apis.study.processes import Processes
+from hkd_mm.apis.sweep import children
 
 TRAIN = """
 import json, pathlib, sys, time
@@ -49,7 +49,7 @@ def tools(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / 'train.py').write_text(TRAIN)
     (folder / 'test.py').write_text(TEST)
-    monkeypatch.setattr(processes, 'TOOLS', folder)
+    monkeypatch.setattr(children, 'TOOLS', folder)
     return folder
 
 
@@ -164,3 +164,20 @@ def _alive(word):
         if word in line and 'train.py' in line:
             found.append(int(entry.parent.name))
     return [pid for pid in found if pid != os.getpid()]
+
+
+def test_a_reason_is_that_of_the_last_attempt(tools, tmp_path):
+    folder = tmp_path / 'seed0/bad'
+    folder.mkdir(parents=True)
+    (folder / 'console.log').write_text('+ train.py\nerror: an old one\n')
+    runs = all_runs(study_of(row('bad', broken=True)), range(1))
+    failed = Processes(runs, tmp_path, [], 1, say=lambda line: None).run()
+    assert 'it is broken' in failed['bad seed 0']
+
+
+def test_a_run_without_the_metric_fails_alone(tools, tmp_path):
+    study = study_of(row('a'), row('b'))
+    work = Processes(
+        all_runs(study, range(1)), tmp_path, [], 1, metric='nothing'
+    )
+    assert set(work.run()) == {'a seed 0', 'b seed 0'}
