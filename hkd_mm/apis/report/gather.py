@@ -2,6 +2,7 @@
 """From the words of the command line to what a report is made of."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from hkd_mm.errors import UserError
@@ -41,12 +42,10 @@ def gather(
     rows = [row for row in study.rows if row.name in folders]
     outcomes = [read_outcome(row, folders[row.name]) for row in rows]
     names = {row.name for row in rows}
-    study = Study(
-        study.path,
-        study.title,
-        tuple(rows),
-        tuple(name for name in study.baselines if name in names),
-        study.compared_by,
+    study = replace(
+        study,
+        rows=tuple(rows),
+        baselines=tuple(name for name in study.baselines if name in names),
     )
     compare_outcomes(outcomes, study)
     material = _material(study, outcomes, folders, unfinished)
@@ -92,6 +91,11 @@ def _of_runs(places: list[str]) -> dict[str, list[Path]]:
     for place in places:
         name, _, folder = place.rpartition('=')
         path = Path(folder)
+        if any(path.glob('fold*/seed*')):
+            raise UserError(
+                f'{path} holds a cross-validation; give one of its folds, '
+                f'{path}/fold0'
+            )
         if not is_done(path):
             raise UserError(
                 f'{path} is no finished run: it needs metrics.json and '

@@ -78,6 +78,13 @@ def test_mistakes_are_told(study_dir, places, words, said):
         gather([place.format(study_dir) for place in places], **words)
 
 
+def test_of_a_cross_validation_a_fold_is_reported(study_dir, tmp_path):
+    shutil.copytree(study_dir, tmp_path / 'cv/fold0')
+    with pytest.raises(UserError, match='give one of its folds, .*cv/fold0'):
+        gather([str(tmp_path / 'cv')])
+    assert len(gather([str(tmp_path / 'cv/fold0')]).methods) == 4
+
+
 def test_other_images_are_refused(study_dir, tmp_path):
     place = tmp_path / 'run'
     shutil.copytree(study_dir / 'seed0/kd', place)
