@@ -28,6 +28,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar='FILE',
         help='the study file, for titles, order and baselines',
     )
+    _add_roles(parser)
+    _add_options(parser)
+    return parser.parse_args(argv)
+
+
+def _add_roles(parser: argparse.ArgumentParser) -> None:
     for role, what in (
         ('teacher', 'the teacher'),
         ('alone', 'the student without a teacher'),
@@ -39,6 +45,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar='CLASS',
         help='class whose sensitivity matters most (default: mel or melanoma)',
     )
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--title', help='of the page')
     parser.add_argument(
         '--metadata',
@@ -76,7 +85,6 @@ def parse_args(argv=None) -> argparse.Namespace:
         action='store_true',
         help='do not predict the validation split where that is missing',
     )
-    return parser.parse_args(argv)
 
 
 def main(argv=None) -> int:

@@ -38,17 +38,7 @@ def agreement(material: Material) -> Section:
             'agreement', 'Agreement with the teacher',
             left_out='name the teacher with --teacher',
         )  # fmt: skip
-    count = len(material.classes)
-    shares = [
-        np.mean(
-            [
-                same_by_class(material.labels, one, other, count)
-                for one, other in _pairs(student, teacher)
-            ],
-            0,
-        )
-        for student in students
-    ]
+    shares = [_shares(material, student, teacher) for student in students]
     titles = [student.title for student in students]
     made = heat_map(np.array(shares), titles, material.classes, (0, 1))
     made.update_xaxes(side='top')
@@ -76,6 +66,19 @@ def agreement(material: Material) -> Section:
         how,
         material.basis,
         [chart, table],
+    )
+
+
+def _shares(
+    material: Material, student: Method, teacher: Method
+) -> np.ndarray:
+    count = len(material.classes)
+    return np.mean(
+        [
+            same_by_class(material.labels, one, other, count)
+            for one, other in _pairs(student, teacher)
+        ],
+        0,
     )
 
 

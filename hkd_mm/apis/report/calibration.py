@@ -136,22 +136,7 @@ def _chart(material: Material, when: str, scores: dict) -> Chart:
     for method in material.methods:
         if method.name not in scores:
             continue
-        every = scores[method.name]
-        labels = np.tile(material.labels, len(every))
-        found = reliability(np.concatenate(list(every)), labels)
-        traces.append(
-            go.Scatter(
-                x=np.round(found.confidence, 4),
-                y=np.round(found.accuracy, 4),
-                customdata=found.counts,
-                name=wrapped(method.title, 26),
-                mode='lines+markers',
-                line=line(material, method),
-                visible=shown(material, method),
-                hovertemplate='confidence %{x:.2f}, accuracy %{y:.2f}, '
-                '%{customdata} predictions',
-            )
-        )
+        traces.append(_trace(material, method, scores[method.name]))
     made = figure(
         traces,
         'confidence',
@@ -162,3 +147,21 @@ def _chart(material: Material, when: str, scores: dict) -> Chart:
     made.update_yaxes(range=[0, 1])
     alt = f'Accuracy against confidence {when}, all seeds together.'
     return Chart(f'reliability-{when.split()[0]}', made, alt, 440)
+
+
+def _trace(material: Material, method: Method, every: np.ndarray):
+    from plotly import graph_objects as go
+
+    labels = np.tile(material.labels, len(every))
+    found = reliability(np.concatenate(list(every)), labels)
+    return go.Scatter(
+        x=np.round(found.confidence, 4),
+        y=np.round(found.accuracy, 4),
+        customdata=found.counts,
+        name=wrapped(method.title, 26),
+        mode='lines+markers',
+        line=line(material, method),
+        visible=shown(material, method),
+        hovertemplate='confidence %{x:.2f}, accuracy %{y:.2f}, '
+        '%{customdata} predictions',
+    )

@@ -92,33 +92,34 @@ def heat_map(
         values: (R, C), NaN where there is nothing.
         rows: R names.
         columns: C names.
-        limits: of the colours.
-        scale: of the colours.
+        limits: of the colours, as ``scale``.
+        scale: of plotly.
         form: of the numbers.
         layout: as of :func:`figure`.
     """
     from plotly import graph_objects as go
 
-    text = [
-        ['' if np.isnan(value) else f'{value:{form}}' for value in row]
-        for row in values
-    ]
     trace = go.Heatmap(
         z=np.round(values, 5),
         x=columns,
         y=[wrapped(row) for row in rows],
-        text=text,
+        text=_numbers(values, form),
         texttemplate='%{text}',
         hovertemplate='%{y}, %{x}: %{text}<extra></extra>',
         colorscale=scale,
         zmin=limits[0],
         zmax=limits[1],
         showscale=False,
-        showlegend=False,
-        xgap=1,
-        ygap=1,
     )
+    trace.update(xgap=1, ygap=1)
     made = figure([trace], showlegend=False, **layout)
     made.update_yaxes(autorange='reversed', type='category', showgrid=False)
     made.update_xaxes(type='category', showgrid=False)
     return made
+
+
+def _numbers(values: np.ndarray, form: str) -> list[list[str]]:
+    return [
+        ['' if np.isnan(value) else f'{value:{form}}' for value in row]
+        for row in values
+    ]

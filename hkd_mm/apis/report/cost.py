@@ -76,23 +76,8 @@ def _chart(
     front = pareto_front(costs, gains)
     middle = (min(costs) + max(costs)) / 2
     traces = [
-        go.Scatter(
-            x=[value],
-            y=[mean],
-            name=wrapped(method.title, 30),
-            mode='markers+text',
-            text=_label(material, method, best),
-            textposition=f'top {"left" if value > middle else "right"}',
-            error_y=dict(array=[np.nan_to_num(sd)], width=4, thickness=1),
-            marker=dict(
-                size=14 if best else 9,
-                color=line(material, method)['color'],
-                symbol='circle-dot' if best else 'circle-open',
-                line=dict(width=2),
-            ),
-            hovertemplate=f'{name} %{{x:.4g}}<br>%{{y:.3f}}',
-        )
-        for (method, value), (mean, sd), best in zip(points, found, front)
+        _point(material, method, name, (value, *told), best, value > middle)
+        for (method, value), told, best in zip(points, found, front)
     ]
     order = [i for i in np.argsort(costs, kind='stable') if front[i]]
     traces.append(
@@ -114,6 +99,36 @@ def _chart(
     made = figure(traces, name, METRICS[metric], showlegend=False)
     made.update_xaxes(**axis)
     return Chart(f'cost-{key}', made, alt, 340)
+
+
+def _point(
+    material: Material,
+    method: Method,
+    name: str,
+    place: tuple[float, float, float],
+    best: bool,
+    right: bool,
+):
+    """A method: ``place`` is its cost, and mean and sd of what it gains."""
+    from plotly import graph_objects as go
+
+    value, mean, sd = place
+    return go.Scatter(
+        x=[value],
+        y=[mean],
+        name=wrapped(method.title, 30),
+        mode='markers+text',
+        text=_label(material, method, best),
+        textposition=f'top {"left" if right else "right"}',
+        error_y=dict(array=[np.nan_to_num(sd)], width=4, thickness=1),
+        marker=dict(
+            size=14 if best else 9,
+            color=line(material, method)['color'],
+            symbol='circle-dot' if best else 'circle-open',
+            line=dict(width=2),
+        ),
+        hovertemplate=f'{name} %{{x:.4g}}<br>%{{y:.3f}}',
+    )
 
 
 def _label(material: Material, method: Method, best: bool) -> str:

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .page import Chart, Section
 
@@ -27,8 +28,6 @@ def write_figures(
     except ImportError:
         say('no figures written: that needs pip install "kaleido>=1.0"')
         return
-    from plotly.io import write_images
-
     found = [
         part
         for section in sections
@@ -37,14 +36,7 @@ def write_figures(
     ]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        for kind in ('png', 'svg'):
-            write_images(
-                fig=[made for _, made in found],
-                file=[folder / f'{name}.{kind}' for name, _ in found],
-                width=_WIDTH,
-                height=[made.layout.height for _, made in found],
-                scale=2 if kind == 'png' else 1,
-            )
+        _write(found, folder)
     except Exception as error:  # whatever a browser that does not start says
         first = re.split(r'[\n.]', str(error).strip())[0]
         say(
@@ -55,7 +47,20 @@ def write_figures(
     say(f'wrote {2 * len(found)} figures to {folder}')
 
 
-def parts(chart: Chart) -> Iterator[tuple[str, object]]:
+def _write(found: list[tuple[str, Any]], folder: Path) -> None:
+    from plotly.io import write_images
+
+    for kind in ('png', 'svg'):
+        write_images(
+            fig=[made for _, made in found],
+            file=[folder / f'{name}.{kind}' for name, _ in found],
+            width=_WIDTH,
+            height=[made.layout.height for _, made in found],
+            scale=2 if kind == 'png' else 1,
+        )
+
+
+def parts(chart: Chart) -> Iterator[tuple[str, Any]]:
     """Name and plotly figure of each file, on white.
 
     Args:

@@ -10,6 +10,7 @@ from hkd_mm.errors import UserError
 
 from .figure_files import write_figures
 from .page import Section, render, require_libraries
+from .runs import Material
 
 
 def main(args: Namespace) -> None:
@@ -48,57 +49,67 @@ def make_report(
     """Write the page.
 
     Args:
-        places: as of :func:`.gather.gather`.
+        places: as of :func:`.gather.gather`, like roles and positive.
         out: the ``.html`` file.
         study: a study file, for titles and baselines.
-        roles: as of :func:`.gather.gather`.
+        roles: which nets are looked at closely.
         positive: class whose sensitivity matters most.
         figures: a folder for PNG and SVG files of all charts.
-        options: ``images``, ``calibration``, ``metadata``, ``data_root``,
-            ``verify_report``, ``cam_images``, ``title``.
+        options: the other words of the command line.
         say: takes lines on what is done.
-
-    Returns:
-        Where the page lies.
 
     Raises:
         UserError: runs cannot be read, or a package is missing.
     """
     require_libraries()
-    if not out.endswith(('.html', '.htm')):
-        raise UserError(f'--out {out}: the report is an .html file')
+    _check_out(out)
     from hkd_mm.engine.atomic_backend import AtomicBackend
 
-    from .gather import gather
-    from .val_predictions import add_val_scores
-
-    options = options or {}
-    told = _read_study(study)
-    material = gather(places, told, roles, positive)
-    material.title = options.get('title') or material.title
-    material.options = options
-    add_val_scores(material, options.get('calibration', True), say)
-    sections = [
-        section
-        for make in _sections()
-        if (section := _timed(make, material, say)) is not None
-    ]
+    material = _material(places, study, roles, positive, options or {}, say)
+    made = [_timed(make, material, say) for make in _sections()]
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     AtomicBackend().put_text(
-        render(material.title, sections, material.basis), path
+        render(material.title, made, material.basis), path
     )
     say(f'wrote {path} ({path.stat().st_size / 1e6:.1f} MB)')
     if figures:
-        write_figures(sections, Path(figures), say)
+        write_figures(made, Path(figures), say)
     return path
 
 
-def _timed(make, material, say: Callable[[str], None]) -> Section | None:
+def _check_out(out: str) -> None:
+    if not out.endswith(('.html', '.htm')):
+        raise UserError(f'--out {out}: the report is an .html file')
+
+
+def _material(
+    places: list[str],
+    study: str | None,
+    roles: dict[str, str | None] | None,
+    positive: str | None,
+    options: dict,
+    say: Callable[[str], None],
+) -> Material:
+    from .gather import gather
+    from .val_predictions import add_val_scores
+
+    material = gather(places, _read_study(study), roles, positive)
+    material.title = options.get('title') or material.title
+    material.options = options
+    add_val_scores(material, options.get('calibration', True), say)
+    return material
+
+
+def _timed(
+    make: Callable[[Material], Section],
+    material: Material,
+    say: Callable[[str], None],
+) -> Section:
     start = time.perf_counter()
     section = make(material)
     spent = time.perf_counter() - start
-    if section is not None and spent > 5:
+    if spent > 5:
         say(f'{section.title}: {spent:.0f} s')
     return section
 

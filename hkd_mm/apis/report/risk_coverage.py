@@ -7,7 +7,7 @@ from ..study.outcome import spread
 from ..study.tables import plus_minus
 from .charts import figure, line, shown, wrapped
 from .page import Chart, Section, Table
-from .runs import Material
+from .runs import Material, Method
 
 _POINTS = 200  # drawn of a curve
 
@@ -59,34 +59,11 @@ def best_aurc(error: float, count: int) -> float:
 
 def selective(material: Material) -> Section:
     """Curves, and a table of the areas."""
-    from plotly import graph_objects as go
-
     traces, rows = [], []
-    count = len(material.labels)
-    kept = np.unique(np.linspace(count * 0.02, count - 1, _POINTS).astype(int))
     for method in material.methods:
         curves = [risk_coverage(s, material.labels) for s in method.scores]
-        coverage = curves[0][0]
-        risk = np.mean([curve[1] for curve in curves], 0)
-        traces.append(
-            go.Scatter(
-                x=np.round(coverage[kept], 4),
-                y=np.round(risk[kept], 4),
-                name=wrapped(method.title, 26),
-                mode='lines',
-                line=line(material, method),
-                visible=shown(material, method),
-                hovertemplate='surest %{x:.0%}: error %{y:.1%}',
-            )
-        )
-        areas = spread([float(curve[1].mean()) for curve in curves])
-        excess = spread(
-            [curve[1].mean() - best_aurc(curve[1][-1], count)
-             for curve in curves]
-        )  # fmt: skip
-        half = spread([curve[1][(count - 1) // 2] for curve in curves])
-        told = [(plus_minus(*one), one[0]) for one in (areas, excess, half)]
-        rows.append([method.title, *told])
+        traces.append(_trace(material, method, curves))
+        rows.append(_row(method, [risk for _, risk in curves]))
     made = figure(traces, 'share of images answered', 'error rate of those')
     made.update_xaxes(tickformat='.0%')
     made.update_yaxes(tickformat='.0%', rangemode='tozero')
@@ -107,3 +84,31 @@ def selective(material: Material) -> Section:
     return Section(
         'risk', 'Risk and coverage', how, material.basis, [chart, table]
     )
+
+
+def _trace(material: Material, method: Method, curves: list):
+    from plotly import graph_objects as go
+
+    coverage = curves[0][0]
+    risk = np.mean([curve[1] for curve in curves], 0)
+    last = len(coverage) - 1
+    kept = np.unique(np.linspace(0.02 * last, last, _POINTS).astype(int))
+    return go.Scatter(
+        x=np.round(coverage[kept], 4),
+        y=np.round(risk[kept], 4),
+        name=wrapped(method.title, 26),
+        mode='lines',
+        line=line(material, method),
+        visible=shown(material, method),
+        hovertemplate='surest %{x:.0%}: error %{y:.1%}',
+    )
+
+
+def _row(method: Method, risks: list[np.ndarray]) -> list:
+    count = len(risks[0])
+    told = [
+        spread([float(risk.mean()) for risk in risks]),
+        spread([risk.mean() - best_aurc(risk[-1], count) for risk in risks]),
+        spread([risk[(count - 1) // 2] for risk in risks]),
+    ]
+    return [method.title, *((plus_minus(*one), one[0]) for one in told)]
