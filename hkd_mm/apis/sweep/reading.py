@@ -121,6 +121,11 @@ def _check(sweep: Sweep) -> None:
             raise UserError(
                 f'{sweep.path}: {name}={value!r}; known: {", ".join(known)}'
             )
+    seed = sweep.sampler_seed
+    if not isinstance(seed, int) or seed < 0:
+        raise UserError(
+            f'{sweep.path}: sampler_seed={seed!r} must be a whole number >= 0'
+        )
     for key in ('seed', 'work_dir'):
         if key in sweep.space or key in sweep.options:
             raise UserError(

@@ -23,17 +23,29 @@ def winner_of(sweep: Sweep, trials: list) -> Any:
     return max(done, key=lambda t: (sign * t.value, -t.number), default=None)
 
 
-def rule(sweep: Sweep) -> str:
-    """How the winner was chosen, in words."""
+def rule(sweep: Sweep, tested: list[int]) -> str:
+    """How the winner was chosen, in words.
+
+    Args:
+        sweep: whose.
+        tested: the trials that ever read the test split.
+    """
     most = 'highest' if sweep.maximised else 'lowest'
     many = len(sweep.seeds) > 1
     mean = f', mean of {len(sweep.seeds)} seeds' if many else ''
+    each = ' with each seed' if many else ''
+    if len(tested) > 1:
+        read = (
+            f'for {len(tested)} trials ({", ".join(map(str, tested))}), each '
+            f'the winner when it was read, once{each}'
+        )
+    else:
+        read = f'for the winner alone, once{each}' if tested else 'by no trial'
     return (
         f'The winner has the {most} {sweep.metric} on the validation split, '
         f'at the checkpoint that validation chose{mean}; of equal trials the '
-        'earlier one. The test split was read for the winner alone, once'
-        f'{" with each seed" if many else ""}. The best of many validation '
-        'figures is too good by chance; the test figures are not.'
+        f'earlier one. The test split was read {read}. The best of many '
+        'validation figures is too good by chance; the test figures are not.'
     )
 
 
@@ -55,7 +67,7 @@ def write_report(sweep: Sweep, queue: TrialQueue, options: list[str]) -> None:
     found = dict(
         sweep=sweep.path.name,
         title=sweep.title,
-        selection=rule(sweep),
+        selection=rule(sweep, tested),
         metric=sweep.metric,
         sampler=sweep.sampler,
         pruner=sweep.pruner,

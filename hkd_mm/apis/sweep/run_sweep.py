@@ -17,7 +17,7 @@ from .files import read_json
 from .launch import run_here, run_on_slurm, slurm
 from .plan import Sweep
 from .reading import read_sweep
-from .report import JSON, TABLE, is_over, rule
+from .report import JSON, TABLE, is_over
 from .settings import check_options, check_settings, settings_of
 from .storage import open_study
 from .tables import listed
@@ -161,6 +161,6 @@ def _tell(queue: TrialQueue) -> dict[str, Any]:
     print(f'winner: trial {winner["number"]}, {listed(winner["params"])}')
     for key, value in winner['test'].items():
         print(f'  {key} {value:.3f} on the test split')
-    print(rule(queue.sweep))
+    print(found['selection'])
     print(f'{path}, {path.with_name(TABLE)}')
     return found

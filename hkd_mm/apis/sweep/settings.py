@@ -4,24 +4,28 @@
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from mmengine.config import Config
 
 from hkd_mm.errors import UserError
 
 from ..config.compose import compose_config
 from .plan import Sweep
-from .space import corners
+from .space import Range, corners
 
 _SETTINGS = 'settings'
 
 
 def settings_of(
     sweep: Sweep, work_dir: Path, options: list[str]
-) -> dict[str, str]:
+) -> dict[str, str | None]:
     """What has to stay as it is while a sweep goes on: name -> text.
 
-    The numbers of a grid may become more, ``trials`` too.
+    The numbers of a grid may become more, ``trials`` too. None is what cannot
+    be known here: a split without a hash, or of data on other machines.
 
     Args:
         sweep: whose.
@@ -29,17 +33,11 @@ def settings_of(
         options: of the command line.
 
     Raises:
-        UserError: a config cannot be read.
+        UserError: a config cannot be read, or the data listed.
     """
     common = [f'{k}={v}' for k, v in sweep.common(work_dir).items()]
-    found = dict(
-        space=json.dumps(sorted(sweep.space)),
-        options=json.dumps(sweep.options, sort_keys=True, default=str),
-        cfg_options=json.dumps(without_places(options)),
-        sampler=sweep.sampler,
-        metric=sweep.metric,
-        seeds=json.dumps(sweep.seeds),
-    )
+    found = _of_file(sweep, options)
+    splits: dict[str, str | None] = {}
     for name, path in sweep.configs.items():
         cfg = compose_config(path, [*common, *options])
         plain = cfg.to_dict()
@@ -54,11 +52,49 @@ def settings_of(
             text = text.replace(str(place), mark)
         key = f'config {path.name}' + (f' of {name}' if name else '')
         found[key] = hashlib.sha256(text.encode()).hexdigest()
+        data = json.dumps(plain.get('train_dataloader'), default=str)
+        if data not in splits:  # most configs have the same
+            splits[data] = _split(cfg)
+        found[f'split of {key}'] = splits[data]
     return found
 
 
-def check_settings(study, settings: dict[str, str], work_dir: Path) -> None:
+def _of_file(sweep: Sweep, options: list[str]) -> dict[str, str | None]:
+    """What the sweep file and the command line say."""
+    ranges = {
+        name: asdict(entry)
+        for name, entry in sweep.space.items()
+        if isinstance(entry, Range)
+    }
+    return dict(
+        space=json.dumps(sorted(sweep.space)),
+        ranges=json.dumps(ranges, sort_keys=True),
+        options=json.dumps(sweep.options, sort_keys=True, default=str),
+        cfg_options=json.dumps(without_places(options)),
+        sampler=sweep.sampler,
+        sampler_seed=str(sweep.sampler_seed),
+        pruner=json.dumps(sweep.pruner, sort_keys=True),
+        metric=sweep.metric,
+        seeds=json.dumps(sweep.seeds),
+    )
+
+
+def _split(cfg: Config) -> str | None:
+    from ..config.data_summary import summarize_data
+
+    root = cfg.get('data_root')
+    if not cfg.get('train_dataloader') or (root and not Path(root).is_dir()):
+        return None  # the trainings say so where it is missing to them too
+    return summarize_data(cfg, ('train_dataloader',)).split_hash
+
+
+def check_settings(
+    study, settings: dict[str, str | None], work_dir: Path
+) -> None:
     """Refuse to mix trials of several settings in one sweep.
+
+    What is None now is not compared; what was None is written down when it
+    is known.
 
     Raises:
         UserError: the sweep was begun with others.
@@ -68,11 +104,17 @@ def check_settings(study, settings: dict[str, str], work_dir: Path) -> None:
         study.set_user_attr(_SETTINGS, settings)
         return
     for name in dict.fromkeys((*settings, *before)):
-        if settings.get(name) != before.get(name):
+        known = name in settings and name in before
+        if known and None in (settings[name], before[name]):
+            continue
+        if not known or settings[name] != before[name]:
             raise UserError(
                 f'{name} is other than when the sweep in {work_dir} began; '
                 'put it back, or give another --work-dir'
             )
+    new = {k: before[k] if v is None else v for k, v in settings.items()}
+    if new != before:
+        study.set_user_attr(_SETTINGS, new)
 
 
 def without_places(options: list[str]) -> list[str]:

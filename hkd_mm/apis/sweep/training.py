@@ -87,8 +87,7 @@ class Trainings:
                     str(folder / 'student.pth'),
                     '--work-dir',
                     str(folder / 'test'),
-                    '--out',
-                    *(str(folder / name) for name in TESTED),
+                    *(w for n in TESTED for w in ('--out', str(folder / n))),
                     '--cfg-options',
                     *self._options(params, seed),
                 )

@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hkd_mm.errors import UserError
 from hkd_mm.file_lock import locked
 
@@ -57,7 +59,9 @@ class TrialQueue:
             self._check_space(trials)
             alive = {values_of(t) for t in trials if t.state.name != 'FAIL'}
             failed = {values_of(t): t for t in trials} if again else {}
-            wanted = [t.params for v, t in failed.items() if v not in alive]
+            wanted = [
+                params_of(t) for v, t in failed.items() if v not in alive
+            ]
             known = alive | {values_of(t) for t in trials}
             if self.grid:
                 wanted += [
@@ -100,11 +104,18 @@ class TrialQueue:
 
     def _orphan(self, held: ExitStack) -> Any:
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.name == 'RUNNING' and self._hold(
-                trial.number, held
-            ):
-                found = optuna().Trial(self.study, trial._trial_id)
-                return self._with_values(found)
+            if trial.state.name != 'RUNNING':
+                continue
+            with ExitStack() as stack:
+                if not self._hold(trial.number, stack):
+                    continue
+                # its owner may have told and let go since the look above
+                now = self.study.get_trials(deepcopy=False)[trial.number]
+                if now.state.is_finished():
+                    continue
+                held.enter_context(stack.pop_all())
+            found = optuna().Trial(self.study, trial._trial_id)
+            return self._with_values(found)
         return None
 
     def _new(self, held: ExitStack) -> Any:
@@ -131,7 +142,10 @@ class TrialQueue:
 
     def _use_sampler(self, drawn: int) -> None:
         """Each trial draws from a seed of its own, whichever worker asks."""
-        samplers, seed = optuna().samplers, self.sweep.sampler_seed + drawn
+        samplers = optuna().samplers
+        # a sum would be the same for the next trial of the seed before
+        pair = np.random.SeedSequence((self.sweep.sampler_seed, drawn))
+        seed = int(pair.generate_state(1)[0])
         if self.sweep.sampler == 'tpe':
             self.study.sampler = samplers.TPESampler(
                 seed=seed, constant_liar=True
@@ -176,9 +190,12 @@ def suggest(trial: Any, name: str, distribution: Any) -> Any:
 
 def values_of(trial: Any) -> str:
     """One text for the values of a trial, also of a waiting one."""
-    return as_key(trial.params or trial.system_attrs.get(_FIXED, {}))
+    return as_key(params_of(trial))
 
 
 def params_of(trial: Any) -> dict[str, Any]:
-    """The values of a trial, also of a waiting one."""
-    return dict(trial.params or trial.system_attrs.get(_FIXED, {}))
+    """The values of a trial, also of a waiting one.
+
+    A worker that is killed leaves a part of them as parameters.
+    """
+    return {**trial.system_attrs.get(_FIXED, {}), **trial.params}

@@ -62,14 +62,16 @@ best = dict(balanced_accuracy=None if nan else score)
 say('trained')
 """
 TEST = """
-import json, pathlib, sys
+import json, pathlib, runpy, sys
 folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1]).parent
+outs = runpy.run_path({root!r} + '/tools/test.py')['parse_args']().out
+outs = {{pathlib.Path(out).name: pathlib.Path(out) for out in outs}}
 with (folder.parent.parent / 'diary').open('a') as stream:
     stream.write(f'test {{folder.name}}\\n')
 told = dict(word.split('=', 1) for word in sys.argv if '=' in word)
-(folder / 'test.json').write_text(
+outs['test.json'].write_text(
     json.dumps(dict(balanced_accuracy=float(told['alpha']), top1=0.25)))
-(folder / 'predictions.csv').write_text('')
+outs['predictions.csv'].write_text('')
 """
 SWEEP = """
 import pathlib, runpy, sys, types

@@ -5,13 +5,20 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from hkd_mm import file_lock
-from hkd_mm.apis.sweep import children, launch, run_sweep, storage, teachers
+from hkd_mm.apis.sweep import (
+    children,
+    launch,
+    run_sweep,
+    storage,
+    teachers,
+    trial_queue,
+)
 from hkd_mm.apis.sweep.board import Board
 from hkd_mm.apis.sweep.reading import read_sweep
 from hkd_mm.apis.sweep.trial_queue import TrialQueue
@@ -247,3 +254,56 @@ def test_the_board_shows_what_runs_and_what_was_best(place, capsys):
         'trial 0: balanced_accuracy 0.750 on validation',
         '',
     ]
+
+
+def test_a_trial_that_ends_while_it_is_looked_at_is_left_alone(
+    place, monkeypatch
+):
+    queue = queue_of(place, GRID)
+    queue.fill()
+    with ExitStack() as held:
+        owned = queue.take(held)
+    active = []
+
+    @contextmanager
+    def locked(folder, wait=True):
+        if folder.name == '0000':  # its owner tells, then lets go
+            queue.study.tell(owned, 0.5)
+        active.append(folder.name)
+        yield True
+        active.remove(folder.name)
+
+    monkeypatch.setattr(trial_queue, 'locked', locked)
+    with ExitStack() as held:
+        assert queue.take(held).number == 1
+        assert active == ['0001']
+
+
+def test_a_point_that_a_killed_worker_half_told_is_not_queued_again(place):
+    words = (
+        "sampler = 'grid'\nspace = dict(alpha=[0.1, 0.4], mode=['', 'x'])\n"
+    )
+    queue = queue_of(place, words)
+    queue.fill()
+    queue.study.ask().suggest_float('alpha', 0.1, 0.4)  # and no mode
+    queue.fill()
+    trials = queue.study.trials
+    assert len(trials) == 4 and trials[0].params == dict(alpha=0.1)
+    assert trial_queue.params_of(trials[0]) == dict(alpha=0.1, mode='')
+
+
+def test_seeds_of_a_sampler_next_to_each_other_share_no_draw(place):
+    drawn = []
+    for seed in (0, 1):
+        place.work = place.folder / f'work{seed}'
+        queue = queue_of(
+            place,
+            f"sampler = 'random'\ntrials = 4\nsampler_seed = {seed}\n"
+            'space = dict(alpha=dict(low=0.0, high=1.0))\n',
+        )
+        for _ in range(4):
+            with ExitStack() as held:
+                trial = queue.take(held)
+                drawn.append(trial.params['alpha'])
+                queue.study.tell(trial, 0.5)
+    assert len(set(drawn)) == 8

@@ -2,13 +2,20 @@
 """Sweep files: what they may say, and those that are shipped."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from hkd_mm.apis.sweep.expressions import evaluate, fill, names_in
 from hkd_mm.apis.sweep.plan import METRICS
 from hkd_mm.apis.sweep.reading import read_sweep
-from hkd_mm.apis.sweep.settings import check_options
+from hkd_mm.apis.sweep.report import rule
+from hkd_mm.apis.sweep.settings import (
+    check_options,
+    check_settings,
+    settings_of,
+)
 from hkd_mm.apis.sweep.space import (
     Choices,
     Range,
@@ -79,6 +86,7 @@ def test_methods_are_a_choice_among_configs(tmp_path):
         ("sampler = 'grid'", "sampler='grid'; trials=3", 'grid has 4 points'),
         ("sampler = 'grid'", "sampler='grid'; jobs=3", 's.py has jobs'),
         ("sampler = 'grid'", "sampler='grid'; seeds=0", 'seeds=0 must be'),
+        ("sampler = 'grid'", "sampler='grid'; sampler_seed=-1", 'seed=-1 mu'),
         ("sampler = 'grid'", "sampler='grid'; pruner='x'", "pruner='x'; kno"),
         ("sampler = 'grid'", "sampler='grid'; metric='x'", "metric='x'; kn"),
         ("sampler = 'grid'", "sampler='grid'; configs={}", 'either config or'),
@@ -183,3 +191,81 @@ def test_a_varied_option_is_not_given_by_hand(tmp_path):
         check_options(sweep, tmp_path, [f'{key}=3.0'])
     with pytest.raises(UserError, match='has no "max_epoch"'):
         check_options(sweep, tmp_path, ['max_epoch=3'])
+
+
+RANGE = """
+config = 'zoo/kd_hard/kd_hard_wrn50_mbv2_skin.py'
+space = {'batch_size': dict(low=16, high=32)}
+trials = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'said'),
+    [
+        ('high=32', 'high=64', 'ranges is other'),
+        ('trials', "pruner = 'median'; trials", 'pruner is other'),
+        ('trials', 'sampler_seed = 1; trials', 'sampler_seed is other'),
+        ('trials', 'options = dict(max_epochs=2); trials', 'options is other'),
+        ('trials = 3', 'trials = 5', None),
+        ('trials', "title = 'x'; trials", None),
+    ],
+)
+def test_what_a_sweep_goes_on_with(tmp_path, old, new, said):
+    assert old in RANGE
+    study = Attributes()
+    options = [f'data_root={tmp_path}/none']  # on other machines
+    first = settings_of(read(tmp_path, RANGE), tmp_path, options)
+    check_settings(study, first, tmp_path)
+    sweep = read(tmp_path, RANGE.replace(old, new))
+    again = settings_of(sweep, tmp_path, options)
+    if said is None:
+        check_settings(study, again, tmp_path)
+        return
+    with pytest.raises(UserError, match=said):
+        check_settings(study, again, tmp_path)
+
+
+def test_a_sweep_goes_on_with_its_split_alone(tmp_path, monkeypatch):
+    from hkd_mm.apis.config import data_summary
+
+    study, sweep = Attributes(), read(tmp_path, RANGE)
+    for folder, split in (
+        ('none', None),  # begun where the data is not
+        ('a', 'x'),
+        ('b', 'x'),  # the same images in another place
+        ('none', None),
+        ('a', 'y'),
+    ):
+        if split:
+            (tmp_path / folder).mkdir(exist_ok=True)
+        found = Mock(return_value=SimpleNamespace(split_hash=split))
+        monkeypatch.setattr(data_summary, 'summarize_data', found)
+        options = [f'data_root={tmp_path}/{folder}']
+        settings = settings_of(sweep, tmp_path, options)
+        if split == 'y':
+            with pytest.raises(UserError, match='split of config kd_hard'):
+                check_settings(study, settings, tmp_path)
+        else:
+            check_settings(study, settings, tmp_path)
+
+
+class Attributes:
+    """As much of a study as settings need."""
+
+    def __init__(self):
+        self.user_attrs = {}
+
+    def set_user_attr(self, name, value):
+        self.user_attrs[name] = dict(value)
+
+
+def test_the_rule_says_how_often_the_test_split_was_read(tmp_path):
+    sweep = read(tmp_path, RANGE)
+    assert 'read for the winner alone, once.' in rule(sweep, [2])
+    assert 'read for 2 trials (1, 4), each the winner' in rule(sweep, [1, 4])
+    assert 'read by no trial' in rule(sweep, [])
+    sweep = read(tmp_path, RANGE + 'seeds = 2')
+    assert 'read for the winner alone, once with each seed.' in rule(
+        sweep, [2]
+    )

@@ -24,6 +24,8 @@ def test_a_grid_is_trained_once_and_its_winner_tested_once(place):
     assert found['winner']['values'] == [1.0, 1.01]
     assert found['winner']['test'] == dict(balanced_accuracy=0.4, top1=0.25)
     assert found['tested_trials'] == [1]
+    tested = [path.parent.name for path in place.work.rglob('predictions.csv')]
+    assert sorted(tested) == ['0001_seed0', '0001_seed1']
     assert found['cfg_options'] == ['tau=2.0']
     assert 'mean of 2 seeds' in found['selection']
     table = (place.work / 'table.md').read_text()
