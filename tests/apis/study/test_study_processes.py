@@ -129,6 +129,8 @@ def test_a_run_that_was_broken_off_is_resumed(tools, tmp_path):
 
 
 def run_slowly(folder, stay):
+    # ignored in whatever was started in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = row('a', slow=True, stay=stay)
     Processes(all_runs(study_of(rows), range(2)), folder, [], 2).run()
 
@@ -146,7 +148,9 @@ def test_killed_it_takes_its_runs_along(tools, tmp_path, how):
         time.sleep(0.05)
     os.kill(whole.pid, signal.Signals[how])
     whole.join(30)
-    assert whole.exitcode
+    ended = whole.exitcode
+    whole.kill()
+    assert ended
     deadline = time.monotonic() + 10
     while _alive(str(tmp_path)):
         assert time.monotonic() < deadline, 'a training outlives its study'

@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -129,6 +130,7 @@ class Place:
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', **(env or {})},
+            preexec_fn=_take_interrupts,
         )
 
     def sweep(self, *words: str, code: int = 0, env=None) -> str:
@@ -161,3 +163,8 @@ class Place:
 @pytest.fixture
 def place(tmp_path):
     return Place(tmp_path)
+
+
+def _take_interrupts() -> None:
+    """Ignored in whatever was started in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
