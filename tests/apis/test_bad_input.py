@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_CLASSES, make_class_folders, write_tiny_configs
+from tiny import TINY_CLASSES, make_class_folders, write_tiny_configs
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = '--cfg-options'

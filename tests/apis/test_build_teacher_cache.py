@@ -5,8 +5,8 @@ import copy
 
 import pytest
 import torch
-from conftest import forget_runs
 from mmengine.runner import Runner
+from tiny import forget_runs
 
 from hkd_mm.apis.config.compose import load_config
 from hkd_mm.registry import MODELS

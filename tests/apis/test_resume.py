@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import forget_runs
+from tiny import forget_runs
 
 from hkd_mm.errors import UserError
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import forget_runs
 from PIL import Image
+from tiny import forget_runs
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures('in_tmp')
 BASES = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
 SIZES = dict(
     skin_disease_116=116, ham10000_116=116, ham10000_64=64, isic2019_116=116,
-    isic2019_224=224, demo_64=64,
+    isic2019_224=224, demo_64=64, skin6_512=512,
 )  # fmt: skip
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 

@@ -116,9 +116,9 @@ def test_config_round_trip_changes_nothing(tiny_configs, tmp_path):
     'word, power', [('balanced', 1.0), ('sqrt_balanced', 0.5)]
 )
 def test_class_weight_word_becomes_numbers(word, power, tiny_configs):
-    import conftest
+    import tiny
 
-    root = conftest.make_class_folders(Path('skewed'), per_class=8)
+    root = tiny.make_class_folders(Path('skewed'), per_class=8)
     for path in sorted((root / 'Acne').glob('*.png'))[4:]:
         path.unlink()
     cfg = load_config(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import forget_runs
+from tiny import forget_runs
 
 from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.nets import config_root

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import forget_runs
+from tiny import forget_runs
 
 from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.data_summary import (

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import make_class_folders
+from tiny import make_class_folders
 
 from hkd_mm.apis.config.compose import load_config
 from hkd_mm.apis.config.data_summary import summarize_data

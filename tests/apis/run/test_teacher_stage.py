@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import make_class_folders
+from tiny import make_class_folders
 
 from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.data_summary import summarize_data

@@ -49,7 +49,7 @@ def queue_of(place, text):
     return TrialQueue(sweep, study, place.work)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_cluster_runs_the_workers(place):
     pytest.importorskip('submitit')
     place.write(GRID)

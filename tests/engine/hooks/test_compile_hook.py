@@ -88,10 +88,16 @@ def test_one_net_alone_can_be_compiled():
     assert 'forward' in vars(model.student.model.conv_stem)
 
 
-def test_every_region_runs_compiled(monkeypatch):
+@pytest.fixture(autouse=True)
+def _limits():
+    """Compiling raises torch's limits, for this test only."""
+    names = ('recompile_limit', 'accumulated_recompile_limit')
     config = torch._dynamo.config
-    for name in ('recompile_limit', 'accumulated_recompile_limit'):
-        monkeypatch.setattr(config, name, getattr(config, name))
+    with config.patch({name: getattr(config, name) for name in names}):
+        yield
+
+
+def test_every_region_runs_compiled():
     torch._dynamo.reset()
     backend = Counting()
     _, model = compiled(backend=backend)

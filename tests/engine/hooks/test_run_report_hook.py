@@ -65,12 +65,12 @@ def read(folder, name):
 @pytest.fixture(scope='module')
 def kd_run(tiny_data, tmp_path_factory):
     """A distillation of two epochs: (runner, work dir)."""
-    import conftest
+    import tiny
 
     folder = tmp_path_factory.mktemp('kd')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        paths = conftest.write_tiny_configs(folder, tiny_data)
+        paths = tiny.write_tiny_configs(folder, tiny_data)
         runner = build(paths['kd'], folder / 'run')
         runner.train()
     return runner, folder / 'run'

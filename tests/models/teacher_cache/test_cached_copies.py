@@ -115,7 +115,7 @@ def test_a_resumed_run_with_copies_is_the_whole_one(uneven, tool):
     argv = ['tiny_student.py', '--cfg-options', 'packed.top_up=largest']
     root = Path('tiny_kd.py').read_text().split("data_root = '")[1]
     argv += ['data_root=' + root.split("'")[0]]
-    from conftest import forget_runs
+    from tiny import forget_runs
 
     assert tool('train')([*argv, '--work-dir', 'whole']) == 0
     forget_runs()

@@ -33,7 +33,7 @@ def kd(tiny_configs, quick_runner):
     torch.save(dict(state_dict=teacher.state_dict()), 'teacher.pth')
 
     def build(folder, **options):
-        from conftest import forget_runs
+        from tiny import forget_runs
 
         forget_runs()
         cfg = load_config(
