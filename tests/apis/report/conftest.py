@@ -17,7 +17,7 @@ ENVIRONMENT = dict(
     packages=dict(torch='2.11.0'),
     cpu='a processor',
     gpus=[],
-    command=['/home/me/tools/train.py', 'kd.py', 'data_root=/data/skin'],
+    command=['tools/train.py', 'kd.py', 'data_root=/data/skin'],
 )
 
 
