@@ -1,14 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The methods of the study of DSP-KD train, alone and in stages."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
-from mmpretrain.structures import DataSample
+from training_steps import one_step, two_epochs
 
 from hkd_mm.apis.config.compose import config_named, load_config
 from hkd_mm.apis.config.same_net import check_same_net
@@ -59,20 +57,6 @@ def test_first_stage_takes_the_maps_of_every_pair(pair):
     cfg.model.data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3)
     torch.manual_seed(0)
     one_step(MODELS.build(cfg.model).train(), 6)
-
-
-def one_step(model, classes):
-    samples = [DataSample().set_gt_label(i % classes) for i in range(4)]
-    losses = model.loss(torch.randn(4, 3, 64, 64), samples)
-    total = sum(value for name, value in losses.items() if 'loss' in name)
-    assert total.isfinite() and total > 0
-    total.backward()
-    idle = [
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and parameter.grad is None
-    ]
-    assert idle == []
 
 
 @pytest.mark.parametrize('pair', PAIRS)
@@ -128,24 +112,4 @@ def test_two_epochs_on_the_demo_data(path, demo_run, tmp_path):
         [f'model.teacher_ckpt={teacher}'] if cfg.model.get('teacher') else []
     )
     first = STAGES.get(path.stem.removesuffix(f'_{PAIR}'))
-    run = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / 'tools/train.py'),
-            str(path),
-            '--work-dir',
-            str(tmp_path / 'run'),
-            '--cfg-options',
-            'pair=demo',
-            f'data_root={images}',
-            'max_epochs=2',
-            *given,
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert (tmp_path / 'run' / 'student.pth').is_file()
-    runs = {file.parent.name for file in tmp_path.glob('*/finished.json')}
-    assert runs == {'run'} | ({first} if first else set())
+    two_epochs(path, images, given, {first} - {None}, tmp_path)

@@ -3,16 +3,14 @@
 
 import json
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
+from .. import children
+from ..children import Cut, Failed, terminated_as_exit
 from ..cli import user_line
-from ..sweep import children
-from ..sweep.children import Cut, Failed
 from .folders import FAILED, TESTED, is_done, is_trained, summary
 from .keys import Keys, code_hash, write_key
 from .plan import Run
@@ -59,7 +57,7 @@ class Processes:
         pool = ThreadPoolExecutor(self.jobs)
         futures: dict[str, Future] = {}
         rows = {run.row.name: run.row for run in self.runs}
-        with _terminated_as_exit():
+        with terminated_as_exit():
             try:
                 for run in self.runs:
                     before = [
@@ -146,20 +144,3 @@ class Processes:
         ]
         log = folder / 'console.log'
         children.run_child(command, log, self._stop.is_set, self.threads)
-
-
-@contextmanager
-def _terminated_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, where this thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -99,34 +99,25 @@ def run_study(
         _check_split(runs, keys)
         board = Board(wanted, place, runs, _console())
         kept = settle_stale(runs, keys, place, stale)
+        say = partial(board.console.print, markup=False)
         processes = Processes(
-            runs,
-            place,
-            options,
-            jobs,
-            keys,
-            partial(board.console.print, markup=False),
-            study.compared_by,
+            runs, place, options, jobs, keys, say, study.compared_by
         )
         with board.live():
             failed = processes.run()
         outcomes = read_outcomes(study, place, range(seeds), folds)
     if outcomes:
         board.console.print(terminal(study, outcomes))
-        write_tables(
-            study,
-            outcomes,
-            Path(out) if out else place,
-            dict(
-                study=study.path.name,
-                size=size,
-                seeds=seeds,
-                folds=folds,
-                options=_without_places(options),
-                of_another_origin=kept,
-                environment=collect_environment(),
-            ),
+        facts = dict(
+            study=study.path.name,
+            size=size,
+            seeds=seeds,
+            folds=folds,
+            options=_without_places(options),
+            of_another_origin=kept,
+            environment=collect_environment(),
         )
+        write_tables(study, outcomes, Path(out) if out else place, facts)
     if failed:
         lines = '; '.join(f'{name}: {why}' for name, why in failed.items())
         raise UserError(f'{len(failed)} runs failed: {lines}')

@@ -11,9 +11,9 @@ from typing import Any
 
 from hkd_mm.errors import UserError
 
+from ..children import end, last_line
 from ..cli import PARENT
 from .board import Board
-from .children import end, last_line
 
 _LOOK = 1.0  # seconds between two looks
 _MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training

@@ -10,8 +10,8 @@ from typing import Any
 from hkd_mm.errors import UserError
 from hkd_mm.file_lock import has_locks
 
+from .. import children
 from ..cli import INTERRUPTED
-from . import children
 from .board import Board
 from .files import read_json
 from .launch import run_here, run_on_slurm, slurm

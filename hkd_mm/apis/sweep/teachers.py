@@ -8,7 +8,7 @@ from typing import Any
 
 from hkd_mm.errors import UserError
 
-from . import children
+from .. import children
 from .files import read_json, write_json
 from .plan import Sweep
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from hkd_mm.errors import UserError
 
-from . import children
-from .children import Cut, Failed
+from .. import children
+from ..children import Cut, Failed
 from .files import read_json, write_json
 from .plan import Sweep
 from .teachers import Teachers

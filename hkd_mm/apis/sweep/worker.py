@@ -8,7 +8,7 @@ from typing import Any
 from hkd_mm.errors import UserError
 from hkd_mm.file_lock import locked
 
-from .children import Interrupted, terminated_as_exit
+from ..children import Interrupted, terminated_as_exit
 from .plan import Sweep
 from .report import is_over, winner_of, write_report
 from .storage import open_study, optuna

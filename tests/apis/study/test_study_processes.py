@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hkd_mm.apis import children
 from hkd_mm.apis.study.folders import is_done
 from hkd_mm.apis.study.plan import Row, Study, all_runs
 from hkd_mm.apis.study.processes import Processes
-from hkd_mm.apis.sweep import children
 
 TRAIN = """
 import json, pathlib, sys, time

@@ -80,7 +80,8 @@ sys.path.insert(0, {root!r})
 # slow to load, and no sweep's business
 sys.modules['hkd_mm.engine.report.environment'] = types.SimpleNamespace(
     collect_environment=dict)
-from hkd_mm.apis.sweep import children, launch, trial_queue
+from hkd_mm.apis import children
+from hkd_mm.apis.sweep import launch, trial_queue
 children.TOOLS = pathlib.Path(__file__).parent
 if '--teacher-of' in sys.argv:  # this one would train for real
     place = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hkd_mm import file_lock
+from hkd_mm.apis import children
 from hkd_mm.apis.sweep import (
-    children,
     launch,
     run_sweep,
     storage,

@@ -1,16 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The tools as processes that end with the worker that started them."""
+"""The tools as processes that end with the one that started them."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..cli import INTERRUPTED, PARENT
-from ..config.nets import config_root
+from .cli import INTERRUPTED, PARENT
+from .config.nets import config_root
 
 TOOLS = config_root().parent / 'tools'
 LOOK = 1.0  # seconds between two looks at a training
@@ -105,7 +106,10 @@ def end(child: subprocess.Popen) -> None:
 
 @contextmanager
 def terminated_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does."""
+    """SIGTERM unwinds as Ctrl-C does, where this thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def leave(number: int, frame) -> None:
         raise SystemExit(128 + number)
