@@ -60,6 +60,7 @@ def test_code_is_every_module_that_a_run_may_use(tmp_path, monkeypatch):
     monkeypatch.setattr(keys_module, '_PACKAGE', package)
     first = code_hash()
     (package / 'apis/study/b.py').write_text('2')
+    (package / 'apis/children.py').write_text('1')
     assert code_hash() == first
     (package / 'a.py').write_text('2')
     assert code_hash() != first
