@@ -1,0 +1,160 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What may stand in ``manifest.json``."""
+
+import math
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from hkd_mm.errors import UserError
+
+KINDS = ('fp32', 'int8', 'fp32_image', 'int8_image', 'executorch', 'torch')
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _list_of(count: int, item: Callable[[Any], bool]) -> Callable:
+    def fits(value: Any) -> bool:
+        right = isinstance(value, list) and len(value) == count
+        return right and all(map(item, value))
+
+    return fits
+
+
+def _names(value: Any) -> bool:
+    right = isinstance(value, list) and len(value) > 1
+    return right and all(map(_text, value)) and len(set(value)) == len(value)
+
+
+def _file_name(value: Any) -> bool:
+    """A plain name: nothing outside of the folder is ever opened."""
+    return _text(value) and not re.search(r'[/\\:]', value) and value[0] != '.'
+
+
+def _one_of(*values: Any) -> Rule:
+    return ' or '.join(map(repr, values)), lambda value: value in values
+
+
+_DICT: Rule = ('an object', lambda value: isinstance(value, dict))
+_STRING: Rule = ('a text', _text)
+_COUNT: Rule = ('a whole number, 0 or more', _whole)
+_SHARE: Rule = ('a number in [0, 1]', _share)
+
+_TOP: dict[str, Rule] = dict(
+    format=_STRING,
+    format_version=_COUNT,
+    hkd_mm=_STRING,
+    created=_STRING,
+    name=_STRING,
+    architecture=_STRING,
+    parameters=_COUNT,
+    classes=('a list of two or more different names', _names),
+    input=_DICT,
+    temperature=('a number above 0', lambda v: _number(v) and v > 0),
+    threshold=_DICT,
+    files=('an object with a file', lambda v: isinstance(v, dict) and v),
+    split_hash=('a text or null', lambda v: v is None or _text(v)),
+    source=_DICT,
+    metrics=_DICT,
+    checks=_DICT,
+    calibration_images=_COUNT,
+    licence=_STRING,
+    notice=_STRING,
+)
+_INPUT: dict[str, Rule] = dict(
+    size=(
+        'two whole numbers above 0',
+        _list_of(2, lambda v: _whole(v) and v > 0),
+    ),
+    resize=_one_of('area'),
+    colour=_one_of('RGB'),
+    mean=('three numbers', _list_of(3, _number)),
+    std=('three numbers above 0', _list_of(3, lambda v: _number(v) and v > 0)),
+)
+_THRESHOLD: dict[str, Rule] = dict(
+    probability=(
+        'a number in [0, 1] or null',
+        lambda v: v is None or _share(v),
+    ),
+    rule=_STRING,
+    coverage=_SHARE,
+    accuracy=_SHARE,
+    n=_COUNT,
+)
+_FILE: dict[str, Rule] = dict(
+    path=('a name of a file in the folder', _file_name),
+    sha256=(
+        'a SHA-256 in hexadecimal',
+        lambda v: _text(v) and re.fullmatch('[0-9a-f]{64}', v),
+    ),
+    bytes=_COUNT,
+    takes=_one_of('tensor', 'image'),
+    gives=_one_of('logits', 'probabilities'),
+)
+
+
+def check(
+    data: Any, where: str | os.PathLike, form: str, version: int
+) -> None:
+    """Hold a manifest against the rules.
+
+    Args:
+        data: the file's content.
+        where: named in errors.
+        form: what ``format`` must be.
+        version: what ``format_version`` must be.
+
+    Raises:
+        UserError: the first key that is missing, unknown or wrong.
+    """
+    if not isinstance(data, dict) or data.get('format') != form:
+        raise UserError(f'{where} is no manifest of {form} (key "format")')
+    if data.get('format_version') != version:
+        raise UserError(
+            f'{where} has format_version {data.get("format_version")!r}, this '
+            f'hkd_mm reads {version}; use the hkd_mm that wrote it '
+            f'({data.get("hkd_mm", "unknown")}) or export again'
+        )
+    _check(data, _TOP, where, '')
+    _check(data['input'], _INPUT, where, 'input.')
+    _check(data['threshold'], _THRESHOLD, where, 'threshold.')
+    for kind, file in data['files'].items():
+        if kind not in KINDS:
+            raise UserError(
+                f'{where}: files.{kind} is unknown; known: {", ".join(KINDS)}'
+            )
+        if not isinstance(file, dict):
+            raise UserError(f'{where}: files.{kind} must be an object')
+        _check(file, _FILE, where, f'files.{kind}.')
+
+
+def _check(
+    data: dict, rules: dict[str, Rule], where: str | os.PathLike, prefix: str
+) -> None:
+    for key in data:
+        if key not in rules:
+            raise UserError(f'{where}: {prefix}{key} is unknown')
+    for key, (what, fits) in rules.items():
+        if key not in data:
+            raise UserError(f'{where}: {prefix}{key} is missing')
+        if not fits(data[key]):
+            raise UserError(
+                f'{where}: {prefix}{key} must be {what}, it is {data[key]!r}'
+            )

@@ -1,0 +1,199 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Manifests: whole ones come back, damaged ones are refused by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hkd_mm.errors import UserError
+from hkd_mm.inference.manifest import (
+    Manifest,
+    file_spec,
+    read_manifest,
+    write_manifest,
+)
+from hkd_mm.inference.manifest_fields import InputSpec, Threshold
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An exported student whose net is five bytes."""
+    net = tmp_path / 'student.onnx'
+    net.write_bytes(b'bytes')
+    manifest = Manifest(
+        name='kd',
+        architecture='mobilenetv2_050',
+        parameters=7,
+        classes=('mel', 'nv'),
+        input=InputSpec((64, 48), 'area', 'RGB', (1.0,) * 3, (2.0,) * 3),
+        temperature=1.25,
+        threshold=Threshold(0.75, 'a rule', 0.5, 0.9375, 32),
+        files=dict(fp32=file_spec(net, 'tensor', 'logits')),
+        source=dict(run='kd', checkpoint='a.pth', epoch=3, seed=None),
+        metrics=dict(val=dict(balanced_accuracy=0.5), test=None),
+        checks=dict(),
+        calibration_images=0,
+        licence='of the data',
+        notice='no diagnostic device',
+        created='2026-01-02T03:04:05+00:00',
+    )
+    write_manifest(manifest, tmp_path)
+    return tmp_path
+
+
+def test_comes_back_as_it_was(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert manifest == read_manifest(folder / 'manifest.json')
+    assert manifest.input.size == (64, 48)
+    assert manifest.classes == ('mel', 'nv')
+    assert manifest.threshold.accuracy == 0.9375
+    assert manifest.file_of(folder, 'fp32').read_bytes() == b'bytes'
+    write_manifest(manifest, folder)
+    assert read_manifest(folder) == manifest
+
+
+def _rewrite(folder: Path, change) -> None:
+    path = folder / 'manifest.json'
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+TOP = (
+    'hkd_mm created name architecture parameters classes input temperature '
+    'threshold files split_hash source metrics checks calibration_images '
+    'licence notice'
+).split()
+
+
+@pytest.mark.parametrize('key', TOP)
+def test_missing_keys_are_named(folder: Path, key: str) -> None:
+    _rewrite(folder, lambda data: data.pop(key))
+    with pytest.raises(UserError, match=f'manifest.json: {key} is missing'):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ('keys', 'value'),
+    [
+        ('parameters', -1),
+        ('parameters', True),
+        ('classes', ['mel']),
+        ('classes', ['mel', 'mel']),
+        ('classes', 'mel'),
+        ('temperature', 0),
+        ('temperature', None),
+        ('temperature', '1'),
+        ('temperature', float('inf')),
+        ('files', {}),
+        ('files', []),
+        ('input.size', [64]),
+        ('input.size', [64, 0]),
+        ('input.size', [64, 2.5]),
+        ('input.resize', 'bilinear'),
+        ('input.resize', ['area']),
+        ('input.colour', 'BGR'),
+        ('input.mean', [0, 0]),
+        ('input.std', [1, 0, 1]),
+        ('threshold.probability', 1.5),
+        ('threshold.coverage', None),
+        ('files.fp32.path', '../student.onnx'),
+        ('files.fp32.path', '/etc/passwd'),
+        ('files.fp32.path', 'C:student.onnx'),
+        ('files.fp32.path', '..'),
+        ('files.fp32.sha256', 'abc'),
+        ('files.fp32.takes', 'text'),
+        ('files.fp32.gives', {}),
+        ('notice', ''),
+    ],
+)
+def test_wrong_values_are_named(folder: Path, keys: str, value) -> None:
+    *way, last = keys.split('.')
+
+    def change(data: dict) -> None:
+        for key in way:
+            data = data[key]
+        data[last] = value
+
+    _rewrite(folder, change)
+    told = 'damaged' if value == float('inf') else f'json: {keys} must be'
+    with pytest.raises(UserError, match=told):
+        read_manifest(folder)
+
+
+def test_unknown_keys_are_named(folder: Path) -> None:
+    before = (folder / 'manifest.json').read_text()
+    _rewrite(folder, lambda data: data['input'].update(crop=1))
+    with pytest.raises(UserError, match='input.crop is unknown'):
+        read_manifest(folder)
+    (folder / 'manifest.json').write_text(before)
+    _rewrite(folder, lambda data: data['files'].update(int4={}))
+    with pytest.raises(UserError, match='files.int4 is unknown'):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        '{',
+        'null',
+        '[1]',
+        '{"format": "other"}',
+        '[' * 100_000,
+        '{"format": "hkd_mm", "format_version": 1, "temperature": NaN}',
+    ],
+)
+def test_damaged_files_are_refused(folder: Path, text: str) -> None:
+    (folder / 'manifest.json').write_text(text)
+    with pytest.raises(UserError, match='manifest.json'):
+        read_manifest(folder)
+
+
+def test_bytes_that_are_no_text_are_refused(folder: Path) -> None:
+    (folder / 'manifest.json').write_bytes(b'\xff\xfe\x00{')
+    with pytest.raises(UserError, match='damaged'):
+        read_manifest(folder)
+
+
+def test_another_version_is_refused(folder: Path) -> None:
+    _rewrite(folder, lambda data: data.update(format_version=2))
+    with pytest.raises(UserError, match='format_version 2, this hkd_mm reads'):
+        read_manifest(folder)
+
+
+def test_a_folder_without_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='manifest.json does not exist'):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize('content', [b'byteS', b'byte', None])
+def test_changed_files_are_refused(folder: Path, content) -> None:
+    net = folder / 'student.onnx'
+    net.unlink() if content is None else net.write_bytes(content)
+    manifest = read_manifest(folder)
+    with pytest.raises(UserError, match='student.onnx is'):
+        manifest.file_of(folder, 'fp32')
+    with pytest.raises(UserError, match='lists no "int8"; it has fp32'):
+        manifest.file_of(folder, 'int8')
+
+
+def test_nothing_is_written_of_a_manifest_that_is_wrong(
+    folder: Path,
+) -> None:
+    from dataclasses import replace
+
+    manifest = read_manifest(folder)
+    (folder / 'manifest.json').unlink()
+    for wrong in (
+        dict(temperature=float('nan')),
+        dict(metrics=dict(val=float('nan'))),
+        dict(classes=('mel',)),
+    ):
+        with pytest.raises(UserError):
+            write_manifest(replace(manifest, **wrong), folder)
+    (folder / 'student.onnx').write_bytes(b'other')
+    with pytest.raises(UserError, match='export it again'):
+        write_manifest(manifest, folder)
+    assert [path.name for path in folder.iterdir()] == ['student.onnx']
