@@ -1,6 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Knowledge distillation for skin-disease classification on OpenMMLab."""
+"""Knowledge distillation for skin-disease classification on OpenMMLab.
 
+Importing this package alone needs nothing of torch or OpenMMLab, so that a
+student can be used without them (:mod:`hkd_mm.inference`). Training begins
+with :mod:`hkd_mm.registry`, which every component imports.
+"""
+
+import sys
 from importlib import metadata
 
 from . import compat
@@ -59,7 +65,23 @@ def check_versions() -> None:
             )
 
 
-check_versions()
-compat.apply()
+def begin_training() -> None:
+    """Check the installed packages and make them work together.
 
-__all__ = ['__version__', 'check_versions']
+    Called before the first import of MMRazor; does so once.
+
+    Raises:
+        ImportError: as of :func:`check_versions`.
+    """
+    global _begun
+    if not _begun:
+        check_versions()
+        compat.apply()
+        _begun = True
+
+
+_begun = False
+if 'mmengine' in sys.modules:  # a config of MMEngine imports this package
+    begin_training()
+
+__all__ = ['__version__', 'begin_training', 'check_versions']

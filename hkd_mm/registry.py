@@ -8,6 +8,11 @@ is asked for a name, so configs reach every component as ``hkd_mm.X``.
 import importlib
 import pkgutil
 
+from hkd_mm import begin_training
+
+begin_training()  # before any of OpenMMLab is imported
+
+# ruff: noqa: E402
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS

@@ -71,6 +71,7 @@ def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
     try:
+        import hkd_mm.registry  # noqa: F401  says first what is missing
         from hkd_mm.apis.cli import run_tool
         from hkd_mm.apis.train import main as work
     except ImportError as error:
