@@ -41,6 +41,14 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='trainings side by side (default: one on a GPU, else one a core)',
     )
     parser.add_argument(
+        '--together',
+        type=int,
+        default=1,
+        metavar='N',
+        help='train up to N students of one process off one stream of batches '
+        'and one teacher pass, where they have both in common (default: 1)',
+    )
+    parser.add_argument(
         '--rows',
         nargs='+',
         metavar='NAME',
@@ -71,7 +79,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='change values of every config',
     )
     args = parser.parse_args(argv)
-    for name in ('seeds', 'jobs'):
+    for name in ('seeds', 'jobs', 'together'):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name} must be at least 1')

@@ -2,10 +2,13 @@
 """What ``tools/train.py`` does."""
 
 import os
+import uuid
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from hkd_mm.engine.memory_order import ChannelsLastRunner
 from hkd_mm.errors import UserError
@@ -63,6 +66,7 @@ def train(
     auto_scale_lr: bool = False,
     cfg_options: list[str] | dict[str, Any] | None = None,
     launcher: str = 'none',
+    on_runner: Callable[[Runner], None] | None = None,
 ) -> dict[str, Any]:
     """Train a net or distil a student; the teacher first if there is none.
 
@@ -77,6 +81,7 @@ def train(
         auto_scale_lr: scale the learning rate to the batch of all processes.
         cfg_options: see :func:`hkd_mm.apis.config.compose.load_config`.
         launcher: none, pytorch, slurm or mpi.
+        on_runner: given the runner before it trains.
 
     Returns:
         What ``finished.json`` in the work dir holds.
@@ -101,9 +106,8 @@ def train(
     make_work_dir(cfg.work_dir)
     fetch_net_weights(cfg.model)  # before hours go into a teacher
     _provide_stages(cfg, summary, amp, launcher, cfg_options)
-    return _run(
-        cfg, summary, resume, f'{describe_device(device)}, {precision}'
-    )
+    machine = f'{describe_device(device)}, {precision}'
+    return _run(cfg, summary, resume, machine, on_runner)
 
 
 def _provide_stages(
@@ -150,7 +154,11 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
 
 
 def _run(
-    cfg: Config, summary: DataSummary, resume: str | None, machine: str
+    cfg: Config,
+    summary: DataSummary,
+    resume: str | None,
+    machine: str,
+    on_runner: Callable[[Runner], None] | None,
 ) -> dict[str, Any]:
     from hkd_mm.engine.safe_loading import install
 
@@ -159,12 +167,28 @@ def _run(
     with name_the_place(cfg.work_dir):
         if not cfg.get('resume'):
             set_aside(cfg)
-        runner = ChannelsLastRunner.from_cfg(cfg)
+        runner = _build_runner(cfg, beside_others=on_runner is not None)
         runner.logger.info(start_line(cfg, summary, machine) + note)
         warn_if_balanced_twice(cfg, runner.logger)
         forget_finished(cfg.work_dir)
         write_begun(cfg)
+        if on_runner is not None:
+            on_runner(runner)
         runner.train()
         finished = write_finished(runner, cfg, summary)
     runner.logger.info(closing_line(runner, finished))
     return finished
+
+
+def _build_runner(cfg: Config, beside_others: bool) -> Runner:
+    """Build it; its logger and hub go by a name that is made of the second.
+
+    Beside others, of which one may have the same config, it needs another.
+    """
+    if not beside_others:
+        return ChannelsLastRunner.from_cfg(cfg)
+    named = cfg.copy()
+    named.experiment_name = uuid.uuid4().hex
+    runner = ChannelsLastRunner.from_cfg(named)
+    runner.cfg.pop('experiment_name')
+    return runner

@@ -8,6 +8,7 @@ from hkd_mm.errors import UserError
 
 TESTED = ('test.json', 'predictions.csv')
 FAILED = 'failed.json'
+CONSOLE = 'console.log'  # what its processes print
 
 
 def is_done(folder: Path) -> bool:

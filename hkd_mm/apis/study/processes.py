@@ -3,17 +3,17 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from .. import children
-from ..children import Cut, Failed, terminated_as_exit
+from ..children import Cut, terminated_as_exit
 from ..cli import user_line
-from .folders import FAILED, TESTED, is_done, is_trained, summary
-from .keys import Keys, code_hash, write_key
+from .folders import FAILED, is_done, is_trained, summary
+from .keys import Keys
 from .plan import Run
+from .units import Unit, stream_of_run, units_of
+from .work import Work
 
 
 class Processes:
@@ -30,6 +30,7 @@ class Processes:
         keys: told to each run that is trained; None tells nothing.
         say: takes each line for the reader.
         metric: said of a run that is done.
+        together: most runs that one process trains side by side.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class Processes:
         keys: Keys | None = None,
         say: Callable[[str], None] = print,
         metric: str = 'balanced_accuracy',
+        together: int = 1,
     ) -> None:
         self.runs, self.work_dir, self.metric = runs, work_dir, metric
+        self.together = together
         self.options, self.jobs, self.say = options, jobs, say
-        self.keys = keys
-        self.threads = max(1, (os.cpu_count() or 1) // jobs)
-        self._stop = threading.Event()
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        self._work = Work(work_dir, options, threads, keys, say)
 
     def run(self) -> dict[str, str]:
         """Do all of it.
@@ -56,27 +58,86 @@ class Processes:
         """
         pool = ThreadPoolExecutor(self.jobs)
         futures: dict[str, Future] = {}
-        rows = {run.row.name: run.row for run in self.runs}
         with terminated_as_exit():
             try:
-                for run in self.runs:
-                    before = [
-                        futures[run._replace(row=other).name]
-                        for other in map(rows.get, run.row.after)
-                    ]
-                    futures[run.name] = pool.submit(self._one, run, before)
-                found = {name: f.result() for name, f in futures.items()}
+                for unit in self._units():
+                    before = {
+                        run.name: [
+                            (name, futures[name])
+                            for name in self._builds_on(run)
+                        ]
+                        for run in unit
+                    }
+                    future = pool.submit(self._unit, unit, before)
+                    futures.update((run.name, future) for run in unit)
+                found = {
+                    run.name: futures[run.name].result().get(run.name)
+                    for run in self.runs
+                }
             except BaseException:
-                self._stop.set()  # each thread ends its process
+                self._work.stop()  # each thread ends its process
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)
         return {name: reason for name, reason in found.items() if reason}
 
-    def _one(self, run: Run, before: list[Future]) -> str | None:
+    def _units(self) -> list[Unit]:
+        """The runs, those side by side that go together."""
+        if self.together == 1:
+            return [(run,) for run in self.runs]
+        return units_of(self.runs, self.together, self._stream)
+
+    def _stream(self, run: Run) -> str | None:
+        """What a run that is still to be trained can share."""
+        if is_trained(run.folder(self.work_dir)):
+            return None
+        return stream_of_run(run, self.work_dir, self.options)
+
+    def _builds_on(self, run: Run) -> list[str]:
+        rows = {other.row.name: other.row for other in self.runs}
+        return [run._replace(row=rows[name]).name for name in run.row.after]
+
+    def _unit(
+        self, unit: Unit, before: dict[str, list[tuple[str, Future]]]
+    ) -> dict[str, str]:
+        """Do runs that go together; why they failed, of those that did."""
+        failed = {
+            run.name: 'what it builds on failed'
+            for run in unit
+            if any(f.result().get(name) for name, f in before[run.name])
+        }
+        runs = [run for run in unit if run.name not in failed]
+        failed.update(self._train_together(runs))
+        for run in runs:
+            if run.name not in failed:
+                reason = self._one(run)
+                if reason is not None:
+                    failed[run.name] = reason
+        return failed
+
+    def _train_together(self, runs: list[Run]) -> dict[str, str]:
+        """Train those that are not; one alone has time until its turn."""
+        runs = self._untrained(runs)
+        if len(runs) < 2:
+            return {}
+        try:
+            failed = self._work.train_together(runs)
+        except Exception as error:  # of all that were under way
+            return {
+                run.name: self._failed(run, error)
+                for run in self._untrained(runs)
+            }
+        known = {run.name: run for run in runs}
+        return {
+            name: self._failed(known[name], reason)
+            for name, reason in failed.items()
+        }
+
+    def _untrained(self, runs: list[Run]) -> list[Run]:
+        return [r for r in runs if not is_trained(r.folder(self.work_dir))]
+
+    def _one(self, run: Run) -> str | None:
         """Do one run; why it failed, if it did."""
-        if any(future.result() for future in before):
-            return 'what it builds on failed'
         folder = run.folder(self.work_dir)
         if is_done(folder):
             self.say(f'{run.name}: was done before')
@@ -85,62 +146,22 @@ class Processes:
         (folder / FAILED).unlink(missing_ok=True)
         try:
             if not is_trained(folder):
-                self._train(run, folder)
-            self._test(run, folder)
+                self._work.train(run)
+            self._work.test(run)
             told = summary(folder, self.metric)
-        except Cut:
-            return 'it was ended with the study'
         except Exception as error:  # of this run: the others go on
-            reason = user_line(error) or f'{type(error).__name__}: {error}'
-            note = json.dumps(dict(reason=reason), indent=1) + '\n'
-            (folder / FAILED).write_text(note)
-            self.say(f'{run.name}: failed: {reason}')
-            return reason
+            return self._failed(run, error)
         self.say(f'{run.name}: {told}')
         return None
 
-    def _train(self, run: Run, folder: Path) -> None:
-        begun = any(folder.glob('epoch_*.pth'))
-        self.say(f'{run.name}: {"resumed" if begun else "started"}')
-        if self.keys and not begun:
-            key = self.keys.of(run)._replace(code=code_hash())  # as it is now
-            write_key(folder, key)
-        self._call(
-            run,
-            folder,
-            'train.py',
-            str(run.row.config),
-            *(['--resume'] if begun else []),
-            '--work-dir',
-            str(folder),
-        )
-        if not is_trained(folder):
-            raise Failed(
-                f'{run.row.config} leaves no metrics.json and student.pth; '
-                'its custom_hooks need hkd_mm.RunReportHook'
-            )
-
-    def _test(self, run: Run, folder: Path) -> None:
-        self._call(
-            run,
-            folder,
-            'test.py',
-            str(run.row.config),
-            str(folder / 'student.pth'),
-            '--work-dir',
-            str(folder / 'test'),
-            *(w for name in TESTED for w in ('--out', str(folder / name))),
-        )
-
-    def _call(self, run: Run, folder: Path, tool: str, *words: str) -> None:
-        if self._stop.is_set():
-            raise Cut
-        command = [
-            str(children.TOOLS / tool),
-            *words,
-            '--cfg-options',
-            *run.options(self.work_dir),
-            *self.options,
-        ]
-        log = folder / 'console.log'
-        children.run_child(command, log, self._stop.is_set, self.threads)
+    def _failed(self, run: Run, error: Exception | str) -> str:
+        """Leave a note of why; ended with the study it has not failed."""
+        if isinstance(error, Cut):
+            return 'it was ended with the study'
+        reason = error
+        if isinstance(error, Exception):
+            reason = user_line(error) or f'{type(error).__name__}: {error}'
+        note = json.dumps(dict(reason=reason), indent=1) + '\n'
+        (run.folder(self.work_dir) / FAILED).write_text(note)
+        self.say(f'{run.name}: failed: {reason}')
+        return reason

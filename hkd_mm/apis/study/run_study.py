@@ -43,6 +43,7 @@ def main(args: Namespace) -> None:
         args.size,
         args.folds,
         args.baseline,
+        args.together,
     )
 
 
@@ -58,6 +59,7 @@ def run_study(
     size: str | None = None,
     folds: int = 0,
     baseline: list[str] | None = None,
+    together: int = 1,
 ) -> list[Outcome]:
     """Train and test what is missing, then compare.
 
@@ -76,6 +78,8 @@ def run_study(
             photograph once a seed; 0 for the one split of the configs.
         baseline: rows that the others are tested against; None takes those
             of the study, of configs the first.
+        together: most runs that one process trains side by side, see
+            :func:`hkd_mm.apis.together.train_together`.
 
     Returns:
         The rows of the study that are done with all seeds, also those that
@@ -101,7 +105,7 @@ def run_study(
         kept = settle_stale(runs, keys, place, stale)
         say = partial(board.console.print, markup=False)
         processes = Processes(
-            runs, place, options, jobs, keys, say, study.compared_by
+            runs, place, options, jobs, keys, say, study.compared_by, together
         )
         with board.live():
             failed = processes.run()

@@ -3,7 +3,6 @@
 
 from collections.abc import Callable
 
-import torch
 from mmengine.model import BaseModel
 from mmrazor.models.algorithms import SingleTeacherDistill
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from .default_wiring import complete
 from .input_statistics import InputConversion
 from .student_side import StudentSide, name_preprocessor
 from .teacher_inference import TeacherInference
+from .teacher_round import TeacherRound, run_teacher
 from .wiring import build_lazy_parts, check_losses, drop_unused_inputs
 
 
@@ -91,6 +91,7 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
             **kwargs,
         )
         self._take_out_teacher()
+        self.teacher_round: TeacherRound | None = None  # asked with others
         self.student_ckpt = student_ckpt
         self.teacher_ckpt = teacher_ckpt
         self.teacher_meta: dict = {}
@@ -165,19 +166,10 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
     def _run_teacher(
         self, batch_inputs: Tensor, data_samples: list | None = None
     ) -> None:
-        distiller = self.distiller
-        distiller.set_deliveries_override(False)
-        images = self.convert_input(batch_inputs)
-        cache = self.teacher_cache
-        cached = cache is not None and not cache.declined
-        with (
-            torch.no_grad(),
-            distiller.teacher_recorders,
-            distiller.deliveries,
-            self.teacher_inference.context(images.device, cached),
-        ):
-            self.teacher(images, data_samples, mode='tensor')
-        self.teacher_inference.hand_on(distiller.teacher_recorders)
+        if self.teacher_round is None:
+            run_teacher([self], batch_inputs, data_samples)
+        else:
+            self.teacher_round.run(batch_inputs, data_samples)
 
     def cached_recorders(self) -> list[str]:
         """Teacher recorders that a loss asks for, in order."""

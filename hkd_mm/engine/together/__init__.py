@@ -1,0 +1,7 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Several trainings in one process, off one stream and one teacher."""
+
+from .group import Group, stream_key
+from .turns import Ended, Turns
+
+__all__ = ['Ended', 'Group', 'Turns', 'stream_key']
