@@ -175,8 +175,11 @@ def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
 
 def sha256(path: str | os.PathLike) -> str:
     """Hash of a file's bytes, in hexadecimal."""
+    found = hashlib.sha256()
     with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
 
 
 def file_spec(path: Path, takes: str, gives: str) -> FileSpec:
