@@ -3,7 +3,6 @@
 
 import json
 import sys
-import threading
 import traceback
 from argparse import Namespace
 from collections.abc import Mapping
@@ -11,14 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hkd_mm.engine.together import Ended, Group
+from hkd_mm.engine.together import Group
 from hkd_mm.errors import UserError
 
 from .children import terminated_as_exit
 from .cli import user_line
 from .train import train
-
-_LOOK = 0.2  # seconds; a join without end would hold back signals
 
 
 def main(args: Namespace) -> None:
@@ -52,46 +49,27 @@ def train_together(
     Returns:
         Name -> reason, of those that failed.
     """
-    group = Group(trainings)
+    group = Group()
     failed: dict[str, str] = {}
 
     def one(name: str) -> None:
-        runners = []
+        joined = []
 
         def join(runner) -> None:
-            runners.append(runner)
+            joined.append(runner)
             group.join(name, runner)
 
         try:
-            group.turns.take(name)
             train(**trainings[name], on_runner=join)
-        except Ended:
-            failed[name] = 'it was ended with the others'
         except Exception as error:  # of this training: the others go on
             failed[name] = _reason(error)
             print(f'error: {name}: {failed[name]}', file=sys.stderr)
         finally:
-            for runner in runners:
+            for runner in joined:
                 group.leave(runner)
-            group.turns.leave(name)
 
-    threads = [
-        threading.Thread(target=partial(one, name), name=name)
-        for name in trainings
-    ]
-    for thread in threads:
-        thread.start()
     with terminated_as_exit():
-        try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(_LOOK)
-        except BaseException:
-            group.turns.end()
-            raise
-        finally:
-            for thread in threads:
-                thread.join()
+        group.turns.run({name: partial(one, name) for name in trainings})
     return failed
 
 

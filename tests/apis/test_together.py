@@ -12,6 +12,8 @@ from mmengine.registry import HOOKS
 from hkd_mm.apis import together as module
 from hkd_mm.apis.together import train_together
 from hkd_mm.apis.train import train
+from hkd_mm.engine.together import turns
+from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.teacher_round import TeacherRound
 
 _LOSS = 'model.distiller.distill_losses.loss_hybrid'
@@ -148,19 +150,39 @@ def _stopped_after_an_epoch(arguments):
         train(**arguments, on_runner=lambda r: r.register_hook(Stop()))
 
 
-def test_told_to_end_all_end_and_go_on_later(taught, monkeypatch):
-    usual = module.Group.share
+def test_told_to_end_all_end_and_go_on_later(taught):
+    for arguments in put(taught, 'single').values():
+        train(**arguments)
 
-    def share(self, name, runner):
+    class Interrupt(Hook):
+        def before_train_epoch(self, runner):
+            if runner.epoch == 1:
+                raise KeyboardInterrupt
+
+    usual = module.Group.join
+
+    def join(self, name, runner):
         usual(self, name, runner)
-        if name == 'alone':  # the last one: all are under way
-            self.turns.end()
+        if name == 'soft':
+            runner.register_hook(Interrupt())
 
-    monkeypatch.setattr(module.Group, 'share', share)
-    failed = train_together(put(taught, 'group'))
-    assert failed == dict.fromkeys(taught, 'it was ended with the others')
-    monkeypatch.undo()
-    assert not (Path('group') / 'alone' / 'finished.json').exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Group, 'join', join)
+        with pytest.raises(KeyboardInterrupt):
+            train_together(put(taught, 'group'))
+    assert not list(Path('group').glob('*/finished.json'))
+    again = put(taught, 'group')
+    for arguments in again.values():
+        arguments['resume'] = 'auto'
+    assert train_together(again) == {}
+    for name in taught:
+        assert_equal(last(f'single/{name}'), last(f'group/{name}'))
+
+
+def test_without_greenlet_it_is_said(monkeypatch):
+    monkeypatch.setattr(turns, 'greenlet', None)
+    with pytest.raises(UserError, match='pip install greenlet'):
+        train_together(dict(one=dict(config='x.py')))
 
 
 def test_a_file_that_asks_for_nothing_is_told(tmp_path, tool, capsys):

@@ -2,6 +2,5 @@
 """Several trainings in one process, off one stream and one teacher."""
 
 from .group import Group, stream_key
-from .turns import Ended, Turns
 
-__all__ = ['Ended', 'Group', 'Turns', 'stream_key']
+__all__ = ['Group', 'stream_key']

@@ -3,7 +3,6 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
 from functools import partial
 
 from mmengine.config import Config
@@ -15,19 +14,16 @@ from .turns import Turns
 
 
 class Group:
-    """Trainings in threads of one process that share what they can.
+    """Trainings of one process that share what they can.
 
     Trainings with one stream of batches (:func:`stream_key`) share its
     loading and augmentation, those of them with one frozen teacher share that
     too. Each has its own student, optimizer, folder and end, and comes out as
     if it were alone.
-
-    Args:
-        names: of the trainings.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.turns = Turns(names)
+    def __init__(self) -> None:
+        self.turns = Turns()
         self._streams = defaultdict(partial(SharedStream, self.turns))
         self._rounds: dict = {}
 

@@ -1,10 +1,16 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Threads of which one runs at a time."""
+"""Trainings of one process that take turns."""
 
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+
+from hkd_mm.errors import UserError
 
 from .process_state import ProcessState
+
+try:
+    from greenlet import getcurrent, greenlet
+except ImportError:  # only who trains together needs it
+    greenlet = None
 
 Place = tuple[int, int]  # epoch, batch
 _START: Place = (-1, -1)
@@ -19,25 +25,49 @@ class Turns:
 
     So all go through the same epochs and batches side by side, and one that
     is resumed from an earlier epoch catches up first. Each finds the process
-    as it left it, see :class:`ProcessState`.
-
-    Args:
-        names: of the trainings, a thread each; the first named goes first.
+    as it left it, see :class:`ProcessState`. They are greenlets of one
+    thread: of several threads each would have its own team of OpenMP, and
+    the idle ones would take the cores from the one at work.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._places = dict.fromkeys(names, _START)
-        self._whose = next(iter(self._places), None)
-        self._ending = False
-        self._changed = threading.Condition()
+    def __init__(self) -> None:
+        self._places: dict[str, Place] = {}
+        self._hub = None
 
-    def take(self, name: str) -> None:
-        """Wait for the first turn.
+    def run(self, works: Mapping[str, Callable[[], None]]) -> None:
+        """Do all of them, the one named first first, until each has ended.
+
+        Args:
+            works: name -> what is to be done. Where one raises, the others
+                are given ``Ended`` and the exception goes on.
 
         Raises:
-            Ended: all are to end.
+            UserError: greenlet is not installed.
         """
-        self._wait(name)
+        if greenlet is None:
+            raise UserError(
+                'training together needs greenlet: pip install greenlet'
+            )
+        self._hub = getcurrent()
+        lines = {name: greenlet(work) for name, work in works.items()}
+        self._places = dict.fromkeys(works, _START)
+        try:
+            while self._places:
+                name = self._next()
+                lines[name].switch()
+                if lines[name].dead:
+                    del self._places[name]
+        except BaseException:
+            self._end(lines)
+            raise
+
+    def _end(self, lines: dict) -> None:
+        for line in lines.values():
+            if line and not line.dead:  # begun, and waiting
+                try:
+                    line.throw(Ended)
+                except Ended:
+                    pass
 
     def pass_on(self, name: str, place: Place) -> None:
         """Let those go that are further behind, then go on.
@@ -47,43 +77,15 @@ class Turns:
             place: epoch and batch that it has come to.
 
         Raises:
-            Ended: all are to end.
+            Ended: another one has ended them all.
         """
-        with self._changed:
-            assert self._whose == name, f'{name} goes without its turn'
-            self._places[name] = place
-            others = self._next() != name
-        if others:
-            state = ProcessState.now()
-            self._hand_over()
-            self._wait(name)
-            state.put_back()
-        elif self._ending:
-            raise Ended
+        self._places[name] = place
+        if self._next() == name:
+            return
+        state = ProcessState.now()
+        self._hub.switch()
+        state.put_back()
 
-    def leave(self, name: str) -> None:
-        """Take no more turns."""
-        with self._changed:
-            del self._places[name]
-        self._hand_over()
-
-    def end(self) -> None:
-        """Have every training raise ``Ended`` at its next turn."""
-        with self._changed:
-            self._ending = True
-            self._changed.notify_all()
-
-    def _next(self) -> str | None:
+    def _next(self) -> str:
         """Furthest behind; of several the one named first."""
-        return min(self._places, key=self._places.get, default=None)
-
-    def _hand_over(self) -> None:
-        with self._changed:
-            self._whose = self._next()
-            self._changed.notify_all()
-
-    def _wait(self, name: str) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._whose == name)
-            if self._ending:
-                raise Ended
+        return min(self._places, key=self._places.get)
