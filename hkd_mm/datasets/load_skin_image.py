@@ -1,34 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Reading any photograph as 8-bit BGR."""
 
-import struct
-
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image, ImageOps
+from PIL import Image
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.images import FAILURES, decode, reason
 from hkd_mm.registry import TRANSFORMS
-
-_FAILURES = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-
-_ALPHA = ('RGBA', 'RGBa', 'LA', 'La', 'PA')
 
 
 def read_image(path: str) -> np.ndarray:
-    """Decode a photograph with Pillow.
-
-    EXIF orientation is applied. Grey becomes three equal channels, 16-bit
-    grey is scaled so that 65535 becomes 255, CMYK and palettes become RGB,
-    and transparent pixels are laid over white. Of several frames the first
-    is taken. Colour profiles are not applied.
+    """Read a photograph, see :func:`hkd_mm.inference.images.decode`.
 
     Args:
         path: the file.
@@ -41,37 +24,14 @@ def read_image(path: str) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            rgb = np.asarray(_to_rgb(image))
-    except _FAILURES as error:
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        reason = reason.replace(f' {path!r}', '')
+            rgb = decode(image)
+    except FAILURES as error:
         raise UserError(
-            f'image {path} cannot be read ({reason}); replace or '
-            'remove it (tools/dataset_tools/verify.py lists all '
+            f'image {path} cannot be read ({reason(error, path)}); replace '
+            'or remove it (tools/dataset_tools/verify.py lists all '
             'such files)'
         ) from None
     return np.ascontiguousarray(rgb[..., ::-1])
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith('I'):
-        return Image.fromarray(_from_16_bit(np.asarray(image))).convert('RGB')
-    if image.mode == 'F':
-        raise ValueError('floating-point pixels are not supported')
-    if image.mode in _ALPHA or 'transparency' in image.info:
-        image = image.convert('RGBA')
-        white = Image.new('RGBA', image.size, 'white')
-        return Image.alpha_composite(white, image).convert('RGB')
-    return image.convert('RGB')
-
-
-def _from_16_bit(pixels: np.ndarray) -> np.ndarray:
-    pixels = pixels.astype(np.int64)
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError('more than 16 bits a pixel are not supported')
-    return ((pixels + 128) // 257).astype(np.uint8)
 
 
 @TRANSFORMS.register_module()

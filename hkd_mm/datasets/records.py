@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.images import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset(
-    ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-)
 SPLITS = ('train', 'val', 'test')
 _SKIPPED_FOLDERS = frozenset(('__MACOSX', 'originals'))
 

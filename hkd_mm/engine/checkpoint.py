@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Reading checkpoints without ever running code that hides in them."""
 
+import json
 import os
 import pickle
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from torch import nn
 from hkd_mm.errors import UserError
 
 _STUDENT = 'architecture.'
+_HEADER = 'hkd_mm'  # key of the meta in a .safetensors file
 _STATISTICS = ('min', 'max', 'current', 'mean')  # of a HistoryBuffer
 _SHOWN = 3  # names shown of a long list of keys
 # torch's archive, the pickle before it
@@ -51,7 +53,9 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
         path: a ``.pth`` file of mmengine or torch, or a ``.safetensors`` file.
 
     Returns:
-        The stored dict; a bare state dict comes back under ``state_dict``.
+        The stored dict; a bare state dict comes back under ``state_dict``. A
+        ``.safetensors`` file has its ``meta`` as JSON in its header, under
+        ``hkd_mm``.
 
     Raises:
         UserError: the file is missing, damaged, holds no weights, or would
@@ -64,7 +68,7 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
             'a .pth or .safetensors file'
         )
     if path.endswith('.safetensors'):
-        return dict(state_dict=_load_safetensors(path))
+        return _load_safetensors(path)
     _check_magic(path)
     try:
         with torch.serialization.safe_globals(_allowed()):
@@ -177,14 +181,20 @@ def load_weights(
     return checkpoint.get('meta') or {}
 
 
-def _load_safetensors(path: str) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
+def _load_safetensors(path: str) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        with safe_open(path, 'pt') as file:
+            header = file.metadata() or {}
+        loaded = dict(state_dict=load_file(path))
+        meta = json.loads(header.get(_HEADER, '{}'))
+    except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path) from error
+    if isinstance(meta, dict) and meta:
+        loaded['meta'] = meta
+    return loaded
 
 
 def _check_magic(path: str) -> None:

@@ -1,0 +1,144 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What ``tools/predict.py`` does. Needs neither torch nor OpenMMLab."""
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+from hkd_mm.inference.classifier import SkinClassifier
+from hkd_mm.inference.folder import check_places, find_images, prepared
+from hkd_mm.inference.tables import check_suffix
+from hkd_mm.inference.work_file import Row, WorkFile
+from hkd_mm.parallel import default_workers
+
+from .predict_files import finish, header_of, open_work
+from .predict_progress import Progress
+
+
+def main(args: Namespace) -> None:
+    """Predict as the command line says."""
+    predict(
+        args.places,
+        args.model,
+        args.out,
+        precision=args.precision,
+        backend=args.backend,
+        device=args.device,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        top=args.top,
+        max_pixels=args.max_pixels,
+    )
+
+
+def predict(
+    places: Sequence[str],
+    model: str,
+    out: str = 'predictions.csv',
+    precision: str = 'fp32',
+    backend: str | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    top: int | None = None,
+    max_pixels: int | None = None,
+) -> dict[str, Any]:
+    """Classify all photographs of files and folders into one table.
+
+    Until it is done the rows are in ``<out>.part``, from where the same call
+    goes on after a kill. A finished table is added to: photographs that are
+    in it are not read again. Those that cannot be read are listed in
+    ``<out>.unreadable.csv`` and tried again the next time. ``<out>.json``
+    says what made the table.
+
+    Args:
+        places: files and folders.
+        model: see :class:`SkinClassifier`; also a name on the Hub.
+        out: ``.csv`` or ``.parquet``.
+        precision: fp32 or int8.
+        backend: onnx or torch.
+        device: cpu or cuda.
+        batch_size: photographs that go through the net together.
+        workers: threads that decode; 0 for one a core.
+        top: write the K most probable classes, not a column for each.
+        max_pixels: larger photographs count as unreadable.
+
+    Returns:
+        What ``<out>.json`` holds, with ``images`` and ``unreadable``.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    target = Path(out).expanduser()
+    check_suffix(target)
+    places = check_places(places)
+    if workers < 0 or batch_size < 1:
+        raise UserError('--workers: 0 or more; --batch-size: 1 or more')
+    classifier = SkinClassifier.from_pretrained(
+        model,
+        backend,
+        precision,
+        device=device,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+    )
+    header = header_of(classifier, top)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open_work(target, header) as work:
+        _classify(classifier, places, work, workers or default_workers(), top)
+        return finish(target, work, header)
+
+
+def _classify(
+    classifier: SkinClassifier,
+    places: list[str],
+    work: WorkFile,
+    workers: int,
+    top: int | None,
+) -> None:
+    def failed(folder: str, reason: str) -> None:
+        if not work.has(folder):
+            work.add([dict(image=folder, reason=reason)])
+
+    missing = (
+        path for path in find_images(places, failed) if not work.has(path)
+    )
+    ahead = 2 * classifier.batch_size + workers
+    read = prepared(missing, classifier.prepare, workers, ahead)
+    with Progress(places) as progress:
+        progress.advance(work.images, before=True)
+        while batch := list(islice(read, classifier.batch_size)):
+            work.add(_rows(classifier, batch, top))
+            progress.advance(len(batch))
+
+
+def _rows(
+    classifier: SkinClassifier, batch: list[tuple[str, Any]], top: int | None
+) -> Iterator[Row]:
+    ready = [item for _, item in batch if not isinstance(item, UserError)]
+    found = iter(classifier.classify(np.stack(ready)) if ready else ())
+    for path, item in batch:
+        if isinstance(item, UserError):
+            yield dict(image=path, reason=str(item))
+        else:
+            yield _row(classifier, path, next(found), top)
+
+
+def _row(
+    classifier: SkinClassifier,
+    path: str,
+    probabilities: np.ndarray,
+    top: int | None,
+) -> Row:
+    answer = classifier.answer(probabilities)
+    row = [path, answer.best, round(answer.probability, 6), answer.sure]
+    if top is None:
+        return row + [round(float(value), 6) for value in probabilities]
+    for name, value in answer.classes[1:top]:
+        row += [name, round(value, 6)]
+    return row

@@ -1,0 +1,221 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A trained student that answers: photographs in, classes out."""
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+
+from . import images as reading
+from .answer import Answer, rank
+from .student import read_student
+
+_BACKENDS = (None, 'onnx', 'torch')
+_PRECISIONS = ('fp32', 'int8')
+
+Images = reading.Source | Iterable[reading.Source]
+
+
+class SkinClassifier:
+    """Classifies photographs as the student was trained to.
+
+    With the ONNX backend neither torch nor OpenMMLab is imported. Once built,
+    it may be called by several threads.
+
+    Args:
+        path: a folder of ``tools/export.py``; or, for torch, the work dir of
+            a run or its ``student.pth``, which know neither temperature nor
+            threshold.
+        backend: ``onnx`` or ``torch``; None takes the first that the folder
+            and this machine have.
+        precision: ``fp32``, or ``int8`` (ONNX alone).
+        threads: of the backend; None leaves it to the backend.
+        device: ``cpu`` or ``cuda``; None is the CPU for ONNX, and the GPU
+            where there is one for torch.
+        batch_size: images that go through the net together.
+        max_pixels: larger photographs are refused, see
+            :func:`hkd_mm.inference.images.read_rgb`.
+
+    Raises:
+        UserError: a file is missing, changed or of another version, or a
+            package is missing.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        threads: int | None = None,
+        device: str | None = None,
+        batch_size: int = 32,
+        max_pixels: int | None = None,
+    ) -> None:
+        _check_words(backend, precision, threads, batch_size)
+        self.student = read_student(path, backend, precision)
+        self.classes = self.student.classes
+        self.precision = precision
+        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self._net = self.student.load(threads, device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        revision: str | None = None,
+        **kwargs,
+    ) -> 'SkinClassifier':
+        """A folder on this machine, or one of the Hugging Face Hub.
+
+        Of the Hub only the manifest and the one file that is used are
+        fetched, and that file is held against the manifest's hash.
+
+        Args:
+            name: path of the folder, or ``owner/name``.
+            backend: as of the class.
+            precision: as of the class.
+            revision: branch, tag or commit on the Hub.
+            kwargs: passed on to the class.
+
+        Raises:
+            UserError: as of the class; or it is not there, the Hub cannot be
+                reached, or huggingface_hub is missing.
+        """
+        if os.path.exists(os.path.expanduser(name)):
+            folder = name
+        else:
+            from .hub import fetch
+
+            folder = fetch(str(name), backend, precision, revision)
+        return cls(folder, backend, precision, **kwargs)
+
+    def __call__(self, images: Images) -> Answer | list[Answer]:
+        """Classify one photograph, or several.
+
+        Args:
+            images: a path, the bytes of a file, a Pillow image, an array
+                (see :func:`hkd_mm.inference.images.read_rgb`), or a list of
+                them; or a folder, whose images are taken in the order of
+                their paths.
+
+        Returns:
+            One answer for one photograph, a list for a list or a folder.
+
+        Raises:
+            UserError: a photograph cannot be read; names it.
+        """
+        sources, many = _sources(images)
+        answers = [
+            self.answer(row)
+            for batch in self._batches(sources)
+            for row in self.classify(batch)
+        ]
+        return answers if many else answers[0]
+
+    def probabilities(self, images: Images) -> np.ndarray:
+        """As calling it, but plain numbers.
+
+        Args:
+            images: as of :meth:`__call__`.
+
+        Returns:
+            (N, C) float32 in the order of ``classes``; N is 1 for one
+            photograph.
+
+        Raises:
+            UserError: as of :meth:`__call__`.
+        """
+        sources, _ = _sources(images)
+        found = [self.classify(batch) for batch in self._batches(sources)]
+        empty = np.zeros((0, len(self.classes)), np.float32)
+        return np.concatenate([empty, *found])
+
+    def prepare(self, source: reading.Source) -> np.ndarray:
+        """One photograph as the net is fed it, (3, H, W) float32.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return reading.prepare(source, self.student.input, self.max_pixels)
+
+    def classify(self, ready: np.ndarray) -> np.ndarray:
+        """Probabilities of prepared photographs, in one batch.
+
+        Args:
+            ready: (N, 3, H, W) float32.
+
+        Returns:
+            (N, C) float32.
+
+        Raises:
+            UserError: the net gives what are no numbers.
+        """
+        logits = (
+            self._net.logits(ready).astype(np.float64)
+            / self.student.temperature
+        )
+        if logits.shape != (len(ready), len(self.classes)) or not (
+            np.isfinite(logits).all()
+        ):
+            raise UserError(
+                f'{self.student.weights} does not give one finite number a '
+                'class; export it again'
+            )
+        raised = np.exp(logits - logits.max(1, keepdims=True))
+        raised /= raised.sum(1, keepdims=True)
+        return raised.astype(np.float32)
+
+    def answer(self, probabilities: np.ndarray) -> Answer:
+        """The answer that (C,) probabilities amount to."""
+        return rank(self.classes, probabilities, self.sure(probabilities))
+
+    def sure(self, probabilities: np.ndarray) -> bool | None:
+        """Whether the best of (C,) reaches the threshold; None without one."""
+        if self.student.threshold is None:
+            return None
+        return bool(probabilities.max() >= self.student.threshold)
+
+    def _batches(
+        self, sources: Iterable[reading.Source]
+    ) -> Iterator[np.ndarray]:
+        ready = map(self.prepare, sources)
+        while batch := list(islice(ready, self.batch_size)):
+            yield np.stack(batch)
+
+
+def _check_words(
+    backend: str | None, precision: str, threads: int | None, batch_size: int
+) -> None:
+    if backend not in _BACKENDS:
+        raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
+    if precision not in _PRECISIONS:
+        raise UserError(f'precision {precision!r}: give "fp32" or "int8"')
+    if backend == 'torch' and precision != 'fp32':
+        raise UserError('int8 runs in ONNX Runtime only; leave out torch')
+    if threads is not None and threads < 1:
+        raise UserError(f'threads={threads}: at least 1')
+    if batch_size < 1:
+        raise UserError(f'batch_size={batch_size}: at least 1')
+
+
+def _sources(images: Images) -> tuple[Iterable[reading.Source], bool]:
+    """The photographs, and whether there may be several."""
+    if isinstance(images, (str, os.PathLike)):
+        if not os.path.isdir(images):
+            return [images], False
+        from .folder import find_images
+
+        return find_images([images]), True
+    one = isinstance(images, (bytes, bytearray, memoryview))
+    if one or isinstance(images, reading.Image.Image):
+        return [images], False
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        return [images], False
+    if not isinstance(images, Iterable):
+        return [images], False  # read_rgb says what is wrong with it
+    return images, True

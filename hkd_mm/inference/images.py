@@ -1,0 +1,181 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""From any photograph to what a net is fed; training reads them as well."""
+
+import io
+import os
+import struct
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from hkd_mm.errors import UserError
+
+from .manifest_fields import InputSpec
+
+IMAGE_SUFFIXES = frozenset(
+    ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+)
+MAX_PIXELS = 100_000_000  # against files that unpack to gigabytes
+FAILURES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+_ALPHA = ('RGBA', 'RGBa', 'LA', 'La', 'PA')
+
+Source = str | os.PathLike | bytes | Image.Image | np.ndarray
+
+
+def read_rgb(source: Source, max_pixels: int | None = None) -> np.ndarray:
+    """Decode one photograph of any kind.
+
+    Args:
+        source: a path, the bytes of a file, a Pillow image, or an array:
+            uint8 (H, W, 3) RGB or (H, W) grey.
+        max_pixels: larger images are refused before they are unpacked;
+            ``MAX_PIXELS`` by default. Pillow has a limit of its own,
+            ``PIL.Image.MAX_IMAGE_PIXELS``, of which it refuses the double.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous.
+
+    Raises:
+        UserError: it is missing, damaged, too large or no image.
+    """
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    if isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    try:
+        if isinstance(source, np.ndarray):
+            return _from_array(source, limit)
+        if isinstance(source, Image.Image):
+            return decode(source, limit)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            source = io.BytesIO(source)
+        elif not isinstance(source, str):
+            raise ValueError(
+                'a path, bytes, a Pillow image or a uint8 array is wanted, '
+                f'not {type(source).__name__}'
+            )
+        with Image.open(source) as image:
+            return decode(image, limit)
+    except (*FAILURES, MemoryError) as error:
+        raise UserError(
+            f'{_called(source)} cannot be read ({reason(error, source)})'
+        ) from None
+
+
+def _called(source: object) -> str:
+    return f'image {source}' if isinstance(source, str) else 'the image'
+
+
+def reason(error: BaseException, path: object) -> str:
+    """Why a file cannot be read, in a part of one line.
+
+    Args:
+        error: what was raised.
+        path: taken out of the text, for the message names it anyway.
+    """
+    text = str(error).splitlines()[0] if str(error) else repr(error)
+    if isinstance(path, io.BytesIO):
+        return text.split(' <_io.BytesIO')[0]
+    return text.replace(f' {path!r}', '') if isinstance(path, str) else text
+
+
+def decode(image: Image.Image, max_pixels: int | None = None) -> np.ndarray:
+    """The pixels of an image that Pillow has opened.
+
+    EXIF orientation is applied. Grey becomes three equal channels, 16-bit
+    grey is scaled so that 65535 becomes 255, CMYK and palettes become RGB,
+    and transparent pixels are laid over white. Of several frames the first
+    is taken. Colour profiles are not applied.
+
+    Args:
+        image: opened, not loaded yet.
+        max_pixels: None for no limit but Pillow's.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous.
+
+    Raises:
+        FAILURES: truncated, too large, or of pixels that are not supported.
+    """
+    if max_pixels is not None:
+        _check_size(image.width, image.height, max_pixels)
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    return np.ascontiguousarray(np.asarray(_to_rgb(image)))
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ValueError(
+            f'it has {width} x {height} pixels, more than the '
+            f'{max_pixels} allowed'
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith('I'):
+        return Image.fromarray(_from_16_bit(np.asarray(image))).convert('RGB')
+    if image.mode == 'F':
+        raise ValueError('floating-point pixels are not supported')
+    if image.mode in _ALPHA or 'transparency' in image.info:
+        image = image.convert('RGBA')
+        white = Image.new('RGBA', image.size, 'white')
+        return Image.alpha_composite(white, image).convert('RGB')
+    return image.convert('RGB')
+
+
+def _from_16_bit(pixels: np.ndarray) -> np.ndarray:
+    pixels = pixels.astype(np.int64)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError('more than 16 bits a pixel are not supported')
+    return ((pixels + 128) // 257).astype(np.uint8)
+
+
+def _from_array(pixels: np.ndarray, max_pixels: int) -> np.ndarray:
+    grey = pixels.ndim == 2
+    right = grey or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    if pixels.dtype != np.uint8 or not right or not pixels.size:
+        raise ValueError(
+            'arrays must be uint8 of shape (H, W, 3), RGB, or (H, W); this '
+            f'is {pixels.dtype} of {pixels.shape}'
+        )
+    _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
+    if grey:
+        pixels = np.repeat(pixels[..., None], 3, -1)
+    return np.ascontiguousarray(pixels)
+
+
+def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """To (H, W) as in training; the aspect ratio is not kept."""
+    height, width = size
+    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def prepare(
+    source: Source, spec: InputSpec, max_pixels: int | None = None
+) -> np.ndarray:
+    """One photograph as the net is fed it.
+
+    Args:
+        source: see :func:`read_rgb`.
+        spec: size, mean and std.
+        max_pixels: see :func:`read_rgb`.
+
+    Returns:
+        (3, H, W) float32.
+
+    Raises:
+        UserError: as of :func:`read_rgb`.
+    """
+    small = resize(read_rgb(source, max_pixels), spec.size)
+    mean = np.float32(spec.mean)[:, None, None]
+    std = np.float32(spec.std)[:, None, None]
+    return (small.transpose(2, 0, 1).astype(np.float32) - mean) / std

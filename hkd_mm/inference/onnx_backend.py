@@ -1,0 +1,80 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A net as an ONNX file; needs ONNX Runtime and nothing of training."""
+
+import os
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+
+_PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
+
+
+class OnnxBackend:
+    """From prepared images to logits; may be called by several threads.
+
+    Args:
+        path: takes ``images`` (N, 3, H, W) float32, gives ``logits``.
+        threads: of ONNX Runtime; None for one a core.
+        device: ``cpu`` (also None) or ``cuda``, which takes onnxruntime-gpu.
+
+    Raises:
+        UserError: ONNX Runtime is missing, too old for the file, or has no
+            such device.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        runtime = _import_runtime()
+        provider = _PROVIDERS.get(device or 'cpu')
+        if provider not in runtime.get_available_providers():
+            raise UserError(
+                f'device {device!r}: this ONNX Runtime cannot use it; leave '
+                'it out for the CPU, or pip install onnxruntime-gpu for cuda'
+            )
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3  # errors only
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        # Threads that wait by spinning take the cores that decode images.
+        options.add_session_config_entry(
+            'session.intra_op.allow_spinning', '0'
+        )
+        try:
+            self._session = runtime.InferenceSession(
+                os.fspath(path), options, providers=[provider]
+            )
+        except Exception as error:  # ONNX Runtime's share no base class
+            text = str(error).splitlines()[0] if str(error) else repr(error)
+            raise UserError(
+                f'{path} cannot be opened by ONNX Runtime '
+                f'{runtime.__version__} ({text}); take a newer one, or '
+                'export again'
+            ) from None
+        self._input = self._session.get_inputs()[0].name
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32 -> (N, C) float32."""
+        return self._session.run(None, {self._input: images})[0]
+
+
+def available() -> bool:
+    """Whether ONNX Runtime is installed; does not import it."""
+    from importlib.util import find_spec
+
+    return find_spec('onnxruntime') is not None
+
+
+def _import_runtime():
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            f'ONNX Runtime cannot be imported ({error}); mend it with: '
+            'pip install onnxruntime'
+        ) from None
+    return onnxruntime

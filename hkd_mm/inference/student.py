@@ -1,0 +1,139 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What is known of a student before its net is loaded."""
+
+import math
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hkd_mm.errors import UserError
+
+from .manifest import FILE, Manifest, read_manifest
+from .manifest_fields import InputSpec
+from .onnx_backend import OnnxBackend, available
+
+
+@dataclass(frozen=True)
+class Student:
+    """An exported student, or that of a run.
+
+    Attributes:
+        backend: ``onnx`` or ``torch``.
+        weights: file of the net.
+        classes: in the order of the net's outputs.
+        input: what the net is fed.
+        temperature: ``softmax(logits / temperature)``.
+        threshold: of sure answers; infinite where none is ever sure enough,
+            None where it is not known.
+        manifest: of an exported folder.
+        net: of a run: the net in torch, and whether it takes BGR.
+    """
+
+    backend: str
+    weights: Path
+    classes: list[str]
+    input: InputSpec
+    temperature: float = 1.0
+    threshold: float | None = None
+    manifest: Manifest | None = None
+    net: tuple[Any, bool] | None = field(default=None, repr=False)
+
+    def load(self, threads: int | None, device: str | None) -> Any:
+        """The net, with ``logits(images)``.
+
+        Raises:
+            UserError: as of the backends.
+        """
+        if self.backend == 'onnx':
+            return OnnxBackend(self.weights, threads, device)
+        from .torch_backend import TorchBackend, load_weights
+
+        net, swapped = self.net or load_weights(self.weights)
+        return TorchBackend(net, swapped, threads, device)
+
+
+def read_student(
+    place: str | os.PathLike, backend: str | None, precision: str
+) -> Student:
+    """Look at a folder.
+
+    Args:
+        place: an exported folder, or what a run left.
+        backend: ``onnx``, ``torch`` or None.
+        precision: ``fp32`` or ``int8``.
+
+    Raises:
+        UserError: there is nothing of the kind in it.
+    """
+    place = Path(place).expanduser()
+    place = place.parent if place.name == FILE else place
+    if (place / FILE).is_file():
+        return _exported(place, backend, precision)
+    if not place.exists():
+        raise UserError(f'{place} does not exist')
+    if backend == 'onnx' or precision != 'fp32':
+        raise UserError(
+            f'{place} has no {FILE}, so that it is no exported folder; make '
+            'one with tools/export.py'
+        )
+    return _of_run(place)
+
+
+def kind_of(backend: str | None, precision: str) -> str:
+    """Which file of a manifest is wanted."""
+    return 'torch' if backend == 'torch' else precision
+
+
+def default_backend(files: Any, precision: str) -> str:
+    """ONNX, unless torch is all there is.
+
+    Args:
+        files: kinds that a manifest lists.
+        precision: ``fp32`` or ``int8``.
+    """
+    if precision == 'fp32' and 'torch' in files:
+        return 'onnx' if 'fp32' in files and available() else 'torch'
+    return 'onnx'
+
+
+def _exported(folder: Path, backend: str | None, precision: str) -> Student:
+    manifest = read_manifest(folder)
+    backend = backend or default_backend(manifest.files, precision)
+    kind = kind_of(backend, precision)
+    weights = manifest.file_of(folder, kind)
+    spec = manifest.files[kind]
+    if (spec.takes, spec.gives) != ('tensor', 'logits'):
+        raise UserError(
+            f'{folder / FILE}: files.{kind} takes {spec.takes} and gives '
+            f'{spec.gives}; tensor and logits are wanted'
+        )
+    limit = manifest.threshold.probability
+    return Student(
+        backend,
+        weights,
+        list(manifest.classes),
+        manifest.input,
+        manifest.temperature,
+        math.inf if limit is None else limit,
+        manifest,
+    )
+
+
+def _of_run(place: Path) -> Student:
+    from .torch_backend import STUDENT, read_run
+
+    run = read_run(place)
+    warnings.warn(
+        f'{place} is no exported folder: probabilities are not calibrated '
+        '(temperature 1) and no answer says whether it is sure; '
+        'tools/export.py fits both on validation'
+    )
+    return Student(
+        'torch',
+        run.folder / STUDENT,
+        list(run.classes),
+        run.spec,
+        net=(run.net, run.swapped),
+    )

@@ -1,0 +1,121 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A net in torch; imports the training side when it is used.
+
+The one module of this package that does. Weights are read without running
+code that could hide in them.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+
+STUDENT = 'student.pth'
+
+
+class TorchBackend:
+    """From prepared images to logits; may be called by several threads.
+
+    Args:
+        net: a plain mmpretrain classifier, in evaluation.
+        swapped: it takes BGR.
+        threads: of torch, which has one number for the whole process.
+        device: of torch; None takes the GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        swapped: bool,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if device is None:
+            device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        try:
+            self._net = net.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f'device {device!r}: {reason}') from None
+        self._device, self._swapped = device, swapped
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32, RGB -> (N, C) float32."""
+        import torch
+
+        with torch.inference_mode():
+            ready = torch.from_numpy(images).to(self._device)
+            ready = ready.flip(1) if self._swapped else ready
+            logits = self._net(ready, mode='tensor')
+        return logits.float().cpu().numpy()
+
+
+def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
+    """The net of an exported folder.
+
+    Args:
+        path: ``.safetensors``, whose header says what net it is.
+
+    Returns:
+        The net, and whether it takes BGR.
+
+    Raises:
+        UserError: it is damaged, does not say what net it is, or what
+            training needs is not installed.
+    """
+    _check_packages()
+    from hkd_mm.engine.student_loading import load_student
+
+    if Path(path).suffix != '.safetensors':
+        raise UserError(f'{path}: weights are read from .safetensors only')
+    net, meta = load_student(path)
+    statistics = meta['student'].get('data_preprocessor') or {}
+    statistics = statistics or meta.get('data_preprocessor') or {}
+    return net, not statistics.get('to_rgb', False)
+
+
+def read_run(place: Path) -> Any:
+    """What a finished run left.
+
+    Args:
+        place: its work dir, or the ``student.pth`` in it.
+
+    Returns:
+        A :class:`hkd_mm.apis.export.source_run.SourceRun`.
+
+    Raises:
+        UserError: it is not finished, or prepares images in a way that is
+            not repeated here, or packages are missing.
+    """
+    folder = place.parent if place.name == STUDENT else place
+    if not (folder / STUDENT).is_file():
+        raise UserError(
+            f'{place} holds neither manifest.json nor {STUDENT}; give a '
+            'folder of tools/export.py, or the work dir of a finished run'
+        )
+    _check_packages()
+    from hkd_mm.apis.export.source_run import read_run as read
+
+    return read(folder)
+
+
+def _check_packages() -> None:
+    try:
+        import torch  # noqa: F401
+
+        import hkd_mm.registry  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f'the torch backend needs what training needs ({error}); with '
+            'an exported folder, backend="onnx" does without'
+        ) from None
