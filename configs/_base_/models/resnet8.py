@@ -6,7 +6,10 @@ whatever the top-level ``pretrained`` says.
 """
 model = dict(
     type='ImageClassifier',
-    backbone=dict(type='hkd_mm.CIFARResNet', depth=8),
+    backbone=dict(
+        type='hkd_mm.CIFARResNet',
+        depth=8,
+        out_indices=(0, 1, 2)),  # for methods that take several maps
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',

@@ -5,7 +5,11 @@ timm has no such net; the ImageNet weights are mmpretrain's (68.13 % top-1).
 """
 model = dict(
     type='ImageClassifier',
-    backbone=dict(type='hkd_mm.ShuffleNetV1', groups=3, pretrained=True),
+    backbone=dict(
+        type='hkd_mm.ShuffleNetV1',
+        groups=3,
+        out_indices=(0, 1, 2),  # for methods that take several maps
+        pretrained=True),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',

@@ -6,7 +6,10 @@ timm has no such net; the ImageNet weights are mmpretrain's (69.55 % top-1).
 model = dict(
     type='ImageClassifier',
     backbone=dict(
-        type='hkd_mm.ShuffleNetV2', widen_factor=1.0, pretrained=True),
+        type='hkd_mm.ShuffleNetV2',
+        widen_factor=1.0,
+        out_indices=(0, 1, 2, 3),  # for methods that take several maps
+        pretrained=True),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
