@@ -8,13 +8,17 @@ import numpy as np
 from hkd_mm.evaluation.classification_scores import (
     expected_calibration_error,
 )
+from hkd_mm.evaluation.temperature import (
+    fit_temperature,
+    log_loss,
+    tempered,
+)
 
 from ..study.outcome import spread
 from ..study.tables import plus_minus
 from .charts import figure, line, shown, wrapped
 from .page import Chart, Section, Table
 from .runs import Material, Method
-from .temperature import fit_temperature, log_loss, tempered
 
 _BINS = 10
 

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hkd_mm.engine.checkpoint import load_weights, safe_load
+from hkd_mm.engine.student_loading import load_student
 
 from .charts import ROLE_COLOURS, figure
 from .heat_maps import choose, heat_maps, overlap
@@ -19,19 +19,7 @@ _SHOWN = 8
 
 def load_net(method: Method) -> nn.Module:
     """The plain net of a method's first seed, from its ``student.pth``."""
-    from mmengine.registry import init_default_scope
-
-    from hkd_mm.registry import MODELS
-
-    init_default_scope('mmpretrain')
-    path = method.folders[0] / 'student.pth'
-    meta = safe_load(path)['meta']
-    config = dict(meta['student'])
-    if meta.get('data_preprocessor'):
-        config.setdefault('data_preprocessor', meta['data_preprocessor'])
-    net = MODELS.build(config)
-    load_weights(net, path, 'student')
-    return net.eval()
+    return load_student(method.folders[0] / 'student.pth')[0]
 
 
 def grad_cam(material: Material) -> Section:

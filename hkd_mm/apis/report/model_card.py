@@ -1,10 +1,15 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The page's last word: what this net is and what it is not for."""
 
-import json
-import shlex
 from pathlib import Path
 
+from ..run.card_texts import (
+    INTENDED_USE,
+    LICENCE,
+    command_of,
+    environment_of,
+    versions_of,
+)
 from ..study.tables import plus_minus
 from .page import Facts, Section
 from .runs import Material, Method
@@ -16,29 +21,18 @@ _METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
 def model_card(material: Material) -> Section:
     """What, data, licence, use, metrics, command and versions."""
     method = closest(material)
-    environment = _environment(method.folders[0])
+    environment = environment_of(method.folders[0])
     items = [
         ('Model', _net(material, method)),
         ('Trained', _training(method)),
         ('Data', _data(material, method)),
-        (
-            'Licence',
-            'code under Apache-2.0; weights and pictures stand under the '
-            'terms of the images they were made from (HAM10000: CC BY-NC '
-            '4.0; ISIC 2019: CC BY-NC 4.0): look up those of your data',
-        ),
-        (
-            'Intended use',
-            'research on knowledge distillation for images of skin lesions. '
-            'No diagnostic device: not validated for any clinical use, on '
-            'any other camera, population or prevalence; no decision on a '
-            'patient may rest on it.',
-        ),
+        ('Licence', LICENCE),
+        ('Intended use', INTENDED_USE),
         ('Metrics', _metrics(method)),
         ('Weak points', _weak(material, method)),
         ('Config', str(method.outcome.reports[0].get('config', 'unknown'))),
-        ('Command', _command(environment)),
-        ('Versions', _versions(environment)),
+        ('Command', command_of(environment)),
+        ('Versions', versions_of(environment)),
     ]
     how = (
         f'The card of {method.title}; figures are of the test split, mean '
@@ -107,43 +101,3 @@ def _weak(material: Material, method: Method) -> str:
         f'({(material.labels == i).sum()} test images)'
         for i in order
     )
-
-
-def _environment(folder: Path) -> dict:
-    try:
-        text = (folder / 'environment.json').read_text(encoding='utf-8')
-        return json.loads(text)
-    except (OSError, ValueError):
-        return {}
-
-
-def _command(environment: dict) -> str:
-    """Without the folders of the machine it ran on."""
-    words = [str(word) for word in environment.get('command') or []]
-    if not words:
-        return 'unknown'
-    kept = []
-    for word in words:
-        key, equals, value = word.rpartition('=')
-        kept.append(f'{key}{equals}{_short(value)}')
-    return shlex.join(['python', *kept])
-
-
-def _short(path: str) -> str:
-    if not path.startswith('/'):
-        return path
-    parts = Path(path).parts
-    for root in ('tools', 'configs'):
-        if root in parts:
-            return '/'.join(parts[parts.index(root) :])
-    return f'.../{Path(path).name}'
-
-
-def _versions(environment: dict) -> str:
-    if not environment:
-        return 'unknown'
-    told = {key: environment.get(key) for key in ('hkd_mm', 'python')}
-    told.update(environment.get('packages') or {})
-    text = ', '.join(f'{key} {value}' for key, value in told.items() if value)
-    where = environment.get('gpus') or [environment.get('cpu')]
-    return f'{text}; on {", ".join(str(one) for one in where)}'

@@ -10,6 +10,7 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 
+from ..run.run_files import run_config
 from .runs import Material, Method, read_scores
 
 FILE = 'predictions_val.csv'
@@ -78,21 +79,6 @@ def predict(folder: Path) -> None:
             f'{folder}: its validation split cannot be predicted ({reason}); '
             '--no-calibration does without'
         )
-
-
-def run_config(folder: Path) -> Path:
-    """The whole config that lies in a work dir.
-
-    Raises:
-        UserError: there is none, or it is not known which of several.
-    """
-    found = sorted(folder.glob('*.py'))
-    if len(found) != 1:
-        raise UserError(
-            f'{folder} holds {len(found)} configs; the work dir of a '
-            'training holds one'
-        )
-    return found[0]
 
 
 def _split_key(config: Path) -> str:

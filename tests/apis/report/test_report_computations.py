@@ -19,14 +19,14 @@ from hkd_mm.apis.report.operating_points import (
 from hkd_mm.apis.report.risk_coverage import aurc, best_aurc, risk_coverage
 from hkd_mm.apis.report.runs import Method
 from hkd_mm.apis.report.subgroups import age_band
-from hkd_mm.apis.report.temperature import (
-    fit_temperature,
-    log_loss,
-    tempered,
-)
 from hkd_mm.apis.report.training import loss_parts
 from hkd_mm.evaluation.classification_scores import (
     expected_calibration_error,
+)
+from hkd_mm.evaluation.temperature import (
+    fit_temperature,
+    log_loss,
+    tempered,
 )
 
 

@@ -1,0 +1,110 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""``README.md`` of an export: what the net is and what it is not for."""
+
+from hkd_mm.inference.manifest import Manifest
+
+from ..run.card_texts import command_of, environment_of, versions_of
+from .source_run import SourceRun
+
+_METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
+
+
+def card_text(manifest: Manifest, run: SourceRun) -> str:
+    """The card, as Markdown; every figure names its split.
+
+    Args:
+        manifest: all that was measured.
+        run: how it was trained.
+    """
+    environment = environment_of(run.folder)
+    high, wide = manifest.input.size
+    parts = [
+        f'# {manifest.name}',
+        f'{manifest.architecture}, {manifest.parameters / 1e6:.2f} M '
+        f'parameters, {wide} x {high} pixels; classes '
+        f'{", ".join(manifest.classes)}.',
+        f'**{manifest.notice}**',
+        f'Licence: {manifest.licence}.',
+        '## Files\n\n' + _files(manifest),
+        '## Figures\n\n' + _figures(manifest),
+        '## Sure answers\n\n' + _sure(manifest),
+        '## Use\n\n' + _use(),
+        '## Origin\n\n' + _origin(manifest, run),
+        f'Trained with: `{command_of(environment)}`',
+        f'Versions: {versions_of(environment)}',
+    ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def _files(manifest: Manifest) -> str:
+    rows = ['| file | MB | takes | gives |', '|---|---|---|---|']
+    for spec in manifest.files.values():
+        rows.append(
+            f'| `{spec.path}` | {spec.bytes / 1e6:.2f} | {spec.takes} | '
+            f'{spec.gives} |'
+        )
+    return '\n'.join(rows)
+
+
+def _figures(manifest: Manifest) -> str:
+    rows = ['| metric | validation | test |', '|---|---|---|']
+    test = manifest.metrics['test'] or {}
+    for key in _METRICS:
+        cells = [
+            f'{found[key]:.4f}' if key in found else '-'
+            for found in (manifest.metrics['val'], test)
+        ]
+        rows.append(f'| {key.replace("_", " ")} | {" | ".join(cells)} |')
+    text = '\n'.join(rows) + (
+        '\n\nValidation is of `student.onnx` after temperature scaling, on '
+        'images that also chose the checkpoint and fitted the temperature; '
+        'test is that of the run, before it.'
+    )
+    return text + '\n\n' + _recalls(manifest)
+
+
+def _recalls(manifest: Manifest) -> str:
+    measured = manifest.checks['measured']
+    kinds = list(measured)
+    rows = [
+        f'| recall, validation | {" | ".join(kinds)} |',
+        '|---|' + '---|' * len(kinds),
+    ]
+    for name in manifest.classes:
+        values = [measured[kind]['recall'][name] for kind in kinds]
+        cells = ['-' if v is None else f'{v:.3f}' for v in values]
+        rows.append(f'| {name} | {" | ".join(cells)} |')
+    cells = [f'{measured[kind]["balanced_accuracy"]:.4f}' for kind in kinds]
+    rows.append(f'| balanced accuracy | {" | ".join(cells)} |')
+    return '\n'.join(rows)
+
+
+def _sure(manifest: Manifest) -> str:
+    found = manifest.threshold
+    text = f'Temperature {manifest.temperature:.4f}. Rule: {found.rule}. '
+    if found.probability is None:
+        return text + 'No threshold keeps it: every answer is "not sure".'
+    return text + (
+        f'From a probability of {found.probability:.4f} on: '
+        f'{found.coverage:.1%} of {found.n} validation images, '
+        f'{found.accuracy:.1%} of them right.'
+    )
+
+
+def _use() -> str:
+    return (
+        '```python\nfrom hkd_mm.apis import SkinClassifier\n\n'
+        "classifier = SkinClassifier('.')  # this folder\n"
+        "print(classifier.predict('photo.jpg'))\n```"
+    )
+
+
+def _origin(manifest: Manifest, run: SourceRun) -> str:
+    source = manifest.source
+    told = manifest.split_hash or 'unknown'
+    return (
+        f'Run `{source["run"]}`, checkpoint `{source["checkpoint"]}`, epoch '
+        f'{source["epoch"]}, seed {source["seed"]}; split {told[:12]}; '
+        f'{manifest.calibration_images} training images calibrated int8; '
+        f'exported with hkd_mm {manifest.hkd_mm}, {manifest.created}.'
+    )

@@ -1,0 +1,87 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Static int8 of the student, calibrated on training images."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime import quantization
+from onnxruntime.quantization import shape_inference
+
+from .net_graph import save, tidied
+
+_BATCH = 16
+_LAST = ('Gemm', 'MatMul')
+
+
+class _Reader(quantization.CalibrationDataReader):
+    """Batches as onnxruntime asks for them."""
+
+    def __init__(self, batches: Iterator[np.ndarray]) -> None:
+        self.batches = batches
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self.batches, None)
+        return None if batch is None else dict(images=batch)
+
+
+def quantise(fp32: Path, out: Path, batches: Iterator[np.ndarray]) -> None:
+    """Write the int8 graph of a net: QDQ, one scale for each weight channel.
+
+    Ranges of activations are the least and the most that calibration has
+    seen. Weights have seven bits, because on x86 processors without VNNI a
+    sum of two products of eight bits overflows and the net would answer
+    otherwise there than where it was checked. The first convolution and the
+    last layer stay float32: they are small, and see the widest values.
+
+    Args:
+        fp32: of :func:`.net_graph.export_net`.
+        out: the file to write.
+        batches: normalised training images, (B, 3, H, W) float32 each.
+    """
+    ready = out.with_name(f'{out.name}.ready')
+    try:
+        with _quiet():
+            shape_inference.quant_pre_process(
+                str(fp32), str(ready), skip_symbolic_shape=True
+            )
+            quantization.quantize_static(
+                str(ready),
+                str(out),
+                _Reader(batches),
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                reduce_range=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                calibrate_method=quantization.CalibrationMethod.MinMax,
+                nodes_to_exclude=_ends(onnx.load(ready)),
+            )
+    finally:
+        ready.unlink(missing_ok=True)
+    save(tidied(onnx.load(out)), out)
+
+
+def _ends(model: onnx.ModelProto) -> list[str]:
+    """Names of the first convolution and the last layer."""
+    nodes = model.graph.node
+    first = [node.name for node in nodes if node.op_type == 'Conv'][:1]
+    last = [node.name for node in nodes if node.op_type in _LAST][-1:]
+    return first + last
+
+
+@contextmanager
+def _quiet():
+    """Without onnxruntime's words to developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,206 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The files of an export, each checked once it is written."""
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from hkd_mm.evaluation.classification_scores import classification_scores
+from hkd_mm.evaluation.sure_threshold import answered, sure_threshold
+from hkd_mm.evaluation.temperature import fit_temperature
+from hkd_mm.inference.manifest import FileSpec, Manifest, file_spec
+from hkd_mm.inference.manifest_fields import Threshold
+
+from ..run.card_texts import INTENDED_USE, LICENCE
+from .answers import batches, of_graph, of_photographs, of_torch, probabilities
+from .checks import (
+    compare_int8,
+    figures,
+    refuse_int8,
+    same_logits,
+    same_probabilities,
+)
+from .folder import NAMES
+from .int8 import quantise
+from .net_graph import export_net, plain_net, save
+from .samples import balanced_choice, read_samples
+from .source_run import SourceRun
+from .whole_graph import whole_graph
+
+_PHOTOGRAPHS = 32  # that graphs with a resize are checked on
+_TINY = 1e-300  # probabilities come from logits, nothing is rounded
+
+
+class Making:
+    """One export under way.
+
+    Args:
+        run: what is exported.
+        wishes: see :class:`.run_export.Wishes`.
+        place: where the files are written.
+        say: takes lines on what is done.
+
+    Attributes:
+        files: kind -> file, as far as they are written.
+        measured: kind -> figures on validation.
+        checks: what was compared.
+        temperature: fitted on validation.
+        val: the validation images.
+    """
+
+    def __init__(
+        self, run: SourceRun, wishes, place: Path, say: Callable[[str], None]
+    ) -> None:
+        self.run, self.wishes, self.place, self.say = run, wishes, place, say
+        self.files: dict[str, FileSpec] = {}
+        self.measured: dict[str, dict] = {}
+        self.checks: dict[str, dict] = {}
+        self.logits: dict[str, np.ndarray] = {}
+        self.temperature = 1.0
+        self.calibrated = 0
+
+    def make(self) -> Manifest:
+        """Write all files but the card and the manifest.
+
+        Raises:
+            UserError: a file does not answer as it should.
+        """
+        self.say(f'{self.run.folder}: reading the validation images')
+        self.val = read_samples(self.run, 'val')
+        self._fp32()
+        scores = probabilities(self.logits['fp32'])
+        labels = self.val.labels
+        self.temperature = fit_temperature(scores, labels, _TINY)
+        if self.wishes.int8:
+            self._int8()
+        if self.wishes.with_preprocessing:
+            for kind in list(self.logits):
+                self._image(kind)
+        if self.wishes.executorch:
+            self._executorch()
+        return self._manifest()
+
+    def _path(self, kind: str) -> Path:
+        return self.place / NAMES[kind]
+
+    def _add(self, kind: str, takes: str, gives: str) -> None:
+        self.files[kind] = file_spec(self._path(kind), takes, gives)
+
+    def _measure(self, kind: str) -> None:
+        run, val = self.run, self.val
+        self.logits[kind] = of_graph(self._path(kind), val.images, run.spec)
+        self.measured[kind] = figures(
+            self.logits[kind], val.labels, run.classes
+        )
+        self._add(kind, 'tensor', 'logits')
+
+    def _fp32(self) -> None:
+        run = self.run
+        self.say(f'{run.architecture}: writing {NAMES["fp32"]}')
+        save(export_net(run), self._path('fp32'))
+        trained = of_torch(plain_net(run), self.val.images, run.spec)
+        self._measure('fp32')
+        self.checks['logits'] = same_logits(trained, self.logits['fp32'])
+
+    def _int8(self) -> None:
+        wanted = self.wishes.calibration_images
+        train = read_samples(self.run, 'train', wanted)
+        self.calibrated = len(train.labels)
+        self.say(f'int8: calibrating on {self.calibrated} training images')
+        quantise(
+            self._path('fp32'),
+            self._path('int8'),
+            batches(train.images, self.run.spec, 16),
+        )
+        self._measure('int8')
+        costs = compare_int8(
+            self.logits['fp32'],
+            self.logits['int8'],
+            self.measured,
+            self.wishes.int8_limit,
+        )
+        self.checks['int8'] = costs
+        refuse_int8(costs)
+
+    def _image(self, kind: str) -> None:
+        whole = f'{kind}_image'
+        self.say(f'{NAMES[whole]}: putting the resize into the graph')
+        net = onnx.load(self._path(kind))
+        save(
+            whole_graph(net, self.run.spec, self.temperature),
+            self._path(whole),
+        )
+        chosen = balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
+        photographs = [self.val.paths[place] for place in chosen]
+        self.checks[whole] = same_probabilities(
+            whole,
+            probabilities(self.logits[kind][chosen], self.temperature),
+            of_photographs(self._path(whole), photographs),
+        )
+        self._add(whole, 'image', 'probabilities')
+
+    def _executorch(self) -> None:
+        from .executorch_file import write_executorch
+
+        self.say(f'{NAMES["executorch"]}: lowering to ExecuTorch')
+        images = self.val.images[:8]
+        given = next(batches(images, self.run.spec))
+        found = write_executorch(self.run, self._path('executorch'), given)
+        trained = of_torch(plain_net(self.run), images, self.run.spec)
+        self.checks['executorch'] = same_logits(trained, found)
+        self._add('executorch', 'tensor', 'logits')
+
+    def _manifest(self) -> Manifest:
+        run, labels = self.run, self.val.labels
+        scores = probabilities(self.logits['fp32'], self.temperature)
+        metrics, _ = classification_scores(scores, labels, run.classes)
+        threshold = self._threshold(scores)
+        tested = {
+            name: value
+            for name, value in run.notes('test.json').items()
+            if isinstance(value, (int, float)) and value == value
+        }
+        return Manifest(
+            name=run.folder.resolve().name,
+            architecture=run.architecture,
+            parameters=run.parameters,
+            classes=tuple(run.classes),
+            input=run.spec,
+            temperature=self.temperature,
+            threshold=threshold,
+            files=self.files,
+            split_hash=run.meta.get('split_hash'),
+            source=dict(
+                run=run.folder.resolve().name,
+                checkpoint=run.meta.get('source'),
+                epoch=run.meta.get('epoch'),
+                seed=run.meta.get('seed'),
+            ),
+            metrics=dict(val=metrics, test=tested or None),
+            checks=dict(
+                self.checks, images=len(labels), measured=self.measured
+            ),
+            calibration_images=self.calibrated,
+            licence=LICENCE,
+            notice=INTENDED_USE,
+            created=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        )
+
+    def _threshold(self, scores: np.ndarray) -> Threshold:
+        labels, wanted = self.val.labels, self.wishes.sure_accuracy
+        found = sure_threshold(scores, labels, wanted)
+        if 'int8' in self.logits:
+            int8 = probabilities(self.logits['int8'], self.temperature)
+            at = answered(int8, labels, found.probability)
+            self.checks['int8'].update(
+                sure_coverage=at.coverage, sure_accuracy=at.accuracy
+            )
+        rule = (
+            'smallest probability whose answers at or above it reach an '
+            f'accuracy of {wanted:g} on validation, by the lower end of a '
+            '95 % Wilson interval'
+        )
+        return Threshold(rule=rule, **found._asdict())

@@ -1,0 +1,141 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Images of the training and validation splits; never of the test split."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+from hkd_mm.inference.manifest_fields import InputSpec
+
+from .source_run import SourceRun, innermost
+
+_SPLITS = ('train', 'val')
+
+
+@dataclass
+class Samples:
+    """Images as the net's pipeline resizes them.
+
+    Attributes:
+        paths: of the photographs.
+        labels: (N,) int64.
+        images: (N, 3, H, W) uint8, RGB.
+    """
+
+    paths: list[str]
+    labels: np.ndarray
+    images: np.ndarray
+
+
+def read_samples(
+    run: SourceRun, split: str, count: int | None = None
+) -> Samples:
+    """Read a split, or a class-balanced part of it.
+
+    Args:
+        run: whose data.
+        split: ``train`` or ``val``.
+        count: how many images at most; None for all.
+
+    Raises:
+        UserError: the data is not here, is of another split than the run's,
+            or the split is empty.
+    """
+    infos = _listing(run, split)
+    labels = np.array([info['gt_label'] for info in infos], np.int64)
+    chosen = np.arange(len(infos))
+    if count is not None:
+        seed = int(run.meta.get('seed') or 0)
+        chosen = balanced_choice(labels, count, seed)
+    paths = [infos[place]['img_path'] for place in chosen]
+    images = np.stack([resized(path, run.spec) for path in paths])
+    return Samples(paths, labels[chosen], images)
+
+
+def _listing(run: SourceRun, split: str) -> list[dict]:
+    from mmengine.registry import DATASETS
+
+    from hkd_mm.engine.data_split import split_hash
+
+    if split not in _SPLITS:
+        raise ValueError(f'an export does not read the {split} split')
+    loader = run.cfg[f'{split}_dataloader']
+    node = {**innermost(loader), 'pipeline': [], 'serialize_data': False}
+    if node.get('split', split) != split:
+        raise UserError(
+            f'{split}_dataloader is on the split {node["split"]}; an export '
+            f'calibrates on train and measures on val'
+        )
+    scope = run.cfg.get('default_scope', 'mmpretrain')
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        dataset = registry.build(node)
+        dataset.full_init()
+    there, here = run.meta.get('split_hash'), split_hash(dataset)
+    if there is not None and there != here:
+        raise UserError(
+            f'{run.folder} was trained on split {there[:8]}, the data now '
+            f'give {(here or "none")[:8]}; repeat the --cfg-options of the '
+            'training, such as data_root'
+        )
+    _check_classes(run, dataset)
+    infos = [dataset.get_data_info(place) for place in range(len(dataset))]
+    if not infos:
+        raise UserError(f'the {split} split of the run has no images')
+    return infos
+
+
+def _check_classes(run: SourceRun, dataset) -> None:
+    found = list(dataset.metainfo['classes'])
+    if found != run.classes:
+        raise UserError(
+            f'{run.folder} was trained for the classes '
+            f'{", ".join(run.classes)}, the data have {", ".join(found)}'
+        )
+
+
+def balanced_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Places of images, from the classes in turn.
+
+    Args:
+        labels: (N,) int.
+        count: how many; all where there are fewer.
+        seed: of the order within each class.
+
+    Returns:
+        Sorted places. No class has two images more than another that has any
+        left.
+    """
+    random = np.random.default_rng(seed)
+    rank = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        places = np.flatnonzero(labels == label)
+        rank[random.permutation(places)] = np.arange(len(places))
+    order = np.lexsort((labels, rank))
+    return np.sort(order[:count])
+
+
+def resized(path: str, spec: InputSpec) -> np.ndarray:
+    """A photograph as validation sees it.
+
+    Args:
+        path: of the file.
+        spec: the size.
+
+    Returns:
+        (3, H, W) uint8, RGB.
+    """
+    from mmcv import imresize
+
+    from hkd_mm.datasets.load_skin_image import read_image
+
+    high, wide = spec.size
+    image = imresize(read_image(path), (wide, high), interpolation='area')
+    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
+
+
+def normalised(images: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """(N, 3, H, W) uint8 to float32, as in training."""
+    mean = np.array(spec.mean, np.float32).reshape(3, 1, 1)
+    std = np.array(spec.std, np.float32).reshape(3, 1, 1)
+    return (images.astype(np.float32) - mean) / std

@@ -1,0 +1,145 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The finished run that is exported."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from torch import nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.inference.manifest_fields import InputSpec
+
+from ..config.compose import compose_config
+from ..run.run_files import run_config
+from ..run.runtime import describe_net
+
+_STEPS = ('LoadSkinImage', 'Resize', 'PackInputs')
+
+
+@dataclass
+class SourceRun:
+    """What is read of a work dir.
+
+    Attributes:
+        folder: the work dir.
+        cfg: its config, with the options of the command line.
+        net: the plain student, in evaluation.
+        meta: of ``student.pth``.
+        classes: in the order of the net's outputs.
+        spec: what the net is fed.
+        swapped: the net itself takes BGR.
+    """
+
+    folder: Path
+    cfg: Config
+    net: nn.Module
+    meta: dict[str, Any]
+    classes: list[str]
+    spec: InputSpec
+    swapped: bool
+
+    @property
+    def architecture(self) -> str:
+        """Name of the net."""
+        return describe_net(self.meta['student'])
+
+    @property
+    def parameters(self) -> int:
+        """Number of its weights."""
+        return sum(weight.numel() for weight in self.net.parameters())
+
+    def notes(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run; empty where it is not there."""
+        try:
+            text = (self.folder / name).read_text(encoding='utf-8')
+            found = json.loads(text)
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def read_run(
+    folder: str | Path, cfg_options: list[str] | dict | None = None
+) -> SourceRun:
+    """Read a work dir and build its student.
+
+    Args:
+        folder: of a finished training.
+        cfg_options: changes to its config, such as ``data_root=PATH``.
+
+    Raises:
+        UserError: it holds no finished run, or its images are prepared in a
+            way that an export cannot repeat.
+    """
+    from hkd_mm.engine.checkpoint import classes_of
+    from hkd_mm.engine.student_loading import load_student
+
+    folder = Path(folder)
+    weights = folder / 'student.pth'
+    if not weights.is_file():
+        raise UserError(
+            f'{folder} holds no student.pth; give the work dir of a finished '
+            'training'
+        )
+    cfg = compose_config(str(run_config(folder)), cfg_options)
+    net, meta = load_student(weights)
+    classes = classes_of(meta)
+    if not classes:
+        raise UserError(f'{weights} does not name its classes; train it again')
+    statistics = meta['student'].get('data_preprocessor') or {}
+    statistics = statistics or meta.get('data_preprocessor') or {}
+    swapped = not statistics.get('to_rgb', False)
+    spec = _input_spec(cfg, statistics, swapped)
+    return SourceRun(folder, cfg, net, meta, list(classes), spec, swapped)
+
+
+def _input_spec(cfg: Config, statistics: dict, swapped: bool) -> InputSpec:
+    mean = statistics.get('mean') or [0.0] * 3
+    std = statistics.get('std') or [1.0] * 3
+    if swapped:
+        mean, std = mean[::-1], std[::-1]
+    return InputSpec(
+        _size(cfg),
+        'area',
+        'RGB',
+        tuple(map(float, mean)),
+        tuple(map(float, std)),
+    )
+
+
+def innermost(loader: dict) -> dict:
+    """The config of a loader's data set, without what wraps it."""
+    node = loader['dataset']
+    while 'dataset' in node:
+        node = node['dataset']
+    return node
+
+
+def _size(cfg: Config) -> tuple[int, int]:
+    """(H, W) of the validation's resize, if that is all it does."""
+    if not cfg.get('val_dataloader') or not cfg.get('train_dataloader'):
+        raise UserError(
+            'an export needs val_dataloader and train_dataloader in the config'
+        )
+    pipeline = innermost(cfg.val_dataloader).get('pipeline') or []
+    steps = {step['type'].rsplit('.', 1)[-1]: step for step in pipeline}
+    other = [name for name in steps if name not in _STEPS]
+    if other or not {'LoadSkinImage', 'Resize'} <= set(steps):
+        raise UserError(
+            'an export repeats hkd_mm.LoadSkinImage and Resize; the '
+            'val_dataloader of the run has '
+            f'{", ".join(other or steps) or "no step"}'
+        )
+    resize = steps['Resize']
+    kind = resize.get('interpolation', 'bilinear')
+    scale = resize.get('scale')
+    if kind != 'area' or resize.get('keep_ratio') or scale is None:
+        raise UserError(
+            "an export resizes with interpolation='area' to one size; the "
+            f'val_dataloader of the run has {dict(resize)}'
+        )
+    wide, high = (scale, scale) if isinstance(scale, int) else scale
+    return int(high), int(wide)

@@ -1,0 +1,94 @@
+#!/usr/bin/env python
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Export the student of a finished run as ONNX, float32 and int8."""
+
+import argparse
+import os
+import sys
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line; needs no import but the standard library."""
+    parser = argparse.ArgumentParser(
+        description='Export the student of a finished run. Training images '
+        'calibrate int8, validation images check every file; the test split '
+        'is not read.'
+    )
+    parser.add_argument('run_dir', help='work dir of the training')
+    parser.add_argument(
+        '--out', metavar='DIR', help='(default: RUN_DIR/export)'
+    )
+    parser.add_argument(
+        '--int8',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='write an int8 net as well (default: yes)',
+    )
+    parser.add_argument(
+        '--with-preprocessing',
+        action='store_true',
+        help='write graphs from a photograph of any size to probabilities',
+    )
+    parser.add_argument(
+        '--executorch',
+        action='store_true',
+        help='write student.pte for mobile devices; needs executorch',
+    )
+    _add_numbers(parser)
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change values of the config, such as data_root=PATH',
+    )
+    return parser.parse_args(argv)
+
+
+def _add_numbers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--calibration-images',
+        type=int,
+        default=512,
+        metavar='N',
+        help='training images that int8 is calibrated on, from the classes '
+        'in turn (default: 512)',
+    )
+    parser.add_argument(
+        '--int8-limit',
+        type=float,
+        default=1.0,
+        metavar='POINTS',
+        help='of balanced accuracy on validation that int8 may lose '
+        '(default: 1)',
+    )
+    parser.add_argument(
+        '--sure-accuracy',
+        type=float,
+        default=0.9,
+        metavar='A',
+        help='accuracy that sure answers are to reach on validation '
+        '(default: 0.9)',
+    )
+
+
+def main(argv=None) -> int:
+    """Parse first, import the heavy packages after."""
+    args = parse_args(argv)
+    try:
+        from hkd_mm.apis.cli import run_tool
+        from hkd_mm.apis.export import main as work
+    except ImportError as error:
+        if 'Mend it with' not in str(error):
+            raise
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return run_tool(work, args)
+
+
+if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    )
+    sys.exit(main())
