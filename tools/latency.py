@@ -1,0 +1,71 @@
+#!/usr/bin/env python
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Time a teacher and its student in torch and in ONNX Runtime."""
+
+import argparse
+import os
+import sys
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line; needs no import but the standard library."""
+    parser = argparse.ArgumentParser(
+        description='Time nets in torch and ONNX Runtime, in turns, each in a '
+        'process of its own: median, p99, memory, file size.'
+    )
+    parser.add_argument(
+        'nets',
+        nargs='+',
+        metavar='[NAME=]PATH',
+        help='work dirs, exported folders, or configs (weights are then '
+        'random); the first is what the others are compared with',
+    )
+    parser.add_argument(
+        '--runtimes',
+        nargs='+',
+        choices=['eager', 'compiled', 'onnx', 'int8'],
+        help='torch as it is, torch.compile, ONNX Runtime in float32 and in '
+        'int8 (default: all; compiling takes minutes)',
+    )
+    parser.add_argument('--batch', nargs='+', type=int, help='(default: 1 32)')
+    parser.add_argument(
+        '--threads', nargs='+', type=int, help='(default: 1 and all cores)'
+    )
+    parser.add_argument(
+        '--rounds', type=int, default=5, help='turns of each (default: 5)'
+    )
+    parser.add_argument(
+        '--seconds',
+        type=float,
+        default=1.0,
+        help='that a turn lasts at least (default: 1)',
+    )
+    parser.add_argument('--out', metavar='FILE', help='all of it as JSON')
+    parser.add_argument(
+        '--for-report',
+        action='store_true',
+        help='leave latency.json in each work dir, for tools/report.py',
+    )
+    args = parser.parse_args(argv)
+    for name in ('batch', 'threads'):
+        if any(value < 1 for value in getattr(args, name) or ()):
+            parser.error(f'--{name} must be at least 1')
+    if args.rounds < 1 or args.seconds < 0:
+        parser.error('--rounds must be at least 1, --seconds at least 0')
+    return args
+
+
+def main(argv=None) -> int:
+    """Parse first, import the heavy packages after."""
+    args = parse_args(argv)
+    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.apis.latency.run_latency import main as work
+
+    return run_tool(work, args)
+
+
+if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    )
+    sys.exit(main())
