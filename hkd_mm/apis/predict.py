@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What ``tools/predict.py`` does. Needs neither torch nor OpenMMLab."""
 
+import errno
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -18,6 +19,8 @@ from hkd_mm.parallel import default_workers
 
 from .predict_files import finish, header_of, open_work
 from .predict_progress import Progress
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(args: Namespace) -> None:
@@ -88,10 +91,19 @@ def predict(
         max_pixels=max_pixels,
     )
     header = header_of(classifier, top)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open_work(target, header) as work:
-        _classify(classifier, places, work, workers or default_workers(), top)
-        return finish(target, work, header)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open_work(target, header) as work:
+            workers = workers or default_workers()
+            _classify(classifier, places, work, workers, top)
+            return finish(target, work, header)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UserError(
+            f'the disk of {target} is full; make room, and the same command '
+            'goes on where it was'
+        ) from None
 
 
 def _classify(

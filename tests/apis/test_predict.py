@@ -2,6 +2,7 @@
 """tools/predict.py: one table of any folder, whatever interrupts it."""
 
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -234,22 +235,50 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_table(
         assert not (tmp_path / 'out.csv.part').exists()
 
 
-_SLOW = """
+def test_a_full_disk_loses_nothing(
+    predict, model, photos, tmp_path, monkeypatch, capsys
+):
+    from hkd_mm.inference.work_file import WorkFile
+
+    out, upstream = tmp_path / 'out.csv', WorkFile.add
+
+    def add(self, rows):
+        if self.images >= 4:
+            self._file.write(b'["half')
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        upstream(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkFile, 'add', add)
+        assert predict(photos, '--model', model, '--out', out) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert 'full' in told and str(out) in told and not out.exists()
+    assert predict(photos, '--model', model, '--out', out) == 0
+    assert 'going on: 4 images' in capsys.readouterr().err
+    assert len({row['image'] for row in _rows(out)}) == 11 == len(_rows(out))
+
+
+_HANGING = """
 import runpy, sys, time
 from hkd_mm.inference import classifier
 upstream = classifier.SkinClassifier.prepare
-def slow(self, source):
-    time.sleep(0.05)
+left = int(sys.argv.pop(1))
+def prepare(self, source):
+    global left
+    left -= 1
+    if left < 0:
+        time.sleep(600)
     return upstream(self, source)
-classifier.SkinClassifier.prepare = slow
+classifier.SkinClassifier.prepare = prepare
 sys.argv[0] = 'predict.py'
 runpy.run_path('tools/predict.py', run_name='__main__')
 """
 
 
-def _start(*argv) -> subprocess.Popen:
+def _start(images: int, *argv) -> subprocess.Popen:
+    """Start the tool, which hangs when it has read so many images."""
     return subprocess.Popen(
-        [sys.executable, '-c', _SLOW, *map(str, argv)],
+        [sys.executable, '-c', _HANGING, str(images), *map(str, argv)],
         cwd=ROOT,
         env=dict(os.environ, PYTHONPATH=str(ROOT)),
         stderr=subprocess.PIPE,
@@ -272,10 +301,10 @@ def test_killed_for_real_twice(predict, model, photos, tmp_path):
     out, work = tmp_path / 'out.csv', tmp_path / 'out.csv.part'
     options = ('--model', model, '--out', out, '--batch-size', 2)
     for lines in (6, 14):
-        process = _start(photos, *options, '--workers', 1)
+        process = _start(8, photos, *options, '--workers', 1)
         _wait_for_lines(work, lines)
         if lines == 6:  # nobody else writes it meanwhile
-            second = _start(photos, *options)
+            second = _start(99, photos, *options)
             told = second.communicate(timeout=60)[1]
             assert second.returncode == 2 and 'another process' in told
         process.send_signal(signal.SIGKILL)
