@@ -1,0 +1,98 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The resize in the graph is cv2's, pixel for pixel."""
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from hkd_mm.apis.export.image_graph import preparing_graph
+from hkd_mm.inference.manifest_fields import InputSpec
+
+
+def _session(size, mean=(0.0,) * 3, std=(1.0,) * 3):
+    model = preparing_graph(InputSpec(size, 'area', 'RGB', mean, std))
+    onnx.checker.check_model(model, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options)
+
+
+def _by_cv2(images, size):
+    wanted = [
+        cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+        for image in images
+    ]
+    return np.stack(wanted).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def _sizes(high, wide):
+    """Heights and widths: same, whole factors, shrunk, enlarged, mixed."""
+    return [
+        (high, wide),
+        (2 * high, 2 * wide),
+        (4 * high, 4 * wide),
+        (3 * high, 2 * wide),
+        (2 * high, wide),
+        (high, 5 * wide),
+        (high + 1, wide + 1),
+        (high * 4 // 3, wide * 4 // 3),
+        (high * 3 // 2 + 1, wide * 7 // 3),
+        (450, 600),
+        (max(high // 2, 1), max(wide // 2, 1)),
+        (max(high - 1, 1), max(wide - 1, 1)),
+        (2 * high, max(wide // 2, 1)),
+        (max(high // 3, 1), 3 * wide),
+        (1, 1),
+        (1, 4 * wide),
+        (6 * high, 1),
+        (2, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    'size', [(64, 64), (16, 16), (5, 7), (1, 1), (48, 64), (3, 116)]
+)
+def test_is_inter_area(size) -> None:
+    random = np.random.default_rng(sum(size))
+    session = _session(size)
+    drawn = random.integers(1, 200, (20, 2)).tolist()
+    count = wrong = 0
+    for high, wide in [*_sizes(*size), *drawn]:
+        images = random.integers(0, 256, (2, high, wide, 3), np.uint8)
+        found = session.run(None, dict(images=images))[0]
+        wanted = _by_cv2(images, size)
+        assert found.shape == wanted.shape and found.dtype == np.float32
+        # sums of weights that are no binary fractions: half a level apart
+        assert np.abs(found - wanted).max() <= 1, (high, wide)
+        count, wrong = count + found.size, wrong + (found != wanted).sum()
+        if high < size[0] or wide < size[1]:  # cv2 counts in whole numbers
+            assert (found == wanted).all(), (high, wide)
+    assert wrong <= max(2, 1e-4 * count)
+
+
+def test_halves_are_rounded_as_by_cv2() -> None:
+    """2 x 2: up, (1 + 2 + 2 + 1 + 2) // 4 = 2; 1 x 2: to even, 2.5 to 2."""
+    four = np.array([[[1], [2]], [[2], [1]]], np.uint8).repeat(3, 2)[None]
+    assert _session((1, 1)).run(None, dict(images=four))[0].ravel()[0] == 2
+    two = np.array([[[2], [3]]], np.uint8).repeat(3, 2)[None]
+    assert _session((1, 1)).run(None, dict(images=two))[0].ravel()[0] == 2
+    assert _by_cv2(four, (1, 1)).max() == _by_cv2(two, (1, 1)).max() == 2
+
+
+def test_extremes_stay() -> None:
+    session = _session((16, 16))
+    for value in (0, 255):
+        for size in ((40, 33), (9, 9), (20, 7)):
+            images = np.full((1, *size, 3), value, np.uint8)
+            found = session.run(None, dict(images=images))[0]
+            assert (found == value).all()
+
+
+def test_channels_are_normalised_each_by_its_own() -> None:
+    session = _session((2, 2), (10.0, 20.0, 30.0), (1.0, 2.0, 4.0))
+    image = np.zeros((1, 2, 2, 3), np.uint8)
+    image[..., :] = (12, 24, 38)
+    found = session.run(None, dict(images=image))[0]
+    assert found[0, :, 0, 0].tolist() == [2.0, 2.0, 2.0]
