@@ -1,0 +1,201 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What ``tools/publish.py`` does."""
+
+import json
+import shutil
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+from hkd_mm.inference.manifest import (
+    FILE,
+    Manifest,
+    file_spec,
+    read_manifest,
+    write_manifest,
+)
+
+from ..run.run_files import run_config
+from .checks import same_logits
+
+WEIGHTS = 'student.safetensors'
+CARD = 'README.md'
+_FIGURES = ('metrics.json', 'test.json')
+
+
+def main(args: Namespace) -> None:
+    """Pack as the command line says, and upload where it says so."""
+    folder = publish(args.run_dir, args.out, args.licence)
+    if args.hub:
+        from .hub_upload import upload
+
+        print(f'uploaded to {upload(folder, args.hub, not args.public)}')
+
+
+def publish(
+    run_dir: str | Path,
+    out: str | Path,
+    licence: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Pack an exported run into one folder.
+
+    It holds the files of the export, the weights as safetensors with the
+    net's config in their header, the config of the run without the places of
+    this machine, its figures, the card, and a manifest with the hash of each
+    net. The packed folder is loaded and asked before it is called done.
+
+    Args:
+        run_dir: work dir of a finished run with an ``export`` in it.
+        out: a folder that does not exist yet, or an empty one.
+        licence: of the weights, in words; that of the export by default.
+        say: takes lines on what is done.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: there is no export or it is of another run, the folder
+            holds something, or what was packed does not answer alike.
+    """
+    run, out = Path(run_dir), Path(out)
+    exported = _export_of(run)
+    manifest = read_manifest(exported)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(
+            f'--out {out} holds something already; give a new folder'
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        manifest = _fill(out, run, exported, manifest, licence)
+        _check(out, manifest)
+    except BaseException:  # half a folder is none
+        shutil.rmtree(out)
+        raise
+    size = sum(file.bytes for file in manifest.files.values())
+    say(f'packed {out}: {size / 1e6:.1f} MB')
+    return out
+
+
+def _fill(
+    out: Path,
+    run: Path,
+    exported: Path,
+    manifest: Manifest,
+    licence: str | None,
+) -> Manifest:
+    files = dict(manifest.files)
+    for kind, spec in files.items():
+        shutil.copy2(manifest.file_of(exported, kind), out / spec.path)
+    _write_weights(run / 'student.pth', out / WEIGHTS)
+    files['torch'] = file_spec(out / WEIGHTS, 'tensor', 'logits')
+    for name in _FIGURES:
+        if (run / name).is_file():
+            shutil.copy2(run / name, out / name)
+    _write_config(run_config(run), out / 'config.py')
+    manifest = replace(
+        manifest, files=files, licence=licence or manifest.licence
+    )
+    _write_card(exported, out, manifest, licence)
+    write_manifest(manifest, out)
+    return manifest
+
+
+def _export_of(run: Path) -> Path:
+    exported = run / 'export'
+    if not (exported / FILE).is_file():
+        raise UserError(
+            f'{run} has no export; make one first: python tools/export.py '
+            f'{run}'
+        )
+    if (run / 'student.pth').is_file():
+        named = read_manifest(exported).source['run']
+        if named == run.resolve().name:
+            return exported
+        raise UserError(
+            f'{exported} was made of the run {named}, not of {run}; export '
+            'this one'
+        )
+    raise UserError(
+        f'{run} holds no student.pth; give the work dir of a finished training'
+    )
+
+
+def _write_weights(source: Path, target: Path) -> None:
+    """The plain student, its ``meta`` as JSON in the header."""
+    from safetensors.torch import save_file
+
+    from hkd_mm.engine.checkpoint import safe_load
+
+    loaded = safe_load(source)
+    meta = json.dumps(loaded['meta'], sort_keys=True)
+    state = {
+        name: value.contiguous()
+        for name, value in loaded['state_dict'].items()
+    }
+    save_file(state, target, dict(hkd_mm=meta, format='pt'))
+    shutil.copymode(source, target)  # safetensors lets nobody else read it
+
+
+def _write_config(source: Path, target: Path) -> None:
+    from mmengine.config import Config
+
+    cfg = Config.fromfile(source)
+    told = without_places(cfg.to_dict())
+    Config(told).dump(target)
+
+
+def without_places(value: Any) -> Any:
+    """A config whose absolute paths are their last names only."""
+    if isinstance(value, dict):
+        return {k: without_places(item) for k, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_places(item) for item in value)
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value
+
+
+def _write_card(
+    exported: Path, out: Path, manifest: Manifest, licence: str | None
+) -> None:
+    """The card of the export under the header that the Hub reads."""
+    card = (exported / CARD).read_text(encoding='utf-8')
+    if licence:
+        old = read_manifest(exported).licence
+        card = card.replace(f'Licence: {old}.', f'Licence: {licence}.')
+    head = (
+        '---\nlicense: other\nlibrary_name: hkd_mm\n'
+        'pipeline_tag: image-classification\ntags:\n- dermatology\n'
+        '- knowledge-distillation\n- onnx\n---\n\n'
+    )
+    line = (
+        f'\n`{WEIGHTS}` holds the weights for torch, '
+        f'{manifest.files["torch"].bytes / 1e6:.2f} MB; '
+        "`SkinClassifier.from_pretrained('.')` takes this folder.\n"
+    )
+    (out / CARD).write_text(head + card + line, encoding='utf-8')
+
+
+def _check(out: Path, manifest: Manifest) -> None:
+    """Load what was packed, as whoever is given it will."""
+    from hkd_mm.inference.images import prepare
+    from hkd_mm.inference.student import read_student
+
+    high, wide = manifest.input.size
+    rng = np.random.default_rng(0)
+    photograph = rng.integers(0, 256, (2 * high, 2 * wide, 3), np.uint8)
+    images = prepare(photograph, manifest.input)[None]
+    found = {
+        backend: read_student(out, backend, 'fp32')
+        .load(None, 'cpu')
+        .logits(images)
+        for backend in ('torch', 'onnx')
+        if backend == 'torch' or 'fp32' in manifest.files
+    }
+    same_logits(found['torch'], found.get('onnx', found['torch']))

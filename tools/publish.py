@@ -1,0 +1,52 @@
+#!/usr/bin/env python
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Pack an exported run into one folder to hand on."""
+
+import argparse
+import os
+import sys
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line; needs no import but the standard library."""
+    parser = argparse.ArgumentParser(
+        description='Pack the student of a run, exported with '
+        'tools/export.py, into one folder: nets, safetensors, config, '
+        'figures, card, hashes. Nothing leaves this machine without --hub.'
+    )
+    parser.add_argument('run_dir', help='work dir with an export in it')
+    parser.add_argument(
+        '--out', required=True, metavar='DIR', help='a new folder'
+    )
+    parser.add_argument(
+        '--licence',
+        help='of the weights, in words (default: that the terms of the '
+        'images hold)',
+    )
+    parser.add_argument(
+        '--hub',
+        metavar='OWNER/NAME',
+        help='upload to the Hugging Face Hub as well',
+    )
+    parser.add_argument(
+        '--public',
+        action='store_true',
+        help='make a new repository of the Hub public (default: private)',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    """Parse first, import the heavy packages after."""
+    args = parse_args(argv)
+    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.apis.export.pack import main as work
+
+    return run_tool(work, args)
+
+
+if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    )
+    sys.exit(main())
