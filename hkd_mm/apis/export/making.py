@@ -2,19 +2,14 @@
 """The files of an export, each checked once it is written."""
 
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from hkd_mm.evaluation.classification_scores import classification_scores
-from hkd_mm.evaluation.sure_threshold import answered, sure_threshold
 from hkd_mm.evaluation.temperature import fit_temperature
 from hkd_mm.inference.manifest import FileSpec, Manifest, file_spec
-from hkd_mm.inference.manifest_fields import Threshold
 
-from ..run.card_texts import INTENDED_USE, LICENCE
 from .answers import batches, of_graph, of_photographs, of_torch, probabilities
 from .checks import (
     compare_int8,
@@ -25,6 +20,7 @@ from .checks import (
 )
 from .folder import NAMES
 from .int8 import quantise
+from .manifest_of import HAIRS, manifest_of
 from .net_graph import export_net, plain_net, save
 from .samples import balanced_choice, read_samples
 from .source_run import SourceRun
@@ -70,6 +66,8 @@ class Making:
         """
         self.say(f'{self.run.folder}: reading the validation images')
         self.val = read_samples(self.run, 'val')
+        if self.run.hairs_removed:
+            self.say(f'ATTENTION: {HAIRS}')
         self._fp32()
         scores = probabilities(self.logits['fp32'])
         labels = self.val.labels
@@ -81,7 +79,7 @@ class Making:
                 self._image(kind)
         if self.wishes.executorch:
             self._executorch()
-        return self._manifest()
+        return manifest_of(self)
 
     def _path(self, kind: str) -> Path:
         return self.place / NAMES[kind]
@@ -152,55 +150,3 @@ class Making:
         trained = of_torch(plain_net(self.run), images, self.run.spec)
         self.checks['executorch'] = same_logits(trained, found)
         self._add('executorch', 'tensor', 'logits')
-
-    def _manifest(self) -> Manifest:
-        run, labels = self.run, self.val.labels
-        scores = probabilities(self.logits['fp32'], self.temperature)
-        metrics, _ = classification_scores(scores, labels, run.classes)
-        threshold = self._threshold(scores)
-        tested = {
-            name: value
-            for name, value in run.notes('test.json').items()
-            if isinstance(value, (int, float)) and value == value
-        }
-        return Manifest(
-            name=run.folder.resolve().name,
-            architecture=run.architecture,
-            parameters=run.parameters,
-            classes=tuple(run.classes),
-            input=run.spec,
-            temperature=self.temperature,
-            threshold=threshold,
-            files=self.files,
-            split_hash=run.meta.get('split_hash'),
-            source=dict(
-                run=run.folder.resolve().name,
-                checkpoint=run.meta.get('source'),
-                epoch=run.meta.get('epoch'),
-                seed=run.meta.get('seed'),
-            ),
-            metrics=dict(val=metrics, test=tested or None),
-            checks=dict(
-                self.checks, images=len(labels), measured=self.measured
-            ),
-            calibration_images=self.calibrated,
-            licence=LICENCE,
-            notice=INTENDED_USE,
-            created=datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        )
-
-    def _threshold(self, scores: np.ndarray) -> Threshold:
-        labels, wanted = self.val.labels, self.wishes.sure_accuracy
-        found = sure_threshold(scores, labels, wanted)
-        if 'int8' in self.logits:
-            int8 = probabilities(self.logits['int8'], self.temperature)
-            at = answered(int8, labels, found.probability)
-            self.checks['int8'].update(
-                sure_coverage=at.coverage, sure_accuracy=at.accuracy
-            )
-        rule = (
-            'smallest probability whose answers at or above it reach an '
-            f'accuracy of {wanted:g} on validation, by the lower end of a '
-            '95 % Wilson interval'
-        )
-        return Threshold(rule=rule, **found._asdict())

@@ -4,7 +4,9 @@
 from hkd_mm.errors import UserError
 
 _PACKAGES = dict(
-    onnx='onnx>=1.18', onnxscript='onnxscript>=0.5', onnxruntime='onnxruntime'
+    onnx='onnx>=1.17,<2',
+    onnxscript='onnxscript>=0.5',
+    onnxruntime='onnxruntime>=1.20',
 )
 
 

@@ -51,6 +51,16 @@ class SourceRun:
         """Number of its weights."""
         return sum(weight.numel() for weight in self.net.parameters())
 
+    @property
+    def hairs_removed(self) -> bool:
+        """Whether the net was trained on images without hairs."""
+        node = self.cfg.train_dataloader['dataset']
+        while 'dataset' in node:
+            if node.get('hair_removal'):
+                return True
+            node = node['dataset']
+        return False
+
     def notes(self, name: str) -> dict[str, Any]:
         """A JSON file of the run; empty where it is not there."""
         try:
