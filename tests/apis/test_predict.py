@@ -335,3 +335,14 @@ def test_names_that_are_no_unicode_or_hold_line_breaks(
         assert sorted(map(os.fsencode, map(os.path.basename, found))) == (
             sorted(names)
         )
+
+
+def test_work_of_another_model_is_not_gone_on_with(
+    predict, model, photos, tmp_path, capsys
+):
+    out, work = tmp_path / 'out.csv', tmp_path / 'out.csv.part'
+    for content in (b'{"format":"other"}\n["a.png"]\n', b'\0' * 99, b''):
+        work.write_bytes(content)
+        assert predict(photos, '--model', model, '--out', out) == 2
+        assert str(work) in capsys.readouterr().err
+        assert work.read_bytes() == content and not out.exists()
