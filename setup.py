@@ -113,7 +113,10 @@ if __name__ == '__main__':
             'Topic :: Scientific/Engineering :: Artificial Intelligence',
         ],
         packages=find_packages(include=['hkd_mm', 'hkd_mm.*']),
-        package_data={'hkd_mm.apis.report': ['page.*']},
+        package_data={
+            'hkd_mm.apis.demo': ['page.*'],
+            'hkd_mm.apis.report': ['page.*'],
+        },
         python_requires='>=3.10',
         install_requires=parse_requirements('runtime')
         + parse_requirements('mminstall'),

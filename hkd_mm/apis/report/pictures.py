@@ -14,14 +14,15 @@ from .sources import listing
 _SIDE = 128  # pixels at most
 
 
-def data_uri(image: np.ndarray) -> str:
-    """A JPEG of at most 128 pixels a side.
+def data_uri(image: np.ndarray, side: int = _SIDE) -> str:
+    """A small JPEG.
 
     Args:
         image: (H, W, 3) uint8, RGB.
+        side: pixels of its longer side at most.
     """
     picture = Image.fromarray(image)
-    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     picture.save(stream, 'JPEG', quality=80)
     coded = base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,170 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What ``tools/demo.py`` does."""
+
+import base64
+import binascii
+import io
+import logging
+import os
+import socket
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hkd_mm.errors import UserError
+from hkd_mm.inference.images import FAILURES, read_rgb
+
+from .limits import Limits
+from .markup import answers, frame, page_file, refusal
+from .sides import Side, check_grad_cam
+
+# Pillow hands other formats to programs that write files.
+_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
+
+
+def main(args: Namespace) -> None:
+    """Serve as the command line says, until Ctrl-C."""
+    check_grad_cam()
+    sides = [Side(*_named(text)) for text in args.nets]
+    most = round(1e6 * args.max_megabytes)
+    pixels = round(1e6 * args.max_megapixels)
+    app = make_app(sides, most, pixels)
+    serve(app, args.host, args.port)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """``NAME=PATH``, or a path that is its own name."""
+    name, equals, path = text.rpartition('=')
+    return (name, path) if equals else (os.path.basename(path) or path, path)
+
+
+def read_upload(text: str, most_bytes: int, most_pixels: int) -> np.ndarray:
+    """A photograph that a page sent.
+
+    Args:
+        text: its file in base64.
+        most_bytes: of the file.
+        most_pixels: of the image; it is refused before it is unpacked.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: it is too large, or none of JPEG, PNG, WebP, BMP and TIFF.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise UserError('This is no file that the page has read.') from None
+    if len(data) > most_bytes:
+        raise UserError(
+            f'This file has {len(data) / 1e6:.1f} MB, more than the '
+            f'{most_bytes / 1e6:.0f} MB allowed.'
+        )
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > most_pixels:
+                raise UserError(
+                    f'This image has {width} x {height} pixels, more than '
+                    f'the {most_pixels / 1e6:.0f} million allowed.'
+                )
+            return read_rgb(image, most_pixels)
+    except (*FAILURES, UserError) as error:
+        if isinstance(error, UserError) and 'allowed' in str(error):
+            raise
+        raise UserError(
+            'This is no photograph that can be read: take a JPEG, PNG, WebP, '
+            'BMP or TIFF file that is whole.'
+        ) from None
+
+
+def make_look(
+    sides: Sequence[Side], most_bytes: int, most_pixels: int
+) -> Callable[[str], str]:
+    """What the page calls with a file in base64: HTML to show."""
+
+    def look(text: str) -> str:
+        try:
+            rgb = read_upload(text, most_bytes, most_pixels)
+        except UserError as error:
+            return refusal(str(error))
+        return answers([side.look(rgb) for side in sides])
+
+    return look
+
+
+def make_app(
+    sides: Sequence[Side],
+    most_bytes: int = 20_000_000,
+    most_pixels: int = 50_000_000,
+) -> Any:
+    """The page as an ASGI application.
+
+    Photographs come as text in a request and stay in memory; Gradio's own
+    uploads, which are written to a folder, are refused.
+
+    Args:
+        sides: the nets, from left to right.
+        most_bytes: of a file.
+        most_pixels: of an image.
+
+    Raises:
+        UserError: Gradio is not installed.
+    """
+    os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
+    try:
+        import gradio
+        from fastapi import FastAPI
+    except ImportError:
+        raise UserError(
+            'the page needs Gradio; pip install "gradio>=6"'
+        ) from None
+    for noisy in ('httpx', 'uvicorn.access'):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    title = ' and '.join(side.title for side in sides)
+    with gradio.Blocks(title=title, analytics_enabled=False) as blocks:
+        gradio.Markdown('# What do they see?')
+        gradio.HTML(
+            frame(),
+            css_template=page_file('page.css'),
+            js_on_load=page_file('page.js'),
+            server_functions=[make_look(sides, most_bytes, most_pixels)],
+            most_bytes=most_bytes,
+        )
+    fonts = ['system-ui', 'sans-serif']  # none of another server
+    app = gradio.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        blocks,
+        path='/',
+        theme=gradio.themes.Base(font=fonts, font_mono=['monospace']),
+        footer_links=[],
+        run_history=False,
+    )
+    return Limits(app, most_bytes * 4 // 3 + 100_000)  # base64, and the rest
+
+
+def serve(app: Any, host: str, port: int) -> None:
+    """Answer until Ctrl-C.
+
+    Raises:
+        UserError: the port is taken.
+    """
+    import uvicorn
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f'--host {host} --port {port} cannot be had '
+                f'({error.strerror}); give another one'
+            ) from None
+    if host not in ('127.0.0.1', 'localhost', '::1'):
+        print(f'{host}: the page is open to whoever reaches this machine')
+    print(f'http://{host}:{port}  (Ctrl-C ends it)', flush=True)
+    uvicorn.run(app, host=host, port=port, log_level='warning')

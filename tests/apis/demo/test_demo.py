@@ -1,0 +1,179 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What the page's server takes and says."""
+
+import asyncio
+import base64
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hkd_mm.apis.demo.limits import Limits
+from hkd_mm.apis.demo.server import make_look, read_upload
+from hkd_mm.apis.demo.sides import Side
+from hkd_mm.apis.export.run_export import Wishes, export
+from hkd_mm.errors import UserError
+
+MOST, PIXELS = 1_000_000, 1_000_000
+
+
+def coded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def file_of(image, kind='PNG', **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def photograph(colour=(200, 80, 60), size=(30, 20)):
+    return Image.new('RGB', size, colour)
+
+
+@pytest.fixture(scope='module')
+def exported(tiny_run, tmp_path_factory):
+    run = tmp_path_factory.mktemp('demo_run') / tiny_run.name
+    shutil.copytree(tiny_run, run)
+    export(run, wishes=Wishes(int8=False), say=lambda line: None)
+    return run
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF'])
+def test_photographs_are_read_from_memory(kind):
+    rgb = read_upload(coded(file_of(photograph(), kind)), MOST, PIXELS)
+    assert rgb.shape == (20, 30, 3) and rgb.dtype == np.uint8
+    assert abs(rgb.astype(int).mean((0, 1)) - (200, 80, 60)).max() < 4
+
+
+def test_a_photograph_is_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = file_of(photograph(), 'JPEG', exif=exif)
+    assert read_upload(coded(data), MOST, PIXELS).shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'',
+        b'only words, whatever the name says',
+        b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>',
+        file_of(photograph(size=(300, 200)), 'PNG')[:200],
+        file_of(photograph(), 'GIF'),
+        b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n',
+    ],
+    ids=['empty', 'text', 'svg', 'half', 'gif', 'eps'],
+)
+def test_what_is_no_photograph_is_refused(data):
+    with pytest.raises(UserError, match='no photograph that can be read'):
+        read_upload(coded(data), MOST, PIXELS)
+
+
+def test_bombs_are_refused_before_they_are_unpacked(monkeypatch):
+    data = file_of(Image.new('1', (10_000, 10_000)))
+    assert len(data) < 50_000
+    monkeypatch.setattr(Image.Image, 'load', None)
+    with pytest.raises(UserError, match='10000 x 10000 pixels, more than'):
+        read_upload(coded(data), MOST, PIXELS)
+
+
+def test_files_that_are_too_long_are_refused():
+    with pytest.raises(UserError, match='2.0 MB, more than the 1 MB'):
+        read_upload(coded(bytes(2_000_000)), MOST, PIXELS)
+
+
+@pytest.mark.parametrize('text', ['not base64!', 'abc', None, '\x00'])
+def test_what_is_no_file_is_refused(text):
+    with pytest.raises(UserError, match='no file that the page has read'):
+        read_upload(text, MOST, PIXELS)
+
+
+def test_both_nets_answer_side_by_side(exported, tiny_run):
+    pytest.importorskip('pytorch_grad_cam')
+    sides = [Side('a <teacher>', tiny_run), Side('student', exported)]
+    look = make_look(sides, MOST, PIXELS)
+    shown = look(coded(file_of(photograph((60, 160, 60)))))
+    assert 'a &lt;teacher&gt;' in shown and '<teacher>' not in shown
+    assert shown.count('<section') == 2
+    assert shown.count('data:image/jpeg') == 4  # both pictures of both
+    assert 'not calibrated' in shown and '(torch)' in shown
+    assert '(onnx)' in shown and 'M weights' in shown
+    best = sides[1].classifier(np.full((9, 9, 3), (60, 160, 60), np.uint8))
+    assert best.best == 'Benign' and shown.count('Benign') >= 2
+
+
+def test_a_folder_without_torch_weights_has_no_heat(exported, tmp_path):
+    alone = tmp_path / 'alone'
+    shutil.copytree(exported / 'export', alone)
+    side = Side('student', alone)
+    look = side.look(np.zeros((9, 9, 3), np.uint8))
+    assert look.heat is None
+    shown = make_look([side], MOST, PIXELS)(coded(file_of(photograph())))
+    assert 'needs the weights for torch' in shown
+
+
+def test_a_refusal_is_shown_and_escaped(exported):
+    shown = make_look([], MOST, PIXELS)('<b>')
+    assert shown.startswith('<p class="refusal"') and '<b>' not in shown
+
+
+def ask(path='/x', headers=(), body=(b'abc',), most=10):
+    """Status and body of one request, and what came through."""
+    came, sent = [], []
+
+    async def app(scope, receive, send):
+        while True:
+            message = await receive()
+            if message['type'] == 'http.disconnect':
+                came.append('cut')
+                return
+            came.append(message['body'])
+            if not message['more_body']:
+                break
+        await send({'type': 'http.response.start', 'status': 200})
+        await send({'type': 'http.response.body', 'body': b'fine'})
+
+    parts = [
+        {
+            'type': 'http.request',
+            'body': part,
+            'more_body': i + 1 < len(body),
+        }
+        for i, part in enumerate(body)
+    ]
+
+    async def receive():
+        return parts.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {'type': 'http', 'path': path, 'headers': list(headers)}
+    asyncio.run(Limits(app, most)(scope, receive, send))
+    return sent[0]['status'] if sent else None, came
+
+
+def test_bodies_have_a_limit():
+    assert ask() == (200, [b'abc'])
+    assert ask(headers=[(b'content-length', b'11')]) == (413, [])
+    assert ask(headers=[(b'content-length', b'-1')]) == (413, [])
+    # one that does not say how long it is
+    assert ask(body=(b'12345', b'12345', b'1')) == (
+        None,
+        [b'12345', b'12345', 'cut'],
+    )
+
+
+def test_files_are_not_uploaded_to_a_folder():
+    assert ask('/gradio_api/upload') == (403, [])
+
+
+def test_mistakes_are_one_line(tool, in_tmp, capsys):
+    pytest.importorskip('pytorch_grad_cam')
+    assert tool('demo')(['x=nowhere']) == 2
+    assert 'error: ' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tool('demo')(['x', '--max-megabytes', '0'])

@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A page to try a teacher and its student on a photograph."""
+
+import argparse
+import os
+import sys
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line; needs no import but the standard library."""
+    parser = argparse.ArgumentParser(
+        description='Open a page where a photograph is dropped and nets '
+        'answer side by side. No diagnostic device. Photographs stay in '
+        'memory; the page is for this machine alone unless --host says else.'
+    )
+    parser.add_argument(
+        'nets',
+        nargs='+',
+        metavar='[NAME=]PATH',
+        help='teacher and student, say: work dirs of runs (their export is '
+        'taken where there is one) or exported folders',
+    )
+    parser.add_argument('--host', default='127.0.0.1')
+    parser.add_argument('--port', type=int, default=7860)
+    parser.add_argument(
+        '--max-megabytes',
+        type=float,
+        default=20,
+        help='of a file (default: 20)',
+    )
+    parser.add_argument(
+        '--max-megapixels',
+        type=float,
+        default=50,
+        help='of an image (default: 50)',
+    )
+    args = parser.parse_args(argv)
+    for name in ('max_megabytes', 'max_megapixels'):
+        if not getattr(args, name) > 0:
+            parser.error(f'--{name.replace("_", "-")} must be above 0')
+    return args
+
+
+def main(argv=None) -> int:
+    """Parse first, import the heavy packages after."""
+    args = parse_args(argv)
+    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.apis.demo.server import main as work
+
+    return run_tool(work, args)
+
+
+if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    )
+    sys.exit(main())
