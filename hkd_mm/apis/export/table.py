@@ -49,9 +49,9 @@ def _difference(making: Making, kind: str) -> str:
     checks = making.checks
     if kind == 'int8':
         found = checks['int8']['max_logit_difference']
-        return f'{found:.2e} of a logit'
+        return f'{found:.1e} (logits)'
     key = 'logits' if kind == 'fp32' else kind
     if key not in checks:
         return '-'
-    what = 'probability' if kind.endswith('image') else 'logit'
-    return f'{checks[key]["max"]:.2e} of a {what}'
+    what = 'scores' if kind.endswith('image') else 'logits'
+    return f'{checks[key]["max"]:.1e} ({what})'
