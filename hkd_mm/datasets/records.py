@@ -9,6 +9,7 @@ import csv
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.images import IMAGE_SUFFIXES
@@ -28,7 +29,12 @@ class Record:
         lesion_id: photographs of one lesion share it; None when unknown.
         split: train, val or test where the data itself says so, else None.
         metadata: further columns of the table, as text.
+
+    Attributes:
+        group: what ``lesion_id`` names, for messages and split files.
     """
+
+    group: ClassVar[str] = 'lesion'
 
     sample_id: str
     path: str

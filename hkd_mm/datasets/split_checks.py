@@ -72,7 +72,7 @@ def check_lesions(records: list[Record], where: dict, source: str) -> None:
         first = homes.setdefault(record.lesion_id, (name, record.sample_id))
         if first[0] != name:
             raise UserError(
-                f'{source}: lesion {record.lesion_id} is in {first[0]} '
-                f'(image {first[1]}) and in {name} (image '
+                f'{source}: {record.group} {record.lesion_id} is in '
+                f'{first[0]} (image {first[1]}) and in {name} (image '
                 f'{record.sample_id}); draw the split anew'
             )

@@ -171,8 +171,8 @@ def as_document(
         dataset=dataset,
         ratios=None if ratios is None else ratio_name(ratios),
         seed=seed,
-        grouped_by=(
-            'lesion_id' if any(r.lesion_id for r in records) else 'image'
+        grouped_by=next(
+            (f'{r.group}_id' for r in records if r.lesion_id), 'image'
         ),
         counts={
             name: dict(sorted(Counter(map(labels.get, ids)).items()))

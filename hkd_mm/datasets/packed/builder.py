@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 from hkd_mm.engine.atomic_backend import AtomicBackend
@@ -15,7 +14,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.file_lock import locked
 
 from .checks import DONE, FORMAT, HEADER, ROWS, seal
-from .parts import Parts, decode, sha256
+from .parts import Parts, sha256
 from .plan import Plan
 
 _SPARE = 2**24  # bytes that must stay free on the disk
@@ -100,15 +99,8 @@ def _decode_all(
     from hkd_mm.parallel import parallel_map
 
     failed = parallel_map(
-        partial(
-            decode,
-            folder,
-            len(plan.ids),
-            plan.side,
-            plan.interpolation,
-            plan.hair_removal,
-        ),
-        [(row, plan.path(row)) for row in rows],
+        plan.worker(folder),
+        [(row, plan.sources(row)) for row in rows],
         f'packing {len(rows)} images',
         workers,
     )

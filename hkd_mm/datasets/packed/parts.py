@@ -130,7 +130,7 @@ class Parts:
             )
             if theirs['rule'] != plan.rule:
                 return 0
-            rows = zip(theirs['files'], theirs['sizes'], theirs['times'])
+            rows = zip(*(theirs[name] for name in plan.columns))
             known = {file: row for row, file in enumerate(rows) if marks[row]}
             pixels = np.memmap(other / PIXELS, np.uint8, 'r')
             pixels = pixels.reshape(len(crc), self.row_bytes)
@@ -138,7 +138,7 @@ class Parts:
             return 0
         copied = 0
         for row in self.missing():
-            file = (plan.files[row], plan.sizes[row], plan.times[row])
+            file = tuple(getattr(plan, name)[row] for name in plan.columns)
             source = known.get(file)
             if source is None or wrong_rows(pixels, crc, [source]):
                 continue
@@ -200,6 +200,11 @@ def decode(
         pixels = pack_image(path, side, interpolation, hair_removal)
     except UserError as error:
         return str(error)
-    with Parts(folder, count, pixels.size) as parts:
-        parts.put(row, pixels.tobytes())
+    put_row(folder, count, row, pixels.tobytes())
     return None
+
+
+def put_row(folder: Path, count: int, row: int, content: bytes) -> None:
+    """Write one row of a store of ``count`` rows."""
+    with Parts(folder, count, len(content)) as parts:
+        parts.put(row, content)

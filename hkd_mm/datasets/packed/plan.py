@@ -5,14 +5,16 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 from hkd_mm.errors import UserError
 
 from ..records import Record
+from .file_stats import stats
 from .hair_removal import VERSION as HAIR_VERSION
 from .hair_removal import hair_settings
 
@@ -35,7 +37,12 @@ class Plan:
         times: when the files were last written, in nanoseconds.
         hair_removal: settings of :func:`.hair_removal.remove_hair`; None
             leaves hairs where they are.
+
+    Attributes:
+        columns: what says whether the files of a row have changed.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ('files', 'sizes', 'times')
 
     root: str
     side: int
@@ -61,7 +68,7 @@ class Plan:
     @cached_property
     def key(self) -> str:
         """SHA-256 over the rule and over name, size and time of all files."""
-        rows = zip(self.ids, self.files, self.sizes, self.times)
+        rows = zip(self.ids, *self._columns.values())
         text = json.dumps([self.rule, *rows], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -78,11 +85,32 @@ class Plan:
     @property
     def row_bytes(self) -> int:
         """Bytes of one image."""
-        return self.side * self.side * 3
+        return row_bytes(self.rule)
+
+    @property
+    def _columns(self) -> dict[str, tuple]:
+        return {name: getattr(self, name) for name in self.columns}
 
     def path(self, row: int) -> str:
         """The image file of a row."""
         return os.path.join(self.root, self.files[row])
+
+    def sources(self, row: int) -> Any:
+        """What :meth:`worker` is told of a row."""
+        return self.path(row)
+
+    def worker(self, folder: Path) -> Callable[[tuple[int, Any]], str | None]:
+        """What packs one (row, sources) into the store in a folder."""
+        from .parts import decode
+
+        return partial(
+            decode,
+            folder,
+            len(self.ids),
+            self.side,
+            self.interpolation,
+            self.hair_removal,
+        )
 
     def as_dict(self) -> dict:
         """The rows as ``rows.json`` keeps them."""
@@ -90,10 +118,19 @@ class Plan:
             rule=self.rule,
             root=self.root,
             ids=self.ids,
-            files=self.files,
-            sizes=self.sizes,
-            times=self.times,
+            **self._columns,
         )
+
+
+def row_bytes(rule: dict) -> int:
+    """Bytes of one row of a store: the image, then the mask if any.
+
+    Args:
+        rule: of a plan, or the header of a store.
+    """
+    masks = rule.get('masks')
+    each = masks['channels'] * (masks['bits'] // 8) + 1 if masks else 3
+    return rule['side'] * rule['side'] * each
 
 
 def make_plan(
@@ -116,6 +153,24 @@ def make_plan(
         UserError: a bad side, interpolation or setting, or a file that is not
             there.
     """
+    check_pixels(side, interpolation)
+    root = os.path.abspath(os.path.expanduser(data_root))
+    ordered = sorted(records, key=lambda record: record.sample_id)
+    files, sizes, times = stats([record.path for record in ordered], root)
+    return Plan(
+        root=root,
+        side=side,
+        interpolation=interpolation,
+        ids=tuple(record.sample_id for record in ordered),
+        files=files,
+        sizes=sizes,
+        times=times,
+        hair_removal=hair_settings(hair_removal),
+    )
+
+
+def check_pixels(side: int, interpolation: str) -> None:
+    """Refuse a bad side or interpolation."""
     if interpolation not in INTERPOLATIONS:
         raise UserError(
             f'interpolation={interpolation!r} of PackedDataset must be one '
@@ -126,34 +181,3 @@ def make_plan(
             f'packed images of {side} pixels a side: must lie in 1..{_MOST}; '
             'set input_size or margin accordingly'
         )
-    root = os.path.abspath(os.path.expanduser(data_root))
-    ordered = sorted(records, key=lambda record: record.sample_id)
-    found = [_stat(record.path) for record in ordered]
-    return Plan(
-        root=root,
-        side=side,
-        interpolation=interpolation,
-        ids=tuple(record.sample_id for record in ordered),
-        files=tuple(_below(record.path, root) for record in ordered),
-        sizes=tuple(stat.st_size for stat in found),
-        times=tuple(stat.st_mtime_ns for stat in found),
-        hair_removal=hair_settings(hair_removal),
-    )
-
-
-def _stat(path: str) -> os.stat_result:
-    try:
-        return os.stat(path)
-    except OSError as error:
-        raise UserError(
-            f'image {path} cannot be read ({error.strerror}); replace or '
-            'remove it'
-        ) from None
-
-
-def _below(path: str, root: str) -> str:
-    path = os.path.abspath(path)
-    try:
-        return Path(path).relative_to(root).as_posix()
-    except ValueError:
-        return path

@@ -3,7 +3,8 @@
 
 A store is a folder::
 
-    pixels.bin   (N, side, side, 3) uint8, RGB
+    pixels.bin   (N, side, side, 3) uint8, RGB; where there are masks, rows
+                 of an image and its mask, see :mod:`..masks.pixels`
     crc32.bin    (N,) uint32, little endian, of each image's bytes
     rows.json    sample ids, source files, their sizes and times; the rule
     header.json  written last: hashes of all of the above
@@ -31,7 +32,7 @@ from .checks import (
     refuse,
     wrong_rows,
 )
-from .plan import Plan
+from .plan import Plan, row_bytes
 
 CHECKS = ('all', 'sample')
 _SAMPLE = 256  # images that the check "sample" reads
@@ -83,8 +84,8 @@ class PackedStore:
         self._check(check)
 
     def _map(self) -> None:
-        path, side = self.folder / PIXELS, self.header['side']
-        shape = (self.header['count'], side * side * 3)
+        path = self.folder / PIXELS
+        shape = (self.header['count'], row_bytes(self.header))
         check_size(path, shape[0] * shape[1])
         if self.in_memory:
             pixels = np.fromfile(path, np.uint8).reshape(shape)
@@ -128,10 +129,16 @@ class PackedStore:
         Returns:
             (B, side, side, 3) uint8, RGB, memory of its own.
         """
+        found = torch.from_numpy(self.gather_bytes(rows))
+        return found.view(len(rows), self.side, self.side, 3)
+
+    def gather_bytes(
+        self, rows: torch.Tensor, part: slice = slice(None)
+    ) -> np.ndarray:
+        """A part of some rows, (B, bytes) uint8, memory of its own."""
         # NumPy copies rows on one core at the speed of the memory; torch
         # would wake all threads for it, which costs more where cores are busy.
-        found = torch.from_numpy(self.pixels.numpy()[rows.numpy()])
-        return found.view(len(rows), self.side, self.side, 3)
+        return self.pixels.numpy()[:, part][rows.numpy()]
 
     def __getstate__(self) -> dict:
         # A spawned worker maps the file again; it has been checked.
