@@ -34,6 +34,8 @@ class DistillLoss(nn.Module):
             (N, C, H, W), ``last_map``, the one that is pooled for the last
             layer, ``vector`` (N, C), or ``maps``, a list of maps, one a
             stage.
+        dense: it compares pixels: logits (N, C, h, w), ``gt_labels``
+            (N, h, w), where 255 counts nowhere.
         aligned: ``s_feature`` must have the shape of ``t_feature``, so it
             comes through a connector; else only the batch must agree.
         soft_labels: ``gt_labels`` of mixed images make sense to it.
@@ -62,6 +64,7 @@ class DistillLoss(nn.Module):
     upstream: ClassVar[str] = ''
     fails: ClassVar[str] = ''
     features: ClassVar[str | None] = None
+    dense: ClassVar[bool] = False
     aligned: ClassVar[bool] = True
     soft_labels: ClassVar[bool] = False
     over_batch: ClassVar[bool] = False
@@ -125,6 +128,7 @@ def _look_at_inputs(loss: DistillLoss, args: tuple, kwargs: dict) -> None:
     """What every loss refuses or warns about, before its forward."""
     given = dict(zip(loss._words, args)) | kwargs
     labels, logits = given.get('gt_labels'), given.get('preds_S')
+    _look_at_places(loss, logits, labels)
     if labels is not None and labels.dim() == 2 and not loss.soft_labels:
         raise UserError(
             f'{type(loss).__name__} needs one class an image, but mixup or '
@@ -138,6 +142,28 @@ def _look_at_inputs(loss: DistillLoss, args: tuple, kwargs: dict) -> None:
         first = next(iter(given.values()))
         rows = len(first[0] if isinstance(first, (list, tuple)) else first)
         _look_at_batch(loss, rows // loss.views)
+
+
+def _look_at_places(
+    loss: DistillLoss, logits: Tensor | None, labels: Tensor | None
+) -> None:
+    """Whole images and masks need losses of their own."""
+    name = type(loss).__name__
+    if logits is not None and (logits.dim() == 4) != loss.dense:
+        raise UserError(
+            f'{name} compares pixels, but the net gives class scores of '
+            f'whole images {tuple(logits.shape)}; take a segmentor, such as '
+            'hkd_mm.SMPSegmentor, or a loss for classes'
+            if loss.dense
+            else f'{name} compares class scores of whole images, but the net '
+            f'gives masks {tuple(logits.shape)}; take hkd_mm.DiceBCELoss for '
+            'labels, hkd_mm.PixelKLLoss for soft targets'
+        )
+    if labels is not None and loss.dense and labels.dim() != 3:
+        raise UserError(
+            f'{name} needs a mask (N, h, w) of class ids, but the labels are '
+            f'{tuple(labels.shape)}; take a data set with masks, and no mixup'
+        )
 
 
 def _look_at_batch(loss: DistillLoss, images: int) -> None:

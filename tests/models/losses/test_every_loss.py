@@ -34,6 +34,9 @@ def every_loss_that(holds):
 
 every_loss = every_loss_that(lambda kind: True)
 takes_labels = every_loss_that(lambda kind: 'gt_labels' in words_of(kind))
+takes_logits = every_loss_that(
+    lambda kind: {'preds_S', 'preds_T'} & set(words_of(kind))
+)
 FEATURES = ('s_feature', 't_feature')
 SHAPES = dict(
     map=[(8, 4, 4)],
@@ -41,6 +44,7 @@ SHAPES = dict(
     vector=[(12,)],
     maps=[(4, 8, 8), (6, 4, 4), (8, 2, 2)],
 )
+PIXELS = (3, 4)  # of the masks
 
 
 def inputs_of(kind, n=6, c=5, seed=0, equal=False, scale=2.0, wider=0):
@@ -51,12 +55,14 @@ def inputs_of(kind, n=6, c=5, seed=0, equal=False, scale=2.0, wider=0):
     def normal(*shape):
         return torch.randn(*shape, generator=generator) * scale
 
+    places = PIXELS if kind.dense else ()
+    labels = torch.randint(
+        0, max(c, 2), (images, *places), generator=generator
+    )
     found = dict(
-        preds_S=normal(n, c),
-        preds_T=normal(n, c),
-        gt_labels=torch.randint(0, c, (images,), generator=generator).repeat(
-            kind.views
-        ),
+        preds_S=normal(n, c, *places),
+        preds_T=normal(n, c, *places),
+        gt_labels=torch.cat([labels] * kind.views),
     )
     if kind.features:
         for word, more in zip(FEATURES, (0, wider)):
@@ -240,13 +246,39 @@ def test_the_order_in_the_batch_says_nothing(kind):
     )
 
 
-@every_loss_that(lambda kind: {'preds_S', 'preds_T'} & set(words_of(kind)))
+@takes_logits
 @pytest.mark.parametrize('classes', [*range(2, 10), 1000])
 def test_any_number_of_classes(kind, classes):
     inputs = inputs_of(kind, c=classes)
     value, gradients = value_and_gradients(make(kind, inputs), inputs)
     assert value.isfinite()
     assert all(g.isfinite().all() for g in gradients)
+
+
+@every_loss_that(lambda kind: kind.dense)
+def test_one_class_and_its_background(kind):
+    inputs = inputs_of(kind, c=1)
+    value, gradients = value_and_gradients(make(kind, inputs), inputs)
+    assert value > 0
+    assert all(g.isfinite().all() and g.any() for g in gradients)
+    # a score for the class alone is the difference of two
+    two = {
+        word: torch.cat([torch.zeros_like(x), x], 1) if x.dim() == 4 else x
+        for word, x in inputs.items()
+    }
+    torch.testing.assert_close(total(make(kind, two), two), value)
+
+
+@every_loss_that(lambda kind: 'preds_S' in words_of(kind))
+def test_masks_and_whole_images_need_losses_of_their_own(kind):
+    inputs = inputs_of(kind)
+    loss, logits = make(kind, inputs), inputs['preds_S']
+    if kind.dense:
+        wrong, said = logits.mean((2, 3)), 'hkd_mm.SMPSegmentor'
+    else:
+        wrong, said = logits[..., None, None].expand(-1, -1, 2, 2), 'masks'
+    with pytest.raises(UserError, match=said):
+        total(loss, inputs | dict(preds_S=wrong))
 
 
 @every_loss
@@ -292,7 +324,9 @@ def test_autocast_changes_little(kind):
     )
 
 
-@every_loss_that(lambda kind: kind.features in ('map', 'last_map', 'maps'))
+@every_loss_that(
+    lambda kind: kind.dense or kind.features in ('map', 'last_map', 'maps')
+)
 def test_memory_order_says_nothing(kind):
     inputs = inputs_of(kind)
     loss = make(kind, inputs)
