@@ -8,6 +8,7 @@ import numpy as np
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import classification_scores
 
+ONE_SIDED = 1.645  # standard errors: 5 % of chance lies above
 LOGITS = 1e-4  # of the largest logit, or of 1 where that is smaller
 IMAGES = dict(fp32_image=1e-3, int8_image=2e-2)  # probabilities
 
@@ -48,13 +49,23 @@ def figures(
 
 
 def compare_int8(
-    fp32: np.ndarray, int8: np.ndarray, measured: dict[str, dict], limit: float
+    fp32: np.ndarray,
+    int8: np.ndarray,
+    labels: np.ndarray,
+    measured: dict[str, dict],
+    limit: float,
 ) -> dict:
     """What int8 costs.
+
+    ``points_lost`` and their standard error are of balanced accuracy. The
+    error is that of other validation images: of each class the answers that
+    turned wrong less those that turned right, their variance over its
+    images.
 
     Args:
         fp32: (N, C) logits.
         int8: (N, C) logits.
+        labels: (N,) int.
         measured: ``fp32`` and ``int8`` of :func:`figures`.
         limit: of the loss, in points of balanced accuracy.
     """
@@ -67,6 +78,7 @@ def compare_int8(
     lost = before['balanced_accuracy'] - after['balanced_accuracy']
     return dict(
         points_lost=100 * lost,
+        standard_error=100 * _standard_error(fp32, int8, labels),
         limit=limit,
         worst_recall_points_lost=max(losses),
         same_answers=float((fp32.argmax(1) == int8.argmax(1)).mean()),
@@ -75,19 +87,44 @@ def compare_int8(
     )
 
 
-def refuse_int8(costs: dict) -> None:
+def _standard_error(
+    fp32: np.ndarray, int8: np.ndarray, labels: np.ndarray
+) -> float:
+    """Of the difference of two balanced accuracies on the same images."""
+    lost = (fp32.argmax(1) == labels).astype(float)
+    lost -= int8.argmax(1) == labels
+    parts = [lost[labels == label] for label in np.unique(labels)]
+    # an error rate of none or all of two images says nothing of the rest
+    variances = [p.var(ddof=1) / len(p) for p in parts if len(p) > 1]
+    return float(np.sqrt(sum(variances)) / len(parts))
+
+
+def refuse_int8(costs: dict) -> str:
     """Refuse an int8 net that lost too much.
+
+    More than the limit is too much where chance does not explain it: where
+    the loss is above zero in a one-sided test at 5 %. A few validation
+    images cannot tell a loss of a point from none.
+
+    Returns:
+        What to tell of a loss above the limit that may be chance, else ''.
 
     Raises:
         UserError: naming what can be done.
     """
-    if costs['points_lost'] <= costs['limit']:
-        return
+    lost, error = costs['points_lost'], costs['standard_error']
+    if lost <= costs['limit']:
+        return ''
+    told = (
+        f'int8 loses {lost:.2f} points of balanced accuracy on the '
+        f'validation split (standard error {error:.2f}), more than '
+        f'--int8-limit {costs["limit"]:g}'
+    )
+    if lost <= ONE_SIDED * error:
+        return f'{told}; that may be chance: more images would tell'
     raise UserError(
-        f'int8 loses {costs["points_lost"]:.2f} points of balanced accuracy '
-        f'on the validation split, more than --int8-limit '
-        f'{costs["limit"]:g}; calibrate on more images, allow more, or give '
-        '--no-int8; nothing was written'
+        f'{told}; calibrate on more images, allow more, or give --no-int8; '
+        'nothing was written'
     )
 
 

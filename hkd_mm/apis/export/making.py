@@ -117,11 +117,13 @@ class Making:
         costs = compare_int8(
             self.logits['fp32'],
             self.logits['int8'],
+            self.val.labels,
             self.measured,
             self.wishes.int8_limit,
         )
         self.checks['int8'] = costs
-        refuse_int8(costs)
+        if doubt := refuse_int8(costs):
+            self.say(f'warning: {doubt}')
 
     def _image(self, kind: str) -> None:
         whole = f'{kind}_image'

@@ -90,6 +90,7 @@ def stream_key(cfg: Config) -> str | None:
         preprocessor=cfg.get('data_preprocessor'),
         of_model=model.get('data_preprocessor'),
         randomness=cfg.get('randomness'),
+        environment=cfg.get('env_cfg'),  # of the whole process
         seed=cfg.get('seed'),
         device=cfg.get('device'),
     )
