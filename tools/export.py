@@ -56,6 +56,14 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
         'in turn (default: 512)',
     )
     parser.add_argument(
+        '--weight-bits',
+        type=int,
+        choices=[7, 8],
+        default=8,
+        help='of int8: 7 loses a little more and is meant for x86 '
+        'processors without VNNI (default: 8)',
+    )
+    parser.add_argument(
         '--int8-limit',
         type=float,
         default=1.0,

@@ -2,11 +2,13 @@
 """A net as an ONNX file; needs ONNX Runtime and nothing of training."""
 
 import os
+import platform
 
 import numpy as np
 
 from hkd_mm.errors import UserError
 
+_CPUINFO = '/proc/cpuinfo'  # of Linux
 _PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
 
 
@@ -60,6 +62,20 @@ class OnnxBackend:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, C) float32."""
         return self._session.run(None, {self._input: images})[0]
+
+
+def may_overflow() -> bool:
+    """Whether 8-bit weights may overflow on this processor.
+
+    True for an x86 one without VNNI, as far as Linux tells.
+    """
+    if platform.machine().lower() not in ('x86_64', 'amd64'):
+        return False
+    try:
+        with open(_CPUINFO, encoding='utf-8') as file:
+            return 'vnni' not in file.read()
+    except OSError:
+        return False
 
 
 def available() -> bool:

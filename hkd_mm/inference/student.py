@@ -12,7 +12,7 @@ from hkd_mm.errors import UserError
 
 from .manifest import FILE, Manifest, read_manifest
 from .manifest_fields import InputSpec
-from .onnx_backend import OnnxBackend, available
+from .onnx_backend import OnnxBackend, available, may_overflow
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,26 @@ class Student:
             UserError: as of the backends.
         """
         if self.backend == 'onnx':
+            self._look_at_processor()
             return OnnxBackend(self.weights, threads, device)
         from .torch_backend import TorchBackend, load_weights
 
         net, swapped = self.net or load_weights(self.weights)
         return TorchBackend(net, swapped, threads, device)
+
+    def _look_at_processor(self) -> None:
+        """Warn where an int8 net may answer otherwise than when checked."""
+        files = self.manifest.files if self.manifest else {}
+        int8 = 'int8' in files and self.weights.name == files['int8'].path
+        if not int8 or not may_overflow():
+            return
+        bits = self.manifest.checks.get('int8', {}).get('weight_bits')
+        if bits != 7:
+            warnings.warn(
+                f'{self.weights} has weights of 8 bits, whose sums may '
+                'overflow on this processor (x86 without VNNI); take float32, '
+                'or export with --weight-bits 7'
+            )
 
 
 def read_student(

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -232,3 +233,26 @@ def test_the_manifest_names_only_files_of_the_folder(exported):
     path.write_text(json.dumps(data))
     with pytest.raises(UserError, match='files.fp32.path'):
         SkinClassifier(exported)
+
+
+@pytest.mark.parametrize(
+    ('processor', 'precision', 'warned'),
+    [
+        ('flags : avx2', 'int8', True),
+        ('flags : avx2 avx512_vnni', 'int8', False),
+        ('flags : avx2', 'fp32', False),
+    ],
+)
+def test_int8_is_told_where_it_may_overflow(
+    exported, monkeypatch, tmp_path, processor, precision, warned
+):
+    from hkd_mm.inference import onnx_backend
+
+    (tmp_path / 'cpuinfo').write_text(processor)
+    monkeypatch.setattr(onnx_backend.platform, 'machine', lambda: 'x86_64')
+    monkeypatch.setattr(onnx_backend, '_CPUINFO', str(tmp_path / 'cpuinfo'))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        SkinClassifier(exported, precision=precision)
+    found = [w for w in told if 'without VNNI' in str(w.message)]
+    assert len(found) == warned

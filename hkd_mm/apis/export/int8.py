@@ -29,19 +29,24 @@ class _Reader(quantization.CalibrationDataReader):
         return None if batch is None else dict(images=batch)
 
 
-def quantise(fp32: Path, out: Path, batches: Iterator[np.ndarray]) -> None:
+def quantise(
+    fp32: Path,
+    out: Path,
+    batches: Iterator[np.ndarray],
+    weight_bits: int = 8,
+) -> None:
     """Write the int8 graph of a net: QDQ, one scale for each weight channel.
 
     Ranges of activations are the least and the most that calibration has
-    seen. Weights have seven bits, because on x86 processors without VNNI a
-    sum of two products of eight bits overflows and the net would answer
-    otherwise there than where it was checked. The first convolution and the
-    last layer stay float32: they are small, and see the widest values.
+    seen. The first convolution and the last layer stay float32: they are
+    small, and see the widest values.
 
     Args:
         fp32: of :func:`.net_graph.export_net`.
         out: the file to write.
         batches: normalised training images, (B, 3, H, W) float32 each.
+        weight_bits: 8, or 7 for x86 processors without VNNI, where a sum of
+            two products of eight bits overflows.
     """
     ready = out.with_name(f'{out.name}.ready')
     try:
@@ -55,7 +60,7 @@ def quantise(fp32: Path, out: Path, batches: Iterator[np.ndarray]) -> None:
                 _Reader(batches),
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
-                reduce_range=True,
+                reduce_range=weight_bits == 7,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 calibrate_method=quantization.CalibrationMethod.MinMax,

@@ -112,6 +112,7 @@ class Making:
             self._path('fp32'),
             self._path('int8'),
             batches(train.images, self.run.spec, 16),
+            self.wishes.weight_bits,
         )
         self._measure('int8')
         costs = compare_int8(
@@ -121,7 +122,8 @@ class Making:
             self.measured,
             self.wishes.int8_limit,
         )
-        self.checks['int8'] = costs
+        bits = self.wishes.weight_bits
+        self.checks['int8'] = dict(costs, weight_bits=bits)
         if doubt := refuse_int8(costs):
             self.say(f'warning: {doubt}')
 

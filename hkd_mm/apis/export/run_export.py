@@ -23,6 +23,7 @@ class Wishes:
         with_preprocessing: write graphs that take photographs.
         executorch: write a ``.pte`` for mobile devices.
         calibration_images: training images that int8 is calibrated on.
+        weight_bits: of int8, 8 or 7, see :func:`.int8.quantise`.
         int8_limit: points of balanced accuracy that int8 may lose.
         sure_accuracy: that sure answers are to reach, in (0, 1).
         cfg_options: changes to the config of the run.
@@ -32,6 +33,7 @@ class Wishes:
     with_preprocessing: bool = False
     executorch: bool = False
     calibration_images: int = 512
+    weight_bits: int = 8
     int8_limit: float = 1.0
     sure_accuracy: float = 0.9
     cfg_options: list[str] | dict = field(default_factory=list)

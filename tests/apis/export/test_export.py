@@ -134,7 +134,7 @@ def test_photographs_give_the_probabilities_of_the_tensors(
     assert figures['recall'].keys() == set(run.classes)
 
 
-def _ruin(fp32, out, batches) -> None:
+def _ruin(fp32, out, batches, weight_bits) -> None:
     """An int8 net that takes every class for another."""
     list(batches)
     model = onnx.load(fp32)
