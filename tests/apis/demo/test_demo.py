@@ -36,7 +36,7 @@ def photograph(colour=(200, 80, 60), size=(30, 20)):
 @pytest.fixture(scope='module')
 def exported(tiny_run, tmp_path_factory):
     run = tmp_path_factory.mktemp('demo_run') / tiny_run.name
-    shutil.copytree(tiny_run, run)
+    shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns('export'))
     export(run, wishes=Wishes(int8=False), say=lambda line: None)
     return run
 

@@ -21,7 +21,7 @@ from hkd_mm.inference.manifest import read_manifest
 def exported(tiny_run, tmp_path_factory):
     """The run with an export in it."""
     run = tmp_path_factory.mktemp('publish') / tiny_run.name
-    shutil.copytree(tiny_run, run)
+    _copy(tiny_run, run)
     export(run, wishes=Wishes(int8=False), say=lambda line: None)
     return run
 
@@ -67,9 +67,15 @@ def test_a_licence_of_ones_own(exported, tmp_path):
     assert 'look up those of your data' not in card
 
 
+def _copy(run, target):
+    """Without what other tests may have exported there."""
+    shutil.copytree(run, target, ignore=shutil.ignore_patterns('export'))
+
+
 def test_mistakes_are_named(exported, tiny_run, tmp_path, tool, capsys):
-    packed = tmp_path / 'packed'
-    assert tool('publish')([str(tiny_run), '--out', str(packed)]) == 2
+    bare, packed = tmp_path / 'bare', tmp_path / 'packed'
+    _copy(tiny_run, bare)
+    assert tool('publish')([str(bare), '--out', str(packed)]) == 2
     assert 'has no export' in capsys.readouterr().err
     packed.mkdir()
     (packed / 'x').touch()
