@@ -1,0 +1,158 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Images with masks, from a table or folders."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+from hkd_mm.parallel import parallel_map
+from hkd_mm.registry import DATASETS
+from hkd_mm.structures.mask_samples import IGNORE
+
+from ..records import check_root
+from ..skin_disease import SkinDisease
+from .folders import read_mask_folders
+from .mask_record import EMPTY, FOREGROUND, MaskRecord
+from .reading import read_mask
+from .tables import read_mask_table
+
+
+@DATASETS.register_module()
+class MaskDataset(SkinDisease):
+    """Images of 8 or 16 bits, each with a mask of its size.
+
+    A table (``split_dataset.csv``, or ``ann_file``) names the images in
+    ``original_image`` or ``image``, the masks in ``mask_image`` or ``mask``,
+    and may name patients (``patient_id``, ``patient``, ``lesion_id``),
+    parts (``mode``, ``split``) and images without anything to see
+    (``is_clean``). Without a table, folders ``Image`` and ``Mask`` hold
+    files of the same names, see :mod:`.folders`.
+
+    No patient is in two parts: such a table is refused. Where the data does
+    not come split, one is drawn once, patients kept together, with equal
+    shares of images that have something to see, and written to a file.
+
+    One sample: ``img_path``, ``mask_path`` (None: nothing to see),
+    ``gt_label`` (1 if the mask marks anything, else 0), ``sample_id`` (path
+    below the image folder without suffix), ``patient_id`` and ``lesion_id``
+    (the same, str or None), ``metadata`` (other columns, dict of str).
+
+    Args:
+        data_root: folder of the data.
+        split: train, val, test or all.
+        classes: class names, the background first; two of them make masks
+            binary, every value above 0 being the second.
+        channels: 3 (RGB) or 1; None takes that of the class.
+        bits: of a channel, 8 or 16 (then one channel); None likewise.
+        without_mask: an image without a mask file has nothing to see; False
+            refuses it; None likewise.
+        kwargs: of ``hkd_mm.SkinDisease``.
+
+    Raises:
+        UserError: a file is missing, the table does not fit, or a patient is
+            in two parts.
+    """
+
+    METAINFO = {'classes': ('background', 'foreground')}
+    TABLES: ClassVar[tuple[str, ...]] = (
+        'split_dataset.csv',
+        'annotations.csv',
+    )
+    channels: int = 3
+    bits: int = 8
+    without_mask: bool = False
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str = 'train',
+        classes: Sequence[str] | None = None,
+        channels: int | None = None,
+        bits: int | None = None,
+        without_mask: bool | None = None,
+        **kwargs,
+    ) -> None:
+        self.channels = self.channels if channels is None else channels
+        self.bits = self.bits if bits is None else bits
+        if without_mask is not None:
+            self.without_mask = without_mask
+        if (self.channels, self.bits) not in ((1, 8), (3, 8), (1, 16)):
+            raise UserError(
+                f'channels={self.channels} and bits={self.bits} must be 1 or '
+                '3 channels of 8 bits, or 1 channel of 16'
+            )
+        super().__init__(data_root, split, classes=classes, **kwargs)
+
+    def records(self) -> list[MaskRecord]:
+        """All images of all splits, read from the data root once."""
+        if self._records is None:
+            root = check_root(self.data_root)
+            table = self._find_table(root)
+            records = (
+                read_mask_folders(root, self.without_mask)
+                if table is None
+                else read_mask_table(root, table, self.without_mask)
+            )
+            self._check_records(records, table or root)
+            self._records = records
+        return self._records
+
+    def class_counts(self) -> np.ndarray:
+        """Images without and with something to see, (2,) int64."""
+        return np.bincount(self.get_gt_labels(), minlength=2)
+
+    def _find_table(self, root: Path) -> Path | None:
+        if self._table:
+            return super()._find_table(root)
+        found = (root / name for name in self.TABLES)
+        return next((path for path in found if path.is_file()), None)
+
+    def _check_records(self, records: list[MaskRecord], source: Path) -> None:
+        seen = set()
+        for record in records:
+            if record.sample_id in seen:
+                raise UserError(
+                    f'{source}: image {record.sample_id} stands there twice; '
+                    'join its masks and its rows to one'
+                )
+            seen.add(record.sample_id)
+        if not any(record.mask_path for record in records):
+            raise UserError(f'{source}: not one image has a mask')
+        unread = [record for record in records if not record.label]
+        marked = parallel_map(
+            partial(marks_anything, classes=len(self.classes)),
+            [record.mask_path for record in unread],
+            f'reading {len(unread)} masks',
+        )
+        for record, yes in zip(unread, marked):
+            record.label = FOREGROUND if yes else EMPTY
+
+    def _check_part(self, data: list[dict]) -> None:
+        if not data:
+            super()._check_part(data)
+        if self.split == 'train' and not any(s['gt_label'] for s in data):
+            raise UserError(
+                f'the training split of {self.data_root} holds no image with '
+                'something marked in its mask'
+            )
+
+    def _data_info(self, record: MaskRecord) -> dict:
+        return dict(
+            img_path=record.path,
+            mask_path=record.mask_path,
+            gt_label=int(record.label == FOREGROUND),
+            sample_id=record.sample_id,
+            patient_id=record.lesion_id,
+            lesion_id=record.lesion_id,
+            metadata=record.metadata,
+        )
+
+
+def marks_anything(path: str, classes: int) -> bool:
+    """Whether a mask file marks anything that counts."""
+    mask = read_mask(path, classes)
+    return bool(((mask > 0) & (mask != IGNORE)).any())

@@ -1,0 +1,122 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Records from a table of images and masks, by the names of its columns."""
+
+from pathlib import Path
+
+from hkd_mm.errors import UserError
+
+from ..class_folders import SPLIT_NAMES
+from ..records import read_table
+from .mask_record import EMPTY, MaskRecord
+from .named_files import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    NamedFiles,
+    folder_of,
+    stem_of,
+)
+
+IMAGE = ('original_image', 'image', 'image_id')
+MASK = ('mask_image', 'mask')
+GROUP = ('patient_id', 'patient', 'lesion_id')
+SPLIT = ('mode', 'split')
+_CLEAN = 'is_clean'
+_NONE = ('', 'nan', 'none')
+_YES = ('true', '1', 'yes')
+
+
+def read_mask_table(
+    root: Path, table: Path, without_mask: bool
+) -> list[MaskRecord]:
+    """Records of a table; labels are empty where the mask must be read.
+
+    Args:
+        root: the data root.
+        table: has a column of each kind above; only the image is needed.
+            Masks that have no column of their own are sought by the image's
+            name.
+        without_mask: an image without a mask file has nothing to show.
+
+    Raises:
+        UserError: no image column, or a file is missing.
+    """
+    rows = read_table(table, ())
+    names = {
+        kind: next((name for name in choice if name in rows[0]), None)
+        for kind, choice in dict(
+            image=IMAGE, mask=MASK, group=GROUP, split=SPLIT
+        ).items()
+    }
+    if names['image'] is None:
+        raise UserError(
+            f'table {table} has no column "{IMAGE[0]}" or "{IMAGE[1]}"; '
+            f'found: {", ".join(rows[0])}'
+        )
+    reader = _Reader(root, table, names, without_mask)
+    return [reader.record(row) for row in rows]
+
+
+class _Reader:
+    """Rows of one table.
+
+    Args:
+        root: the data root.
+        table: for messages.
+        names: kind of a column -> its name, or None.
+        without_mask: see :func:`read_mask_table`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        table: Path,
+        names: dict[str, str | None],
+        without_mask: bool,
+    ) -> None:
+        self.table, self.names, self.without_mask = table, names, without_mask
+        self.images = NamedFiles(root, folder_of(root, IMAGE_FOLDERS) or root)
+        self.masks = NamedFiles(
+            root, folder_of(root, MASK_FOLDERS) or root, mask=True
+        )
+
+    def record(self, row: dict[str, str]) -> MaskRecord:
+        """The record of a row."""
+        cell = {kind: row.get(name, '') for kind, name in self.names.items()}
+        group, split = cell['group'] or None, cell['split'].lower()
+        path = self.images.find(cell['image'], group)
+        if path is None:
+            raise UserError(
+                f'{self.table} lists image {cell["image"] or "(no name)"}, '
+                f'which is not under {self.images.folder}; add it or take '
+                'its row out'
+            )
+        mask = self._mask(path, cell, row.get(_CLEAN, '').lower())
+        used = (*self.names.values(), _CLEAN)
+        return MaskRecord(
+            sample_id=stem_of(path, self.images.folder),
+            path=str(path),
+            label='' if mask else EMPTY,
+            lesion_id=group,
+            split=SPLIT_NAMES.get(split, split) or None,
+            metadata={k: v for k, v in row.items() if k not in used},
+            mask_path=mask and str(mask),
+            grouped_by=(self.names['group'] or 'patient').removesuffix('_id'),
+        )
+
+    def _mask(
+        self, image: Path, cell: dict[str, str], clean: str
+    ) -> Path | None:
+        """The mask of an image; None where nothing is to be seen."""
+        named = '' if cell['mask'].lower() in _NONE else cell['mask']
+        sought = named if self.names['mask'] else image.stem
+        found = self.masks.find(sought, cell['group']) if sought else None
+        if found and found != image:
+            return found
+        said = named or clean  # that there is one
+        if clean in _YES or (self.without_mask and not said):
+            return None
+        raise UserError(
+            f'{self.table}: the mask {sought or "(none named)"} of image '
+            f'{cell["image"]} is not under {self.masks.folder}; add it, or '
+            f'say in a column {_CLEAN} that nothing is to be seen (TRUE)'
+        )

@@ -1,0 +1,107 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The depth of images is kept, masks are class ids."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from hkd_mm.datasets.masks.reading import read_image, read_mask
+from hkd_mm.errors import UserError
+
+DEEP = np.array([[0, 1, 255, 256], [300, 4096, 65534, 65535]], np.uint16)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+def test_all_16_bits_are_read(tmp_path, suffix):
+    path = str(tmp_path / f'a.{suffix}')
+    cv2.imwrite(path, DEEP)  # written by someone else than the reader
+    found = read_image(path, 1, 16)
+    assert found.dtype == np.uint16 and found.tolist() == DEEP.tolist()
+
+
+def test_big_endian_is_read(tmp_path):
+    path = tmp_path / 'a.tif'
+    Image.frombytes('I;16B', (4, 2), DEEP.astype('>u2').tobytes()).save(path)
+    assert read_image(str(path), 1, 16).tolist() == DEEP.tolist()
+
+
+def test_a_silently_cast_image_is_refused(tmp_path):
+    path = str(tmp_path / 'a.png')
+    Image.fromarray((DEEP >> 8).astype(np.uint8)).save(path)
+    with pytest.raises(UserError, match='8 bits a channel.*it was cast'):
+        read_image(path, 1, 16)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_16_bits_are_not_cast_to_8(tmp_path, channels):
+    path = str(tmp_path / 'a.png')
+    Image.fromarray(DEEP).save(path)
+    with pytest.raises(UserError, match='would be cast; set bits=16'):
+        read_image(path, channels, 8)
+
+
+def test_8_bits(tmp_path):
+    path = str(tmp_path / 'a.png')
+    grey = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    Image.fromarray(grey).save(path)
+    assert read_image(path, 1, 8).tolist() == grey.tolist()
+    assert read_image(path, 3, 8).tolist() == np.stack([grey] * 3, -1).tolist()
+
+
+def test_unreadable_files_are_named(tmp_path):
+    path = tmp_path / 'a.png'
+    path.write_bytes(b'no image')
+    with pytest.raises(UserError, match='image .*a.png cannot be read'):
+        read_image(str(path), 1, 16)
+    with pytest.raises(UserError, match='mask .*a.png cannot be read'):
+        read_mask(str(path), 2)
+
+
+@pytest.mark.parametrize(
+    'pixels',
+    [
+        np.array([[0, 65535, 1]], np.uint16),
+        np.array([[0, 255, 1]], np.uint8),
+        np.array([[False, True, True]]),
+        np.array([[[0, 0, 0], [0, 9, 0], [255, 0, 0]]], np.uint8),
+        np.array([[[0, 0, 0, 255], [0, 9, 0, 255], [1, 1, 1, 0]]], np.uint8),
+    ],
+)
+def test_binary_masks_are_what_is_above_0(tmp_path, pixels):
+    path = str(tmp_path / 'm.png')
+    Image.fromarray(pixels).save(path)
+    found = read_mask(path, 2)
+    assert found.dtype == np.uint8 and found.tolist() == [[0, 1, 1]]
+
+
+def test_masks_of_classes_are_ids(tmp_path):
+    path = str(tmp_path / 'm.png')
+    Image.fromarray(np.array([[0, 2, 1, 255]], np.uint8)).save(path)
+    assert read_mask(path, 3).tolist() == [[0, 2, 1, 255]]
+    palette = Image.fromarray(np.array([[0, 2, 1]], np.uint8))
+    palette = palette.convert('L')
+    palette.putpalette([0, 0, 0, 9, 9, 9, 255, 0, 0])  # L becomes P
+    palette.save(path)
+    assert Image.open(path).mode == 'P'
+    assert read_mask(path, 3).tolist() == [[0, 2, 1]]
+
+
+def test_a_value_that_is_no_class_is_refused(tmp_path):
+    path = str(tmp_path / 'm.png')
+    Image.fromarray(np.array([[0, 3]], np.uint8)).save(path)
+    with pytest.raises(UserError, match='the value 3, which is no class'):
+        read_mask(path, 3)
+    Image.fromarray(np.array([[0, 65535]], np.uint16)).save(path)
+    with pytest.raises(UserError, match='the value 65535'):
+        read_mask(path, 3)
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(path)
+    with pytest.raises(UserError, match='in colour'):
+        read_mask(path, 3)
+
+
+def test_lossy_masks_are_refused(tmp_path):
+    path = str(tmp_path / 'm.jpg')
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    with pytest.raises(UserError, match='not exact'):
+        read_mask(path, 2)
