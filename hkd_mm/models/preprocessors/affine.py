@@ -71,27 +71,29 @@ def warp(
     size: tuple[int, int],
     fill: float,
     padding: str,
+    mode: str = 'bilinear',
 ) -> Tensor:
-    """Read images through affine maps, bilinearly.
+    """Read images through affine maps.
 
     Args:
-        images: float32 (B, 3, H, W); changed in place where a fill is used.
+        images: float32 (B, C, H, W); changed in place where a fill is used.
         matrices: (B, 3, 3), see the module.
         size: (h, w) of the result.
         fill: value outside of the image; the outermost half pixel blends
             into it, as in OpenCV (torchvision blends twice there).
         padding: ``'constant'``, or ``'border'`` or ``'reflection'`` (then
             ``fill`` is not used).
+        mode: ``'bilinear'``, or ``'nearest'`` for class ids.
 
     Returns:
-        (B, 3, h, w).
+        (B, C, h, w).
     """
     grid = sampling_grid(matrices, tuple(images.shape[-2:]), size)
     if padding != 'constant':
         return F.grid_sample(
-            images, grid, padding_mode=padding, align_corners=False
+            images, grid, mode, padding_mode=padding, align_corners=False
         )
     if fill:
         images = images.sub_(fill)
-    images = F.grid_sample(images, grid, align_corners=False)
+    images = F.grid_sample(images, grid, mode, align_corners=False)
     return images.add_(fill) if fill else images

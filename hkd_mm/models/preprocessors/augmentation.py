@@ -32,8 +32,8 @@ class Augmentation:
     """A random change of images, each sample with parameters of its own.
 
     Subclasses are registered in ``TASK_UTILS``. Images are float32
-    (B, 3, H, W), RGB, in [0, 255]; they may be changed in place. Nothing is
-    rounded between operations.
+    (B, C, H, W), RGB or grey, in [0, 255]; they may be changed in place.
+    Nothing is rounded between operations.
 
     Attributes:
         draws: uniform numbers that one sample needs.
@@ -42,6 +42,7 @@ class Augmentation:
         host: parameters that stay on the device of the sample ids.
         mixes: samples of one batch see each other: what becomes of a sample
             depends on the batch it stands in.
+        moves: moves pixels in a way that a mask cannot follow.
         later: arguments that a later version added; the fingerprint says
             nothing of them at their defaults, and old caches stay good.
     """
@@ -50,6 +51,7 @@ class Augmentation:
     commutes: ClassVar[bool] = False
     host: ClassVar[tuple[str, ...]] = ()
     mixes: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
     later: ClassVar[tuple[str, ...]] = ()
 
     def parameters(self, draw: Draw) -> dict[str, Tensor]:

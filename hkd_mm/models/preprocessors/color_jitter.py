@@ -23,7 +23,7 @@ class ColorJitter(Augmentation):
     in an order that is uniform over all 24. The order of the first three is
     each sample's own; the place of the hue among them, the one costly
     operation, is drawn once a view for all samples, so that it is computed
-    once and not four times.
+    once and not four times. Grey images have no saturation and hue.
 
     Args:
         brightness: >= 0.
@@ -84,7 +84,8 @@ class ColorJitter(Augmentation):
         contrast, saturation = (order == 1).float(), (order == 2).float()
         count = order.shape[1]
         for place in range(count + 1):
-            if self.hue and place == parameters['hue_place']:
+            coloured = images.shape[1] > 1
+            if self.hue and coloured and place == parameters['hue_place']:
                 images = shift_hue(
                     images, parameters['hue'], far=self.hue > 1 / 6
                 )

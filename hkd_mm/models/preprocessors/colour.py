@@ -12,7 +12,9 @@ _LUMA = (0.2989, 0.587, 0.114)  # as torchvision
 
 
 def grey(images: Tensor) -> Tensor:
-    """Luma (B, H, W)."""
+    """Luma (B, H, W); of one channel that one, copied."""
+    if images.shape[1] == 1:
+        return images[:, 0].clone()
     red, green, blue = images.unbind(1)
     out = red * _LUMA[0]
     return out.add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])

@@ -185,7 +185,8 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
     def _augment(self, images: Tensor, parameters: Parameters) -> Tensor:
         size = self._size(images)
-        out = self.mean.new_empty((len(images), 3, *size))
+        channels = len(self.mean)
+        out = self.mean.new_empty((len(images), channels, *size))
         self.pipeline.apply(images, parameters, size, out, self._normalise)
         return out
 
@@ -209,11 +210,11 @@ class PackedPreprocessor(BaseDataPreprocessor):
         if not self.to_rgb:
             images = images.flip(-1)
         # Row-wise: three channels side by side are too few for a vector unit.
-        batch, height, width, _ = images.shape
+        batch, height, width, channels = images.shape
         mean = self.mean.flatten().repeat(width)
         std = self.std.flatten().repeat(width)
         out = images.reshape(batch, height, -1).sub(mean).div_(std)
-        return out.view(batch, height, width, 3).permute(0, 3, 1, 2)
+        return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def _normalise(self, images: Tensor, out: Tensor) -> Tensor:
         """Planar ``images`` (B, 3, h, w), RGB, into ``out``."""

@@ -5,14 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from . import affine
 from .augmentation import Augmentation, Draw
 from .counter_rng import uniform_by_name
-from .geometric import Geometric
 from .plan import build, plan
+from .warping import fit, fit_masks, warp
 
 Parameters = dict[str, dict[str, Any]]
 _PIXELS_AT_ONCE = 200_000  # a few images: what fits a core's cache
@@ -123,12 +121,32 @@ class Pipeline:
                 )
         return fit(images.float(), size)
 
+    def apply_to_masks(
+        self, masks: Tensor, parameters: Parameters, size: tuple[int, int]
+    ) -> Tensor:
+        """The geometric stages alone, on class ids, without interpolation.
+
+        Args:
+            masks: uint8 (B, H, W), of the size of the images.
+            parameters: of :meth:`parameters`, on the device of ``masks``.
+            size: (h, w) of the result.
+
+        Returns:
+            uint8 (B, h, w); 0 where images are filled.
+        """
+        masks = masks[:, None]
+        for stage in self.stages:
+            if isinstance(stage, list):
+                masks = self._move(masks, stage, parameters, size, True)
+        return fit_masks(masks, size)[:, 0]
+
     def _move(
         self,
         images: Tensor,
         names: list[str],
         parameters: Parameters,
         size: tuple[int, int],
+        masks: bool = False,
     ) -> Tensor:
         """One geometric stage."""
         operations = [self.operations[name] for name in names]
@@ -136,11 +154,12 @@ class Pipeline:
             for name, op in zip(names, operations):
                 images = op.apply(images, parameters[name])
             return images
-        return _warp(
+        return warp(
             images.float(),
             operations,
             [parameters[name] for name in names],
             size,
+            masks,
         )
 
     def mix(
@@ -152,30 +171,6 @@ class Pipeline:
                 images, scores, parameters[name]
             )
         return images, scores
-
-
-def fit(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (B, 3, H, W) in size (h, w), with antialiasing."""
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return F.interpolate(images, size, mode='bilinear', antialias=True)
-
-
-def _warp(
-    images: Tensor,
-    operations: list[Geometric],
-    parameters: list[dict],
-    size: tuple[int, int],
-) -> Tensor:
-    """Compose the maps of several operations and interpolate once."""
-    total, outside = None, (0.0, 'border')
-    now = tuple(images.shape[-2:])
-    for op, values in zip(operations, parameters):
-        after = size if op.crops else now
-        one = op.matrices(values, now, after)
-        total = one if total is None else affine.compose(total, one)
-        outside, now = op.outside or outside, after
-    return affine.warp(images, total, now, *outside)
 
 
 def _rows(parameters: Parameters, part: slice) -> Parameters:

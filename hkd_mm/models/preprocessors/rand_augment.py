@@ -64,6 +64,7 @@ class RandAugment(Augmentation):
     """
 
     host = ('operation',)
+    moves = True
     later = ('copies_only',)
 
     def __init__(

@@ -52,4 +52,5 @@ class RandomErasing(Augmentation):
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         inside = box_mask(parameters, tuple(images.shape[-2:]))
         inside *= per_image(parameters['on'])
-        return images.lerp_(parameters['colour'][:, :, None, None], inside)
+        colour = parameters['colour'][:, : images.shape[1], None, None]
+        return images.lerp_(colour, inside)
