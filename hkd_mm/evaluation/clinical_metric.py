@@ -11,9 +11,9 @@ from mmengine.logging import print_log
 
 from hkd_mm.errors import UserError
 from hkd_mm.registry import METRICS
-from hkd_mm.structures.sample_ids import row_of
 
 from .classification_scores import classification_scores
+from .store_names import StoreNames
 
 
 @METRICS.register_module()
@@ -47,7 +47,7 @@ class ClinicalMetric(BaseMetric):
         self.prefix = prefix  # set late: upstream warns when it is None
         self.last: dict[str, Any] | None = None
         self._told: set[str] = set()
-        self._store, self._ids = None, []
+        self._stored = StoreNames()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep one batch of predictions.
@@ -132,14 +132,7 @@ class ClinicalMetric(BaseMetric):
         """Sample ids, looked up in the packed store where rows are given."""
         if not torch.is_tensor(names):
             return names
-        folder = (self.dataset_meta or {}).get('packed_store')
-        if folder is None:
-            return [None] * len(names)
-        if folder != self._store:
-            from hkd_mm.datasets.packed.store import read_ids
-
-            self._store, self._ids = folder, read_ids(folder)
-        return [self._ids[row] for row in row_of(names).tolist()]
+        return self._stored(self.dataset_meta, names)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute every metric from samples of all ranks.

@@ -1,0 +1,223 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The metric of segmentation: overlap and distance, by slice and patient."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+
+from hkd_mm.errors import UserError
+from hkd_mm.registry import METRICS
+from hkd_mm.structures.mask_samples import IGNORE
+
+from .segmentation_checks import (
+    check_shapes,
+    fits,
+    refuse,
+    spacing_pair,
+)
+from .segmentation_scores import (
+    confusion_counts,
+    hausdorff_95,
+    overlap_scores,
+)
+from .segmentation_tables import (
+    mean_of_known,
+    named,
+    pooled_dice,
+    slice_rows,
+)
+from .store_names import StoreNames
+
+Result = tuple[int, np.ndarray, np.ndarray]
+
+
+@METRICS.register_module()
+class SegmentationMetric(BaseMetric):
+    """Overlap and boundary distance of masks.
+
+    ``dice``, ``iou``, ``sensitivity``, ``precision`` and ``hd95`` are means
+    over the slices (images); a sensitivity of a slice without the class and a
+    precision without a prediction of it are undefined and left out of their
+    mean. ``patient_dice`` pools the pixels of all slices of a patient and is
+    a mean over the patients; it is there where the data set says whose a
+    slice is. Definitions stand at :func:`overlap_scores` and
+    :func:`hausdorff_95`: empty truth and empty prediction have dice = iou = 1
+    and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95 is the
+    diagonal of the image. Pixels of truth 255 count nowhere.
+
+    Masks are compared in the size that the net saw. With several classes
+    beside the background each has its own figures, ``<class>/dice`` and so
+    on, and the plain names are means over the classes.
+
+    After an evaluation ``last`` holds, on rank 0, ``rows``, a dict a slice
+    with ``sample_id``, ``patient`` and the figures (None where undefined);
+    ``patients``, name -> ``patient_dice``; ``classes`` and ``unit``, of the
+    distances, ``mm`` or ``pixel``.
+
+    Args:
+        threshold: probability from which a pixel is of the class, where the
+            net gives one; in (0, 1).
+        spacing: height and width of a pixel of the compared masks in mm, or
+            their common value; None takes ``spacing`` of the data set, else
+            counts pixels.
+        hd95: False leaves the distances out, which cost most of the time.
+        collect_device: where ranks exchange results, ``cpu`` or ``gpu``.
+        prefix: put before every name, with a slash.
+        collect_dir: shared folder for the exchange through ``cpu``.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        spacing: float | Sequence[float] | None = None,
+        hd95: bool = True,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
+        super().__init__(collect_device, prefix or 'unprefixed', collect_dir)
+        self.prefix = prefix  # set late: upstream warns when it is None
+        if not 0 < threshold < 1:
+            raise UserError(
+                f'SegmentationMetric: threshold={threshold} must be in (0, 1)'
+            )
+        self.threshold, self.hd95 = threshold, hd95
+        self.spacing = spacing_pair(spacing)
+        self.last: dict[str, Any] | None = None
+        self._stored = StoreNames()
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the figures of one batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: one ``MaskPredictions``.
+        """
+        for batch in data_samples:
+            if 'batch_probabilities' not in batch:
+                raise UserError(
+                    'SegmentationMetric found no masks in the predictions: '
+                    'it needs a segmentor, such as hkd_mm.SMPSegmentor'
+                )
+            self.process_batch(
+                batch['batch_probabilities'],
+                batch['batch_masks'],
+                batch['batch_index'],
+            )
+
+    def process_batch(
+        self,
+        probabilities: torch.Tensor,
+        masks: torch.Tensor,
+        index: torch.Tensor,
+    ) -> None:
+        """Keep the figures of one batch given as whole tensors.
+
+        Args:
+            probabilities: (B, C, h, w) on any device; C = 1 of one class,
+                else with the background.
+            masks: (B, h, w) uint8 class ids, or 255.
+            index: (B,) int64, rows in the packed store.
+
+        Raises:
+            UserError: probabilities are NaN, or masks do not fit them.
+        """
+        classes = max(probabilities.shape[1], 2)
+        check_shapes(probabilities, masks)
+        predicted = (
+            (probabilities[:, 0] >= self.threshold)
+            if probabilities.shape[1] == 1
+            else probabilities.argmax(1)
+        )
+        predicted = predicted.to(torch.uint8).cpu().numpy()
+        truth, rows = masks.cpu().numpy(), index.tolist()
+        finite = probabilities.isfinite().flatten(1).all(1).tolist()
+        for place, row in enumerate(rows):
+            if not finite[place] or not fits(truth[place], classes):
+                names = self._stored(self.dataset_meta, index)
+                refuse(names[place] or row, finite[place], classes)
+            self.results.append(
+                self._compare(row, predicted[place], truth[place], classes)
+            )
+
+    def _compare(
+        self, row: int, predicted: np.ndarray, truth: np.ndarray, classes: int
+    ) -> Result:
+        counts = confusion_counts(predicted, truth, classes)
+        distances = np.full(classes - 1, np.nan)
+        if self.hd95:
+            spacing = self._spacing() or (1.0, 1.0)
+            counted = truth != IGNORE
+            distances[:] = [
+                hausdorff_95((predicted == k) & counted, truth == k, spacing)
+                for k in range(1, classes)
+            ]
+        return row, counts, distances
+
+    def compute_metrics(self, results: list[Result]) -> dict[str, float]:
+        """Compute every metric from the slices of all ranks.
+
+        Args:
+            results: row in the store, counts of pixels and distances.
+
+        Returns:
+            The metrics by name.
+
+        Raises:
+            UserError: there is no slice, or classes do not fit the data set.
+        """
+        if not results:
+            raise UserError(
+                'SegmentationMetric has nothing to evaluate: the data set of '
+                'this loop is empty'
+            )
+        rows, counts, distances = zip(*results)
+        counts = np.stack(counts)
+        classes = self._classes(counts.shape[1] - 1)
+        figures = overlap_scores(counts)
+        if self.hd95:
+            figures['hd95'] = np.stack(distances)
+        names = self._stored(self.dataset_meta, torch.tensor(rows))
+        groups = (self.dataset_meta or {}).get('groups') or {}
+        patients = [groups.get(name) for name in names]
+        pooled = pooled_dice(counts, patients)
+        metrics = {}
+        for name, values in figures.items():
+            metrics.update(named(name, mean_of_known(values), classes))
+        if pooled:
+            mean = mean_of_known(np.stack(list(pooled.values())))
+            metrics.update(named('patient_dice', mean, classes))
+        self.last = dict(
+            rows=slice_rows(names, patients, figures, classes),
+            patients={
+                patient: named('patient_dice', dice, classes)
+                for patient, dice in pooled.items()
+            },
+            classes=classes,
+            unit='pixel' if self._spacing() is None else 'mm',
+        )
+        return metrics
+
+    def _spacing(self) -> tuple[float, float] | None:
+        if self.spacing is not None:
+            return self.spacing
+        return spacing_pair((self.dataset_meta or {}).get('spacing'))
+
+    def _classes(self, count: int) -> list[str]:
+        """Names from the data set without the background, else numbers."""
+        names = (self.dataset_meta or {}).get('classes')
+        if names is None:
+            return [f'class_{number}' for number in range(1, count + 1)]
+        if len(names) != count + 1:
+            raise UserError(
+                f'the net tells {count} classes from the background but the '
+                f'data set has {len(names)} with it ({", ".join(names)}): set '
+                'num_classes of the net accordingly'
+            )
+        return list(names[1:])

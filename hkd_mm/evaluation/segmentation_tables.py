@@ -1,0 +1,87 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Figures of slices and patients under their names."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .segmentation_scores import overlap_scores
+
+
+def pooled_dice(
+    counts: np.ndarray, patients: Sequence[str | None]
+) -> dict[str, np.ndarray]:
+    """Dice of each patient, of the pixels of all slices together.
+
+    Args:
+        counts: (N, C, C), see :func:`confusion_counts`.
+        patients: N names; slices of None are left out.
+
+    Returns:
+        Patient -> (C - 1,), sorted.
+    """
+    pooled = defaultdict(int)
+    for patient, count in zip(patients, counts):
+        if patient is not None:
+            pooled[patient] += count
+    return {
+        patient: overlap_scores(count)['dice']
+        for patient, count in sorted(pooled.items())
+    }
+
+
+def slice_rows(
+    names: Sequence[str | None],
+    patients: Sequence[str | None],
+    figures: dict[str, np.ndarray],
+    classes: Sequence[str],
+) -> list[dict[str, Any]]:
+    """What each slice has, as plain dicts; undefined figures are None.
+
+    Args:
+        names: N sample ids.
+        patients: N names.
+        figures: name -> (N, K).
+        classes: K names.
+    """
+    rows = []
+    for place, (name, patient) in enumerate(zip(names, patients)):
+        row = dict(sample_id=name, patient=patient)
+        for figure, values in figures.items():
+            row.update(dict.fromkeys(_keys(figure, classes)))
+            row.update(named(figure, values[place], classes))
+        rows.append(row)
+    return rows
+
+
+def _keys(name: str, classes: Sequence[str]) -> list[str]:
+    each = [f'{label}/{name}' for label in classes]
+    return [name, *(each if len(classes) > 1 else ())]
+
+
+def named(
+    name: str, values: np.ndarray, classes: Sequence[str]
+) -> dict[str, float]:
+    """A figure as a mean and by class; what is NaN is left out.
+
+    Args:
+        name: of the figure.
+        values: (K,), one a class.
+        classes: K names; of one alone there is no figure of its own.
+    """
+    found = [mean_of_known(values), *values]
+    return {
+        key: float(value)
+        for key, value in zip(_keys(name, classes), found)
+        if not np.isnan(value)
+    }
+
+
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of what is no NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0.0).sum(0)
+    count = known.sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
