@@ -2,6 +2,8 @@
 """Several trainings in one process come out as each would alone."""
 
 import json
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,11 @@ def last(folder) -> dict:
     """Weights and momenta at the end."""
     path = Path((Path(folder) / 'last_checkpoint').read_text().strip())
     found = torch.load(path, weights_only=False)
-    return found['state_dict']
+    momenta = found['optimizer']['state'].items()
+    return found['state_dict'] | {
+        f'momentum of {number}': state['momentum_buffer']
+        for number, state in momenta
+    }
 
 
 def assert_equal(one, other):
@@ -103,6 +109,8 @@ def test_each_comes_out_as_it_would_alone(taught, monkeypatch):
 
 
 def test_one_that_fails_leaves_the_others_to_go_on(taught, capfd):
+    for arguments in put(taught, 'single').values():
+        train(**arguments)
     taught = {
         'broken': dict(
             taught['alone'],
@@ -120,6 +128,7 @@ def test_one_that_fails_leaves_the_others_to_go_on(taught, capfd):
     assert 'nowhere.py' in failed['absent']
     for name in ('hybrid', 'soft', 'alone'):
         assert (Path('group') / name / 'finished.json').is_file()
+        assert_equal(last(f'single/{name}'), last(f'group/{name}'))
     assert 'error: absent: ' in capfd.readouterr().err
 
 
@@ -199,3 +208,53 @@ def test_the_tool_trains_and_tells_what_failed(taught, tmp_path, tool):
     assert tool('train_together')([str(path)]) == 0
     assert list(json.loads(reasons.read_text())) == ['absent']
     assert (Path('group') / 'hybrid' / 'finished.json').is_file()
+
+
+def test_each_is_told_its_own_time(taught, tiny_configs, monkeypatch):
+    report = "dict(type='hkd_mm.RunReportHook'), dict(type='DropHook')"
+    for path in tiny_configs.values():
+        text = path.read_text().replace("dict(type='DropHook')", report)
+        path.write_text(text)
+    usual = module.Group.join
+
+    class Slow(Hook):
+        def after_train_iter(self, runner, batch_idx, **kwargs):
+            time.sleep(0.3)
+
+    def join(self, name, runner):
+        usual(self, name, runner)
+        if name == 'soft':
+            runner.register_hook(Slow())
+
+    monkeypatch.setattr(module.Group, 'join', join)
+    assert train_together(put(taught, 'group')) == {}
+    minutes = {
+        name: json.loads(Path(f'group/{name}/metrics.json').read_text())[
+            'training_minutes'
+        ]
+        for name in ('hybrid', 'soft')
+    }
+    assert minutes['soft'] * 60 > 6 * 0.3  # two epochs of three batches
+    assert minutes['hybrid'] < minutes['soft'] / 2
+
+
+def test_all_unwind_even_if_one_fails_to(capsys):
+    told = []
+    line = turns.Turns()
+
+    def work(name):
+        try:
+            line.pass_on(name, (0, 0))
+            if name == 'a':
+                line.pass_on(name, (0, 1))
+                raise KeyboardInterrupt
+            line.pass_on(name, (0, 2))
+        finally:
+            told.append(name)
+            if name == 'b':
+                raise RuntimeError('no disk')
+
+    with pytest.raises(KeyboardInterrupt):
+        line.run({name: partial(work, name) for name in 'abc'})
+    assert told == ['a', 'b', 'c']
+    assert 'no disk' in capsys.readouterr().err

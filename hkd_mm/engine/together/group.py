@@ -82,7 +82,8 @@ def stream_key(cfg: Config) -> str | None:
     """
     loader = cfg.get('train_dataloader') or {}
     packed = str((loader.get('dataset') or {}).get('type'))
-    if not packed.endswith('PackedDataset') or cfg.get('compiled'):
+    packed = packed.endswith(('PackedDataset', 'PackedMasks'))
+    if not packed or cfg.get('compiled'):
         return None
     model = cfg.model
     found = dict(
@@ -91,6 +92,7 @@ def stream_key(cfg: Config) -> str | None:
         of_model=model.get('data_preprocessor'),
         randomness=cfg.get('randomness'),
         environment=cfg.get('env_cfg'),  # of the whole process
+        hooks=[h for h in cfg.get('custom_hooks') or [] if _of_data(h)],
         seed=cfg.get('seed'),
         device=cfg.get('device'),
     )
@@ -110,6 +112,12 @@ def teacher_key(cfg: Config) -> str | None:
         precision=(cfg.get('optim_wrapper') or {}).get('dtype'),
     )
     return json.dumps(found, sort_keys=True, default=_plain)
+
+
+def _of_data(hook: dict) -> bool:
+    """Whether a hook decides the view, the order or the random numbers."""
+    kind = str(hook.get('type')).rpartition('.')[2]
+    return kind in ('ViewHook', 'EpochSeedHook', 'TeacherRankingHook')
 
 
 def _plain(value) -> object:

@@ -80,6 +80,9 @@ class StreamLoader:
         loader: its own; everything else that is asked of a loader it answers.
         name: of the training.
         epoch: tells the epoch of the training.
+
+    Attributes:
+        waited: seconds that other trainings have taken until now.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class StreamLoader:
     ) -> None:
         self._stream, self._loader = stream, loader
         self._name, self._epoch = name, epoch
+        self.waited = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -101,5 +105,6 @@ class StreamLoader:
     def __iter__(self) -> Iterator[dict]:
         epoch = self._epoch()
         for number in range(len(self._loader)):
-            self._stream.turns.pass_on(self._name, (epoch, number))
+            place = epoch, number
+            self.waited += self._stream.turns.pass_on(self._name, place)
             yield self._stream.batch(self._loader, epoch, number)

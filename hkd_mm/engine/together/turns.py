@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Trainings of one process that take turns."""
 
+import sys
+import time
 from collections.abc import Callable, Mapping
 
 from hkd_mm.errors import UserError
@@ -62,29 +64,38 @@ class Turns:
             raise
 
     def _end(self, lines: dict) -> None:
-        for line in lines.values():
+        """Have all that wait unwind, whatever becomes of one of them."""
+        for name, line in lines.items():
             if line and not line.dead:  # begun, and waiting
                 try:
                     line.throw(Ended)
                 except Ended:
                     pass
+                except BaseException as error:  # the first one is raised
+                    print(f'{name}: {error!r} while it ended', file=sys.stderr)
 
-    def pass_on(self, name: str, place: Place) -> None:
+    def pass_on(self, name: str, place: Place) -> float:
         """Let those go that are further behind, then go on.
 
         Args:
             name: of the training whose turn it is.
             place: epoch and batch that it has come to.
 
+        Returns:
+            Seconds that the others took.
+
         Raises:
             Ended: another one has ended them all.
         """
         self._places[name] = place
         if self._next() == name:
-            return
-        state = ProcessState.now()
-        self._hub.switch()
-        state.put_back()
+            return 0.0
+        begun, state = time.perf_counter(), ProcessState.now()
+        try:
+            self._hub.switch()
+        finally:
+            state.put_back()
+        return time.perf_counter() - begun
 
     def _next(self) -> str:
         """Furthest behind; of several the one named first."""
