@@ -2,6 +2,7 @@
 """A split of images with masks as batches gathered from a packed store."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,6 +107,24 @@ class PackedMasks(PackedDataset):
             labels=self.labels[chosen],
             index=self.index[chosen],
         )
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """That of :class:`PackedDataset` and, outside of training, patients.
+
+        ``groups`` is sample id -> patient, for ``hkd_mm.SegmentationMetric``.
+        Checkpoints keep what the training part says, and patients have no
+        place there.
+        """
+        if self.split == 'train':
+            return super().metainfo
+        infos = (self.get_data_info(i) for i in range(len(self)))
+        groups = {
+            info['sample_id']: info['patient_id']
+            for info in infos
+            if info['patient_id'] is not None
+        }
+        return dict(super().metainfo, groups=groups)
 
     def class_counts(self) -> np.ndarray:
         """Images whose stored mask is empty, and others, (2,) int64."""

@@ -58,6 +58,17 @@ def test_the_facts_of_the_inner_data_set(ct_root, dataset, packed_masks):
     assert data.rows[0] == data.index[0] == row
 
 
+def test_patients_for_the_metric_but_not_for_checkpoints(
+    ct_root, dataset, packed_masks
+):
+    data = packed_masks(dataset(ct_root, split='val'))
+    infos = [data.get_data_info(i) for i in range(len(data))]
+    groups = {info['sample_id']: info['patient_id'] for info in infos}
+    assert data.metainfo['groups'] == groups and len(groups) == len(data)
+    train = packed_masks(dataset(ct_root, split='train'))
+    assert 'groups' not in train.metainfo
+
+
 def test_a_loader_takes_it(ct_root, dataset, packed_masks):
     data = packed_masks(dataset(ct_root), size=16)
     sampler = BatchSampler(SequentialSampler(data), 8, False)
