@@ -6,7 +6,7 @@ from mmcv.transforms import BaseTransform
 from PIL import Image
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.images import FAILURES, decode, reason
+from hkd_mm.inference.images import FAILURES, FORMATS, decode, reason
 from hkd_mm.registry import TRANSFORMS
 
 
@@ -23,7 +23,7 @@ def read_image(path: str) -> np.ndarray:
         UserError: missing, empty, truncated or not an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             rgb = decode(image)
     except FAILURES as error:
         raise UserError(

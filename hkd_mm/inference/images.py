@@ -16,6 +16,9 @@ from .manifest_fields import InputSpec
 IMAGE_SUFFIXES = frozenset(
     ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 )
+# Pillow hands other formats to programs: EPS goes to Ghostscript. JPEG may
+# turn out to be MPO, several photographs in one file.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
 MAX_PIXELS = 100_000_000  # against files that unpack to gigabytes
 FAILURES = (
     OSError,
@@ -45,7 +48,7 @@ def read_rgb(source: Source, max_pixels: int | None = None) -> np.ndarray:
         (H, W, 3) uint8 RGB, contiguous.
 
     Raises:
-        UserError: it is missing, damaged, too large or no image.
+        UserError: it is missing, damaged, too large or none of ``FORMATS``.
     """
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     if isinstance(source, os.PathLike):
@@ -62,7 +65,7 @@ def read_rgb(source: Source, max_pixels: int | None = None) -> np.ndarray:
                 'a path, bytes, a Pillow image or a uint8 array is wanted, '
                 f'not {type(source).__name__}'
             )
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
             return decode(image, limit)
     except (*FAILURES, MemoryError) as error:
         raise UserError(
@@ -133,10 +136,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(pixels: np.ndarray) -> np.ndarray:
-    pixels = pixels.astype(np.int64)
     if pixels.min() < 0 or pixels.max() > 65535:
         raise ValueError('more than 16 bits a pixel are not supported')
-    return ((pixels + 128) // 257).astype(np.uint8)
+    pixels = pixels.astype(np.uint32)
+    pixels += 128
+    pixels //= 257
+    return pixels.astype(np.uint8)
 
 
 def _from_array(pixels: np.ndarray, max_pixels: int) -> np.ndarray:

@@ -103,6 +103,57 @@ def test_a_bad_file_is_named_once(tmp_path, content, noise):
     assert message.count('broken') == 1
 
 
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+@pytest.mark.parametrize('kind', ['EPS', 'GIF', 'PPM', 'ICO', 'PDF'])
+def test_other_formats_are_refused_whatever_their_name(
+    tmp_path, kind, suffix, monkeypatch
+):
+    """Pillow would start Ghostscript for an EPS."""
+    from PIL import EpsImagePlugin
+
+    from hkd_mm.datasets.load_skin_image import read_image
+
+    monkeypatch.setattr(
+        EpsImagePlugin,
+        'Ghostscript',
+        lambda *args, **words: pytest.fail('Ghostscript was started'),
+    )
+    path = tmp_path / f'a{suffix}'
+    Image.new('RGB', (16, 16), 'red').save(path, kind)
+    for source in (path, path.read_bytes()):
+        with pytest.raises(UserError, match='cannot identify'):
+            read_rgb(source)
+    with pytest.raises(UserError, match='cannot identify'):
+        read_image(str(path))
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'MPO', 'PNG', 'WEBP', 'BMP', 'TIFF'])
+def test_formats_of_photographs_are_read(tmp_path, kind):
+    from hkd_mm.datasets.load_skin_image import read_image
+
+    path, red = tmp_path / 'a.bin', Image.new('RGB', (16, 16), (250, 5, 5))
+    more = dict(save_all=True, append_images=[red]) if kind == 'MPO' else {}
+    red.save(path, kind, **more)
+    with Image.open(path) as image:
+        assert image.format == kind
+    found = read_rgb(path)
+    assert np.abs(found.astype(int) - (250, 5, 5)).max() <= 5
+    assert (read_image(str(path))[..., ::-1] == found).all()
+
+
+@pytest.mark.parametrize('kind', [np.uint16, np.int32])
+def test_every_value_of_16_bits_is_rounded(kind):
+    values = np.arange(65536).reshape(256, 256)
+    image = Image.fromarray(values.astype(kind))
+    np.testing.assert_array_equal(
+        read_rgb(image)[..., 1], np.floor(values / 257 + 0.5)
+    )
+    for wrong in (-1, 65536):
+        beyond = Image.fromarray(np.full((2, 2), wrong, np.int32))
+        with pytest.raises(UserError, match='16 bits'):
+            read_rgb(beyond)
+
+
 def test_a_file_cut_off_is_refused(tmp_path, noise):
     content = _png(Image.fromarray(noise(0, 64, 64)))
     with pytest.raises(UserError, match='cannot be read'):
