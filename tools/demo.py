@@ -39,6 +39,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     for name in ('max_megabytes', 'max_megapixels'):
         if not getattr(args, name) > 0:
             parser.error(f'--{name.replace("_", "-")} must be above 0')
+    if not 0 < args.port < 65536:
+        parser.error('--port must lie between 1 and 65535')
     return args
 
 

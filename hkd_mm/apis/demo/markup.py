@@ -46,9 +46,12 @@ def answers(looks: Sequence[Look]) -> str:
 
 def _side(look: Look) -> str:
     answer = look.answer
-    unsure = answer.sure is False
-    said = str(answer) if unsure else f'{answer.best} {answer.probability:.1%}'
-    kind = 'unsure' if unsure else 'sure'
+    kind = {True: 'sure', False: 'unsure', None: 'untold'}[answer.sure]
+    said = f'{answer.best} {answer.probability:.1%}'
+    if answer.sure is None:
+        said += ', not calibrated'
+    elif not answer.sure:
+        said = str(answer)
     return (
         f'<section class="{kind}"><h2>{escape(look.title)}</h2>'
         f'<p class="small">{escape(look.facts)}</p>'

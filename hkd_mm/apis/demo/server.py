@@ -7,31 +7,34 @@ import io
 import logging
 import os
 import socket
+import threading
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.images import FAILURES, read_rgb
+from hkd_mm.inference.images import FAILURES, FORMATS, read_rgb
 
 from .limits import Limits
 from .markup import answers, frame, page_file, refusal
 from .sides import Side, check_grad_cam
 
-# Pillow hands other formats to programs that write files.
-_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
+_LOCAL = ('127.0.0.1', 'localhost', '::1')
+_AT_ONCE = 2  # photographs in memory
 
 
 def main(args: Namespace) -> None:
     """Serve as the command line says, until Ctrl-C."""
     check_grad_cam()
+    check_place(args.host, args.port)
     sides = [Side(*_named(text)) for text in args.nets]
     most = round(1e6 * args.max_megabytes)
     pixels = round(1e6 * args.max_megapixels)
-    app = make_app(sides, most, pixels)
+    hosts = hosts_of(args.host, args.port)
+    app = make_app(sides, most, pixels, hosts)
     serve(app, args.host, args.port)
 
 
@@ -64,35 +67,40 @@ def read_upload(text: str, most_bytes: int, most_pixels: int) -> np.ndarray:
             f'This file has {len(data) / 1e6:.1f} MB, more than the '
             f'{most_bytes / 1e6:.0f} MB allowed.'
         )
+    unreadable = UserError(
+        'This is no photograph that can be read: take a JPEG, PNG, WebP, BMP '
+        'or TIFF file that is whole.'
+    )
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > most_pixels:
-                raise UserError(
-                    f'This image has {width} x {height} pixels, more than '
-                    f'the {most_pixels / 1e6:.0f} million allowed.'
-                )
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except FAILURES:
+        raise unreadable from None
+    with image:
+        width, height = image.size
+        if width * height > most_pixels:
+            raise UserError(
+                f'This image has {width} x {height} pixels, more than the '
+                f'{most_pixels / 1e6:.0f} million allowed.'
+            )
+        try:
             return read_rgb(image, most_pixels)
-    except (*FAILURES, UserError) as error:
-        if isinstance(error, UserError) and 'allowed' in str(error):
-            raise
-        raise UserError(
-            'This is no photograph that can be read: take a JPEG, PNG, WebP, '
-            'BMP or TIFF file that is whole.'
-        ) from None
+        except UserError:
+            raise unreadable from None
 
 
 def make_look(
     sides: Sequence[Side], most_bytes: int, most_pixels: int
 ) -> Callable[[str], str]:
     """What the page calls with a file in base64: HTML to show."""
+    turn = threading.Semaphore(_AT_ONCE)
 
     def look(text: str) -> str:
-        try:
-            rgb = read_upload(text, most_bytes, most_pixels)
-        except UserError as error:
-            return refusal(str(error))
-        return answers([side.look(rgb) for side in sides])
+        with turn:
+            try:
+                rgb = read_upload(text, most_bytes, most_pixels)
+            except UserError as error:
+                return refusal(str(error))
+            return answers([side.look(rgb) for side in sides])
 
     return look
 
@@ -101,6 +109,7 @@ def make_app(
     sides: Sequence[Side],
     most_bytes: int = 20_000_000,
     most_pixels: int = 50_000_000,
+    hosts: Collection[str] | None = None,
 ) -> Any:
     """The page as an ASGI application.
 
@@ -111,6 +120,7 @@ def make_app(
         sides: the nets, from left to right.
         most_bytes: of a file.
         most_pixels: of an image.
+        hosts: see :class:`Limits`.
 
     Raises:
         UserError: Gradio is not installed.
@@ -144,27 +154,44 @@ def make_app(
         footer_links=[],
         run_history=False,
     )
-    return Limits(app, most_bytes * 4 // 3 + 100_000)  # base64, and the rest
+    longest = most_bytes * 4 // 3 + 100_000  # base64, and the rest
+    return Limits(app, longest, hosts)
+
+
+def hosts_of(host: str, port: int) -> set[str] | None:
+    """What a browser may call this machine; None where others may, too."""
+    if host not in _LOCAL:
+        return None
+    return {f'{_bracketed(name)}:{port}' for name in _LOCAL}
+
+
+def _bracketed(host: str) -> str:
+    return f'[{host}]' if ':' in host else host
+
+
+def check_place(host: str, port: int) -> None:
+    """Refuse a place that cannot be had, before nets are loaded.
+
+    Raises:
+        UserError: it is taken, or no place of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        with socket.create_server((host, port), family=family):
+            pass
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(
+            f'--host {host} --port {port} cannot be had ({reason}); give '
+            'another one'
+        ) from None
 
 
 def serve(app: Any, host: str, port: int) -> None:
-    """Answer until Ctrl-C.
-
-    Raises:
-        UserError: the port is taken.
-    """
+    """Answer until Ctrl-C."""
     import uvicorn
 
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UserError(
-                f'--host {host} --port {port} cannot be had '
-                f'({error.strerror}); give another one'
-            ) from None
-    if host not in ('127.0.0.1', 'localhost', '::1'):
+    if host not in _LOCAL:
         print(f'{host}: the page is open to whoever reaches this machine')
-    print(f'http://{host}:{port}  (Ctrl-C ends it)', flush=True)
+    print(f'http://{_bracketed(host)}:{port}  (Ctrl-C ends it)', flush=True)
     uvicorn.run(app, host=host, port=port, log_level='warning')

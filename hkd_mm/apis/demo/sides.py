@@ -100,7 +100,7 @@ class Side:
         words.append(f'{student.weights.stat().st_size / 1e6:.1f} MB')
         words.append(f'{milliseconds:.1f} ms ({student.backend})')
         if student.manifest is None:
-            words.append('not calibrated: no export')
+            words.append('no export')
         return ', '.join(words)
 
     def _heat(self, ready: np.ndarray, label: int) -> np.ndarray | None:

@@ -5,13 +5,22 @@ import asyncio
 import base64
 import io
 import shutil
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hkd_mm.apis.demo import server
 from hkd_mm.apis.demo.limits import Limits
-from hkd_mm.apis.demo.server import make_look, read_upload
+from hkd_mm.apis.demo.server import (
+    check_place,
+    hosts_of,
+    make_look,
+    read_upload,
+)
 from hkd_mm.apis.demo.sides import Side
 from hkd_mm.apis.export.run_export import Wishes, export
 from hkd_mm.errors import UserError
@@ -120,8 +129,13 @@ def test_a_refusal_is_shown_and_escaped(exported):
     assert shown.startswith('<p class="refusal"') and '<b>' not in shown
 
 
-def ask(path='/x', headers=(), body=(b'abc',), most=10):
-    """Status and body of one request, and what came through."""
+CALL = '/gradio_api/component_server'
+JSON = (b'content-type', b'application/json')
+HOST = (b'host', b'127.0.0.1:7860')
+
+
+def ask(path=CALL, headers=(JSON,), body=(b'abc',), most=10, method='POST'):
+    """Status of one request, and what came through."""
     came, sent = [], []
 
     async def app(scope, receive, send):
@@ -151,15 +165,21 @@ def ask(path='/x', headers=(), body=(b'abc',), most=10):
     async def send(message):
         sent.append(message)
 
-    scope = {'type': 'http', 'path': path, 'headers': list(headers)}
-    asyncio.run(Limits(app, most)(scope, receive, send))
+    scope = {
+        'type': 'http',
+        'method': method,
+        'path': path,
+        'headers': [HOST, *headers],
+    }
+    hosts = hosts_of('127.0.0.1', 7860)
+    asyncio.run(Limits(app, most, hosts)(scope, receive, send))
     return sent[0]['status'] if sent else None, came
 
 
 def test_bodies_have_a_limit():
     assert ask() == (200, [b'abc'])
-    assert ask(headers=[(b'content-length', b'11')]) == (413, [])
-    assert ask(headers=[(b'content-length', b'-1')]) == (413, [])
+    assert ask(headers=[JSON, (b'content-length', b'11')]) == (413, [])
+    assert ask(headers=[JSON, (b'content-length', b'-1')]) == (413, [])
     # one that does not say how long it is
     assert ask(body=(b'12345', b'12345', b'1')) == (
         None,
@@ -167,13 +187,75 @@ def test_bodies_have_a_limit():
     )
 
 
-def test_files_are_not_uploaded_to_a_folder():
-    assert ask('/gradio_api/upload') == (403, [])
+@pytest.mark.parametrize(
+    'path',
+    [
+        '/gradio_api/upload',
+        '/gradio_api/process_recording',
+        '/gradio_api/queue/join',
+        '/gradio_api/component_server/../upload',
+        '/',
+    ],
+)
+def test_nothing_else_is_called(path):
+    assert ask(path) == (403, [])
+
+
+@pytest.mark.parametrize(
+    'path',
+    ['/config', '/gradio_api/file=/etc/passwd', '/gradio_api/proxy=x', '/x'],
+)
+def test_nothing_else_is_got(path):
+    assert ask(path, method='GET') == (403, [])
+    assert ask('/', method='GET')[0] == 200
+    assert ask('/assets/x.js', method='GET')[0] == 200
+    assert ask('/', method='DELETE')[0] == 405
+
+
+def test_other_pages_and_other_names_are_refused():
+    assert ask(headers=[(b'content-type', b'text/plain')]) == (403, [])
+    evil = (b'origin', b'http://evil.example')
+    assert ask(headers=[JSON, evil]) == (403, [])
+    own = (b'origin', b'http://127.0.0.1:7860')
+    assert ask(headers=[JSON, own])[0] == 200
+    # the later one of two stands
+    assert ask(headers=[JSON, (b'host', b'evil.example:7860')]) == (403, [])
+    assert 'localhost:7860' in hosts_of('127.0.0.1', 7860)
+    assert '[::1]:7860' in hosts_of('127.0.0.1', 7860)
+    assert hosts_of('0.0.0.0', 7860) is None
+
+
+def test_no_more_photographs_are_in_memory_than_two(monkeypatch):
+    inside, most = [], []
+
+    def slow(text, *_):
+        inside.append(text)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        raise UserError('enough')
+
+    monkeypatch.setattr(server, 'read_upload', slow)
+    look = make_look([], MOST, PIXELS)
+    with ThreadPoolExecutor(6) as pool:
+        assert len(list(pool.map(look, map(str, range(6))))) == 6
+    assert max(most) == 2
+
+
+def test_a_place_that_is_taken_is_told():
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f'--port {port} cannot be had'):
+            check_place('127.0.0.1', port)
+    check_place('127.0.0.1', port)
+    with pytest.raises(UserError, match='cannot be had'):
+        check_place('no.such.host.invalid', 80)
 
 
 def test_mistakes_are_one_line(tool, in_tmp, capsys):
     pytest.importorskip('pytorch_grad_cam')
     assert tool('demo')(['x=nowhere']) == 2
     assert 'error: ' in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        tool('demo')(['x', '--max-megabytes', '0'])
+    for words in (['--max-megabytes', '0'], ['--port', '99999']):
+        with pytest.raises(SystemExit):
+            tool('demo')(['x', *words])

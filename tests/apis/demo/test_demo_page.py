@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -101,6 +102,10 @@ def test_a_photograph_is_answered_and_kept_nowhere(page, server, tmp_path):
     width = page.viewport_size['width']
     assert page.evaluate('document.documentElement.scrollWidth') <= width
     assert [text for kind, text in page.said if kind == 'error'] == []
+    address = f'{server[0]}/gradio_api/process_recording'
+    asked = urllib.request.Request(address, data=b'x' * 1000, method='POST')
+    with pytest.raises(urllib.error.HTTPError, match='403'):
+        urllib.request.urlopen(asked, timeout=30)
     outside = [
         url
         for url in page.asked
