@@ -4,6 +4,7 @@
 import errno
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from hkd_mm.errors import UserError
 from hkd_mm.inference.classifier import SkinClassifier
 from hkd_mm.inference.folder import check_places, find_images, prepared
+from hkd_mm.inference.out_lock import only_writer
 from hkd_mm.inference.tables import check_suffix
 from hkd_mm.inference.work_file import Row, WorkFile
 from hkd_mm.parallel import default_workers
@@ -43,33 +45,24 @@ def predict(
     places: Sequence[str],
     model: str,
     out: str = 'predictions.csv',
-    precision: str = 'fp32',
-    backend: str | None = None,
-    device: str | None = None,
-    batch_size: int = 32,
     workers: int = 0,
     top: int | None = None,
-    max_pixels: int | None = None,
+    batch_size: int = 32,
+    **options,
 ) -> dict[str, Any]:
     """Classify all photographs of files and folders into one table.
 
-    Until it is done the rows are in ``<out>.part``, from where the same call
-    goes on after a kill. A finished table is added to: photographs that are
-    in it are not read again. Those that cannot be read are listed in
-    ``<out>.unreadable.csv`` and tried again the next time. ``<out>.json``
-    says what made the table.
+    The same call goes on after a kill, and adds to a finished table; for its
+    files see docs/inference.md.
 
     Args:
         places: files and folders.
         model: see :class:`SkinClassifier`; also a name on the Hub.
         out: ``.csv`` or ``.parquet``.
-        precision: fp32 or int8.
-        backend: onnx or torch.
-        device: cpu or cuda.
-        batch_size: photographs that go through the net together.
         workers: threads that decode; 0 for one a core.
         top: write the K most probable classes, not a column for each.
-        max_pixels: larger photographs count as unreadable.
+        batch_size: photographs that go through the net together.
+        options: of the :class:`SkinClassifier`.
 
     Returns:
         What ``<out>.json`` holds, with ``images`` and ``unreadable``.
@@ -83,20 +76,25 @@ def predict(
     if workers < 0 or batch_size < 1:
         raise UserError('--workers: 0 or more; --batch-size: 1 or more')
     classifier = SkinClassifier.from_pretrained(
-        model,
-        backend,
-        precision,
-        device=device,
-        batch_size=batch_size,
-        max_pixels=max_pixels,
+        model, batch_size=batch_size, **options
     )
     header = header_of(classifier, top)
+    # held before anything is looked for, and until all is written
+    with (
+        _full_disk_told(target),
+        only_writer(target),
+        open_work(target, header) as work,
+    ):
+        workers = workers or default_workers()
+        _classify(classifier, places, work, workers, top)
+        return finish(target, work, header)
+
+
+@contextmanager
+def _full_disk_told(target: Path) -> Iterator[None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open_work(target, header) as work:
-            workers = workers or default_workers()
-            _classify(classifier, places, work, workers, top)
-            return finish(target, work, header)
+        yield
     except OSError as error:
         if error.errno not in _FULL:
             raise

@@ -13,11 +13,6 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows: nobody is kept from writing it twice
-    fcntl = None
-
 Row = list | dict
 
 
@@ -27,7 +22,8 @@ class WorkFile:
     A row is a list of cells, the first the path of the image, or
     ``dict(image=..., reason=...)`` of one that cannot be read. A line that a
     kill cut off is taken away when the file is opened again. Of what is done
-    eight bytes an image are in memory.
+    eight bytes an image are in memory. Who opens it holds
+    :func:`.out_lock.only_writer`.
 
     Args:
         path: the file.
@@ -35,8 +31,7 @@ class WorkFile:
         copied: rows that a new file begins with.
 
     Raises:
-        UserError: it is of another header, or being written by another
-            process.
+        UserError: it is of another header.
     """
 
     def __init__(
@@ -52,7 +47,6 @@ class WorkFile:
             os.replace(aside, path)
         self._file = open(path, 'r+b')
         try:
-            _lock(self._file, path)
             self._take_up(header)
         except BaseException:
             self._file.close()
@@ -150,17 +144,3 @@ def _differing(found: Any, header: dict[str, Any]) -> str:
     return ', '.join(
         sorted(key for key in keys if found.get(key) != header.get(key))
     )
-
-
-def _lock(file: Any, path: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(
-            f'another process is writing {path}; wait for it, or give '
-            'another --out'
-        ) from None
-    except OSError:  # a file system without locks
-        return

@@ -15,6 +15,8 @@ import pytest
 from exported import CLASSES, SIZE, WEIGHTS, expected, export_tiny
 from PIL import Image
 
+from hkd_mm.errors import UserError
+
 pytest.importorskip('onnxruntime')
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -316,6 +318,65 @@ def test_killed_for_real_twice(predict, model, photos, tmp_path):
     whole = tmp_path / 'whole.csv'
     assert predict(photos, '--model', model, '--out', whole) == 0
     assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize('when', ['open_work', 'write_table'])
+def test_nobody_else_writes_from_the_first_look_to_the_end(
+    predict, model, photos, tmp_path, monkeypatch, capsys, when
+):
+    """The lock outlives other descriptors of the work file."""
+    from hkd_mm.apis import predict as predict_module
+    from hkd_mm.apis import predict_files
+
+    (photos / 'bad.png').write_bytes(b'no image')  # rows() is read twice
+    module = predict_module if when == 'open_work' else predict_files
+    upstream, out = getattr(module, when), tmp_path / 'out.csv'
+    asked = []
+
+    def meanwhile(*args):
+        if asked:
+            return upstream(*args)
+        asked.append(_left(tmp_path))
+        made = None if when == 'open_work' else upstream(*args)
+        second = _start(99, photos, '--model', model, '--out', out)
+        told = second.communicate(timeout=60)[1]
+        assert second.returncode == 2 and 'another process' in told
+        return upstream(*args) if when == 'open_work' else made
+
+    monkeypatch.setattr(module, when, meanwhile)
+    assert predict(photos, '--model', model, '--out', out) == 0
+    begun = {'out.csv.lock'}
+    begun |= set() if when == 'open_work' else {'out.csv.part'}
+    assert asked == [begun]
+    assert len(_rows(out)) == 11
+    assert 'out.csv.lock' not in _left(tmp_path)
+
+
+def test_a_lock_that_its_holder_has_just_removed_is_not_taken(
+    tmp_path, monkeypatch
+):
+    from hkd_mm.inference import out_lock
+
+    pytest.importorskip('fcntl')
+    out, path = tmp_path / 'out.csv', tmp_path / 'out.csv.lock'
+    upstream, taken = out_lock._take, []
+
+    def removed(handle, out):
+        if not taken:
+            path.unlink()
+        taken.append(handle)
+        upstream(handle, out)
+
+    monkeypatch.setattr(out_lock, '_take', removed)
+    with out_lock.only_writer(out):
+        assert len(taken) == 2 and path.is_file()
+        with pytest.raises(UserError, match='another process'):
+            with out_lock.only_writer(out):
+                pass
+        assert path.is_file()
+    assert not path.exists()
+    with out_lock.only_writer(out):
+        pass
 
 
 def test_names_that_are_no_unicode_or_hold_line_breaks(
