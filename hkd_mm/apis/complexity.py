@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
-    """Count parameters and multiply-accumulates of one RGB image.
+    """Count parameters and multiply-accumulates of one image.
 
     Counted are convolutions, linear layers, matrix products and attention,
     one MAC for each multiplication with its addition; normalisation,
@@ -21,9 +21,10 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
     and 0.39.
 
     Args:
-        model: takes (N, 3, H, W) alone, as every mmengine model does in mode
-            ``tensor``. It may live on any device, ``meta`` included (nothing
-            is computed then). Its train / eval state is kept.
+        model: takes (N, C, H, W) alone, as every mmengine model does in mode
+            ``tensor``; C is its ``in_channels``, else 3. It may live on any
+            device, ``meta`` included (nothing is computed then). Its train /
+            eval state is kept.
         input_size: height and width of the image, or their common value.
 
     Returns:
@@ -34,8 +35,9 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
     )
     parameters = list(model.parameters())
     like = parameters[0] if parameters else torch.zeros(())
+    channels = getattr(model, 'in_channels', 3)
     image = torch.zeros(
-        1, 3, height, width, device=like.device, dtype=like.dtype
+        1, channels, height, width, device=like.device, dtype=like.dtype
     )
     states = {module: module.training for module in model.modules()}
     model.eval()

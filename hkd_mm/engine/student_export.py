@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """From a checkpoint of a run to a plain mmpretrain student file."""
 
+import inspect
 import io
 import os
 from collections.abc import Mapping
@@ -69,12 +70,29 @@ def plain_preprocessor(config: Any) -> dict:
         config: of the run's data preprocessor.
 
     Returns:
-        A plain dict; of a packed one its statistics, for mmpretrain's own.
+        A plain dict; of a packed one its statistics, for mmpretrain's own;
+        of one for masks what it does in evaluation.
     """
     config = plain(config)
-    if str(config.get('type', '')).endswith('PackedPreprocessor'):
+    kind = str(config.get('type', ''))
+    if kind.endswith('PackedPreprocessor'):
         config = {key: config[key] for key in _STATISTICS if key in config}
+    elif kind.endswith('PackedMaskPreprocessor'):
+        config = dict(type=kind, **_of_masks(config))
     return config
+
+
+def _of_masks(config: dict) -> dict:
+    """What one for masks does in evaluation, its defaults written out."""
+    from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
+        PackedMaskPreprocessor,
+    )
+
+    known = inspect.signature(PackedMaskPreprocessor).parameters
+    return {
+        name: plain(config.get(name, known[name].default))
+        for name in ('window', 'mean', 'std', 'to_rgb', 'input_size')
+    }
 
 
 def _without_weights(value: Any) -> Any:

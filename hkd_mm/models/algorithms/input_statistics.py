@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hkd_mm.errors import UserError
+
 
 class InputConversion:
     """Turn images normalised for one net into images for another.
@@ -17,13 +19,17 @@ class InputConversion:
 
     The teacher's statistics are those of its config, else those that its
     checkpoint remembers of its training; a teacher that names none takes the
-    student's images as they are.
+    student's images as they are. A window on the stored values must be the
+    same for both: what one cuts off cannot be given back.
 
     Args:
         student: the data preprocessor that normalised the images.
         teacher: the one that the teacher is built with.
         remembered: ``data_preprocessor`` of the checkpoint's ``meta``, a dict
             with ``mean``, ``std`` and ``to_rgb``; may be empty.
+
+    Raises:
+        UserError: the nets see the images through unlike windows.
     """
 
     def __init__(
@@ -40,8 +46,11 @@ class InputConversion:
                     std=torch.tensor(known['std'], dtype=torch.float32),
                     to_rgb=known.get('to_rgb', False),
                 )
+                if 'window' in known:
+                    teacher.window = known['window']
             else:
                 teacher = student
+        _check_windows(student, teacher)
         mean_s, std_s = _statistics(student)
         mean_t, std_t = _statistics(teacher)
         self.flip = _rgb(student) != _rgb(teacher)
@@ -56,7 +65,7 @@ class InputConversion:
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Convert a batch (N, 3, H, W) of normalised images."""
+        """Convert a batch (N, C, H, W) of normalised images."""
         if self.identity:
             return images
         if self.flip:
@@ -68,13 +77,29 @@ class InputConversion:
 def _statistics(
     preprocessor: nn.Module | SimpleNamespace,
 ) -> tuple[Tensor, Tensor]:
-    """Mean and std (3,) in the order of the channels that the net sees."""
+    """Mean and std (C,) in the order of the channels that the net sees."""
     if not hasattr(preprocessor, 'mean'):
-        return torch.zeros(3), torch.ones(3)
+        return torch.zeros(1), torch.ones(1)
     return (
         preprocessor.mean.detach().cpu().flatten(),
         preprocessor.std.detach().cpu().flatten(),
     )
+
+
+def _check_windows(
+    student: nn.Module, teacher: nn.Module | SimpleNamespace
+) -> None:
+    if not (hasattr(student, 'window') and hasattr(teacher, 'window')):
+        return
+    mine, other = (
+        x.window and tuple(map(float, x.window)) for x in (student, teacher)
+    )
+    if mine != other:
+        raise UserError(
+            f'the teacher was trained with the window {other} (centre, width) '
+            f'and data_preprocessor.window is {mine}; set it to the same, or '
+            'train the teacher with it'
+        )
 
 
 def _rgb(preprocessor: nn.Module | SimpleNamespace) -> bool:

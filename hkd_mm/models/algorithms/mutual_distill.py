@@ -6,7 +6,6 @@ from contextlib import ExitStack
 
 import torch
 from mmengine.model import BaseModel, ModuleDict
-from mmpretrain.structures import DataSample
 from mmrazor.models.algorithms.base import BaseAlgorithm
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 
 from ..recorders.guarded_recorders import guard_records
+from .blank_batch import blank_batch
 from .default_wiring import complete
 from .input_statistics import InputConversion
 from .peer_direction import Direction, check_peers
@@ -131,9 +131,7 @@ class MutualDistill(BaseAlgorithm):
 
     def _build_branch(self, input_size: int) -> None:
         """Let the branch see what the peers deliver, once."""
-        like = next(self.architecture.parameters())
-        images = like.new_zeros((1, 3, input_size, input_size))
-        samples = [DataSample().set_gt_label(0).to(like.device)]
+        images, samples = blank_batch(self.architecture, input_size)
         before = self.training
         self.eval()
         with torch.no_grad(), self.branch.recording():

@@ -9,6 +9,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from hkd_mm.errors import UserError
 
+from .blank_batch import channels_of
+
 _DTYPES = (None, 'bfloat16', 'float16')
 _TOLERANCE = 1e-3  # of folding, relative to the largest output
 
@@ -92,7 +94,7 @@ def fold_batch_norms(net: nn.Module, input_size: int) -> int:
     """
     parameter = next(net.parameters())
     images = torch.randn(
-        (2, 3, input_size, input_size),
+        (2, channels_of(net), input_size, input_size),
         generator=torch.Generator().manual_seed(0),
     ).to(parameter)
     with torch.no_grad():

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+
+from .blank_batch import blank_batch
 
 
 def check_losses(distiller, cached: bool, own: bool = False) -> None:
@@ -122,9 +123,7 @@ def build_lazy_parts(model, input_size: int) -> None:
 @contextmanager
 def _dry_forward(model, input_size: int) -> Iterator[None]:
     """In eval mode, with the records of one black image."""
-    parameter = next(model.student.parameters())
-    images = parameter.new_zeros((1, 3, input_size, input_size))
-    samples = [DataSample().set_gt_label(0).to(parameter.device)]
+    images, samples = blank_batch(model.student, input_size)
     before = model.training, model.calculate_student_loss
     model.eval()
     model.calculate_student_loss = False

@@ -36,7 +36,7 @@ class LastMapRecorder(FeatureRecorder):
         self, module: nn.Module, inputs: tuple, outputs: Tensor
     ) -> None:
         """Keep what is pooled."""
-        if self.recording:
-            self.data_buffer.append(
-                inputs[0] if self._before_pooling else outputs
-            )
+        if not self._before_pooling:
+            super().forward_hook(module, inputs, outputs)
+        elif self.recording:
+            self.data_buffer.append(inputs[0])

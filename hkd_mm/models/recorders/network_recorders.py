@@ -7,6 +7,7 @@ stays the same when a net is exchanged.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,22 +39,24 @@ class LogitsRecorder(AutoSourceRecorder):
     """The class scores (N, C) of a classifier, before softmax.
 
     ``hkd_mm.Logits`` in a config. Works for mmpretrain's ``TimmClassifier``
-    (the wrapped net) and ``ImageClassifier`` (the head).
+    (the wrapped net), ``ImageClassifier`` (the head), and segmentors, whose
+    scores are (N, C, h, w).
     """
 
     def __init__(self) -> None:
         super().__init__(source='')
 
     def find(self, model: nn.Module) -> str:
-        return 'model' if is_timm(model) else 'head'
+        return 'head' if hasattr(model, 'backbone') else 'model'
 
 
 @TASK_UTILS.register_module()
 class FeatureRecorder(AutoSourceRecorder):
     """The feature map (N, C, H, W) at the end of one stage.
 
-    ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``) or
-    the backbone's ``out_indices``.
+    ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``), the
+    backbone's ``out_indices``, or those of a segmentor's encoder, of which
+    the last four are 1/4, 1/8, 1/16 and 1/32 of the image.
 
     Args:
         stage: index of the stage; negative counts from the last one.
@@ -62,10 +65,12 @@ class FeatureRecorder(AutoSourceRecorder):
     def __init__(self, stage: int = -1) -> None:
         super().__init__(source='')
         self.stage = stage
+        self._segmentor = False
 
     def find(self, model: nn.Module) -> str:
+        self._segmentor = is_segmentor(model)
         if not is_timm(model):
-            return 'backbone'
+            return model.encoder if self._segmentor else 'backbone'
         info = model.model.feature_info
         stages = [item['module'] for item in info]
         if not -len(stages) <= self.stage < len(stages):
@@ -74,6 +79,14 @@ class FeatureRecorder(AutoSourceRecorder):
                 f'has {len(stages)} stages: {", ".join(stages)}'
             )
         return f'model.{stages[self.stage]}'
+
+    def forward_hook(
+        self, module: nn.Module, inputs: tuple, outputs: Any
+    ) -> None:
+        """Keep the outputs; of an encoder the one stage."""
+        if self._segmentor and self.recording:
+            outputs = stages_of(outputs, (self.stage,), 'Feature', 'stage')[0]
+        super().forward_hook(module, inputs, outputs)
 
     def get_record_data(
         self, record_idx: int = 0, data_idx: int | None = None
@@ -133,6 +146,8 @@ def labels_of(samples) -> torch.Tensor:
 
 def classifier_layer(model: nn.Module) -> nn.Module | None:
     """What makes class scores of the pooled features; None if unknown."""
+    if is_segmentor(model):
+        return None
     if is_timm(model):
         return model.model.get_classifier()
     return getattr(model.head, 'fc', None)
@@ -140,4 +155,32 @@ def classifier_layer(model: nn.Module) -> nn.Module | None:
 
 def is_timm(model: nn.Module) -> bool:
     """Whether a classifier wraps a net of timm; else it has a backbone."""
-    return not hasattr(model, 'backbone')
+    return not hasattr(model, 'backbone') and not is_segmentor(model)
+
+
+def is_segmentor(model: nn.Module) -> bool:
+    """Whether a net gives a class to every pixel."""
+    return getattr(model, 'dense', False)
+
+
+def stages_of(
+    outputs: Sequence[torch.Tensor], stages: Sequence[int], *said: str
+) -> list[torch.Tensor]:
+    """Some of the maps of an encoder.
+
+    Args:
+        outputs: of a segmentor's encoder: the image, then a map a stage.
+        stages: their indices; negative ones count from the last.
+        said: names of the recorder and of its argument, for the message.
+
+    Raises:
+        UserError: there are fewer stages.
+    """
+    maps = outputs[1:]
+    if any(not -len(maps) <= stage < len(maps) for stage in stages):
+        raise UserError(
+            f'recorder hkd_mm.{said[0]}: {said[1]}='
+            f'{stages if len(stages) > 1 else stages[0]}, but the encoder '
+            f'has {len(maps)} stages'
+        )
+    return [maps[stage] for stage in stages]

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from hkd_mm.errors import UserError
 from hkd_mm.registry import TASK_UTILS
 
-from .network_recorders import AutoSourceRecorder, classifier_layer, is_timm
+from .network_recorders import (
+    AutoSourceRecorder,
+    classifier_layer,
+    is_segmentor,
+    is_timm,
+    stages_of,
+)
 
 
 @TASK_UTILS.register_module()
@@ -64,6 +70,10 @@ class StageMapsRecorder(BaseRecorder):
             UserError: the net has fewer stages.
         """
         assert model is not None
+        if is_segmentor(model):
+            encoder = model.get_submodule(model.encoder)
+            encoder.register_forward_hook(self._keep_stages)
+            return
         if not is_timm(model):
             model.backbone.register_forward_hook(self._keep_outputs)
             return
@@ -96,6 +106,16 @@ class StageMapsRecorder(BaseRecorder):
         self._check(len(outputs), f'out_indices={module.out_indices}')
         for place, stage in enumerate(self.stages):
             self._keep(place, outputs[stage])
+
+    def _keep_stages(
+        self, module: nn.Module, inputs: tuple, outputs: list[Tensor]
+    ) -> None:
+        """Some of an encoder, which returns the image before them."""
+        if not self._recording:
+            return
+        maps = stages_of(outputs, self.stages, 'StageMaps', 'stages')
+        for place, output in enumerate(maps):
+            self._keep(place, output)
 
     def __enter__(self) -> None:
         super().__enter__()
