@@ -12,19 +12,11 @@ from hkd_mm.errors import UserError
 from hkd_mm.registry import METRICS
 from hkd_mm.structures.mask_samples import IGNORE
 
-from .segmentation_checks import (
-    check_shapes,
-    fits,
-    refuse,
-    spacing_pair,
-)
-from .segmentation_scores import (
-    confusion_counts,
-    hausdorff_95,
-    overlap_scores,
-)
+from .segmentation_checks import check_shapes, fits, refuse, spacing_pair
+from .segmentation_scores import confusion_counts, hausdorff_95, overlap_scores
 from .segmentation_tables import (
-    mean_of_known,
+    class_names,
+    means,
     named,
     pooled_dice,
     slice_rows,
@@ -130,11 +122,10 @@ class SegmentationMetric(BaseMetric):
         """
         classes = max(probabilities.shape[1], 2)
         check_shapes(probabilities, masks)
-        predicted = (
-            (probabilities[:, 0] >= self.threshold)
-            if probabilities.shape[1] == 1
-            else probabilities.argmax(1)
-        )
+        if probabilities.shape[1] == 1:
+            predicted = probabilities[:, 0] >= self.threshold
+        else:
+            predicted = probabilities.argmax(1)
         predicted = predicted.to(torch.uint8).cpu().numpy()
         truth, rows = masks.cpu().numpy(), index.tolist()
         finite = probabilities.isfinite().flatten(1).all(1).tolist()
@@ -170,16 +161,16 @@ class SegmentationMetric(BaseMetric):
             The metrics by name.
 
         Raises:
-            UserError: there is no slice, or classes do not fit the data set.
+            UserError: no slice, or classes that do not fit the data set.
         """
         if not results:
             raise UserError(
-                'SegmentationMetric has nothing to evaluate: the data set of '
-                'this loop is empty'
+                'SegmentationMetric has nothing to evaluate: the data set is '
+                'empty'
             )
         rows, counts, distances = zip(*results)
         counts = np.stack(counts)
-        classes = self._classes(counts.shape[1] - 1)
+        classes = class_names(self.dataset_meta, counts.shape[1] - 1)
         figures = overlap_scores(counts)
         if self.hd95:
             figures['hd95'] = np.stack(distances)
@@ -187,12 +178,6 @@ class SegmentationMetric(BaseMetric):
         groups = (self.dataset_meta or {}).get('groups') or {}
         patients = [groups.get(name) for name in names]
         pooled = pooled_dice(counts, patients)
-        metrics = {}
-        for name, values in figures.items():
-            metrics.update(named(name, mean_of_known(values), classes))
-        if pooled:
-            mean = mean_of_known(np.stack(list(pooled.values())))
-            metrics.update(named('patient_dice', mean, classes))
         self.last = dict(
             rows=slice_rows(names, patients, figures, classes),
             patients={
@@ -202,22 +187,11 @@ class SegmentationMetric(BaseMetric):
             classes=classes,
             unit='pixel' if self._spacing() is None else 'mm',
         )
-        return metrics
+        if pooled:
+            figures['patient_dice'] = np.stack(list(pooled.values()))
+        return means(figures, classes)
 
     def _spacing(self) -> tuple[float, float] | None:
         if self.spacing is not None:
             return self.spacing
         return spacing_pair((self.dataset_meta or {}).get('spacing'))
-
-    def _classes(self, count: int) -> list[str]:
-        """Names from the data set without the background, else numbers."""
-        names = (self.dataset_meta or {}).get('classes')
-        if names is None:
-            return [f'class_{number}' for number in range(1, count + 1)]
-        if len(names) != count + 1:
-            raise UserError(
-                f'the net tells {count} classes from the background but the '
-                f'data set has {len(names)} with it ({", ".join(names)}): set '
-                'num_classes of the net accordingly'
-            )
-        return list(names[1:])

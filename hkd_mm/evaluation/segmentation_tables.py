@@ -7,7 +7,32 @@ from typing import Any
 
 import numpy as np
 
+from hkd_mm.errors import UserError
+
 from .segmentation_scores import overlap_scores
+
+
+def class_names(dataset_meta: dict | None, count: int) -> list[str]:
+    """Names of the classes but the background.
+
+    Args:
+        dataset_meta: with ``classes``, the background first; without them
+            they are called ``class_1`` and so on.
+        count: of classes that the net tells from the background.
+
+    Raises:
+        UserError: the data set has another number of classes.
+    """
+    names = (dataset_meta or {}).get('classes')
+    if names is None:
+        return [f'class_{number}' for number in range(1, count + 1)]
+    if len(names) != count + 1:
+        raise UserError(
+            f'the net tells {count} classes from the background but the data '
+            f'set has {len(names)} with it ({", ".join(names)}): set '
+            'num_classes of the net accordingly'
+        )
+    return list(names[1:])
 
 
 def pooled_dice(
@@ -71,7 +96,7 @@ def named(
         values: (K,), one a class.
         classes: K names; of one alone there is no figure of its own.
     """
-    found = [mean_of_known(values), *values]
+    found = [_mean(values), *values]
     return {
         key: float(value)
         for key, value in zip(_keys(name, classes), found)
@@ -79,7 +104,22 @@ def named(
     }
 
 
-def mean_of_known(values: np.ndarray) -> np.ndarray:
+def means(
+    figures: dict[str, np.ndarray], classes: Sequence[str]
+) -> dict[str, float]:
+    """Means over slices or patients, by name.
+
+    Args:
+        figures: name -> (N, K); what is NaN is left out.
+        classes: K names.
+    """
+    found = {}
+    for name, values in figures.items():
+        found.update(named(name, _mean(values), classes))
+    return found
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over the first axis of what is no NaN; NaN where nothing is."""
     known = ~np.isnan(values)
     total = np.where(known, values, 0.0).sum(0)

@@ -15,7 +15,8 @@ class Sure(NamedTuple):
     Args:
         probability: None where no threshold is sure enough.
         coverage: share of the images that are answered.
-        accuracy: of those answers, 0 without any.
+        accuracy: of those answers, 0 without any; where lesions are known,
+            the mean over lesions of the share of each that is right.
         n: images that it was fitted on.
     """
 
@@ -41,25 +42,33 @@ def wilson_lower(right: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def sure_threshold(
-    scores: np.ndarray, labels: np.ndarray, accuracy: float
+    scores: np.ndarray,
+    labels: np.ndarray,
+    accuracy: float,
+    lesions: np.ndarray | None = None,
 ) -> Sure:
     """The smallest probability that makes answers accurate enough.
 
     Answers are sure at or above it; images of equal probability come
-    together. Of its digits six are kept, rounded down.
+    together. Of its digits six are kept, rounded down. Photographs of one
+    lesion are no independent answers: they count as one, right by the share
+    of those that are sure and right.
 
     Args:
         scores: (N, C) probabilities of images that are not the test's.
         labels: (N,) int.
         accuracy: that the lower end of the 95 % Wilson interval reaches, in
             (0, 1).
+        lesions: (N,) int, equal for photographs of one lesion; None where
+            each counts for itself.
     """
     confidence = np.floor(scores.max(1) * _DIGITS) / _DIGITS
     right = scores.argmax(1) == labels
     order = np.argsort(-confidence, kind='stable')
     ranked = confidence[order]
-    hits = np.cumsum(right[order])
-    count = np.arange(1, len(order) + 1)
+    if lesions is None:
+        lesions = np.arange(len(order))
+    hits, count = _running(right[order], lesions[order])
     last = np.append(ranked[1:] != ranked[:-1], True)  # of equal ones
     fits = np.flatnonzero(last & (wilson_lower(hits, count) >= accuracy))
     if not len(fits):
@@ -67,23 +76,51 @@ def sure_threshold(
     place = fits[-1]
     return Sure(
         float(ranked[place]),
-        float(count[place] / len(labels)),
+        float((place + 1) / len(labels)),
         float(hits[place] / count[place]),
         len(labels),
     )
 
 
-def answered(scores: np.ndarray, labels: np.ndarray, probability) -> Sure:
+def _running(
+    right: np.ndarray, lesions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Right lesions, and lesions, among the first 1, 2, ... N answers."""
+    seen: dict[int, tuple[int, int]] = {}
+    added = np.empty(len(right))
+    for place, (hit, lesion) in enumerate(
+        zip(right.tolist(), lesions.tolist())
+    ):
+        hits, count = seen.get(lesion, (0, 0))
+        seen[lesion] = hits + hit, count + 1
+        added[place] = (hits + hit) / (count + 1) - hits / max(count, 1)
+    first = np.zeros(len(right), int)
+    first[np.unique(lesions, return_index=True)[1]] = 1
+    return np.cumsum(added), np.cumsum(first)
+
+
+def answered(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    probability: float | None,
+    lesions: np.ndarray | None = None,
+) -> Sure:
     """What a threshold does on other scores.
 
     Args:
         scores: (N, C) probabilities.
         labels: (N,) int.
         probability: the threshold, or None.
+        lesions: see :func:`sure_threshold`.
     """
     sure = np.zeros(len(labels), bool)
     if probability is not None:
         sure = scores.max(1) >= probability
     right = (scores.argmax(1) == labels)[sure]
-    share = float(right.mean()) if len(right) else 0.0
+    share = 0.0
+    if len(right):
+        if lesions is None:
+            lesions = np.arange(len(labels))
+        hits, count = _running(right, lesions[sure])
+        share = float(hits[-1] / count[-1])
     return Sure(probability, float(sure.mean()), share, len(labels))

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+BOUNDS = (0.05, 20.0)  # of the temperatures that are tried
 _LEAST = 1e-7  # probabilities are written with six digits
 
 
@@ -49,7 +50,7 @@ def fit_temperature(
         least: smaller probabilities count as this.
 
     Returns:
-        In [0.05, 20].
+        Within ``BOUNDS``.
     """
     from scipy.optimize import minimize_scalar
 
@@ -58,7 +59,7 @@ def fit_temperature(
 
     found = minimize_scalar(
         loss,
-        bounds=(np.log(0.05), np.log(20)),
+        bounds=tuple(np.log(BOUNDS)),
         method='bounded',
         options=dict(xatol=1e-6),
     )

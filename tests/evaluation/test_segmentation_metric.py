@@ -301,3 +301,34 @@ def test_arguments_out_of_range_are_refused():
     for kwargs in (dict(threshold=1.0), dict(spacing=(1, 2, 3))):
         with pytest.raises(UserError, match=next(iter(kwargs))):
             SegmentationMetric(**kwargs)
+
+
+def shared_batch():
+    rng = np.random.default_rng(4)
+    return rng.random((5, 1, 8, 8)), rng.integers(0, 2, (5, 8, 8))
+
+
+def run_rank(rank, folder):
+    torch.distributed.init_process_group(
+        'gloo', f'file://{folder}/meeting', rank=rank, world_size=2
+    )
+    scores, truth = shared_batch()
+    mine = [rank, rank + 2, (rank + 4) % 5]  # the sixth pads
+    metric = SegmentationMetric(collect_dir=f'{folder}/parts')
+    metric.process_batch(
+        torch.tensor(scores[mine]),
+        torch.tensor(truth[mine], dtype=torch.uint8),
+        torch.tensor(mine),
+    )
+    torch.save(metric.evaluate(5), f'{folder}/{rank}.pth')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_figures_of_one(tmp_path, monkeypatch):
+    monkeypatch.setenv('GLOO_SOCKET_IFNAME', 'lo')
+    torch.multiprocessing.spawn(run_rank, (str(tmp_path),), nprocs=2)
+    expected, _ = evaluate(*shared_batch())
+    for rank in range(2):
+        found = torch.load(tmp_path / f'{rank}.pth', weights_only=True)
+        assert found == pytest.approx(expected)
