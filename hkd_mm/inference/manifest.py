@@ -32,7 +32,8 @@ class Manifest:
             probabilities.
         threshold: of sure answers.
         files: kind -> file; kinds are those of ``manifest_checks.KINDS``.
-        source: ``run``, ``checkpoint``, ``epoch``, ``seed``.
+        source: ``run``, ``checkpoint``, ``epoch``, ``seed``, and
+            ``weights_sha256`` of its ``student.pth``.
         metrics: ``val`` and ``test``, each name -> value or None.
         checks: what the export measured.
         calibration_images: training images that int8 was calibrated on, 0

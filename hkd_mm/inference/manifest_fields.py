@@ -32,7 +32,8 @@ class Threshold:
             threshold kept the rule: then every answer is "not sure".
         rule: in words.
         coverage: share of the validation images that are answered.
-        accuracy: of those answers; 0 where there are none.
+        accuracy: of those answers, those to one lesion counted as one; 0
+            where there are none.
         n: validation images that it was fitted on.
     """
 

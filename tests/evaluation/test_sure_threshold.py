@@ -71,3 +71,54 @@ def test_equal_probabilities_come_together() -> None:
     found = sure_threshold(scores, labels, 0.9)
     assert found == (0.9, 0.5, 1.0, 200)
     assert sure_threshold(scores[::-1], labels[::-1], 0.9) == found
+
+
+def test_photographs_of_a_lesion_count_as_one() -> None:
+    """35 lesions of two right photographs are 35 right answers, not 70.
+
+    A 36th lesion, one of two right: share 0.986111, n = 36; lower end
+    (0.986111 + 0.053354 - z * sqrt(0.000380 + 0.000741)) / 1.106707 = 0.8799.
+    """
+    lesions = np.repeat(np.arange(35), 2)
+    scores = np.tile([[0.99, 0.01]], (70, 1))
+    labels = np.zeros(70, int)
+    assert sure_threshold(scores, labels, 0.9, lesions)[0] == 0.99
+    fewer = slice(2, None)
+    assert sure_threshold(scores[fewer], labels[fewer], 0.9)[0] == 0.99
+    found = sure_threshold(scores[fewer], labels[fewer], 0.9, lesions[fewer])
+    assert found == (None, 0.0, 0.0, 68)
+    labels = np.append(labels, [0, 1])
+    scores = np.tile([[0.99, 0.01]], (72, 1))
+    lesions = np.append(lesions, [99, 99])
+    assert sure_threshold(scores, labels, 0.8805, lesions)[0] is None
+    found = sure_threshold(scores, labels, 0.8795, lesions)
+    assert found[:2] == (0.99, 1.0) and found.n == 72
+    assert found.accuracy == pytest.approx(35.5 / 36)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_lesions_by_trying(seed) -> None:
+    random = np.random.default_rng(seed)
+    scores = random.uniform(size=400).round(2)
+    scores = np.stack([scores, 1 - scores], 1)
+    labels = scores.argmax(1)
+    labels[random.uniform(size=400) < 0.05] ^= 1
+    lesions = random.integers(0, 250, 400)
+    wanted, share = None, 0.0
+    right = scores.argmax(1) == labels
+    confidence = np.floor(scores.max(1) * 1e6) / 1e6
+    for probability in sorted(set(confidence), reverse=True):
+        sure = confidence >= probability
+        means = [
+            right[sure & (lesions == one)].mean()
+            for one in set(lesions[sure].tolist())
+        ]
+        low = wilson_lower(np.sum(means), np.float64(len(means)))
+        if low >= 0.9:
+            wanted, share = probability, np.mean(means)
+    found = sure_threshold(scores, labels, 0.9, lesions)
+    assert wanted is not None and found.probability == wanted
+    assert found.accuracy == pytest.approx(share)
+    assert answered(scores, labels, wanted, lesions) == (
+        found._replace(accuracy=pytest.approx(share))
+    )

@@ -5,6 +5,7 @@ from hkd_mm.inference.manifest import Manifest
 
 from ..run.card_texts import command_of, environment_of, versions_of
 from .source_run import SourceRun
+from .sure import classes_note
 
 _METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
 
@@ -80,22 +81,47 @@ def _recalls(manifest: Manifest) -> str:
 
 
 def _sure(manifest: Manifest) -> str:
-    found = manifest.threshold
+    found, checks = manifest.threshold, manifest.checks
     text = f'Temperature {manifest.temperature:.4f}. Rule: {found.rule}. '
+    notes = [
+        checks['temperature_note'],
+        checks.get('int8', {}).get('sure_note'),
+    ]
     if found.probability is None:
-        return text + 'No threshold keeps it: every answer is "not sure".'
-    return text + (
-        f'From a probability of {found.probability:.4f} on: '
-        f'{found.coverage:.1%} of {found.n} validation images, '
-        f'{found.accuracy:.1%} of them right.'
-    )
+        text += 'No threshold keeps it: every answer is "not sure".'
+    else:
+        lesions = checks['sure_lesions']
+        text += (
+            f'From a probability of {found.probability:.4f} on: '
+            f'{found.coverage:.1%} of {found.n} validation images'
+            f'{f" ({lesions} lesions)" if lesions else ""}, '
+            f'{found.accuracy:.1%} of them right.\n\n' + _by_class(manifest)
+        )
+        notes.insert(0, classes_note(checks['sure_by_class']))
+    told = [f'**Note: {note}.**' for note in notes if note]
+    return '\n\n'.join([text, *told])
+
+
+def _by_class(manifest: Manifest) -> str:
+    rows = [
+        'That holds over all classes together, in the mixture of '
+        'validation, and of no class by itself. *Surely right* and *surely '
+        'wrong* are images of the class; *said surely* counts the sure '
+        'answers that name it, whatever they show.\n',
+        '| class | images | surely right | surely wrong | said surely |',
+        '|---|---|---|---|---|',
+    ]
+    for name, found in manifest.checks['sure_by_class'].items():
+        cells = ' | '.join(map(str, found.values()))
+        rows.append(f'| {name} | {cells} |')
+    return '\n'.join(rows)
 
 
 def _use() -> str:
     return (
         '```python\nfrom hkd_mm.apis import SkinClassifier\n\n'
         "classifier = SkinClassifier('.')  # this folder\n"
-        "print(classifier.predict('photo.jpg'))\n```"
+        "print(classifier('photo.jpg'))\n```"
     )
 
 

@@ -13,12 +13,19 @@ LOGITS = 1e-4  # of the largest logit, or of 1 where that is smaller
 IMAGES = dict(fp32_image=1e-3, int8_image=2e-2)  # probabilities
 
 
-def same_logits(trained: np.ndarray, graph: np.ndarray) -> dict[str, float]:
+def same_logits(
+    trained: np.ndarray,
+    graph: np.ndarray,
+    wrong: str = 'the ONNX graph is not the trained net',
+    then: str = 'nothing was written',
+) -> dict[str, float]:
     """Hold the graph's logits against torch's.
 
     Args:
         trained: (N, C) of torch.
         graph: (N, C) of the graph.
+        wrong: says what a difference means.
+        then: says what becomes of it.
 
     Returns:
         ``max``, the largest difference, the ``scale`` and the ``limit``.
@@ -31,8 +38,8 @@ def same_logits(trained: np.ndarray, graph: np.ndarray) -> dict[str, float]:
     limit = LOGITS * scale
     if not difference <= limit:
         raise UserError(
-            f'the ONNX graph is not the trained net: logits differ by '
-            f'{difference:.2e} (limit {limit:.2e}); nothing was written'
+            f'{wrong}: logits differ by {difference:.2e} (limit '
+            f'{limit:.2e}); {then}'
         )
     return dict(max=difference, scale=scale, limit=limit)
 

@@ -14,7 +14,7 @@ from onnxruntime.quantization import shape_inference
 
 from .net_graph import save, tidied
 
-_BATCH = 16
+BATCH = 16  # images that calibration feeds together
 _LAST = ('Gemm', 'MatMul')
 
 

@@ -19,11 +19,12 @@ from .checks import (
     same_probabilities,
 )
 from .folder import NAMES
-from .int8 import quantise
+from .int8 import BATCH, quantise
 from .manifest_of import HAIRS, manifest_of
 from .net_graph import export_net, plain_net, save
 from .samples import balanced_choice, read_samples
 from .source_run import SourceRun
+from .sure import fit_threshold
 from .whole_graph import whole_graph
 
 _PHOTOGRAPHS = 32  # that graphs with a resize are checked on
@@ -44,6 +45,7 @@ class Making:
         measured: kind -> figures on validation.
         checks: what was compared.
         temperature: fitted on validation.
+        threshold: of sure answers, fitted on validation.
         val: the validation images.
     """
 
@@ -74,6 +76,7 @@ class Making:
         self.temperature = fit_temperature(scores, labels, _TINY)
         if self.wishes.int8:
             self._int8()
+        self.threshold = fit_threshold(self)
         if self.wishes.with_preprocessing:
             for kind in list(self.logits):
                 self._image(kind)
@@ -111,7 +114,7 @@ class Making:
         quantise(
             self._path('fp32'),
             self._path('int8'),
-            batches(train.images, self.run.spec, 16),
+            batches(train.images, self.run.spec, BATCH),
             self.wishes.weight_bits,
         )
         self._measure('int8')
@@ -152,5 +155,7 @@ class Making:
         given = next(batches(images, self.run.spec))
         found = write_executorch(self.run, self._path('executorch'), given)
         trained = of_torch(plain_net(self.run), images, self.run.spec)
-        self.checks['executorch'] = same_logits(trained, found)
+        self.checks['executorch'] = same_logits(
+            trained, found, 'student.pte is not the trained net'
+        )
         self._add('executorch', 'tensor', 'logits')

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest import (
     FILE,
@@ -21,9 +19,8 @@ from hkd_mm.inference.manifest import (
 )
 
 from ..run.run_files import run_config
-from .checks import same_logits
+from .pack_checks import WEIGHTS, check_packed, check_weights
 
-WEIGHTS = 'student.safetensors'
 CARD = 'README.md'
 _FIGURES = ('metrics.json', 'test.json')
 
@@ -66,6 +63,7 @@ def publish(
     run, out = Path(run_dir), Path(out)
     exported = _export_of(run)
     manifest = read_manifest(exported)
+    check_weights(run / 'student.pth', exported, manifest)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f'--out {out} holds something already; give a new folder'
@@ -73,7 +71,7 @@ def publish(
     out.mkdir(parents=True, exist_ok=True)
     try:
         manifest = _fill(out, run, exported, manifest, licence)
-        _check(out, manifest)
+        check_packed(out, manifest, say)
     except BaseException:  # half a folder is none
         shutil.rmtree(out)
         raise
@@ -180,22 +178,3 @@ def _write_card(
         "`SkinClassifier.from_pretrained('.')` takes this folder.\n"
     )
     (out / CARD).write_text(head + card + line, encoding='utf-8')
-
-
-def _check(out: Path, manifest: Manifest) -> None:
-    """Load what was packed, as whoever is given it will."""
-    from hkd_mm.inference.images import prepare
-    from hkd_mm.inference.student import read_student
-
-    high, wide = manifest.input.size
-    rng = np.random.default_rng(0)
-    photograph = rng.integers(0, 256, (2 * high, 2 * wide, 3), np.uint8)
-    images = prepare(photograph, manifest.input)[None]
-    found = {
-        backend: read_student(out, backend, 'fp32')
-        .load(None, 'cpu')
-        .logits(images)
-        for backend in ('torch', 'onnx')
-        if backend == 'torch' or 'fp32' in manifest.files
-    }
-    same_logits(found['torch'], found.get('onnx', found['torch']))

@@ -21,11 +21,14 @@ class Samples:
         paths: of the photographs.
         labels: (N,) int64.
         images: (N, 3, H, W) uint8, RGB.
+        lesions: (N,) int, equal for photographs of one lesion; None where
+            the data name no lesion.
     """
 
     paths: list[str]
     labels: np.ndarray
     images: np.ndarray
+    lesions: np.ndarray | None = None
 
 
 def read_samples(
@@ -50,7 +53,29 @@ def read_samples(
         chosen = balanced_choice(labels, count, seed)
     paths = [infos[place]['img_path'] for place in chosen]
     images = np.stack([resized(path, run.spec) for path in paths])
-    return Samples(paths, labels[chosen], images)
+    lesions = lesions_of([infos[place] for place in chosen])
+    return Samples(paths, labels[chosen], images, lesions)
+
+
+def lesions_of(infos: list[dict]) -> np.ndarray | None:
+    """Which photographs show one lesion.
+
+    Args:
+        infos: of a data set; ``lesion_id`` where it is known.
+
+    Returns:
+        (N,) int, a number of its own for each unknown one; None where all
+        are unknown.
+    """
+    names = [info.get('lesion_id') for info in infos]
+    if all(name is None for name in names):
+        return None
+    keys = [
+        ('', place) if name is None else (name, -1)
+        for place, name in enumerate(names)
+    ]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys])
 
 
 def _listing(run: SourceRun, split: str) -> list[dict]:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.manifest import sha256
 from hkd_mm.inference.manifest_fields import InputSpec
 
 from ..config.compose import compose_config
@@ -31,6 +32,7 @@ class SourceRun:
         classes: in the order of the net's outputs.
         spec: what the net is fed.
         swapped: the net itself takes BGR.
+        weights_sha256: hash of ``student.pth``.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class SourceRun:
     classes: list[str]
     spec: InputSpec
     swapped: bool
+    weights_sha256: str = ''
 
     @property
     def architecture(self) -> str:
@@ -103,7 +106,9 @@ def read_run(
     statistics = statistics or meta.get('data_preprocessor') or {}
     swapped = not statistics.get('to_rgb', False)
     spec = _input_spec(cfg, statistics, swapped)
-    return SourceRun(folder, cfg, net, meta, list(classes), spec, swapped)
+    return SourceRun(
+        folder, cfg, net, meta, list(classes), spec, swapped, sha256(weights)
+    )
 
 
 def _input_spec(cfg: Config, statistics: dict, swapped: bool) -> InputSpec:

@@ -1,14 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What an export has measured, in two tables."""
 
+from rich.console import Console
+from rich.table import Table
+
 from .making import Making
 
 
 def print_table(making: Making) -> None:
     """Print the files, and each class's recall; also of one refused."""
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console()
     table = Table(title=f'validation, {len(making.val.labels)} images')
     table.add_column('file')
@@ -23,8 +23,13 @@ def print_table(making: Making) -> None:
             f'{100 * figures["balanced_accuracy"]:.2f}' if figures else '-',
         )
     console.print(table)
-    if 'int8' not in making.measured:
-        return
+    if 'int8' in making.measured:
+        console.print(_recalls(making))
+    if 'sure_by_class' in making.checks:
+        console.print(_sure(making))
+
+
+def _recalls(making: Making) -> Table:
     recalls = Table(title='recall of each class')
     recalls.add_column('class')
     for name in ('fp32', 'int8', 'points'):
@@ -41,7 +46,18 @@ def print_table(making: Making) -> None:
             f'{100 * after[name]:.1f}',
             f'{points:+.1f}',
         )
-    console.print(recalls)
+    return recalls
+
+
+def _sure(making: Making) -> Table:
+    """Sure answers to images of each class, and sure ones that name it."""
+    table = Table(title='sure answers on validation')
+    table.add_column('class')
+    for name in ('images', 'surely right', 'surely wrong', 'said surely'):
+        table.add_column(name, justify='right')
+    for name, found in making.checks['sure_by_class'].items():
+        table.add_row(name, *map(str, found.values()))
+    return table
 
 
 def _difference(making: Making, kind: str) -> str:

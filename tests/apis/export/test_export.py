@@ -20,7 +20,7 @@ from hkd_mm.apis.export.samples import balanced_choice, read_samples
 from hkd_mm.apis.export.source_run import read_run
 from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import read_manifest
+from hkd_mm.inference.manifest import read_manifest, sha256
 
 WHOLE = [
     'README.md',
@@ -75,6 +75,8 @@ def test_the_folder_is_whole(exported, tiny_run) -> None:
     assert manifest.input.mean == (127.5,) * 3
     assert manifest.calibration_images == 9
     assert manifest.source['checkpoint'] == 'best.pth'
+    weights = sha256(tiny_run / 'student.pth')
+    assert manifest.source['weights_sha256'] == weights
     assert manifest.metrics['test'] == dict(balanced_accuracy=0.25)
     assert manifest.threshold.n == 9
     card = (exported / 'README.md').read_text()
@@ -132,6 +134,75 @@ def test_photographs_give_the_probabilities_of_the_tensors(
     figures = checks['measured']['int8']
     assert figures['balanced_accuracy'] == pytest.approx(right)
     assert figures['recall'].keys() == set(run.classes)
+
+
+def test_the_code_of_the_card_runs(
+    exported, tmp_path, monkeypatch, capsys
+) -> None:
+    from PIL import Image
+
+    folder = shutil.copytree(exported, tmp_path / 'out')
+    Image.new('RGB', (40, 30), (160, 60, 60)).save(folder / 'photo.jpg')
+    monkeypatch.chdir(folder)
+    card = (folder / 'README.md').read_text()
+    exec(card.split('```python\n')[1].split('```')[0], {})
+    manifest = read_manifest(folder)
+    told = capsys.readouterr().out
+    assert any(name in told for name in manifest.classes)
+
+
+def test_sure_answers_are_told_by_class(exported) -> None:
+    manifest = read_manifest(exported)
+    found = manifest.checks['sure_by_class']
+    assert list(found) == list(manifest.classes)
+    sure = round(manifest.threshold.coverage * manifest.threshold.n)
+    assert sure and sure == sum(one['said_surely'] for one in found.values())
+    card = (exported / 'README.md').read_text()
+    assert '| class | images | surely right | surely wrong |' in card
+    for name, one in found.items():
+        assert f'| {name} | {" | ".join(map(str, one.values()))} |' in card
+    assert manifest.checks['sure_lesions'] is None
+    assert 'no lesion is known' in manifest.threshold.rule
+
+
+def test_what_speaks_against_the_figures_is_told(
+    tiny_run, tmp_path, capsys
+) -> None:
+    """Classes that are trivial, an int8 that is wrong, and a bad class."""
+    from hkd_mm.apis.export import sure as sure_module
+
+    said = []
+    spoilt = dict(images=9, surely_right=1, surely_wrong=2, said_surely=1)
+    wishes = Wishes(int8_limit=100.0, sure_accuracy=0.5, calibration_images=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making_module, 'quantise', _shift)
+        patch.setattr(
+            sure_module, 'sure_by_class', lambda *args: dict(Acne=spoilt)
+        )
+        manifest = export(tiny_run, tmp_path / 'out', wishes, said.append)
+    assert 'surely wrong' in capsys.readouterr().out
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    note = manifest.checks['temperature_note']
+    assert 'no validation image is answered wrongly' in note
+    int8 = manifest.checks['int8']['sure_note']
+    assert 'below --sure-accuracy 0.5' in int8
+    for told in (note, int8, 'right on validation: Acne (2 wrong, 1 right)'):
+        lines = [line for line in said if told in line]
+        assert len(lines) == 1 and lines[0].startswith('warning: ')
+        assert told in card
+
+
+def _shift(fp32, out, batches, weight_bits) -> None:
+    """An int8 net that is as sure, of the next class."""
+    list(batches)
+    model = onnx.load(fp32)
+    model.graph.node[-1].output[0] = 'right'
+    order = onnx.numpy_helper.from_array(np.array([1, 2, 0]), 'order')
+    model.graph.initializer.append(order)
+    model.graph.node.append(
+        onnx.helper.make_node('Gather', ['right', 'order'], ['logits'], axis=1)
+    )
+    onnx.save(model, out)
 
 
 def _ruin(fp32, out, batches, weight_bits) -> None:

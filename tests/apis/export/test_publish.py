@@ -4,6 +4,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from hkd_mm.apis.export.pack import publish, without_places
 from hkd_mm.apis.export.run_export import Wishes, export
 from hkd_mm.errors import UserError
 from hkd_mm.inference.classifier import SkinClassifier
-from hkd_mm.inference.manifest import read_manifest
+from hkd_mm.inference.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture(scope='module')
@@ -105,9 +106,36 @@ def test_nets_that_answer_differently_are_refused(
         usual(changed, target)
 
     monkeypatch.setattr(pack, '_write_weights', spoilt)
-    with pytest.raises(UserError, match='not the trained net'):
+    told = 'student.onnx does not answer as student.safetensors.*again'
+    with pytest.raises(UserError, match=told):
         publish(exported, tmp_path / 'packed')
     assert not (tmp_path / 'packed').exists()
+
+
+def test_a_run_trained_again_since_is_refused(exported, tmp_path):
+    import torch
+
+    run = shutil.copytree(exported, tmp_path / exported.name)
+    found = torch.load(run / 'student.pth', weights_only=True)
+    found['meta']['epoch'] = 3  # the weights answer alike
+    torch.save(found, run / 'student.pth')
+    with pytest.raises(UserError, match='as it is now; export the run again'):
+        publish(run, tmp_path / 'packed')
+    assert not (tmp_path / 'packed').exists()
+
+
+def test_weights_without_a_graph_are_not_called_compared(exported, tmp_path):
+    run = shutil.copytree(exported, tmp_path / exported.name)
+    manifest = read_manifest(run / 'export')
+    path = run / 'export' / 'student.onnx'
+    path.rename(path.with_name('student_int8.onnx'))
+    spec = replace(manifest.files['fp32'], path='student_int8.onnx')
+    write_manifest(replace(manifest, files=dict(int8=spec)), run / 'export')
+    said = []
+    publish(run, tmp_path / 'packed', say=said.append)
+    assert said[0] == (
+        'warning: no float32 graph to hold student.safetensors against'
+    )
 
 
 class _Hub:
