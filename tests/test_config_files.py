@@ -56,8 +56,10 @@ def test_config_name_follows_the_rule(name):
     # the data are left out for the data of the paper. In the folder of one
     # benchmark, <net> or <method>.
     folder, slash, stem = name.removesuffix('.py').rpartition('/')
-    fields = r'(_[a-z0-9]+)+' if folder + slash in SHARED else r'(_[a-z0-9]+)*'
-    assert re.fullmatch(r'[a-z][a-z0-9]*' + fields, stem)
+    # a net and its encoder are one field: unet-r18
+    field = r'_[a-z0-9]+(-[a-z0-9]+)*'
+    fields = f'({field})+' if folder + slash in SHARED else f'({field})*'
+    assert re.fullmatch(r'[a-z][a-z0-9]*(-[a-z0-9]+)*' + fields, stem)
     distilled = (
         Config.fromfile(CONFIGS / name).model.type
         == 'hkd_mm.FrozenTeacherDistill'
@@ -70,7 +72,7 @@ def test_config_name_follows_the_rule(name):
 @pytest.mark.parametrize('name', BASES)
 def test_base_parses(name):
     assert Config.fromfile(CONFIGS / name, import_custom_modules=False)
-    assert re.fullmatch(r'([a-z0-9_]+/)*[a-z0-9_]+\.py', name)
+    assert re.fullmatch(r'([a-z0-9_]+/)*[a-z0-9_-]+\.py', name)
 
 
 def test_the_four_variants_differ_by_their_losses_alone():

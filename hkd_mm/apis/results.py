@@ -23,10 +23,11 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
             an ISIC submission, ``.csv`` and ``.pkl`` the predictions.
         metrics: for ``.json``.
         runner: after ``test()``; its ``ClinicalMetric`` holds the
-            predictions.
+            predictions, its ``SegmentationMetric`` the figures of slices.
 
     Raises:
-        UserError: predictions are wanted and no ``ClinicalMetric`` ran.
+        UserError: predictions are wanted and no such metric ran, or a
+            submission of a segmentation.
     """
     from hkd_mm.engine.atomic_backend import AtomicBackend
 
@@ -44,9 +45,12 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
     )
     if last is None:
         raise UserError(
-            f'--out {out}: predictions come from '
-            'hkd_mm.ClinicalMetric; put it into test_evaluator'
+            f'--out {out}: predictions come from hkd_mm.ClinicalMetric or '
+            'hkd_mm.SegmentationMetric; put it into test_evaluator'
         )
+    if 'rows' in last:
+        _write_slices(out, last)
+        return
     dataset = runner.test_dataloader.dataset
     classes = list(dataset.metainfo['classes'])
     if out.endswith('.pkl'):
@@ -59,6 +63,26 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
     AtomicBackend().put_text(
         _predictions_csv(last, classes, _lesions(dataset)), out
     )
+
+
+def _write_slices(out: str, last: dict[str, Any]) -> None:
+    """Figures of every slice of a segmentation."""
+    from hkd_mm.engine.atomic_backend import AtomicBackend
+
+    if out.endswith('.isic.csv'):
+        raise UserError(
+            f'--out {out}: a submission holds classes of images, and this '
+            'net marks pixels; give a .csv file'
+        )
+    if out.endswith('.pkl'):
+        AtomicBackend().put(pickle.dumps(last), out)
+        return
+    stream = io.StringIO()
+    names = list(last['rows'][0])
+    writer = csv.DictWriter(stream, names, lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(last['rows'])
+    AtomicBackend().put_text(stream.getvalue(), out)
 
 
 def _lesions(dataset) -> dict[str, str]:

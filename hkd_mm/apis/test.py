@@ -171,6 +171,12 @@ def _use_amp(cfg: Config, device: str) -> None:
 
 
 def _draw_predictions(cfg: Config, show_dir: str) -> None:
+    kind = str(cfg.test_dataloader.dataset.type)
+    if kind.endswith('PackedMasks'):
+        make_work_dir(show_dir)
+        hook = dict(type='hkd_mm.MaskPicturesHook', out_dir=show_dir)
+        cfg.custom_hooks.append(hook)
+        return
     if is_packed(cfg):
         raise UserError(
             '--show-dir draws on the photographs, which packed data do '

@@ -7,6 +7,16 @@ import numpy as np
 
 from hkd_mm.structures.mask_samples import IGNORE
 
+# what SegmentationMetric calls its figures
+OF_MASKS = (
+    'dice',
+    'patient_dice',
+    'iou',
+    'sensitivity',
+    'precision',
+    'hd95',
+)
+
 
 def confusion_counts(
     predicted: np.ndarray, truth: np.ndarray, classes: int

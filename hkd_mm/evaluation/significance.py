@@ -59,6 +59,19 @@ def accuracy(
     return float(np.average(labels == predictions, weights=weights))
 
 
+def mean_value(
+    labels: np.ndarray, values: np.ndarray, weights: np.ndarray
+) -> float:
+    """Mean of a figure that every image has by itself, such as Dice.
+
+    Args:
+        labels: not used.
+        values: (N,) float, in place of predicted classes.
+        weights: (N,) how often each image counts, >= 0.
+    """
+    return float(np.average(values, weights=weights))
+
+
 def paired_difference(
     labels: np.ndarray,
     method: np.ndarray,

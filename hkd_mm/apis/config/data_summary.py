@@ -13,7 +13,7 @@ from hkd_mm.datasets.skin_disease import EmptyPartError
 from hkd_mm.errors import UserError
 
 from .knobs import propagate
-from .places import LOADERS, dicts
+from .places import LOADERS, dicts, one_against_background
 
 
 @dataclass
@@ -157,6 +157,8 @@ def check_training(
         )
     for node in dicts(cfg.get('model')):
         number = node.get('num_classes', -1)
+        if one_against_background(node) and len(summary.classes) == 2:
+            continue
         if number > 0 and number != len(summary.classes):
             raise UserError(
                 f'the data has {len(summary.classes)} classes '

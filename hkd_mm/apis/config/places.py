@@ -88,8 +88,16 @@ def classes(cfg: Config) -> Iterator[Place]:
         *dicts(cfg.get('data_preprocessor')),
     ]:
         timm = str(node.get('type', '')).endswith('TimmClassifier')
+        if number == 2 and one_against_background(node):
+            continue
         if timm or node.get('num_classes', -1) > 0:
             node['num_classes'] = number
+
+
+def one_against_background(node: dict) -> bool:
+    """Whether a net gives each pixel one logit, for two classes."""
+    kind = str(node.get('type', ''))
+    return kind.endswith('SMPSegmentor') and node.get('num_classes', 1) == 1
 
 
 def _num_classes(classes: Any) -> int | None:
@@ -116,7 +124,8 @@ def input_size(cfg: Config) -> Iterator[Place]:
             yield Place(step, key, _square(type(step[key])))
     for name in LOADERS:
         for node in dicts((cfg.get(name) or {}).get('dataset')):
-            if str(node.get('type', '')).endswith('PackedDataset'):
+            kind = str(node.get('type', ''))
+            if kind.endswith(('PackedDataset', 'PackedMasks')):
                 yield Place(node, 'size', create=True)
     model = cfg.get('model') or {}
     for node in (cfg.get('data_preprocessor'), model.get('data_preprocessor')):

@@ -164,6 +164,8 @@ def describe_net(net: dict[str, Any]) -> str:
     """A few words that tell a net from others."""
     if 'model_name' in net:
         return str(net['model_name'])
+    if 'encoder_name' in net:
+        return f'{net.get("arch", "Unet")} with {net["encoder_name"]}'
     backbone = net.get('backbone') or net
     details = [
         f'{key}={backbone[key]}'

@@ -16,30 +16,36 @@ from hkd_mm.evaluation.significance import (
     balanced_accuracy,
     bootstrap_interval,
     holm,
+    mean_value,
     paired_difference,
 )
 
 from .folders import is_done, read_json
-from .plan import Row, Study, all_runs
+from .plan import OF_SLICES, Row, Study, all_runs
 
-_SCORES = dict(balanced_accuracy=balanced_accuracy, top1=accuracy)
+_SCORES = dict(
+    dict.fromkeys(OF_SLICES, mean_value),
+    balanced_accuracy=balanced_accuracy,
+    top1=accuracy,
+)
 
 
 @dataclass
 class Predictions:
-    """The classes that one row's nets chose on the test split.
+    """What one row's nets said of the test split.
 
     Args:
         sample_ids: N names.
-        groups: N lesions, the sample itself where none is known.
-        labels: N class names.
-        chosen: a list of N class names for each seed.
+        groups: N lesions or patients, the sample itself where none is known.
+        labels: N class names; empty texts of segmentations.
+        chosen: a list of N class names for each seed; of segmentations the
+            compared figure of every image.
     """
 
     sample_ids: list[str]
     groups: list[str]
     labels: list[str]
-    chosen: list[list[str]]
+    chosen: list[list[str] | list[float]]
 
 
 @dataclass
@@ -106,7 +112,9 @@ def read_outcomes(
             run.folder(work_dir) for run in all_runs(of_row, seeds, folds)
         ]
         if all(map(is_done, folders)):
-            outcomes.append(read_outcome(row, folders, folds))
+            outcomes.append(
+                read_outcome(row, folders, folds, study.compared_by)
+            )
     compare_outcomes(outcomes, study)
     return outcomes
 
@@ -133,7 +141,12 @@ def spread(values: list[float]) -> tuple[float, float]:
     )
 
 
-def read_outcome(row: Row, folders: list[Path], folds: int = 0) -> Outcome:
+def read_outcome(
+    row: Row,
+    folders: list[Path],
+    folds: int = 0,
+    compared_by: str = 'balanced_accuracy',
+) -> Outcome:
     """A row from the folders of its finished runs, seed by seed."""
     size = folds or 1
     by_seed = [folders[i : i + size] for i in range(0, len(folders), size)]
@@ -141,11 +154,15 @@ def read_outcome(row: Row, folders: list[Path], folds: int = 0) -> Outcome:
         row,
         [read_json(folder / 'metrics.json') for folder in folders],
         [read_json(folder / 'test.json') for folder in folders],
-        _predictions(by_seed),
+        _predictions(by_seed, compared_by),
     )
 
 
-def _predictions(by_seed: list[list[Path]]) -> Predictions:
+def _predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
+    of_slices = metric in OF_SLICES
+    group, figure = (
+        ('patient', metric) if of_slices else ('lesion_id', 'prediction')
+    )
     found: Predictions | None = None
     for folders in by_seed:
         lines = sorted(
@@ -154,17 +171,28 @@ def _predictions(by_seed: list[list[Path]]) -> Predictions:
         )
         ids = [line['sample_id'] for line in lines]
         if found is None:
-            groups = [line['lesion_id'] or line['sample_id'] for line in lines]
-            labels = [line['label'] for line in lines]
+            _check_columns(folders[0], lines, group, figure)
+            groups = [line[group] or line['sample_id'] for line in lines]
+            labels = [line.get('label', '') for line in lines]
             found = Predictions(ids, groups, labels, [])
         elif found.sample_ids != ids:
             raise UserError(
                 f'{folders[0]}/predictions.csv holds other images than '
                 f'{by_seed[0][0]}: the seeds were tested on different splits'
             )
-        found.chosen.append([line['prediction'] for line in lines])
+        said = [line[figure] for line in lines]
+        found.chosen.append(list(map(float, said)) if of_slices else said)
     assert found is not None
     return found
+
+
+def _check_columns(folder: Path, lines: list[dict], *wanted: str) -> None:
+    for name in wanted:
+        if name not in lines[0]:
+            raise UserError(
+                f'{folder}/predictions.csv has no column {name}: compared_by '
+                'of the study is not a figure of such a net'
+            )
 
 
 def _lines(folder: Path) -> list[dict[str, str]]:
@@ -191,7 +219,8 @@ def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
 
 def _difference(outcome: Outcome, base: Outcome, metric: str) -> Difference:
     ours, theirs = outcome.predictions, base.predictions
-    labels, method, baseline = _coded(ours.labels, ours.chosen, theirs.chosen)
+    code = _values if metric in OF_SLICES else _coded
+    labels, method, baseline = code(ours.labels, ours.chosen, theirs.chosen)
     return paired_difference(
         labels, method, baseline, ours.groups, _SCORES[metric]
     )
@@ -218,8 +247,14 @@ def _check_metrics(outcome: Outcome, metrics: tuple[str, ...]) -> None:
 
 
 def _interval(found: Predictions, metric: str) -> tuple[float, float]:
-    labels, chosen = _coded(found.labels, found.chosen)
+    code = _values if metric in OF_SLICES else _coded
+    labels, chosen = code(found.labels, found.chosen)
     return bootstrap_interval(labels, chosen, found.groups, _SCORES[metric])
+
+
+def _values(labels: list, *values: list) -> list[np.ndarray]:
+    """Figures as they are; what stands for the labels is not looked at."""
+    return [np.zeros(len(labels), int), *(np.array(v) for v in values)]
 
 
 def _coded(*names: list) -> list[np.ndarray]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-TESTABLE = ('balanced_accuracy', 'top1')  # for significance
+OF_SLICES = ('dice', 'iou')  # figures that every image has by itself
+TESTABLE = ('balanced_accuracy', 'top1', *OF_SLICES)  # for significance
 METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import OVERALL, PER_CLASS
+from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 
 from ..config.compose import read_config
 from ..config.nets import config_root
 from .plan import TESTABLE, Row, Study
 
+_OVERALL = (*OVERALL, *OF_MASKS)
 _OF_STUDY = {
     'title',
     'rows',
@@ -174,10 +176,10 @@ def _check_metrics(study: Study) -> None:
         )
     for metric in study.metrics:
         name, _, figure = metric.rpartition('/')
-        known = PER_CLASS if name else OVERALL
+        known = (*PER_CLASS, *OF_MASKS) if name else _OVERALL
         if (figure if name else metric) not in known:
             raise UserError(
                 f'{study.path}: metrics has {metric}; known: '
-                f'{", ".join(OVERALL)}, and CLASS/F with F one of '
+                f'{", ".join(_OVERALL)}, and CLASS/F with F one of '
                 f'{", ".join(PER_CLASS)}'
             )

@@ -11,7 +11,7 @@ from hkd_mm.engine.atomic_backend import AtomicBackend
 from hkd_mm.engine.report.history import to_json
 
 from .outcome import Outcome
-from .plan import Study
+from .plan import OF_SLICES, Study
 
 _TITLES = dict(
     balanced_accuracy='balanced accuracy',
@@ -22,6 +22,10 @@ _TITLES = dict(
     macro_auroc='macro AUROC',
     macro_precision='macro precision',
     macro_specificity='macro specificity',
+    dice='Dice',
+    patient_dice='Dice of a patient',
+    iou='IoU',
+    hd95='95 % Hausdorff distance',
 )
 _SHORT = dict(f1='F1', auroc='AUROC')
 
@@ -78,8 +82,9 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
     folds = len(first.tests) // seeds
     images = len(first.predictions.sample_ids)
     lesions = len(set(first.predictions.groups))
+    whose = 'patients' if study.compared_by in OF_SLICES else 'lesions'
     text = (
-        f'Test split, {images} images of {lesions} lesions, read once a run; '
+        f'Test split, {images} images of {lesions} {whose}, read once a run; '
         f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
         + (f' x {folds} folds' if folds > 1 else '')
         + '; checkpoints chosen on validation.'
@@ -87,7 +92,7 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
     if study.baselines:
         text += (
             f' Differences in {title_of(study.compared_by)}, paired over '
-            'seeds and lesions, with 95 % intervals; p after Holm'
+            f'seeds and {whose}, with 95 % intervals; p after Holm'
             + (', over all folds together.' if folds > 1 else '.')
         )
     missing = len(study.rows) - len(outcomes)

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 
 from hkd_mm.registry import HOOKS
+from hkd_mm.structures.predicted import predicted
 
 from ..report.summary import bare_model
 
@@ -109,5 +110,5 @@ def agreement(distiller) -> dict[str, Tensor]:
         ]
         if not scores:
             return {}
-        sides.append(scores[0].detach().argmax(1))
+        sides.append(predicted(scores[0].detach()))
     return dict(agreement=(sides[0] == sides[1]).float().mean())

@@ -12,7 +12,8 @@ from ..report.summary import bare_model
 # Parameters of the teacher for one of the student. The paper's widest pair
 # that works is about 100; Mirzadeh et al. (arXiv 1902.03393) show the gap.
 _GAP = 200
-_LEAD = 0.05  # of balanced accuracy; the teacher's comes from few images
+_COMPARED = ('balanced_accuracy', 'dice')
+_LEAD = 0.05  # of these; the teacher's comes from few images
 
 
 @HOOKS.register_module()
@@ -41,19 +42,19 @@ class GuardRailsHook(Hook):
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         """Compare the student with what the teacher scored at the start."""
         checked = runner.message_hub.runtime_info.get('teacher_check')
-        mine = (metrics or {}).get('balanced_accuracy')
-        if checked is None or mine is None or self._teacher_said:
+        if checked is None or self._teacher_said:
             return
-        teachers = checked['balanced_accuracy']
-        if mine > teachers + _LEAD:
-            self._teacher_said = True
-            runner.logger.warning(
-                f'the student (balanced accuracy {mine:.3f} on validation) '
-                f'has passed its teacher ({teachers:.3f} on '
-                f'{checked["images"]} images): soft targets may hold it back '
-                'from here; train the teacher longer, or give the label '
-                'more weight'
-            )
+        for name in _COMPARED:
+            mine, teachers = (metrics or {}).get(name), checked.get(name)
+            if None not in (mine, teachers) and mine > teachers + _LEAD:
+                self._teacher_said = True
+                runner.logger.warning(
+                    f'the student ({name.replace("_", " ")} {mine:.3f} on '
+                    f'validation) has passed its teacher ({teachers:.3f} on '
+                    f'{checked["images"]} images): soft targets may hold it '
+                    'back from here; train the teacher longer, or give the '
+                    'label more weight'
+                )
 
 
 def _settings(model) -> Iterator[str]:

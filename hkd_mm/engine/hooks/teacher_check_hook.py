@@ -8,6 +8,7 @@ from mmengine.model import is_model_wrapper
 from sklearn.metrics import recall_score
 
 from hkd_mm.registry import HOOKS
+from hkd_mm.structures.mask_samples import MaskPredictions
 
 _CHANCE = 1.5  # times chance: below it a teacher has nothing to teach
 _BATCH = 64
@@ -40,16 +41,42 @@ class TeacherCheckHook(Hook):
         loader = (runner.val_loop or runner.train_loop).dataloader
         count = min(self.num_images, len(loader.dataset))
         chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
-        predictions, labels = [], []
+        predictions, labels, masks = [], [], []
         for part in np.array_split(chosen, -(-count // _BATCH)):
             batch = loader.collate_fn(samples_of(loader.dataset, part))
             data = model.data_preprocessor(batch, training=False)
             logits = model.teacher(
                 model.convert_input(data['inputs']), mode='tensor'
             )
+            if logits.dim() == 4:
+                masks.append((logits, data['data_samples']))
+                continue
             predictions += logits.argmax(1).tolist()
             labels += _labels(data['data_samples'])
-        self._report(runner, predictions, labels, logits.shape[1])
+        if masks:
+            self._report_masks(runner, masks)
+        else:
+            self._report(runner, predictions, labels, logits.shape[1])
+
+    def _report_masks(self, runner, batches: list[tuple]) -> None:
+        """Of a teacher that gives every pixel a class."""
+        dice = _dice(batches)
+        empty = [(torch.full_like(x, -1e4), samples) for x, samples in batches]
+        full = [(-x, samples) for x, samples in empty]
+        idle = max(_dice(empty), _dice(full))
+        count = sum(len(samples) for _, samples in batches)
+        runner.message_hub.update_info(
+            'teacher_check', dict(dice=dice, images=count)
+        )
+        figures = f'Dice {dice:.3f} on {count} images'
+        runner.logger.info(f'Teacher check: {figures}')
+        if dice <= idle:
+            runner.logger.warning(
+                f'THE TEACHER MARKS NO BETTER THAN ONE WHO MARKS NOTHING OR '
+                f'EVERYTHING ({figures}; that has {idle:.3f}): check '
+                'model.teacher_ckpt and the mean, std and window it was '
+                'trained with'
+            )
 
     def _report(
         self,
@@ -102,3 +129,14 @@ def _labels(samples) -> list[int]:
     if hasattr(samples, 'gt_labels'):  # a packed batch
         return samples.gt_labels.tolist()
     return [int(sample.gt_label) for sample in samples]
+
+
+def _dice(batches: list[tuple]) -> float:
+    """As ``hkd_mm.SegmentationMetric`` has it: the mean over the images."""
+    from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
+
+    metric = SegmentationMetric(hd95=False)
+    for logits, samples in batches:
+        predictions = MaskPredictions(logits, samples)
+        metric.process([], [predictions])
+    return metric.compute_metrics(metric.results)['dice']

@@ -11,6 +11,10 @@ _SHOWN = (
     ('macro_f1', 'macro F1'),
     ('macro_auroc', 'macro AUROC'),
     ('ece', 'ECE'),
+    ('dice', 'Dice of a slice'),
+    ('patient_dice', 'Dice of a patient'),
+    ('iou', 'IoU'),
+    ('hd95', '95 % Hausdorff distance'),
 )
 
 

@@ -1,0 +1,146 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Each tested image with its true and its predicted mask."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from PIL import Image, ImageDraw
+
+from hkd_mm.registry import HOOKS
+from hkd_mm.structures.mask_samples import IGNORE
+from hkd_mm.structures.sample_ids import row_of
+
+_SIDE = 224  # pixels of a panel, at least
+_LINE = 16  # pixels a line of Pillow's own font needs
+# of class 1, 2, ...; apart for those who do not tell red from green
+_COLOURS = ((230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66))
+
+
+@HOOKS.register_module()
+class MaskPicturesHook(Hook):
+    """Write every test image, its truth and its prediction side by side.
+
+    Masks are outlines, a colour for each class; the Dice of the slice stands
+    below (of everything that is not background).
+
+    Args:
+        out_dir: gets ``<sample id>.png``.
+    """
+
+    def __init__(self, out_dir: str) -> None:
+        self.out_dir = Path(out_dir)
+
+    def after_test_iter(
+        self,
+        runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Write the pictures of one batch.
+
+        Args:
+            runner: its test data set names the images.
+            batch_idx: not used.
+            data_batch: ``inputs`` (B, h, w, C) uint8 or uint16.
+            outputs: one ``MaskPredictions``.
+        """
+        [found] = outputs
+        ids = runner.test_loop.dataloader.dataset.store.ids
+        predicted = masks_of(found['batch_probabilities'])
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        for image, truth, guess, row in zip(
+            data_batch['inputs'].cpu().numpy(),
+            found['batch_masks'].cpu().numpy(),
+            predicted,
+            row_of(found['batch_index']).tolist(),
+        ):
+            file = re.sub(r'[^\w.-]+', '_', ids[row]).strip('_')
+            panels = dict(image=None, truth=truth, prediction=guess)
+            draw_panels(
+                as_rgb(image), panels, f'Dice {_dice(guess, truth):.2f}'
+            ).save(self.out_dir / f'{file}.png')
+
+
+def masks_of(probabilities: torch.Tensor) -> np.ndarray:
+    """The classes of the pixels.
+
+    Args:
+        probabilities: (B, C, h, w); C = 1 of one class from 0.5 on.
+
+    Returns:
+        (B, h, w) uint8.
+    """
+    if probabilities.shape[1] == 1:
+        found = probabilities[:, 0] >= 0.5
+    else:
+        found = probabilities.argmax(1)
+    return found.to(torch.uint8).cpu().numpy()
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """What to look at of a stored image.
+
+    Args:
+        image: (h, w, C) uint8, or uint16, which is stretched from its least
+            to its largest value.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    if image.dtype != np.uint8:
+        values = image.astype(np.float32)
+        low, high = values.min(), values.max()
+        image = 255 * (values - low) / max(float(high - low), 1.0)
+        image = image.round().astype(np.uint8)
+    return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
+
+
+def draw_panels(
+    rgb: np.ndarray, panels: dict[str, np.ndarray | None], line: str = ''
+) -> Image.Image:
+    """An image several times, each with the outlines of a mask.
+
+    Args:
+        rgb: (h, w, 3) uint8.
+        panels: title -> mask (h, w), None for the bare image.
+        line: written below.
+    """
+    scale = max(1, -(-_SIDE // min(rgb.shape[:2])))
+    size = rgb.shape[1] * scale, rgb.shape[0] * scale
+    bare = np.asarray(
+        Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC)
+    )
+    height = size[1] + 2 * _LINE
+    whole = Image.new('RGB', (size[0] * len(panels), height), 'white')
+    draw = ImageDraw.Draw(whole)
+    for place, (title, mask) in enumerate(panels.items()):
+        shown = bare if mask is None else _outlined(bare, mask, scale)
+        whole.paste(Image.fromarray(shown), (place * size[0], _LINE))
+        draw.text((place * size[0] + 4, 2), title, 'black')
+    draw.text((4, size[1] + _LINE + 2), line, 'black')
+    return whole
+
+
+def _outlined(rgb: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
+    from scipy.ndimage import binary_erosion
+
+    rgb = rgb.copy()
+    large = mask.repeat(scale, 0).repeat(scale, 1)
+    for label in np.unique(large[(large > 0) & (large != IGNORE)]):
+        inside = large == label
+        edge = inside & ~binary_erosion(inside, iterations=max(1, scale // 2))
+        rgb[edge] = _COLOURS[(label - 1) % len(_COLOURS)]
+    return rgb
+
+
+def _dice(predicted: np.ndarray, truth: np.ndarray) -> float:
+    counted = truth != IGNORE
+    one, other = (predicted > 0) & counted, (truth > 0) & counted
+    total = one.sum() + other.sum()
+    same = (predicted == truth) & one & other
+    return 2 * same.sum() / total if total else 1.0

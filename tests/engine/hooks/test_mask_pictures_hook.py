@@ -1,0 +1,69 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Images with their true and predicted masks."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hkd_mm.engine.hooks.mask_pictures_hook import (
+    MaskPicturesHook,
+    as_rgb,
+    masks_of,
+)
+from hkd_mm.structures.mask_samples import MaskPredictions, MaskSamples
+
+ORANGE = (230, 159, 0)
+
+
+def squares():
+    """Two slices of 28 x 28; the second prediction is moved by two pixels."""
+    truth = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    truth[:, 8:18, 8:18] = 1
+    logits = torch.full((2, 1, 28, 28), -9.0)
+    logits[0, 0, 8:18, 8:18] = 9
+    logits[1, 0, 8:18, 10:20] = 9
+    return truth, logits
+
+
+def test_every_slice_is_drawn_with_both_masks(tmp_path):
+    truth, logits = squares()
+    found = MaskPredictions(logits, MaskSamples(truth, torch.tensor([1, 0])))
+    store = SimpleNamespace(ids=['p2/b', 'p1/a'])
+    dataset = SimpleNamespace(store=store)
+    runner = SimpleNamespace(
+        test_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset))
+    )
+    images = torch.zeros(2, 28, 28, 1, dtype=torch.uint16)
+    MaskPicturesHook(str(tmp_path / 'out')).after_test_iter(
+        runner, 0, dict(inputs=images), [found]
+    )
+    names = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert names == ['p1_a.png', 'p2_b.png']
+    with Image.open(tmp_path / 'out' / 'p1_a.png') as picture:
+        pixels = np.asarray(picture)
+    panels = [pixels[16:-16, i * 224 : (i + 1) * 224] for i in range(3)]
+    marked = [(panel == ORANGE).all(-1) for panel in panels]
+    assert not marked[0].any()
+    assert (marked[1] == marked[2]).all() and marked[1].any()
+    # the outline lies at the edge of the square: pixel 8 of 28, 8 times
+    assert np.argwhere(marked[1]).min(0).tolist() == [64, 64]
+    with Image.open(tmp_path / 'out' / 'p2_b.png') as picture:
+        pixels = np.asarray(picture)
+    moved = (pixels[16:-16, 448:] == ORANGE).all(-1)
+    assert np.argwhere(moved).min(0).tolist() == [64, 80]
+
+
+def test_16_bits_are_stretched_and_8_are_left():
+    image = np.uint16([[[1000], [2000]], [[3000], [3000]]])
+    assert as_rgb(image)[..., 0].tolist() == [[0, 128], [255, 255]]
+    assert as_rgb(np.full((2, 2, 1), 7, np.uint16)).max() == 0
+    eight = np.uint8([[[1, 2, 3]]])
+    assert (as_rgb(eight) == eight).all()
+
+
+def test_masks_are_of_the_most_probable_class():
+    several = torch.tensor([[0.2, 0.5, 0.3]]).view(1, 3, 1, 1)
+    assert masks_of(several).tolist() == [[[1]]]
+    assert masks_of(torch.tensor([[[[0.5, 0.49]]]])).tolist() == [[[1, 0]]]

@@ -1,0 +1,120 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Segmentation through the same tools: train, resume, test, draw."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip('segmentation_models_pytorch')
+CONFIGS = Path(__file__).parents[1] / 'configs/segmentation'
+KD = CONFIGS / 'kd_unet-r152_unet-r18_lidc.py'
+DISTILLED = sorted(CONFIGS.glob('*_unet-r152_unet-r18_lidc.py'))
+SMALL = [
+    'teacher_config=segmentation/unet-r18_lidc.py',
+    'model.teacher.encoder_name=resnet18',
+]
+REAL = Path(__file__).parents[2] / 'shared/data/lidc_mini'
+
+
+@pytest.fixture(scope='module')
+def slices(tmp_path_factory):
+    """Ten slices of each of four patients, with a bright disc or nothing."""
+    root = tmp_path_factory.mktemp('ct')
+    rng = np.random.default_rng(0)
+    rows = []
+    y, x = np.mgrid[:40, :40]
+    for patient, part in enumerate(('train', 'train', 'val', 'test')):
+        for number in range(10):
+            name = f'p{patient}_{number}'
+            image = rng.integers(8000, 20000, (40, 40))
+            centre = rng.integers(10, 30, 2)
+            disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < 36
+            disc &= number != 0  # one slice with nothing to see
+            image[disc] += 40000
+            for folder, pixels in (('Image', image), ('Mask', disc * 65535)):
+                path = root / folder / f'{patient}' / f'{name}.png'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels.astype(np.uint16)).save(path)
+            rows.append(dict(patient_id=patient, original_image=name,
+                             mask_image=name, mode=part))  # fmt: skip
+    with (root / 'split_dataset.csv').open('w', newline='') as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return root
+
+
+def words(root, *more):
+    options = [f'data_root={root}', 'input_size=32', 'batch_size=5', *more]
+    return ['--cfg-options', *options]
+
+
+def test_a_pair_trains_resumes_and_is_tested(
+    slices, in_tmp, quick_runner, tool, capfd
+):
+    # one look at it: teacher, then two epochs; broken off and gone on with
+    more = words(slices, *SMALL, 'max_epochs=2')
+    assert tool('train')([str(KD), '--work-dir', 'kd', *more]) == 0
+    report = json.loads(Path('kd/metrics.json').read_text())
+    assert report['student']['parameters'] == 14_321_937
+    assert report['epochs'] == 2 and 'dice' in report['best']
+    said = capfd.readouterr().out
+    assert 'Teacher check: Dice' in said
+    assert 'distill.loss_kd' in said and 'distill.loss_dice' in said
+    state = torch.load('kd/epoch_2.pth', weights_only=False)['state_dict']
+    assert not any('teacher' in name for name in state)
+
+    whole = torch.load('kd/epoch_2.pth', weights_only=False)['state_dict']
+    Path('kd/epoch_2.pth').unlink()
+    Path('kd/finished.json').unlink()
+    for path in Path('kd').glob('best_dice_epoch_2.pth'):
+        path.unlink()
+    resumed = [str(KD), '--work-dir', 'kd', '--resume', *more]
+    assert tool('train')(resumed) == 0
+    again = torch.load('kd/epoch_2.pth', weights_only=False)['state_dict']
+    for name, value in whole.items():
+        assert torch.equal(value, again[name]), name
+
+    tested = [str(KD), 'kd/student.pth', '--show-dir', 'shown']
+    tested += ['--out', 'test.json', '--out', 'slices.csv']
+    assert tool('test')([*tested, *words(slices)]) == 0
+    figures = json.loads(Path('test.json').read_text())
+    assert {'dice', 'iou', 'hd95', 'patient_dice'} <= figures.keys()
+    with open('slices.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 and {row['patient'] for row in rows} == {'3'}
+    mean = np.mean([float(row['dice']) for row in rows])
+    assert mean == pytest.approx(figures['dice'])
+    assert len(list(Path('shown').glob('*.png'))) == 10
+    assert '│ dice' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize('config', DISTILLED, ids=lambda path: path.stem)
+def test_every_method_takes_a_step(config, slices, in_tmp, quick_runner, tool):
+    more = [*SMALL, 'max_epochs=1', 'model.teacher_ckpt=teacher.pth']
+    from hkd_mm.models.segmentors.smp_segmentor import SMPSegmentor
+
+    torch.manual_seed(0)
+    net = SMPSegmentor(encoder_name='resnet18')
+    torch.save(dict(state_dict=net.state_dict()), 'teacher.pth')
+    argv = [str(config), '--work-dir', 'run', *words(slices, *more)]
+    assert tool('train')(argv) == 0
+    history = json.loads(Path('run/history.json').read_text())
+    losses = history[0]['train']
+    assert len(losses) >= 4  # the sum, BCE, Dice and the method's own
+    assert all(np.isfinite(value) for value in losses.values())
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not REAL.is_dir(), reason='the slices are not here')
+def test_the_shipped_pair_trains_on_real_slices(in_tmp, quick_runner, tool):
+    options = ['--cfg-options', f'data_root={REAL}', 'max_epochs=1']
+    options += ['input_size=64']
+    assert tool('train')([str(KD), '--work-dir', 'kd', *options]) == 0
+    report = json.loads(Path('kd/metrics.json').read_text())
+    assert report['teacher']['parameters'] == 67_150_609
