@@ -37,9 +37,10 @@ class MaskDataset(SkinDisease):
     shares of images that have something to see, and written to a file.
 
     One sample: ``img_path``, ``mask_path`` (None: nothing to see),
-    ``gt_label`` (1 if the mask marks anything, else 0), ``sample_id`` (path
-    below the image folder without suffix), ``patient_id`` and ``lesion_id``
-    (the same, str or None), ``metadata`` (other columns, dict of str).
+    ``gt_label`` (0 if the mask is empty, else 1; where ``is_clean`` is FALSE
+    the mask is not opened for that), ``sample_id`` (path below the image
+    folder without suffix), ``patient_id`` and ``lesion_id`` (the same, str
+    or None), ``metadata`` (other columns, dict of str).
 
     Args:
         data_root: folder of the data.

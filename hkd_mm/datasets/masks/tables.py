@@ -7,7 +7,7 @@ from hkd_mm.errors import UserError
 
 from ..class_folders import SPLIT_NAMES
 from ..records import read_table
-from .mask_record import EMPTY, MaskRecord
+from .mask_record import EMPTY, FOREGROUND, MaskRecord
 from .named_files import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -22,7 +22,7 @@ GROUP = ('patient_id', 'patient', 'lesion_id')
 SPLIT = ('mode', 'split')
 _CLEAN = 'is_clean'
 _NONE = ('', 'nan', 'none')
-_YES = ('true', '1', 'yes')
+_YES, _NO = ('true', '1', 'yes'), ('false', '0', 'no')
 
 
 def read_mask_table(
@@ -90,12 +90,14 @@ class _Reader:
                 f'which is not under {self.images.folder}; add it or take '
                 'its row out'
             )
-        mask = self._mask(path, cell, row.get(_CLEAN, '').lower())
+        clean = row.get(_CLEAN, '').lower()
+        mask = self._mask(path, cell, clean)
+        marked = FOREGROUND if clean in _NO else ''  # many masks unread
         used = (*self.names.values(), _CLEAN)
         return MaskRecord(
             sample_id=stem_of(path, self.images.folder),
             path=str(path),
-            label='' if mask else EMPTY,
+            label=marked if mask else EMPTY,
             lesion_id=group,
             split=SPLIT_NAMES.get(split, split) or None,
             metadata={k: v for k, v in row.items() if k not in used},

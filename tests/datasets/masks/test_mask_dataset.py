@@ -66,12 +66,37 @@ def test_five_patients_are_split_once_and_never_divided(ct_root, dataset):
     assert path.stat().st_mtime_ns == written
 
 
-def test_a_split_file_for_other_masks_is_refused(ct_root, dataset, save):
+def test_a_split_file_for_other_masks_is_refused(
+    ct_root, dataset, save, rewrite
+):
+    rewrite(ct_root, lambda row: dict(row, is_clean=''))
     dataset(ct_root, split_file='split.json')
     mask = np.zeros((40, 40), np.uint16)
     save(ct_root / 'Mask/P0/0_MA_0.png', mask)
     with pytest.raises(UserError, match='drawn for other data'):
         dataset(ct_root, split_file='split.json')
+
+
+def test_masks_are_opened_only_where_the_table_leaves_it_open(
+    ct_root, dataset, rewrite, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        'hkd_mm.datasets.masks.mask_dataset.marks_anything',
+        lambda path, classes: seen.append(Path(path).stem) or False,
+    )
+    assert dataset(ct_root).class_counts().tolist() == [5, 25]
+    assert not seen
+
+    def doubtful(row):
+        words = {'1_MA_1': '', '1_MA_2': 'TRUE'}
+        return dict(
+            row, is_clean=words.get(row['mask_image'], row['is_clean'])
+        )
+
+    rewrite(ct_root, doubtful)
+    assert dataset(ct_root).class_counts().tolist() == [7, 23]
+    assert seen == ['1_MA_1', '1_MA_2']
 
 
 def test_the_split_of_the_table_is_taken(ct_root, dataset, rewrite):
