@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from hkd_mm.structures.mask_samples import MaskSamples
 
+from ..recorders.network_recorders import is_segmentor
+
 
 def channels_of(net: nn.Module) -> int:
     """Channels of the images that a net takes: what it says, else 3."""
@@ -29,7 +31,7 @@ def blank_batch(net: nn.Module, input_size: int) -> tuple[Tensor, Sequence]:
     side = input_size, input_size
     images = parameter.new_zeros((1, channels_of(net), *side))
     device = parameter.device
-    if getattr(net, 'dense', False):
+    if is_segmentor(net):
         masks = torch.zeros((1, *side), dtype=torch.uint8, device=device)
         index = torch.zeros(1, dtype=torch.int64, device=device)
         return images, MaskSamples(masks, index)

@@ -160,7 +160,7 @@ def is_timm(model: nn.Module) -> bool:
 
 def is_segmentor(model: nn.Module) -> bool:
     """Whether a net gives a class to every pixel."""
-    return getattr(model, 'dense', False)
+    return getattr(model, 'dense', None) is True
 
 
 def stages_of(
