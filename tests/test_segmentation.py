@@ -118,3 +118,21 @@ def test_the_shipped_pair_trains_on_real_slices(in_tmp, quick_runner, tool):
     assert tool('train')([str(KD), '--work-dir', 'kd', *options]) == 0
     report = json.loads(Path('kd/metrics.json').read_text())
     assert report['teacher']['parameters'] == 67_150_609
+
+
+def test_a_last_batch_of_one_slice_is_left_out(
+    slices, in_tmp, quick_runner, tool, capfd
+):
+    config = CONFIGS / 'unet-r18_lidc.py'  # 20 slices: two batches of 19 and 1
+    more = words(slices, 'batch_size=19', 'max_epochs=1')
+    assert tool('train')([str(config), '--work-dir', 'run', *more]) == 0
+    assert 'single image, which BatchNorm cannot train' in (
+        capfd.readouterr().out
+    )
+
+
+def test_stores_of_masks_are_packed_ahead(slices, in_tmp, tool, capsys):
+    config = CONFIGS / 'unet-r18_lidc.py'
+    argv = [str(config), *words(slices)]
+    assert tool('dataset_tools/pack')(argv) == 0
+    assert '40 images of 32 x 32' in capsys.readouterr().out

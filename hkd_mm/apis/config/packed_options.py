@@ -111,5 +111,6 @@ def of_inner_dataset(cfg: Config) -> Callable[[str], bool]:
 
 
 def is_wrapper(dataset: dict) -> bool:
-    """Whether a dataset config is that of a ``PackedDataset``."""
-    return str(dataset.get('type', '')).endswith('PackedDataset')
+    """Whether a dataset config is that of a ``PackedDataset``, or masks."""
+    kind = str(dataset.get('type', ''))
+    return kind.endswith(('PackedDataset', 'PackedMasks'))

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from hkd_mm.datasets.packed.top_up import topped_up
 
 from ..config.data_summary import DataSummary, build_listing, top_up_of
+from ..config.packed_options import is_wrapper
 
 
 class _Listed:
@@ -60,7 +61,7 @@ def _images_an_epoch(cfg: Config, summary: DataSummary) -> int:
     loader = cfg.train_dataloader
     wrappers, node = [], loader.dataset
     while 'dataset' in node:
-        if not str(node.type).endswith('PackedDataset'):
+        if not is_wrapper(node):
             wrappers.append({k: v for k, v in node.items() if k != 'dataset'})
         node = node.dataset
     if wrappers:
