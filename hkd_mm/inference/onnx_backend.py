@@ -20,6 +20,9 @@ class OnnxBackend:
         threads: of ONNX Runtime; None for one a core.
         device: ``cpu`` (also None) or ``cuda``, which takes onnxruntime-gpu.
 
+    Attributes:
+        channels: of the images.
+
     Raises:
         UserError: ONNX Runtime is missing, too old for the file, or has no
             such device.
@@ -57,7 +60,8 @@ class OnnxBackend:
                 f'{runtime.__version__} ({text}); take a newer one, or '
                 'export again'
             ) from None
-        self._input = self._session.get_inputs()[0].name
+        given = self._session.get_inputs()[0]
+        self._input, self.channels = given.name, given.shape[1]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 -> (N, C) float32."""

@@ -42,12 +42,13 @@ def export_net(run: SourceRun) -> onnx.ModelProto:
 
     Returns:
         A checked model from ``images`` float32 (N, 3, H, W) to ``logits``
-        (N, C).
+        (N, C), or (N, C, H, W) of a segmentor, which may take one channel.
 
     Raises:
         UserError: the net has something that ONNX cannot express.
     """
-    example = torch.zeros(2, 3, *run.spec.size)
+    channels = getattr(run.net, 'in_channels', 3)
+    example = torch.zeros(2, channels, *run.spec.size)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -99,11 +100,13 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 def _check_ends(model: onnx.ModelProto, run: SourceRun) -> None:
     shape = model.graph.output[0].type.tensor_type.shape.dim
-    if len(shape) != 2 or shape[1].dim_value != len(run.classes):
+    dense = getattr(run.net, 'dense', False)
+    wanted = run.net.num_classes if dense else len(run.classes)
+    if len(shape) != (4 if dense else 2) or shape[1].dim_value != wanted:
         found = [dim.dim_value or dim.dim_param for dim in shape]
         raise UserError(
-            f'{run.architecture} gives {found} where {len(run.classes)} '
-            'logits an image are expected'
+            f'{run.architecture} gives {found} where {wanted} logits '
+            f'{"a pixel" if dense else "an image"} are expected'
         )
 
 

@@ -125,6 +125,8 @@ def make_graphs(
     from ..export.requirements import require_packages
 
     require_packages()
+    import onnx
+
     from ..export.int8 import quantise
     from ..export.net_graph import export_net, save
 
@@ -135,7 +137,8 @@ def make_graphs(
         subject.graphs['onnx'] = fp32
     if 'int8' in missing:
         rng = np.random.default_rng(0)
-        shape = (4, 3, *subject.size)
+        channels = onnx.load(fp32).graph.input[0].type.tensor_type.shape.dim[1]
+        shape = (4, channels.dim_value, *subject.size)
         noise = (
             rng.standard_normal(shape, np.float32) for _ in range(_CALIBRATION)
         )
@@ -151,8 +154,9 @@ def _as_run(subject: Subject):
     from ..export.source_run import SourceRun
 
     net = load_net(str(subject.torch))
+    blank = torch.zeros(1, getattr(net, 'in_channels', 3), *subject.size)
     with torch.inference_mode():
-        outputs = net(torch.zeros(1, 3, *subject.size), mode='tensor').shape[1]
+        outputs = net(blank, mode='tensor').shape[1]
     zeros, ones = (0.0,) * 3, (1.0,) * 3
     spec = InputSpec(subject.size, 'area', 'RGB', zeros, ones)
     classes = [str(i) for i in range(outputs)]

@@ -78,26 +78,30 @@ def _time(
 
 
 def _load(job: Job) -> Callable[[], object]:
-    shape = (job.batch, 3, *job.size)
-    images = np.random.default_rng(0).standard_normal(shape, np.float32)
     if job.runtime in ('onnx', 'int8'):
         from hkd_mm.inference.onnx_backend import OnnxBackend
 
         net = OnnxBackend(job.file, job.threads)
+        images = _noise(job, net.channels)
         return lambda: net.logits(images)
     import torch
 
     torch.set_num_threads(job.threads)
     net = load_net(job.file)
+    batch = torch.from_numpy(_noise(job, getattr(net, 'in_channels', 3)))
     if job.runtime == 'compiled':
         net = torch.compile(net, dynamic=False)
-    batch = torch.from_numpy(images)
 
     def call() -> torch.Tensor:
         with torch.inference_mode():
             return net(batch, mode='tensor')
 
     return call
+
+
+def _noise(job: Job, channels: int) -> np.ndarray:
+    shape = (job.batch, channels, *job.size)
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
 def load_net(file: str):
