@@ -1,13 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What the runs of a study came to: means, predictions, significance."""
 
-import csv
 import math
 import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.significance import (
@@ -22,30 +19,13 @@ from hkd_mm.evaluation.significance import (
 
 from .folders import is_done, read_json
 from .plan import OF_SLICES, Row, Study, all_runs
+from .predictions import Predictions, coded, read_predictions, values
 
 _SCORES = dict(
     dict.fromkeys(OF_SLICES, mean_value),
     balanced_accuracy=balanced_accuracy,
     top1=accuracy,
 )
-
-
-@dataclass
-class Predictions:
-    """What one row's nets said of the test split.
-
-    Args:
-        sample_ids: N names.
-        groups: N lesions or patients, the sample itself where none is known.
-        labels: N class names; empty texts of segmentations.
-        chosen: a list of N class names for each seed; of segmentations the
-            compared figure of every image.
-    """
-
-    sample_ids: list[str]
-    groups: list[str]
-    labels: list[str]
-    chosen: list[list[str] | list[float]]
 
 
 @dataclass
@@ -154,50 +134,8 @@ def read_outcome(
         row,
         [read_json(folder / 'metrics.json') for folder in folders],
         [read_json(folder / 'test.json') for folder in folders],
-        _predictions(by_seed, compared_by),
+        read_predictions(by_seed, compared_by),
     )
-
-
-def _predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
-    of_slices = metric in OF_SLICES
-    group, figure = (
-        ('patient', metric) if of_slices else ('lesion_id', 'prediction')
-    )
-    found: Predictions | None = None
-    for folders in by_seed:
-        lines = sorted(
-            (line for folder in folders for line in _lines(folder)),
-            key=lambda line: line['sample_id'],
-        )
-        ids = [line['sample_id'] for line in lines]
-        if found is None:
-            _check_columns(folders[0], lines, group, figure)
-            groups = [line[group] or line['sample_id'] for line in lines]
-            labels = [line.get('label', '') for line in lines]
-            found = Predictions(ids, groups, labels, [])
-        elif found.sample_ids != ids:
-            raise UserError(
-                f'{folders[0]}/predictions.csv holds other images than '
-                f'{by_seed[0][0]}: the seeds were tested on different splits'
-            )
-        said = [line[figure] for line in lines]
-        found.chosen.append(list(map(float, said)) if of_slices else said)
-    assert found is not None
-    return found
-
-
-def _check_columns(folder: Path, lines: list[dict], *wanted: str) -> None:
-    for name in wanted:
-        if name not in lines[0]:
-            raise UserError(
-                f'{folder}/predictions.csv has no column {name}: compared_by '
-                'of the study is not a figure of such a net'
-            )
-
-
-def _lines(folder: Path) -> list[dict[str, str]]:
-    with (folder / 'predictions.csv').open(newline='') as stream:
-        return list(csv.DictReader(stream))
 
 
 def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
@@ -219,7 +157,7 @@ def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
 
 def _difference(outcome: Outcome, base: Outcome, metric: str) -> Difference:
     ours, theirs = outcome.predictions, base.predictions
-    code = _values if metric in OF_SLICES else _coded
+    code = values if metric in OF_SLICES else coded
     labels, method, baseline = code(ours.labels, ours.chosen, theirs.chosen)
     return paired_difference(
         labels, method, baseline, ours.groups, _SCORES[metric]
@@ -247,18 +185,6 @@ def _check_metrics(outcome: Outcome, metrics: tuple[str, ...]) -> None:
 
 
 def _interval(found: Predictions, metric: str) -> tuple[float, float]:
-    code = _values if metric in OF_SLICES else _coded
+    code = values if metric in OF_SLICES else coded
     labels, chosen = code(found.labels, found.chosen)
     return bootstrap_interval(labels, chosen, found.groups, _SCORES[metric])
-
-
-def _values(labels: list, *values: list) -> list[np.ndarray]:
-    """Figures as they are; what stands for the labels is not looked at."""
-    return [np.zeros(len(labels), int), *(np.array(v) for v in values)]
-
-
-def _coded(*names: list) -> list[np.ndarray]:
-    """Class names as the same whole numbers everywhere."""
-    arrays = [np.array(given) for given in names]
-    code = np.unique(np.concatenate([array.ravel() for array in arrays]))
-    return [np.searchsorted(code, array) for array in arrays]

@@ -194,3 +194,44 @@ def test_metrics_of_a_class_have_a_title():
     assert title_of('MEL/f1') == 'F1 of MEL'
     assert title_of('nv/sensitivity') == 'sensitivity of nv'
     assert title_of('top5') == 'top-5 accuracy'
+
+
+def write_slices(folder, dice):
+    """As tools/test.py leaves a segmentation: a figure a slice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = dict(dice=float(np.mean(dice)), iou=0.5, hd95=3.0)
+    report = dict(training_minutes=2.0, epochs=3, best=figures)
+    (folder / 'metrics.json').write_text(json.dumps(report))
+    (folder / 'test.json').write_text(json.dumps(figures))
+    (folder / 'student.pth').touch()
+    with (folder / 'predictions.csv').open('w', newline='') as stream:
+        writer = csv.writer(stream)
+        writer.writerow(['sample_id', 'patient', 'dice'])
+        writer.writerows(
+            [f'{i:03}', f'p{i // 10}', value] for i, value in enumerate(dice)
+        )
+
+
+def test_segmentations_are_compared_slice_by_slice(tmp_path):
+    random = np.random.default_rng(0)
+    base = random.uniform(0.3, 0.6, (2, 100))
+    for seed in range(2):
+        write_slices(tmp_path / f'seed{seed}/alone', base[seed])
+        write_slices(tmp_path / f'seed{seed}/kd', base[seed] + 0.1)
+    rows = tuple(Row(n, n.upper(), Path(f'{n}.py')) for n in ('alone', 'kd'))
+    study = Study(
+        Path('s.py'), 'S', rows, ('alone',), 'dice', ('dice', 'hd95')
+    )
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    found = outcomes[1].against['alone']
+    assert found.mean == pytest.approx(0.1)
+    # the same gain on every slice and seed: nothing is left to chance
+    assert found.low == pytest.approx(0.1, abs=1e-6)
+    assert outcomes[1].predictions.groups[:11] == ['p0'] * 10 + ['p1']
+    low, high = outcomes[0].interval
+    assert low < base.mean() < high
+    assert '100 images of 10 patients' in caption(study, outcomes)
+    assert 'Dice' in markdown(study, outcomes).splitlines()[0]
+    classes = Study(Path('s.py'), 'S', rows, ('alone',), 'balanced_accuracy')
+    with pytest.raises(UserError, match='has no column lesion_id'):
+        read_outcomes(classes, tmp_path, range(2))
