@@ -18,7 +18,7 @@ from hkd_mm.evaluation.significance import (
 )
 
 from .folders import is_done, read_json
-from .plan import OF_SLICES, Row, Study, all_runs
+from .plan import OF_NETS, OF_SLICES, Row, Study, all_runs
 from .predictions import Predictions, coded, read_predictions, values
 
 _SCORES = dict(
@@ -37,6 +37,7 @@ class Outcome:
         reports: ``metrics.json`` of each run, a seed's folds together.
         tests: ``test.json`` of each run.
         predictions: None where no seed is done.
+        milliseconds: that an image takes, NaN if nobody has timed it.
         interval: of the compared metric, 95 %, over other test splits.
         against: baseline -> difference to it.
         adjusted: baseline -> p after Holm's correction.
@@ -46,6 +47,7 @@ class Outcome:
     reports: list[dict] = field(default_factory=list)
     tests: list[dict] = field(default_factory=list)
     predictions: Predictions | None = None
+    milliseconds: float = math.nan
     interval: tuple[float, float] | None = None
     against: dict[str, Difference] = field(default_factory=dict)
     adjusted: dict[str, float] = field(default_factory=dict)
@@ -65,8 +67,17 @@ class Outcome:
         return spread([report['best'][metric] for report in self.reports])
 
     def test(self, metric: str) -> tuple[float, float]:
-        """Mean and sample sd over the runs."""
+        """Mean and sample sd over the runs; what is of the net has no sd."""
+        if metric in OF_NETS:
+            return self._of_net(metric), math.nan
         return spread([test[metric] for test in self.tests])
+
+    def _of_net(self, metric: str) -> float:
+        """Weights in millions, 1e9 operations, or milliseconds."""
+        if metric == 'milliseconds':
+            return self.milliseconds
+        value = self.reports[0]['student'][metric]
+        return value / 1e6 if metric == 'parameters' else value
 
 
 def read_outcomes(
@@ -135,7 +146,18 @@ def read_outcome(
         [read_json(folder / 'metrics.json') for folder in folders],
         [read_json(folder / 'test.json') for folder in folders],
         read_predictions(by_seed, compared_by),
+        _milliseconds(folders),
     )
+
+
+def _milliseconds(folders: list[Path]) -> float:
+    """Mean of what ``tools/latency.py --for-report`` has left."""
+    found = [
+        read_json(folder / 'latency.json')['median_ms']
+        for folder in folders
+        if (folder / 'latency.json').is_file()
+    ]
+    return statistics.mean(found) if found else math.nan
 
 
 def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
@@ -176,7 +198,7 @@ def _check_images(outcome: Outcome, first: Outcome) -> None:
 
 def _check_metrics(outcome: Outcome, metrics: tuple[str, ...]) -> None:
     for test in outcome.tests:
-        missing = [name for name in metrics if name not in test]
+        missing = [n for n in metrics if n not in test and n not in OF_NETS]
         if missing:
             raise UserError(
                 f'the test of {outcome.row.name} has no {missing[0]}: its '

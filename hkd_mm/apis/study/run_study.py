@@ -24,6 +24,7 @@ from .processes import Processes
 from .stale import settle_stale
 from .study_file import of_configs, read_study
 from .tables import terminal, write_tables
+from .timing import time_nets
 
 
 def main(args: Namespace) -> None:
@@ -109,6 +110,8 @@ def run_study(
         )
         with board.live():
             failed = processes.run()
+        if 'milliseconds' in study.metrics:
+            time_nets(runs, place)
         outcomes = read_outcomes(study, place, range(seeds), folds)
     if outcomes:
         board.console.print(terminal(study, outcomes))

@@ -11,9 +11,9 @@ from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 
 from ..config.compose import read_config
 from ..config.nets import config_root
-from .plan import TESTABLE, Row, Study
+from .plan import OF_NETS, TESTABLE, Row, Study
 
-_OVERALL = (*OVERALL, *OF_MASKS)
+_OVERALL = (*OVERALL, *OF_MASKS, *OF_NETS)
 _OF_STUDY = {
     'title',
     'rows',

@@ -11,7 +11,7 @@ from hkd_mm.engine.atomic_backend import AtomicBackend
 from hkd_mm.engine.report.history import to_json
 
 from .outcome import Outcome
-from .plan import OF_SLICES, Study
+from .plan import OF_NETS, OF_SLICES, Study
 
 _TITLES = dict(
     balanced_accuracy='balanced accuracy',
@@ -26,6 +26,9 @@ _TITLES = dict(
     patient_dice='Dice of a patient',
     iou='IoU',
     hd95='95 % Hausdorff distance',
+    parameters='parameters / M',
+    gflops='GFLOPs',
+    milliseconds='ms an image',
 )
 _SHORT = dict(f1='F1', auroc='AUROC')
 
@@ -145,7 +148,9 @@ def _cells(study: Study, outcome: Outcome) -> list[str]:
 
 
 def plus_minus(mean: float, sd: float) -> str:
-    """``0.383 +- 0.056``; the mean alone of one seed."""
+    """``0.383 +- 0.056``; the mean alone of one seed, nothing of none."""
+    if math.isnan(mean):
+        return ''
     return f'{mean:.3f}' + ('' if math.isnan(sd) else f' +- {sd:.3f}')
 
 
@@ -169,7 +174,11 @@ def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
         seeds=len(outcome.predictions.chosen),
         minutes=outcome.minutes,
         net=outcome.reports[0].get('student'),
-        validation={key: outcome.validation(key) for key in study.metrics},
+        validation={
+            key: outcome.validation(key)
+            for key in study.metrics
+            if key not in OF_NETS
+        },
         test={key: outcome.test(key) for key in study.metrics},
         paper=outcome.row.paper,
         interval=outcome.interval,
