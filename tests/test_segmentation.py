@@ -149,3 +149,17 @@ def test_a_segmentor_is_timed_in_torch_and_in_onnx(in_tmp, tool):
     assert [row['runtime'] for row in rows] == ['eager', 'onnx']
     assert all(row['median_ms'] > 0 for row in rows)
     assert rows[0]['size'] == [256, 256]
+
+
+@pytest.mark.nightly
+def test_the_study_prints_its_table(slices, in_tmp, tool, capfd):
+    study = CONFIGS.parent / 'studies/s3_unet.py'
+    argv = [str(study), '--size', 'small', '--rows', 'alone', 'kd']
+    argv += ['--seeds', '1', '--jobs', '1', '--work-dir', 'w']
+    argv += ['--data-root', str(slices), '--cfg-options', 'max_epochs=1']
+    assert tool('compare')(argv) == 0
+    header, _, teacher, alone, kd = Path('w/table.md').read_text().splitlines()
+    for name in ('Dice', 'parameters / M', 'GFLOPs', 'ms an image'):
+        assert f'| {name} |' in header
+    assert '14.322' in alone and ', p ' in kd
+    assert '10 images of 1 patients' in capfd.readouterr().out

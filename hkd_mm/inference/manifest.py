@@ -16,6 +16,7 @@ from .manifest_fields import FileSpec, InputSpec, Threshold
 FILE = 'manifest.json'
 FORMAT = 'hkd_mm'
 FORMAT_VERSION = 1
+_DEEPEST = 100  # brackets within brackets; ours has five
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def read_manifest(folder: str | os.PathLike) -> Manifest:
             '(tools/export.py writes it last)'
         )
     try:
-        data = json.loads(path.read_bytes(), parse_constant=_refuse)
+        data = json.loads(_shallow(path.read_bytes()), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:  # JSON, its encoding
         raise UserError(f'{path} is damaged ({error})') from None
     return from_dict(data, path)
@@ -136,6 +137,19 @@ def from_dict(data: dict, where: str | os.PathLike) -> Manifest:
         kind: FileSpec(**file) for kind, file in words['files'].items()
     }
     return Manifest(**words)
+
+
+def _shallow(text: bytes) -> bytes:
+    """Refuse nesting that the parser's stack might not bear.
+
+    Python's own guard depends on a limit that other packages raise.
+    """
+    depth = 0
+    for byte in text:
+        depth += (byte in b'[{') - (byte in b']}')
+        if depth > _DEEPEST:
+            raise ValueError('nested too deeply')
+    return text
 
 
 def _refuse(word: str) -> None:

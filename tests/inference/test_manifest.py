@@ -2,6 +2,7 @@
 """Manifests: whole ones come back, damaged ones are refused by name."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,14 @@ def test_nothing_is_written_of_a_manifest_that_is_wrong(
     with pytest.raises(UserError, match='export it again'):
         write_manifest(manifest, folder)
     assert [path.name for path in folder.iterdir()] == ['student.onnx']
+
+
+def test_deep_nesting_is_told_whatever_the_recursion_limit_is(tmp_path):
+    (tmp_path / 'manifest.json').write_text('[' * 5_000_000)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000_000)
+    try:
+        with pytest.raises(UserError, match='is damaged'):
+            read_manifest(tmp_path)
+    finally:
+        sys.setrecursionlimit(before)
