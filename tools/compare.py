@@ -54,6 +54,16 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar='NAME',
         help='train only these rows of the study, and those they build on',
     )
+    _add_rest(parser)
+    args = parser.parse_args(argv)
+    for name in ('seeds', 'jobs', 'together'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f'--{name} must be at least 1')
+    return args
+
+
+def _add_rest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--stale',
         choices=['refuse', 'keep', 'redo'],
@@ -78,12 +88,6 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='change values of every config',
     )
-    args = parser.parse_args(argv)
-    for name in ('seeds', 'jobs', 'together'):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f'--{name} must be at least 1')
-    return args
 
 
 def main(argv=None) -> int:

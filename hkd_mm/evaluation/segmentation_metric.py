@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 from hkd_mm.errors import UserError
 from hkd_mm.registry import METRICS
 from hkd_mm.structures.mask_samples import IGNORE
+from hkd_mm.structures.predicted import masks_of
 
 from .segmentation_checks import check_shapes, fits, refuse, spacing_pair
 from .segmentation_scores import confusion_counts, hausdorff_95, overlap_scores
@@ -122,11 +123,7 @@ class SegmentationMetric(BaseMetric):
         """
         classes = max(probabilities.shape[1], 2)
         check_shapes(probabilities, masks)
-        if probabilities.shape[1] == 1:
-            predicted = probabilities[:, 0] >= self.threshold
-        else:
-            predicted = probabilities.argmax(1)
-        predicted = predicted.to(torch.uint8).cpu().numpy()
+        predicted = masks_of(probabilities, self.threshold).cpu().numpy()
         truth, rows = masks.cpu().numpy(), index.tolist()
         finite = probabilities.isfinite().flatten(1).all(1).tolist()
         for place, row in enumerate(rows):

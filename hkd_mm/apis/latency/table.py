@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -112,20 +113,25 @@ def _megabytes(count: int | None) -> str:
 
 def write_rows(rows: list[dict[str, Any]], path: Path, command: str) -> None:
     """All of it as JSON, with the machine it was measured on."""
-    import onnxruntime
-    import torch
-
     machine = dict(
         processor=platform.processor() or platform.machine(),
         cores=os.cpu_count(),
         system=platform.system(),
-        torch=torch.__version__,
-        onnxruntime=onnxruntime.__version__,
+        torch=_version('torch'),
+        onnxruntime=_version('onnxruntime'),
         hkd_mm=__version__,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     told = dict(command=command, machine=machine, rows=rows)
     path.write_text(json.dumps(told, indent=1) + '\n', encoding='utf-8')
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: then it was not timed either."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def write_for_report(rows: list[dict[str, Any]], subject: Subject) -> None:

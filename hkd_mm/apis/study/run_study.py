@@ -125,10 +125,14 @@ def run_study(
             environment=collect_environment(),
         )
         write_tables(study, outcomes, Path(out) if out else place, facts)
+    _check_all_done(failed)
+    return outcomes
+
+
+def _check_all_done(failed: dict[str, str]) -> None:
     if failed:
         lines = '; '.join(f'{name}: {why}' for name, why in failed.items())
         raise UserError(f'{len(failed)} runs failed: {lines}')
-    return outcomes
 
 
 def _read(

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.images import FAILURES, decode, reason
+from hkd_mm.inference.images import FAILURES, FORMATS, decode, reason
 from hkd_mm.structures.mask_samples import IGNORE
 
 _DEEP = ('I', 'F')  # first letters of modes with more than 8 bits
@@ -28,7 +28,7 @@ def read_image(path: str, channels: int, bits: int) -> np.ndarray:
         UserError: unreadable, or of another depth.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             deep = image.mode[0] in _DEEP
             if deep != (bits == 16):
                 _refuse_depth(path, image.mode, bits)
@@ -58,7 +58,7 @@ def read_mask(path: str, classes: int) -> np.ndarray:
         UserError: unreadable, lossy, or a value that is no class.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.format in _LOSSY:
                 raise UserError(
                     f'mask {path} is a {image.format} file, whose values are '

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.hooks import Hook
 from PIL import Image, ImageDraw
 
+from hkd_mm.evaluation.segmentation_scores import (
+    confusion_counts,
+    overlap_scores,
+)
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.mask_samples import IGNORE
+from hkd_mm.structures.predicted import masks_of
 from hkd_mm.structures.sample_ids import row_of
 
 _SIDE = 224  # pixels of a panel, at least
@@ -24,8 +28,8 @@ _COLOURS = ((230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66))
 class MaskPicturesHook(Hook):
     """Write every test image, its truth and its prediction side by side.
 
-    Masks are outlines, a colour for each class; the Dice of the slice stands
-    below (of everything that is not background).
+    Masks are outlines, a colour for each class; the Dice of the slice, the
+    mean over its classes, stands below.
 
     Args:
         out_dir: gets ``<sample id>.png``.
@@ -51,7 +55,9 @@ class MaskPicturesHook(Hook):
         """
         [found] = outputs
         ids = runner.test_loop.dataloader.dataset.store.ids
-        predicted = masks_of(found['batch_probabilities'])
+        probabilities = found['batch_probabilities']
+        classes = max(probabilities.shape[1], 2)
+        predicted = masks_of(probabilities).cpu().numpy()
         self.out_dir.mkdir(parents=True, exist_ok=True)
         for image, truth, guess, row in zip(
             data_batch['inputs'].cpu().numpy(),
@@ -59,27 +65,13 @@ class MaskPicturesHook(Hook):
             predicted,
             row_of(found['batch_index']).tolist(),
         ):
+            counts = confusion_counts(guess, truth, classes)
+            dice = overlap_scores(counts)['dice'].mean()
             file = re.sub(r'[^\w.-]+', '_', ids[row]).strip('_')
             panels = dict(image=None, truth=truth, prediction=guess)
-            draw_panels(
-                as_rgb(image), panels, f'Dice {_dice(guess, truth):.2f}'
-            ).save(self.out_dir / f'{file}.png')
-
-
-def masks_of(probabilities: torch.Tensor) -> np.ndarray:
-    """The classes of the pixels.
-
-    Args:
-        probabilities: (B, C, h, w); C = 1 of one class from 0.5 on.
-
-    Returns:
-        (B, h, w) uint8.
-    """
-    if probabilities.shape[1] == 1:
-        found = probabilities[:, 0] >= 0.5
-    else:
-        found = probabilities.argmax(1)
-    return found.to(torch.uint8).cpu().numpy()
+            draw_panels(as_rgb(image), panels, f'Dice {dice:.2f}').save(
+                self.out_dir / f'{file}.png'
+            )
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
@@ -136,11 +128,3 @@ def _outlined(rgb: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
         edge = inside & ~binary_erosion(inside, iterations=max(1, scale // 2))
         rgb[edge] = _COLOURS[(label - 1) % len(_COLOURS)]
     return rgb
-
-
-def _dice(predicted: np.ndarray, truth: np.ndarray) -> float:
-    counted = truth != IGNORE
-    one, other = (predicted > 0) & counted, (truth > 0) & counted
-    total = one.sum() + other.sum()
-    same = (predicted == truth) & one & other
-    return 2 * same.sum() / total if total else 1.0

@@ -10,7 +10,7 @@ import pytest
 
 from hkd_mm.errors import UserError
 
-REAL = Path('/work/shared/data/lidc_mini')
+REAL = Path(__file__).parents[4] / 'shared/data/lidc_mini'
 PARTS = ('train', 'val', 'test')
 
 

@@ -20,7 +20,7 @@ from hkd_mm.datasets.packed.plan import make_plan
 from hkd_mm.datasets.records import Record
 from hkd_mm.errors import UserError
 
-REAL = Path('/work/shared/data/lidc_mini')
+REAL = Path(__file__).parents[4] / 'shared/data/lidc_mini'
 
 
 def test_values_are_those_of_the_files(ct_root, dataset, packed_masks):

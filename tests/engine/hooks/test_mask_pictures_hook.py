@@ -7,12 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hkd_mm.engine.hooks.mask_pictures_hook import (
-    MaskPicturesHook,
-    as_rgb,
-    masks_of,
-)
+from hkd_mm.engine.hooks.mask_pictures_hook import MaskPicturesHook, as_rgb
 from hkd_mm.structures.mask_samples import MaskPredictions, MaskSamples
+from hkd_mm.structures.predicted import masks_of
 
 ORANGE = (230, 159, 0)
 
