@@ -6,14 +6,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hkd_mm.inference.manifest import Manifest, file_spec, write_manifest
-from hkd_mm.inference.manifest_fields import InputSpec, Threshold
+from hkd_mm.inference.manifest import write_manifest
+from hkd_mm.inference.manifest_fields import (
+    ClassifierManifest,
+    InputSpec,
+    Threshold,
+    file_spec,
+)
 
 CLASSES = ('bcc', 'mel', 'nv')
 SIZE = (8, 6)
 MEAN, STD = (100.0, 110.0, 120.0), (40.0, 50.0, 60.0)
 # (C, 3): how much the mean of a channel says for a class
 WEIGHTS = np.float32([[3, -1, 0], [0, 2, -2], [-2, 0, 3]])
+# begins a program that can import nothing of training
+WITHOUT_TRAINING = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {
+            'torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain',
+            'mmrazor', 'timm', 'scipy', 'sklearn', 'matplotlib', 'rich'}:
+            raise ImportError(f'{name} is forbidden here')
+sys.meta_path.insert(0, Refuse())
+"""
 
 
 def export_tiny(
@@ -87,7 +103,7 @@ def write_tiny_manifest(
 ) -> None:
     """Write ``manifest.json`` for files that are there."""
     write_manifest(
-        Manifest(
+        ClassifierManifest(
             name='tiny',
             architecture='two layers',
             parameters=9,

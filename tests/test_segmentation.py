@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tiny_slices import make_slices
 
 pytest.importorskip('segmentation_models_pytorch')
 CONFIGS = Path(__file__).parents[1] / 'configs/segmentation'
@@ -24,29 +24,7 @@ REAL = Path(__file__).parents[2] / 'shared/data/lidc_mini'
 @pytest.fixture(scope='module')
 def slices(tmp_path_factory):
     """Ten slices of each of four patients, with a bright disc or nothing."""
-    root = tmp_path_factory.mktemp('ct')
-    rng = np.random.default_rng(0)
-    rows = []
-    y, x = np.mgrid[:40, :40]
-    for patient, part in enumerate(('train', 'train', 'val', 'test')):
-        for number in range(10):
-            name = f'p{patient}_{number}'
-            image = rng.integers(8000, 20000, (40, 40))
-            centre = rng.integers(10, 30, 2)
-            disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < 36
-            disc &= number != 0  # one slice with nothing to see
-            image[disc] += 40000
-            for folder, pixels in (('Image', image), ('Mask', disc * 65535)):
-                path = root / folder / f'{patient}' / f'{name}.png'
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels.astype(np.uint16)).save(path)
-            rows.append(dict(patient_id=patient, original_image=name,
-                             mask_image=name, mode=part))  # fmt: skip
-    with (root / 'split_dataset.csv').open('w', newline='') as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return root
+    return make_slices(tmp_path_factory.mktemp('ct'))
 
 
 def words(root, *more):

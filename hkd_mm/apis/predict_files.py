@@ -8,7 +8,7 @@ from typing import Any
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.classifier import SkinClassifier
-from hkd_mm.inference.manifest import sha256
+from hkd_mm.inference.manifest_fields import sha256
 from hkd_mm.inference.tables import read_table, write_table
 from hkd_mm.inference.work_file import WorkFile
 

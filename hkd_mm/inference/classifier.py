@@ -54,7 +54,7 @@ class SkinClassifier:
         batch_size: int = 32,
         max_pixels: int | None = None,
     ) -> None:
-        _check_words(backend, precision, threads, batch_size)
+        check_words(backend, precision, threads, batch_size)
         self.student = read_student(path, backend, precision)
         self.classes = self.student.classes
         self.precision = precision
@@ -86,12 +86,9 @@ class SkinClassifier:
             UserError: as of the class; or it is not there, the Hub cannot be
                 reached, or huggingface_hub is missing.
         """
-        if os.path.exists(os.path.expanduser(name)):
-            folder = name
-        else:
-            from .hub import fetch
+        from .hub import place_of
 
-            folder = fetch(str(name), backend, precision, revision)
+        folder = place_of(name, backend, precision, revision)
         return cls(folder, backend, precision, **kwargs)
 
     def __call__(self, images: Images) -> Answer | list[Answer]:
@@ -109,7 +106,7 @@ class SkinClassifier:
         Raises:
             UserError: a photograph cannot be read; names it.
         """
-        sources, many = _sources(images)
+        sources, many = sources_of(images)
         answers = [
             self.answer(row)
             for batch in self._batches(sources)
@@ -130,7 +127,7 @@ class SkinClassifier:
         Raises:
             UserError: as of :meth:`__call__`.
         """
-        sources, _ = _sources(images)
+        sources, _ = sources_of(images)
         found = [self.classify(batch) for batch in self._batches(sources)]
         empty = np.zeros((0, len(self.classes)), np.float32)
         return np.concatenate([empty, *found])
@@ -188,9 +185,14 @@ class SkinClassifier:
             yield np.stack(batch)
 
 
-def _check_words(
+def check_words(
     backend: str | None, precision: str, threads: int | None, batch_size: int
 ) -> None:
+    """Refuse what no net takes.
+
+    Raises:
+        UserError: names the word.
+    """
     if backend not in _BACKENDS:
         raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
     if precision not in _PRECISIONS:
@@ -203,8 +205,8 @@ def _check_words(
         raise UserError(f'batch_size={batch_size}: at least 1')
 
 
-def _sources(images: Images) -> tuple[Iterable[reading.Source], bool]:
-    """The photographs, and whether there may be several."""
+def sources_of(images: Images) -> tuple[Iterable[reading.Source], bool]:
+    """The images, and whether there may be several."""
     if isinstance(images, (str, os.PathLike)):
         if not os.path.isdir(images):
             return [images], False

@@ -1,15 +1,34 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Exported students on the Hugging Face Hub."""
 
+import os
 import re
 from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-from .manifest import FILE, read_manifest
+from .manifest import read_manifest
+from .manifest_fields import FILE
 from .student import default_backend, kind_of
 
 _NAME = re.compile(r'[\w.-]+/[\w.-]+')
+
+
+def place_of(
+    name: str | os.PathLike,
+    backend: str | None,
+    precision: str,
+    revision: str | None,
+) -> Path:
+    """A folder on this machine, or one fetched by :func:`fetch`.
+
+    Raises:
+        UserError: as of :func:`fetch`.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    return fetch(str(name), backend, precision, revision)
 
 
 def fetch(

@@ -69,11 +69,12 @@ def read_rgb(source: Source, max_pixels: int | None = None) -> np.ndarray:
             return decode(image, limit)
     except (*FAILURES, MemoryError) as error:
         raise UserError(
-            f'{_called(source)} cannot be read ({reason(error, source)})'
+            f'{called(source)} cannot be read ({reason(error, source)})'
         ) from None
 
 
-def _called(source: object) -> str:
+def called(source: object) -> str:
+    """How errors name an image."""
     return f'image {source}' if isinstance(source, str) else 'the image'
 
 
@@ -109,13 +110,14 @@ def decode(image: Image.Image, max_pixels: int | None = None) -> np.ndarray:
         FAILURES: truncated, too large, or of pixels that are not supported.
     """
     if max_pixels is not None:
-        _check_size(image.width, image.height, max_pixels)
+        check_size(image.width, image.height, max_pixels)
     image.load()
     image = ImageOps.exif_transpose(image)
     return np.ascontiguousarray(np.asarray(_to_rgb(image)))
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image by a ``ValueError`` before it is unpacked."""
     if width * height > max_pixels:
         raise ValueError(
             f'it has {width} x {height} pixels, more than the '
@@ -152,7 +154,7 @@ def _from_array(pixels: np.ndarray, max_pixels: int) -> np.ndarray:
             'arrays must be uint8 of shape (H, W, 3), RGB, or (H, W); this '
             f'is {pixels.dtype} of {pixels.shape}'
         )
-    _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
+    check_size(pixels.shape[1], pixels.shape[0], max_pixels)
     if grey:
         pixels = np.repeat(pixels[..., None], 3, -1)
     return np.ascontiguousarray(pixels)

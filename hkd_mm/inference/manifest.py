@@ -1,96 +1,26 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """``manifest.json``: all that is known of an exported student."""
 
-import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from hkd_mm.errors import UserError
-from hkd_mm.version import __version__
 
 from .manifest_checks import check
-from .manifest_fields import FileSpec, InputSpec, Threshold
+from .manifest_fields import (
+    FILE,
+    MANIFESTS,
+    FileSpec,
+    InputSpec,
+    Manifest,
+    Threshold,
+)
 
-FILE = 'manifest.json'
 FORMAT = 'hkd_mm'
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _DEEPEST = 100  # brackets within brackets; ours has five
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What ``manifest.json`` says; the words are those of the file.
-
-    Attributes:
-        name: of the run.
-        architecture: of the net.
-        parameters: number of weights.
-        classes: in the order of the outputs.
-        input: what the net is fed.
-        temperature: > 0; ``softmax(logits / temperature)`` are the
-            probabilities.
-        threshold: of sure answers.
-        files: kind -> file; kinds are those of ``manifest_checks.KINDS``.
-        source: ``run``, ``checkpoint``, ``epoch``, ``seed``, and
-            ``weights_sha256`` of its ``student.pth``.
-        metrics: ``val`` and ``test``, each name -> value or None.
-        checks: what the export measured.
-        calibration_images: training images that int8 was calibrated on, 0
-            without int8.
-        licence: of the weights.
-        notice: what the net is not for.
-        split_hash: of the data split.
-        hkd_mm: version that wrote it.
-        created: ISO 8601, UTC.
-    """
-
-    name: str
-    architecture: str
-    parameters: int
-    classes: tuple[str, ...]
-    input: InputSpec
-    temperature: float
-    threshold: Threshold
-    files: dict[str, FileSpec]
-    source: dict
-    metrics: dict
-    checks: dict
-    calibration_images: int
-    licence: str
-    notice: str
-    created: str
-    split_hash: str | None = None
-    hkd_mm: str = __version__
-
-    def file_of(self, folder: str | os.PathLike, kind: str) -> Path:
-        """A file, held against its length and hash.
-
-        Args:
-            folder: where the manifest lies.
-            kind: a key of ``files``.
-
-        Raises:
-            UserError: it is not in the manifest, not there or changed.
-        """
-        where = Path(folder) / FILE
-        if kind not in self.files:
-            raise UserError(
-                f'{where} lists no "{kind}"; it has {", ".join(self.files)}'
-            )
-        spec = self.files[kind]
-        path = Path(folder) / spec.path
-        if not path.is_file():
-            raise UserError(
-                f'{path} is missing, {where} lists it; copy the whole folder'
-            )
-        if path.stat().st_size != spec.bytes or sha256(path) != spec.sha256:
-            raise UserError(
-                f'{path} is not the file that {where} describes (files.{kind}'
-                '.sha256 differs); copy or export it again'
-            )
-        return path
 
 
 def read_manifest(folder: str | os.PathLike) -> Manifest:
@@ -129,14 +59,16 @@ def from_dict(data: dict, where: str | os.PathLike) -> Manifest:
     """
     check(data, where, FORMAT, FORMAT_VERSION)
     words = {k: v for k, v in data.items() if not k.startswith('format')}
+    kind = MANIFESTS[words.pop('task')]
     shape = words['input']
     words['input'] = InputSpec(**{k: _fixed(v) for k, v in shape.items()})
     words['classes'] = tuple(words['classes'])
-    words['threshold'] = Threshold(**words['threshold'])
+    if isinstance(words['threshold'], dict):
+        words['threshold'] = Threshold(**words['threshold'])
     words['files'] = {
         kind: FileSpec(**file) for kind, file in words['files'].items()
     }
-    return Manifest(**words)
+    return kind(**words)
 
 
 def _shallow(text: bytes) -> bytes:
@@ -168,7 +100,7 @@ def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
     """
     path = Path(folder) / FILE
     data = dict(format=FORMAT, format_version=FORMAT_VERSION)
-    data.update(asdict(manifest))
+    data.update(task=manifest.task, **asdict(manifest))
     try:
         text = json.dumps(data, indent=1, allow_nan=False) + '\n'
     except ValueError:
@@ -186,18 +118,3 @@ def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
     finally:
         aside.unlink(missing_ok=True)
     return path
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Hash of a file's bytes, in hexadecimal."""
-    found = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while part := file.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
-
-
-def file_spec(path: Path, takes: str, gives: str) -> FileSpec:
-    """Describe a file that lies in the folder."""
-    size = path.stat().st_size
-    return FileSpec(path.name, sha256(path), size, takes, gives)

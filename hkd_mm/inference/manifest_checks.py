@@ -22,6 +22,10 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _positive(value: Any) -> bool:
+    return _number(value) and value > 0
+
+
 def _share(value: Any) -> bool:
     return _number(value) and 0 <= value <= 1
 
@@ -36,6 +40,10 @@ def _list_of(count: int, item: Callable[[Any], bool]) -> Callable:
         return right and all(map(item, value))
 
     return fits
+
+
+def _channels(item: Callable[[Any], bool]) -> Callable:
+    return lambda value: any(_list_of(n, item)(value) for n in (1, 3))
 
 
 def _names(value: Any) -> bool:
@@ -67,8 +75,6 @@ _TOP: dict[str, Rule] = dict(
     parameters=_COUNT,
     classes=('a list of two or more different names', _names),
     input=_DICT,
-    temperature=('a number above 0', lambda v: _number(v) and v > 0),
-    threshold=_DICT,
     files=('an object with a file', lambda v: isinstance(v, dict) and v),
     split_hash=('a text or null', lambda v: v is None or _text(v)),
     source=_DICT,
@@ -78,15 +84,33 @@ _TOP: dict[str, Rule] = dict(
     licence=_STRING,
     notice=_STRING,
 )
+_TASK = dict(task=_one_of('classification', 'segmentation'))
+_OF_TASK: dict[str, dict[str, Rule]] = dict(
+    classification=dict(
+        temperature=('a number above 0', _positive),
+        threshold=_DICT,
+    ),
+    segmentation=dict(
+        threshold=(
+            'a number between 0 and 1',
+            lambda v: _share(v) and 0 < v < 1,
+        ),
+    ),
+)
 _INPUT: dict[str, Rule] = dict(
     size=(
         'two whole numbers above 0',
         _list_of(2, lambda v: _whole(v) and v > 0),
     ),
     resize=_one_of('area'),
-    colour=_one_of('RGB'),
-    mean=('three numbers', _list_of(3, _number)),
-    std=('three numbers above 0', _list_of(3, lambda v: _number(v) and v > 0)),
+    colour=_one_of('RGB', 'grey'),
+    mean=('three numbers, or one of grey images', _channels(_number)),
+    std=('as many numbers above 0 as mean', _channels(_positive)),
+    bits=_one_of(8, 16),
+    window=(
+        'a centre and a width above 0, or null',
+        lambda v: v is None or (_list_of(2, _number)(v) and v[1] > 0),
+    ),
 )
 _THRESHOLD: dict[str, Rule] = dict(
     probability=(
@@ -132,9 +156,13 @@ def check(
             f'hkd_mm reads {version}; use the hkd_mm that wrote it '
             f'({data.get("hkd_mm", "unknown")}) or export again'
         )
-    _check(data, _TOP, where, '')
+    _check({k: data[k] for k in data if k in _TASK}, _TASK, where, '')
+    task = data['task']
+    _check(data, {**_TASK, **_TOP, **_OF_TASK[task]}, where, '')
     _check(data['input'], _INPUT, where, 'input.')
-    _check(data['threshold'], _THRESHOLD, where, 'threshold.')
+    _check_channels(data['input'], where)
+    if task == 'classification':
+        _check(data['threshold'], _THRESHOLD, where, 'threshold.')
     for kind, file in data['files'].items():
         if kind not in KINDS:
             raise UserError(
@@ -157,4 +185,14 @@ def _check(
         if not fits(data[key]):
             raise UserError(
                 f'{where}: {prefix}{key} must be {what}, it is {data[key]!r}'
+            )
+
+
+def _check_channels(data: dict, where: str | os.PathLike) -> None:
+    count = 1 if data['colour'] == 'grey' else 3
+    for key in ('mean', 'std'):
+        if len(data[key]) != count:
+            raise UserError(
+                f'{where}: input.{key} must be one number a channel, '
+                f'{count} of {data["colour"]} images, it is {data[key]!r}'
             )

@@ -1,26 +1,48 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Parts of a manifest."""
+"""What a manifest says, of either task, and its parts."""
 
+import hashlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from hkd_mm.errors import UserError
+from hkd_mm.version import __version__
+
+FILE = 'manifest.json'
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a photograph becomes what the net sees.
+    """How an image becomes what the net sees.
 
     Attributes:
         size: (H, W) in pixels.
-        resize: ``area``: ``cv2.INTER_AREA``, to whole numbers of 0..255.
-        colour: ``RGB``, order of the channels.
+        resize: ``area``: ``cv2.INTER_AREA``, to whole numbers of the image's
+            depth.
+        colour: ``RGB``, order of the channels; ``grey`` for one channel.
         mean: of each channel, in 0..255; subtracted.
         std: of each channel, in 0..255; divided by afterwards.
+        bits: of a channel of the image, 8 or 16; of photographs, which are
+            taken at any depth and reduced to it, always 8.
+        window: (centre, width) in values of the image: what is below becomes
+            0, what is above 255, linear in between; None takes the whole
+            range of ``bits`` for 0..255.
     """
 
     size: tuple[int, int]
     resize: str
     colour: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bits: int = 8
+    window: tuple[float, float] | None = None
+
+    @property
+    def channels(self) -> int:
+        """Of the image and of what the net sees."""
+        return 1 if self.colour == 'grey' else 3
 
 
 @dataclass(frozen=True)
@@ -52,9 +74,10 @@ class FileSpec:
         path: name of the file in the folder.
         sha256: of its bytes, in hexadecimal.
         bytes: its length.
-        takes: ``tensor``: normalised float32 (N, 3, H, W); ``image``: RGB
-            uint8 (N, H, W, 3) of any size.
-        gives: ``logits`` or ``probabilities``, (N, C).
+        takes: ``tensor``: normalised float32 (N, C, H, W); ``image``: whole
+            numbers of ``input.bits`` (N, H, W, C), RGB or grey, of any size.
+        gives: ``logits`` or ``probabilities``, (N, C), or (N, C, h, w) of a
+            segmentor.
     """
 
     path: str
@@ -62,3 +85,127 @@ class FileSpec:
     bytes: int
     takes: str
     gives: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What ``manifest.json`` says of every net; the words are the file's.
+
+    Attributes:
+        task: ``classification`` or ``segmentation``.
+        name: of the run.
+        architecture: of the net.
+        parameters: number of weights.
+        classes: in the order of the outputs; of a segmentor the background
+            first, which has no output where there are two.
+        input: what the net is fed.
+        files: kind -> file; kinds are those of ``manifest_checks.KINDS``.
+        source: ``run``, ``checkpoint``, ``epoch``, ``seed``, and
+            ``weights_sha256`` of its ``student.pth``.
+        metrics: ``val`` and ``test``, each name -> value or None.
+        checks: what the export measured.
+        calibration_images: training images that int8 was calibrated on, 0
+            without int8.
+        licence: of the weights.
+        notice: what the net is not for.
+        split_hash: of the data split.
+        hkd_mm: version that wrote it.
+        created: ISO 8601, UTC.
+    """
+
+    task: ClassVar[str]
+
+    name: str
+    architecture: str
+    parameters: int
+    classes: tuple[str, ...]
+    input: InputSpec
+    files: dict[str, FileSpec]
+    source: dict
+    metrics: dict
+    checks: dict
+    calibration_images: int
+    licence: str
+    notice: str
+    created: str
+    split_hash: str | None = None
+    hkd_mm: str = __version__
+
+    def file_of(self, folder: str | os.PathLike, kind: str) -> Path:
+        """A file, held against its length and hash.
+
+        Args:
+            folder: where the manifest lies.
+            kind: a key of ``files``.
+
+        Raises:
+            UserError: it is not in the manifest, not there or changed.
+        """
+        where = Path(folder) / FILE
+        if kind not in self.files:
+            raise UserError(
+                f'{where} lists no "{kind}"; it has {", ".join(self.files)}'
+            )
+        spec = self.files[kind]
+        path = Path(folder) / spec.path
+        if not path.is_file():
+            raise UserError(
+                f'{path} is missing, {where} lists it; copy the whole folder'
+            )
+        if path.stat().st_size != spec.bytes or sha256(path) != spec.sha256:
+            raise UserError(
+                f'{path} is not the file that {where} describes (files.{kind}'
+                '.sha256 differs); copy or export it again'
+            )
+        return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierManifest(Manifest):
+    """Of a net that gives an image a class.
+
+    Attributes:
+        temperature: > 0; ``softmax(logits / temperature)`` are the
+            probabilities.
+        threshold: of sure answers.
+    """
+
+    task = 'classification'
+
+    temperature: float
+    threshold: Threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentorManifest(Manifest):
+    """Of a net that gives every pixel a class.
+
+    Attributes:
+        threshold: in (0, 1); from which probability on a pixel is of the one
+            class beside the background. Of several classes the most probable
+            is taken.
+    """
+
+    task = 'segmentation'
+
+    threshold: float
+
+
+MANIFESTS = {
+    kind.task: kind for kind in (ClassifierManifest, SegmentorManifest)
+}
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hash of a file's bytes, in hexadecimal."""
+    found = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
+
+
+def file_spec(path: Path, takes: str, gives: str) -> FileSpec:
+    """Describe a file that lies in the folder."""
+    size = path.stat().st_size
+    return FileSpec(path.name, sha256(path), size, takes, gives)

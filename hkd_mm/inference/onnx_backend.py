@@ -16,7 +16,7 @@ class OnnxBackend:
     """From prepared images to logits; may be called by several threads.
 
     Args:
-        path: takes ``images`` (N, 3, H, W) float32, gives ``logits``.
+        path: takes ``images`` (N, C, H, W) float32, gives ``logits``.
         threads: of ONNX Runtime; None for one a core.
         device: ``cpu`` (also None) or ``cuda``, which takes onnxruntime-gpu.
 
@@ -64,7 +64,7 @@ class OnnxBackend:
         self._input, self.channels = given.name, given.shape[1]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """(N, 3, H, W) float32 -> (N, C) float32."""
+        """(N, C, H, W) float32 -> (N, classes, ...) float32."""
         return self._session.run(None, {self._input: images})[0]
 
 

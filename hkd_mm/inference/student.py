@@ -4,15 +4,26 @@
 import math
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
 
-from .manifest import FILE, Manifest, read_manifest
-from .manifest_fields import InputSpec
+from .manifest import read_manifest
+from .manifest_fields import (
+    FILE,
+    ClassifierManifest,
+    InputSpec,
+    Manifest,
+    SegmentorManifest,
+)
 from .onnx_backend import OnnxBackend, available, may_overflow
+
+TAKES = dict(
+    classification='hkd_mm.apis.SkinClassifier',
+    segmentation='hkd_mm.apis.Segmentor',
+)
 
 
 @dataclass(frozen=True)
@@ -22,11 +33,12 @@ class Student:
     Attributes:
         backend: ``onnx`` or ``torch``.
         weights: file of the net.
-        classes: in the order of the net's outputs.
+        classes: in the order of the net's outputs, of a segmentor with the
+            background first.
         input: what the net is fed.
-        temperature: ``softmax(logits / temperature)``.
+        temperature: ``softmax(logits / temperature)``; 1 of a segmentor.
         threshold: of sure answers; infinite where none is ever sure enough,
-            None where it is not known.
+            None where it is not known. Of a segmentor that of its pixels.
         manifest: of an exported folder.
         net: of a run: the net in torch, and whether it takes BGR.
     """
@@ -70,7 +82,10 @@ class Student:
 
 
 def read_student(
-    place: str | os.PathLike, backend: str | None, precision: str
+    place: str | os.PathLike,
+    backend: str | None,
+    precision: str,
+    task: str = 'classification',
 ) -> Student:
     """Look at a folder.
 
@@ -78,14 +93,16 @@ def read_student(
         place: an exported folder, or what a run left.
         backend: ``onnx``, ``torch`` or None.
         precision: ``fp32`` or ``int8``.
+        task: ``classification`` or ``segmentation``.
 
     Raises:
-        UserError: there is nothing of the kind in it.
+        UserError: there is nothing of the kind in it, or a net of another
+            task.
     """
     place = Path(place).expanduser()
     place = place.parent if place.name == FILE else place
     if (place / FILE).is_file():
-        return _exported(place, backend, precision)
+        return _exported(place, backend, precision, task)
     if not place.exists():
         raise UserError(f'{place} does not exist')
     if backend == 'onnx' or precision != 'fp32':
@@ -93,7 +110,7 @@ def read_student(
             f'{place} has no {FILE}, so that it is no exported folder; make '
             'one with tools/export.py'
         )
-    return _of_run(place)
+    return _of_run(place, task)
 
 
 def kind_of(backend: str | None, precision: str) -> str:
@@ -113,8 +130,23 @@ def default_backend(files: Any, precision: str) -> str:
     return 'onnx'
 
 
-def _exported(folder: Path, backend: str | None, precision: str) -> Student:
+def check_task(place: Path, found: str, task: str) -> None:
+    """Refuse a net of another task, with the name of what takes it.
+
+    Raises:
+        UserError: it is one.
+    """
+    if found != task:
+        raise UserError(
+            f'{place} holds a net for {found}, which {TAKES[found]} takes'
+        )
+
+
+def _exported(
+    folder: Path, backend: str | None, precision: str, task: str
+) -> Student:
     manifest = read_manifest(folder)
+    check_task(folder, manifest.task, task)
     backend = backend or default_backend(manifest.files, precision)
     kind = kind_of(backend, precision)
     weights = manifest.file_of(folder, kind)
@@ -124,31 +156,41 @@ def _exported(folder: Path, backend: str | None, precision: str) -> Student:
             f'{folder / FILE}: files.{kind} takes {spec.takes} and gives '
             f'{spec.gives}; tensor and logits are wanted'
         )
-    limit = manifest.threshold.probability
-    return Student(
+    student = Student(
         backend,
         weights,
         list(manifest.classes),
         manifest.input,
-        manifest.temperature,
-        math.inf if limit is None else limit,
-        manifest,
+        manifest=manifest,
+    )
+    if isinstance(manifest, SegmentorManifest):
+        return replace(student, threshold=manifest.threshold)
+    assert isinstance(manifest, ClassifierManifest)
+    limit = manifest.threshold.probability
+    return replace(
+        student,
+        temperature=manifest.temperature,
+        threshold=math.inf if limit is None else limit,
     )
 
 
-def _of_run(place: Path) -> Student:
+def _of_run(place: Path, task: str) -> Student:
     from .torch_backend import STUDENT, read_run
 
     run = read_run(place)
-    warnings.warn(
-        f'{place} is no exported folder: probabilities are not calibrated '
-        '(temperature 1) and no answer says whether it is sure; '
-        'tools/export.py fits both on validation'
-    )
-    return Student(
+    check_task(place, 'segmentation' if run.dense else 'classification', task)
+    student = Student(
         'torch',
         run.folder / STUDENT,
         list(run.classes),
         run.spec,
         net=(run.net, run.swapped),
     )
+    if run.dense:
+        return replace(student, threshold=run.pixel_threshold)
+    warnings.warn(
+        f'{place} is no exported folder: probabilities are not calibrated '
+        '(temperature 1) and no answer says whether it is sure; '
+        'tools/export.py fits both on validation'
+    )
+    return student

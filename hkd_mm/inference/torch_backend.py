@@ -20,7 +20,7 @@ class TorchBackend:
     """From prepared images to logits; may be called by several threads.
 
     Args:
-        net: a plain mmpretrain classifier, in evaluation.
+        net: a plain classifier or segmentor, in evaluation.
         swapped: it takes BGR.
         threads: of torch, which has one number for the whole process.
         device: of torch; None takes the GPU where there is one.
@@ -50,7 +50,7 @@ class TorchBackend:
         self._device, self._swapped = device, swapped
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """(N, 3, H, W) float32, RGB -> (N, C) float32."""
+        """(N, C, H, W) float32, RGB or grey -> (N, classes, ...) float32."""
         import torch
 
         with torch.inference_mode():

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import CLASSES, SIZE, WEIGHTS, expected, export_tiny
+from exported import (
+    CLASSES,
+    SIZE,
+    WEIGHTS,
+    WITHOUT_TRAINING,
+    expected,
+    export_tiny,
+)
 from PIL import Image
 
 from hkd_mm.apis import SkinClassifier
@@ -142,15 +149,7 @@ def test_a_net_of_other_classes_or_without_numbers_is_told(tmp_path):
         SkinClassifier(other)(np.zeros((H, W, 3), np.uint8))
 
 
-_ALONE = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in {
-            'torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain',
-            'mmrazor', 'timm', 'scipy', 'sklearn', 'matplotlib', 'rich'}:
-            raise ImportError(f'{name} is forbidden here')
-sys.meta_path.insert(0, Refuse())
+_ALONE = f"""{WITHOUT_TRAINING}
 from hkd_mm.apis import SkinClassifier
 from hkd_mm.apis.predict import predict
 folder, image, out = sys.argv[1:]

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import (
-    Manifest,
+from hkd_mm.inference.manifest import read_manifest, write_manifest
+from hkd_mm.inference.manifest_fields import (
+    ClassifierManifest,
+    InputSpec,
+    SegmentorManifest,
+    Threshold,
     file_spec,
-    read_manifest,
-    write_manifest,
 )
-from hkd_mm.inference.manifest_fields import InputSpec, Threshold
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     """An exported student whose net is five bytes."""
     net = tmp_path / 'student.onnx'
     net.write_bytes(b'bytes')
-    manifest = Manifest(
+    manifest = ClassifierManifest(
         name='kd',
         architecture='mobilenetv2_050',
         parameters=7,
@@ -64,7 +65,7 @@ def _rewrite(folder: Path, change) -> None:
 TOP = (
     'hkd_mm created name architecture parameters classes input temperature '
     'threshold files split_hash source metrics checks calibration_images '
-    'licence notice'
+    'licence notice task'
 ).split()
 
 
@@ -123,6 +124,58 @@ def test_wrong_values_are_named(folder: Path, keys: str, value) -> None:
         read_manifest(folder)
 
 
+@pytest.fixture
+def segmentor(folder: Path) -> Path:
+    """The same of a segmentor of CT slices."""
+    data = json.loads((folder / 'manifest.json').read_text())
+    data.pop('temperature')
+    data.update(task='segmentation', threshold=0.5)
+    data['input'].update(
+        colour='grey', mean=[1.0], std=[2.0], bits=16, window=[424, 1500.0]
+    )
+    (folder / 'manifest.json').write_text(json.dumps(data))
+    return folder
+
+
+def test_a_segmentor_comes_back_as_it_was(segmentor: Path) -> None:
+    manifest = read_manifest(segmentor)
+    assert isinstance(manifest, SegmentorManifest)
+    assert manifest.threshold == 0.5 and manifest.task == 'segmentation'
+    assert manifest.input.window == (424, 1500.0)
+    assert manifest.input.channels == 1
+    write_manifest(manifest, segmentor)
+    assert read_manifest(segmentor) == manifest
+
+
+@pytest.mark.parametrize(
+    ('change', 'told'),
+    [
+        (dict(task='detection'), 'task must be'),
+        (dict(task=['segmentation']), 'task must be'),
+        (dict(threshold=1), 'threshold must be a number between'),
+        (dict(threshold={}), 'threshold must be a number between'),
+        (dict(temperature=1.0), 'temperature is unknown'),
+        (dict(input=dict(bits=12)), 'input.bits must be'),
+        (dict(input=dict(window=[1, 0])), 'input.window must be'),
+        (dict(input=dict(window=1)), 'input.window must be'),
+        (dict(input=dict(mean=[1, 2, 3])), 'input.mean must be one number'),
+        (dict(input=dict(colour='RGB')), 'input.mean must be one number'),
+    ],
+)
+def test_wrong_values_of_a_segmentor_are_named(
+    segmentor: Path, change: dict, told: str
+) -> None:
+    inner = change.pop('input', {})
+
+    def apply(data: dict) -> None:
+        data.update(change)
+        data['input'].update(inner)
+
+    _rewrite(segmentor, apply)
+    with pytest.raises(UserError, match=told):
+        read_manifest(segmentor)
+
+
 def test_unknown_keys_are_named(folder: Path) -> None:
     before = (folder / 'manifest.json').read_text()
     _rewrite(folder, lambda data: data['input'].update(crop=1))
@@ -143,7 +196,7 @@ def test_unknown_keys_are_named(folder: Path) -> None:
         '[1]',
         '{"format": "other"}',
         '[' * 100_000,
-        '{"format": "hkd_mm", "format_version": 1, "temperature": NaN}',
+        '{"format": "hkd_mm", "format_version": 2, "temperature": NaN}',
     ],
 )
 def test_damaged_files_are_refused(folder: Path, text: str) -> None:
@@ -159,8 +212,8 @@ def test_bytes_that_are_no_text_are_refused(folder: Path) -> None:
 
 
 def test_another_version_is_refused(folder: Path) -> None:
-    _rewrite(folder, lambda data: data.update(format_version=2))
-    with pytest.raises(UserError, match='format_version 2, this hkd_mm reads'):
+    _rewrite(folder, lambda data: data.update(format_version=3))
+    with pytest.raises(UserError, match='format_version 3, this hkd_mm reads'):
         read_manifest(folder)
 
 

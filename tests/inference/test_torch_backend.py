@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from hkd_mm.apis import SkinClassifier
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import file_spec
+from hkd_mm.inference.manifest_fields import file_spec
 from hkd_mm.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures('quick_runner')

@@ -14,7 +14,7 @@ import numpy as np
 from hkd_mm.errors import UserError
 from hkd_mm.inference.answer import Answer
 from hkd_mm.inference.classifier import SkinClassifier
-from hkd_mm.inference.manifest import FILE
+from hkd_mm.inference.manifest_fields import FILE
 
 _TIMED = 5  # answers to one photograph
 

@@ -1,7 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What torch and the exported graphs answer to the same images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,30 +9,16 @@ import onnxruntime
 import torch
 from torch import nn
 
-from hkd_mm.inference.manifest_fields import InputSpec
-
-from .samples import normalised
-
-BATCH = 64
-
-
-def batches(
-    images: np.ndarray, spec: InputSpec, size: int = BATCH
-) -> Iterator[np.ndarray]:
-    """Normalised parts of (N, 3, H, W) uint8."""
-    for start in range(0, len(images), size):
-        yield normalised(images[start : start + size], spec)
-
 
 @torch.no_grad()
-def of_torch(
-    net: nn.Module, images: np.ndarray, spec: InputSpec
-) -> np.ndarray:
-    """Logits (N, C) of the net that was trained."""
-    parts = [
-        net(torch.from_numpy(part)).numpy() for part in batches(images, spec)
-    ]
-    return np.concatenate(parts)
+def of_torch(net: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Logits of the net that was trained.
+
+    Args:
+        net: of :func:`.net_graph.plain_net`.
+        images: (N, C, H, W) float32.
+    """
+    return net(torch.from_numpy(images)).numpy()
 
 
 def session_of(path: Path) -> onnxruntime.InferenceSession:
@@ -45,30 +31,27 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
     )
 
 
-def of_graph(path: Path, images: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Logits (N, C) of a graph that takes tensors."""
+def graph_of(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """A graph that takes tensors, as a function to its logits."""
     session = session_of(path)
-    parts = [
-        session.run(['logits'], dict(images=part))[0]
-        for part in batches(images, spec)
-    ]
-    return np.concatenate(parts)
+    return lambda images: session.run(['logits'], dict(images=images))[0]
 
 
-def of_photographs(path: Path, photographs: list[str]) -> np.ndarray:
-    """Probabilities (N, C) of a graph that takes photographs.
+def of_images(path: Path, images: Iterable[np.ndarray]) -> np.ndarray:
+    """Probabilities of a graph that takes images.
 
     Args:
         path: of the graph.
-        photographs: their files; each is given at its own size.
-    """
-    from hkd_mm.datasets.load_skin_image import read_image
+        images: (H, W, C) each, of whole numbers; every one of its own size.
 
+    Returns:
+        One row an image.
+    """
     session = session_of(path)
-    parts = []
-    for photograph in photographs:
-        rgb = np.ascontiguousarray(read_image(photograph)[None, ..., ::-1])
-        parts.append(session.run(['probabilities'], dict(images=rgb))[0])
+    parts = [
+        session.run(['probabilities'], dict(images=image[None]))[0]
+        for image in images
+    ]
     return np.concatenate(parts)
 
 

@@ -1,13 +1,48 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """``README.md`` of an export: what the net is and what it is not for."""
 
-from hkd_mm.inference.manifest import Manifest
+from collections.abc import Iterable
+
+from hkd_mm.evaluation.segmentation_scores import OF_MASKS
+from hkd_mm.inference.manifest_fields import ClassifierManifest, Manifest
 
 from ..run.card_texts import command_of, environment_of, versions_of
 from .source_run import SourceRun
 from .sure import classes_note
 
-_METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
+_METRICS = dict(
+    classification=(
+        'balanced_accuracy',
+        'top1',
+        'macro_f1',
+        'macro_auroc',
+        'ece',
+    ),
+    segmentation=OF_MASKS,
+)
+
+_SCALED = (
+    'Validation is of `student.onnx` after temperature scaling, on images '
+    'that also chose the checkpoint and fitted the temperature; test is that '
+    'of the run, before it.'
+)
+_PLAIN = (
+    'Validation is of `student.onnx`, on images that also chose the '
+    'checkpoint; means over the images, at the size that the net sees. Test '
+    'is that of the run.'
+)
+_CLASSIFIER = """```python
+from hkd_mm.apis import SkinClassifier
+
+classifier = SkinClassifier('.')  # this folder
+print(classifier('photo.jpg'))
+```"""
+_SEGMENTOR = """```python
+from hkd_mm.apis import Segmentor
+
+segmentor = Segmentor('.')  # this folder
+print(segmentor('image.png').shares)
+```"""
 
 
 def card_text(manifest: Manifest, run: SourceRun) -> str:
@@ -28,8 +63,7 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
         f'Licence: {manifest.licence}.',
         '## Files\n\n' + _files(manifest),
         '## Figures\n\n' + _figures(manifest),
-        '## Sure answers\n\n' + _sure(manifest),
-        '## Use\n\n' + _use(),
+        *_of_task(manifest),
         '## Origin\n\n' + _origin(manifest, run),
         f'Trained with: `{command_of(environment)}`',
         f'Versions: {versions_of(environment)}',
@@ -47,40 +81,67 @@ def _files(manifest: Manifest) -> str:
     return '\n'.join(rows)
 
 
+def _of_task(manifest: Manifest) -> list[str]:
+    if isinstance(manifest, ClassifierManifest):
+        return [
+            '## Sure answers\n\n' + _sure(manifest),
+            '## Use\n\n' + _CLASSIFIER,
+        ]
+    return ['## Use\n\n' + _SEGMENTOR]
+
+
 def _figures(manifest: Manifest) -> str:
     rows = ['| metric | validation | test |', '|---|---|---|']
     test = manifest.metrics['test'] or {}
-    for key in _METRICS:
+    for key in _METRICS[manifest.task]:
         cells = [
             f'{found[key]:.4f}' if key in found else '-'
             for found in (manifest.metrics['val'], test)
         ]
         rows.append(f'| {key.replace("_", " ")} | {" | ".join(cells)} |')
-    text = '\n'.join(rows) + (
-        '\n\nValidation is of `student.onnx` after temperature scaling, on '
-        'images that also chose the checkpoint and fitted the temperature; '
-        'test is that of the run, before it.'
-    )
-    return text + '\n\n' + _recalls(manifest)
+    text = '\n'.join(rows)
+    if isinstance(manifest, ClassifierManifest):
+        return f'{text}\n\n{_SCALED}\n\n{_recalls(manifest)}'
+    return f'{text}\n\n{_PLAIN}\n\n{_overlaps(manifest)}'
 
 
-def _recalls(manifest: Manifest) -> str:
+def _overlaps(manifest: Manifest) -> str:
+    measured = manifest.checks['measured']
+    rows = _head('validation', measured)
+    for name in OF_MASKS:
+        values = [measured[kind].get(name) for kind in measured]
+        if any(value is not None for value in values):
+            rows.append(_row(name, values, 4))
+    return '\n'.join(rows)
+
+
+def _head(title: str, kinds: Iterable[str]) -> list[str]:
+    names = list(kinds)
+    return [
+        f'| {title} | {" | ".join(names)} |',
+        '|---' * (len(names) + 1) + '|',
+    ]
+
+
+def _row(name: str, values: list[float | None], digits: int) -> str:
+    cells = ['-' if v is None else f'{v:.{digits}f}' for v in values]
+    return f'| {name.replace("_", " ")} | {" | ".join(cells)} |'
+
+
+def _recalls(manifest: ClassifierManifest) -> str:
     measured = manifest.checks['measured']
     kinds = list(measured)
-    rows = [
-        f'| recall, validation | {" | ".join(kinds)} |',
-        '|---|' + '---|' * len(kinds),
-    ]
+    rows = _head('recall, validation', kinds)
     for name in manifest.classes:
         values = [measured[kind]['recall'][name] for kind in kinds]
         cells = ['-' if v is None else f'{v:.3f}' for v in values]
         rows.append(f'| {name} | {" | ".join(cells)} |')
-    cells = [f'{measured[kind]["balanced_accuracy"]:.4f}' for kind in kinds]
-    rows.append(f'| balanced accuracy | {" | ".join(cells)} |')
+    score = 'balanced_accuracy'
+    rows.append(_row(score, [measured[kind][score] for kind in kinds], 4))
     return '\n'.join(rows)
 
 
-def _sure(manifest: Manifest) -> str:
+def _sure(manifest: ClassifierManifest) -> str:
     found, checks = manifest.threshold, manifest.checks
     text = f'Temperature {manifest.temperature:.4f}. Rule: {found.rule}. '
     notes = [
@@ -102,7 +163,7 @@ def _sure(manifest: Manifest) -> str:
     return '\n\n'.join([text, *told])
 
 
-def _by_class(manifest: Manifest) -> str:
+def _by_class(manifest: ClassifierManifest) -> str:
     rows = [
         'That holds over all classes together, in the mixture of '
         'validation, and of no class by itself. *Surely right* and *surely '
@@ -115,14 +176,6 @@ def _by_class(manifest: Manifest) -> str:
         cells = ' | '.join(map(str, found.values()))
         rows.append(f'| {name} | {cells} |')
     return '\n'.join(rows)
-
-
-def _use() -> str:
-    return (
-        '```python\nfrom hkd_mm.apis import SkinClassifier\n\n'
-        "classifier = SkinClassifier('.')  # this folder\n"
-        "print(classifier('photo.jpg'))\n```"
-    )
 
 
 def _origin(manifest: Manifest, run: SourceRun) -> str:

@@ -10,7 +10,8 @@ from hkd_mm.evaluation.classification_scores import classification_scores
 
 ONE_SIDED = 1.645  # standard errors: 5 % of chance lies above
 LOGITS = 1e-4  # of the largest logit, or of 1 where that is smaller
-IMAGES = dict(fp32_image=1e-3, int8_image=2e-2)  # probabilities
+IMAGES = dict(fp32=1e-3, int8=2e-2)  # probabilities
+PIXELS = 2e-3  # of int8, mean over those of an image
 
 
 def same_logits(
@@ -34,7 +35,17 @@ def same_logits(
         UserError: they differ by more than the limit, or are not finite.
     """
     difference = float(np.abs(trained - graph).max())
-    scale = max(1.0, float(np.abs(trained).max()))
+    return close(difference, float(np.abs(trained).max()), wrong, then)
+
+
+def close(
+    difference: float,
+    largest: float,
+    wrong: str = 'the ONNX graph is not the trained net',
+    then: str = 'nothing was written',
+) -> dict[str, float]:
+    """As :func:`same_logits`, of the largest difference and logit."""
+    scale = max(1.0, largest)
     limit = LOGITS * scale
     if not difference <= limit:
         raise UserError(
@@ -106,12 +117,16 @@ def _standard_error(
     return float(np.sqrt(sum(variances)) / len(parts))
 
 
-def refuse_int8(costs: dict) -> str:
+def refuse_int8(costs: dict, score: str = 'balanced accuracy') -> str:
     """Refuse an int8 net that lost too much.
 
     More than the limit is too much where chance does not explain it: where
     the loss is above zero in a one-sided test at 5 %. A few validation
     images cannot tell a loss of a point from none.
+
+    Args:
+        costs: ``points_lost``, their ``standard_error`` and the ``limit``.
+        score: what they are points of.
 
     Returns:
         What to tell of a loss above the limit that may be chance, else ''.
@@ -123,8 +138,8 @@ def refuse_int8(costs: dict) -> str:
     if lost <= costs['limit']:
         return ''
     told = (
-        f'int8 loses {lost:.2f} points of balanced accuracy on the '
-        f'validation split (standard error {error:.2f}), more than '
+        f'int8 loses {lost:.2f} points of {score} on the validation split '
+        f'(standard error {error:.2f}), more than '
         f'--int8-limit {costs["limit"]:g}'
     )
     if lost <= ONE_SIDED * error:
@@ -136,23 +151,29 @@ def refuse_int8(costs: dict) -> str:
 
 
 def same_probabilities(
-    kind: str, tensors: np.ndarray, images: np.ndarray
+    name: str, tensors: np.ndarray, images: np.ndarray, int8: bool = False
 ) -> dict[str, float]:
-    """Hold a graph that takes photographs against the one behind it.
+    """Hold a graph that takes images against the one behind it.
 
     Args:
-        kind: ``fp32_image`` or ``int8_image``.
-        tensors: (N, C) probabilities on images resized by cv2.
-        images: (N, C) on the photographs.
+        name: of the graph.
+        tensors: (N, C) or (N, C, h, w) probabilities on images resized by
+            cv2.
+        images: the same on the images as they are.
+        int8: the graph computes in int8. Of pixels the mean over an image
+            counts then: a value on the edge of two levels moves some far.
 
     Raises:
-        UserError: they differ by more than the kind's limit.
+        UserError: they differ by more than the limit.
     """
-    difference = float(np.abs(tensors - images).max())
-    limit = IMAGES[kind]
+    apart = np.abs(tensors - images)
+    limit = IMAGES['int8' if int8 else 'fp32']
+    if int8 and apart.ndim == 4:
+        apart, limit = apart.mean((2, 3)), PIXELS
+    difference = float(apart.max())
     if not difference <= limit:
         raise UserError(
-            f'{kind}: the resize in the graph is not that of the training: '
+            f'{name}: the resize in the graph is not that of the training: '
             f'probabilities differ by {difference:.2e} (limit {limit:g}); '
             'nothing was written'
         )

@@ -62,7 +62,7 @@ def write_executorch(
     from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime
 
-    example = (torch.zeros(1, 3, *run.spec.size),)
+    example = (torch.zeros(1, run.spec.channels, *run.spec.size),)
     try:
         program = to_edge_transform_and_lower(
             torch.export.export(plain_net(run), example),

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import FILE, Manifest, write_manifest
+from hkd_mm.inference.manifest import write_manifest
+from hkd_mm.inference.manifest_fields import FILE, Manifest
 
 from ..run.runtime import make_work_dir
 

@@ -15,7 +15,7 @@ from onnxruntime.quantization import shape_inference
 from .net_graph import save, tidied
 
 BATCH = 16  # images that calibration feeds together
-_LAST = ('Gemm', 'MatMul')
+_LAYERS = ('Conv', 'Gemm', 'MatMul')
 
 
 class _Reader(quantization.CalibrationDataReader):
@@ -44,7 +44,7 @@ def quantise(
     Args:
         fp32: of :func:`.net_graph.export_net`.
         out: the file to write.
-        batches: normalised training images, (B, 3, H, W) float32 each.
+        batches: normalised training images, (B, C, H, W) float32 each.
         weight_bits: 8, or 7 for x86 processors without VNNI, where a sum of
             two products of eight bits overflows.
     """
@@ -75,7 +75,7 @@ def _ends(model: onnx.ModelProto) -> list[str]:
     """Names of the first convolution and the last layer."""
     nodes = model.graph.node
     first = [node.name for node in nodes if node.op_type == 'Conv'][:1]
-    last = [node.name for node in nodes if node.op_type in _LAST][-1:]
+    last = [node.name for node in nodes if node.op_type in _LAYERS][-1:]
     return first + last
 
 

@@ -1,38 +1,29 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The files of an export, each checked once it is written."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
 import onnx
 
-from hkd_mm.evaluation.temperature import fit_temperature
-from hkd_mm.inference.manifest import FileSpec, Manifest, file_spec
+from hkd_mm.inference.manifest_fields import FileSpec, Manifest, file_spec
 
-from .answers import batches, of_graph, of_photographs, of_torch, probabilities
-from .checks import (
-    compare_int8,
-    figures,
-    refuse_int8,
-    same_logits,
-    same_probabilities,
-)
+from .answers import of_torch
+from .checks import refuse_int8, same_logits
 from .folder import NAMES
 from .int8 import BATCH, quantise
-from .manifest_of import HAIRS, manifest_of
+from .manifest_of import HAIRS
 from .net_graph import export_net, plain_net, save
-from .samples import balanced_choice, read_samples
 from .source_run import SourceRun
-from .sure import fit_threshold
 from .whole_graph import whole_graph
 
-_PHOTOGRAPHS = 32  # that graphs with a resize are checked on
-_TINY = 1e-300  # probabilities come from logits, nothing is rounded
+_EXECUTORCH = 8  # images that student.pte is checked on
 
 
-class Making:
-    """One export under way.
+class Making(ABC):
+    """One export under way; what a task asks of it stands in the children.
 
     Args:
         run: what is exported.
@@ -41,13 +32,18 @@ class Making:
         say: takes lines on what is done.
 
     Attributes:
+        score: key and title of the figure that int8 may not lose.
+        parts: title of what ``measured`` has beside it, see
+            :meth:`figures_by_part`.
         files: kind -> file, as far as they are written.
         measured: kind -> figures on validation.
         checks: what was compared.
-        temperature: fitted on validation.
-        threshold: of sure answers, fitted on validation.
-        val: the validation images.
+        calibrated: training images that int8 has seen.
+        val: the validation images; ``len`` of it, and ``batches(size)``.
     """
+
+    score: ClassVar[tuple[str, str]]
+    parts: ClassVar[str]
 
     def __init__(
         self, run: SourceRun, wishes, place: Path, say: Callable[[str], None]
@@ -56,8 +52,6 @@ class Making:
         self.files: dict[str, FileSpec] = {}
         self.measured: dict[str, dict] = {}
         self.checks: dict[str, dict] = {}
-        self.logits: dict[str, np.ndarray] = {}
-        self.temperature = 1.0
         self.calibrated = 0
 
     def make(self) -> Manifest:
@@ -67,95 +61,120 @@ class Making:
             UserError: a file does not answer as it should.
         """
         self.say(f'{self.run.folder}: reading the validation images')
-        self.val = read_samples(self.run, 'val')
+        self.val = self.read('val')
         if self.run.hairs_removed:
             self.say(f'ATTENTION: {HAIRS}')
         self._fp32()
-        scores = probabilities(self.logits['fp32'])
-        labels = self.val.labels
-        self.temperature = fit_temperature(scores, labels, _TINY)
         if self.wishes.int8:
             self._int8()
-        self.threshold = fit_threshold(self)
+        self.fit()
         if self.wishes.with_preprocessing:
-            for kind in list(self.logits):
+            for kind in list(self.measured):
                 self._image(kind)
         if self.wishes.executorch:
             self._executorch()
-        return manifest_of(self)
+        return self.manifest()
 
-    def _path(self, kind: str) -> Path:
+    @abstractmethod
+    def read(self, split: str, count: int | None = None) -> Any:
+        """Images of ``train`` or ``val``, at most so many.
+
+        Raises:
+            UserError: they are not here, or not those of the run.
+        """
+
+    @abstractmethod
+    def measure(self, kind: str) -> None:
+        """Let a written graph answer the validation images.
+
+        Adds its figures to ``measured``; of ``fp32`` adds ``logits`` to
+        ``checks``.
+
+        Raises:
+            UserError: the graph is not the trained net.
+        """
+
+    @abstractmethod
+    def compare_int8(self) -> dict:
+        """What int8 costs: ``points_lost`` of the score, its
+        ``standard_error``, the ``limit`` and ``max_logit_difference``.
+        """
+
+    @abstractmethod
+    def fit(self) -> None:
+        """Fit to validation what comes behind the logits."""
+
+    @property
+    @abstractmethod
+    def temperature(self) -> float:
+        """That divides the logits."""
+
+    @abstractmethod
+    def check_image(self, kind: str, path: Path) -> dict:
+        """Hold a graph that takes images against the one behind it.
+
+        Args:
+            kind: of the graph behind it.
+            path: of the graph.
+
+        Raises:
+            UserError: they do not answer alike.
+        """
+
+    @abstractmethod
+    def figures_by_part(self, kind: str) -> dict[str, float | None]:
+        """What is told of a graph line by line, in [0, 1]."""
+
+    @abstractmethod
+    def manifest(self) -> Manifest:
+        """Describe the files, when all is done."""
+
+    def path(self, kind: str) -> Path:
+        """Of a file."""
         return self.place / NAMES[kind]
 
     def _add(self, kind: str, takes: str, gives: str) -> None:
-        self.files[kind] = file_spec(self._path(kind), takes, gives)
-
-    def _measure(self, kind: str) -> None:
-        run, val = self.run, self.val
-        self.logits[kind] = of_graph(self._path(kind), val.images, run.spec)
-        self.measured[kind] = figures(
-            self.logits[kind], val.labels, run.classes
-        )
-        self._add(kind, 'tensor', 'logits')
+        self.files[kind] = file_spec(self.path(kind), takes, gives)
 
     def _fp32(self) -> None:
-        run = self.run
-        self.say(f'{run.architecture}: writing {NAMES["fp32"]}')
-        save(export_net(run), self._path('fp32'))
-        trained = of_torch(plain_net(run), self.val.images, run.spec)
-        self._measure('fp32')
-        self.checks['logits'] = same_logits(trained, self.logits['fp32'])
+        self.say(f'{self.run.architecture}: writing {NAMES["fp32"]}')
+        save(export_net(self.run), self.path('fp32'))
+        self.measure('fp32')
+        self._add('fp32', 'tensor', 'logits')
 
     def _int8(self) -> None:
-        wanted = self.wishes.calibration_images
-        train = read_samples(self.run, 'train', wanted)
-        self.calibrated = len(train.labels)
+        train = self.read('train', self.wishes.calibration_images)
+        self.calibrated = len(train)
         self.say(f'int8: calibrating on {self.calibrated} training images')
-        quantise(
-            self._path('fp32'),
-            self._path('int8'),
-            batches(train.images, self.run.spec, BATCH),
-            self.wishes.weight_bits,
-        )
-        self._measure('int8')
-        costs = compare_int8(
-            self.logits['fp32'],
-            self.logits['int8'],
-            self.val.labels,
-            self.measured,
-            self.wishes.int8_limit,
-        )
         bits = self.wishes.weight_bits
+        quantise(
+            self.path('fp32'), self.path('int8'), train.batches(BATCH), bits
+        )
+        self.measure('int8')
+        self._add('int8', 'tensor', 'logits')
+        costs = self.compare_int8()
         self.checks['int8'] = dict(costs, weight_bits=bits)
-        if doubt := refuse_int8(costs):
+        if doubt := refuse_int8(costs, self.score[1]):
             self.say(f'warning: {doubt}')
 
     def _image(self, kind: str) -> None:
         whole = f'{kind}_image'
         self.say(f'{NAMES[whole]}: putting the resize into the graph')
-        net = onnx.load(self._path(kind))
-        save(
-            whole_graph(net, self.run.spec, self.temperature),
-            self._path(whole),
-        )
-        chosen = balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
-        photographs = [self.val.paths[place] for place in chosen]
-        self.checks[whole] = same_probabilities(
-            whole,
-            probabilities(self.logits[kind][chosen], self.temperature),
-            of_photographs(self._path(whole), photographs),
-        )
+        net = onnx.load(self.path(kind))
+        spec = self.run.spec
+        save(whole_graph(net, spec, self.temperature), self.path(whole))
+        self.checks[whole] = self.check_image(kind, self.path(whole))
         self._add(whole, 'image', 'probabilities')
 
     def _executorch(self) -> None:
         from .executorch_file import write_executorch
 
         self.say(f'{NAMES["executorch"]}: lowering to ExecuTorch')
-        images = self.val.images[:8]
-        given = next(batches(images, self.run.spec))
-        found = write_executorch(self.run, self._path('executorch'), given)
-        trained = of_torch(plain_net(self.run), images, self.run.spec)
+        given = next(self.val.batches(_EXECUTORCH))
+        found = write_executorch(self.run, self.path('executorch'), given)
         self.checks['executorch'] = same_logits(
-            trained, found, 'student.pte is not the trained net'
+            of_torch(plain_net(self.run), given),
+            found,
+            'student.pte is not the trained net',
         )
         self._add('executorch', 'tensor', 'logits')

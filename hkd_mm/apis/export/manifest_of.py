@@ -1,13 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What an export says of its files."""
+"""What an export says of every net."""
 
 from datetime import datetime, timezone
-
-from hkd_mm.evaluation.classification_scores import classification_scores
-from hkd_mm.inference.manifest import Manifest
+from typing import Any
 
 from ..run.card_texts import INTENDED_USE, LICENCE
-from .answers import probabilities
 
 HAIRS = (
     'the net was trained on images whose hairs were removed; here it is '
@@ -15,15 +12,14 @@ HAIRS = (
 )
 
 
-def manifest_of(making) -> Manifest:
-    """Describe the files of an export.
+def described(making, val: dict[str, float | None]) -> dict[str, Any]:
+    """Words of a manifest, without those of its task.
 
     Args:
         making: a :class:`.making.Making` that is through.
+        val: figures on validation.
     """
-    run, labels = making.run, making.val.labels
-    scores = probabilities(making.logits['fp32'], making.temperature)
-    metrics, _ = classification_scores(scores, labels, run.classes)
+    run = making.run
     tested = {
         name: value
         for name, value in run.notes('test.json').items()
@@ -32,14 +28,12 @@ def manifest_of(making) -> Manifest:
     notice = INTENDED_USE
     if run.hairs_removed:
         notice += f' Note: {HAIRS}.'
-    return Manifest(
+    return dict(
         name=run.folder.resolve().name,
         architecture=run.architecture,
         parameters=run.parameters,
         classes=tuple(run.classes),
         input=run.spec,
-        temperature=making.temperature,
-        threshold=making.threshold,
         files=making.files,
         split_hash=run.meta.get('split_hash'),
         source=dict(
@@ -49,9 +43,9 @@ def manifest_of(making) -> Manifest:
             seed=run.meta.get('seed'),
             weights_sha256=run.weights_sha256,
         ),
-        metrics=dict(val=metrics, test=tested or None),
+        metrics=dict(val=val, test=tested or None),
         checks=dict(
-            making.checks, images=len(labels), measured=making.measured
+            making.checks, images=len(making.val), measured=making.measured
         ),
         calibration_images=making.calibrated,
         licence=LICENCE,

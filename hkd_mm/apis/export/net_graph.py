@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 
-from .image_graph import OPSET
+from .resize_graph import OPSET
 from .source_run import SourceRun
 
 

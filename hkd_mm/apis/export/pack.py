@@ -10,13 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import (
-    FILE,
-    Manifest,
-    file_spec,
-    read_manifest,
-    write_manifest,
-)
+from hkd_mm.inference.manifest import read_manifest, write_manifest
+from hkd_mm.inference.manifest_fields import FILE, Manifest, file_spec
+from hkd_mm.inference.student import TAKES
 
 from ..run.run_files import run_config
 from .pack_checks import WEIGHTS, check_packed, check_weights
@@ -169,12 +165,13 @@ def _write_card(
         card = card.replace(f'Licence: {old}.', f'Licence: {licence}.')
     head = (
         '---\nlicense: other\nlibrary_name: hkd_mm\n'
-        'pipeline_tag: image-classification\ntags:\n- dermatology\n'
+        f'pipeline_tag: image-{manifest.task}\ntags:\n- medical\n'
         '- knowledge-distillation\n- onnx\n---\n\n'
     )
     line = (
         f'\n`{WEIGHTS}` holds the weights for torch, '
         f'{manifest.files["torch"].bytes / 1e6:.2f} MB; '
-        "`SkinClassifier.from_pretrained('.')` takes this folder.\n"
+        f"`{TAKES[manifest.task].rsplit('.', 1)[-1]}.from_pretrained('.')` "
+        'takes this folder.\n'
     )
     (out / CARD).write_text(head + card + line, encoding='utf-8')

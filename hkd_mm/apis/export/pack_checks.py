@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.images import prepare
-from hkd_mm.inference.manifest import Manifest, sha256
+from hkd_mm.inference.manifest_fields import Manifest, sha256
+from hkd_mm.inference.stored_images import normalised
 from hkd_mm.inference.student import read_student
 
 from .checks import same_logits
@@ -47,13 +47,15 @@ def check_packed(
     Raises:
         UserError: the weights and the float32 graph answer differently.
     """
-    high, wide = manifest.input.size
+    spec = manifest.input
     rng = np.random.default_rng(0)
-    photograph = rng.integers(0, 256, (2 * high, 2 * wide, 3), np.uint8)
-    images = prepare(photograph, manifest.input)[None]
+    shape = (1, *spec.size, spec.channels)
+    images = normalised(rng.integers(0, 2**spec.bits, shape), spec)
     nets = ['torch', 'onnx'] if 'fp32' in manifest.files else ['torch']
     found = [
-        read_student(out, net, 'fp32').load(None, 'cpu').logits(images)
+        read_student(out, net, 'fp32', manifest.task)
+        .load(None, 'cpu')
+        .logits(images)
         for net in nets
     ]
     if len(found) == 1:

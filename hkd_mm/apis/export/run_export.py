@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import Manifest
+from hkd_mm.inference.manifest_fields import Manifest
 
 from .requirements import require_packages
 
@@ -24,7 +24,8 @@ class Wishes:
         executorch: write a ``.pte`` for mobile devices.
         calibration_images: training images that int8 is calibrated on.
         weight_bits: of int8, 8 or 7, see :func:`.int8.quantise`.
-        int8_limit: points of balanced accuracy that int8 may lose.
+        int8_limit: points of balanced accuracy, or of Dice, that int8 may
+            lose.
         sure_accuracy: that sure answers are to reach, in (0, 1).
         cfg_options: changes to the config of the run.
     """
@@ -77,14 +78,13 @@ def export(
     require_packages(wishes.executorch)
     from .card import card_text
     from .folder import publish, staging
-    from .making import Making
     from .source_run import read_run
     from .table import print_table
 
     out = Path(out) if out else Path(run_dir) / 'export'
     run = read_run(run_dir, wishes.cfg_options)
     with staging(out) as place:
-        making = Making(run, wishes, place, say)
+        making = _kind(run)(run, wishes, place, say)
         try:
             manifest = making.make()
         finally:
@@ -93,6 +93,16 @@ def export(
         publish(place, out, manifest, card_text(manifest, run))
     say(f'wrote {out}')
     return manifest
+
+
+def _kind(run) -> type:
+    if run.dense:
+        from .segmentor_making import SegmentorMaking
+
+        return SegmentorMaking
+    from .classifier_making import ClassifierMaking
+
+    return ClassifierMaking
 
 
 def _check(wishes: Wishes) -> None:

@@ -1,16 +1,18 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Images of the training and validation splits; never of the test split."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest_fields import InputSpec
 
-from .source_run import SourceRun, innermost
+from .input_specs import innermost
+from .run_data import build_split
+from .source_run import SourceRun
 
-_SPLITS = ('train', 'val')
+_BATCH = 64
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Samples:
         paths: of the photographs.
         labels: (N,) int64.
         images: (N, 3, H, W) uint8, RGB.
+        spec: how the net is fed them.
         lesions: (N,) int, equal for photographs of one lesion; None where
             the data name no lesion.
     """
@@ -28,7 +31,16 @@ class Samples:
     paths: list[str]
     labels: np.ndarray
     images: np.ndarray
+    spec: InputSpec
     lesions: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, size: int = _BATCH) -> Iterator[np.ndarray]:
+        """Normalised parts, (B, 3, H, W) float32 each."""
+        for start in range(0, len(self), size):
+            yield normalised(self.images[start : start + size], self.spec)
 
 
 def read_samples(
@@ -54,7 +66,7 @@ def read_samples(
     paths = [infos[place]['img_path'] for place in chosen]
     images = np.stack([resized(path, run.spec) for path in paths])
     lesions = lesions_of([infos[place] for place in chosen])
-    return Samples(paths, labels[chosen], images, lesions)
+    return Samples(paths, labels[chosen], images, run.spec, lesions)
 
 
 def lesions_of(infos: list[dict]) -> np.ndarray | None:
@@ -79,44 +91,10 @@ def lesions_of(infos: list[dict]) -> np.ndarray | None:
 
 
 def _listing(run: SourceRun, split: str) -> list[dict]:
-    from mmengine.registry import DATASETS
-
-    from hkd_mm.engine.data_split import split_hash
-
-    if split not in _SPLITS:
-        raise ValueError(f'an export does not read the {split} split')
     loader = run.cfg[f'{split}_dataloader']
     node = {**innermost(loader), 'pipeline': [], 'serialize_data': False}
-    if node.get('split', split) != split:
-        raise UserError(
-            f'{split}_dataloader is on the split {node["split"]}; an export '
-            f'calibrates on train and measures on val'
-        )
-    scope = run.cfg.get('default_scope', 'mmpretrain')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        dataset = registry.build(node)
-        dataset.full_init()
-    there, here = run.meta.get('split_hash'), split_hash(dataset)
-    if there is not None and there != here:
-        raise UserError(
-            f'{run.folder} was trained on split {there[:8]}, the data now '
-            f'give {(here or "none")[:8]}; repeat the --cfg-options of the '
-            'training, such as data_root'
-        )
-    _check_classes(run, dataset)
-    infos = [dataset.get_data_info(place) for place in range(len(dataset))]
-    if not infos:
-        raise UserError(f'the {split} split of the run has no images')
-    return infos
-
-
-def _check_classes(run: SourceRun, dataset) -> None:
-    found = list(dataset.metainfo['classes'])
-    if found != run.classes:
-        raise UserError(
-            f'{run.folder} was trained for the classes '
-            f'{", ".join(run.classes)}, the data have {", ".join(found)}'
-        )
+    dataset = build_split(run, split, node)
+    return [dataset.get_data_info(place) for place in range(len(dataset))]
 
 
 def balanced_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -10,14 +10,12 @@ from mmengine.config import Config
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import sha256
-from hkd_mm.inference.manifest_fields import InputSpec
+from hkd_mm.inference.manifest_fields import InputSpec, sha256
 
 from ..config.compose import compose_config
 from ..run.run_files import run_config
 from ..run.runtime import describe_net
-
-_STEPS = ('LoadSkinImage', 'Resize', 'PackInputs')
+from .input_specs import classifier_spec, pixel_threshold, segmentor_spec
 
 
 @dataclass
@@ -48,6 +46,16 @@ class SourceRun:
     def architecture(self) -> str:
         """Name of the net."""
         return describe_net(self.meta['student'])
+
+    @property
+    def dense(self) -> bool:
+        """Whether it gives every pixel a class."""
+        return getattr(self.net, 'dense', False)
+
+    @property
+    def pixel_threshold(self) -> float:
+        """Of a segmentor: from which probability on a pixel is of a class."""
+        return pixel_threshold(self.cfg)
 
     @property
     def parameters(self) -> int:
@@ -104,57 +112,13 @@ def read_run(
         raise UserError(f'{weights} does not name its classes; train it again')
     statistics = meta['student'].get('data_preprocessor') or {}
     statistics = statistics or meta.get('data_preprocessor') or {}
-    swapped = not statistics.get('to_rgb', False)
-    spec = _input_spec(cfg, statistics, swapped)
+    dense = getattr(net, 'dense', False)
+    swapped = not statistics.get('to_rgb', dense)
+    spec = (
+        segmentor_spec(cfg, statistics, swapped, net.in_channels)
+        if dense
+        else classifier_spec(cfg, statistics, swapped)
+    )
     return SourceRun(
         folder, cfg, net, meta, list(classes), spec, swapped, sha256(weights)
     )
-
-
-def _input_spec(cfg: Config, statistics: dict, swapped: bool) -> InputSpec:
-    mean = statistics.get('mean') or [0.0] * 3
-    std = statistics.get('std') or [1.0] * 3
-    if swapped:
-        mean, std = mean[::-1], std[::-1]
-    return InputSpec(
-        _size(cfg),
-        'area',
-        'RGB',
-        tuple(map(float, mean)),
-        tuple(map(float, std)),
-    )
-
-
-def innermost(loader: dict) -> dict:
-    """The config of a loader's data set, without what wraps it."""
-    node = loader['dataset']
-    while 'dataset' in node:
-        node = node['dataset']
-    return node
-
-
-def _size(cfg: Config) -> tuple[int, int]:
-    """(H, W) of the validation's resize, if that is all it does."""
-    if not cfg.get('val_dataloader') or not cfg.get('train_dataloader'):
-        raise UserError(
-            'an export needs val_dataloader and train_dataloader in the config'
-        )
-    pipeline = innermost(cfg.val_dataloader).get('pipeline') or []
-    steps = {step['type'].rsplit('.', 1)[-1]: step for step in pipeline}
-    other = [name for name in steps if name not in _STEPS]
-    if other or not {'LoadSkinImage', 'Resize'} <= set(steps):
-        raise UserError(
-            'an export repeats hkd_mm.LoadSkinImage and Resize; the '
-            'val_dataloader of the run has '
-            f'{", ".join(other or steps) or "no step"}'
-        )
-    resize = steps['Resize']
-    kind = resize.get('interpolation', 'bilinear')
-    scale = resize.get('scale')
-    if kind != 'area' or resize.get('keep_ratio') or scale is None:
-        raise UserError(
-            "an export resizes with interpolation='area' to one size; the "
-            f'val_dataloader of the run has {dict(resize)}'
-        )
-    wide, high = (scale, scale) if isinstance(scale, int) else scale
-    return int(high), int(wide)

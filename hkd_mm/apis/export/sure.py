@@ -23,7 +23,8 @@ def fit_threshold(making) -> Threshold:
     nothing to tell, and are told as warnings otherwise.
 
     Args:
-        making: a :class:`.making.Making` whose nets are measured.
+        making: a :class:`.classifier_making.ClassifierMaking` whose nets
+            are measured.
     """
     val, checks = making.val, making.checks
     wanted = making.wishes.sure_accuracy

@@ -10,9 +10,10 @@ from .making import Making
 def print_table(making: Making) -> None:
     """Print the files, and each class's recall; also of one refused."""
     console = Console()
-    table = Table(title=f'validation, {len(making.val.labels)} images')
+    table = Table(title=f'validation, {len(making.val)} images')
     table.add_column('file')
-    for name in ('MB', 'max difference', 'balanced accuracy'):
+    key, score = making.score
+    for name in ('MB', 'max difference', score):
         table.add_column(name, justify='right')
     for kind, spec in making.files.items():
         figures = making.measured.get(kind)
@@ -20,33 +21,33 @@ def print_table(making: Making) -> None:
             spec.path,
             f'{spec.bytes / 1e6:.2f}',
             _difference(making, kind),
-            f'{100 * figures["balanced_accuracy"]:.2f}' if figures else '-',
+            f'{100 * figures[key]:.2f}' if figures else '-',
         )
     console.print(table)
     if 'int8' in making.measured:
-        console.print(_recalls(making))
+        console.print(_parts(making))
     if 'sure_by_class' in making.checks:
         console.print(_sure(making))
 
 
-def _recalls(making: Making) -> Table:
-    recalls = Table(title='recall of each class')
-    recalls.add_column('class')
+def _parts(making: Making) -> Table:
+    table = Table(title=making.parts)
+    table.add_column('')
     for name in ('fp32', 'int8', 'points'):
-        recalls.add_column(name, justify='right')
-    after = making.measured['int8']['recall']
-    for name, value in making.measured['fp32']['recall'].items():
+        table.add_column(name, justify='right')
+    after = making.figures_by_part('int8')
+    for name, value in making.figures_by_part('fp32').items():
         if value is None:
-            recalls.add_row(name, '-', '-', '-')
+            table.add_row(name, '-', '-', '-')
             continue
         points = 100 * (after[name] - value)
-        recalls.add_row(
+        table.add_row(
             name,
             f'{100 * value:.1f}',
             f'{100 * after[name]:.1f}',
             f'{points:+.1f}',
         )
-    return recalls
+    return table
 
 
 def _sure(making: Making) -> Table:

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""One graph from a photograph to probabilities."""
+"""One graph from an image to probabilities."""
 
 import onnx.compose
 import onnx.helper
@@ -14,7 +14,7 @@ from .net_graph import tidied
 def whole_graph(
     net: onnx.ModelProto, spec: InputSpec, temperature: float
 ) -> onnx.ModelProto:
-    """Put the resize before a net and the softmax behind it.
+    """Put the resize before a net and softmax or sigmoid behind it.
 
     Args:
         net: from ``images`` to ``logits``, float32 or int8.
@@ -22,11 +22,12 @@ def whole_graph(
         temperature: that divides the logits.
 
     Returns:
-        A model from ``images`` uint8 (N, H, W, 3), RGB, of any size, to
-        ``probabilities`` float32 (N, C).
+        A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
+        any size, to ``probabilities`` float32 (N, classes), or
+        (N, classes, h, w) of a segmentor.
     """
     before = preparing_graph(spec)
-    after = _softmax(net, temperature)
+    after = _activation(net, temperature)
     for part in (before, after):
         part.ir_version = net.ir_version
         del part.opset_import[:]
@@ -55,19 +56,27 @@ def _merged(
     return model
 
 
-def _softmax(net: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
+def _activation(net: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
+    """Softmax over the classes; sigmoid where there is one output a pixel."""
     helper = onnx.helper
-    count = net.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    dims = net.graph.output[0].type.tensor_type.shape.dim
+    shape = [dim.dim_value or dim.dim_param for dim in dims]
+    alone = len(shape) == 4 and shape[1] == 1
+    last = (
+        helper.make_node('Sigmoid', ['tempered'], ['probabilities'])
+        if alone
+        else helper.make_node(
+            'Softmax', ['tempered'], ['probabilities'], axis=1
+        )
+    )
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ['N', count])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name in ('logits', 'probabilities')
     ]
     graph = helper.make_graph(
         [
             helper.make_node('Div', ['logits', 'temperature'], ['tempered']),
-            helper.make_node(
-                'Softmax', ['tempered'], ['probabilities'], axis=1
-            ),
+            last,
         ],
         'answer',
         ends[:1],

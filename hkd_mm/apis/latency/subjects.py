@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import FILE, read_manifest
-from hkd_mm.inference.manifest_fields import InputSpec
+from hkd_mm.inference.manifest import read_manifest
+from hkd_mm.inference.manifest_fields import FILE, InputSpec
 
 from ..config.compose import compose_config
 from ..run.run_files import run_config

@@ -7,12 +7,12 @@ from pathlib import Path
 
 LICENCE = (
     'code under Apache-2.0; weights and pictures stand under the terms of the '
-    'images they were made from (HAM10000: CC BY-NC 4.0; ISIC 2019: CC BY-NC '
-    '4.0): look up those of your data'
+    'images they were made from (HAM10000 and ISIC 2019: CC BY-NC 4.0; '
+    'LIDC-IDRI: CC BY 3.0): look up those of your data'
 )
 INTENDED_USE = (
-    'research on knowledge distillation for images of skin lesions. No '
-    'diagnostic device: not validated for any clinical use, on any other '
+    'research on knowledge distillation for medical images. No diagnostic '
+    'device: not validated for any clinical use, on any other '
     'camera, population or prevalence; no decision on a patient may rest on '
     'it.'
 )

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.stored_images import read_stored
 from hkd_mm.structures.mask_samples import IGNORE
 
 from ..packed.parts import put_row
 from ..packed.store import PackedStore
-from .reading import read_image, read_mask
+from .reading import read_mask
 
 VERSION = 1  # of what becomes of the pixels
 _DTYPES = {8: np.dtype('u1'), 16: np.dtype('<u2')}
@@ -61,7 +62,7 @@ def pack_pair(
     from mmcv import imresize
 
     kind, side = rule['masks'], rule['side']
-    image = read_image(path, kind['channels'], kind['bits'])
+    image = read_stored(path, kind['channels'], kind['bits'])
     mask = np.zeros((side, side), np.uint8)
     if mask_path is not None:
         found = read_mask(mask_path, kind['classes'])

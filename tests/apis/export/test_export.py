@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from hkd_mm.apis.export import classifier_making as classifier_module
 from hkd_mm.apis.export import folder as folder_module
 from hkd_mm.apis.export import making as making_module
 from hkd_mm.apis.export.answers import probabilities
@@ -20,7 +21,8 @@ from hkd_mm.apis.export.samples import balanced_choice, read_samples
 from hkd_mm.apis.export.source_run import read_run
 from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import read_manifest, sha256
+from hkd_mm.inference.manifest import read_manifest
+from hkd_mm.inference.manifest_fields import sha256
 
 WHOLE = [
     'README.md',
@@ -48,7 +50,7 @@ def exported(tiny_run):
         sure_accuracy=0.5,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making_module, 'read_samples', counting)
+        patch.setattr(classifier_module, 'read_samples', counting)
         export(tiny_run, None, wishes)
     assert splits == ['val', 'train']
     return tiny_run / 'export'
@@ -355,7 +357,7 @@ def test_probabilities_that_differ_are_refused() -> None:
     assert same_probabilities('fp32_image', one, one)['images'] == 1
     with pytest.raises(UserError, match='not that of the training'):
         same_probabilities('fp32_image', one, one + 2e-3)
-    same_probabilities('int8_image', one, one + 2e-3)
+    same_probabilities('int8_image', one, one + 2e-3, int8=True)
 
 
 def test_a_net_that_takes_bgr_is_given_rgb(tiny_run, tmp_path) -> None:
@@ -398,7 +400,7 @@ def test_executorch_that_is_missing_is_told(
 
 def test_manifest_is_json_of_the_contract(exported) -> None:
     data = json.loads((exported / 'manifest.json').read_text())
-    assert data['format'] == 'hkd_mm' and data['format_version'] == 1
+    assert data['format'] == 'hkd_mm' and data['format_version'] == 2
     assert data['threshold'].keys() == {
         'probability',
         'rule',

@@ -9,21 +9,25 @@ import pytest
 
 from hkd_mm.apis.export.image_graph import preparing_graph
 from hkd_mm.inference.manifest_fields import InputSpec
+from hkd_mm.inference.stored_images import normalised
 
 
-def _session(size, mean=(0.0,) * 3, std=(1.0,) * 3):
-    model = preparing_graph(InputSpec(size, 'area', 'RGB', mean, std))
+def _session(size, mean=(0.0,) * 3, std=(1.0,) * 3, *more):
+    colour = 'RGB' if len(mean) == 3 else 'grey'
+    spec = InputSpec(size, 'area', colour, mean, std, *more)
+    model = preparing_graph(spec)
     onnx.checker.check_model(model, full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(model.SerializeToString(), options)
 
 
-def _by_cv2(images, size):
+def _by_cv2(images, size, grey=False):
     wanted = [
         cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
         for image in images
     ]
+    wanted = [one[..., None] for one in wanted] if grey else wanted
     return np.stack(wanted).transpose(0, 3, 1, 2).astype(np.float32)
 
 
@@ -96,3 +100,26 @@ def test_channels_are_normalised_each_by_its_own() -> None:
     image[..., :] = (12, 24, 38)
     found = session.run(None, dict(images=image))[0]
     assert found[0, :, 0, 0].tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize('bits', [8, 16])
+@pytest.mark.parametrize('size', [(32, 32), (5, 7)])
+def test_one_channel_is_windowed_as_in_training(bits, size) -> None:
+    random = np.random.default_rng(bits)
+    largest = 2**bits - 1
+    window = (0.4 * largest, 0.5 * largest)
+    # the whole range brings the stored value back
+    whole = _session(size, (0.0,), (255 / largest,), bits, None)
+    session = _session(size, (127.5,), (60.0,), bits, window)
+    dtype = np.uint16 if bits == 16 else np.uint8
+    for high, wide in _sizes(*size):
+        images = random.integers(0, largest + 1, (2, high, wide), dtype)
+        small = _by_cv2(images[..., None], size, grey=True)
+        given = dict(images=images[..., None])
+        stored = whole.run(None, given)[0]
+        assert stored.shape == (2, 1, *size)
+        assert np.abs(stored - small).max() <= 1.1, (high, wide)
+        spec = InputSpec(size, 'area', 'grey', (127.5,), (60.0,), bits, window)
+        wanted = normalised(small.transpose(0, 2, 3, 1).astype(dtype), spec)
+        level = 255 / window[1] / 60
+        assert np.abs(session.run(None, given)[0] - wanted).max() < 1.1 * level

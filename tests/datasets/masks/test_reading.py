@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hkd_mm.datasets.masks.reading import read_image, read_mask
+from hkd_mm.datasets.masks.reading import read_mask
 from hkd_mm.errors import UserError
+from hkd_mm.inference.stored_images import read_stored
 
 DEEP = np.array([[0, 1, 255, 256], [300, 4096, 65534, 65535]], np.uint16)
 
@@ -16,21 +17,21 @@ DEEP = np.array([[0, 1, 255, 256], [300, 4096, 65534, 65535]], np.uint16)
 def test_all_16_bits_are_read(tmp_path, suffix):
     path = str(tmp_path / f'a.{suffix}')
     cv2.imwrite(path, DEEP)  # written by someone else than the reader
-    found = read_image(path, 1, 16)
+    found = read_stored(path, 1, 16)
     assert found.dtype == np.uint16 and found.tolist() == DEEP.tolist()
 
 
 def test_big_endian_is_read(tmp_path):
     path = tmp_path / 'a.tif'
     Image.frombytes('I;16B', (4, 2), DEEP.astype('>u2').tobytes()).save(path)
-    assert read_image(str(path), 1, 16).tolist() == DEEP.tolist()
+    assert read_stored(str(path), 1, 16).tolist() == DEEP.tolist()
 
 
 def test_a_silently_cast_image_is_refused(tmp_path):
     path = str(tmp_path / 'a.png')
     Image.fromarray((DEEP >> 8).astype(np.uint8)).save(path)
     with pytest.raises(UserError, match='8 bits a channel.*it was cast'):
-        read_image(path, 1, 16)
+        read_stored(path, 1, 16)
 
 
 @pytest.mark.parametrize('channels', [1, 3])
@@ -38,22 +39,24 @@ def test_16_bits_are_not_cast_to_8(tmp_path, channels):
     path = str(tmp_path / 'a.png')
     Image.fromarray(DEEP).save(path)
     with pytest.raises(UserError, match='would be cast; set bits=16'):
-        read_image(path, channels, 8)
+        read_stored(path, channels, 8)
 
 
 def test_8_bits(tmp_path):
     path = str(tmp_path / 'a.png')
     grey = np.arange(8, dtype=np.uint8).reshape(2, 4)
     Image.fromarray(grey).save(path)
-    assert read_image(path, 1, 8).tolist() == grey.tolist()
-    assert read_image(path, 3, 8).tolist() == np.stack([grey] * 3, -1).tolist()
+    assert read_stored(path, 1, 8).tolist() == grey.tolist()
+    assert (
+        read_stored(path, 3, 8).tolist() == np.stack([grey] * 3, -1).tolist()
+    )
 
 
 def test_unreadable_files_are_named(tmp_path):
     path = tmp_path / 'a.png'
     path.write_bytes(b'no image')
     with pytest.raises(UserError, match='image .*a.png cannot be read'):
-        read_image(str(path), 1, 16)
+        read_stored(str(path), 1, 16)
     with pytest.raises(UserError, match='mask .*a.png cannot be read'):
         read_mask(str(path), 2)
 

@@ -1,0 +1,171 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A trained student that marks: images in, masks out."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+
+from .classifier import Images, check_words, sources_of
+from .images import Source
+from .pixels import enlarged, pixel_classes, pixel_probabilities
+from .stored_images import prepare_stored
+from .student import read_student
+
+Prepared = tuple[np.ndarray, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a segmentor says of one image; as text one line.
+
+    Attributes:
+        mask: (H, W) uint8, of the size of the image: places in ``classes``.
+        classes: names, the background first.
+    """
+
+    mask: np.ndarray
+    classes: tuple[str, ...]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the pixels of each class but the background, in [0, 1]."""
+        counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))
+        shares = (counts / self.mask.size).tolist()
+        return dict(zip(self.classes[1:], shares[1:], strict=True))
+
+    def __str__(self) -> str:
+        found = [f'{n} {s:.2%}' for n, s in self.shares.items() if s]
+        return ', '.join(found) or 'nothing marked'
+
+
+class Segmentor:
+    """Marks images as the student was trained to.
+
+    With the ONNX backend neither torch nor OpenMMLab is imported. Once built,
+    it may be called by several threads.
+
+    Args:
+        path: a folder of ``tools/export.py``; or, for torch, the work dir of
+            a run or its ``student.pth``.
+        backend: ``onnx`` or ``torch``; None takes the first that the folder
+            and this machine have.
+        precision: ``fp32``, or ``int8`` (ONNX alone).
+        threads: of the backend; None leaves it to the backend.
+        device: ``cpu`` or ``cuda``; None is the CPU for ONNX, and the GPU
+            where there is one for torch.
+        batch_size: images that go through the net together.
+        max_pixels: larger images are refused;
+            ``hkd_mm.inference.images.MAX_PIXELS`` by default.
+
+    Raises:
+        UserError: a file is missing, changed or of another version, the net
+            is a classifier, or a package is missing.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        threads: int | None = None,
+        device: str | None = None,
+        batch_size: int = 4,
+        max_pixels: int | None = None,
+    ) -> None:
+        check_words(backend, precision, threads, batch_size)
+        self.student = read_student(path, backend, precision, 'segmentation')
+        self.classes = tuple(self.student.classes)
+        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self._net = self.student.load(threads, device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        revision: str | None = None,
+        **kwargs,
+    ) -> 'Segmentor':
+        """A folder here, or one of the Hugging Face Hub.
+
+        As :meth:`.classifier.SkinClassifier.from_pretrained`.
+
+        Raises:
+            UserError: as of the class; or it is not there, the Hub cannot be
+                reached, or huggingface_hub is missing.
+        """
+        from .hub import place_of
+
+        folder = place_of(name, backend, precision, revision)
+        return cls(folder, backend, precision, **kwargs)
+
+    def __call__(self, images: Images) -> Segmentation | list[Segmentation]:
+        """Mark one image, or several.
+
+        Args:
+            images: a path, the bytes of a file, a Pillow image, an array of
+                the depth that the net was trained on (uint16 (H, W) of 16
+                bits; uint8 (H, W, 3) RGB or (H, W) of 8), or a list of them;
+                or a folder, whose images are taken in the order of their
+                paths.
+
+        Returns:
+            One answer for one image, a list for a list or a folder.
+
+        Raises:
+            UserError: an image cannot be read, or is of another depth; names
+                it.
+        """
+        sources, many = sources_of(images)
+        found = [
+            Segmentation(
+                pixel_classes(one[None], self.student.threshold)[0],
+                self.classes,
+            )
+            for one in self._answers(sources)
+        ]
+        return found if many else found[0]
+
+    def probabilities(self, image: Source) -> np.ndarray:
+        """Of one image, at its own size.
+
+        Args:
+            image: as of :meth:`__call__`.
+
+        Returns:
+            (C, H, W) float32; C = 1 of one class against the background, else
+            with the background, which is first.
+
+        Raises:
+            UserError: as of :meth:`__call__`.
+        """
+        return next(self._answers([image]))
+
+    def _answers(self, sources: Iterable[Source]) -> Iterator[np.ndarray]:
+        ready = map(self._prepare, sources)
+        while batch := list(islice(ready, self.batch_size)):
+            images = np.stack([image for image, _ in batch])
+            found = pixel_probabilities(self._logits(images))
+            for one, (_, size) in zip(found, batch, strict=True):
+                yield enlarged(one, size)
+
+    def _prepare(self, source: Source) -> Prepared:
+        return prepare_stored(source, self.student.input, self.max_pixels)
+
+    def _logits(self, images: np.ndarray) -> np.ndarray:
+        logits = self._net.logits(images)
+        count = len(self.classes)
+        outputs = 1 if count == 2 else count
+        right = logits.ndim == 4 and logits.shape[1] in (outputs, count)
+        if not right or not np.isfinite(logits).all():
+            raise UserError(
+                f'{self.student.weights} does not give finite numbers for '
+                'every pixel and class; export it again'
+            )
+        return logits
