@@ -9,7 +9,6 @@ them.
 """
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +20,8 @@ from hkd_mm.errors import UserError
 from hkd_mm.parallel import parallel_map
 
 from .demo_drawing import draw_photo
+from .demo_folder import building
 
-_MARK = 'demo.json'
-_UNFINISHED = '.unfinished'
 _PHOTOS = (0.55, 0.27, 0.18)  # share of lesions with 1, 2 and 3 photographs
 
 
@@ -93,19 +91,16 @@ def make_demo_images(
     root = Path(out)
     made_by = dict(version=1, num=num, size=size, seed=seed)
     rows = list(_plan(num, seed))
-    new = not _holds(root, made_by)
-    if new:
-        (root / 'images').mkdir(parents=True, exist_ok=True)
-        (root / _UNFINISHED).touch()
-        parallel_map(
-            partial(_write_photo, root, size, seed),
-            rows,
-            'drawing demo images',
-            workers,
-        )
-        _write_table(root, rows)
-        (root / _MARK).write_text(json.dumps(made_by) + '\n')
-        (root / _UNFINISHED).unlink()
+    with building(root, made_by) as new:
+        if new:
+            (root / 'images').mkdir(exist_ok=True)
+            parallel_map(
+                partial(_write_photo, root, size, seed),
+                rows,
+                'drawing demo images',
+                workers,
+            )
+            _write_table(root, rows)
     return dict(
         images=num,
         counts={
@@ -114,28 +109,6 @@ def make_demo_images(
         lesions=len({row['lesion_id'] for row in rows}),
         new=new,
     )
-
-
-def _holds(root: Path, made_by: dict) -> bool:
-    """Whether this very set is there; refuse to write over anything else."""
-    mark = root / _MARK
-    if mark.exists():
-        if json.loads(mark.read_text()) == made_by:
-            return True
-        raise UserError(
-            f'{root} holds other demo images; remove it or name '
-            'another place with --out'
-        )
-    if (
-        root.exists()
-        and any(root.iterdir())
-        and not (root / _UNFINISHED).exists()
-    ):
-        raise UserError(
-            f'{root} is not empty and holds no demo images; name '
-            'another place with --out'
-        )
-    return False
 
 
 def _write_table(root: Path, rows: list[dict]) -> None:

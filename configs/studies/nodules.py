@@ -1,0 +1,55 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Does distillation help a segmentor of half a million weights?
+
+On generated slices (tools/dataset_tools/make_demo_slices.py), whose nodules
+are easy, medium or hard to find: one data root a grade. U-Net, ResNet-18 ->
+MobileNetV3-small x0.5, which two cores train in minutes. The student alone
+has as many epochs as the distilled ones.
+"""
+title = 'U-Net on generated nodules, 64 x 64'
+baselines = ['alone', 'kd']
+compared_by = 'dice'
+metrics = ['dice', 'iou', 'sensitivity', 'precision', 'hd95', 'parameters']
+
+_run = {
+    'input_size': 64,
+    'batch_size': 16,
+    'max_epochs': 20,
+    'data_preprocessor.window': [424, 1500],
+}
+_student = dict(
+    encoder_name='tu-mobilenetv3_small_050',
+    decoder_channels=[64, 32, 16, 8, 8])
+
+
+def _net(place):
+    return {f'{place}.{key}': value for key, value in _student.items()}
+
+
+def _distilled(name, title):
+    return dict(
+        config=f'segmentation/{name}_unet-r152_unet-r18_lidc.py',
+        title=title,
+        options={
+            **_run,
+            **_net('model.architecture'),
+            'model.teacher.encoder_name': 'resnet18',
+            'model.teacher_ckpt': '{runs}/teacher/student.pth'},
+        after=['teacher'])
+
+
+rows = dict(
+    teacher=dict(
+        config='segmentation/unet-r18_lidc.py',
+        title='teacher, ResNet-18',
+        options=_run,
+        tested=False),
+    alone=dict(
+        config='segmentation/unet-r18_lidc.py',
+        title='student alone, MobileNetV3-small x0.5',
+        options={**_run, **_net('model')}),
+    kd=_distilled('kd', 'soft masks'),
+    kd_align=_distilled('kd_align', 'soft masks + feature alignment'),
+    cwd=_distilled('cwd', 'channel-wise'),
+    at=_distilled('at', 'attention transfer'),
+)
