@@ -1,9 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What the metric of segmentation refuses, in one line each."""
 
-from collections.abc import Sequence
-from numbers import Real
-
 import numpy as np
 from torch import Tensor
 
@@ -52,22 +49,3 @@ def refuse(name: str | int, finite: bool, classes: int) -> None:
         f'probabilities of sample {name} are NaN or infinite: the net has '
         'diverged; lower optim_wrapper.optimizer.lr or clip gradients'
     )
-
-
-def spacing_pair(
-    spacing: float | Sequence[float] | None,
-) -> tuple[float, float] | None:
-    """Height and width of a pixel, of one number or two.
-
-    Raises:
-        UserError: it is neither, or not above 0.
-    """
-    if spacing is None:
-        return None
-    pair = (spacing, spacing) if isinstance(spacing, Real) else tuple(spacing)
-    if len(pair) != 2 or not all(side > 0 for side in pair):
-        raise UserError(
-            f'SegmentationMetric: spacing={spacing} must be the height and '
-            'width of a pixel in mm, both > 0, or one number'
-        )
-    return pair

@@ -13,13 +13,15 @@ from hkd_mm.registry import METRICS
 from hkd_mm.structures.mask_samples import IGNORE
 from hkd_mm.structures.predicted import masks_of
 
-from .segmentation_checks import check_shapes, fits, refuse, spacing_pair
+from .pixel_sizes import PixelSizes
+from .segmentation_checks import check_shapes, fits, refuse
 from .segmentation_scores import confusion_counts, hausdorff_95, overlap_scores
 from .segmentation_tables import (
+    add_patients,
+    by_patient,
     class_names,
     means,
     named,
-    pooled_dice,
     slice_rows,
 )
 from .store_names import StoreNames
@@ -34,9 +36,11 @@ class SegmentationMetric(BaseMetric):
     ``dice``, ``iou``, ``sensitivity``, ``precision`` and ``hd95`` are means
     over the slices (images); a sensitivity of a slice without the class and a
     precision without a prediction of it are undefined and left out of their
-    mean. ``patient_dice`` pools the pixels of all slices of a patient and is
-    a mean over the patients; it is there where the data set says whose a
-    slice is. Definitions stand at :func:`overlap_scores` and
+    mean. ``patient_dice``, ``patient_iou``, ``patient_sensitivity`` and
+    ``patient_precision`` are of the pixels of all slices of a patient
+    together, ``patient_hd95`` of the mean over these slices, each a mean over
+    the patients; they are there where the data set says whose a slice is.
+    Definitions stand at :func:`overlap_scores` and
     :func:`hausdorff_95`: empty truth and empty prediction have dice = iou = 1
     and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95 is the
     diagonal of the image. Pixels of truth 255 count nowhere.
@@ -47,15 +51,16 @@ class SegmentationMetric(BaseMetric):
 
     After an evaluation ``last`` holds, on rank 0, ``rows``, a dict a slice
     with ``sample_id``, ``patient`` and the figures (None where undefined);
-    ``patients``, name -> ``patient_dice``; ``classes`` and ``unit``, of the
-    distances, ``mm`` or ``pixel``.
+    ``patients``, name -> ``patient_dice`` and so on; ``classes`` and
+    ``unit``, of the distances, ``mm`` or ``pixel``.
 
     Args:
         threshold: probability from which a pixel is of the class, where the
             net gives one; in (0, 1).
         spacing: height and width of a pixel of the compared masks in mm, or
-            their common value; None takes ``spacing`` of the data set, else
-            counts pixels.
+            their common value; None takes ``spacing`` of the data set, or its
+            ``extents`` (sample id -> height and width of the whole image),
+            else counts pixels.
         hd95: False leaves the distances out, which cost most of the time.
         collect_device: where ranks exchange results, ``cpu`` or ``gpu``.
         prefix: put before every name, with a slash.
@@ -81,7 +86,7 @@ class SegmentationMetric(BaseMetric):
                 f'SegmentationMetric: threshold={threshold} must be in (0, 1)'
             )
         self.threshold, self.hd95 = threshold, hd95
-        self.spacing = spacing_pair(spacing)
+        self._sizes = PixelSizes(spacing)
         self.last: dict[str, Any] | None = None
         self._stored = StoreNames()
 
@@ -126,21 +131,34 @@ class SegmentationMetric(BaseMetric):
         predicted = masks_of(probabilities, self.threshold).cpu().numpy()
         truth, rows = masks.cpu().numpy(), index.tolist()
         finite = probabilities.isfinite().flatten(1).all(1).tolist()
+        sizes = self._sizes.of_slices(
+            self.dataset_meta, index, self._stored, truth.shape[1:]
+        )
         for place, row in enumerate(rows):
             if not finite[place] or not fits(truth[place], classes):
                 names = self._stored(self.dataset_meta, index)
                 refuse(names[place] or row, finite[place], classes)
             self.results.append(
-                self._compare(row, predicted[place], truth[place], classes)
+                self._compare(
+                    row,
+                    predicted[place],
+                    truth[place],
+                    classes,
+                    sizes[place],
+                )
             )
 
     def _compare(
-        self, row: int, predicted: np.ndarray, truth: np.ndarray, classes: int
+        self,
+        row: int,
+        predicted: np.ndarray,
+        truth: np.ndarray,
+        classes: int,
+        spacing: tuple[float, float],
     ) -> Result:
         counts = confusion_counts(predicted, truth, classes)
         distances = np.full(classes - 1, np.nan)
         if self.hd95:
-            spacing = self._spacing() or (1.0, 1.0)
             counted = truth != IGNORE
             distances[:] = [
                 hausdorff_95((predicted == k) & counted, truth == k, spacing)
@@ -174,21 +192,20 @@ class SegmentationMetric(BaseMetric):
         names = self._stored(self.dataset_meta, torch.tensor(rows))
         groups = (self.dataset_meta or {}).get('groups') or {}
         patients = [groups.get(name) for name in names]
-        pooled = pooled_dice(counts, patients)
+        found = by_patient(counts, patients, figures.get('hd95'))
+        known = self._sizes.known(self.dataset_meta)
         self.last = dict(
             rows=slice_rows(names, patients, figures, classes),
             patients={
-                patient: named('patient_dice', dice, classes)
-                for patient, dice in pooled.items()
+                patient: {
+                    key: value
+                    for name, values in one.items()
+                    for key, value in named(name, values, classes).items()
+                }
+                for patient, one in found.items()
             },
             classes=classes,
-            unit='pixel' if self._spacing() is None else 'mm',
+            unit='mm' if known else 'pixel',
         )
-        if pooled:
-            figures['patient_dice'] = np.stack(list(pooled.values()))
+        add_patients(figures, found)
         return means(figures, classes)
-
-    def _spacing(self) -> tuple[float, float] | None:
-        if self.spacing is not None:
-            return self.spacing
-        return spacing_pair((self.dataset_meta or {}).get('spacing'))

@@ -8,14 +8,8 @@ import numpy as np
 from hkd_mm.structures.mask_samples import IGNORE
 
 # what SegmentationMetric calls its figures
-OF_MASKS = (
-    'dice',
-    'patient_dice',
-    'iou',
-    'sensitivity',
-    'precision',
-    'hd95',
-)
+OF_SLICES = ('dice', 'iou', 'sensitivity', 'precision', 'hd95')
+OF_MASKS = (*OF_SLICES, *(f'patient_{name}' for name in OF_SLICES))
 
 
 def confusion_counts(

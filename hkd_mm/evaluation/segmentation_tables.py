@@ -35,26 +35,50 @@ def class_names(dataset_meta: dict | None, count: int) -> list[str]:
     return list(names[1:])
 
 
-def pooled_dice(
-    counts: np.ndarray, patients: Sequence[str | None]
-) -> dict[str, np.ndarray]:
-    """Dice of each patient, of the pixels of all slices together.
+def by_patient(
+    counts: np.ndarray,
+    patients: Sequence[str | None],
+    distances: np.ndarray | None = None,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Figures of each patient.
+
+    Overlap is that of the pixels of all slices together, the distance the
+    mean over the slices: they need not be neighbours.
 
     Args:
         counts: (N, C, C), see :func:`confusion_counts`.
         patients: N names; slices of None are left out.
+        distances: (N, C - 1).
 
     Returns:
-        Patient -> (C - 1,), sorted.
+        Patient -> ``patient_dice`` and so on -> (C - 1,), sorted.
     """
-    pooled = defaultdict(int)
-    for patient, count in zip(patients, counts):
+    places = defaultdict(list)
+    for place, patient in enumerate(patients):
         if patient is not None:
-            pooled[patient] += count
-    return {
-        patient: overlap_scores(count)['dice']
-        for patient, count in sorted(pooled.items())
-    }
+            places[patient].append(place)
+    found = {}
+    for patient, own in sorted(places.items()):
+        figures = overlap_scores(counts[own].sum(0))
+        if distances is not None:
+            figures['hd95'] = distances[own].mean(0)
+        found[patient] = {f'patient_{k}': v for k, v in figures.items()}
+    return found
+
+
+def add_patients(
+    figures: dict[str, np.ndarray], found: dict[str, dict[str, np.ndarray]]
+) -> None:
+    """Put figures of patients beside those of slices.
+
+    Args:
+        figures: name -> (N, K); changed in place.
+        found: of :func:`by_patient`; may be empty.
+    """
+    for one in found.values():
+        for name in one:
+            figures[name] = np.stack([other[name] for other in found.values()])
+        return
 
 
 def slice_rows(

@@ -218,10 +218,30 @@ def test_slices_of_a_patient_are_pooled(monkeypatch):
         np.array(said)[:, None], truth, metric, batch=4, groups=groups
     )
     assert found['patient_dice'] == pytest.approx((2 / 4 + 4 / 6) / 2)
+    # distances along the row: 1 0 -> 1 1: 0.95 of 0 and 1; nothing is said:
+    # the diagonal; 1 1 -> all: ranks 0 0 1 2 at 2.85
+    far = (0.95 + math.hypot(1, 4)) / 2
     assert metric.last['patients'] == {
-        'p': {'patient_dice': 0.5},
-        'q': {'patient_dice': pytest.approx(2 / 3)},
+        'p': pytest.approx(
+            dict(
+                patient_dice=0.5,
+                patient_iou=1 / 3,
+                patient_sensitivity=0.5,
+                patient_precision=0.5,
+                patient_hd95=far,
+            )
+        ),
+        'q': pytest.approx(
+            dict(
+                patient_dice=2 / 3,
+                patient_iou=0.5,
+                patient_sensitivity=1,
+                patient_precision=0.5,
+                patient_hd95=1.85,
+            )
+        ),
     }
+    assert found['patient_hd95'] == pytest.approx((far + 1.85) / 2)
     rows = metric.last['rows']
     assert [row['patient'] for row in rows] == ['p', 'p', 'q', None]
     assert [row['sample_id'] for row in rows] == ['p/0', 'p/1', 'q/0', 'x']
@@ -239,6 +259,16 @@ def test_millimetres():
     ):
         found, metric = evaluate(said[:, None], truth, metric, **meta)
         assert found['hd95'] == 1.5 and metric.last['unit'] == 'mm'
+
+
+def test_millimetres_of_each_slice(monkeypatch):
+    truth, said = np.zeros((2, 2, 20, 16), int)
+    truth[:, :, 2] = said[:, :, 5] = 1
+    metric = named_store(monkeypatch, ['a', 'b'])
+    known = dict(a=(40.0, 8.0), b=(20.0, 32.0))  # pixels 0.5 and 2 wide
+    found, metric = evaluate(said[:, None], truth, metric, extents=known)
+    assert [row['hd95'] for row in metric.last['rows']] == [1.5, 6.0]
+    assert found['hd95'] == 3.75 and metric.last['unit'] == 'mm'
 
 
 def test_distances_may_be_left_out():

@@ -11,7 +11,11 @@ from hkd_mm.evaluation.segmentation_scores import (
     confusion_counts,
     overlap_scores,
 )
-from hkd_mm.evaluation.segmentation_tables import means, pooled_dice
+from hkd_mm.evaluation.segmentation_tables import (
+    add_patients,
+    by_patient,
+    means,
+)
 from hkd_mm.inference.manifest_fields import SegmentorManifest
 from hkd_mm.inference.pixels import pixel_classes, pixel_probabilities
 from hkd_mm.inference.stored_images import read_stored
@@ -58,9 +62,8 @@ class SegmentorMaking(Making):
             other = graph_of(self.path('fp32'))
         apart = self._compare(kind, graph_of(self.path(kind)), other)
         figures = overlap_scores(self._counts[kind])
-        patients = pooled_dice(self._counts[kind], self.val.patients)
-        if patients:
-            figures['patient_dice'] = np.stack(list(patients.values()))
+        found = by_patient(self._counts[kind], self.val.patients)
+        add_patients(figures, found)
         self.measured[kind] = means(figures, self.run.classes[1:])
         if kind == 'fp32':
             self.checks['logits'] = close(apart.most, apart.largest)

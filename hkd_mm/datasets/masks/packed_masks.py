@@ -2,6 +2,7 @@
 """A split of images with masks as batches gathered from a packed store."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hkd_mm.structures.mask_samples import IGNORE
 from ..packed.builder import ensure_store
 from ..packed.packed_dataset import Batch, PackedDataset
 from ..packed.store import PackedStore, open_store
+from .extents import extents
 from .mask_dataset import MaskDataset
 from .mask_plan import make_mask_plan
 from .pixels import unpack
@@ -112,7 +114,9 @@ class PackedMasks(PackedDataset):
     def metainfo(self) -> dict[str, Any]:
         """That of :class:`PackedDataset` and, outside of training, patients.
 
-        ``groups`` is sample id -> patient, for ``hkd_mm.SegmentationMetric``.
+        For ``hkd_mm.SegmentationMetric``: ``groups``, sample id -> patient,
+        and ``extents``, sample id -> height and width of what is shown in mm,
+        where the table has ``pixel_spacing`` (mm from pixel to pixel).
         Checkpoints keep what the training part says, and patients have no
         place there.
         """
@@ -124,7 +128,11 @@ class PackedMasks(PackedDataset):
             for info in infos
             if info['patient_id'] is not None
         }
-        return dict(super().metainfo, groups=groups)
+        return dict(super().metainfo, groups=groups, extents=self._extents)
+
+    @cached_property
+    def _extents(self) -> dict[str, tuple[float, float]]:
+        return extents([self.get_data_info(i) for i in range(len(self))])
 
     def class_counts(self) -> np.ndarray:
         """Images whose stored mask is empty, and others, (2,) int64."""

@@ -225,3 +225,29 @@ def test_real_slices(in_tmp, dataset, packed_masks):
     batch = data.__getitems__([4])
     assert np.array_equal(batch['inputs'][0, ..., 0].numpy(), stored)
     assert np.array_equal(batch['masks'][0].numpy(), truth)
+
+
+def test_millimetres_come_from_the_table(
+    ct_root, dataset, packed_masks, rewrite
+):
+    assert packed_masks(dataset(ct_root)).metainfo['extents'] == {}
+
+    def told(row):
+        return dict(row, pixel_spacing=f'0.{row["patient_id"]}5')
+
+    rewrite(ct_root, told)
+    found = packed_masks(dataset(ct_root), size=20).metainfo['extents']
+    assert len(found) == 30
+    for name, extent in found.items():  # of 40 pixels, whatever was packed
+        patient = int(name.split('/')[0][1:])
+        assert extent == pytest.approx((40 * (patient / 10 + 0.05),) * 2)
+    for wrong in ('', 'nan', '-1', 'wide'):
+        rewrite(
+            ct_root,
+            lambda row, wrong=wrong: dict(
+                told(row),
+                **(dict(pixel_spacing=wrong) if row['mask_image'] else {}),
+            ),
+        )
+        with pytest.raises(UserError, match='must be millimetres above 0'):
+            _ = packed_masks(dataset(ct_root)).metainfo
