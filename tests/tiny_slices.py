@@ -37,11 +37,14 @@ def make_slices(root: Path) -> Path:
     return root
 
 
-def make_slice_run(place: Path, seed: int = 0, steps: int = 30) -> Path:
+def make_slice_run(
+    place: Path, name: str = 'marked', seed: int = 0, steps: int = 30
+) -> Path:
     """A work dir with ``student.pth`` of a small U-Net, and its config.
 
     Args:
-        place: for the data and the run.
+        place: for the data ``ct``, made once, and the run.
+        name: of the work dir.
         seed: of the net.
         steps: of training; some find the discs.
     """
@@ -57,12 +60,14 @@ def make_slice_run(place: Path, seed: int = 0, steps: int = 30) -> Path:
     from hkd_mm.registry import DATASETS, MODELS
 
     init_default_scope('mmpretrain')
-    folder = place / 'marked'
-    folder.mkdir()
+    data, folder = place / 'ct', place / name
+    folder.mkdir(parents=True)
+    if not data.exists():
+        make_slices(data)
     cfg = compose_config(
         str(_CONFIGS / 'unet-r18_lidc.py'),
         [
-            f'data_root={make_slices(place / "ct")}',
+            f'data_root={data}',
             'input_size=32',
             'data_preprocessor.window=(32000, 64000)',
             'model.encoder_depth=3',

@@ -144,6 +144,19 @@ def resize_stored(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
 
 
+def windowed(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Stored values as float32 in [0, 255], any shape."""
+    values = pixels.astype(np.float32)
+    if spec.window is not None:
+        centre, width = spec.window
+        values -= np.float32(centre - width / 2)
+        values *= np.float32(255 / width)
+        return values.clip(0, 255)
+    if spec.bits == 16:
+        values *= np.float32(255 / 65535)
+    return values
+
+
 def normalised(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
     """Window and normalise, as ``hkd_mm.PackedMaskPreprocessor`` does.
 
@@ -154,14 +167,7 @@ def normalised(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
     Returns:
         (N, C, H, W) float32.
     """
-    values = pixels.transpose(0, 3, 1, 2).astype(np.float32)
-    if spec.window is not None:
-        centre, width = spec.window
-        values -= np.float32(centre - width / 2)
-        values *= np.float32(255 / width)
-        values = values.clip(0, 255)
-    elif spec.bits == 16:
-        values *= np.float32(255 / 65535)
+    values = windowed(pixels.transpose(0, 3, 1, 2), spec)
     mean = np.float32(spec.mean)[:, None, None]
     std = np.float32(spec.std)[:, None, None]
     return (values - mean) / std

@@ -9,7 +9,8 @@ from hkd_mm.errors import UserError
 
 from ..study.folders import is_done
 from ..study.outcome import Outcome, compare_outcomes, read_outcome
-from ..study.plan import Row, Study
+from ..study.plan import OF_SLICES, Row, Study
+from .run_scores import of_masks
 from .runs import Material, Method, read_method
 
 _SEED = re.compile(r'seed(\d+)$')
@@ -39,8 +40,14 @@ def gather(
     else:
         folders, unfinished = _of_runs(places), []
     study = _complete(study, folders, places)
+    marks = of_masks(next(iter(folders.values()))[0] / 'predictions.csv')
+    if marks and study.compared_by not in OF_SLICES:
+        study = replace(study, compared_by='dice', metrics=('dice',))
     rows = [row for row in study.rows if row.name in folders]
-    outcomes = [read_outcome(row, folders[row.name]) for row in rows]
+    outcomes = [
+        read_outcome(row, folders[row.name], compared_by=study.compared_by)
+        for row in rows
+    ]
     names = {row.name for row in rows}
     study = replace(
         study,

@@ -36,7 +36,8 @@ def leakage(material: Material) -> Section:
     items.append(('Near duplicates', _near(material)))
     how = (
         'One split hash and nothing in common between the parts: the test '
-        'split was never trained on, and no lesion is on both sides.'
+        f'split was never trained on, and none of the {material.whose} is on '
+        'both sides.'
     )
     return Section('leakage', 'Leakage', how, material.basis, [Facts(items)])
 
@@ -58,14 +59,15 @@ def _hashes(material: Material) -> str:
 def _parts(material: Material) -> list[tuple[str, str]]:
     parts = _from_data(material) or _from_predictions(material)
     sizes = ', '.join(
-        f'{split} {len(part)} images of {len(set(part.values()))} lesions'
+        f'{split} {len(part)} images of {len(set(part.values()))} '
+        f'{material.whose}'
         for split, part in parts.items()
     )
     items = [('Parts', sizes)]
     items += [
         (
             f'In {both}',
-            f'{images} images, {count} lesions'
+            f'{images} images, {count} {material.whose}'
             + (' - LEAK' if images or count else ''),
         )
         for both, (images, count) in shared(parts).items()

@@ -66,7 +66,7 @@ def make_report(
     from hkd_mm.engine.atomic_backend import AtomicBackend
 
     material = _material(places, study, roles, positive, options or {}, say)
-    made = [_timed(make, material, say) for make in _sections()]
+    made = [_timed(make, material, say) for make in _sections(material)]
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     AtomicBackend().put_text(
@@ -97,7 +97,8 @@ def _material(
     material = gather(places, _read_study(study), roles, positive)
     material.title = options.get('title') or material.title
     material.options = options
-    add_val_scores(material, options.get('calibration', True), say)
+    if not material.of_masks:
+        add_val_scores(material, options.get('calibration', True), say)
     return material
 
 
@@ -114,7 +115,34 @@ def _timed(
     return section
 
 
-def _sections() -> list:
+def _sections(material: Material) -> list:
+    if material.of_masks:
+        return _mask_sections()
+    return _class_sections()
+
+
+def _mask_sections() -> list:
+    from .comparison import comparison
+    from .cost import cost
+    from .leakage import leakage
+    from .marked import marked
+    from .model_card import model_card
+    from .slices import by_patient, slices
+    from .training import training
+
+    return [
+        comparison,
+        cost,
+        slices,
+        by_patient,
+        training,
+        marked,
+        leakage,
+        model_card,
+    ]
+
+
+def _class_sections() -> list:
     from .agreement import agreement
     from .calibration import calibration
     from .classes import confusions, per_class

@@ -3,6 +3,8 @@
 
 from pathlib import Path
 
+from hkd_mm.evaluation.segmentation_scores import OF_MASKS
+
 from ..run.card_texts import (
     INTENDED_USE,
     LICENCE,
@@ -16,6 +18,7 @@ from .runs import Material, Method
 from .sources import closest, method_config
 
 _METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
+_METRICS += OF_MASKS
 
 
 def model_card(material: Material) -> Section:
@@ -29,7 +32,7 @@ def model_card(material: Material) -> Section:
         ('Licence', LICENCE),
         ('Intended use', INTENDED_USE),
         ('Metrics', _metrics(method)),
-        ('Weak points', _weak(material, method)),
+        *_weak(material, method),
         ('Config', str(method.outcome.reports[0].get('config', 'unknown'))),
         ('Command', command_of(environment)),
         ('Versions', versions_of(environment)),
@@ -57,7 +60,13 @@ def _net(material: Material, method: Method) -> str:
         text += f' at {pixels[0]} x {pixels[1]}' if pixels else ''
     if material.teacher and material.teacher is not method:
         text += f'; taught by {material.teacher.title}'
-    return f'{text}; classes {", ".join(material.classes)}'
+    return text + _classes(material)
+
+
+def _classes(material: Material) -> str:
+    if not material.classes:
+        return ''
+    return f'; classes {", ".join(material.classes)}'
 
 
 def _training(method: Method) -> str:
@@ -77,7 +86,7 @@ def _data(material: Material, method: Method) -> str:
     told = method.outcome.reports[0].get('split_hash') or 'unknown'
     return (
         f'{name}, split {str(told)[:12]}; tested on {len(material.labels)} '
-        f'images of {len(set(material.groups))} lesions'
+        f'images of {len(set(material.groups))} {material.whose}'
     )
 
 
@@ -90,14 +99,22 @@ def _metrics(method: Method) -> str:
     )
 
 
-def _weak(material: Material, method: Method) -> str:
-    """The classes of the lowest sensitivity."""
+def _weak(material: Material, method: Method) -> list[tuple[str, str]]:
+    """The classes of the lowest sensitivity, or the patients of least Dice."""
+    if material.of_masks:
+        from .slices import mean_by_patient
+
+        found = mean_by_patient(material, method)
+        worst = sorted(found, key=found.get)[:3]
+        told = ', '.join(f'{name} {found[name]:.2f}' for name in worst)
+        return [('Weak points', f'patients of the lowest Dice: {told}')]
     from .classes import confusion
 
     kept = confusion(method, material.labels).diagonal()
     order = [i for i in kept.argsort() if kept[i] == kept[i]][:3]
-    return 'lowest sensitivity: ' + ', '.join(
+    told = ', '.join(
         f'{material.classes[i]} {kept[i]:.2f} '
         f'({(material.labels == i).sum()} test images)'
         for i in order
     )
+    return [('Weak points', f'lowest sensitivity: {told}')]

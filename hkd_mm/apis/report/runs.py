@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Everything the sections of a report are made of, read once."""
 
-import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,8 @@ import numpy as np
 from hkd_mm.errors import UserError
 
 from ..study.outcome import Outcome
-
-_SCORE = 'score_'
+from ..study.plan import OF_SLICES
+from .run_scores import Scores, of_masks, read_figures, read_scores
 
 
 @dataclass(eq=False)
@@ -22,11 +21,14 @@ class Method:
     Args:
         outcome: its figures on the test split.
         folders: the run of each seed, S of them.
-        scores: (S, N, C) float64, probabilities of the test images.
+        scores: (S, N, C) float64, probabilities of the test images; C is 0
+            of a segmentor.
         val_scores: (S, M, C) of the validation images; None where unknown.
         val_labels: (M,) int.
         val_groups: M lesions.
         val_ids: M names.
+        figures: of a segmentor: name -> (S, N) float64 of the test images,
+            NaN where undefined.
     """
 
     outcome: Outcome
@@ -36,6 +38,7 @@ class Method:
     val_labels: np.ndarray | None = None
     val_groups: list[str] = field(default_factory=list)
     val_ids: list[str] = field(default_factory=list)
+    figures: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -65,9 +68,9 @@ class Material:
     Args:
         title: of the report.
         methods: all of the same test images.
-        classes: C names.
-        labels: (N,) int.
-        groups: N lesions, the image itself where none is known.
+        classes: C names; none of segmentations.
+        labels: (N,) int; 0 of segmentations.
+        groups: N lesions or patients, the image itself where none is known.
         sample_ids: N names.
         baselines: names of rows that the others are tested against.
         compared_by: the metric that is tested.
@@ -95,6 +98,16 @@ class Material:
     options: dict = field(default_factory=dict)
 
     @property
+    def of_masks(self) -> bool:
+        """Whether the nets mark pixels."""
+        return self.compared_by in OF_SLICES
+
+    @property
+    def whose(self) -> str:
+        """What the groups are."""
+        return 'patients' if self.of_masks else 'lesions'
+
+    @property
     def roles(self) -> dict[str, Method]:
         """``teacher``, ``student alone``, ``distilled``: those known."""
         found = {
@@ -111,56 +124,10 @@ class Material:
         many = ' or '.join(map(str, seeds))
         return (
             f'Test split, {len(self.labels)} images of '
-            f'{len(set(self.groups))} lesions; {many} seed'
+            f'{len(set(self.groups))} {self.whose}; {many} seed'
             f'{"s" * (seeds[-1] > 1)} a method; checkpoints chosen on '
             'validation.'
         )
-
-
-@dataclass
-class Scores:
-    """A ``predictions.csv``, in the order of the sample ids.
-
-    Args:
-        sample_ids: N names.
-        groups: N lesions, the sample itself where none is known.
-        labels: (N,) int.
-        classes: C names.
-        scores: (N, C) float64.
-    """
-
-    sample_ids: list[str]
-    groups: list[str]
-    labels: np.ndarray
-    classes: list[str]
-    scores: np.ndarray
-
-
-def read_scores(path: Path) -> Scores:
-    """Read the probabilities that ``tools/test.py`` has written.
-
-    Raises:
-        UserError: the file cannot be read or holds no scores.
-    """
-    try:
-        with path.open(newline='', encoding='utf-8') as stream:
-            lines = sorted(
-                csv.DictReader(stream), key=lambda line: line['sample_id']
-            )
-        names = [key for key in lines[0] if key.startswith(_SCORE)]
-        classes = [name.removeprefix(_SCORE) for name in names]
-        return Scores(
-            [line['sample_id'] for line in lines],
-            [line['lesion_id'] or line['sample_id'] for line in lines],
-            np.array([classes.index(line['label']) for line in lines]),
-            classes,
-            np.array([[float(line[n]) for n in names] for line in lines]),
-        )
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise UserError(
-            f'{path} holds no predictions with scores ({error}); write it '
-            f'again with tools/test.py --out {path}'
-        ) from None
 
 
 def read_method(
@@ -171,7 +138,9 @@ def read_method(
     Raises:
         UserError: a seed was tested on other images or classes.
     """
-    found = [read_scores(folder / 'predictions.csv') for folder in folders]
+    paths = [folder / 'predictions.csv' for folder in folders]
+    read = read_figures if of_masks(paths[0]) else read_scores
+    found = [read(path) for path in paths]
     for folder, one in zip(folders, found):
         if one.sample_ids != found[0].sample_ids or (
             one.classes != found[0].classes
@@ -180,8 +149,12 @@ def read_method(
                 f'{folder} was tested on other images or classes than '
                 f'{folders[0]}; test both on the same split'
             )
-    scores = np.stack([one.scores for one in found])
-    return Method(outcome, folders, scores), found[0]
+    method = Method(outcome, folders, np.stack([one.scores for one in found]))
+    method.figures = {
+        name: np.stack([one.figures[name] for one in found])
+        for name in found[0].figures
+    }
+    return method, found[0]
 
 
 def read_history(folder: Path) -> list[dict]:

@@ -11,7 +11,8 @@ import numpy as np
 from hkd_mm.errors import UserError
 
 from ..run.run_files import run_config
-from .runs import Material, Method, read_scores
+from .run_scores import read_scores
+from .runs import Material, Method
 
 FILE = 'predictions_val.csv'
 _TOOL = Path(__file__).resolve().parents[3] / 'tools' / 'test.py'

@@ -111,14 +111,24 @@ def draw_panels(
     whole = Image.new('RGB', (size[0] * len(panels), height), 'white')
     draw = ImageDraw.Draw(whole)
     for place, (title, mask) in enumerate(panels.items()):
-        shown = bare if mask is None else _outlined(bare, mask, scale)
+        shown = bare if mask is None else outlined(bare, mask, scale)
         whole.paste(Image.fromarray(shown), (place * size[0], _LINE))
         draw.text((place * size[0] + 4, 2), title, 'black')
     draw.text((4, size[1] + _LINE + 2), line, 'black')
     return whole
 
 
-def _outlined(rgb: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
+def outlined(rgb: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
+    """An image with the outlines of a mask.
+
+    Args:
+        rgb: (h * scale, w * scale, 3) uint8.
+        mask: (h, w) class ids.
+        scale: how much larger the image is.
+
+    Returns:
+        A copy of the image, in colours.
+    """
     from scipy.ndimage import binary_erosion
 
     rgb = rgb.copy()

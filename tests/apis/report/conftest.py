@@ -3,12 +3,22 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip('plotly')
 
+CHROME = shutil.which('chromium') or shutil.which('google-chrome')
+SWITCHES = (
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+)
 CLASSES = ['bcc', 'mel', 'nv']
 SIGNAL = dict(teacher=3.0, alone=1.0, kd=2.0, dist=1.5)
 ENVIRONMENT = dict(
@@ -137,3 +147,35 @@ def page(study_dir, tmp_path_factory):
         ),
         say=lambda line: None,
     )
+
+
+@pytest.fixture(scope='session')
+def browser():
+    if CHROME is None:
+        pytest.skip('no Chromium on this machine')
+    api = pytest.importorskip('playwright.sync_api')
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=CHROME, args=list(SWITCHES)
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope='session')
+def open_page(browser):
+    """``open_page(path, width, scheme)`` is a tab, with what it said."""
+
+    def open_it(page, width=1280, scheme='light'):
+        tab = browser.new_page(
+            viewport=dict(width=width, height=900), color_scheme=scheme
+        )
+        tab.said, tab.asked = [], []
+        tab.on('console', lambda message: tab.said.append(message.text))
+        tab.on('pageerror', lambda error: tab.said.append(str(error)))
+        tab.on('request', lambda request: tab.asked.append(request.url))
+        tab.goto(Path(page).resolve().as_uri())
+        tab.wait_for_selector('body[data-drawn]', timeout=60_000)
+        return tab
+
+    return open_it

@@ -1,23 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The page itself: its text, and in a real browser."""
 
-import shutil
-from pathlib import Path
 
 import pytest
 
 from hkd_mm.apis.report import make_report
 from hkd_mm.apis.report.figure_files import write_figures
 from hkd_mm.errors import UserError
-
-CHROME = shutil.which('chromium') or shutil.which('google-chrome')
-SWITCHES = (
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-)
 
 
 def test_the_page_is_whole_and_alone(page):
@@ -66,36 +55,15 @@ def test_a_missing_library_is_named(study_dir, monkeypatch):
         make_report([str(study_dir)], 'x.html')
 
 
-@pytest.fixture(scope='module')
-def browser():
-    if CHROME is None:
-        pytest.skip('no Chromium on this machine')
-    api = pytest.importorskip('playwright.sync_api')
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(
-            executable_path=CHROME, args=list(SWITCHES)
-        )
-        yield found
-        found.close()
-
-
 @pytest.fixture(
     scope='module',
     params=[(1280, 'light'), (390, 'dark')],
     ids=['wide', 'phone'],
 )
-def shown(request, browser, page):
+def shown(request, open_page, page):
     """The page as opened, with what it said and asked for."""
     width, scheme = request.param
-    tab = browser.new_page(
-        viewport=dict(width=width, height=900), color_scheme=scheme
-    )
-    tab.said, tab.asked = [], []
-    tab.on('console', lambda message: tab.said.append(message.text))
-    tab.on('pageerror', lambda error: tab.said.append(str(error)))
-    tab.on('request', lambda request: tab.asked.append(request.url))
-    tab.goto(Path(page).resolve().as_uri())
-    tab.wait_for_selector('body[data-drawn]', timeout=60_000)
+    tab = open_page(page, width, scheme)
     yield tab
     tab.close()
 
