@@ -2,7 +2,8 @@
 """MGD: 88.54 % in the paper."""
 _base_ = '../_base_/pairs/res2net101_shufflenetv2_isic2019.py'
 model = dict(distiller=dict(
-    connectors=dict(loss_mgd=dict(type='hkd_mm.MGDConnector', ratio=0.15)),
+    connectors=dict(loss_mgd=dict(
+        type='hkd_mm.MGDConnector', mask='places', ratio=0.65)),
     distill_losses=dict(
         loss_ce=dict(type='hkd_mm.HardLabelLoss', loss_weight=1.0),
         loss_mgd=dict(type='hkd_mm.MGDLoss', alpha=7e-5))))

@@ -26,6 +26,7 @@ from .run.earlier_run import set_aside
 from .run.finished import forget_finished, write_begun, write_finished
 from .run.imbalance import warn_if_balanced_twice
 from .run.last_batch import leave_out_lone_image
+from .run.lost_hooks import warn_of_lost_hooks
 from .run.runtime import (
     choose_device,
     default_work_dir,
@@ -169,6 +170,7 @@ def _run(
             set_aside(cfg)
         runner = _build_runner(cfg, beside_others=on_runner is not None)
         runner.logger.info(start_line(cfg, summary, machine) + note)
+        warn_of_lost_hooks(cfg, runner.logger)
         warn_if_balanced_twice(cfg, runner.logger)
         forget_finished(cfg.work_dir)
         write_begun(cfg)

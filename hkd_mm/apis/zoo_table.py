@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from hkd_mm.apis.config.nets import config_root
 from hkd_mm.errors import UserError
-from hkd_mm.registry import MODELS
+from hkd_mm.registry import MODELS, TASK_UTILS
 
 _MARK = '<!-- made by tools/analysis_tools/zoo_table.py -->'
 _COSTS = 'docs/results/zoo/costs.json'
@@ -70,7 +70,7 @@ def table(root: Path) -> Iterator[str]:
                 f'[{row["title"]}](../configs/zoo/{row["name"]})',
                 ', '.join(f'`{name}`' for name in row['losses']),
                 row['source'],
-                _cost(costs.get(row['name'])),
+                _cost(costs.get(row['name']), row['cacheable']),
                 row['fails'],
             )
             yield '| ' + ' | '.join(cells) + ' |'
@@ -81,7 +81,8 @@ def method(folder: Path) -> dict[str, Any]:
     """What one folder of ``configs/zoo`` and the registry say of a method.
 
     Returns:
-        name, title, family, losses (class names), source, fails.
+        name, title, family, losses (class names), source, fails, and whether
+        a teacher cache is of use.
     """
     name = folder.name
     path = folder / f'{name}_wrn50_mbv2_skin.py'
@@ -103,7 +104,20 @@ def method(folder: Path) -> dict[str, Any]:
         losses=[kind.__name__ for kind in kinds],
         source=re.search(r'\[[^\]]+\]\(http[^)]+\)', said)[0],
         fails=_paragraph(said, 'Fails') or of_losses,
+        cacheable=_cacheable(cfg),
     )
+
+
+def _cacheable(cfg: Config) -> bool:
+    """Whether what the teacher says of an image can be kept."""
+    model, packed = cfg.model, cfg.get('packed')
+    augment = packed.get('augment', ()) if isinstance(packed, dict) else ()
+    mixes = any(
+        getattr(TASK_UTILS.get(step['type']), 'mixes', False)
+        for step in augment
+    )
+    rotates = model.type.endswith('RotationDistill')
+    return not (mixes or rotates or model.get('fusion') == 'confidence')
 
 
 def _loss_types(cfg: Config) -> list[str]:
@@ -139,8 +153,9 @@ def _read_costs(root: Path) -> dict[str, dict]:
     return json.loads(path.read_text())['rows'] if path.is_file() else {}
 
 
-def _cost(row: dict | None) -> str:
+def _cost(row: dict | None, cacheable: bool) -> str:
     if row is None:
         return ''
-    cached = '-' if row['cached'] is None else f'{row["cached"]:.2f}'
+    known = cacheable and row['cached'] is not None
+    cached = f'{row["cached"]:.2f}' if known else '-'
     return f'{row["online"]:.2f}, {cached}, {row["megabytes"]:+.1f}'

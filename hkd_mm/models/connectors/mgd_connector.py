@@ -23,13 +23,14 @@ class MGDConnector(BaseConnector):
     teacher's shape (:class:`FeatureAlignConnector`), channels set to 0 at
     random, each with probability ``ratio`` and drawn with torch's generator,
     then convolution 3x3, activation, convolution 3x3. In eval mode nothing
-    is masked. mmrazor's connector of that name masks places by default, as
-    the paper does for detection, goes on masking in eval mode, and has to be
-    told the channels.
+    is masked. ``mask='places'`` sets places to 0 in all channels, as the
+    paper does for detection and mmrazor's connector of that name by default;
+    that one goes on masking in eval mode, and has to be told the channels.
 
     Args:
-        ratio: probability that a channel is masked, in [0, 1); lambda in the
-            paper.
+        ratio: probability that a channel or place is masked, in [0, 1);
+            lambda in the paper.
+        mask: ``channels`` or ``places``.
         activation: ``relu`` or ``gelu``.
         init_cfg: as of mmengine's ``BaseModule``.
 
@@ -40,6 +41,7 @@ class MGDConnector(BaseConnector):
     def __init__(
         self,
         ratio: float = 0.15,
+        mask: str = 'channels',
         activation: str = 'relu',
         init_cfg: dict | None = None,
     ) -> None:
@@ -49,8 +51,12 @@ class MGDConnector(BaseConnector):
                 f'MGDConnector: ratio={ratio!r} must be in [0, 1); the paper '
                 'has 0.15 for classification'
             )
+        if mask not in ('channels', 'places'):
+            raise UserError(
+                f'MGDConnector: mask={mask!r} must be channels or places'
+            )
         check_activation(activation, 'MGDConnector')
-        self.ratio, self.activation = ratio, activation
+        self.ratio, self.mask, self.activation = ratio, mask, activation
         self.align = FeatureAlignConnector()
         self.generate: nn.Module | None = None
 
@@ -78,9 +84,13 @@ class MGDConnector(BaseConnector):
         assert self.generate is not None, 'build() comes before the first use'
         feature = self.align(feature)
         if self.training and self.ratio:
-            drawn = torch.rand(
-                (*feature.shape[:2], 1, 1), device=feature.device
+            count, channels, height, width = feature.shape
+            shape = (
+                (count, channels, 1, 1)
+                if self.mask == 'channels'
+                else (count, 1, height, width)
             )
+            drawn = torch.rand(shape, device=feature.device)
             feature = feature * (drawn >= self.ratio)
         return self.generate(feature)
 

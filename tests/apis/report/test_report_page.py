@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The page itself: its text, and in a real browser."""
 
-
 import pytest
 
 from hkd_mm.apis.report import make_report

@@ -100,6 +100,16 @@ def test_the_mask_follows_the_seed():
     assert not torch.equal(outputs[0], outputs[2])
 
 
+def test_places_are_masked_in_all_channels():
+    made = connector((1, 3, 8, 8), (1, 4, 8, 8), ratio=0.65, mask='places')
+    given, aligned = masked(made, torch.randn(50, 3, 8, 8))
+    kept = given != 0
+    assert torch.equal(given[kept], aligned[kept])
+    assert torch.equal(kept.all(1), kept.any(1))  # whole places
+    share = kept.float().mean().item()
+    assert share == pytest.approx(0.35, abs=0.03)  # 3200 draws
+
+
 def test_nothing_is_masked_in_eval_mode():
     made = connector((1, 3, 4, 4), (1, 8, 4, 4), ratio=0.9).eval()
     given, aligned = masked(made, torch.randn(2, 3, 4, 4))
@@ -107,7 +117,13 @@ def test_nothing_is_masked_in_eval_mode():
 
 
 @pytest.mark.parametrize(
-    'kwargs', [dict(ratio=1.0), dict(ratio=-0.1), dict(activation='tanh')]
+    'kwargs',
+    [
+        dict(ratio=1.0),
+        dict(ratio=-0.1),
+        dict(activation='tanh'),
+        dict(mask='pixels'),
+    ],
 )
 def test_values_out_of_range_name_the_key(kwargs):
     with pytest.raises(UserError, match=next(iter(kwargs))):

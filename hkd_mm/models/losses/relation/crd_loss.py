@@ -14,32 +14,45 @@ from ..gathering import gather_batch
 from .pairs import full_precision, unit
 
 
-def contrast(similarity: Tensor, negative: Tensor, size: float) -> Tensor:
-    """The critic's loss of N anchors, equations (18) and (19).
+def contrast(similarity: Tensor, negative: Tensor, level: Tensor) -> Tensor:
+    """The critic's loss of N anchors, equation (18).
 
-    ``h = e^z / (e^z + n / M)`` with z the similarity, n the negatives of the
-    anchor and M the size of the data set;
+    ``h = e^z / (e^z + n E)`` with z the similarity, n the negatives of the
+    anchor and E the usual size of e^z;
     ``-log h(positive) - sum over the negatives of log(1 - h)``.
 
     Args:
         similarity: (N, K), float32, of anchor i and other j; others 0 to
             N - 1 are the anchors' positives in order.
         negative: (N, K), bool; other j is a negative of anchor i.
-        size: M, > 0.
+        level: log E, a scalar.
 
     Returns:
         Scalar, mean over the anchors.
     """
     count = negative.sum(1, keepdim=True).clamp_min(1)
-    margin = similarity - torch.log(count / size)
+    margin = similarity - torch.log(count) - level
     positive = F.softplus(-margin.diagonal()).sum()
     others = (F.softplus(margin) * negative).sum()
     return (positive + others) / len(similarity)
 
 
+def level_of(similarity: Tensor, negative: Tensor) -> Tensor:
+    """Log of the mean of e^z over all positives and negatives, a scalar.
+
+    Args:
+        similarity: as of :func:`contrast`.
+        negative: likewise.
+    """
+    pairs = negative.clone()
+    pairs.diagonal().fill_(True)
+    found = similarity.masked_fill(~pairs, -torch.inf).flatten()
+    return torch.logsumexp(found, 0) - torch.log(pairs.sum())
+
+
 @MODELS.register_module()
 class CRDLoss(DistillLoss):
-    """Contrastive representation distillation, equations (18) and (19).
+    """Contrastive representation distillation, equation (18).
 
     A learned linear layer a net takes its features to ``dimensions`` numbers,
     made a vector of length 1; a critic tells the pair (student, teacher) of
@@ -51,14 +64,18 @@ class CRDLoss(DistillLoss):
     ``queue``, those of the last batches, with the vectors they had then;
     n in the critic is the number of negatives that there are. So the value
     is that of equation (18) with another n, and another weight is due where
-    n differs much from the paper's 16384. mmrazor's ``CRDLoss`` ignores its
-    ``loss_weight``.
+    n differs much from the paper's 16384.
+
+    Equation (19) divides by n / M, with M the size of the data set. Taken
+    literally a batch begins in the thousands, nearly all of it from the
+    negatives. The authors' code, which the weight of 0.8 belongs to, first
+    divides e^z by M times its mean E over the first batch, so that M falls
+    out: ``h = e^z / (e^z + n E)``. So does this; E of either direction is
+    kept with the weights. mmrazor's ``CRDLoss`` ignores its ``loss_weight``.
 
     Args:
         tau: temperature of the similarity, > 0; the paper has 0.1.
         dimensions: length of the vectors, >= 1; the paper has 128.
-        size: images of the data set, > 0; only its order of magnitude
-            matters, as a shift of the similarity by ``tau * log(size)``.
         queue: images kept of earlier batches, >= 0.
         loss_weight: factor on the returned scalar; the paper has 0.8.
         gather: compare the samples of all processes, not of each one.
@@ -68,7 +85,7 @@ class CRDLoss(DistillLoss):
     """
 
     family = 'relation'
-    source = 'Tian et al., arXiv 1910.10699, equations (18) and (19)'
+    source = 'Tian et al., arXiv 1910.10699, equation (18)'
     fails = (
         'With few negatives, as in small batches or where one class has most '
         'images, the critic has an easy task and the student learns little.'
@@ -84,7 +101,6 @@ class CRDLoss(DistillLoss):
         self,
         tau: float = 0.1,
         dimensions: int = 128,
-        size: int = 10_000,
         queue: int = 0,
         loss_weight: float = 1.0,
         gather: bool = False,
@@ -94,9 +110,8 @@ class CRDLoss(DistillLoss):
         self.require(
             dimensions >= 1, 'dimensions', dimensions, '>= 1; usual are 128'
         )
-        self.require(size > 0, 'size', size, '> 0, images of the data set')
         self.require(queue >= 0, 'queue', queue, '>= 0; 0 is none')
-        self.tau, self.dimensions, self.size = tau, dimensions, size
+        self.tau, self.dimensions = tau, dimensions
         self.queue, self.gather = queue, gather
         self.embed_S: nn.Module | None = None
         self.embed_T: nn.Module | None = None
@@ -104,6 +119,7 @@ class CRDLoss(DistillLoss):
             self.register_buffer(
                 f'past_{side}', torch.zeros(queue, dimensions)
             )
+            self.register_buffer(f'level_{side}', torch.tensor(torch.nan))
         # an empty place has the label -1 and is nobody's negative
         self.register_buffer('past_labels', torch.full((queue,), -1))
 
@@ -148,20 +164,26 @@ class CRDLoss(DistillLoss):
                 mine, other, gt_labels = map(
                     gather_batch, (mine, other, gt_labels)
                 )
-            total = self._from(mine, other, self.past_T, gt_labels)
-            total = total + self._from(other, mine, self.past_S, gt_labels)
+            total = self._from(mine, other, 'T', gt_labels)
+            total = total + self._from(other, mine, 'S', gt_labels)
         if self.training and self.queue:
             self._keep(mine.detach(), other.detach(), gt_labels)
         return self.loss_weight * total
 
     def _from(
-        self, anchors: Tensor, others: Tensor, past: Tensor, labels: Tensor
+        self, anchors: Tensor, others: Tensor, side: str, labels: Tensor
     ) -> Tensor:
         """One direction: anchors of one net, all others of the other."""
+        past = getattr(self, f'past_{side}')
         known = torch.cat([labels, self.past_labels])
         negative = (labels[:, None] != known) & (known >= 0)
         similarity = anchors @ torch.cat([others, past]).T / self.tau
-        return contrast(similarity, negative, self.size)
+        kept = getattr(self, f'level_{side}')
+        found = level_of(similarity.detach(), negative)
+        level = torch.where(kept.isnan(), found, kept)  # of the first batch
+        if self.training:
+            kept.copy_(level)
+        return contrast(similarity, negative, level)
 
     def _keep(self, mine: Tensor, other: Tensor, labels: Tensor) -> None:
         """Put a batch at the front of the queue; the oldest fall out."""

@@ -49,7 +49,8 @@ class SSDKDRotationLoss(DistillLoss):
     family = 'relation'
     source = 'Wang et al., Medical Image Analysis 84 (2023) 102693, section 3'
     fails = (
-        'Four times the cost of a step; lesions have no upright side, so a '
+        'Four times the images of a step, and angles between all of them; '
+        'lesions have no upright side, so a '
         'net that sees rotated images in training has little to learn here.'
     )
     features = 'vector'
