@@ -1,8 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """U-Net on CT slices: teacher, student alone, distilled, by Dice.
 
-The paper's figures are of its whole LIDC-IDRI; its split is not known. At
-size small: ResNet-34 -> ResNet-18 at 64 x 64, which two cores can bear.
+The paper's figures are of its whole LIDC-IDRI; its split, its term of
+distillation and what its seconds are of are not known. At size small:
+ResNet-34 -> ResNet-18 at 64 x 64, which two cores can bear.
 """
 title = 'U-Net, ResNet-152 -> ResNet-18, nodules in CT slices'
 baselines = ['alone']

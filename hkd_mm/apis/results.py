@@ -21,7 +21,7 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
     Args:
         out: path; its suffix chooses: ``.json`` the metrics, ``.isic.csv``
             an ISIC submission, ``.csv`` and ``.pkl`` the predictions.
-        metrics: for ``.json``.
+        metrics: for ``.json``; of masks ``hd95_unit`` stands beside them.
         runner: after ``test()``; its ``ClinicalMetric`` holds the
             predictions, its ``SegmentationMetric`` the figures of slices.
 
@@ -31,10 +31,6 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
     """
     from hkd_mm.engine.atomic_backend import AtomicBackend
 
-    if out.endswith('.json'):
-        text = json.dumps(metrics, indent=1) + '\n'
-        AtomicBackend().put_text(text, out)
-        return
     last = next(
         (
             metric.last
@@ -43,6 +39,11 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
         ),
         None,
     )
+    if out.endswith('.json'):
+        unit = (last or {}).get('unit')
+        told = dict(metrics, hd95_unit=unit) if unit else metrics
+        AtomicBackend().put_text(json.dumps(told, indent=1) + '\n', out)
+        return
     if last is None:
         raise UserError(
             f'--out {out}: predictions come from hkd_mm.ClinicalMetric or '

@@ -68,7 +68,8 @@ def spacing_pair(
     if spacing is None:
         return None
     pair = (spacing, spacing) if isinstance(spacing, Real) else tuple(spacing)
-    if len(pair) != 2 or not all(side > 0 for side in pair):
+    numbers = all(type(side) in (int, float) and side > 0 for side in pair)
+    if len(pair) != 2 or not numbers:
         raise UserError(
             f'SegmentationMetric: spacing={spacing} must be the height and '
             'width of a pixel in mm, both > 0, or one number'

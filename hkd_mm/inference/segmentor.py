@@ -19,7 +19,7 @@ from .student import read_student
 Prepared = tuple[np.ndarray, tuple[int, int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """What a segmentor says of one image; as text one line.
 
@@ -122,15 +122,23 @@ class Segmentor:
             UserError: an image cannot be read, or is of another depth; names
                 it.
         """
-        sources, many = sources_of(images)
-        found = [
-            Segmentation(
-                pixel_classes(one[None], self.student.threshold)[0],
-                self.classes,
-            )
-            for one in self._answers(sources)
-        ]
+        _, many = sources_of(images)
+        found = list(self.stream(images))
         return found if many else found[0]
+
+    def stream(self, images: Images) -> Iterator[Segmentation]:
+        """The same one after another, for more than memory holds.
+
+        Args:
+            images: as of :meth:`__call__`.
+
+        Raises:
+            UserError: as of :meth:`__call__`, when it is its turn.
+        """
+        sources, _ = sources_of(images)
+        for one in self._answers(sources):
+            mask = pixel_classes(one[None], self.student.threshold)[0]
+            yield Segmentation(mask, self.classes)
 
     def probabilities(self, image: Source) -> np.ndarray:
         """Of one image, at its own size.

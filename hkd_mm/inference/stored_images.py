@@ -77,6 +77,7 @@ def read_stored(
 def _from_image(
     image: Image.Image, channels: int, bits: int, limit: int, name: str
 ) -> np.ndarray:
+    refuse_deep_colour(image)
     deep = image.mode[0] in DEEP
     if deep != (bits == 16):
         _refuse_depth(name, image.mode, bits)
@@ -110,6 +111,22 @@ def _from_array(
     return np.ascontiguousarray(pixels)
 
 
+def refuse_deep_colour(image: Image.Image) -> None:
+    """Refuse 16 bits a channel in colour, which Pillow would cast.
+
+    Args:
+        image: opened, not loaded yet.
+
+    Raises:
+        ValueError: it has them.
+    """
+    deep = any(';16' in str(tile) for tile in getattr(image, 'tile', ()))
+    if deep and image.mode[0] not in DEEP:
+        raise ValueError(
+            'its 16 bits a channel in several channels would be cast to 8'
+        )
+
+
 def from_deep(image: Image.Image) -> np.ndarray:
     """Pixels of an opened image of 16 bits, (H, W) uint16.
 
@@ -129,12 +146,13 @@ def _refuse_depth(name: str, mode: str, bits: int) -> None:
     if bits == 16:
         raise UserError(
             f'{name} has 8 bits a channel (mode {mode}) where 16 are '
-            'expected; it was cast on its way: take the original, or set '
-            'bits=8 of the data set'
+            'expected; it was cast on its way: take the original (a data set '
+            'of 8 bits is read with bits=8)'
         )
     raise UserError(
-        f'{name} has more than 8 bits a pixel (mode {mode}), which would be '
-        'cast; set bits=16 and channels=1 of the data set'
+        f'{name} has more than 8 bits a pixel (mode {mode}) where 8 are '
+        'expected, and would be cast (a data set of 16 bits is read with '
+        'bits=16 and channels=1)'
     )
 
 

@@ -81,7 +81,7 @@ def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
     net, meta = load_student(path)
     statistics = meta['student'].get('data_preprocessor') or {}
     statistics = statistics or meta.get('data_preprocessor') or {}
-    return net, not statistics.get('to_rgb', False)
+    return net, not statistics.get('to_rgb', getattr(net, 'dense', False))
 
 
 def read_run(place: Path) -> Any:

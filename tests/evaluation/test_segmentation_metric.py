@@ -328,7 +328,12 @@ def test_what_would_give_wrong_numbers_is_refused(scores, masks, meta, said):
 
 
 def test_arguments_out_of_range_are_refused():
-    for kwargs in (dict(threshold=1.0), dict(spacing=(1, 2, 3))):
+    for kwargs in (
+        dict(threshold=1.0),
+        dict(spacing=(1, 2, 3)),
+        dict(spacing=(1, 'x')),
+        dict(spacing=True),
+    ):
         with pytest.raises(UserError, match=next(iter(kwargs))):
             SegmentationMetric(**kwargs)
 

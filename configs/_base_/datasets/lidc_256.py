@@ -16,13 +16,13 @@ split_seed = 42
 dataset_type = 'hkd_mm.LIDCNodule'
 data_preprocessor = dict(
     type='hkd_mm.PackedMaskPreprocessor',
-    window=None,  # the whole range of 16 bits; (centre, width) of CT values
+    window=None,  # whole range of 16 bits; (424, 1500) of HU + 1024
     mean=[127.5],
     std=[127.5],
     augment=[
         dict(type='hkd_mm.HorizontalFlip', prob=0.5),
         dict(type='hkd_mm.Rotate', degrees=15, fill=0),
-        dict(type='hkd_mm.RandomScale', low=0.9, high=1.1),
+        dict(type='hkd_mm.RandomScale', low=0.9, high=1.1, fill=0),
     ])
 
 _dataset = dict(

@@ -5,6 +5,7 @@ import inspect
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS, METRICS
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest_fields import InputSpec
@@ -67,17 +68,24 @@ def segmentor_spec(
     """
     check_loaders(cfg)
     packed = cfg.val_dataloader['dataset']
-    side = packed.get('size')
-    asked = statistics.get('input_size') or side
     kind = str(packed.get('type', '')).rsplit('.', 1)[-1]
-    area = packed.get('interpolation', 'area') == 'area'
-    area = area and packed.get('margin', 1.0) == 1.0
-    if kind != 'PackedMasks' or not area or asked != side:
+    if kind != 'PackedMasks':
         raise UserError(
-            'an export of a segmentor repeats hkd_mm.PackedMasks, packed by '
-            'area, without a margin, at the size that the net takes; the '
-            f'val_dataloader of the run has {kind}, size={side}, and its '
-            f'input_size is {asked}'
+            'an export of a segmentor repeats hkd_mm.PackedMasks; the '
+            f'val_dataloader of the run has {kind or "no data set"}'
+        )
+    known = inspect.signature(DATASETS.get(packed['type'])).parameters
+    side, margin, interpolation = (
+        packed.get(name, known[name].default)
+        for name in ('size', 'margin', 'interpolation')
+    )
+    asked = statistics.get('input_size') or side
+    if interpolation != 'area' or margin != 1 or asked != side:
+        raise UserError(
+            'an export of a segmentor repeats images packed by area, without '
+            'a margin, at the size that the net takes; the val_dataloader of '
+            f'the run has interpolation={interpolation!r}, margin={margin}, '
+            f'size={side}, and its input_size is {asked}'
         )
     bits = _setting(innermost(cfg.val_dataloader), 'bits')
     found = _setting(innermost(cfg.val_dataloader), 'channels')
@@ -100,8 +108,6 @@ def segmentor_spec(
 
 def pixel_threshold(cfg: Config) -> float:
     """From which probability on validation counts a pixel."""
-    from mmengine.registry import METRICS
-
     evaluators = cfg.get('val_evaluator') or []
     if isinstance(evaluators, dict):
         evaluators = [evaluators]
@@ -117,8 +123,6 @@ def pixel_threshold(cfg: Config) -> float:
 
 def _setting(node: dict, name: str) -> Any:
     """Of a data set's config, else of its class."""
-    from mmengine.registry import DATASETS
-
     if node.get(name) is not None:
         return node[name]
     return getattr(DATASETS.get(node['type']), name)

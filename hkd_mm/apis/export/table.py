@@ -37,16 +37,12 @@ def _parts(making: Making) -> Table:
         table.add_column(name, justify='right')
     after = making.figures_by_part('int8')
     for name, value in making.figures_by_part('fp32').items():
-        if value is None:
-            table.add_row(name, '-', '-', '-')
-            continue
-        points = 100 * (after[name] - value)
-        table.add_row(
-            name,
-            f'{100 * value:.1f}',
-            f'{100 * after[name]:.1f}',
-            f'{points:+.1f}',
-        )
+        both = (value, after[name])
+        cells = ['-' if one is None else f'{100 * one:.1f}' for one in both]
+        points = '-'
+        if None not in both:
+            points = f'{100 * (after[name] - value):+.1f}'
+        table.add_row(name, *cells, points)
     return table
 
 

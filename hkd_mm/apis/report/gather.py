@@ -9,7 +9,7 @@ from hkd_mm.errors import UserError
 
 from ..study.folders import is_done
 from ..study.outcome import Outcome, compare_outcomes, read_outcome
-from ..study.plan import OF_SLICES, Row, Study
+from ..study.plan import COMPARED_OF_MASKS, Row, Study
 from .run_scores import of_masks
 from .runs import Material, Method, read_method
 
@@ -41,7 +41,7 @@ def gather(
         folders, unfinished = _of_runs(places), []
     study = _complete(study, folders, places)
     marks = of_masks(next(iter(folders.values()))[0] / 'predictions.csv')
-    if marks and study.compared_by not in OF_SLICES:
+    if marks and study.compared_by not in COMPARED_OF_MASKS:
         study = replace(study, compared_by='dice', metrics=('dice',))
     rows = [row for row in study.rows if row.name in folders]
     outcomes = [

@@ -2,6 +2,7 @@
 """Images with what is true and what each net marks."""
 
 import numpy as np
+from PIL import Image
 
 from hkd_mm.engine.hooks.mask_pictures_hook import as_rgb, outlined
 from hkd_mm.errors import UserError
@@ -11,7 +12,7 @@ from hkd_mm.inference.stored_images import read_stored, windowed
 
 from .page import Picture, Pictures, Section
 from .pictures import data_uri
-from .runs import Material
+from .runs import Material, Method
 from .sources import closest, listing
 
 _TITLE = 'Marks'
@@ -30,19 +31,21 @@ def marked(material: Material) -> Section:
     infos = {} if dataset is None else _infos(dataset)
     if not infos.keys() >= set(material.sample_ids):
         return Section('marks', _TITLE, left_out='the data is not here')
-    places = chosen(material)
-    nets = {
-        role: Segmentor(method.folders[0], device='cpu')
-        for role, method in material.roles.items()
-    }
-    tiles = [
-        _tile(material, place, infos[material.sample_ids[place]], nets)
-        for place in places
-    ]
+    try:
+        nets = {
+            role: Segmentor(method.folders[0], device='cpu')
+            for role, method in (material.roles or _closest(material)).items()
+        }
+        tiles = [
+            _tile(material, place, infos[material.sample_ids[place]], nets)
+            for place in chosen(material)
+        ]
+    except UserError as error:  # prepared otherwise, or changed since
+        return Section('marks', _TITLE, left_out=str(error))
     how = (
-        'The image, the truth, and what each net marks; first where the '
-        'distilled student gains most over the student alone, then where it '
-        'loses most.'
+        'The image, the truth, and what each net marks; from where the '
+        'distilled student gains most over the student alone to where it '
+        'gains least or loses.'
     )
     basis = f'{material.basis} Here the nets of the first seed.'
     return Section('marks', _TITLE, how, basis, [Pictures(tiles)])
@@ -60,8 +63,15 @@ def chosen(material: Material, count: int = _SHOWN) -> list[int]:
         return np.argsort(ours, kind='stable')[:count].tolist()
     gain = ours - material.alone.figures['dice'][0]
     order = np.argsort(-gain, kind='stable')
-    half = min(count, len(order)) // 2
-    return [*order[:half].tolist(), *order[::-1][:half].tolist()]
+    if len(order) <= count:
+        return order.tolist()
+    half = count // 2
+    return [*order[:half].tolist(), *order[len(order) - half :].tolist()]
+
+
+def _closest(material: Material) -> dict[str, Method]:
+    method = closest(material)
+    return {method.title: method}
 
 
 def _infos(dataset) -> dict[str, dict]:
@@ -84,10 +94,13 @@ def _tile(
     masks = {'truth': truth}
     for role, net in nets.items():
         masks[role] = net(info['img_path']).mask
-    name = material.sample_ids[place]
-    shown = [(data_uri(rgb, _SIDE), f'{name}, as it is')]
+    name, small = material.sample_ids[place], _small(rgb)
+    shown = [(data_uri(small, _SIDE), f'{name}, as it is')]
     shown += [
-        (data_uri(outlined(rgb, mask, 1), _SIDE), f'{name}, {role} outlined')
+        (
+            data_uri(outlined(small, _small(mask), 1), _SIDE),
+            f'{name}, {role} outlined',
+        )
         for role, mask in masks.items()
     ]
     dice = ', '.join(
@@ -96,6 +109,16 @@ def _tile(
     )
     seen = ', '.join(['image', *masks])
     return Picture(shown, [f'{name}: {seen}', f'Dice: {dice}'])
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    """At most ``_SIDE`` pixels a side, so that outlines stay whole."""
+    kind = Image.Resampling.NEAREST  # of a mask
+    if pixels.ndim == 3:
+        kind = Image.Resampling.BOX
+    scale = min(1.0, _SIDE / max(pixels.shape[:2]))
+    size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
+    return np.asarray(Image.fromarray(pixels).resize(size, kind))
 
 
 def _seen(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:

@@ -12,6 +12,7 @@ from ..run.card_texts import (
     environment_of,
     versions_of,
 )
+from ..run.runtime import describe_net
 from ..study.tables import plus_minus
 from .page import Facts, Section
 from .runs import Material, Method
@@ -49,7 +50,8 @@ def _net(material: Material, method: Method) -> str:
     model = (cfg or {}).get('model') or {}
     net = model.get('architecture') or model
     kind = net.get('model_name') or (net.get('backbone') or {}).get('type')
-    text = f'{method.title}: {kind or net.get("type") or "a classifier"}'
+    kind = kind or (describe_net(net) if net else 'a net')
+    text = f'{method.title}: {kind}'
     size = method.net
     if size:
         pixels = size.get('input_size')
@@ -107,7 +109,12 @@ def _weak(material: Material, method: Method) -> list[tuple[str, str]]:
         found = mean_by_patient(material, method)
         worst = sorted(found, key=found.get)[:3]
         told = ', '.join(f'{name} {found[name]:.2f}' for name in worst)
-        return [('Weak points', f'patients of the lowest Dice: {told}')]
+        return [
+            (
+                'Weak points',
+                f'patients whose images have the lowest mean Dice: {told}',
+            )
+        ]
     from .classes import confusion
 
     kept = confusion(method, material.labels).diagonal()

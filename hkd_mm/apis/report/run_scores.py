@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hkd_mm.errors import UserError
-
-from ..study.plan import OF_SLICES
+from hkd_mm.evaluation.segmentation_scores import OF_SLICES
 
 _SCORE = 'score_'
 

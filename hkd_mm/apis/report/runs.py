@@ -10,7 +10,7 @@ import numpy as np
 from hkd_mm.errors import UserError
 
 from ..study.outcome import Outcome
-from ..study.plan import OF_SLICES
+from ..study.plan import COMPARED_OF_MASKS
 from .run_scores import Scores, of_masks, read_figures, read_scores
 
 
@@ -100,7 +100,7 @@ class Material:
     @property
     def of_masks(self) -> bool:
         """Whether the nets mark pixels."""
-        return self.compared_by in OF_SLICES
+        return self.compared_by in COMPARED_OF_MASKS
 
     @property
     def whose(self) -> str:
@@ -126,8 +126,17 @@ class Material:
             f'Test split, {len(self.labels)} images of '
             f'{len(set(self.groups))} {self.whose}; {many} seed'
             f'{"s" * (seeds[-1] > 1)} a method; checkpoints chosen on '
-            'validation.'
+            f'validation.{self._unit}'
         )
+
+    @property
+    def _unit(self) -> str:
+        """Of distances."""
+        tests = [t for m in self.methods for t in m.outcome.tests]
+        units = {test['hd95_unit'] for test in tests if 'hd95_unit' in test}
+        told = dict(mm='mm', pixel="pixels of the net's images")
+        named = ' or '.join(told[unit] for unit in sorted(units))
+        return f' Distances in {named}.' if named else ''
 
 
 def read_method(

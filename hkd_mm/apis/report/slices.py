@@ -76,15 +76,16 @@ def by_patient(material: Material) -> Section:
         [names[place] for place in shown],
         (0.0, 1.0),
     )
-    alt = 'Mean Dice over the images of a patient, by method.'
+    alt = "Mean of the Dice of a patient's images, by method."
     some = (
         f' Of {len(names)} patients the {_MOST} that methods differ on most.'
         if len(names) > _MOST
         else ''
     )
     how = (
-        'A method that is better on one patient alone may be lucky; one that '
-        f'is better on most is better.{some}'
+        'Here the mean over the images; in the comparison the pixels of a '
+        'patient are pooled. A method that is better on one patient alone '
+        f'may be lucky; one that is better on most is better.{some}'
     )
     height = 120 + 44 * len(material.methods)
     return Section(

@@ -18,11 +18,11 @@ from hkd_mm.evaluation.significance import (
 )
 
 from .folders import is_done, read_json
-from .plan import OF_NETS, OF_SLICES, Row, Study, all_runs
+from .plan import COMPARED_OF_MASKS, OF_NETS, Row, Study, all_runs
 from .predictions import Predictions, coded, read_predictions, values
 
 _SCORES = dict(
-    dict.fromkeys(OF_SLICES, mean_value),
+    dict.fromkeys(COMPARED_OF_MASKS, mean_value),
     balanced_accuracy=balanced_accuracy,
     top1=accuracy,
 )
@@ -179,7 +179,7 @@ def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
 
 def _difference(outcome: Outcome, base: Outcome, metric: str) -> Difference:
     ours, theirs = outcome.predictions, base.predictions
-    code = values if metric in OF_SLICES else coded
+    code = values if metric in COMPARED_OF_MASKS else coded
     labels, method, baseline = code(ours.labels, ours.chosen, theirs.chosen)
     return paired_difference(
         labels, method, baseline, ours.groups, _SCORES[metric]
@@ -207,6 +207,6 @@ def _check_metrics(outcome: Outcome, metrics: tuple[str, ...]) -> None:
 
 
 def _interval(found: Predictions, metric: str) -> tuple[float, float]:
-    code = values if metric in OF_SLICES else coded
+    code = values if metric in COMPARED_OF_MASKS else coded
     labels, chosen = code(found.labels, found.chosen)
     return bootstrap_interval(labels, chosen, found.groups, _SCORES[metric])

@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-OF_SLICES = ('dice', 'iou')  # figures that every image has by itself
-TESTABLE = ('balanced_accuracy', 'top1', *OF_SLICES)  # for significance
+COMPARED_OF_MASKS = ('dice', 'iou')  # every image has them
+TESTABLE = (
+    'balanced_accuracy',
+    'top1',
+    *COMPARED_OF_MASKS,
+)  # for significance
 # of the net itself: weights, operations, time of an image (one batch of 1)
 OF_NETS = ('parameters', 'gflops', 'milliseconds')
 METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')

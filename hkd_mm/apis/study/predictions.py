@@ -9,7 +9,7 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 
-from .plan import OF_SLICES
+from .plan import COMPARED_OF_MASKS
 
 
 @dataclass
@@ -41,7 +41,7 @@ def read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
         UserError: seeds were tested on other images, or the figures are not
             those of such a net.
     """
-    of_slices = metric in OF_SLICES
+    of_slices = metric in COMPARED_OF_MASKS
     group, figure = (
         ('patient', metric) if of_slices else ('lesion_id', 'prediction')
     )

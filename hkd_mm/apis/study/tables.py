@@ -11,7 +11,7 @@ from hkd_mm.engine.atomic_backend import AtomicBackend
 from hkd_mm.engine.report.history import to_json
 
 from .outcome import Outcome
-from .plan import OF_NETS, OF_SLICES, Study
+from .plan import COMPARED_OF_MASKS, OF_NETS, Study
 
 _TITLES = dict(
     balanced_accuracy='balanced accuracy',
@@ -85,7 +85,7 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
     folds = len(first.tests) // seeds
     images = len(first.predictions.sample_ids)
     lesions = len(set(first.predictions.groups))
-    whose = 'patients' if study.compared_by in OF_SLICES else 'lesions'
+    whose = 'patients' if study.compared_by in COMPARED_OF_MASKS else 'lesions'
     text = (
         f'Test split, {images} images of {lesions} {whose}, read once a run; '
         f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
@@ -98,6 +98,11 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
             f'seeds and {whose}, with 95 % intervals; p after Holm'
             + (', over all folds together.' if folds > 1 else '.')
         )
+    units = {test.get('hd95_unit') for o in outcomes for test in o.tests}
+    if units - {None}:
+        told = dict(mm='mm', pixel="pixels of the net's images")
+        named = [told[unit] for unit in sorted(units - {None})]
+        text += f' Distances in {" or ".join(named)}.'
     missing = len(study.rows) - len(outcomes)
     if missing:
         text += f' {missing} rows are not done yet.'

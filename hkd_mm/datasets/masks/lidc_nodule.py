@@ -29,10 +29,10 @@ class LIDCNodule(MaskDataset):
 
     def _check_records(self, records: list[MaskRecord], source: Path) -> None:
         for record in records:
-            if not record.lesion_id and not record.split:
+            if not record.lesion_id:
                 raise UserError(
                     f'{source}: the patient of image {record.sample_id} is '
-                    'not known, so that no split can keep patients together; '
+                    'not known, so that nothing keeps patients in one part; '
                     'add a column patient_id, or put the images of each '
                     'patient into a folder'
                 )

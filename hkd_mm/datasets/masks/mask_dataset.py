@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Images with masks, from a table or folders."""
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -113,8 +114,15 @@ class MaskDataset(SkinDisease):
         return next((path for path in found if path.is_file()), None)
 
     def _check_records(self, records: list[MaskRecord], source: Path) -> None:
-        seen = set()
+        seen, masks = set(), {}
         for record in records:
+            first = masks.setdefault(record.mask_path, record)
+            if record.mask_path and first is not record:
+                raise UserError(
+                    f'{source}: {record.mask_path} is the mask of '
+                    f'{first.sample_id} and of {record.sample_id}; name the '
+                    'mask of each by its path'
+                )
             if record.sample_id in seen:
                 raise UserError(
                     f'{source}: image {record.sample_id} stands there twice; '
@@ -124,10 +132,8 @@ class MaskDataset(SkinDisease):
         if not any(record.mask_path for record in records):
             raise UserError(f'{source}: not one image has a mask')
         unread = [record for record in records if not record.label]
-        marked = parallel_map(
-            partial(marks_anything, classes=len(self.classes)),
-            [record.mask_path for record in unread],
-            f'reading {len(unread)} masks',
+        marked = _marked(
+            [record.mask_path for record in unread], len(self.classes)
         )
         for record, yes in zip(unread, marked):
             record.label = FOREGROUND if yes else EMPTY
@@ -151,6 +157,28 @@ class MaskDataset(SkinDisease):
             lesion_id=record.lesion_id,
             metadata=record.metadata,
         )
+
+
+_KNOWN: dict[tuple, bool] = {}  # train, val and test ask for the same masks
+
+
+def _marked(paths: Sequence[str], classes: int) -> list[bool]:
+    """Whether mask files mark anything; each is read once a process."""
+    keys = [(path, classes, *_state(path)) for path in paths]
+    new = [key for key in dict.fromkeys(keys) if key not in _KNOWN]
+    if new:
+        found = parallel_map(
+            partial(marks_anything, classes=classes),
+            [key[0] for key in new],
+            f'reading {len(new)} masks',
+        )
+        _KNOWN.update(zip(new, found, strict=True))
+    return [_KNOWN[key] for key in keys]
+
+
+def _state(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
 
 
 def marks_anything(path: str, classes: int) -> bool:

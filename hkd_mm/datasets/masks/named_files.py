@@ -2,6 +2,7 @@
 """Files that a table names, and folders of images and masks."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from hkd_mm.errors import UserError
@@ -33,22 +34,35 @@ class NamedFiles:
 
     A name is a path below the data root or below the folder, or a file name
     or an id without suffix; where several files have it, the one in a folder
-    that is named as the patient.
+    that is named as the patient. A file in a folder that is named as another
+    patient is never taken.
 
     Args:
         root: the data root.
         folder: the one to search.
+        groups: all patients of the table.
         mask: the names may lack ``_segmentation`` or ``_mask``.
     """
 
-    def __init__(self, root: Path, folder: Path, mask: bool = False) -> None:
-        self.root, self.folder = root, folder
+    def __init__(
+        self,
+        root: Path,
+        folder: Path,
+        groups: Iterable[str] = (),
+        mask: bool = False,
+    ) -> None:
+        self.root, self.folder, self._groups = root, folder, set(groups)
         self._by_id = defaultdict(list)
+        self._by_stem = {}
         for path in list_images(folder):
-            found = {same_id(path.name)}
-            found.add(stem_of(path, folder, mask).rsplit('/', 1)[-1])
-            for name in found:
+            stem = stem_of(path, folder, mask)
+            self._by_stem[stem] = path
+            for name in {same_id(path.name), stem.rsplit('/', 1)[-1]}:
                 self._by_id[name].append(path)
+
+    def at(self, stem: str) -> Path | None:
+        """The file of a path below the folder without suffix, or None."""
+        return self._by_stem.get(stem)
 
     def find(self, name: str, group: str | None) -> Path | None:
         """The file, or None.
@@ -60,7 +74,12 @@ class NamedFiles:
         for base in (self.root, self.folder) if '/' in name else ():
             if (base / name).is_file():
                 return base / name
-        found = self._by_id.get(same_id(name), [])
+        foreign = self._groups - {group}
+        found = [
+            path
+            for path in self._by_id.get(same_id(name), [])
+            if foreign.isdisjoint(path.relative_to(self.folder).parts[:-1])
+        ]
         parents = Path(name).parent.parts
         if parents:
             count = len(parents)

@@ -6,7 +6,11 @@ from PIL import Image, ImageOps
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.images import FAILURES, FORMATS, reason
-from hkd_mm.inference.stored_images import DEEP, from_deep
+from hkd_mm.inference.stored_images import (
+    DEEP,
+    from_deep,
+    refuse_deep_colour,
+)
 from hkd_mm.structures.mask_samples import IGNORE
 
 _LOSSY = ('JPEG', 'MPO')
@@ -36,6 +40,7 @@ def read_mask(path: str, classes: int) -> np.ndarray:
                     f'mask {path} is a {image.format} file, whose values are '
                     'not exact; masks must be PNG, BMP or TIFF'
                 )
+            refuse_deep_colour(image)
             pixels = _mask_pixels(image)
     except FAILURES as error:
         raise UserError(

@@ -52,7 +52,8 @@ def read_mask_table(
             f'table {table} has no column "{IMAGE[0]}" or "{IMAGE[1]}"; '
             f'found: {", ".join(rows[0])}'
         )
-    reader = _Reader(root, table, names, without_mask)
+    groups = {row[names['group']] for row in rows} if names['group'] else ()
+    reader = _Reader(root, table, names, set(groups) - {''}, without_mask)
     return [reader.record(row) for row in rows]
 
 
@@ -63,6 +64,7 @@ class _Reader:
         root: the data root.
         table: for messages.
         names: kind of a column -> its name, or None.
+        groups: all patients of the table.
         without_mask: see :func:`read_mask_table`.
     """
 
@@ -71,12 +73,13 @@ class _Reader:
         root: Path,
         table: Path,
         names: dict[str, str | None],
+        groups: set[str],
         without_mask: bool,
     ) -> None:
         self.table, self.names, self.without_mask = table, names, without_mask
-        self.images = NamedFiles(root, folder_of(root, IMAGE_FOLDERS) or root)
-        self.masks = NamedFiles(
-            root, folder_of(root, MASK_FOLDERS) or root, mask=True
+        self.images, self.masks = (
+            NamedFiles(root, folder_of(root, kinds) or root, groups, mask)
+            for kinds, mask in ((IMAGE_FOLDERS, False), (MASK_FOLDERS, True))
         )
 
     def record(self, row: dict[str, str]) -> MaskRecord:
@@ -110,8 +113,13 @@ class _Reader:
     ) -> Path | None:
         """The mask of an image; None where nothing is to be seen."""
         named = '' if cell['mask'].lower() in _NONE else cell['mask']
-        sought = named if self.names['mask'] else image.stem
-        found = self.masks.find(sought, cell['group']) if sought else None
+        sought, found = named, None
+        if not self.names['mask']:
+            sought = stem_of(image, self.images.folder)
+            found = self.masks.at(sought)
+            sought = sought.rsplit('/', 1)[-1]
+        if found is None and sought:
+            found = self.masks.find(sought, cell['group'] or None)
         if found and found != image:
             return found
         said = named or clean  # that there is one

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.hooks import Hook
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from hkd_mm.evaluation.segmentation_scores import (
     confusion_counts,
@@ -57,10 +59,11 @@ class MaskPicturesHook(Hook):
         ids = runner.test_loop.dataloader.dataset.store.ids
         probabilities = found['batch_probabilities']
         classes = max(probabilities.shape[1], 2)
-        predicted = masks_of(probabilities).cpu().numpy()
+        predicted = masks_of(probabilities, _threshold(runner)).cpu().numpy()
+        images = _seen(runner, data_batch['inputs'])
         self.out_dir.mkdir(parents=True, exist_ok=True)
         for image, truth, guess, row in zip(
-            data_batch['inputs'].cpu().numpy(),
+            images,
             found['batch_masks'].cpu().numpy(),
             predicted,
             row_of(found['batch_index']).tolist(),
@@ -69,9 +72,34 @@ class MaskPicturesHook(Hook):
             dice = overlap_scores(counts)['dice'].mean()
             file = re.sub(r'[^\w.-]+', '_', ids[row]).strip('_')
             panels = dict(image=None, truth=truth, prediction=guess)
-            draw_panels(as_rgb(image), panels, f'Dice {dice:.2f}').save(
-                self.out_dir / f'{file}.png'
-            )
+            draw_panels(
+                fitted(image, truth.shape), panels, f'Dice {dice:.2f}'
+            ).save(self.out_dir / f'{file}.png')
+
+
+def _threshold(runner) -> float:
+    """That of the metric, so that pictures and figures agree."""
+    for metric in runner.test_evaluator.metrics:
+        if hasattr(metric, 'threshold'):
+            return metric.threshold
+    return 0.5
+
+
+def _seen(runner, images: Tensor) -> list[np.ndarray]:
+    """Stored images through the window of the run, if it has one."""
+    net = runner.model
+    preprocessor = getattr(net, 'module', net).data_preprocessor
+    if getattr(preprocessor, 'window', None) is not None:
+        images = preprocessor.windowed(images).round().to(torch.uint8)
+    return [as_rgb(image) for image in images.cpu().numpy()]
+
+
+def fitted(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image in the size of its mask, which is that of the net."""
+    if rgb.shape[:2] == size:
+        return rgb
+    small = Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BOX)
+    return np.asarray(small)
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

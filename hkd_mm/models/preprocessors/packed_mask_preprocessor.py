@@ -59,7 +59,7 @@ class PackedMaskPreprocessor(PackedPreprocessor):
         input_size: int | None = None,
         to_rgb: bool = True,
     ) -> None:
-        if window is not None and (len(window) != 2 or not window[1] > 0):
+        if window is not None and not _is_window(window):
             raise UserError(
                 f'data_preprocessor.window={window} must be (centre, width) '
                 'with a width above 0, or None'
@@ -69,6 +69,8 @@ class PackedMaskPreprocessor(PackedPreprocessor):
                 f'data_preprocessor: mean={mean} and std={std} must have one '
                 'number a channel, 1 or 3'
             )
+        if not all(value > 0 for value in std):
+            raise UserError(f'data_preprocessor.std={std} must be above 0')
         # a stand-in for num_classes: mixing is refused here in its own words
         super().__init__(
             mean, std, to_rgb, augment, num_views, seed, input_size, 1
@@ -149,3 +151,13 @@ class PackedMaskPreprocessor(PackedPreprocessor):
                 f'data_preprocessor.mean has {len(self.mean)} numbers; give '
                 'one a channel'
             )
+
+
+def _is_window(window: object) -> bool:
+    """Centre and width, two numbers."""
+    return (
+        isinstance(window, Sequence)
+        and len(window) == 2
+        and all(type(value) in (int, float) for value in window)
+        and window[1] > 0
+    )

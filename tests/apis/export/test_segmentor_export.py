@@ -160,6 +160,42 @@ def test_int8_that_loses_dice_is_refused(
     assert (run / 'export/manifest.json').read_bytes() == before
 
 
+def test_an_int8_that_marks_nothing_is_told(
+    run, tool, monkeypatch, capsys
+) -> None:
+    """Then its precision is undefined."""
+
+    def silence(fp32, out, batches, weight_bits) -> None:
+        list(batches)
+        model = onnx.load(fp32)
+        model.graph.node[-1].output[0] = 'right'
+        low = onnx.numpy_helper.from_array(np.float32(1e3), 'low')
+        model.graph.initializer.append(low)
+        model.graph.node.append(
+            onnx.helper.make_node('Sub', ['right', 'low'], ['logits'])
+        )
+        onnx.save(model, out)
+
+    monkeypatch.setattr(making_module, 'quantise', silence)
+    assert tool('export')([str(run), '--calibration-images', '3']) == 2
+    told = capsys.readouterr()
+    assert 'points of Dice' in told.err and 'Traceback' not in told.err
+    assert [line for line in told.out.splitlines()
+            if 'precision' in line and line.count('-') >= 2]  # fmt: skip
+
+
+def test_masks_come_one_after_another(run) -> None:
+    segmentor = Segmentor(run / 'export', batch_size=2)
+    path, _ = slice_of(run, '3/p3_4.png')
+    found = segmentor.stream([*[path] * 4, 'lost.png'])
+    first = next(found)
+    assert (next(found).mask == first.mask).all()
+    assert first != next(found) and hash(first)
+    next(found)
+    with pytest.raises(UserError, match='lost.png'):
+        next(found)
+
+
 def test_a_net_is_given_to_what_takes_it(run, tmp_path) -> None:
     with pytest.raises(UserError, match=r'which hkd_mm\.apis\.Segmentor take'):
         SkinClassifier(run / 'export')
@@ -209,8 +245,8 @@ def test_images_of_another_depth_are_refused(run, tmp_path) -> None:
 
 def test_other_preparations_are_refused(run) -> None:
     for key, value, told in (
-        ('interpolation', 'bilinear', 'packed by area'),
-        ('margin', '1.5', 'without a margin'),
+        ('interpolation', 'bilinear', "interpolation='bilinear'"),
+        ('margin', '1.5', 'margin=1.5'),
     ):
         with pytest.raises(UserError, match=told):
             read_run(run, [f'val_dataloader.dataset.{key}={value}'])

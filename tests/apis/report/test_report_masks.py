@@ -14,8 +14,8 @@ from hkd_mm.apis.report.gather import gather
 from hkd_mm.apis.report.marked import chosen
 from hkd_mm.apis.report.run_scores import of_masks, read_figures
 from hkd_mm.apis.report.slices import mean_by_patient
-from hkd_mm.apis.study.plan import OF_SLICES
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.segmentation_scores import OF_SLICES
 
 pytest.importorskip('segmentation_models_pytorch')
 STEPS = dict(teacher=30, alone=4, kd=15)
@@ -93,6 +93,7 @@ def test_runs_of_masks_are_read(masks_dir):
     figures = material.distilled.figures
     assert figures['dice'].shape == (2, 10)
     assert set(figures) == set(OF_SLICES)
+    assert np.isnan(figures['sensitivity'][0, 0])
     found = mean_by_patient(material, material.distilled)
     assert found['p1'] == pytest.approx(figures['dice'][:, 4:8].mean())
 
@@ -102,7 +103,8 @@ def test_the_greatest_gain_and_loss_are_shown(masks_dir):
     gain = material.distilled.figures['dice'][0]
     gain = gain - material.alone.figures['dice'][0]
     order = np.argsort(-gain)
-    assert chosen(material, 4) == [*order[:2], *order[:-3:-1]]
+    assert chosen(material, 4) == [*order[:2], *order[-2:]]
+    assert chosen(material, 10) == order.tolist()
     material.alone = None
     worst = np.argsort(material.distilled.figures['dice'][0])
     assert chosen(material, 3) == worst[:3].tolist()
@@ -128,7 +130,7 @@ def test_the_page_shows_masks(masks_page):
     assert 'Left out: ' not in text
     # eight slices: the image, the truth and three nets each
     assert text.count('data:image/jpeg') == 8 * 5
-    assert 'patients of the lowest Dice: p' in text
+    assert 'patients whose images have the lowest mean Dice: p' in text
     assert 'train 20 images of 2 patients' in text
 
 
@@ -160,6 +162,17 @@ def test_without_the_data_or_pictures_the_rest_is_there(masks_dir, tmp_path):
     options = dict(images=True, data_root=str(tmp_path / 'gone'))
     text = make_report([str(masks_dir)], out, options=options).read_text()
     assert 'Left out: the data is not here' in text
+
+
+def test_a_net_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
+    study = tmp_path / 'study'
+    shutil.copytree(masks_dir, study)
+    config = next((study / 'seed0/kd').glob('*.py'))
+    text = config.read_text()
+    assert 'size=32' in text
+    config.write_text(text.replace('size=32', 'size=32, margin=1.5'))
+    page = make_report([str(study)], str(tmp_path / 'x.html'))
+    assert 'Left out: an export of a segmentor repeats' in page.read_text()
 
 
 def test_what_is_no_table_of_figures_is_named(tmp_path):

@@ -180,6 +180,64 @@ def test_files_of_one_name_are_told_apart_by_the_patient(
         dataset(ct_root)
 
 
+def test_a_slice_never_gets_the_mask_of_another_patient(
+    ct_root, dataset, rewrite
+):
+    """Every slice is called as those of the others; one patient has masks."""
+    for folder in ('Image', 'Mask'):
+        for path in (ct_root / folder).rglob('*.png'):
+            path.rename(path.with_name(path.stem[-1] + '.png'))
+    for patient in range(1, 5):
+        shutil.rmtree(ct_root / f'Mask/P{patient}')
+    table = (ct_root / 'split_dataset.csv').read_text()
+
+    def named(row, mask, prefix='P'):
+        row = dict(row, patient_id=prefix + row['patient_id'])
+        row['original_image'] = row['original_image'][-1]
+        if prefix == '':  # else several slices could be meant
+            row['original_image'] = (
+                f'P{row["patient_id"]}/{row["original_image"]}'
+            )
+        number = row['original_image'][-1]
+        row.update(mask_image=number if mask and number != '5' else '')
+        del row['is_clean']
+        if not mask:
+            del row['mask_image']
+        return row
+
+    rewrite(ct_root, lambda row: named(row, False))
+    assert dataset(ct_root).class_counts().tolist() == [25, 5]
+    (ct_root / 'split_dataset.csv').write_text(table)
+    rewrite(ct_root, lambda row: named(row, True))
+    with pytest.raises(UserError, match='mask . of image . is not under'):
+        dataset(ct_root)
+    (ct_root / 'split_dataset.csv').write_text(table)
+    rewrite(ct_root, lambda row: named(row, True, ''))
+    with pytest.raises(UserError, match='is the mask of P0/0 and of P1/0'):
+        dataset(ct_root)
+
+
+def test_masks_are_read_once_for_all_parts(ct_root, dataset, monkeypatch):
+    from hkd_mm.datasets.masks import mask_dataset
+
+    asked = []
+
+    def counted(path, classes):
+        asked.append(path)
+        return True
+
+    monkeypatch.setattr(mask_dataset, 'marks_anything', counted)
+    monkeypatch.setattr(mask_dataset, '_KNOWN', {})
+    _as_folders(ct_root)
+    for part in ('train', 'val', 'test'):
+        dataset(ct_root, split=part)
+    assert len(asked) == len(set(asked)) == 25
+    path = ct_root / 'Mask/P0/s0.png'
+    path.write_bytes(path.read_bytes() + b' ')
+    dataset(ct_root)
+    assert len(asked) == 26
+
+
 def _as_folders(root, parts=None):
     """Equal stems, no table; patients in folders of parts if given."""
     (root / 'split_dataset.csv').unlink()
@@ -229,7 +287,12 @@ def test_slices_of_unknown_patients_are_refused(ct_root, dataset, rewrite):
         del row['patient_id']
         return row
 
+    rewrite(ct_root, lambda row: dict(row, mode='train'))
+    table = (ct_root / 'split_dataset.csv').read_text()
     rewrite(ct_root, nameless)
+    with pytest.raises(UserError, match='add a column patient_id'):
+        dataset(ct_root)  # also of data that comes split
+    (ct_root / 'split_dataset.csv').write_text(table.replace('\n0,', '\n,'))
     with pytest.raises(UserError, match='add a column patient_id'):
         dataset(ct_root)
 

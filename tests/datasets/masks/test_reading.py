@@ -38,8 +38,26 @@ def test_a_silently_cast_image_is_refused(tmp_path):
 def test_16_bits_are_not_cast_to_8(tmp_path, channels):
     path = str(tmp_path / 'a.png')
     Image.fromarray(DEEP).save(path)
-    with pytest.raises(UserError, match='would be cast; set bits=16'):
+    with pytest.raises(UserError, match='would be cast .*bits=16'):
         read_stored(path, channels, 8)
+
+
+def deep_colours(path):
+    """A PNG and a TIFF of 16 bits a channel in colour, as cv2 writes them."""
+    cv2 = pytest.importorskip('cv2')
+    pixels = np.full((6, 5, 3), 200, np.uint16)
+    for suffix in ('.png', '.tiff'):
+        yield str(path / f'deep{suffix}')
+        assert cv2.imwrite(str(path / f'deep{suffix}'), pixels)
+
+
+def test_16_bits_in_colour_are_not_cast_to_8(tmp_path):
+    names = list(deep_colours(tmp_path))
+    for name in names:
+        with pytest.raises(UserError, match='would be cast to 8'):
+            read_stored(name, 3, 8)
+    with pytest.raises(UserError, match='would be cast to 8'):
+        read_mask(names[0], 2)
 
 
 def test_8_bits(tmp_path):

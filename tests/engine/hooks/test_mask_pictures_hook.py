@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 
 from hkd_mm.engine.hooks.mask_pictures_hook import MaskPicturesHook, as_rgb
+from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
+    PackedMaskPreprocessor,
+)
 from hkd_mm.structures.mask_samples import MaskPredictions, MaskSamples
 from hkd_mm.structures.predicted import masks_of
 
@@ -24,14 +27,46 @@ def squares():
     return truth, logits
 
 
+def a_runner(dataset, threshold=0.5, **preprocessor):
+    return SimpleNamespace(
+        test_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset)),
+        test_evaluator=SimpleNamespace(
+            metrics=[SimpleNamespace(threshold=threshold)]
+        ),
+        model=SimpleNamespace(
+            data_preprocessor=PackedMaskPreprocessor(**preprocessor)
+        ),
+    )
+
+
+def test_pictures_have_the_threshold_window_and_size_of_the_run(tmp_path):
+    truth = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    truth[:, 8:18, 8:18] = 1
+    logits = torch.full((1, 1, 28, 28), -9.0)
+    logits[0, 0, 8:18, 8:18] = -1.0  # a probability of 0.27
+    found = MaskPredictions(logits, MaskSamples(truth, torch.tensor([0])))
+    dataset = SimpleNamespace(store=SimpleNamespace(ids=['a']))
+    images = torch.full((1, 56, 56, 1), 500, dtype=torch.uint16)
+    images[:, :2] = 60000  # without the window all else would be black
+    for threshold, marked in ((0.5, False), (0.2, True)):
+        MaskPicturesHook(str(tmp_path)).after_test_iter(
+            a_runner(dataset, threshold, window=(500, 1000)),
+            0, dict(inputs=images), [found],
+        )  # fmt: skip
+        with Image.open(tmp_path / 'a.png') as picture:
+            pixels = np.asarray(picture)
+        panel = pixels[16:-16, 448:]
+        assert panel.shape == (224, 224, 3)
+        assert (panel == ORANGE).all(-1).any() == marked
+        assert abs(int(panel[200, 200, 0]) - 128) <= 1
+
+
 def test_every_slice_is_drawn_with_both_masks(tmp_path):
     truth, logits = squares()
     found = MaskPredictions(logits, MaskSamples(truth, torch.tensor([1, 0])))
     store = SimpleNamespace(ids=['p2/b', 'p1/a'])
     dataset = SimpleNamespace(store=store)
-    runner = SimpleNamespace(
-        test_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset))
-    )
+    runner = a_runner(dataset)
     images = torch.zeros(2, 28, 28, 1, dtype=torch.uint16)
     MaskPicturesHook(str(tmp_path / 'out')).after_test_iter(
         runner, 0, dict(inputs=images), [found]
