@@ -11,6 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'docs/results'
 KEYS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
 TABLES = sorted(RESULTS.glob('ham10000_64/*/results.json'))
+STUDIES = sorted(
+    path
+    for path in RESULTS.glob('*/results.json')
+    if 'study' in json.loads(path.read_text())
+)
 
 
 def row_of(row: dict) -> str:
@@ -45,10 +50,29 @@ def test_pages_quote_the_table_as_it_is(page):
     ]
     known = {
         line
-        for path in RESULTS.glob('ham10000_64/*/table.md')
+        for pattern in ('ham10000_64/*/table.md', '*/table.md')
+        for path in RESULTS.glob(pattern)
         for line in path.read_text().splitlines()
     }
     assert quoted and set(quoted) <= known
+
+
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.parent.name)
+def test_every_row_of_a_study_follows_from_its_runs(path):
+    """Means and sd of every column, computed anew."""
+    report = json.loads(path.read_text())
+    table = (path.parent / 'table.md').read_text().splitlines()[2:]
+    for row, shown in zip(report['rows'], table, strict=True):
+        runs = row['test_runs']
+        assert len(runs) == row['seeds'] == report['seeds'] > 1
+        cells = [row['title']]
+        for key in KEYS:
+            values = [run[key] for run in runs]
+            mean, sd = statistics.mean(values), statistics.stdev(values)
+            cells.append(f'{mean:.3f} +- {sd:.3f}')
+        assert shown.startswith(f'| {" | ".join(cells)} | ')
+    assert len(table) == len(report['rows']) >= 15
+    assert '/work' not in path.read_text()
 
 
 def test_every_run_of_a_table_left_its_log():
