@@ -13,7 +13,8 @@ from hkd_mm.datasets.skin_disease import EmptyPartError
 from hkd_mm.errors import UserError
 
 from .knobs import propagate
-from .places import LOADERS, dicts, one_against_background
+from .loaders import LOADERS
+from .places import dicts, one_against_background
 
 
 @dataclass

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from hkd_mm.errors import UserError
 
-from .places import LOADERS
+from .loaders import LOADERS
 
 # Name -> what it is an argument of.
 OPTIONS = dict(

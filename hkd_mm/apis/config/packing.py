@@ -13,9 +13,9 @@ from mmengine.config import Config
 from hkd_mm.errors import UserError
 
 from .augment_steps import batched
+from .loaders import LOADERS
 from .nets import number_of_classes
 from .packed_options import OF_TRAINING, OPTIONS, is_packed, is_wrapper
-from .places import LOADERS
 
 _MIXING = ('Mixup', 'CutMix')
 _NEUTRAL = ('LoadSkinImage', 'Resize', 'PackInputs')

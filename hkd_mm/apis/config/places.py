@@ -9,7 +9,8 @@ from mmengine.config import Config
 
 from hkd_mm.errors import UserError
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+from .loaders import LOADERS
+
 _SIZED = dict(
     Resize='scale',
     CenterCrop='crop_size',

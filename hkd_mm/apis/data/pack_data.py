@@ -15,9 +15,9 @@ from hkd_mm.errors import UserError
 
 from ..config.compose import compose_config
 from ..config.data_summary import build_listing
+from ..config.loaders import LOADERS
 from ..config.packed_options import is_wrapper
 from ..config.packing import apply_packed
-from ..config.places import LOADERS
 from .source import read_records
 
 

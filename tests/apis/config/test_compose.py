@@ -8,7 +8,7 @@ import pytest
 
 from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.data_summary import balanced_weights
-from hkd_mm.apis.config.places import LOADERS
+from hkd_mm.apis.config.loaders import LOADERS
 from hkd_mm.errors import UserError
 
 LOSS = 'model.distiller.distill_losses.loss_hybrid'

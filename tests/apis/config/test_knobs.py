@@ -8,7 +8,8 @@ from mmengine.config import DictAction
 
 from hkd_mm.apis.config.compose import compose_config
 from hkd_mm.apis.config.knobs import KNOBS
-from hkd_mm.apis.config.places import LOADERS, dicts
+from hkd_mm.apis.config.loaders import LOADERS
+from hkd_mm.apis.config.places import dicts
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 
