@@ -75,10 +75,8 @@ def add_patients(
         figures: name -> (N, K); changed in place.
         found: of :func:`by_patient`; may be empty.
     """
-    for one in found.values():
-        for name in one:
-            figures[name] = np.stack([other[name] for other in found.values()])
-        return
+    for name in next(iter(found.values()), ()):
+        figures[name] = np.stack([one[name] for one in found.values()])
 
 
 def slice_rows(

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from hkd_mm.errors import UserError
 
 from .manifest_fields import InputSpec
+from .values import normalised
 
 IMAGE_SUFFIXES = frozenset(
     ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -183,6 +184,4 @@ def prepare(
         UserError: as of :func:`read_rgb`.
     """
     small = resize(read_rgb(source, max_pixels), spec.size)
-    mean = np.float32(spec.mean)[:, None, None]
-    std = np.float32(spec.std)[:, None, None]
-    return (small.transpose(2, 0, 1).astype(np.float32) - mean) / std
+    return normalised(small.transpose(2, 0, 1), spec)

@@ -25,6 +25,7 @@ from .images import (
     reason,
 )
 from .manifest_fields import InputSpec
+from .values import normalised
 
 DEEP = ('I', 'F')  # first letters of modes with more than 8 bits
 _DTYPES = {8: np.uint8, 16: np.uint16}
@@ -162,35 +163,6 @@ def resize_stored(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def windowed(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Stored values as float32 in [0, 255], any shape."""
-    values = pixels.astype(np.float32)
-    if spec.window is not None:
-        centre, width = spec.window
-        values -= np.float32(centre - width / 2)
-        values *= np.float32(255 / width)
-        return values.clip(0, 255)
-    if spec.bits == 16:
-        values *= np.float32(255 / 65535)
-    return values
-
-
-def normalised(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Window and normalise, as ``hkd_mm.PackedMaskPreprocessor`` does.
-
-    Args:
-        pixels: (N, H, W, C) uint8 or uint16.
-        spec: window, mean and std.
-
-    Returns:
-        (N, C, H, W) float32.
-    """
-    values = windowed(pixels.transpose(0, 3, 1, 2), spec)
-    mean = np.float32(spec.mean)[:, None, None]
-    std = np.float32(spec.std)[:, None, None]
-    return (values - mean) / std
-
-
 def prepare_stored(
     source: Source, spec: InputSpec, max_pixels: int | None = None
 ) -> tuple[np.ndarray, tuple[int, int]]:
@@ -209,5 +181,5 @@ def prepare_stored(
     """
     pixels = read_stored(source, spec.channels, spec.bits, max_pixels)
     small = resize_stored(pixels, spec.size)
-    small = small.reshape(1, *spec.size, spec.channels)
-    return normalised(small, spec)[0], pixels.shape[:2]
+    small = small.reshape(*spec.size, spec.channels)
+    return normalised(small.transpose(2, 0, 1), spec), pixels.shape[:2]

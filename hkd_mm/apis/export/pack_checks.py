@@ -8,8 +8,8 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest_fields import Manifest, sha256
-from hkd_mm.inference.stored_images import normalised
 from hkd_mm.inference.student import read_student
+from hkd_mm.inference.values import normalised
 
 from .checks import same_logits
 
@@ -49,7 +49,7 @@ def check_packed(
     """
     spec = manifest.input
     rng = np.random.default_rng(0)
-    shape = (1, *spec.size, spec.channels)
+    shape = (1, spec.channels, *spec.size)
     images = normalised(rng.integers(0, 2**spec.bits, shape), spec)
     nets = ['torch', 'onnx'] if 'fp32' in manifest.files else ['torch']
     found = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hkd_mm.inference.manifest_fields import InputSpec
+from hkd_mm.inference.values import normalised
 
 from .input_specs import innermost
 from .run_data import build_split
@@ -135,10 +136,3 @@ def resized(path: str, spec: InputSpec) -> np.ndarray:
     high, wide = spec.size
     image = imresize(read_image(path), (wide, high), interpolation='area')
     return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
-
-
-def normalised(images: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """(N, 3, H, W) uint8 to float32, as in training."""
-    mean = np.array(spec.mean, np.float32).reshape(3, 1, 1)
-    std = np.array(spec.std, np.float32).reshape(3, 1, 1)
-    return (images.astype(np.float32) - mean) / std

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hkd_mm.inference.manifest_fields import InputSpec
-from hkd_mm.inference.stored_images import normalised
+from hkd_mm.inference.values import normalised
 
 from .run_data import build_split
 from .samples import balanced_choice
@@ -42,7 +42,9 @@ class Slices:
         for start in range(0, len(self), size):
             chosen = self._places[start : start + size].tolist()
             batch = self._dataset.__getitems__(chosen)
-            images = normalised(batch['inputs'].numpy(), self._spec)
+            images = normalised(
+                batch['inputs'].numpy().transpose(0, 3, 1, 2), self._spec
+            )
             yield images, batch['masks'].numpy()
 
     def part(self, count: int) -> 'Slices':

@@ -8,7 +8,8 @@ from hkd_mm.engine.hooks.mask_pictures_hook import as_rgb, outlined
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest_fields import InputSpec
 from hkd_mm.inference.segmentor import Segmentor
-from hkd_mm.inference.stored_images import read_stored, windowed
+from hkd_mm.inference.stored_images import read_stored
+from hkd_mm.inference.values import windowed
 
 from .page import Picture, Pictures, Section
 from .pictures import data_uri

@@ -11,6 +11,7 @@ from hkd_mm.errors import UserError
 
 from ..study.outcome import Outcome
 from ..study.plan import COMPARED_OF_MASKS
+from ..study.tables import unit_told
 from .run_scores import Scores, of_masks, read_figures, read_scores
 
 
@@ -126,17 +127,8 @@ class Material:
             f'Test split, {len(self.labels)} images of '
             f'{len(set(self.groups))} {self.whose}; {many} seed'
             f'{"s" * (seeds[-1] > 1)} a method; checkpoints chosen on '
-            f'validation.{self._unit}'
+            f'validation.{unit_told([m.outcome for m in self.methods])}'
         )
-
-    @property
-    def _unit(self) -> str:
-        """Of distances."""
-        tests = [t for m in self.methods for t in m.outcome.tests]
-        units = {test['hd95_unit'] for test in tests if 'hd95_unit' in test}
-        told = dict(mm='mm', pixel="pixels of the net's images")
-        named = ' or '.join(told[unit] for unit in sorted(units))
-        return f' Distances in {named}.' if named else ''
 
 
 def read_method(

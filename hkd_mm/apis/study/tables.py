@@ -98,15 +98,20 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
             f'seeds and {whose}, with 95 % intervals; p after Holm'
             + (', over all folds together.' if folds > 1 else '.')
         )
-    units = {test.get('hd95_unit') for o in outcomes for test in o.tests}
-    if units - {None}:
-        told = dict(mm='mm', pixel="pixels of the net's images")
-        named = [told[unit] for unit in sorted(units - {None})]
-        text += f' Distances in {" or ".join(named)}.'
+    text += unit_told(outcomes)
     missing = len(study.rows) - len(outcomes)
     if missing:
         text += f' {missing} rows are not done yet.'
     return text
+
+
+def unit_told(outcomes: list[Outcome]) -> str:
+    """A sentence on the unit of distances; empty where there are none."""
+    tests = [test for outcome in outcomes for test in outcome.tests]
+    units = {test['hd95_unit'] for test in tests if 'hd95_unit' in test}
+    told = dict(mm='mm', pixel="pixels of the net's images")
+    named = ' or '.join(told[unit] for unit in sorted(units))
+    return f' Distances in {named}.' if named else ''
 
 
 def title_of(metric: str) -> str:
