@@ -10,6 +10,7 @@ from hkd_mm.errors import UserError
 from .loaders import LOADERS
 from .model_groups import check_model_groups
 from .places import dicts
+from .thresholds import check_thresholds
 
 _MAX_SEED = 2**32  # numpy takes seeds below it
 
@@ -28,6 +29,7 @@ def check_values(
         UserError: naming the value and what it may be.
     """
     check_seed('randomness.seed', (cfg.get('randomness') or {}).get('seed'))
+    check_thresholds(cfg)
     for name in loaders:
         if cfg.get(name):
             _check_loader(name, cfg[name])

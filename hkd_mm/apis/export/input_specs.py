@@ -5,7 +5,7 @@ import inspect
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, METRICS
+from mmengine.registry import DATASETS
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest_fields import InputSpec
@@ -103,21 +103,6 @@ def segmentor_spec(
         swapped,
         bits=bits,
         window=None if window is None else tuple(map(float, window)),
-    )
-
-
-def pixel_threshold(cfg: Config) -> float:
-    """From which probability on validation counts a pixel."""
-    evaluators = cfg.get('val_evaluator') or []
-    if isinstance(evaluators, dict):
-        evaluators = [evaluators]
-    for node in evaluators:
-        known = inspect.signature(METRICS.get(node['type'])).parameters
-        if 'threshold' in known:
-            return float(node.get('threshold', known['threshold'].default))
-    raise UserError(
-        'an export of a segmentor needs hkd_mm.SegmentationMetric in '
-        'val_evaluator, whose threshold it takes'
     )
 
 

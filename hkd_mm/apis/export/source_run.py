@@ -13,9 +13,10 @@ from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest_fields import InputSpec, sha256
 
 from ..config.compose import compose_config
+from ..config.thresholds import pixel_threshold
 from ..run.run_files import run_config
 from ..run.runtime import describe_net
-from .input_specs import classifier_spec, pixel_threshold, segmentor_spec
+from .input_specs import classifier_spec, segmentor_spec
 
 
 @dataclass
@@ -54,8 +55,18 @@ class SourceRun:
 
     @property
     def pixel_threshold(self) -> float:
-        """Of a segmentor: from which probability on a pixel is of a class."""
-        return pixel_threshold(self.cfg)
+        """Of a segmentor: from which probability on a pixel is of a class.
+
+        Raises:
+            UserError: validation has no metric of masks.
+        """
+        found = pixel_threshold(self.cfg.get('val_evaluator'))
+        if found is None:
+            raise UserError(
+                'an export of a segmentor needs hkd_mm.SegmentationMetric in '
+                'val_evaluator, whose threshold it takes'
+            )
+        return found
 
     @property
     def parameters(self) -> int:

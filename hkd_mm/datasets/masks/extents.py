@@ -21,7 +21,8 @@ def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
         Sample id -> (height, width) in mm; empty where no image has one.
 
     Raises:
-        UserError: some have one and some do not, or it is no length.
+        UserError: some have one and some do not, or it is not one length, or
+            two: from row to row and from column to column, as in DICOM.
     """
     told = {
         info['sample_id']: str((info['metadata'] or {}).get(SPACING) or '')
@@ -31,23 +32,24 @@ def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
         return {}
     found = {}
     for info in infos:
-        spacing = _length(told[info['sample_id']], info['sample_id'])
+        rows, columns = _lengths(told[info['sample_id']], info['sample_id'])
         with Image.open(info['img_path']) as image:  # its header alone
             found[info['sample_id']] = (
-                spacing * image.height,
-                spacing * image.width,
+                rows * image.height,
+                columns * image.width,
             )
     return found
 
 
-def _length(text: str, name: str) -> float:
+def _lengths(text: str, name: str) -> tuple[float, float]:
     try:
-        value = float(text)
+        values = [float(word) for word in text.replace('\\', ' ').split()]
     except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
+        values = []
+    if len(values) not in (1, 2) or not all(0 < v < math.inf for v in values):
         raise UserError(
-            f'{SPACING} of {name} is "{text}"; it must be millimetres above 0 '
-            'for every image of the part, or be left empty for all'
+            f'{SPACING} of {name} is "{text}"; it must be millimetres above '
+            '0, one number or "HEIGHT WIDTH", for every image of the part, or '
+            'be left empty for all'
         )
-    return value
+    return values[0], values[-1]

@@ -182,6 +182,23 @@ def test_slices_and_masks(download, tmp_path):
     assert np.array_equal(mask, 255 * (votes >= 2))
 
 
+def test_pixels_that_are_not_square(download, tmp_path):
+    pydicom = pytest.importorskip('pydicom')
+    for path in (download / 'ct').glob('*.dcm'):
+        data = pydicom.dcmread(path)
+        data.PixelSpacing = [0.5, 0.75]  # row to row, column to column
+        data.save_as(path)
+    out = tmp_path / 'lidc'
+    convert_lidc([str(download)], str(out))
+    assert {row['pixel_spacing'] for row in rows_of(out)} == {'0.5 0.75'}
+    for path in (download / 'ct').glob('*.dcm'):
+        data = pydicom.dcmread(path)
+        del data.PixelSpacing
+        data.save_as(path)
+    convert_lidc([str(download)], str(tmp_path / 'untold'))
+    assert {r['pixel_spacing'] for r in rows_of(tmp_path / 'untold')} == {''}
+
+
 def test_clean_slices_on_request(download, tmp_path):
     out = tmp_path / 'lidc'
     done = convert_lidc([str(download)], str(out), clean=2)

@@ -241,7 +241,11 @@ def test_millimetres_come_from_the_table(
     for name, extent in found.items():  # of 40 pixels, whatever was packed
         patient = int(name.split('/')[0][1:])
         assert extent == pytest.approx((40 * (patient / 10 + 0.05),) * 2)
-    for wrong in ('', 'nan', '-1', 'wide'):
+    for text in ('0.5 0.75', r'0.5\0.75'):  # as DICOM writes it, too
+        rewrite(ct_root, lambda row, text=text: dict(row, pixel_spacing=text))
+        found = packed_masks(dataset(ct_root)).metainfo['extents']
+        assert set(found.values()) == {(40 * 0.5, 40 * 0.75)}
+    for wrong in ('', 'nan', '-1', 'wide', '0.5 0', '1 1 1'):
         rewrite(
             ct_root,
             lambda row, wrong=wrong: dict(

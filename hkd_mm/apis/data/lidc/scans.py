@@ -42,7 +42,8 @@ class Slice:
         z: third coordinate of the position, which the XML files name, in mm.
         number: instance number, 0 where there is none.
         shape: (H, W).
-        spacing: mm from pixel to pixel; NaN where it is not told.
+        spacing: mm from row to row and from column to column; None where
+            it is not told.
     """
 
     path: str
@@ -53,7 +54,7 @@ class Slice:
     z: float
     number: int
     shape: tuple[int, int]
-    spacing: float
+    spacing: tuple[float, float] | None
 
 
 @dataclass
@@ -126,7 +127,7 @@ def read_header(path: str) -> Slice | None:
         if data.get('Modality') != 'CT':
             return None
         position = [float(x) for x in data.ImagePositionPatient]
-        spacing = data.get('PixelSpacing')
+        sides = data.get('PixelSpacing')
         return Slice(
             path=path,
             series_uid=str(data.SeriesInstanceUID),
@@ -136,7 +137,7 @@ def read_header(path: str) -> Slice | None:
             z=position[2],
             number=int(data.get('InstanceNumber') or 0),
             shape=(int(data.Rows), int(data.Columns)),
-            spacing=float(spacing[0]) if spacing else math.nan,
+            spacing=(float(sides[0]), float(sides[1])) if sides else None,
         )
     except (InvalidDicomError, OSError, EOFError) as error:
         if isinstance(error, InvalidDicomError) and not Path(path).suffix:

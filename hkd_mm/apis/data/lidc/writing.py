@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """One scan of LIDC-IDRI written as slices and masks."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +96,13 @@ def _row(one: Slice, number: int, stem: str, there: dict[int, Agreed]) -> dict:
         malignancy='' if worst is None else f'{worst:g}',
         is_cancer=cancer,
         is_clean='FALSE' if there else 'TRUE',
-        pixel_spacing='' if math.isnan(one.spacing) else f'{one.spacing:g}',
+        pixel_spacing=_spacing(one),
     )
+
+
+def _spacing(one: Slice) -> str:
+    """One number where pixels are square, else height and width."""
+    return ' '.join(f'{side:g}' for side in dict.fromkeys(one.spacing or ()))
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:
