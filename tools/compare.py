@@ -18,7 +18,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         'configs',
         nargs='+',
         metavar='STUDY | CONFIG...',
-        help='a file of configs/studies, or configs to compare',
+        help='a file of configs/studies, or configs to compare (also as a '
+        'quoted pattern)',
     )
     parser.add_argument(
         '--work-dir', help='where the runs go (default: work_dirs/<study>)'

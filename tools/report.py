@@ -26,7 +26,16 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         '--study',
         metavar='FILE',
-        help='the study file, for titles, order and baselines',
+        help='a study file for titles, order and baselines, in place of what '
+        'tools/compare.py wrote down in the work dir',
+    )
+    parser.add_argument('--size', help='of that study file, if it has several')
+    parser.add_argument(
+        '--baseline',
+        nargs='+',
+        metavar='NAME',
+        help='methods that the others are tested against (default: those of '
+        'the study)',
     )
     _add_roles(parser)
     _add_options(parser)
@@ -66,6 +75,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         '--figures',
         metavar='DIR',
         help='write every chart as PNG and SVG as well; needs Chrome',
+    )
+    parser.add_argument(
+        '--still',
+        action='store_true',
+        help='charts as pictures in place of scripts: a page of about a '
+        'megabyte to mail or print; needs Chrome',
     )
     parser.add_argument(
         '--cam-images',

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hkd_mm.errors import UserError
+
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
@@ -25,7 +27,7 @@ class Difference(NamedTuple):
         low: lower end of the 95 % interval.
         high: upper end.
         p: two-sided, of the hypothesis that there is none.
-        seeds: how many.
+        by_seed: the difference of each seed.
     """
 
     mean: float
@@ -33,7 +35,12 @@ class Difference(NamedTuple):
     low: float
     high: float
     p: float
-    seeds: int
+    by_seed: tuple[float, ...]
+
+    @property
+    def seeds(self) -> int:
+        """How many."""
+        return len(self.by_seed)
 
 
 def balanced_accuracy(
@@ -103,6 +110,9 @@ def paired_difference(
     Returns:
         See :class:`Difference`; with one seed its interval and p tell of
         the images only.
+
+    Raises:
+        UserError: all images are of one lesion.
     """
     from scipy.stats import t as student_t
 
@@ -110,11 +120,16 @@ def paired_difference(
     assert method.shape == baseline.shape == (len(method), len(labels))
     ones = np.ones(len(labels))
     found = _differences(labels, method, baseline, ones, score)
-    count = len(found)
+    count, each = len(found), tuple(found.tolist())
     mean = float(found.mean())
     sd = float(found.std(ddof=1)) if count > 1 else float('nan')
     of_seeds = sd**2 / count if count > 1 else 0.0
     lesions = len(set(groups))
+    if lesions < 2:
+        raise UserError(
+            f'all {len(labels)} test images are of one lesion or patient, so '
+            'that nothing can be said of others; test on more'
+        )
     means = [
         _differences(labels, method, baseline, weights, score).mean()
         for weights in _samples(groups, resamples, seed)
@@ -122,7 +137,7 @@ def paired_difference(
     of_images = float(np.var(means, ddof=1))
     variance = of_seeds + of_images
     if variance == 0:  # the same predictions, or the same gain everywhere
-        return Difference(mean, sd, mean, mean, float(mean == 0), count)
+        return Difference(mean, sd, mean, mean, float(mean == 0), each)
     parts = of_images**2 / (lesions - 1)
     if count > 1:
         parts += of_seeds**2 / (count - 1)
@@ -130,7 +145,7 @@ def paired_difference(
     error = variance**0.5
     reach = float(student_t.ppf(0.975, freedom)) * error
     p = float(2 * student_t.sf(abs(mean) / error, freedom))
-    return Difference(mean, sd, mean - reach, mean + reach, p, count)
+    return Difference(mean, sd, mean - reach, mean + reach, p, each)
 
 
 def bootstrap_interval(
@@ -148,15 +163,21 @@ def bootstrap_interval(
         chosen: (S, N) int, predicted classes, a row a seed.
         groups: (N,) lesion of each image.
         score: of labels, predictions and weights, each (N,).
-        resamples: bootstrap samples of whole lesions, the nets stay.
+        resamples: bootstrap samples of whole lesions, the nets stay; those
+            for which there is no score (NaN) do not count.
         seed: of the bootstrap.
+
+    Returns:
+        Its ends; NaN where no sample has a score.
     """
     chosen = np.atleast_2d(chosen)
     means = [
         np.mean([score(labels, row, weights) for row in chosen])
         for weights in _samples(groups, resamples, seed)
     ]
-    low, high = np.percentile(means, (2.5, 97.5))
+    if np.isnan(means).all():
+        return float('nan'), float('nan')
+    low, high = np.nanpercentile(means, (2.5, 97.5))
     return float(low), float(high)
 
 

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from hkd_mm.errors import UserError
 from hkd_mm.evaluation.significance import (
     accuracy,
     balanced_accuracy,
@@ -161,3 +162,28 @@ def test_holm_by_hand():
     )
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_samples_without_a_score_do_not_count():
+    """Of few positives some samples have none."""
+
+    def recall(labels, chosen, weights):
+        positives = weights * labels
+        if positives.sum() == 0:
+            return float('nan')
+        return float((positives * chosen).sum() / positives.sum())
+
+    labels = np.zeros(100, int)
+    labels[:3] = 1
+    chosen = np.zeros((2, 100), int)
+    chosen[:, 0] = 1
+    low, high = bootstrap_interval(labels, chosen, range(100), recall)
+    assert (low, high) == (0, 1)
+    none = np.zeros(100, int)
+    assert np.isnan(bootstrap_interval(none, chosen, range(100), recall)).all()
+
+
+def test_one_lesion_says_nothing_of_others():
+    labels = np.array([0, 1, 1])
+    with pytest.raises(UserError, match='3 test images are of one lesion'):
+        paired_difference(labels, [[0, 1, 1]], [[0, 0, 1]], ['a'] * 3)

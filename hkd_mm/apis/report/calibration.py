@@ -15,7 +15,7 @@ from hkd_mm.evaluation.temperature import (
 )
 
 from ..study.outcome import spread
-from ..study.tables import plus_minus
+from ..study.words import plus_minus
 from .charts import figure, line, shown, wrapped
 from .page import Chart, Section, Table
 from .runs import Material, Method
@@ -94,7 +94,7 @@ def calibration(material: Material) -> Section:
         'calibration',
         'Calibration',
         how,
-        material.basis,
+        ' '.join([material.basis, *map('{}.'.format, material.problems)]),
         blocks,
         tile=420,
     )

@@ -4,7 +4,8 @@
 from collections.abc import Iterable
 
 from ..study.outcome import Outcome
-from ..study.tables import plus_minus
+from ..study.words import difference_told, interval_told, plus_minus
+from .differences import SURE, difference_charts
 from .page import Section, Table
 from .runs import Material
 
@@ -44,10 +45,19 @@ def comparison(material: Material) -> Section:
     whose = material.whose
     how = (
         'Mean +- sample sd over the seeds; the interval is a bootstrap over '
-        f'whole {whose}; differences are paired over seeds and {whose}, with '
-        "95 % intervals and p after Holm's correction: a difference counts "
-        'where p is below 0.05.'
+        f'whole {whose}.'
     )
+    if baselines:
+        how += (
+            f' Differences are paired over seeds and {whose}, with 95 % '
+            "intervals and p after Holm's correction: a difference counts "
+            f'where p is below {SURE}.'
+        )
+        if min(len(method.folders) for method in material.methods) == 1:
+            how += (
+                ' With one seed they are of these nets alone: nothing is '
+                'known of what another seed would give.'
+            )
     basis = material.basis
     if material.unfinished:
         basis += f' Not finished, left out: {", ".join(material.unfinished)}.'
@@ -57,13 +67,13 @@ def comparison(material: Material) -> Section:
         if method is material.distilled
     }
     table = Table('Click on a heading to sort.', header, rows, marked)
-    return Section('comparison', 'Comparison', how, basis, [table])
+    blocks = [table, *difference_charts(material)]
+    return Section('comparison', 'Comparison', how, basis, blocks)
 
 
 def _row(
     outcome: Outcome, metrics: Iterable[str], baselines: list[str]
 ) -> list:
-    low, high = outcome.interval
     cells = [outcome.row.title]
     for key in metrics:
         if all(key in test for test in outcome.tests):
@@ -71,15 +81,9 @@ def _row(
             cells.append((plus_minus(mean, sd), mean))
         else:
             cells.append('')
-    cells.append((f'[{low:.3f}, {high:.3f}]', low))
+    cells.append((interval_told(outcome.interval), outcome.interval[0]))
     for name in baselines:
         found = outcome.against.get(name)
-        if found is None:
-            cells.append('')
-            continue
-        text = (
-            f'{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], '
-            f'p {outcome.adjusted[name]:.3f}'
-        )
-        cells.append((text, found.mean))
+        told = difference_told(outcome, name)
+        cells.append((told, found.mean) if found else '')
     return [*cells, (f'{outcome.minutes:.1f}', outcome.minutes)]

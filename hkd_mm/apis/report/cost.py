@@ -15,7 +15,7 @@ from .runs import Material, Method
 
 _COSTS = dict(
     parameters='parameters / M',
-    gmacs='GMACs an image',
+    gmacs='GMACs an image (2 GFLOPs each)',
     minutes='training minutes',
     latency='latency / ms',
 )
@@ -149,12 +149,12 @@ def _cost(method: Method, key: str) -> float | None:
 
 
 def _latency(method: Method) -> float | None:
-    """Mean of ``median_ms`` in the ``latency.json`` of the runs."""
+    """Mean of ``median_ms`` where a run has been timed."""
     found = []
     for folder in method.folders:
         path = folder / 'latency.json'
         if not path.is_file():
-            return None
+            continue
         try:
             told = json.loads(path.read_text(encoding='utf-8'))
             found.append(float(told['median_ms']))
@@ -162,4 +162,4 @@ def _latency(method: Method) -> float | None:
             raise UserError(
                 f'{path} holds no "median_ms"; remove it or write it again'
             ) from None
-    return statistics.mean(found)
+    return statistics.mean(found) if found else None

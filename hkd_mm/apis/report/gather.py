@@ -1,19 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """From the words of the command line to what a report is made of."""
 
-import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-from ..study.folders import is_done
 from ..study.outcome import Outcome, compare_outcomes, read_outcome
-from ..study.plan import COMPARED_OF_MASKS, Row, Study
+from ..study.plan import COMPARED_OF_MASKS, Study
+from .run_places import find_runs
 from .run_scores import of_masks
 from .runs import Material, Method, read_method
-
-_SEED = re.compile(r'seed(\d+)$')
 
 
 def gather(
@@ -21,25 +19,25 @@ def gather(
     study: Study | None = None,
     roles: dict[str, str | None] | None = None,
     positive: str | None = None,
+    baselines: Sequence[str] | None = None,
 ) -> Material:
     """Read the runs and choose which nets are looked at closely.
 
     Args:
         places: the work dir of a study, or ``NAME=DIR`` of runs; several
             with one name are its seeds.
-        study: gives titles, order and baselines of a work dir.
+        study: gives titles, order, baselines and roles of a work dir; None
+            takes what ``tools/compare.py`` wrote down there.
         roles: ``teacher``, ``alone``, ``distilled`` -> name, where said.
         positive: class whose sensitivity matters most; melanoma by default.
+        baselines: names that the others are tested against, in place of
+            those of the study.
 
     Raises:
         UserError: nothing is finished there, runs were tested on other
             images, or a name is unknown.
     """
-    if len(places) == 1 and _seed_folders(Path(places[0])):
-        folders, unfinished = _of_study(Path(places[0]), study)
-    else:
-        folders, unfinished = _of_runs(places), []
-    study = _complete(study, folders, places)
+    study, folders, unfinished = find_runs(places, study, baselines)
     marks = of_masks(next(iter(folders.values()))[0] / 'predictions.csv')
     if marks and study.compared_by not in COMPARED_OF_MASKS:
         study = replace(study, compared_by='dice', metrics=('dice',))
@@ -56,71 +54,11 @@ def gather(
     )
     compare_outcomes(outcomes, study)
     material = _material(study, outcomes, folders, unfinished)
-    _choose(material, roles or {})
+    said = {role: name for role, name in (roles or {}).items() if name}
+    kept = {r: name for r, name in study.roles.items() if name in names}
+    _choose(material, {**kept, **said})
     material.positive = _positive(material.classes, positive)
     return material
-
-
-def _seed_folders(place: Path) -> list[Path]:
-    found = [path for path in place.glob('seed*') if _SEED.search(path.name)]
-    return sorted(found, key=lambda path: int(_SEED.search(path.name)[1]))
-
-
-def _of_study(
-    place: Path, study: Study | None
-) -> tuple[dict[str, list[Path]], list[str]]:
-    """Rows that are done with all seeds, and the names of the others."""
-    seeds = _seed_folders(place)
-    there = {
-        path.name: None
-        for seed in seeds
-        for path in sorted(seed.iterdir())
-        if path.is_dir() and (path / 'metrics.json').is_file()
-    }
-    names = [row.name for row in study.rows] if study else list(there)
-    folders, unfinished = {}, []
-    for name in names:
-        runs = [seed / name for seed in seeds]
-        if all(map(is_done, runs)):
-            folders[name] = runs
-        else:
-            unfinished.append(name)
-    if not folders:
-        raise UserError(
-            f'{place} holds no method that is trained and tested with all of '
-            f'its {len(seeds)} seeds; let tools/compare.py finish one'
-        )
-    return folders, unfinished
-
-
-def _of_runs(places: list[str]) -> dict[str, list[Path]]:
-    folders: dict[str, list[Path]] = {}
-    for place in places:
-        name, _, folder = place.rpartition('=')
-        path = Path(folder)
-        if any(path.glob('fold*/seed*')):
-            raise UserError(
-                f'{path} holds a cross-validation; give one of its folds, '
-                f'{path}/fold0'
-            )
-        if not is_done(path):
-            raise UserError(
-                f'{path} is no finished run: it needs metrics.json and '
-                'student.pth of tools/train.py, and test.json and '
-                'predictions.csv of tools/test.py --out'
-            )
-        folders.setdefault(name or path.name, []).append(path)
-    return folders
-
-
-def _complete(
-    study: Study | None, folders: dict[str, list[Path]], places: list[str]
-) -> Study:
-    if study is not None:
-        return study
-    rows = tuple(Row(name, name, Path(name)) for name in folders)
-    title = Path(places[0]).name if len(places) == 1 else 'Runs'
-    return Study(Path(places[0]), title, rows, (), 'balanced_accuracy')
 
 
 def _material(
@@ -154,7 +92,7 @@ def _material(
     )
 
 
-def _choose(material: Material, roles: dict[str, str | None]) -> None:
+def _choose(material: Material, roles: dict[str, str]) -> None:
     """Set teacher, student alone and distilled student.
 
     Unless said: of the nets without a teacher the largest is the teacher,
@@ -163,8 +101,6 @@ def _choose(material: Material, roles: dict[str, str | None]) -> None:
     """
     by_name = {method.name: method for method in material.methods}
     for role, name in roles.items():
-        if name is None:
-            continue
         if name not in by_name:
             raise UserError(
                 f'--{role} {name}: finished are {", ".join(by_name)}'

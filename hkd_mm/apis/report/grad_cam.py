@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from hkd_mm.engine.student_loading import load_student
+from hkd_mm.errors import UserError
 
 from .charts import ROLE_COLOURS, figure
 from .heat_maps import choose, heat_maps, overlap
@@ -28,6 +29,13 @@ def grad_cam(material: Material) -> Section:
     if why:
         return Section('cam', _TITLE, left_out=why)
     places = choose(material.labels, material.options['cam_images'])
+    try:
+        return _looked_at(material, places)
+    except UserError as error:  # the data has changed since
+        return Section('cam', _TITLE, left_out=str(error))
+
+
+def _looked_at(material: Material, places: np.ndarray) -> Section:
     labels = material.labels[places]
     names = [material.sample_ids[place] for place in places]
     maps, photographs = {}, None

@@ -3,6 +3,8 @@
 
 import numpy as np
 
+from hkd_mm.errors import UserError
+
 from .page import Picture, Pictures, Section, Table
 from .pictures import as_rgb, data_uri, inputs_of
 from .runs import Material
@@ -54,8 +56,13 @@ def lost(material: Material) -> Section:
     blocks: list = [
         Table('The nets of the first seed.', header, rows),
     ]
+    basis = f'{material.basis} Here the first seed alone.'
     if material.options.get('images', True) and len(places):
-        tiles = _tiles(material, places[:_SHOWN])
+        try:
+            tiles = _tiles(material, places[:_SHOWN])
+        except UserError as error:  # the data has changed since
+            basis += f' No photographs: {error}.'
+            tiles = []
         if tiles:
             blocks.append(Pictures(tiles))
     how = (
@@ -63,7 +70,6 @@ def lost(material: Material) -> Section:
         "wrong, the teacher's greatest lead first: what they have in common "
         'is what distillation has not handed down.'
     )
-    basis = f'{material.basis} Here the first seed alone.'
     return Section('lost', title, how, basis, blocks)
 
 

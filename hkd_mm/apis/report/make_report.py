@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-from .figure_files import write_figures
+from .figure_files import drawn, write_figures
 from .page import Section, render, require_libraries
 from .runs import Material
 
@@ -19,11 +19,14 @@ def main(args: Namespace) -> None:
         args.places,
         args.out,
         study=args.study,
+        size=args.size,
+        baselines=args.baseline,
         roles=dict(
             teacher=args.teacher, alone=args.alone, distilled=args.distilled
         ),
         positive=args.positive,
         figures=args.figures,
+        still=args.still,
         options=dict(
             images=not args.no_images,
             calibration=not args.no_calibration,
@@ -40,21 +43,28 @@ def make_report(
     places: list[str],
     out: str,
     study: str | None = None,
+    size: str | None = None,
+    baselines: list[str] | None = None,
     roles: dict[str, str | None] | None = None,
     positive: str | None = None,
     figures: str | None = None,
+    still: bool = False,
     options: dict | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Write the page.
 
     Args:
-        places: as of :func:`.gather.gather`, like roles and positive.
+        places: as of :func:`.gather.gather`, like baselines, roles and
+            positive.
         out: the ``.html`` file.
-        study: a study file, for titles and baselines.
+        study: a study file, in place of the plan in the work dir.
+        size: of that file.
+        baselines: names that the others are tested against.
         roles: which nets are looked at closely.
         positive: class whose sensitivity matters most.
         figures: a folder for PNG and SVG files of all charts.
+        still: charts as pictures and not as scripts: a small page.
         options: the other words of the command line.
         say: takes lines on what is done.
 
@@ -65,12 +75,21 @@ def make_report(
     _check_out(out)
     from hkd_mm.engine.atomic_backend import AtomicBackend
 
-    material = _material(places, study, roles, positive, options or {}, say)
+    from .gather import gather
+    from .val_predictions import add_val_scores
+
+    material = gather(places, _read(study, size), roles, positive, baselines)
+    material.options = options or {}
+    material.title = material.options.get('title') or material.title
+    if not material.of_masks:
+        calibrated = material.options.get('calibration', True)
+        add_val_scores(material, calibrated, say)
     made = [_timed(make, material, say) for make in _sections(material)]
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = drawn(made) if still else None
     AtomicBackend().put_text(
-        render(material.title, made, material.basis), path
+        render(material.title, made, material.basis, pictures), path
     )
     say(f'wrote {path} ({path.stat().st_size / 1e6:.1f} MB)')
     if figures:
@@ -81,25 +100,6 @@ def make_report(
 def _check_out(out: str) -> None:
     if not out.endswith(('.html', '.htm')):
         raise UserError(f'--out {out}: the report is an .html file')
-
-
-def _material(
-    places: list[str],
-    study: str | None,
-    roles: dict[str, str | None] | None,
-    positive: str | None,
-    options: dict,
-    say: Callable[[str], None],
-) -> Material:
-    from .gather import gather
-    from .val_predictions import add_val_scores
-
-    material = gather(places, _read_study(study), roles, positive)
-    material.title = options.get('title') or material.title
-    material.options = options
-    if not material.of_masks:
-        add_val_scores(material, options.get('calibration', True), say)
-    return material
 
 
 def _timed(
@@ -175,9 +175,11 @@ def _class_sections() -> list:
     ]
 
 
-def _read_study(path: str | None):
-    if path is None:
+def _read(study: str | None, size: str | None):
+    if study is None and size is not None:
+        raise UserError(f'--size {size} is that of a study file; add --study')
+    if study is None:
         return None
     from ..study.study_file import read_study
 
-    return read_study(path)
+    return read_study(study, size)

@@ -13,7 +13,7 @@ from ..run.card_texts import (
     versions_of,
 )
 from ..run.runtime import describe_net
-from ..study.tables import plus_minus
+from ..study.words import plus_minus
 from .page import Facts, Section
 from .runs import Material, Method
 from .sources import closest, method_config

@@ -8,7 +8,7 @@ import numpy as np
 from hkd_mm.evaluation.significance import bootstrap_interval
 
 from ..study.outcome import spread
-from ..study.tables import plus_minus
+from ..study.words import interval_told, plus_minus
 from .charts import figure, line, shown, wrapped
 from .page import Chart, Section, Table
 from .runs import Material, Method
@@ -157,9 +157,9 @@ def _row(material: Material, method: Method, index: int) -> list:
     for specificity in SPECIFICITIES:
         score = partial(sensitivity_at, specificity=specificity)
         told = spread([score(truth, row, ones) for row in scores])
-        low, high = bootstrap_interval(
+        ends = bootstrap_interval(
             truth, scores, material.groups, score, _RESAMPLES
         )
         cells.append((plus_minus(*told), told[0]))
-        cells.append((f'[{low:.3f}, {high:.3f}]', low))
+        cells.append((interval_told(ends), ends[0]))
     return cells

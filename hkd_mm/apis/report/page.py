@@ -57,11 +57,19 @@ class Table:
 
     @property
     def cells(self) -> list[list[tuple[str, Any]]]:
-        """All cells as pairs; the number is None for a word."""
+        """All cells as pairs; the number is None for a word, or of NaN."""
         return [
-            [cell if isinstance(cell, tuple) else (cell, None) for cell in row]
+            [
+                _pair(cell if isinstance(cell, tuple) else (cell, None))
+                for cell in row
+            ]
             for row in self.rows
         ]
+
+
+def _pair(cell: tuple[str, float | None]) -> tuple[str, float | None]:
+    text, value = cell
+    return (text, None) if value is not None and value != value else cell
 
 
 @dataclass
@@ -138,13 +146,20 @@ class Section:
         return [block for block in self.blocks if isinstance(block, Chart)]
 
 
-def render(title: str, sections: list[Section], said: str) -> str:
+def render(
+    title: str,
+    sections: list[Section],
+    said: str,
+    drawn: dict[str, list[tuple[str, str]]] | None = None,
+) -> str:
     """The whole page, readable without network.
 
     Args:
         title: of the page.
         sections: in their order.
         said: a line under the title.
+        drawn: of each chart the pictures that stand in place of a script,
+            with their words; None draws them in the reader's browser.
     """
     from jinja2 import Environment
     from plotly.offline import get_plotlyjs
@@ -160,7 +175,10 @@ def render(title: str, sections: list[Section], said: str) -> str:
         sections=sections,
         style=_text('page.css'),
         script=_text('page.js'),
-        plotly=get_plotlyjs() if any(s.charts for s in sections) else '',
+        drawn=drawn,
+        plotly=get_plotlyjs()
+        if drawn is None and any(s.charts for s in sections)
+        else '',
     )
 
 

@@ -4,7 +4,7 @@
 import numpy as np
 
 from ..study.outcome import spread
-from ..study.tables import plus_minus
+from ..study.words import plus_minus
 from .charts import figure, line, shown, wrapped
 from .page import Chart, Section, Table
 from .runs import Material, Method

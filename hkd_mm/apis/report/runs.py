@@ -11,7 +11,7 @@ from hkd_mm.errors import UserError
 
 from ..study.outcome import Outcome
 from ..study.plan import COMPARED_OF_MASKS
-from ..study.tables import unit_told
+from ..study.words import unit_told
 from .run_scores import Scores, of_masks, read_figures, read_scores
 
 
@@ -81,6 +81,7 @@ class Material:
         positive: index of the class whose sensitivity matters most, or None.
         unfinished: names of rows left out.
         options: words of the command line.
+        problems: what could not be done for its methods, a line each.
     """
 
     title: str
@@ -97,6 +98,7 @@ class Material:
     positive: int | None = None
     unfinished: list[str] = field(default_factory=list)
     options: dict = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
     @property
     def of_masks(self) -> bool:

@@ -23,30 +23,36 @@ def add_val_scores(material: Material, make: bool, say) -> None:
     """Read what runs have, and make it for the nets of the close look.
 
     Args:
-        material: its methods get ``val_scores``.
+        material: its methods get ``val_scores``; why one could not be
+            predicted is added to its ``problems``.
         make: whether to run ``tools/test.py`` where a file is missing.
         say: takes a line on what is done.
 
     Raises:
-        UserError: a run's validation split is not that of its other seeds,
-            or cannot be predicted.
+        UserError: a run's validation split is not that of its other seeds.
     """
     wanted = list(material.roles.values())
     for method in material.methods:
         missing = [f for f in method.folders if not (f / FILE).is_file()]
         if missing and not (make and method in wanted):
             continue
-        for folder in missing:
-            say(f'{folder.name}: predicting the validation split, once')
-            predict(folder)
+        try:
+            for folder in missing:
+                say(f'{folder.name}: predicting the validation split, once')
+                predict(folder, material.options.get('data_root'))
+        except UserError as error:
+            say(str(error))
+            material.problems.append(str(error))
+            continue
         _read(method, material)
 
 
-def predict(folder: Path) -> None:
+def predict(folder: Path, data_root: str | None = None) -> None:
     """Write ``predictions_val.csv`` of a run beside its other files.
 
     Args:
         folder: of the run, with its config and ``student.pth``.
+        data_root: where the images are, if not where its config says.
 
     Raises:
         UserError: it could not be done; the reason is that of the tool.
@@ -64,6 +70,7 @@ def predict(folder: Path) -> None:
         str(folder / FILE),
         '--cfg-options',
         f'{_split_key(config)}=val',
+        *([f'data_root={data_root}'] if data_root else []),
     ]
     done = subprocess.run(
         command,

@@ -63,8 +63,16 @@ class Outcome:
         return statistics.mean(r['training_minutes'] for r in self.reports)
 
     def validation(self, metric: str) -> tuple[float, float]:
-        """Mean and sample sd over the runs, of the chosen checkpoint."""
-        return spread([report['best'][metric] for report in self.reports])
+        """Mean and sample sd over the runs, of the chosen checkpoint.
+
+        NaN where a class that it is of has no image to validate on.
+        """
+        return spread([r['best'].get(metric, math.nan) for r in self.reports])
+
+    @property
+    def seeds(self) -> list[int]:
+        """That its runs were trained with, each once."""
+        return list(dict.fromkeys(r.get('seed') for r in self.reports))
 
     def test(self, metric: str) -> tuple[float, float]:
         """Mean and sample sd over the runs; what is of the net has no sd."""
@@ -114,7 +122,8 @@ def compare_outcomes(outcomes: list[Outcome], study: Study) -> None:
     """Fill in the intervals, and the differences to the baselines.
 
     Raises:
-        UserError: rows were tested on other images, or lack a metric.
+        UserError: rows were tested on other images, lack a metric, or were
+            trained with other seeds than their baseline.
     """
     for outcome in outcomes:
         _check_images(outcome, outcomes[0])
@@ -125,11 +134,11 @@ def compare_outcomes(outcomes: list[Outcome], study: Study) -> None:
 
 
 def spread(values: list[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation, NaN of one value."""
-    return (
-        statistics.mean(values),
-        statistics.stdev(values) if len(values) > 1 else math.nan,
-    )
+    """Mean and sample standard deviation, NaN of one value or with NaN."""
+    mean = statistics.mean(values)
+    if len(values) < 2 or math.isnan(mean):
+        return mean, math.nan
+    return mean, statistics.stdev(values)
 
 
 def read_outcome(
@@ -171,6 +180,7 @@ def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
         if outcome is not base and outcome.row.tested
     ]
     for outcome in others:
+        _check_seeds(outcome, base)
         outcome.against[baseline] = _difference(outcome, base, metric)
     adjusted = holm([outcome.against[baseline].p for outcome in others])
     for outcome, p in zip(others, adjusted):
@@ -184,6 +194,18 @@ def _difference(outcome: Outcome, base: Outcome, metric: str) -> Difference:
     return paired_difference(
         labels, method, baseline, ours.groups, _SCORES[metric]
     )
+
+
+def _check_seeds(outcome: Outcome, base: Outcome) -> None:
+    if outcome.seeds != base.seeds:
+        ours, theirs = (
+            ', '.join(map(str, one.seeds)) for one in (outcome, base)
+        )
+        raise UserError(
+            f'{outcome.row.name} was trained with seeds {ours} and '
+            f'{base.row.name} with {theirs}: differences are paired over '
+            'seeds; give both the same ones, in one order'
+        )
 
 
 def _check_images(outcome: Outcome, first: Outcome) -> None:

@@ -53,6 +53,9 @@ class Study:
         baselines: names of the rows that the others are tested against.
         compared_by: the metric that is tested.
         metrics: columns of the table.
+        size: which of its sizes this is; None as the paper has it.
+        roles: ``teacher``, ``alone``, ``distilled`` -> name of the row that
+            a report looks at closely, where the study says so.
     """
 
     path: Path
@@ -61,6 +64,8 @@ class Study:
     baselines: tuple[str, ...]
     compared_by: str = 'balanced_accuracy'
     metrics: tuple[str, ...] = METRICS
+    size: str | None = None
+    roles: dict[str, str] = field(default_factory=dict)
 
 
 class Run(NamedTuple):

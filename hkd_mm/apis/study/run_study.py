@@ -16,13 +16,15 @@ from hkd_mm.parallel import default_workers
 
 from ..config.compose import read_config
 from .board import Board
+from .class_columns import check_class_columns
 from .folds import provide_folds
 from .keys import Keys
 from .outcome import Outcome, read_outcomes
 from .plan import Run, Study, all_runs
+from .plan_file import Plan, write_plan
 from .processes import Processes
 from .stale import settle_stale
-from .study_file import of_configs, read_study
+from .study_file import config_files, of_configs, read_study
 from .tables import terminal, write_tables
 from .timing import time_nets
 
@@ -65,7 +67,7 @@ def run_study(
     """Train and test what is missing, then compare.
 
     Args:
-        configs: one study file, or config files.
+        configs: one study file, or config files, patterns included.
         work_dir: where the runs go; ``work_dirs/<study>`` by default.
         seeds: each row is trained with the seeds 0 to ``seeds - 1``.
         options: as ``--cfg-options``, for every run.
@@ -102,8 +104,10 @@ def run_study(
         keys = Keys(study, options, place)
         runs = all_runs(wanted, range(seeds), folds)
         _check_split(runs, keys)
+        check_class_columns(study, runs, options, place)
         board = Board(wanted, place, runs, _console())
         kept = settle_stale(runs, keys, place, stale)
+        write_plan(Plan(study, seeds), place)
         say = partial(board.console.print, markup=False)
         processes = Processes(
             runs, place, options, jobs, keys, say, study.compared_by, together
@@ -111,7 +115,7 @@ def run_study(
         with board.live():
             failed = processes.run()
         if 'milliseconds' in study.metrics:
-            time_nets(runs, place)
+            time_nets(runs, place, say)
         outcomes = read_outcomes(study, place, range(seeds), folds)
     if outcomes:
         board.console.print(terminal(study, outcomes))
@@ -139,6 +143,7 @@ def _read(
     configs: list[str], size: str | None, baseline: list[str] | None
 ) -> Study:
     """A study file where one is given, else the configs as rows."""
+    configs = config_files(configs)
     if len(configs) == 1 and read_config(configs[0]).get('rows'):
         study = read_study(configs[0], size)
     elif size is not None:

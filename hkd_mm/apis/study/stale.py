@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Runs in the work dir that are not those the study asks for now."""
 
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -52,6 +53,11 @@ def settle_stale(
             'redo trains them again beside the old ones'
         )
     return found
+
+
+def is_old(name: str) -> bool:
+    """Whether the folder of this name was set aside by ``redo``."""
+    return bool(re.search(r'_stale\d+(/|$)', name))
 
 
 def _begun(folder: Path) -> bool:

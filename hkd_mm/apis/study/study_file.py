@@ -2,6 +2,7 @@
 """Studies from files, or from configs on the command line."""
 
 import os
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ _OF_STUDY = {
     'compared_by',
     'metrics',
     'sizes',
+    'roles',
 }
 _OF_ROW = {'config', 'title', 'options', 'after', 'tested', 'paper'}
-_OF_SIZE = {'title', 'options', 'rows'}
+_OF_SIZE = {'title', 'options', 'metrics', 'rows'}
+_ROLES = {'teacher', 'alone', 'distilled'}
 
 
 def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
@@ -32,11 +35,11 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
 
     It is a config with ``rows``, name -> ``dict(config, title, options,
     after, tested, paper)``, and perhaps ``title``, ``options`` (of every
-    row), ``baselines``, ``compared_by`` and ``metrics``; names with a leading
-    underscore are its own affair. Configs are found from the root of the
-    configs. ``sizes`` says what is other at a size: name -> ``dict(title,
-    options, rows)``; what its rows say replaces what the study's say, None
-    leaves a row out, and rows that only the size has come first.
+    row), ``baselines``, ``compared_by``, ``metrics`` and ``roles``; names with
+    a leading underscore are its own affair. Configs are found from the root of
+    the configs. ``sizes`` says what is other at a size: name -> ``dict(title,
+    options, metrics, rows)``; what its rows say replaces what the study's say,
+    None leaves a row out, and rows that only the size has come first.
 
     Args:
         path: of the file.
@@ -67,6 +70,8 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
         cfg.get('title') or Path(path).stem,
         rows,
         tuple(cfg.get('baselines') or ()),
+        size=size,
+        roles=dict(cfg.get('roles') or {}),
         **chosen,
     )
     _check_names(study)
@@ -84,6 +89,7 @@ def _resize(cfg: dict[str, Any], size: str, path) -> None:
     _check_keys(given, _OF_SIZE, f'{path}: sizes.{size}')
     cfg['title'] = given.get('title') or f'{cfg.get("title", "")} ({size})'
     cfg['options'] = {**(cfg.get('options') or {}), **given.get('options', {})}
+    cfg['metrics'] = given.get('metrics') or cfg.get('metrics')
     changes = given.get('rows') or {}
     own = {
         name: row for name, row in changes.items() if name not in cfg['rows']
@@ -94,6 +100,24 @@ def _resize(cfg: dict[str, Any], size: str, path) -> None:
         if name not in changes or changes[name] is not None
     }
     cfg['rows'] = {**own, **rows}
+
+
+def config_files(patterns: list[str]) -> list[str]:
+    """Files, and what quoted patterns such as ``'zoo/*/*.py'`` match.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        if os.path.exists(pattern) or not has_magic(pattern):
+            found.append(pattern)
+            continue
+        matched = sorted(glob(pattern, recursive=True))
+        if not matched:
+            raise UserError(f'{pattern} matches no file')
+        found += matched
+    return found
 
 
 def of_configs(paths: list[str]) -> Study:
@@ -165,6 +189,10 @@ def _check_names(study: Study) -> None:
     for name in study.baselines:
         if name not in names:
             raise UserError(f'{study.path}: baseline {name} is no row')
+    _check_keys(study.roles, _ROLES, f'{study.path}: roles')
+    for role, name in study.roles.items():
+        if name not in names:
+            raise UserError(f'{study.path}: roles.{role}={name} is no row')
 
 
 def _check_metrics(study: Study) -> None:

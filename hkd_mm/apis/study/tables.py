@@ -3,7 +3,6 @@
 
 import csv
 import io
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,14 @@ from hkd_mm.engine.atomic_backend import AtomicBackend
 from hkd_mm.engine.report.history import to_json
 
 from .outcome import Outcome
-from .plan import COMPARED_OF_MASKS, OF_NETS, Study
-
-_TITLES = dict(
-    balanced_accuracy='balanced accuracy',
-    top1='accuracy',
-    top5='top-5 accuracy',
-    macro_f1='macro F1',
-    weighted_f1='weighted F1',
-    macro_auroc='macro AUROC',
-    macro_precision='macro precision',
-    macro_specificity='macro specificity',
-    dice='Dice',
-    patient_dice='Dice of a patient',
-    iou='IoU',
-    hd95='95 % Hausdorff distance',
-    parameters='parameters / M',
-    gflops='GFLOPs',
-    milliseconds='ms an image',
+from .plan import OF_NETS, Study
+from .words import (
+    caption,
+    difference_told,
+    interval_told,
+    plus_minus,
+    title_of,
 )
-_SHORT = dict(f1='F1', auroc='AUROC')
 
 
 def write_tables(
@@ -46,11 +33,14 @@ def write_tables(
     """
     out.mkdir(parents=True, exist_ok=True)
     results = dict(
-        facts, rows=[_as_dict(study, outcome) for outcome in outcomes]
+        facts,
+        caption=caption(study, outcomes),
+        test=_test_split(outcomes),
+        rows=[_as_dict(study, outcome) for outcome in outcomes],
     )
     files = {
         'table.md': markdown(study, outcomes),
-        'results.json': to_json(results) + '\n',
+        'results.json': to_json(results),
         'predictions.csv': _predictions(outcomes),
     }
     for name, text in files.items():
@@ -58,11 +48,12 @@ def write_tables(
 
 
 def markdown(study: Study, outcomes: list[Outcome]) -> str:
-    """The table as Markdown, ``mean +- sd`` over the seeds."""
+    """The table as Markdown, with ``mean +- sd``, and its caption."""
     header = _header(study)
     lines = [header, ['---'] * len(header)]
     lines += [_cells(study, outcome) for outcome in outcomes]
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    table = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    return f'{table}\n{caption(study, outcomes)}\n'
 
 
 def terminal(study: Study, outcomes: list[Outcome]):
@@ -78,52 +69,6 @@ def terminal(study: Study, outcomes: list[Outcome]):
     return table
 
 
-def caption(study: Study, outcomes: list[Outcome]) -> str:
-    """What the figures are, in a sentence or two."""
-    first = outcomes[0]
-    seeds = len(first.predictions.chosen)
-    folds = len(first.tests) // seeds
-    images = len(first.predictions.sample_ids)
-    lesions = len(set(first.predictions.groups))
-    whose = 'patients' if study.compared_by in COMPARED_OF_MASKS else 'lesions'
-    text = (
-        f'Test split, {images} images of {lesions} {whose}, read once a run; '
-        f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
-        + (f' x {folds} folds' if folds > 1 else '')
-        + '; checkpoints chosen on validation.'
-    )
-    if study.baselines:
-        text += (
-            f' Differences in {title_of(study.compared_by)}, paired over '
-            f'seeds and {whose}, with 95 % intervals; p after Holm'
-            + (', over all folds together.' if folds > 1 else '.')
-        )
-    text += unit_told(outcomes)
-    missing = len(study.rows) - len(outcomes)
-    if missing:
-        text += f' {missing} rows are not done yet.'
-    return text
-
-
-def unit_told(outcomes: list[Outcome]) -> str:
-    """A sentence on the unit of distances; empty where there are none."""
-    tests = [test for outcome in outcomes for test in outcome.tests]
-    units = {test['hd95_unit'] for test in tests if 'hd95_unit' in test}
-    told = dict(mm='mm', pixel="pixels of the net's images")
-    named = ' or '.join(told[unit] for unit in sorted(units))
-    return f' Distances in {named}.' if named else ''
-
-
-def title_of(metric: str) -> str:
-    """What a reader calls a metric; ``mel/f1`` becomes ``F1 of mel``."""
-    name, _, figure = metric.rpartition('/')
-    if name:
-        return (
-            f'{figure.replace("f1", "F1").replace("auroc", "AUROC")} of {name}'
-        )
-    return _TITLES.get(metric, metric)
-
-
 def _of_papers(study: Study) -> list[str]:
     """What any row's paper has, in the order of the columns."""
     wanted = (*study.metrics, 'minutes')
@@ -135,6 +80,7 @@ def _header(study: Study) -> list[str]:
     return [
         'network',
         *(title_of(key) for key in study.metrics),
+        f'{title_of(study.compared_by)}, 95 % interval',
         'minutes',
         *(f'paper: {title_of(key)}' for key in _of_papers(study)),
         *(f'against {titles[name]}' for name in study.baselines),
@@ -146,6 +92,7 @@ def _cells(study: Study, outcome: Outcome) -> list[str]:
     return [
         outcome.row.title,
         *(plus_minus(*outcome.test(key)) for key in study.metrics),
+        interval_told(outcome.interval),
         f'{outcome.minutes:.1f}',
         *(
             f'{paper[key]:{".1f" if key == "minutes" else ".4f"}}'
@@ -153,24 +100,19 @@ def _cells(study: Study, outcome: Outcome) -> list[str]:
             else ''
             for key in _of_papers(study)
         ),
-        *(_against(outcome, name) for name in study.baselines),
+        *(difference_told(outcome, name) for name in study.baselines),
     ]
 
 
-def plus_minus(mean: float, sd: float) -> str:
-    """``0.383 +- 0.056``; the mean alone of one seed, nothing of none."""
-    if math.isnan(mean):
-        return ''
-    return f'{mean:.3f}' + ('' if math.isnan(sd) else f' +- {sd:.3f}')
-
-
-def _against(outcome: Outcome, baseline: str) -> str:
-    found = outcome.against.get(baseline)
-    if found is None:
-        return ''
-    p = outcome.adjusted[baseline]
-    return (
-        f'{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], p {p:.3f}'
+def _test_split(outcomes: list[Outcome]) -> dict[str, Any]:
+    """What was tested on: images, groups, and which split it is part of."""
+    first = outcomes[0].predictions
+    hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
+    return dict(
+        images=len(first.sample_ids),
+        groups=len(set(first.groups)),
+        split_hashes=sorted(filter(None, hashes)),
+        checkpoint='the best on validation',
     )
 
 
@@ -194,7 +136,11 @@ def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
         interval=outcome.interval,
         test_runs=outcome.tests,
         against={
-            name: dict(difference._asdict(), p_holm=outcome.adjusted[name])
+            name: dict(
+                difference._asdict(),
+                seeds=difference.seeds,
+                p_holm=outcome.adjusted[name],
+            )
             for name, difference in outcome.against.items()
         },
     )

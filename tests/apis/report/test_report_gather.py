@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from hkd_mm.apis.report.comparison import comparison
+from hkd_mm.apis.report.cost import cost
+from hkd_mm.apis.report.differences import verdict
 from hkd_mm.apis.report.gather import gather
 from hkd_mm.apis.report.leakage import leakage
 from hkd_mm.apis.report.model_card import model_card
@@ -14,6 +16,8 @@ from hkd_mm.apis.report.subgroups import subgroups
 from hkd_mm.apis.report.val_predictions import add_val_scores
 from hkd_mm.apis.study.outcome import read_outcomes
 from hkd_mm.apis.study.plan import Row, Study
+from hkd_mm.apis.study.plan_file import Plan, write_plan
+from hkd_mm.apis.study.words import difference_told
 from hkd_mm.errors import UserError
 
 
@@ -53,8 +57,114 @@ def test_a_study_gives_titles_order_and_differences(study_dir, tmp_path):
     told = outcome.against['alone']
     place = table.header.index('against ALONE')
     text, value = table.rows[0][place]
-    assert value == told.mean and f'p {outcome.adjusted["alone"]:.3f}' in text
+    assert value == told.mean and text == difference_told(outcome, 'alone')
     assert 'left out: later' in comparison(found).basis
+
+
+@pytest.fixture
+def own_dir(study_dir, tmp_path):
+    """A copy of the study, to write in."""
+    shutil.copytree(study_dir, tmp_path / 'own')
+    return tmp_path / 'own'
+
+
+def test_a_work_dir_says_itself_what_it_is(own_dir):
+    rows = tuple(
+        Row(name, name.upper(), own_dir, tested=name != 'teacher')
+        for name in ('teacher', 'alone', 'dist', 'kd', 'later')
+    )
+    study = Study(
+        own_dir, 'Hm', rows, ('alone',), roles=dict(distilled='dist')
+    )
+    write_plan(Plan(study, 2), own_dir)
+    found = gather([str(own_dir)])
+    assert [m.title for m in found.methods] == [
+        'TEACHER',
+        'ALONE',
+        'DIST',
+        'KD',
+    ]
+    assert (found.title, found.unfinished) == ('Hm', ['later'])
+    assert found.baselines == ('alone',) and found.distilled.name == 'dist'
+    # what is said on the command line wins
+    found = gather(
+        [str(own_dir)], roles=dict(distilled='kd'), baselines=['kd']
+    )
+    assert found.baselines == ('kd',) and found.distilled.name == 'kd'
+    assert set(found.methods[1].outcome.against) == {'kd'}
+    with pytest.raises(UserError, match='--baseline later: finished are'):
+        gather([str(own_dir)], baselines=['later'])
+    # a seed that the plan has and the folder lacks: nothing is done with all
+    write_plan(Plan(study, 3), own_dir)
+    with pytest.raises(UserError, match='with all of its 3 seeds'):
+        gather([str(own_dir)])
+    write_plan(Plan(study, 1), own_dir)
+    assert [len(m.folders) for m in gather([str(own_dir)]).methods] == [1] * 4
+
+
+def test_old_runs_are_no_methods_and_deeper_ones_are(own_dir):
+    for seed in own_dir.glob('seed*'):
+        shutil.copytree(seed / 'kd', seed / 'kd_stale1')
+        shutil.copytree(seed / 'kd', seed / 'pair/kd')
+        shutil.copytree(seed / 'teacher', seed / 'kd/teacher')
+    names = [method.name for method in gather([str(own_dir)]).methods]
+    assert names == ['alone', 'dist', 'kd', 'pair/kd', 'teacher']
+
+
+def test_gains_are_drawn_with_their_chance(study_dir):
+    found = gather([str(study_dir)], baselines=['alone'])
+    table, chart = comparison(found).blocks
+    assert chart.name == 'against-alone'
+    points = [t for t in chart.figure.data if t.error_x.array]
+    told = [m.outcome for m in found.methods if m.name != 'alone']
+    assert [t.x[0] for t in points] == [o.against['alone'].mean for o in told]
+    for trace, outcome in zip(points, told):
+        gain = outcome.against['alone']
+        assert trace.x[0] + trace.error_x.array[0] == pytest.approx(gain.high)
+        assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(
+            gain.low
+        )
+        filled = trace.marker.symbol == 'circle'
+        assert filled == (outcome.adjusted['alone'] < 0.05)
+    ticks = [t.x for t in chart.figure.data if not t.error_x.array]
+    assert [list(x) for x in ticks] == [
+        list(o.against['alone'].by_seed) for o in told
+    ]
+    assert 'Ahead by more than chance: ' in chart.alt
+    assert comparison(gather([str(study_dir)])).blocks[1:] == []
+
+
+def test_the_verdict_names_every_method(study_dir):
+    found = gather([str(study_dir)], baselines=['kd'])
+    by_name = {method.name: method for method in found.methods}
+    others = [by_name[name] for name in ('alone', 'dist', 'teacher')]
+    for method, gain, p in zip(others, (0.1, -0.1, -0.1), (0.2, 0.01, 0.9)):
+        outcome = method.outcome
+        outcome.against['kd'] = outcome.against['kd']._replace(mean=gain)
+        outcome.adjusted['kd'] = p
+    assert verdict(by_name['kd'], others) == (
+        'Behind by more than chance: dist. Not told apart from kd: alone, '
+        'teacher.'
+    )
+
+
+def test_one_seed_is_told_as_one(study_dir):
+    places = [f'{study_dir}/seed0/{name}' for name in ('alone', 'kd')]
+    section = comparison(gather(places, baselines=['alone']))
+    assert 'nothing is known of what another seed' in section.how
+    both = comparison(gather([str(study_dir)], baselines=['alone']))
+    assert 'another seed' not in both.how
+
+
+def test_a_latency_of_one_seed_stands_for_the_row(own_dir):
+    for name, value in (('alone', 2.0), ('teacher', 9.0)):
+        path = own_dir / f'seed0/{name}/latency.json'
+        path.write_text(f'{{"median_ms": {value}}}')
+    charts = {
+        chart.name: chart for chart in cost(gather([str(own_dir)])).charts
+    }
+    times = {t.x[0] for t in charts['cost-latency'].figure.data[:2]}
+    assert times == {2.0, 9.0}
 
 
 def test_runs_of_one_name_are_its_seeds(study_dir):
@@ -62,6 +172,13 @@ def test_runs_of_one_name_are_its_seeds(study_dir):
     found = gather([*places, f'{study_dir}/seed0/alone'])
     assert [len(m.folders) for m in found.methods] == [2, 1]
     assert found.distilled.name == 'kd' and found.alone.name == 'alone'
+    again = gather([*places[::-1], f'{study_dir}/seed0/alone'])
+    assert [f.parent.name for f in again.methods[0].folders] == [
+        'seed0',
+        'seed1',
+    ]
+    with pytest.raises(UserError, match='seeds 0, 1 and alone with 0'):
+        gather([*places, f'{study_dir}/seed0/alone'], baselines=['alone'])
     assert found.teacher is None
 
 

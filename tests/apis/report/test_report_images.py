@@ -5,6 +5,7 @@ import csv
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from hkd_mm.apis.report.calibration import calibration
 from hkd_mm.apis.report.gather import gather
 from hkd_mm.apis.report.grad_cam import grad_cam
 from hkd_mm.apis.report.leakage import leakage
@@ -19,7 +21,7 @@ from hkd_mm.apis.report.lost import lost
 from hkd_mm.apis.report.page import Pictures
 from hkd_mm.apis.report.pictures import as_rgb, data_uri
 from hkd_mm.apis.report.sources import lesions, listing
-from hkd_mm.apis.report.val_predictions import FILE, predict
+from hkd_mm.apis.report.val_predictions import FILE, add_val_scores, predict
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
@@ -29,6 +31,7 @@ from hkd_mm.registry import MODELS
 def runs(tiny_configs, tmp_path):
     """A tiny teacher that is always right, and a student that never is."""
     init_default_scope('mmpretrain')
+    torch.manual_seed(0)  # some random nets have maps without a peak
     for name, right in (('teacher', True), ('student', False)):
         folder = tmp_path / 'runs' / name
         folder.mkdir(parents=True)
@@ -126,6 +129,19 @@ def test_a_lost_photograph_is_that_of_its_name(material):
         assert tile.lines[1] == f'teacher: {told} 0.80'
 
 
+def test_data_that_has_changed_costs_the_pictures_alone(material, runs):
+    material.options = dict(images=True, cam_images=4)
+    Path('cut.json').write_text('{')
+    config = next((runs / 'student').glob('*.py'))
+    text = config.read_text()
+    config.write_text(
+        f"{text}\ntest_dataloader['dataset']['split_file'] = 'cut.json'\n"
+    )
+    section = lost(material)
+    assert len(section.blocks) == 1 and 'No photographs: ' in section.basis
+    assert 'cut.json' in grad_cam(material).left_out
+
+
 def test_all_three_parts_are_compared(material):
     told = dict(leakage(material).blocks[0].items)
     assert told['In train and test'] == '0 images, 0 lesions'
@@ -144,17 +160,26 @@ def test_the_validation_split_is_predicted_by_the_tool(material, runs):
     assert not names & set(material.sample_ids)
 
 
-def test_the_reason_of_the_tool_is_handed_on(runs, monkeypatch):
+def test_the_reason_of_the_tool_is_handed_on(runs, material, monkeypatch):
     told = 'a warning\nerror: the checkpoint is damaged\nbye\n'
-    monkeypatch.setattr(
-        subprocess,
-        'run',
-        lambda command, **words: subprocess.CompletedProcess(
-            command, 2, '', told
-        ),
-    )
+    commands = []
+
+    def fail(command, **words):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 2, '', told)
+
+    monkeypatch.setattr(subprocess, 'run', fail)
     with pytest.raises(UserError, match=r'\(the checkpoint is damaged\)'):
         predict(runs / 'student')
+    assert not any('data_root=' in word for word in commands[0])
+    # the page goes without them, and says so
+    material.options = dict(data_root='moved')
+    said = []
+    add_val_scores(material, True, said.append)
+    assert 'data_root=moved' in commands[-1]
+    assert [m.val_scores for m in material.methods] == [None, None]
+    assert len(material.problems) == 2 and material.problems[0] in said
+    assert '(the checkpoint is damaged)' in calibration(material).basis
     shutil.copy(runs / 'student/tiny_student.py', runs / 'student/two.py')
     with pytest.raises(UserError, match='holds 2 configs'):
         predict(runs / 'student')

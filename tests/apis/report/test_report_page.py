@@ -1,10 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The page itself: its text, and in a real browser."""
 
+import base64
+import re
+
 import pytest
 
 from hkd_mm.apis.report import make_report
-from hkd_mm.apis.report.figure_files import write_figures
+from hkd_mm.apis.report.figure_files import drawn, write_figures
+from hkd_mm.apis.report.page import render
 from hkd_mm.errors import UserError
 
 
@@ -163,3 +167,53 @@ def test_without_a_chrome_there_is_one_line(tmp_path, monkeypatch):
     said = []
     write_figures(sections(), tmp_path, said.append)
     assert len(said) == 1 and 'no working Chrome (no browser);' in said[0]
+    with pytest.raises(UserError, match='no working Chrome'):
+        drawn(sections())
+
+
+def test_a_still_page_holds_pictures_and_no_library(monkeypatch):
+    pytest.importorskip('kaleido')
+
+    def write(fig, file, **words):
+        for made, path in zip(fig, file):
+            seen = [trace.visible for trace in made.data]
+            path.write_text(f'<svg>{path.stem} {seen}</svg>')
+
+    monkeypatch.setattr('plotly.io.write_images', write)
+    found = drawn(sections())
+    assert {
+        name: [word for word, _ in part] for name, part in found.items()
+    } == {
+        'plain': [''],
+        'apart': ['A b', 'c'],
+    }
+    text = render('T', sections(), 'said', found)
+    assert 'plotly.js' not in text and 'json">{' not in text
+    assert 'json">{' in render('T', sections(), 'said')
+    sources = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', text)
+    shown = [base64.b64decode(source).decode() for source in sources]
+    assert shown == [
+        '<svg>plain [None, None]</svg>',
+        '<svg>apart-a-b [True, False]</svg>',
+        '<svg>apart-c [False, True]</svg>',
+    ]
+    assert 'alt="A line. A b."' in text
+
+
+def test_a_still_page_in_a_browser(study_dir, tmp_path, open_page):
+    pytest.importorskip('kaleido')
+    page = make_report(
+        [str(study_dir)],
+        str(tmp_path / 'still.html'),
+        still=True,
+        options=dict(images=False, calibration=False, cam_images=0),
+        say=lambda line: None,
+    )
+    assert page.stat().st_size < 1_000_000
+    tab = open_page(page)
+    sizes = tab.eval_on_selector_all(
+        'figure.still img', 'all => all.map(one => one.naturalWidth)'
+    )
+    assert len(sizes) > 15 and min(sizes) == max(sizes) == 900
+    assert tab.said == []
+    tab.close()

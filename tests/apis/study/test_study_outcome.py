@@ -11,13 +11,8 @@ import pytest
 
 from hkd_mm.apis.study.outcome import read_outcomes
 from hkd_mm.apis.study.plan import Row, Study
-from hkd_mm.apis.study.tables import (
-    caption,
-    markdown,
-    terminal,
-    title_of,
-    write_tables,
-)
+from hkd_mm.apis.study.tables import markdown, terminal, write_tables
+from hkd_mm.apis.study.words import caption, title_of
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.significance import holm, paired_difference
 
@@ -34,7 +29,8 @@ def study(tmp_path):
         for seed in range(2):
             right = random.random(300) < rate
             chosen = np.where(right, labels, (labels + 1) % 3)
-            write_run(tmp_path / f'seed{seed}/{name}', labels, chosen)
+            folder = tmp_path / f'seed{seed}/{name}'
+            write_run(folder, labels, chosen, seed)
     rows = tuple(
         Row(name, name.upper(), Path(f'{name}.py'), tested=name != 'teacher')
         for name in RATES
@@ -42,13 +38,19 @@ def study(tmp_path):
     return Study(Path('s.py'), 'S', rows, ('alone', 'kd'), 'balanced_accuracy')
 
 
-def write_run(folder, labels, chosen):
+def write_run(folder, labels, chosen, seed=0):
     folder.mkdir(parents=True, exist_ok=True)
     score = float(np.mean(labels == chosen))
     figures = dict(
         balanced_accuracy=score, top1=score, macro_f1=score, macro_auroc=score
     )
-    report = dict(training_minutes=2.0, epochs=3, best=figures)
+    report = dict(
+        training_minutes=2.0,
+        epochs=3,
+        best=figures,
+        seed=seed,
+        split_hash='5911',
+    )
     (folder / 'metrics.json').write_text(json.dumps(report))
     (folder / 'test.json').write_text(json.dumps(figures))
     (folder / 'student.pth').touch()
@@ -74,6 +76,18 @@ def read_back(folder):
     )
 
 
+def _recalls(runs):
+    """Balanced accuracy by hand."""
+    return [
+        dict(
+            balanced=np.mean(
+                [(chosen[labels == k] == k).mean() for k in range(3)]
+            )
+        )
+        for labels, chosen, _ in runs
+    ]
+
+
 def test_figures_and_differences_are_those_of_the_runs(study, tmp_path):
     outcomes = read_outcomes(study, tmp_path, range(2))
     assert [o.row.name for o in outcomes] == list(RATES)
@@ -90,7 +104,13 @@ def test_figures_and_differences_are_those_of_the_runs(study, tmp_path):
         np.array([run[1] for run in base]),
         runs[0][2],
     )
-    assert kd.against['alone'] == pytest.approx(expected)
+    found = kd.against['alone']
+    assert found[:5] == pytest.approx(expected[:5])
+    gains = [
+        kd_run['balanced'] - base_run['balanced']
+        for kd_run, base_run in zip(_recalls(runs), _recalls(base))
+    ]
+    assert found.by_seed == pytest.approx(gains) and found.seeds == 2
     p = [outcomes[i].against['alone'].p for i in (2, 3)]
     assert [outcomes[i].adjusted['alone'] for i in (2, 3)] == holm(p)
     assert outcomes[0].against == {}  # the teacher is not tested
@@ -134,6 +154,26 @@ def test_one_seed_is_told_without_a_spread(study, tmp_path):
     text = (tmp_path / 'out/results.json').read_text()
     assert 'NaN' not in text
     assert json.loads(text)['rows'][0]['test']['top1'][1] is None
+    said = caption(study, outcomes)
+    assert '; one seed; ' in said and 'of these nets alone' in said
+
+
+def test_other_seeds_than_the_baseline_are_refused(study, tmp_path):
+    path = tmp_path / 'seed1/kd/metrics.json'
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 7'))
+    with pytest.raises(UserError, match='seeds 0, 7 and alone with 0, 1'):
+        read_outcomes(replace(study, baselines=('alone',)), tmp_path, range(2))
+
+
+def test_a_class_that_validation_lacks_costs_no_table(study, tmp_path):
+    for path in tmp_path.glob('seed*/*/test.json'):
+        path.write_text(path.read_text().replace('{', '{"NV/f1": 0.5, ', 1))
+    other = replace(study, metrics=('top1', 'NV/f1'))
+    outcomes = read_outcomes(other, tmp_path, range(2))
+    write_tables(other, outcomes, tmp_path / 'out', {})
+    stored = json.loads((tmp_path / 'out/results.json').read_text())
+    assert stored['rows'][2]['validation']['NV/f1'] == [None, None]
+    assert stored['rows'][2]['test']['NV/f1'] == [0.5, 0.0]
 
 
 def test_the_tables_say_the_same(study, tmp_path):
@@ -143,14 +183,25 @@ def test_the_tables_say_the_same(study, tmp_path):
     assert text == markdown(study, outcomes)
     lines = text.splitlines()
     assert lines[0].startswith('| network | balanced accuracy |')
-    assert 'against ALONE' in lines[0] and len(lines) == 6
+    assert 'against ALONE' in lines[0] and len(lines) == 8
+    assert 'balanced accuracy, 95 % interval' in lines[0]
+    assert lines[6] == '' and lines[7] == caption(study, outcomes)
     kd = outcomes[2]
     mean, sd = kd.test('balanced_accuracy')
     assert f'| KD | {mean:.3f} +- {sd:.3f} |' in lines[4]
+    low, high = kd.interval
+    assert f'| [{low:.3f}, {high:.3f}] | 2.0 |' in lines[4]
     found = kd.against['alone']
     assert f'{found.mean:+.3f} [{found.low:+.3f}, ' in lines[4]
     stored = json.loads((tmp_path / 'out/results.json').read_text())
     assert stored['study'] == 's.py'
+    assert stored['test'] == dict(
+        images=300,
+        groups=155,
+        split_hashes=['5911'],
+        checkpoint='the best on validation',
+    )
+    assert stored['caption'] == caption(study, outcomes)
     assert stored['rows'][2]['against']['alone']['p'] == found.p
     assert terminal(study, outcomes).row_count == 4
     # 145 lesions of two images and ten images of none
@@ -171,7 +222,14 @@ def test_what_the_paper_has_stands_beside(study, tmp_path):
     )
     metrics = ('top1', 'balanced_accuracy')
     other = replace(study, rows=rows, metrics=metrics, baselines=())
-    lines = markdown(other, read_outcomes(other, tmp_path, range(2)))
+    outcomes = read_outcomes(other, tmp_path, range(2))
+    lines = markdown(other, outcomes)
+    told = "The paper's figures are of its own images"
+    assert f'{told}.' in caption(other, outcomes)
+    small = replace(other, size='small')
+    assert f'{told} and of other nets.' in caption(small, outcomes)
+    plain = read_outcomes(study, tmp_path, range(2))
+    assert told not in caption(study, plain)
     cells = [
         [cell.strip() for cell in line.split('|')[1:-1]]
         for line in lines.splitlines()
@@ -180,11 +238,12 @@ def test_what_the_paper_has_stands_beside(study, tmp_path):
         'network',
         'accuracy',
         'balanced accuracy',
+        'balanced accuracy, 95 % interval',
         'minutes',
         'paper: accuracy',
         'paper: minutes',
     ]
-    by_name = {line[0]: line[3:] for line in cells[2:]}
+    by_name = {line[0]: line[4:] for line in cells[2:6]}
     assert by_name['KD'] == ['2.0', '0.8146', '124.2']
     assert by_name['ALONE'] == ['2.0', '0.3850', '']
     assert by_name['DIST'] == ['2.0', '', '']
