@@ -29,7 +29,7 @@ class LIDCNodule(MaskDataset):
 
     def _check_records(self, records: list[MaskRecord], source: Path) -> None:
         for record in records:
-            if not record.lesion_id:
+            if not record.lesion_id or record.group != 'patient':
                 raise UserError(
                     f'{source}: the patient of image {record.sample_id} is '
                     'not known, so that nothing keeps patients in one part; '

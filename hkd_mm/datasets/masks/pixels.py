@@ -16,7 +16,7 @@ from ..packed.parts import put_row
 from ..packed.store import PackedStore
 from .reading import read_mask
 
-VERSION = 1  # of what becomes of the pixels
+VERSION = 2  # of what becomes of the pixels
 _DTYPES = {8: np.dtype('u1'), 16: np.dtype('<u2')}
 
 

@@ -13,15 +13,16 @@ from hkd_mm.inference.stored_images import (
 )
 from hkd_mm.structures.mask_samples import IGNORE
 
-_LOSSY = ('JPEG', 'MPO')
+_LOSSY = ('JPEG', 'MPO', 'WEBP')  # nothing tells a lossless WebP
+_LOSSY_TIFF = ('jpeg', 'tiff_jpeg', 'webp', 'tiff_sgilog', 'tiff_sgilog24')
 
 
 def read_mask(path: str, classes: int) -> np.ndarray:
     """Read a mask.
 
-    With two classes every value above 0 is the foreground, in any mode; with
-    more of them values are class ids (or indices of a palette) and 255 is
-    ignored.
+    With two classes every value above 0 is the foreground, in any mode, of a
+    palette every colour but black; with more of them values are class ids (or
+    indices of a palette) and 255 is ignored.
 
     Args:
         path: the file, lossless.
@@ -31,16 +32,15 @@ def read_mask(path: str, classes: int) -> np.ndarray:
         (H, W) uint8, class ids.
 
     Raises:
-        UserError: unreadable, lossy, or a value that is no class.
+        UserError: unreadable, lossy, a palette without a background, or a
+            value that is no class.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.format in _LOSSY:
-                raise UserError(
-                    f'mask {path} is a {image.format} file, whose values are '
-                    'not exact; masks must be PNG, BMP or TIFF'
-                )
+            _refuse_lossy(path, image)
             refuse_deep_colour(image)
+            if classes == 2 and image.mode == 'P':
+                return _coloured(path, ImageOps.exif_transpose(image))
             pixels = _mask_pixels(image)
     except FAILURES as error:
         raise UserError(
@@ -52,6 +52,36 @@ def read_mask(path: str, classes: int) -> np.ndarray:
         return (pixels > 0).any(-1).astype(np.uint8)
     _check_ids(path, pixels, classes)
     return pixels.astype(np.uint8)
+
+
+def _refuse_lossy(path: str, image: Image.Image) -> None:
+    compression = str(image.info.get('compression', ''))
+    if image.format in _LOSSY or compression in _LOSSY_TIFF:
+        within = f' with {compression} within' if compression else ''
+        raise UserError(
+            f'mask {path} is a {image.format} file{within}, whose values are '
+            'not exact; masks must be PNG, BMP or lossless TIFF'
+        )
+
+
+def _coloured(path: str, image: Image.Image) -> np.ndarray:
+    """Where a palette shows another colour than black, (H, W) uint8.
+
+    Programs order palettes as they like, so that indices say nothing; but
+    where not exactly one colour is black, colours say nothing either.
+    """
+    indices = np.asarray(image)
+    colours = np.zeros((256, 3), np.uint8)
+    listed = np.array(image.getpalette('RGB'), np.uint8).reshape(-1, 3)
+    colours[: len(listed)] = listed
+    black = ~colours.any(-1)
+    if black[np.union1d(indices, [0])].sum() != 1:
+        raise UserError(
+            f'mask {path} has a palette in which not exactly one colour is '
+            'black, so that the background is not known; save it in grey, '
+            'the background as 0'
+        )
+    return (~black[indices]).astype(np.uint8)
 
 
 def _mask_pixels(image: Image.Image) -> np.ndarray:

@@ -7,6 +7,7 @@ from hkd_mm.errors import UserError
 
 from ..class_folders import SPLIT_NAMES
 from ..records import read_table
+from .groups import NONE, Group, columns_of, groups_of
 from .mask_record import EMPTY, FOREGROUND, MaskRecord
 from .named_files import (
     IMAGE_FOLDERS,
@@ -18,10 +19,8 @@ from .named_files import (
 
 IMAGE = ('original_image', 'image', 'image_id')
 MASK = ('mask_image', 'mask')
-GROUP = ('patient_id', 'patient', 'lesion_id')
 SPLIT = ('mode', 'split')
 _CLEAN = 'is_clean'
-_NONE = ('', 'nan', 'none')
 _YES, _NO = ('true', '1', 'yes'), ('false', '0', 'no')
 
 
@@ -43,18 +42,17 @@ def read_mask_table(
     rows = read_table(table, ())
     names = {
         kind: next((name for name in choice if name in rows[0]), None)
-        for kind, choice in dict(
-            image=IMAGE, mask=MASK, group=GROUP, split=SPLIT
-        ).items()
+        for kind, choice in dict(image=IMAGE, mask=MASK, split=SPLIT).items()
     }
     if names['image'] is None:
         raise UserError(
             f'table {table} has no column "{IMAGE[0]}" or "{IMAGE[1]}"; '
             f'found: {", ".join(rows[0])}'
         )
-    groups = {row[names['group']] for row in rows} if names['group'] else ()
-    reader = _Reader(root, table, names, set(groups) - {''}, without_mask)
-    return [reader.record(row) for row in rows]
+    groups = groups_of(rows, table)
+    known = {group.name for group in groups} - {None}
+    reader = _Reader(root, table, names, known, without_mask)
+    return [reader.record(*pair) for pair in zip(rows, groups, strict=True)]
 
 
 class _Reader:
@@ -64,7 +62,7 @@ class _Reader:
         root: the data root.
         table: for messages.
         names: kind of a column -> its name, or None.
-        groups: all patients of the table.
+        groups: names of all groups of the table.
         without_mask: see :func:`read_mask_table`.
     """
 
@@ -82,11 +80,11 @@ class _Reader:
             for kinds, mask in ((IMAGE_FOLDERS, False), (MASK_FOLDERS, True))
         )
 
-    def record(self, row: dict[str, str]) -> MaskRecord:
+    def record(self, row: dict[str, str], group: Group) -> MaskRecord:
         """The record of a row."""
         cell = {kind: row.get(name, '') for kind, name in self.names.items()}
-        group, split = cell['group'] or None, cell['split'].lower()
-        path = self.images.find(cell['image'], group)
+        split = cell['split'].lower()
+        path = self.images.find(cell['image'], group.name)
         if path is None:
             raise UserError(
                 f'{self.table} lists image {cell["image"] or "(no name)"}, '
@@ -94,32 +92,32 @@ class _Reader:
                 'its row out'
             )
         clean = row.get(_CLEAN, '').lower()
-        mask = self._mask(path, cell, clean)
+        mask = self._mask(path, cell, clean, group.name)
         marked = FOREGROUND if clean in _NO else ''  # many masks unread
-        used = (*self.names.values(), _CLEAN)
+        used = (*self.names.values(), *columns_of(list(row)), _CLEAN)
         return MaskRecord(
             sample_id=stem_of(path, self.images.folder),
             path=str(path),
             label=marked if mask else EMPTY,
-            lesion_id=group,
+            lesion_id=group.name,
             split=SPLIT_NAMES.get(split, split) or None,
             metadata={k: v for k, v in row.items() if k not in used},
             mask_path=mask and str(mask),
-            grouped_by=(self.names['group'] or 'patient').removesuffix('_id'),
+            grouped_by=group.kind,
         )
 
     def _mask(
-        self, image: Path, cell: dict[str, str], clean: str
+        self, image: Path, cell: dict[str, str], clean: str, group: str | None
     ) -> Path | None:
         """The mask of an image; None where nothing is to be seen."""
-        named = '' if cell['mask'].lower() in _NONE else cell['mask']
+        named = '' if cell['mask'].lower() in NONE else cell['mask']
         sought, found = named, None
         if not self.names['mask']:
             sought = stem_of(image, self.images.folder)
             found = self.masks.at(sought)
             sought = sought.rsplit('/', 1)[-1]
         if found is None and sought:
-            found = self.masks.find(sought, cell['group'] or None)
+            found = self.masks.find(sought, group)
         if found and found != image:
             return found
         said = named or clean  # that there is one

@@ -126,3 +126,72 @@ def test_lossy_masks_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
     with pytest.raises(UserError, match='not exact'):
         read_mask(path, 2)
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'words'),
+    [
+        ('jpg', {}),
+        ('webp', dict(quality=80)),
+        ('tif', dict(compression='jpeg')),
+        ('tif', dict(compression='webp')),
+    ],
+)
+def test_every_lossy_form_is_refused(tmp_path, suffix, words):
+    path = str(tmp_path / f'm.{suffix}')
+    grey = np.zeros((16, 16), np.uint8)
+    grey[4:9, 4:9] = 255
+    try:
+        Image.fromarray(np.stack([grey] * 3, -1)).save(path, **words)
+    except (OSError, KeyError, RuntimeError) as error:
+        pytest.skip(f'this Pillow does not write it: {error}')
+    with pytest.raises(UserError, match='not exact; masks must be PNG'):
+        read_mask(path, 2)
+
+
+@pytest.mark.parametrize('compression', [None, 'tiff_lzw', 'tiff_deflate'])
+def test_lossless_tiff_is_read(tmp_path, compression):
+    path = str(tmp_path / 'm.tif')
+    Image.fromarray(np.array([[0, 255, 7]], np.uint8)).save(
+        path, compression=compression
+    )
+    assert read_mask(path, 2).tolist() == [[0, 1, 1]]
+
+
+def with_palette(path, indices, *colours):
+    image = Image.new('P', (len(indices), 1))
+    image.putpalette([value for colour in colours for value in colour])
+    image.putdata(indices)
+    image.save(path)
+    assert Image.open(path).mode == 'P'
+
+
+BLACK, WHITE, GREEN = (0, 0, 0), (255, 255, 255), (0, 200, 0)
+
+
+def test_a_palette_of_two_classes_is_read_by_its_colours(tmp_path):
+    path = str(tmp_path / 'm.png')
+    for colours, indices, wanted in (
+        ((BLACK, WHITE), [0, 1, 0], [0, 1, 0]),
+        ((WHITE, BLACK), [0, 1, 0], [1, 0, 1]),  # as programs sort them
+        ((WHITE, BLACK), [1, 1, 1], [0, 0, 0]),
+        ((BLACK, WHITE), [1, 1, 1], [1, 1, 1]),
+        ((BLACK, (128, 0, 0), (0, 128, 0)), [2, 1, 0], [1, 1, 0]),  # VOC
+    ):
+        with_palette(path, indices, *colours)
+        assert read_mask(path, 2).tolist() == [wanted], colours
+
+
+@pytest.mark.parametrize(
+    ('colours', 'indices'),
+    [
+        ((WHITE, GREEN), [0, 1]),  # no background
+        ((BLACK, BLACK, GREEN), [0, 1]),  # indices say another thing
+    ],
+)
+def test_a_palette_without_a_background_is_refused(tmp_path, colours, indices):
+    path = str(tmp_path / 'm.png')
+    with_palette(path, indices, *colours)
+    with pytest.raises(UserError, match='the background is not known'):
+        read_mask(path, 2)
+    assert read_mask(path, 3).tolist() == [indices]  # these are ids
