@@ -2,7 +2,9 @@
 """A net in torch; imports the training side when it is used.
 
 The one module of this package that does. Weights are read without running
-code that could hide in them.
+code that could hide in them, and of the net that they name only registered
+parts are built, see :mod:`hkd_mm.engine.student_checks`. The config of a work
+dir is Python and runs when the work dir is read.
 """
 
 import os
@@ -70,8 +72,8 @@ def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
         The net, and whether it takes BGR.
 
     Raises:
-        UserError: it is damaged, does not say what net it is, or what
-            training needs is not installed.
+        UserError: it is damaged, does not say what net it is, names what is
+            no plain net, or what training needs is not installed.
     """
     _check_packages()
     from hkd_mm.engine.student_loading import load_student
