@@ -4,10 +4,11 @@
 import io
 import os
 import struct
+import zlib
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from hkd_mm.errors import UserError
 
@@ -21,15 +22,32 @@ IMAGE_SUFFIXES = frozenset(
 # turn out to be MPO, several photographs in one file.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
 MAX_PIXELS = 100_000_000  # against files that unpack to gigabytes
+# What Pillow raises of files with odd or damaged parts, as fuzzing finds it.
 FAILURES = (
     OSError,
     SyntaxError,
     ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
     EOFError,
     struct.error,
+    zlib.error,
     Image.DecompressionBombError,
 )
 
+_UPRIGHT = {  # value of the EXIF tag -> what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _ALPHA = ('RGBA', 'RGBa', 'LA', 'La', 'PA')
 
 Source = str | os.PathLike | bytes | Image.Image | np.ndarray
@@ -113,8 +131,17 @@ def decode(image: Image.Image, max_pixels: int | None = None) -> np.ndarray:
     if max_pixels is not None:
         check_size(image.width, image.height, max_pixels)
     image.load()
-    image = ImageOps.exif_transpose(image)
-    return np.ascontiguousarray(np.asarray(_to_rgb(image)))
+    return np.ascontiguousarray(np.asarray(_to_rgb(upright(image))))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation of a loaded image.
+
+    ``ImageOps.exif_transpose`` writes the whole EXIF block anew, of which
+    cameras and editors leave more than Pillow can write; nobody reads it here.
+    """
+    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

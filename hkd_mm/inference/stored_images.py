@@ -10,7 +10,7 @@ import os
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from hkd_mm.errors import UserError
 
@@ -23,6 +23,7 @@ from .images import (
     check_size,
     decode,
     reason,
+    upright,
 )
 from .manifest_fields import InputSpec
 from .values import normalised
@@ -135,7 +136,7 @@ def from_deep(image: Image.Image) -> np.ndarray:
         FAILURES: damaged, or values that 16 bits do not hold.
     """
     image.load()
-    pixels = np.asarray(ImageOps.exif_transpose(image))
+    pixels = np.asarray(upright(image))
     if image.mode.startswith('I;16'):
         assert pixels.dtype.kind == 'u' and pixels.dtype.itemsize == 2
     elif pixels.dtype.kind == 'f' or pixels.min() < 0 or pixels.max() > 65535:

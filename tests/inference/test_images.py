@@ -2,15 +2,17 @@
 """Photographs of every kind, as a path, bytes, an image or an array."""
 
 import io
+import struct
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.images import prepare, read_rgb
 from hkd_mm.inference.manifest_fields import InputSpec
+from hkd_mm.inference.stored_images import read_stored
 
 
 def _png(image: Image.Image, **kwargs) -> bytes:
@@ -187,3 +189,65 @@ def test_prepared_as_in_training(shape, noise):
             spec.std[channel]
         )
         np.testing.assert_allclose(found[channel], naive, rtol=1e-6)
+
+
+def _exif(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """Of tag, type, count and value: two bytes for the short, four else."""
+    fields = b''.join(
+        struct.pack('<HHI', tag, kind, count) + value.ljust(4, b'\0')
+        for tag, kind, count, value in entries
+    )
+    head = b'II*\0' + struct.pack('<IH', 8, len(entries))
+    return b'Exif\0\0' + head + fields + bytes(4)
+
+
+_TURNED = (0x112, 3, 1, struct.pack('<H', 6))  # stored lying on its side
+_TEXT = (0x11A, 2, 4, b'abc\0')  # XResolution, which is a fraction
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'WEBP', 'PNG'])
+def test_odd_exif_does_not_matter(tmp_path, kind):
+    from hkd_mm.datasets.load_skin_image import read_image
+
+    path = tmp_path / 'a.jpg'
+    grey = np.full((16, 32), 250, np.uint8)
+    grey[:, 16:] = 10
+    Image.fromarray(grey).convert('RGB').save(
+        path, kind, exif=_exif(_TURNED, _TEXT), quality=100
+    )
+    with Image.open(path) as image, pytest.raises(TypeError):
+        ImageOps.exif_transpose(image)  # Pillow's own way
+    for found in (read_rgb(path), read_image(str(path))):
+        assert found.shape == (32, 16, 3)
+        assert found[:12].min() > 200 and found[-12:].max() < 60
+    stored = read_stored(path, 3, 8)
+    assert stored.shape == (32, 16, 3)
+
+
+def test_a_negative_fraction_does_not_matter(tmp_path):
+    path = tmp_path / 'a.jpg'
+    place = struct.pack('<I', 8 + 2 + 2 * 12 + 4)
+    exif = _exif(_TURNED, (0x11A, 10, 1, place)) + struct.pack('<ii', -1, 2)
+    Image.new('RGB', (32, 16), 'red').save(path, exif=exif)
+    with Image.open(path) as image, pytest.raises(struct.error):
+        ImageOps.exif_transpose(image)
+    assert read_rgb(path).shape == (32, 16, 3)
+
+
+@pytest.mark.parametrize('kind', [2, 11])  # text, a fraction
+def test_a_tiff_with_odd_tags_is_refused_in_one_line(tmp_path, kind):
+    from hkd_mm.datasets.load_skin_image import read_image
+
+    path = tmp_path / 'a.tif'
+    Image.new('RGB', (32, 16), 'red').save(path)
+    head, entry, rest = path.read_bytes().partition(
+        struct.pack('<HH', 0x111, 4)  # where the pixels are
+    )
+    assert entry
+    path.write_bytes(head + struct.pack('<HH', 0x111, kind) + rest)
+    with Image.open(path) as image, pytest.raises(TypeError):
+        image.load()
+    for read in (read_rgb, lambda path: read_image(str(path))):
+        with pytest.raises(UserError, match='cannot be read') as told:
+            read(path)
+        assert '\n' not in str(told.value)
