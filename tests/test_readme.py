@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What the README shows is run as it stands there."""
+"""What the pages show is run as it stands there."""
 
 import os
 import re
@@ -12,9 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')])
-README = (ROOT / 'README.md').read_text(encoding='utf-8')
+NEW_LOSS = (ROOT / 'docs/new_loss.md').read_text(encoding='utf-8')
 FILES = dict(
-    re.findall(r'```python\n(?:# (\S+\.py)\n)(.*?)```', README, re.DOTALL)
+    re.findall(r'```python\n(?:# (\S+\.py)\n)(.*?)```', NEW_LOSS, re.DOTALL)
 )
 
 

@@ -25,7 +25,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--work-dir', help='where the runs go (default: work_dirs/<study>)'
     )
     parser.add_argument('--data-root', help='the images, for every run')
-    parser.add_argument('--seeds', type=int, default=3)
+    parser.add_argument(
+        '--seeds',
+        type=int,
+        default=3,
+        help='of each row: 0 to N - 1 (default: 3)',
+    )
     parser.add_argument(
         '--folds',
         type=int,

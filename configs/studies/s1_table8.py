@@ -7,8 +7,11 @@ MobileNetV2 x0.5 from scratch on HAM10000 at 64 x 64, under two hours for
 three seeds on two cores.
 """
 title = 'WideResNet-50-2 -> MobileNetV2 x0.5: Hybrid KD, table 8'
-metrics = ['top1', 'top5', 'balanced_accuracy', 'macro_f1', 'macro_auroc']
+metrics = [
+    'top1', 'top5', 'balanced_accuracy', 'macro_f1', 'macro_auroc',
+    'parameters', 'gflops', 'milliseconds']
 baselines = ['alone', 'kd']
+roles = dict(teacher='teacher', alone='alone', distilled='hybrid')
 
 _taught = {'model.teacher_ckpt': '{runs}/teacher/student.pth'}
 

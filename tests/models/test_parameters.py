@@ -28,7 +28,7 @@ STUDENTS = dict(
     shufflenetv2=(1.26, 1259754, 0.15),
     efficientnet_b0=(4.02, 4015234, 0.39),
 )
-# of the curriculum study and of DSP-KD, with their 8 classes
+# of the curriculum study and of DSP-KD, with their 8 classes, and one more
 WITH_8_CLASSES = dict(
     efficientnet_b7=63807448,
     mbv2_100=2234120,
@@ -36,6 +36,7 @@ WITH_8_CLASSES = dict(
     convnext_base=87574664,
     efficientnet_b4=17562960,
     shufflenetv1=912416,
+    resnet18=11180616,
 )
 SIZES = (116, 224)
 
