@@ -88,6 +88,31 @@ def test_every_method_takes_a_step(config, slices, in_tmp, quick_runner, tool):
     assert all(np.isfinite(value) for value in losses.values())
 
 
+@pytest.mark.parametrize('config', DISTILLED, ids=lambda path: path.stem)
+def test_no_shipped_weight_or_temperature_is_unusual(config):
+    from types import SimpleNamespace
+
+    from torch import nn
+
+    from hkd_mm.apis.config.compose import compose_config
+    from hkd_mm.engine.hooks.guard_rails_hook import _settings
+    from hkd_mm.registry import MODELS
+
+    losses = compose_config(config).model.distiller.distill_losses
+    built = {name: MODELS.build(loss) for name, loss in losses.items()}
+    distiller = SimpleNamespace(distill_losses=built)
+    model = SimpleNamespace(student=nn.Identity(), distiller=distiller)
+    assert list(_settings(model)) == []
+
+
+def test_attention_weighs_what_it_did():
+    from hkd_mm.apis.config.compose import compose_config
+
+    config = CONFIGS / 'at_unet-r152_unet-r18_lidc.py'
+    loss = compose_config(config).model.distiller.distill_losses.loss_at
+    assert loss.beta * loss.loss_weight == 1000 * 1000
+
+
 @pytest.mark.nightly
 @pytest.mark.skipif(not REAL.is_dir(), reason='the slices are not here')
 def test_the_shipped_pair_trains_on_real_slices(in_tmp, quick_runner, tool):

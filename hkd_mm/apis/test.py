@@ -16,6 +16,7 @@ from .config.compose import compose_config
 from .config.data_summary import check_classes, resolve_class_weight
 from .config.packed_options import is_packed
 from .config.value_checks import check_values
+from .mask_testing import check_stored_threshold, has_masks
 from .results import SUFFIXES, print_metrics, write_results
 from .run.runtime import (
     choose_device,
@@ -119,8 +120,12 @@ def _run(
     install()
     runner = ChannelsLastRunner.from_cfg(cfg)
     dataset = runner.test_loop.dataloader.dataset
+    # of the training part as well, whose metainfo goes into checkpoints
+    if hasattr(dataset, 'tested_metainfo'):
+        runner.test_evaluator.dataset_meta = dataset.tested_metainfo
     check_classes(meta, dataset.metainfo['classes'], checkpoint)
     check_split(meta, dataset, checkpoint, runner.logger.warning)
+    check_stored_threshold(cfg, checkpoint, runner.logger.warning)
     runner.logger.info(
         f'Start: {describe_net(cfg.model)} from {checkpoint} on the '
         f'{getattr(dataset, "split", "test")} split of '
@@ -149,6 +154,8 @@ def _keep_the_student(cfg: Config) -> None:
         cfg.model = student
     # The hooks of training have nothing to do, and some need the teacher.
     cfg.custom_hooks = [dict(type='hkd_mm.CheckpointGuardHook')]
+    if has_masks(cfg):
+        cfg.custom_hooks.append(dict(type='hkd_mm.WindowCheckHook'))
     for name in (
         'train_dataloader',
         'train_cfg',
@@ -171,21 +178,15 @@ def _use_amp(cfg: Config, device: str) -> None:
 
 
 def _draw_predictions(cfg: Config, show_dir: str) -> None:
-    kind = str(cfg.test_dataloader.dataset.type)
-    if kind.endswith('PackedMasks'):
-        make_work_dir(show_dir)
-        hook = dict(type='hkd_mm.MaskPicturesHook', out_dir=show_dir)
-        cfg.custom_hooks.append(hook)
-        return
-    if is_packed(cfg):
+    masks = has_masks(cfg)
+    if is_packed(cfg) and not masks:
         raise UserError(
             '--show-dir draws on the photographs, which packed data do '
             'not read; add --cfg-options packed=False'
         )
     make_work_dir(show_dir)
-    cfg.custom_hooks.append(
-        dict(type='hkd_mm.PredictionPicturesHook', out_dir=show_dir)
-    )
+    kind = 'MaskPicturesHook' if masks else 'PredictionPicturesHook'
+    cfg.custom_hooks.append(dict(type=f'hkd_mm.{kind}', out_dir=show_dir))
 
 
 def _check_out(out: str) -> None:

@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What the metric of segmentation refuses, in one line each."""
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
@@ -49,3 +51,18 @@ def refuse(name: str | int, finite: bool, classes: int) -> None:
         f'probabilities of sample {name} are NaN or infinite: the net has '
         'diverged; lower optim_wrapper.optimizer.lr or clip gradients'
     )
+
+
+def threshold_of(evaluator: Any) -> float:
+    """The probability from which a pixel is of the class.
+
+    Args:
+        evaluator: of a loop; None for a run without one.
+
+    Returns:
+        That of the first metric that has one; 0.5 where none has.
+    """
+    for metric in getattr(evaluator, 'metrics', ()):
+        if hasattr(metric, 'threshold'):
+            return metric.threshold
+    return 0.5

@@ -9,6 +9,7 @@ data_root = 'data/lidc'
 classes = None  # None: background, nodule
 input_size = 256
 batch_size = 8
+mask_threshold = 0.5  # probability from which a pixel is nodule
 split_file = None  # None: drawn once and kept under work_dirs/splits
 split_ratios = (0.8, 0.1, 0.1)
 split_seed = 42
@@ -47,8 +48,10 @@ test_dataloader = dict(
         type='hkd_mm.PackedMasks', size=input_size,
         dataset=dict(**_dataset, split='test')))
 
-val_evaluator = [dict(type='hkd_mm.SegmentationMetric')]
-test_evaluator = [dict(type='hkd_mm.SegmentationMetric')]
+val_evaluator = [
+    dict(type='hkd_mm.SegmentationMetric', threshold=mask_threshold)]
+test_evaluator = [
+    dict(type='hkd_mm.SegmentationMetric', threshold=mask_threshold)]
 val_cfg = dict()
 test_cfg = dict()
 del _dataset, _loader

@@ -2,12 +2,15 @@
 """From which probability on pixels count, in the evaluators of a config."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
 from hkd_mm.errors import UserError
+
+from .places import Place, dicts
 
 
 def pixel_threshold(evaluators: Any) -> float | None:
@@ -18,14 +21,36 @@ def pixel_threshold(evaluators: Any) -> float | None:
 
     Returns:
         Its value, else its default; None where no metric has a threshold.
+
+    Raises:
+        UserError: it is no number.
     """
     nodes = evaluators or []
     for node in [nodes] if isinstance(nodes, dict) else nodes:
         metric = METRICS.get(node['type'])
         known = inspect.signature(metric).parameters if metric else {}
         if 'threshold' in known:
-            return float(node.get('threshold', known['threshold'].default))
+            value = node.get('threshold', known['threshold'].default)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise UserError(
+                    f'threshold={value!r} of {node["type"]} must be a number '
+                    'between 0 and 1; set --cfg-options mask_threshold=0.5'
+                )
+            return float(value)
     return None
+
+
+def check_threshold(value: Any) -> None:
+    """Refuse a ``mask_threshold`` that is no probability.
+
+    Raises:
+        UserError: it is none.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value < 1:
+        raise UserError(
+            f'mask_threshold={value!r} must be a number between 0 and 1'
+        )
 
 
 def check_thresholds(cfg: Config) -> None:
@@ -42,6 +67,14 @@ def check_thresholds(cfg: Config) -> None:
         raise UserError(
             f'pixels count from {chosen:g} on in val_evaluator and from '
             f'{tested:g} on in test_evaluator; a threshold is chosen on '
-            'validation and holds for the test: set '
-            'val_evaluator.0.threshold and test_evaluator.0.threshold alike'
+            'validation and holds for the test: set mask_threshold, which '
+            'both take'
         )
+
+
+def mask_threshold(cfg: Config) -> Iterator[Place]:
+    """The metrics of masks, on validation and on test."""
+    for name in ('val_evaluator', 'test_evaluator'):
+        for node in dicts(cfg.get(name)):
+            if str(node.get('type', '')).endswith('SegmentationMetric'):
+                yield Place(node, 'threshold', create=True)

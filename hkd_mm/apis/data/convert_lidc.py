@@ -5,6 +5,7 @@ import argparse
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def convert_lidc(
 
     Returns:
         ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans
-        without an XML file).
+        without an XML file), ``lost`` (outlines whose slice is missing).
 
     Raises:
         UserError: nothing to convert, a damaged file, or a bad argument.
@@ -67,15 +68,16 @@ def convert_lidc(
             f'>= 0 and the width of the window {window} > 0'
         )
     pairs, unread = _pairs(sources, workers)
-    rows, nodules = [], 0
+    rows, nodules, lost = [], 0, 0
     jobs = _jobs(pairs, clean)
-    for some, count in parallel_map(
+    for some, count, missing in parallel_map(
         partial(write_scan, Path(out), window, share),
         jobs,
         f'converting {len(jobs)} scans',
         workers,
     ):
         rows, nodules = rows + some, nodules + count
+        lost += missing
     if not rows:
         raise UserError(f'{" ".join(sources)}: no nodule that readers share')
     _write_table(rows, Path(out) / TABLE)
@@ -85,6 +87,24 @@ def convert_lidc(
         clean=sum(row['is_clean'] == 'TRUE' for row in rows),
         nodules=nodules,
         unread=unread,
+        lost=lost,
+    )
+
+
+def fitting_window(window: Sequence[float] | None) -> str:
+    """The option of a training that fits what :func:`convert_lidc` stored.
+
+    Args:
+        window: as there.
+    """
+    if window:
+        return (
+            'data_preprocessor.window=None, the default: they are stretched '
+            'over all 16 bits'
+        )
+    return (
+        '--cfg-options data_preprocessor.window=[424,1500], the lung window '
+        '-600 / 1500 in what is stored, Hounsfield units + 1024'
     )
 
 
@@ -144,5 +164,11 @@ def run(args: argparse.Namespace) -> None:
         f'{args.out}, {done["clean"]} of them clean; {done["nodules"]} '
         'nodules that readers share'
     )
+    print(f'train on them with {fitting_window(args.window)}')
     if done['unread']:
         print(f'{done["unread"]} CT scans have no XML file and were left out')
+    if done['lost']:
+        print(
+            f'{done["lost"]} outlines were left out, for their slices are '
+            'missing; nodules may be cut or gone'
+        )

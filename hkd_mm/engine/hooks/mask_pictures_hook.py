@@ -4,6 +4,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from mmengine.hooks import Hook
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from hkd_mm.evaluation.segmentation_checks import threshold_of
 from hkd_mm.evaluation.segmentation_scores import (
     confusion_counts,
     overlap_scores,
@@ -34,7 +36,7 @@ class MaskPicturesHook(Hook):
     mean over its classes, stands below.
 
     Args:
-        out_dir: gets ``<sample id>.png``.
+        out_dir: gets ``<sample id>.png``, see :func:`file_name`.
     """
 
     def __init__(self, out_dir: str) -> None:
@@ -59,7 +61,10 @@ class MaskPicturesHook(Hook):
         ids = runner.test_loop.dataloader.dataset.store.ids
         probabilities = found['batch_probabilities']
         classes = max(probabilities.shape[1], 2)
-        predicted = masks_of(probabilities, _threshold(runner)).cpu().numpy()
+        predicted = masks_of(
+            probabilities, threshold_of(runner.test_evaluator)
+        )
+        predicted = predicted.cpu().numpy()
         images = _seen(runner, data_batch['inputs'])
         self.out_dir.mkdir(parents=True, exist_ok=True)
         for image, truth, guess, row in zip(
@@ -70,19 +75,24 @@ class MaskPicturesHook(Hook):
         ):
             counts = confusion_counts(guess, truth, classes)
             dice = overlap_scores(counts)['dice'].mean()
-            file = re.sub(r'[^\w.-]+', '_', ids[row]).strip('_')
             panels = dict(image=None, truth=truth, prediction=guess)
             draw_panels(
                 fitted(image, truth.shape), panels, f'Dice {dice:.2f}'
-            ).save(self.out_dir / f'{file}.png')
+            ).save(self.out_dir / f'{file_name(ids[row])}.png')
 
 
-def _threshold(runner) -> float:
-    """That of the metric, so that pictures and figures agree."""
-    for metric in runner.test_evaluator.metrics:
-        if hasattr(metric, 'threshold'):
-            return metric.threshold
-    return 0.5
+def file_name(sample_id: str) -> str:
+    """A name of one file for a sample id, another one for each.
+
+    Folders are told apart by ``+``; what is neither a letter, a digit nor one
+    of ``_.-`` is written as in an URL.
+    """
+    parts = sample_id.split('/')
+    return '+'.join(re.sub(r'[^\w.-]', _escaped, part) for part in parts)
+
+
+def _escaped(found: re.Match) -> str:
+    return quote(found[0], safe='')
 
 
 def _seen(runner, images: Tensor) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from sklearn.metrics import recall_score
 
+from hkd_mm.evaluation.segmentation_checks import threshold_of
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.mask_samples import MaskPredictions
 
@@ -60,10 +61,12 @@ class TeacherCheckHook(Hook):
 
     def _report_masks(self, runner, batches: list[tuple]) -> None:
         """Of a teacher that gives every pixel a class."""
-        dice = _dice(batches)
+        # pixels count as in the figures of the student
+        threshold = threshold_of(runner.val_loop and runner.val_loop.evaluator)
+        dice = _dice(batches, threshold)
         empty = [(torch.full_like(x, -1e4), samples) for x, samples in batches]
         full = [(-x, samples) for x, samples in empty]
-        idle = max(_dice(empty), _dice(full))
+        idle = max(_dice(empty, threshold), _dice(full, threshold))
         count = sum(len(samples) for _, samples in batches)
         runner.message_hub.update_info(
             'teacher_check', dict(dice=dice, images=count)
@@ -131,11 +134,11 @@ def _labels(samples) -> list[int]:
     return [int(sample.gt_label) for sample in samples]
 
 
-def _dice(batches: list[tuple]) -> float:
+def _dice(batches: list[tuple], threshold: float) -> float:
     """As ``hkd_mm.SegmentationMetric`` has it: the mean over the images."""
     from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
 
-    metric = SegmentationMetric(hd95=False)
+    metric = SegmentationMetric(threshold, hd95=False)
     for logits, samples in batches:
         predictions = MaskPredictions(logits, samples)
         metric.process([], [predictions])

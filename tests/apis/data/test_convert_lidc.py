@@ -155,7 +155,9 @@ def read(path):
 def test_slices_and_masks(download, tmp_path):
     out = tmp_path / 'lidc'
     done = convert_lidc([str(download)], str(out))
-    assert done == dict(patients=1, slices=2, clean=0, nodules=1, unread=0)
+    assert done == dict(
+        patients=1, slices=2, clean=0, nodules=1, unread=0, lost=0
+    )
     rows = rows_of(out)
     assert [row['slice_no'] for row in rows] == ['2', '3']
     assert rows[0]['original_image'] == rows[0]['mask_image']
@@ -320,6 +322,16 @@ def test_xml_by_hand(tmp_path):
     assert line.points.tolist() == [[3, 4]]
 
 
+def test_outlines_without_their_slices_are_counted(download, tmp_path):
+    (download / 'ct/003.dcm').unlink()  # slice 3, with four outlines
+    done = convert_lidc([str(download)], str(tmp_path / 'lidc'))
+    assert (done['lost'], done['slices']) == (4, 1)
+    for number in (1, 4):  # slices 5 and 2
+        (download / f'ct/00{number}.dcm').unlink()
+    with pytest.raises(UserError, match='slices of all 7 outlines are miss'):
+        convert_lidc([str(download)], str(tmp_path / 'lidc'))
+
+
 def test_mistakes_in_one_line(download, tmp_path):
     out = str(tmp_path / 'lidc')
     with pytest.raises(UserError, match='does not exist'):
@@ -359,6 +371,14 @@ def test_the_tool(download, tmp_path, tool, capsys):
     main = tool('dataset_tools/convert_lidc')
     out = str(tmp_path / 'lidc')
     assert main([str(download), '--out', out, '--clean', '1']) == 0
-    assert '3 slices of 1 patients' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert '3 slices of 1 patients' in said and 'left out' not in said
+    assert 'data_preprocessor.window=[424,1500]' in said
+    (download / 'ct/003.dcm').unlink()  # slice 3, with four outlines
+    window = ['--window', '-600', '1500']
+    assert main([str(download), '--out', out, *window]) == 0
+    said = capsys.readouterr().out
+    assert 'data_preprocessor.window=None' in said
+    assert '4 outlines were left out' in said
     assert main([str(tmp_path / 'nowhere'), '--out', out]) == 2
     assert 'error:' in capsys.readouterr().err

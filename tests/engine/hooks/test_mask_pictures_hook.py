@@ -7,7 +7,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hkd_mm.engine.hooks.mask_pictures_hook import MaskPicturesHook, as_rgb
+from hkd_mm.engine.hooks.mask_pictures_hook import (
+    MaskPicturesHook,
+    as_rgb,
+    file_name,
+)
 from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
     PackedMaskPreprocessor,
 )
@@ -72,8 +76,8 @@ def test_every_slice_is_drawn_with_both_masks(tmp_path):
         runner, 0, dict(inputs=images), [found]
     )
     names = sorted(path.name for path in (tmp_path / 'out').iterdir())
-    assert names == ['p1_a.png', 'p2_b.png']
-    with Image.open(tmp_path / 'out' / 'p1_a.png') as picture:
+    assert names == ['p1+a.png', 'p2+b.png']
+    with Image.open(tmp_path / 'out' / 'p1+a.png') as picture:
         pixels = np.asarray(picture)
     panels = [pixels[16:-16, i * 224 : (i + 1) * 224] for i in range(3)]
     marked = [(panel == ORANGE).all(-1) for panel in panels]
@@ -81,10 +85,27 @@ def test_every_slice_is_drawn_with_both_masks(tmp_path):
     assert (marked[1] == marked[2]).all() and marked[1].any()
     # the outline lies at the edge of the square: pixel 8 of 28, 8 times
     assert np.argwhere(marked[1]).min(0).tolist() == [64, 64]
-    with Image.open(tmp_path / 'out' / 'p2_b.png') as picture:
+    with Image.open(tmp_path / 'out' / 'p2+b.png') as picture:
         pixels = np.asarray(picture)
     moved = (pixels[16:-16, 448:] == ORANGE).all(-1)
     assert np.argwhere(moved).min(0).tolist() == [64, 80]
+
+
+def test_every_sample_has_a_picture_of_its_own(tmp_path):
+    ids = ['p/a', 'p_a', 'p+a', 'p%2Fa', 'p a', '_p_a', 'p/a_', 'p%a', 'Ä/1.b']
+    assert len({file_name(name) for name in ids}) == len(ids)
+    assert file_name('P0/0_NI_0.b-2') == 'P0+0_NI_0.b-2'
+    assert not any(set('/ ') & set(file_name(name)) for name in ids)
+    truth, logits = squares()
+    found = MaskPredictions(logits, MaskSamples(truth, torch.tensor([0, 1])))
+    dataset = SimpleNamespace(store=SimpleNamespace(ids=['p/a', 'p_a']))
+    MaskPicturesHook(str(tmp_path)).after_test_iter(
+        a_runner(dataset),
+        0,
+        dict(inputs=torch.zeros(2, 28, 28, 1, dtype=torch.uint16)),
+        [found],
+    )
+    assert len(list(tmp_path.glob('*.png'))) == 2
 
 
 def test_16_bits_are_stretched_and_8_are_left():

@@ -9,14 +9,15 @@ from PIL import Image
 from hkd_mm.errors import UserError
 
 from .consensus import Agreed, agreed_nodules
-from .scans import Slice, read_hounsfield
+from .outlines import Readings
+from .scans import Scan, Slice, read_hounsfield
 
 OFFSET = 1024  # added to Hounsfield units, which begin at -1024
 
 
 def write_scan(
     out: Path, window: tuple[float, float] | None, share: float, job: tuple
-) -> tuple[list[dict], int]:
+) -> tuple[list[dict], int, int]:
     """Write the slices of one scan.
 
     Args:
@@ -26,16 +27,16 @@ def write_scan(
         job: name of the files, scan, outlines, number of clean slices.
 
     Returns:
-        Rows of the table, and the number of nodules.
+        Rows of the table, the number of nodules, and that of outlines whose
+        slice is not among the files.
+
+    Raises:
+        UserError: that is so of all of them, or a slice cannot be read.
     """
     name, scan, readings, clean = job
+    marked, lost = _marked(scan, readings)
     shape = scan.slices[0].shape
     nodules = agreed_nodules(readings, scan.slice_of, shape, share)
-    marked = {
-        scan.slice_of(outline)
-        for nodule in readings.nodules
-        for outline in nodule.outlines
-    }
     free = [n for n in range(len(scan.slices)) if n not in marked]
     rows = []
     for number in sorted(
@@ -54,7 +55,25 @@ def write_scan(
             mask = mask.astype(np.uint8) * 255
             _save(mask, out / 'Mask' / one.patient / f'{stem}.png')
         rows.append(_row(one, number, stem, there))
-    return rows, len(nodules)
+    return rows, len(nodules), lost
+
+
+def _marked(scan: Scan, readings: Readings) -> tuple[set[int], int]:
+    """Slices that anyone outlined anything in, and outlines without one."""
+    places = [
+        scan.slice_of(outline)
+        for nodule in readings.nodules
+        for outline in nodule.outlines
+    ]
+    lost = places.count(None)
+    if places and lost == len(places):
+        raise UserError(
+            f'{readings.path}: the slices of all {lost} outlines are missing '
+            f'from the {len(scan.slices)} files of series '
+            f'{readings.series_uid}; complete its download, or take the XML '
+            'file away'
+        )
+    return set(places) - {None}, lost
 
 
 def stored(
