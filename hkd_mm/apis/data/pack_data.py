@@ -68,6 +68,12 @@ def pack_root(args: Namespace) -> PackedStore:
     if args.size is None:
         raise UserError(f'{args.data_root} is a folder: say --size PIXELS')
     records, _, _ = read_records(args)
+    if hasattr(records[0], 'mask_path'):
+        raise UserError(
+            f'{args.data_root} holds images with masks; give a config, such '
+            'as configs/segmentation/unet-r18_lidc.py, with --cfg-options '
+            'data_root=PATH'
+        )
     plan = make_plan(
         args.data_root,
         records,

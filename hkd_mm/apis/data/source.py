@@ -6,7 +6,8 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-DATASETS = ('SkinDisease', 'HAM10000', 'ISIC2019')
+MASKED = ('LIDCNodule', 'SkinLesionMasks')
+DATASETS = ('SkinDisease', 'HAM10000', 'ISIC2019', *MASKED)
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,35 +31,58 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_records(args: argparse.Namespace):
-    """All photographs of a data root.
+    """All photographs of a data root, or all slices.
 
     Args:
         args: of :func:`add_source_arguments`.
 
     Returns:
-        (list of Record, class names, name of the data).
+        (list of Record, their labels in order, name of the data). Images with
+        masks are labelled by whether the mask marks anything.
 
     Raises:
         UserError: as the data sets raise it.
     """
     from hkd_mm.datasets.ham10000 import HAM10000
     from hkd_mm.datasets.isic2019 import ISIC2019
+    from hkd_mm.datasets.masks.mask_record import EMPTY, FOREGROUND
     from hkd_mm.datasets.records import check_root
     from hkd_mm.datasets.skin_disease import SkinDisease
 
     root = check_root(args.data_root)
+    found = args.dataset or _recognise(root, args.ann_file)
+    if found in MASKED:
+        return _read_masked(args, found), (EMPTY, FOREGROUND), _name(root)
     kinds = dict(SkinDisease=SkinDisease, HAM10000=HAM10000, ISIC2019=ISIC2019)
-    kind = kinds[args.dataset or _recognise(root, args.ann_file)]
-    classes = args.classes
+    kind, classes = kinds[found], args.classes
     if classes is None and kind is SkinDisease:
         classes = _found_classes(root, args.ann_file)
     dataset = kind(
         args.data_root, ann_file=args.ann_file, classes=classes, lazy_init=True
     )
-    return dataset.records(), dataset.classes, root.resolve().name
+    return dataset.records(), dataset.classes, _name(root)
+
+
+def _name(root: Path) -> str:
+    return root.resolve().name
+
+
+def _read_masked(args: argparse.Namespace, name: str):
+    from hkd_mm.datasets.masks.lidc_nodule import LIDCNodule
+    from hkd_mm.datasets.masks.skin_lesion_masks import SkinLesionMasks
+
+    kind = dict(LIDCNodule=LIDCNodule, SkinLesionMasks=SkinLesionMasks)[name]
+    return kind(
+        args.data_root,
+        ann_file=args.ann_file,
+        classes=args.classes,
+        lazy_init=True,
+    ).records()
 
 
 def _recognise(root: Path, ann_file: str | None) -> str:
+    if not ann_file and _has_masks(root):
+        return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'
     names = (
         [Path(ann_file).name]
         if ann_file
@@ -70,6 +94,37 @@ def _recognise(root: Path, ann_file: str | None) -> str:
         if name.startswith('ISIC_2019'):
             return 'ISIC2019'
     return 'SkinDisease'
+
+
+def _has_masks(root: Path) -> bool:
+    """A table of masks, or folders of images and masks side by side."""
+    from hkd_mm.datasets.class_folders import split_folders
+    from hkd_mm.datasets.masks.named_files import image_folder, mask_folder
+
+    if (root / 'split_dataset.csv').is_file():
+        return True
+    places = split_folders(root, ()).values() or [root]
+    return all(image_folder(place) and mask_folder(place) for place in places)
+
+
+def _is_deep(root: Path) -> bool:
+    """Whether the first image has 16 bits, as slices have."""
+    from PIL import Image
+
+    from hkd_mm.datasets.class_folders import split_folders
+    from hkd_mm.datasets.masks.named_files import image_folder
+    from hkd_mm.datasets.records import list_images
+    from hkd_mm.inference.images import FAILURES, FORMATS
+    from hkd_mm.inference.stored_images import DEEP
+
+    place = next(iter(split_folders(root, ()).values()), root)
+    for path in list_images(image_folder(place) or place):
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                return image.mode[0] in DEEP
+        except FAILURES:  # told by whoever reads them all
+            continue
+    return False
 
 
 def _found_classes(root: Path, ann_file: str | None) -> list[str]:

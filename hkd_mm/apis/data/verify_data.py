@@ -38,9 +38,10 @@ def verify_data(
         tiny (image, width, height); duplicates, a list of groups of images
         with equal bytes; conflicting, those of them with several labels;
         near_duplicates (two images of different lesions, bits); leaks (kind
-        id, lesion or content; key; the splits and images); near_leaks, the
-        near duplicates in different splits; ok (bool: no unreadable file and
-        no leak). Near duplicates do not count: similar lesions exist.
+        id, lesion, patient or content; key; the splits and images);
+        near_leaks, the near duplicates in different splits; ok (bool: no
+        unreadable file and no leak). Near duplicates do not count: similar
+        lesions exist.
 
     Raises:
         UserError: ``near`` is given and the package ImageHash is missing.
@@ -156,7 +157,8 @@ def _leaks(records, where: dict, same: dict) -> list[dict]:
     for record in records:
         if record.lesion_id:
             lesions[record.lesion_id].append(record.sample_id)
-    for kind, groups in (('lesion', lesions), ('content', same)):
+    whose = next((r.group for r in records if r.lesion_id), 'lesion')
+    for kind, groups in ((whose, lesions), ('content', same)):
         for key, names in groups.items():
             homes = defaultdict(list)
             for name in names:

@@ -11,7 +11,7 @@ from .space import Space
 METHOD = 'method'  # what the choice among ``configs`` is called
 SAMPLERS = ('grid', 'tpe', 'random')
 PRUNERS = ('median', 'hyperband')
-METRICS = (  # what hkd_mm.ClinicalMetric says of all images together
+_OF_CLASSES = (  # what hkd_mm.ClinicalMetric says of all images together
     'balanced_accuracy',
     'top1',
     'top5',
@@ -22,7 +22,13 @@ METRICS = (  # what hkd_mm.ClinicalMetric says of all images together
     'macro_auroc',
     'ece',
 )
-LOWER_IS_BETTER = ('ece',)
+_OF_SLICES = ('dice', 'iou', 'sensitivity', 'precision', 'hd95')
+METRICS = (
+    *_OF_CLASSES,
+    *_OF_SLICES,  # hkd_mm.SegmentationMetric: of slices, and of patients
+    *(f'patient_{name}' for name in _OF_SLICES),
+)
+LOWER_IS_BETTER = ('ece', 'hd95', 'patient_hd95')
 
 
 @dataclass(frozen=True)

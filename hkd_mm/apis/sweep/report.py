@@ -13,7 +13,10 @@ from .training import RESULT, TESTED
 from .trial_queue import TrialQueue, params_of
 
 JSON, TABLE = 'sweep.json', 'table.md'
-_TOLD = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
+_TOLD = (  # of these, what the test has
+    *('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc'),
+    *('dice', 'iou', 'hd95', 'patient_dice'),
+)
 
 
 def winner_of(sweep: Sweep, trials: list) -> Any:

@@ -8,7 +8,7 @@ from hkd_mm.errors import UserError
 from ..class_folders import split_folders
 from ..records import list_images
 from .mask_record import EMPTY, MaskRecord
-from .named_files import IMAGE_FOLDERS, MASK_FOLDERS, folder_of, stem_of
+from .named_files import image_folder, mask_folder, stem_of
 
 
 def read_mask_folders(root: Path, without_mask: bool) -> list[MaskRecord]:
@@ -27,7 +27,7 @@ def read_mask_folders(root: Path, without_mask: bool) -> list[MaskRecord]:
             mask.
     """
     parts = split_folders(root, ())
-    if parts and folder_of(root, IMAGE_FOLDERS):
+    if parts and image_folder(root):
         raise UserError(
             f'data root {root} has both an image folder and '
             f'{", ".join(sorted(parts))}; move one of them elsewhere'
@@ -44,9 +44,7 @@ def read_mask_folders(root: Path, without_mask: bool) -> list[MaskRecord]:
 def _read_pair(
     root: Path, folder: Path, split: str | None, without_mask: bool
 ) -> list[MaskRecord]:
-    images, masks = (
-        folder_of(folder, names) for names in (IMAGE_FOLDERS, MASK_FOLDERS)
-    )
+    images, masks = image_folder(folder), mask_folder(folder)
     if images is None or masks is None:
         raise UserError(
             f'{folder} has no folder {"Mask" if images else "Image"}; '

@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Files that a table names, and folders of images and masks."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,11 +13,34 @@ from ..records import list_images, subfolders
 
 IMAGE_FOLDERS = ('image', 'images', 'img', 'imgs')
 MASK_FOLDERS = ('mask', 'masks', 'segmentation', 'segmentations')
+_MASK_WORD = 'segmentation'  # HAM10000_segmentations_lesion_tschandl
 _MASK_ENDINGS = ('_segmentation', '_mask')
 
 
-def folder_of(root: Path, names: tuple[str, ...]) -> Path | None:
-    """The folder of a root with one of some names, in any case."""
+def image_folder(root: Path) -> Path | None:
+    """The folder of images of a root, if it has one."""
+    return _folder_of(root, IMAGE_FOLDERS)
+
+
+def mask_folder(root: Path) -> Path | None:
+    """The folder of masks of a root, if it has one.
+
+    Raises:
+        UserError: several could be meant.
+    """
+    exact = _folder_of(root, MASK_FOLDERS)
+    found = [f for f in subfolders(root) if _MASK_WORD in f.name.lower()]
+    if exact or not found:
+        return exact
+    if len(found) > 1:
+        raise UserError(
+            f'the masks of {root} could lie in {found[0].name} or in '
+            f'{found[1].name}; rename the one that is meant to Mask'
+        )
+    return found[0]
+
+
+def _folder_of(root: Path, names: tuple[str, ...]) -> Path | None:
     found = [f for f in subfolders(root) if f.name.lower() in names]
     return found[0] if found else None
 
@@ -42,6 +66,7 @@ class NamedFiles:
         folder: the one to search.
         groups: all patients of the table.
         mask: the names may lack ``_segmentation`` or ``_mask``.
+        skipped: a folder below, whose files are others.
     """
 
     def __init__(
@@ -50,11 +75,14 @@ class NamedFiles:
         folder: Path,
         groups: Iterable[str] = (),
         mask: bool = False,
+        skipped: Path | None = None,
     ) -> None:
         self.root, self.folder, self._groups = root, folder, set(groups)
         self._by_id = defaultdict(list)
         self._by_stem = {}
         for path in list_images(folder):
+            if skipped and path.is_relative_to(skipped):
+                continue
             stem = stem_of(path, folder, mask)
             self._by_stem[stem] = path
             for name in {same_id(path.name), stem.rsplit('/', 1)[-1]}:
@@ -64,8 +92,15 @@ class NamedFiles:
         """The file of a path below the folder without suffix, or None."""
         return self._by_stem.get(stem)
 
-    def find(self, name: str, group: str | None) -> Path | None:
+    def find(
+        self, name: str, group: str | None, other: Path | None = None
+    ) -> Path | None:
         """The file, or None.
+
+        Args:
+            name: see the class.
+            group: whose it is.
+            other: a file that is not meant.
 
         Raises:
             UserError: several could be meant.
@@ -73,12 +108,13 @@ class NamedFiles:
         name = name.replace('\\', '/')
         for base in (self.root, self.folder) if '/' in name else ():
             if (base / name).is_file():
-                return base / name
+                return self._tidy(base / name)
         foreign = self._groups - {group}
         found = [
             path
             for path in self._by_id.get(same_id(name), [])
-            if foreign.isdisjoint(path.relative_to(self.folder).parts[:-1])
+            if path != other
+            and foreign.isdisjoint(path.relative_to(self.folder).parts[:-1])
         ]
         parents = Path(name).parent.parts
         if parents:
@@ -92,3 +128,27 @@ class NamedFiles:
                 f'below {self.folder} into the table'
             )
         return found[0] if found else None
+
+    def id_of(self, path: Path) -> str:
+        """Path of a found file without suffix: below the folder, or the root.
+
+        Raises:
+            UserError: it lies below neither.
+        """
+        for base in (self.folder, self.root):
+            if path.is_relative_to(base):
+                return stem_of(path, base)
+        raise UserError(
+            f'{path} lies outside of the data root {self.root}; move or link '
+            'it there, or set data_root to a folder above both'
+        )
+
+    def _tidy(self, path: Path) -> Path:
+        """Without ``..``, and from the root where it lies below it."""
+        whole, root = (os.path.abspath(x) for x in (path, self.root))
+        found = Path(whole)
+        return (
+            self.root / found.relative_to(root)
+            if found.is_relative_to(root)
+            else found
+        )

@@ -9,13 +9,7 @@ from ..class_folders import SPLIT_NAMES
 from ..records import read_table
 from .groups import NONE, Group, columns_of, groups_of
 from .mask_record import EMPTY, FOREGROUND, MaskRecord
-from .named_files import (
-    IMAGE_FOLDERS,
-    MASK_FOLDERS,
-    NamedFiles,
-    folder_of,
-    stem_of,
-)
+from .named_files import NamedFiles, image_folder, mask_folder
 
 IMAGE = ('original_image', 'image', 'image_id')
 MASK = ('mask_image', 'mask')
@@ -75,10 +69,9 @@ class _Reader:
         without_mask: bool,
     ) -> None:
         self.table, self.names, self.without_mask = table, names, without_mask
-        self.images, self.masks = (
-            NamedFiles(root, folder_of(root, kinds) or root, groups, mask)
-            for kinds, mask in ((IMAGE_FOLDERS, False), (MASK_FOLDERS, True))
-        )
+        images, masks = image_folder(root), mask_folder(root)
+        self.images = NamedFiles(root, images or root, groups, skipped=masks)
+        self.masks = NamedFiles(root, masks or root, groups, mask=True)
 
     def record(self, row: dict[str, str], group: Group) -> MaskRecord:
         """The record of a row."""
@@ -96,7 +89,7 @@ class _Reader:
         marked = FOREGROUND if clean in _NO else ''  # many masks unread
         used = (*self.names.values(), *columns_of(list(row)), _CLEAN)
         return MaskRecord(
-            sample_id=stem_of(path, self.images.folder),
+            sample_id=self.images.id_of(path),
             path=str(path),
             label=marked if mask else EMPTY,
             lesion_id=group.name,
@@ -113,11 +106,11 @@ class _Reader:
         named = '' if cell['mask'].lower() in NONE else cell['mask']
         sought, found = named, None
         if not self.names['mask']:
-            sought = stem_of(image, self.images.folder)
+            sought = self.images.id_of(image)
             found = self.masks.at(sought)
             sought = sought.rsplit('/', 1)[-1]
-        if found is None and sought:
-            found = self.masks.find(sought, group)
+        if found in (None, image) and sought:
+            found = self.masks.find(sought, group, image)
         if found and found != image:
             return found
         said = named or clean  # that there is one

@@ -180,8 +180,37 @@ def test_the_study_of_alpha_weighs_both_terms():
 
 def test_metrics_are_those_of_an_evaluation():
     from hkd_mm.evaluation.classification_scores import OVERALL
+    from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 
-    assert set(METRICS) == set(OVERALL)
+    assert set(METRICS) == {*OVERALL, *OF_MASKS}
+
+
+@pytest.mark.parametrize(
+    ('metric', 'more_is_better'),
+    [('dice', True), ('hd95', False), ('patient_hd95', False)],
+)
+def test_a_sweep_of_segmentors_is_read(tmp_path, metric, more_is_better):
+    sweep = read(
+        tmp_path,
+        "config = 'segmentation/kd_unet-r152_unet-r18_lidc.py'\n"
+        "space = {'model.distiller.distill_losses.loss_kd.tau': [1.0, 2.0]}\n"
+        f"sampler = 'grid'\nmetric = {metric!r}\n",
+    )
+    assert (sweep.metric, sweep.maximised) == (metric, more_is_better)
+    said = 'highest' if more_is_better else 'lowest'
+    assert f'the {said} {metric}' in rule(sweep, [])
+
+
+def test_the_figures_of_masks_are_told(tmp_path):
+    from hkd_mm.apis.sweep.report import tested_figures
+
+    (tmp_path / 'test.json').write_text(
+        '{"dice": 0.5, "hd95": 7.0, "precision": 0.25, "loss": 1.0}'
+    )
+    sweep = SimpleNamespace(seeds=(0,), metric='precision')
+    queue = SimpleNamespace(run_folder=lambda number, seed: tmp_path)
+    found = tested_figures(sweep, queue, 0)
+    assert found == dict(dice=0.5, hd95=7.0, precision=0.25)
 
 
 def test_a_varied_option_is_not_given_by_hand(tmp_path):
