@@ -24,6 +24,7 @@ pretrained     ``pretrained`` of every net but a teacher's, whose weights are
                ``model.teacher_ckpt``
 class_weight   ``class_weight`` of every loss that takes one (its words are
                turned into numbers by ``data_summary.resolve_class_weight``)
+mask_threshold ``threshold`` of the metrics of masks, on validation and test
 seed           ``randomness.seed``; the split keeps its own
 channels_last  memory order of the weights; read by the runner
 compiled       ``student`` and ``teacher`` of the compile hook
@@ -44,7 +45,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from . import places
+from . import places, thresholds
 from .places import Place
 
 KNOBS: dict[str, Callable[[Config], Iterator[Place]]] = dict(
@@ -60,6 +61,7 @@ KNOBS: dict[str, Callable[[Config], Iterator[Place]]] = dict(
     patience=places.patience,
     pretrained=places.pretrained,
     class_weight=places.class_weight,
+    mask_threshold=thresholds.mask_threshold,
     seed=places.seed,
     channels_last=places.nowhere,
     compiled=places.compiled,

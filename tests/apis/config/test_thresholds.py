@@ -8,6 +8,7 @@ import pytest
 from hkd_mm.apis.config.compose import compose_config
 from hkd_mm.apis.config.thresholds import pixel_threshold
 from hkd_mm.apis.config.value_checks import check_values
+from hkd_mm.apis.mask_testing import check_stored_threshold, has_masks
 from hkd_mm.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -35,3 +36,43 @@ def test_the_first_metric_that_has_one_counts() -> None:
     assert pixel_threshold([clinical, masks]) == 0.2
     assert pixel_threshold(masks) == 0.2
     assert pixel_threshold(clinical) is pixel_threshold(None) is None
+
+
+def test_one_word_sets_the_threshold_of_both() -> None:
+    cfg = composed('mask_threshold=0.3')
+    for name in ('val_evaluator', 'test_evaluator'):
+        assert pixel_threshold(cfg[name]) == 0.3
+    check_values(cfg, 'cpu', ('test_dataloader',))
+    with pytest.raises(UserError, match='mask_threshold=1.5 must be a number'):
+        composed('mask_threshold=1.5')
+    with pytest.raises(UserError, match='must be a number'):
+        composed('mask_threshold=high')
+
+
+@pytest.mark.parametrize('value', ['high', None, True])
+def test_a_threshold_that_is_no_number_is_refused_in_one_line(value) -> None:
+    metric = dict(type='hkd_mm.SegmentationMetric', threshold=value)
+    with pytest.raises(UserError, match=f'threshold={value!r} of hkd_mm.Segm'):
+        pixel_threshold([metric])
+
+
+def test_a_test_at_another_threshold_than_the_run_is_told(tmp_path) -> None:
+    said = []
+    composed('mask_threshold=0.3').dump(tmp_path / 'unet-r18_lidc.py')
+    checkpoint = str(tmp_path / 'student.pth')
+    check_stored_threshold(
+        composed('mask_threshold=0.3'), checkpoint, said.append
+    )
+    assert not said
+    check_stored_threshold(composed(), checkpoint, said.append)
+    assert len(said) == 1 and '0.5 on in this test and from 0.3' in said[0]
+    assert '--cfg-options mask_threshold=0.3' in said[0]
+    elsewhere = str(tmp_path / 'nowhere/student.pth')
+    check_stored_threshold(composed(), elsewhere, said.append)
+    assert len(said) == 1
+
+
+def test_images_with_masks_are_told_from_others() -> None:
+    assert has_masks(composed())
+    photographs = compose_config(str(ROOT / 'configs/demo/mbv2_demo.py'))
+    assert not has_masks(photographs)
