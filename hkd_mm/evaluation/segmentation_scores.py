@@ -66,9 +66,11 @@ def hausdorff_95(
     The edge of a mask is its pixels with one of four neighbours outside of
     it; what lies beyond the image is outside. Of all distances from an edge
     pixel of one mask to the nearest of the other the 95th percentile is
-    taken (linear between ranks), in both directions, and the larger returned:
-    ``compute_hausdorff_distance(percentile=95, directed=False)`` of MONAI.
-    Others pool both directions before they take the percentile.
+    taken (linear between ranks), in both directions, and the larger returned.
+    Masks that both mark something get what MONAI 1.6 gives with
+    ``compute_hausdorff_distance(percentile=95, directed=False)``, to its
+    single precision; others pool both directions before they take the
+    percentile.
 
     Two empty masks are 0 apart. Where one of them is empty there is no
     distance; the diagonal of the image stands for it.

@@ -1,7 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """SegmentationMetric against definitions, with loops over all pixels."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,24 @@ def test_distances_equal_brute_force(seed, spacing):
     expected = naive_hd95(predicted, truth, spacing)
     assert found == pytest.approx(expected, rel=1e-9)
     assert hausdorff_95(truth, predicted, spacing) == found
+
+
+GOLDEN = Path(__file__).with_name('data') / 'hausdorff.json'
+
+
+def test_distances_equal_those_of_monai():
+    """Made by tools/dev/hausdorff_golden.py, in single precision."""
+    found = json.loads(GOLDEN.read_text())
+    assert found['made_with'].startswith('monai ')
+    assert len(found['cases']) == 12
+    for case in found['cases']:
+        masks = []
+        for name in ('predicted', 'truth'):
+            mask = np.zeros(case['shape'], bool)
+            mask.flat[case[name]] = True
+            masks.append(mask)
+        ours = hausdorff_95(*masks, case['spacing'])
+        assert ours == pytest.approx(case['hd95'], rel=1e-6)
 
 
 def test_distances_by_hand():

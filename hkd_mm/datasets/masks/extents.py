@@ -4,11 +4,13 @@
 import math
 from collections.abc import Sequence
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.images import FAILURES, FORMATS, reason
 
 SPACING = 'pixel_spacing'  # column: mm from pixel to pixel
+_TURNED = (5, 6, 7, 8)  # orientations in EXIF that exchange the sides
 
 
 def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
@@ -33,12 +35,23 @@ def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
     found = {}
     for info in infos:
         rows, columns = _lengths(told[info['sample_id']], info['sample_id'])
-        with Image.open(info['img_path']) as image:  # its header alone
-            found[info['sample_id']] = (
-                rows * image.height,
-                columns * image.width,
-            )
+        height, width = _size(info['img_path'])
+        found[info['sample_id']] = (rows * height, columns * width)
     return found
+
+
+def _size(path: str) -> tuple[int, int]:
+    """Height and width of an image as it is read, of its header alone."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            size = image.width, image.height
+    except FAILURES as error:
+        raise UserError(
+            f'image {path} cannot be read ({reason(error, path)}); replace or '
+            'remove it'
+        ) from None
+    return size if turned else size[::-1]
 
 
 def _lengths(text: str, name: str) -> tuple[float, float]:

@@ -114,14 +114,22 @@ class PackedMasks(PackedDataset):
     def metainfo(self) -> dict[str, Any]:
         """That of :class:`PackedDataset` and, outside of training, patients.
 
-        For ``hkd_mm.SegmentationMetric``: ``groups``, sample id -> patient,
-        and ``extents``, sample id -> height and width of what is shown in mm,
-        where the table has ``pixel_spacing`` (mm from pixel to pixel).
         Checkpoints keep what the training part says, and patients have no
-        place there.
+        place there; who tests on it takes :attr:`tested_metainfo`.
         """
         if self.split == 'train':
             return super().metainfo
+        return self.tested_metainfo
+
+    @property
+    def tested_metainfo(self) -> dict[str, Any]:
+        """What ``hkd_mm.SegmentationMetric`` asks for, of any part.
+
+        Beside that of :class:`PackedDataset` ``groups``, sample id ->
+        patient, and ``extents``, sample id -> height and width of what is
+        shown in mm, where the table has ``pixel_spacing`` (mm from pixel to
+        pixel).
+        """
         infos = (self.get_data_info(i) for i in range(len(self)))
         groups = {
             info['sample_id']: info['patient_id']

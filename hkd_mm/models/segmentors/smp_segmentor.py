@@ -3,6 +3,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -74,6 +75,7 @@ class SMPSegmentor(BaseModel):
             MODELS.build(loss) if isinstance(loss, dict) else loss
         )
         self._pretrained = pretrained
+        self._taken: set[tuple[int, int]] = set()  # sizes of images
 
     def init_weights(self) -> None:
         """Read the encoder's ImageNet weights, once; the rest stays random.
@@ -105,8 +107,7 @@ class SMPSegmentor(BaseModel):
         Raises:
             UserError: the net cannot take images of this size.
         """
-        self._check_size(*inputs.shape[-2:])
-        logits = self.model(inputs)
+        logits = self._logits(inputs)
         if mode == 'tensor':
             return logits
         if data_samples is None:
@@ -122,6 +123,27 @@ class SMPSegmentor(BaseModel):
             )
         losses = self.loss_module(logits, data_samples.gt_labels)
         return losses if isinstance(losses, dict) else dict(loss=losses)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """What the net says; of a size of images it may know nothing."""
+        size = tuple(inputs.shape[-2:])
+        self._check_size(*size)
+        if torch.compiler.is_compiling() or size in self._taken:
+            return self.model(inputs)
+        try:
+            logits = self.model(inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [''])[0].rstrip('.')
+            raise UserError(
+                f'SMPSegmentor: {type(self.model).__name__} with '
+                f'{self._net["encoder_name"]} does not take images of '
+                f'{size[0]} x {size[1]} ({reason}); set another input_size, '
+                'or take another encoder_name or arch'
+            ) from error
+        self._taken.add(size)
+        return logits
 
     def _check_size(self, height: int, width: int) -> None:
         if not self.model.requires_divisible_input_shape:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import TINY_CLASSES
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
@@ -164,7 +165,7 @@ def test_kinds_of_masks_have_stores_of_their_own(
     assert more.__getitems__([0])['masks'].unique().tolist() == [0, 1, 2]
     assert one.__getitems__([0])['masks'].unique().tolist() == [0, 1]
     header = json.loads((one.store.folder / 'header.json').read_text())
-    assert header['masks'] == dict(version=1, channels=1, bits=16, classes=2)
+    assert header['masks'] == dict(version=2, channels=1, bits=16, classes=2)
     assert (one.store.folder / 'pixels.bin').stat().st_size == 30 * 1600 * 3
 
 
@@ -255,3 +256,45 @@ def test_millimetres_come_from_the_table(
         )
         with pytest.raises(UserError, match='must be millimetres above 0'):
             _ = packed_masks(dataset(ct_root)).metainfo
+
+
+def test_the_training_part_tells_a_test_what_checkpoints_do_not_keep(
+    ct_root, dataset, packed_masks, rewrite
+):
+    rewrite(ct_root, lambda row: dict(row, pixel_spacing='0.5'))
+    train = packed_masks(dataset(ct_root, split='train'))
+    assert not {'groups', 'extents'} & train.metainfo.keys()
+    told = train.tested_metainfo
+    assert len(told['groups']) == len(train) == len(told['extents'])
+    assert set(told['extents'].values()) == {(20.0, 20.0)}
+    assert told['classes'] == train.classes
+
+
+def test_turned_photographs_are_measured_as_they_are_read(tmp_path):
+    from hkd_mm.datasets.masks.extents import extents
+    from hkd_mm.inference.stored_images import read_stored
+
+    for orientation, sides in ((1, (6.0, 8.0)), (6, (8.0, 6.0))):
+        path = str(tmp_path / f'{orientation}.jpg')
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new('RGB', (16, 12)).save(path, exif=exif)
+        info = dict(
+            sample_id='a', img_path=path, metadata=dict(pixel_spacing='0.5')
+        )
+        assert extents([info]) == dict(a=sides)
+        assert read_stored(path, 3, 8).shape[:2] == tuple(
+            2 * side for side in sides
+        )
+
+
+def test_an_unreadable_image_has_no_extent(tmp_path):
+    from hkd_mm.datasets.masks.extents import extents
+
+    path = tmp_path / 'a.png'
+    path.write_bytes(b'no image')
+    info = dict(
+        sample_id='a', img_path=str(path), metadata=dict(pixel_spacing='0.5')
+    )
+    with pytest.raises(UserError, match='a.png cannot be read'):
+        extents([info])

@@ -129,6 +129,31 @@ def test_a_size_that_the_net_cannot_take_is_told():
         build(arch='FPN')(images)
 
 
+@pytest.mark.parametrize(
+    ('kwargs', 'side'),
+    [
+        (dict(arch='DPT', encoder_name='tu-vit_tiny_patch16_224'), 256),
+        (dict(arch='PAN', encoder_name='resnet18'), 64),
+    ],
+)
+def test_a_size_that_fails_within_the_net_is_told(kwargs, side):
+    net = build(**kwargs).eval()
+    with pytest.raises(UserError, match=f'take images of {side}') as error:
+        net(torch.zeros(1, 1, side, side))
+    said = str(error.value)
+    assert 'set another input_size' in said and '\n' not in said
+    assert kwargs['arch'] in said and kwargs['encoder_name'] in said
+
+
+def test_a_failure_of_a_size_that_went_well_is_no_matter_of_the_size():
+    net = build().eval()
+    images = torch.zeros(1, 1, 64, 64)
+    net(images)
+    net.model.decoder.forward = lambda maps: maps[0] @ maps[1]
+    with pytest.raises(RuntimeError):
+        net(images)
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """Weights lie where a download would put them; nothing is fetched."""
