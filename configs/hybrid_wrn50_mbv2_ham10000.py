@@ -8,8 +8,8 @@ teacher_config = 'teachers/wrn50_ham10000.py'
 
 data_root = 'data/ham10000'
 classes = ['akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc']
-_dataset = dict(
-    type='hkd_mm.HAM10000', data_root=data_root, classes=classes)
+dataset_type = 'hkd_mm.HAM10000'
+_dataset = dict(type=dataset_type, data_root=data_root, classes=classes)
 train_dataloader = dict(dataset=_dataset)
 val_dataloader = dict(dataset=_dataset)
 test_dataloader = dict(dataset=_dataset)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
+from .official_layouts import way_out
 from .records import Record, list_images, subfolders
 
 # Folder names, in lower case, that mean a split.
@@ -109,7 +110,10 @@ def _check_names(
     unknown = [name for name in found if name not in classes]
     if not missing and not unknown:
         return
-    way_out = f'--cfg-options classes="[{",".join(found)}]"'
+    official = way_out(folder)
+    if official:
+        raise UserError(f'{folder} is read as class folders, but {official}')
+    own = f'--cfg-options classes="[{",".join(found)}]"'
     if not found:
         raise UserError(
             f'data root {folder} has no class folders and no '
@@ -124,10 +128,10 @@ def _check_names(
             f'{folder} has a folder "{unknown[0]}", which is not one of the '
             f'classes {", ".join(classes)}; '
             + (f'rename it to "{hint[0]}", or ' if hint else '')
-            + f'name your own classes with {way_out}'
+            + f'name your own classes with {own}'
         )
     raise UserError(
         f'{folder} has no folder for class "{missing[0]}" (found '
         f'{", ".join(found)}); add it, or name your own classes '
-        f'with {way_out}'
+        f'with {own}'
     )

@@ -6,7 +6,9 @@ from pathlib import Path
 from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS
 
+from . import official_layouts
 from .image_finder import find_images
+from .official_layouts import find_table, way_out
 from .official_tables import merge_metadata, read_official
 from .records import Record
 from .skin_disease import SkinDisease
@@ -27,32 +29,31 @@ class HAM10000(SkinDisease):
     Arguments and errors are those of :class:`SkinDisease`.
     """
 
-    METAINFO = {'classes': ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')}
-    # Patterns below the data root, the first that fits is taken.
-    TABLES = (
-        'HAM10000_metadata*',
-        'ISIC2018_Task3_Training_GroundTruth.csv',
-        'annotations.csv',
-    )
+    METAINFO = {'classes': official_layouts.HAM10000.classes}
+    TABLES = official_layouts.HAM10000.tables
     COMPANIONS = ('*LesionGroupings.csv',)
 
     def _find_table(self, root: Path) -> Path:
         table = (
             super()._find_table(root)
             if self._table
-            else _find(root, self.TABLES)
+            else find_table(root, self.TABLES)
         )
         if table is None:
+            missing = f'data root {root} has no {" or ".join(self.TABLES)}; '
             raise UserError(
-                f'data root {root} has no {" or ".join(self.TABLES)}; put it '
-                'there or name the table with ann_file=FILE'
+                missing
+                + (
+                    way_out(root)
+                    or 'put it there or name the table with ann_file=FILE'
+                )
             )
         return table
 
     def _read_table(self, root: Path, table: Path) -> list[Record]:
         records = read_official(table, self.classes)
         if not any(record.lesion_id for record in records):
-            companion = _find(root, self._companions(table))
+            companion = find_table(root, self._companions(table))
             if companion is not None:
                 merge_metadata(records, companion)
         return find_images(records, root, table)
@@ -61,17 +62,3 @@ class HAM10000(SkinDisease):
         # ISIC_2019_Test_GroundTruth.csv goes with ISIC_2019_Test_Metadata.csv.
         stem = table.name.split('GroundTruth')[0]
         return tuple(stem + name.lstrip('*') for name in self.COMPANIONS)
-
-
-def _find(root: Path, patterns: tuple[str, ...]) -> Path | None:
-    for pattern in patterns:
-        for depth in ('', '*/'):
-            found = sorted(
-                path
-                for path in root.glob(depth + pattern)
-                if path.is_file()
-                and path.suffix.lower() in ('', '.csv', '.tab')
-            )
-            if found:
-                return found[0]
-    return None

@@ -3,6 +3,7 @@
 
 from hkd_mm.registry import DATASETS
 
+from . import official_layouts
 from .ham10000 import HAM10000
 
 
@@ -22,8 +23,6 @@ class ISIC2019(HAM10000):
     :class:`hkd_mm.datasets.skin_disease.SkinDisease`.
     """
 
-    METAINFO = {
-        'classes': ('MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC')
-    }
-    TABLES = ('ISIC_2019_Training_GroundTruth.csv', 'annotations.csv')
+    METAINFO = {'classes': official_layouts.ISIC2019.classes}
+    TABLES = official_layouts.ISIC2019.tables
     COMPANIONS = ('*Metadata.csv', '*LesionGroupings.csv')

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.datasets.packed.top_up import Target, topped_up
-from hkd_mm.datasets.skin_disease import EmptyPartError
+from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
 from hkd_mm.errors import UserError
 
 from .knobs import propagate
@@ -115,12 +115,28 @@ def build_listing(cfg: Config, loader: str):
         with DATASETS.switch_scope_and_registry(
             cfg.get('default_scope', 'mmpretrain')
         ) as registry:
+            _check_type(node['type'], registry)
             dataset = registry.build(node)
             dataset.full_init()
     finally:
         if is_main_process():
             barrier()
     return dataset
+
+
+def _check_type(kind: str | type, registry) -> None:
+    if isinstance(kind, str) and registry.get(kind) is None:
+        from hkd_mm.registry import DATASETS
+
+        ours = sorted(
+            f'hkd_mm.{name}'
+            for name, found in DATASETS.module_dict.items()
+            if issubclass(found, SkinDisease)
+        )
+        raise UserError(
+            f'there is no data set {kind}; set dataset_type={ours[0]} or '
+            f'another of ours: {", ".join(ours[1:])}'
+        )
 
 
 def top_up_of(cfg: Config, loader: str) -> Target:

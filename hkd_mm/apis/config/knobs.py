@@ -7,6 +7,7 @@ the name only. :func:`propagate` carries each value to its places:
 
 =============  =============================================================
 data_root      ``data_root`` of every loader's dataset
+dataset_type   ``type`` of every loader's dataset, such as hkd_mm.HAM10000
 classes        ``classes`` of every dataset; every ``num_classes`` of the
                model and of ``data_preprocessor`` becomes their number
 split_file     ``split_file`` of every dataset
@@ -50,6 +51,7 @@ from .places import Place
 
 KNOBS: dict[str, Callable[[Config], Iterator[Place]]] = dict(
     data_root=places.of_dataset('data_root'),
+    dataset_type=places.dataset_type,
     classes=places.classes,
     split_file=places.of_dataset('split_file'),
     split_ratios=places.of_dataset('split_ratios'),

@@ -78,6 +78,13 @@ def of_dataset(key: str) -> Callable[[Config], Iterator[Place]]:
     return places
 
 
+def dataset_type(cfg: Config) -> Iterator[Place]:
+    """``type`` of every dataset of ours."""
+    for node in datasets(cfg):
+        if _is_ours(node):
+            yield Place(node, 'type')
+
+
 def classes(cfg: Config) -> Iterator[Place]:
     """``classes`` of the datasets; the sizes of heads are set at once."""
     yield from of_dataset('classes')(cfg)

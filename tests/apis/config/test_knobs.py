@@ -34,6 +34,11 @@ def _sizes(cfg):
 # knob: (text of the value, what it reaches, what must be found there)
 REACHED = dict(
     data_root=('elsewhere', lambda c: _datasets(c, 'data_root'), 'elsewhere'),
+    dataset_type=(
+        'hkd_mm.HAM10000',
+        lambda c: {c[name].dataset.type for name in LOADERS},
+        'hkd_mm.HAM10000',
+    ),
     classes=('[A,B,C]', lambda c: _datasets(c, 'classes'), ('A', 'B', 'C')),
     split_file=('s.json', lambda c: _datasets(c, 'split_file'), 's.json'),
     split_ratios=(
@@ -116,3 +121,16 @@ def test_every_knob_of_the_shipped_config_does_something(
     found = reached(compose_config(child, options))
     assert found == set(expected or [value])
     assert found != before
+
+
+def test_a_data_set_that_one_loader_has_of_its_own_stays(tmp_path):
+    child = tmp_path / 'child.py'
+    child.write_text(
+        f'_base_ = [{str(CONFIGS / "hybrid_wrn50_mbv2.py")!r}]\n'
+        "test_dataloader = dict(dataset=dict(type='hkd_mm.HAM10000'))\n"
+    )
+    for options in ([], ['dataset_type=hkd_mm.ISIC2019']):
+        cfg = compose_config(child, options)
+        kinds = [cfg[name].dataset.type for name in LOADERS]
+        train = cfg.dataset_type
+        assert kinds == [train, train, 'hkd_mm.HAM10000']
