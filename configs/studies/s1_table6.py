@@ -1,7 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Hybrid KD (INFOS 8(2), 2025), table 6: the teachers alone.
 
-At size small: the teacher of the 64 x 64 benchmark, on HAM10000.
+At size small: the teacher of the 64 x 64 benchmark, on HAM10000, beside the
+paper's WideResNet-50-2, which has its place in table 8.
 """
 title = 'Teachers alone: Hybrid KD, table 6'
 metrics = ['top1', 'top5', 'balanced_accuracy', 'macro_f1']
@@ -32,4 +33,5 @@ sizes = dict(small=dict(rows={
     'resnet18': dict(
         config='ham10000_64/resnet18.py',
         title='ResNet-18 at 64 x 64',
-        options=dict(packed=True, max_epochs=16))}))
+        options=dict(packed=True, max_epochs=16),
+        paper=rows['wrn50']['paper'])}))

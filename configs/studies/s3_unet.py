@@ -47,10 +47,9 @@ sizes = dict(small=dict(
     rows=dict(
         teacher=dict(
             title='teacher, ResNet-34',
-            options={**_small, 'model.encoder_name': 'resnet34'},
-            paper={}),
-        alone=dict(options=_small, paper={}),
-        kd=dict(options=_taught_small, paper={}),
+            options={**_small, 'model.encoder_name': 'resnet34'}),
+        alone=dict(options=_small),
+        kd=dict(options=_taught_small),
         kd_align=dict(options=_taught_small),
         cwd=dict(options=_taught_small),
         at=dict(options=_taught_small))))

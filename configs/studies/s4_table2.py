@@ -3,7 +3,8 @@
 
 Minutes of DSP-KD are those of its second stage; the first has a row.
 
-At size small: ResNet-18 -> MobileNetV2 x0.5 on HAM10000 at 64 x 64.
+At size small: ResNet-18 -> MobileNetV2 x0.5 on HAM10000 at 64 x 64, beside
+the paper's figures of Res2Net-101.
 """
 title = 'Methods and teachers: DSP-KD, table 2'
 metrics = ['top1', 'balanced_accuracy', 'macro_f1']
@@ -86,7 +87,8 @@ _changes['res2net101/resnet18'] = dict(
         'packed': True,
         'packed.store_dir': '{work_dir}/images',
         'max_epochs': 16},
-    tested=False)
+    tested=False,
+    paper=rows['res2net101/res2net101_isic2019']['paper'])
 sizes = dict(small=dict(
     title='Methods of DSP-KD, table 2, on HAM10000 at 64 x 64',
     rows=_changes))

@@ -49,7 +49,8 @@ sizes = dict(small=dict(
             config='ham10000_64/resnet18.py',
             title='teacher, ResNet-18 (16 epochs)',
             options={**_images, 'max_epochs': 16},
-            tested=False),
+            tested=False,
+            paper=rows['res2net101_isic2019']['paper']),
         res2net101_isic2019=None,
         alone=dict(
             config='ham10000_64/mbv2.py',

@@ -3,6 +3,10 @@
 
 alpha over (0.1, 0.3, 0.5, 0.7, 0.9), ISIC 2019; the paper's F1 is weighted
 by the size of the classes.
+
+At size small: ResNet-18 -> MobileNetV2 x0.5 on HAM10000 at 64 x 64, 12 epochs
+(student alone 24), classes drawn alike as in the paper; the checkpoint is
+chosen by balanced accuracy, here as at this size everywhere.
 """
 title = 'KL and DIST over alpha, with and without curriculum: table 2'
 metrics = ['weighted_f1', 'top1', 'balanced_accuracy', 'macro_f1']
@@ -47,3 +51,41 @@ for _name, _figures in _percent.items():
                 f'{_losses}.loss_{_name.split("_")[0]}.loss_weight': _alpha},
             after=['effb7_isic2019'],
             paper=_paper(*_found))
+
+_images = {
+    'packed': True,
+    'packed.store_dir': '{work_dir}/images',
+    'class_weight': None}  # in its place classes are drawn alike
+_drawn = {**_images, 'sampler': 'balanced'}
+_small = dict(
+    resnet18=dict(
+        config='ham10000_64/resnet18.py',
+        title='teacher, ResNet-18 (16 epochs)',
+        options={**_drawn, 'max_epochs': 16},
+        tested=False,
+        paper=rows['effb7_isic2019']['paper']),
+    effb7_isic2019=None,
+    alone=dict(
+        config='ham10000_64/mbv2.py',
+        title='student alone (24 epochs)',
+        options={
+            **_drawn,
+            'max_epochs': 24,
+            'optim_wrapper.optimizer.lr': 0.02}))
+for _name, _row in rows.items():
+    if 'after' not in _row:
+        continue
+    _small[_name] = dict(
+        after=['resnet18'],
+        options={
+            **_row['options'],
+            # a curriculum's own sampler draws the classes alike
+            **(_images if 'curriculum' in _name else _drawn),
+            'pair': 'resnet18_mbv2_ham10000_64',
+            'max_epochs': 12,
+            'model.teacher_ckpt': '{runs}/resnet18/student.pth',
+            'model.teacher_cache.num_views': 12,
+            'model.teacher_cache.dir': '{work_dir}/cache'})
+sizes = dict(small=dict(
+    title='KL and DIST over alpha, HAM10000 at 64 x 64: table 2',
+    rows=_small))

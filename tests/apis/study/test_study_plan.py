@@ -194,3 +194,15 @@ def test_a_size_replaces_adds_and_leaves_out(tmp_path):
     assert whole.rows[0].options == dict(max_epochs=50)
     with pytest.raises(UserError, match='--size big: .* has small'):
         read_study(tmp_path / 's.py', 'big')
+
+
+def test_a_size_may_have_columns_of_its_own(tmp_path):
+    sized = SIZES.replace(
+        'options=dict(max_epochs=2),', "metrics=['nv/f1', 'top1'],"
+    )
+    (tmp_path / 's.py').write_text(GOOD + sized + "metrics = ['MEL/f1']\n")
+    assert read_study(tmp_path / 's.py').metrics == ('MEL/f1',)
+    small = read_study(tmp_path / 's.py', 'small')
+    assert small.metrics == ('nv/f1', 'top1')
+    (tmp_path / 's.py').write_text(GOOD + SIZES + "metrics = ['MEL/f1']\n")
+    assert read_study(tmp_path / 's.py', 'small').metrics == ('MEL/f1',)
