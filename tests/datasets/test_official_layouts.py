@@ -8,6 +8,7 @@ import pytest
 
 from hkd_mm.apis.config.compose import compose_config
 from hkd_mm.apis.config.data_summary import check_training, summarize_data
+from hkd_mm.apis.config.teacher_options import teacher_options
 from hkd_mm.datasets.official_layouts import HAM10000, ISIC2019, way_out
 from hkd_mm.errors import UserError
 
@@ -75,10 +76,13 @@ def test_the_way_out_of_the_error_works(roots, config, name, layout):
 
 
 def test_a_teacher_trained_first_reads_the_same_data(roots):
-    """The options go on to it as well, so that it can be trained."""
-    words = 'dataset_type=hkd_mm.HAM10000', f'data_root={roots["ham"]}'
-    cfg = compose_config(CONFIGS / 'teachers/wrn50_skin.py', [*words])
-    assert summarize_data(cfg).classes == HAM10000.classes
+    """What is said on the command line goes on to its config."""
+    words = ['dataset_type=hkd_mm.HAM10000', f'data_root={roots["ham"]}']
+    teacher = str(CONFIGS / 'teachers/wrn50_skin.py')
+    cfg = compose_config(CONFIGS / 'hybrid_wrn50_mbv2.py', words)
+    options, _ = teacher_options(cfg, teacher, words)
+    found = summarize_data(compose_config(teacher, options))
+    assert found.classes == HAM10000.classes
 
 
 def test_other_folders_are_no_official_download(tmp_path, write_image):
