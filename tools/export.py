@@ -68,8 +68,21 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar='POINTS',
-        help='of balanced accuracy on validation that int8 may lose '
-        '(default: 1)',
+        help='of balanced accuracy (of a segmentor: Dice) on validation that '
+        'int8 may lose (default: 1)',
+    )
+    parser.add_argument(
+        '--int8-recall-limit',
+        type=float,
+        default=5.0,
+        metavar='POINTS',
+        help="of one class's recall on validation that int8 may lose "
+        '(default: 5)',
+    )
+    parser.add_argument(
+        '--int8-strict',
+        action='store_true',
+        help='refuse losses above a limit also where they may be chance',
     )
     parser.add_argument(
         '--sure-accuracy',

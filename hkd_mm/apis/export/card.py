@@ -99,10 +99,14 @@ def _figures(manifest: Manifest) -> str:
             for found in (manifest.metrics['val'], test)
         ]
         rows.append(f'| {key.replace("_", " ")} | {" | ".join(cells)} |')
-    text = '\n'.join(rows)
+    parts = ['\n'.join(rows)]
     if isinstance(manifest, ClassifierManifest):
-        return f'{text}\n\n{_SCALED}\n\n{_recalls(manifest)}'
-    return f'{text}\n\n{_PLAIN}\n\n{_overlaps(manifest)}'
+        parts += [_SCALED, _recalls(manifest)]
+    else:
+        parts += [_PLAIN, _overlaps(manifest)]
+    if note := manifest.checks.get('int8', {}).get('limit_note'):
+        parts.append(f'**Note: {note}.**')
+    return '\n\n'.join(parts)
 
 
 def _overlaps(manifest: Manifest) -> str:

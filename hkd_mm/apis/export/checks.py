@@ -8,8 +8,9 @@ import numpy as np
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import classification_scores
 
-ONE_SIDED = 1.645  # standard errors: 5 % of chance lies above
-LOGITS = 1e-4  # of the largest logit, or of 1 where that is smaller
+from .differences import Differences
+
+LOGITS = 1e-4  # of an image's largest logit, or of 1 where that is smaller
 IMAGES = dict(fp32=1e-3, int8=2e-2)  # probabilities
 PIXELS = 2e-3  # of int8, mean over those of an image
 
@@ -29,30 +30,30 @@ def same_logits(
         then: says what becomes of it.
 
     Returns:
-        ``max``, the largest difference, the ``scale`` and the ``limit``.
+        ``max``, the largest difference; ``scaled``, the same after those of
+        each image are divided by its own largest logit where that is above
+        1; and the ``limit`` of that.
 
     Raises:
         UserError: they differ by more than the limit, or are not finite.
     """
-    difference = float(np.abs(trained - graph).max())
-    return close(difference, float(np.abs(trained).max()), wrong, then)
+    apart = Differences()
+    apart.add(trained, graph)
+    return close(apart, wrong, then)
 
 
 def close(
-    difference: float,
-    largest: float,
+    apart: Differences,
     wrong: str = 'the ONNX graph is not the trained net',
     then: str = 'nothing was written',
 ) -> dict[str, float]:
-    """As :func:`same_logits`, of the largest difference and logit."""
-    scale = max(1.0, largest)
-    limit = LOGITS * scale
-    if not difference <= limit:
+    """As :func:`same_logits`, of differences that were summed up."""
+    if not apart.scaled <= LOGITS:
         raise UserError(
-            f'{wrong}: logits differ by {difference:.2e} (limit '
-            f'{limit:.2e}); {then}'
+            f'{wrong}: logits differ by {apart.scaled:.2e} of the largest of '
+            f'an image (limit {LOGITS:g}); {then}'
         )
-    return dict(max=difference, scale=scale, limit=limit)
+    return dict(max=apart.most, scaled=apart.scaled, limit=LOGITS)
 
 
 def figures(
@@ -63,90 +64,6 @@ def figures(
     return dict(
         balanced_accuracy=metrics['balanced_accuracy'],
         recall={name: metrics.get(f'{name}/sensitivity') for name in classes},
-    )
-
-
-def compare_int8(
-    fp32: np.ndarray,
-    int8: np.ndarray,
-    labels: np.ndarray,
-    measured: dict[str, dict],
-    limit: float,
-) -> dict:
-    """What int8 costs.
-
-    ``points_lost`` and their standard error are of balanced accuracy. The
-    error is that of other validation images: of each class the answers that
-    turned wrong less those that turned right, their variance over its
-    images.
-
-    Args:
-        fp32: (N, C) logits.
-        int8: (N, C) logits.
-        labels: (N,) int.
-        measured: ``fp32`` and ``int8`` of :func:`figures`.
-        limit: of the loss, in points of balanced accuracy.
-    """
-    before, after = measured['fp32'], measured['int8']
-    losses = [
-        100 * (before['recall'][name] - after['recall'][name])
-        for name in before['recall']
-        if before['recall'][name] is not None
-    ]
-    lost = before['balanced_accuracy'] - after['balanced_accuracy']
-    return dict(
-        points_lost=100 * lost,
-        standard_error=100 * _standard_error(fp32, int8, labels),
-        limit=limit,
-        worst_recall_points_lost=max(losses),
-        same_answers=float((fp32.argmax(1) == int8.argmax(1)).mean()),
-        max_logit_difference=float(np.abs(fp32 - int8).max()),
-        rms_logit_difference=float(np.sqrt(((fp32 - int8) ** 2).mean())),
-    )
-
-
-def _standard_error(
-    fp32: np.ndarray, int8: np.ndarray, labels: np.ndarray
-) -> float:
-    """Of the difference of two balanced accuracies on the same images."""
-    lost = (fp32.argmax(1) == labels).astype(float)
-    lost -= int8.argmax(1) == labels
-    parts = [lost[labels == label] for label in np.unique(labels)]
-    # an error rate of none or all of two images says nothing of the rest
-    variances = [p.var(ddof=1) / len(p) for p in parts if len(p) > 1]
-    return float(np.sqrt(sum(variances)) / len(parts))
-
-
-def refuse_int8(costs: dict, score: str = 'balanced accuracy') -> str:
-    """Refuse an int8 net that lost too much.
-
-    More than the limit is too much where chance does not explain it: where
-    the loss is above zero in a one-sided test at 5 %. A few validation
-    images cannot tell a loss of a point from none.
-
-    Args:
-        costs: ``points_lost``, their ``standard_error`` and the ``limit``.
-        score: what they are points of.
-
-    Returns:
-        What to tell of a loss above the limit that may be chance, else ''.
-
-    Raises:
-        UserError: naming what can be done.
-    """
-    lost, error = costs['points_lost'], costs['standard_error']
-    if lost <= costs['limit']:
-        return ''
-    told = (
-        f'int8 loses {lost:.2f} points of {score} on the validation split '
-        f'(standard error {error:.2f}), more than '
-        f'--int8-limit {costs["limit"]:g}'
-    )
-    if lost <= ONE_SIDED * error:
-        return f'{told}; that may be chance: more images would tell'
-    raise UserError(
-        f'{told}; calibrate on more images, allow more, or give --no-int8; '
-        'nothing was written'
     )
 
 

@@ -11,7 +11,8 @@ from hkd_mm.evaluation.temperature import fit_temperature
 from hkd_mm.inference.manifest_fields import ClassifierManifest, Threshold
 
 from .answers import graph_of, of_images, of_torch, probabilities
-from .checks import compare_int8, figures, same_logits, same_probabilities
+from .checks import figures, same_logits, same_probabilities
+from .int8_gate import compare_int8
 from .making import Making
 from .manifest_of import described
 from .net_graph import plain_net
@@ -59,6 +60,7 @@ class ClassifierMaking(Making):
             self.val.labels,
             self.measured,
             self.wishes.int8_limit,
+            self.wishes.int8_recall_limit,
         )
 
     def fit(self) -> None:

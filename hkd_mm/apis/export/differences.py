@@ -8,15 +8,20 @@ class Differences:
     """Of logits, and of the classes they name."""
 
     def __init__(self) -> None:
-        self._most = self._largest = np.float64(0)
+        self._most = self._scaled = np.float64(0)
         self._squares, self._count = 0.0, 0
         self._same, self._answers = 0, 0
 
     def add(self, one: np.ndarray, other: np.ndarray) -> None:
-        """A batch of logits of both nets, of any equal shape."""
+        """A batch of logits of both nets, (N, ...) of any equal shape."""
         apart = np.abs(one - other)
         self._most = np.maximum(self._most, apart.max())  # keeps NaN
-        self._largest = np.maximum(self._largest, np.abs(one).max())
+        most, largest = (
+            np.abs(values).reshape(len(one), -1).max(1)
+            for values in (apart, one)
+        )
+        scaled = (most / np.maximum(1.0, largest)).max()
+        self._scaled = np.maximum(self._scaled, scaled)
         self._squares += float(np.square(apart, dtype=np.float64).sum())
         self._count += apart.size
 
@@ -31,9 +36,11 @@ class Differences:
         return float(self._most)
 
     @property
-    def largest(self) -> float:
-        """Largest logit of the first net, without its sign."""
-        return float(self._largest)
+    def scaled(self) -> float:
+        """Largest difference in an image, where logits of the first net are
+        above 1 as a part of the largest of the same image; NaN where one is.
+        """
+        return float(self._scaled)
 
     @property
     def rms(self) -> float:

@@ -11,9 +11,10 @@ import onnx
 from hkd_mm.inference.manifest_fields import FileSpec, Manifest, file_spec
 
 from .answers import of_torch
-from .checks import refuse_int8, same_logits
+from .checks import same_logits
 from .folder import NAMES
 from .int8 import BATCH, quantise
+from .int8_gate import refuse_int8
 from .manifest_of import HAIRS
 from .net_graph import export_net, plain_net, save
 from .source_run import SourceRun
@@ -97,7 +98,8 @@ class Making(ABC):
     @abstractmethod
     def compare_int8(self) -> dict:
         """What int8 costs: ``points_lost`` of the score, its
-        ``standard_error``, the ``limit`` and ``max_logit_difference``.
+        ``standard_error``, the ``limit`` and ``max_logit_difference``; of a
+        classifier ``recall`` and ``recall_limit`` as well.
         """
 
     @abstractmethod
@@ -153,9 +155,11 @@ class Making(ABC):
         self.measure('int8')
         self._add('int8', 'tensor', 'logits')
         costs = self.compare_int8()
-        self.checks['int8'] = dict(costs, weight_bits=bits)
-        if doubt := refuse_int8(costs, self.score[1]):
-            self.say(f'warning: {doubt}')
+        found = self.checks['int8'] = dict(costs, weight_bits=bits)
+        strict = self.wishes.int8_strict
+        found['limit_note'] = refuse_int8(costs, self.score[1], strict)
+        if found['limit_note']:
+            self.say(f'warning: {found["limit_note"]}')
 
     def _image(self, kind: str) -> None:
         whole = f'{kind}_image'

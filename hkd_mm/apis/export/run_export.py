@@ -26,6 +26,8 @@ class Wishes:
         weight_bits: of int8, 8 or 7, see :func:`.int8.quantise`.
         int8_limit: points of balanced accuracy, or of Dice, that int8 may
             lose.
+        int8_recall_limit: points of one class's recall that int8 may lose.
+        int8_strict: refuse losses above a limit that may be chance, too.
         sure_accuracy: that sure answers are to reach, in (0, 1).
         cfg_options: changes to the config of the run.
     """
@@ -36,6 +38,8 @@ class Wishes:
     calibration_images: int = 512
     weight_bits: int = 8
     int8_limit: float = 1.0
+    int8_recall_limit: float = 5.0
+    int8_strict: bool = False
     sure_accuracy: float = 0.9
     cfg_options: list[str] | dict = field(default_factory=list)
 
@@ -116,7 +120,10 @@ def _check(wishes: Wishes) -> None:
             f'--sure-accuracy {wishes.sure_accuracy:g} must lie between 0 '
             'and 1'
         )
-    if not np.isfinite(wishes.int8_limit) or wishes.int8_limit < 0:
-        raise UserError(
-            f'--int8-limit {wishes.int8_limit:g} must be 0 or more points'
-        )
+    for name in ('int8_limit', 'int8_recall_limit'):
+        value = getattr(wishes, name)
+        if not np.isfinite(value) or value < 0:
+            raise UserError(
+                f'--{name.replace("_", "-")} {value:g} must be 0 or more '
+                'points'
+            )

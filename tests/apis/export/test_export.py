@@ -47,6 +47,7 @@ def exported(tiny_run):
         with_preprocessing=True,
         calibration_images=9,
         int8_limit=100.0,
+        int8_recall_limit=100.0,
         sure_accuracy=0.5,
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -175,7 +176,12 @@ def test_what_speaks_against_the_figures_is_told(
 
     said = []
     spoilt = dict(images=9, surely_right=1, surely_wrong=2, said_surely=1)
-    wishes = Wishes(int8_limit=100.0, sure_accuracy=0.5, calibration_images=3)
+    wishes = Wishes(
+        int8_limit=100.0,
+        int8_recall_limit=100.0,
+        sure_accuracy=0.5,
+        calibration_images=3,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(making_module, 'quantise', _shift)
         patch.setattr(
@@ -205,6 +211,26 @@ def _shift(fp32, out, batches, weight_bits) -> None:
         onnx.helper.make_node('Gather', ['right', 'order'], ['logits'], axis=1)
     )
     onnx.save(model, out)
+
+
+def test_a_loss_of_int8_that_may_be_chance_is_noted(
+    tiny_run, tmp_path, monkeypatch
+) -> None:
+    said, asked = [], []
+
+    def doubt(costs, score, strict) -> str:
+        asked.append(strict)
+        return f'int8 loses a little {score}'
+
+    monkeypatch.setattr(making_module, 'refuse_int8', doubt)
+    monkeypatch.setattr(making_module, 'quantise', _shift)
+    wishes = Wishes(calibration_images=3, int8_strict=True)
+    manifest = export(tiny_run, tmp_path / 'out', wishes, said.append)
+    note = 'int8 loses a little balanced accuracy'
+    assert manifest.checks['int8']['limit_note'] == note
+    assert f'warning: {note}' in said and asked == [True]
+    assert f'**Note: {note}.**' in (tmp_path / 'out/README.md').read_text()
+    assert read_manifest(tmp_path / 'out').checks == manifest.checks
 
 
 def _ruin(fp32, out, batches, weight_bits) -> None:
@@ -322,6 +348,7 @@ def test_a_folder_without_a_student_is_refused(tmp_path, tool, capsys) -> None:
         ['--sure-accuracy', '1'],
         ['--int8-limit', '-1'],
         ['--int8-limit', 'nan'],
+        ['--int8-recall-limit', '-1'],
     ],
 )
 def test_values_out_of_range_are_refused(
@@ -343,13 +370,19 @@ def test_calibration_takes_the_classes_in_turn() -> None:
 
 def test_logits_that_differ_are_refused() -> None:
     trained = np.array([[100.0, 0.0]])
-    assert same_logits(trained, trained + 0.009)['scale'] == 100
+    found = same_logits(trained, trained + 0.009)
+    assert found['max'] == pytest.approx(9e-3)
+    assert found['scaled'] == pytest.approx(9e-5)
     for other in (trained + 0.011, trained * np.nan):
         with pytest.raises(UserError, match='not the trained net'):
             same_logits(trained, other)
     small = np.array([[0.5, 0.0]])
-    with pytest.raises(UserError, match='limit 1.00e-04'):
+    with pytest.raises(UserError, match='limit 0.0001'):
         same_logits(small, small + 2e-4)
+    # a large logit of one image is no excuse for those of another
+    both = np.concatenate([trained, small])
+    with pytest.raises(UserError, match='2.00e-04'):
+        same_logits(both, both + 2e-4)
 
 
 def test_probabilities_that_differ_are_refused() -> None:
@@ -396,6 +429,27 @@ def test_executorch_that_is_missing_is_told(
     monkeypatch.setitem(sys.modules, 'executorch', None)
     assert tool('export')([str(tiny_run), '--executorch']) == 2
     assert '--executorch needs executorch' in capsys.readouterr().err
+
+
+def test_executorch_answers_as_torch(tiny_run, tmp_path) -> None:
+    pytest.importorskip('executorch')
+    from executorch.runtime import Runtime
+
+    out = tmp_path / 'out'
+    manifest = export(tiny_run, out, Wishes(int8=False, executorch=True))
+    path = manifest.file_of(out, 'executorch')
+    assert path.name == 'student.pte'
+    program = Runtime.get().load_program(path)
+    method = program.load_method('forward')
+    images = torch.randn(3, 3, 16, 16, generator=torch.manual_seed(0))
+    found = np.concatenate(
+        [method.execute([image[None]])[0].numpy() for image in images]
+    )
+    with torch.no_grad():
+        wanted = plain_net(read_run(tiny_run))(images).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert np.ptp(wanted) > 0.1
+    assert manifest.checks['executorch']['scaled'] <= 1e-4
 
 
 def test_manifest_is_json_of_the_contract(exported) -> None:
