@@ -99,6 +99,7 @@ def write_tiny_manifest(
     classes: tuple[str, ...],
     threshold: float | None,
     size: tuple[int, int] = SIZE,
+    source: dict | None = None,
     **files,
 ) -> None:
     """Write ``manifest.json`` for files that are there."""
@@ -112,7 +113,7 @@ def write_tiny_manifest(
             temperature=2.0,
             threshold=Threshold(threshold, 'a rule', 0.5, 0.9, 20),
             files=files,
-            source=dict(run='tiny'),
+            source=source or dict(run='tiny'),
             metrics=dict(val=dict(), test=None),
             checks=dict(),
             calibration_images=0,

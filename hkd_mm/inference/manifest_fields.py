@@ -131,6 +131,15 @@ class Manifest:
     split_hash: str | None = None
     hkd_mm: str = __version__
 
+    def made_of(self, weights: str | os.PathLike) -> bool:
+        """Whether a ``student.pth`` is there, and the one that was exported.
+
+        Neither the name of the run nor its place tells: folders are copied
+        and renamed, and runs are trained again.
+        """
+        known = self.source.get('weights_sha256')
+        return os.path.isfile(weights) and sha256(weights) == known
+
     def file_of(self, folder: str | os.PathLike, kind: str) -> Path:
         """A file, held against its length and hash.
 

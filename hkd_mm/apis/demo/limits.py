@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What a server takes."""
 
+import re
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
@@ -10,6 +11,8 @@ Messages = Callable[..., Awaitable[Any]]
 _PAGE = ('/', '/theme.css', '/favicon.ico', '/manifest.json')
 _PARTS = ('/assets/', '/static/')
 _CALL = '/gradio_api/component_server'
+_PORT = re.compile(r':[0-9]*$')
+_LENGTH = re.compile('[0-9]{1,18}')  # isdigit() takes more than int() does
 
 
 class Limits:
@@ -23,7 +26,8 @@ class Limits:
     Args:
         app: what is guarded.
         most: bytes of a request's body.
-        hosts: that a request may be for, ``name:port``; None for any.
+        hosts: names that a request may be for, whatever the port; None for
+            any.
     """
 
     def __init__(
@@ -58,9 +62,12 @@ class Limits:
 
     def _refused(self, scope: dict) -> tuple[int, bytes] | None:
         """Status and reason, if the request is none of the page's."""
-        headers = {k.decode(): v.decode('latin1') for k, v in scope['headers']}
-        host = headers.get('host', '')
-        if self.hosts is not None and host not in self.hosts:
+        headers = {
+            k.decode('latin1'): v.decode('latin1') for k, v in scope['headers']
+        }
+        host = headers.get('host', '').lower()
+        name = _PORT.sub('', host)
+        if self.hosts is not None and name not in self.hosts:
             return 403, b'another host'
         path = scope['path'].rstrip('/') or '/'
         if scope['method'] == 'POST':
@@ -71,14 +78,17 @@ class Limits:
             if kind != 'application/json':
                 return 403, b'not JSON'
             origin = headers.get('origin')
-            if origin is not None and origin.partition('://')[2] != host:
+            if (
+                origin is not None
+                and origin.lower().partition('://')[2] != host
+            ):
                 return 403, b'from another page'
         elif scope['method'] not in ('GET', 'HEAD'):
             return 405, b'not of this page'
         elif path not in _PAGE and not path.startswith(_PARTS):
             return 403, b'not of this page'
         length = headers.get('content-length', '0')
-        if not length.isdigit() or int(length) > self.most:
+        if not _LENGTH.fullmatch(length) or int(length) > self.most:
             return 413, b'too large'
         return None
 

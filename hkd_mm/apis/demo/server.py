@@ -17,6 +17,7 @@ from PIL import Image
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.images import FAILURES, FORMATS, read_rgb
+from hkd_mm.inference.named import named
 
 from .limits import Limits
 from .markup import answers, frame, page_file, refusal
@@ -33,15 +34,15 @@ def main(args: Namespace) -> None:
     sides = [Side(*_named(text)) for text in args.nets]
     most = round(1e6 * args.max_megabytes)
     pixels = round(1e6 * args.max_megapixels)
-    hosts = hosts_of(args.host, args.port)
+    hosts = hosts_of(args.host)
     app = make_app(sides, most, pixels, hosts)
     serve(app, args.host, args.port)
 
 
 def _named(text: str) -> tuple[str, str]:
     """``NAME=PATH``, or a path that is its own name."""
-    name, equals, path = text.rpartition('=')
-    return (name, path) if equals else (os.path.basename(path) or path, path)
+    name, path = named(text)
+    return name or os.path.basename(path) or path, path
 
 
 def read_upload(text: str, most_bytes: int, most_pixels: int) -> np.ndarray:
@@ -158,11 +159,12 @@ def make_app(
     return Limits(app, longest, hosts)
 
 
-def hosts_of(host: str, port: int) -> set[str] | None:
-    """What a browser may call this machine; None where others may, too."""
-    if host not in _LOCAL:
-        return None
-    return {f'{_bracketed(name)}:{port}' for name in _LOCAL}
+def hosts_of(host: str) -> set[str] | None:
+    """What a browser may call this machine; None where others may, too.
+
+    Of any port: the page may be reached through a tunnel from another one.
+    """
+    return {_bracketed(name) for name in _LOCAL} if host in _LOCAL else None
 
 
 def _bracketed(host: str) -> str:

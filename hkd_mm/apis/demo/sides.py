@@ -117,7 +117,10 @@ class Side:
 
 
 def _torch_net(student: Any, place: Path) -> tuple[Any, bool] | None:
-    """The net for Grad-CAM, and whether it takes BGR."""
+    """The net for Grad-CAM, and whether it takes BGR.
+
+    None unless it has the weights that answer.
+    """
     from hkd_mm.inference import torch_backend
 
     if student.net is not None:
@@ -128,7 +131,7 @@ def _torch_net(student: Any, place: Path) -> tuple[Any, bool] | None:
         weights = manifest.file_of(folder, 'torch')
         return torch_backend.load_weights(weights)
     run = student.weights.resolve().parent.parent
-    if (run / torch_backend.STUDENT).is_file():
+    if manifest.made_of(run / torch_backend.STUDENT):
         found = torch_backend.read_run(run)
         return found.net, found.swapped
     return None

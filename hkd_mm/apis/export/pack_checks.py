@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest_fields import Manifest, sha256
+from hkd_mm.inference.manifest_fields import Manifest
 from hkd_mm.inference.student import read_student
 from hkd_mm.inference.values import normalised
 
@@ -25,9 +25,9 @@ def check_weights(weights: Path, exported: Path, manifest: Manifest) -> None:
         manifest: of the export.
 
     Raises:
-        UserError: the run was trained again since.
+        UserError: the run was trained again since, or is another.
     """
-    if manifest.source.get('weights_sha256') != sha256(weights):
+    if not manifest.made_of(weights):
         raise UserError(
             f'{exported} was not made of {weights} as it is now; export the '
             'run again'

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from hkd_mm.parallel import default_workers
 
 from .rounds import Timing, measure
 from .subjects import Subject, make_graphs, read_subject
-from .table import print_rows, rows_of, write_for_report, write_rows
+from .table import (
+    baselines,
+    print_rows,
+    rows_of,
+    write_for_report,
+    write_rows,
+)
 from .worker import RUNTIMES, Job
 
 
@@ -62,12 +69,13 @@ def latency(
 
     Returns:
         A row for each net, runtime, batch and number of threads:
-        ``median_ms``, ``p99_ms``, ``times_faster`` (than the first net in
-        the first runtime), ``peak_bytes`` of the process, ``file_bytes``; or
-        ``error``.
+        ``median_ms``, ``p99_ms``, ``times_faster`` (than ``baseline``, the
+        first net in the first runtime that was timed), ``peak_bytes`` of the
+        process, ``file_bytes``; or ``error``.
 
     Raises:
-        UserError: a net cannot be read, or packages are missing.
+        UserError: a net cannot be read, there is nothing to time, or
+            packages are missing.
     """
     subjects = [read_subject(text) for text in nets]
     names = [subject.name for subject in subjects]
@@ -83,18 +91,41 @@ def latency(
         console = Console(width=110, soft_wrap=True, highlight=False)
     timings: list[Timing] = []
     with tempfile.TemporaryDirectory() as place:
-        for subject in subjects:
-            make_graphs(subject, runtimes, Path(place))
+        _make_all(subjects, runtimes, Path(place), console.print)
         for batch in batches or [1, 32]:
             for number in threads:
                 jobs = _jobs(subjects, runtimes, batch, number)
                 timings += measure(jobs, rounds, seconds, 2, console.print)
         rows = rows_of(timings, {s.name: s for s in subjects})
     print_rows(rows, console)
+    for line in baselines(rows, (names[0], runtimes[0])):
+        console.print(line)
     if for_report:
         for subject in subjects:
             write_for_report(rows, subject)
+            if subject.lacks:
+                console.print(
+                    f'{subject.name}: no latency.json, for {subject.lacks}'
+                )
     return rows
+
+
+def _make_all(
+    subjects: list[Subject],
+    runtimes: list[str],
+    place: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Make the graphs that are not there; tell what cannot be timed."""
+    for subject in subjects:
+        make_graphs(subject, runtimes, place)
+        if told := subject.missing(runtimes):
+            say(told)
+    if not any(s.file(name) for s in subjects for name in runtimes):
+        raise UserError(
+            f'nothing to time in {", ".join(runtimes)}; give other '
+            '--runtimes, or the work dirs of the runs'
+        )
 
 
 def _jobs(

@@ -10,6 +10,7 @@ import numpy as np
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest import read_manifest
 from hkd_mm.inference.manifest_fields import FILE, InputSpec
+from hkd_mm.inference.named import named
 
 from ..config.compose import compose_config
 from ..run.run_files import run_config
@@ -27,9 +28,10 @@ class Subject:
         name: in the table.
         size: (H, W) of its images in pixels.
         torch: ``student.pth``, or a config whose weights are random; None
-            where an exported folder lies alone.
+            where an exported folder lies alone, or beside other weights.
         folder: work dir of the run.
         graphs: runtime -> ``.onnx``.
+        lacks: why there is no ``torch``.
     """
 
     name: str
@@ -37,12 +39,20 @@ class Subject:
     torch: Path | None = None
     folder: Path | None = None
     graphs: dict[str, Path] = field(default_factory=dict)
+    lacks: str = ''
 
     def file(self, runtime: str) -> Path | None:
         """What a runtime runs; None where there is nothing for it."""
         return self.graphs.get(runtime) or (
             None if runtime in _GRAPHS else self.torch
         )
+
+    def missing(self, runtimes: Sequence[str]) -> str | None:
+        """Which runtimes there is nothing for, and why; in a line."""
+        absent = [name for name in runtimes if self.file(name) is None]
+        if not absent:
+            return None
+        return f'{self.name}: no {", ".join(absent)}, for {self.lacks}'
 
     def bytes(self, runtime: str) -> int | None:
         """Of that file; a config has none."""
@@ -57,12 +67,12 @@ def read_subject(text: str) -> Subject:
 
     Args:
         text: ``PATH`` or ``NAME=PATH``: a work dir, an exported folder, or a
-            config.
+            config; see :func:`hkd_mm.inference.named.named`.
 
     Raises:
         UserError: there is no net in it.
     """
-    name, _, path = text.rpartition('=')
+    name, path = named(text)
     place = Path(path)
     if place.suffix == '.py':
         cfg = compose_config(place)
@@ -93,13 +103,20 @@ def _exported(name: str, folder: Path) -> Subject:
     }
     run = folder.resolve().parent
     weights = run / 'student.pth'
-    there = weights.is_file() and run.name == manifest.source['run']
+    there = manifest.made_of(weights)
+    lacks = (
+        f'{folder} was not made of {weights} as it is now (export the run '
+        'again)'
+        if weights.is_file()
+        else f'no student.pth lies above {folder}'
+    )
     return Subject(
         name or manifest.name,
         manifest.input.size,
         weights if there else None,
         run if there else None,
         graphs,
+        '' if there else lacks,
     )
 
 

@@ -4,7 +4,7 @@
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """One row a timing.
 
-    ``times_faster`` is against the first net in the first runtime, with the
-    same batch and threads.
+    ``times_faster`` is against ``baseline``: the first net in the first
+    runtime that was timed, with the same batch and threads.
     """
     first: dict[tuple, Timing] = {}
     for timing in timings:
@@ -50,18 +50,41 @@ def rows_of(
         if timing.error:
             row['error'] = timing.error
         else:
+            baseline = first[job.batch, job.threads]
             row.update(
                 median_ms=1e3 * timing.median,
                 p99_ms=1e3 * timing.p99,
-                times_faster=timing.times_faster(
-                    first[job.batch, job.threads]
-                ),
+                times_faster=timing.times_faster(baseline),
+                baseline=[baseline.job.net, baseline.job.runtime],
                 calls=timing.calls,
                 peak_bytes=timing.memory,
                 file_bytes=subjects[job.net].bytes(job.runtime),
             )
         rows.append(row)
     return rows
+
+
+def baselines(
+    rows: Sequence[dict[str, Any]], wanted: tuple[str, str]
+) -> Iterator[str]:
+    """Say what *times faster* is against, a line for each that was taken.
+
+    Args:
+        rows: of :func:`rows_of`.
+        wanted: net and runtime that were named first.
+    """
+    settings: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if 'error' not in row:
+            told = settings.setdefault(tuple(row['baseline']), [])
+            told.append(f'batch {row["batch"]}, threads {row["threads"]}')
+    for (net, runtime), where in settings.items():
+        line = f'times faster: than {net} in {runtime}'
+        if len(settings) > 1:
+            line += f' ({"; ".join(dict.fromkeys(where))})'
+        if (net, runtime) != wanted:
+            line += f', for {" in ".join(wanted)} was not timed'
+        yield line
 
 
 def print_rows(rows: list[dict[str, Any]], console: Console) -> None:

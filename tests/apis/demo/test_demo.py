@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hkd_mm.apis.demo import server
@@ -124,6 +125,18 @@ def test_a_folder_without_torch_weights_has_no_heat(exported, tmp_path):
     assert 'needs the weights for torch' in shown
 
 
+def test_heat_is_of_the_weights_that_answer(exported, tmp_path):
+    pytest.importorskip('pytorch_grad_cam')
+    run = shutil.copytree(exported, tmp_path / 'renamed')
+    black = np.zeros((9, 9, 3), np.uint8)
+    assert Side('student', run).look(black).heat is not None
+    assert Side('student', run / 'export').look(black).heat is not None
+    found = torch.load(run / 'student.pth', weights_only=True)
+    found['state_dict']['head.fc.bias'] += 1  # trained again since
+    torch.save(found, run / 'student.pth')
+    assert Side('student', run).look(black).heat is None
+
+
 def test_a_refusal_is_shown_and_escaped(exported):
     shown = make_look([], MOST, PIXELS)('<b>')
     assert shown.startswith('<p class="refusal"') and '<b>' not in shown
@@ -171,7 +184,7 @@ def ask(path=CALL, headers=(JSON,), body=(b'abc',), most=10, method='POST'):
         'path': path,
         'headers': [HOST, *headers],
     }
-    hosts = hosts_of('127.0.0.1', 7860)
+    hosts = hosts_of('127.0.0.1')
     asyncio.run(Limits(app, most, hosts)(scope, receive, send))
     return sent[0]['status'] if sent else None, came
 
@@ -220,9 +233,43 @@ def test_other_pages_and_other_names_are_refused():
     assert ask(headers=[JSON, own])[0] == 200
     # the later one of two stands
     assert ask(headers=[JSON, (b'host', b'evil.example:7860')]) == (403, [])
-    assert 'localhost:7860' in hosts_of('127.0.0.1', 7860)
-    assert '[::1]:7860' in hosts_of('127.0.0.1', 7860)
-    assert hosts_of('0.0.0.0', 7860) is None
+    assert hosts_of('0.0.0.0') is None
+
+
+@pytest.mark.parametrize(
+    ('host', 'status'),
+    [
+        ('127.0.0.1', 200),  # --port 80 is not named
+        ('localhost:8000', 200),  # through a tunnel from another port
+        ('LOCALHOST:7860', 200),
+        ('[::1]:7860', 200),
+        ('[::1]', 200),
+        ('evil.example:7860', 403),
+        ('localhost.evil.example', 403),
+        ('localhost:7860:7860', 403),
+        ('localhost:7860@evil.example', 403),
+        ('', 403),
+    ],
+)
+def test_hosts_are_compared_without_their_port(host, status):
+    own = (b'origin', f'http://{host}'.encode())
+    assert ask(headers=[JSON, (b'host', host.encode()), own])[0] == status
+    other = (b'origin', b'http://127.0.0.1:9999')  # another page from here
+    assert ask(headers=[JSON, (b'host', host.encode()), other])[0] == 403
+
+
+@pytest.mark.parametrize('length', ['²', '1²', '+3', ' 3', '9' * 5000, ''])
+def test_lengths_that_are_none_are_refused(length):
+    header = (b'content-length', length.encode('latin1'))
+    assert ask(headers=[JSON, header]) == (413, [])
+
+
+def test_nets_of_the_page_may_have_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'lr=0.1').mkdir()
+    assert server._named('lr=0.1') == ('lr=0.1', 'lr=0.1')
+    assert server._named('student=lr=0.1') == ('student', 'lr=0.1')
+    assert server._named('a/b/') == ('a/b/', 'a/b/')
 
 
 def test_no_more_photographs_are_in_memory_than_two(monkeypatch):

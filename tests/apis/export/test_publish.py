@@ -84,11 +84,15 @@ def test_mistakes_are_named(exported, tiny_run, tmp_path, tool, capsys):
         publish(exported, packed)
     other = tmp_path / 'other'
     shutil.copytree(exported, other)
-    with pytest.raises(UserError, match='was made of the run'):
-        publish(other, tmp_path / 'new')
     (other / 'student.pth').unlink()
     with pytest.raises(UserError, match='holds no student.pth'):
         publish(other, tmp_path / 'new')
+
+
+def test_a_run_may_be_renamed(exported, tmp_path):
+    run = shutil.copytree(exported, tmp_path / 'another name')
+    folder = publish(run, tmp_path / 'packed')
+    assert read_manifest(folder).source['run'] == exported.name
 
 
 def test_nets_that_answer_differently_are_refused(

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exported import CLASSES, export_tiny, write_tiny_manifest
 
 from hkd_mm.apis.latency import rounds as module
 from hkd_mm.apis.latency.rounds import Timing, measure
 from hkd_mm.apis.latency.subjects import Subject, read_subject
-from hkd_mm.apis.latency.table import rows_of, write_for_report
-from hkd_mm.apis.latency.worker import Job
+from hkd_mm.apis.latency.table import baselines, rows_of, write_for_report
+from hkd_mm.apis.latency.worker import RUNTIMES, Job
 from hkd_mm.errors import UserError
+from hkd_mm.inference.manifest_fields import file_spec, sha256
+from hkd_mm.inference.named import named
 
 
 def timing(net, runtime, *times, batch=1):
@@ -44,6 +47,7 @@ def test_a_setting_is_compared_with_the_first_net_in_it(tmp_path):
     found[-1].error = 'no compiler'
     rows = rows_of(found, {'t': Nothing(), 's': Nothing()})
     assert [row.get('times_faster') for row in rows] == [1, 4, 1, 3, None]
+    assert rows[3]['baseline'] == ['t', 'eager']
     assert rows[4]['error'] == 'no compiler'
     assert rows[1]['median_ms'] == 1000 and rows[1]['file_bytes'] == 7
 
@@ -59,6 +63,95 @@ def test_the_report_is_left_the_smallest_setting(tmp_path):
     write_for_report(rows, subject)
     told = json.loads((tmp_path / 'latency.json').read_text())
     assert told['median_ms'] == 2.0
+
+
+def exported_run(folder: Path) -> Path:
+    """A work dir with weights, and an export that was made of them."""
+    pytest.importorskip('onnx')
+    folder.mkdir()
+    weights = folder / 'student.pth'
+    weights.write_bytes(b'weights')
+    export_tiny(folder / 'export')
+    names = dict(fp32='student.onnx', int8='student_int8.onnx')
+    write_tiny_manifest(
+        folder / 'export',
+        CLASSES,
+        0.6,
+        source=dict(run='first', weights_sha256=sha256(weights)),
+        **{
+            kind: file_spec(folder / 'export' / name, 'tensor', 'logits')
+            for kind, name in names.items()
+        },
+    )
+    return folder
+
+
+@pytest.mark.parametrize('name', ['first', 'renamed', 'lr=0.1'])
+def test_a_run_is_known_by_its_weights_and_not_by_its_name(tmp_path, name):
+    place = exported_run(tmp_path / name)
+    found = read_subject(f'teacher={place}')
+    assert found.name == 'teacher' and found.torch == place / 'student.pth'
+    assert found.folder == place and found.missing(RUNTIMES) is None
+
+
+def test_an_export_of_other_weights_has_no_torch_and_says_so(tmp_path):
+    place = exported_run(tmp_path / 'first')
+    (place / 'student.pth').write_bytes(b'trained again')
+    found = read_subject(f'teacher={place}')
+    assert found.torch is None and found.folder is None
+    told = found.missing(RUNTIMES)
+    assert told.startswith('teacher: no eager, compiled, for ')
+    assert 'export the run again' in told
+    (place / 'student.pth').unlink()
+    told = read_subject(str(place / 'export')).missing(['eager', 'onnx'])
+    assert told.startswith('tiny: no eager, for no student.pth lies above')
+
+
+def test_paths_may_have_an_equals_sign(tmp_path, monkeypatch):
+    place = exported_run(tmp_path / 'lr=0.1')
+    monkeypatch.chdir(tmp_path)
+    assert read_subject('lr=0.1').folder == place
+    assert read_subject('s=lr=0.1').name == 's'
+    assert named('a=b=c') == ('a', 'b=c') and named('lr=0.1')[0] == ''
+
+
+def test_what_times_faster_is_against_is_told():
+    def row(net, runtime, batch, baseline):
+        return dict(
+            net=net, runtime=runtime, batch=batch, threads=1, baseline=baseline
+        )
+
+    rows = [
+        row('t', 'eager', 1, ['t', 'eager']),
+        row('s', 'onnx', 1, ['t', 'eager']),
+        dict(net='t', runtime='eager', batch=32, threads=1, error='memory'),
+        row('s', 'onnx', 32, ['s', 'onnx']),
+    ]
+    assert list(baselines(rows[:2], ('t', 'eager'))) == [
+        'times faster: than t in eager'
+    ]
+    lines = list(baselines(rows, ('t', 'eager')))
+    assert lines[1] == (
+        'times faster: than s in onnx (batch 32, threads 1), for t in eager '
+        'was not timed'
+    )
+
+
+def test_a_net_without_torch_is_told_on_the_command_line(
+    tmp_path, tool, capsys, in_tmp
+):
+    pytest.importorskip('onnxruntime')
+    place = exported_run(tmp_path / 'first')
+    (place / 'student.pth').write_bytes(b'trained again')
+    argv = [f't={place}', '--batch', '1', '--threads', '1', '--rounds', '1']
+    argv += ['--seconds', '0', '--for-report']
+    assert tool('latency')([*argv, '--runtimes', 'eager', 'int8']) == 0
+    told = capsys.readouterr().out
+    assert 't: no eager, for' in told and 't: no latency.json, for' in told
+    assert 'than t in int8, for t in eager was not timed' in told
+    assert not (place / 'latency.json').exists()
+    assert tool('latency')([*argv, '--runtimes', 'eager']) == 2
+    assert 'nothing to time in eager' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
