@@ -3,6 +3,7 @@
 
 import errno
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -65,7 +66,8 @@ def predict(
         options: of the :class:`SkinClassifier`.
 
     Returns:
-        What ``<out>.json`` holds, with ``images`` and ``unreadable``.
+        What ``<out>.json`` holds, with ``images``, ``unreadable`` and
+        ``passed_by``.
 
     Raises:
         UserError: anything that the user can mend.
@@ -86,8 +88,8 @@ def predict(
         open_work(target, header) as work,
     ):
         workers = workers or default_workers()
-        _classify(classifier, places, work, workers, top)
-        return finish(target, work, header)
+        passed = _classify(classifier, places, work, workers, top)
+        return finish(target, work, header, passed)
 
 
 @contextmanager
@@ -110,14 +112,19 @@ def _classify(
     work: WorkFile,
     workers: int,
     top: int | None,
-) -> None:
+) -> int:
+    """Fill the work file; how many files were passed by for their suffix."""
+    passed: Counter[str] = Counter()
+
     def failed(folder: str, reason: str) -> None:
         if not work.has(folder):
             work.add([dict(image=folder, reason=reason)])
 
-    missing = (
-        path for path in find_images(places, failed) if not work.has(path)
-    )
+    def pass_by(path: str) -> None:
+        passed['files'] += 1
+
+    found = find_images(places, failed, pass_by)
+    missing = (path for path in found if not work.has(path))
     ahead = 2 * classifier.batch_size + workers
     read = prepared(missing, classifier.prepare, workers, ahead)
     with Progress(places) as progress:
@@ -125,6 +132,7 @@ def _classify(
         while batch := list(islice(read, classifier.batch_size)):
             work.add(_rows(classifier, batch, top))
             progress.advance(len(batch))
+    return passed['files']
 
 
 def _rows(

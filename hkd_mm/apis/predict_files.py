@@ -84,7 +84,7 @@ def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
 
 
 def finish(
-    out: Path, work: WorkFile, header: dict[str, Any]
+    out: Path, work: WorkFile, header: dict[str, Any], passed: int
 ) -> dict[str, Any]:
     """Write the table and what goes with it, then remove the work file.
 
@@ -92,6 +92,7 @@ def finish(
         out: the table.
         work: with all of its rows.
         header: see :func:`header_of`.
+        passed: files that were passed by for their suffix.
 
     Returns:
         What ``<out>.json`` holds.
@@ -101,8 +102,16 @@ def finish(
     """
     if not work.images and not work.unreadable:
         os.unlink(work.path)
-        raise UserError('there is no image in what was named')
-    facts = dict(header, images=work.images, unreadable=work.unreadable)
+        raise UserError(
+            'there is no image in what was named'
+            + (f', but {_passed_by(passed)}' if passed else '')
+        )
+    facts = dict(
+        header,
+        images=work.images,
+        unreadable=work.unreadable,
+        passed_by=passed,
+    )
     good = (row for row in work.rows() if isinstance(row, list))
     write_table(out, header['columns'], good)
     _list_unreadable(Path(f'{out}.unreadable.csv'), work)
@@ -114,8 +123,17 @@ def finish(
         told += (
             f'; {work.unreadable} could not be read, see {out}.unreadable.csv'
         )
+    if passed:
+        told += f'; passed by: {_passed_by(passed)}'
     say(told)
     return facts
+
+
+def _passed_by(count: int) -> str:
+    return (
+        f'{count} files whose suffix is that of no image, or that have none; '
+        'to read one, name it'
+    )
 
 
 def _list_unreadable(path: Path, work: WorkFile) -> None:

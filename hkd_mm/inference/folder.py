@@ -12,6 +12,13 @@ from hkd_mm.errors import UserError
 from .images import IMAGE_SUFFIXES
 
 _SKIPPED = '__MACOSX'
+# Of photographs that are not read. They are found, to be told of, and the
+# reader refuses them; or reads them, where the name is wrong.
+_OTHER_IMAGES = frozenset(
+    '.apng .arw .avif .cr2 .cr3 .dcm .dib .dicom .dng .gif .heic .heif .hif '
+    '.j2k .jp2 .jpx .jxl .jxr .mpo .nef .orf .pbm .pgm .pnm .ppm .psd .raf '
+    '.rw2 .tga'.split()
+)
 
 
 def check_places(places: Sequence[str]) -> list[str]:
@@ -47,23 +54,27 @@ def _parents(path: str) -> Iterator[str]:
 def find_images(
     places: Iterable[str | os.PathLike],
     failed: Callable[[str, str], Any] | None = None,
+    passed: Callable[[str], Any] | None = None,
 ) -> Iterator[str]:
     """Paths of photographs, one after another, in an order that is fixed.
 
     Folders are searched with what is in them; hidden files and folders are
-    left out. The names of one folder at a time are in memory.
+    left out. What has the suffix of an image is given, also where its format
+    is not read, so that no photograph is passed by in silence; other files
+    are passed by. The names of one folder at a time are in memory.
 
     Args:
         places: files, taken whatever their suffix, and folders.
         failed: called with a folder that cannot be listed, and why; without
             it that is an error.
+        passed: called with each file that is passed by for its suffix.
 
     Raises:
         UserError: a folder cannot be listed.
     """
     for place in map(os.fspath, places):
         if os.path.isdir(place):
-            yield from _walk(place, (), failed)
+            yield from _walk(place, (), failed, passed)
         else:
             yield place
 
@@ -72,6 +83,7 @@ def _walk(
     folder: str,
     above: tuple[tuple[int, int], ...],
     failed: Callable[[str, str], Any] | None,
+    passed: Callable[[str], Any] | None,
 ) -> Iterator[str]:
     try:
         status = os.stat(folder)
@@ -82,7 +94,7 @@ def _walk(
             kinds = sorted(
                 (entry.name, entry.is_dir())
                 for entry in entries
-                if _is_wanted(entry)
+                if _may_be(entry)
             )
     except OSError as error:
         if failed is None:
@@ -91,23 +103,30 @@ def _walk(
             ) from None
         failed(folder, f'the folder cannot be listed ({error.strerror})')
         return
-    for name, is_folder in kinds:
-        if not is_folder:
-            yield os.path.join(folder, name)
-    for name, is_folder in kinds:
-        if is_folder:
-            yield from _walk(os.path.join(folder, name), (*above, own), failed)
+    for name in (name for name, is_folder in kinds if not is_folder):
+        path = os.path.join(folder, name)
+        if is_image(name):
+            yield path
+        elif passed is not None:
+            passed(path)
+    for name in (name for name, is_folder in kinds if is_folder):
+        place = os.path.join(folder, name)
+        yield from _walk(place, (*above, own), failed, passed)
 
 
-def _is_wanted(entry: os.DirEntry) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file's suffix is that of an image, of any format."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in IMAGE_SUFFIXES or suffix in _OTHER_IMAGES
+
+
+def _may_be(entry: os.DirEntry) -> bool:
     if entry.name.startswith('.'):
         return False
     if entry.is_dir():
         return entry.name != _SKIPPED
-    suffix = os.path.splitext(entry.name)[1].lower()
     # A link to nowhere is listed, to be told of; a pipe would never end.
-    there = entry.is_file() or not os.path.exists(entry.path)
-    return suffix in IMAGE_SUFFIXES and there
+    return entry.is_file() or not os.path.exists(entry.path)
 
 
 def prepared(

@@ -8,19 +8,19 @@ import zlib
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hkd_mm.errors import UserError
 
 from .manifest_fields import InputSpec
 from .values import normalised
 
-IMAGE_SUFFIXES = frozenset(
-    ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-)
+_JPEG = ('.jpg', '.jpeg', '.jpe', '.jfif', '.jfi', '.jif')
+IMAGE_SUFFIXES = frozenset((*_JPEG, '.png', '.bmp', '.tif', '.tiff', '.webp'))
 # Pillow hands other formats to programs: EPS goes to Ghostscript. JPEG may
 # turn out to be MPO, several photographs in one file.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
+_KNOWN = f'{", ".join(FORMATS[:-1])} and {FORMATS[-1]}'
 MAX_PIXELS = 100_000_000  # against files that unpack to gigabytes
 # What Pillow raises of files with odd or damaged parts, as fuzzing finds it.
 FAILURES = (
@@ -105,6 +105,8 @@ def reason(error: BaseException, path: object) -> str:
         path: taken out of the text, for the message names it anyway.
     """
     text = str(error).splitlines()[0] if str(error) else repr(error)
+    if isinstance(error, UnidentifiedImageError):
+        return f'cannot identify image file; it is none of {_KNOWN}'
     if isinstance(path, io.BytesIO):
         return text.split(' <_io.BytesIO')[0]
     return text.replace(f' {path!r}', '') if isinstance(path, str) else text

@@ -24,8 +24,8 @@ class OnnxBackend:
         channels: of the images.
 
     Raises:
-        UserError: ONNX Runtime is missing, too old for the file, or has no
-            such device.
+        UserError: ONNX Runtime is missing, too old for the file, has no
+            such device, or would do without it.
     """
 
     def __init__(
@@ -60,6 +60,15 @@ class OnnxBackend:
                 f'{runtime.__version__} ({text}); take a newer one, or '
                 'export again'
             ) from None
+        self._session.disable_fallback()  # to the CPU, at the first error
+        taken = self._session.get_providers()
+        if provider not in taken:
+            raise UserError(
+                f'device {device!r}: ONNX Runtime {runtime.__version__} took '
+                f'{", ".join(taken)} instead, for the libraries it was built '
+                'for (CUDA, cuDNN) cannot be loaded; mend them, or leave '
+                'device out for the CPU'
+            )
         given = self._session.get_inputs()[0]
         self._input, self.channels = given.name, given.shape[1]
 

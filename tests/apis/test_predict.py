@@ -3,8 +3,10 @@
 
 import csv
 import errno
+import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -134,6 +136,61 @@ def test_unreadable_files_are_listed_and_tried_again(
     assert predict(photos, '--model', model, '--out', out) == 0
     assert not bad.exists()
     assert out.read_text().startswith(before) and len(_rows(out)) == 12
+
+
+def test_no_photograph_is_passed_by_in_silence(
+    predict, model, tmp_path, capsys
+):
+    photos, out = tmp_path / 'photos', tmp_path / 'out.csv'
+    (photos / 'b').mkdir(parents=True)
+    read = ['1.jfif', '2.JPE', 'b/3.jif', 'b/named wrongly.gif', '4.mpo']
+    for seed, name in enumerate(read):
+        Image.fromarray(_pixels(seed)).save(photos / name, 'JPEG')
+    not_read = ['5.heic', 'b/6.DCM', '7.avif', '8.cr2']
+    for name in not_read:
+        (photos / name).write_bytes(b'of another format')
+    Image.fromarray(_pixels(9)).save(photos / '9.gif')
+    others = ['no_suffix', 'b/notes.txt', 'b/Thumbs.db', '.hidden.txt']
+    for name in others:
+        (photos / name).write_bytes(b'')
+    assert predict(photos, '--model', model, '--out', out) == 0
+    told = capsys.readouterr().err
+    assert '5 could not be read' in told and 'passed by: 3 files' in told
+    names = {str(Path(row['image']).relative_to(photos)) for row in _rows(out)}
+    assert names == set(read)
+    unreadable = _rows(tmp_path / 'out.csv.unreadable.csv')
+    names = {str(Path(row['image']).relative_to(photos)) for row in unreadable}
+    assert names == {*not_read, '9.gif'}
+    assert all('none of JPEG, PNG' in row['reason'] for row in unreadable)
+    facts = json.loads((tmp_path / 'out.csv.json').read_text())
+    assert facts['passed_by'] == 3 and facts['unreadable'] == 5
+    # what is named is read, whatever its suffix
+    (photos / '1.jfif').rename(photos / 'photo')
+    alone = tmp_path / 'alone.csv'
+    assert predict(photos / 'photo', '--model', model, '--out', alone) == 0
+    assert len(_rows(alone)) == 1
+
+
+def test_a_folder_of_other_files_says_how_many(
+    predict, model, tmp_path, capsys
+):
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos/notes.txt').touch()
+    words = ['--model', model, '--out', tmp_path / 'out.csv']
+    assert predict(tmp_path / 'photos', *words) == 2
+    assert 'no image in what was named, but 1 files' in capsys.readouterr().err
+
+
+def test_odd_exif_ends_no_folder(predict, model, photos, tmp_path):
+    """A resolution that is a text, with which Pillow cannot turn it."""
+    fields = struct.pack('<HHII', 0x112, 3, 1, 6)
+    fields += struct.pack('<HHI4s', 0x11A, 2, 4, b'abc')
+    exif = b'Exif\0\0II*\0' + struct.pack('<IH', 8, 2) + fields + bytes(4)
+    Image.fromarray(_pixels(11)).save(photos / 'image 11.jpg', exif=exif)
+    out = tmp_path / 'out.csv'
+    assert predict(photos, '--model', model, '--out', out) == 0
+    assert len(_rows(out)) == 12
+    assert not (tmp_path / 'out.csv.unreadable.csv').exists()
 
 
 def test_the_most_probable_classes(predict, model, photos, tmp_path):

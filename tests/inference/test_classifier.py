@@ -255,3 +255,51 @@ def test_int8_is_told_where_it_may_overflow(
         SkinClassifier(exported, precision=precision)
     found = [w for w in told if 'without VNNI' in str(w.message)]
     assert len(found) == warned
+
+
+def test_a_device_that_onnx_runtime_does_without_is_refused(
+    exported, monkeypatch
+):
+    """It has CUDA in its list, and takes the CPU where CUDA cannot load."""
+    import onnxruntime
+
+    both = ['CUDAExecutionProvider', 'CPUExecutionProvider']
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: both)
+    real = onnxruntime.InferenceSession
+
+    def session(path, options, providers):
+        assert providers == both[:1]
+        return real(path, options, providers=both[1:])
+
+    monkeypatch.setattr(onnxruntime, 'InferenceSession', session)
+    told = "device 'cuda': .* took CPUExecutionProvider instead"
+    with pytest.raises(UserError, match=told) as error:
+        SkinClassifier(exported, device='cuda')
+    assert '\n' not in str(error.value)
+
+
+def test_onnx_runtime_may_not_turn_to_the_cpu_later(exported, monkeypatch):
+    import onnxruntime
+
+    done = []
+    monkeypatch.setattr(
+        onnxruntime.InferenceSession,
+        'disable_fallback',
+        lambda self: done.append(self),
+    )
+    SkinClassifier(exported)
+    assert len(done) == 1
+
+
+def test_a_photograph_of_a_format_that_is_not_read_is_no_secret(
+    exported, tmp_path, noise
+):
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    for name in ('a.jfif', 'b.JPE'):
+        Image.fromarray(noise(1)).save(photos / name, 'JPEG')
+    classifier = SkinClassifier(exported)
+    assert len(classifier(photos)) == 2
+    (photos / 'c.heic').write_bytes(b'\0\0\0\x18ftypheic')
+    with pytest.raises(UserError, match='c.heic.* none of JPEG, PNG, WEBP'):
+        classifier(photos)
