@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from hkd_mm.apis.study.plan import OF_NETS
+from hkd_mm.apis.study.words import plus_minus, title_of
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'docs/results'
 KEYS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
 TABLES = sorted(RESULTS.glob('ham10000_64/*/results.json'))
 STUDIES = sorted(
     path
-    for path in RESULTS.glob('*/results.json')
+    for pattern in ('*/results.json', '*/*/results.json')
+    for path in RESULTS.glob(pattern)
     if 'study' in json.loads(path.read_text())
 )
 
@@ -50,7 +54,7 @@ def test_pages_quote_the_table_as_it_is(page):
     ]
     known = {
         line
-        for pattern in ('ham10000_64/*/table.md', '*/table.md')
+        for pattern in ('*/*/table.md', '*/table.md')
         for path in RESULTS.glob(pattern)
         for line in path.read_text().splitlines()
     }
@@ -61,18 +65,21 @@ def test_pages_quote_the_table_as_it_is(page):
 def test_every_row_of_a_study_follows_from_its_runs(path):
     """Means and sd of every column, computed anew."""
     report = json.loads(path.read_text())
-    table = (path.parent / 'table.md').read_text().splitlines()[2:]
+    text = (path.parent / 'table.md').read_text()
+    header, _, *table = text.partition('\n\n')[0].splitlines()
+    names = header.strip('| ').split(' | ')
     for row, shown in zip(report['rows'], table, strict=True):
         runs = row['test_runs']
         assert len(runs) == row['seeds'] == report['seeds'] > 1
-        cells = [row['title']]
-        for key in KEYS:
+        cells = dict(zip(names, shown.strip('| ').split(' | ')))
+        assert cells['network'] == row['title']
+        for key in row['test'].keys() - set(OF_NETS):
             values = [run[key] for run in runs]
-            mean, sd = statistics.mean(values), statistics.stdev(values)
-            cells.append(f'{mean:.3f} +- {sd:.3f}')
-        assert shown.startswith(f'| {" | ".join(cells)} | ')
-    assert len(table) == len(report['rows']) >= 15
+            spread = statistics.mean(values), statistics.stdev(values)
+            assert cells[title_of(key)] == plus_minus(*spread)
+    assert len(row['test'].keys() - set(OF_NETS)) >= 3
     assert '/work' not in path.read_text()
+    assert report.get('caption', '') in text
 
 
 def test_every_run_of_a_table_left_its_log():

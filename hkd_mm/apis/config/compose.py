@@ -138,9 +138,13 @@ def config_named(cfg: Config, key: str) -> str:
     for folder in [*folders, config_root(), Path.cwd()]:
         if (folder / name).is_file():
             return str(folder / name)
+    without = {
+        'teacher_config': '; give the weights of a trained one with '
+        'model.teacher_ckpt, or a teacher_config of your own'
+    }
     raise UserError(
         f'{key} {name} is not a file, neither beside {cfg.filename} nor in '
-        f'{config_root()}'
+        f'{config_root()}{without.get(key, "")}'
     )
 
 

@@ -19,6 +19,9 @@ from .words import (
     title_of,
 )
 
+# of figures that are no fractions
+_FORMS = dict(dict.fromkeys(OF_NETS, '.5g'), minutes='.1f')
+
 
 def write_tables(
     study: Study, outcomes: list[Outcome], out: Path, facts: dict[str, Any]
@@ -95,9 +98,7 @@ def _cells(study: Study, outcome: Outcome) -> list[str]:
         interval_told(outcome.interval),
         f'{outcome.minutes:.1f}',
         *(
-            f'{paper[key]:{".1f" if key == "minutes" else ".4f"}}'
-            if key in paper
-            else ''
+            f'{paper[key]:{_FORMS.get(key, ".4f")}}' if key in paper else ''
             for key in _of_papers(study)
         ),
         *(difference_told(outcome, name) for name in study.baselines),

@@ -50,6 +50,7 @@ def write_run(folder, labels, chosen, seed=0):
         best=figures,
         seed=seed,
         split_hash='5911',
+        student=dict(parameters=700_000),
     )
     (folder / 'metrics.json').write_text(json.dumps(report))
     (folder / 'test.json').write_text(json.dumps(figures))
@@ -216,11 +217,14 @@ def test_the_tables_say_the_same(study, tmp_path):
 
 
 def test_what_the_paper_has_stands_beside(study, tmp_path):
-    papers = dict(kd=dict(top1=0.8146, minutes=124.16), alone=dict(top1=0.385))
+    papers = dict(
+        kd=dict(top1=0.8146, minutes=124.16, parameters=0.69),
+        alone=dict(top1=0.385, parameters=43.174),
+    )
     rows = tuple(
         replace(row, paper=papers.get(row.name, {})) for row in study.rows
     )
-    metrics = ('top1', 'balanced_accuracy')
+    metrics = ('top1', 'balanced_accuracy', 'parameters')
     other = replace(study, rows=rows, metrics=metrics, baselines=())
     outcomes = read_outcomes(other, tmp_path, range(2))
     lines = markdown(other, outcomes)
@@ -238,15 +242,17 @@ def test_what_the_paper_has_stands_beside(study, tmp_path):
         'network',
         'accuracy',
         'balanced accuracy',
+        'parameters / M',
         'balanced accuracy, 95 % interval',
         'minutes',
         'paper: accuracy',
+        'paper: parameters / M',
         'paper: minutes',
     ]
-    by_name = {line[0]: line[4:] for line in cells[2:6]}
-    assert by_name['KD'] == ['2.0', '0.8146', '124.2']
-    assert by_name['ALONE'] == ['2.0', '0.3850', '']
-    assert by_name['DIST'] == ['2.0', '', '']
+    by_name = {line[0]: line[5:] for line in cells[2:6]}
+    assert by_name['KD'] == ['2.0', '0.8146', '0.69', '124.2']
+    assert by_name['ALONE'] == ['2.0', '0.3850', '43.174', '']
+    assert by_name['DIST'] == ['2.0', '', '', '']
 
 
 def test_metrics_of_a_class_have_a_title():
