@@ -42,7 +42,7 @@ def test_a_pair_trains_resumes_and_is_tested(
     assert report['student']['parameters'] == 14_321_937
     assert report['epochs'] == 2 and 'dice' in report['best']
     said = capfd.readouterr().out
-    assert 'Teacher check: Dice' in said
+    assert 'Teacher check: Dice' in said and 'WINDOW' not in said
     assert 'distill.loss_kd' in said and 'distill.loss_dice' in said
     state = torch.load('kd/epoch_2.pth', weights_only=False)['state_dict']
     assert not any('teacher' in name for name in state)
@@ -60,7 +60,8 @@ def test_a_pair_trains_resumes_and_is_tested(
 
     tested = [str(KD), 'kd/student.pth', '--show-dir', 'shown']
     tested += ['--out', 'test.json', '--out', 'slices.csv']
-    assert tool('test')([*tested, *words(slices)]) == 0
+    misfit = ['mask_threshold=0.4', 'data_preprocessor.window=[424,1500]']
+    assert tool('test')([*tested, *words(slices, *misfit)]) == 0
     figures = json.loads(Path('test.json').read_text())
     assert {'dice', 'iou', 'hd95', 'patient_dice'} <= figures.keys()
     with open('slices.csv', newline='') as file:
@@ -69,7 +70,10 @@ def test_a_pair_trains_resumes_and_is_tested(
     mean = np.mean([float(row['dice']) for row in rows])
     assert mean == pytest.approx(figures['dice'])
     assert len(list(Path('shown').glob('*.png'))) == 10
-    assert '│ dice' in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert '│ dice' in said
+    assert 'window=[424,1500] makes' in said and 'window=None' in said
+    assert '0.4 on in this test and from 0.5 on in the run' in said
 
 
 @pytest.mark.parametrize('config', DISTILLED, ids=lambda path: path.stem)
@@ -128,10 +132,11 @@ def test_a_last_batch_of_one_slice_is_left_out(
 ):
     config = CONFIGS / 'unet-r18_lidc.py'  # 20 slices: two batches of 19 and 1
     more = words(slices, 'batch_size=19', 'max_epochs=1')
+    more += ['data_preprocessor.window=[424,1500]']
     assert tool('train')([str(config), '--work-dir', 'run', *more]) == 0
-    assert 'single image, which BatchNorm cannot train' in (
-        capfd.readouterr().out
-    )
+    said = capfd.readouterr().out
+    assert 'single image, which BatchNorm cannot train' in said
+    assert said.count('THE WINDOW DOES NOT FIT') == 1
 
 
 def test_stores_of_masks_are_packed_ahead(slices, in_tmp, tool, capsys):
