@@ -261,10 +261,10 @@ def test_the_threshold_is_that_of_validation(run, tmp_path) -> None:
     place = tmp_path / 'marked'
     shutil.copytree(run, place, ignore=shutil.ignore_patterns('export'))
     config = place / 'unet-r18_lidc.py'
-    old = "type='hkd_mm.SegmentationMetric'"
+    old = 'threshold=0.5'
     text = config.read_text()
     assert old in text
-    config.write_text(text.replace(old, f'{old}, threshold=0.25'))
+    config.write_text(text.replace(old, 'threshold=0.25'))
     assert export(place, None, Wishes(int8=False)).threshold == 0.25
     data = json.loads((place / 'export/manifest.json').read_text())
     assert data['task'] == 'segmentation' and data['threshold'] == 0.25
@@ -284,13 +284,18 @@ def test_differences_are_of_all_batches() -> None:
     apart = Differences()
     apart.add(np.float32([[1, -4]]), np.float32([[1, -2]]))
     apart.add(np.float32([[3, 3]]), np.float32([[3, 4]]))
-    assert (apart.most, apart.largest) == (2, 4)
+    assert (apart.most, apart.scaled) == (2, 0.5)
+    apart.add(np.float32([[[0.1]], [[9]]]), np.float32([[[0.9]], [[9]]]))
+    assert apart.scaled == pytest.approx(0.8)  # of the image itself
+    apart = Differences()
+    apart.add(np.float32([[1, -4]]), np.float32([[1, -2]]))
+    apart.add(np.float32([[3, 3]]), np.float32([[3, 4]]))
     assert apart.rms == pytest.approx(np.sqrt(5 / 4))
     apart.add_answers(np.array([0, 1]), np.array([0, 0]))
     assert apart.same_answers == 0.5
     apart.add(np.float32([[np.nan]]), np.float32([[1]]))
     apart.add(np.float32([[1]]), np.float32([[1]]))
-    assert np.isnan(apart.most)
+    assert np.isnan(apart.most) and np.isnan(apart.scaled)
 
 
 def test_int8_pixels_may_differ_here_and_there() -> None:
