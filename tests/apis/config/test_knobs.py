@@ -12,6 +12,7 @@ from hkd_mm.apis.config.loaders import LOADERS
 from hkd_mm.apis.config.places import dicts
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
+SHIPPED = dict(mask_threshold='segmentation/unet-r18_lidc.py')
 
 
 def _all(config, key):
@@ -70,6 +71,14 @@ REACHED = dict(
         lambda c: _all(c.model.distiller, 'class_weight'),
         'balanced',
     ),
+    mask_threshold=(
+        '0.3',
+        lambda c: (
+            _all(c.val_evaluator, 'threshold')
+            | _all(c.test_evaluator, 'threshold')
+        ),
+        0.3,
+    ),
     seed=('9', lambda c: {c.randomness.seed}, 9),
     channels_last=('False', lambda c: {c.channels_last}, False),
     compiled=(
@@ -110,7 +119,8 @@ def test_every_knob_of_the_shipped_config_does_something(
     value = DictAction._parse_iterable(text)
     other = {'seed': 1, 'split_seed': 1, 'batch_size': 4}.get(knob)
     child = tmp_path / 'child.py'
-    lines = [f'_base_ = {str(CONFIGS / "hybrid_wrn50_mbv2.py")!r}']
+    base = SHIPPED.get(knob, 'hybrid_wrn50_mbv2.py')
+    lines = [f'_base_ = {str(CONFIGS / base)!r}']
     if way == 'child':
         lines.append(f'{knob} = {value!r}')
     elif way != 'option' and other is not None:
