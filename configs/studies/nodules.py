@@ -51,5 +51,4 @@ rows = dict(
     kd=_distilled('kd', 'soft masks'),
     kd_align=_distilled('kd_align', 'soft masks + feature alignment'),
     cwd=_distilled('cwd', 'channel-wise'),
-    at=_distilled('at', 'attention transfer'),
 )
