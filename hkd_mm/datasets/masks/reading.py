@@ -2,10 +2,10 @@
 """Reading masks as class ids."""
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.images import FAILURES, FORMATS, reason
+from hkd_mm.inference.images import FAILURES, FORMATS, reason, upright
 from hkd_mm.inference.stored_images import (
     DEEP,
     from_deep,
@@ -40,7 +40,7 @@ def read_mask(path: str, classes: int) -> np.ndarray:
             _refuse_lossy(path, image)
             refuse_deep_colour(image)
             if classes == 2 and image.mode == 'P':
-                return _coloured(path, ImageOps.exif_transpose(image))
+                return _coloured(path, upright(image))
             pixels = _mask_pixels(image)
     except FAILURES as error:
         raise UserError(
@@ -87,7 +87,7 @@ def _coloured(path: str, image: Image.Image) -> np.ndarray:
 def _mask_pixels(image: Image.Image) -> np.ndarray:
     """Numbers of a mask: (H, W), or (H, W, 3) where it is in colour."""
     image.load()
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if image.mode[0] in DEEP:
         return from_deep(image)
     if image.mode == 'LA':  # opacity says nothing about classes
