@@ -109,12 +109,14 @@ def test_no_shipped_weight_or_temperature_is_unusual(config):
     assert list(_settings(model)) == []
 
 
-def test_attention_weighs_what_it_did():
+def test_attention_weighs_what_its_paper_says():
     from hkd_mm.apis.config.compose import compose_config
+    from hkd_mm.registry import MODELS
 
     config = CONFIGS / 'at_unet-r152_unet-r18_lidc.py'
-    loss = compose_config(config).model.distiller.distill_losses.loss_at
-    assert loss.beta * loss.loss_weight == 1000 * 1000
+    losses = compose_config(config).model.distiller.distill_losses
+    loss = MODELS.build(losses.loss_at)
+    assert (loss.beta, loss.loss_weight) == (1000, 1)
 
 
 @pytest.mark.nightly

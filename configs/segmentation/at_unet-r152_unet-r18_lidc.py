@@ -1,8 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Attention maps of four stages of the encoders, beside Dice + BCE.
 
-With the paper's weight AT is about as large as Dice + BCE: 1.3 beside 1.8 in
-the first step, of nets that know nothing.
+With the paper's weight AT is about as large as Dice + BCE in the first step.
 """
 _base_ = '../_base_/pairs/unet-r152_unet-r18_lidc.py'
 model = dict(distiller=dict(distill_losses=dict(

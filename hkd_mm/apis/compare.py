@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.named import named
 
 _METRICS = dict(
     balanced_accuracy='balanced accuracy', top1='accuracy', macro_f1='macro F1'
@@ -41,7 +42,7 @@ def read_run(run: str) -> Row:
     Raises:
         UserError: the folder holds no finished run.
     """
-    name, _, folder = run.rpartition('=')
+    name, folder = named(run)
     path = Path(folder)
     report = _read(path / 'metrics.json')
     if report is None:

@@ -25,9 +25,9 @@ def pixel_threshold(evaluators: Any) -> float | None:
     Raises:
         UserError: it is no number.
     """
-    nodes = evaluators or []
-    for node in [nodes] if isinstance(nodes, dict) else nodes:
-        metric = METRICS.get(node['type'])
+    for node in dicts(evaluators):
+        metric = node.get('type')
+        metric = METRICS.get(metric) if isinstance(metric, str) else metric
         known = inspect.signature(metric).parameters if metric else {}
         if 'threshold' in known:
             value = node.get('threshold', known['threshold'].default)

@@ -2,6 +2,7 @@
 """Records of any data root, as the data tools look at them."""
 
 import argparse
+import csv
 from pathlib import Path
 
 from hkd_mm.errors import UserError
@@ -81,8 +82,6 @@ def _read_masked(args: argparse.Namespace, name: str):
 
 
 def _recognise(root: Path, ann_file: str | None) -> str:
-    if not ann_file and _has_masks(root):
-        return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'
     names = (
         [Path(ann_file).name]
         if ann_file
@@ -93,7 +92,21 @@ def _recognise(root: Path, ann_file: str | None) -> str:
             return 'HAM10000'
         if name.startswith('ISIC_2019'):
             return 'ISIC2019'
+    if not (ann_file or _has_labels(root)) and _has_masks(root):
+        return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'
     return 'SkinDisease'
+
+
+def _has_labels(root: Path) -> bool:
+    """Whether the table of a data root names classes and no masks."""
+    table = root / 'annotations.csv'
+    if not table.is_file():
+        return False
+    with table.open(newline='', encoding='utf-8-sig') as stream:
+        header = {
+            name.strip().lower() for name in next(csv.reader(stream), ())
+        }
+    return 'label' in header and not header & {'mask', 'mask_image'}
 
 
 def _has_masks(root: Path) -> bool:

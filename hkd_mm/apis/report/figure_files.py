@@ -86,6 +86,17 @@ def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
         }
 
 
+def check_drawing() -> None:
+    """Draw something small.
+
+    Raises:
+        UserError: nothing here draws charts.
+    """
+    from plotly.graph_objects import Figure
+
+    drawn([Section('try', '', blocks=[Chart('try', Figure(), '', 100)])])
+
+
 def _data_uri(path: Path) -> str:
     coded = base64.b64encode(path.read_bytes()).decode()
     return f'data:image/svg+xml;base64,{coded}'

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-from .figure_files import drawn, write_figures
+from .figure_files import check_drawing, drawn, write_figures
 from .page import Section, render, require_libraries
 from .runs import Material
 
@@ -75,6 +75,8 @@ def make_report(
     _check_out(out)
     from hkd_mm.engine.atomic_backend import AtomicBackend
 
+    if still:
+        check_drawing()  # before minutes go into the sections
     from .gather import gather
     from .val_predictions import add_val_scores
 

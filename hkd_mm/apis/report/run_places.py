@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.named import named
 
 from ..study.folders import is_done, read_json
 from ..study.plan import Row, Study
@@ -113,7 +114,7 @@ def _above(name: str) -> list[str]:
 def _of_runs(places: list[str], study: Study | None) -> Found:
     folders: dict[str, list[Path]] = {}
     for place in places:
-        name, _, folder = place.rpartition('=')
+        name, folder = named(place)
         path = Path(folder)
         if any(path.glob('fold*/seed*')):
             raise UserError(
@@ -127,15 +128,22 @@ def _of_runs(places: list[str], study: Study | None) -> Found:
                 'predictions.csv of tools/test.py --out'
             )
         folders.setdefault(name or path.name, []).append(path)
-    ordered = {
-        name: sorted(paths, key=_seed_of) for name, paths in folders.items()
-    }
+    ordered = {name: _by_seed(name, paths) for name, paths in folders.items()}
     title = Path(places[0]).name if len(places) == 1 else 'Runs'
     return Found(study or _study_of(list(folders), Path(title)), ordered, [])
 
 
-def _seed_of(folder: Path) -> int:
-    return read_json(folder / 'metrics.json').get('seed') or 0
+def _by_seed(name: str, folders: list[Path]) -> list[Path]:
+    seeds = {
+        path: read_json(path / 'metrics.json').get('seed') or 0
+        for path in folders
+    }
+    if len(set(seeds.values())) < len(folders):
+        raise UserError(
+            f'{name}: {" and ".join(map(str, folders))} have one seed; runs '
+            'of a name are its seeds, give each once'
+        )
+    return sorted(folders, key=seeds.__getitem__)
 
 
 def _study_of(names: list[str], place: Path) -> Study:

@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What a work dir was made of, kept in it for whoever reads it later."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,6 @@ from hkd_mm.engine.atomic_backend import AtomicBackend
 from hkd_mm.engine.report.history import to_json
 from hkd_mm.errors import UserError
 
-from .folders import read_json
 from .plan import Row, Study
 
 FILE = 'plan.json'
@@ -44,7 +44,7 @@ def read_plan(work_dir: Path) -> Plan | None:
     if not path.is_file():
         return None
     try:
-        told = read_json(path)
+        told = json.loads(path.read_text(encoding='utf-8'))
         study = told['study']
         rows = tuple(
             Row(
@@ -66,8 +66,8 @@ def read_plan(work_dir: Path) -> Plan | None:
             }
         )
         return Plan(plan, int(told['seeds']))
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f'{path} is no plan of a study ({error}); let tools/compare.py '
-            'write it again, or name the study with --study'
+            f'{path} is no plan of a study ({error}); the same command of '
+            'tools/compare.py writes it again, no run is lost'
         ) from None

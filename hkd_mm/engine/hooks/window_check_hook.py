@@ -13,7 +13,7 @@ from hkd_mm.registry import HOOKS
 from .teacher_check_hook import samples_of
 
 _NARROW = 0.1  # of the range of the input, from the 1st to the 99th percent
-_CLIPPED = 0.8  # of the pixels; air and bone of a CT slice come to 0.7 at most
+_CLIPPED = 0.8  # of the pixels; a guess above what air and bone of CT take
 _LUNG = (424.0, 1500.0)  # -600 HU / 1500, stored as HU + 1024
 _HOUNSFIELD = 5120  # HU + 1024 of CT is below
 _VALUES = 1_000_000  # enough for percentiles

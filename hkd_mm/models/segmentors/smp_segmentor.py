@@ -132,9 +132,9 @@ class SMPSegmentor(BaseModel):
             return self.model(inputs)
         try:
             logits = self.model(inputs)
-        except torch.OutOfMemoryError:
-            raise
         except (AssertionError, RuntimeError) as error:
+            if _is_no_size(error) or inputs.shape[1] != self.in_channels:
+                raise
             reason = (str(error).splitlines() or [''])[0].rstrip('.')
             raise UserError(
                 f'SMPSegmentor: {type(self.model).__name__} with '
@@ -156,3 +156,9 @@ class SMPSegmentor(BaseModel):
                 f'whose sides {stride} divides, not {height} x {width}; set '
                 f'input_size={fitting}, or take arch="Unet"'
             )
+
+
+def _is_no_size(error: Exception) -> bool:
+    """Of the memory, the device or the type, whatever the size."""
+    words = ('cuda', 'cudnn', 'memory', 'device', 'type')
+    return any(word in str(error).lower() for word in words)

@@ -76,3 +76,12 @@ def test_images_with_masks_are_told_from_others() -> None:
     assert has_masks(composed())
     photographs = compose_config(str(ROOT / 'configs/demo/mbv2_demo.py'))
     assert not has_masks(photographs)
+
+
+def test_metrics_in_other_forms_are_passed_over() -> None:
+    """MMEngine takes classes, and a group of metrics without a type."""
+    from hkd_mm.evaluation.clinical_metric import ClinicalMetric
+
+    masks = dict(type='hkd_mm.SegmentationMetric', threshold=0.2)
+    assert pixel_threshold(dict(type=ClinicalMetric)) is None
+    assert pixel_threshold(dict(metrics=[masks])) == 0.2

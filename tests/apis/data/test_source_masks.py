@@ -79,6 +79,13 @@ def test_folders_of_photographs_and_masks_are_recognised(in_tmp, tool):
     code, found = verified(tool, in_tmp / 'skin')
     assert code == 0 and found['images'] == 6  # not classes Image and Mask
     assert sum(x.get('foreground', 0) for x in found['counts'].values()) == 6
+    # a table of classes wins: masks may lie beside the photographs
+    rows = [f'Image/{n}.jpg,{"ab"[n % 2]}' for n in range(6)]
+    table = in_tmp / 'skin/annotations.csv'
+    table.write_text('\n'.join(['image,label', *rows]))
+    code, found = verified(tool, in_tmp / 'skin')
+    assert code == 0 and 'foreground' not in str(found['counts'])
+    table.unlink()
     shutil.rmtree(in_tmp / 'skin/Mask')
     code = tool('dataset_tools/verify')([str(in_tmp / 'skin'), '--no-near'])
     assert code == 0  # class folders of one class

@@ -187,6 +187,7 @@ def test_runs_of_one_name_are_its_seeds(study_dir):
     [
         (['{}/seed0'], {}, 'is no finished run'),
         (['{}'], dict(roles=dict(alone='x')), '--alone x: finished are '),
+        (['kd={}/seed0/kd', 'kd={}/seed0/kd'], {}, 'kd: .* have one seed'),
         (['{}'], dict(positive='x'), '--positive x: the classes are bcc'),
     ],
 )
