@@ -15,7 +15,7 @@ from .runs import Material, Method
 
 _COSTS = dict(
     parameters='parameters / M',
-    gmacs='GMACs an image (2 GFLOPs each)',
+    gflops='GFLOPs an image',
     minutes='training minutes',
     latency='latency / ms',
 )
@@ -144,8 +144,11 @@ def _cost(method: Method, key: str) -> float | None:
         return method.outcome.minutes
     if key == 'latency':
         return _latency(method)
-    value = method.net.get(key)
-    return value / 1e6 if value and key == 'parameters' else value
+    if key == 'gflops':
+        gmacs = method.net.get('gmacs')
+        return None if gmacs is None else 2 * gmacs
+    value = method.net.get('parameters')
+    return value and value / 1e6
 
 
 def _latency(method: Method) -> float | None:

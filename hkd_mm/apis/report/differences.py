@@ -28,7 +28,7 @@ def _chart(material: Material, base: Method, others: list[Method]) -> Chart:
     ]
     metric = title_of(material.compared_by)
     made = figure(
-        traces, f'{metric}: gain over {base.title}', showlegend=False
+        traces, f'gain in {metric}', showlegend=False, margin=dict(t=48)
     )
     made.add_vline(x=0, line=dict(color='#8a8f98', width=1, dash='dash'))
     made.update_yaxes(autorange='reversed', type='category', showgrid=False)
@@ -75,6 +75,7 @@ def _traces(material: Material, method: Method, base: str) -> list:
         x=[found.mean],
         y=[name],
         mode='markers+text',
+        cliponaxis=False,
         text=[p_told(outcome.adjusted[base])],
         textposition='top center',
         error_x=dict(

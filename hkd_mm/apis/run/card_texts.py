@@ -3,6 +3,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 LICENCE = (
@@ -29,14 +30,17 @@ def environment_of(folder: Path) -> dict:
 
 def command_of(environment: dict) -> str:
     """What the run was started with, without the folders of its machine."""
-    words = [str(word) for word in environment.get('command') or []]
-    if not words:
-        return 'unknown'
+    words = without_places(environment.get('command') or [])
+    return shlex.join(['python', *words]) if words else 'unknown'
+
+
+def without_places(words: Sequence[object]) -> list[str]:
+    """Words of a command line; of absolute paths what others know, too."""
     kept = []
-    for word in words:
+    for word in map(str, words):
         key, equals, value = word.rpartition('=')
         kept.append(f'{key}{equals}{_short(value)}')
-    return shlex.join(['python', *kept])
+    return kept
 
 
 def _short(path: str) -> str:

@@ -15,6 +15,7 @@ from hkd_mm.file_lock import locked
 from hkd_mm.parallel import default_workers
 
 from ..config.compose import read_config
+from ..run.card_texts import without_places
 from .board import Board
 from .class_columns import check_class_columns
 from .folds import provide_folds
@@ -126,7 +127,7 @@ def run_study(
             folds=folds,
             options=_without_places(options),
             of_another_origin=kept,
-            environment=collect_environment(),
+            environment=_environment(),
         )
         write_tables(study, outcomes, Path(out) if out else place, facts)
     _check_all_done(failed)
@@ -195,6 +196,11 @@ def _console() -> Console:
     if not console.is_terminal:  # a log file has no width
         console = Console(width=200, soft_wrap=True, highlight=False)
     return console
+
+
+def _environment() -> dict:
+    found = collect_environment()
+    return dict(found, command=without_places(found['command']))
 
 
 def _without_places(options: list[str]) -> list[str]:
