@@ -4,7 +4,8 @@
 On generated slices (tools/dataset_tools/make_demo_slices.py), whose nodules
 are easy, medium or hard to find: one data root a grade. U-Net, ResNet-18 ->
 MobileNetV3-small x0.5, which two cores train in minutes. The student alone
-has as many epochs as the distilled ones.
+has as many epochs as the distilled ones: 60, for with 20 one seed in three
+had learnt to mark anything.
 """
 title = 'U-Net on generated nodules, 64 x 64'
 baselines = ['alone', 'kd']
@@ -14,7 +15,7 @@ metrics = ['dice', 'iou', 'sensitivity', 'precision', 'hd95', 'parameters']
 _run = {
     'input_size': 64,
     'batch_size': 16,
-    'max_epochs': 20,
+    'max_epochs': 60,
     'data_preprocessor.window': [424, 1500],
 }
 _student = dict(
@@ -34,7 +35,9 @@ def _distilled(name, title):
             **_run,
             **_net('model.architecture'),
             'model.teacher.encoder_name': 'resnet18',
-            'model.teacher_ckpt': '{runs}/teacher/student.pth'},
+            'model.teacher_ckpt': '{runs}/teacher/student.pth',
+            'model.teacher_cache.num_views': 12,
+            'model.teacher_cache.dir': '{work_dir}/cache'},
         after=['teacher'])
 
 
@@ -42,7 +45,7 @@ rows = dict(
     teacher=dict(
         config='segmentation/unet-r18_lidc.py',
         title='teacher, ResNet-18',
-        options=_run,
+        options={**_run, 'max_epochs': 30},
         tested=False),
     alone=dict(
         config='segmentation/unet-r18_lidc.py',

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 from hkd_mm.evaluation.significance import (
     Difference,
     accuracy,
@@ -75,10 +76,14 @@ class Outcome:
         return list(dict.fromkeys(r.get('seed') for r in self.reports))
 
     def test(self, metric: str) -> tuple[float, float]:
-        """Mean and sample sd over the runs; what is of the net has no sd."""
+        """Mean and sample sd over the runs; what is of the net has no sd.
+
+        NaN of a segmentor that has no such figure in one of its runs: one
+        that marks nothing has no precision.
+        """
         if metric in OF_NETS:
             return self._of_net(metric), math.nan
-        return spread([test[metric] for test in self.tests])
+        return spread([test.get(metric, math.nan) for test in self.tests])
 
     def _of_net(self, metric: str) -> float:
         """Weights in millions, 1e9 operations, or milliseconds."""
@@ -220,7 +225,11 @@ def _check_images(outcome: Outcome, first: Outcome) -> None:
 
 def _check_metrics(outcome: Outcome, metrics: tuple[str, ...]) -> None:
     for test in outcome.tests:
-        missing = [n for n in metrics if n not in test and n not in OF_NETS]
+        missing = [
+            name
+            for name in metrics
+            if name not in test and name not in (*OF_NETS, *OF_MASKS)
+        ]
         if missing:
             raise UserError(
                 f'the test of {outcome.row.name} has no {missing[0]}: its '

@@ -297,6 +297,15 @@ def test_segmentations_are_compared_slice_by_slice(tmp_path):
     assert low < base.mean() < high
     assert '100 images of 10 patients' in caption(study, outcomes)
     assert 'Dice' in markdown(study, outcomes).splitlines()[0]
+    # a net that marks nothing has no precision: that costs no table
+    (tmp_path / 'seed1/kd/test.json').write_text('{"dice": 0.5, "hd95": 3.0}')
+    for path in ('seed0/alone', 'seed1/alone', 'seed0/kd'):
+        test = tmp_path / path / 'test.json'
+        test.write_text('{"dice": 0.5, "hd95": 3.0, "precision": 0.75}')
+    other = replace(study, metrics=('dice', 'precision'))
+    lines = markdown(other, read_outcomes(other, tmp_path, range(2)))
+    cells = [line.split(' | ') for line in lines.splitlines()[2:4]]
+    assert [line[2] for line in cells] == ['0.750 +- 0.000', '']
     classes = Study(Path('s.py'), 'S', rows, ('alone',), 'balanced_accuracy')
     with pytest.raises(UserError, match='has no column lesion_id'):
         read_outcomes(classes, tmp_path, range(2))
