@@ -39,7 +39,8 @@ def test_counts(benchmark):
     report = benchmark('counts', *TOY, *argv)
     of_128 = report['preprocessing_128']
     assert of_128['packed'] <= 12
-    assert of_128['MMPretrain, list of images'] == 653
+    # 653 with torch 2.15, 654 with 2.14
+    assert of_128['MMPretrain, list of images'] in (653, 654)
     rows = {row['setup']: row for row in report['iterations']}
     assert list(rows) == [
         *('student', 'stock student', 'cached, filling', 'cached', 'online'),
@@ -110,11 +111,12 @@ def test_startup(benchmark):
 @pytest.mark.slow
 def test_processes(benchmark):
     argv = ['--images', '40', '--epochs', '2', '--setups', 'cached', *DRAWN]
+    argv += ['--batch', '8']  # BatchNorm of two images diverges on some CPUs
     report = benchmark('processes', *TOY, *argv)
     assert [
         (row['setup'], row['processes'], row['batch_of_each'])
         for row in report['rows']
-    ] == [('cached', 1, 4), ('cached', 2, 2)]
+    ] == [('cached', 1, 8), ('cached', 2, 4)]
     for row in report['rows']:
         assert len(row['rates']) == 1 and row['images_per_second'] > 0
     assert report['rows'][0]['times'] == 1

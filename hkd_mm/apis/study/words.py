@@ -32,14 +32,14 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
     folds = len(first.tests) // seeds
     images = len(first.predictions.sample_ids)
     groups = len(set(first.predictions.groups))
-    spread = (
-        f'mean +- sample sd over {seeds} seeds' if seeds > 1 else 'one seed'
-    )
+    spread = 'one seed'
+    if len(first.tests) > 1:
+        spread = f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
+        spread += f' x {folds} folds' * (folds > 1)
     text = (
         f'Test split, {images} images of {groups} {whose(study)}, read once a '
-        f'run; {spread}{f" x {folds} folds" if folds > 1 else ""}; '
-        'checkpoints chosen on validation. The 95 % interval is over other '
-        f'{whose(study)}, the nets staying the same.'
+        f'run; {spread}; checkpoints chosen on validation. The 95 % interval '
+        f'is over other {whose(study)}, the nets staying the same.'
     )
     if any(outcome.against for outcome in outcomes):
         text += differences_told(study, seeds, folds)
