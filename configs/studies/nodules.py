@@ -5,7 +5,7 @@ On generated slices (tools/dataset_tools/make_demo_slices.py), whose nodules
 are easy, medium or hard to find: one data root a grade. U-Net, ResNet-18 ->
 MobileNetV3-small x0.5, which two cores train in minutes. The student alone
 has as many epochs as the distilled ones: 60, for with 20 one seed in three
-had learnt to mark anything.
+had learnt its task.
 """
 title = 'U-Net on generated nodules, 64 x 64'
 baselines = ['alone', 'kd']
