@@ -5,6 +5,7 @@ import os
 import uuid
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -168,7 +169,7 @@ def _run(
     with name_the_place(cfg.work_dir):
         if not cfg.get('resume'):
             set_aside(cfg)
-        runner = _build_runner(cfg, beside_others=on_runner is not None)
+        runner = _build_runner(cfg)
         runner.logger.info(start_line(cfg, summary, machine) + note)
         warn_of_lost_hooks(cfg, runner.logger)
         warn_if_balanced_twice(cfg, runner.logger)
@@ -182,15 +183,19 @@ def _run(
     return finished
 
 
-def _build_runner(cfg: Config, beside_others: bool) -> Runner:
-    """Build it; its logger and hub go by a name that is made of the second.
+def _build_runner(cfg: Config) -> Runner:
+    """Build it under a name of its own.
 
-    Beside others, of which one may have the same config, it needs another.
+    MMEngine keeps a logger, a hub and a visualizer per name and process, and
+    makes the name of the config's and the second: two runs begun in one
+    second would write into each other's folders.
     """
-    if not beside_others:
-        return ChannelsLastRunner.from_cfg(cfg)
     named = cfg.copy()
-    named.experiment_name = uuid.uuid4().hex
+    given = cfg.get('experiment_name') or Path(cfg.filename or 'run').stem
+    named.experiment_name = f'{given}_{uuid.uuid4().hex[:8]}'
     runner = ChannelsLastRunner.from_cfg(named)
-    runner.cfg.pop('experiment_name')
+    if 'experiment_name' in cfg:
+        runner.cfg.experiment_name = cfg.experiment_name
+    else:
+        runner.cfg.pop('experiment_name')
     return runner

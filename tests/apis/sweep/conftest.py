@@ -51,8 +51,9 @@ for epoch in range(1, 4):
     records.append(dict(epoch=epoch, val=dict(balanced_accuracy=value)))
     text = json.dumps(records)
     (folder / 'part').write_text(text)
-    (folder / 'part').rename(folder / 'history.json')
+    # the checkpoint first: tests that see the history may kill at once
     (folder / f'epoch_{{epoch}}.pth').touch()
+    (folder / 'part').rename(folder / 'history.json')
     if mode == 'slow' and epoch == 1 and not begun:
         time.sleep(300)
     time.sleep(0.4 if mode == 'epochs' else 0)
@@ -157,8 +158,16 @@ class Place:
         """Until something is so."""
         deadline = time.monotonic() + 200
         while not found():
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, self.story()
             time.sleep(0.05)
+
+    def story(self) -> str:
+        """What has happened, for whom a test does not end."""
+        logs = ['diary', 'workers/*.log', 'trials/*/console.log']
+        paths = [path for log in logs for path in self.work.glob(log)]
+        told = [f'{path}:\n{path.read_text()}' for path in sorted(paths)]
+        runs = sorted(str(p) for p in self.work.glob('runs/*/*'))
+        return '\n'.join([*told, *runs])
 
 
 @pytest.fixture
