@@ -23,11 +23,12 @@ _OF_CLASSES = (  # what hkd_mm.ClinicalMetric says of all images together
     'ece',
 )
 _OF_SLICES = ('dice', 'iou', 'sensitivity', 'precision', 'hd95')
-METRICS = (
-    *_OF_CLASSES,
-    *_OF_SLICES,  # hkd_mm.SegmentationMetric: of slices, and of patients
+_OF_MASKS = (  # what hkd_mm.SegmentationMetric says
+    *_OF_SLICES,
     *(f'patient_{name}' for name in _OF_SLICES),
 )
+METRIC_GROUPS = dict(classes=_OF_CLASSES, masks=_OF_MASKS)
+METRICS = (*_OF_CLASSES, *_OF_MASKS)
 LOWER_IS_BETTER = ('ece', 'hd95', 'patient_hd95')
 
 

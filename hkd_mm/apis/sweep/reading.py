@@ -11,7 +11,7 @@ from hkd_mm.errors import UserError
 from ..config.compose import read_config
 from ..config.nets import config_root
 from .expressions import names_in
-from .plan import METHOD, METRICS, PRUNERS, SAMPLERS, Sweep
+from .plan import METHOD, METRIC_GROUPS, METRICS, PRUNERS, SAMPLERS, Sweep
 from .space import Choices, grid_points, read_space
 
 _KNOWN = {
@@ -66,7 +66,7 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
         options=dict(cfg.get('options') or {}),
         sampler=cfg.get('sampler', 'tpe'),
         sampler_seed=cfg.get('sampler_seed', 0),
-        metric=cfg.get('metric', 'balanced_accuracy'),
+        metric=_metric(cfg.get('metric'), configs, path),
         pruner=_pruner(cfg.get('pruner'), path),
         trials=0,
         seeds=_seeds(cfg.get('seeds', 1), path),
@@ -86,6 +86,32 @@ def _configs(cfg: dict[str, Any], path) -> dict[str, Path]:
         if not file.is_file():
             raise UserError(f'{path}: {file} does not exist')
     return found
+
+
+def _metric(given: str | None, configs: dict[str, Path], path) -> str:
+    """The one given, else the one that the configs choose checkpoints by."""
+    chosen = {file: _save_best(file) for file in configs.values()}
+    metric = given or next(iter(chosen.values()))
+    group = _group(metric)
+    for file, name in chosen.items():
+        if group and _group(name) not in (None, group):
+            raise UserError(
+                f'{path}: {metric} is a metric of {group}, and {file} is '
+                f'chosen by {name}; give another metric or config'
+            )
+    return metric if metric in METRICS or given else 'balanced_accuracy'
+
+
+def _save_best(file: Path) -> str | None:
+    hooks = read_config(file).get('default_hooks') or {}
+    return (hooks.get('checkpoint') or {}).get('save_best')
+
+
+def _group(metric: Any) -> str | None:
+    for name, metrics in METRIC_GROUPS.items():
+        if metric in metrics:
+            return name
+    return None
 
 
 def _pruner(given: Any, path) -> dict[str, Any] | None:

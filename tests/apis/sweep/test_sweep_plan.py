@@ -201,6 +201,28 @@ def test_a_sweep_of_segmentors_is_read(tmp_path, metric, more_is_better):
     assert f'the {said} {metric}' in rule(sweep, [])
 
 
+MASKS = (
+    "config = 'segmentation/kd_unet-r152_unet-r18_lidc.py'\n"
+    "space = {'batch_size': [8, 16]}\nsampler = 'grid'\n"
+)
+
+
+def test_by_default_it_is_what_chooses_checkpoints(tmp_path):
+    assert read(tmp_path, MASKS).metric == 'dice'
+    other = GOOD.replace(
+        'zoo/kd_hard/kd_hard_wrn50_mbv2_skin', 'curriculum/mbv2_isic2019'
+    )
+    assert read(tmp_path, other).metric == 'top1'
+
+
+def test_a_metric_of_another_task_is_refused(tmp_path):
+    said = 'balanced_accuracy is a metric of classes, and .* chosen by dice'
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, MASKS + "metric = 'balanced_accuracy'\n")
+    with pytest.raises(UserError, match='dice is a metric of masks'):
+        read(tmp_path, GOOD + "metric = 'dice'\n")
+
+
 def test_the_figures_of_masks_are_told(tmp_path):
     from hkd_mm.apis.sweep.report import tested_figures
 
