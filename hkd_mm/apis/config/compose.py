@@ -20,7 +20,7 @@ from .packed_options import (
 )
 from .packing import apply_packed
 from .pairs import exchanged_pair
-from .thresholds import check_threshold
+from .thresholds import check_mask_threshold
 from .value_checks import check_seed
 
 _WORDS = ('balanced', 'sqrt_balanced')
@@ -216,7 +216,7 @@ def _check_knobs(cfg: Config) -> None:
     for name in ('seed', 'split_seed'):
         check_seed(name, cfg.get(name))
     check_packed(cfg)
-    check_threshold(cfg.get('mask_threshold', 0.5))
+    check_mask_threshold(cfg)
     if cfg.get('device', 'auto') not in ('auto', 'cpu', 'cuda'):
         raise UserError(f'device={cfg.device!r} must be auto, cpu or cuda')
     weight = cfg.get('class_weight')

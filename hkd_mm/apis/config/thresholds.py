@@ -12,6 +12,8 @@ from hkd_mm.errors import UserError
 
 from .places import Place, dicts
 
+_EVALUATORS = ('val_evaluator', 'test_evaluator')
+
 
 def pixel_threshold(evaluators: Any) -> float | None:
     """The threshold of the first metric that has one.
@@ -40,16 +42,29 @@ def pixel_threshold(evaluators: Any) -> float | None:
     return None
 
 
-def check_threshold(value: Any) -> None:
-    """Refuse a ``mask_threshold`` that is no probability.
+def check_mask_threshold(cfg: Config) -> None:
+    """Refuse a ``mask_threshold`` that is no probability, or of no use.
 
     Raises:
-        UserError: it is none.
+        UserError: it is none, or the config classifies.
     """
+    if 'mask_threshold' not in cfg:
+        return
+    value = cfg.mask_threshold
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 < value < 1:
         raise UserError(
             f'mask_threshold={value!r} must be a number between 0 and 1'
+        )
+    kinds = [
+        str(node.get('type', '')).rpartition('.')[2]
+        for name in _EVALUATORS
+        for node in dicts(cfg.get(name))
+    ]
+    if 'ClinicalMetric' in kinds and 'SegmentationMetric' not in kinds:
+        raise UserError(
+            f'mask_threshold={value!r} is of masks, and this config '
+            'classifies; leave it out'
         )
 
 
@@ -59,10 +74,7 @@ def check_thresholds(cfg: Config) -> None:
     Raises:
         UserError: they have not.
     """
-    chosen, tested = (
-        pixel_threshold(cfg.get(name))
-        for name in ('val_evaluator', 'test_evaluator')
-    )
+    chosen, tested = (pixel_threshold(cfg.get(name)) for name in _EVALUATORS)
     if None not in (chosen, tested) and chosen != tested:
         raise UserError(
             f'pixels count from {chosen:g} on in val_evaluator and from '
@@ -74,7 +86,7 @@ def check_thresholds(cfg: Config) -> None:
 
 def mask_threshold(cfg: Config) -> Iterator[Place]:
     """The metrics of masks, on validation and on test."""
-    for name in ('val_evaluator', 'test_evaluator'):
+    for name in _EVALUATORS:
         for node in dicts(cfg.get(name)):
             if str(node.get('type', '')).endswith('SegmentationMetric'):
                 yield Place(node, 'threshold', create=True)

@@ -5,6 +5,7 @@ from argparse import Namespace
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -120,18 +121,25 @@ def run_study(
         outcomes = read_outcomes(study, place, range(seeds), folds)
     if outcomes:
         board.console.print(terminal(study, outcomes))
-        facts = dict(
-            study=study.path.name,
-            size=size,
-            seeds=seeds,
-            folds=folds,
-            options=_without_places(options),
-            of_another_origin=kept,
-            environment=_environment(),
-        )
+        facts = dict(size=size, seeds=seeds, folds=folds)
+        facts |= _origin(study, options, kept)
         write_tables(study, outcomes, Path(out) if out else place, facts)
     _check_all_done(failed)
     return outcomes
+
+
+def _origin(
+    study: Study, options: list[str], kept: dict[str, list[str]]
+) -> dict[str, Any]:
+    """What the figures come from, without the folders of this machine."""
+    environment = collect_environment()
+    command = without_places(environment['command'])
+    return dict(
+        study=study.path.name,
+        options=[o for o in options if not o.startswith('data_root=')],
+        of_another_origin=kept,
+        environment=dict(environment, command=command),
+    )
 
 
 def _check_all_done(failed: dict[str, str]) -> None:
@@ -196,13 +204,3 @@ def _console() -> Console:
     if not console.is_terminal:  # a log file has no width
         console = Console(width=200, soft_wrap=True, highlight=False)
     return console
-
-
-def _environment() -> dict:
-    found = collect_environment()
-    return dict(found, command=without_places(found['command']))
-
-
-def _without_places(options: list[str]) -> list[str]:
-    """Options without the folders of this machine."""
-    return [o for o in options if not o.startswith('data_root=')]

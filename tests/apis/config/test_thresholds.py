@@ -49,6 +49,12 @@ def test_one_word_sets_the_threshold_of_both() -> None:
         composed('mask_threshold=high')
 
 
+def test_a_classifier_takes_none() -> None:
+    config = str(ROOT / 'configs/hybrid_wrn50_mbv2.py')
+    with pytest.raises(UserError, match='is of masks, and this config class'):
+        compose_config(config, ['mask_threshold=0.4'])
+
+
 @pytest.mark.parametrize('value', ['high', None, True])
 def test_a_threshold_that_is_no_number_is_refused_in_one_line(value) -> None:
     metric = dict(type='hkd_mm.SegmentationMetric', threshold=value)
