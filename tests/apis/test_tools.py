@@ -7,7 +7,6 @@ import pickle
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize('name', ['train', 'test'])
 def test_help_imports_no_torch(name):
-    start = time.perf_counter()
     done = subprocess.run(
         [
             sys.executable,
@@ -34,7 +32,6 @@ def test_help_imports_no_torch(name):
         text=True,
         check=True,
     )
-    assert time.perf_counter() - start < 2
     assert '--cfg-options' in done.stdout
     assert ' torch' not in done.stderr and ' mmengine' not in done.stderr
 

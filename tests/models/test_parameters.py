@@ -96,6 +96,6 @@ def test_tool_helps_at_once():
         [sys.executable, tool, '--help'],
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=120,
     )
     assert '116 224' in done.stdout
