@@ -76,7 +76,9 @@ def _build(plan: Plan, folder: Path, workers: int) -> None:
     _check_space(folder, size)
     with Parts(folder, len(plan.ids), plan.row_bytes) as parts:
         kept = parts.verified()
-        copied = sum(parts.copy(other, plan) for other in others)
+        copied = sum(
+            parts.copy(other, plan.rule, plan.file_columns) for other in others
+        )
         if kept or copied:
             _say(f'{kept} images were packed before, {copied} are copied')
         _decode_all(plan, folder, parts.missing(), workers)

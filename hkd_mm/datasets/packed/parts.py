@@ -12,12 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hkd_mm.errors import UserError
-
-from ..load_skin_image import read_image
 from .checks import CRC, DONE, HEADER, PIXELS, ROWS, wrong_rows
-from .hair_removal import remove_hair_for
-from .plan import Plan
 
 _CRC_BYTES = 4
 
@@ -114,8 +109,15 @@ class Parts:
             self._write(DONE, b'\0', row)
         return len(done) - len(wrong)
 
-    def copy(self, other: Path, plan: Plan) -> int:
+    def copy(
+        self, other: Path, rule: dict, columns: dict[str, Sequence]
+    ) -> int:
         """Take images of files that have not changed from another store.
+
+        Args:
+            other: folder of that store.
+            rule: of the plan of this one.
+            columns: of that plan, by which files are known again.
 
         Returns:
             How many; none where the other is of another kind or damaged.
@@ -128,9 +130,9 @@ class Parts:
                 if (other / HEADER).exists()
                 else np.fromfile(other / DONE, np.uint8)
             )
-            if theirs['rule'] != plan.rule:
+            if theirs['rule'] != rule:
                 return 0
-            rows = zip(*(theirs[name] for name in plan.columns))
+            rows = zip(*(theirs[name] for name in columns))
             known = {file: row for row, file in enumerate(rows) if marks[row]}
             pixels = np.memmap(other / PIXELS, np.uint8, 'r')
             pixels = pixels.reshape(len(crc), self.row_bytes)
@@ -138,7 +140,7 @@ class Parts:
             return 0
         copied = 0
         for row in self.missing():
-            file = tuple(getattr(plan, name)[row] for name in plan.columns)
+            file = tuple(column[row] for column in columns.values())
             source = known.get(file)
             if source is None or wrong_rows(pixels, crc, [source]):
                 continue
@@ -150,58 +152,6 @@ class Parts:
         """Have everything on the disk."""
         for handle in self._handles.values():
             os.fsync(handle)
-
-
-def pack_image(
-    path: str,
-    side: int,
-    interpolation: str,
-    hair_removal: dict[str, float] | None = None,
-) -> np.ndarray:
-    """Decode and resize one photograph as the stock pipeline does.
-
-    ``LoadSkinImage`` followed by ``Resize(scale=(side, side),
-    interpolation=interpolation)``, bit for bit, in RGB order; hairs, if they
-    are to go, go before the resize.
-
-    Args:
-        path: the file.
-        side: pixels.
-        interpolation: a word of ``mmcv.imresize``.
-        hair_removal: settings of :func:`.hair_removal.remove_hair`, or None.
-
-    Returns:
-        (side, side, 3) uint8.
-    """
-    from mmcv import imresize
-
-    image = read_image(path)
-    if hair_removal is not None:
-        image = np.ascontiguousarray(
-            remove_hair_for(image[..., ::-1], side, hair_removal)[..., ::-1]
-        )
-    image = imresize(
-        image, (side, side), interpolation=interpolation, backend='cv2'
-    )
-    return np.ascontiguousarray(image[..., ::-1])
-
-
-def decode(
-    folder: Path,
-    count: int,
-    side: int,
-    interpolation: str,
-    hair_removal: dict[str, float] | None,
-    job: tuple[int, str],
-) -> str | None:
-    """Pack one (row, path); a message when the file cannot be read."""
-    row, path = job
-    try:
-        pixels = pack_image(path, side, interpolation, hair_removal)
-    except UserError as error:
-        return str(error)
-    put_row(folder, count, row, pixels.tobytes())
-    return None
 
 
 def put_row(folder: Path, count: int, row: int, content: bytes) -> None:

@@ -17,6 +17,7 @@ from ..records import Record
 from .file_stats import stats
 from .hair_removal import VERSION as HAIR_VERSION
 from .hair_removal import hair_settings
+from .pack_image import decode
 
 VERSION = 1  # of the pixels and of the files
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos')
@@ -68,7 +69,7 @@ class Plan:
     @cached_property
     def key(self) -> str:
         """SHA-256 over the rule and over name, size and time of all files."""
-        rows = zip(self.ids, *self._columns.values())
+        rows = zip(self.ids, *self.file_columns.values())
         text = json.dumps([self.rule, *rows], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -88,7 +89,8 @@ class Plan:
         return row_bytes(self.rule)
 
     @property
-    def _columns(self) -> dict[str, tuple]:
+    def file_columns(self) -> dict[str, tuple]:
+        """The columns by name, one value a row."""
         return {name: getattr(self, name) for name in self.columns}
 
     def path(self, row: int) -> str:
@@ -101,8 +103,6 @@ class Plan:
 
     def worker(self, folder: Path) -> Callable[[tuple[int, Any]], str | None]:
         """What packs one (row, sources) into the store in a folder."""
-        from .parts import decode
-
         return partial(
             decode,
             folder,
@@ -118,7 +118,7 @@ class Plan:
             rule=self.rule,
             root=self.root,
             ids=self.ids,
-            **self._columns,
+            **self.file_columns,
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hkd_mm import parallel
-from hkd_mm.datasets.packed import builder, parts
+from hkd_mm.datasets.packed import builder, pack_image
 from hkd_mm.datasets.packed.plan import make_plan
 from hkd_mm.datasets.packed.store import PackedStore
 from hkd_mm.datasets.records import Record
@@ -29,8 +29,8 @@ def start(packed_root, store_dir, slow):
     """Build in a process of its own, with a pause before each image."""
 
     def run():
-        pack = parts.pack_image
-        parts.pack_image = lambda *args: time.sleep(slow) or pack(*args)
+        pack = pack_image.pack_image
+        pack_image.pack_image = lambda *args: time.sleep(slow) or pack(*args)
         parallel.default_workers = lambda: 2
         builder.ensure_store(plan_of(packed_root), store_dir)
 
@@ -40,9 +40,11 @@ def start(packed_root, store_dir, slow):
 
 
 def count_decoded(monkeypatch):
-    seen, real = [], parts.pack_image
+    seen, real = [], pack_image.pack_image
     monkeypatch.setattr(
-        parts, 'pack_image', lambda *args: seen.append(args[0]) or real(*args)
+        pack_image,
+        'pack_image',
+        lambda *args: seen.append(args[0]) or real(*args),
     )
     return seen
 
