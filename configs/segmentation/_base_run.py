@@ -12,4 +12,8 @@ custom_hooks = [
     dict(hook, monitor='dice')
     if hook['type'] == 'hkd_mm.ResumableEarlyStoppingHook' else hook
     for hook in _base_.custom_hooks
-] + [dict(type='hkd_mm.ViewHook'), dict(type='hkd_mm.WindowCheckHook')]
+] + [
+    dict(type='hkd_mm.ViewHook'),
+    dict(type='hkd_mm.WindowCheckHook'),
+    dict(type='hkd_mm.VanishedMasksHook'),
+]

@@ -155,7 +155,8 @@ def _keep_the_student(cfg: Config) -> None:
     # The hooks of training have nothing to do, and some need the teacher.
     cfg.custom_hooks = [dict(type='hkd_mm.CheckpointGuardHook')]
     if has_masks(cfg):
-        cfg.custom_hooks.append(dict(type='hkd_mm.WindowCheckHook'))
+        checks = ('WindowCheckHook', 'VanishedMasksHook')
+        cfg.custom_hooks += [dict(type=f'hkd_mm.{name}') for name in checks]
     for name in (
         'train_dataloader',
         'train_cfg',

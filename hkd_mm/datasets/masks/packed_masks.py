@@ -95,6 +95,15 @@ class PackedMasks(PackedDataset):
         masks = unpack(self.store, rows, masks_only=True)[1]
         return ((masks > 0) & (masks != IGNORE)).flatten(1).any(1).long()
 
+    @property
+    def vanished(self) -> torch.Tensor:
+        """Where a mask marks something that its stored size does not show.
+
+        (N,) bool. Images that the table calls not clean count as marked.
+        """
+        marked = torch.from_numpy(np.asarray(self.dataset.get_gt_labels()))
+        return (marked > 0) & (self.labels == 0)
+
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """One batch, see the class.
 
