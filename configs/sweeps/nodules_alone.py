@@ -1,15 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The learning rate of the student alone on generated nodules.
-
-As many trials as nodules_kd.py has for the distilled one.
-"""
+"""The learning rate of the student alone on generated nodules."""
 title = 'MobileNetV3-small x0.5 alone on generated nodules: learning rate'
 config = 'segmentation/unet-r18_lidc.py'
 sampler = 'grid'
 space = {
-    'optim_wrapper.optimizer.lr':
-    [0.0003, 0.0006, 0.001, 0.0015, 0.002, 0.003, 0.006, 0.01],
-}
+    'optim_wrapper.optimizer.lr': [0.001, 0.003, 0.006, 0.01, 0.02, 0.04]}
 options = {
     'input_size': 64,
     'batch_size': 16,
