@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.images import IMAGE_SUFFIXES
+from hkd_mm.unfinished import half_made
 
 SPLITS = ('train', 'val', 'test')
 _SKIPPED_FOLDERS = frozenset(('__MACOSX', 'originals'))
@@ -48,7 +49,8 @@ def check_root(data_root: str) -> Path:
     """The data root as an absolute path.
 
     Raises:
-        UserError: it does not exist, is not a folder or is empty.
+        UserError: it does not exist, is not a folder, is empty, or was left
+            unfinished by the tool that makes it.
     """
     root = Path(os.path.expanduser(data_root))
     if not root.is_dir():
@@ -63,6 +65,11 @@ def check_root(data_root: str) -> Path:
         raise UserError(
             f'data root {data_root} is empty; put the images '
             'there or set --cfg-options data_root=PATH'
+        )
+    if half_made(root):
+        raise UserError(
+            f'data root {data_root} is half made: the tool that writes it '
+            'was ended before its end; run that tool again'
         )
     return root
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from hkd_mm.engine.atomic_backend import AtomicBackend
 from hkd_mm.errors import UserError
 from hkd_mm.parallel import parallel_map
+from hkd_mm.unfinished import being_written
 
 from .lidc.outlines import Readings
 from .lidc.scans import Scan, find_scans, require_pydicom
@@ -68,26 +69,27 @@ def convert_lidc(
             f'>= 0 and the width of the window {window} > 0'
         )
     pairs, unread = _pairs(sources, workers)
-    rows, nodules, lost = [], 0, 0
-    jobs = _jobs(pairs, clean)
-    for some, count, missing in parallel_map(
-        partial(write_scan, Path(out), window, share),
-        jobs,
-        f'converting {len(jobs)} scans',
-        workers,
-    ):
-        rows, nodules = rows + some, nodules + count
-        lost += missing
-    if not rows:
-        raise UserError(f'{" ".join(sources)}: no nodule that readers share')
-    _write_table(rows, Path(out) / TABLE)
+    with being_written(Path(out)):
+        jobs = _jobs(pairs, clean)
+        done = parallel_map(
+            partial(write_scan, Path(out), window, share),
+            jobs,
+            f'converting {len(jobs)} scans',
+            workers,
+        )
+        rows = [row for some, _, _ in done for row in some]
+        if not rows:
+            raise UserError(
+                f'{" ".join(sources)}: no nodule that readers share'
+            )
+        _write_table(rows, Path(out) / TABLE)
     return dict(
         patients=len({row['patient_id'] for row in rows}),
         slices=len(rows),
         clean=sum(row['is_clean'] == 'TRUE' for row in rows),
-        nodules=nodules,
+        nodules=sum(count for _, count, _ in done),
         unread=unread,
-        lost=lost,
+        lost=sum(missing for _, _, missing in done),
     )
 
 

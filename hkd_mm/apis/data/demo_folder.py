@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hkd_mm.errors import UserError
+from hkd_mm.unfinished import being_written, half_made
 
 _MARK = 'demo.json'
-_UNFINISHED = '.unfinished'
 
 
 @contextmanager
@@ -26,14 +26,12 @@ def building(root: Path, made_by: dict) -> Iterator[bool]:
     Raises:
         UserError: it holds anything else.
     """
-    new = not _holds(root, made_by)
-    if new:
-        root.mkdir(parents=True, exist_ok=True)
-        (root / _UNFINISHED).touch()
-    yield new
-    if new:
+    if _holds(root, made_by):
+        yield False
+        return
+    with being_written(root):
+        yield True
         (root / _MARK).write_text(json.dumps(made_by) + '\n')
-        (root / _UNFINISHED).unlink()
 
 
 def _holds(root: Path, made_by: dict) -> bool:
@@ -46,11 +44,7 @@ def _holds(root: Path, made_by: dict) -> bool:
             f'{root} holds other demo images; remove it or name '
             'another place with --out'
         )
-    if (
-        root.exists()
-        and any(root.iterdir())
-        and not (root / _UNFINISHED).exists()
-    ):
+    if root.exists() and any(root.iterdir()) and not half_made(root):
         raise UserError(
             f'{root} is not empty and holds no demo images; name '
             'another place with --out'

@@ -2,6 +2,7 @@
 """Small DICOM scans and XML files by hand, turned into slices and masks."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -212,6 +213,24 @@ def test_clean_slices_on_request(download, tmp_path):
     assert convert_lidc([str(download)], str(out), clean=9)['clean'] == 3
 
 
+def test_a_slice_that_lies_there_twice_is_one(download, tmp_path):
+    once = convert_lidc([str(download)], str(tmp_path / 'once'), clean=9)
+    shutil.copytree(download / 'ct', download / 'copy')
+    sources = [str(download), str(download / 'ct')]
+    assert convert_lidc(sources, str(tmp_path / 'twice'), clean=9) == once
+    assert rows_of(tmp_path / 'twice') == rows_of(tmp_path / 'once')
+    write_slice(download / 'copy/001.dcm', '1.2.3', 1, 7.5, values(0))
+    with pytest.raises(UserError, match='are both slice 1.2.3.1 and differ'):
+        convert_lidc(sources, str(tmp_path / 'twice'))
+
+
+def test_no_slice_at_the_place_of_a_nodule_is_clean(download, tmp_path):
+    write_slice(download / 'ct/again.dcm', '1.2.3', 9, 0.0, values(2))
+    convert_lidc([str(download)], str(tmp_path / 'lidc'), clean=9)
+    clean = [r for r in rows_of(tmp_path / 'lidc') if r['is_clean'] == 'TRUE']
+    assert [row['slice_no'] for row in clean] == ['0', '1', '5']
+
+
 def test_the_data_set_reads_it(download, tmp_path, in_tmp):
     out = tmp_path / 'lidc'
     convert_lidc([str(download)], str(out), clean=2)
@@ -230,6 +249,24 @@ def test_the_data_set_reads_it(download, tmp_path, in_tmp):
         one, two = data.get_data_info(i), again.get_data_info(i)
         for name in ('img_path', 'mask_path', 'gt_label', 'patient_id'):
             assert one[name] == two[name]
+
+
+def test_what_was_ended_halfway_is_not_read(download, tmp_path, monkeypatch):
+    out = tmp_path / 'lidc'
+    convert_lidc([str(download)], str(out))
+
+    def ended(*unused):
+        raise KeyboardInterrupt
+
+    root = dict(type='hkd_mm.LIDCNodule', data_root=str(out), split='all')
+    with monkeypatch.context() as patch:
+        patch.setattr('hkd_mm.apis.data.convert_lidc._write_table', ended)
+        with pytest.raises(KeyboardInterrupt):
+            convert_lidc([str(download)], str(out), window=(-600, 400))
+    with pytest.raises(UserError, match='lidc is half made: .* tool again'):
+        DATASETS.build(root)
+    convert_lidc([str(download)], str(out), window=(-600, 400))
+    assert len(DATASETS.build(root)) == 2
 
 
 def test_a_window(download, tmp_path):

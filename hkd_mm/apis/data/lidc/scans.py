@@ -98,19 +98,34 @@ def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
         workers: processes, 0 for all cores.
 
     Raises:
-        UserError: a file is damaged, or its position is not told.
+        UserError: a file is damaged, its position is not told, or two files
+            that differ call themselves the same slice.
     """
     found = parallel_map(
         read_header, map(str, files), f'reading {len(files)} headers', workers
     )
-    by_series = defaultdict(list)
+    by_series = defaultdict(dict)
     for one in found:
         if one is not None:
-            by_series[one.series_uid].append(one)
+            first = by_series[one.series_uid].setdefault(one.uid, one)
+            _check_copy(first, one)
     return {
-        uid: Scan(sorted(slices, key=lambda one: (one.place, one.number)))
+        uid: Scan(
+            sorted(slices.values(), key=lambda one: (one.place, one.number))
+        )
         for uid, slices in sorted(by_series.items())
     }
+
+
+def _check_copy(first: Slice, other: Slice) -> None:
+    """A slice may lie there twice, two slices of one name may not."""
+    if first is other:
+        return
+    if Path(first.path).read_bytes() != Path(other.path).read_bytes():
+        raise UserError(
+            f'{first.path} and {other.path} are both slice {first.uid} and '
+            'differ; remove one of them'
+        )
 
 
 def read_header(path: str) -> Slice | None:

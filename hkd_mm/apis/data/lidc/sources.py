@@ -35,7 +35,7 @@ def find_readings(sources: list[str]) -> dict[str, Readings]:
 
 
 def find_files(sources: list[str], suffixes: Sequence[str]) -> list[Path]:
-    """Files with some suffixes, in the order of their paths.
+    """Files with some suffixes, each once, in the order of their paths.
 
     Raises:
         UserError: a source does not exist.
@@ -46,10 +46,14 @@ def find_files(sources: list[str], suffixes: Sequence[str]) -> list[Path]:
         if not base.exists():
             raise UserError(f'{source} does not exist')
         found += [base] if base.is_file() else base.rglob('*')
-    return sorted(
+    fitting = sorted(
         path
         for path in found
         if path.suffix.lower() in suffixes
         and not path.name.startswith('.')
         and path.is_file()
     )
+    # sources may lie in each other, or link to each other
+    return list({path.resolve(): path for path in fitting[::-1]}.values())[
+        ::-1
+    ]

@@ -37,7 +37,9 @@ def write_scan(
     marked, lost = _marked(scan, readings)
     shape = scan.slices[0].shape
     nodules = agreed_nodules(readings, scan.slice_of, shape, share)
-    free = [n for n in range(len(scan.slices)) if n not in marked]
+    # also what was reconstructed twice at the place of a marked one
+    places = {scan.slices[n].place for n in marked}
+    free = [n for n, one in enumerate(scan.slices) if one.place not in places]
     rows = []
     for number in sorted(
         {n for nodule in nodules for n in nodule.masks}
