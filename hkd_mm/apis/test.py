@@ -18,6 +18,7 @@ from .config.packed_options import is_packed
 from .config.value_checks import check_values
 from .mask_testing import check_stored_threshold, has_masks
 from .results import SUFFIXES, print_metrics, write_results
+from .run.input_check import check_input
 from .run.runtime import (
     choose_device,
     default_work_dir,
@@ -125,6 +126,10 @@ def _run(
         runner.test_evaluator.dataset_meta = dataset.tested_metainfo
     check_classes(meta, dataset.metainfo['classes'], checkpoint)
     check_split(meta, dataset, checkpoint, runner.logger.warning)
+    model = getattr(runner.model, 'module', runner.model)
+    check_input(
+        meta, model.data_preprocessor, checkpoint, runner.logger.warning
+    )
     check_stored_threshold(cfg, checkpoint, runner.logger.warning)
     runner.logger.info(
         f'Start: {describe_net(cfg.model)} from {checkpoint} on the '

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from hkd_mm.errors import UserError
 
 from .knobs import KNOBS, propagate
-from .options import check_options, parse_options
+from .options import at_their_place, check_options, parse_options
 from .packed_options import (
     check_packed,
     is_packed,
@@ -178,6 +178,7 @@ def _split(
 def _merge(cfg: Config, options: list[str] | dict[str, Any]) -> None:
     if not isinstance(options, dict):
         options = parse_options(options, cfg)
+    options = at_their_place(cfg, options)
     check_options(cfg, options)
     cfg.merge_from_dict(options)
 

@@ -75,6 +75,33 @@ def parse_options(texts: list[str], cfg: Config) -> dict[str, Any]:
     return options
 
 
+def at_their_place(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a data set inside of a packed one, by their whole key.
+
+    ``test_dataloader.dataset.split`` names the same whether a config packs
+    its images or not.
+
+    Args:
+        cfg: the config.
+        options: dotted key -> value.
+    """
+    return {_inner_key(cfg, key): value for key, value in options.items()}
+
+
+def _inner_key(cfg: Config, key: str) -> str:
+    loader, mark, rest = key.partition('.dataset.')
+    outer = _lookup(cfg, f'{loader}.dataset')[0] if mark else None
+    if not isinstance(outer, dict) or not isinstance(
+        outer.get('dataset'), dict
+    ):
+        return key
+    path, name = [loader, 'dataset'], rest.partition('.')[0]
+    if name in _known_names(cfg, path, outer)[0]:
+        return key
+    inner = _known_names(cfg, [*path, 'dataset'], outer['dataset'])[0]
+    return f'{loader}.dataset.dataset.{rest}' if name in inner else key
+
+
 def check_options(cfg: Config, options: dict[str, Any]) -> None:
     """Refuse options that would be ignored or would fail late.
 

@@ -71,6 +71,11 @@ class Outcome:
         return spread([r['best'].get(metric, math.nan) for r in self.reports])
 
     @property
+    def tells_of_others(self) -> bool:
+        """Whether the test images are of more than one patient or lesion."""
+        return len(set(self.predictions.groups)) > 1
+
+    @property
     def seeds(self) -> list[int]:
         """That its runs were trained with, each once."""
         return list(dict.fromkeys(r.get('seed') for r in self.reports))
@@ -126,6 +131,8 @@ def read_outcomes(
 def compare_outcomes(outcomes: list[Outcome], study: Study) -> None:
     """Fill in the intervals, and the differences to the baselines.
 
+    Where all images are of one patient or lesion there are none.
+
     Raises:
         UserError: rows were tested on other images, lack a metric, or were
             trained with other seeds than their baseline.
@@ -133,6 +140,10 @@ def compare_outcomes(outcomes: list[Outcome], study: Study) -> None:
     for outcome in outcomes:
         _check_images(outcome, outcomes[0])
         _check_metrics(outcome, study.metrics)
+        outcome.interval = (math.nan, math.nan)
+    if not outcomes or not outcomes[0].tells_of_others:
+        return
+    for outcome in outcomes:
         outcome.interval = _interval(outcome.predictions, study.compared_by)
     for baseline in study.baselines:
         _compare(outcomes, baseline, study.compared_by)

@@ -38,9 +38,18 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
         spread += f' x {folds} folds' * (folds > 1)
     text = (
         f'Test split, {images} images of {groups} {whose(study)}, read once a '
-        f'run; {spread}; checkpoints chosen on validation. The 95 % interval '
-        f'is over other {whose(study)}, the nets staying the same.'
+        f'run; {spread}; checkpoints chosen on validation.'
     )
+    if first.tells_of_others:
+        text += (
+            f' The 95 % interval is over other {whose(study)}, the nets '
+            'staying the same.'
+        )
+    else:
+        text += (
+            f' With one of the {whose(study)} nothing can be said of others: '
+            'there is neither an interval nor a test of differences.'
+        )
     if any(outcome.against for outcome in outcomes):
         text += differences_told(study, seeds, folds)
     if any(outcome.row.paper for outcome in outcomes):

@@ -210,6 +210,26 @@ def test_wrong_options_are_refused(option, words, tiny_configs):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    'config', ['segmentation/unet-r18_lidc.py', 'demo/mbv2_demo.py']
+)
+def test_the_split_is_one_option_for_packed_and_others(config):
+    """Packed by themselves, by the knob, and not at all."""
+    option = 'test_dataloader.dataset.split=val'
+    for more in ([], ['packed=True'], ['packed=False']):
+        if 'segmentation' in config and more:
+            continue
+        cfg = compose_config(CONFIGS / config, [option, *more])
+        found = cfg.test_dataloader.dataset
+        assert found.get('dataset', found).split == 'val'
+        assert (
+            cfg.val_dataloader
+            == compose_config(CONFIGS / config, more).val_dataloader
+        )
+    with pytest.raises(UserError, match='the config has no'):
+        compose_config(CONFIGS / config, ['test_dataloader.dataset.spit=1'])
+
+
 def test_words_exchange_nets_before_dotted_options():
     cfg = compose_config(
         CONFIGS / 'hybrid_wrn50_mbv2.py',

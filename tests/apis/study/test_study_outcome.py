@@ -118,6 +118,24 @@ def test_figures_and_differences_are_those_of_the_runs(study, tmp_path):
     assert set(outcomes[1].against) == {'kd'}
 
 
+def test_one_lesion_has_figures_and_no_differences(study, tmp_path):
+    for path in tmp_path.rglob('predictions.csv'):
+        with path.open(newline='') as stream:
+            lines = list(csv.DictReader(stream))
+        with path.open('w', newline='') as stream:
+            writer = csv.DictWriter(stream, list(lines[0]))
+            writer.writeheader()
+            writer.writerows(dict(line, lesion_id='l0') for line in lines)
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    assert all(not o.against and np.isnan(o.interval).all() for o in outcomes)
+    text = markdown(study, outcomes)
+    assert 'With one of the lesions nothing can be said of others' in text
+    kd = next(line for line in text.splitlines() if line.startswith('| KD'))
+    assert kd.count(' +- ') == 4 and kd.endswith(' |  | 2.0 |  |  |')
+    write_tables(study, outcomes, tmp_path, {})
+    assert '"against": {}' in (tmp_path / 'results.json').read_text()
+
+
 def test_a_row_with_a_missing_seed_is_left_out(study, tmp_path):
     (tmp_path / 'seed1/dist/test.json').unlink()
     names = [o.row.name for o in read_outcomes(study, tmp_path, range(2))]
