@@ -88,6 +88,13 @@ class NamedFiles:
             for name in {same_id(path.name), stem.rsplit('/', 1)[-1]}:
                 self._by_id[name].append(path)
 
+    def __contains__(self, stem: str) -> bool:
+        return stem in self._by_stem
+
+    def items(self) -> Iterable[tuple[str, Path]]:
+        """Paths below the folder without suffix, and the files."""
+        return self._by_stem.items()
+
     def at(self, stem: str) -> Path | None:
         """The file of a path below the folder without suffix, or None."""
         return self._by_stem.get(stem)

@@ -31,7 +31,8 @@ def read_mask_table(
         without_mask: an image without a mask file has nothing to show.
 
     Raises:
-        UserError: no image column, or a file is missing.
+        UserError: no image column, a file is missing, or masks are there
+            that images without a mask may lack.
     """
     rows = read_table(table, ())
     names = {
@@ -46,7 +47,9 @@ def read_mask_table(
     groups = groups_of(rows, table)
     known = {group.name for group in groups} - {None}
     reader = _Reader(root, table, names, known, without_mask)
-    return [reader.record(*pair) for pair in zip(rows, groups, strict=True)]
+    found = [reader.record(*pair) for pair in zip(rows, groups, strict=True)]
+    reader.check_masks(found)
+    return found
 
 
 class _Reader:
@@ -72,6 +75,8 @@ class _Reader:
         images, masks = image_folder(root), mask_folder(root)
         self.images = NamedFiles(root, images or root, groups, skipped=masks)
         self.masks = NamedFiles(root, masks or root, groups, mask=True)
+        self.apart = masks is not None
+        self.unmarked: list[Path] = []  # nobody said that they are clean
 
     def record(self, row: dict[str, str], group: Group) -> MaskRecord:
         """The record of a row."""
@@ -99,6 +104,34 @@ class _Reader:
             grouped_by=group.kind,
         )
 
+    def check_masks(self, records: list[MaskRecord]) -> None:
+        """Refuse masks that nobody names beside images that lack one.
+
+        Raises:
+            UserError: so it is, and no word says that they are clean.
+        """
+        if not self.apart or not self.unmarked:
+            return
+        used = {record.mask_path for record in records}
+        lone = {s: p for s, p in self.masks.items() if str(p) not in used}
+        for image in self.unmarked:
+            own = lone.get(self.images.id_of(image))
+            if own is not None:
+                raise UserError(
+                    f'{self.table} names no mask for image {image}, and '
+                    f'{own} is there; name it, or say in a column {_CLEAN} '
+                    'that nothing is to be seen (TRUE)'
+                )
+        # masks of images that the table leaves out are nobody's mistake
+        lost = [p for stem, p in lone.items() if stem not in self.images]
+        if lost and not self.names['mask']:
+            raise UserError(
+                f'{self.table} names no masks, {len(self.unmarked)} of its '
+                f'images have none of their name, and {lost[0]} belongs to '
+                f'no image ({len(lost)} such masks); rename them, or name '
+                f'them in a column {MASK[0]}'
+            )
+
     def _mask(
         self, image: Path, cell: dict[str, str], clean: str, group: str | None
     ) -> Path | None:
@@ -114,6 +147,8 @@ class _Reader:
         if found and found != image:
             return found
         said = named or clean  # that there is one
+        if not said:
+            self.unmarked.append(image)
         if clean in _YES or (self.without_mask and not said):
             return None
         raise UserError(

@@ -1,0 +1,67 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Masks that a table does not name are not dropped in silence."""
+
+import shutil
+
+import pytest
+
+from hkd_mm.errors import UserError
+
+
+@pytest.fixture
+def named_alike(tmp_path, save, write_table, monkeypatch):
+    """Six slices and masks of equal names, the last without a mask."""
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('hkd_mm.parallel.default_workers', lambda: 1)
+    root = tmp_path / 'ct'
+    for number in range(6):
+        pixels = np.full((8, 8), 1000 * number, np.uint16)
+        save(root / 'Image' / f's{number}.png', pixels)
+        if number < 5:
+            mask = np.full((8, 8), 65535, np.uint16)
+            save(root / 'Mask' / f's{number}.png', mask)
+
+    def table(**columns):
+        rows = [
+            dict(
+                image=f's{n}',
+                patient_id=n,
+                **{k: v(n) for k, v in columns.items()},
+            )
+            for n in range(6)
+        ]
+        write_table(root / 'split_dataset.csv', rows)
+        return root
+
+    return table
+
+
+def test_masks_of_other_names_are_told(named_alike, dataset):
+    root = named_alike()
+    assert dataset(root).class_counts().tolist() == [1, 5]
+    shutil.move(root / 'Mask/s2.png', root / 'Mask/s2_nodule.png')
+    with pytest.raises(UserError, match=r's2_nodule.png .*\(1 such masks\)'):
+        dataset(root)
+
+
+def test_a_blank_name_beside_a_mask_is_told(named_alike, dataset):
+    def name(n):
+        return '' if n in (2, 5) else f's{n}'
+
+    with pytest.raises(
+        UserError, match=r'for image .*s2.png, and .*s2.png is'
+    ):
+        dataset(named_alike(mask=name))
+    root = named_alike(mask=name, is_clean=lambda n: 'TRUE' if n == 2 else '')
+    assert dataset(root).class_counts().tolist() == [2, 4]
+
+
+def test_masks_of_images_that_are_left_out_are_nobodys_mistake(
+    named_alike, dataset, write_table
+):
+    root = named_alike()
+    rows = [dict(image=f's{n}', patient_id=n) for n in (0, 1, 2, 5)]
+    write_table(root / 'split_dataset.csv', rows)
+    assert dataset(root).class_counts().tolist() == [1, 3]
