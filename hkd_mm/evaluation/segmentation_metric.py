@@ -39,7 +39,8 @@ class SegmentationMetric(BaseMetric):
     mean. ``patient_dice``, ``patient_iou``, ``patient_sensitivity`` and
     ``patient_precision`` are of the pixels of all slices of a patient
     together, ``patient_hd95`` of the mean over these slices, each a mean over
-    the patients; they are there where the data set says whose a slice is.
+    the patients; they are there where the data set says whose a slice is
+    (its patient, else its lesion), of those slices of which it does.
     Definitions stand at :func:`overlap_scores` and
     :func:`hausdorff_95`: empty truth and empty prediction have dice = iou = 1
     and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95 is the

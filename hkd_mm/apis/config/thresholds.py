@@ -13,6 +13,7 @@ from hkd_mm.errors import UserError
 from .places import Place, dicts
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
+_DEFAULT = 0.5
 
 
 def pixel_threshold(evaluators: Any) -> float | None:
@@ -46,7 +47,8 @@ def check_mask_threshold(cfg: Config) -> None:
     """Refuse a ``mask_threshold`` that is no probability, or of no use.
 
     Raises:
-        UserError: it is none, or the config classifies.
+        UserError: it is none, the config classifies, or it has more classes
+            than one and the background.
     """
     if 'mask_threshold' not in cfg:
         return
@@ -61,6 +63,12 @@ def check_mask_threshold(cfg: Config) -> None:
         for name in _EVALUATORS
         for node in dicts(cfg.get(name))
     ]
+    if len(cfg.get('classes') or ()) > 2 and value != _DEFAULT:
+        raise UserError(
+            f'mask_threshold={value!r} is for one class against the '
+            f'background; of {len(cfg.classes)} classes the most probable '
+            'one counts: leave it out'
+        )
     if 'ClinicalMetric' in kinds and 'SegmentationMetric' not in kinds:
         raise UserError(
             f'mask_threshold={value!r} is of masks, and this config '

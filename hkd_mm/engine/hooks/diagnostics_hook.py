@@ -95,7 +95,11 @@ def gradient_norms(
 
 
 def agreement(distiller) -> dict[str, Tensor]:
-    """``agreement`` -> share in [0, 1]; nothing if no scores are recorded."""
+    """``agreement`` -> share in [0, 1]; nothing if no scores are recorded.
+
+    Of images, or of pixels, which there are of a class from probability 0.5
+    on, whatever ``mask_threshold`` is.
+    """
     from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 
     sides = []

@@ -55,6 +55,13 @@ def test_a_classifier_takes_none() -> None:
         compose_config(config, ['mask_threshold=0.4'])
 
 
+def test_of_several_classes_the_most_probable_counts() -> None:
+    classes = "classes=['background','solid','part-solid']"
+    composed(classes)
+    with pytest.raises(UserError, match='of 3 classes the most probable'):
+        composed(classes, 'mask_threshold=0.4')
+
+
 @pytest.mark.parametrize('value', ['high', None, True])
 def test_a_threshold_that_is_no_number_is_refused_in_one_line(value) -> None:
     metric = dict(type='hkd_mm.SegmentationMetric', threshold=value)
