@@ -9,7 +9,7 @@ _MARK = '.unfinished'
 
 
 @contextmanager
-def being_written(root: Path) -> Iterator[None]:
+def being_written(root: Path, by: str) -> Iterator[None]:
     """Mark a folder until the block has come to its end.
 
     Whatever ends the block otherwise, a kill included, leaves the mark, and
@@ -17,13 +17,15 @@ def being_written(root: Path) -> Iterator[None]:
 
     Args:
         root: made when missing.
+        by: the tool that writes.
     """
     root.mkdir(parents=True, exist_ok=True)
-    (root / _MARK).touch()
+    (root / _MARK).write_text(by)
     yield
     (root / _MARK).unlink()
 
 
-def half_made(root: Path) -> bool:
-    """Whether a folder is being written, or was left half made."""
-    return (root / _MARK).exists()
+def half_made(root: Path) -> str | None:
+    """The tool that is writing a folder, or left it half made."""
+    mark = root / _MARK
+    return mark.read_text() if mark.exists() else None

@@ -176,5 +176,5 @@ def test_the_study_prints_its_table(slices, in_tmp, tool, capfd):
     for name in ('Dice', 'parameters / M', 'GFLOPs', 'ms an image'):
         assert f'| {name} |' in header
     assert '14.322' in alone and ', p ' not in kd
-    assert 'With one of the patients nothing can be said of others' in caption
-    assert '10 images of 1 patients' in capfd.readouterr().out
+    assert 'All images are of one patient, so there' in caption
+    assert '10 images of 1 patient,' in capfd.readouterr().out

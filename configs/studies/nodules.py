@@ -5,10 +5,10 @@ On generated slices (tools/dataset_tools/make_demo_slices.py), whose nodules
 are easy, medium or hard to find: one data root a grade. U-Net, ResNet-18 ->
 MobileNetV3-small x0.5, which two cores train in minutes. Learning rates and
 the weight of the soft masks are those of configs/sweeps/nodules_*.py, chosen
-on validation of the grade medium (hard wants its own). The student alone has
-as many epochs as the distilled ones, and the teacher cache as many views: no
-student sees a slice twice in the same way. The teacher answers in bfloat16,
-which some processors do three times as fast.
+on validation of the grade medium (hard wants its own; of the teacher with 30
+epochs). The student alone has as many epochs as the distilled ones, and the
+teacher cache as many views: no student sees a slice twice in the same way. The
+teacher answers in bfloat16, which some processors do three times as fast.
 """
 title = 'U-Net on generated nodules, 64 x 64'
 baselines = ['alone', 'kd']

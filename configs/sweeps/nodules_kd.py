@@ -1,7 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """How much soft masks weigh beside the true ones, on generated nodules.
 
-The learning rate is that of nodules_alone.py.
+The learning rate is that of nodules_alone.py. It needs a teacher, such as
+that of configs/studies/nodules.py: --cfg-options model.teacher_ckpt=FILE.
 """
 title = 'Soft masks on generated nodules: weight'
 config = 'segmentation/kd_unet-r152_unet-r18_lidc.py'

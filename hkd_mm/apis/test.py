@@ -9,7 +9,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from hkd_mm.engine.memory_order import ChannelsLastRunner
 from hkd_mm.errors import UserError
 
 from .config.compose import compose_config
@@ -19,6 +18,7 @@ from .config.value_checks import check_values
 from .mask_testing import check_stored_threshold, has_masks
 from .results import SUFFIXES, print_metrics, write_results
 from .run.input_check import check_input
+from .run.named_runner import NamedRunner
 from .run.runtime import (
     choose_device,
     default_work_dir,
@@ -119,7 +119,7 @@ def _run(
     from hkd_mm.engine.safe_loading import install
 
     install()
-    runner = ChannelsLastRunner.from_cfg(cfg)
+    runner = NamedRunner.from_cfg(cfg)
     dataset = runner.test_loop.dataloader.dataset
     # of the training part as well, whose metainfo goes into checkpoints
     if hasattr(dataset, 'tested_metainfo'):
@@ -153,9 +153,12 @@ def _keep_the_student(cfg: Config) -> None:
     """Reduce the config to what testing needs."""
     if 'architecture' in cfg.model:
         student = cfg.model.architecture
-        own = cfg.model.get('data_preprocessor')
-        if own is not None:
-            student.data_preprocessor = own
+        # as in training: that of the algorithm, else of the top level
+        outer = cfg.model.get('data_preprocessor') or cfg.get(
+            'data_preprocessor'
+        )
+        if outer:
+            student.data_preprocessor = outer
         cfg.model = student
     # The hooks of training have nothing to do, and some need the teacher.
     cfg.custom_hooks = [dict(type='hkd_mm.CheckpointGuardHook')]

@@ -2,16 +2,13 @@
 """What ``tools/train.py`` does."""
 
 import os
-import uuid
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from hkd_mm.engine.memory_order import ChannelsLastRunner
 from hkd_mm.errors import UserError
 
 from .config.compose import compose_config
@@ -28,6 +25,7 @@ from .run.finished import forget_finished, write_begun, write_finished
 from .run.imbalance import warn_if_balanced_twice
 from .run.last_batch import leave_out_lone_image
 from .run.lost_hooks import warn_of_lost_hooks
+from .run.named_runner import NamedRunner
 from .run.runtime import (
     choose_device,
     default_work_dir,
@@ -169,7 +167,7 @@ def _run(
     with name_the_place(cfg.work_dir):
         if not cfg.get('resume'):
             set_aside(cfg)
-        runner = _build_runner(cfg)
+        runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, machine) + note)
         warn_of_lost_hooks(cfg, runner.logger)
         warn_if_balanced_twice(cfg, runner.logger)
@@ -181,21 +179,3 @@ def _run(
         finished = write_finished(runner, cfg, summary)
     runner.logger.info(closing_line(runner, finished))
     return finished
-
-
-def _build_runner(cfg: Config) -> Runner:
-    """Build it under a name of its own.
-
-    MMEngine keeps a logger, a hub and a visualizer per name and process, and
-    makes the name of the config's and the second: two runs begun in one
-    second would write into each other's folders.
-    """
-    named = cfg.copy()
-    given = cfg.get('experiment_name') or Path(cfg.filename or 'run').stem
-    named.experiment_name = f'{given}_{uuid.uuid4().hex[:8]}'
-    runner = ChannelsLastRunner.from_cfg(named)
-    if 'experiment_name' in cfg:
-        runner.cfg.experiment_name = cfg.experiment_name
-    else:
-        runner.cfg.pop('experiment_name')
-    return runner

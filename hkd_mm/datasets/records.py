@@ -66,10 +66,11 @@ def check_root(data_root: str) -> Path:
             f'data root {data_root} is empty; put the images '
             'there or set --cfg-options data_root=PATH'
         )
-    if half_made(root):
+    tool = half_made(root)
+    if tool is not None:
         raise UserError(
-            f'data root {data_root} is half made: the tool that writes it '
-            'was ended before its end; run that tool again'
+            f'data root {data_root} is half made: {tool} is writing it, or '
+            'was ended before its end; run it again'
         )
     return root
 

@@ -40,22 +40,25 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def student_config(model: Any) -> dict:
+def student_config(model: Any, data_preprocessor: Any = None) -> dict:
     """Config of the plain student, which fetches no weights when built.
 
     Args:
         model: ``model`` of a config: a classifier, or an algorithm with the
             student as ``architecture``.
+        data_preprocessor: of the top level of that config. Algorithms
+            normalise with their own one, else with this; that of their
+            student has no part in it.
 
     Returns:
         A plain dict for mmpretrain's ``MODELS.build``.
     """
     config = plain(model)
     if 'architecture' in config:
-        preprocessor = config.get('data_preprocessor')
+        preprocessor = config.get('data_preprocessor') or data_preprocessor
         config = config['architecture']
         if preprocessor:
-            config.setdefault('data_preprocessor', preprocessor)
+            config['data_preprocessor'] = plain(preprocessor)
     if config.get('data_preprocessor'):
         config['data_preprocessor'] = plain_preprocessor(
             config['data_preprocessor']

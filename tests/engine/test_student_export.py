@@ -104,6 +104,13 @@ def test_student_config_fetches_nothing():
         data_preprocessor=dict(mean=[1]),
     )
     assert type(found['head']) is dict
+    # what normalises is the algorithm's, else that of the top level
+    algorithm.architecture = dict(student, data_preprocessor=dict(mean=[2]))
+    assert student_config(algorithm)['data_preprocessor'] == dict(mean=[1])
+    del algorithm['data_preprocessor']
+    found = student_config(algorithm, dict(mean=[3]))
+    assert found['data_preprocessor'] == dict(mean=[3])
+    assert student_config(algorithm)['data_preprocessor'] == dict(mean=[2])
     timm = student_config(dict(type='TimmClassifier', pretrained=True))
     assert timm == dict(type='TimmClassifier', pretrained=False)
 

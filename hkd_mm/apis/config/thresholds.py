@@ -63,16 +63,18 @@ def check_mask_threshold(cfg: Config) -> None:
         for name in _EVALUATORS
         for node in dicts(cfg.get(name))
     ]
-    if len(cfg.get('classes') or ()) > 2 and value != _DEFAULT:
-        raise UserError(
-            f'mask_threshold={value!r} is for one class against the '
-            f'background; of {len(cfg.classes)} classes the most probable '
-            'one counts: leave it out'
-        )
     if 'ClinicalMetric' in kinds and 'SegmentationMetric' not in kinds:
         raise UserError(
             f'mask_threshold={value!r} is of masks, and this config '
             'classifies; leave it out'
+        )
+    classes = cfg.get('classes')
+    several = isinstance(classes, (list, tuple)) and len(classes) > 2
+    if several and value != _DEFAULT:
+        raise UserError(
+            f'mask_threshold={value!r} is for one class against the '
+            f'background; of {len(classes)} classes the most probable '
+            'one counts: leave it out'
         )
 
 

@@ -69,7 +69,7 @@ def convert_lidc(
             f'>= 0 and the width of the window {window} > 0'
         )
     pairs, unread = _pairs(sources, workers)
-    with being_written(Path(out)):
+    with being_written(Path(out), 'convert_lidc.py'):
         jobs = _jobs(pairs, clean)
         done = parallel_map(
             partial(write_scan, Path(out), window, share),
@@ -78,11 +78,10 @@ def convert_lidc(
             workers,
         )
         rows = [row for some, _, _ in done for row in some]
-        if not rows:
-            raise UserError(
-                f'{" ".join(sources)}: no nodule that readers share'
-            )
-        _write_table(rows, Path(out) / TABLE)
+        if rows:
+            _write_table(rows, Path(out) / TABLE)
+    if not rows:  # then nothing was written either
+        raise UserError(f'{" ".join(sources)}: no nodule that readers share')
     return dict(
         patients=len({row['patient_id'] for row in rows}),
         slices=len(rows),

@@ -10,6 +10,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.unfinished import being_written, half_made
 
 _MARK = 'demo.json'
+_TOOL = 'the tool of demo images'
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def building(root: Path, made_by: dict) -> Iterator[bool]:
     if _holds(root, made_by):
         yield False
         return
-    with being_written(root):
+    with being_written(root, _TOOL):
         yield True
         (root / _MARK).write_text(json.dumps(made_by) + '\n')
 
@@ -44,7 +45,7 @@ def _holds(root: Path, made_by: dict) -> bool:
             f'{root} holds other demo images; remove it or name '
             'another place with --out'
         )
-    if root.exists() and any(root.iterdir()) and not half_made(root):
+    if root.exists() and any(root.iterdir()) and half_made(root) != _TOOL:
         raise UserError(
             f'{root} is not empty and holds no demo images; name '
             'another place with --out'

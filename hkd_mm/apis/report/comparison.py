@@ -43,11 +43,14 @@ def comparison(material: Material) -> Section:
         _row(method.outcome, shown, baselines) for method in material.methods
     ]
     whose = material.whose
-    how = (
-        'Mean +- sample sd over the seeds; the interval is a bootstrap over '
-        f'whole {whose}.'
+    others = material.methods[0].outcome.tells_of_others
+    how = 'Mean +- sample sd over the seeds' + (
+        f'; the interval is a bootstrap over whole {whose}.'
+        if others
+        else f'. All images are of one {whose[:-1]}, so there is neither an '
+        'interval nor a test of differences.'
     )
-    if baselines:
+    if baselines and others:
         how += (
             f' Differences are paired over seeds and {whose}, with 95 % '
             "intervals and p after Holm's correction: a difference counts "

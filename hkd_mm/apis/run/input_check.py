@@ -9,7 +9,7 @@ from torch import nn
 
 from hkd_mm.errors import UserError
 
-_DECISIVE = ('window', 'mean', 'std')
+_NOTHING = dict(window=None, mean=[0.0], std=[1.0])
 
 
 def check_input(
@@ -24,19 +24,26 @@ def check_input(
         warn: takes a line on another size of the images.
 
     Raises:
-        UserError: window, mean or std are others.
+        UserError: window, mean, std or the order of the channels are others.
     """
-    of_student = (meta.get('student') or {}).get('data_preprocessor')
-    there = of_student or meta.get('data_preprocessor') or {}
-    for name in _DECISIVE:
-        trained, tested = there.get(name), getattr(preprocessor, name, None)
-        known = name in there and hasattr(preprocessor, name)
-        if known and not _same(trained, tested):
-            raise UserError(
-                f'checkpoint {path} was trained with data_preprocessor.'
-                f'{name}={_told(trained)} and this test has {_told(tested)}; '
-                f'add --cfg-options data_preprocessor.{name}={_told(trained)}'
-            )
+    there = _remembered(meta)
+    if not there:
+        return
+    for name, nothing in _NOTHING.items():
+        trained = there.get(name)
+        tested = getattr(preprocessor, name, None)
+        if not _same(
+            nothing if trained is None else trained,
+            nothing if tested is None else tested,
+        ):
+            _refuse(path, name, trained, tested)
+    # where it is not said, kinds of preprocessors have defaults that differ
+    trained, tested = (
+        there.get('to_rgb'),
+        getattr(preprocessor, 'to_rgb', None),
+    )
+    if None not in (trained, tested) and bool(trained) != bool(tested):
+        _refuse(path, 'to_rgb', trained, tested)
     trained = there.get('input_size')
     tested = getattr(preprocessor, 'input_size', None)
     if None not in (trained, tested) and not _same(trained, tested):
@@ -44,6 +51,22 @@ def check_input(
             f'checkpoint {path} was trained on images of {_told(trained)} '
             f'pixels and is tested on those of {_told(tested)}'
         )
+
+
+def _refuse(path: str, name: str, trained: Any, tested: Any) -> None:
+    raise UserError(
+        f'checkpoint {path} was trained with data_preprocessor.{name}='
+        f'{_told(trained)} and this test has {_told(tested)}; add '
+        f'--cfg-options data_preprocessor.{name}={_told(trained)}'
+    )
+
+
+def _remembered(meta: dict) -> dict:
+    """The data preprocessor of the training; empty where nothing is said."""
+    student = meta.get('student')
+    of_student = isinstance(student, dict) and student.get('data_preprocessor')
+    found = of_student or meta.get('data_preprocessor')
+    return found if isinstance(found, dict) else {}
 
 
 def _values(value: Any) -> torch.Tensor:
@@ -60,6 +83,6 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _told(value: Any) -> str:
-    if value is None or isinstance(value, (int, float)):
+    if value is None or isinstance(value, (bool, int, float)):
         return f'{value}'
     return f'[{",".join(f"{x:g}" for x in _values(value).tolist())}]'

@@ -37,8 +37,9 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
         spread = f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
         spread += f' x {folds} folds' * (folds > 1)
     text = (
-        f'Test split, {images} images of {groups} {whose(study)}, read once a '
-        f'run; {spread}; checkpoints chosen on validation.'
+        f'Test split, {images} images of {groups} '
+        f'{whose(study)[: None if groups > 1 else -1]}, read once a run; '
+        f'{spread}; checkpoints chosen on validation.'
     )
     if first.tells_of_others:
         text += (
@@ -47,8 +48,8 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
         )
     else:
         text += (
-            f' With one of the {whose(study)} nothing can be said of others: '
-            'there is neither an interval nor a test of differences.'
+            f' All images are of one {whose(study)[:-1]}, so there is neither '
+            'an interval nor a test of differences.'
         )
     if any(outcome.against for outcome in outcomes):
         text += differences_told(study, seeds, folds)

@@ -88,8 +88,9 @@ class NamedFiles:
             for name in {same_id(path.name), stem.rsplit('/', 1)[-1]}:
                 self._by_id[name].append(path)
 
-    def __contains__(self, stem: str) -> bool:
-        return stem in self._by_stem
+    def called(self, name: str) -> list[Path]:
+        """The files of a name or id, in whatever folder."""
+        return list(self._by_id.get(same_id(name), ()))
 
     def items(self) -> Iterable[tuple[str, Path]]:
         """Paths below the folder without suffix, and the files."""

@@ -114,22 +114,24 @@ class _Reader:
             return
         used = {record.mask_path for record in records}
         lone = {s: p for s, p in self.masks.items() if str(p) not in used}
+        own = {s.rsplit('/', 1)[-1]: p for s, p in lone.items()}
         for image in self.unmarked:
-            own = lone.get(self.images.id_of(image))
-            if own is not None:
+            mask = own.get(self.images.id_of(image).rsplit('/', 1)[-1])
+            if mask is not None:
                 raise UserError(
                     f'{self.table} names no mask for image {image}, and '
-                    f'{own} is there; name it, or say in a column {_CLEAN} '
+                    f'{mask} is there; name it, or say in a column {_CLEAN} '
                     'that nothing is to be seen (TRUE)'
                 )
         # masks of images that the table leaves out are nobody's mistake
-        lost = [p for stem, p in lone.items() if stem not in self.images]
+        lost = [p for s, p in own.items() if not self.images.called(s)]
         if lost and not self.names['mask']:
             raise UserError(
                 f'{self.table} names no masks, {len(self.unmarked)} of its '
                 f'images have none of their name, and {lost[0]} belongs to '
-                f'no image ({len(lost)} such masks); rename them, or name '
-                f'them in a column {MASK[0]}'
+                f'no image ({len(lost)} such masks); rename the masks, name '
+                f'them in a column {MASK[0]}, or say in a column {_CLEAN} '
+                'which images show nothing (TRUE)'
             )
 
     def _mask(

@@ -82,7 +82,9 @@ class RunReportHook(Hook):
         meta = checkpoint['meta']
         meta['split_hash'] = split_hash(runner.train_dataloader.dataset)
         if 'model' in runner.cfg:
-            meta['student'] = student_config(runner.cfg.model)
+            meta['student'] = student_config(
+                runner.cfg.model, runner.cfg.get('data_preprocessor')
+            )
         if 'data_preprocessor' in runner.cfg:
             meta['data_preprocessor'] = plain_preprocessor(
                 runner.cfg.data_preprocessor

@@ -49,13 +49,16 @@ def test_one_word_sets_the_threshold_of_both() -> None:
         composed('mask_threshold=high')
 
 
-def test_a_classifier_takes_none() -> None:
-    config = str(ROOT / 'configs/hybrid_wrn50_mbv2.py')
+@pytest.mark.parametrize('name', ['wrn50_mbv2', 'wrn50_mbv2_ham10000'])
+def test_a_classifier_takes_none(name) -> None:
+    config = str(ROOT / f'configs/hybrid_{name}.py')
     with pytest.raises(UserError, match='is of masks, and this config class'):
         compose_config(config, ['mask_threshold=0.4'])
 
 
-def test_of_several_classes_the_most_probable_counts() -> None:
+def test_of_several_classes_the_most_probable_counts(tmp_path) -> None:
+    (tmp_path / 'two.txt').write_text('background\nnodule\n')
+    composed(f'classes={tmp_path}/two.txt', 'mask_threshold=0.4')
     classes = "classes=['background','solid','part-solid']"
     composed(classes)
     with pytest.raises(UserError, match='of 3 classes the most probable'):

@@ -18,6 +18,7 @@ from hkd_mm.apis.data.lidc.outlines import (
 )
 from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS
+from hkd_mm.unfinished import half_made
 
 SIDE, COUNT = 24, 6
 SPACE = 'http://www.nih.gov'
@@ -263,7 +264,9 @@ def test_what_was_ended_halfway_is_not_read(download, tmp_path, monkeypatch):
         patch.setattr('hkd_mm.apis.data.convert_lidc._write_table', ended)
         with pytest.raises(KeyboardInterrupt):
             convert_lidc([str(download)], str(out), window=(-600, 400))
-    with pytest.raises(UserError, match='lidc is half made: .* tool again'):
+    with pytest.raises(
+        UserError, match='half made: convert_lidc.py is writing'
+    ):
         DATASETS.build(root)
     convert_lidc([str(download)], str(out), window=(-600, 400))
     assert len(DATASETS.build(root)) == 2
@@ -305,6 +308,7 @@ def test_share_of_the_readers(download, tmp_path):
     assert [row['slice_no'] for row in rows_of(out)] == ['3']
     with pytest.raises(UserError, match='no nodule that readers share'):
         convert_lidc([str(download)], str(out), share=1)
+    assert half_made(out) is None  # nothing was written over
 
 
 def outline(points, inclusion=True, z=0.0):

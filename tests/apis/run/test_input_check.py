@@ -59,11 +59,34 @@ def test_another_size_is_told():
     ]
 
 
+STATISTICS = dict(mean=[1.0, 2, 3], std=[4.0, 5, 6], to_rgb=True)
+
+
+def of_photographs(trained, tested):
+    meta = dict(data_preprocessor=trained)
+    check_input(meta, ClsDataPreprocessor(**tested), 's', pytest.fail)
+
+
 def test_photographs_are_held_against_their_statistics():
-    statistics = dict(mean=[1.0, 2, 3], std=[4.0, 5, 6])
-    meta = dict(data_preprocessor=statistics)
-    check_input(meta, ClsDataPreprocessor(**statistics), 's', pytest.fail)
-    other = ClsDataPreprocessor(mean=[1.0, 2, 4], std=[4.0, 5, 6])
-    with pytest.raises(UserError, match=r'mean=\[1,2,3\] and this test has'):
-        check_input(meta, other, 's', pytest.fail)
-    check_input(meta, ClsDataPreprocessor(), 's', pytest.fail)  # has none
+    of_photographs(STATISTICS, STATISTICS)
+    for other in (
+        dict(STATISTICS, mean=[1.0, 2, 4]),
+        dict(STATISTICS, to_rgb=False),
+        {},
+    ):
+        with pytest.raises(UserError, match='was trained with data_prepr'):
+            of_photographs(STATISTICS, other)
+        with pytest.raises(UserError, match='was trained with data_prepr'):
+            of_photographs(dict(other, num_classes=7), STATISTICS)
+
+
+def test_none_is_no_normalisation():
+    plain = dict(mean=[0.0, 0, 0], std=[1.0, 1, 1])
+    of_photographs(dict(mean=None, std=None), plain)
+    of_photographs(dict(num_classes=7), plain)
+    of_photographs(dict(plain, to_rgb=False), {})
+
+
+def test_what_is_not_of_ours_names_none():
+    for meta in (dict(student='resnet18'), dict(data_preprocessor='x'), {}):
+        check_input(meta, PackedMaskPreprocessor(mean=[7.0]), 's', pytest.fail)

@@ -40,4 +40,8 @@ def test_the_name_is_told_and_the_config_stays(run, given):
     meta = safe_load(str(folder / 'epoch_1.pth'))['meta']
     start = given.get('experiment_name', 'tiny_teacher')
     assert meta['experiment_name'].startswith(f'{start}_')
-    assert ('experiment_name' in meta['cfg']) == bool(given)
+    dumped = (folder / 'tiny_teacher.py').read_text()
+    for text in (meta['cfg'], dumped):
+        assert text.count('experiment_name') == len(given)
+    if given:
+        assert "experiment_name = 'mine'" in dumped

@@ -129,7 +129,7 @@ def test_one_lesion_has_figures_and_no_differences(study, tmp_path):
     outcomes = read_outcomes(study, tmp_path, range(2))
     assert all(not o.against and np.isnan(o.interval).all() for o in outcomes)
     text = markdown(study, outcomes)
-    assert 'With one of the lesions nothing can be said of others' in text
+    assert 'All images are of one lesion, so there' in text
     kd = next(line for line in text.splitlines() if line.startswith('| KD'))
     assert kd.count(' +- ') == 4 and kd.endswith(' |  | 2.0 |  |  |')
     write_tables(study, outcomes, tmp_path, {})

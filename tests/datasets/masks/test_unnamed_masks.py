@@ -58,10 +58,27 @@ def test_a_blank_name_beside_a_mask_is_told(named_alike, dataset):
     assert dataset(root).class_counts().tolist() == [2, 4]
 
 
+@pytest.mark.parametrize('apart', [None, 'Image', 'Mask'])
 def test_masks_of_images_that_are_left_out_are_nobodys_mistake(
-    named_alike, dataset, write_table
+    named_alike, dataset, write_table, apart
 ):
     root = named_alike()
     rows = [dict(image=f's{n}', patient_id=n) for n in (0, 1, 2, 5)]
     write_table(root / 'split_dataset.csv', rows)
+    _move_into_a_folder(root, apart)
     assert dataset(root).class_counts().tolist() == [1, 3]
+
+
+@pytest.mark.parametrize('apart', ['Image', 'Mask'])
+def test_folders_may_differ(named_alike, dataset, apart):
+    root = named_alike(mask=lambda n: '' if n in (2, 5) else f's{n}')
+    _move_into_a_folder(root, apart)
+    with pytest.raises(UserError, match=r's2.png, and .*s2.png is there'):
+        dataset(root)
+
+
+def _move_into_a_folder(root, name):
+    if name:
+        (root / name / 'some').mkdir()
+        for path in (root / name).glob('*.png'):
+            shutil.move(path, root / name / 'some' / path.name)

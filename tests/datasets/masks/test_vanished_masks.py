@@ -38,7 +38,7 @@ def test_it_is_told_before_anything_runs(small, moment):
     )
     getattr(VanishedMasksHook(), f'before_{moment}')(runner)
     (line,) = said
-    assert line.startswith('2 OF 25 MASKS OF THE ALL SPLIT ARE EMPTY AT 20 P')
+    assert line.startswith('2 OF 25 MASKS OF SPLIT all ARE EMPTY AT 20 P')
     assert '0_NI_0 the first' in line and line.endswith('raise input_size')
 
 

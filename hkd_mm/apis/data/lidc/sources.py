@@ -54,6 +54,7 @@ def find_files(sources: list[str], suffixes: Sequence[str]) -> list[Path]:
         and path.is_file()
     )
     # sources may lie in each other, or link to each other
-    return list({path.resolve(): path for path in fitting[::-1]}.values())[
-        ::-1
-    ]
+    once: dict[Path, Path] = {}
+    for path in fitting:
+        once.setdefault(path.resolve(), path)
+    return list(once.values())
