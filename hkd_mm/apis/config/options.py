@@ -84,22 +84,42 @@ def at_their_place(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
     Args:
         cfg: the config.
         options: dotted key -> value.
+
+    Raises:
+        UserError: one place is named in both ways.
     """
-    return {_inner_key(cfg, key): value for key, value in options.items()}
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        place = _inner_key(cfg, key)
+        if place in found or (place != key and place in options):
+            raise UserError(
+                f'--cfg-options names {place} twice, once as {key}; leave one '
+                'of them out'
+            )
+        found[place] = value
+    return found
 
 
 def _inner_key(cfg: Config, key: str) -> str:
     loader, mark, rest = key.partition('.dataset.')
     outer = _lookup(cfg, f'{loader}.dataset')[0] if mark else None
-    if not isinstance(outer, dict) or not isinstance(
-        outer.get('dataset'), dict
-    ):
+    if not _packs(outer):
         return key
     path, name = [loader, 'dataset'], rest.partition('.')[0]
     if name in _known_names(cfg, path, outer)[0]:
         return key
-    inner = _known_names(cfg, [*path, 'dataset'], outer['dataset'])[0]
-    return f'{loader}.dataset.dataset.{rest}' if name in inner else key
+    inner = f'{loader}.dataset.dataset.{rest}'
+    return inner if name in _inner_names(cfg, path, outer) else key
+
+
+def _packs(node: Any) -> bool:
+    return isinstance(node, dict) and isinstance(node.get('dataset'), dict)
+
+
+def _inner_names(cfg: Config, path: list[str], outer: dict) -> set[str]:
+    """Of the data set inside of a packed one; what packing drops is none."""
+    names = _known_names(cfg, [*path, 'dataset'], outer['dataset'])[0]
+    return names - {'pipeline', 'serialize_data', 'lazy_init'}
 
 
 def check_options(cfg: Config, options: dict[str, Any]) -> None:
@@ -171,6 +191,8 @@ def _check_name(
         return
     if isinstance(node, dict):
         known, open_ended = _known_names(cfg, found, node)
+        if found[1:] == ['dataset'] and _packs(node):
+            known = known | _inner_names(cfg, found, node)
         close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)
         if missing[0] in known or (open_ended and not close):
             return

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A net is tested on images as it was trained on."""
+"""A net is tested on images that are normalised as in its training."""
 
 from collections.abc import Callable
 from typing import Any

@@ -10,6 +10,7 @@ from hkd_mm.errors import UserError
 
 from ..config.compose import read_config
 from ..config.nets import config_root
+from ..config.places import dicts
 from .expressions import names_in
 from .plan import METHOD, METRIC_GROUPS, METRICS, PRUNERS, SAMPLERS, Sweep
 from .space import Choices, grid_points, read_space
@@ -66,7 +67,7 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
         options=dict(cfg.get('options') or {}),
         sampler=cfg.get('sampler', 'tpe'),
         sampler_seed=cfg.get('sampler_seed', 0),
-        metric=_metric(cfg.get('metric'), configs, path),
+        metric=_metric(cfg, configs, path),
         pruner=_pruner(cfg.get('pruner'), path),
         trials=0,
         seeds=_seeds(cfg.get('seeds', 1), path),
@@ -88,23 +89,44 @@ def _configs(cfg: dict[str, Any], path) -> dict[str, Path]:
     return found
 
 
-def _metric(given: str | None, configs: dict[str, Path], path) -> str:
+def _metric(cfg: dict[str, Any], configs: dict[str, Path], path) -> str:
     """The one given, else the one that the configs choose checkpoints by."""
-    chosen = {file: _save_best(file) for file in configs.values()}
-    metric = given or next(iter(chosen.values()))
-    group = _group(metric)
-    for file, name in chosen.items():
-        if group and _group(name) not in (None, group):
+    options = cfg.get('options') or {}
+    chosen = {f: _chosen_by(f, options) for f in configs.values()}
+    given = cfg.get('metric')
+    if given is None:
+        names = sorted(set(chosen.values()))
+        if len(names) > 1:
             raise UserError(
-                f'{path}: {metric} is a metric of {group}, and {file} is '
+                f'{path}: its configs choose checkpoints by {names[0]} and by '
+                f'{names[1]}; say with metric what trials are compared by'
+            )
+        return names[0]
+    group = _group(given)
+    for file, name in chosen.items():
+        if group not in (None, _group(name)):
+            raise UserError(
+                f'{path}: {given} is a metric of {group}, and {file} is '
                 f'chosen by {name}; give another metric or config'
             )
-    return metric if metric in METRICS or given else 'balanced_accuracy'
+    return given
 
 
-def _save_best(file: Path) -> str | None:
-    hooks = read_config(file).get('default_hooks') or {}
-    return (hooks.get('checkpoint') or {}).get('save_best')
+def _chosen_by(file: Path, options: dict[str, Any]) -> str:
+    """What validation chooses by; of unknown names the task's usual one."""
+    cfg = read_config(file)
+    hooks = cfg.get('default_hooks') or {}
+    name = options.get(
+        'default_hooks.checkpoint.save_best',
+        (hooks.get('checkpoint') or {}).get('save_best'),
+    )
+    if name in METRICS:
+        return name
+    masks = any(
+        str(node.get('type')).endswith('SegmentationMetric')
+        for node in dicts(cfg.get('val_evaluator'))
+    )
+    return 'dice' if masks else 'balanced_accuracy'
 
 
 def _group(metric: Any) -> str | None:

@@ -226,8 +226,19 @@ def test_the_split_is_one_option_for_packed_and_others(config):
             cfg.val_dataloader
             == compose_config(CONFIGS / config, more).val_dataloader
         )
-    with pytest.raises(UserError, match='the config has no'):
-        compose_config(CONFIGS / config, ['test_dataloader.dataset.spit=1'])
+    with pytest.raises(UserError, match='did you mean .*dataset.split'):
+        compose_config(CONFIGS / config, ['test_dataloader.dataset.spllit=1'])
+
+
+def test_of_a_packed_data_set_nothing_is_said_in_vain():
+    config = CONFIGS / 'segmentation/unet-r18_lidc.py'
+    place = 'train_dataloader.dataset'
+    with pytest.raises(UserError, match='has no "train_data.*pipeline'):
+        compose_config(config, {f'{place}.pipeline': [1]})
+    with pytest.raises(UserError, match='dataset.dataset.split twice'):
+        compose_config(
+            config, [f'{place}.dataset.split=val', f'{place}.split=train']
+        )
 
 
 def test_words_exchange_nets_before_dotted_options():

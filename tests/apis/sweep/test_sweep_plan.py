@@ -213,6 +213,17 @@ def test_by_default_it_is_what_chooses_checkpoints(tmp_path):
         'zoo/kd_hard/kd_hard_wrn50_mbv2_skin', 'curriculum/mbv2_isic2019'
     )
     assert read(tmp_path, other).metric == 'top1'
+    key = 'default_hooks.checkpoint.save_best'
+    for name, metric in (('patient_dice', 'patient_dice'), ('auto', 'dice')):
+        text = f'{MASKS}options = {{{key!r}: {name!r}}}\n'
+        assert read(tmp_path, text).metric == metric
+    both = (
+        "configs = dict(a='curriculum/mbv2_isic2019.py', "
+        "b='hybrid_wrn50_mbv2.py')\nsampler = 'grid'\n"
+    )
+    with pytest.raises(UserError, match='by balanced_accuracy and by top1'):
+        read(tmp_path, both)
+    assert read(tmp_path, both + "metric = 'top1'\n").metric == 'top1'
 
 
 def test_a_metric_of_another_task_is_refused(tmp_path):
