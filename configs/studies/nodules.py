@@ -8,7 +8,7 @@ the weight of the soft masks are those of configs/sweeps/nodules_*.py, chosen
 on validation of the grade medium (hard wants its own; of the teacher with 30
 epochs). The student alone has as many epochs as the distilled ones, and the
 teacher cache as many views: no student sees a slice twice in the same way. The
-teacher answers in bfloat16, which some processors do three times as fast.
+teacher answers in bfloat16, which processors with AMX do faster.
 """
 title = 'U-Net on generated nodules, 64 x 64'
 baselines = ['alone', 'kd']

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.model import is_model_wrapper
 
 from hkd_mm.errors import UserError
 
@@ -126,7 +127,8 @@ def _run(
         runner.test_evaluator.dataset_meta = dataset.tested_metainfo
     check_classes(meta, dataset.metainfo['classes'], checkpoint)
     check_split(meta, dataset, checkpoint, runner.logger.warning)
-    model = getattr(runner.model, 'module', runner.model)
+    model = runner.model
+    model = model.module if is_model_wrapper(model) else model
     check_input(
         meta, model.data_preprocessor, checkpoint, runner.logger.warning
     )

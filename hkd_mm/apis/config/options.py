@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from hkd_mm.errors import UserError
 
 from .knobs import KNOBS
+from .packed_options import is_wrapper
 
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
@@ -103,7 +104,7 @@ def at_their_place(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
 def _inner_key(cfg: Config, key: str) -> str:
     loader, mark, rest = key.partition('.dataset.')
     outer = _lookup(cfg, f'{loader}.dataset')[0] if mark else None
-    if not _packs(outer):
+    if not isinstance(outer, dict) or not is_wrapper(outer):
         return key
     path, name = [loader, 'dataset'], rest.partition('.')[0]
     if name in _known_names(cfg, path, outer)[0]:
@@ -112,13 +113,10 @@ def _inner_key(cfg: Config, key: str) -> str:
     return inner if name in _inner_names(cfg, path, outer) else key
 
 
-def _packs(node: Any) -> bool:
-    return isinstance(node, dict) and isinstance(node.get('dataset'), dict)
-
-
 def _inner_names(cfg: Config, path: list[str], outer: dict) -> set[str]:
     """Of the data set inside of a packed one; what packing drops is none."""
-    names = _known_names(cfg, [*path, 'dataset'], outer['dataset'])[0]
+    inner = outer.get('dataset') or {}
+    names = _known_names(cfg, [*path, 'dataset'], inner)[0]
     return names - {'pipeline', 'serialize_data', 'lazy_init'}
 
 
@@ -191,7 +189,7 @@ def _check_name(
         return
     if isinstance(node, dict):
         known, open_ended = _known_names(cfg, found, node)
-        if found[1:] == ['dataset'] and _packs(node):
+        if found[1:] == ['dataset'] and is_wrapper(node):
             known = known | _inner_names(cfg, found, node)
         close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)
         if missing[0] in known or (open_ended and not close):

@@ -114,9 +114,15 @@ class _Reader:
             return
         used = {record.mask_path for record in records}
         lone = {s: p for s, p in self.masks.items() if str(p) not in used}
-        own = {s.rsplit('/', 1)[-1]: p for s, p in lone.items()}
+        # those of the very path of an image are that image's
+        own = {
+            stem.rsplit('/', 1)[-1]: path
+            for stem, path in lone.items()
+            if self.images.at(stem) is None
+        }
         for image in self.unmarked:
-            mask = own.get(self.images.id_of(image).rsplit('/', 1)[-1])
+            name = self.images.id_of(image)
+            mask = lone.get(name) or own.get(name.rsplit('/', 1)[-1])
             if mask is not None:
                 raise UserError(
                     f'{self.table} names no mask for image {image}, and '

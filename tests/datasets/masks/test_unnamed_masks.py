@@ -77,6 +77,23 @@ def test_folders_may_differ(named_alike, dataset, apart):
         dataset(root)
 
 
+def test_slices_are_numbered_anew_in_each_folder(
+    named_alike, dataset, write_table, save
+):
+    import numpy as np
+
+    root = named_alike()
+    for name in ('Image', 'Mask'):
+        _move_into_a_folder(root, name)
+        pixels = np.full((8, 8), 65535, np.uint16)
+        save(root / name / 'other' / 's5.png', pixels)  # not in the table
+    rows = [dict(image=f'some/s{n}', patient_id=n, mask='') for n in range(6)]
+    for row in rows[:5]:
+        row['mask'] = row['image']
+    write_table(root / 'split_dataset.csv', rows)
+    assert dataset(root).class_counts().tolist() == [1, 5]
+
+
 def _move_into_a_folder(root, name):
     if name:
         (root / name / 'some').mkdir()
