@@ -3,4 +3,5 @@
 _base_ = '_base_run.py'
 
 model = dict(
-    type='hkd_mm.TimmClassifier', model_name='resnet18', num_classes=7)
+    type='hkd_mm.TimmClassifier', model_name='resnet18', num_classes=7,
+    loss=dict(type='CrossEntropyLoss', class_weight='sqrt_balanced'))
