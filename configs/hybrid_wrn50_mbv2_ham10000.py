@@ -9,11 +9,12 @@ teacher_config = 'teachers/wrn50_ham10000.py'
 data_root = 'data/ham10000'
 classes = ['akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc']
 dataset_type = 'hkd_mm.HAM10000'
-_dataset = dict(type=dataset_type, data_root=data_root, classes=classes)
-train_dataloader = dict(dataset=_dataset)
-val_dataloader = dict(dataset=_dataset)
-test_dataloader = dict(dataset=_dataset)
-del _dataset
+_loader = dict(dataset=dict(dataset=dict(
+    type=dataset_type, data_root=data_root, classes=classes)))
+train_dataloader = _loader
+val_dataloader = _loader
+test_dataloader = _loader
+del _loader
 
 model = dict(
     architecture=dict(num_classes=7), teacher=dict(num_classes=7))

@@ -9,7 +9,7 @@ with :mod:`hkd_mm.registry`, which every component imports.
 import sys
 from importlib import metadata
 
-from . import compat
+from . import compat, runner_patches
 from .version import __version__
 
 # import name: (accepted distributions, lowest, first refused, mending command)
@@ -78,6 +78,7 @@ def begin_training() -> None:
         check_versions()
         compat.apply()
         _begun = True
+        runner_patches.install()
 
 
 _begun = False

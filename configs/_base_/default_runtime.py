@@ -3,13 +3,13 @@
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['hkd_mm'], allow_failed_imports=False)
 
-# Nets start from ImageNet weights, as in the paper; those without published
-# ones (ResNet-8) and a distillation's teacher (model.teacher_ckpt) do not.
-pretrained = True
+device = 'auto'  # a GPU where there is one; or cpu, cuda
 channels_last = True  # memory order of the weights, same numbers
-compiled = False  # torch.compile for the nets; worth its minutes on GPUs
+compiled = False  # torch.compile for the networks; worth its minutes on GPUs
 patience = 100  # epochs without a better balanced accuracy; paper, table 3
 
+# All hooks have names: a child changes one with default_hooks=dict(name=...),
+# and custom_hooks stays free for its own.
 default_hooks = dict(
     runtime_info=dict(type='hkd_mm.DeferredLogHook'),
     timer=dict(type='IterTimerHook'),
@@ -21,23 +21,25 @@ default_hooks = dict(
         max_keep_ckpts=2,
         save_best='balanced_accuracy',
         rule='greater'),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
-custom_hooks = [
-    dict(type='hkd_mm.EpochSeedHook'),
-    dict(type='hkd_mm.TeacherCheckHook'),
-    dict(type='hkd_mm.GuardRailsHook'),
-    dict(type='hkd_mm.TeacherCacheHook'),
-    dict(type='hkd_mm.FiniteLossHook'),
-    dict(type='hkd_mm.ProgressHook'),
-    dict(type='hkd_mm.RunReportHook'),
-    dict(
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    epoch_seed=dict(type='hkd_mm.EpochSeedHook'),
+    view=dict(type='hkd_mm.ViewHook'),
+    teacher_check=dict(type='hkd_mm.TeacherCheckHook'),
+    class_fusion=dict(type='hkd_mm.ClassFusionHook'),
+    guard_rails=dict(type='hkd_mm.GuardRailsHook'),
+    teacher_cache=dict(type='hkd_mm.TeacherCacheHook'),
+    finite_loss=dict(type='hkd_mm.FiniteLossHook'),
+    progress=dict(type='hkd_mm.ProgressHook'),
+    run_report=dict(type='hkd_mm.RunReportHook'),
+    early_stopping=dict(
         type='hkd_mm.ResumableEarlyStoppingHook',
         monitor='balanced_accuracy',
         rule='greater',
         min_delta=0.0,
         patience=patience),
-    dict(type='hkd_mm.CompileHook', student=compiled, teacher=compiled),
-]
+    compile=dict(
+        type='hkd_mm.CompileHook', student=compiled, teacher=compiled),
+    checkpoint_guard=dict(type='hkd_mm.CheckpointGuardHook'))
 
 # cudnn_benchmark gains speed and costs reproducibility; a repeatable GPU run
 # is `--cfg-options randomness.deterministic=True`.

@@ -9,8 +9,6 @@ _base_ = '../_base_/pairs/effb7_mbv2_isic2019.py'
 model = dict(distiller=dict(distill_losses=dict(
     loss_ce=dict(type='hkd_mm.HardLabelLoss', loss_weight=0.9),
     loss_dist=dict(type='hkd_mm.DISTLoss', loss_weight=0.1))))
-sampler = None  # the curriculum's own draws the classes alike
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='hkd_mm.CurriculumSampler', power=1.0))
-custom_hooks = _base_.custom_hooks + [
-    dict(type='hkd_mm.TeacherRankingHook')]
+default_hooks = dict(teacher_ranking=dict(type='hkd_mm.TeacherRankingHook'))

@@ -7,12 +7,20 @@ _base_ = [
 ]
 split_ratios = (0.7, 0.1, 0.2)
 batch_size = 32
+_loader = dict(
+    batch_size=batch_size, dataset=dict(
+        hair_removal=True, dataset=dict(split_ratios=split_ratios)))
+train_dataloader = dict(
+    batch_size=batch_size, dataset=dict(
+        top_up='largest', hair_removal=True,
+        dataset=dict(split_ratios=split_ratios)))
+val_dataloader = _loader
+test_dataloader = _loader
 data_preprocessor = dict(
-    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-packed = dict(
-    top_up='largest',
-    hair_removal=True,
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
     augment=[
         dict(type='hkd_mm.HorizontalFlip', prob=0.5),
-        dict(type='hkd_mm.RandAugment', count=(1, 3)),  # of the copies
+        dict(type='hkd_mm.RandAugment', count=(1, 3), copies_only=True),
     ])
+del _loader

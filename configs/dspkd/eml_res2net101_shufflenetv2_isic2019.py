@@ -4,6 +4,7 @@ _base_ = '../_base_/pairs/res2net101_shufflenetv2_isic2019.py'
 model = dict(
     type='hkd_mm.MutualDistill',
     teacher=None,
+    teacher_cache=None,
     peers=dict(large=dict(_base_.model.teacher, pretrained=True)),
     branch=dict(type='hkd_mm.EmbeddedBranch'),
     distiller=dict(distill_losses=dict(

@@ -3,6 +3,7 @@
 _base_ = '../_base_/pairs/res2net101_shufflenetv2_isic2019.py'
 model = dict(
     type='hkd_mm.RotationDistill',
+    teacher_cache=None,  # four turns of an image a step
     all_views=['loss_dual'],
     distiller=dict(distill_losses=dict(
         loss_ce=dict(type='hkd_mm.HardLabelLoss', loss_weight=0.1),

@@ -5,15 +5,8 @@ _base_ = [
     '../_base_/schedules/segmentation_adam_40e.py',
     '../_base_/default_runtime.py',
 ]
-pretrained = False  # True starts encoders from ImageNet weights
-
-default_hooks = dict(checkpoint=dict(save_best='dice'))
-custom_hooks = [
-    dict(hook, monitor='dice')
-    if hook['type'] == 'hkd_mm.ResumableEarlyStoppingHook' else hook
-    for hook in _base_.custom_hooks
-] + [
-    dict(type='hkd_mm.ViewHook'),
-    dict(type='hkd_mm.WindowCheckHook'),
-    dict(type='hkd_mm.VanishedMasksHook'),
-]
+default_hooks = dict(
+    checkpoint=dict(save_best='dice'),
+    early_stopping=dict(monitor='dice'),
+    window_check=dict(type='hkd_mm.WindowCheckHook'),
+    vanished_masks=dict(type='hkd_mm.VanishedMasksHook'))

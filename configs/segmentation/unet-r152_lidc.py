@@ -2,6 +2,7 @@
 """U-Net with a ResNet-152 encoder alone: 67.15 M parameters."""
 _base_ = '_base_run.py'
 
+pretrained = False  # True starts encoders from ImageNet weights
 model = dict(
     type='hkd_mm.SMPSegmentor', arch='Unet', encoder_name='resnet152',
-    pretrained=False)
+    pretrained=pretrained)

@@ -2,6 +2,7 @@
 """U-Net with a ResNet-18 encoder alone: 14.32 M parameters."""
 _base_ = '_base_run.py'
 
+pretrained = False  # True starts encoders from ImageNet weights
 model = dict(
     type='hkd_mm.SMPSegmentor', arch='Unet', encoder_name='resnet18',
-    pretrained=False)
+    pretrained=pretrained)

@@ -7,5 +7,4 @@ space = {'optim_wrapper.optimizer.lr': [0.01, 0.02, 0.05, 0.1]}
 options = {
     'packed': True,
     'max_epochs': 10,
-    'seed': 0,
     'model.teacher_cache.num_views': 10}

@@ -4,4 +4,3 @@ title = 'MobileNetV2 x0.5 alone: learning rate'
 config = 'ham10000_64/mbv2.py'
 sampler = 'grid'
 space = {'optim_wrapper.optimizer.lr': [0.01, 0.02, 0.05, 0.1]}
-options = {'packed': True, 'max_epochs': 10, 'seed': 0}

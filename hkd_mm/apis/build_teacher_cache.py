@@ -14,7 +14,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS, MODELS
 
 from .config.compose import compose_config
-from .config.data_summary import resolve_class_weight
+from .config.data_summary import resolve_data
 from .config.model_groups import check_model_groups, takes
 from .run.runtime import choose_device
 
@@ -51,7 +51,7 @@ def build_teacher_cache(
             not trained, or the cache does not fit on the disk.
     """
     cfg = compose_config(config, cfg_options)
-    resolve_class_weight(cfg, read_data=False)
+    resolve_data(cfg, read_data=False)
     _check(cfg, config)
     device = choose_device(cfg)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

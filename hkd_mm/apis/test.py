@@ -13,8 +13,8 @@ from mmengine.model import is_model_wrapper
 from hkd_mm.errors import UserError
 
 from .config.compose import compose_config
-from .config.data_summary import check_classes, resolve_class_weight
-from .config.packed_options import is_packed
+from .config.data_summary import check_classes, resolve_data
+from .config.packing import is_packed
 from .config.value_checks import check_values
 from .mask_testing import check_stored_threshold, has_masks
 from .results import SUFFIXES, print_metrics, write_results
@@ -31,6 +31,16 @@ from .run.runtime import (
 )
 from .run.split_check import check_split
 
+# MMEngine's own, by which a child may replace them
+_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+    'visualization',
+)
 __test__ = False  # a tool, nothing for pytest to collect
 
 
@@ -92,7 +102,7 @@ def test(
     for path in outs:
         _check_out(path)
     cfg = compose_config(config, cfg_options)
-    resolve_class_weight(cfg, read_data=False)
+    resolve_data(cfg, read_data=False)
     device = choose_device(cfg)
     check_values(cfg, device, ('test_dataloader',))
     set_up_processes(cfg, launcher, device)
@@ -117,9 +127,6 @@ def _run(
 ) -> dict[str, float]:
     from mmengine.dist import is_main_process
 
-    from hkd_mm.engine.safe_loading import install
-
-    install()
     runner = NamedRunner.from_cfg(cfg)
     dataset = runner.test_loop.dataloader.dataset
     # of the training part as well, whose metainfo goes into checkpoints
@@ -163,6 +170,11 @@ def _keep_the_student(cfg: Config) -> None:
             student.data_preprocessor = outer
         cfg.model = student
     # The hooks of training have nothing to do, and some need the teacher.
+    cfg.default_hooks = {
+        name: hook
+        for name, hook in (cfg.get('default_hooks') or {}).items()
+        if name in _HOOKS
+    }
     cfg.custom_hooks = [dict(type='hkd_mm.CheckpointGuardHook')]
     if has_masks(cfg):
         checks = ('WindowCheckHook', 'VanishedMasksHook')

@@ -15,7 +15,7 @@ from .config.compose import compose_config
 from .config.data_summary import (
     DataSummary,
     check_training,
-    resolve_class_weight,
+    resolve_data,
     summarize_data,
 )
 from .config.nets import fetch_net_weights
@@ -24,7 +24,6 @@ from .run.earlier_run import set_aside
 from .run.finished import forget_finished, write_begun, write_finished
 from .run.imbalance import warn_if_balanced_twice
 from .run.last_batch import leave_out_lone_image
-from .run.lost_hooks import warn_of_lost_hooks
 from .run.named_runner import NamedRunner
 from .run.runtime import (
     choose_device,
@@ -95,7 +94,7 @@ def train(
     device = choose_device(cfg)
     # Before the data is read: one process of many may write the split file.
     set_up_processes(cfg, launcher, device)
-    resolve_class_weight(cfg)
+    resolve_data(cfg)
     cfg.work_dir = default_work_dir(config, work_dir, cfg)
     precision = use_amp(cfg, device) if amp else 'fp32'
     _set_switches(cfg, validate, auto_scale_lr)
@@ -147,10 +146,6 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
         checkpoint.pop('save_best', None)
         checkpoint.pop('rule', None)
     ensure_hooks(cfg, 'hkd_mm.EpochSeedHook', 'hkd_mm.CheckpointGuardHook')
-    if cfg.get('compiled'):
-        ensure_hooks(cfg, 'hkd_mm.CompileHook')
-    if (cfg.get('model') or {}).get('fusion') == 'class':
-        ensure_hooks(cfg, 'hkd_mm.ClassFusionHook')
 
 
 def _run(
@@ -160,16 +155,13 @@ def _run(
     machine: str,
     on_runner: Callable[[Runner], None] | None,
 ) -> dict[str, Any]:
-    from hkd_mm.engine.safe_loading import install
 
-    install()
     note = set_start(cfg, resume) + leave_out_lone_image(cfg, summary)
     with name_the_place(cfg.work_dir):
         if not cfg.get('resume'):
             set_aside(cfg)
         runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, machine) + note)
-        warn_of_lost_hooks(cfg, runner.logger)
         warn_if_balanced_twice(cfg, runner.logger)
         forget_finished(cfg.work_dir)
         write_begun(cfg)

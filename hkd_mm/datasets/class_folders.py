@@ -2,13 +2,17 @@
 """Records of a folder tree whose folder names are the classes."""
 
 import difflib
+import json
+import shlex
+import unicodedata
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from hkd_mm.errors import UserError
 
 from .official_layouts import way_out
-from .records import Record, list_images, subfolders
+from .records import Record, list_images, read_table, subfolders
 
 # Folder names, in lower case, that mean a split.
 SPLIT_NAMES = dict(
@@ -65,24 +69,105 @@ def split_folders(root: Path, classes: tuple[str, ...]) -> dict[str, Path]:
     return {
         SPLIT_NAMES[folder.name.lower()]: folder
         for folder in subfolders(root)
-        if folder.name.lower() in SPLIT_NAMES and folder.name not in classes
+        if folder.name.lower() in SPLIT_NAMES
+        and class_name(folder) not in classes
     }
+
+
+def class_name(folder: Path) -> str:
+    """Name of a class folder in Unicode's composed form (NFC).
+
+    macOS hands out names decomposed (NFD), lists are typed composed.
+    """
+    return unicodedata.normalize('NFC', folder.name)
+
+
+def class_names(value: Any) -> list[str] | None:
+    """Read class names from a list or from a file with one name a line.
+
+    Args:
+        value: a list, a path, or None. A file is UTF-8, with or without a
+            byte order mark; empty lines are skipped.
+
+    Returns:
+        Names in Unicode's composed form (NFC), or None.
+
+    Raises:
+        UserError: the file does not exist or cannot be read.
+    """
+    if isinstance(value, str):
+        path = Path(value).expanduser()
+        try:
+            lines = path.read_text(encoding='utf-8-sig').splitlines()
+        except FileNotFoundError:
+            raise UserError(
+                f'classes={value!r} is neither a list such as [A,B] nor a '
+                'file with one class name a line'
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f'classes={value}: the file cannot be read ({error}); save '
+                'it as UTF-8, one class name a line'
+            ) from None
+        value = [line.strip() for line in lines if line.strip()]
+    if value is None:
+        return None
+    return [unicodedata.normalize('NFC', str(name)) for name in value]
+
+
+def find_classes(root: Path, ann_file: str | None = None) -> tuple[str, ...]:
+    """Find the class names of a data root, sorted.
+
+    Args:
+        root: the data root.
+        ann_file: its table; None takes ``annotations.csv`` if it is there.
+
+    Returns:
+        The labels of the table, else the names of the class folders.
+
+    Raises:
+        UserError: there is neither, or the root is an official download that
+            another data set reads.
+    """
+    table = root / (ann_file or 'annotations.csv')
+    if ann_file or table.exists():
+        rows = read_table(table, ('image', 'label'))
+        return tuple(sorted({row['label'] for row in rows}))
+    official = way_out(root)
+    if official:
+        raise UserError(f'{root} is read as class folders, but {official}')
+    parts = split_folders(root, ()).values() or [root]
+    found = {class_name(f) for part in parts for f in subfolders(part)}
+    if not found:
+        raise UserError(
+            f'data root {root} has no class folders and no annotations.csv; '
+            'put the photographs into one folder for each class, or name a '
+            'table with ann_file=FILE'
+        )
+    return tuple(sorted(found))
 
 
 def _read_classes(
     root: Path, folder: Path, classes: tuple[str, ...], split: str | None
 ) -> list[Record]:
-    found = [entry.name for entry in subfolders(folder)]
+    places = subfolders(folder)
+    found = [class_name(place) for place in places]
+    twice = [name for name, count in Counter(found).items() if count > 1]
+    if twice:
+        raise UserError(
+            f'{folder} has two folders called "{twice[0]}", in composed and '
+            'decomposed Unicode; move the images of one into the other'
+        )
     # A part may lack a rare class, the training part may not.
     needed = classes if split in (None, 'train') else ()
     _check_names(folder, found, classes, needed)
     records = []
-    for name in found:
-        images = list_images(folder / name)
+    for name, place in zip(found, places):
+        images = list_images(place)
         if not images and name in needed:
             raise UserError(
-                f'class folder {folder / name} has no image; add '
-                'some or leave the class out of classes=[...]'
+                f'class folder {place} has no image; add some, or remove the '
+                'folder'
             )
         stems = Counter(path.with_suffix('') for path in images)
         for path in images:
@@ -113,7 +198,8 @@ def _check_names(
     official = way_out(folder)
     if official:
         raise UserError(f'{folder} is read as class folders, but {official}')
-    own = f'--cfg-options classes="[{",".join(found)}]"'
+    names = json.dumps(found, ensure_ascii=False)
+    own = f'--cfg-options {shlex.quote(f"classes={names}")}'
     if not found:
         raise UserError(
             f'data root {folder} has no class folders and no '

@@ -12,7 +12,7 @@ from mmpretrain.datasets import BaseDataset
 from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS
 
-from .class_folders import read_class_folders
+from .class_folders import class_names, find_classes, read_class_folders
 from .image_finder import find_images
 from .records import SPLITS, Record, check_records, check_root, read_table
 from .split_file import find_split
@@ -39,8 +39,9 @@ class SkinDisease(BaseDataset):
         data_root: folder of the images.
         split: train, val, test or all.
         ann_file: the table, absolute or below the data root.
-        classes: class names in the order of the labels; None takes the six
-            of the class attribute ``METAINFO``.
+        classes: class names in the order of the labels, or a file with one
+            a line; None takes those of the class attribute ``METAINFO``, and
+            without any the folders or labels that are there, sorted.
         split_file: split to use; drawn and written there when missing. None
             keeps it under ``work_dirs/splits``.
         split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
@@ -51,17 +52,6 @@ class SkinDisease(BaseDataset):
     Raises:
         UserError: the data, the table or the split file do not fit.
     """
-
-    METAINFO = {
-        'classes': (
-            'Acne',
-            'Benign',
-            'Eczema',
-            'Infectious',
-            'Malignant',
-            'Pigment',
-        )
-    }
 
     def __init__(
         self,
@@ -77,11 +67,9 @@ class SkinDisease(BaseDataset):
     ) -> None:
         if split not in (*SPLITS, 'all'):
             raise UserError(f'split "{split}" must be train, val, test or all')
-        if isinstance(classes, str) and not os.path.isfile(classes):
-            raise UserError(
-                f'classes="{classes}" is neither a list such as '
-                '[A,B] nor a file with one class name a line'
-            )
+        classes = class_names(classes)
+        if classes is None and 'classes' not in self.METAINFO:
+            classes = find_classes(check_root(data_root), ann_file)
         self.split, self.split_file = split, split_file
         self.split_ratios, self.seed = split_ratios, seed
         self._table, self._document = ann_file, None

@@ -1,11 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""mmengine's own checkpoint loader, made unable to run code.
+"""Checkpoint loaders that cannot run code.
 
-Upstream loads with ``weights_only=True`` and, when that fails, once more with
-``weights_only=False``: an untrusted file then runs its code. Its loaders are
-registered by prefix and may be replaced; :func:`install` does so for all of
-them, so that ``load_from``, ``resume`` and the ``Pretrained`` of an
-``init_cfg`` are safe, whoever calls them in this process.
+``hkd_mm.runner_patches`` puts them in the place of MMEngine's, so that
+``load_from``, ``resume`` and the ``Pretrained`` of an ``init_cfg`` are safe,
+whoever calls them in this process.
 """
 
 import os
@@ -14,7 +12,6 @@ from urllib.error import URLError
 
 import torch
 from mmengine.dist import barrier, is_main_process
-from mmengine.runner import CheckpointLoader
 
 from hkd_mm.errors import UserError
 
@@ -77,12 +74,19 @@ def load_from_elsewhere(filename: str, map_location: Any = None) -> NoReturn:
     )
 
 
-def install() -> None:
-    """Put the safe loaders in the place of mmengine's, for this process."""
-    for prefix in list(CheckpointLoader._schemes):
-        loader = {
-            '': load_from_file,
-            'http://': load_from_http,
-            'https://': load_from_http,
-        }.get(prefix, load_from_elsewhere)
-        CheckpointLoader.register_scheme(prefix, loader, force=True)
+def load(prefix: str, filename: str) -> dict[str, Any]:
+    """Read a checkpoint safely.
+
+    Args:
+        prefix: of MMEngine's loaders, such as ``''`` or ``https://``.
+        filename: a path or an address with that prefix.
+
+    Raises:
+        UserError: it cannot be read without running code.
+    """
+    loader = {
+        '': load_from_file,
+        'http://': load_from_http,
+        'https://': load_from_http,
+    }.get(prefix, load_from_elsewhere)
+    return loader(filename)

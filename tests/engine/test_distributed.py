@@ -61,14 +61,14 @@ from mmengine.model import is_model_wrapper
 from mmpretrain.structures import DataSample
 from hkd_mm.apis.config.compose import compose_config
 from hkd_mm.apis.run.runtime import set_up_processes
-from hkd_mm.engine.memory_order import ChannelsLastRunner
+from mmengine.runner import Runner
 
 torch.set_num_threads(1)
 cfg = compose_config(sys.argv[1])
 rank, many = int(os.environ.get('RANK', 0)), 'RANK' in os.environ
 set_up_processes(cfg, 'pytorch' if many else 'none', 'cpu')
 cfg.work_dir, cfg.channels_last = 'runs', sys.argv[3] == 'True'
-model = ChannelsLastRunner.from_cfg(cfg).model
+model = Runner.from_cfg(cfg).model
 generator = torch.Generator().manual_seed(1)
 inputs = torch.randn(8, 3, 16, 16, generator=generator)
 labels = torch.randint(0, 3, (8, ), generator=generator)

@@ -48,7 +48,7 @@ def validation_of(
     args: argparse.Namespace, name: str, data: Path
 ) -> tuple[Callable[[], None], int]:
     """A function that validates once, and on how many images."""
-    from hkd_mm.engine.memory_order import ChannelsLastRunner
+    from mmengine.runner import Runner
 
     setup = 'online' if name == 'packed' else 'stock'
     cfg = compose(args, setup, data, split_ratios=[0.1, 0.8, 0.1])
@@ -62,7 +62,7 @@ def validation_of(
         cfg.model.teacher_ckpt = 'teacher.pth'
         cfg.val_cfg = dict(type='mmrazor.SingleTeacherDistillValLoop')
         cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
-    runner = ChannelsLastRunner.from_cfg(cfg)
+    runner = Runner.from_cfg(cfg)
     runner.call_hook('before_run')
     loop = runner.val_loop
     if name == BOTH:

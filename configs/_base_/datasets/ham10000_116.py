@@ -5,8 +5,9 @@ _base_ = './skin_disease_116.py'
 data_root = 'data/ham10000'
 classes = ['akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc']
 dataset_type = 'hkd_mm.HAM10000'
-_dataset = dict(type=dataset_type, data_root=data_root, classes=classes)
-train_dataloader = dict(dataset=_dataset)
-val_dataloader = dict(dataset=_dataset)
-test_dataloader = dict(dataset=_dataset)
-del _dataset
+_loader = dict(dataset=dict(dataset=dict(
+    type=dataset_type, data_root=data_root, classes=classes)))
+train_dataloader = _loader
+val_dataloader = _loader
+test_dataloader = _loader
+del _loader

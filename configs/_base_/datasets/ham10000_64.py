@@ -1,20 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""HAM10000 at 64 x 64, for benchmarks on a CPU; augmented as Hybrid KD.
-
-Decoding dominates at this size: tools/dataset_tools/resize_images.py makes a
-copy of the data root with small PNG files.
-"""
+"""HAM10000 at 64 x 64, for benchmarks on a CPU; augmented as Hybrid KD."""
 _base_ = './ham10000_116.py'
 
 input_size = 64
-train_pipeline = [
-    dict(step, scale=(64, 64)) if step['type'] == 'Resize' else step
-    for step in _base_.train_pipeline
-]
-test_pipeline = [
-    dict(step, scale=(64, 64)) if step['type'] == 'Resize' else step
-    for step in _base_.test_pipeline
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+_loader = dict(dataset=dict(size=input_size))
+train_dataloader = _loader
+val_dataloader = _loader
+test_dataloader = _loader
+del _loader

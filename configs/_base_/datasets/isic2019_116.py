@@ -5,8 +5,9 @@ _base_ = './skin_disease_116.py'
 data_root = 'data/isic2019'
 classes = ['MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC']
 dataset_type = 'hkd_mm.ISIC2019'
-_dataset = dict(type=dataset_type, data_root=data_root, classes=classes)
-train_dataloader = dict(dataset=_dataset)
-val_dataloader = dict(dataset=_dataset)
-test_dataloader = dict(dataset=_dataset)
-del _dataset
+_loader = dict(dataset=dict(dataset=dict(
+    type=dataset_type, data_root=data_root, classes=classes)))
+train_dataloader = _loader
+val_dataloader = _loader
+test_dataloader = _loader
+del _loader

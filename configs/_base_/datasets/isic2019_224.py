@@ -3,14 +3,8 @@
 _base_ = './isic2019_116.py'
 
 input_size = 224
-train_pipeline = [
-    dict(step, scale=(224, 224)) if step['type'] == 'Resize' else step
-    for step in _base_.train_pipeline
-]
-test_pipeline = [
-    dict(step, scale=(224, 224)) if step['type'] == 'Resize' else step
-    for step in _base_.test_pipeline
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+_loader = dict(dataset=dict(size=input_size))
+train_dataloader = _loader
+val_dataloader = _loader
+test_dataloader = _loader
+del _loader

@@ -1,8 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """EfficientNet-B5 through timm: 28.35 M parameters with 6 classes."""
+pretrained = True  # start from ImageNet weights
 model = dict(
     type='hkd_mm.TimmClassifier',
     model_name='efficientnet_b5',
     num_classes=6,
-    pretrained=True,
+    pretrained=pretrained,
     loss=dict(type='CrossEntropyLoss', loss_weight=1.0))

@@ -2,10 +2,10 @@
 """ResNet-8, CIFAR style (6n + 2 layers, n = 1): 0.08 M parameters.
 
 Nobody publishes ImageNet weights for it: it always starts from scratch,
-whatever the top-level ``pretrained`` says.
+and ``pretrained`` is refused.
 """
 model = dict(
-    type='ImageClassifier',
+    type='hkd_mm.ImageClassifier',
     backbone=dict(
         type='hkd_mm.CIFARResNet',
         depth=8,

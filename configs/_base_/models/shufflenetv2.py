@@ -3,13 +3,14 @@
 
 timm has no such net; the ImageNet weights are mmpretrain's (69.55 % top-1).
 """
+pretrained = True  # start from ImageNet weights
 model = dict(
-    type='ImageClassifier',
+    type='hkd_mm.ImageClassifier',
     backbone=dict(
         type='hkd_mm.ShuffleNetV2',
         widen_factor=1.0,
         out_indices=(0, 1, 2, 3),  # for methods that take several maps
-        pretrained=True),
+        pretrained=pretrained),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',

@@ -4,17 +4,19 @@ _base_ = '../../dspkd/_base_run_skin6.py'
 teacher_config = 'dspkd/res2net101_skin6_512.py'
 student_config = 'dspkd/shufflenetv2_skin6_512.py'
 
+pretrained = True  # the student's start: ImageNet weights
 model = dict(
     type='hkd_mm.FrozenTeacherDistill',
     teacher_ckpt=None,
+    teacher_cache=dict(num_views=10),  # its outputs, kept on the disk
     input_size=512,
     architecture=dict(
-        type='ImageClassifier',
+        type='hkd_mm.ImageClassifier',
         backbone=dict(
             type='hkd_mm.ShuffleNetV2',
             widen_factor=1.0,
             out_indices=(0, 1, 2, 3),  # for methods that take several maps
-            pretrained=True),
+            pretrained=pretrained),
         neck=dict(type='GlobalAveragePooling'),
         head=dict(
             type='LinearClsHead',

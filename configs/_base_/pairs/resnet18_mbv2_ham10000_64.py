@@ -4,14 +4,20 @@ _base_ = '../../ham10000_64/_base_run.py'
 teacher_config = 'ham10000_64/resnet18.py'
 student_config = 'ham10000_64/mbv2.py'
 
+pretrained = False  # both start from scratch
 model = dict(
     type='hkd_mm.FrozenTeacherDistill',
     teacher_ckpt=None,
+    teacher_cache=dict(num_views=10),  # its outputs, kept on the disk
     input_size=64,
     architecture=dict(
         type='hkd_mm.TimmClassifier',
         model_name='mobilenetv2_050',
-        num_classes=7),
+        num_classes=7,
+        pretrained=pretrained),
     teacher=dict(
-        type='hkd_mm.TimmClassifier', model_name='resnet18', num_classes=7),
+        type='hkd_mm.TimmClassifier',
+        model_name='resnet18',
+        num_classes=7,
+        pretrained=False),
     distiller=dict(type='mmrazor.ConfigurableDistiller'))

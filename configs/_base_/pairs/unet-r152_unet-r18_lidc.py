@@ -4,13 +4,14 @@ _base_ = '../../segmentation/_base_run.py'
 teacher_config = 'segmentation/unet-r152_lidc.py'
 student_config = 'segmentation/unet-r18_lidc.py'
 
+pretrained = False  # both start from scratch
 model = dict(
     type='hkd_mm.FrozenTeacherDistill',
     teacher_ckpt=None,
     input_size=256,
     architecture=dict(
         type='hkd_mm.SMPSegmentor', arch='Unet', encoder_name='resnet18',
-        pretrained=False),
+        pretrained=pretrained),
     teacher=dict(
         type='hkd_mm.SMPSegmentor', arch='Unet', encoder_name='resnet152',
         pretrained=False),

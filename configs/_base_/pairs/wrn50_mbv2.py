@@ -12,14 +12,16 @@ _base_ = [
 teacher_config = 'teachers/wrn50_skin.py'  # trained first if no teacher_ckpt
 student_config = 'students/mbv2_skin.py'  # the student without a teacher
 
+pretrained = True  # the student's start: ImageNet weights
 model = dict(
     type='hkd_mm.FrozenTeacherDistill',
     teacher_ckpt=None,
+    teacher_cache=dict(num_views=10),  # its outputs, kept on the disk
     architecture=dict(
         type='hkd_mm.TimmClassifier',
         model_name='mobilenetv2_050',
         num_classes=6,
-        pretrained=True),
+        pretrained=pretrained),
     teacher=dict(
         type='hkd_mm.TimmClassifier',
         model_name='wide_resnet50_2',

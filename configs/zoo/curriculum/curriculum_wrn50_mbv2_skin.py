@@ -6,4 +6,4 @@ model = dict(distiller=dict(distill_losses=dict(
     loss_kl=dict(type='hkd_mm.KLLoss', tau=1.0, loss_weight=0.1))))
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='hkd_mm.CurriculumSampler', power=1.0))
-custom_hooks = _base_.custom_hooks + [dict(type='hkd_mm.TeacherRankingHook')]
+default_hooks = dict(teacher_ranking=dict(type='hkd_mm.TeacherRankingHook'))

@@ -4,7 +4,8 @@ _base_ = '../../_base_/pairs/wrn50_mbv2.py'
 model = dict(
     type='hkd_mm.MutualDistill',
     teacher=None,
-    peers=dict(large=dict(_base_.model.teacher, pretrained=True)),
+    teacher_cache=None,
+    peers=dict(large=dict(_base_.model.teacher, pretrained=_base_.pretrained)),
     branch=dict(type='hkd_mm.EmbeddedBranch'),
     distiller=dict(distill_losses=dict(
         loss_ce=dict(type='hkd_mm.HardLabelLoss'),

@@ -4,6 +4,7 @@ _base_ = '../../_base_/pairs/wrn50_mbv2.py'
 model = dict(
     type='hkd_mm.MultiTeacherDistill',
     teacher=None,
+    teacher_cache=None,  # the fusion looks at the label as well
     teachers=[
         dict(_base_.model.teacher, ckpt=None),
         dict(_base_.model.teacher, model_name='resnet152', ckpt=None)],

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Random steps of mmpretrain's pipelines as batched augmentations."""
+"""Random steps of mmpretrain's pipelines and their batched counterparts."""
 
 from collections.abc import Callable
 
@@ -31,8 +31,9 @@ def _batched(step: dict) -> dict:
         said = ', '.join(f'{key}={value!r}' for key, value in step.items())
         raise UserError(
             f'packed=True has no batched form of {name}({said}); name the '
-            'augmentation yourself with packed=dict(augment=[dict(type='
-            "'hkd_mm.HorizontalFlip'), ...]), or set packed=False"
+            'augmentation yourself in a config with data_preprocessor=dict('
+            "type='hkd_mm.PackedPreprocessor', augment=[...]), or set "
+            'packed=False'
         )
     return new
 
@@ -84,3 +85,46 @@ def _rotate(step: dict) -> dict | None:
 _TURNS: dict[str, Callable[[dict], dict | None]] = dict(
     RandomFlip=_flip, ColorJitter=_jitter, Rotate=_rotate
 )
+
+
+def stock(augment: list[dict]) -> list[dict]:
+    """Steps of mmpretrain that do what a ``PackedPreprocessor`` does.
+
+    Args:
+        augment: its augmentations, ``dict(type='hkd_mm.X', ...)`` each.
+
+    Returns:
+        Steps between resizing and packing, in the same order.
+
+    Raises:
+        UserError: an operation has no counterpart.
+    """
+    return [_stock(dict(step)) for step in augment]
+
+
+def _stock(step: dict) -> dict:
+    name = step.pop('type').rsplit('.', 1)[-1]
+    if name in ('HorizontalFlip', 'VerticalFlip'):
+        direction = name.removesuffix('Flip').lower()
+        return dict(
+            type='RandomFlip', prob=step.get('prob', 0.5), direction=direction
+        )
+    if name == 'ColorJitter' and step.pop('prob', 1.0) == 1:
+        return dict(type='ColorJitter', **step)
+    if name == 'Rotate' and not set(step) - {'degrees', 'prob', 'fill'}:
+        # 'inf' draws the angle uniformly; a bare fill colours blue alone
+        return dict(
+            type='Rotate',
+            magnitude_level=10,
+            magnitude_range=(0, step.get('degrees', 10)),
+            magnitude_std='inf',
+            prob=step.get('prob', 1.0),
+            random_negative_prob=0.5,
+            pad_val=(step.get('fill', 128),) * 3,
+            interpolation='bilinear',
+        )
+    raise UserError(
+        f'packed=False: {name} of data_preprocessor.augment has no '
+        "counterpart in mmpretrain's pipeline; leave packed=False out, or "
+        'name another augmentation'
+    )

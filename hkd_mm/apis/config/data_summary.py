@@ -12,9 +12,9 @@ from hkd_mm.datasets.packed.top_up import Target, topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
 from hkd_mm.errors import UserError
 
-from .knobs import propagate
-from .loaders import LOADERS
-from .places import dicts, one_against_background
+from .options import option_text
+from .overrides import num_classes, override
+from .tree import LOADERS, TEACHERS, datasets, dicts, is_binary_segmentor
 
 
 @dataclass
@@ -174,14 +174,14 @@ def check_training(
         )
     for node in dicts(cfg.get('model')):
         number = node.get('num_classes', -1)
-        if one_against_background(node) and len(summary.classes) == 2:
+        if is_binary_segmentor(node) and len(summary.classes) == 2:
             continue
         if number > 0 and number != len(summary.classes):
             raise UserError(
                 f'the data has {len(summary.classes)} classes '
-                f'({", ".join(summary.classes)}) and the config a net for '
-                f'{number}; set --cfg-options classes=[A,B,...], which sets '
-                'both'
+                f'({", ".join(summary.classes)}) and the config a network for '
+                f'{number}; set both with --cfg-options '
+                + option_text('classes', summary.classes)
             )
 
 
@@ -207,22 +207,56 @@ def check_classes(meta: dict, classes: Sequence[str], path: str) -> None:
         )
 
 
-def resolve_class_weight(cfg: Config, read_data: bool = True) -> None:
-    """Turn ``class_weight`` into numbers, at the top and in every loss.
+def resolve_data(cfg: Config, read_data: bool = True) -> None:
+    """Write the numbers that are counted on the data into a config.
+
+    Where the config names no classes, those of the data root set the size of
+    every head; the words ``balanced`` and ``sqrt_balanced`` of
+    ``class_weight`` become numbers, at the top and in every loss.
+
+    Args:
+        cfg: changed in place.
+        read_data: read the training split; without it heads stay, and a word
+            in ``class_weight`` becomes None.
 
     Raises:
-        UserError: a class has no training image, or the list given has
-            another length than the classes.
+        UserError: from the dataset; or a class has no training image.
     """
-    word = cfg.get('class_weight')
-    if not isinstance(word, str):
-        return
-    value = None
-    if read_data:
+    words = {
+        node['class_weight']
+        for node in dicts(cfg.get('model'), skip=TEACHERS)
+        if isinstance(node.get('class_weight'), str)
+    }
+    if isinstance(cfg.get('class_weight'), str):
+        words.add(cfg.class_weight)
+    named = not cfg.get('train_dataloader') or names_its_classes(cfg)
+    if read_data and (words or not named):
         summary = summarize_data(cfg, ('train_dataloader',))
-        value = balanced_weights(summary.train_counts, word, summary.classes)
-    cfg.class_weight = value
-    propagate(cfg, dict(class_weight=[word]), names=('class_weight',))
-    for node in dicts(cfg.get('model')):
-        if node.get('class_weight') == word:
-            node['class_weight'] = value
+        if not named:
+            fit_heads(cfg, summary.classes)
+    for word in sorted(words):
+        value = None
+        if read_data:
+            value = balanced_weights(
+                summary.train_counts, word, summary.classes
+            )
+        for node in [cfg._cfg_dict, *dicts(cfg.get('model'), TEACHERS)]:
+            if node.get('class_weight') == word:
+                node['class_weight'] = value
+
+
+def names_its_classes(cfg: Config) -> bool:
+    """Whether the class names stand in the config."""
+    return any(node.get('classes') for node in datasets(cfg))
+
+
+def fit_heads(cfg: Config, classes: Sequence[str]) -> None:
+    """Give every head of a config that names no classes those of its data."""
+    for group, key, value in num_classes(cfg, len(classes)):
+        group[key] = value
+
+
+def weighs_classes(cfg: Config) -> bool:
+    """Whether a loss has class weights."""
+    targets = override('class_weight').targets(cfg, None)
+    return any(target.group.get('class_weight') for target in targets)

@@ -9,7 +9,8 @@ from mmengine import Config
 
 from hkd_mm.errors import UserError
 
-from .places import dicts
+from .overrides import NoPlaceError
+from .tree import dicts
 
 _MODELS = '_base_/models'
 # Top-level value of a config -> the part of a distillation model it names.
@@ -36,30 +37,58 @@ def net_names() -> list[str]:
 def net_config(
     name: str, num_classes: int = 6, pretrained: bool = True
 ) -> dict:
-    """The classifier config of a net.
+    """Build the classifier config of a network.
 
     Args:
-        name: one of :func:`net_names`.
+        name: one of :func:`net_names`, or ``timm:NAME`` for any network of
+            ``timm.list_models()``.
         num_classes: size of its last layer.
-        pretrained: start from ImageNet weights where the net has any.
+        pretrained: start from ImageNet weights where there are any.
 
     Returns:
         A dict of its own, the ``model`` of ``configs/_base_/models/<name>``.
 
     Raises:
-        UserError: there is no such net.
+        UserError: there is no such network.
     """
-    names = net_names()
-    if name not in names:
-        close = difflib.get_close_matches(str(name), names, n=1)
-        hint = f'did you mean {close[0]}? ' if close else ''
-        raise UserError(
-            f'no net is called {name!r}; {hint}known: '
-            f'{", ".join(names)} (configs/{_MODELS})'
-        )
-    net = Config.fromfile(config_root() / _MODELS / f'{name}.py').model
+    if name.startswith('timm:'):
+        net = _timm_config(name.removeprefix('timm:'))
+    else:
+        names = net_names()
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=1)
+            hint = f'did you mean {close[0]}? ' if close else ''
+            raise UserError(
+                f'no network is called {name!r}; {hint}known: '
+                f'{", ".join(names)} (configs/{_MODELS}), and timm:NAME for '
+                'any of timm.list_models()'
+            )
+        file = config_root() / _MODELS / f'{name}.py'
+        net = Config.fromfile(file, import_custom_modules=False).model
+        net = net.to_dict()
     set_net(net, num_classes=num_classes, pretrained=pretrained)
-    return net.to_dict()
+    return net
+
+
+def _timm_config(name: str) -> dict:
+    import timm
+
+    # model_name.tag names weights, as in timm
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = (
+            f'did you mean {", ".join(f"timm:{c}" for c in close)}?'
+            if close
+            else 'timm.list_models() lists them'
+        )
+        raise UserError(f'timm has no network {name!r}; {hint}')
+    return dict(
+        type='hkd_mm.TimmClassifier',
+        model_name=name,
+        num_classes=6,
+        pretrained=timm.models.is_model_pretrained(name),
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+    )
 
 
 def set_net(
@@ -80,47 +109,70 @@ def set_net(
             part['pretrained'] = pretrained
 
 
-def apply_net_names(cfg: Config) -> None:
-    """Put the nets named by ``teacher`` and ``student`` into the model.
-
-    A name replaces the whole net of the config, keeps its number of classes,
-    and is set back to None, so that the dumped config says the same thing
-    once. A named teacher also moves ``teacher_config`` to its own file.
+def apply_network_names(
+    cfg: Config, names: dict[str, str], pretrained: bool | None
+) -> None:
+    """Put named networks into the model.
 
     Args:
-        cfg: a distillation config, changed in place; others are left alone
-            unless they carry such a name.
+        cfg: changed in place.
+        names: ``teacher`` and ``student`` of a distillation, ``network`` of
+            a config that trains one. A name replaces the whole network and
+            keeps its number of classes. A named teacher also moves
+            ``teacher_config`` to the file that trains it; where there is
+            none, ``teacher_network`` tells what that file is to train.
+        pretrained: as of the options; None leaves what the network has.
 
     Raises:
-        UserError: no net has that name, or the config distils nothing.
+        UserError: no network has that name, or the config has no such part.
     """
-    for role, part in _ROLES.items():
-        name = cfg.get(role)
-        if name is None:
-            continue
+    for role, name in names.items():
         model = cfg.get('model') or {}
-        if not model.get(part):
-            raise UserError(
-                f'{role}={name!r}: this config has no model.{part}'
-                '; take a distillation config such as '
-                'configs/hybrid_wrn50_mbv2.py'
+        part = _ROLES.get(role)
+        if part is None and 'architecture' in model:
+            raise NoPlaceError(
+                f'network={name!r} is of a config that trains one network; '
+                'this one distils, so say student= or teacher='
             )
-        # The teacher's weights are teacher_ckpt; only the student starts
-        # from ImageNet here.
+        if part is not None and not model.get(part):
+            raise NoPlaceError(
+                f'{role}={name!r} would change nothing: this config has no '
+                f'model.{part}; take a distillation config such as '
+                'configs/hybrid_wrn50_mbv2.py, or say network= to change '
+                'the one network that this config trains'
+            )
+        old = model[part] if part else model
+        # A teacher's weights are teacher_ckpt.
         net = net_config(
             name,
-            number_of_classes(model[part]),
-            role == 'student' and cfg.get('pretrained', True),
+            number_of_classes(old),
+            role != 'teacher' and pretrained is not False and _starts(old),
         )
-        # a student made of nets, as of SimKD, has that part exchanged
+        if part is None:
+            cfg._cfg_dict.pop('model')
+            cfg.model = net
+            continue
+        # a student made of networks, as of SimKD, has that part exchanged
         whole = model.get('architecture') or {}
         if role == 'teacher' or role not in whole:
             model[part] = net
         if role in whole:
             whole[role] = deepcopy(net)
-        cfg[role] = None
         if role == 'teacher' and cfg.get('teacher_config'):
-            cfg.teacher_config = _renamed(cfg.teacher_config, name)
+            _move_teacher_config(cfg, name)
+
+
+def _starts(net: dict) -> bool:
+    """Whether the network that is replaced starts from ImageNet weights.
+
+    One for which nobody publishes weights says nothing of its successor.
+    """
+    found = [
+        part['pretrained']
+        for part in dicts(net)
+        if isinstance(part.get('pretrained'), bool)
+    ]
+    return all(found)
 
 
 def fetch_net_weights(model: dict) -> None:
@@ -160,17 +212,17 @@ def fetch_net_weights(model: dict) -> None:
     barrier()
 
 
-def _renamed(path: str, name: str) -> str:
-    """``teachers/wrn50_skin.py`` -> ``teachers/<name>_skin.py``."""
-    old = PurePosixPath(path)
+def _move_teacher_config(cfg: Config, name: str) -> None:
+    """``teachers/wrn50_skin.py`` -> ``teachers/<name>_skin.py``, if any."""
+    old = PurePosixPath(cfg.teacher_config)
     known = [net for net in net_names() if old.stem.startswith(f'{net}_')]
-    if not known:
-        raise UserError(
-            f'teacher={name!r}: cannot tell which config trains it from '
-            f'teacher_config={path!r}; set teacher_config as well'
-        )
-    data = old.stem[len(max(known, key=len)) :]
-    return str(old.with_name(f'{name}{data}.py'))
+    if known:
+        data = old.stem[len(max(known, key=len)) :]
+        new = str(old.with_name(f'{name}{data}.py'))
+        if (config_root() / new).is_file():
+            cfg.teacher_config = new
+            return
+    cfg.teacher_network = name
 
 
 def number_of_classes(net: dict) -> int:

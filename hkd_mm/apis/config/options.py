@@ -1,15 +1,18 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """``--cfg-options``: reading them, and refusing those that do nothing."""
 
+import ast
 import difflib
+import json
+import shlex
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 
 from hkd_mm.errors import UserError
 
-from .knobs import KNOBS
-from .packed_options import is_wrapper
+from .overrides import EXCHANGES, OVERRIDES, PACKED, NoPlaceError, words
+from .tree import is_packed_dataset
 
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
@@ -35,45 +38,245 @@ _TEXT = frozenset(
 _SIMILAR = 0.75  # difflib ratio from which a name counts as a slip
 
 
-def parse_options(texts: list[str], cfg: Config) -> dict[str, Any]:
-    """Read ``key=value`` texts with the config's own values as the guide.
+_POSITIVE = ('input_size', 'batch_size', 'max_epochs', 'patience')
+_NAMES = ('teacher', 'student', 'network', 'dataset_type', 'device', 'pair')
+_KINDS: dict[str, tuple[type | tuple, str]] = dict(
+    data_root=(str, 'a path'),
+    pretrained=(bool, 'True or False'),
+    compiled=(bool, 'True or False'),
+    channels_last=(bool, 'True or False'),
+    packed=((bool, dict), 'True or False'),
+    teacher_cache=((bool, dict, type(None)), 'True or False'),
+    split_file=((str, type(None)), 'a path or None'),
+    classes=((list, tuple, str, type(None)), 'a list such as [A,B]'),
+    augment=((bool, list, type(None)), 'True or False'),
+    seed=((int, type(None)), 'a whole number'),
+    split_seed=(int, 'a whole number'),
+    **dict.fromkeys(_NAMES, (str, 'a name')),
+)
+_MAX_SEED = 2**32  # numpy takes seeds below it
+
+
+def split_options(
+    options: list[str] | dict[str, Any], cfg: Config
+) -> tuple[dict[str, Any], list[str] | dict[str, Any]]:
+    """Read the top-level words, and leave dotted keys for later.
 
     Args:
-        texts: as given on the command line.
-        cfg: where a value is text, or names a path, the new one is taken as
-            it stands; elsewhere mmengine's rules hold (``a,b`` and ``[a,b]``
-            are lists, numbers are numbers).
+        options: ``key=value`` texts, or a dict of dotted keys.
+        cfg: the config as read from its file.
 
     Returns:
-        Dotted key -> value, ready for ``Config.merge_from_dict``.
+        Word -> value, ``packed.<name>`` among them, and the other options.
 
     Raises:
-        UserError: not of the form ``key=value``, or unbalanced brackets.
+        UserError: not of the form ``key=value``, a word that nothing knows,
+            or a value of the wrong kind.
     """
-    options = {}
-    for text in texts:
-        key, equals, value = text.partition('=')
-        if not equals or not key.strip():
-            raise UserError(
-                f'--cfg-options {text}: write key=value, without '
-                'blanks around the "="'
-            )
-        key = key.strip()
-        verbatim = key.rsplit('.', 1)[-1] in _TEXT or (
-            isinstance(_lookup(cfg, key)[0], str)
-            and not value.startswith(('[', '('))
+    if isinstance(options, dict):
+        found = {k: v for k, v in options.items() if is_word(k)}
+        rest: Any = {k: v for k, v in options.items() if k not in found}
+        names = list(rest)
+    else:
+        pairs = [_split_text(text) for text in options]
+        found = {k: _read_word(k, v, cfg) for k, v in pairs if is_word(k)}
+        rest = [f'{k}={v}' for k, v in pairs if not is_word(k)]
+        names = [k for k, _ in pairs if not is_word(k)]
+    for name in names:
+        _check_head(cfg, name)
+    for name in [key for key in found if key.startswith('packed.hair_rem')]:
+        _join_hair_removal(found, name)
+    for name, value in found.items():
+        check_word(name, value, cfg)
+    return found, rest
+
+
+def is_word(key: str) -> bool:
+    """Whether a key is a top-level word and no place in the config."""
+    return key in OVERRIDES or key in EXCHANGES or key.startswith('packed.')
+
+
+def _split_text(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition('=')
+    if not equals or not key.strip():
+        raise UserError(
+            f'--cfg-options {text}: write key=value, without '
+            'blanks around the "="'
         )
-        if verbatim:
-            stripped = value.strip('\'"')
-            options[key] = None if stripped == 'None' else stripped
-            continue
-        try:
-            options[key] = DictAction._parse_iterable(value)
-        except AssertionError:
+    return key.strip(), value
+
+
+def _read_word(key: str, text: str, cfg: Config) -> Any:
+    if key == 'classes':
+        return read_names(text)
+    if key in _NAMES:
+        return text.strip('\'"')
+    return _read_value(key, text, cfg.get(key))
+
+
+def _read_value(key: str, text: str, old: Any) -> Any:
+    verbatim = key.rsplit('.', 1)[-1] in _TEXT or (
+        isinstance(old, str) and not text.startswith(('[', '('))
+    )
+    if verbatim:
+        stripped = text.strip('\'"')
+        return None if stripped == 'None' else stripped
+    try:
+        return DictAction._parse_iterable(text)
+    except AssertionError:
+        raise UserError(
+            f'--cfg-options {key}={text}: the brackets of the value do not '
+            'match'
+        ) from None
+
+
+def read_names(text: str) -> Any:
+    """Read a list of names; what stands in quotes is taken as it is.
+
+    Args:
+        text: ``["Mole, flat",2]``, ``[A,B]``, ``A,B``, None or a file.
+
+    Returns:
+        A list of str, None, or the text where it is no list.
+    """
+    text = text.strip()
+    if text == 'None':
+        return None
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if isinstance(found, (list, tuple)) and all(
+        isinstance(name, str) for name in found
+    ):
+        return list(found)
+    if not text.startswith(('[', '(')) and ',' not in text:
+        return text.strip('\'"')
+    inner = text[1:-1] if text.startswith(('[', '(')) else text
+    return [name.strip().strip('\'"') for name in inner.split(',')]
+
+
+def option_text(key: str, value: Any) -> str:
+    """Write ``key=value`` so that a shell and :func:`read_names` take it."""
+    if isinstance(value, (list, tuple)):
+        value = json.dumps(list(value), ensure_ascii=False)
+    return shlex.quote(f'{key}={value}')
+
+
+def _join_hair_removal(found: dict[str, Any], name: str) -> None:
+    """``packed.hair_removal.kernel=9`` is part of ``packed.hair_removal``."""
+    head, _, part = name.partition('hair_removal.')
+    if part:
+        whole = found.setdefault(f'{head}hair_removal', {})
+        if not isinstance(whole, dict):
+            whole = found[f'{head}hair_removal'] = {}
+        whole[part] = found.pop(name)
+
+
+def check_word(name: str, value: Any, cfg: Config) -> None:
+    """Refuse a value that would otherwise fail late and obscurely.
+
+    Raises:
+        UserError: naming the word and what it may be.
+    """
+    if name.startswith('packed.') and name not in PACKED:
+        known = ', '.join(key.removeprefix('packed.') for key in PACKED)
+        raise UserError(
+            f'packed has no "{name.removeprefix("packed.")}"; known there: '
+            f'{known}'
+        )
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if name in _POSITIVE and (not whole or value < 1):
+        raise UserError(f'{name}={value!r} must be a whole number >= 1')
+    kinds, description = _KINDS.get(name, (object, ''))
+    if not isinstance(value, kinds) or (
+        name in ('seed', 'split_seed') and isinstance(value, bool)
+    ):
+        raise UserError(f'{name}={value!r} must be {description}')
+    if name in ('seed', 'split_seed') and value is not None:
+        if not 0 <= value < _MAX_SEED:
             raise UserError(
-                f'--cfg-options {text}: the brackets of the value do not match'
-            ) from None
-    return options
+                f'{name}={value} must be None or a whole number from 0 to '
+                f'{_MAX_SEED - 1}'
+            )
+    if name == 'device' and value not in ('auto', 'cpu', 'cuda'):
+        raise UserError(f'device={value!r} must be auto, cpu or cuda')
+    if name == 'mask_threshold':
+        from .thresholds import check_mask_threshold
+
+        check_mask_threshold(cfg, value)
+    if name == 'class_weight':
+        _check_class_weight(value)
+    if name == 'packed.hair_removal':
+        from hkd_mm.datasets.packed.hair_removal import hair_settings
+
+        hair_settings(value)
+    if name == 'packed.top_up':
+        from hkd_mm.datasets.packed.top_up import target_of
+
+        target_of(value)
+
+
+def _check_class_weight(value: Any) -> None:
+    numbers = isinstance(value, (list, tuple)) and all(
+        isinstance(w, (int, float)) and w > 0 for w in value
+    )
+    words_ = ('balanced', 'sqrt_balanced')
+    if value is not None and value not in words_ and not numbers:
+        raise UserError(
+            f'class_weight={value!r} must be balanced, '
+            'sqrt_balanced, None or a list of numbers > 0, one a '
+            'class'
+        )
+
+
+def _check_head(cfg: Config, key: str) -> None:
+    """Refuse a key whose first part nothing knows, before anything else."""
+    from .schema import RUN_KEYS
+
+    head = key.partition('.')[0]
+    known = {*cfg._cfg_dict, *words(), *RUN_KEYS}
+    if head in known:
+        return
+    close = difflib.get_close_matches(head, known, 3, 0.5)
+    hint = (
+        'did you mean ' + ' or '.join(close) + '?'
+        if close
+        else 'known there: ' + ', '.join(sorted(words())[:8])
+    )
+    raise NoPlaceError(
+        f'--cfg-options {key}: the config has no "{head}"; {hint}'
+    )
+
+
+def read_dotted(
+    cfg: Config, options: list[str] | dict[str, Any]
+) -> dict[str, Any]:
+    """Read texts of dotted keys with the config's values as the guide."""
+    if isinstance(options, dict):
+        return options
+    pairs = [_split_text(text) for text in options]
+    return {
+        key: _read_value(key, text, _lookup(cfg, key)[0])
+        for key, text in pairs
+    }
+
+
+def apply_dotted(cfg: Config, options: list[str] | dict[str, Any]) -> None:
+    """Set dotted keys, in place.
+
+    Args:
+        cfg: composed, with all words applied.
+        options: ``key=value`` texts, read with the config's own values as
+            the guide: where a value is text, or names a path, the new one is
+            taken as it stands; elsewhere mmengine's rules hold. Or a dict.
+
+    Raises:
+        UserError: unknown key, or a value of the wrong kind.
+    """
+    options = at_their_place(cfg, read_dotted(cfg, options))
+    check_options(cfg, options)
+    cfg.merge_from_dict(options)
 
 
 def at_their_place(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +307,7 @@ def at_their_place(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
 def _inner_key(cfg: Config, key: str) -> str:
     loader, mark, rest = key.partition('.dataset.')
     outer = _lookup(cfg, f'{loader}.dataset')[0] if mark else None
-    if not isinstance(outer, dict) or not is_wrapper(outer):
+    if not isinstance(outer, dict) or not is_packed_dataset(outer):
         return key
     path, name = [loader, 'dataset'], rest.partition('.')[0]
     if name in _known_names(cfg, path, outer)[0]:
@@ -189,7 +392,7 @@ def _check_name(
         return
     if isinstance(node, dict):
         known, open_ended = _known_names(cfg, found, node)
-        if found[1:] == ['dataset'] and is_wrapper(node):
+        if found[1:] == ['dataset'] and is_packed_dataset(node):
             known = known | _inner_names(cfg, found, node)
         close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)
         if missing[0] in known or (open_ended and not close):
@@ -211,7 +414,9 @@ def _check_name(
         if close
         else 'known there: ' + ', '.join(sorted(known)[:8])
     )
-    raise UserError(f'--cfg-options {key}: the config has no "{head}"; {hint}')
+    raise NoPlaceError(
+        f'--cfg-options {key}: the config has no "{head}"; {hint}'
+    )
 
 
 def _known_names(
@@ -222,7 +427,7 @@ def _known_names(
 
     names = set(node)
     if not path:
-        return names | set(KNOBS) | names_of_group(''), False
+        return names | set(words()) | names_of_group(''), False
     if isinstance(node.get('type'), str):
         more, open_ended = names_of_type(
             node['type'], cfg.get('default_scope', 'mmpretrain')

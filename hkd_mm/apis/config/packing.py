@@ -1,64 +1,190 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The top-level value ``packed``: any config of ours on the fast path.
+"""The word ``packed``: from packed images to the stock pipeline and back.
 
-``packed=True`` wraps the dataset of every loader in a ``PackedDataset`` (the
-size and interpolation of its pipeline's Resize are kept), turns the random
-steps of the training pipeline into their batched counterparts in a
-``PackedPreprocessor``, and takes the worker processes away. ``packed=dict(
-margin=1.15, num_views=10)`` says more, see :mod:`.packed_options`.
+Configs of this package say in their own text that images are packed:
+``hkd_mm.PackedDataset`` in every loader, augmentation in a
+``hkd_mm.PackedPreprocessor``. ``packed=False`` turns that into mmpretrain's
+pipeline with the steps that do the same, the parity reference.
+``packed=True`` turns a config that is written for mmpretrain's pipeline into
+a packed one.
 """
+
+from typing import Any
 
 from mmengine.config import Config
 
 from hkd_mm.errors import UserError
 
-from .augment_steps import batched
-from .loaders import LOADERS
+from .augment_steps import batched, stock
 from .nets import number_of_classes
-from .packed_options import OF_TRAINING, OPTIONS, is_packed, is_wrapper
+from .overrides import PACKED
+from .tree import (
+    LOADERS,
+    dataset_chain,
+    is_packed_dataset,
+    kind,
+    packed_datasets,
+    preprocessor,
+)
 
 _MIXING = ('Mixup', 'CutMix')
 _NEUTRAL = ('LoadSkinImage', 'Resize', 'PackInputs')
 _RESIZE = {'type', 'scale', 'interpolation', 'keep_ratio'}
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
 _OF_WORKERS = ('prefetch_factor', 'timeout')
+_META_KEYS = ('sample_idx', 'sample_id', 'img_path', 'ori_shape', 'img_shape')
+_STOCK_LOADER = dict(
+    num_workers=2,
+    persistent_workers=False,
+    worker_init_fn=dict(type='hkd_mm.seed_worker'),
+    collate_fn=dict(type='default_collate'),
+)
 
 
-def apply_packed(cfg: Config) -> None:
-    """Carry ``packed`` out, in place; what is packed already is left alone.
+def is_packed(cfg: Config) -> bool:
+    """Whether any loader of a config reads packed images."""
+    return any(True for _ in packed_datasets(cfg))
+
+
+def set_packed(cfg: Config, options: dict[str, Any]) -> None:
+    """Carry out ``packed`` and take it out of the options.
+
+    Args:
+        cfg: changed in place.
+        options: of the command line, by their words; ``packed.<name>`` asks
+            for packed images as well.
+
+    Raises:
+        UserError: the config cannot be read in that way.
+    """
+    value = options.pop('packed', None)
+    if isinstance(value, dict):
+        options.update({f'packed.{k}': v for k, v in value.items()})
+        value = True
+    if value is False:
+        for name in [key for key in options if key.startswith('packed.')]:
+            del options[name]  # details of what is off
+        unpack(cfg)
+    elif value is True or any(name in PACKED for name in options):
+        if not is_packed(cfg):
+            pack(cfg, 'packed.augment' not in options)
+        cfg.packed = True
+
+
+def check_pipelines(cfg: Config) -> None:
+    """Refuse a pipeline that packed images would not run.
+
+    Raises:
+        UserError: it stands in a packed dataset, or in the one inside.
+    """
+    if cfg.get('packed') and not is_packed(cfg):
+        raise UserError(
+            f'{cfg.filename}: packed = {cfg.packed!r} stands at the top, and '
+            'no loader has a hkd_mm.PackedDataset; write the loaders so, as '
+            'configs/_base_/datasets/skin_disease_116.py does, or give it '
+            'with --cfg-options packed=True'
+        )
+    for loader, node in packed_datasets(cfg):
+        if cfg.get('packed') is False:
+            raise UserError(
+                f'{cfg.filename}: packed = False stands at the top, and '
+                f'{loader} has packed images; give it with --cfg-options '
+                'packed=False'
+            )
+        for part in (node, node.get('dataset') or {}):
+            if part.get('pipeline'):
+                raise UserError(
+                    f'{cfg.filename}: {loader} has packed images, which run '
+                    'no pipeline; write random steps into '
+                    "data_preprocessor.augment (dict(type='hkd_mm."
+                    "HorizontalFlip', prob=0.5), ...), or inherit a loader "
+                    "of your own with dataset=dict(_delete_=True, type='"
+                    "hkd_mm.SkinDisease', pipeline=[...])"
+                )
+
+
+def unpack(cfg: Config) -> None:
+    """Turn packed images and batched augmentation into the stock pipeline.
+
+    Args:
+        cfg: changed in place; left alone where nothing is packed.
+
+    Raises:
+        UserError: something has no counterpart in mmpretrain's pipeline.
+    """
+    if not is_packed(cfg):
+        cfg.packed = False
+        return
+    old = preprocessor(cfg)
+    if kind(old) != 'PackedPreprocessor':
+        raise UserError(
+            'packed=False: images with masks are always packed; leave it out'
+        )
+    for loader, node in packed_datasets(cfg):
+        _unpack_loader(cfg, loader, node, old)
+    new = {key: old[key] for key in _STATISTICS if key in old}
+    _replace_preprocessor(cfg, new)
+    for net in (cfg.model, cfg.model.get('architecture')):
+        if net and net.get('type') == 'hkd_mm.ImageClassifier':
+            net['type'] = 'ImageClassifier'
+    if cfg.model.get('teacher_cache'):
+        cfg.model.teacher_cache = None  # views are those of packed images
+    cfg.packed = False
+
+
+def _unpack_loader(
+    cfg: Config, loader: str, node: dict, preprocessing: dict
+) -> None:
+    for key in ('hair_removal', 'top_up'):
+        if node.get(key):
+            raise UserError(
+                f'packed=False: {key} is of packed images, and this config '
+                'needs it; leave packed=False out'
+            )
+    side = node.get('size', 116)
+    steps = [
+        dict(type='hkd_mm.LoadSkinImage'),
+        dict(
+            type='Resize',
+            scale=(side, side),
+            interpolation=node.get('interpolation', 'area'),
+        ),
+        dict(type='PackInputs', meta_keys=_META_KEYS),
+    ]
+    if loader == 'train_dataloader':
+        steps[2:2] = stock(preprocessing.get('augment', []))
+    inner = dict(node['dataset'], pipeline=steps)
+    holder = cfg[loader]
+    while not is_packed_dataset(holder['dataset']):
+        holder = holder['dataset']
+    holder['dataset'] = inner
+    collate = cfg[loader].get('collate_fn') or {}
+    if kind(collate) == 'packed_collate':
+        cfg[loader].pop('collate_fn')
+        cfg[loader].update(_STOCK_LOADER)
+
+
+def pack(cfg: Config, augment: bool = True) -> None:
+    """Turn mmpretrain's pipeline into packed images, in place.
+
+    Args:
+        cfg: a config with datasets of this package.
+        augment: translate the random steps of the training pipeline.
 
     Raises:
         UserError: the config holds a step without a batched counterpart.
     """
-    if not is_packed(cfg):
-        return
-    options = dict(cfg.packed) if isinstance(cfg.packed, dict) else {}
-    _pack_preprocessor(cfg, options)
+    _pack_preprocessor(cfg, augment)
     for name in LOADERS:
         if cfg.get(name):
-            _pack_loader(cfg[name], options, name == 'train_dataloader')
+            _pack_loader(cfg[name], name == 'train_dataloader')
     for net in (cfg.model, cfg.model.get('architecture')):
         if net and net.type.removeprefix('mmpretrain.') == 'ImageClassifier':
             net.type = 'hkd_mm.ImageClassifier'
-    hooks = list(cfg.get('custom_hooks') or [])
-    if not any(hook.get('type') == 'hkd_mm.ViewHook' for hook in hooks):
+    hooks = [*(cfg.get('custom_hooks') or [])]
+    named = (cfg.get('default_hooks') or {}).values()
+    if not any(kind(hook) == 'ViewHook' for hook in [*hooks, *named]):
         cfg.custom_hooks = [*hooks, dict(type='hkd_mm.ViewHook')]
-
-
-def own_augmentation(cfg: Config) -> list[dict] | None:
-    """The augmentation of a packed config where its pipeline says another.
-
-    None where both agree, or the config is not packed.
-    """
-    node = _preprocessor(cfg)
-    if node.get('type') != 'hkd_mm.PackedPreprocessor':
-        return None
-    found = [dict(step) for step in node.get('augment', [])]
-    try:
-        same = found == batched(_steps(cfg.train_dataloader))
-    except UserError:
-        same = False
-    return None if same else found
 
 
 def _innermost(loader: dict) -> tuple[dict, dict]:
@@ -71,29 +197,23 @@ def _innermost(loader: dict) -> tuple[dict, dict]:
 
 def _steps(loader: dict) -> list[dict]:
     """The steps of a pipeline that change pixels at random or by rule."""
-    return [
-        step
-        for step in _innermost(loader)[1].get('pipeline', [])
-        if step['type'].rsplit('.', 1)[-1] not in _NEUTRAL
-    ]
+    pipeline = _innermost(loader)[1].get('pipeline', [])
+    return [step for step in pipeline if kind(step) not in _NEUTRAL]
 
 
-def _pack_loader(loader: dict, options: dict, training: bool) -> None:
+def _pack_loader(loader: dict, training: bool) -> None:
     holder, inner = _innermost(loader)
-    if is_wrapper(holder):
-        return
     if not training and _steps(loader):
         raise UserError(
             f'packed=True cannot do {_steps(loader)[0]["type"]} of an '
             'evaluation pipeline; images are only resized there. Set '
             'packed=False'
         )
-    packed = dict(type='hkd_mm.PackedDataset', **_resize(inner))
-    for name, kind in OPTIONS.items():
-        if kind == 'dataset' and name in options:
-            if name not in OF_TRAINING or training:
-                packed[name] = options[name]
-    holder['dataset'] = dict(packed, dataset=inner)
+    resize = _resize(inner)
+    inner = {key: inner[key] for key in inner if key != 'pipeline'}
+    holder['dataset'] = dict(
+        type='hkd_mm.PackedDataset', **resize, dataset=inner
+    )
     # not update(), which would keep arguments of the old function
     loader['collate_fn'] = dict(type='hkd_mm.packed_collate')
     loader.update(num_workers=0, persistent_workers=False)
@@ -104,7 +224,7 @@ def _pack_loader(loader: dict, options: dict, training: bool) -> None:
 def _resize(dataset: dict) -> dict:
     """Size and interpolation of the pipeline's Resize."""
     pipeline = dataset.get('pipeline', [])
-    kinds = {step['type'].rsplit('.', 1)[-1]: step for step in pipeline}
+    kinds = {kind(step): step for step in pipeline}
     step = kinds.get('Resize', {})
     scale = step.get('scale')
     sides = set(scale) if isinstance(scale, (list, tuple)) else {scale}
@@ -126,28 +246,14 @@ def _resize(dataset: dict) -> dict:
     )
 
 
-def _preprocessor(cfg: Config) -> dict:
-    own = cfg.model.get('data_preprocessor')
-    return own if own else cfg.get('data_preprocessor') or {}
-
-
-def _of_copies(step: dict) -> dict:
-    """RandAugment for the copies alone, where nothing else is said."""
-    if str(step.get('type', '')).removeprefix('hkd_mm.') != 'RandAugment':
-        return step
-    return dict(dict(copies_only=True), **step)
-
-
-def _pack_preprocessor(cfg: Config, options: dict) -> None:
-    old = _preprocessor(cfg)
-    if old.get('type') == 'hkd_mm.PackedPreprocessor':
-        return
+def _pack_preprocessor(cfg: Config, augment: bool) -> None:
+    old = preprocessor(cfg)
     left = set(old) - {'type', *_STATISTICS}
     if left:
         raise UserError(
             f'packed=True: data_preprocessor.{sorted(left)[0]} has no batched '
-            'counterpart; mix images with packed=dict(augment=[...]), or set '
-            'packed=False'
+            'counterpart; mix images with hkd_mm.Mixup in '
+            'data_preprocessor.augment, or set packed=False'
         )
     new = dict(
         type='hkd_mm.PackedPreprocessor',
@@ -157,24 +263,20 @@ def _pack_preprocessor(cfg: Config, options: dict) -> None:
     )
     if 'num_classes' in old:
         new['num_classes'] = old['num_classes']
-    for name, kind in OPTIONS.items():
-        if kind == 'preprocessor' and name in options:
-            new[name] = options[name]
-    if cfg.get('train_dataloader'):
-        _, inner = _innermost(cfg.train_dataloader)
-        if 'augment' not in new:
-            new['augment'] = batched(_steps(cfg.train_dataloader))
-        if options.get('top_up') is not None:
-            new['augment'] = [_of_copies(step) for step in new['augment']]
-        if options.get('margin', 1) > 1:
-            new['input_size'] = _resize(inner)['size']
-    if any(
-        step['type'].rsplit('.', 1)[-1] in _MIXING
-        for step in new.get('augment', [])
-    ):
+    if cfg.get('train_dataloader') and augment:
+        new['augment'] = batched(_steps(cfg.train_dataloader))
+    if any(kind(step) in _MIXING for step in new.get('augment', [])):
         net = cfg.model.get('architecture', cfg.model)
         new.setdefault('num_classes', number_of_classes(net))
+    _replace_preprocessor(cfg, new)
+
+
+def _replace_preprocessor(cfg: Config, new: dict) -> None:
     if cfg.model.get('data_preprocessor'):
         cfg.model.data_preprocessor = new
     else:
+        cfg._cfg_dict.pop('data_preprocessor', None)
         cfg.data_preprocessor = new
+
+
+__all__ = ['check_pipelines', 'dataset_chain', 'is_packed', 'set_packed']

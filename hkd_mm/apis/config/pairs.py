@@ -5,13 +5,12 @@ A pair is a file of ``configs/_base_/pairs/``: teacher, student, images,
 schedule. A config that inherits one and adds its losses can inherit another.
 """
 
-import ast
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mmengine.config import Config
 
 from hkd_mm.errors import UserError
 
@@ -19,61 +18,40 @@ _PAIRS = '_base_/pairs'
 
 
 @contextmanager
-def exchanged_pair(path: str | os.PathLike, pair: str | None) -> Iterator[str]:
-    """A config file whose ``_base_`` is another pair.
+def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
+    """Read ``path`` with another pair in place of the one it inherits.
+
+    mmengine has no hook between a file and its bases, so the function that
+    lists the bases of a file is replaced while the context lasts.
 
     Args:
-        path: a config whose ``_base_`` is a file of ``_base_/pairs``.
-        pair: the stem of another; None for the config as it is.
-
-    Yields:
-        Path of a copy that exists as long as the context, or ``path``.
+        path: a config that inherits a file of ``_base_/pairs``, itself or
+            through other configs.
+        pair: the stem of another.
 
     Raises:
         UserError: there is no such pair, or the config inherits none.
     """
-    if pair is None:
-        yield str(path)
-        return
-    text = Path(path).read_text()
-    node = _base_of(path, text)
-    lines = [line.encode() for line in text.splitlines(keepends=True)]
-    first, last = node.lineno - 1, node.end_lineno - 1
-    new = (
-        lines[first][: node.col_offset]
-        + repr(str(_pair_file(pair))).encode()
-        + lines[last][node.end_col_offset :]
-    )
-    lines[first : last + 1] = [new]
-    folder = Path(tempfile.mkdtemp())
+    target = _pair_file(pair)
+    listed = Config._get_base_files
+    exchanged = []
+
+    def base_files(filename: str) -> list[str]:
+        found = listed(filename)
+        own = [name for name in found if Path(name).parent.name == 'pairs']
+        exchanged.extend(own)
+        return [str(target) if name in own else name for name in found]
+
+    Config._get_base_files = staticmethod(base_files)
     try:
-        copy = folder / Path(path).name
-        copy.write_bytes(b''.join(lines))
-        yield str(copy)
+        yield
     finally:
-        shutil.rmtree(folder)
-
-
-def _base_of(path: str | os.PathLike, text: str) -> ast.Constant:
-    """Where a config names the pair it inherits."""
-    for statement in ast.parse(text).body:
-        if (
-            not isinstance(statement, ast.Assign)
-            or getattr(statement.targets[0], 'id', '') != '_base_'
-        ):
-            continue
-        value = statement.value
-        if isinstance(value, ast.List) and len(value.elts) == 1:
-            value = value.elts[0]
-        if (
-            isinstance(value, ast.Constant)
-            and Path(value.value).parent.name == 'pairs'
-        ):
-            return value
-    raise UserError(
-        f'pair=...: {path} does not inherit a file of configs/{_PAIRS}, so '
-        'there is no pair to exchange; take a config of configs/zoo'
-    )
+        Config._get_base_files = staticmethod(listed)
+    if not exchanged:
+        raise UserError(
+            f'pair={pair}: {path} does not inherit a file of configs/{_PAIRS},'
+            ' so there is no pair to exchange; take a config of configs/zoo'
+        )
 
 
 def _pair_file(pair: str) -> Path:

@@ -3,9 +3,8 @@
 
 import inspect
 
-from .packed_options import OPTIONS
+from .tree import LOADERS
 
-_DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _OF_RUN = (
     'device',
     'work_dir',
@@ -19,6 +18,37 @@ _OF_RUN = (
     'student_config',
     'earlier_stage_config',
 )
+# What MMEngine's Runner and these tools read at the top of a config.
+RUN_KEYS = frozenset(
+    (
+        *_OF_RUN,
+        'model',
+        'train_dataloader',
+        'val_dataloader',
+        'test_dataloader',
+        'train_cfg',
+        'val_cfg',
+        'test_cfg',
+        'auto_scale_lr',
+        'optim_wrapper',
+        'param_scheduler',
+        'val_evaluator',
+        'test_evaluator',
+        'default_hooks',
+        'custom_hooks',
+        'data_preprocessor',
+        'load_from',
+        'resume',
+        'launcher',
+        'env_cfg',
+        'log_processor',
+        'log_level',
+        'visualizer',
+        'default_scope',
+        'randomness',
+        'experiment_name',
+    )
+)
 # Groups whose reader in mmengine has no signature to ask.
 _GROUPS = {
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
@@ -26,7 +56,6 @@ _GROUPS = {
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
     'mp_cfg': {'mp_start_method', 'opencv_num_threads'},
     'dist_cfg': {'backend', 'timeout'},
-    'packed': set(OPTIONS),
     'hair_removal': {'kernel', 'threshold', 'length', 'radius'},
     'clip_grad': {'max_norm', 'norm_type', 'type'},
     'default_hooks': {
@@ -61,7 +90,7 @@ def names_of_group(name: str) -> set[str]:
 
     if name == '':
         return _signature(Runner.__init__)[0] - {'cfg'} | set(_OF_RUN)
-    if name in _DATALOADERS:
+    if name in LOADERS:
         from torch.utils.data import DataLoader
 
         return _signature(DataLoader.__init__)[0] | {'num_batch_per_epoch'}

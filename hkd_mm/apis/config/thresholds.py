@@ -2,7 +2,6 @@
 """From which probability on pixels count, in the evaluators of a config."""
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
@@ -10,7 +9,7 @@ from mmengine.registry import METRICS
 
 from hkd_mm.errors import UserError
 
-from .places import Place, dicts
+from .tree import dicts
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
 _DEFAULT = 0.5
@@ -43,16 +42,13 @@ def pixel_threshold(evaluators: Any) -> float | None:
     return None
 
 
-def check_mask_threshold(cfg: Config) -> None:
+def check_mask_threshold(cfg: Config, value: Any) -> None:
     """Refuse a ``mask_threshold`` that is no probability, or of no use.
 
     Raises:
         UserError: it is none, the config classifies, or it has more classes
             than one and the background.
     """
-    if 'mask_threshold' not in cfg:
-        return
-    value = cfg.mask_threshold
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 < value < 1:
         raise UserError(
@@ -92,11 +88,3 @@ def check_thresholds(cfg: Config) -> None:
             'validation and holds for the test: set mask_threshold, which '
             'both take'
         )
-
-
-def mask_threshold(cfg: Config) -> Iterator[Place]:
-    """The metrics of masks, on validation and on test."""
-    for name in _EVALUATORS:
-        for node in dicts(cfg.get(name)):
-            if str(node.get('type', '')).endswith('SegmentationMetric'):
-                yield Place(node, 'threshold', create=True)

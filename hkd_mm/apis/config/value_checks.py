@@ -7,10 +7,9 @@ from mmengine.config import Config
 
 from hkd_mm.errors import UserError
 
-from .loaders import LOADERS
 from .model_groups import check_model_groups
-from .places import dicts
 from .thresholds import check_thresholds
+from .tree import LOADERS, dicts
 
 _MAX_SEED = 2**32  # numpy takes seeds below it
 

@@ -5,8 +5,6 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from mmengine.config import Config
-
 from hkd_mm.datasets.packed.builder import ensure_store
 from hkd_mm.datasets.packed.hair_removal import hair_settings
 from hkd_mm.datasets.packed.plan import make_plan
@@ -15,9 +13,8 @@ from hkd_mm.errors import UserError
 
 from ..config.compose import compose_config
 from ..config.data_summary import build_listing
-from ..config.loaders import LOADERS
-from ..config.packed_options import is_wrapper
-from ..config.packing import apply_packed
+from ..config.packing import is_packed, pack
+from ..config.tree import packed_datasets
 from .source import read_records
 
 
@@ -37,11 +34,10 @@ def pack_config(
         UserError: as of building a store.
     """
     cfg = compose_config(config, cfg_options)
-    if not _wrappers(cfg):
-        cfg.packed = True
-        apply_packed(cfg)
+    if not is_packed(cfg):
+        pack(cfg)
     found = {}
-    for loader, node in _wrappers(cfg).items():
+    for loader, node in packed_datasets(cfg):
         side = round(node['size'] * node.get('margin', 1.0))
         where = node.get('store_dir', 'work_dirs/packed')
         rule = (side, node.get('interpolation', 'area'))
@@ -92,15 +88,3 @@ def print_store(store: PackedStore) -> None:
         f'{store.side}, {size / 1e6:.1f} MB ({size / len(store) / 1e3:.1f} '
         f'kB each), all checked, hash {store.hash[:8]}'
     )
-
-
-def _wrappers(cfg: Config) -> dict[str, dict]:
-    """Loader -> its ``PackedDataset`` config."""
-    found = {}
-    for name in LOADERS:
-        node = (cfg.get(name) or {}).get('dataset')
-        while node and not is_wrapper(node):
-            node = node.get('dataset')
-        if node:
-            found[name] = node
-    return found

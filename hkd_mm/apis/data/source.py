@@ -5,8 +5,6 @@ import argparse
 import csv
 from pathlib import Path
 
-from hkd_mm.errors import UserError
-
 MASKED = ('LIDCNodule', 'SkinLesionMasks')
 DATASETS = ('SkinDisease', 'HAM10000', 'ISIC2019', *MASKED)
 
@@ -55,11 +53,11 @@ def read_records(args: argparse.Namespace):
     if found in MASKED:
         return _read_masked(args, found), (EMPTY, FOREGROUND), _name(root)
     kinds = dict(SkinDisease=SkinDisease, HAM10000=HAM10000, ISIC2019=ISIC2019)
-    kind, classes = kinds[found], args.classes
-    if classes is None and kind is SkinDisease:
-        classes = _found_classes(root, args.ann_file)
-    dataset = kind(
-        args.data_root, ann_file=args.ann_file, classes=classes, lazy_init=True
+    dataset = kinds[found](
+        args.data_root,
+        ann_file=args.ann_file,
+        classes=args.classes,
+        lazy_init=True,
     )
     return dataset.records(), dataset.classes, _name(root)
 
@@ -138,27 +136,6 @@ def _is_deep(root: Path) -> bool:
         except FAILURES:  # told by whoever reads them all
             continue
     return False
-
-
-def _found_classes(root: Path, ann_file: str | None) -> list[str]:
-    from hkd_mm.datasets.class_folders import split_folders
-    from hkd_mm.datasets.records import read_table, subfolders
-
-    table = root / (ann_file or 'annotations.csv')
-    if ann_file or table.exists():
-        return sorted(
-            {row['label'] for row in read_table(table, ('image', 'label'))}
-        )
-    parts = split_folders(root, ()).values() or [root]
-    found = sorted(
-        {folder.name for part in parts for folder in subfolders(part)}
-    )
-    if not found:
-        raise UserError(
-            f'data root {root} has no class folders and no '
-            'annotations.csv; name the table with --ann-file'
-        )
-    return found
 
 
 def read_where(records, args: argparse.Namespace) -> tuple[dict, str]:

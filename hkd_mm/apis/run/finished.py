@@ -10,8 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..config.data_summary import DataSummary
-from ..config.packing import own_augmentation
-from ..config.places import datasets
+from ..config.tree import datasets, preprocessor
 
 FINISHED = 'finished.json'
 BEGUN = 'begun.json'  # the settings of the run that this folder holds
@@ -67,7 +66,7 @@ def fingerprint(cfg: Config) -> dict[str, Any]:
     """
     dataset = next(datasets(cfg))
     # None where nothing is said, so that a run with more than that differs
-    packed = dict(augment=own_augmentation(cfg))
+    packed = dict(augment=preprocessor(cfg).get('augment'))
     for name in _OF_IMAGES:
         packed[name] = _packed_value(cfg, name) or None
     return json.loads(

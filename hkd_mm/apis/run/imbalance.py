@@ -5,18 +5,14 @@ from logging import Logger
 
 from mmengine.config import Config
 
-from ..config.places import class_weight
+from ..config.data_summary import weighs_classes
 
 
 def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
     """One line where the sampler and a loss both make up for imbalance."""
     sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
     drawn = str(sampler.get('type', '')).endswith('BalancedSampler')
-    weighed = any(
-        place.group.get('class_weight') is not None
-        for place in class_weight(cfg)
-    )
-    if drawn and weighed:
+    if drawn and weighs_classes(cfg):
         logger.warning(
             'sampler=balanced and class_weight are both on: rare classes '
             'count twice, once drawn and once weighed; most want one of them'

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from hkd_mm.datasets.packed.top_up import topped_up
 
 from ..config.data_summary import DataSummary, build_listing, top_up_of
-from ..config.packed_options import is_wrapper
+from ..config.tree import is_packed_dataset
 
 
 class _Listed:
@@ -61,7 +61,7 @@ def _images_an_epoch(cfg: Config, summary: DataSummary) -> int:
     loader = cfg.train_dataloader
     wrappers, node = [], loader.dataset
     while 'dataset' in node:
-        if not is_wrapper(node):
+        if not is_packed_dataset(node):
             wrappers.append({k: v for k, v in node.items() if k != 'dataset'})
         node = node.dataset
     if wrappers:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
-from hkd_mm.engine.memory_order import ChannelsLastRunner
 
-
-class NamedRunner(ChannelsLastRunner):
+class NamedRunner(Runner):
     """A runner under a name of its own.
 
     MMEngine keeps a logger, a hub and a visualizer per name and process, and

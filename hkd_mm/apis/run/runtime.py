@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from hkd_mm.errors import UserError
 
+from ..config.tree import hooks
 from .memory import keep_freed_memory
 
 
@@ -152,12 +153,11 @@ def name_the_place(path: str) -> Iterator[None]:
 
 
 def ensure_hooks(cfg: Config, *types: str) -> None:
-    """Add custom hooks that the tools rely on and the config may lack."""
-    hooks = list(cfg.get('custom_hooks') or [])
-    present = {hook.get('type') for hook in hooks}
-    cfg.custom_hooks = hooks + [
-        dict(type=name) for name in types if name not in present
-    ]
+    """Add hooks that the tools rely on to a config that has none of them."""
+    present = {hook.get('type') for hook in hooks(cfg)}
+    missing = [dict(type=name) for name in types if name not in present]
+    if missing:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *missing]
 
 
 def describe_net(net: dict[str, Any]) -> str:

@@ -7,9 +7,8 @@ from mmengine.config import Config
 
 from ..config.compose import config_named, load_config
 from ..config.data_summary import DataSummary
-from ..config.options import parse_options
 from ..config.same_net import check_same_net
-from ..config.teacher_options import known_there
+from ..config.teacher_options import as_dict, supported_options
 from .earlier_stage import Stage, Train, place_beside, provide
 
 _OF_THE_STAGE = (
@@ -54,12 +53,9 @@ def provide_student(
             another student.
     """
     path = config_named(cfg, 'earlier_stage_config')
-    given, lines = known_there(path, cfg_options, _OF_THE_STAGE)
-    if isinstance(given, list):
-        guide = load_config(path, given, read_data=False)
-        given = parse_options(given, guide)
+    given, lines = supported_options(path, cfg_options, _OF_THE_STAGE)
     options = {
-        **(given or {}),
+        **as_dict(path, given),
         **({'pair': cfg.pair} if cfg.get('pair') else {}),
     }
     if cfg.model.get('teacher_ckpt'):

@@ -10,7 +10,7 @@ from hkd_mm.errors import UserError
 
 from ..config.compose import read_config
 from ..config.nets import config_root
-from ..config.places import dicts
+from ..config.tree import dicts
 from .expressions import names_in
 from .plan import METHOD, METRIC_GROUPS, METRICS, PRUNERS, SAMPLERS, Sweep
 from .space import Choices, grid_points, read_space

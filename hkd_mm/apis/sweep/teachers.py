@@ -99,14 +99,14 @@ def provide(args: Namespace) -> None:
             teacher goes; ``cfg_options``.
     """
     from ..config.compose import compose_config
-    from ..config.data_summary import resolve_class_weight, summarize_data
+    from ..config.data_summary import resolve_data, summarize_data
     from ..run.teacher_stage import provide_teacher
     from ..train import train
 
     cfg = compose_config(args.teacher_of, args.cfg_options)
     found = None
     if cfg.model.get('teacher') and not cfg.model.get('teacher_ckpt'):
-        resolve_class_weight(cfg)
+        resolve_data(cfg)
         cfg.work_dir = args.work_dir
         found = provide_teacher(
             cfg, summarize_data(cfg), train, cfg_options=args.cfg_options

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from sklearn.metrics import recall_score
 
+from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_checks import threshold_of
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.mask_samples import MaskPredictions
@@ -21,7 +22,8 @@ class TeacherCheckHook(Hook):
 
     A teacher at chance (the wrong checkpoint, the wrong class order, other
     input statistics) distils noise and nothing else would tell. The figures
-    also go to the message hub as ``teacher_check``.
+    also go to the message hub as ``teacher_check``. A teacher without a
+    checkpoint is refused.
 
     Args:
         num_images: how many images to look at, spread evenly over the
@@ -39,6 +41,12 @@ class TeacherCheckHook(Hook):
         model = model.module if is_model_wrapper(model) else model
         if not hasattr(model, 'teacher'):
             return
+        if getattr(model, 'missing_ckpts', None):
+            raise UserError(
+                f'{model.missing_ckpts[0]} is None, so the teacher has random '
+                'weights; set it to the file of a trained one, or use '
+                'tools/train.py, which trains the teacher first'
+            )
         loader = (runner.val_loop or runner.train_loop).dataloader
         count = min(self.num_images, len(loader.dataset))
         chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)

@@ -49,8 +49,9 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
         distiller: an ``mmrazor.ConfigurableDistiller`` config; recorders and
             mappings it leaves out are filled in
             (:mod:`hkd_mm.models.algorithms.default_wiring`).
-        teacher_ckpt: file with the teacher's weights; without one the
-            teacher is used as it was built.
+        teacher_ckpt: file with the teacher's weights; without one a teacher
+            that was built from a config has random weights, and
+            ``hkd_mm.TeacherCheckHook`` refuses to train with it.
         student_ckpt: file with weights that the student starts from (an
             earlier stage), loaded strictly by ``init_weights``.
         input_size: side of the square training images in pixels, for the dry
@@ -83,6 +84,8 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
         **kwargs,
     ) -> None:
         name_preprocessor(kwargs)
+        # keys of checkpoints that a training cannot do without
+        self_built = isinstance(teacher, dict) and not teacher_ckpt
         super().__init__(
             architecture=architecture,
             teacher=teacher,
@@ -90,6 +93,7 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
             calculate_student_loss=calculate_student_loss,
             **kwargs,
         )
+        self.missing_ckpts = ['model.teacher_ckpt'] if self_built else []
         self._take_out_teacher()
         self.teacher_round: TeacherRound | None = None  # asked with others
         self.student_ckpt = student_ckpt

@@ -85,6 +85,11 @@ class MultiTeacherDistill(FrozenTeacherDistill):
             **kwargs,
         )
         self.teacher.convert_from(self.data_preprocessor)
+        self.missing_ckpts = [
+            f'model.teachers.{i}.ckpt'
+            for i, net in enumerate(teachers)
+            if not net.get('ckpt')
+        ]
 
 
 def _teacher(index: int, config: dict) -> tuple[BaseModel, dict]:

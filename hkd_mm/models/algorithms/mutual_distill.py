@@ -70,9 +70,17 @@ class MutualDistill(BaseAlgorithm):
         input_size: int = 116,
         teacher: None = None,
         teacher_ckpt: None = None,
+        teacher_cache: None = None,
         **kwargs,
     ) -> None:
-        check_peers(peers, dict(teacher=teacher, teacher_ckpt=teacher_ckpt))
+        check_peers(
+            peers,
+            dict(
+                teacher=teacher,
+                teacher_ckpt=teacher_ckpt,
+                teacher_cache=teacher_cache,
+            ),
+        )
         name_preprocessor(kwargs)
         super().__init__(architecture=architecture, **kwargs)
         self.peers = ModuleDict(

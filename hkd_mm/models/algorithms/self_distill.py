@@ -49,10 +49,13 @@ class SelfDistill(StudentSide, RazorSelfDistill):
         calculate_student_loss: bool = False,
         teacher: None = None,
         teacher_ckpt: None = None,
+        teacher_cache: None = None,
         **kwargs,
     ) -> None:
         for name, value in dict(
-            teacher=teacher, teacher_ckpt=teacher_ckpt
+            teacher=teacher,
+            teacher_ckpt=teacher_ckpt,
+            teacher_cache=teacher_cache,
         ).items():
             if value is not None:
                 raise UserError(

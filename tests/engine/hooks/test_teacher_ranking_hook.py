@@ -115,7 +115,7 @@ from mmengine.hooks import Hook
 from hkd_mm.apis.config.compose import compose_config
 from hkd_mm.apis.run.runtime import set_up_processes
 from hkd_mm.engine.hooks.teacher_ranking_hook import TeacherRankingHook
-from hkd_mm.engine.memory_order import ChannelsLastRunner
+from mmengine.runner import Runner
 
 torch.set_num_threads(1)
 many, found = 'RANK' in os.environ, {}
@@ -127,7 +127,7 @@ for packed in (False, True):
         set_up_processes(cfg, 'pytorch' if many else 'none', 'cpu')
         cfg.work_dir = 'run'
         cfg.experiment_name = f'{packed}_{power}'
-        runner = ChannelsLastRunner.from_cfg(cfg)
+        runner = Runner.from_cfg(cfg)
         runner.val_loop  # built when asked for
         runner._train_loop = runner.build_train_loop(runner._train_loop)
         runner.model.train()

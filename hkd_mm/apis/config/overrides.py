@@ -1,0 +1,475 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Top-level words of the command line and what each of them sets.
+
+A config file says what runs: whatever a word such as ``batch_size`` stands
+for is written at its nested places there. ``--cfg-options batch_size=32``
+sets all of these places; :data:`OVERRIDES` is the whole table. Words that
+exchange whole parts of a config (``pair``, ``teacher``, ``student``,
+``network``, ``packed``) are carried out by :mod:`.compose` before it.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+
+from hkd_mm.errors import UserError
+
+from .tree import (
+    LOADERS,
+    TEACHERS,
+    datasets,
+    dicts,
+    hooks,
+    is_binary_segmentor,
+    is_ours,
+    kind,
+    packed_datasets,
+    preprocessor,
+)
+
+
+class NoPlaceError(UserError):
+    """An option that a config has no place for."""
+
+
+class Target(NamedTuple):
+    """One place that a word sets: ``group[key] = value``."""
+
+    group: dict
+    key: str
+    value: Any
+
+
+Targets = Iterator[Target]
+
+_SIZED = dict(
+    Resize='scale',
+    CenterCrop='crop_size',
+    RandomCrop='crop_size',
+    RandomResizedCrop='scale',
+    ResizeEdge='scale',
+    EfficientNetRandomCrop='scale',
+    EfficientNetCenterCrop='crop_size',
+)
+_CACHE = dict(num_views=10)  # what teacher_cache=True means
+
+
+def _of_dataset(key: str, word: str) -> Callable[[Config, Any], Targets]:
+    """Set one argument of the innermost dataset of every loader."""
+
+    def targets(cfg: Config, value: Any) -> Targets:
+        for node in datasets(cfg):
+            if key in node or is_ours(node) or key == 'data_root':
+                yield Target(node, key, value)
+
+    targets.__name__ = word
+    return targets
+
+
+def dataset_type(cfg: Config, value: str) -> Targets:
+    """Set the class of every dataset of this package."""
+    for node in datasets(cfg):
+        if is_ours(node):
+            yield Target(node, 'type', value)
+
+
+def classes(cfg: Config, value: Any) -> Targets:
+    """Set the class names, and the size of every head to their number."""
+    from hkd_mm.datasets.class_folders import class_names
+
+    value = class_names(value)
+    yield from _of_dataset('classes', 'classes')(cfg, value)
+    if value is not None:
+        yield from num_classes(cfg, len(value))
+
+
+def num_classes(cfg: Config, number: int) -> Targets:
+    """Set the size of every head, and of mixed labels."""
+    model = cfg.get('model')
+    for node in [*dicts(model), *dicts(cfg.get('data_preprocessor'))]:
+        if number == 2 and is_binary_segmentor(node):
+            continue
+        if kind(node) == 'TimmClassifier' or node.get('num_classes', -1) > 0:
+            yield Target(node, 'num_classes', number)
+
+
+def input_size(cfg: Config, value: int) -> Targets:
+    """Set the side of the images for data, model and teacher."""
+    for _, node in packed_datasets(cfg):
+        yield Target(node, 'size', value)
+    pipelines = [node.get('pipeline') for node in datasets(cfg)]
+    pipelines += [cfg.get(f'{name}_pipeline') for name in ('train', 'test')]
+    for step in dicts(pipelines):
+        key = _SIZED.get(kind(step))
+        if key in step:
+            square = isinstance(step[key], (list, tuple))
+            side = type(step[key])((value, value)) if square else value
+            yield Target(step, key, side)
+    node = preprocessor(cfg)
+    if node.get('input_size') is not None:
+        yield Target(node, 'input_size', value)
+    model = cfg.get('model') or {}
+    if 'architecture' in model and is_ours(model):
+        yield Target(model, 'input_size', value)
+
+
+def batch_size(cfg: Config, value: int) -> Targets:
+    """Set the batch of every loader without a batch sampler of its own."""
+    for name in LOADERS:
+        if cfg.get(name) and 'batch_sampler' not in cfg[name]:
+            yield Target(cfg[name], 'batch_size', value)
+
+
+def sampler(cfg: Config, value: str | None) -> Targets:
+    """Draw the training images shuffled, or the classes equally often."""
+    if value not in (None, 'balanced'):
+        raise UserError(
+            f'sampler={value!r} must be balanced (classes are drawn equally '
+            'often) or None (shuffled)'
+        )
+    loader = cfg.get('train_dataloader') or {}
+    if kind(loader.get('sampler')) in ('DefaultSampler', 'BalancedSampler'):
+        new = (
+            dict(type='hkd_mm.BalancedSampler')
+            if value
+            else dict(type='DefaultSampler', shuffle=True)
+        )
+        yield Target(loader, 'sampler', new)
+
+
+def max_epochs(cfg: Config, value: int) -> Targets:
+    """Set the epochs, and the end of every schedule that ends with them."""
+    loop = cfg.get('train_cfg')
+    if not loop:
+        return
+    old = loop.get('max_epochs')
+    yield Target(loop, 'max_epochs', value)
+    for step in dicts(cfg.get('param_scheduler')):
+        begin = step.get('begin', 0)
+        if not step.get('by_epoch', True):
+            continue
+        if step.get('end') == old and not _warms_up(step):
+            yield Target(step, 'end', max(value, begin + 1))
+        for key in ('T_max', 'total_steps'):
+            if key in step and step[key] in (old - begin, old):
+                yield Target(step, key, max(value - begin, 1))
+
+
+def _warms_up(step: dict) -> bool:
+    return kind(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
+
+
+def patience(cfg: Config, value: int) -> Targets:
+    """Set the epochs that early stopping waits."""
+    for node in hooks(cfg):
+        if kind(node).endswith('EarlyStoppingHook'):
+            yield Target(node, 'patience', value)
+
+
+def compiled(cfg: Config, value: bool) -> Targets:
+    """Compile student and teacher."""
+    for node in hooks(cfg):
+        if kind(node) == 'CompileHook':
+            yield Target(node, 'student', value)
+            yield Target(node, 'teacher', value)
+
+
+def pretrained(cfg: Config, value: bool) -> Targets:
+    """Start every network but a teacher from ImageNet weights, or not.
+
+    Without them a schedule that has no warm-up gets one, 5 % of the epochs
+    and at least one, and gradients are clipped: the first steps of a network
+    with random weights diverge at a rate that suits a pretrained one.
+    """
+    found = [
+        node
+        for node in dicts(cfg.get('model'), skip=TEACHERS)
+        if isinstance(node.get('pretrained'), bool)
+        or kind(node) == 'TimmClassifier'
+    ]
+    for node in found:
+        yield Target(node, 'pretrained', value)
+    if found and not value and cfg.get('param_scheduler'):
+        yield from _from_scratch(cfg)
+
+
+def _from_scratch(cfg: Config) -> Targets:
+    steps = cfg.param_scheduler
+    steps = list(steps) if isinstance(steps, (list, tuple)) else [steps]
+    if any(_warms_up(step) for step in steps):
+        return
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs') or 1
+    warm = dict(
+        type='LinearLR',
+        start_factor=0.01,
+        begin=0,
+        end=max(round(epochs * 0.05), 1),
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+    yield Target(cfg, 'param_scheduler', [warm, *steps])
+    if 'clip_grad' not in cfg.optim_wrapper:
+        yield Target(cfg.optim_wrapper, 'clip_grad', dict(max_norm=5.0))
+
+
+def class_weight(cfg: Config, value: Any) -> Targets:
+    """Weigh the classes in every loss that is computed and takes weights."""
+    from .schema import names_of_type
+
+    model = cfg.get('model') or {}
+    skip = [*TEACHERS, 'peers']
+    if not model.get('calculate_student_loss', False):
+        skip.append('architecture')
+    scope = cfg.get('default_scope', 'mmpretrain')
+    for node in dicts(model, tuple(skip)):
+        if kind(node) == 'CrossEntropyLoss' or (
+            is_ours(node)
+            and 'Loss' in kind(node)
+            and 'class_weight' in names_of_type(node['type'], scope)[0]
+        ):
+            yield Target(node, 'class_weight', value)
+
+
+def mask_threshold(cfg: Config, value: float) -> Targets:
+    """Set the probability above which a pixel belongs to the mask."""
+    for name in ('val_evaluator', 'test_evaluator'):
+        for node in dicts(cfg.get(name)):
+            if kind(node) == 'SegmentationMetric':
+                yield Target(node, 'threshold', value)
+
+
+def seed(cfg: Config, value: int | None) -> Targets:
+    """Set the seed of the training; the split keeps its own."""
+    if cfg.get('randomness') is None:
+        cfg.randomness = dict()
+    yield Target(cfg.randomness, 'seed', value)
+
+
+def teacher_cache(cfg: Config, value: Any) -> Targets:
+    """Keep the teacher's outputs on the disk, or run it in every step."""
+    model = cfg.get('model') or {}
+    if not _takes(model, 'teacher_cache') or not model.get('teacher'):
+        return
+    old = model.get('teacher_cache')
+    new = (old or dict(_CACHE)) if value is True else value or None
+    yield Target(model, 'teacher_cache', new)
+
+
+def augment(cfg: Config, value: Any) -> Targets:
+    """Turn the batched augmentation off, or name its operations."""
+    node = preprocessor(cfg)
+    if kind(node) in ('PackedPreprocessor', 'PackedMaskPreprocessor'):
+        new = node.get('augment', []) if value is True else value or []
+        yield Target(node, 'augment', new)
+
+
+def _of_store(key: str, of_training: bool = False):
+    """Set one argument of the packed datasets."""
+
+    def targets(cfg: Config, value: Any) -> Targets:
+        for loader, node in packed_datasets(cfg):
+            if loader == 'train_dataloader' or not of_training:
+                if _takes(node, key):
+                    yield Target(node, key, value)
+        if key == 'margin' and value > 1:
+            for _, node in packed_datasets(cfg):
+                yield Target(preprocessor(cfg), 'input_size', node['size'])
+                break
+
+    targets.__name__ = f'packed.{key}'
+    return targets
+
+
+def _of_views(key: str):
+    """Set one argument of the batched augmentation."""
+
+    def targets(cfg: Config, value: Any) -> Targets:
+        node = preprocessor(cfg)
+        if kind(node).startswith('Packed') and _takes(node, key):
+            yield Target(node, key, value)
+
+    targets.__name__ = f'packed.{key}'
+    return targets
+
+
+def _itself(word: str):
+    """A word that is read where it stands."""
+
+    def targets(cfg: Config, value: Any) -> Targets:
+        yield Target(cfg, word, value)
+
+    targets.__name__ = word
+    return targets
+
+
+def _takes(node: dict, name: str) -> bool:
+    from .model_groups import takes
+
+    return takes(node, name)
+
+
+class Override(NamedTuple):
+    """A word, the places that it sets, and what a config needs for it."""
+
+    targets: Callable[[Config, Any], Targets]
+    needs: str
+
+
+_DATA = 'a dataset of hkd_mm'
+_PACKED = 'packed images (hkd_mm.PackedDataset)'
+OVERRIDES: dict[str, Override] = dict(
+    # data
+    data_root=Override(_of_dataset('data_root', 'data_root'), _DATA),
+    dataset_type=Override(dataset_type, _DATA),
+    classes=Override(classes, _DATA),
+    split_file=Override(_of_dataset('split_file', 'split_file'), _DATA),
+    split_ratios=Override(_of_dataset('split_ratios', 'split_ratios'), _DATA),
+    split_seed=Override(_of_dataset('seed', 'split_seed'), _DATA),
+    input_size=Override(input_size, 'a resize or packed images'),
+    batch_size=Override(batch_size, 'a loader without a batch_sampler'),
+    sampler=Override(
+        sampler, 'a training loader with a DefaultSampler or BalancedSampler'
+    ),
+    augment=Override(augment, 'a hkd_mm.PackedPreprocessor'),
+    # training
+    max_epochs=Override(max_epochs, 'train_cfg'),
+    patience=Override(patience, 'an EarlyStoppingHook'),
+    pretrained=Override(
+        pretrained, 'a network for which ImageNet weights are published'
+    ),
+    class_weight=Override(
+        class_weight, 'a loss that takes class_weight, as CrossEntropyLoss'
+    ),
+    mask_threshold=Override(
+        mask_threshold,
+        'a hkd_mm.SegmentationMetric; it is of masks, and leave it out '
+        'where a config classifies',
+    ),
+    seed=Override(seed, 'randomness'),
+    teacher_cache=Override(
+        teacher_cache, 'one frozen teacher (hkd_mm.FrozenTeacherDistill)'
+    ),
+    # machine
+    channels_last=Override(_itself('channels_last'), ''),
+    compiled=Override(compiled, 'a hkd_mm.CompileHook'),
+    device=Override(_itself('device'), ''),
+)
+PACKED = {
+    'packed.margin': Override(_of_store('margin', True), _PACKED),
+    'packed.store_dir': Override(_of_store('store_dir'), _PACKED),
+    'packed.in_memory': Override(_of_store('in_memory'), _PACKED),
+    'packed.verify': Override(_of_store('verify'), _PACKED),
+    'packed.hair_removal': Override(_of_store('hair_removal'), _PACKED),
+    'packed.top_up': Override(_of_store('top_up', True), _PACKED),
+    'packed.augment': Override(augment, _PACKED),
+    'packed.num_views': Override(_of_views('num_views'), _PACKED),
+    'packed.seed': Override(_of_views('seed'), _PACKED),
+}
+# Words that exchange parts of a config, see compose.py.
+EXCHANGES = ('pair', 'packed', 'teacher', 'student', 'network')
+
+
+def override(word: str) -> Override:
+    """The row of a word, ``packed.<name>`` included."""
+    return OVERRIDES.get(word) or PACKED[word]
+
+
+def apply_override(cfg: Config, word: str, value: Any) -> int:
+    """Set every place of a word.
+
+    Args:
+        cfg: changed in place.
+        word: a key of :data:`OVERRIDES` or :data:`PACKED`.
+        value: for its places; it also becomes the top-level value.
+
+    Returns:
+        How many places were set.
+
+    Raises:
+        UserError: the config has no place for it.
+    """
+    row = override(word)
+    if word == 'classes':
+        from hkd_mm.datasets.class_folders import class_names
+
+        value = class_names(value)
+    targets = list(row.targets(cfg, value))
+    if not targets:
+        raise NoPlaceError(_no_place(word, value, row))
+    for group, key, new in targets:
+        if group is not cfg or key != word:
+            group[key] = new
+    if '.' not in word and word not in ('teacher_cache', 'augment'):
+        cfg[word] = value
+    return len(targets)
+
+
+def _no_place(word: str, value: Any, row: Override) -> str:
+    return (
+        f'{word}={value!r} would change nothing: it needs {row.needs}, and '
+        'this config has none; leave it out'
+    )
+
+
+def check_top_level(cfg: Config) -> None:
+    """Refuse a file whose top-level words its nested values contradict.
+
+    Raises:
+        UserError: a word stands in the file, and no place has its value.
+    """
+    for word, row in OVERRIDES.items():
+        value = cfg.get(word)
+        if word not in cfg or word in ('teacher_cache', 'augment'):
+            continue
+        targets = list(row.targets(cfg, value))
+        if not targets:
+            if value not in (None, False):
+                raise UserError(
+                    f'{cfg.filename}: {_no_place(word, value, row)} or write '
+                    f'{word} = None'
+                )
+            continue
+        if any(_agrees(target) for target in targets):
+            continue
+        group, key, _ = targets[0]
+        raise UserError(
+            f'{cfg.filename}: {word} = {value!r} stands at the top and '
+            f'reaches nothing, as {key}={group.get(key)!r} stands where it '
+            f'would go; write the nested value there, or give it with '
+            f'--cfg-options {word}=...'
+        )
+
+
+def _agrees(target: Target) -> bool:
+    group, key, value = target
+    old = group.get(key)
+    if isinstance(old, (list, tuple)) and isinstance(value, (list, tuple)):
+        return list(old) == list(value)
+    if key not in group:
+        return value in (None, False) or _default(group, key) == value
+    return old == value
+
+
+def _default(node: dict, key: str) -> Any:
+    """Default of a constructor argument, None where there is none."""
+    from .schema import class_of_type
+
+    found = class_of_type(str(node.get('type', '')), 'mmpretrain')
+    if found is None:
+        return None
+    parameter = inspect.signature(found).parameters.get(key)
+    empty = parameter is None or parameter.default is inspect.Parameter.empty
+    return None if empty else parameter.default
+
+
+def words() -> list[str]:
+    """All words of the command line, sorted."""
+    return sorted({*OVERRIDES, *PACKED, *EXCHANGES})
+
+
+def closest(name: str) -> list[str]:
+    """Words that look like a name."""
+    return difflib.get_close_matches(name, words(), 3, 0.6)

@@ -1,0 +1,90 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Find the parts of a nested config."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+TEACHERS = ('teacher', 'teachers')
+
+
+def dicts(node: Any, skip: tuple[str, ...] = ()) -> Iterator[dict]:
+    """Yield every dict of a nested config, outermost first.
+
+    Args:
+        node: a dict, a list or anything else.
+        skip: keys whose values are left out.
+    """
+    if isinstance(node, dict):
+        yield node
+        for key, value in node.items():
+            if key not in skip:
+                yield from dicts(value, skip)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from dicts(value, skip)
+
+
+def kind(node: Any) -> str:
+    """Class name of a config's ``type``, without its scope."""
+    name = node.get('type', '') if isinstance(node, dict) else ''
+    return str(name).rsplit('.', 1)[-1]
+
+
+def is_ours(node: dict) -> bool:
+    """Whether ``type`` names a component of hkd_mm."""
+    return str(node.get('type', '')).startswith('hkd_mm.')
+
+
+def is_packed_dataset(node: dict) -> bool:
+    """Whether a dataset config is a ``PackedDataset`` or ``PackedMasks``."""
+    return kind(node) in ('PackedDataset', 'PackedMasks')
+
+
+def dataset_chain(cfg: Config, loader: str) -> Iterator[dict]:
+    """Yield the dataset configs of a loader, the outermost wrapper first."""
+    node = (cfg.get(loader) or {}).get('dataset')
+    while isinstance(node, dict):
+        yield node
+        node = node.get('dataset')
+
+
+def datasets(cfg: Config) -> Iterator[dict]:
+    """Yield the innermost dataset config of every loader."""
+    for name in LOADERS:
+        chain = list(dataset_chain(cfg, name))
+        if chain:
+            yield chain[-1]
+
+
+def packed_datasets(cfg: Config) -> Iterator[tuple[str, dict]]:
+    """Yield (loader, config) of every packed dataset."""
+    for name in LOADERS:
+        for node in dataset_chain(cfg, name):
+            if is_packed_dataset(node):
+                yield name, node
+
+
+def preprocessor(cfg: Config) -> dict:
+    """The data preprocessor in use: the model's, else the top-level one."""
+    own = (cfg.get('model') or {}).get('data_preprocessor')
+    return own if own else cfg.get('data_preprocessor') or {}
+
+
+def hooks(cfg: Config) -> Iterator[dict]:
+    """Yield every hook, the named ones first."""
+    for node in (cfg.get('default_hooks') or {}).values():
+        if isinstance(node, dict):
+            yield node
+    yield from (
+        node
+        for node in cfg.get('custom_hooks') or []
+        if isinstance(node, dict)
+    )
+
+
+def is_binary_segmentor(node: dict) -> bool:
+    """Whether a network has one logit a pixel, for two classes."""
+    return kind(node) == 'SMPSegmentor' and node.get('num_classes', 1) == 1
