@@ -110,8 +110,7 @@ def method(folder: Path) -> dict[str, Any]:
 
 def _cacheable(cfg: Config) -> bool:
     """Whether what the teacher says of an image can be kept."""
-    model, packed = cfg.model, cfg.get('packed')
-    augment = packed.get('augment', ()) if isinstance(packed, dict) else ()
+    model, augment = cfg.model, preprocessor(cfg).get('augment', ())
     mixes = any(
         getattr(TASK_UTILS.get(step['type']), 'mixes', False)
         for step in augment
