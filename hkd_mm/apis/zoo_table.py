@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from hkd_mm.apis.config.nets import config_root
+from hkd_mm.apis.config.tree import preprocessor
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS, TASK_UTILS
 

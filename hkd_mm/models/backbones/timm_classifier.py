@@ -130,7 +130,7 @@ def reset_wide_head(model: nn.Module) -> None:
     """
     head = model.get_classifier()
     if isinstance(head, nn.Linear):
-        if head.weight.abs().max() > 1.5 * head.in_features**-0.5:
+        if head.weight.std() > 2 * (3 * head.in_features) ** -0.5:
             head.reset_parameters()
 
 
