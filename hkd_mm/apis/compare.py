@@ -55,8 +55,8 @@ def read_run(run: str) -> Row:
     metrics = tested or report.get('best') or report.get('last')
     if not metrics:
         raise UserError(
-            f'{path} was neither tested nor validated; run '
-            f'tools/test.py with --out {path}/test.json'
+            f'{path} was neither tested nor validated; run: python '
+            f'tools/test.py {path}'
         )
     net = report['student']
     return Row(
