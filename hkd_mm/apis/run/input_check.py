@@ -10,6 +10,7 @@ from torch import nn
 from hkd_mm.errors import UserError
 
 _NOTHING = dict(window=None, mean=[0.0], std=[1.0])
+Difference = tuple[str, str, str, str]  # name, trained, tested, an option
 
 
 def check_input(
@@ -66,9 +67,6 @@ def check_input(
         'the folder of the run in place of a config; --other-input tests it '
         'all the same'
     )
-
-
-Difference = tuple[str, str, str, str]  # name, trained, tested, an option
 
 
 def _resized(meta: dict, tested: dict | None) -> list[Difference]:
