@@ -4,7 +4,13 @@
 from collections.abc import Iterable
 
 from ..study.outcome import Outcome
-from ..study.words import difference_told, interval_told, plus_minus
+from ..study.words import (
+    difference_told,
+    interval_told,
+    one_class_told,
+    plus_minus,
+    row_title,
+)
 from .differences import SURE, difference_charts
 from .page import Section, Table
 from .runs import Material
@@ -64,6 +70,7 @@ def comparison(material: Material) -> Section:
     basis = material.basis
     if material.unfinished:
         basis += f' Not finished, left out: {", ".join(material.unfinished)}.'
+    basis += one_class_told([method.outcome for method in material.methods])
     marked = {
         place
         for place, method in enumerate(material.methods)
@@ -77,7 +84,7 @@ def comparison(material: Material) -> Section:
 def _row(
     outcome: Outcome, metrics: Iterable[str], baselines: list[str]
 ) -> list:
-    cells = [outcome.row.title]
+    cells = [row_title(outcome)]
     for key in metrics:
         if all(key in test for test in outcome.tests):
             mean, sd = outcome.test(key)

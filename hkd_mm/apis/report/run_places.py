@@ -125,7 +125,7 @@ def _of_runs(places: list[str], study: Study | None) -> Found:
             raise UserError(
                 f'{path} is no finished run: it needs metrics.json and '
                 'student.pth of tools/train.py, and test.json and '
-                'predictions.csv of tools/test.py --out'
+                f'predictions.csv of: python tools/test.py {path}'
             )
         folders.setdefault(name or path.name, []).append(path)
     ordered = {name: _by_seed(name, paths) for name, paths in folders.items()}

@@ -19,6 +19,8 @@ _LEFT = (
     'environment.json',
     'curves.png',
     'confusion_matrix.png',
+    'test*.json',
+    'predictions*.csv',
 )
 
 

@@ -16,6 +16,7 @@ from .words import (
     difference_told,
     interval_told,
     plus_minus,
+    row_title,
     title_of,
 )
 
@@ -93,7 +94,7 @@ def _header(study: Study) -> list[str]:
 def _cells(study: Study, outcome: Outcome) -> list[str]:
     paper = outcome.row.paper
     return [
-        outcome.row.title,
+        row_title(outcome),
         *(plus_minus(*outcome.test(key)) for key in study.metrics),
         interval_told(outcome.interval),
         f'{outcome.minutes:.1f}',
@@ -133,6 +134,7 @@ def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
             if key not in OF_NETS
         },
         test={key: outcome.test(key) for key in study.metrics},
+        one_class_runs=outcome.one_class_runs,
         paper=outcome.row.paper,
         interval=outcome.interval,
         test_runs=outcome.tests,

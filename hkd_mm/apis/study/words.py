@@ -57,7 +57,7 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
         text += " The paper's figures are of its own images" + (
             ' and of other nets.' if study.size else '.'
         )
-    text += unit_told(outcomes)
+    text += unit_told(outcomes) + one_class_told(outcomes)
     missing = len(study.rows) - len(outcomes)
     if missing:
         text += f' {missing} rows are not done yet.'
@@ -91,6 +91,27 @@ def unit_told(outcomes: list[Outcome]) -> str:
     told = dict(mm='mm', pixel="pixels of the net's images")
     named = ' or '.join(told[unit] for unit in sorted(units))
     return f' Distances in {named}.' if named else ''
+
+
+def row_title(outcome: Outcome) -> str:
+    """Title of a row, marked where a run of it predicts one class only."""
+    return outcome.row.title + ' *' * bool(outcome.one_class_runs)
+
+
+def one_class_told(outcomes: list[Outcome]) -> str:
+    """The footnote to that mark; empty where there is none."""
+    found = [
+        f'{outcome.row.title} in {outcome.one_class_runs} of '
+        f'{len(outcome.tests)}'
+        for outcome in outcomes
+        if outcome.one_class_runs
+    ]
+    if not found:
+        return ''
+    return (
+        ' * ONE CLASS ONLY: predicts one class for every test image, '
+        f'{"; ".join(found)} runs.'
+    )
 
 
 def title_of(metric: str) -> str:

@@ -313,6 +313,23 @@ def test_other_preparations_are_refused(
         read_run(place)
 
 
+def test_another_size_than_that_of_the_training_is_refused(
+    tiny_run, tmp_path
+) -> None:
+    place = _changed(tiny_run, tmp_path, 'input_size = 16', 'input_size = 24')
+    path = place / 'student.pth'
+    state = torch.load(path)
+    state['meta']['input'] = dict(
+        size=[24, 24], interpolation='area', steps=[]
+    )
+    torch.save(state, path)
+    assert read_run(place).spec.size == (24, 24)
+    state['meta']['input']['size'] = [16, 16]
+    torch.save(state, path)
+    with pytest.raises(UserError, match='16 x 16 pixels, and .* 24 x 24'):
+        read_run(place)
+
+
 def test_another_split_is_refused(tiny_run, tmp_path) -> None:
     text = (tiny_run.parent / 'split.json').read_text()
     other = tmp_path / 'split.json'

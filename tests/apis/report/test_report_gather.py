@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """From run folders to what a report is made of."""
 
+import json
 import shutil
 
 import numpy as np
@@ -100,6 +101,19 @@ def test_a_work_dir_says_itself_what_it_is(own_dir):
         gather([str(own_dir)])
     write_plan(Plan(study, 1), own_dir)
     assert [len(m.folders) for m in gather([str(own_dir)]).methods] == [1] * 4
+
+
+def test_a_method_that_answers_one_class_is_marked(own_dir):
+    section = comparison(gather([str(own_dir)]))
+    assert 'ONE CLASS' not in section.basis
+    path = own_dir / 'seed1/alone/test.json'
+    figures = json.loads(path.read_text())
+    figures |= {'predicted_classes': 1, 'mel/support': 9, 'nv/support': 3}
+    path.write_text(json.dumps(figures))
+    section = comparison(gather([str(own_dir)]))
+    titles = [row[0] for row in section.blocks[0].rows]
+    assert [title for title in titles if title.endswith(' *')] == ['alone *']
+    assert 'every test image, alone in 1 of 2 runs.' in section.basis
 
 
 def test_old_runs_are_no_methods_and_deeper_ones_are(own_dir):

@@ -144,6 +144,27 @@ def test_a_row_with_a_missing_seed_is_left_out(study, tmp_path):
     assert names == list(RATES)
 
 
+def test_a_row_that_answers_one_class_is_marked(study, tmp_path):
+    assert 'ONE CLASS' not in markdown(
+        study, read_outcomes(study, tmp_path, range(2))
+    )
+    path = tmp_path / 'seed1/kd/test.json'
+    figures = json.loads(path.read_text())
+    figures |= {'predicted_classes': 1.0, 'MEL/support': 9, 'NV/support': 3}
+    path.write_text(json.dumps(figures))
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    lines = markdown(study, outcomes).splitlines()
+    marked = [line.startswith('| KD * |') for line in lines]
+    assert sum(marked) == 1 and sum(' * |' in line for line in lines) == 1
+    assert (
+        '* ONE CLASS ONLY: predicts one class for every test image, KD in 1 '
+        'of 2 runs.' in lines[-1]
+    )
+    write_tables(study, outcomes, tmp_path / 'out', {})
+    stored = json.loads((tmp_path / 'out/results.json').read_text())
+    assert [row['one_class_runs'] for row in stored['rows']] == [0, 0, 1, 0]
+
+
 def test_other_images_are_refused(study, tmp_path):
     path = tmp_path / 'seed1/kd/predictions.csv'
     path.write_text(path.read_text().replace('007', '700'))
