@@ -2,13 +2,14 @@
 """Records of a folder tree whose folder names are the classes."""
 
 import difflib
+import os
 from collections import Counter
 from pathlib import Path
 
 from hkd_mm.errors import UserError
 
 from .official_layouts import way_out
-from .records import Record, list_images, subfolders
+from .records import Record, image_paths, subfolders
 
 # Folder names, in lower case, that mean a split.
 SPLIT_NAMES = dict(
@@ -77,26 +78,26 @@ def _read_classes(
     needed = classes if split in (None, 'train') else ()
     _check_names(folder, found, classes, needed)
     records = []
+    start = len(str(root / 'x')) - 1  # of what is below the root
     for name in found:
-        images = list_images(folder / name)
+        images = image_paths(folder / name)
         if not images and name in needed:
             raise UserError(
                 f'class folder {folder / name} has no image; add '
                 'some or leave the class out of classes=[...]'
             )
-        stems = Counter(path.with_suffix('') for path in images)
-        for path in images:
+        plain = [os.path.splitext(path)[0] for path in images]
+        stems = Counter(plain)
+        records += [
             # a.jpg beside a.png: only then the suffix tells them apart.
-            plain = path.with_suffix('')
-            file = plain if stems[plain] == 1 else path
-            records.append(
-                Record(
-                    file.relative_to(root).as_posix(),
-                    str(path),
-                    name,
-                    split=split,
-                )
+            Record(
+                (stem if stems[stem] == 1 else path)[start:],
+                path,
+                name,
+                split=split,
             )
+            for stem, path in zip(plain, images)
+        ]
     return records
 
 
