@@ -26,6 +26,7 @@ def print_report(report: dict, name: str, classes, show: int = 5) -> None:
         show: findings told in full for each check.
     """
     console = Console()
+    unknown = report['without_lesion'] == report['images']
     console.print(_count_table(report, name, classes))
     table = Table(title='checks')
     table.add_column('check')
@@ -41,8 +42,14 @@ def print_report(report: dict, name: str, classes, show: int = 5) -> None:
             if not number
             else ('[red]error' if fails else '[yellow]look at them')
         )
+        if key == 'leaks' and unknown and not number:
+            verdict = '[yellow]none by id or content, lesions unknown'
+        if key.startswith('near') and unknown:
+            text = text.replace(' of different lesions', ', lesions unknown')
         table.add_row(text, str(number), verdict)
     console.print(table)
+    if report['without_lesion']:
+        console.print(_unknown(report), soft_wrap=True)
     for key, text, _ in _LINES:
         for finding in report[key][:show]:
             console.print(
@@ -53,6 +60,17 @@ def print_report(report: dict, name: str, classes, show: int = 5) -> None:
                 f'{text}: and {len(report[key]) - show} more '
                 '(--json FILE lists all)'
             )
+
+
+def _unknown(report: dict) -> str:
+    number, images = report['without_lesion'], report['images']
+    whose = 'all' if number == images else f'{number} of {images}'
+    return (
+        f'lesions unknown of {whose} images: nothing keeps several '
+        'photographs of one lesion or patient in one part, and none of them '
+        'is found; name them in a column lesion_id, or let --group OUT.csv '
+        'join what is the same photograph'
+    )
 
 
 def _count_table(report: dict, name: str, classes) -> Table:
