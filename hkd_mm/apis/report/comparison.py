@@ -52,8 +52,8 @@ def comparison(material: Material) -> Section:
     how = 'Mean +- sample sd over the seeds' + (
         f'; the interval is a bootstrap over {material.unit}.'
         if others
-        else f'. All images are of one {material.whose[:-1]}, so there is neither an '
-        'interval nor a test of differences.'
+        else f'. All images are of one {material.whose[:-1]}, so there is '
+        'neither an interval nor a test of differences.'
     )
     if material.unknown:
         how += f' {unknown_told(material.whose)}'
