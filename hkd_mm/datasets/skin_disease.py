@@ -147,7 +147,9 @@ class SkinDisease(BaseDataset):
                 self._records = read_once(
                     (*key, self.data_root, self.classes),
                     root,
-                    self._table and root / os.path.expanduser(self._table),
+                    root / os.path.expanduser(self._table)
+                    if self._table
+                    else None,
                     lambda: self._read_records(root),
                 )
             else:  # arguments of its own may decide what it reads

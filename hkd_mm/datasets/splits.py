@@ -71,7 +71,7 @@ def data_hash(records: list[Record]) -> str:
 
 def assignment_hash(parts: dict) -> str:
     """SHA-256 (hex) over the data hash and which id is in which split."""
-    digest = hashlib.sha256(f'["{parts["data_hash"]}"'.encode())
+    digest = hashlib.sha256(b'[' + json.dumps(parts['data_hash']).encode())
     for name in SPLITS:
         digest.update(b',')
         _update(digest, sorted(parts[name]), separators=(',', ':'))

@@ -7,8 +7,8 @@ process of its own: opening train, val and test for the first time (the split
 is drawn) and in later processes, opening them once more in the same process,
 packing, opening the packed splits, one epoch of loader, sampler and teacher
 cache with logits of six classes, and tools/dataset_tools/verify.py. Memory is
-the peak above what the imports take, of the measuring process. The growth
-exponent is the slope of log seconds over log N: 1 is proportional.
+the peak above what the imports take, of the measuring process (on Linux). The
+growth exponent is the slope of log seconds over log N: 1 is proportional.
 
 Example:
     python tools/benchmarks/growth.py --out docs/results/speed/growth.json
