@@ -27,12 +27,16 @@ def print_report(report: dict, name: str, classes, show: int = 5) -> None:
     """
     console = Console()
     unknown = report['without_lesion'] == report['images']
+    lines = [
+        (key, _text(text) if unknown else text, fails)
+        for key, text, fails in _LINES
+    ]
     console.print(_count_table(report, name, classes))
     table = Table(title='checks')
     table.add_column('check')
     table.add_column('found', justify='right')
     table.add_column('')
-    for key, text, fails in _LINES:
+    for key, text, fails in lines:
         if key.startswith('near') and not report['near_checked']:
             table.add_row(text, '-', 'not looked for')
             continue
@@ -44,13 +48,11 @@ def print_report(report: dict, name: str, classes, show: int = 5) -> None:
         )
         if key == 'leaks' and unknown and not number:
             verdict = '[yellow]none by id or content, lesions unknown'
-        if key.startswith('near') and unknown:
-            text = text.replace(' of different lesions', ', lesions unknown')
         table.add_row(text, str(number), verdict)
     console.print(table)
     if report['without_lesion']:
         console.print(_unknown(report), soft_wrap=True)
-    for key, text, _ in _LINES:
+    for key, text, _ in lines:
         for finding in report[key][:show]:
             console.print(
                 f'{text}: {escape(_line(key, finding))}', soft_wrap=True
@@ -60,6 +62,10 @@ def print_report(report: dict, name: str, classes, show: int = 5) -> None:
                 f'{text}: and {len(report[key]) - show} more '
                 '(--json FILE lists all)'
             )
+
+
+def _text(text: str) -> str:
+    return text.replace(' of different lesions', ', lesions unknown')
 
 
 def _unknown(report: dict) -> str:
