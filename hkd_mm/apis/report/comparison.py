@@ -10,6 +10,7 @@ from ..study.words import (
     one_class_told,
     plus_minus,
     row_title,
+    unknown_told,
 )
 from .differences import SURE, difference_charts
 from .page import Section, Table
@@ -48,17 +49,19 @@ def comparison(material: Material) -> Section:
     rows = [
         _row(method.outcome, shown, baselines) for method in material.methods
     ]
-    whose = material.whose
+    unit = material.unit.removeprefix('whole ')
     others = material.methods[0].outcome.tells_of_others
     how = 'Mean +- sample sd over the seeds' + (
-        f'; the interval is a bootstrap over whole {whose}.'
+        f'; the interval is a bootstrap over {material.unit}.'
         if others
-        else f'. All images are of one {whose[:-1]}, so there is neither an '
-        'interval nor a test of differences.'
+        else f'. All images are of one {material.whose[:-1]}, so there is '
+        'neither an interval nor a test of differences.'
     )
+    if material.unknown:
+        how += f' {unknown_told(material.whose)}'
     if baselines and others:
         how += (
-            f' Differences are paired over seeds and {whose}, with 95 % '
+            f' Differences are paired over seeds and {unit}, with 95 % '
             "intervals and p after Holm's correction: a difference counts "
             f'where p is below {SURE}.'
         )

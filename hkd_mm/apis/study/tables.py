@@ -12,6 +12,7 @@ from hkd_mm.engine.report.history import to_json
 from .outcome import Outcome
 from .plan import OF_NETS, Study
 from .words import (
+    are_unknown,
     caption,
     difference_told,
     interval_told,
@@ -112,7 +113,9 @@ def _test_split(outcomes: list[Outcome]) -> dict[str, Any]:
     hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
     return dict(
         images=len(first.sample_ids),
-        groups=len(set(first.groups)),
+        groups=None
+        if are_unknown(*first.named_groups)
+        else len(set(first.groups)),
         split_hashes=sorted(filter(None, hashes)),
         checkpoint='the best on validation',
     )

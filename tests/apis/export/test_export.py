@@ -166,6 +166,7 @@ def test_sure_answers_are_told_by_class(exported) -> None:
         assert f'| {name} | {" | ".join(map(str, one.values()))} |' in card
     assert manifest.checks['sure_lesions'] is None
     assert 'no lesion is known' in manifest.threshold.rule
+    assert 'With lesions unknown each image counts for itself' in card
 
 
 def test_what_speaks_against_the_figures_is_told(

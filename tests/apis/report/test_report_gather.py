@@ -240,6 +240,28 @@ def test_validation_scores_are_never_of_test_images(study_dir, tmp_path):
         add_val_scores(found, False, print)
 
 
+def test_where_no_lesion_is_known_none_is_claimed_to_be_apart(study_dir):
+    found = gather([str(study_dir)])
+    add_val_scores(found, False, print)
+    known = leakage(found)
+    assert 'none of the lesions that are known is on both' in known.how
+    assert '240 images of 120 lesions' in facts(model_card(found))['Data']
+    found.groups = list(found.sample_ids)
+    for method in found.methods:
+        method.val_groups = list(method.val_ids)
+    section = leakage(found)
+    assert 'on both sides' not in section.how
+    assert 'Lesions unknown' in section.how
+    told = facts(section)
+    assert told['In val and test'] == '0 images, lesions unknown'
+    assert told['Parts'] == (
+        'val 120 images, lesions unknown, test 240 images, lesions unknown'
+    )
+    assert '240 images, lesions unknown; 2 seeds' in found.basis
+    assert 'lesions unknown' in facts(model_card(found))['Data']
+    assert 'bootstrap over images' in comparison(found).how
+
+
 def test_leaks_are_told(study_dir, tmp_path):
     found = gather([str(study_dir)])
     add_val_scores(found, False, print)

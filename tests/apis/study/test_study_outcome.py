@@ -348,3 +348,23 @@ def test_segmentations_are_compared_slice_by_slice(tmp_path):
     classes = Study(Path('s.py'), 'S', rows, ('alone',), 'balanced_accuracy')
     with pytest.raises(UserError, match='has no column lesion_id'):
         read_outcomes(classes, tmp_path, range(2))
+
+
+def test_where_no_lesion_is_known_nothing_is_claimed_of_lesions(
+    study, tmp_path
+):
+    for path in tmp_path.glob('seed*/*/predictions.csv'):
+        lines = path.read_text().splitlines()
+        cells = [line.split(',') for line in lines]
+        kept = [[i, '' if i != 'sample_id' else g, *r] for i, g, *r in cells]
+        path.write_text('\n'.join(map(','.join, kept)) + '\n')
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    said = caption(study, outcomes)
+    assert 'Test split, 300 images, lesions unknown, read once' in said
+    assert 'interval is over other images' in said
+    assert 'paired over seeds and images' in said
+    assert 'may be in training and in test' in said
+    assert 'of 300 lesions' not in said
+    write_tables(study, outcomes, tmp_path / 'out', {})
+    stored = json.loads((tmp_path / 'out/results.json').read_text())
+    assert stored['test']['groups'] is None
