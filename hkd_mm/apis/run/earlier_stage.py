@@ -32,7 +32,7 @@ from .stage_checks import check_data, say
 
 Train = Callable[..., dict[str, Any]]
 PAUSE = 2.0  # seconds between two looks at what another process trains
-_MOMENT = 1.0  # seconds in which who took a folder says what for
+MOMENT = 10.0  # seconds in which who took a folder says what for
 _TOLD = 3  # most runs of which is said why they are not taken
 
 
@@ -287,11 +287,13 @@ class _Search:
                 make_work_dir(str(folder))
             except UserError as error:
                 return self._answer(error=str(error))
-            if self.held.enter_context(locked(folder, wait=False)):
-                if not _is_used(folder):  # nor by who was faster
+            with ExitStack() as stack:
+                held = stack.enter_context(locked(folder, wait=False))
+                if held and not _is_used(folder):  # nor by who was faster
                     write_begun(str(folder), self.wanted)
+                    self.held.enter_context(stack.pop_all())
                     return self._answer(place=str(folder))
-            elif self._is_for_the_same(folder):
+            if not held and self._is_for_the_same(folder):
                 return self._answer(busy=str(folder))
             self._refuse(folder)
         return self._answer(
@@ -301,7 +303,7 @@ class _Search:
 
     def _is_for_the_same(self, folder: Path) -> bool:
         """What another process took a folder for, which it is about to say."""
-        end = time.monotonic() + _MOMENT
+        end = time.monotonic() + MOMENT
         while (begun := read_begun(folder)) is None:
             if time.monotonic() > end:
                 return False
