@@ -27,6 +27,8 @@ _mine: ContextVar[frozenset[str]] = ContextVar('locks', default=frozenset())
 
 def _forget() -> None:
     """Children inherit no locks."""
+    global _guard
+    _guard = threading.Lock()
     _held.clear()
     _mine.set(frozenset())
 
@@ -59,27 +61,16 @@ def locked(
     if key in _mine.get():
         yield True
         return
-    if not _reserve(key, wait, waiting):
+    handle = _acquire(folder, wait, waiting)
+    if handle is None:
         yield False
         return
+    _mine.set(_mine.get() | {key})
     try:
-        handle = _open(folder)
-        try:
-            held = _take(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not held and wait:
-                if waiting:
-                    print(waiting, file=sys.stderr, flush=True)
-                held = _take(handle, fcntl.LOCK_EX)
-            if held:
-                _sign(handle)
-                _mine.set(_mine.get() | {key})
-            yield held
-        finally:
-            _mine.set(_mine.get() - {key})
-            os.close(handle)
+        yield True
     finally:
-        with _guard:
-            _held.discard(key)
+        _mine.set(_mine.get() - {key})
+        _release(handle, key)
 
 
 def is_locked(folder: Path) -> bool:
@@ -142,6 +133,36 @@ def _key(folder: Path) -> str:
 
 def _open(folder: Path) -> int:
     return os.open(folder / 'lock', os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _acquire(folder: Path, wait: bool, waiting: str) -> int | None:
+    """A handle that holds the lock, or None."""
+    key, held = _key(folder), False
+    if not _reserve(key, wait, waiting):
+        return None
+    try:
+        handle = _open(folder)
+    except OSError:
+        _held.discard(key)
+        raise
+    try:
+        held = _take(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not held and wait:
+            if waiting:
+                print(waiting, file=sys.stderr, flush=True)
+            held = _take(handle, fcntl.LOCK_EX)
+    finally:
+        if not held:
+            _release(handle, key)
+    if held:
+        _sign(handle)
+    return handle if held else None
+
+
+def _release(handle: int, key: str) -> None:
+    with _guard:
+        os.close(handle)
+        _held.discard(key)
 
 
 def _reserve(key: str, wait: bool, waiting: str) -> bool:

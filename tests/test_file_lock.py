@@ -48,6 +48,7 @@ def test_another_process_is_kept_out_until_it_is_killed(tmp_path):
         assert holder(tmp_path).startswith(f'process {other.pid} on ')
         with locked(tmp_path, wait=False) as held:
             assert not held
+            assert holder(tmp_path).startswith(f'process {other.pid} on ')
         # to have asked is not to have taken, nor to have signed
         assert holder(tmp_path).startswith(f'process {other.pid} on ')
         os.kill(other.pid, signal.SIGKILL)
