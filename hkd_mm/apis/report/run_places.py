@@ -10,10 +10,10 @@ from typing import NamedTuple
 from hkd_mm.errors import UserError
 from hkd_mm.inference.named import named
 
+from ..run.run_files import is_old
 from ..study.folders import is_done, read_json
 from ..study.plan import Row, Study
 from ..study.plan_file import read_plan
-from ..study.stale import is_old
 
 _SEED = re.compile(r'seed(\d+)$')
 

@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Files that a training leaves in its work dir, and those of its test."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,3 +71,8 @@ def run_config(folder: Path) -> Path:
             'training holds one'
         )
     return found[0]
+
+
+def is_old(name: str) -> bool:
+    """Whether a study set the folder of this name aside to train it again."""
+    return bool(re.search(r'_stale\d+(/|$)', name))
