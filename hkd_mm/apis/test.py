@@ -163,7 +163,10 @@ def _keep_the_student(cfg: Config) -> None:
             student.data_preprocessor = outer
         cfg.model = student
     # The hooks of training have nothing to do, and some need the teacher.
-    cfg.custom_hooks = [dict(type='hkd_mm.CheckpointGuardHook')]
+    cfg.custom_hooks = [
+        dict(type='hkd_mm.CheckpointGuardHook'),
+        dict(type='hkd_mm.ProgressHook'),
+    ]
     if has_masks(cfg):
         checks = ('WindowCheckHook', 'VanishedMasksHook')
         cfg.custom_hooks += [dict(type=f'hkd_mm.{name}') for name in checks]
