@@ -21,7 +21,11 @@ def about(seconds: float) -> str:
 
 
 def how_far(
-    done: int, total: int, seconds_left: float | None = None, unit: str = ''
+    done: int,
+    total: int,
+    seconds_left: float | None = None,
+    unit: str = '',
+    note: str = '',
 ) -> str:
     """Describe a job, as in ``7 of 120 images, about 90 s left``.
 
@@ -30,14 +34,15 @@ def how_far(
         total: units of the whole job.
         seconds_left: an estimate; None where there is none yet.
         unit: what is counted, in the plural.
+        note: stands between the two.
     """
-    text = f'{done} of {total} {unit}'.rstrip()
-    if seconds_left is None or done >= total:
-        return text
-    return f'{text}, about {about(seconds_left)} left'
+    parts = [f'{done} of {total} {unit}'.rstrip(), *([note] if note else [])]
+    if seconds_left is not None and done < total:
+        parts.append(f'about {about(seconds_left)} left')
+    return ', '.join(parts)
 
 
-def seconds_left(
+def left_of_runs(
     finished: Sequence[float],
     running: Sequence[float],
     waiting: int,
@@ -155,16 +160,23 @@ class Progress:
         self._bar.refresh()
 
     def text(self, note: str = '', ended: bool = False) -> str:
-        """Describe the job as it is now, with the time left at its speed."""
-        fresh, left = self.done - self._first, None
-        if fresh > 0 and not ended:
-            spent = time.monotonic() - self._begun
-            left = spent / fresh * (self.total - self.done)
-        counted = how_far(self.done, self.total, None, self.unit)
-        parts = [f'{self.what}: {counted}', *([note] if note else [])]
-        if left is not None and self.done < self.total:
-            parts.append(f'about {about(left)} left')
-        return ', '.join(parts)
+        """Describe the job as it is now.
+
+        Args:
+            note: stands between the number and the time left.
+            ended: leave out the time left.
+        """
+        left = None if ended else self.seconds_left()
+        counted = how_far(self.done, self.total, left, self.unit, note)
+        return f'{self.what}: {counted}'
+
+    def seconds_left(self) -> float | None:
+        """Estimate the rest at the speed so far; None before the first."""
+        fresh = self.done - self._first
+        if fresh < 1:
+            return None
+        spent = time.monotonic() - self._begun
+        return spent / fresh * (self.total - self.done)
 
     def _print(self, line: str) -> None:
         self._told = True
