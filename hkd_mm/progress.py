@@ -192,11 +192,12 @@ def _bar(stream: TextIO) -> Any:
     except ImportError:  # hkd_mm.inference does without
         return None
     return Bar(
-        BarColumn(20),
         TextColumn('{task.description}', markup=False),
+        BarColumn(None),  # what room there is: the text matters
         console=Console(file=stream),
         auto_refresh=False,
         transient=True,
+        expand=True,
     )
 
 

@@ -7,7 +7,10 @@ from mmengine.config import Config
 
 from ..config.nets import config_root
 
-_ENSURED = ('hkd_mm.EpochSeedHook', 'hkd_mm.CompileHook')  # put in anyway
+# put in anyway
+_ENSURED = tuple(
+    f'hkd_mm.{name}Hook' for name in ('EpochSeed', 'Compile', 'Progress')
+)
 _OF_OURS = ('patience', 'channels_last', 'compiled')  # of default_runtime.py
 
 
