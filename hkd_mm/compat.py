@@ -6,16 +6,42 @@ and when it can be deleted. :func:`apply` runs all of them, in order, before
 the first import of ``mmrazor``.
 """
 
-import functools
+import builtins
 import importlib
 import importlib.machinery
 import importlib.util
+import logging
+import re
 import sys
 import types
+import warnings
 from typing import NoReturn
 
 _QUANTIZATION = 'mmrazor.structures.quantization.backend_config'
 _BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
+
+# What silence_upstream drops: (category, module that warns, how it begins)
+_WARNED = (
+    # mmcv without compiled operators, which no network here needs
+    (UserWarning, r'mmcv\.', 'Fail to import ``MultiScaleDeformableAttention'),
+    # of the first ColorJitter of each worker; mmpretrain passes alpha alone
+    (UserWarning, r'mmcv\.', "Only use 'alpha' for pillow backend"),
+)
+# (logger, how it begins)
+_LOGGED = (
+    # of torch.compile on a machine with a CUDA toolkit and without a GPU
+    ('torch.utils.cpp_extension', 'No CUDA runtime is found'),
+)
+# How lines of mmengine's loggers, and of print_log without one, begin
+_MMENGINE = (
+    # mmengine's own CheckpointHook asks for both
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    # level DEBUG, but print_log without a logger prints all levels
+    'Could not import OneDL',
+    # the start line names the checkpoint
+    'Loads checkpoint by ',
+)
 
 
 def import_mmrazor_without_version_check() -> None:
@@ -99,26 +125,45 @@ def remember_pretty_texts() -> None:
     Config.pretty_text = property(pretty_text, doc=upstream.__doc__)
 
 
-def silence_onedl() -> None:
-    """Let ``import mmpretrain.datasets`` print nothing.
+def silence_upstream() -> None:
+    """Drop what upstream tells every user and no user can act on.
 
-    Symptom: ``Could not import OneDL`` on stdout of every run; the message
-    has level DEBUG, but ``print_log`` without a logger prints all levels.
-    Versions: onedl-mmpretrain 1.3.6 without the package of its platform.
-    Delete when: onedl-mmpretrain gives that message a logger.
+    Symptom: each entry of the tables above, with its reason.
+    Versions: onedl-mmcv 2.3.6, onedl-mmengine 0.10.12, onedl-mmpretrain
+    1.3.6, torch 2.11; an entry goes when its line no longer comes.
     """
-    import mmengine.logging
+    import mmengine.logging.logger
 
-    upstream = mmengine.logging.print_log
-    if hasattr(upstream, '__wrapped__'):
-        return
+    for category, module, text in _WARNED:
+        warnings.filterwarnings('ignore', text, category, module)
+    for name, text in _LOGGED:
+        logger = logging.getLogger(name)
+        if not any(isinstance(f, _Without) for f in logger.filters):
+            logger.addFilter(_Without(text))
+    logged = re.compile('|'.join(_MMENGINE))
+    # MMLogger is no child of the root logger, and has an instance a run
+    mmengine.logging.MMLogger.filter = lambda self, record: (
+        not logged.match(record.getMessage())
+        and logging.Logger.filter(self, record)
+    )
 
-    @functools.wraps(upstream)
-    def print_log(msg, *args, **kwargs) -> None:
-        if msg != 'Could not import OneDL':
-            upstream(msg, *args, **kwargs)
+    def without_noise(*words: object) -> None:
+        if not logged.match(str(words[0])):
+            builtins.print(*words)
 
-    mmengine.logging.print_log = print_log
+    # what print_log calls where it is given no logger
+    mmengine.logging.logger.print = without_noise
+
+
+class _Without(logging.Filter):
+    """Drop log lines that begin as a pattern does."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = re.compile(text)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not self._text.match(record.getMessage())
 
 
 def apply() -> None:
@@ -126,4 +171,4 @@ def apply() -> None:
     import_mmrazor_without_version_check()
     stand_in_for_quantization_backends()
     remember_pretty_texts()
-    silence_onedl()
+    silence_upstream()

@@ -21,16 +21,11 @@ start=$SECONDS
 # place.
 progress() {
   awk -v terminal="$([ -t 1 ] && echo 1 || echo 0)" '
-    function field(name) {
-      return match($0, name) ? substr($0, RSTART + RLENGTH, 6) : "-"
-    }
-    /Epoch\(val\)/ {
-      match($0, /\[[0-9]+\]/)
-      epoch = substr($0, RSTART + 1, RLENGTH - 2)
+    /^epoch [0-9]+ of [0-9]+: balanced_accuracy / {
       line = sprintf("      epoch %2d: balanced accuracy %s on validation",
-                     epoch, field(" balanced_accuracy: +"))
+                     $2, substr($6, 1, 6))
       if (terminal) printf "\r%s", line
-      else if (epoch % 5 == 0) print line
+      else if ($2 % 5 == 0) print line
       shown = 1
       fflush()
     }

@@ -8,9 +8,9 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from rich.progress import Progress
 
 from hkd_mm.errors import UserError
+from hkd_mm.progress import Progress
 from hkd_mm.registry import DATASETS, MODELS
 
 from .config.compose import compose_config
@@ -121,23 +121,20 @@ def fill(model, dataset, batch_size: int, device: torch.device) -> None:
         device: that the images are augmented on.
     """
     cache, preprocessor = model.teacher_cache, model.data_preprocessor
-    with Progress() as progress:
-        task = progress.add_task(
-            'teacher', total=cache.num_views * len(dataset)
-        )
+    total = cache.num_views * len(dataset)
+    with Progress('teacher', total, 'images') as progress:
         for view in range(cache.num_views):
             cache.start_view(view, dataset.index, device)
             for part in torch.arange(len(dataset)).split(batch_size):
                 index = dataset.index[part]
-                progress.advance(task, len(part))
-                if cache.holds(view, index):
-                    continue
-                batch = dataset.__getitems__(part)
-                images = preprocessor.augment(
-                    batch['inputs'].to(device),
-                    index.to(device),
-                    view,
-                    batch['labels'].to(device),
-                )
-                cache.write(index, model.teacher_records(images))
+                if not cache.holds(view, index):
+                    batch = dataset.__getitems__(part)
+                    images = preprocessor.augment(
+                        batch['inputs'].to(device),
+                        index.to(device),
+                        view,
+                        batch['labels'].to(device),
+                    )
+                    cache.write(index, model.teacher_records(images))
+                progress.advance(len(part))
             cache.file.flush()

@@ -239,7 +239,10 @@ def _keep_the_student(cfg: Config) -> None:
         for name, hook in (cfg.get('default_hooks') or {}).items()
         if name in _HOOKS
     }
-    cfg.custom_hooks = [dict(type='hkd_mm.CheckpointGuardHook')]
+    cfg.custom_hooks = [
+        dict(type='hkd_mm.CheckpointGuardHook'),
+        dict(type='hkd_mm.ProgressHook'),
+    ]
     if has_masks(cfg):
         checks = ('WindowCheckHook', 'VanishedMasksHook')
         cfg.custom_hooks += [dict(type=f'hkd_mm.{name}') for name in checks]

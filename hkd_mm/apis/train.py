@@ -162,7 +162,12 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
         checkpoint = cfg.default_hooks.get('checkpoint') or {}
         checkpoint.pop('save_best', None)
         checkpoint.pop('rule', None)
-    ensure_hooks(cfg, 'hkd_mm.EpochSeedHook', 'hkd_mm.CheckpointGuardHook')
+    ensure_hooks(
+        cfg,
+        'hkd_mm.EpochSeedHook',
+        'hkd_mm.CheckpointGuardHook',
+        'hkd_mm.ProgressHook',
+    )
 
 
 def _run(

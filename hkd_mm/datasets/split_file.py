@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 
 from hkd_mm.errors import UserError
 
@@ -122,10 +122,9 @@ def find_split(
     document['dataset'] = name
     write_split(document, path)
     sizes = ' / '.join(f'{len(document[part])} {part}' for part in SPLITS)
-    print_log(
+    MMLogger.get_current_instance().info(
         f'Drew the split {sizes} of {name} by {document["grouped_by"]}, '
-        f'wrote {path}',
-        'current',
+        f'wrote {path}'
     )
     return document
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 
 from hkd_mm.errors import UserError
 from hkd_mm.registry import METRICS
@@ -197,11 +197,10 @@ class ClinicalMetric(BaseMetric):
             kind = (
                 'positives' if not metrics[f'{name}/support'] else 'negatives'
             )
-            print_log(
+            MMLogger.get_current_instance().info(
                 f'class {name} has no {kind} among the {total} evaluated '
                 'samples: its AUROC is undefined and left out of the macro '
-                'average',
-                logger='current',
+                'average'
             )
 
     def _warn_of_one_class(

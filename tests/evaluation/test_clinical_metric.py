@@ -203,7 +203,7 @@ def test_a_class_absent_from_the_labels():
 def test_left_out_auroc_is_said_once(monkeypatch):
     said = []
     monkeypatch.setattr(
-        module, 'print_log', lambda text, **kwargs: said.append(text)
+        module.MMLogger.get_current_instance(), 'info', said.append
     )
     metric = ClinicalMetric()
     for _ in range(3):

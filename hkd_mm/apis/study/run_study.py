@@ -114,8 +114,9 @@ def run_study(
         processes = Processes(
             runs, place, options, jobs, keys, say, study.compared_by, together
         )
+        board.how_far = processes.how_far
         with board.live():
-            failed = processes.run()
+            failed = processes.run(board.tick)
         if 'milliseconds' in study.metrics:
             time_nets(runs, place, say)
         outcomes = read_outcomes(study, place, range(seeds), folds)
