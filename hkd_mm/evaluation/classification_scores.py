@@ -9,11 +9,6 @@ other way round than ``argmax``, the latter because it is not there.
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import (
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
 
 # What :func:`classification_scores` says of all samples together.
 OVERALL = (
@@ -85,6 +80,8 @@ def _per_class(
     scores: np.ndarray, labels: np.ndarray, matrix: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Vectors (C,) of each per-class metric, NaN where undefined."""
+    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
     every = np.arange(scores.shape[1])
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, scores.argmax(1), labels=every, zero_division=0
@@ -130,6 +127,8 @@ def classification_scores(
         ``<class>/support``, and the confusion matrix (C, C) of counts, true
         class by row, predicted class by column.
     """
+    from sklearn.metrics import confusion_matrix  # 0.8 s, so not at start
+
     predicted = scores.argmax(1)
     matrix = confusion_matrix(
         labels, predicted, labels=np.arange(len(classes))

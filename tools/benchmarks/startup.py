@@ -11,7 +11,6 @@ Example:
 """
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -149,7 +148,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

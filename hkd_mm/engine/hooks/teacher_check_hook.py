@@ -5,7 +5,6 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from sklearn.metrics import recall_score
 
 from hkd_mm.evaluation.segmentation_checks import threshold_of
 from hkd_mm.registry import HOOKS
@@ -88,17 +87,11 @@ class TeacherCheckHook(Hook):
         labels: list[int],
         num_classes: int,
     ) -> None:
-        hits = sum(p == y for p, y in zip(predictions, labels, strict=True))
-        accuracy = hits / len(labels)
-        balanced = float(
-            recall_score(
-                labels,
-                predictions,
-                labels=sorted(set(labels)),
-                average='macro',
-                zero_division=0,
-            )
-        )
+        hits = np.equal(predictions, labels)
+        counts = np.bincount(labels)
+        present = counts > 0
+        recalls = np.bincount(labels, hits)[present] / counts[present]
+        accuracy, balanced = float(hits.mean()), float(recalls.mean())
         chance = 1 / num_classes
         runner.message_hub.update_info(
             'teacher_check',
