@@ -178,8 +178,7 @@ class _PostponingLoader(importlib.machinery.SourceFileLoader):
 
 
 class _PostponingFinder(importlib.abc.MetaPathFinder):
-    @staticmethod
-    def find_spec(name, path, target=None):
+    def find_spec(self, name, path, target=None):
         if name not in _POSTPONED:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
@@ -197,8 +196,8 @@ def postpone_scipy_and_sklearn() -> None:
     Versions: mmrazor 1.0.0.
     Delete when: mmrazor imports them where it uses them.
     """
-    if _PostponingFinder not in sys.meta_path:
-        sys.meta_path.insert(0, _PostponingFinder)
+    if not any(isinstance(one, _PostponingFinder) for one in sys.meta_path):
+        sys.meta_path.insert(0, _PostponingFinder())
 
 
 def apply() -> None:
