@@ -35,12 +35,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from hkd_mm.apis.cli import run_tool
 
-    def work() -> None:
-        from hkd_mm.apis.build_teacher_cache import main as build
-
-        build(args)
-
-    return run_tool(work)
+    return run_tool('hkd_mm.apis.build_teacher_cache:main', args)
 
 
 if __name__ == '__main__':

@@ -11,9 +11,7 @@ hkd_env
 cd "$HKD_ROOT"
 out=work_dirs/quickstart
 images=$out/images
-# Threads that wait asleep: beside the loader's workers, on few cores, threads
-# that spin cost several times the time.
-export MPLBACKEND=Agg OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+export MPLBACKEND=Agg
 mkdir -p "$out"
 start=$SECONDS
 

@@ -10,11 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import (
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
 
 # What :func:`classification_scores` says of all samples together.
 OVERALL = (
@@ -86,6 +81,8 @@ def _per_class(
     scores: np.ndarray, labels: np.ndarray, matrix: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Vectors (C,) of each per-class metric, NaN where undefined."""
+    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
     every = np.arange(scores.shape[1])
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, scores.argmax(1), labels=every, zero_division=0
@@ -132,6 +129,8 @@ def classification_scores(
         predicted for any sample, 1 to C), and the confusion matrix (C, C) of
         counts, true class by row, predicted class by column.
     """
+    from sklearn.metrics import confusion_matrix  # 0.8 s, so not at start
+
     predicted = scores.argmax(1)
     matrix = confusion_matrix(
         labels, predicted, labels=np.arange(len(classes))

@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The metric of every run: accuracy, balance, discrimination, calibration."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -212,13 +211,11 @@ class ClinicalMetric(BaseMetric):
             return
         counts = self.last['confusion'].sum(0)
         present = int((self.last['confusion'].sum(1) > 0).sum())
-        print_log(
+        MMLogger.get_current_instance().warning(
             f'ONE CLASS ONLY: the model predicts {classes[counts.argmax()]} '
             f'for all {counts.sum()} samples, which are of {present} classes; '
             'if this lasts, lower optim_wrapper.optimizer.lr, warm up longer, '
-            'or start from pretrained weights',
-            logger='current',
-            level=logging.WARNING,
+            'or start from pretrained weights'
         )
 
 

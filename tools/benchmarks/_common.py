@@ -10,11 +10,15 @@ MMPretrain's pipeline, the latter as ``mmrazor.SingleTeacherDistill``.
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+import hkd_mm  # noqa: E402, F401  before torch: its threads wait passively
+
 SETUPS = ('student', 'stock student', 'cached', 'online', 'stock')
 PHOTOGRAPHS = ROOT.parent / 'shared/data/ham10000/originals'
 

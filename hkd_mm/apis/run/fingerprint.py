@@ -45,7 +45,8 @@ _IGNORED = dict(
     hooks=(
         'DeferredLogHook RuntimeInfoHook IterTimerHook LoggerHook '
         'ParamSchedulerHook SafeCheckpointHook CheckpointHook '
-        'DistSamplerSeedHook EpochSeedHook TeacherCheckHook GuardRailsHook TeacherCacheHook '
+        'DistSamplerSeedHook EpochSeedHook TeacherCheckHook GuardRailsHook '
+        'TeacherCacheHook '
         'FiniteLossHook ProgressHook RunReportHook CompileHook ViewHook '
         'CheckpointGuardHook ClassFusionHook WindowCheckHook '
         'VanishedMasksHook DistillDiagnosticsHook'
