@@ -41,8 +41,7 @@ def open_teacher_cache(
     except CacheDeclined as error:
         cache.declined = str(error)
         logger.warning(
-            f'NO TEACHER CACHE: {error}. The teacher runs in every step; '
-            'model.teacher_cache=None says so without this line'
+            f'NO TEACHER CACHE: {error}. The teacher runs in every step'
             + _on_views(model)
         )
         return
@@ -100,8 +99,8 @@ def _on_views(model) -> str:
     if not getattr(model.data_preprocessor, 'num_views', None):
         return ''
     return (
-        ' and with new views in every epoch (now they repeat after '
-        f'{model.teacher_cache.num_views}, as with the cache)'
+        f'; views repeat after {model.teacher_cache.num_views} epochs as with '
+        'a cache, or never with model.teacher_cache=None'
     )
 
 
