@@ -18,7 +18,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file of the distillation')
     parser.add_argument(
-        '--batch-size', type=int, default=256, help='images a forward'
+        '--batch-size',
+        type=int,
+        help='images a forward (default: that of the training)',
     )
     parser.add_argument(
         '--cfg-options',
