@@ -1,0 +1,279 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Our training against timm's distillation task and torchdistill.
+
+Every set-up is a command of its own that a user would run, all on the same
+images, networks, batch, threads and losses (KD and the hard label), in turn.
+The first epoch warms up (and fills the teacher cache), those after it count.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from _common import ROOT, photographs, show, write
+from _launch import Failed, call, measure, train
+
+# Packages of the registry that are measured, as pip is given them.
+PINS = ('timm==1.0.31', 'torchdistill==1.1.5')
+PEERS = ('timm', 'timm bf16', 'torchdistill')
+SETUPS = (*PEERS, 'stock', 'online', 'online bf16', 'cached')
+AIMS = {'cached': 5.0, 'online bf16': 1.5}
+# Set-ups that the aims are for; ratios to the other peers are shown as well.
+AIMED_AT = ('timm', 'torchdistill', 'stock')
+METHOD = 'kd_hard_wrn50_mbv2'
+DEFAULT_FOLDER = Path('work_dirs/benchmarks/peers_env')
+# A cached epoch is short; more of them make its time as sure as the others'.
+TIMED_EPOCHS = {'cached': 6}
+MEBIBYTE = 2**20
+
+
+def peers_environment(folder: Path) -> Path:
+    """Make the environment of the peers, unless it is there already.
+
+    What the running interpreter has installed is seen there too, so that
+    torch is the same build and is not downloaded again; pip adds the pinned
+    packages and what they miss.
+
+    Args:
+        folder: of the environment; made if need be.
+
+    Returns:
+        Its interpreter.
+
+    Raises:
+        Failed: the folder holds something else, or pip ended with an error.
+    """
+    python = folder / 'bin/python'
+    note = folder / 'peers.json'
+    shared = sysconfig.get_path('purelib')
+    wanted = dict(pins=list(PINS), python=sys.version, shared=shared)
+    if note.is_file() and json.loads(note.read_text()) == wanted:
+        return python
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / 'pyvenv.cfg').is_file():
+            raise Failed(
+                f'{folder} is no virtual environment; name another one '
+                'with --peers-env'
+            )
+        note.unlink(missing_ok=True)
+    print(f'The peers are installed in {folder}: {", ".join(PINS)}')
+    _run([sys.executable, '-m', 'venv', str(folder)])
+    words = [
+        '-I',
+        '-c',
+        'import sysconfig; print(sysconfig.get_path("purelib"))',
+    ]
+    place = Path(_run([str(python), *words]).strip())
+    (place / 'benchmarks_shared.pth').write_text(shared + '\n')
+    _run([str(python), '-m', 'pip', 'install', *PINS])
+    note.write_text(json.dumps(wanted))
+    return python
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        tail = '\n'.join(done.stderr.strip().splitlines()[-5:])
+        raise Failed(f'{" ".join(command)}\n{tail}')
+    return done.stdout
+
+
+class Comparison:
+    """All set-ups in one folder.
+
+    Args:
+        args: of the command line.
+        folder: empty.
+        python: interpreter of the peers.
+    """
+
+    def __init__(
+        self, args: argparse.Namespace, folder: Path, python: Path
+    ) -> None:
+        self.args, self.folder, self.python = args, folder, python
+        self.data = photographs(
+            args.data_root,
+            folder,
+            args.steps * args.batch,
+            validation=2,
+        )
+        call(
+            '_common',
+            'save_teacher',
+            str(folder / 'teacher.pth'),
+            args.teacher,
+            '2',
+        )
+        self.runs: dict[str, list[dict]] = {name: [] for name in args.setups}
+        self.failed: dict[str, str] = {}
+
+    def once(self, setup: str) -> dict[str, Any]:
+        """Run a set-up."""
+        epochs = 1 + TIMED_EPOCHS.get(setup, 1)
+        if setup in PEERS:
+            return self._peer(setup, epochs)
+        options: dict[str, Any] = dict(max_epochs=epochs)
+        if setup == 'stock':  # the others load packed images themselves
+            options['train_dataloader.num_workers'] = self.args.workers
+        return train(
+            self.args,
+            setup,
+            self.data,
+            self.folder,
+            setup.replace(' ', '_'),
+            options,
+            flags=('--no-validate',),
+            threads=self.args.threads,
+        )
+
+    def _peer(self, setup: str, epochs: int) -> dict[str, Any]:
+        name = setup.replace(' ', '_')
+        probe = self.folder / f'{name}.json'
+        probe.unlink(missing_ok=True)
+        words = dict(data=self.data / 'train', epochs=epochs, out=probe)
+        for key in ('teacher', 'student', 'size', 'batch', 'workers'):
+            words[key] = getattr(self.args, key)
+        command = [str(self.python), '-W', 'ignore']
+        command += [str(ROOT / 'tools/benchmarks/_peer_training.py'), setup]
+        for key, value in words.items():
+            command += [f'--{key}', str(value)]
+        usage = measure(
+            command,
+            self.folder,
+            self.folder / f'{name}.log',
+            self.args.threads,
+        )
+        return {**usage, **json.loads(probe.read_text())}
+
+    def run(self) -> None:
+        """Every set-up in each round; a peer that fails is left out."""
+        for number in range(self.args.rounds):
+            for setup in list(self.runs):
+                try:
+                    found = self.once(setup)
+                except Failed as error:
+                    if setup not in PEERS:
+                        raise
+                    self.failed[setup] = str(error)
+                    del self.runs[setup]
+                    continue
+                self.runs[setup].append(found)
+                print(
+                    f'round {number + 1}, {setup}: {rate(found):.1f} images/s',
+                    flush=True,
+                )
+
+
+def rate(run: dict[str, Any]) -> float:
+    """Images/s of the epochs after the first."""
+    timed = run['epochs'][1:]
+    seconds = sum(epoch['seconds'] for epoch in timed)
+    return sum(epoch['images'] for epoch in timed) / seconds
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest."""
+    return dict(median=median(values), min=min(values), max=max(values))
+
+
+def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Rates, memory, and ratios of rates within a round.
+
+    Args:
+        runs: set-up -> what :func:`_launch.measure` and a probe found, one
+            dict a round.
+
+    Returns:
+        ``rows`` and ``ratios``, one dict a line of their tables.
+    """
+    rates = {
+        name: [rate(run) for run in found] for name, found in runs.items()
+    }
+    rows = []
+    for name, found in runs.items():
+        gpu = [run['gpu_bytes'] for run in found if 'gpu_bytes' in run]
+        rows.append(
+            dict(
+                setup=name,
+                images_per_second=spread(rates[name]),
+                memory_mib=max(run['tree_bytes'] for run in found) / MEBIBYTE,
+                gpu_mib=max(gpu) / MEBIBYTE if gpu else None,
+            )
+        )
+    ratios = []
+    theirs = [name for name in rates if name in (*PEERS, 'stock')]
+    ours = [name for name in rates if name not in theirs]
+    for against, mine in itertools.product(theirs, ours):
+        pairs = zip(rates[mine], rates[against], strict=True)
+        aim = AIMS.get(mine) if against in AIMED_AT else None
+        found = spread([a / b for a, b in pairs])
+        ratios.append(
+            dict(
+                ours=mine,
+                against=against,
+                aim=aim,
+                reached=None if aim is None else found['median'] >= aim,
+                **found,
+            )
+        )
+    return dict(rows=rows, ratios=ratios)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Measure, print, write.
+
+    Args:
+        args: of ``training.py --peers``.
+    """
+    python = peers_environment(args.peers_env.resolve())
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as place:
+        comparison = Comparison(args, Path(place).resolve(), python)
+        comparison.run()
+    runs = comparison.runs
+    report = dict(
+        command=' '.join(sys.argv),
+        pins=PINS,
+        machine=next(run['machine'] for run, *_ in runs.values()),
+        load_average=[load, os.getloadavg()[0]],
+        failed=comparison.failed,
+        **summary(runs),
+        runs=runs,
+    )
+    show(
+        f'{args.teacher} -> {args.student}, {args.size} x {args.size}, batch '
+        f'{args.batch}, {args.steps} steps a round, {args.rounds} rounds',
+        ('set-up', 'images/s', 'min', 'max', 'peak MiB', 'GPU MiB'),
+        [
+            [
+                row['setup'],
+                *row['images_per_second'].values(),
+                round(row['memory_mib']),
+                row['gpu_mib'],
+            ]
+            for row in report['rows']
+        ],
+    )
+    show(
+        'ratios within a round',
+        ('ours / theirs', 'median', 'min', 'max', 'aim'),
+        [
+            [
+                f'{row["ours"]} / {row["against"]}',
+                *(row[key] for key in ('median', 'min', 'max', 'aim')),
+            ]
+            for row in report['ratios']
+        ],
+    )
+    for setup, error in comparison.failed.items():
+        print(f'{setup} failed: {error}')
+    write(report, args.out)
