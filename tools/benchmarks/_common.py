@@ -35,7 +35,7 @@ def make_parser(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
     parser.add_argument('--size', type=int, help='of an image', default=116)
     parser.add_argument('--batch', type=int, default=32)
     parser.add_argument('--out', type=Path, help='a JSON file')
-    parser.set_defaults(method='hybrid_wrn50_mbv2', **defaults)
+    parser.set_defaults(**{'method': 'hybrid_wrn50_mbv2', **defaults})
     return parser
 
 

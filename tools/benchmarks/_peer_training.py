@@ -29,6 +29,7 @@ from pathlib import Path
 import timm
 import torch
 from _common import machine
+from _measure import tree_cpu_seconds
 
 TAU, SOFT, HARD = 4.0, 0.85, 0.15
 SGD = dict(lr=1e-4, momentum=0.9, weight_decay=1e-4)
@@ -229,9 +230,16 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True  # both scripts set it
     epoch, epochs = PEERS[args.peer](args, device), []
     for index in range(args.epochs):
-        begun = time.time()
+        cpu, begun = tree_cpu_seconds(os.getpid()), time.time()
         images = epoch(index)
-        epochs.append(dict(seconds=time.time() - begun, images=images))
+        seconds, after = time.time() - begun, tree_cpu_seconds(os.getpid())
+        epochs.append(
+            dict(
+                seconds=seconds,
+                images=images,
+                cpu_seconds=after and after - cpu,
+            )
+        )
     package = args.peer.split()[0]
     found = dict(
         epochs=epochs,

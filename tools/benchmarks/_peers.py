@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,7 +32,7 @@ AIMED_AT = ('timm', 'torchdistill', 'stock')
 METHOD = 'kd_hard_wrn50_mbv2'
 DEFAULT_FOLDER = Path('work_dirs/benchmarks/peers_env')
 # A cached epoch is short; more of them make its time as sure as the others'.
-TIMED_EPOCHS = {'cached': 6}
+TIMED_EPOCHS = {'cached': 12}
 MEBIBYTE = 2**20
 
 
@@ -173,16 +173,27 @@ class Comparison:
                 )
 
 
-def rate(run: dict[str, Any]) -> float:
-    """Images/s of the epochs after the first."""
+def rate(run: dict[str, Any], per: str = 'seconds') -> float | None:
+    """Images/s of the epochs after the first.
+
+    Args:
+        run: what a probe found.
+        per: ``cpu_seconds`` for images a second of one core, workers
+            included; None where the probe could not tell.
+    """
     timed = run['epochs'][1:]
-    seconds = sum(epoch['seconds'] for epoch in timed)
-    return sum(epoch['images'] for epoch in timed) / seconds
+    if any(epoch[per] is None for epoch in timed):
+        return None
+    images = sum(epoch['images'] for epoch in timed)
+    return images / sum(epoch[per] for epoch in timed)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest."""
-    return dict(median=median(values), min=min(values), max=max(values))
+def spread(values: Iterable[float | None]) -> dict[str, float] | None:
+    """Median, least and greatest; None if there is none."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return None
+    return dict(median=median(found), min=min(found), max=max(found))
 
 
 def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -195,37 +206,52 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     Returns:
         ``rows`` and ``ratios``, one dict a line of their tables.
     """
-    rates = {
-        name: [rate(run) for run in found] for name, found in runs.items()
-    }
     rows = []
     for name, found in runs.items():
         gpu = [run['gpu_bytes'] for run in found if 'gpu_bytes' in run]
         rows.append(
             dict(
                 setup=name,
-                images_per_second=spread(rates[name]),
+                images_per_second=spread(map(rate, found)),
+                images_per_core_second=spread(
+                    rate(run, 'cpu_seconds') for run in found
+                ),
                 memory_mib=max(run['tree_bytes'] for run in found) / MEBIBYTE,
                 gpu_mib=max(gpu) / MEBIBYTE if gpu else None,
             )
         )
+    theirs = [name for name in runs if name in (*PEERS, 'stock')]
+    ours = [name for name in runs if name not in theirs]
     ratios = []
-    theirs = [name for name in rates if name in (*PEERS, 'stock')]
-    ours = [name for name in rates if name not in theirs]
     for against, mine in itertools.product(theirs, ours):
-        pairs = zip(rates[mine], rates[against], strict=True)
+        pairs = list(zip(runs[mine], runs[against], strict=True))
         aim = AIMS.get(mine) if against in AIMED_AT else None
-        found = spread([a / b for a, b in pairs])
+        found = spread(rate(a) / rate(b) for a, b in pairs)
         ratios.append(
             dict(
                 ours=mine,
                 against=against,
                 aim=aim,
                 reached=None if aim is None else found['median'] >= aim,
-                **found,
+                images_per_second=found,
+                images_per_core_second=spread(
+                    _ratio(*(rate(run, 'cpu_seconds') for run in pair))
+                    for pair in pairs
+                ),
             )
         )
     return dict(rows=rows, ratios=ratios)
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a / b
+
+
+def _text(found: dict[str, float] | None) -> str | None:
+    """``median (least-greatest)`` for a table."""
+    if found is None:
+        return None
+    return '{median:.2f} ({min:.2f}-{max:.2f})'.format(**found)
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -249,14 +275,16 @@ def compare(args: argparse.Namespace) -> None:
         **summary(runs),
         runs=runs,
     )
+    columns = ('images/s', 'images/s of a core')
+    keys = ('images_per_second', 'images_per_core_second')
     show(
         f'{args.teacher} -> {args.student}, {args.size} x {args.size}, batch '
         f'{args.batch}, {args.steps} steps a round, {args.rounds} rounds',
-        ('set-up', 'images/s', 'min', 'max', 'peak MiB', 'GPU MiB'),
+        ('set-up', *columns, 'peak MiB', 'GPU MiB'),
         [
             [
                 row['setup'],
-                *row['images_per_second'].values(),
+                *(_text(row[key]) for key in keys),
                 round(row['memory_mib']),
                 row['gpu_mib'],
             ]
@@ -265,11 +293,12 @@ def compare(args: argparse.Namespace) -> None:
     )
     show(
         'ratios within a round',
-        ('ours / theirs', 'median', 'min', 'max', 'aim'),
+        ('ours / theirs', *columns, 'aim'),
         [
             [
                 f'{row["ours"]} / {row["against"]}',
-                *(row[key] for key in ('median', 'min', 'max', 'aim')),
+                *(_text(row[key]) for key in keys),
+                row['aim'],
             ]
             for row in report['ratios']
         ],
