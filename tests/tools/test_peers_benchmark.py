@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """``training.py --peers``: what it installs, measures and makes of it."""
 
-import argparse
 import importlib
 import json
 import os
@@ -90,7 +89,6 @@ def test_a_peer_that_fails_is_left_out_and_said(module):
 
     class Stub(peers.Comparison):
         def __init__(self, *setups: str) -> None:
-            self.args = argparse.Namespace(rounds=2)
             self.runs = {name: [] for name in setups}
             self.failed = {}
 
@@ -101,13 +99,14 @@ def test_a_peer_that_fails_is_left_out_and_said(module):
 
     stub = Stub('timm', 'torchdistill', 'cached')
     stub.breaks = {'torchdistill'}
-    stub.run()
+    stub.round()
+    stub.round()
     assert stub.failed == {'torchdistill': 'torchdistill has no wheel'}
     assert {k: len(v) for k, v in stub.runs.items()} == dict(timm=2, cached=2)
     stub = Stub('timm', 'cached')
     stub.breaks = {'cached'}
     with pytest.raises(peers.Failed, match='cached has no wheel'):
-        stub.run()
+        stub.round()
 
 
 def test_setups_of_the_command_line(module, monkeypatch, capsys):

@@ -32,7 +32,7 @@ AIMED_AT = ('timm', 'torchdistill', 'stock')
 METHOD = 'kd_hard_wrn50_mbv2'
 DEFAULT_FOLDER = Path('work_dirs/benchmarks/peers_env')
 # A cached epoch is short; more of them make its time as sure as the others'.
-TIMED_EPOCHS = {'cached': 12}
+TIMED_EPOCHS = {'cached': 8}
 MEBIBYTE = 2**20
 
 
@@ -154,23 +154,19 @@ class Comparison:
         )
         return {**usage, **json.loads(probe.read_text())}
 
-    def run(self) -> None:
-        """Every set-up in each round; a peer that fails is left out."""
-        for number in range(self.args.rounds):
-            for setup in list(self.runs):
-                try:
-                    found = self.once(setup)
-                except Failed as error:
-                    if setup not in PEERS:
-                        raise
-                    self.failed[setup] = str(error)
-                    del self.runs[setup]
-                    continue
-                self.runs[setup].append(found)
-                print(
-                    f'round {number + 1}, {setup}: {rate(found):.1f} images/s',
-                    flush=True,
-                )
+    def round(self) -> None:
+        """Run every set-up once; a peer that fails is left out from then."""
+        for setup in list(self.runs):
+            try:
+                found = self.once(setup)
+            except Failed as error:
+                if setup not in PEERS:
+                    raise
+                self.failed[setup] = str(error)
+                del self.runs[setup]
+                continue
+            self.runs[setup].append(found)
+            print(f'{setup}: {rate(found):.1f} images/s', flush=True)
 
 
 def rate(run: dict[str, Any], per: str = 'seconds') -> float | None:
@@ -251,7 +247,7 @@ def _text(found: dict[str, float] | None) -> str | None:
     """``median (least-greatest)`` for a table."""
     if found is None:
         return None
-    return '{median:.2f} ({min:.2f}-{max:.2f})'.format(**found)
+    return '{median:.3g} ({min:.3g}-{max:.3g})'.format(**found)
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -261,20 +257,24 @@ def compare(args: argparse.Namespace) -> None:
         args: of ``training.py --peers``.
     """
     python = peers_environment(args.peers_env.resolve())
-    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as place:
         comparison = Comparison(args, Path(place).resolve(), python)
-        comparison.run()
-    runs = comparison.runs
-    report = dict(
-        command=' '.join(sys.argv),
-        pins=PINS,
-        machine=next(run['machine'] for run, *_ in runs.values()),
-        load_average=[load, os.getloadavg()[0]],
-        failed=comparison.failed,
-        **summary(runs),
-        runs=runs,
-    )
+        loads = [os.getloadavg()[0]]
+        for number in range(args.rounds):
+            print(f'Round {number + 1} of {args.rounds}')
+            comparison.round()
+            loads.append(os.getloadavg()[0])
+            runs = comparison.runs
+            report = dict(
+                command=' '.join(sys.argv),
+                pins=PINS,
+                machine=next(iter(runs.values()))[0]['machine'],
+                load_averages=loads,
+                failed=comparison.failed,
+                **summary(runs),
+                runs=runs,
+            )
+            write(report, args.out)  # what there is, should it be stopped
     columns = ('images/s', 'images/s of a core')
     keys = ('images_per_second', 'images_per_core_second')
     show(
@@ -305,4 +305,3 @@ def compare(args: argparse.Namespace) -> None:
     )
     for setup, error in comparison.failed.items():
         print(f'{setup} failed: {error}')
-    write(report, args.out)
