@@ -256,7 +256,10 @@ def compare(args: argparse.Namespace) -> None:
     Args:
         args: of ``training.py --peers``.
     """
-    python = peers_environment(args.peers_env.resolve())
+    try:
+        python = peers_environment(args.peers_env.resolve())
+    except Failed as error:
+        sys.exit(f'The peers cannot be installed: {error}')
     with tempfile.TemporaryDirectory() as place:
         comparison = Comparison(args, Path(place).resolve(), python)
         loads = [os.getloadavg()[0]]
@@ -268,7 +271,9 @@ def compare(args: argparse.Namespace) -> None:
             report = dict(
                 command=' '.join(sys.argv),
                 pins=PINS,
-                machine=next(iter(runs.values()))[0]['machine'],
+                machine=next(
+                    (one['machine'] for one, *_ in runs.values()), None
+                ),
                 load_averages=loads,
                 failed=comparison.failed,
                 **summary(runs),
