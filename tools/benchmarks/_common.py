@@ -135,6 +135,8 @@ def recipe(
         options['model.teacher_cache.num_views'] = getattr(
             args, 'num_views', 1
         )
+    else:
+        options['teacher_cache'] = False
     return ROOT / f'configs/{args.method}.py', options
 
 

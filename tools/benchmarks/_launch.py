@@ -19,8 +19,7 @@ _CONFIG = """
 _base_ = {base!r}
 custom_imports = dict(
     imports=['hkd_mm', '_probe'], allow_failed_imports=False)
-custom_hooks = [
-    *_base_.custom_hooks, dict(type='BenchmarkProbe', out={out!r})]
+custom_hooks = [dict(type='BenchmarkProbe', out={out!r})]
 """
 
 

@@ -274,9 +274,7 @@ def _schedule(cfg: Config) -> dict[str, Any]:
     loop = dict(cfg.train_cfg)
     loop.pop('val_interval', None)  # in ``selection``
     counted = [
-        hook
-        for hook in hooks(cfg)
-        if _kind(hook) not in _IGNORED['hooks']
+        hook for hook in hooks(cfg) if _kind(hook) not in _IGNORED['hooks']
     ]
     scaled = cfg.get('auto_scale_lr') or {}
     steps = cfg.get('param_scheduler')
