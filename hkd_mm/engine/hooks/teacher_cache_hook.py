@@ -31,7 +31,7 @@ class TeacherCacheHook(Hook):
                 runner.logger.info(
                     f'Teacher cache: {epochs} epochs show none of '
                     f'{cache.num_views} views twice, so it is filled for '
-                    'other runs of this teacher; model.teacher_cache=None '
+                    'other runs of this teacher; teacher_cache=False '
                     'trains the same without it'
                 )
 

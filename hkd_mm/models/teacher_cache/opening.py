@@ -61,7 +61,7 @@ def _open(model, dataset) -> str:
         raise UserError(
             f'packed.num_views={preprocessor.num_views} and '
             f'model.teacher_cache.num_views={cache.num_views} contradict each '
-            'other; set both to one number, or model.teacher_cache=None'
+            'other; set both to one number, or teacher_cache=False'
         )
     preprocessor.num_views = cache.num_views
     reason = model.uncacheable()
@@ -100,7 +100,7 @@ def _on_views(model) -> str:
         return ''
     return (
         f'; views repeat after {model.teacher_cache.num_views} epochs as with '
-        'a cache, or never with model.teacher_cache=None'
+        'a cache, or never with teacher_cache=False'
     )
 
 

@@ -286,7 +286,7 @@ class TeacherCache:
                     + (
                         'model.teacher_cache.features=float32'
                         if kinds[name] == 'float16'
-                        else 'model.teacher_cache=None'
+                        else 'teacher_cache=False'
                     )
                 )
         kept = self.file.write(
