@@ -9,6 +9,8 @@ from mmengine.config import Config
 import hkd_mm
 from hkd_mm import compat
 
+hkd_mm.begin_training()  # whichever test was imported first
+
 
 def test_pretty_text_is_formatted_once_and_again_after_a_change(monkeypatch):
     from yapf.yapflib import yapf_api
