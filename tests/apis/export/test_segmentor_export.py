@@ -264,6 +264,7 @@ def test_the_threshold_is_that_of_validation(run, tmp_path) -> None:
     old = 'threshold=0.5'
     text = config.read_text()
     assert old in text
+    text = text.replace('mask_threshold = 0.5', 'mask_threshold = 0.25')
     config.write_text(text.replace(old, 'threshold=0.25'))
     assert export(place, None, Wishes(int8=False)).threshold == 0.25
     data = json.loads((place / 'export/manifest.json').read_text())

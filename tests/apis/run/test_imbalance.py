@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The knob ``sampler`` and its warning beside ``class_weight``."""
+"""The word ``sampler`` and its warning beside ``class_weight``."""
 
 import pytest
 
@@ -9,17 +9,19 @@ from hkd_mm.errors import UserError
 
 BALANCED = dict(type='hkd_mm.BalancedSampler')
 SHUFFLED = dict(type='DefaultSampler', shuffle=True)
+NESTED = """train_dataloader = dict(
+    sampler=dict(_delete_=True, type='hkd_mm.BalancedSampler'))"""
 
 
 @pytest.mark.parametrize(
     ('lines', 'options', 'expected'),
     [
         ('', ['sampler=balanced'], BALANCED),
-        ("sampler = 'balanced'", [], BALANCED),
-        ("sampler = 'balanced'", ['sampler=None'], SHUFFLED),
+        (NESTED, [], BALANCED),
+        (NESTED, ['sampler=None'], SHUFFLED),
         ('sampler = None', [], SHUFFLED),
         ('sampler = None', ['sampler=balanced'], BALANCED),
-        ('', ['sampler=balanced', 'packed=True'], BALANCED),
+        ('', ['sampler=balanced', 'packed=False'], BALANCED),
         (
             '',
             ['sampler=balanced', 'train_dataloader.sampler.power=0.5'],
@@ -45,10 +47,15 @@ def test_a_sampler_set_on_purpose_stays(tiny_configs, tmp_path):
     own = dict(type='RepeatAugSampler', shuffle=True)
     child = tmp_path / 'child.py'
     child.write_text(
-        f"_base_ = './tiny_student.py'\nsampler = 'balanced'\n"
+        f"_base_ = './tiny_student.py'\n"
         f'train_dataloader = dict(sampler={own!r})\n'
     )
     assert compose_config(child).train_dataloader.sampler == own
+    with pytest.raises(UserError, match='sampler=.* would change nothing'):
+        compose_config(child, ['sampler=balanced'])
+    child.write_text("_base_ = './tiny_student.py'\nsampler = 'balanced'\n")
+    with pytest.raises(UserError, match='sampler = .* stands at the top'):
+        compose_config(child)
 
 
 def test_other_words_are_refused(tiny_configs):
