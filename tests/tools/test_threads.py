@@ -37,7 +37,7 @@ def parse_args(self, args=None, namespace=None):
             value = 8
         elif action.required:
             value = (action.type or str)('missing.py')
-        if action.required and action.nargs:
+        if action.nargs and (action.required or action.type is int):
             value = [value]
         setattr(found, action.dest, value)
     return found
