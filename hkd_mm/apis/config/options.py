@@ -87,7 +87,7 @@ def split_options(
     for name in [key for key in found if key.startswith('packed.hair_rem')]:
         _join_hair_removal(found, name)
     for name, value in found.items():
-        check_word(name, value, cfg)
+        check_word(name, value)
     return found, rest
 
 
@@ -173,7 +173,7 @@ def _join_hair_removal(found: dict[str, Any], name: str) -> None:
         whole[part] = found.pop(name)
 
 
-def check_word(name: str, value: Any, cfg: Config) -> None:
+def check_word(name: str, value: Any) -> None:
     """Refuse a value that would otherwise fail late and obscurely.
 
     Raises:
@@ -201,10 +201,6 @@ def check_word(name: str, value: Any, cfg: Config) -> None:
             )
     if name == 'device' and value not in ('auto', 'cpu', 'cuda'):
         raise UserError(f'device={value!r} must be auto, cpu or cuda')
-    if name == 'mask_threshold':
-        from .thresholds import check_mask_threshold
-
-        check_mask_threshold(cfg, value)
     if name == 'class_weight':
         _check_class_weight(value)
     if name == 'packed.hair_removal':
