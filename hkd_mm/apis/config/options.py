@@ -138,6 +138,9 @@ def read_names(text: str) -> Any:
 
     Returns:
         A list of str, None, or the text where it is no list.
+
+    Raises:
+        UserError: brackets do not match, or a name is empty.
     """
     text = text.strip()
     if text == 'None':
@@ -152,8 +155,21 @@ def read_names(text: str) -> Any:
         return list(found)
     if not text.startswith(('[', '(')) and ',' not in text:
         return text.strip('\'"')
-    inner = text[1:-1] if text.startswith(('[', '(')) else text
-    return [name.strip().strip('\'"') for name in inner.split(',')]
+    inner = text
+    if text.startswith(('[', '(')):
+        if not text.endswith(']' if text[0] == '[' else ')'):
+            raise UserError(
+                f'--cfg-options classes={text}: the brackets of the value do '
+                'not match'
+            )
+        inner = text[1:-1]
+    names = [name.strip().strip('\'"') for name in inner.split(',')]
+    if '' in names:
+        raise UserError(
+            f'--cfg-options classes={text}: a name is empty; put names with '
+            'commas into quotes, as in ["Mole, flat","2"]'
+        )
+    return names
 
 
 def option_text(key: str, value: Any) -> str:
