@@ -6,6 +6,7 @@ student can be used without them (:mod:`hkd_mm.inference`). Training begins
 with :mod:`hkd_mm.registry`, which every component imports.
 """
 
+import os
 import sys
 from importlib import metadata
 
@@ -34,6 +35,21 @@ _WINDOWS = {
     ),
     'mmrazor': (('mmrazor',), '1.0.0', '1.1', 'pip install mmrazor==1.0.0'),
 }
+
+
+def wait_passively() -> None:
+    """Let idle OpenMP threads sleep, unless ``OMP_WAIT_POLICY`` is set.
+
+    By default they spin for a while after each operator. On a core that
+    another process or a loader worker wants too, an operator then waits for
+    the thread that does not get to run (``docs/speed.md`` has numbers).
+
+    libgomp, which torch's Linux wheels bundle, reads the variable once, when
+    ``import torch`` loads it, so it is left alone after that. Every tool
+    imports this package first; child processes inherit the variable.
+    """
+    if 'torch' not in sys.modules:
+        os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 
 def check_versions() -> None:
@@ -81,8 +97,14 @@ def begin_training() -> None:
         runner_patches.install()
 
 
+wait_passively()
 _begun = False
 if 'mmengine' in sys.modules:  # a config of MMEngine imports this package
     begin_training()
 
-__all__ = ['__version__', 'begin_training', 'check_versions']
+__all__ = [
+    '__version__',
+    'begin_training',
+    'check_versions',
+    'wait_passively',
+]

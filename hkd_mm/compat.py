@@ -6,16 +6,51 @@ and when it can be deleted. :func:`apply` runs all of them, in order, before
 the first import of ``mmrazor``.
 """
 
-import functools
+import builtins
 import importlib
+import importlib.abc
 import importlib.machinery
 import importlib.util
+import logging
+import re
 import sys
 import types
-from typing import NoReturn
+import warnings
+from typing import Any, NoReturn
 
 _QUANTIZATION = 'mmrazor.structures.quantization.backend_config'
+# module of MMRazor: what it imports for one class or function of its own
+_POSTPONED = {
+    'mmrazor.models.distillers.ofd_distiller': 'scipy.stats',
+    'mmrazor.models.task_modules.predictor.metric_predictor': 'scipy.stats',
+    'mmrazor.models.task_modules.predictor.handler.carts_handler': (
+        'sklearn.tree'
+    ),
+}
 _BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
+
+# What silence_upstream drops: (category, module that warns, how it begins)
+_WARNED = (
+    # mmcv without compiled operators, which no network here needs
+    (UserWarning, r'mmcv\.', 'Fail to import ``MultiScaleDeformableAttention'),
+    # of the first ColorJitter of each worker; mmpretrain passes alpha alone
+    (UserWarning, r'mmcv\.', "Only use 'alpha' for pillow backend"),
+)
+# (logger, how it begins)
+_LOGGED = (
+    # of torch.compile on a machine with a CUDA toolkit and without a GPU
+    ('torch.utils.cpp_extension', 'No CUDA runtime is found'),
+)
+# How lines of mmengine's loggers, and of print_log without one, begin
+_MMENGINE = (
+    # mmengine's own CheckpointHook asks for both
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    # level DEBUG, but print_log without a logger prints all levels
+    'Could not import OneDL',
+    # the start line names the checkpoint
+    'Loads checkpoint by ',
+)
 
 
 def import_mmrazor_without_version_check() -> None:
@@ -99,31 +134,120 @@ def remember_pretty_texts() -> None:
     Config.pretty_text = property(pretty_text, doc=upstream.__doc__)
 
 
-def silence_onedl() -> None:
-    """Let ``import mmpretrain.datasets`` print nothing.
+def silence_upstream() -> None:
+    """Drop what upstream tells every user and no user can act on.
 
-    Symptom: ``Could not import OneDL`` on stdout of every run; the message
-    has level DEBUG, but ``print_log`` without a logger prints all levels.
-    Versions: onedl-mmpretrain 1.3.6 without the package of its platform.
-    Delete when: onedl-mmpretrain gives that message a logger.
+    Symptom: each entry of the tables above, with its reason.
+    Versions: onedl-mmcv 2.3.6, onedl-mmengine 0.10.12, onedl-mmpretrain
+    1.3.6, torch 2.11; an entry goes when its line no longer comes.
     """
-    import mmengine.logging
+    import mmengine.logging.logger
 
-    upstream = mmengine.logging.print_log
-    if hasattr(upstream, '__wrapped__'):
-        return
+    for category, module, text in _WARNED:
+        warnings.filterwarnings('ignore', text, category, module)
+    for name, text in _LOGGED:
+        logger = logging.getLogger(name)
+        if not any(isinstance(f, _Without) for f in logger.filters):
+            logger.addFilter(_Without(text))
+    logged = re.compile('|'.join(_MMENGINE))
+    # MMLogger is no child of the root logger, and has an instance a run
+    mmengine.logging.MMLogger.filter = lambda self, record: (
+        not logged.match(record.getMessage())
+        and logging.Logger.filter(self, record)
+    )
 
-    @functools.wraps(upstream)
-    def print_log(msg, *args, **kwargs) -> None:
-        if msg != 'Could not import OneDL':
-            upstream(msg, *args, **kwargs)
+    def without_noise(*words: object) -> None:
+        if not logged.match(str(words[0])):
+            builtins.print(*words)
 
-    mmengine.logging.print_log = print_log
+    # what print_log calls where it is given no logger
+    mmengine.logging.logger.print = without_noise
+
+
+class _Without(logging.Filter):
+    """Drop log lines that begin as a pattern does."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = re.compile(text)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not self._text.match(record.getMessage())
+
+
+class _Later:
+    """A module, or what a module holds, imported when it is first used."""
+
+    def __init__(self, module: str, name: str | None = None) -> None:
+        self._later = module, name
+
+    def _loaded(self) -> Any:
+        module, name = self._later
+        found = importlib.import_module(module)
+        return getattr(found, name) if name else found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loaded(), name)
+
+    def __call__(self, *args, **kwargs) -> Any:
+        return self._loaded()(*args, **kwargs)
+
+
+class _PostponingLoader(importlib.machinery.SourceFileLoader):
+    """Run a module whose own import statements do not load a package."""
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        postponed = _POSTPONED[self.name]
+
+        def import_later(name, variables=None, local=None, names=(), level=0):
+            # A package that is not installed raises here, as it would.
+            if name != postponed or not importlib.util.find_spec(
+                name.split('.')[0]
+            ):
+                return builtins.__import__(
+                    name, variables, local, names, level
+                )
+            if names:
+                found = {item: _Later(name, item) for item in names}
+            else:  # import a.b as c
+                found = {name.split('.')[-1]: _Later(name)}
+            return types.SimpleNamespace(**found)
+
+        # Names of the module's own builtins: no other module sees this.
+        vars(module)['__builtins__'] = {
+            **vars(builtins),
+            '__import__': import_later,
+        }
+        super().exec_module(module)
+
+
+class _PostponingFinder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name not in _POSTPONED:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            spec.loader = _PostponingLoader(name, spec.origin)
+        return spec
+
+
+def postpone_scipy_and_sklearn() -> None:
+    """Let ``import mmrazor.models`` load neither scipy.stats nor sklearn.
+
+    Symptom: the first iteration comes 1.3 s of CPU time later. MMRazor loads
+    both for its OFD distiller and two predictors of its architecture search;
+    these get them when they use them.
+    Versions: mmrazor 1.0.0.
+    Delete when: mmrazor imports them where it uses them.
+    """
+    if not any(isinstance(one, _PostponingFinder) for one in sys.meta_path):
+        sys.meta_path.insert(0, _PostponingFinder())
 
 
 def apply() -> None:
     """Run every workaround; safe to call any number of times."""
     import_mmrazor_without_version_check()
     stand_in_for_quantization_backends()
+    postpone_scipy_and_sklearn()
     remember_pretty_texts()
-    silence_onedl()
+    silence_upstream()

@@ -4,15 +4,36 @@
 import errno
 import fcntl
 import os
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 _BUSY = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+# fcntl locks belong to a process, and closing any handle of the file lets go
+# of them: what this process holds is kept here and not opened again.
+_guard = threading.Lock()
+_held: set[str] = set()
+_mine: ContextVar[frozenset[str]] = ContextVar('locks', default=frozenset())
+
+
+def _forget() -> None:
+    """Children inherit no locks."""
+    global _guard
+    _guard = threading.Lock()
+    _held.clear()
+    _mine.set(frozenset())
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager
@@ -22,7 +43,8 @@ def locked(
     """Hold the lock of a folder.
 
     The kernel lets go of it when the process ends, however it ends; children
-    do not inherit it. Where a file system has no locks, it is taken as held:
+    do not inherit it. Who holds it may take it again; another thread of the
+    process may not. Where a file system has no locks, it is taken as held:
     two builders of a packed store then write the same bytes to the same
     places.
 
@@ -35,16 +57,46 @@ def locked(
         Whether it is held; always True with ``wait``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / 'lock', os.O_RDWR | os.O_CREAT, 0o666)
+    key = _key(folder)
+    if key in _mine.get():
+        yield True
+        return
+    handle = _acquire(folder, wait, waiting)
+    if handle is None:
+        yield False
+        return
+    _mine.set(_mine.get() | {key})
     try:
-        held = _take(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not held and wait:
-            if waiting:
-                print(waiting, file=sys.stderr, flush=True)
-            held = _take(handle, fcntl.LOCK_EX)
-        yield held
+        yield True
     finally:
-        os.close(handle)
+        _mine.set(_mine.get() - {key})
+        _release(handle, key)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process or thread holds the lock of a folder."""
+    key = _key(folder)
+    if key in _mine.get() or not (folder / 'lock').exists():
+        return False
+    with _guard:
+        if key in _held:
+            return True
+        handle = _open(folder)
+        try:
+            return not _take(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(handle)
+
+
+def holder(folder: Path) -> str:
+    """Who took the lock of a folder last, in words: process, host, time."""
+    if _key(folder) in _held:  # reading it would let go of it
+        return f'this process, {os.getpid()}'
+    try:
+        text = (folder / 'lock').read_text(errors='replace').strip()
+    except OSError:
+        text = ''
+    return text or 'another process'
 
 
 def has_locks(folder: Path) -> bool:
@@ -54,7 +106,9 @@ def has_locks(folder: Path) -> bool:
         folder: made when missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / 'lock', os.O_RDWR | os.O_CREAT, 0o666)
+    if _key(folder) in _held:
+        return True
+    handle = _open(folder)
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -64,37 +118,6 @@ def has_locks(folder: Path) -> bool:
     return True
 
 
-@contextmanager
-def locked_by_all(
-    folder: Path, waiting: str, pause: float = 2.0
-) -> Iterator[None]:
-    """Hold the lock of a folder for all processes of a distributed run.
-
-    Rank 0 takes it. It asks again and again and tells the others each time,
-    so that none of them waits in a collective until that times out.
-
-    Args:
-        folder: made when missing.
-        waiting: said once by rank 0 when there is something to wait for.
-        pause: seconds between two attempts.
-    """
-    from mmengine.dist import is_main_process
-
-    said = False
-    while True:
-        with ExitStack() as stack:
-            held = is_main_process() and stack.enter_context(
-                locked(folder, wait=False)
-            )
-            if as_rank_0(held):
-                yield
-                return
-        if is_main_process() and not said:
-            print(waiting, file=sys.stderr, flush=True)
-            said = True
-        time.sleep(pause)
-
-
 def as_rank_0(value: Any) -> Any:
     """What rank 0 has, on every rank."""
     from mmengine.dist import broadcast_object_list
@@ -102,6 +125,71 @@ def as_rank_0(value: Any) -> Any:
     box = [value]
     broadcast_object_list(box, src=0)
     return box[0]
+
+
+def _key(folder: Path) -> str:
+    return os.path.realpath(folder / 'lock')
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder / 'lock', os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _acquire(folder: Path, wait: bool, waiting: str) -> int | None:
+    """A handle that holds the lock, or None."""
+    key, held = _key(folder), False
+    if not _reserve(key, wait, waiting):
+        return None
+    try:
+        handle = _open(folder)
+    except OSError:
+        _held.discard(key)
+        raise
+    try:
+        held = _take(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not held and wait:
+            if waiting:
+                print(waiting, file=sys.stderr, flush=True)
+            held = _take(handle, fcntl.LOCK_EX)
+    finally:
+        if not held:
+            _release(handle, key)
+    if held:
+        _sign(handle)
+    return handle if held else None
+
+
+def _release(handle: int, key: str) -> None:
+    with _guard:
+        os.close(handle)
+        _held.discard(key)
+
+
+def _reserve(key: str, wait: bool, waiting: str) -> bool:
+    """Keep the other threads of this process away."""
+    said = False
+    while True:
+        with _guard:
+            if key not in _held:
+                _held.add(key)
+                return True
+        if not wait:
+            return False
+        if waiting and not said:
+            print(waiting, file=sys.stderr, flush=True)
+            said = True
+        time.sleep(0.1)
+
+
+def _sign(handle: int) -> None:
+    """Leave in the lock who holds it."""
+    now = time.strftime('%Y-%m-%d %H:%M:%S')
+    text = f'process {os.getpid()} on {socket.gethostname()} since {now}\n'
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text.encode(), 0)
+    except OSError:  # a full disk must not end who merely waits for room
+        pass
 
 
 def _take(handle: int, how: int) -> bool:

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A function over many files on all cores, with a progress bar."""
+"""A function over many files on all cores, with progress."""
 
 import ctypes
 import os
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+from .progress import tracked
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -30,28 +32,18 @@ def parallel_map(
     Args:
         function: importable, takes one item.
         items: what it is called with.
-        what: said beside the progress bar, which goes to stderr and is
-            shown on a terminal only.
+        what: the job, shown with its progress on stderr.
         workers: processes; 0 takes all cores, 1 stays in this process.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     items = list(items)
-    workers = min(workers or default_workers(), max(1, len(items) // 16))
-    console = Console(stderr=True)
-    bar = dict(
-        description=what,
-        total=len(items),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    total = len(items)
+    workers = min(workers or default_workers(), max(1, total // 16))
     if workers == 1:
-        return [function(item) for item in track(items, **bar)]
+        return list(tracked(map(function, items), what, total))
     size = max(1, min(32, len(items) // (4 * workers)))
     with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
-        return list(track(pool.map(function, items, chunksize=size), **bar))
+        done = pool.map(function, items, chunksize=size)
+        return list(tracked(done, what, total))
 
 
 def _one_thread() -> None:

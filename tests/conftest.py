@@ -148,7 +148,7 @@ def planar(photos):
 
 @pytest.fixture(scope='session')
 def demo_run(tmp_path_factory):
-    """Generated images and a teacher of one epoch."""
+    """Generated images and a teacher of one epoch; ``train.log`` beside it."""
     root = Path(__file__).resolve().parents[1]
     folder = tmp_path_factory.mktemp('demo_run')
     for argv in (
@@ -163,9 +163,13 @@ def demo_run(tmp_path_factory):
             'max_epochs=1',
         ],
     ):
-        subprocess.run(
+        ran = subprocess.run(
             [sys.executable, *map(str, argv)],
             cwd=root,
-            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
+        assert ran.returncode == 0, ran.stdout
+        (folder / 'train.log').write_text(ran.stdout)
     return folder / 'demo', folder / 'teacher' / 'student.pth'

@@ -9,6 +9,8 @@ from mmengine.config import Config
 import hkd_mm
 from hkd_mm import compat
 
+hkd_mm.begin_training()  # whichever test was imported first
+
 
 def test_pretty_text_is_formatted_once_and_again_after_a_change(monkeypatch):
     from yapf.yapflib import yapf_api
@@ -50,3 +52,55 @@ def test_importing_mmpretrain_says_nothing_of_onedl():
         check=True,
     )
     assert ran.stdout == 'a word\n'
+
+
+def test_mmrazor_loads_scipy_and_sklearn_when_it_uses_them():
+    """The three classes that need them work, and get the real thing."""
+    code = (
+        'import sys\n'
+        'import numpy as np\n'
+        'import hkd_mm.registry\n'
+        'import mmrazor.models\n'
+        'from mmrazor.models.distillers import ofd_distiller\n'
+        'from mmrazor.models.task_modules.predictor import metric_predictor\n'
+        'from mmrazor.registry import TASK_UTILS\n'
+        'print(*{"scipy.stats", "sklearn"} & {*sys.modules})\n'
+        'print(round(ofd_distiller.norm.cdf(0.0), 6))\n'
+        'stats = metric_predictor.stats\n'
+        'assert stats.kendalltau is __import__("scipy.stats").stats.kendalltau'
+        '\n'
+        'print("sklearn" in sys.modules)\n'
+        'x = np.linspace(0, 1, 40)[:, None]\n'
+        'trees = TASK_UTILS.build(dict(type="CartsHandler", num_trees=3))\n'
+        'trees.fit(x, x[:, 0])\n'
+        'print(trees.predict(x).shape, "sklearn.tree" in sys.modules)'
+    )
+    ran = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.splitlines() == ['', '0.5', 'False', '(40, 1) True']
+
+
+def test_a_package_that_is_missing_leaves_mmrazors_own_placeholder():
+    code = (
+        'import sys\n'
+        'class Missing:\n'
+        '    def find_spec(name, path=None, target=None):\n'
+        '        if name.split(".")[0] == "sklearn":\n'
+        '            raise ModuleNotFoundError(name)\n'
+        'import hkd_mm.registry\n'
+        'sys.meta_path.insert(0, Missing)\n'
+        'from mmrazor.models.task_modules.predictor.handler import '
+        'carts_handler\n'
+        'print(type(carts_handler.DecisionTreeRegressor).__name__)'
+    )
+    ran = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout == 'type\n'

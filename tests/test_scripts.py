@@ -39,9 +39,23 @@ def test_script_parses(script):
 @pytest.mark.parametrize('program', PROGRAMS, ids=lambda path: path.name)
 def test_program_finds_the_clone_that_it_lies_in(program):
     """Also where hkd_mm is not installed, or elsewhere."""
-    main = ast.parse(program.read_text()).body[-1]
-    assert ast.unparse(main.test) == "__name__ == '__main__'"
-    first = main.body[0]
+    body = ast.parse(program.read_text()).body
+    assert ast.unparse(body[-1].test) == "__name__ == '__main__'"
+    if any(
+        getattr(item, 'module', None) == '_common'
+        or ast.unparse(item).startswith('import _common')
+        for item in body
+    ):  # the benchmarks share a line, which runs before hkd_mm is imported
+        common = program.parent / '_common.py'
+        text = [
+            ast.unparse(item) for item in ast.parse(common.read_text()).body
+        ]
+        place = text.index('sys.path.insert(0, str(ROOT))')
+        assert place < text.index('import hkd_mm')
+        assert 'ROOT = Path(__file__).resolve().parents[2]' in text[:place]
+        assert common.resolve().parents[2] == ROOT
+        return
+    first = body[-1].body[0]
     assert ast.unparse(first).startswith('sys.path.insert(0, ')
     place = eval(
         ast.unparse(first.value.args[1]), dict(os=os, __file__=str(program))

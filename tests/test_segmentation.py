@@ -62,7 +62,7 @@ def test_a_pair_trains_resumes_and_is_tested(
     tested += ['--out', 'test.json', '--out', 'slices.csv']
     window = words(slices, 'data_preprocessor.window=[424,1500]')
     assert tool('test')([*tested, *window]) == 2
-    told = 'data_preprocessor.window=None and this test has [424,1500]'
+    told = 'data_preprocessor.window None (this test: [424,1500])'
     assert told in capfd.readouterr().err
     assert not Path('test.json').exists()
     assert tool('test')([*tested, *words(slices, 'mask_threshold=0.4')]) == 0

@@ -18,7 +18,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file of the distillation')
     parser.add_argument(
-        '--batch-size', type=int, default=256, help='images a forward'
+        '--batch-size',
+        type=int,
+        help='images a forward (default: that of the training)',
     )
     parser.add_argument(
         '--cfg-options',
@@ -35,12 +37,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from hkd_mm.apis.cli import run_tool
 
-    def work() -> None:
-        from hkd_mm.apis.build_teacher_cache import main as build
-
-        build(args)
-
-    return run_tool(work)
+    return run_tool('hkd_mm.apis.build_teacher_cache:main', args)
 
 
 if __name__ == '__main__':

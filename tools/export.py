@@ -97,15 +97,9 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
 def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
-    try:
-        from hkd_mm.apis.cli import run_tool
-        from hkd_mm.apis.export import main as work
-    except ImportError as error:
-        if 'Mend it with' not in str(error):
-            raise
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return run_tool(work, args)
+    from hkd_mm.apis.cli import run_tool
+
+    return run_tool('hkd_mm.apis.export:main', args)
 
 
 if __name__ == '__main__':

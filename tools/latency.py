@@ -59,9 +59,8 @@ def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
     from hkd_mm.apis.cli import run_tool
-    from hkd_mm.apis.latency.run_latency import main as work
 
-    return run_tool(work, args)
+    return run_tool('hkd_mm.apis.latency.run_latency:main', args)
 
 
 if __name__ == '__main__':

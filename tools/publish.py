@@ -40,9 +40,8 @@ def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
     from hkd_mm.apis.cli import run_tool
-    from hkd_mm.apis.export.pack import main as work
 
-    return run_tool(work, args)
+    return run_tool('hkd_mm.apis.export.pack:main', args)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Measure a trained net on the test split."""
+"""Measure a trained model on the test split."""
 
 import argparse
 import os
@@ -10,17 +10,26 @@ import sys
 def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line; needs no import but the standard library."""
     parser = argparse.ArgumentParser(
-        description='Measure a net on the test split, read once. Of a '
+        description='Measure a model on the test split, read once. Of a '
         'distillation only the student is built.'
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'config',
+        metavar='RUN_DIR | CONFIG',
+        help='work dir of a finished run, whose student is tested on its '
+        'data; or a config file, with a checkpoint after it',
+    )
     parser.add_argument(
         'checkpoint',
-        help='checkpoint of a distillation or of a plain classifier',
+        nargs='?',
+        metavar='CHECKPOINT',
+        help='of a distillation or of a plain classifier (default: '
+        'student.pth of the run)',
     )
     parser.add_argument(
         '--work-dir',
-        help='where the log goes (default: work_dirs/<config>/test)',
+        help='where the log goes, and the results without --out (default: '
+        'the log to RUN_DIR/test or work_dirs/<config>/test)',
     )
     parser.add_argument(
         '--out',
@@ -29,12 +38,19 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar='FILE',
         help='.json: the metrics; .csv or .pkl: the prediction of each image; '
         '.isic.csv: those as a submission to an ISIC challenge; given '
-        'several times, one reading writes all',
+        'several times, one reading writes all (default: test.json and '
+        'predictions.csv in the folder of the run)',
     )
     parser.add_argument(
         '--show-dir',
         metavar='FOLDER',
         help='draw the prediction on each image and write it there',
+    )
+    parser.add_argument(
+        '--other-input',
+        action='store_true',
+        help='test on images of another size, resize rule or normalisation '
+        'than those of the training, on purpose',
     )
     parser.add_argument(
         '--amp',
@@ -70,16 +86,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
-    try:
-        import hkd_mm.registry  # noqa: F401  says first what is missing
-        from hkd_mm.apis.cli import run_tool
-        from hkd_mm.apis.test import main as work
-    except ImportError as error:
-        if 'Mend it with' not in str(error):
-            raise
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return run_tool(work, args)
+    from hkd_mm.apis.cli import run_tool
+
+    return run_tool('hkd_mm.apis.test:main', args)
 
 
 if __name__ == '__main__':

@@ -70,16 +70,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
-    try:
-        import hkd_mm.registry  # noqa: F401  says first what is missing
-        from hkd_mm.apis.cli import run_tool
-        from hkd_mm.apis.train import main as work
-    except ImportError as error:
-        if 'Mend it with' not in str(error):
-            raise
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return run_tool(work, args)
+    from hkd_mm.apis.cli import run_tool
+
+    return run_tool('hkd_mm.apis.train:main', args)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,5 @@ config = 'ham10000_64/hybrid.py'
 sampler = 'grid'
 space = {'optim_wrapper.optimizer.lr': [0.01, 0.02, 0.05, 0.1]}
 options = {
-    'packed': True,
-    'max_epochs': 10,
-    'model.teacher_cache.num_views': 10}
+    'max_epochs': 6,
+    'model.teacher_cache.num_views': 20}

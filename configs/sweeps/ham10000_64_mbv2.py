@@ -4,3 +4,4 @@ title = 'MobileNetV2 x0.5 alone: learning rate'
 config = 'ham10000_64/mbv2.py'
 sampler = 'grid'
 space = {'optim_wrapper.optimizer.lr': [0.01, 0.02, 0.05, 0.1]}
+options = {'max_epochs': 6}

@@ -8,9 +8,9 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from rich.progress import Progress
 
 from hkd_mm.errors import UserError
+from hkd_mm.progress import Progress
 from hkd_mm.registry import DATASETS, MODELS
 
 from .config.compose import compose_config
@@ -28,12 +28,12 @@ def main(args: Namespace) -> None:
 def build_teacher_cache(
     config: str,
     cfg_options: list[str] | dict[str, Any] | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
     """Fill the teacher cache of a distillation ahead of the training.
 
-    A view that is there already is passed over, so a killed run goes on
-    where it was. Training then finds the cache by its key.
+    A view that is stored already is skipped, so a killed run goes on where
+    it was. Training then finds the cache by its key.
 
     Args:
         config: a distillation with ``model.teacher_cache``.
@@ -41,7 +41,8 @@ def build_teacher_cache(
             teacher says (``data_root``, ``packed``, ``input_size``, the
             augmentation, ``model.teacher_ckpt``) must be those of the
             training.
-        batch_size: images a forward.
+        batch_size: images a forward; None for that of the training, whose
+            numbers are then the same to the last bit.
 
     Returns:
         ``folder`` and ``entries`` of the cache.
@@ -59,17 +60,16 @@ def build_teacher_cache(
     if cfg.get('data_preprocessor'):
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model).to(device).eval()
+    if cfg.get('channels_last'):  # as the training does
+        model.to(memory_format=torch.channels_last)
     from hkd_mm.models.teacher_cache import open_teacher_cache
 
-    open_teacher_cache(
-        model, dataset, MMLogger.get_instance('build_teacher_cache')
-    )
+    batch_size = batch_size or cfg.train_dataloader.batch_size
+    logger = MMLogger.get_instance('build_teacher_cache')
+    open_teacher_cache(model, dataset, logger, batch_size)
     cache = model.teacher_cache
     if not cache.is_open:
-        raise UserError(
-            'no teacher cache was built, it does not fit: see the '
-            'warning above'
-        )
+        raise UserError(f'no teacher cache was built: {cache.declined}')
     fill(model, dataset, batch_size, torch.device(device))
     return dict(folder=str(cache.file.folder), entries=cache.file.count())
 
@@ -121,23 +121,20 @@ def fill(model, dataset, batch_size: int, device: torch.device) -> None:
         device: that the images are augmented on.
     """
     cache, preprocessor = model.teacher_cache, model.data_preprocessor
-    with Progress() as progress:
-        task = progress.add_task(
-            'teacher', total=cache.num_views * len(dataset)
-        )
+    total = cache.num_views * len(dataset)
+    with Progress('teacher', total, 'images') as progress:
         for view in range(cache.num_views):
             cache.start_view(view, dataset.index, device)
             for part in torch.arange(len(dataset)).split(batch_size):
                 index = dataset.index[part]
-                progress.advance(task, len(part))
-                if cache.holds(view, index):
-                    continue
-                batch = dataset.__getitems__(part)
-                images = preprocessor.augment(
-                    batch['inputs'].to(device),
-                    index.to(device),
-                    view,
-                    batch['labels'].to(device),
-                )
-                cache.write(index, model.teacher_records(images))
+                if not cache.holds(view, index):
+                    batch = dataset.__getitems__(part)
+                    images = preprocessor.augment(
+                        batch['inputs'].to(device),
+                        index.to(device),
+                        view,
+                        batch['labels'].to(device),
+                    )
+                    cache.write(index, model.teacher_records(images))
+                progress.advance(len(part))
             cache.file.flush()

@@ -2,6 +2,8 @@
 """How a tool ends: one line for a mistake, a traceback for a defect."""
 
 import errno
+import gc
+import importlib
 import logging
 import os
 import re
@@ -9,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from hkd_mm import check_versions
 from hkd_mm.errors import UserError
 from hkd_mm.parallel import end_with_parent
 
@@ -27,22 +30,25 @@ _DISK = {
 _UNREGISTERED = re.compile(r'(\S+) is not in the (\S+ )?registry')
 
 
-def run_tool(main: Callable[..., Any], *args, **kwargs) -> int:
+def run_tool(main: Callable[..., Any] | str, *args, **kwargs) -> int:
     """Call a tool's work and turn what went wrong into an exit code.
 
     Args:
-        main: the work; what it returns is dropped.
+        main: the work, or ``module:function`` to import it first; what it
+            returns is dropped.
         args: passed on.
         kwargs: passed on.
 
     Returns:
         0, or 2 after a mistake of the user (one ``error:`` line on stderr),
-        or 130 after Ctrl-C. Defects of ours keep their traceback.
+        or 130 after Ctrl-C. Our own defects keep their traceback.
     """
     # A log file on a full disk must not print one traceback a message.
     logging.raiseExceptions = False
     _stay_with_parent()
     try:
+        if isinstance(main, str):
+            main = _imported(main)
         main(*args, **kwargs)
     except KeyboardInterrupt:
         _say(
@@ -57,6 +63,34 @@ def run_tool(main: Callable[..., Any], *args, **kwargs) -> int:
         _say(f'error: {line}')
         return USER_ERROR
     return 0
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    """The function ``module:function``.
+
+    The imports make hundreds of thousands of objects that stay: looking for
+    garbage among them is a quarter of the time they take, and goes on later.
+
+    Raises:
+        UserError: a package is missing, or its version does not fit.
+    """
+    module, function = name.split(':')
+    if module in sys.modules:
+        return getattr(sys.modules[module], function)
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return getattr(importlib.import_module(module), function)
+    except ImportError as error:
+        try:
+            check_versions()
+        except ImportError as reason:
+            raise UserError(str(reason)) from error
+        raise
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def _stay_with_parent() -> None:

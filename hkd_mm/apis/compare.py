@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.inference.named import named
 
 _METRICS = dict(
@@ -54,8 +55,8 @@ def read_run(run: str) -> Row:
     metrics = tested or report.get('best') or report.get('last')
     if not metrics:
         raise UserError(
-            f'{path} was neither tested nor validated; run '
-            f'tools/test.py with --out {path}/test.json'
+            f'{path} was neither tested nor validated; run: python '
+            f'tools/test.py {path}'
         )
     net = report['student']
     return Row(
@@ -96,7 +97,9 @@ def as_table(rows: list[Row], title: str | None = None):
         for key in _METRICS
     }
     for row in rows:
-        cells = [row.name] + [row.split] * (len(splits) > 1)
+        collapsed = answers_one_class(row.metrics)
+        cells = [row.name + ' *' * collapsed]
+        cells += [row.split] * (len(splits) > 1)
         cells += [_metric(row.metrics.get(key), best[key]) for key in _METRICS]
         table.add_row(
             *cells,
@@ -105,6 +108,8 @@ def as_table(rows: list[Row], title: str | None = None):
             f'{row.minutes:.1f}',
         )
     table.caption = f'on the {" or the ".join(splits)} split'
+    if any(answers_one_class(row.metrics) for row in rows):
+        table.caption += '; * ONE CLASS ONLY: predicts one for every image'
     return table
 
 

@@ -2,6 +2,7 @@
 """What ``tools/predict.py`` does. Needs neither torch nor OpenMMLab."""
 
 import errno
+import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,9 @@ from hkd_mm.inference.out_lock import only_writer
 from hkd_mm.inference.tables import check_suffix
 from hkd_mm.inference.work_file import Row, WorkFile
 from hkd_mm.parallel import default_workers
+from hkd_mm.progress import Progress
 
-from .predict_files import finish, header_of, open_work
-from .predict_progress import Progress
+from .predict_files import finish, header_of, open_work, say
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -127,11 +128,16 @@ def _classify(
     missing = (path for path in found if not work.has(path))
     ahead = 2 * classifier.batch_size + workers
     read = prepared(missing, classifier.prepare, workers, ahead)
-    with Progress(places) as progress:
-        progress.advance(work.images, before=True)
+    counted = find_images(places, lambda *unused: None)
+    total = sum(not work.has(path) for path in counted)
+    begun = time.monotonic()
+    with Progress('predicting', total, 'images') as progress:
         while batch := list(islice(read, classifier.batch_size)):
             work.add(_rows(classifier, batch, top))
             progress.advance(len(batch))
+    if done := progress.done:
+        spent = max(time.monotonic() - begun, 1e-3)
+        say(f'{done} images in {spent:.1f} s, {done / spent:.0f} a second')
     return passed['files']
 
 

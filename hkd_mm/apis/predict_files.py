@@ -3,6 +3,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from hkd_mm.inference.manifest_fields import sha256
 from hkd_mm.inference.tables import read_table, write_table
 from hkd_mm.inference.work_file import WorkFile
 
-from .predict_progress import say
-
 _FORMAT = 'hkd_mm predictions 1'
+
+
+def say(line: str) -> None:
+    """Print one line on stderr."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def header_of(classifier: SkinClassifier, top: int | None) -> dict[str, Any]:

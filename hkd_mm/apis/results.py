@@ -5,23 +5,146 @@ import csv
 import io
 import json
 import pickle
+from pathlib import Path
 from typing import Any
 
+from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
+from torch import nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.evaluation.isic_scores import submission
+from hkd_mm.inference.manifest_fields import sha256
+
+from .run.run_files import STUDENT, TESTED
 
 SUFFIXES = ('.json', '.csv', '.pkl')
 
 
-def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
+def provenance(
+    checkpoint: str,
+    dataset: Any,
+    prepared: dict[str, Any] | None,
+    preprocessor: nn.Module,
+) -> dict[str, Any]:
+    """Describe what figures of a test are of: weights, data and input.
+
+    Args:
+        checkpoint: path of the weights.
+        dataset: that is tested on.
+        prepared: its size and resize rule, as of
+            :func:`hkd_mm.engine.image_input.image_input`.
+        preprocessor: that normalises its images.
+
+    Returns:
+        checkpoint (file name), weights_sha256, split, split_hash, images,
+        input; fit for JSON.
+    """
+    from hkd_mm.engine.data_split import split_hash
+
+    found = dict(prepared or {})
+    for name in ('mean', 'std'):
+        values = getattr(preprocessor, name, None)
+        if values is not None:
+            found[name] = values.flatten().tolist()
+    return dict(
+        checkpoint=Path(checkpoint).name,
+        weights_sha256=sha256(Path(checkpoint)),
+        split=getattr(dataset, 'split', 'test'),
+        split_hash=split_hash(dataset),
+        images=len(dataset),
+        input=found,
+    )
+
+
+def result_files(
+    folder: str | Path,
+    facts: dict[str, Any],
+    other_input: bool,
+    evaluator: Evaluator,
+) -> list[str]:
+    """Name the files that a test leaves where ``--out`` names none.
+
+    ``test.json`` and ``predictions.csv`` are of the student on the test
+    split. Another checkpoint, split or input is in their names, so that
+    nothing takes such figures for those of the run:
+    ``test_epoch_3_val.json``, ``predictions_epoch_3_val.csv``.
+
+    Args:
+        folder: where they go.
+        facts: as of :func:`provenance`.
+        other_input: images are prepared otherwise than in training.
+        evaluator: of the test; without a metric that keeps predictions there
+            is no file of them.
+
+    Returns:
+        The ``.json`` file, then the ``.csv`` file.
+    """
+    parts = []
+    if facts['checkpoint'] != STUDENT:
+        parts.append(Path(facts['checkpoint']).stem)
+    if facts['split'] != 'test':
+        parts.append(str(facts['split']))
+    if other_input:
+        parts.append('other_input')
+    kept = any(hasattr(metric, 'last') for metric in evaluator.metrics)
+    names = [Path(folder, name) for name in TESTED[: 1 + kept]]
+    return [
+        str(path.with_stem('_'.join([path.stem, *parts]))) for path in names
+    ]
+
+
+def check_earlier(path: str, facts: dict[str, Any]) -> None:
+    """Refuse to write over the figures of another test.
+
+    Args:
+        path: the ``.json`` file to be written.
+        facts: of this test, as of :func:`provenance`.
+
+    Raises:
+        UserError: it holds figures of other weights, data or input, or does
+            not record of which.
+    """
+    try:
+        text = Path(path).read_text(encoding='utf-8')
+    except FileNotFoundError:
+        return
+    way = 'give --out FILE.json, or move it away'
+    try:
+        earlier = json.loads(text).get('provenance')
+    except (ValueError, AttributeError):
+        raise UserError(f'{path} is damaged: no JSON; {way}') from None
+    if not isinstance(earlier, dict):
+        raise UserError(f'{path} does not record what it is of; {way}')
+    for name, value in facts.items():
+        if earlier.get(name) != value:
+            raise UserError(
+                f'{path} is of another test ({name} was '
+                f'{_short(earlier.get(name))}, is {_short(value)}); {way}'
+            )
+
+
+def _short(value: Any) -> str:
+    """A hash by its beginning."""
+    if isinstance(value, str) and len(value) == 64:
+        return value[:8]
+    return str(value)
+
+
+def write_results(
+    out: str,
+    metrics: dict[str, float],
+    runner: Runner,
+    facts: dict[str, Any],
+) -> None:
     """Write the metrics or the predictions, whole or not at all.
 
     Args:
         out: path; its suffix chooses: ``.json`` the metrics, ``.isic.csv``
             an ISIC submission, ``.csv`` and ``.pkl`` the predictions.
         metrics: for ``.json``; of masks ``hd95_unit`` stands beside them.
+        facts: for ``.json``, its ``provenance``.
         runner: after ``test()``; its ``ClinicalMetric`` holds the
             predictions, its ``SegmentationMetric`` the figures of slices.
 
@@ -41,8 +164,9 @@ def write_results(out: str, metrics: dict[str, float], runner: Runner) -> None:
     )
     if out.endswith('.json'):
         unit = (last or {}).get('unit')
-        told = dict(metrics, hd95_unit=unit) if unit else metrics
-        AtomicBackend().put_text(json.dumps(told, indent=1) + '\n', out)
+        written = dict(metrics, hd95_unit=unit) if unit else dict(metrics)
+        written['provenance'] = facts
+        AtomicBackend().put_text(json.dumps(written, indent=1) + '\n', out)
         return
     if last is None:
         raise UserError(
@@ -141,12 +265,22 @@ def print_metrics(metrics: dict[str, float], title: str) -> None:
     overall.add_column('metric')
     overall.add_column('value', justify='right')
     classes: dict[str, dict[str, float]] = {}
+    predicted = metrics.get('predicted_classes')
     for key, value in metrics.items():
+        if key == 'predicted_classes':
+            continue
         name, slash, kind = key.rpartition('/')
         if slash:
             classes.setdefault(name, {})[kind] = value
         else:
             overall.add_row(key, f'{value:.4f}')
+    if predicted is not None:
+        collapsed = answers_one_class(metrics)
+        overall.add_row(
+            'predicted_classes',
+            f'{predicted:.0f} of {len(classes)}'
+            + ', ONE CLASS ONLY' * collapsed,
+        )
     console.print(overall)
     if not classes:
         return

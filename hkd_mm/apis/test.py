@@ -13,13 +13,27 @@ from mmengine.model import is_model_wrapper
 from hkd_mm.errors import UserError
 
 from .config.compose import compose_config
-from .config.data_summary import check_classes, resolve_data
+from .config.data_summary import (
+    build_listing,
+    check_classes,
+    fit_heads,
+    names_its_classes,
+    resolve_data,
+)
 from .config.packing import is_packed
 from .config.value_checks import check_values
 from .mask_testing import check_stored_threshold, has_masks
-from .results import SUFFIXES, print_metrics, write_results
+from .results import (
+    SUFFIXES,
+    check_earlier,
+    print_metrics,
+    provenance,
+    result_files,
+    write_results,
+)
 from .run.input_check import check_input
 from .run.named_runner import NamedRunner
+from .run.run_files import finished_run, run_config, run_folder_of
 from .run.runtime import (
     choose_device,
     default_work_dir,
@@ -57,50 +71,58 @@ def main(args: Namespace) -> None:
         args.amp,
         args.cfg_options,
         args.launcher,
+        args.other_input,
     )
     if is_main_process():
-        print_metrics(metrics, f'{args.checkpoint}')
+        print_metrics(metrics, f'{args.checkpoint or args.config}')
 
 
 def test(
     config: str,
-    checkpoint: str,
+    checkpoint: str | None = None,
     work_dir: str | None = None,
     out: str | Sequence[str] = (),
     show_dir: str | None = None,
     amp: bool = False,
     cfg_options: list[str] | dict[str, Any] | None = None,
     launcher: str = 'none',
+    other_input: bool = False,
 ) -> dict[str, float]:
-    """Measure a net on the test split, read once.
+    """Measure a model on the test split, read once.
 
     Of a distillation only the student is built: neither the teacher nor its
     checkpoint needs to be there.
 
     Args:
-        config: the config that the net was trained with, or that of the
-            student alone.
-        checkpoint: of a distillation, or of a plain classifier.
+        config: the work dir of a finished run; or the config that the model
+            was trained with, or that of the student alone.
+        checkpoint: of a distillation, or of a plain classifier; that of a
+            run is its ``student.pth`` unless another one is given.
         work_dir: for the log; ``<work dir of the training>/test`` by default.
         out: files: ``.json`` takes the metrics, ``.csv`` and ``.pkl`` the
-            prediction for each image.
+            prediction for each image. Where none is given they go to
+            ``work_dir``, else to the work dir that the checkpoint lies in,
+            under the names of :func:`.results.result_files`.
         show_dir: a folder for each image with its prediction drawn on it.
         amp: as in training.
         cfg_options: see :func:`hkd_mm.apis.config.compose.load_config`;
             ``test_dataloader.dataset.split=val`` looks at another split.
         launcher: none, pytorch, slurm or mpi.
+        other_input: test on images of another size, resize rule or
+            normalisation than those of the training.
 
     Returns:
         Metric name -> value, of the config's ``test_evaluator``.
 
     Raises:
-        UserError: anything that the user can mend.
+        UserError: anything that the user can fix.
     """
     from hkd_mm.engine.checkpoint import safe_load
 
     outs = [out] if isinstance(out, str) else list(out)
     for path in outs:
         _check_out(path)
+    config, checkpoint = _find(config, checkpoint)
     cfg = compose_config(config, cfg_options)
     resolve_data(cfg, read_data=False)
     device = choose_device(cfg)
@@ -109,8 +131,11 @@ def test(
     meta = safe_load(checkpoint).get('meta') or {}
     if not cfg.get('test_dataloader'):
         raise UserError(f'config {config} has no test_dataloader')
+    if not names_its_classes(cfg):
+        fit_heads(cfg, build_listing(cfg, 'test_dataloader').classes)
+    run = run_folder_of(checkpoint)
     cfg.work_dir = work_dir or os.path.join(
-        default_work_dir(config, None, cfg), 'test'
+        run or default_work_dir(config, None, cfg), 'test'
     )
     make_work_dir(cfg.work_dir)
     _keep_the_student(cfg)
@@ -119,13 +144,42 @@ def test(
         _use_amp(cfg, device)
     if show_dir:
         _draw_predictions(cfg, show_dir)
-    return _run(cfg, checkpoint, meta, device, outs)
+    place = None if outs else work_dir or run
+    return _run(cfg, checkpoint, meta, device, outs, place, other_input)
+
+
+def _find(config: str, checkpoint: str | None) -> tuple[str, str]:
+    """The config and the checkpoint that the command line means."""
+    if checkpoint is not None:
+        if os.path.isdir(config):
+            return str(run_config(Path(config))), checkpoint
+        return config, checkpoint
+    if os.path.isfile(config):
+        whose = os.path.dirname(config) or '.'
+        raise UserError(
+            f'{config} alone is no trained model: give the folder of a run, '
+            f'such as {whose}'
+            if config.endswith('.pth')
+            else f'config {config} needs a checkpoint after it; or give the '
+            'folder of a finished run alone, such as work_dirs/'
+            f'{Path(config).stem}'
+        )
+    found = finished_run(config)
+    return str(found.config), str(found.student)
 
 
 def _run(
-    cfg: Config, checkpoint: str, meta: dict, device: str, outs: list[str]
+    cfg: Config,
+    checkpoint: str,
+    meta: dict,
+    device: str,
+    outs: list[str],
+    place: str | Path | None,
+    other_input: bool,
 ) -> dict[str, float]:
     from mmengine.dist import is_main_process
+
+    from hkd_mm.engine.image_input import image_input
 
     runner = NamedRunner.from_cfg(cfg)
     dataset = runner.test_loop.dataloader.dataset
@@ -136,10 +190,20 @@ def _run(
     check_split(meta, dataset, checkpoint, runner.logger.warning)
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
-    check_input(
-        meta, model.data_preprocessor, checkpoint, runner.logger.warning
+    prepared = image_input(dataset, model.data_preprocessor)
+    differs = check_input(
+        meta,
+        model.data_preprocessor,
+        prepared,
+        checkpoint,
+        runner.logger.warning,
+        other_input,
     )
     check_stored_threshold(cfg, checkpoint, runner.logger.warning)
+    facts = provenance(checkpoint, dataset, prepared, model.data_preprocessor)
+    if place is not None:
+        outs = result_files(place, facts, differs, runner.test_evaluator)
+        check_earlier(outs[0], facts)
     runner.logger.info(
         f'Start: {describe_net(cfg.model)} from {checkpoint} on the '
         f'{getattr(dataset, "split", "test")} split of '
@@ -153,7 +217,7 @@ def _run(
     }
     if is_main_process():
         for out in outs:
-            write_results(out, metrics, runner)
+            write_results(out, metrics, runner, facts)
             runner.logger.info(f'Done: wrote {out}')
     return metrics
 
@@ -175,7 +239,10 @@ def _keep_the_student(cfg: Config) -> None:
         for name, hook in (cfg.get('default_hooks') or {}).items()
         if name in _HOOKS
     }
-    cfg.custom_hooks = [dict(type='hkd_mm.CheckpointGuardHook')]
+    cfg.custom_hooks = [
+        dict(type='hkd_mm.CheckpointGuardHook'),
+        dict(type='hkd_mm.ProgressHook'),
+    ]
     if has_masks(cfg):
         checks = ('WindowCheckHook', 'VanishedMasksHook')
         cfg.custom_hooks += [dict(type=f'hkd_mm.{name}') for name in checks]

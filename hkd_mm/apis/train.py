@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from hkd_mm.errors import UserError
+from hkd_mm.file_lock import as_rank_0
 
 from .config.compose import compose_config
 from .config.data_summary import (
@@ -20,8 +21,15 @@ from .config.data_summary import (
 )
 from .config.nets import fetch_net_weights
 from .config.value_checks import check_values, check_weights
+from .data.pack_data import pack_or_read_singly
 from .run.earlier_run import set_aside
-from .run.finished import forget_finished, write_begun, write_finished
+from .run.fingerprint import RunFingerprint
+from .run.finished import (
+    forget_finished,
+    read_begun,
+    write_begun,
+    write_finished,
+)
 from .run.imbalance import warn_if_balanced_twice
 from .run.last_batch import leave_out_lone_image
 from .run.named_runner import NamedRunner
@@ -30,7 +38,7 @@ from .run.runtime import (
     default_work_dir,
     describe_device,
     ensure_hooks,
-    make_work_dir,
+    hold_work_dir,
     name_the_place,
     set_up_processes,
     use_amp,
@@ -102,11 +110,12 @@ def train(
     summary = summarize_data(cfg)
     check_training(cfg, summary, get_world_size())
     check_weights(cfg, summary.classes)
-    make_work_dir(cfg.work_dir)
-    fetch_net_weights(cfg.model)  # before hours go into a teacher
-    _provide_stages(cfg, summary, amp, launcher, cfg_options)
+    note = pack_or_read_singly(cfg)
     machine = f'{describe_device(device)}, {precision}'
-    return _run(cfg, summary, resume, machine, on_runner)
+    with hold_work_dir(cfg.work_dir):
+        fetch_net_weights(cfg.model)  # before hours go into a teacher
+        stages = _provide_stages(cfg, summary, amp, launcher, cfg_options)
+        return _run(cfg, summary, resume, machine + note, on_runner, stages)
 
 
 def _provide_stages(
@@ -115,8 +124,13 @@ def _provide_stages(
     amp: bool,
     launcher: str,
     cfg_options: list[str] | dict[str, Any] | None,
-) -> None:
-    """Have the nets at hand that this run builds on."""
+) -> list[str]:
+    """Have the nets at hand that this run builds on.
+
+    Returns:
+        Folders of those that its config names and trains.
+    """
+    stages = []
     how = dict(amp=amp, launcher=launcher, cfg_options=cfg_options)
     model = cfg.model
     check_teachers(cfg, summary)
@@ -124,8 +138,11 @@ def _provide_stages(
         check_given_teacher(model.teacher_ckpt, summary)
     elif model.get('teacher'):
         model.teacher_ckpt = provide_teacher(cfg, summary, train, **how)
+        stages.append(os.path.dirname(model.teacher_ckpt))
     if cfg.get('earlier_stage_config') and not model.get('student_ckpt'):
         model.student_ckpt = provide_student(cfg, summary, train, **how)
+        stages.append(os.path.dirname(model.student_ckpt))
+    return stages
 
 
 def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
@@ -145,7 +162,12 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
         checkpoint = cfg.default_hooks.get('checkpoint') or {}
         checkpoint.pop('save_best', None)
         checkpoint.pop('rule', None)
-    ensure_hooks(cfg, 'hkd_mm.EpochSeedHook', 'hkd_mm.CheckpointGuardHook')
+    ensure_hooks(
+        cfg,
+        'hkd_mm.EpochSeedHook',
+        'hkd_mm.CheckpointGuardHook',
+        'hkd_mm.ProgressHook',
+    )
 
 
 def _run(
@@ -154,20 +176,24 @@ def _run(
     resume: str | None,
     machine: str,
     on_runner: Callable[[Runner], None] | None,
+    stages: list[str],
 ) -> dict[str, Any]:
-
+    fingerprint = RunFingerprint.of(cfg, summary)
     note = set_start(cfg, resume) + leave_out_lone_image(cfg, summary)
     with name_the_place(cfg.work_dir):
-        if not cfg.get('resume'):
+        if cfg.get('resume'):
+            there = os.path.dirname(cfg.load_from)
+            fingerprint = fingerprint.resumed(as_rank_0(read_begun(there)))
+        else:
             set_aside(cfg)
+        write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, machine) + note)
         warn_if_balanced_twice(cfg, runner.logger)
         forget_finished(cfg.work_dir)
-        write_begun(cfg)
         if on_runner is not None:
             on_runner(runner)
         runner.train()
-        finished = write_finished(runner, cfg, summary)
+        finished = write_finished(runner, cfg, summary, fingerprint)
     runner.logger.info(closing_line(runner, finished))
     return finished

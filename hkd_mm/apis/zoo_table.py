@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from hkd_mm.apis.config.nets import config_root
+from hkd_mm.apis.config.tree import preprocessor
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS, TASK_UTILS
 
@@ -110,8 +111,7 @@ def method(folder: Path) -> dict[str, Any]:
 
 def _cacheable(cfg: Config) -> bool:
     """Whether what the teacher says of an image can be kept."""
-    model, packed = cfg.model, cfg.get('packed')
-    augment = packed.get('augment', ()) if isinstance(packed, dict) else ()
+    model, augment = cfg.model, preprocessor(cfg).get('augment', ())
     mixes = any(
         getattr(TASK_UTILS.get(step['type']), 'mixes', False)
         for step in augment

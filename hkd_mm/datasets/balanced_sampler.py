@@ -72,10 +72,11 @@ class BalancedSampler(Sampler):
         )
         draws = rng.random((total, 2))
         chosen = np.searchsorted(self._edges[:-1], draws[:, 0], side='right')
-        return [
-            int(self._images[c][int(u * len(self._images[c]))])
-            for c, u in zip(chosen, draws[:, 1])
-        ]
+        found = np.empty(total, np.int64)
+        for number, images in enumerate(self._images):
+            own = chosen == number
+            found[own] = images[(draws[own, 1] * len(images)).astype(int)]
+        return found.tolist()
 
     def __len__(self) -> int:
         return self.num_samples

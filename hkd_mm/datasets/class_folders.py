@@ -3,16 +3,18 @@
 
 import difflib
 import json
+import os
 import shlex
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
 
 from .official_layouts import way_out
-from .records import Record, list_images, read_table, subfolders
+from .records import Record, image_paths, read_table, subfolders
 
 # Folder names, in lower case, that mean a split.
 SPLIT_NAMES = dict(
@@ -115,6 +117,23 @@ def class_names(value: Any) -> list[str] | None:
     return [unicodedata.normalize('NFC', str(name)) for name in value]
 
 
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """Inode, size and time of a file; empty where it cannot be read."""
+    try:
+        found = path.stat()
+    except OSError:  # whoever reads it says so
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def _labels_of(table: Path, stamp: tuple[int, ...]) -> tuple[str, ...]:
+    """Labels of a table in this state, read once a process."""
+    del stamp
+    rows = read_table(table, ('image', 'label'))
+    return tuple(sorted({row['label'] for row in rows}))
+
+
 def find_classes(root: Path, ann_file: str | None = None) -> tuple[str, ...]:
     """Find the class names of a data root, sorted.
 
@@ -131,8 +150,7 @@ def find_classes(root: Path, ann_file: str | None = None) -> tuple[str, ...]:
     """
     table = root / (ann_file or 'annotations.csv')
     if ann_file or table.exists():
-        rows = read_table(table, ('image', 'label'))
-        return tuple(sorted({row['label'] for row in rows}))
+        return _labels_of(table, file_stamp(table))
     official = way_out(root)
     if official:
         raise UserError(f'{root} is read as class folders, but {official}')
@@ -162,26 +180,26 @@ def _read_classes(
     needed = classes if split in (None, 'train') else ()
     _check_names(folder, found, classes, needed)
     records = []
+    start = len(str(root / 'x')) - 1  # of what is below the root
     for name, place in zip(found, places):
-        images = list_images(place)
+        images = image_paths(place)
         if not images and name in needed:
             raise UserError(
                 f'class folder {place} has no image; add some, or remove the '
                 'folder'
             )
-        stems = Counter(path.with_suffix('') for path in images)
-        for path in images:
+        plain = [os.path.splitext(path)[0] for path in images]
+        stems = Counter(plain)
+        records += [
             # a.jpg beside a.png: only then the suffix tells them apart.
-            plain = path.with_suffix('')
-            file = plain if stems[plain] == 1 else path
-            records.append(
-                Record(
-                    file.relative_to(root).as_posix(),
-                    str(path),
-                    name,
-                    split=split,
-                )
+            Record(
+                (stem if stems[stem] == 1 else path)[start:],
+                path,
+                name,
+                split=split,
             )
+            for stem, path in zip(plain, images)
+        ]
     return records
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-from .records import IMAGE_SUFFIXES, Record, list_images
+from .records import IMAGE_SUFFIXES, Record, image_paths
 
 
 def same_id(name: str) -> str:
@@ -36,38 +36,49 @@ class ImageFinder:
         images = root / 'images'
         self.folder = images if images.is_dir() else root
         self._by_id = defaultdict(list)
-        for path in list_images(self.folder):
-            self._by_id[same_id(path.name)].append(path)
+        for path in image_paths(self.folder):
+            self._by_id[same_id(path)].append(path)
 
-    def __call__(self, name: str) -> Path | None:
+    def __call__(self, name: str) -> str | None:
         """The file of ``name``, or None.
 
         Raises:
             UserError: two different files could be meant.
         """
         folder, _, file = name.replace('\\', '/').rpartition('/')
-        if folder and (self.root / folder / file).is_file():
-            return self.root / folder / file
+        named = os.path.join(self.root, folder, file)
+        if folder and os.path.isfile(named):
+            # Path is slow and takes out no more than these
+            odd = '//' in named or '/./' in named or named.startswith('./')
+            return str(Path(named)) if odd else named
         found = self._by_id.get(same_id(file), [])
         if folder:
-            parents = [base / folder for base in (self.root, self.folder)]
-            found = [path for path in found if path.parent in parents]
+            parents = [str(base / folder) for base in (self.root, self.folder)]
+            found = [
+                p for p in found if (os.path.dirname(p) or '.') in parents
+            ]
+        if len(found) > 1:
+            found = self._meant(name, file, found)
+        return found[0] if found else None
+
+    def _meant(self, name: str, file: str, found: list[str]) -> list[str]:
+        """Those of several files of one id that are named most exactly."""
         for wanted in (
-            lambda path: path.name == file,
-            lambda path: path.stem == file,
-            lambda path: path.stem == os.path.splitext(file)[0],
+            lambda path: os.path.basename(path) == file,
+            lambda path: Path(path).stem == file,
+            lambda path: Path(path).stem == os.path.splitext(file)[0],
         ):
             exact = [path for path in found if wanted(path)]
             if exact:
                 found = exact
                 break
         # Archives hold some folders twice: equal sizes are taken as equal.
-        if len(found) > 1 and len({path.stat().st_size for path in found}) > 1:
+        if len({os.path.getsize(path) for path in found}) > 1:
             raise UserError(
                 f'image {name} lies in two places, {found[0]} and '
                 f'{found[1]}; remove the one that is not meant'
             )
-        return found[0] if found else None
+        return found
 
 
 def find_images(
@@ -85,8 +96,8 @@ def find_images(
         if path is None:
             missing.append(record.sample_id)
         else:
-            record.path = str(path)
-            first = owner.setdefault(record.path, record.sample_id)
+            record.path = path
+            first = owner.setdefault(path, record.sample_id)
             if first != record.sample_id:
                 raise UserError(
                     f'{source} lists {path} twice, as {first} and as '

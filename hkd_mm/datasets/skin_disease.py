@@ -3,7 +3,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from hkd_mm.registry import DATASETS
 
 from .class_folders import class_names, find_classes, read_class_folders
 from .image_finder import find_images
+from .record_set import RecordSet, read_once
 from .records import SPLITS, Record, check_records, check_root, read_table
-from .split_file import find_split
 
 
 class EmptyPartError(UserError):
@@ -73,7 +73,7 @@ class SkinDisease(BaseDataset):
         self.split, self.split_file = split, split_file
         self.split_ratios, self.seed = split_ratios, seed
         self._table, self._document = ann_file, None
-        self._records: list[Record] | None = None
+        self._records: RecordSet | None = None
         super().__init__(
             ann_file='',
             data_root=data_root,
@@ -98,26 +98,24 @@ class SkinDisease(BaseDataset):
         return np.bincount(self.get_gt_labels(), minlength=len(self.classes))
 
     def records(self) -> list[Record]:
-        """All photographs of all splits, read from the data root once."""
-        if self._records is not None:
-            return self._records
-        root = check_root(self.data_root)
-        table = self._find_table(root)
-        if table is None:
-            records = read_class_folders(root, self.classes)
-        else:
-            records = self._read_table(root, table)
-        check_records(records, self.classes, str(table or self.data_root))
-        self._records = records
-        return records
+        """All images of all splits, shared by data sets that read equally."""
+        return self._record_set().records
+
+    def sample_ids(self) -> list[str]:
+        """Ids of the images of this split, in their order."""
+        return [info['sample_id'] for info in self._infos()]
+
+    def get_gt_labels(self) -> np.ndarray:
+        """Labels of this split, (N,) int64."""
+        return np.array([info['gt_label'] for info in self._infos()], int)
 
     def load_data_list(self) -> list[dict]:
         """Read the records and keep those of the split."""
         self._check_classes()
         records = self.records()
         name = os.path.basename(os.path.abspath(self.data_root))
-        self._document = find_split(
-            records, name, self.split_file, self.split_ratios, self.seed
+        self._document = self._record_set().split(
+            name, self.split_file, self.split_ratios, self.seed
         )
         kept = {
             sample_id
@@ -128,6 +126,40 @@ class SkinDisease(BaseDataset):
         data = [self._data_info(r) for r in records if r.sample_id in kept]
         self._check_part(data)
         return data
+
+    def _record_set(self) -> RecordSet:
+        if self._records is None:
+            root = check_root(self.data_root)
+            if type(self).__init__ is SkinDisease.__init__:
+                key = (type(self), os.path.abspath(root), self._table)
+                self._records = read_once(
+                    (*key, self.data_root, self.classes),
+                    root,
+                    root / os.path.expanduser(self._table)
+                    if self._table
+                    else None,
+                    lambda: self._read_records(root),
+                )
+            else:  # arguments of its own may decide what it reads
+                self._records = RecordSet(self._read_records(root))
+        return self._records
+
+    def _read_records(self, root: Path) -> list[Record]:
+        """Read and check all images of the data root."""
+        table = self._find_table(root)
+        if table is None:
+            records = read_class_folders(root, self.classes)
+        else:
+            records = self._read_table(root, table)
+        check_records(records, self.classes, str(table or self.data_root))
+        return records
+
+    def _infos(self) -> Iterable[dict]:
+        """Infos of this split, not to be changed: nothing is copied."""
+        self.full_init()
+        if not self.serialize_data:
+            return self.data_list
+        return map(self.get_data_info, range(len(self)))
 
     def _find_table(self, root: Path) -> Path | None:
         if self._table:
@@ -180,7 +212,7 @@ class SkinDisease(BaseDataset):
     def _data_info(self, record: Record) -> dict:
         return dict(
             img_path=record.path,
-            gt_label=self.classes.index(record.label),
+            gt_label=self._metainfo['classes'].index(record.label),
             sample_id=record.sample_id,
             lesion_id=record.lesion_id,
             metadata=record.metadata,

@@ -8,16 +8,19 @@ hash of the data and of itself, and is never drawn anew for known data.
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
+from json.encoder import encode_basestring_ascii as _as_json
 
 from hkd_mm.errors import UserError
 
 from .records import SPLITS, Record
 
 VERSION = 1
+_BLOCK = 4096  # rows whose text is in memory at once
 
 
 def parse_ratios(ratios) -> tuple[Fraction, Fraction, Fraction]:
@@ -63,12 +66,37 @@ def ratio_name(ratios) -> str:
 def data_hash(records: list[Record]) -> str:
     """SHA-256 (hex) over ids, labels and lesions in the order of the ids."""
     rows = sorted((r.sample_id, r.label, r.lesion_id or '') for r in records)
-    return _sha256(rows)
+    return hash_list(rows, separators=(',', ':'))
 
 
 def assignment_hash(parts: dict) -> str:
     """SHA-256 (hex) over the data hash and which id is in which split."""
-    return _sha256([parts['data_hash']] + [sorted(parts[s]) for s in SPLITS])
+    digest = hashlib.sha256(b'[' + json.dumps(parts['data_hash']).encode())
+    for name in SPLITS:
+        digest.update(b',')
+        _update(digest, sorted(parts[name]), separators=(',', ':'))
+    digest.update(b']')
+    return digest.hexdigest()
+
+
+def hash_list(items: Sequence, **options) -> str:
+    """SHA-256 (hex) of a list as JSON, whose text is never whole in memory.
+
+    Args:
+        items: what ``json.dumps`` writes.
+        options: of ``json.dumps``.
+    """
+    digest = hashlib.sha256()
+    _update(digest, items, **options)
+    return digest.hexdigest()
+
+
+def _update(digest, items: Sequence, **options) -> None:
+    comma = options.get('separators', (', ', ': '))[0].encode()
+    for start in range(0, len(items), _BLOCK):
+        text = json.dumps(items[start : start + _BLOCK], **options)
+        digest.update((comma if start else b'[') + text[1:-1].encode())
+    digest.update(b']' if items else b'[]')
 
 
 def draw_split(
@@ -111,37 +139,54 @@ def draw_parts(
     """
     groups = defaultdict(list)
     for record in records:
-        key = (
-            ('lesion', record.lesion_id)
-            if record.lesion_id
-            else ('image', record.sample_id)
-        )
-        groups[key].append(record)
+        lesion = record.lesion_id
+        groups[
+            ('lesion', lesion) if lesion else ('image', record.sample_id)
+        ].append(record)
     totals = Counter(record.label for record in records)
+    # What each label has filled of a part, weighed so that all costs are
+    # whole numbers: exact, and much faster than fractions.
+    common = math.lcm(*totals.values())
+    weights = {name: common // total for name, total in totals.items()}
+    unit = math.lcm(*(share.numerator for share in shares if share))
+    costs = [
+        share and share.denominator * (unit // share.numerator)
+        for share in shares
+    ]
     filled = {name: [0] * len(shares) for name in totals}
     open_parts = sorted(
         (i for i in range(len(shares)) if shares[i]),
         key=lambda i: (-shares[i], i),
     )
     parts: list[list[str]] = [[] for _ in shares]
-    for key in sorted(
-        groups, key=lambda k: (-len(groups[k]), _sha256([seed, *k]))
-    ):
-        labels = Counter(record.label for record in groups[key])
+    drawn = f'[{json.dumps(seed)},'
+    order = sorted(
+        (-len(members), _place(drawn, *key), key)
+        for key, members in groups.items()
+    )
+    for _, _, key in order:
+        members = groups[key]
+        labels = Counter(record.label for record in members)
         best = min(
             open_parts,
             key=lambda i: (
-                sum(
-                    Fraction(count * filled[label][i], totals[label])
+                costs[i]
+                * sum(
+                    count * filled[label][i] * weights[label]
                     for label, count in labels.items()
                 )
-                / shares[i]
             ),
         )
         for label, count in labels.items():
             filled[label][best] += count
-        parts[best] += [record.sample_id for record in groups[key]]
+        parts[best] += [record.sample_id for record in members]
     return parts
+
+
+def _place(drawn: str, kind: str, name: str) -> bytes:
+    """Where a group comes among those of its size, by the seed."""
+    text = f'{drawn}"{kind}",{_as_json(name)}]'
+    return hashlib.sha256(text.encode()).digest()
 
 
 def as_document(
@@ -182,8 +227,3 @@ def as_document(
     )
     document['hash'] = assignment_hash({**document, **parts})
     return {**document, **parts}
-
-
-def _sha256(value) -> str:
-    text = json.dumps(value, ensure_ascii=True, separators=(',', ':'))
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -16,7 +16,14 @@ from .atomic_backend import AtomicBackend
 from .checkpoint import classes_of, safe_load, student_state_dict
 
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
-_META = ('epoch', 'seed', 'split_hash', 'student', 'data_preprocessor')
+_META = (
+    'epoch',
+    'seed',
+    'split_hash',
+    'input',
+    'student',
+    'data_preprocessor',
+)
 
 
 def plain(value: Any) -> Any:
@@ -117,9 +124,10 @@ def export_student(
     """Write the plain student of a checkpoint and read it back.
 
     The file holds ``state_dict`` as the plain classifier names it and
-    ``meta``: ``classes``, ``epoch``, ``seed``, ``split_hash``, ``student``
-    (its config), ``data_preprocessor``, ``source`` (name of the checkpoint)
-    and ``hkd_mm``, as far as the checkpoint knows them.
+    ``meta``: ``classes``, ``epoch``, ``seed``, ``split_hash``, ``input``
+    (size and resize rule), ``student`` (its config), ``data_preprocessor``,
+    ``source`` (name of the checkpoint) and ``hkd_mm``, as far as the
+    checkpoint knows them.
 
     Args:
         checkpoint: of a distillation run or of a plain classifier.

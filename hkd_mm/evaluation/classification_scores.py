@@ -6,14 +6,10 @@ calibration error are ours: the former because scikit-learn breaks ties the
 other way round than ``argmax``, the latter because it is not there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from sklearn.metrics import (
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
 
 # What :func:`classification_scores` says of all samples together.
 OVERALL = (
@@ -85,6 +81,8 @@ def _per_class(
     scores: np.ndarray, labels: np.ndarray, matrix: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Vectors (C,) of each per-class metric, NaN where undefined."""
+    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
     every = np.arange(scores.shape[1])
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, scores.argmax(1), labels=every, zero_division=0
@@ -127,9 +125,12 @@ def classification_scores(
 
     Returns:
         The metrics, fractions in [0, 1] but for the integral
-        ``<class>/support``, and the confusion matrix (C, C) of counts, true
-        class by row, predicted class by column.
+        ``<class>/support`` and ``predicted_classes`` (how many classes were
+        predicted for any sample, 1 to C), and the confusion matrix (C, C) of
+        counts, true class by row, predicted class by column.
     """
+    from sklearn.metrics import confusion_matrix  # 0.8 s, so not at start
+
     predicted = scores.argmax(1)
     matrix = confusion_matrix(
         labels, predicted, labels=np.arange(len(classes))
@@ -153,6 +154,7 @@ def classification_scores(
         macro_specificity=macro('specificity'),
         macro_auroc=macro('auroc'),
         ece=expected_calibration_error(scores, labels),
+        predicted_classes=int(matrix.any(0).sum()),
     )
     for index, name in enumerate(classes):
         for key, values in table.items():
@@ -161,3 +163,16 @@ def classification_scores(
                 int(value) if key == 'support' else float(value)
             )
     return {k: v for k, v in metrics.items() if v == v}, matrix
+
+
+def answers_one_class(metrics: Mapping[str, Any]) -> bool:
+    """Whether all samples were given one class though several are present.
+
+    Args:
+        metrics: of :func:`classification_scores`, also as read from a file;
+            those without ``predicted_classes`` say no.
+    """
+    supports = (n for key, n in metrics.items() if key.endswith('/support'))
+    return metrics.get('predicted_classes') == 1 and (
+        sum(support > 0 for support in supports) > 1
+    )

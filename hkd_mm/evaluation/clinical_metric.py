@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 
 from hkd_mm.errors import UserError
 from hkd_mm.registry import METRICS
 
-from .classification_scores import classification_scores
+from .classification_scores import (
+    answers_one_class,
+    classification_scores,
+)
 from .store_names import StoreNames
 
 
@@ -25,7 +28,10 @@ class ClinicalMetric(BaseMetric):
     ``macro_precision``, ``macro_specificity``, ``macro_auroc``, ``ece`` and
     for each class ``<class>/precision``, ``/sensitivity``, ``/specificity``,
     ``/f1``, ``/auroc`` and ``/support``; definitions stand at
-    :func:`classification_scores`. Names carry no prefix unless one is set.
+    :func:`classification_scores`. ``predicted_classes`` is the number of
+    classes that were predicted at all: a model that predicts one for every
+    sample is warned of, once until it predicts others again. Names carry no
+    prefix unless one is set.
 
     After an evaluation ``last`` holds, on rank 0, ``scores`` (N, C) float32,
     ``labels`` (N,) int64, ``sample_ids`` (N strings or None each) and
@@ -47,6 +53,7 @@ class ClinicalMetric(BaseMetric):
         self.prefix = prefix  # set late: upstream warns when it is None
         self.last: dict[str, Any] | None = None
         self._told: set[str] = set()
+        self._one_class = False  # at the last evaluation
         self._stored = StoreNames()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -162,6 +169,7 @@ class ClinicalMetric(BaseMetric):
             scores=scores, labels=labels, sample_ids=names, confusion=confusion
         )
         self._tell_left_out(metrics, classes, len(labels))
+        self._warn_of_one_class(metrics, classes)
         return metrics
 
     def _classes(self, num_classes: int) -> list[str]:
@@ -188,12 +196,27 @@ class ClinicalMetric(BaseMetric):
             kind = (
                 'positives' if not metrics[f'{name}/support'] else 'negatives'
             )
-            print_log(
+            MMLogger.get_current_instance().info(
                 f'class {name} has no {kind} among the {total} evaluated '
                 'samples: its AUROC is undefined and left out of the macro '
-                'average',
-                logger='current',
+                'average'
             )
+
+    def _warn_of_one_class(
+        self, metrics: dict, classes: Sequence[str]
+    ) -> None:
+        """Warn of a collapsed model when it begins, not at every epoch."""
+        before, self._one_class = self._one_class, answers_one_class(metrics)
+        if before or not self._one_class:
+            return
+        counts = self.last['confusion'].sum(0)
+        present = int((self.last['confusion'].sum(1) > 0).sum())
+        MMLogger.get_current_instance().warning(
+            f'ONE CLASS ONLY: the model predicts {classes[counts.argmax()]} '
+            f'for all {counts.sum()} samples, which are of {present} classes; '
+            'if this lasts, lower optim_wrapper.optimizer.lr, warm up longer, '
+            'or start from pretrained weights'
+        )
 
 
 def _check(scores: np.ndarray, labels: np.ndarray, names: list) -> None:

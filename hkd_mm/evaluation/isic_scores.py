@@ -12,12 +12,6 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import (
-    auc,
-    average_precision_score,
-    roc_auc_score,
-    roc_curve,
-)
 
 from hkd_mm.errors import UserError
 
@@ -124,6 +118,8 @@ def _balanced_accuracy(
 
 
 def _category(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     predicted = scores > 0.5
     tp, fp = (truth & predicted).sum(), (~truth & predicted).sum()
     fn, tn = (truth & ~predicted).sum(), (~truth & ~predicted).sum()
@@ -148,6 +144,8 @@ def _area_above(
     truth: np.ndarray, scores: np.ndarray, sensitivity: float
 ) -> float:
     """Area of the ROC curve right of where it reaches a sensitivity."""
+    from sklearn.metrics import auc, roc_curve
+
     fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
     first = int(tpr.searchsorted(sensitivity))
     start = np.interp(

@@ -59,6 +59,26 @@ def test_a_run_that_was_not_tested_is_shown_as_validation(tmp_path, capsys):
     assert 'on the test or the validation split' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('tested', [True, False])
+def test_a_run_that_answers_one_class_is_marked(tmp_path, capsys, tested):
+    fine = leave_run(tmp_path / 'fine', 0.9, 0.8)
+    other = leave_run(tmp_path / 'other', 0.5, 0.5)
+    compare([str(fine), str(other)])
+    assert '*' not in capsys.readouterr().out
+    figures = {'mel/support': 4.0, 'nv/support': 9.0, 'predicted_classes': 1.0}
+    if tested:
+        (other / 'test.json').write_text(json.dumps(figures))
+    else:
+        (other / 'test.json').unlink()
+        report = json.loads((other / 'metrics.json').read_text())
+        report['best'].update(figures)
+        (other / 'metrics.json').write_text(json.dumps(report))
+    compare([str(fine), str(other)])
+    printed = capsys.readouterr().out
+    assert 'other *' in printed and 'fine *' not in printed
+    assert '* ONE CLASS ONLY: predicts one for every image' in printed
+
+
 @pytest.mark.parametrize('text', [None, '{"student":', '{"best": null}'])
 def test_what_is_no_finished_run_is_named(tmp_path, text):
     if text is not None:

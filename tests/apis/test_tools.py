@@ -64,13 +64,19 @@ def test_flags_of_the_tools_are_frozen():
         '--no-validate',
         '--auto-scale-lr',
     }
-    assert shown['test'] == common | {'--out', '--show-dir'}
+    assert shown['test'] == common | {
+        '--out',
+        '--show-dir',
+        '--other-input',
+    }
 
 
 def _metrics(tool, *argv) -> dict[str, float]:
     forget_runs()
     assert tool('test')([*map(str, argv), '--out', 'metrics.json']) == 0
-    return json.loads(Path('metrics.json').read_text())
+    found = json.loads(Path('metrics.json').read_text())
+    assert found.pop('provenance')['images'] > 0
+    return found
 
 
 @pytest.mark.slow

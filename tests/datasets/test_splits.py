@@ -3,6 +3,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,8 +107,7 @@ def test_seeds_and_data_change_the_hash():
         dict(lesion_id='other'),
         dict(sample_id='other'),
     ):
-        changed = [Record(**vars(record)) for record in records]
-        vars(changed[0]).update(change)
+        changed = [replace(records[0], **change), *records[1:]]
         assert data_hash(changed) != first['data_hash']
         assert draw_split(changed)['hash'] != first['hash']
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader, load_checkpoint
 
-from hkd_mm.engine.safe_loading import install
+from hkd_mm import runner_patches
 from hkd_mm.errors import UserError
 
 
@@ -24,7 +24,7 @@ def installed(monkeypatch):
     monkeypatch.setattr(
         CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
     )
-    install()
+    runner_patches.install()
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def naive(scores, labels):
         sum(v['f1'] * v['support'] for v in columns.values()) / num
     )
     out['top1'] = sum(p == y for p, y in zip(pred, labels)) / num
+    out['predicted_classes'] = len(set(pred))
     k = min(5, classes)
     out['top5'] = (
         sum(
@@ -202,12 +203,41 @@ def test_a_class_absent_from_the_labels():
 def test_left_out_auroc_is_said_once(monkeypatch):
     said = []
     monkeypatch.setattr(
-        module, 'print_log', lambda text, **kwargs: said.append(text)
+        module.MMLogger.get_current_instance(), 'info', said.append
     )
     metric = ClinicalMetric()
     for _ in range(3):
         evaluate([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]], [0, 1], metric=metric)
     assert len(said) == 1 and 'class_2' in said[0] and 'positives' in said[0]
+
+
+def test_one_class_for_all_is_warned_of_once_a_streak(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        module,
+        'print_log',
+        lambda text, logger, level=logging.INFO: said.append((level, text)),
+    )
+    names = ['mel', 'bcc', 'nv']
+    collapsed, fine = [[0.1, 0.2, 0.7]] * 3, np.eye(3)
+    metric = ClinicalMetric()
+    found = [
+        evaluate(scores, [0, 1, 2], names, metric=metric)[0]
+        for scores in (collapsed, collapsed, fine, collapsed)
+    ]
+    assert [one['predicted_classes'] for one in found] == [1, 1, 3, 1]
+    assert len(said) == 2 and said[0] == said[1]
+    level, text = said[0]
+    assert level == logging.WARNING
+    assert text.startswith(
+        'ONE CLASS ONLY: the model predicts nv for all 3 samples, which are '
+        'of 3 classes'
+    )
+    # of two classes as well; not where only one is present
+    evaluate([[0.9, 0.1]] * 2, [0, 1])
+    assert len(said) == 3 and 'class_0 for all 2' in said[2][1]
+    evaluate(collapsed, [2, 2, 2], names)
+    assert not [text for _, text in said[3:] if 'ONE CLASS' in text]
 
 
 def test_one_sample():
@@ -223,7 +253,7 @@ def test_perfect_and_all_wrong(classes):
     labels = np.arange(classes).repeat(2)
     perfect, _ = evaluate(np.eye(classes)[labels], labels)
     for key, value in perfect.items():
-        if not key.endswith('support'):
+        if not key.endswith(('support', 'predicted_classes')):
             assert value == (0 if key == 'ece' else 1), key
     wrong, _ = evaluate(np.eye(classes)[(labels + 1) % classes], labels)
     for key in (
@@ -329,4 +359,5 @@ def test_names_to_choose_a_checkpoint_by_are_those_of_the_metric():
     from hkd_mm.evaluation.classification_scores import OVERALL
 
     found, _ = evaluate(*softmax_scores(20, 3))
-    assert {key for key in found if '/' not in key} == set(OVERALL)
+    overall = {key for key in found if '/' not in key}
+    assert overall == {*OVERALL, 'predicted_classes'}

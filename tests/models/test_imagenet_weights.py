@@ -279,3 +279,26 @@ def test_closed_port_fails_fast(server):
     with pytest.raises(UserError, match='refused'):
         fetch_weights('http://127.0.0.1:9/net.pth', 'net.pth')
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(
+    ('name', 'wide'),
+    [
+        ('mobilenetv2_050', True),
+        ('resnet18', False),
+        ('vit_tiny_patch16_224', False),
+    ],
+)
+def test_the_first_scores_of_a_network_do_not_depend_on_its_classes(
+    name, wide
+):
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, num_classes=4).get_classifier().weight
+    config = dict(type='hkd_mm.TimmClassifier', model_name=name, num_classes=4)
+    ours = MODELS.build(config).model.get_classifier().weight
+    calm = 2 * (3 * ours.shape[1]) ** -0.5
+    assert (theirs.std() > calm) == wide
+    assert ours.std() < calm
+    if not wide:
+        spread = theirs.std().item()
+        assert ours.std().item() == pytest.approx(spread, rel=0.1)

@@ -380,10 +380,6 @@ def test_nothing_is_measured_where_nothing_is_wanted(given):
         (dict(teacher=RESNET8), 'must be None'),
         (dict(teacher_ckpt='x.pth'), 'must be None'),
         (
-            dict(fusion='confidence', teacher_cache=dict(num_views=2)),
-            'looks at its label',
-        ),
-        (
             dict(teachers=[RESNET8, timm_net(num_classes=7)]),
             'different numbers of classes: 5, 7',
         ),
@@ -392,6 +388,13 @@ def test_nothing_is_measured_where_nothing_is_wanted(given):
 def test_what_makes_no_sense_is_refused(change, said):
     with pytest.raises(UserError, match=said):
         build(**change)(*batch(), mode='loss')
+
+
+@pytest.mark.parametrize('fusion', ['average', 'confidence'])
+def test_no_cache_keeps_a_fusion_that_looks_at_labels(fusion):
+    reason = build(fusion=fusion, teacher_cache={}).uncacheable()
+    assert (reason is None) == (fusion == 'average')
+    assert reason is None or 'label' in reason
 
 
 def test_a_teacher_without_a_checkpoint_is_told_how_to_get_one(tmp_path):

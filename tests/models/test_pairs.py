@@ -10,14 +10,15 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
-from hkd_mm.apis.config.compose import load_config
+from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.nets import (
-    apply_net_names,
+    apply_network_names,
     config_root,
     fetch_net_weights,
     net_config,
 )
 from hkd_mm.apis.config.same_net import check_same_net
+from hkd_mm.apis.config.teacher_options import teacher_options
 from hkd_mm.errors import UserError
 from hkd_mm.models.backbones import (
     shufflenet_v1,
@@ -57,7 +58,9 @@ def teacher(request):
 def pair_config(**names) -> Config:
     """The main job with other nets, from scratch, as the tools read it."""
     options = [f'{role}={name}' for role, name in names.items()]
-    return load_config(PAIR, ['pretrained=False', *options], read_data=False)
+    if names.get('student') != 'resnet8':  # has no such weights
+        options.append('pretrained=False')
+    return load_config(PAIR, options, read_data=False)
 
 
 @pytest.mark.parametrize('student', STUDENTS)
@@ -71,10 +74,13 @@ def test_pair_takes_one_step(teacher, student):
             **cfg.model,
             'teacher': net,
             'input_size': SIDE,
-            'data_preprocessor': {
-                'type': 'ClsDataPreprocessor',
-                **cfg.data_preprocessor,
-            },
+            'data_preprocessor': dict(
+                type='ClsDataPreprocessor',
+                mean=cfg.data_preprocessor.mean,
+                std=cfg.data_preprocessor.std,
+                to_rgb=True,
+            ),
+            'teacher_cache': None,
         }
     )
     model.train()
@@ -99,25 +105,42 @@ def test_pair_takes_one_step(teacher, student):
         assert torch.equal(before[key], value), key
 
 
-def test_two_lines_make_another_pair(tmp_path):
-    path = tmp_path / 'other_pair.py'
-    path.write_text(
-        f"_base_ = '{PAIR}'\nteacher = 'resnet152'\nstudent = 'resnet8'\n"
-    )
-    cfg = Config.fromfile(path)
-    apply_net_names(cfg)
+def test_two_words_make_another_pair(tmp_path):
+    cfg = compose_config(PAIR, ['teacher=resnet152', 'student=resnet8'])
     assert cfg.model.teacher.model_name == 'resnet152'
     assert cfg.model.teacher.pretrained is False
     assert cfg.model.architecture.backbone.type == 'hkd_mm.CIFARResNet'
     assert cfg.teacher_config == 'teachers/resnet152_skin.py'
-    assert cfg.teacher is None and cfg.student is None
+    path = tmp_path / 'other_pair.py'
+    path.write_text(f"_base_ = '{PAIR}'\nteacher = 'resnet152'\n")
+    with pytest.raises(UserError, match='teacher = .*stands at the top'):
+        compose_config(path)
+
+
+def test_any_network_of_timm_is_a_student_or_a_teacher():
+    cfg = compose_config(
+        PAIR, ['teacher=timm:resnet34', 'student=timm:ghostnet_050']
+    )
+    assert cfg.model.architecture.model_name == 'ghostnet_050'
+    assert cfg.model.architecture.num_classes == 6
+    assert cfg.model.teacher.model_name == 'resnet34'
+    assert cfg.teacher_config == 'teachers/wrn50_skin.py'
+    assert cfg.teacher_network == 'timm:resnet34'
+    path = str(config_root() / cfg.teacher_config)
+    options, _ = teacher_options(cfg, path, ['student=timm:ghostnet_050'])
+    trained = compose_config(path, options).model
+    check_same_net(cfg.model.teacher, trained, path)
+    alone = config_root() / 'students/mbv2_skin.py'
+    found = compose_config(alone, ['network=timm:ghostnet_050']).model
+    assert found.model_name == 'ghostnet_050' and found.loss
+    with pytest.raises(UserError, match='mean timm:ghostnet_050'):
+        compose_config(PAIR, ['student=timm:ghostnet_051'])
 
 
 def test_names_keep_the_number_of_classes():
     cfg = Config.fromfile(PAIR)
     cfg.model.architecture.num_classes = 9
-    cfg.merge_from_dict(dict(student='shufflenetv2', pretrained=True))
-    apply_net_names(cfg)
+    apply_network_names(cfg, dict(student='shufflenetv2'), None)
     assert cfg.model.architecture.head.num_classes == 9
     assert cfg.model.architecture.backbone.pretrained is True
 
@@ -126,9 +149,8 @@ def test_wrong_names_are_told_in_one_line():
     with pytest.raises(UserError, match="'resnet125'.*mean resnet152.*mbv2"):
         pair_config(teacher='resnet125')
     cfg = Config.fromfile(config_root() / 'students' / 'mbv2_skin.py')
-    cfg.merge_from_dict(dict(student='resnet8'))
     with pytest.raises(UserError, match="student='resnet8'.*distil"):
-        apply_net_names(cfg)
+        apply_network_names(cfg, dict(student='resnet8'), None)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,19 @@ def test_startup(benchmark):
 
 
 @pytest.mark.slow
+def test_threads(benchmark, monkeypatch):
+    monkeypatch.setenv('OMP_WAIT_POLICY', 'PASSIVE')  # put back afterwards
+    argv = ['--images', '40', '--epochs', '1', '--rounds', '1', *DRAWN]
+    report = benchmark('threads', *TOY, *argv, *('--batch', '8'))
+    assert [row['busy_processes'] for row in report['rows']] == [0, 1]
+    for row in report['rows']:
+        assert row['losses_are_equal'] is True
+        assert row['passive_s'] > 0 and row['default_s'] > 0
+    every = report['runs']['0']
+    assert len(every['passive'][0]['losses']) == 4
+
+
+@pytest.mark.slow
 def test_processes(benchmark):
     argv = ['--images', '40', '--epochs', '2', '--setups', 'cached', *DRAWN]
     argv += ['--batch', '8']  # BatchNorm of two images diverges on some CPUs

@@ -11,7 +11,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line; needs no import but the standard library."""
     parser = argparse.ArgumentParser(
         description='Print finished runs side by side: on the test split '
-        'where DIR/test.json is there (tools/test.py --out), else on the '
+        'where DIR/test.json is there (tools/test.py DIR), else on the '
         'validation split.'
     )
     parser.add_argument(

@@ -10,11 +10,15 @@ MMPretrain's pipeline, the latter as ``mmrazor.SingleTeacherDistill``.
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+import hkd_mm  # noqa: E402, F401  before torch: its threads wait passively
+
 SETUPS = ('student', 'stock student', 'cached', 'online', 'stock')
 PHOTOGRAPHS = ROOT.parent / 'shared/data/ham10000/originals'
 
@@ -24,7 +28,8 @@ def make_parser(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
 
     Args:
         doc: docstring of the benchmark.
-        defaults: ``batch`` and ``size``, where they differ.
+        defaults: ``batch``, ``size`` and ``method`` (a config of
+            ``configs/``, without ``.py``), where they differ.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -34,7 +39,7 @@ def make_parser(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
     parser.add_argument('--size', type=int, help='of an image', default=116)
     parser.add_argument('--batch', type=int, default=32)
     parser.add_argument('--out', type=Path, help='a JSON file')
-    parser.set_defaults(**defaults)
+    parser.set_defaults(**{'method': 'hybrid_wrn50_mbv2', **defaults})
     return parser
 
 
@@ -59,7 +64,11 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
 
 
 def photographs(
-    source: str | os.PathLike, folder: Path, count: int, distinct: int = 50
+    source: str | os.PathLike,
+    folder: Path,
+    count: int,
+    distinct: int = 50,
+    validation: int = 0,
 ) -> Path:
     """Two class folders of links to photographs, repeated to ``count``.
 
@@ -68,13 +77,18 @@ def photographs(
         folder: of the benchmark.
         count: links.
         distinct: photographs to generate, 600 x 450 each.
+        validation: as many more links are the class folders of ``val``; the
+            others are then those of ``train``.
     """
     found = sorted(Path(source).rglob('*.jpg'))
     if not found:
         print(f'No photographs in {source}: drawn ones are used')
         found = [_draw(folder / f'drawn/{i:05d}.jpg') for i in range(distinct)]
-    for i in range(count):
-        target = folder / 'data' / ('Acne', 'Benign')[i % 2]
+    for i in range(count + validation):
+        target = folder / 'data'
+        if validation:
+            target /= 'train' if i < count else 'val'
+        target /= ('Acne', 'Benign')[i % 2]
         target.mkdir(parents=True, exist_ok=True)
         os.symlink(found[i % len(found)].resolve(), target / f'{i:05d}.jpg')
     return folder / 'data'
@@ -97,9 +111,11 @@ def recipe(
 ) -> tuple[Path, dict[str, Any]]:
     """Config file and options of a set-up, as for ``tools/train.py``."""
     packed = not setup.startswith('stock')
+    train = data / 'train'
+    folders = (train if train.is_dir() else data).iterdir()
     options = {
         'data_root': str(data),
-        'classes': sorted(path.name for path in data.iterdir()),
+        'classes': sorted(path.name for path in folders),
         'split_ratios': [0.8, 0.1, 0.1],
         'pretrained': False,
         'input_size': args.size,
@@ -119,7 +135,9 @@ def recipe(
         options['model.teacher_cache.num_views'] = getattr(
             args, 'num_views', 1
         )
-    return ROOT / 'configs/hybrid_wrn50_mbv2.py', options
+    else:
+        options['teacher_cache'] = False
+    return ROOT / f'configs/{args.method}.py', options
 
 
 def compose(args: argparse.Namespace, setup: str, data: Path, **options: Any):
@@ -127,7 +145,7 @@ def compose(args: argparse.Namespace, setup: str, data: Path, **options: Any):
 
     Args:
         args: of :func:`make_parser`.
-        setup: one of ``SETUPS``.
+        setup: one of ``SETUPS``, or ``online bf16``.
         data: class folders.
         options: more top-level values of the config.
     """

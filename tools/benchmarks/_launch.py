@@ -15,24 +15,11 @@ from typing import Any
 
 from _common import ROOT, recipe
 
-# A process in between, small and new: the peak memory is the command's own.
-_MEASURE = """
-import json, os, sys, time
-begun = time.time()
-pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
-_, status, usage = os.wait4(pid, 0)
-unit = 1 if sys.platform == 'darwin' else 1024
-with open(sys.argv[1], 'w') as file:
-    json.dump(dict(
-        begun=begun, seconds=time.time() - begun, bytes=usage.ru_maxrss * unit,
-        status=os.waitstatus_to_exitcode(status)), file)
-"""
 _CONFIG = """
 _base_ = {base!r}
 custom_imports = dict(
     imports=['hkd_mm', '_probe'], allow_failed_imports=False)
-custom_hooks = [
-    *_base_.custom_hooks, dict(type='BenchmarkProbe', out={out!r})]
+custom_hooks = [dict(type='BenchmarkProbe', out={out!r})]
 """
 
 
@@ -52,8 +39,10 @@ def measure(
         threads: of torch in each process; None: as it chooses.
 
     Returns:
-        ``begun`` (time of the clock), ``seconds`` and ``bytes``, the largest
-        resident memory of the command or of a process it waited for.
+        ``begun`` (time of the clock), ``seconds``, ``bytes`` (largest
+        resident memory of the command or of a process it waited for) and
+        ``tree_bytes`` (the most that the command and its children had
+        together).
 
     Raises:
         Failed: it did.
@@ -71,7 +60,14 @@ def measure(
         environment['OMP_NUM_THREADS'] = str(threads)
     with log.open('w') as file:
         subprocess.run(
-            [sys.executable, '-S', '-c', _MEASURE, str(report), *command],
+            [
+                *(
+                    sys.executable,
+                    '-S',
+                    str(ROOT / 'tools/benchmarks/_measure.py'),
+                ),
+                *(str(report), *command),
+            ],
             check=True,
             cwd=folder,
             env=environment,
@@ -99,7 +95,7 @@ def train(
 
     Args:
         args: of ``_common.make_parser``.
-        setup: one of ``_common.SETUPS``.
+        setup: one of ``_common.SETUPS``, or ``online bf16``.
         data: class folders.
         folder: to work in; holds ``teacher.pth``.
         name: of the work dir and the files of the measurement.
@@ -159,8 +155,8 @@ def _dump(
 ) -> None:
     """The config of MMRazor's distillation, as a file."""
     if not path.exists():
-        values = {k: getattr(args, k) for k in ('teacher', 'student', 'size')}
-        values['batch'] = args.batch
+        names = ('teacher', 'student', 'size', 'batch', 'method')
+        values = {name: getattr(args, name) for name in names}
         call(
             '_stock',
             'dump_stock',

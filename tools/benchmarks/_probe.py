@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from _common import machine
+from _measure import tree_cpu_seconds
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -19,7 +20,8 @@ class BenchmarkProbe(Hook):
 
     It holds ``first_batch`` and ``first_iteration`` (the end of it), seconds
     since the epoch of the clock; ``epochs``, the seconds that training took
-    in each and its images; ``machine``; and ``gpu_bytes``, the most that
+    in each, its images, and the CPU seconds that it took with its workers
+    (None without ``/proc``); ``machine``; and ``gpu_bytes``, the most that
     torch had.
 
     Args:
@@ -34,7 +36,7 @@ class BenchmarkProbe(Hook):
 
     def before_train_epoch(self, runner) -> None:
         """Start the clock of the epoch."""
-        self._begun = _now()
+        self._begun, self._cpu = _now(), tree_cpu_seconds(os.getpid())
 
     def before_train_iter(
         self, runner, batch_idx: int, data_batch=None
@@ -56,8 +58,13 @@ class BenchmarkProbe(Hook):
         images = len(loader) * loader.batch_size * get_world_size()
         if not loader.drop_last:
             images = min(images, len(loader.dataset))
+        cpu = tree_cpu_seconds(os.getpid())
         self.found['epochs'].append(
-            dict(seconds=_now() - self._begun, images=images)
+            dict(
+                seconds=_now() - self._begun,
+                images=images,
+                cpu_seconds=cpu and cpu - self._cpu,
+            )
         )
         self._write()
 

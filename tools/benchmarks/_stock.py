@@ -11,6 +11,8 @@ from _common import compose
 def to_stock(cfg, student_channels: int, teacher_channels: int) -> None:
     """Turn our distillation into MMRazor's, in place.
 
+    The losses keep their weights; the hard label's is 1, the student's own.
+
     Args:
         cfg: of the distillation, not packed.
         student_channels: of the student's last feature map.
@@ -26,52 +28,58 @@ def to_stock(cfg, student_channels: int, teacher_channels: int) -> None:
             for name, source in sources.items()
         }
 
-    cfg.data_preprocessor.setdefault('type', 'ClsDataPreprocessor')
-    align = dict(
-        in_channels=student_channels,
-        out_channels=teacher_channels,
-        kernel_size=1,
+    loss = cfg.model.distiller.distill_losses.loss_hybrid
+    sources = [
+        dict(logits='model.classifier', feature='model.blocks.6'),
+        dict(logits='model.fc', feature='model.layer4'),
+    ]
+    losses = dict(
+        loss_kl=dict(
+            type='mmrazor.KLDivergence', tau=loss.tau, loss_weight=loss.alpha
+        )
     )
+    mappings = dict(
+        loss_kl=dict(
+            preds_S=record('logits', True), preds_T=record('logits', False)
+        )
+    )
+    connectors = {}
+    if loss.beta > 0:
+        losses['loss_fa'] = dict(
+            type='mmrazor.L2Loss',
+            normalize=False,
+            loss_weight=loss.beta,
+            dist=False,
+        )
+        mappings['loss_fa'] = dict(
+            s_feature=record('feature', True, connector='align'),
+            t_feature=record('feature', False),
+        )
+        align = dict(
+            in_channels=student_channels,
+            out_channels=teacher_channels,
+            kernel_size=1,
+        )
+        connectors['align'] = dict(
+            type='mmrazor.TorchNNConnector',
+            module_name='Conv2d',
+            module_args=align,
+        )
+    else:
+        for source in sources:
+            del source['feature']
+    cfg.data_preprocessor.setdefault('type', 'ClsDataPreprocessor')
     cfg.model = dict(
         type='mmrazor.SingleTeacherDistill',
         architecture=dict(cfg.model.architecture, type='TimmClassifier'),
         teacher=dict(cfg.model.teacher, type='TimmClassifier'),
         distiller=dict(
             type='mmrazor.ConfigurableDistiller',
-            student_recorders=recorders(
-                feature='model.blocks.6', logits='model.classifier'
-            ),
-            teacher_recorders=recorders(
-                feature='model.layer4', logits='model.fc'
-            ),
-            connectors=dict(
-                align=dict(
-                    type='mmrazor.TorchNNConnector',
-                    module_name='Conv2d',
-                    module_args=align,
-                )
-            ),
-            distill_losses=dict(
-                loss_kl=dict(
-                    type='mmrazor.KLDivergence', tau=4, loss_weight=0.85
-                ),
-                loss_fa=dict(
-                    type='mmrazor.L2Loss',
-                    normalize=False,
-                    loss_weight=0.02,
-                    dist=False,
-                ),
-            ),
-            loss_forward_mappings=dict(
-                loss_kl=dict(
-                    preds_S=record('logits', True),
-                    preds_T=record('logits', False),
-                ),
-                loss_fa=dict(
-                    s_feature=record('feature', True, connector='align'),
-                    t_feature=record('feature', False),
-                ),
-            ),
+            student_recorders=recorders(**sources[0]),
+            teacher_recorders=recorders(**sources[1]),
+            connectors=connectors,
+            distill_losses=losses,
+            loss_forward_mappings=mappings,
         ),
     )
 

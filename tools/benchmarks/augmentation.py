@@ -11,14 +11,13 @@ Example:
 """
 
 import argparse
-import json
-import os
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+from _common import write
 
 FLIP = dict(type='RandomFlip', prob=0.5, direction='horizontal')
 JITTER = dict(
@@ -226,24 +225,9 @@ def main() -> None:
             f'{ratio or float("nan"):8.1f}',
             flush=True,
         )
-    if args.out:
-        args.out.write_text(
-            json.dumps(
-                dict(
-                    size=args.size,
-                    batch=args.batch,
-                    repeats=args.repeats,
-                    torch=torch.__version__,
-                    cases=rows,
-                ),
-                indent=1,
-            )
-            + '\n'
-        )
+    settings = dict(size=args.size, batch=args.batch, repeats=args.repeats)
+    write(dict(**settings, torch=torch.__version__, cases=rows), args.out)
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

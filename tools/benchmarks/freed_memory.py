@@ -7,11 +7,12 @@ medians and the ratio.
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
+
+import _common  # noqa: F401  before torch: its threads wait passively
 
 
 def step_costs(net: str, batch: int, size: int, steps: int) -> dict:
@@ -86,7 +87,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

@@ -15,7 +15,6 @@ Example:
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -138,7 +137,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

@@ -11,7 +11,6 @@ Example:
 
 import argparse
 import copy
-import json
 import os
 import statistics
 import sys
@@ -19,6 +18,8 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+
+from _common import write
 
 
 def parse_args() -> argparse.Namespace:
@@ -224,8 +225,7 @@ def main() -> None:
         student=levers.measure(levers.student()),
     )
     show(report)
-    if args.out:
-        args.out.write_text(json.dumps(report, indent=1) + '\n')
+    write(report, args.out)
 
 
 def show(report: dict) -> None:
@@ -250,7 +250,4 @@ def show(report: dict) -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

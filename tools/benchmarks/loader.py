@@ -12,7 +12,6 @@ Example: python tools/benchmarks/loader.py data/ham10000/originals
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -190,7 +189,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

@@ -4,17 +4,22 @@
 ``tools/train.py`` runs in a process of its own, one epoch on a few images:
 on MMPretrain's pipeline as mmrazor.SingleTeacherDistill, on packed images the
 first time (the store is built) and later, with a teacher cache that is there,
-and ``--help``. Medians over the repeats, the ways in turn.
+as the student alone, and ``--help``. ``imports`` is what a training cannot do
+without, ``import torch, timm, mmengine, mmpretrain``: the first iteration of
+each way comes as a multiple of it. ``wrong key`` ends with an option that the
+config does not have. Medians over the repeats, the ways in turn, ratios within
+a repeat.
 
 Example:
     python tools/benchmarks/startup.py --repeats 5 --out startup.json
 """
 
 import argparse
-import os
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,8 +34,12 @@ WAYS = {
     FIRST: 'online',
     'packed, later': 'online',
     'cached, later': 'cached',
+    'student, later': 'student',
+    'imports': None,
+    'wrong key': None,
     'help': None,
 }
+IMPORTS = 'import torch, timm, mmengine, mmpretrain'
 MEBIBYTE = 2**20
 
 
@@ -73,6 +82,11 @@ class Startup:
                 self.folder,
                 self.folder / 'help.log',
             )
+        if way == 'imports':
+            command = [sys.executable, '-W', 'ignore', '-c', IMPORTS]
+            return measure(command, self.folder, self.folder / 'imports.log')
+        if way == 'wrong key':
+            return dict(seconds=self._wrong_key())
         if way == FIRST:
             shutil.rmtree(self.folder / 'work_dirs/packed', ignore_errors=True)
         return train(
@@ -84,12 +98,28 @@ class Startup:
             dict(max_epochs=1),
         )
 
+    def _wrong_key(self) -> float:
+        """Seconds until a misspelled option is refused."""
+        command = [sys.executable, str(ROOT / 'tools/train.py')]
+        command += [str(ROOT / 'configs/hybrid_wrn50_mbv2.py')]
+        options = ['--cfg-options', f'data_root={self.data}']
+        options += ['model.distiller.distill_losses.loss_hybrid.tua=2.0']
+        begun = time.perf_counter()
+        ran = subprocess.run(
+            [*command, *options],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+        )
+        seconds = time.perf_counter() - begun
+        assert ran.returncode == 2 and 'tua' in ran.stderr, ran.stderr
+        return seconds
+
     def run(self) -> None:
         """Every way, repeatedly; what comes later is prepared first."""
-        if {'packed, later', 'cached, later'} & set(self.found):
-            self.once('packed, later')
-        if 'cached, later' in self.found:
-            self.once('cached, later')
+        for way in self.found:
+            if way.endswith('later'):
+                self.once(way)
         for _ in range(self.args.repeats):
             for way, runs in self.found.items():
                 runs.append(self.once(way))
@@ -104,9 +134,16 @@ class Startup:
                     run[name] - run['begun'] if name in run else None
                     for run in runs
                 )
+            row['times_imports'] = _median(
+                (run['first_iteration'] - run['begun']) / imports['seconds']
+                if 'first_iteration' in run
+                else None
+                for run, imports in zip(runs, self.found.get('imports', []))
+            )
             row['end_s'] = _median(run['seconds'] for run in runs)
             row['memory_mib'] = _median(
-                run['bytes'] / MEBIBYTE for run in runs
+                run['bytes'] / MEBIBYTE if 'bytes' in run else None
+                for run in runs
             )
             row['gpu_mib'] = _median(
                 run['gpu_bytes'] / MEBIBYTE if 'gpu_bytes' in run else None
@@ -149,7 +186,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

@@ -11,7 +11,6 @@ Example:
 """
 
 import json
-import os
 import sys
 import tempfile
 from argparse import Namespace
@@ -129,7 +128,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

@@ -8,8 +8,14 @@ the same three loss terms; ``online bf16`` is ``online`` with
 ``model.teacher_inference.dtype=bfloat16``. All load their images in the step
 itself. WideResNet-50-2 -> MobileNetV2 x0.5 by default.
 
+With ``--peers`` it is ``tools/train.py`` against what a user would pick
+instead, each as a command of its own: timm's distillation task, torchdistill
+(both installed in an environment of their own the first time) and stock
+MMRazor, all with KD and the hard label.
+
 Example:
     python tools/benchmarks/training.py --batch 32 --steps 3 --rounds 5
+    python tools/benchmarks/training.py --peers --steps 8 --rounds 5
 """
 
 import argparse
@@ -30,6 +36,10 @@ from _common import (
     show,
     write,
 )
+from _peers import DEFAULT_FOLDER as PEERS_FOLDER
+from _peers import METHOD as PEERS_METHOD
+from _peers import SETUPS as PEER_SETUPS
+from _peers import compare
 
 ALL = (*SETUPS, 'online bf16')
 RATIOS = (
@@ -46,8 +56,35 @@ def parse_args() -> argparse.Namespace:
     add_data_root(parser)
     parser.add_argument('--steps', type=int, default=3, help='a round')
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--setups', nargs='+', default=ALL, choices=ALL)
-    return parser.parse_args()
+    parser.add_argument(
+        '--setups',
+        nargs='+',
+        help=f'{", ".join(ALL)}; with --peers: '
+        f'{", ".join(PEER_SETUPS)} (default: all)',
+    )
+    peers = parser.add_argument_group('with --peers')
+    peers.add_argument('--peers', action='store_true')
+    peers.add_argument(
+        '--peers-env',
+        type=Path,
+        default=PEERS_FOLDER,
+        help='folder of the environment, made if need be (default: '
+        f'{PEERS_FOLDER})',
+    )
+    peers.add_argument(
+        '--workers', type=int, default=2, help='that load images, theirs'
+    )
+    peers.add_argument(
+        '--threads', type=int, default=os.cpu_count(), help='of torch'
+    )
+    args = parser.parse_args()
+    known = PEER_SETUPS if args.peers else ALL
+    args.setups = args.setups or list(known)
+    if unknown := sorted(set(args.setups) - set(known)):
+        parser.error(f'--setups {unknown[0]}: there are {", ".join(known)}')
+    if args.peers:
+        args.method = PEERS_METHOD
+    return args
 
 
 def step_of(
@@ -110,6 +147,9 @@ def endless(loader) -> Iterator:
 def main() -> None:
     """Time the set-ups in turn and print the table."""
     args = parse_args()
+    if args.peers:
+        compare(args)
+        return
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
     import torch
 
@@ -149,7 +189,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

@@ -56,7 +56,10 @@ def validation_of(
     cfg.experiment_name = name
     cfg.val_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.log_level = 'WARNING'
-    cfg.default_hooks = dict.fromkeys(cfg.default_hooks)  # only the loop
+    cfg.default_hooks = dict.fromkeys(  # only the loop
+        ('runtime_info', 'timer', 'sampler_seed', 'logger')
+        + ('param_scheduler', 'checkpoint')
+    )
     cfg.custom_hooks = []
     if name == BOTH:
         cfg.model.teacher_ckpt = 'teacher.pth'
@@ -112,7 +115,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     main()

@@ -54,6 +54,13 @@ def parse_args(argv=None) -> argparse.Namespace:
         action='store_true',
         help='do not look for near duplicates',
     )
+    parser.add_argument(
+        '--group',
+        metavar='OUT.csv',
+        help='write an annotation table in which images of the same '
+        'photograph, equal or near duplicates, share a lesion_id, so that '
+        'splits keep them together',
+    )
     parser.add_argument('--json', metavar='FILE', help='write all findings')
     parser.add_argument(
         '--workers', type=int, default=0, help='processes (default: all cores)'
@@ -89,7 +96,30 @@ def run(args: argparse.Namespace, codes: list[int]) -> None:
 
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
         Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
+    if args.group:
+        from hkd_mm.apis.data.photograph_groups import write_groups
+
+        done = write_groups(records, report, args.data_root, args.group)
+        print(_told(done, args))
     codes.append(0 if report['ok'] else 1)
+
+
+def _told(done: dict, args: argparse.Namespace) -> str:
+    """What --group has written, and how to train on it."""
+    table, root = map(os.path.abspath, (args.group, args.data_root))
+    text = (
+        f'wrote {args.group}: {done["images"]} images in {done["groups"]} '
+        f'groups of several, {done["joined"]} of them joined by their '
+        'content'
+    )
+    if done['torn']:
+        text += (
+            f'. {done["torn"]} groups are in several parts of the split that '
+            'the data names, so the table names no parts and a split is drawn'
+        )
+    found = os.path.join(root, 'annotations.csv') == table
+    use = f'data_root={root}' + ('' if found else f' ann_file={table}')
+    return f'{text}\nuse it: --cfg-options {use}'
 
 
 def main(argv=None) -> int:

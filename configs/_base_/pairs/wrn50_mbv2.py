@@ -1,8 +1,8 @@
 """WideResNet-50-2 -> MobileNetV2 x0.5: everything but the losses.
 
-Another pair is two lines in a config that inherits this one, or two words on
-the command line: ``teacher='resnet152'`` and ``student='resnet8'``, any names
-of ``configs/_base_/models/``.
+Another pair is two words on the command line: ``teacher=resnet152`` and
+``student=timm:ghostnet_050``, any names of ``configs/_base_/models/`` or of
+timm.
 """
 _base_ = [
     '../datasets/skin_disease_116.py',

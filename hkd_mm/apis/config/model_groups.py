@@ -13,6 +13,8 @@ from mmengine.config import Config
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 
+from .tree import preprocessor
+
 
 def check_model_groups(cfg: Config) -> None:
     """Try ``model.teacher_cache`` and ``model.teacher_inference``.
@@ -38,6 +40,15 @@ def check_model_groups(cfg: Config) -> None:
             )
         if group is not None:
             _check_group(f'model.{name}', group, kind)
+    views = preprocessor(cfg).get('num_views')
+    cached = (cfg.get('model') or {}).get('teacher_cache') or {}
+    if None not in (views, cached.get('num_views')):
+        if views != cached['num_views']:
+            raise UserError(
+                f'packed.num_views={views} and model.teacher_cache.num_views='
+                f'{cached["num_views"]} must be one number; set both, or '
+                'teacher_cache=False'
+            )
 
 
 def takes(model: dict, name: str) -> bool:

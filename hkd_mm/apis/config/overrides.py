@@ -441,6 +441,13 @@ def check_top_level(cfg: Config) -> None:
     Raises:
         UserError: a word stands in the file, and no place has its value.
     """
+    for word in ('teacher', 'student', 'network'):
+        if isinstance(cfg.get(word), str):
+            raise UserError(
+                f'{cfg.filename}: {word} = {cfg[word]!r} stands at the top '
+                'and reaches nothing; write the network into model, or give '
+                f'it with --cfg-options {word}={cfg[word]}'
+            )
     for word, row in OVERRIDES.items():
         value = cfg.get(word)
         if word not in cfg or word in ('teacher_cache', 'augment'):

@@ -113,6 +113,14 @@ def names_of_group(name: str) -> set[str]:
             | _signature(OptimWrapper.__init__)[0]
             | {'type', 'constructor', 'paramwise_cfg'}
         )
+    if name == 'teacher_cache':
+        from hkd_mm.models.teacher_cache import TeacherCache
+
+        return _signature(TeacherCache.__init__)[0]
+    if name == 'teacher_inference':
+        from hkd_mm.models.algorithms.teacher_inference import TeacherInference
+
+        return _signature(TeacherInference.__init__)[0]
     return set(_GROUPS.get(name, ()))
 
 

@@ -5,16 +5,20 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from hkd_mm.datasets.packed.builder import ensure_store
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+from hkd_mm.datasets.packed.builder import NoRoomError, ensure_store
 from hkd_mm.datasets.packed.hair_removal import hair_settings
 from hkd_mm.datasets.packed.plan import make_plan
 from hkd_mm.datasets.packed.store import PackedStore
 from hkd_mm.errors import UserError
+from hkd_mm.file_lock import as_rank_0
 
 from ..config.compose import compose_config
 from ..config.data_summary import build_listing
-from ..config.packing import is_packed, pack
-from ..config.tree import packed_datasets
+from ..config.packing import is_packed, pack, unpack
+from ..config.tree import packed_datasets, preprocessor
 from .source import read_records
 
 
@@ -36,6 +40,19 @@ def pack_config(
     cfg = compose_config(config, cfg_options)
     if not is_packed(cfg):
         pack(cfg)
+    return build_stores(cfg, workers)
+
+
+def build_stores(cfg: Config, workers: int = 0) -> list[PackedStore]:
+    """Build every store that the packed datasets of a config read.
+
+    Args:
+        cfg: a composed config.
+        workers: processes, 0 for all cores.
+
+    Raises:
+        UserError: as of ``ensure_store``.
+    """
     found = {}
     for loader, node in packed_datasets(cfg):
         side = round(node['size'] * node.get('margin', 1.0))
@@ -48,6 +65,36 @@ def pack_config(
             plan = make_plan(dataset.data_root, dataset.records(), *rule, hair)
             found[kind] = PackedStore(ensure_store(plan, where, workers))
     return list(found.values())
+
+
+def pack_or_read_singly(cfg: Config) -> str:
+    """Build the packed images of a run; without room, read them one by one.
+
+    Args:
+        cfg: a composed config, changed in place to ``packed=False`` where
+            the disk has no room and mmpretrain's pipeline can do the same.
+
+    Returns:
+        What to tell the user, nothing where the images are packed.
+
+    Raises:
+        UserError: as of :func:`build_stores`.
+    """
+    if preprocessor(cfg).get('type') != 'hkd_mm.PackedPreprocessor':
+        return ''
+    full = None
+    if is_main_process():
+        try:
+            build_stores(cfg)
+        except NoRoomError as error:
+            full = error
+    if as_rank_0(full is None):
+        return ''
+    try:
+        unpack(cfg)
+    except UserError:
+        raise full or NoRoomError('no room for the packed images') from None
+    return f'; packed=False, photographs are read one by one: {full}'
 
 
 def pack_root(args: Namespace) -> PackedStore:

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
+from hkd_mm.progress import tracked
 
 from .downloads import Entry, place
 
@@ -23,12 +22,7 @@ def place_images(found: list[tuple[Any, Entry]], out: str) -> int:
         How many were not there before.
     """
     new = 0
-    for record, entry in track(
-        found,
-        'placing images',
-        transient=True,
-        console=Console(stderr=True),
-    ):
+    for record, entry in tracked(found, 'placing', len(found), 'images'):
         new += place(entry, Path(out, 'images', record.path))
     return new
 

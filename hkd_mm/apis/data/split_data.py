@@ -9,6 +9,8 @@ from pathlib import Path
 from hkd_mm.errors import UserError
 from hkd_mm.parallel import parallel_map
 
+from .photograph_groups import group_names
+
 
 def draw_split_file(
     records,
@@ -79,40 +81,13 @@ def merge_duplicates(records, workers: int = 0) -> list:
         'comparing files',
         workers,
     )
-    leader = {}
-
-    def find(key):
-        while leader.setdefault(key, key) != key:
-            key = leader[key]
-        return key
-
+    equal = defaultdict(list)
     for record, content in zip(records, hashes):
-        keys = ('content', content), _group(record)
-        first, second = sorted(map(find, keys))
-        leader[second] = first
-    merged = defaultdict(list)
-    for record in records:
-        merged[find(_group(record))].append(record)
-    # A group of one photograph without lesion id stays what it was.
+        equal[content].append(record.sample_id)
+    names = group_names(records, equal.values())
     return [
-        replace(record, lesion_id=_name(members))
-        for members in merged.values()
-        for record in members
+        replace(record, lesion_id=name) for record, name in zip(records, names)
     ]
-
-
-def _group(record) -> tuple[str, str]:
-    return (
-        ('lesion', record.lesion_id)
-        if record.lesion_id
-        else ('single', record.sample_id)
-    )
-
-
-def _name(members) -> str | None:
-    if len(members) == 1:
-        return members[0].lesion_id
-    return min(record.lesion_id or record.sample_id for record in members)
 
 
 def _sha256(path: str) -> str:

@@ -34,7 +34,8 @@ def verify_data(
         workers: processes, 0 for all cores.
 
     Returns:
-        images; counts (split -> class -> images); unreadable (image, reason);
+        images; without_lesion, how many of them name no lesion or patient;
+        counts (split -> class -> images); unreadable (image, reason);
         tiny (image, width, height); duplicates, a list of groups of images
         with equal bytes; conflicting, those of them with several labels;
         near_duplicates (two images of different lesions, bits); leaks (kind
@@ -59,6 +60,7 @@ def verify_data(
     pairs = [] if near is None else near_pairs(records, found, near)
     report = dict(
         images=len(records),
+        without_lesion=sum(not record.lesion_id for record in records),
         counts=_counts(records, where),
         **_bad_files(found, min_size),
         duplicates=list(same.values()),

@@ -26,12 +26,17 @@ def print_report(report: dict, name: str, classes, show: int = 5) -> None:
         show: findings told in full for each check.
     """
     console = Console()
+    unknown = report['without_lesion'] == report['images']
+    lines = [
+        (key, _text(text) if unknown else text, fails)
+        for key, text, fails in _LINES
+    ]
     console.print(_count_table(report, name, classes))
     table = Table(title='checks')
     table.add_column('check')
     table.add_column('found', justify='right')
     table.add_column('')
-    for key, text, fails in _LINES:
+    for key, text, fails in lines:
         if key.startswith('near') and not report['near_checked']:
             table.add_row(text, '-', 'not looked for')
             continue
@@ -41,9 +46,13 @@ def print_report(report: dict, name: str, classes, show: int = 5) -> None:
             if not number
             else ('[red]error' if fails else '[yellow]look at them')
         )
+        if key == 'leaks' and unknown and not number:
+            verdict = '[yellow]none by id or content, lesions unknown'
         table.add_row(text, str(number), verdict)
     console.print(table)
-    for key, text, _ in _LINES:
+    if report['without_lesion']:
+        console.print(_unknown(report), soft_wrap=True)
+    for key, text, _ in lines:
         for finding in report[key][:show]:
             console.print(
                 f'{text}: {escape(_line(key, finding))}', soft_wrap=True
@@ -53,6 +62,21 @@ def print_report(report: dict, name: str, classes, show: int = 5) -> None:
                 f'{text}: and {len(report[key]) - show} more '
                 '(--json FILE lists all)'
             )
+
+
+def _text(text: str) -> str:
+    return text.replace(' of different lesions', ', lesions unknown')
+
+
+def _unknown(report: dict) -> str:
+    number, images = report['without_lesion'], report['images']
+    whose = 'all' if number == images else f'{number} of {images}'
+    return (
+        f'lesions unknown of {whose} images: nothing keeps several '
+        'photographs of one lesion or patient in one part, and none of them '
+        'is found; name them in a column lesion_id, or let --group OUT.csv '
+        'join what is the same photograph'
+    )
 
 
 def _count_table(report: dict, name: str, classes) -> Table:

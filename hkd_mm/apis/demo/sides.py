@@ -58,7 +58,8 @@ class Side:
         if not (exported / FILE).is_file():
             exported = place
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # uncalibrated: the page says so
+            # the page itself shows that they are not calibrated
+            warnings.filterwarnings('ignore', '.* is no exported folder')
             self.classifier = SkinClassifier(exported, device='cpu')
         self._torch = _torch_net(self.classifier.student, place)
         self._lock = threading.Lock()  # Grad-CAM hooks on to the net

@@ -7,6 +7,7 @@ from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 from hkd_mm.inference.manifest_fields import ClassifierManifest, Manifest
 
 from ..run.card_texts import command_of, environment_of, versions_of
+from ..study.words import unknown_told
 from .source_run import SourceRun
 from .sure import classes_note
 
@@ -102,6 +103,8 @@ def _figures(manifest: Manifest) -> str:
     parts = ['\n'.join(rows)]
     if isinstance(manifest, ClassifierManifest):
         parts += [_SCALED, _recalls(manifest)]
+        if manifest.checks['sure_lesions'] is None:
+            parts.append(unknown_told('lesions'))
     else:
         parts += [_PLAIN, _overlaps(manifest)]
     if note := manifest.checks.get('int8', {}).get('limit_note'):

@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The export of a classifier."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hkd_mm.inference.manifest_fields import ClassifierManifest, Threshold
 from .answers import graph_of, of_images, of_torch, probabilities
 from .checks import figures, same_logits, same_probabilities
 from .int8_gate import compare_int8
-from .making import Making
+from .making import Making, watched
 from .manifest_of import described
 from .net_graph import plain_net
 from .samples import Samples, balanced_choice, read_samples
@@ -45,13 +46,20 @@ class ClassifierMaking(Making):
 
     def measure(self, kind: str) -> None:
         answer = graph_of(self.path(kind))
-        found = np.concatenate([answer(part) for part in self.val.batches()])
+        found = np.concatenate(
+            [answer(part) for part in self._batches(f'measuring {kind}')]
+        )
         self.logits[kind] = found
         self.measured[kind] = figures(found, self.val.labels, self.run.classes)
         if kind == 'fp32':
             net = plain_net(self.run)
-            trained = [of_torch(net, part) for part in self.val.batches()]
+            trained = [
+                of_torch(net, part) for part in self._batches('comparing')
+            ]
             self.checks['logits'] = same_logits(np.concatenate(trained), found)
+
+    def _batches(self, what: str) -> Iterator[np.ndarray]:
+        return watched(self.val.batches(), what, len(self.val))
 
     def compare_int8(self) -> dict:
         return compare_int8(

@@ -2,8 +2,10 @@
 """From images to what the net is fed, as ONNX operators."""
 
 import numpy as np
+import onnx.helper
 import onnx.inliner
 import onnx.numpy_helper
+import onnx.shape_inference
 from onnx import ModelProto
 from onnxscript import opset18 as op
 from onnxscript import script
@@ -71,7 +73,27 @@ def preparing_graph(spec: InputSpec) -> ModelProto:
     for value in (graph.input[0], graph.output[0]):
         place = 3 if value is graph.input[0] else 1
         value.type.tensor_type.shape.dim[place].dim_value = spec.channels
+    _replace_cast_like(model)
     return model
+
+
+def _replace_cast_like(model: ModelProto) -> None:
+    """Name the type that each ``CastLike`` casts to, in place.
+
+    ONNX Runtime has no kernel of ``CastLike``: whoever opens a graph with it
+    reads a warning for each constant that could not be folded.
+    """
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    types |= {value.name: value.data_type for value in graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == 'CastLike':
+            node.op_type = 'Cast'
+            kind = types[node.input.pop()]
+            node.attribute.append(onnx.helper.make_attribute('to', kind))
 
 
 def _window(spec: InputSpec) -> dict[str, np.ndarray]:

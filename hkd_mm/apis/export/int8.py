@@ -1,10 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Static int8 of the student, calibrated on training images."""
 
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -50,22 +47,21 @@ def quantise(
     """
     ready = out.with_name(f'{out.name}.ready')
     try:
-        with _quiet():
-            shape_inference.quant_pre_process(
-                str(fp32), str(ready), skip_symbolic_shape=True
-            )
-            quantization.quantize_static(
-                str(ready),
-                str(out),
-                _Reader(batches),
-                quant_format=quantization.QuantFormat.QDQ,
-                per_channel=True,
-                reduce_range=weight_bits == 7,
-                activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8,
-                calibrate_method=quantization.CalibrationMethod.MinMax,
-                nodes_to_exclude=_ends(onnx.load(ready)),
-            )
+        shape_inference.quant_pre_process(
+            str(fp32), str(ready), skip_symbolic_shape=True
+        )
+        quantization.quantize_static(
+            str(ready),
+            str(out),
+            _Reader(batches),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=weight_bits == 7,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            nodes_to_exclude=_ends(onnx.load(ready)),
+        )
     finally:
         ready.unlink(missing_ok=True)
     save(tidied(onnx.load(out)), out)
@@ -77,16 +73,3 @@ def _ends(model: onnx.ModelProto) -> list[str]:
     first = [node.name for node in nodes if node.op_type == 'Conv'][:1]
     last = [node.name for node in nodes if node.op_type in _LAYERS][-1:]
     return first + last
-
-
-@contextmanager
-def _quiet():
-    """Without onnxruntime's words to developers."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(before)

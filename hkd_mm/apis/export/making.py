@@ -2,13 +2,15 @@
 """The files of an export, each checked once it is written."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx
 
 from hkd_mm.inference.manifest_fields import FileSpec, Manifest, file_spec
+from hkd_mm.progress import Progress
 
 from .answers import of_torch
 from .checks import same_logits
@@ -150,7 +152,10 @@ class Making(ABC):
         self.say(f'int8: calibrating on {self.calibrated} training images')
         bits = self.wishes.weight_bits
         quantise(
-            self.path('fp32'), self.path('int8'), train.batches(BATCH), bits
+            self.path('fp32'),
+            self.path('int8'),
+            watched(train.batches(BATCH), 'calibrating', len(train)),
+            bits,
         )
         self.measure('int8')
         self._add('int8', 'tensor', 'logits')
@@ -182,3 +187,19 @@ class Making(ABC):
             'student.pte is not the trained net',
         )
         self._add('executorch', 'tensor', 'logits')
+
+
+def watched(
+    batches: Iterator[np.ndarray], what: str, total: int
+) -> Iterator[np.ndarray]:
+    """Pass batches on and show how many images there were.
+
+    Args:
+        batches: (B, ...) each.
+        what: is done to them.
+        total: images of all batches.
+    """
+    with Progress(what, total, 'images') as progress:
+        for batch in batches:
+            yield batch
+            progress.advance(len(batch))

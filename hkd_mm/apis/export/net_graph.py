@@ -1,9 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The student as an ONNX graph of standard operators."""
 
-import logging
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -50,17 +47,16 @@ def export_net(run: SourceRun) -> onnx.ModelProto:
     channels = getattr(run.net, 'in_channels', 3)
     example = torch.zeros(2, channels, *run.spec.size)
     try:
-        with _quiet():
-            program = torch.onnx.export(
-                plain_net(run),
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=['images'],
-                output_names=['logits'],
-                dynamic_shapes=dict(images={0: torch.export.Dim('N')}),
-                verbose=False,
-            )
+        program = torch.onnx.export(
+            plain_net(run),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=['images'],
+            output_names=['logits'],
+            dynamic_shapes=dict(images={0: torch.export.Dim('N')}),
+            verbose=False,
+        )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()
         raise UserError(
@@ -108,19 +104,3 @@ def _check_ends(model: onnx.ModelProto, run: SourceRun) -> None:
             f'{run.architecture} gives {found} where {wanted} logits '
             f'{"a pixel" if dense else "an image"} are expected'
         )
-
-
-@contextmanager
-def _quiet():
-    """Without the exporter's notes on its own workings."""
-    names = ('torch.onnx', 'onnxscript', 'onnx_ir')
-    levels = {name: logging.getLogger(name).level for name in names}
-    try:
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

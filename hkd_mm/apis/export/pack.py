@@ -14,7 +14,7 @@ from hkd_mm.inference.manifest import read_manifest, write_manifest
 from hkd_mm.inference.manifest_fields import FILE, Manifest, file_spec
 from hkd_mm.inference.student import TAKES
 
-from ..run.run_files import run_config
+from ..run.run_files import finished_run
 from .pack_checks import WEIGHTS, check_packed, check_weights
 
 CARD = 'README.md'
@@ -91,7 +91,7 @@ def _fill(
     for name in _FIGURES:
         if (run / name).is_file():
             shutil.copy2(run / name, out / name)
-    _write_config(run_config(run), out / 'config.py')
+    _write_config(finished_run(run).config, out / 'config.py')
     manifest = replace(
         manifest, files=files, licence=licence or manifest.licence
     )
@@ -107,11 +107,7 @@ def _export_of(run: Path) -> Path:
             f'{run} has no export; make one first: python tools/export.py '
             f'{run}'
         )
-    if not (run / 'student.pth').is_file():
-        raise UserError(
-            f'{run} holds no student.pth; give the work dir of a finished '
-            'training'
-        )
+    finished_run(run)
     return exported
 
 

@@ -19,6 +19,7 @@ from hkd_mm.evaluation.segmentation_tables import (
 from hkd_mm.inference.manifest_fields import SegmentorManifest
 from hkd_mm.inference.pixels import pixel_classes, pixel_probabilities
 from hkd_mm.inference.stored_images import read_stored
+from hkd_mm.progress import Progress
 
 from .answers import graph_of, of_images, of_torch
 from .checks import close, same_probabilities
@@ -75,15 +76,19 @@ class SegmentorMaking(Making):
         other: Callable[[np.ndarray], np.ndarray],
     ) -> Differences:
         apart, counts = Differences(), []
-        for images, masks in self.val.pairs():
-            logits, known = graph(images), other(images)
-            found = self._classes_of(logits)
-            apart.add(known, logits)
-            apart.add_answers(self._classes_of(known), found)
-            counts += [
-                confusion_counts(one, mask, len(self.run.classes))
-                for one, mask in zip(found, masks, strict=True)
-            ]
+        with Progress(
+            f'measuring {kind}', len(self.val), 'images'
+        ) as progress:
+            for images, masks in self.val.pairs():
+                logits, known = graph(images), other(images)
+                found = self._classes_of(logits)
+                apart.add(known, logits)
+                apart.add_answers(self._classes_of(known), found)
+                counts += [
+                    confusion_counts(one, mask, len(self.run.classes))
+                    for one, mask in zip(found, masks, strict=True)
+                ]
+                progress.advance(len(images))
         self._counts[kind], self._apart[kind] = np.stack(counts), apart
         return apart
 

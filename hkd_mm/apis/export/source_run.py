@@ -14,7 +14,7 @@ from hkd_mm.inference.manifest_fields import InputSpec, sha256
 
 from ..config.compose import compose_config
 from ..config.thresholds import pixel_threshold
-from ..run.run_files import run_config
+from ..run.run_files import finished_run
 from ..run.runtime import describe_net
 from .input_specs import classifier_spec, segmentor_spec
 
@@ -103,20 +103,15 @@ def read_run(
         cfg_options: changes to its config, such as ``data_root=PATH``.
 
     Raises:
-        UserError: it holds no finished run, or its images are prepared in a
-            way that an export cannot repeat.
+        UserError: it holds no finished run, the options change the size of
+            its images, or these are prepared in a way that an export cannot
+            repeat.
     """
     from hkd_mm.engine.checkpoint import classes_of
     from hkd_mm.engine.student_loading import load_student
 
-    folder = Path(folder)
-    weights = folder / 'student.pth'
-    if not weights.is_file():
-        raise UserError(
-            f'{folder} holds no student.pth; give the work dir of a finished '
-            'training'
-        )
-    cfg = compose_config(str(run_config(folder)), cfg_options)
+    folder, config, weights = finished_run(folder)
+    cfg = compose_config(str(config), cfg_options)
     net, meta = load_student(weights)
     classes = classes_of(meta)
     if not classes:
@@ -130,6 +125,17 @@ def read_run(
         if dense
         else classifier_spec(cfg, statistics, swapped)
     )
+    _check_size(folder, meta, spec)
     return SourceRun(
         folder, cfg, net, meta, list(classes), spec, swapped, sha256(weights)
     )
+
+
+def _check_size(folder: Path, meta: dict, spec: InputSpec) -> None:
+    trained = (meta.get('input') or {}).get('size')
+    if trained is not None and list(trained) != list(spec.size):
+        raise UserError(
+            f'{folder} was trained on images of {trained[0]} x {trained[1]} '
+            f'pixels, and with these --cfg-options they have {spec.size[0]} x '
+            f'{spec.size[1]}; leave out what changes it'
+        )

@@ -2,6 +2,7 @@
 """Workers timed in turns, so that a busy minute falls on all of them."""
 
 import multiprocessing
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from statistics import median
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.progress import Progress
 
 from .worker import Job, work
 
@@ -61,6 +63,7 @@ def measure(
     seconds: float,
     calls: int,
     say: Callable[[str], None],
+    progress: 'TurnsProgress',
 ) -> list[Timing]:
     """Time jobs side by side: in every round each has a turn.
 
@@ -73,8 +76,10 @@ def measure(
         seconds: that a turn lasts at least.
         calls: that a turn has at least.
         say: takes a line for each job that fails.
+        progress: of all jobs, with these among them.
     """
     timings = [Timing(job, []) for job in jobs]
+    progress.begin_group()
     with ExitStack() as started:
         alive = []
         for timing in timings:
@@ -85,13 +90,67 @@ def measure(
                 say(f'{job.net}, {job.runtime}: {timing.error}')
             else:
                 alive.append((worker, timing))
+            progress.started(timing.job, rounds if timing.error else 0)
         for number in range(rounds):
             first = number % max(1, len(alive))
             for worker, timing in alive[first:] + alive[:first]:
                 timing.rounds.append(worker.ask((seconds, calls)))
+                progress.advance()
         for worker, timing in alive:
             timing.memory = worker.ask(None)
     return timings
+
+
+class TurnsProgress(Progress):
+    """Progress of groups of jobs; knows that a group takes time to start.
+
+    Args:
+        groups: sizes, in jobs.
+        rounds: turns of a job.
+    """
+
+    def __init__(self, groups: list[int], rounds: int) -> None:
+        super().__init__('timing', sum(groups) * rounds, 'turns')
+        self._jobs = sum(groups)
+        self._to_start = self._jobs
+        self._starting = self._turning = 0.0  # seconds
+
+    def begin_group(self) -> None:
+        """Begin to start the jobs of a group."""
+        self._clock = time.monotonic()
+
+    def started(self, job: Job, skipped: int) -> None:
+        """Count a job that is ready.
+
+        Args:
+            job: which.
+            skipped: turns that it will not have, as it cannot be timed.
+        """
+        self._to_start -= 1
+        self._starting += self._lap()
+        self.done += skipped
+        self._first += skipped
+        self.update(self.done, f'{job.net} in {job.runtime} is ready')
+
+    def advance(self, count: int = 1, note: str = '') -> None:
+        """Count turns that have just ended."""
+        self._turning += self._lap()
+        super().advance(count, note)
+
+    def seconds_left(self) -> float | None:
+        """Estimate the rest from what a start and a turn took so far."""
+        turns = self.done - self._first
+        started = self._jobs - self._to_start
+        if not turns or not started:
+            return None
+        return (
+            self._turning / turns * (self.total - self.done)
+            + self._starting / started * self._to_start
+        )
+
+    def _lap(self) -> float:
+        before, self._clock = self._clock, time.monotonic()
+        return self._clock - before
 
 
 class _Worker:

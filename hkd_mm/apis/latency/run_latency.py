@@ -14,7 +14,7 @@ from rich.console import Console
 from hkd_mm.errors import UserError
 from hkd_mm.parallel import default_workers
 
-from .rounds import Timing, measure
+from .rounds import Timing, TurnsProgress, measure
 from .subjects import Subject, make_graphs, read_subject
 from .table import (
     baselines,
@@ -92,10 +92,16 @@ def latency(
     timings: list[Timing] = []
     with tempfile.TemporaryDirectory() as place:
         _make_all(subjects, runtimes, Path(place), console.print)
-        for batch in batches or [1, 32]:
-            for number in threads:
-                jobs = _jobs(subjects, runtimes, batch, number)
-                timings += measure(jobs, rounds, seconds, 2, console.print)
+        groups = [
+            _jobs(subjects, runtimes, batch, number)
+            for batch in batches or [1, 32]
+            for number in threads
+        ]
+        with TurnsProgress([len(g) for g in groups], rounds) as progress:
+            for jobs in groups:
+                timings += measure(
+                    jobs, rounds, seconds, 2, console.print, progress
+                )
         rows = rows_of(timings, {s.name: s for s in subjects})
     print_rows(rows, console)
     for line in baselines(rows, (names[0], runtimes[0])):

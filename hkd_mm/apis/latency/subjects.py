@@ -13,7 +13,7 @@ from hkd_mm.inference.manifest_fields import FILE, InputSpec
 from hkd_mm.inference.named import named
 
 from ..config.compose import compose_config
-from ..run.run_files import run_config
+from ..run.run_files import finished_run
 from .worker import load_net
 
 _CALIBRATION = 4  # batches; scales decide nothing about time
@@ -87,10 +87,10 @@ def read_subject(text: str) -> Subject:
         )
     if (place / 'export' / FILE).is_file():
         return _exported(name or place.name, place / 'export')
-    cfg = compose_config(str(run_config(place)))
+    run = finished_run(place)
+    cfg = compose_config(str(run.config))
     size = (cfg.input_size, cfg.input_size)
-    title = name or place.name
-    return Subject(title, size, place / 'student.pth', place)
+    return Subject(name or place.name, size, run.student, place)
 
 
 def _exported(name: str, folder: Path) -> Subject:

@@ -9,7 +9,6 @@ import resource
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -49,7 +48,6 @@ def work(pipe: Connection, job: Job) -> None:
     Sends an empty text first, or why it cannot begin; the peak memory of the
     process in bytes last.
     """
-    warnings.simplefilter('ignore')  # a table of many imports is none
     try:
         call = _load(job)
         for _ in range(_WARM_UP):

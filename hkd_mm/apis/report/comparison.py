@@ -4,7 +4,14 @@
 from collections.abc import Iterable
 
 from ..study.outcome import Outcome
-from ..study.words import difference_told, interval_told, plus_minus
+from ..study.words import (
+    difference_told,
+    interval_told,
+    one_class_told,
+    plus_minus,
+    row_title,
+    unknown_told,
+)
 from .differences import SURE, difference_charts
 from .page import Section, Table
 from .runs import Material
@@ -42,17 +49,19 @@ def comparison(material: Material) -> Section:
     rows = [
         _row(method.outcome, shown, baselines) for method in material.methods
     ]
-    whose = material.whose
+    unit = material.unit.removeprefix('whole ')
     others = material.methods[0].outcome.tells_of_others
     how = 'Mean +- sample sd over the seeds' + (
-        f'; the interval is a bootstrap over whole {whose}.'
+        f'; the interval is a bootstrap over {material.unit}.'
         if others
-        else f'. All images are of one {whose[:-1]}, so there is neither an '
-        'interval nor a test of differences.'
+        else f'. All images are of one {material.whose[:-1]}, so there is '
+        'neither an interval nor a test of differences.'
     )
+    if material.unknown:
+        how += f' {unknown_told(material.whose)}'
     if baselines and others:
         how += (
-            f' Differences are paired over seeds and {whose}, with 95 % '
+            f' Differences are paired over seeds and {unit}, with 95 % '
             "intervals and p after Holm's correction: a difference counts "
             f'where p is below {SURE}.'
         )
@@ -64,6 +73,7 @@ def comparison(material: Material) -> Section:
     basis = material.basis
     if material.unfinished:
         basis += f' Not finished, left out: {", ".join(material.unfinished)}.'
+    basis += one_class_told([method.outcome for method in material.methods])
     marked = {
         place
         for place, method in enumerate(material.methods)
@@ -77,7 +87,7 @@ def comparison(material: Material) -> Section:
 def _row(
     outcome: Outcome, metrics: Iterable[str], baselines: list[str]
 ) -> list:
-    cells = [outcome.row.title]
+    cells = [row_title(outcome)]
     for key in metrics:
         if all(key in test for test in outcome.tests):
             mean, sd = outcome.test(key)

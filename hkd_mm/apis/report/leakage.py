@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
+from ..study.words import are_unknown, images_told, unknown_told
 from .page import Facts, Section
 from .runs import Material
 from .sources import lesions, listing
@@ -36,9 +37,18 @@ def leakage(material: Material) -> Section:
     items.append(('Near duplicates', _near(material)))
     how = (
         'One split hash and nothing in common between the parts: the test '
-        f'split was never trained on, and none of the {material.whose} is on '
-        'both sides.'
+        'split was never trained on'
     )
+    if material.unknown:
+        how += (
+            f'. {material.whose.capitalize()} unknown: that holds for images '
+            f'alone. {unknown_told(material.whose)}'
+        )
+    else:
+        how += (
+            f', and none of the {material.whose} that are known is on both '
+            'sides.'
+        )
     return Section('leakage', 'Leakage', how, material.basis, [Facts(items)])
 
 
@@ -58,20 +68,18 @@ def _hashes(material: Material) -> str:
 
 def _parts(material: Material) -> list[tuple[str, str]]:
     parts = _from_data(material) or _from_predictions(material)
+    whose = material.whose
     sizes = ', '.join(
-        f'{split} {len(part)} images of {len(set(part.values()))} '
-        f'{material.whose}'
+        f'{split} {images_told(part, part.values(), whose)}'
         for split, part in parts.items()
     )
     items = [('Parts', sizes)]
-    items += [
-        (
-            f'In {both}',
-            f'{images} images, {count} {material.whose}'
-            + (' - LEAK' if images or count else ''),
-        )
-        for both, (images, count) in shared(parts).items()
-    ]
+    for both, (images, count) in shared(parts).items():
+        one, other = (parts[name] for name in both.split(' and '))
+        unknown = any(are_unknown(p, p.values()) for p in (one, other))
+        told = f'{whose} unknown' if unknown else f'{count} {whose}'
+        leak = ' - LEAK' if images or (count and not unknown) else ''
+        items.append((f'In {both}', f'{images} images, {told}{leak}'))
     return items
 
 
@@ -122,6 +130,13 @@ def _near(material: Material) -> str:
     if not checked:
         return 'not looked for by verify.py'
     return (
-        f'{within} pairs of near duplicates of different lesions among '
+        f'{within} pairs of near duplicates{_lesions(told)} among '
         f'{told["images"]} images, {across} of them in different parts'
     )
+
+
+def _lesions(told: dict) -> str:
+    """Whether verify.py knew which images are of one lesion."""
+    if told.get('without_lesion') == told['images']:
+        return ' (lesions unknown)'
+    return ' of different lesions'

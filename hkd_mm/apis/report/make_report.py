@@ -3,10 +3,11 @@
 
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hkd_mm.errors import UserError
+from hkd_mm.progress import Progress
 
 from .figure_files import check_drawing, drawn, write_figures
 from .page import Section, render, require_libraries
@@ -86,7 +87,7 @@ def make_report(
     if not material.of_masks:
         calibrated = material.options.get('calibration', True)
         add_val_scores(material, calibrated, say)
-    made = [_timed(make, material, say) for make in _sections(material)]
+    made = list(_made(material, say))
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = drawn(made) if still else None
@@ -104,17 +105,17 @@ def _check_out(out: str) -> None:
         raise UserError(f'--out {out}: the report is an .html file')
 
 
-def _timed(
-    make: Callable[[Material], Section],
-    material: Material,
-    say: Callable[[str], None],
-) -> Section:
-    start = time.perf_counter()
-    section = make(material)
-    spent = time.perf_counter() - start
-    if spent > 5:
-        say(f'{section.title}: {spent:.0f} s')
-    return section
+def _made(material: Material, say: Callable[[str], None]) -> Iterator[Section]:
+    sections = _sections(material)
+    with Progress('report', len(sections), 'sections') as progress:
+        for make in sections:
+            start = time.perf_counter()
+            section = make(material)
+            spent = time.perf_counter() - start
+            if spent > 5:
+                say(f'{section.title}: {spent:.0f} s')
+            yield section
+            progress.advance(note=section.title)
 
 
 def _sections(material: Material) -> list:

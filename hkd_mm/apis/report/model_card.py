@@ -13,7 +13,7 @@ from ..run.card_texts import (
     versions_of,
 )
 from ..run.runtime import describe_net
-from ..study.words import plus_minus
+from ..study.words import images_told, plus_minus, unknown_told
 from .page import Facts, Section
 from .runs import Material, Method
 from .sources import closest, method_config
@@ -87,8 +87,9 @@ def _data(material: Material, method: Method) -> str:
     name = Path(str(root)).name if root else 'unknown'
     told = method.outcome.reports[0].get('split_hash') or 'unknown'
     return (
-        f'{name}, split {str(told)[:12]}; tested on {len(material.labels)} '
-        f'images of {len(set(material.groups))} {material.whose}'
+        f'{name}, split {str(told)[:12]}; tested on '
+        + images_told(material.sample_ids, material.groups, material.whose)
+        + (f'. {unknown_told(material.whose)}' if material.unknown else '')
     )
 
 

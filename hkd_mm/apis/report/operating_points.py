@@ -141,7 +141,7 @@ def _table(material: Material, index: int) -> Table:
     rows = [_row(material, method, index) for method in material.methods]
     caption = (
         f'{name} against the rest, mean +- sd over the seeds; intervals from '
-        'a bootstrap over whole lesions.'
+        f'a bootstrap over {material.unit}.'
     )
     return Table(caption, header, rows)
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from hkd_mm.errors import UserError
 from hkd_mm.inference.named import named
 
+from ..run.run_files import is_old
 from ..study.folders import is_done, read_json
 from ..study.plan import Row, Study
 from ..study.plan_file import read_plan
-from ..study.stale import is_old
 
 _SEED = re.compile(r'seed(\d+)$')
 
@@ -125,7 +125,7 @@ def _of_runs(places: list[str], study: Study | None) -> Found:
             raise UserError(
                 f'{path} is no finished run: it needs metrics.json and '
                 'student.pth of tools/train.py, and test.json and '
-                'predictions.csv of tools/test.py --out'
+                f'predictions.csv of: python tools/test.py {path}'
             )
         folders.setdefault(name or path.name, []).append(path)
     ordered = {name: _by_seed(name, paths) for name, paths in folders.items()}

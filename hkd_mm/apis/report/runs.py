@@ -11,7 +11,7 @@ from hkd_mm.errors import UserError
 
 from ..study.outcome import Outcome
 from ..study.plan import COMPARED_OF_MASKS
-from ..study.words import unit_told
+from ..study.words import are_unknown, images_told, unit_told
 from .run_scores import Scores, of_masks, read_figures, read_scores
 
 
@@ -111,6 +111,16 @@ class Material:
         return 'patients' if self.of_masks else 'lesions'
 
     @property
+    def unknown(self) -> bool:
+        """Whether no lesion or patient of the test images is known."""
+        return are_unknown(self.sample_ids, self.groups)
+
+    @property
+    def unit(self) -> str:
+        """What intervals and differences are over, in the plural."""
+        return 'images' if self.unknown else f'whole {self.whose}'
+
+    @property
     def roles(self) -> dict[str, Method]:
         """``teacher``, ``student alone``, ``distilled``: those known."""
         found = {
@@ -126,8 +136,9 @@ class Material:
         seeds = sorted({len(method.folders) for method in self.methods})
         many = ' or '.join(map(str, seeds))
         return (
-            f'Test split, {len(self.labels)} images of '
-            f'{len(set(self.groups))} {self.whose}; {many} seed'
+            f'Test split, '
+            f'{images_told(self.sample_ids, self.groups, self.whose)}; '
+            f'{many} seed'
             f'{"s" * (seeds[-1] > 1)} a method; checkpoints chosen on '
             f'validation.{unit_told([m.outcome for m in self.methods])}'
         )

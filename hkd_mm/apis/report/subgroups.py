@@ -97,7 +97,7 @@ def subgroups(material: Material) -> Section:
         if fact in known[0]
     ]
     how = (
-        'An interval (95 %, bootstrap over whole lesions) that lies apart '
+        f'An interval (95 %, bootstrap over {material.unit}) that lies apart '
         'from the others tells of a group that is served otherwise; groups '
         f'under {SMALL} images are marked: they say nothing. Balanced '
         'accuracy is over the classes that occur in a group, so it compares '
@@ -132,10 +132,9 @@ def _table(material: Material, fact: str, values: list[str]) -> Table:
         kept = every == value
         count = int(kept.sum())
         groups = [g for g, inside in zip(material.groups, kept) if inside]
-        lesions = len(set(groups))
         labels = material.labels[kept]
         name = value if count >= SMALL else f'{value} (too small)'
-        row: list = [name, (str(count), count), (str(lesions), lesions)]
+        row: list = [name, (str(count), count), _lesions(material, groups)]
         if material.positive is not None:
             found = int((labels == material.positive).sum())
             row.append((str(found), found))
@@ -160,3 +159,9 @@ def _score(labels, chosen, groups, score) -> tuple[str, float]:
 
 def _ordered(names: set[str]) -> list[str]:
     return sorted(names, key=lambda name: (name == 'unknown', name))
+
+
+def _lesions(material: Material, groups: list[str]) -> tuple[str, int]:
+    """How many lesions some images show, and a number to sort by."""
+    count = len(set(groups))
+    return ('unknown', 0) if material.unknown else (str(count), count)

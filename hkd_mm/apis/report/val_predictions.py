@@ -10,7 +10,7 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 
-from ..run.run_files import run_config
+from ..run.run_files import finished_run
 from .run_scores import read_scores
 from .runs import Material, Method
 
@@ -57,19 +57,18 @@ def predict(folder: Path, data_root: str | None = None) -> None:
     Raises:
         UserError: it could not be done; the reason is that of the tool.
     """
-    config = run_config(folder)
+    run = finished_run(folder)
     tool = _TOOL if _TOOL.is_file() else _MIM
     command = [
         sys.executable,
         str(tool),
-        str(config),
-        str(folder / 'student.pth'),
+        str(folder),
         '--work-dir',
         str(folder / 'test_val'),
         '--out',
         str(folder / FILE),
         '--cfg-options',
-        f'{_split_key(config)}=val',
+        f'{_split_key(run.config)}=val',
         *([f'data_root={data_root}'] if data_root else []),
     ]
     done = subprocess.run(

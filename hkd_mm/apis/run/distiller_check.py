@@ -23,8 +23,4 @@ def check_distiller(cfg: Config) -> None:
     scope = cfg.get('default_scope', 'mmpretrain')
     with DefaultScope.overwrite_default_scope(scope):
         distiller = MODELS.build(complete(cfg.model.distiller))
-    check_losses(
-        distiller,
-        bool(cfg.model.get('teacher_cache')),
-        cfg.model.get('calculate_student_loss', False),
-    )
+    check_losses(distiller, cfg.model.get('calculate_student_loss', False))

@@ -2,12 +2,15 @@
 """What an earlier run left in a work dir where a new one begins."""
 
 import os
+import shutil
 from pathlib import Path
 
 from mmengine.config import Config
 
+from .finished import BEGUN
+
 # The logs have a folder for every start and stay.
-_LEFT = (
+_MOVED = (
     'epoch_*.pth',
     'iter_*.pth',
     'best_*.pth',
@@ -19,6 +22,8 @@ _LEFT = (
     'environment.json',
     'curves.png',
     'confusion_matrix.png',
+    'test*.json',
+    'predictions*.csv',
 )
 
 
@@ -40,7 +45,8 @@ def set_aside(cfg: Config) -> None:
     )
 
     barrier()  # every process has read the files it starts from
-    answer = [_move(Path(cfg.work_dir)) if is_main_process() else None]
+    name = os.path.basename(cfg.filename or '')
+    answer = [_move(Path(cfg.work_dir), name) if is_main_process() else None]
     broadcast_object_list(answer)
     target = answer[0]
     if target is None:
@@ -61,8 +67,8 @@ def set_aside(cfg: Config) -> None:
         )
 
 
-def _move(folder: Path) -> str | None:
-    found = [path for glob in _LEFT for path in sorted(folder.glob(glob))]
+def _move(folder: Path, config: str) -> str | None:
+    found = [path for glob in _MOVED for path in sorted(folder.glob(glob))]
     if not any(path.suffix == '.pth' for path in found):
         return None
     number = 1
@@ -71,4 +77,9 @@ def _move(folder: Path) -> str | None:
     target.mkdir()
     for path in found:
         path.rename(target / path.name)
+    # Of the run that was; the new one writes its own over them. Not moved: in
+    # a work dir that holds the user's own configs it is one of those.
+    for name in filter(None, (config, BEGUN)):
+        if (folder / name).is_file():
+            shutil.copy2(folder / name, target / name)
     return str(target)

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A net is tested on images that are normalised as in its training."""
+"""A model is tested on images that are prepared as in its training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,55 +10,110 @@ from torch import nn
 from hkd_mm.errors import UserError
 
 _NOTHING = dict(window=None, mean=[0.0], std=[1.0])
+Difference = tuple[str, str, str, str]  # name, trained, tested, an option
 
 
 def check_input(
-    meta: dict, preprocessor: nn.Module, path: str, warn: Callable[[str], None]
-) -> None:
-    """Refuse another window or normalisation than that of the training.
+    meta: dict,
+    preprocessor: nn.Module,
+    tested: dict[str, Any] | None,
+    path: str,
+    warn: Callable[[str], None],
+    other_input: bool = False,
+) -> bool:
+    """Refuse images that are prepared otherwise than those of the training.
 
     Args:
-        meta: of the checkpoint; one that is not of ours names none.
+        meta: of the checkpoint; one of another project names nothing.
         preprocessor: of the test.
+        tested: size and resize rule of the test, as of
+            :func:`hkd_mm.engine.image_input.image_input`.
         path: of the checkpoint, for the message.
-        warn: takes a line on another size of the images.
+        warn: takes a line on what could not be checked, or differs on
+            purpose.
+        other_input: the test is meant to differ.
+
+    Returns:
+        Whether it differs.
 
     Raises:
-        UserError: window, mean, std or the order of the channels are others.
+        UserError: size, resize rule, window, mean, std or the order of the
+            channels are others, and that is not meant.
     """
+    found = [*_resized(meta, tested), *_normalised(meta, preprocessor)]
+    if not meta.get('input') or tested is None:
+        warn(
+            f'{path} does not record size and resize rule of its images: '
+            'whether this test prepares them likewise cannot be checked'
+            if tested is not None
+            else 'size and resize rule of the test images cannot be told '
+            f'from their data set: whether they are those of {path} cannot '
+            'be checked'
+        )
+    if not found:
+        return False
+    differences = ' and '.join(
+        f'{name} {trained} (this test: {here})'
+        for name, trained, here, _ in found
+    )
+    message = f'checkpoint {path} was trained with {differences}'
+    if other_input:
+        warn(f'{message}: tested with another input on purpose')
+        return True
+    options = ' '.join(option for *_, option in found if option)
+    way = f'add --cfg-options {options}, or ' if options else ''
+    raise UserError(
+        f'{message}; {way}repeat the --cfg-options of the training, or give '
+        'the folder of the run in place of a config; --other-input tests it '
+        'all the same'
+    )
+
+
+def _resized(meta: dict, tested: dict | None) -> list[Difference]:
+    trained = meta.get('input')
+    if not isinstance(trained, dict) or tested is None:
+        return []
+    found = []
+    size = trained.get('size')
+    if size != tested['size']:
+        square = size is not None and size[0] == size[1]
+        option = f'input_size={size[0]}' if square else ''
+        found.append(('images of', _side(size), _side(tested['size']), option))
+    for name, key in (('resize by', 'interpolation'), ('steps', 'steps')):
+        if trained.get(key) != tested[key]:
+            there, here = trained.get(key), tested[key]
+            found.append((name, _words(there), _words(here), ''))
+    return found
+
+
+def _normalised(meta: dict, preprocessor: nn.Module) -> list[Difference]:
     there = _remembered(meta)
     if not there:
-        return
-    for name, nothing in _NOTHING.items():
-        trained = there.get(name)
-        tested = getattr(preprocessor, name, None)
+        return []
+    pairs = {
+        name: (there.get(name), getattr(preprocessor, name, None))
+        for name in (*_NOTHING, 'to_rgb')
+    }
+    # where it is not said, kinds of preprocessors have defaults that differ
+    trained, tested = pairs.pop('to_rgb')
+    differ = None not in (trained, tested) and bool(trained) != bool(tested)
+    found = [('to_rgb', trained, tested)] if differ else []
+    for name, (trained, tested) in pairs.items():
+        nothing = _NOTHING[name]
         if not _same(
             nothing if trained is None else trained,
             nothing if tested is None else tested,
         ):
-            _refuse(path, name, trained, tested)
-    # where it is not said, kinds of preprocessors have defaults that differ
-    trained, tested = (
-        there.get('to_rgb'),
-        getattr(preprocessor, 'to_rgb', None),
-    )
-    if None not in (trained, tested) and bool(trained) != bool(tested):
-        _refuse(path, 'to_rgb', trained, tested)
-    trained = there.get('input_size')
-    tested = getattr(preprocessor, 'input_size', None)
-    if None not in (trained, tested) and not _same(trained, tested):
-        warn(
-            f'checkpoint {path} was trained on images of {_told(trained)} '
-            f'pixels and is tested on those of {_told(tested)}'
+            found.append((name, trained, tested))
+    return [
+        (
+            f'data_preprocessor.{name}',
+            _value(trained),
+            _value(tested),
+            f'data_preprocessor.{name}={_value(trained)}',
         )
-
-
-def _refuse(path: str, name: str, trained: Any, tested: Any) -> None:
-    raise UserError(
-        f'checkpoint {path} was trained with data_preprocessor.{name}='
-        f'{_told(trained)} and this test has {_told(tested)}; add '
-        f'--cfg-options data_preprocessor.{name}={_told(trained)}'
-    )
+        for name, trained, tested in found
+    ]
 
 
 def _remembered(meta: dict) -> dict:
@@ -82,7 +137,17 @@ def _same(one: Any, other: Any) -> bool:
     return bool(torch.isclose(one, other).all())
 
 
-def _told(value: Any) -> str:
+def _value(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float)):
         return f'{value}'
     return f'[{",".join(f"{x:g}" for x in _values(value).tolist())}]'
+
+
+def _side(size: list[int] | None) -> str:
+    return 'any size' if size is None else '{} x {} pixels'.format(*size)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ', '.join(value) or 'none'
+    return str(value)

@@ -1,13 +1,65 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Files that a training leaves in its work dir."""
+"""Files that a training leaves in its work dir, and those of its test."""
 
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 from hkd_mm.errors import UserError
 
+STUDENT = 'student.pth'
+TESTED = ('test.json', 'predictions.csv')  # what tools/test.py adds
+_OF_A_RUN = (STUDENT, 'metrics.json', 'environment.json')
+
+
+class FinishedRun(NamedTuple):
+    """Where a finished training left what the other tools read.
+
+    Args:
+        folder: its work dir.
+        config: the whole config as it was run.
+        student: the plain student of the best checkpoint.
+    """
+
+    folder: Path
+    config: Path
+    student: Path
+
+
+def finished_run(folder: str | Path) -> FinishedRun:
+    """Find config and student of a finished training.
+
+    Args:
+        folder: its work dir.
+
+    Raises:
+        UserError: there is no student, or not one config.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(
+            f'{folder} does not exist; give the work dir of a finished '
+            'training'
+        )
+    student = folder / STUDENT
+    if not student.is_file():
+        raise UserError(
+            f'{folder} holds no {STUDENT}; give the work dir of a finished '
+            'training'
+        )
+    return FinishedRun(folder, run_config(folder), student)
+
+
+def run_folder_of(checkpoint: str | Path) -> Path | None:
+    """Return the work dir of the run that a checkpoint lies in, or None."""
+    folder = Path(checkpoint).parent
+    if not any((folder / name).is_file() for name in _OF_A_RUN):
+        return None
+    return folder if len(list(folder.glob('*.py'))) == 1 else None
+
 
 def run_config(folder: Path) -> Path:
-    """The whole config that lies in a work dir.
+    """Find the whole config in a work dir.
 
     Raises:
         UserError: there is none, or it is not known which of several.
@@ -19,3 +71,8 @@ def run_config(folder: Path) -> Path:
             'training holds one'
         )
     return found[0]
+
+
+def is_old(name: str) -> bool:
+    """Whether a study set the folder of this name aside to train it again."""
+    return bool(re.search(r'_stale\d+(/|$)', name))

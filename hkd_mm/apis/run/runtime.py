@@ -2,14 +2,16 @@
 """What training and testing set up alike: device, precision, hooks."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from hkd_mm.errors import UserError
+from hkd_mm.file_lock import as_rank_0, has_locks, holder, locked
 
 from ..config.tree import hooks
 from .memory import keep_freed_memory
@@ -139,6 +141,48 @@ def make_work_dir(path: str) -> None:
         raise UserError(
             f'work dir {path} is not writable; give another --work-dir'
         )
+
+
+@contextmanager
+def hold_work_dir(path: str) -> Iterator[None]:
+    """Keep other trainings out of a work dir.
+
+    Rank 0 holds the lock for all processes of a distributed run. The kernel
+    lets go of it when that process ends, also by ``kill -9``. A file system
+    without locks keeps nobody out; one line says so.
+
+    Args:
+        path: made when missing.
+
+    Raises:
+        UserError: another training holds it, or it cannot be written to.
+    """
+    from mmengine.dist import is_main_process
+
+    make_work_dir(path)
+    folder = Path(path)
+    with ExitStack() as stack:
+        by = None
+        if is_main_process():
+            if not has_locks(folder):
+                print(
+                    f'WARNING: the file system of {path} has no locks, so a '
+                    'second training in this work dir would not be refused',
+                    flush=True,
+                )
+            for _ in range(2):  # who looks at the lock has it for a moment
+                if stack.enter_context(locked(folder, wait=False)):
+                    break
+                time.sleep(0.05)
+            else:
+                by = holder(folder)
+        by = as_rank_0(by)
+        if by is not None:
+            raise UserError(
+                f'work dir {path} is in use by another training ({by}); wait '
+                'for its end, or give another --work-dir'
+            )
+        yield
 
 
 @contextmanager

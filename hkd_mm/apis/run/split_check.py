@@ -42,6 +42,6 @@ def check_split(
         return
     raise UserError(
         f'{said}; repeat the --cfg-options of the training, or give the '
-        'config that lies in its work dir; for data that had no part in the '
-        'training set test_dataloader.dataset.split=all'
+        'folder of the run in place of a config; for data that had no part '
+        'in the training set test_dataloader.dataset.split=all'
     )

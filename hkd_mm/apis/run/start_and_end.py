@@ -81,12 +81,17 @@ def _teachers(model: dict) -> str:
 
 def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
     """What came out and where it lies."""
+    from hkd_mm.evaluation.classification_scores import answers_one_class
+
     score = (
         ''
         if finished['best_score'] is None
         else f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
         'validation'
     )
+    report = runner.message_hub.runtime_info.get('run_report') or {}
+    if answers_one_class(report.get('best') or report.get('last') or {}):
+        score += ' (ONE CLASS ONLY: it predicts one class for every image)'
     return (
         f'Done: {finished["epoch"]} epochs; checkpoint '
         f'{os.path.join(runner.work_dir, finished["checkpoint"])}{score};'

@@ -9,7 +9,7 @@ from ..config.compose import config_named, load_config
 from ..config.data_summary import DataSummary
 from ..config.same_net import check_same_net
 from ..config.teacher_options import as_dict, supported_options
-from .earlier_stage import Stage, Train, place_beside, provide
+from .earlier_stage import Stage, Train, provide
 
 _OF_THE_STAGE = (
     'model.distiller',
@@ -31,10 +31,10 @@ def provide_student(
 ) -> str:
     """A checkpoint for ``model.student_ckpt``, by training if need be.
 
-    ``earlier_stage_config`` names the distillation of the stage before; its
-    work dir lies beside this one's and is called like that config. It has
-    the same teacher and all options of the command line but those on the
-    distiller.
+    ``earlier_stage_config`` names the distillation of the stage before. It
+    has the same teacher and all options of the command line but those on the
+    distiller; where it is found or trained, see
+    :func:`.earlier_stage.provide`.
 
     Args:
         cfg: the later stage, with ``work_dir`` and ``model.teacher_ckpt``
@@ -60,16 +60,20 @@ def provide_student(
     }
     if cfg.model.get('teacher_ckpt'):
         options['model.teacher_ckpt'] = cfg.model.teacher_ckpt
-    work_dir = place_beside(cfg.work_dir, path)
+    first = load_config(path, options)
     stage = Stage(
-        'first student', 'model.student_ckpt', path, work_dir, options
+        'first student',
+        'model.student_ckpt',
+        path,
+        first,
+        cfg.work_dir,
+        options,
     )
     for line in lines:
         stage.say(line)
-    first = load_config(path, options, read_data=False).model
     check_same_net(
         cfg.model.architecture,
-        first.get('architecture', first),
+        first.model.get('architecture', first.model),
         path,
         'architecture',
     )

@@ -10,7 +10,7 @@ from ..config.data_summary import DataSummary
 from ..config.same_net import check_same_net
 from ..config.teacher_options import teacher_options
 from .distiller_check import check_distiller
-from .earlier_stage import Stage, Train, place_beside, provide
+from .earlier_stage import Stage, Train, provide
 
 
 def provide_teacher(
@@ -23,9 +23,9 @@ def provide_teacher(
 ) -> str:
     """A checkpoint for ``model.teacher_ckpt``, by training if need be.
 
-    The teacher's config is ``teacher_config``, its work dir lies beside the
-    student's and is called like that config. What it shares with the student
-    is told in :func:`hkd_mm.apis.config.teacher_options.teacher_options`.
+    The teacher's config is ``teacher_config``. Its options are those of
+    :func:`hkd_mm.apis.config.teacher_options.teacher_options`; where it is
+    found or trained, see :func:`.earlier_stage.provide`.
 
     Args:
         cfg: the distillation, with ``work_dir`` set.
@@ -43,12 +43,13 @@ def provide_teacher(
             cannot be built, or the config trains another net.
     """
     path = config_named(cfg, 'teacher_config')
-    work_dir = place_beside(cfg.work_dir, path)
     check_distiller(cfg)
     options, lines = teacher_options(cfg, path, cfg_options)
-    stage = Stage('teacher', 'model.teacher_ckpt', path, work_dir, options)
+    teacher = load_config(path, options)
+    stage = Stage(
+        'teacher', 'model.teacher_ckpt', path, teacher, cfg.work_dir, options
+    )
     for line in lines:
         stage.say(line)
-    teacher = load_config(path, options, read_data=False)
     check_same_net(cfg.model.teacher, teacher.model, path)
     return provide(stage, summary, train, amp, launcher)

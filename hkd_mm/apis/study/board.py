@@ -2,14 +2,17 @@
 """The live table of a study: where every run stands."""
 
 import json
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from hkd_mm.progress import EVERY
 
 from .folders import FAILED, is_done
 from .plan import Run, Study
@@ -23,7 +26,12 @@ class Board:
         work_dir: of the study.
         runs: of the study, row by row.
         console: to print on.
+
+    Attributes:
+        how_far: describes how far all of it is.
     """
+
+    how_far: Callable[[], str] = staticmethod(lambda: '')
 
     def __init__(
         self,
@@ -48,10 +56,12 @@ class Board:
             cells = [self.state(run.folder(self.work_dir)) for run in runs]
             table.add_row(runs[0].row.title, *cells)
         first = self.runs[0].place(self.work_dir)
-        table.caption = (
-            f'{self.study.compared_by} on validation; logs in '
-            f'{first}/<row>/console.log'
-        )
+        parts = [
+            self.how_far(),
+            f'{self.study.compared_by} on validation',
+            f'logs in {first}/<row>/console.log',
+        ]
+        table.caption = '; '.join(filter(None, parts))
         return table
 
     def state(self, folder: Path) -> str:
@@ -72,6 +82,7 @@ class Board:
     @contextmanager
     def live(self) -> Iterator[None]:
         """Keep it on the screen, where there is one."""
+        self._told = time.monotonic()
         if not self.console.is_terminal:
             yield
             return
@@ -79,3 +90,10 @@ class Board:
             self, console=self.console, refresh_per_second=0.5, transient=True
         ):
             yield
+
+    def tick(self) -> None:
+        """Print a line every 30 s where there is no screen."""
+        if self.console.is_terminal or time.monotonic() - self._told < EVERY:
+            return
+        self._told = time.monotonic()
+        self.console.print(self.how_far())

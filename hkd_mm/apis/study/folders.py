@@ -6,7 +6,8 @@ from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-TESTED = ('test.json', 'predictions.csv')
+from ..run.run_files import TESTED
+
 FAILED = 'failed.json'
 CONSOLE = 'console.log'  # what its processes print
 

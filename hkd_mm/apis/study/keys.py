@@ -98,14 +98,6 @@ class Keys:
         return self._splits[told]
 
 
-def stage_folders(run: Run, work_dir: Path) -> list[Path]:
-    """Where a run looks for what its config names and trains first."""
-    cfg = compose_config(run.row.config, run.options(work_dir))
-    return [
-        run.folder(work_dir).parent / Path(path).stem for path in _stages(cfg)
-    ]
-
-
 def _stages(cfg: Config) -> list[str]:
     """Configs that are trained beside a run before it."""
     found = []

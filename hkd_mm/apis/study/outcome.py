@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 from hkd_mm.evaluation.significance import (
     Difference,
@@ -74,6 +75,11 @@ class Outcome:
     def tells_of_others(self) -> bool:
         """Whether the test images are of more than one patient or lesion."""
         return len(set(self.predictions.groups)) > 1
+
+    @property
+    def one_class_runs(self) -> int:
+        """How many of its runs predict one class for every test image."""
+        return sum(map(answers_one_class, self.tests))
 
     @property
     def seeds(self) -> list[int]:

@@ -29,6 +29,11 @@ class Predictions:
     labels: list[str]
     chosen: list[list[str] | list[float]]
 
+    @property
+    def named_groups(self) -> tuple[list[str], list[str]]:
+        """The names of the images, and their groups."""
+        return self.sample_ids, self.groups
+
 
 def read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
     """What the nets of a row said, seed by seed.

@@ -3,13 +3,21 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import (
+    FIRST_EXCEPTION,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from pathlib import Path
 
-from ..children import Cut, terminated_as_exit
+from hkd_mm.progress import how_far, left_of_runs
+
+from ..children import LOOK, Cut, terminated_as_exit
 from ..cli import user_line
-from .folders import FAILED, is_done, is_trained, summary
+from .folders import FAILED, is_done, is_trained, read_json, summary
 from .keys import Keys
 from .plan import Run
 from .units import Unit, stream_of_run, units_of
@@ -49,9 +57,36 @@ class Processes:
         self.options, self.jobs, self.say = options, jobs, say
         threads = max(1, (os.cpu_count() or 1) // jobs)
         self._work = Work(work_dir, options, threads, keys, say)
+        done = [run for run in runs if is_done(run.folder(work_dir))]
+        self._ended = {run.name for run in done}
+        self._begun: dict[str, float] = {}
+        self._took = [60 * self._minutes(run) for run in done]  # seconds
 
-    def run(self) -> dict[str, str]:
+    def _minutes(self, run: Run) -> float:
+        report = read_json(run.folder(self.work_dir) / 'metrics.json')
+        return report.get('training_minutes', 0.0)
+
+    def how_far(self) -> str:
+        """Describe how many runs have ended, and about how long it takes.
+
+        A run counts as long as the mean of those that are done; trained
+        together, it counts its share.
+        """
+        now, begun = time.monotonic(), dict(self._begun)
+        ended = len(self._ended)
+        left = left_of_runs(
+            list(self._took),
+            [now - since for since in begun.values()],
+            len(self.runs) - ended - len(begun),
+            self.jobs,
+        )
+        return how_far(ended, len(self.runs), left, 'runs')
+
+    def run(self, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
         """Do all of it.
+
+        Args:
+            tick: called about once a second.
 
         Returns:
             Name -> reason, of the runs that failed.
@@ -70,6 +105,7 @@ class Processes:
                     }
                     future = pool.submit(self._unit, unit, before)
                     futures.update((run.name, future) for run in unit)
+                _wait(set(futures.values()), tick)
                 found = {
                     run.name: futures[run.name].result().get(run.name)
                     for run in self.runs
@@ -107,7 +143,19 @@ class Processes:
             if any(f.result().get(name) for name, f in before[run.name])
         }
         runs = [run for run in unit if run.name not in failed]
-        failed.update(self._train_together(runs))
+        new = [run.name for run in runs if run.name not in self._ended]
+        begun = time.monotonic()
+        self._begun.update(dict.fromkeys(new, begun))
+        failed.update(self._do(runs))
+        spent = (time.monotonic() - begun) / max(1, len(new))
+        self._took += [spent for name in new if name not in failed]
+        for name in new:
+            del self._begun[name]
+        self._ended.update(run.name for run in unit)
+        return failed
+
+    def _do(self, runs: list[Run]) -> dict[str, str]:
+        failed = self._train_together(runs)
         for run in runs:
             if run.name not in failed:
                 reason = self._one(run)
@@ -165,3 +213,12 @@ class Processes:
         (run.folder(self.work_dir) / FAILED).write_text(note)
         self.say(f'{run.name}: failed: {reason}')
         return reason
+
+
+def _wait(futures: set[Future], tick: Callable[[], None]) -> None:
+    """Wait for all, or for one that raises, and raise that."""
+    while futures:
+        ended, futures = wait(futures, LOOK, FIRST_EXCEPTION)
+        for future in ended:
+            future.result()
+        tick()

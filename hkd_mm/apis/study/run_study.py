@@ -26,7 +26,12 @@ from .plan import Run, Study, all_runs
 from .plan_file import Plan, write_plan
 from .processes import Processes
 from .stale import settle_stale
-from .study_file import config_files, of_configs, read_study
+from .study_file import (
+    config_files,
+    of_configs,
+    read_study,
+    share_options,
+)
 from .tables import terminal, write_tables
 from .timing import time_nets
 
@@ -72,7 +77,8 @@ def run_study(
         configs: one study file, or config files, patterns included.
         work_dir: where the runs go; ``work_dirs/<study>`` by default.
         seeds: each row is trained with the seeds 0 to ``seeds - 1``.
-        options: as ``--cfg-options``, for every run.
+        options: as ``--cfg-options``, for every run that has a place for
+            them, see :func:`.study_file.share_options`.
         jobs: runs side by side; None: one on a GPU, else one a core.
         out: folder of the tables; the work dir by default.
         rows: names of the rows to train; all by default.
@@ -94,11 +100,12 @@ def run_study(
         UserError: the study cannot be read, its rows have other images, its
             work dir holds stale runs, or runs failed.
     """
-    study = _read(configs, size, baseline)
+    study, options = share_options(
+        _read(configs, size, baseline), options or []
+    )
     wanted = _choose(study, rows)
     name = '_'.join(filter(None, (study.path.stem, size)))
     place = Path(work_dir or f'work_dirs/{name}')
-    options = options or []
     if jobs is None:
         jobs = 1 if torch.cuda.is_available() else default_workers()
     with locked(place, waiting=f'waiting for the study in {place}'):
@@ -114,8 +121,9 @@ def run_study(
         processes = Processes(
             runs, place, options, jobs, keys, say, study.compared_by, together
         )
+        board.how_far = processes.how_far
         with board.live():
-            failed = processes.run()
+            failed = processes.run(board.tick)
         if 'milliseconds' in study.metrics:
             time_nets(runs, place, say)
         outcomes = read_outcomes(study, place, range(seeds), folds)

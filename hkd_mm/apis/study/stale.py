@@ -1,14 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Runs in the work dir that are not those the study asks for now."""
 
-import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
 
 from hkd_mm.errors import UserError
 
-from .keys import Keys, changed, stage_folders
+from ..run.finished import read_stages
+from .keys import Keys, changed
 from .plan import Run
 
 WAYS = ('refuse', 'keep', 'redo')
@@ -41,7 +41,8 @@ def settle_stale(
         if not reasons:
             continue
         if way == 'redo':
-            for old in (folder, *stage_folders(run, work_dir)):
+            # read before the folder is moved
+            for old in [*map(Path, read_stages(folder)), folder]:
                 if old.exists():
                     _set_aside(old)
         else:
@@ -53,11 +54,6 @@ def settle_stale(
             'redo trains them again beside the old ones'
         )
     return found
-
-
-def is_old(name: str) -> bool:
-    """Whether the folder of this name was set aside by ``redo``."""
-    return bool(re.search(r'_stale\d+(/|$)', name))
 
 
 def _begun(folder: Path) -> bool:

@@ -1,7 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Studies from files, or from configs on the command line."""
 
+import copy
 import os
+from dataclasses import replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import OVERALL, PER_CLASS
 from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 
-from ..config.compose import read_config
+from ..config.compose import apply_options, compose_config, read_config
 from ..config.nets import config_root
-from .plan import OF_NETS, TESTABLE, Row, Study
+from ..config.overrides import NoPlaceError
+from .plan import OF_NETS, TESTABLE, Row, Run, Study
 
 _OVERALL = (*OVERALL, *OF_MASKS, *OF_NETS)
 _OF_STUDY = {
@@ -139,6 +142,67 @@ def of_configs(paths: list[str]) -> Study:
         Row(name, name, Path(path)) for name, path in zip(names, paths)
     )
     return Study(Path('comparison'), 'comparison', rows, (names[0],))
+
+
+def share_options(study: Study, options: list[str]) -> tuple[Study, list[str]]:
+    """Give options of the command line to the rows that have a place for them.
+
+    ``teacher=resnet152`` holds for the rows that distil, not for the student
+    alone; the row with the role ``teacher`` trains that network itself.
+
+    Args:
+        study: as read.
+        options: ``key=value`` texts.
+
+    Returns:
+        The study, whose rows have the options that not all rows take, and
+        the options for all rows.
+
+    Raises:
+        UserError: no row has a place for an option.
+    """
+    if not options:
+        return study, options
+    taken: dict[str, list[str]] = {option: [] for option in options}
+    refused: dict[str, NoPlaceError] = {}
+    asked = {}
+    for row in study.rows:
+        base = compose_config(row.config, Run(row, 0).options(Path('.')))
+        for option in options:
+            own = _for_row(study, row, option)
+            try:
+                apply_options(copy.deepcopy(base), [own])
+            except NoPlaceError as error:
+                refused[option] = error
+                continue
+            taken[option].append(row.name)
+            asked[row.name, option] = own
+    for option, names in taken.items():
+        if not names:
+            raise refused[option]
+    common = [
+        option
+        for option in options
+        if all(asked.get((row.name, option)) == option for row in study.rows)
+    ]
+    rows = []
+    for row in study.rows:
+        more = [
+            asked[row.name, option].split('=', 1)
+            for option in options
+            if option not in common and (row.name, option) in asked
+        ]
+        rows.append(replace(row, options={**row.options, **dict(more)}))
+    return replace(study, rows=tuple(rows)), common
+
+
+def _for_row(study: Study, row: Row, option: str) -> str:
+    """``teacher=NAME`` of the row that is the teacher: its own network."""
+    if row.name == study.roles.get('teacher') and option.startswith(
+        'teacher='
+    ):
+        return f'network={option.removeprefix("teacher=")}'
+    return option
 
 
 def _row(

@@ -12,10 +12,12 @@ from hkd_mm.engine.report.history import to_json
 from .outcome import Outcome
 from .plan import OF_NETS, Study
 from .words import (
+    are_unknown,
     caption,
     difference_told,
     interval_told,
     plus_minus,
+    row_title,
     title_of,
 )
 
@@ -93,7 +95,7 @@ def _header(study: Study) -> list[str]:
 def _cells(study: Study, outcome: Outcome) -> list[str]:
     paper = outcome.row.paper
     return [
-        outcome.row.title,
+        row_title(outcome),
         *(plus_minus(*outcome.test(key)) for key in study.metrics),
         interval_told(outcome.interval),
         f'{outcome.minutes:.1f}',
@@ -111,7 +113,9 @@ def _test_split(outcomes: list[Outcome]) -> dict[str, Any]:
     hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
     return dict(
         images=len(first.sample_ids),
-        groups=len(set(first.groups)),
+        groups=None
+        if are_unknown(*first.named_groups)
+        else len(set(first.groups)),
         split_hashes=sorted(filter(None, hashes)),
         checkpoint='the best on validation',
     )
@@ -133,6 +137,7 @@ def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
             if key not in OF_NETS
         },
         test={key: outcome.test(key) for key in study.metrics},
+        one_class_runs=outcome.one_class_runs,
         paper=outcome.row.paper,
         interval=outcome.interval,
         test_runs=outcome.tests,

@@ -30,34 +30,36 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
     first = outcomes[0]
     seeds = len(first.predictions.chosen)
     folds = len(first.tests) // seeds
-    images = len(first.predictions.sample_ids)
-    groups = len(set(first.predictions.groups))
+    told = images_told(*first.predictions.named_groups, whose(study))
     spread = 'one seed'
     if len(first.tests) > 1:
         spread = f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
         spread += f' x {folds} folds' * (folds > 1)
     text = (
-        f'Test split, {images} images of {groups} '
-        f'{whose(study)[: None if groups > 1 else -1]}, read once a run; '
-        f'{spread}; checkpoints chosen on validation.'
+        f'Test split, {told}, read once a run; {spread}; checkpoints chosen '
+        'on validation.'
     )
+    unknown = are_unknown(*first.predictions.named_groups)
+    unit = 'images' if unknown else whose(study)
     if first.tells_of_others:
         text += (
-            f' The 95 % interval is over other {whose(study)}, the nets '
-            'staying the same.'
+            f' The 95 % interval is over other {unit}, the nets staying the '
+            'same.'
         )
     else:
         text += (
-            f' All images are of one {whose(study)[:-1]}, so there is neither '
-            'an interval nor a test of differences.'
+            f' All images are of one {unit[:-1]}, so there is neither an '
+            'interval nor a test of differences.'
         )
+    if unknown:
+        text += f' {unknown_told(whose(study))}'
     if any(outcome.against for outcome in outcomes):
-        text += differences_told(study, seeds, folds)
+        text += differences_told(study, unit, seeds, folds)
     if any(outcome.row.paper for outcome in outcomes):
         text += " The paper's figures are of its own images" + (
             ' and of other nets.' if study.size else '.'
         )
-    text += unit_told(outcomes)
+    text += unit_told(outcomes) + one_class_told(outcomes)
     missing = len(study.rows) - len(outcomes)
     if missing:
         text += f' {missing} rows are not done yet.'
@@ -69,11 +71,48 @@ def whose(study: Study) -> str:
     return 'patients' if study.compared_by in COMPARED_OF_MASKS else 'lesions'
 
 
-def differences_told(study: Study, seeds: int, folds: int = 1) -> str:
-    """A sentence on the differences to the baselines."""
+def are_unknown(sample_ids: list[str], groups: list[str]) -> bool:
+    """Whether no lesion or patient is known: each image is its own."""
+    return list(sample_ids) == list(groups)
+
+
+def images_told(sample_ids: list[str], groups: list[str], of: str) -> str:
+    """``300 images of 155 lesions``, or ``300 images, lesions unknown``.
+
+    Args:
+        sample_ids: N names.
+        groups: N lesions or patients, the image itself where none is known.
+        of: ``lesions`` or ``patients``.
+    """
+    if are_unknown(sample_ids, groups):
+        return f'{len(groups)} images, {of} unknown'
+    count = len(set(groups))
+    return f'{len(groups)} images of {count} {of if count > 1 else of[:-1]}'
+
+
+def unknown_told(of: str) -> str:
+    """A sentence on what follows where no lesion or patient is known."""
+    return (
+        f'With {of} unknown each image counts for itself, and images of one '
+        f'{of[:-1]} may be in training and in test: figures may be too good '
+        'and intervals too narrow.'
+    )
+
+
+def differences_told(
+    study: Study, unit: str, seeds: int, folds: int = 1
+) -> str:
+    """A sentence on the differences to the baselines.
+
+    Args:
+        study: that compares.
+        unit: that they are paired over beside the seeds, in the plural.
+        seeds: number of them.
+        folds: number of them; 0 or 1 for none.
+    """
     text = (
         f' Differences in {title_of(study.compared_by)}, paired over seeds '
-        f'and {whose(study)}, with 95 % intervals; p after Holm'
+        f'and {unit}, with 95 % intervals; p after Holm'
         + (', over all folds together.' if folds > 1 else '.')
     )
     if seeds == 1:
@@ -91,6 +130,27 @@ def unit_told(outcomes: list[Outcome]) -> str:
     told = dict(mm='mm', pixel="pixels of the net's images")
     named = ' or '.join(told[unit] for unit in sorted(units))
     return f' Distances in {named}.' if named else ''
+
+
+def row_title(outcome: Outcome) -> str:
+    """Title of a row, marked where a run of it predicts one class only."""
+    return outcome.row.title + ' *' * bool(outcome.one_class_runs)
+
+
+def one_class_told(outcomes: list[Outcome]) -> str:
+    """The footnote to that mark; empty where there is none."""
+    found = [
+        f'{outcome.row.title} in {outcome.one_class_runs} of '
+        f'{len(outcome.tests)}'
+        for outcome in outcomes
+        if outcome.one_class_runs
+    ]
+    if not found:
+        return ''
+    return (
+        ' * ONE CLASS ONLY: predicts one class for every test image, '
+        f'{"; ".join(found)} runs.'
+    )
 
 
 def title_of(metric: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from .. import children
 from ..children import Cut, Failed
-from .folders import CONSOLE, FAILED, TESTED, is_trained, read_json
+from ..run.run_files import TESTED
+from .folders import CONSOLE, FAILED, is_trained, read_json
 from .keys import Keys, code_hash, write_key
 from .plan import Run
 

@@ -1,8 +1,15 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""How a sweep stands: a live table on a terminal, else a line a change."""
+"""How a sweep stands: a live table on a terminal, else lines.
 
+A line for each change of a trial, and every 30 s one on the whole.
+"""
+
+import time
 from contextlib import ExitStack
+from datetime import datetime
 from typing import Any
+
+from hkd_mm.progress import EVERY, how_far, left_of_runs
 
 from .report import winner_of
 from .tables import brief, figure, listed
@@ -25,6 +32,7 @@ class Board:
         self.console = Console()
         self._shown: dict[int, str] = {}
         self._live: Any = None
+        self._told = time.monotonic()
         self._stack = ExitStack()
 
     def __enter__(self) -> 'Board':
@@ -56,6 +64,9 @@ class Board:
                 self._shown[trial.number] = line
                 if not quiet:
                     print(line, flush=True)
+        if not quiet and time.monotonic() - self._told >= EVERY:
+            self._told = time.monotonic()
+            print(self.head(trials), flush=True)
 
     def line(self, trial: Any) -> str:
         """What is new of a trial, in plain words; nothing while it waits."""
@@ -73,11 +84,11 @@ class Board:
         return f'trial {trial.number}: {said}'
 
     def head(self, trials: list) -> str:
-        """How many are done, and the best so far."""
+        """How many are done, the time left, and the best so far."""
         states = [trial.state.name for trial in trials]
         total = max(self.sweep.trials, len(trials))
         done = sum(trial.state.is_finished() for trial in trials)
-        text = f'{done} of {total} trials'
+        text = how_far(done, total, _seconds_left(trials, total), 'trials')
         for name, word in (
             ('RUNNING', 'running'),
             ('PRUNED', 'pruned'),
@@ -121,3 +132,19 @@ class Board:
         done.sort(key=lambda t: (sign * t.value, t.number))
         others = [t for t in trials if t.state.name in ('PRUNED', 'FAIL')]
         return [*running, *done, *others][: len(running) + _BEST]
+
+
+def _seconds_left(trials: list, total: int) -> float | None:
+    """At the mean of the trials that ran, as many at once as run now."""
+    now = datetime.now()  # Optuna notes local times
+    running = [t for t in trials if t.state.name == 'RUNNING']
+    return left_of_runs(
+        [
+            t.duration.total_seconds()
+            for t in trials
+            if t.state.name in ('COMPLETE', 'PRUNED') and t.duration
+        ],
+        [(now - t.datetime_start).total_seconds() for t in running],
+        total - len(running) - sum(t.state.is_finished() for t in trials),
+        max(1, len(running)),
+    )

@@ -5,11 +5,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from ..run.run_files import TESTED
 from .files import read_json, write_json, write_text
 from .plan import Sweep
 from .settings import without_places
 from .tables import markdown
-from .training import RESULT, TESTED
+from .training import RESULT
 from .trial_queue import TrialQueue, params_of
 
 JSON, TABLE = 'sweep.json', 'table.md'

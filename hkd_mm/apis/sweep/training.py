@@ -10,6 +10,7 @@ from hkd_mm.errors import UserError
 
 from .. import children
 from ..children import Cut, Failed
+from ..run.run_files import TESTED
 from .files import read_json, write_json
 from .plan import Sweep
 from .teachers import Teachers
@@ -17,7 +18,6 @@ from .trial_queue import TrialQueue
 
 CONSOLE = 'console.log'
 RESULT = 'result.json'
-TESTED = ('test.json', 'predictions.csv')
 
 
 class Trainings:

@@ -14,7 +14,6 @@ from hkd_mm.parallel import parallel_map
 from hkd_mm.registry import DATASETS
 from hkd_mm.structures.mask_samples import IGNORE
 
-from ..records import check_root
 from ..skin_disease import SkinDisease
 from .folders import read_mask_folders
 from .mask_record import EMPTY, FOREGROUND, MaskRecord
@@ -89,19 +88,15 @@ class MaskDataset(SkinDisease):
             )
         super().__init__(data_root, split, classes=classes, **kwargs)
 
-    def records(self) -> list[MaskRecord]:
-        """All images of all splits, read from the data root once."""
-        if self._records is None:
-            root = check_root(self.data_root)
-            table = self._find_table(root)
-            records = (
-                read_mask_folders(root, self.without_mask)
-                if table is None
-                else read_mask_table(root, table, self.without_mask)
-            )
-            self._check_records(records, table or root)
-            self._records = records
-        return self._records
+    def _read_records(self, root: Path) -> list[MaskRecord]:
+        table = self._find_table(root)
+        records = (
+            read_mask_folders(root, self.without_mask)
+            if table is None
+            else read_mask_table(root, table, self.without_mask)
+        )
+        self._check_records(records, table or root)
+        return records
 
     def class_counts(self) -> np.ndarray:
         """Images without and with something to see, (2,) int64."""

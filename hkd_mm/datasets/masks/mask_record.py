@@ -8,7 +8,7 @@ from ..records import Record
 EMPTY, FOREGROUND = 'empty', 'foreground'  # labels, for the split
 
 
-@dataclass
+@dataclass(slots=True)
 class MaskRecord(Record):
     """A :class:`hkd_mm.datasets.records.Record` with a mask.
 

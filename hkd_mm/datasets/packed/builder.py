@@ -21,6 +21,10 @@ _SPARE = 2**24  # bytes that must stay free on the disk
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+class NoRoomError(UserError):
+    """The disk has no room for the packed images."""
+
+
 def ensure_store(
     plan: Plan, store_dir: str | os.PathLike, workers: int = 0
 ) -> Path:
@@ -39,7 +43,8 @@ def ensure_store(
         workers: processes that decode; 0 takes all cores.
 
     Raises:
-        UserError: an image cannot be read, or the disk is full.
+        UserError: an image cannot be read.
+        NoRoomError: the disk is full.
     """
     store_dir = Path(os.path.expanduser(store_dir))
     folder = store_dir / f'{plan.family}_{plan.key[:8]}'
@@ -179,7 +184,7 @@ def _told(error: OSError, plan: Plan, folder: Path) -> Exception:
     if error.errno not in _FULL:
         return error
     size = len(plan.ids) * plan.row_bytes
-    return UserError(
+    return NoRoomError(
         f'packed store: the disk of {folder} is full, {size / 1e6:.0f} MB '
         f'are needed; make room, or give {way_out}; the build goes on where '
         'it stopped'

@@ -3,7 +3,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from hkd_mm.errors import UserError
 
@@ -14,12 +13,13 @@ def stats(paths: Sequence[str | None], root: str) -> tuple[tuple, ...]:
     Raises:
         UserError: a file is not there.
     """
-    found = [None if path is None else _stat(path) for path in paths]
-    return (
-        tuple(None if path is None else _below(path, root) for path in paths),
-        tuple(None if stat is None else stat.st_size for stat in found),
-        tuple(None if stat is None else stat.st_mtime_ns for stat in found),
-    )
+    names, sizes, times = [], [], []
+    for path in paths:
+        stat = None if path is None else _stat(path)
+        names.append(None if path is None else _below(path, root))
+        sizes.append(None if stat is None else stat.st_size)
+        times.append(None if stat is None else stat.st_mtime_ns)
+    return tuple(names), tuple(sizes), tuple(times)
 
 
 def _stat(path: str) -> os.stat_result:
@@ -34,7 +34,5 @@ def _stat(path: str) -> os.stat_result:
 
 def _below(path: str, root: str) -> str:
     path = os.path.abspath(path)
-    try:
-        return Path(path).relative_to(root).as_posix()
-    except ValueError:
-        return path
+    start = os.path.join(root, '')
+    return path[len(start) :] if path.startswith(start) else path

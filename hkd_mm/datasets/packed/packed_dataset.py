@@ -97,11 +97,10 @@ class PackedDataset(Dataset):
         self.verify = verify
         self.store = self._open()
         row_of = {name: row for row, name in enumerate(self.store.ids)}
-        infos = [self.get_data_info(i) for i in range(len(copies))]
-        self.sample_ids = [info['sample_id'] for info in infos]
+        self.sample_ids = self.dataset.sample_ids()
         self.rows = torch.tensor([row_of[name] for name in self.sample_ids])
         self.index = sample_id(self.rows, torch.from_numpy(copies))
-        self.labels = torch.tensor([info['gt_label'] for info in infos])
+        self.labels = torch.from_numpy(self.dataset.get_gt_labels())
 
     def _open(self) -> PackedStore:
         inner = self.dataset

@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What a packed store is to hold, told before any image is read."""
 
-import hashlib
 import json
 import os
 import zlib
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 from hkd_mm.errors import UserError
 
 from ..records import Record
+from ..splits import hash_list
 from .file_stats import stats
 from .hair_removal import VERSION as HAIR_VERSION
 from .hair_removal import hair_settings
@@ -70,8 +70,7 @@ class Plan:
     def key(self) -> str:
         """SHA-256 over the rule and over name, size and time of all files."""
         rows = zip(self.ids, *self.file_columns.values())
-        text = json.dumps([self.rule, *rows], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hash_list([self.rule, *rows], sort_keys=True)
 
     @property
     def family(self) -> str:

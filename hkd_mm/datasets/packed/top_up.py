@@ -95,10 +95,9 @@ def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
             'measured there would count images twice; use it for training'
         )
     dataset.full_init()
-    names = [
-        dataset.get_data_info(i)['sample_id'] for i in range(len(dataset))
-    ]
-    positions, copies = plan_copies(dataset.get_gt_labels(), names, target)
+    positions, copies = plan_copies(
+        dataset.get_gt_labels(), dataset.sample_ids(), target
+    )
     longer = copy.copy(dataset)
     longer.get_subset_(positions.tolist())
     return longer, copies

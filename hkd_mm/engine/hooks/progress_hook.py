@@ -1,67 +1,61 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""How far a run is, on a terminal, and what it came to, everywhere."""
+"""What a run shows on the screen while it goes, and what it came to."""
 
 import atexit
 import logging
 import sys
-import time
+from collections.abc import Sequence
 
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
+from hkd_mm.progress import Progress
 from hkd_mm.registry import HOOKS
 
 from ..report.table import closing_table
 
-_REDRAW = 0.2  # seconds
-
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Progress bar with ETA, loss and best metric; closing table.
+    """Step, loss and time left; a line an epoch; a closing table.
 
-    The bar is drawn on rank 0 and only if standard output is a terminal; log
-    lines then scroll above it. The table is printed once training has ended,
-    also into pipes and files, from what ``RunReportHook`` has collected. The
-    ETA covers validation too.
+    On a terminal a bar, with the lines scrolling above it; in a file or pipe
+    a line every 30 s. Rank 0 alone writes. The time left covers validation.
+    The table is printed once training has ended, from what ``RunReportHook``
+    has collected. The log of MMEngine goes on to the log file as ever.
     """
 
-    priority = 'LOW'
+    priority = 'LOWEST'  # what the other hooks found is shown
 
     def __init__(self) -> None:
-        self.console = Console()
-        self._bar: Progress | None = None
+        self.stream = sys.stdout
+        self._progress: Progress | None = None
 
     def before_train(self, runner) -> None:
-        """Show the bar; a resumed run starts where it was."""
-        self._begin = time.monotonic(), runner.iter
-        self._drawn = 0.0
-        self._best = ''
-        if not is_main_process() or not self.console.is_terminal:
+        """Begin; a resumed run starts where it was."""
+        self._open(runner, 'training', runner.max_iters, 'steps', runner.iter)
+
+    def before_test(self, runner) -> None:
+        """Begin to count batches."""
+        self._open(
+            runner, 'testing', len(runner.test_dataloader), 'batches', 0
+        )
+
+    def _open(
+        self, runner, what: str, total: int, unit: str, done: int
+    ) -> None:
+        if not is_main_process():
             return
-        # No thread redraws it: loader workers are forked from this process.
-        self._bar = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(bar_width=None),
-            TextColumn('{task.completed:.0f}/{task.total:.0f}'),
-            TextColumn('{task.fields[note]}'),
-            console=self.console,
-            auto_refresh=False,
-            transient=True,
-            expand=True,
-        )
-        self._task = self._bar.add_task(
-            'starting', total=runner.max_iters, completed=runner.iter, note=''
-        )
-        self._bar.start()
-        self._lead_logs(runner)
-        atexit.register(self.close)
+        self._progress = Progress(what, total, unit, done, self.stream)
+        self._progress.__enter__()
+        self._streams = []
+        if self._progress.in_place:
+            self._lead_logs(runner)
+            atexit.register(self.close)
 
     def _lead_logs(self, runner) -> None:
         """Let log lines pass through the console that draws the bar."""
-        self._streams = []
         for handler in runner.logger.handlers:
             if (
                 isinstance(handler, logging.StreamHandler)
@@ -72,13 +66,13 @@ class ProgressHook(Hook):
 
     def close(self) -> None:
         """Take the bar away and give the terminal back."""
-        if self._bar is None:
+        if self._progress is None:
             return
         for handler, stream in self._streams:
             if stream is not None:
                 handler.setStream(stream)
-        self._bar.stop()
-        self._bar = None
+        self._progress.__exit__(None, None, None)
+        self._progress = None
         atexit.unregister(self.close)
 
     def after_train_iter(
@@ -88,44 +82,64 @@ class ProgressHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Move the bar, a few times a second at most."""
-        if self._bar is None or time.monotonic() - self._drawn < _REDRAW:
+        """Count a step; read its loss only if it is shown."""
+        if self._progress is None or not self._progress.due:
             return
-        loss = (outputs or {}).get('loss')  # one read a redraw
-        loss = '' if loss is None else f'loss {float(loss):.4f}  '
-        self._draw(
-            f'epoch {runner.epoch + 1}/{runner.max_epochs}',
-            runner.iter + 1,
-            f'{loss}{self._best}ETA {self._eta(runner)}',
-        )
+        note = f'epoch {runner.epoch + 1} of {runner.max_epochs}'
+        loss = (outputs or {}).get('loss')
+        if loss is not None:  # a tensor, on whatever device
+            loss = loss.detach() if hasattr(loss, 'detach') else loss
+            note += f', loss {float(loss):.4f}'
+        self._progress.update(runner.iter + 1, note)
 
     def after_val_iter(
         self,
         runner,
         batch_idx: int,
         data_batch: dict | None = None,
-        outputs: list | None = None,
+        outputs: Sequence | None = None,
     ) -> None:
-        """Say that a validation is running."""
-        if self._bar is None or time.monotonic() - self._drawn < _REDRAW:
-            return
-        self._draw(
-            f'validating {runner.epoch}/{runner.max_epochs}',
-            runner.iter,
-            f'batch {batch_idx + 1}/{len(runner.val_dataloader)}',
-        )
+        """Show that a validation is running."""
+        if self._progress is not None and self._progress.due:
+            self._progress.update(
+                runner.iter,
+                f'validating epoch {runner.epoch} of {runner.max_epochs}, '
+                f'batch {batch_idx + 1} of {len(runner.val_dataloader)}',
+            )
 
-    def before_train_epoch(self, runner) -> None:
-        """Look up the best metric; checkpoints of the last epoch are done."""
-        scores = runner.message_hub.runtime_info
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook) and hook.save_best:
-                name = hook.key_indicators[0]
-                best = scores.get(
-                    'best_score', scores.get(f'best_score_{name}')
-                )
-                if best is not None:
-                    self._best = f'best {name} {best:.4f}  '
+    def after_test_iter(
+        self,
+        runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Count a batch."""
+        if self._progress is not None:
+            self._progress.update(batch_idx + 1)
+
+    def after_val_epoch(
+        self, runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Print what the epoch came to, and the best one so far."""
+        if self._progress is None or not metrics:
+            return
+        chosen_by, best = _best(runner)
+        names = [chosen_by] if chosen_by in metrics else list(metrics)[:3]
+        parts = [f'{name} {_figure(metrics[name])}' for name in names]
+        if best is not None:
+            parts.append(f'best {best:.4f}')
+        losses = runner.message_hub.log_scalars.get('train/loss')
+        if losses is not None and len(losses.data[0]):
+            mean = losses.mean(len(runner.train_dataloader))
+            parts.append(f'training loss {mean:.4f}')
+        print(
+            f'epoch {runner.epoch} of {runner.max_epochs}: '
+            + ', '.join(parts),
+            # on a terminal rich's proxy, which prints above the bar
+            file=None if self._progress.in_place else self.stream,
+            flush=True,
+        )
 
     @master_only
     def after_run(self, runner) -> None:
@@ -133,22 +147,22 @@ class ProgressHook(Hook):
         self.close()
         report = runner.message_hub.runtime_info.pop('run_report', None)
         if report is not None:
-            self.console.print(
-                closing_table(
-                    report, runner.work_dir, plain=not self.console.is_terminal
-                )
+            console = Console(file=self.stream)
+            plain = not console.is_terminal
+            console.print(closing_table(report, runner.work_dir, plain))
+
+
+def _best(runner) -> tuple[str | None, float | None]:
+    """Name of the metric that chooses the checkpoint, and its best value."""
+    scores = runner.message_hub.runtime_info
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best:
+            name = hook.key_indicators[0]
+            return name, scores.get(
+                'best_score', scores.get(f'best_score_{name}')
             )
+    return None, None
 
-    def _draw(self, description: str, completed: int, note: str) -> None:
-        self._drawn = time.monotonic()
-        self._bar.update(
-            self._task, description=description, completed=completed, note=note
-        )
-        self._bar.refresh()
 
-    def _eta(self, runner) -> str:
-        begin, first = self._begin
-        done = runner.iter + 1 - first
-        left = runner.max_iters - runner.iter - 1
-        seconds = int((time.monotonic() - begin) / done * left)
-        return f'{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}'
+def _figure(value: object) -> str:
+    return f'{value:.4f}' if isinstance(value, float) else str(value)

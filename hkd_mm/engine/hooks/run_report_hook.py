@@ -13,10 +13,12 @@ from hkd_mm.registry import HOOKS
 
 from ..atomic_backend import AtomicBackend
 from ..data_split import check_resumed_split, split_hash
+from ..image_input import image_input, training_input
 from ..report.environment import collect_environment
 from ..report.figures import save_confusion, save_curves
 from ..report.history import History, to_json
 from ..report.summary import (
+    bare_model,
     best_checkpoint,
     last_checkpoint,
     summarise,
@@ -38,7 +40,8 @@ class RunReportHook(Hook):
     plain mmpretrain student of the best checkpoint (the last one where there
     was no validation).
 
-    Every checkpoint is given ``split_hash``, ``student`` (the config of the
+    Every checkpoint is given ``split_hash``, ``input`` (size and resize rule,
+    see :func:`.image_input.image_input`), ``student`` (the config of the
     plain student) and ``data_preprocessor`` in its ``meta``. A run is not
     resumed on another split than it was begun on.
     """
@@ -81,6 +84,7 @@ class RunReportHook(Hook):
         """Say in the checkpoint what it was trained on and what it is."""
         meta = checkpoint['meta']
         meta['split_hash'] = split_hash(runner.train_dataloader.dataset)
+        meta['input'] = _input_of(runner)
         if 'model' in runner.cfg:
             meta['student'] = student_config(
                 runner.cfg.model, runner.cfg.get('data_preprocessor')
@@ -198,6 +202,14 @@ def _own_time(runner) -> float:
     """A clock that stands while other trainings of the process go on."""
     others = getattr(runner.train_dataloader, 'waited', 0.0)
     return time.perf_counter() - others
+
+
+def _input_of(runner) -> dict | None:
+    """How images are prepared for the model that is validated."""
+    preprocessor = bare_model(runner.model).data_preprocessor
+    if runner.val_loop is None:
+        return training_input(runner.train_dataloader.dataset, preprocessor)
+    return image_input(runner.val_loop.dataloader.dataset, preprocessor)
 
 
 def _image_shape(runner, image: torch.Tensor) -> tuple[int, int]:

@@ -22,9 +22,18 @@ class TeacherCacheHook(Hook):
         if getattr(model, 'teacher_cache', None) is not None:
             from hkd_mm.models.teacher_cache import open_teacher_cache
 
+            loader = runner.train_dataloader
             open_teacher_cache(
-                model, runner.train_dataloader.dataset, runner.logger
+                model, loader.dataset, runner.logger, loader.batch_size
             )
+            cache, epochs = model.teacher_cache, runner.max_epochs
+            if cache.is_open and epochs <= cache.num_views:
+                runner.logger.info(
+                    f'Teacher cache: {epochs} epochs show none of '
+                    f'{cache.num_views} views twice, so it is filled for '
+                    'other runs of this teacher; teacher_cache=False '
+                    'trains the same without it'
+                )
 
     def before_train_epoch(self, runner) -> None:
         """Start the view of this epoch."""

@@ -5,7 +5,6 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from sklearn.metrics import recall_score
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_checks import threshold_of
@@ -96,17 +95,11 @@ class TeacherCheckHook(Hook):
         labels: list[int],
         num_classes: int,
     ) -> None:
-        hits = sum(p == y for p, y in zip(predictions, labels, strict=True))
-        accuracy = hits / len(labels)
-        balanced = float(
-            recall_score(
-                labels,
-                predictions,
-                labels=sorted(set(labels)),
-                average='macro',
-                zero_division=0,
-            )
-        )
+        hits = np.equal(predictions, labels)
+        counts = np.bincount(labels)
+        present = counts > 0
+        recalls = np.bincount(labels, hits)[present] / counts[present]
+        accuracy, balanced = float(hits.mean()), float(recalls.mean())
         chance = 1 / num_classes
         runner.message_hub.update_info(
             'teacher_check',

@@ -58,7 +58,9 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
             forward.
         teacher_cache: arguments of
             :class:`hkd_mm.models.teacher_cache.TeacherCache`, which then
-            answers in place of the teacher where it can. Packed data only.
+            answers in place of the teacher where it can. Where it cannot
+            (images that are not packed, no room on the disk), one line of
+            the log says why and the teacher runs.
         teacher_inference: arguments of :class:`TeacherInference`, which make
             its forward cheaper.
         calculate_student_loss: add the student's own head loss. Off by
@@ -113,11 +115,9 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
             self.teacher_meta.get('data_preprocessor'),
         )
         self.teacher_cache = (
-            TeacherCache(**teacher_cache) if (teacher_cache) else None
+            TeacherCache(**teacher_cache) if teacher_cache else None
         )
-        check_losses(
-            self.distiller, bool(teacher_cache), calculate_student_loss
-        )
+        check_losses(self.distiller, calculate_student_loss)
         drop_unused_inputs(self.distiller)
         guard_records(self.distiller, self.student, self.teacher)
         build_lazy_parts(self, input_size)
@@ -159,12 +159,14 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
         cache = self.teacher_cache
         if cache is None or not (self.training and cache.is_open):
             self._run_teacher(batch_inputs, data_samples)
-        elif (stored := cache.read(data_samples.index)) is not None:
+        else:
+            index = data_samples.index
+            stored = cache.read(index)
+            if stored is None:  # of any image: the whole batch is computed
+                stored = cache.write(index, self.teacher_records(batch_inputs))
             for name, buffer in unflatten(stored).items():
                 recorder = distiller.teacher_recorders.get_recorder(name)
                 recorder._data_buffer = buffer
-        else:
-            cache.write(data_samples.index, self.teacher_records(batch_inputs))
         return self.run_student(batch_inputs, data_samples)
 
     def _run_teacher(
@@ -195,6 +197,12 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
             if isinstance(recorders[name], LogitsRecorder)
         }
 
+    def uncacheable(self) -> str | None:
+        """Reason why the teacher's outputs cannot be stored, if any."""
+        if self.distiller.deliveries.deliveries:
+            return 'model.distiller.distill_deliveries cannot be repeated'
+        return None
+
     def teacher_records(self, batch_inputs: Tensor) -> dict[str, Tensor]:
         """What the teacher's recorders deliver, for the cache.
 
@@ -203,6 +211,9 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
 
         Returns:
             Recorder -> (N, ...); ``recorder.i`` where it delivers several.
+
+        Raises:
+            CacheDeclined: they deliver what cannot be stored.
         """
         self._run_teacher(batch_inputs)
         recorders = self.distiller.teacher_recorders
@@ -210,7 +221,8 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
             {
                 name: recorders.get_recorder(name).data_buffer
                 for name in self.cached_recorders()
-            }
+            },
+            len(batch_inputs),
         )
 
 

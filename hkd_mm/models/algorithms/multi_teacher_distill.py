@@ -43,8 +43,7 @@ class MultiTeacherDistill(FrozenTeacherDistill):
 
     Raises:
         UserError: fewer than two teachers, a checkpoint that cannot be used,
-            a fusion or weights that make no sense, a recorder of features,
-            or a cache under ``confidence``, which has no labels there.
+            a fusion or weights that make no sense, or a recorder of features.
     """
 
     family = 'multi'  # of methods, for the docs
@@ -67,12 +66,6 @@ class MultiTeacherDistill(FrozenTeacherDistill):
                 'hkd_mm.MultiTeacherDistill; it has model.teachers, each '
                 'with its ckpt'
             )
-        if kwargs.get('teacher_cache') and fusion == 'confidence':
-            raise UserError(
-                'model.teacher_cache keeps what the teachers say of an image, '
-                "and fusion='confidence' looks at its label as well; leave "
-                'one of them out'
-            )
         distiller = complete(distiller)
         _refuse_features(distiller)
         voice = ScoreFusion(fusion, len(teachers), fusion_tau, class_weights)
@@ -90,6 +83,15 @@ class MultiTeacherDistill(FrozenTeacherDistill):
             for i, net in enumerate(teachers)
             if not net.get('ckpt')
         ]
+
+    def uncacheable(self) -> str | None:
+        """Reason why the teachers' outputs cannot be stored, if any."""
+        if self.teacher.model.kind == 'confidence':
+            return (
+                "model.fusion='confidence' weighs the teachers by the label "
+                'of an image, which it does not store'
+            )
+        return super().uncacheable()
 
 
 def _teacher(index: int, config: dict) -> tuple[BaseModel, dict]:

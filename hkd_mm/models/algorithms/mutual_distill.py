@@ -130,7 +130,7 @@ class MutualDistill(BaseAlgorithm):
                         'telling which peer of hkd_mm.MutualDistill delivers; '
                         'leave them out'
                     )
-                check_losses(built, cached=False)
+                check_losses(built)
                 drop_unused_inputs(built)
                 built.prepare_from_student(nets[learner])
                 built.prepare_from_teacher(sources[source])

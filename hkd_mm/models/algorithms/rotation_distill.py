@@ -29,18 +29,13 @@ class RotationDistill(FrozenTeacherDistill):
     Args:
         all_views: names of further losses that are given all views.
         args: of :class:`FrozenTeacherDistill`.
-        kwargs: likewise; no ``teacher_cache``, which keeps one view.
+        kwargs: likewise; a ``teacher_cache`` is declined.
 
     Raises:
-        UserError: there is a cache, or a name is that of no loss.
+        UserError: a name is that of no loss.
     """
 
     def __init__(self, *args, all_views: Sequence[str] = (), **kwargs) -> None:
-        if kwargs.get('teacher_cache'):
-            raise UserError(
-                'model.teacher_cache keeps one view of an image, and '
-                'hkd_mm.RotationDistill has four; leave the cache out'
-            )
         super().__init__(*args, **kwargs)
         losses = self.distiller.distill_losses
         unknown = sorted(set(all_views) - set(losses))
@@ -54,6 +49,10 @@ class RotationDistill(FrozenTeacherDistill):
                 loss.register_forward_pre_hook(
                     _upright, with_kwargs=True, prepend=True
                 )
+
+    def uncacheable(self) -> str | None:
+        """Reason why the teacher's outputs cannot be stored."""
+        return 'hkd_mm.RotationDistill shows every image in four rotations'
 
     def loss(
         self, batch_inputs: Tensor, data_samples: Sequence | None = None

@@ -73,7 +73,7 @@ class SelfDistill(StudentSide, RazorSelfDistill):
             **kwargs,
         )
         self.distillation_stopped = False
-        check_losses(self.distiller, False, calculate_student_loss)
+        check_losses(self.distiller, calculate_student_loss)
         drop_unused_inputs(self.distiller)
         guard_records(self.distiller, self.student)
         build_lazy_parts(self, input_size)

@@ -1,7 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Cheaper forwards of a net that only answers."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,11 +70,24 @@ class TeacherInference:
             return torch.autocast(device.type, enabled=False)
         return nullcontext()
 
-    def hand_on(self, recorders) -> None:
-        """Give what a teacher's ``RecorderManager`` holds in float32."""
-        if self.dtype is not None:
+    def cast_records(self, recorders, images: int, count: int) -> None:
+        """Turn records to float32, and drop those of repeated images.
+
+        Args:
+            recorders: a ``RecorderManager`` after a forward of the teacher.
+            images: number that the teacher was given.
+            count: number of them to keep, the first ones.
+        """
+
+        def cast(record: Tensor) -> Tensor:
+            if self.dtype is not None and record.is_floating_point():
+                record = record.float()
+            repeated = record.shape[:1] == (images,)
+            return record[:count] if repeated else record
+
+        if self.dtype is not None or images > count:
             for recorder in recorders.recorders.values():
-                recorder._data_buffer = _in_float32(recorder._data_buffer)
+                recorder._data_buffer = _apply(cast, recorder._data_buffer)
 
 
 def fold_batch_norms(net: nn.Module, input_size: int) -> int:
@@ -181,10 +196,10 @@ def _is_listened_to(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-def _in_float32(records):
-    """Tensors in (nested) lists and tuples."""
+def _apply(function: Callable[[Tensor], Tensor], records: Any) -> Any:
+    """To tensors in (nested) lists and tuples."""
     if isinstance(records, Tensor):
-        return records.float() if records.is_floating_point() else records
+        return function(records)
     if isinstance(records, (list, tuple)):
-        return type(records)(_in_float32(record) for record in records)
+        return type(records)(_apply(function, record) for record in records)
     return records

@@ -83,9 +83,12 @@ def run_teacher(
         data_samples: as of a classifier's forward.
     """
     first = models[0]
+    count = len(images)
     images = first.convert_input(images)
     cache = first.teacher_cache
-    cached = cache is not None and not cache.declined
+    cached = cache is not None and cache.declined is None
+    if cached:
+        images = cache.full_batch(images)
     with ExitStack() as listening:
         listening.enter_context(torch.no_grad())
         for model in models:
@@ -98,4 +101,5 @@ def run_teacher(
         )
         first.teacher(images, data_samples, mode='tensor')
     for model in models:
-        model.teacher_inference.hand_on(model.distiller.teacher_recorders)
+        recorders = model.distiller.teacher_recorders
+        model.teacher_inference.cast_records(recorders, len(images), count)

@@ -12,17 +12,16 @@ from hkd_mm.errors import UserError
 from .blank_batch import blank_batch
 
 
-def check_losses(distiller, cached: bool, own: bool = False) -> None:
+def check_losses(distiller, own: bool = False) -> None:
     """Refuse what would train nothing, or something else than it says.
 
     Args:
         distiller: an ``mmrazor.ConfigurableDistiller``.
-        cached: the teacher is to be answered for by a cache.
         own: the student's own loss is added.
 
     Raises:
-        UserError: there is no loss, one whose name mmengine does not count
-            as a loss, or deliveries, which a cache cannot repeat.
+        UserError: there is no loss, or one whose name mmengine does not
+            count as a loss.
     """
     if not distiller.distill_losses and not own:
         raise UserError(
@@ -35,11 +34,6 @@ def check_losses(distiller, cached: bool, own: bool = False) -> None:
                 f'model.distiller.distill_losses.{name}: a name without '
                 f'"loss" in it trains nothing; call it loss_{name}'
             )
-    if cached and distiller.deliveries.deliveries:
-        raise UserError(
-            'model.teacher_cache keeps what recorders deliver, not '
-            'model.distiller.distill_deliveries; leave one of them out'
-        )
 
 
 def drop_unused_inputs(distiller) -> None:

@@ -8,7 +8,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import torch
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 
 from hkd_mm.engine.checkpoint import safe_load
 from hkd_mm.errors import UserError
@@ -48,7 +48,7 @@ def fetch_weights(url: str, name: str) -> Path:
     path = weights_place(name)
     if path.is_file():
         return path
-    print_log(f'fetching {url} to {path}', logger='current')
+    MMLogger.get_current_instance().info(f'fetching {url} to {path}')
     digest = re.search(r'-([a-f0-9]{8,})\.', name)
     try:
         # torch.hub sets no time limit on the connection: ask first.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpretrain.models.classifiers import TimmClassifier as _TimmClassifier
+from torch import nn
 
 from hkd_mm.engine.checkpoint import safe_load
 from hkd_mm.errors import UserError
@@ -59,6 +60,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
             if 'Unknown model' not in str(error):
                 raise
             raise UserError(_unknown(model_name)) from error
+        reset_wide_head(self.model)
         # timm's constructor has initialised the net: mmengine's recursion,
         # which asks for this name, has to pass it by.
         self.model.is_init = True
@@ -110,7 +112,26 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
                 f'{path} does not hold weights of {cfg["architecture"]} '
                 f'({reason}); replace or remove the file'
             ) from error
+        reset_wide_head(net)
         self.model.load_state_dict(net.state_dict())
+
+
+def reset_wide_head(model: nn.Module) -> None:
+    """Initialise the classifier layer anew where timm's start is too wide.
+
+    EfficientNet's rule, which MobileNetV2 and others share, draws it uniform
+    within ``1 / sqrt(number of classes)``: with six classes in place of a
+    thousand the first cross-entropy is 4 to 15 where chance is 1.8, and the
+    first steps blow up. torch's own rule, ``1 / sqrt(features)``, does not
+    depend on the classes.
+
+    Args:
+        model: a network of timm.
+    """
+    head = model.get_classifier()
+    if isinstance(head, nn.Linear):
+        if head.weight.std() > 2 * (3 * head.in_features) ** -0.5:
+            head.reset_parameters()
 
 
 def _to_timm_names(

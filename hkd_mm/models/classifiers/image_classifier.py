@@ -32,7 +32,7 @@ class ImageClassifier(PackedBatches, _ImageClassifier):
             if train_cfg:
                 raise UserError(
                     'model.train_cfg has no effect on packed images; name '
-                    'hkd_mm.Mixup in packed=dict(augment=[...])'
+                    'hkd_mm.Mixup in data_preprocessor.augment'
                 )
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(

@@ -1,12 +1,13 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What the teacher said of each view of each image, kept."""
+"""Disk cache of teacher outputs, keyed by (image, view)."""
 
 from .cache_file import CacheFile
 from .opening import open_teacher_cache
-from .teacher_cache import TeacherCache, flatten, unflatten
+from .teacher_cache import CacheIndex, TeacherCache, flatten, unflatten
 
 __all__ = [
     'CacheFile',
+    'CacheIndex',
     'TeacherCache',
     'flatten',
     'open_teacher_cache',

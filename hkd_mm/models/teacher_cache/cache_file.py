@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""One folder of memory maps: arrays over (view, row), with checksums."""
+"""A folder of memory maps: arrays over (view, row), with checksums."""
 
 import json
 import math
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.file_lock import locked
 
 FORMAT = 1
 _HEADER, _DONE, _CRC = 'header.json', 'done.u8', 'crc.u32'
@@ -21,17 +22,20 @@ class CacheFile:
     """Entries (view, row) of several arrays, written once, read ever after.
 
     A folder holds ``header.json``, one file an array ``[num_views, num_rows,
-    ...]``, a CRC-32 an entry and a byte an entry that says it is whole. An
-    entry is marked last, so a killed writer leaves only unmarked ones.
-    Processes may write different entries at the same time.
+    ...]``, a CRC-32 an entry and a byte an entry that marks it as complete.
+    Values are written first, then their checksums, then the marks, so that a
+    process killed at any moment leaves only complete entries marked. After a
+    power cut, which may keep a mark and lose its values, :meth:`verify`
+    removes the mark. Processes may write at the same time, also the same
+    entries: the first one stays.
 
     Args:
-        folder: where it lies; made if it is missing.
+        folder: made if it is missing.
         parts: name -> text of everything that the entries depend on; all of
             it must agree with an existing folder.
         arrays: name -> (shape of a row, numpy dtype).
-        num_views: views an image has.
-        num_rows: rows of the packed store.
+        num_views: views of an image.
+        num_rows: images and copies of them.
 
     Raises:
         UserError: the folder belongs to something else, or is truncated or
@@ -60,10 +64,10 @@ class CacheFile:
             num_rows=num_rows,
             arrays={k: [list(s), d] for k, (s, d) in arrays.items()},
         )
-        if (self.folder / _HEADER).is_file():
-            _compare(self.folder / _HEADER, header)
-        else:
-            self._create(header)
+        with locked(self.folder):
+            if not (self.folder / _HEADER).is_file():
+                self._create(header)
+        _compare(self.folder / _HEADER, header)
         self._maps = {
             name: self._open(f'{name}.bin', shape, dtype)
             for name, (shape, dtype) in arrays.items()
@@ -80,68 +84,79 @@ class CacheFile:
         )
         return num_views * num_rows * (row + 5)
 
+    @staticmethod
+    def exists(folder: str | os.PathLike) -> bool:
+        """Whether a folder holds a cache, whose disk space is taken."""
+        return (Path(folder) / _HEADER).is_file()
+
     def is_complete(self, view: int, rows: np.ndarray) -> bool:
-        """Whether all these rows of a view are there."""
+        """Whether all these rows (B,) of a view are stored."""
         return bool(self._done[view, rows].all())
 
     def count(self) -> int:
-        """Entries that are there."""
+        """Number of entries that are stored."""
         return int(self._done.sum(dtype=np.int64))
 
     def read(self, view: int, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Name -> (B, ...) of entries that are there."""
+        """Name -> (B, ...) of entries that are stored."""
         assert self._done[view, rows].all(), 'is_complete() comes first'
         return {name: data[view, rows] for name, data in self._maps.items()}
 
     def read_view(self, view: int) -> dict[str, np.ndarray]:
-        """Name -> (num_rows, ...), a copy; zeros where nothing is there."""
+        """Name -> (num_rows, ...), a copy; zeros where nothing is stored."""
         return {
             name: np.array(data[view]) for name, data in self._maps.items()
         }
 
     def write(
         self, view: int, rows: np.ndarray, values: dict[str, np.ndarray]
-    ) -> None:
-        """Store (B, ...) a name; rows that are there already stay."""
-        new = np.flatnonzero(self._done[view, rows] == 0)
-        if not len(new):
-            return
-        rows = rows[new]
-        stored = {
-            name: np.ascontiguousarray(values[name][new], dtype)
-            for name, (_, dtype) in self.arrays.items()
-        }
-        for name, data in self._maps.items():
-            data[view, rows] = stored[name]
-        self._crc[view, rows] = [
-            _checksum([stored[name][i] for name in self.arrays])
-            for i in range(len(rows))
-        ]
-        self._done[view, rows] = 1
+    ) -> bool:
+        """Store (B, ...) a name; rows that are stored already stay.
+
+        Returns:
+            Whether the file now holds exactly these values. Otherwise some
+            rows were there before, or one comes twice: read them back.
+        """
+        with locked(self.folder):
+            new = np.flatnonzero(self._done[view, rows] == 0)
+            new = new[np.unique(rows[new], return_index=True)[1]]
+            chosen = rows[new]
+            stored = {
+                name: np.ascontiguousarray(values[name][new], dtype)
+                for name, (_, dtype) in self.arrays.items()
+            }
+            for name, data in self._maps.items():
+                data[view, chosen] = stored[name]
+            self._crc[view, chosen] = [
+                _checksum([stored[name][i] for name in self.arrays])
+                for i in range(len(chosen))
+            ]
+            self._done[view, chosen] = 1
+        return len(chosen) == len(rows)
 
     def entries(self) -> np.ndarray:
-        """(view, row) of all entries that are there, (M, 2)."""
+        """(view, row) of all entries that are stored, (M, 2)."""
         return np.argwhere(self._done)
 
-    def verify(self) -> None:
-        """Hold every entry against its checksum.
+    def verify(self) -> int:
+        """Compare every entry with its checksum, and forget those that differ.
 
-        Raises:
-            UserError: one differs.
+        Returns:
+            Number of entries that are no longer marked as stored.
         """
-        for view, row in self.entries():
-            found = _checksum(
-                [data[view, row] for data in self._maps.values()]
-            )
-            if found != self._crc[view, row]:
-                raise UserError(
-                    f'teacher cache {self.folder} is damaged: the entry of '
-                    f'image {row}, view {view} does not match its checksum; '
-                    'delete the folder, it fills again'
-                )
+        with locked(self.folder):  # no entry is half written meanwhile
+            damaged = [
+                (view, row)
+                for view, row in self.entries()
+                if self._crc[view, row]
+                != _checksum([data[view, row] for data in self._maps.values()])
+            ]
+            for view, row in damaged:
+                self._done[view, row] = 0
+        return len(damaged)
 
     def flush(self) -> None:
-        """Hand everything to the disk."""
+        """Write everything to the disk."""
         for data in (*self._maps.values(), self._crc, self._done):
             data.flush()
 

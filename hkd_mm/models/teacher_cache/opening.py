@@ -5,68 +5,107 @@ import hashlib
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.logging import MMLogger
 from torch import Tensor
 
 from hkd_mm.errors import UserError
 
-from .slots import Slots
-from .teacher_cache import BudgetError, weights_hash
+from .teacher_cache import CacheDeclined, CacheIndex, weights_hash
 
 
-def open_teacher_cache(model, dataset, logger: MMLogger) -> None:
-    """Open ``model.teacher_cache`` and check it, or say why not.
+def open_teacher_cache(
+    model, dataset, logger: MMLogger, batch_size: int | None = None
+) -> None:
+    """Open ``model.teacher_cache`` and check it, or log why there is none.
+
+    Without one the teacher runs in every step. Views of packed images repeat
+    after ``num_views`` either way, so that a full disk does not change the
+    augmentation.
 
     Args:
         model: a ``FrozenTeacherDistill`` with a cache, on its device.
-        dataset: the training split, a ``PackedDataset``.
-        logger: is told the size, the folder and what is there already.
+        dataset: the training split; a cache needs a ``PackedDataset``.
+        logger: is given the size, the folder and how much is stored already,
+            or the reason.
+        batch_size: images a step; the teacher is always run with as many.
 
     Raises:
-        UserError: the pipeline is not packed or mixes images of a batch, or
-            the cache on the disk is foreign or damaged.
+        UserError: the cache on the disk is damaged or does not match, or the
+            data preprocessor has another number of views.
     """
-    cache, preprocessor = model.teacher_cache, model.data_preprocessor
-    if not (hasattr(dataset, 'store') and hasattr(preprocessor, 'view')):
-        raise UserError(
-            'model.teacher_cache needs packed images, whose views can be made '
-            'again: set packed=True, or leave model.teacher_cache out'
-        )
-    if preprocessor.batch_dependent:
-        raise UserError(
-            'model.teacher_cache cannot keep images that Mixup or CutMix make '
-            'of a whole batch; take them out of data_preprocessor.augment, '
-            'or leave model.teacher_cache out'
-        )
-    preprocessor.num_views = cache.num_views
-    records = model.teacher_records(
-        _view_of(model, dataset, torch.zeros(1, dtype=torch.int64), 0)
-    )
+    cache = model.teacher_cache
+    cache.batch_size = batch_size
     try:
-        for first in (True, False):  # one process makes the files
-            if is_main_process() == first:
-                said = cache.open(
-                    _parts(model, dataset),
-                    records,
-                    model.exact_records(),
-                    Slots(len(dataset.store), dataset.index),
-                )
-            barrier()
-    except BudgetError as error:
-        cache.declined = True
+        report = _open(model, dataset)
+    except CacheDeclined as error:
+        cache.declined = str(error)
         logger.warning(
-            f'NO TEACHER CACHE: {error}; the teacher runs in every '
-            'step. Lower model.teacher_cache.num_views, or raise '
-            'model.teacher_cache.budget_gb'
+            f'NO TEACHER CACHE: {error}. The teacher runs in every step'
+            + _on_views(model)
         )
         return
     _check_entries(model, dataset)
-    logger.info(f'Teacher cache {said}')
+    logger.info(f'Teacher cache {report}')
+
+
+def _open(model, dataset) -> str:
+    """What to report, or the exception of the first rank that has one."""
+    cache, preprocessor = model.teacher_cache, model.data_preprocessor
+    if not (hasattr(dataset, 'store') and hasattr(preprocessor, 'view')):
+        raise CacheDeclined(
+            'it needs packed images (packed=True), whose views can be made '
+            'again'
+        )
+    if preprocessor.num_views not in (None, cache.num_views):
+        raise UserError(
+            f'packed.num_views={preprocessor.num_views} and '
+            f'model.teacher_cache.num_views={cache.num_views} contradict each '
+            'other; set both to one number, or teacher_cache=False'
+        )
+    preprocessor.num_views = cache.num_views
+    reason = model.uncacheable()
+    if reason is None and preprocessor.batch_dependent:
+        reason = (
+            'Mixup and CutMix make images out of a whole batch, which differs '
+            'in every epoch'
+        )
+    if reason:
+        raise CacheDeclined(reason)
+    first_image = torch.zeros(1, dtype=torch.int64)
+    records = model.teacher_records(_view_of(model, dataset, first_image, 0))
+    report = reason = None
+    for first in (True, False):  # one process makes the files
+        if is_main_process() == first:
+            try:
+                report = cache.open(
+                    _parts(model, dataset),
+                    records,
+                    model.exact_records(),
+                    CacheIndex(dataset.index),
+                )
+            except CacheDeclined as error:
+                reason = str(error)
+        barrier()
+    reasons = [text for text in all_gather_object(reason) if text]
+    if reasons:  # all ranks or none: their steps wait for each other
+        cache.file = None
+        raise CacheDeclined(reasons[0])
+    return report
+
+
+def _on_views(model) -> str:
+    """Of a cache that was declined."""
+    if not getattr(model.data_preprocessor, 'num_views', None):
+        return ''
+    return (
+        f'; views repeat after {model.teacher_cache.num_views} epochs as with '
+        'a cache, or never with teacher_cache=False'
+    )
 
 
 def _parts(model, dataset) -> dict[str, str]:
-    """Everything that decides what the teacher says."""
+    """Everything that decides what the teacher answers."""
     convert = model.convert_input
     recorders = model.distiller.teacher_recorders.recorders
     return dict(
@@ -111,25 +150,31 @@ def _view_of(model, dataset, positions: Tensor, view: int) -> Tensor:
 
 
 def _check_entries(model, dataset) -> None:
-    """Compute a few entries again."""
+    """Compute a few entries again, all in one forward."""
     cache = model.teacher_cache
-    slots = cache.slots.on_host(dataset.index)
-    position = np.full(cache.slots.count, -1)
-    position[slots] = np.arange(len(slots))
     entries = cache.file.entries()
-    mine = entries[position[entries[:, 1]] >= 0]
-    if not len(mine):
+    count = min(cache.check, cache.batch_size or cache.check)
+    chosen = np.random.default_rng(0).permutation(len(entries))[:count]
+    if not len(chosen):
         return
-    rng = np.random.default_rng(0)
-    chosen = mine[rng.permutation(len(mine))[: cache.check]]
-    for view in np.unique(chosen[:, 0]):
-        rows = chosen[chosen[:, 0] == view, 1]
-        at = torch.from_numpy(position[rows])
-        images = _view_of(model, dataset, at, int(view))
+    positions = torch.full((cache.index.count,), -1)
+    positions[cache.index.of(dataset.index)] = torch.arange(len(dataset))
+    entries = torch.from_numpy(entries[np.sort(chosen)])  # view by view
+    views, at = entries[:, 0], positions[entries[:, 1]]
+    images = [
+        _view_of(model, dataset, at[views == view], view)
+        for view in views.unique().tolist()
+    ]
+    records = model.teacher_records(torch.cat(images))
+    for view in views.unique().tolist():
+        mine = views == view
         cache.compare(
-            int(view),
-            dataset.index[at],
-            model.teacher_records(images),
+            view,
+            dataset.index[at[mine]],
+            {
+                name: value[mine.to(value.device)]
+                for name, value in records.items()
+            },
             coarse=model.teacher_inference.dtype is not None,
         )
 

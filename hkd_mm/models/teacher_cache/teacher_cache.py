@@ -1,7 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""In place of the teacher: its outputs for this view of this batch."""
+"""Disk cache of teacher outputs, keyed by (image, view)."""
 
+import errno
 import hashlib
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,10 @@ from torch import Tensor, nn
 from hkd_mm.errors import UserError
 
 from .cache_file import Arrays, CacheFile
-from .slots import Slots
 
-CODE_VERSION = 1  # raise it with any change of what an entry means
+CODE_VERSION = 2  # raise it with any change of what an entry means
 _GIB = 2**30
+_HEADROOM = 2 * _GIB  # bytes of the disk that are left to checkpoints and logs
 _COARSE = 0.03  # of the largest value: a few roundings of bfloat16
 _ON_DEVICE = _GIB // 2  # bytes of logits and the like kept on the device
 
@@ -26,15 +28,21 @@ class TeacherCache:
     """Outputs of a frozen teacher, a function of (image, view).
 
     Valid under random augmentation, since a view of an image is the same in
-    every run (see ``hkd_mm.PackedPreprocessor``). Filled while training, view
-    by view, and read as soon as a view is whole. Everything that decides the
+    every run (see ``hkd_mm.PackedPreprocessor``). Filled while training and
+    read from then on; a batch that is being stored and one that is read give
+    the losses the same numbers, bit for bit. Everything that decides the
     outputs goes into the key: the teacher's weights and class order, the
     packed images, augmentation and normalisation, what is recorded.
 
     Args:
-        num_views: views of an image before they repeat, >= 1.
+        num_views: views of an image before they repeat, >= 1. It holds for
+            the augmentation also when there is no room for the cache.
         dir: folder of all caches; each has a folder of its own below.
-        budget_gb: most gibibytes it may take on the disk; None: what is free.
+        budget_gb: largest size on the disk in GiB; None for no limit but the
+            free disk, of which 2 GiB are left to others. A cache that does
+            not fit is not made and the teacher runs in every step. The
+            default takes the last map of WRN-50-2 at 116 pixels of all
+            training images of HAM10000 in 10 views (4.9 GiB).
         features: dtype of maps and pooled features. Logits are float32.
         check: entries that are computed again when a cache is opened.
         tolerance: largest difference then, relative to the largest value.
@@ -47,7 +55,7 @@ class TeacherCache:
         self,
         num_views: int = 10,
         dir: str = 'work_dirs/teacher_cache',
-        budget_gb: float | None = None,
+        budget_gb: float | None = 5.0,
         features: str = 'float16',
         check: int = 16,
         tolerance: float = 5e-3,
@@ -64,17 +72,18 @@ class TeacherCache:
         self.num_views, self.dir, self.budget_gb = num_views, dir, budget_gb
         self.features, self.check, self.tolerance = features, check, tolerance
         self.file: CacheFile | None = None
-        self.slots: Slots | None = None
-        self.declined = False  # it did not fit
+        self.index: CacheIndex | None = None
+        self.batch_size: int | None = None  # that the teacher is run with
+        self.declined: str | None = None  # why there is none
         self._whole: dict[int, dict[str, Tensor]] = {}  # view -> on device
-        self._view, self._reads = -1, False
+        self._view = -1
 
     def open(
         self,
         parts: dict[str, str],
         records: dict[str, Tensor],
         exact: set[str],
-        slots: Slots,
+        index: 'CacheIndex',
     ) -> str:
         """Open or make the folder of this key.
 
@@ -82,14 +91,14 @@ class TeacherCache:
             parts: name -> text of all that the outputs depend on.
             records: one batch of what is cached, for shapes.
             exact: names that are kept in float32, the logits.
-            slots: which image and copy is kept where.
+            index: all images and copies.
 
         Returns:
             What to tell the user.
 
         Raises:
-            UserError: damaged, see :class:`CacheFile`.
-            BudgetError: it does not fit.
+            UserError: foreign or truncated, see :class:`CacheFile`.
+            CacheDeclined: it does not fit.
         """
         arrays: Arrays = {
             name: (
@@ -109,47 +118,86 @@ class TeacherCache:
                     sorted(parts.items()),
                     sorted(arrays.items()),
                     self.num_views,
-                    slots.count,
+                    index.count,
                 )
             ).encode()
         ).hexdigest()[:16]
         folder = Path(self.dir) / key
-        size = CacheFile.size_of(arrays, self.num_views, slots.count)
-        self.slots = slots
-        if not folder.is_dir():
-            self._afford(size)
-        self.file = CacheFile(
-            folder, parts, arrays, self.num_views, slots.count
-        )
-        self.file.verify()
+        size = CacheFile.size_of(arrays, self.num_views, index.count)
+        if not CacheFile.exists(folder):
+            self._check_room(size)
+        try:
+            file = CacheFile(
+                folder, parts, arrays, self.num_views, index.count
+            )
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            shutil.rmtree(folder)
+            raise self._too_large(size, 0) from None  # or a quota
+        damaged = file.verify()
+        self.file, self.index = file, index
         return (
             f'{folder}: {size / _GIB:.2f} GiB for {self.num_views} views '
-            f'of {slots.count} images, {self.file.count()} entries there'
+            f'of {index.count} images, {file.count()} entries there'
+            + (
+                f'; {damaged} MORE DID NOT MATCH THEIR CHECKSUMS (a power '
+                'cut, or a damaged disk) and are computed again'
+                if damaged
+                else ''
+            )
         )
 
     @property
     def is_open(self) -> bool:
         """Whether there is a cache; otherwise the teacher stays online."""
-        if self.file is None and not self.declined:
+        if self.file is None and self.declined is None:
             raise UserError(
                 'model.teacher_cache was never opened: custom_hooks of the '
                 "config needs dict(type='hkd_mm.TeacherCacheHook')"
             )
         return self.file is not None
 
-    def _afford(self, size: int) -> None:
-        place = Path(self.dir)
+    def _check_room(self, size: int) -> None:
+        """Compare bytes with the budget and the free disk."""
+        place = Path(self.dir).absolute()
         while not place.is_dir():
             place = place.parent
-        limit = shutil.disk_usage(place).free
-        said = 'free on the disk'
-        if self.budget_gb is not None and self.budget_gb * _GIB < limit:
-            limit, said = self.budget_gb * _GIB, 'of teacher_cache.budget_gb'
-        if size > limit:
-            raise BudgetError(
-                f'the teacher cache would take {size / _GIB:.2f} GiB, more '
-                f'than the {limit / _GIB:.2f} GiB {said}'
+        free = max(shutil.disk_usage(place).free - _HEADROOM, 0)
+        if size > min(self._budget(), free):
+            raise self._too_large(size, free)
+
+    def _budget(self) -> float:
+        """Bytes."""
+        return math.inf if self.budget_gb is None else self.budget_gb * _GIB
+
+    def _too_large(self, size: int, free: int) -> 'CacheDeclined':
+        """The reason, with the options that would change it."""
+        limits, ways = [], []
+        if size > self._budget():
+            limits.append(
+                f'the {self.budget_gb:.3g} GiB of '
+                'model.teacher_cache.budget_gb'
             )
+            room = math.ceil(size / _GIB * 10) / 10
+            ways.append(f'model.teacher_cache.budget_gb={room:g}')
+        if size > free:
+            limits.append(
+                f'the {free / _GIB:.3g} GiB that the disk of {self.dir} has '
+                'to spare'
+            )
+            ways.append('model.teacher_cache.dir=FOLDER on a larger disk')
+        fits = int(min(self._budget(), free) // (size / self.num_views))
+        less = (
+            f', or with fewer views: model.teacher_cache.num_views={fits}'
+            if fits
+            else ''
+        )
+        return CacheDeclined(
+            f'{self.num_views} views take {size / _GIB:.3g} GiB, more than '
+            f'{" and ".join(limits)}; it would fit with '
+            f'{" and ".join(ways)}{less}'
+        )
 
     def start_view(
         self, view: int, index: Tensor, device: torch.device
@@ -162,26 +210,26 @@ class TeacherCache:
             device: where the records are wanted.
 
         Returns:
-            Whether it is read; otherwise the teacher runs and is written.
+            Whether all of them are stored; otherwise the teacher runs.
         """
         assert self.file is not None
-        self._view, self._reads = view, self.holds(view, index)
+        self._view, complete = view, self.holds(view, index)
         small = (
             CacheFile.size_of(self.file.arrays, 1, self.file.num_rows)
             <= _ON_DEVICE
         )
         if view not in self._whole:
             self._whole.clear()
-        if self._reads and small and not self._whole:
+        if complete and small and not self._whole:
             self._whole[view] = {
                 name: torch.from_numpy(data).to(device)
                 for name, data in self.file.read_view(view).items()
             }
-        return self._reads
+        return complete
 
     def holds(self, view: int, index: Tensor) -> bool:
-        """Whether a view of all these samples, by their ids, is there."""
-        return self.file.is_complete(view, self.slots.on_host(index))
+        """Whether a view of all these samples, by their ids, is stored."""
+        return self.file.is_complete(view, self.index.on_host(index))
 
     def read(self, index: Tensor) -> dict[str, Tensor] | None:
         """Records of a batch, or None where the teacher has to run.
@@ -194,10 +242,10 @@ class TeacherCache:
         """
         whole = self._whole.get(self._view)
         if whole is not None:
-            rows = self.slots.of(index)
+            rows = self.index.of(index)
             return {name: data[rows].float() for name, data in whole.items()}
-        rows = self.slots.on_host(index)
-        if not (self._reads or self.file.is_complete(self._view, rows)):
+        rows = self.index.on_host(index)
+        if not self.file.is_complete(self._view, rows):
             return None
         found = self.file.read(self._view, rows)
         return {
@@ -207,26 +255,63 @@ class TeacherCache:
             for name, value in found.items()
         }
 
-    def write(self, index: Tensor, records: dict[str, Tensor]) -> None:
-        """Store what the teacher said of a batch.
+    def write(
+        self, index: Tensor, records: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Store the teacher's outputs for a batch.
+
+        Args:
+            index: ids (B,), as of :meth:`read`.
+            records: name -> (B, ...).
+
+        Returns:
+            What :meth:`read` would: rounded as it is stored, and what was
+            there before where an entry was. So the losses are given the same
+            whether a batch is being stored or read.
 
         Raises:
             UserError: a value does not fit into float16.
         """
-        values = {
-            name: value.detach().float().cpu().numpy()
+        kinds = {name: kind for name, (_, kind) in self.file.arrays.items()}
+        stored = {
+            name: value.detach().to(getattr(torch, kinds[name]))
             for name, value in records.items()
         }
-        for name, value in values.items():
-            with np.errstate(over='ignore'):
-                fits = np.isfinite(value.astype(self.file.arrays[name][1]))
-            if not fits.all():
+        for name, value in stored.items():
+            if not value.isfinite().all():
                 raise UserError(
                     f'teacher_cache: {name} of the teacher reaches '
-                    f'{np.abs(value).max():.3g}, too much for float16; set '
-                    'model.teacher_cache.features=float32'
+                    f'{records[name].abs().max():.3g}, too much for '
+                    f'{kinds[name]}; set '
+                    + (
+                        'model.teacher_cache.features=float32'
+                        if kinds[name] == 'float16'
+                        else 'teacher_cache=False'
+                    )
                 )
-        self.file.write(self._view, self.slots.on_host(index), values)
+        kept = self.file.write(
+            self._view,
+            self.index.on_host(index),
+            {name: value.cpu().numpy() for name, value in stored.items()},
+        )
+        if kept:
+            return {name: value.float() for name, value in stored.items()}
+        found = self.read(index)
+        assert found is not None
+        return found
+
+    def full_batch(self, images: Tensor) -> Tensor:
+        """Images (N, ...), repeated up to ``batch_size`` of them.
+
+        Kernels round differently for another number of images, but not for
+        other neighbours: with one size an entry does not depend on the batch
+        that it was computed in.
+        """
+        missing = (self.batch_size or 0) - len(images)
+        if missing <= 0:
+            return images
+        again = torch.arange(self.batch_size, device=images.device)
+        return images[again % len(images)]
 
     def compare(
         self,
@@ -235,20 +320,20 @@ class TeacherCache:
         records: dict[str, Tensor],
         coarse: bool = False,
     ) -> None:
-        """Hold stored entries against the teacher's answer of today.
+        """Compare stored entries with what the teacher answers now.
 
         Args:
             view: its number.
             index: ids of the entries (B,).
             records: name -> (B, ...).
-            coarse: the teacher runs in 16 bits, whose rounding depends on
-                the batch.
+            coarse: the teacher runs in 16 bits, which other machines round
+                differently.
 
         Raises:
             UserError: they differ by more than the tolerance.
         """
         tolerance = max(self.tolerance, _COARSE if coarse else 0)
-        rows = self.slots.on_host(index)
+        rows = self.index.on_host(index)
         for name, stored in self.file.read(view, rows).items():
             value = records[name].detach().float().cpu().numpy()
             worst = np.abs(stored.astype('float32') - value).max()
@@ -256,12 +341,40 @@ class TeacherCache:
                 raise UserError(
                     f'teacher cache {self.file.folder}: {name} of view '
                     f'{view} differs by {worst:.3g} from what the teacher '
-                    'says now; delete the folder, it fills again'
+                    'answers now; delete the folder, it fills again'
                 )
 
 
-class BudgetError(Exception):
-    """The cache does not fit; the teacher stays online."""
+class CacheIndex:
+    """Positions of samples in a cache, by their ids.
+
+    Args:
+        index: ids (N,) of all samples, int64, see
+            :mod:`hkd_mm.structures.sample_ids`.
+    """
+
+    def __init__(self, index: Tensor) -> None:
+        self.ids = index.cpu().unique()  # sorted
+        self.count = len(self.ids)
+        self._on = {self.ids.device: self.ids}
+
+    def of(self, index: Tensor) -> Tensor:
+        """Positions (B,) of ids (B,), on their device, without a wait.
+
+        Args:
+            index: int64, among those that the constructor was given.
+        """
+        if index.device not in self._on:
+            self._on[index.device] = self.ids.to(index.device)
+        return torch.searchsorted(self._on[index.device], index)
+
+    def on_host(self, index: Tensor) -> np.ndarray:
+        """The same in host memory."""
+        return self.of(index.cpu()).numpy()
+
+
+class CacheDeclined(Exception):
+    """There can be no cache; the teacher stays online."""
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -274,25 +387,42 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def flatten(buffers: dict[str, list[Any]]) -> dict[str, Tensor]:
-    """Recorder name -> its one record, tuples taken apart as ``name.i``."""
-    return dict(_leaves(buffers))
+def flatten(buffers: dict[str, list[Any]], count: int) -> dict[str, Tensor]:
+    """Recorder name -> its one record, tuples split up as ``name.i``.
+
+    Args:
+        buffers: recorder name -> records of one forward.
+        count: images of that forward.
+
+    Raises:
+        CacheDeclined: a recorder delivers something else than one tensor (or
+            tuple of tensors) a forward with one row an image.
+    """
+    return dict(_leaves(buffers, count))
 
 
-def _leaves(buffers: dict[str, list[Any]]) -> Iterator[tuple[str, Tensor]]:
+def _leaves(
+    buffers: dict[str, list[Any]], count: int
+) -> Iterator[tuple[str, Tensor]]:
     for name, buffer in buffers.items():
         if len(buffer) != 1:
-            raise UserError(
-                f'teacher_cache: recorder {name} delivers {len(buffer)} '
-                'records a forward, one is cached; record a module that runs '
-                'once, or leave teacher_cache out'
+            raise CacheDeclined(
+                f'recorder {name} delivers {len(buffer)} records a forward, '
+                'and one can be stored'
             )
         record = buffer[0]
-        if isinstance(record, Tensor):
-            yield name, record
-            continue
-        for i, value in enumerate(record):
-            yield f'{name}.{i}', value
+        single = isinstance(record, Tensor)
+        for i, value in enumerate([record] if single else record):
+            if not (
+                isinstance(value, Tensor)
+                and value.is_floating_point()
+                and value.shape[:1] == (count,)
+            ):
+                raise CacheDeclined(
+                    f'recorder {name} does not deliver one row of numbers an '
+                    'image'
+                )
+            yield (name if single else f'{name}.{i}'), value
 
 
 def unflatten(records: dict[str, Tensor]) -> dict[str, list[Any]]:

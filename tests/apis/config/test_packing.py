@@ -10,7 +10,7 @@ from tiny import forget_runs
 
 from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.nets import config_root
-from hkd_mm.apis.run.finished import fingerprint
+from hkd_mm.apis.run.fingerprint import settings
 from hkd_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
@@ -140,11 +140,11 @@ def test_the_written_config_says_the_same_again(tmp_path):
 
 def test_a_teacher_of_the_stock_path_may_stand_for_one_of_this():
     path = CONFIGS / 'teachers/wrn50_ham10000.py'
-    stock = fingerprint(compose_config(path))
-    assert fingerprint(compose_config(path, ['packed=True'])) == stock
+    stock = settings(compose_config(path))
+    assert settings(compose_config(path, ['packed=True'])) == stock
     other = compose_config(path, ['packed.margin=1.1'])
     other.data_preprocessor.augment = []
-    assert fingerprint(other) != stock
+    assert settings(other) != stock
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hkd_mm.apis.config.data_summary import (
     check_training,
     summarize_data,
 )
-from hkd_mm.apis.run.finished import fingerprint
+from hkd_mm.apis.run.fingerprint import settings
 from hkd_mm.apis.run.last_batch import leave_out_lone_image
 from hkd_mm.datasets.packed.store import PackedStore
 from hkd_mm.errors import UserError
@@ -121,11 +121,11 @@ def test_bad_words_are_named_before_any_image_is_read(option, said):
 
 
 def test_a_teacher_of_other_images_does_not_stand_for_one_of_these():
-    plain = fingerprint(compose_config(EXAMPLE, ['packed=True']))
+    plain = settings(compose_config(EXAMPLE, ['packed=True']))
     off = ['packed.hair_removal=False', 'packed.top_up=None']
-    assert fingerprint(compose_config(EXAMPLE, off)) == plain
+    assert settings(compose_config(EXAMPLE, off)) == plain
     for option in ('packed.hair_removal=True', 'packed.top_up=largest'):
-        assert fingerprint(compose_config(EXAMPLE, [option])) != plain
+        assert settings(compose_config(EXAMPLE, [option])) != plain
 
 
 def test_what_is_counted_counts_the_copies(uneven):

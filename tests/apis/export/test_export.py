@@ -166,6 +166,7 @@ def test_sure_answers_are_told_by_class(exported) -> None:
         assert f'| {name} | {" | ".join(map(str, one.values()))} |' in card
     assert manifest.checks['sure_lesions'] is None
     assert 'no lesion is known' in manifest.threshold.rule
+    assert 'With lesions unknown each image counts for itself' in card
 
 
 def test_what_speaks_against_the_figures_is_told(
@@ -310,6 +311,23 @@ def test_other_preparations_are_refused(
 ) -> None:
     place = _changed(tiny_run, tmp_path, old, new)
     with pytest.raises(UserError, match=told):
+        read_run(place)
+
+
+def test_another_size_than_that_of_the_training_is_refused(
+    tiny_run, tmp_path
+) -> None:
+    place = _changed(tiny_run, tmp_path, 'input_size = 16', 'input_size = 24')
+    path = place / 'student.pth'
+    state = torch.load(path)
+    state['meta']['input'] = dict(
+        size=[24, 24], interpolation='area', steps=[]
+    )
+    torch.save(state, path)
+    assert read_run(place).spec.size == (24, 24)
+    state['meta']['input']['size'] = [16, 16]
+    torch.save(state, path)
+    with pytest.raises(UserError, match='16 x 16 pixels, and .* 24 x 24'):
         read_run(place)
 
 

@@ -9,7 +9,7 @@ import pytest
 from exported import CLASSES, export_tiny, write_tiny_manifest
 
 from hkd_mm.apis.latency import rounds as module
-from hkd_mm.apis.latency.rounds import Timing, measure
+from hkd_mm.apis.latency.rounds import Timing, TurnsProgress, measure
 from hkd_mm.apis.latency.subjects import Subject, read_subject
 from hkd_mm.apis.latency.table import baselines, rows_of, write_for_report
 from hkd_mm.apis.latency.worker import RUNTIMES, Job
@@ -169,7 +169,9 @@ def test_what_is_no_net_is_named(in_tmp, text, said):
 def test_a_worker_that_cannot_begin_is_told_and_left_out(tmp_path):
     said = []
     job = Job('s', 'onnx', str(tmp_path / 'absent.onnx'), 1, 1, (8, 8))
-    [found] = measure([job], 2, 0, 1, said.append)
+    with TurnsProgress([1], 2) as progress:
+        [found] = measure([job], 2, 0, 1, said.append, progress)
+    assert progress.done == progress.total == 2
     assert 'absent.onnx' in found.error and found.rounds == []
     assert len(said) == 1 and 's, onnx' in said[0]
 
@@ -182,8 +184,11 @@ def _die(pipe, job):
 def test_a_worker_that_dies_is_named(monkeypatch):
     monkeypatch.setattr(module, 'work', _die)
     job = Job('big', 'onnx', 'x', 32, 1, (8, 8))
-    with pytest.raises(UserError, match='big, onnx: its process ended with'):
-        measure([job], 1, 0, 1, print)
+    with (
+        TurnsProgress([1], 1) as progress,
+        pytest.raises(UserError, match='big, onnx: its process ended with'),
+    ):
+        measure([job], 1, 0, 1, print, progress)
 
 
 def test_two_nets_need_two_names(tiny_configs, tool, capsys):

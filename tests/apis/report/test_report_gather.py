@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """From run folders to what a report is made of."""
 
+import json
 import shutil
 
 import numpy as np
@@ -100,6 +101,19 @@ def test_a_work_dir_says_itself_what_it_is(own_dir):
         gather([str(own_dir)])
     write_plan(Plan(study, 1), own_dir)
     assert [len(m.folders) for m in gather([str(own_dir)]).methods] == [1] * 4
+
+
+def test_a_method_that_answers_one_class_is_marked(own_dir):
+    section = comparison(gather([str(own_dir)]))
+    assert 'ONE CLASS' not in section.basis
+    path = own_dir / 'seed1/alone/test.json'
+    figures = json.loads(path.read_text())
+    figures |= {'predicted_classes': 1, 'mel/support': 9, 'nv/support': 3}
+    path.write_text(json.dumps(figures))
+    section = comparison(gather([str(own_dir)]))
+    titles = [row[0] for row in section.blocks[0].rows]
+    assert [title for title in titles if title.endswith(' *')] == ['alone *']
+    assert 'every test image, alone in 1 of 2 runs.' in section.basis
 
 
 def test_old_runs_are_no_methods_and_deeper_ones_are(own_dir):
@@ -224,6 +238,28 @@ def test_validation_scores_are_never_of_test_images(study_dir, tmp_path):
     shutil.copy(place / 'predictions.csv', place / 'predictions_val.csv')
     with pytest.raises(UserError, match='holds test images'):
         add_val_scores(found, False, print)
+
+
+def test_where_no_lesion_is_known_none_is_claimed_to_be_apart(study_dir):
+    found = gather([str(study_dir)])
+    add_val_scores(found, False, print)
+    known = leakage(found)
+    assert 'none of the lesions that are known is on both' in known.how
+    assert '240 images of 120 lesions' in facts(model_card(found))['Data']
+    found.groups = list(found.sample_ids)
+    for method in found.methods:
+        method.val_groups = list(method.val_ids)
+    section = leakage(found)
+    assert 'on both sides' not in section.how
+    assert 'Lesions unknown' in section.how
+    told = facts(section)
+    assert told['In val and test'] == '0 images, lesions unknown'
+    assert told['Parts'] == (
+        'val 120 images, lesions unknown, test 240 images, lesions unknown'
+    )
+    assert '240 images, lesions unknown; 2 seeds' in found.basis
+    assert 'lesions unknown' in facts(model_card(found))['Data']
+    assert 'bootstrap over images' in comparison(found).how
 
 
 def test_leaks_are_told(study_dir, tmp_path):

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Another window or normalisation than in training is refused."""
+"""Another size, resize rule or normalisation than in training is refused."""
 
 import pytest
 from mmpretrain.models import ClsDataPreprocessor
@@ -10,19 +10,26 @@ from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
     PackedMaskPreprocessor,
 )
 
-TRAINED = dict(window=(400, 1500), mean=[120.0], std=[60.0], input_size=64)
+TRAINED = dict(window=(400, 1500), mean=[120.0], std=[60.0])
+SIZE = dict(size=[64, 64], interpolation='area', steps=[])
 
 
-def said(meta=None, kind=PackedMaskPreprocessor, **changes):
-    meta = dict(data_preprocessor=TRAINED) if meta is None else meta
+def check(meta, preprocessor, tested=SIZE, **more):
+    """Check; return the warnings. ``SIZE`` is added to ``meta``."""
     told = []
-    check_input(meta, kind(**{**TRAINED, **changes}), 's.pth', told.append)
+    meta = dict(input=SIZE, **meta)
+    check_input(meta, preprocessor, tested, 's.pth', told.append, **more)
     return told
+
+
+def said(meta=None, **changes):
+    meta = dict(data_preprocessor=TRAINED) if meta is None else meta
+    return check(meta, PackedMaskPreprocessor(**{**TRAINED, **changes}))
 
 
 def test_the_same_passes():
     assert said() == []
-    assert said(meta={}, mean=[0.0]) == []  # not of ours
+    assert said(meta={}, mean=[0.0]) == []  # names no normalisation
     assert said(dict(student=dict(data_preprocessor=TRAINED))) == []
 
 
@@ -46,17 +53,48 @@ def test_what_the_student_remembers_comes_first():
         data_preprocessor=TRAINED, student=dict(data_preprocessor=of_student)
     )
     assert said(meta, mean=[7.0]) == []
-    with pytest.raises(
-        UserError, match=r'mean=\[7\] and this test has \[120\]'
-    ):
+    with pytest.raises(UserError, match=r'mean \[7\] \(this test: \[120\]\)'):
         said(meta)
 
 
-def test_another_size_is_told():
-    assert said(input_size=32) == [
-        'checkpoint s.pth was trained on images of 64 pixels and is tested '
-        'on those of 32'
-    ]
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (
+            dict(size=[116, 116]),
+            'images of 64 x 64 pixels (this test: 116 x 116 pixels); add '
+            '--cfg-options input_size=64, or repeat',
+        ),
+        (
+            dict(size=None, interpolation=None, steps=['CenterCrop(56)']),
+            'images of 64 x 64 pixels (this test: any size) and resize by '
+            'area (this test: None) and steps none (this test: '
+            'CenterCrop(56))',
+        ),
+        (
+            dict(interpolation='bilinear'),
+            'resize by area (this test: bilinear); repeat the --cfg-options',
+        ),
+    ],
+)
+def test_another_size_or_resize_is_refused(change, words):
+    same = ClsDataPreprocessor()
+    with pytest.raises(UserError) as caught:
+        check({}, same, dict(SIZE, **change))
+    assert words in str(caught.value) and '--other-input' in str(caught.value)
+    told = check({}, same, dict(SIZE, **change), other_input=True)
+    assert len(told) == 1 and 'on purpose' in told[0]
+
+
+def test_what_is_not_known_is_told_once():
+    same = ClsDataPreprocessor()
+    told = []
+    assert not check_input({}, same, SIZE, 'old.pth', told.append)
+    assert len(told) == 1 and 'old.pth does not record size' in told[0]
+    assert not check_input(
+        dict(input=SIZE), same, None, 'new.pth', told.append
+    )
+    assert len(told) == 2 and 'those of new.pth cannot be checked' in told[1]
 
 
 STATISTICS = dict(mean=[1.0, 2, 3], std=[4.0, 5, 6], to_rgb=True)
@@ -64,7 +102,7 @@ STATISTICS = dict(mean=[1.0, 2, 3], std=[4.0, 5, 6], to_rgb=True)
 
 def of_photographs(trained, tested):
     meta = dict(data_preprocessor=trained)
-    check_input(meta, ClsDataPreprocessor(**tested), 's', pytest.fail)
+    assert check(meta, ClsDataPreprocessor(**tested)) == []
 
 
 def test_photographs_are_held_against_their_statistics():
@@ -89,4 +127,4 @@ def test_none_is_no_normalisation():
 
 def test_what_is_not_of_ours_names_none():
     for meta in (dict(student='resnet18'), dict(data_preprocessor='x'), {}):
-        check_input(meta, PackedMaskPreprocessor(mean=[7.0]), 's', pytest.fail)
+        assert check(meta, PackedMaskPreprocessor(mean=[7.0])) == []

@@ -54,10 +54,11 @@ def test_the_second_stage_starts_where_the_first_ended(
     for key in weights:
         if 'num_batches' not in key:
             assert torch.equal(first[key], second[key]), key  # lr 0
-    config = json.loads((runs / 'second' / 'finished.json').read_text())
-    assert config['config']['model']['student_ckpt'].startswith(
-        str(runs / 'tiny_kd')
-    )
+    begun = json.loads((runs / 'second' / 'begun.json').read_text())
+    assert begun['stages'] == [
+        str(runs / 'tiny_teacher'),
+        str(runs / 'tiny_kd'),
+    ]
 
 
 def test_what_is_done_is_used_and_what_is_begun_resumed(
@@ -79,10 +80,23 @@ def test_what_is_done_is_used_and_what_is_begun_resumed(
     assert (runs / 'tiny_kd' / 'finished.json').is_file()
 
 
-def test_another_first_stage_is_refused(two_stages):
+def test_another_first_stage_gets_a_folder_of_its_own(
+    two_stages, tmp_path, capsys
+):
     two_stages()
-    with pytest.raises(UserError, match='first student .* another max_epochs'):
-        two_stages(max_epochs=2, **{'model.teacher_ckpt': teacher()})
+    runs = tmp_path / 'runs'
+    before = (runs / 'tiny_kd' / 'finished.json').read_bytes()
+    capsys.readouterr()
+    two_stages(max_epochs=2, **{'model.teacher_ckpt': teacher()})
+    said = capsys.readouterr().out
+    assert (
+        f'FIRST STUDENT: the one in {runs / "tiny_kd"} is not taken: '
+        'max_epochs 2 here, 1 there; to use it all the same: --cfg-options '
+        f'model.student_ckpt={runs / "tiny_kd"}/' in said
+    )
+    assert (runs / 'tiny_kd' / 'finished.json').read_bytes() == before
+    (other,) = runs.glob('tiny_kd-????????')
+    assert json.loads((other / 'finished.json').read_text())['epoch'] == 2
 
 
 def teacher():

@@ -15,7 +15,9 @@ from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.data_summary import summarize_data
 from hkd_mm.apis.config.nets import config_root
 from hkd_mm.apis.config.teacher_options import teacher_options
-from hkd_mm.apis.run.finished import FINISHED, fingerprint
+from hkd_mm.apis.run import earlier_stage
+from hkd_mm.apis.run.fingerprint import RunFingerprint
+from hkd_mm.apis.run.finished import FINISHED, write_begun
 from hkd_mm.errors import UserError
 
 
@@ -108,7 +110,7 @@ def _leave_teacher(cfg, folder) -> dict:
         checkpoint='best.pth',
         classes=list(summary.classes),
         split_hash=summary.split_hash,
-        config=fingerprint(cfg),
+        fingerprint=RunFingerprint.of(cfg, summary).parts,
     )
     (folder / 'best.pth').write_bytes(b'')
     (folder / FINISHED).write_text(json.dumps(finished))
@@ -185,8 +187,9 @@ with locked(Path(sys.argv[1])):
 
 
 def test_a_teacher_that_another_process_trains_is_waited_for(
-    stage, tiny_configs, tmp_path, capsys
+    stage, tiny_configs, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setattr(earlier_stage, 'PAUSE', 0.1)
     folder = tmp_path / 'runs' / 'tiny_teacher'
     with subprocess.Popen(
         [sys.executable, '-c', _HOLDER, str(folder)],
@@ -196,6 +199,9 @@ def test_a_teacher_that_another_process_trains_is_waited_for(
         text=True,
     ) as other:
         assert other.stdout.readline() == 'held\n'
+        cfg = load_config(tiny_configs['teacher'])
+        summary = summarize_data(cfg)
+        write_begun(str(folder), RunFingerprint.of(cfg, summary))
         thread = threading.Thread(target=stage, args=[tiny_configs['kd']])
         thread.start()
         said, end = '', time.monotonic() + 60
@@ -203,8 +209,9 @@ def test_a_teacher_that_another_process_trains_is_waited_for(
             assert thread.is_alive() and time.monotonic() < end
             time.sleep(0.1)
             said += capsys.readouterr().err
+        assert f'that process {other.pid} on ' in said
         # what the other process leaves at its end
-        _leave_teacher(load_config(tiny_configs['teacher']), folder)
+        _leave_teacher(cfg, folder)
         other.communicate('\n')
         thread.join(60)
     assert stage.used and not stage.calls

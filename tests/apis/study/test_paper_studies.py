@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.apis.config.compose import load_config
-from hkd_mm.apis.config.places import dicts
+from hkd_mm.apis.config.tree import dicts
 from hkd_mm.apis.study.plan import Run
 from hkd_mm.apis.study.study_file import read_study
 from hkd_mm.datasets.official_layouts import HAM10000

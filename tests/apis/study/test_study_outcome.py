@@ -144,6 +144,27 @@ def test_a_row_with_a_missing_seed_is_left_out(study, tmp_path):
     assert names == list(RATES)
 
 
+def test_a_row_that_answers_one_class_is_marked(study, tmp_path):
+    assert 'ONE CLASS' not in markdown(
+        study, read_outcomes(study, tmp_path, range(2))
+    )
+    path = tmp_path / 'seed1/kd/test.json'
+    figures = json.loads(path.read_text())
+    figures |= {'predicted_classes': 1.0, 'MEL/support': 9, 'NV/support': 3}
+    path.write_text(json.dumps(figures))
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    lines = markdown(study, outcomes).splitlines()
+    marked = [line.startswith('| KD * |') for line in lines]
+    assert sum(marked) == 1 and sum(' * |' in line for line in lines) == 1
+    assert (
+        '* ONE CLASS ONLY: predicts one class for every test image, KD in 1 '
+        'of 2 runs.' in lines[-1]
+    )
+    write_tables(study, outcomes, tmp_path / 'out', {})
+    stored = json.loads((tmp_path / 'out/results.json').read_text())
+    assert [row['one_class_runs'] for row in stored['rows']] == [0, 0, 1, 0]
+
+
 def test_other_images_are_refused(study, tmp_path):
     path = tmp_path / 'seed1/kd/predictions.csv'
     path.write_text(path.read_text().replace('007', '700'))
@@ -327,3 +348,23 @@ def test_segmentations_are_compared_slice_by_slice(tmp_path):
     classes = Study(Path('s.py'), 'S', rows, ('alone',), 'balanced_accuracy')
     with pytest.raises(UserError, match='has no column lesion_id'):
         read_outcomes(classes, tmp_path, range(2))
+
+
+def test_where_no_lesion_is_known_nothing_is_claimed_of_lesions(
+    study, tmp_path
+):
+    for path in tmp_path.glob('seed*/*/predictions.csv'):
+        lines = path.read_text().splitlines()
+        cells = [line.split(',') for line in lines]
+        kept = [[i, '' if i != 'sample_id' else g, *r] for i, g, *r in cells]
+        path.write_text('\n'.join(map(','.join, kept)) + '\n')
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    said = caption(study, outcomes)
+    assert 'Test split, 300 images, lesions unknown, read once' in said
+    assert 'interval is over other images' in said
+    assert 'paired over seeds and images' in said
+    assert 'may be in training and in test' in said
+    assert 'of 300 lesions' not in said
+    write_tables(study, outcomes, tmp_path / 'out', {})
+    stored = json.loads((tmp_path / 'out/results.json').read_text())
+    assert stored['test']['groups'] is None

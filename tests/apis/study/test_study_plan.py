@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 
 from hkd_mm.apis.config.compose import compose_config, load_config
-from hkd_mm.apis.config.options import parse_options
+from hkd_mm.apis.config.teacher_options import as_dict
 from hkd_mm.apis.study import keys
 from hkd_mm.apis.study.keys import Keys
 from hkd_mm.apis.study.plan import Run, all_runs
@@ -119,7 +119,7 @@ def test_every_config_of_a_shipped_study_takes_its_options(path, tmp_path):
         done.add(kind)
         options = Run(row, 0).options(tmp_path)
         cfg = load_config(row.config, options, read_data=False)
-        guide = parse_options(options, cfg)
+        guide = as_dict(row.config, options)
         for key in ('seed', 'max_epochs', 'model.teacher_ckpt'):
             if key in guide:
                 node = cfg

@@ -1,65 +1,93 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A bar on terminals, a table everywhere."""
+"""A bar on terminals, lines in files, a table everywhere."""
 
 import io
-import logging
 import re
-import uuid
+import warnings
+from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 from rich.console import Console
 
+from hkd_mm.apis.run.named_runner import NamedRunner
 from hkd_mm.engine.hooks.progress_hook import ProgressHook
 from hkd_mm.engine.report.table import closing_table
 
 
-def run(path, work_dir, terminal, monkeypatch):
-    """Train with the bar drawn into a string; (runner, what was drawn)."""
-    monkeypatch.setattr('hkd_mm.engine.hooks.progress_hook._REDRAW', 0)
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def run(path, work_dir, stream, **cfg_options):
+    """Train with what is shown written into a stream."""
     cfg = Config.fromfile(path)
-    cfg.work_dir, cfg.experiment_name = str(work_dir), uuid.uuid4().hex
+    cfg.merge_from_dict(cfg_options)
+    cfg.work_dir = str(work_dir)
     cfg.custom_hooks = [dict(type='hkd_mm.RunReportHook')]
-    runner = Runner.from_cfg(cfg)
-    hook, drawn = ProgressHook(), io.StringIO()
-    hook.console = Console(file=drawn, force_terminal=terminal, width=120)
+    runner = NamedRunner.from_cfg(cfg)
+    hook = ProgressHook()
+    hook.stream = stream
     runner.register_hook(hook)
     streams = [getattr(h, 'stream', None) for h in runner.logger.handlers]
     runner.train()
     assert streams == [
         getattr(h, 'stream', None) for h in runner.logger.handlers
     ]
-    return runner, drawn.getvalue()
+    return runner
 
 
-def test_the_bar_tells_epoch_loss_best_and_eta(
-    tiny_configs, tmp_path, monkeypatch
+def test_the_bar_tells_step_epoch_loss_and_time_left(
+    tiny_configs, tmp_path, monkeypatch, quick_runner
 ):
-    _, drawn = run(
-        tiny_configs['student'], tmp_path / 'run', True, monkeypatch
-    )
-    drawn = re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', drawn)
+    monkeypatch.setattr('hkd_mm.progress.REDRAW', 0)
+    monkeypatch.setenv('COLUMNS', '150')
+    terminal = Terminal()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')  # such as of a loss with a gradient
+        run(tiny_configs['student'], tmp_path / 'run', terminal)
+    drawn = re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', terminal.getvalue())
     for words in (
-        'epoch 1/2',
-        'epoch 2/2',
-        'validating 1/2',
-        '6/6',
-        'loss ',
-        'ETA 0:00:0',
-        'best balanced_accuracy ',
+        'training: 0 of 6 steps',
+        'training: 1 of 6 steps, epoch 1 of 2, loss ',
+        'training: 5 of 6 steps, epoch 2 of 2, loss ',
+        ', about 0 s left',
+        'validating epoch 1 of 2, batch 1 of 2',
+        'training: 6 of 6 steps',
     ):
         assert words in drawn, words
-    assert 'balanced accuracy' in drawn[drawn.rindex('ETA') :]
+    assert 'balanced accuracy' in drawn[drawn.rindex('left') :]
 
 
-def test_no_bar_but_a_table_where_there_is_no_terminal(
-    tiny_configs, tmp_path, monkeypatch
+def test_a_file_gets_a_line_every_30_s_one_an_epoch_and_a_table(
+    tiny_configs, tmp_path, monkeypatch, quick_runner
 ):
-    runner, drawn = run(
-        tiny_configs['student'], tmp_path / 'run', False, monkeypatch
-    )
-    assert 'ETA' not in drawn and '\x1b' not in drawn
-    assert drawn.isascii()
+    clock = iter(range(0, 100_000, 8))
+    monkeypatch.setattr('hkd_mm.progress.time.monotonic', lambda: next(clock))
+    stream = io.StringIO()
+    runner = run(tiny_configs['student'], tmp_path / 'run', stream)
+    told = stream.getvalue()
+    assert told.isascii() and '\x1b' not in told
+    lines = told.splitlines()
+    steps = [line for line in lines if line.startswith('training: ')]
+    # a look at the clock for each of 6 steps and 4 batches of validation, and
+    # a few where a line is due
+    assert 2 <= len(steps) <= 6, steps
+    assert re.fullmatch(r'training: 6 of 6 steps in \d+ (s|min)', steps[-1])
+    for line in steps[:-1]:
+        assert re.fullmatch(
+            r'training: (\d of 6 steps, (validating )?epoch [12] of 2, .*'
+            r'about \d+ (s|min) left|6 of 6 steps, validating epoch 2 of 2.*)',
+            line,
+        ), line
+    epochs = [line for line in lines if line.startswith('epoch ')]
+    for number, line in enumerate(epochs, 1):
+        assert re.fullmatch(
+            rf'epoch {number} of 2: balanced_accuracy 0\.\d{{4}}, '
+            r'best 0\.\d{4}, training loss \d+\.\d{4}',
+            line,
+        ), line
+    assert len(epochs) == 2
     for words in (
         'tiny_student.py',
         'balanced accuracy',
@@ -68,7 +96,30 @@ def test_no_bar_but_a_table_where_there_is_no_terminal(
         '.pth',
         str(runner.work_dir)[-20:],
     ):
-        assert words in drawn.replace('\n', ''), words
+        assert words in told.replace('\n', ''), words
+
+
+def test_dumps_go_to_the_log_file_and_news_to_the_console(
+    tiny_configs, tmp_path, quick_runner, capsys
+):
+    runner = run(tiny_configs['student'], tmp_path / 'run', io.StringIO())
+    runner.logger.warning('a warning')
+    told = capsys.readouterr().out
+    assert 'a warning' in told and 'The plain student of' in told
+    [log] = Path(runner.log_dir).glob('*.log')
+    kept = log.read_text()
+    for words in (
+        'System environment',
+        'Config:',
+        'Hooks will be executed',
+        'Epoch(train) [2][3/3]',
+        'Epoch(val) [2][2/2]',
+        'Saving checkpoint at 2 epochs',
+        'The plain student of',
+    ):
+        assert words in kept, words
+    for words in ('Config:', 'Hooks will', 'Epoch(', 'Saving'):
+        assert words not in told, words
 
 
 def test_the_table_shows_the_figures():
@@ -100,14 +151,3 @@ def test_the_table_shows_the_figures():
         'work_dirs/c',
     ):
         assert words in shown, words
-
-
-def test_log_lines_are_not_lost(tiny_configs, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        logging.FileHandler,
-        'emit',
-        lambda self, record: seen.append(record.msg),
-    )
-    run(tiny_configs['student'], tmp_path / 'run', True, monkeypatch)
-    assert any('Epoch(train) [2][3/3]' in str(line) for line in seen)

@@ -184,6 +184,9 @@ def test_a_plain_net_without_validation(tiny_configs, tmp_path):
     assert found['best'] is None and found['last'] is None
     assert 'teacher' not in found
     assert found['checkpoint']['file'] == 'epoch_1.pth'
+    assert safe_load(tmp_path / 'run/student.pth')['meta']['input'] == dict(
+        size=[16, 16], interpolation='bilinear', steps=[]
+    )
     assert not (tmp_path / 'run' / 'confusion_matrix.png').exists()
     state = safe_load(tmp_path / 'run' / 'student.pth')['state_dict']
     for key, value in runner.model.state_dict().items():

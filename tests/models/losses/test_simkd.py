@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
 from hkd_mm.apis.config.compose import load_config
-from hkd_mm.apis.config.nets import apply_net_names
+from hkd_mm.apis.config.nets import apply_network_names
 from hkd_mm.engine.checkpoint import student_state_dict
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
@@ -111,8 +111,9 @@ def test_the_export_holds_the_whole_deployed_net(model, config):
 
 def test_other_nets_by_name_are_put_into_the_student(config):
     cfg = deepcopy(config)
-    cfg.update(student='resnet8', teacher='shufflenetv2', teacher_config=None)
-    apply_net_names(cfg)
+    cfg.teacher_config = None
+    names = dict(student='resnet8', teacher='shufflenetv2')
+    apply_network_names(cfg, names, None)
     assert cfg.model.architecture.type == 'hkd_mm.SimKDClassifier'
     assert cfg.model.architecture.student.backbone.depth == 8
     for net in (cfg.model.teacher, cfg.model.architecture.teacher):

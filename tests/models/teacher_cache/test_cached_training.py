@@ -1,9 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Cached and online distillation are the same training."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from mmengine.runner import Runner
 
 from hkd_mm.apis.config.compose import load_config
 from hkd_mm.errors import UserError
+from hkd_mm.models.teacher_cache.teacher_cache import CacheDeclined, flatten
 
 
 @pytest.fixture
@@ -84,13 +87,35 @@ def test_cached_losses_are_the_online_ones(kd, alpha, beta):
     steps = len(online)
     assert steps == 4 * 3 and all_calls == steps
     assert filling_calls == steps // 2 + 1  # two views, and one for shapes
-    # shapes, and one check a view: the teacher takes no step any more
-    assert reading_calls == 1 + 2
-    for one, two, three in zip(online, filled, read, strict=True):
-        assert set(one) == set(two) == set(three)
+    # shapes, and a check: the teacher takes no step any more
+    assert reading_calls == 1 + 1
+    assert read == filled  # bit for bit
+    for one, two in zip(online, filled, strict=True):
+        assert set(one) == set(two)
         for name in one:
             assert two[name] == pytest.approx(one[name], rel=2e-3), name
-            assert three[name] == pytest.approx(one[name], rel=2e-3), name
+
+
+@pytest.mark.parametrize('dtype', [None, 'bfloat16'])
+def test_what_is_stored_already_makes_no_difference(kd, dtype):
+    """Nothing, all, a random part of each batch, or by another seed."""
+    cache = {
+        'model.teacher_cache': dict(num_views=2),
+        'model.teacher_inference.dtype': dtype,
+        'max_epochs': 2,
+    }
+    seed = {'randomness.seed': 7}
+    filled, _ = losses(kd('a', **cache))
+    (folder,) = Path('work_dirs/teacher_cache').iterdir()
+    done = np.memmap(folder / 'done.u8', 'uint8', 'r+')
+    assert done.all()
+    done[np.random.default_rng(0).random(len(done)) < 0.3] = 0
+    partly, calls = losses(kd('b', **cache))
+    assert partly == filled
+    assert 1 + 1 < calls and done.all()
+    shutil.rmtree(folder)
+    losses(kd('c', **cache, **seed))
+    assert losses(kd('d', **cache))[0] == filled
 
 
 def test_a_bf16_teacher_has_a_cache_of_its_own(kd):
@@ -105,7 +130,7 @@ def test_a_bf16_teacher_has_a_cache_of_its_own(kd):
         assert two != one
         for name in one:
             assert two[name] == pytest.approx(one[name], rel=0.05), name
-            assert three[name] == pytest.approx(two[name], rel=2e-3), name
+            assert three[name] == two[name], name
 
 
 def test_a_cached_teacher_takes_no_part_in_the_runs_autocast(kd):
@@ -114,7 +139,7 @@ def test_a_cached_teacher_takes_no_part_in_the_runs_autocast(kd):
     exact = model.teacher_records(images)
     with torch.autocast('cpu', torch.bfloat16):
         mixed = model.teacher_records(images)
-        model.teacher_cache.declined = True  # it did not fit: online
+        model.teacher_cache.declined = 'it did not fit'  # online
         half = model.teacher_records(images)
     for name in exact:
         assert torch.equal(exact[name], mixed[name]), name
@@ -122,13 +147,55 @@ def test_a_cached_teacher_takes_no_part_in_the_runs_autocast(kd):
 
 
 def test_a_budget_that_is_too_small_leaves_the_teacher_online(kd):
+    online, _ = losses(kd('online', **{'packed.num_views': 2}))
+    cache = dict(num_views=2, budget_gb=1e-7)
+    found, calls = losses(kd('run', **{'model.teacher_cache': cache}))
+    assert calls == len(found) + 1
+    assert found == online  # the views repeat all the same
+    assert not Path('work_dirs/teacher_cache').exists()
+    said = declined('run')
+    assert '2 views take 6.92e-05 GiB, more than the 1e-07 GiB of' in said
+    assert 'it would fit with model.teacher_cache.budget_gb=0.1' in said
+    assert 'views repeat after 2 epochs' in said
+
+
+def test_what_would_fit_is_computed(kd, monkeypatch):
+    disk = SimpleNamespace(free=2**31 + 45000)  # bytes, 2 GiB are not for it
+    monkeypatch.setattr('shutil.disk_usage', lambda place: disk)
+    losses(kd('run', **{'model.teacher_cache': dict(num_views=2)}))
+    said = declined('run')
+    assert 'that the disk of work_dirs/teacher_cache has to spare' in said
+    assert 'fewer views: model.teacher_cache.num_views=1' in said
+    one = {'model.teacher_cache': dict(num_views=1)}
+    _, calls = losses(kd('fits', **one))
+    assert calls == 1 + 3
+
+
+def test_a_disk_that_is_full_all_of_a_sudden_is_one_line(kd, monkeypatch):
+    def full(*args):
+        raise OSError(errno.EDQUOT, 'Disk quota exceeded')
+
+    monkeypatch.setattr('os.posix_fallocate', full)
     found, calls = losses(
-        kd('run', **{'model.teacher_cache': dict(num_views=2, budget_gb=1e-7)})
+        kd('run', **{'model.teacher_cache': dict(num_views=2)})
     )
     assert calls == len(found) + 1
-    assert not Path('work_dirs/teacher_cache').exists()
-    log = next(Path('run').glob('*/*.log')).read_text()
-    assert 'NO TEACHER CACHE' in log and 'budget_gb' in log
+    assert 'FOLDER on a larger disk' in declined('run')
+    assert not any(Path('work_dirs/teacher_cache').iterdir())
+
+
+@pytest.mark.parametrize(
+    'records, said',
+    [
+        ([torch.zeros(4 * 3, 5)], 'one row of numbers an image'),  # windows
+        ([torch.zeros(3, 5)] * 2, '2 records a forward'),
+        ([(torch.zeros(3, 2), 'place')], 'one row of numbers an image'),
+        ([torch.zeros(3, dtype=torch.int64)], 'one row of numbers an image'),
+    ],
+)
+def test_records_without_a_row_an_image_are_declined(records, said):
+    with pytest.raises(CacheDeclined, match=said):
+        flatten(dict(feature=records), 3)
 
 
 def test_another_teacher_or_augmentation_gets_another_folder(kd):
@@ -155,8 +222,12 @@ def test_entries_that_the_teacher_would_not_say_are_refused(kd):
     logits = np.memmap(folder / 'logits.bin', 'float32', 'r+')
     logits += 1.0
     logits.flush()
-    with pytest.raises(UserError, match='damaged: the entry of image'):
-        losses(kd('b', **cache))
+    _, calls = losses(kd('b', **cache))  # checksums: it fills again
+    assert calls == 1 + 3
+    log = next(Path('b').glob('*/*.log')).read_text()
+    assert '18 MORE DID NOT MATCH THEIR CHECKSUMS' in log
+    logits += 1.0
+    logits.flush()
     # a forger who knows of checksums
     from hkd_mm.models.teacher_cache import CacheFile
 
@@ -175,14 +246,44 @@ def test_entries_that_the_teacher_would_not_say_are_refused(kd):
         losses(kd('c', **cache))
 
 
-def test_the_stock_pipeline_is_refused_with_the_way_out(kd):
-    with pytest.raises(UserError, match='packed=True'):
-        losses(
-            kd(
-                'a',
-                **{'packed': False, 'model.teacher_cache': dict(num_views=1)},
-            )
-        )
+@pytest.mark.parametrize(
+    'options, said',
+    [
+        ({'packed': False}, 'packed=True'),
+        (
+            {'packed.augment': [dict(type='hkd_mm.Mixup')]},
+            'Mixup and CutMix',
+        ),
+    ],
+)
+def test_what_no_cache_can_hold_trains_with_the_teacher(kd, options, said):
+    cache = {'model.teacher_cache': dict(num_views=1), 'max_epochs': 1}
+    found, calls = losses(kd('run', **cache, **options))
+    assert calls == len(found) == 3
+    assert said in declined('run')
+    assert not Path('work_dirs/teacher_cache').exists()
+
+
+def test_two_numbers_of_views_are_refused(kd):
+    cache = {'model.teacher_cache': dict(num_views=1)}
+    with pytest.raises(UserError, match='packed.num_views=5 and model.teach'):
+        losses(kd('run', **cache, **{'packed.num_views': 5}))
+
+
+def test_a_cache_that_this_run_will_not_read_is_told(kd):
+    cache = {'model.teacher_cache': dict(num_views=3), 'max_epochs': 3}
+    losses(kd('run', **cache))
+    (log,) = Path('run').glob('*/*.log')
+    assert '3 epochs show none of 3 views twice' in log.read_text()
+
+
+def declined(folder):
+    """The one line of the log that says why there is no cache."""
+    (log,) = Path(folder).glob('*/*.log')
+    (line,) = [
+        line for line in log.read_text().splitlines() if 'NO TEACHER' in line
+    ]
+    return line
 
 
 def test_a_cache_built_ahead_is_the_one_that_training_reads(kd, tool):
@@ -202,7 +303,7 @@ def test_a_cache_built_ahead_is_the_one_that_training_reads(kd, tool):
         )
     (folder,) = Path('work_dirs/teacher_cache').iterdir()
     _, calls = losses(kd('run', **{'model.teacher_cache': dict(num_views=2)}))
-    assert calls == 1 + 2
+    assert calls == 1 + 1
     assert [folder] == list(Path('work_dirs/teacher_cache').iterdir())
 
 

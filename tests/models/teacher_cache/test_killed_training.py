@@ -1,0 +1,92 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A distillation killed while its cache is filled ends as the whole one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[3]
+
+
+def killed_runs(config, options, folder, kills, shared):
+    """One dict a killed training, see ``tests/killed_runs.py``."""
+    what = dict(
+        config=str(config),
+        options=options,
+        folder=str(folder),
+        kills=kills,
+        shared=shared,
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', ROOT / 'tests/killed_runs.py']
+        + [json.dumps(what)],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            'PYTHONPATH': str(ROOT),
+            'OMP_NUM_THREADS': '1',
+        },
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(runs) == kills
+    return runs
+
+
+@pytest.fixture
+def tiny_cached(tiny_configs, tmp_path):
+    """A tiny distillation with a cache, and its options."""
+    path = tiny_configs['kd']
+    path.write_text(
+        path.read_text().replace(
+            'custom_hooks = [',
+            "custom_hooks = [dict(type='hkd_mm.TeacherCacheHook'), ",
+        )
+    )
+    from mmengine.registry import MODELS, init_default_scope
+
+    from hkd_mm.apis.config.compose import load_config
+
+    init_default_scope('mmpretrain')
+    torch.manual_seed(5)
+    teacher = MODELS.build(load_config(tiny_configs['teacher']).model)
+    torch.save(dict(state_dict=teacher.state_dict()), tmp_path / 'teacher.pth')
+    return path, {
+        'packed': True,
+        'batch_size': 7,  # and a last batch of 4
+        'model.teacher_ckpt': str(tmp_path / 'teacher.pth'),
+        'model.teacher_cache.num_views': 2,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('shared', [False, True])
+def test_killed_while_filling(tiny_cached, tmp_path, shared):
+    runs = killed_runs(*tiny_cached, tmp_path / 'runs', 3, shared)
+    assert any(-signal.SIGKILL in run['ends'] for run in runs)
+    assert all(not run['differ'] for run in runs), runs
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize('shared', [False, True])
+def test_twenty_kills_of_a_demo_run(demo_run, tmp_path, monkeypatch, shared):
+    monkeypatch.chdir(tmp_path)
+    images, teacher = demo_run
+    options = {
+        'data_root': str(images),
+        'packed': True,
+        'model.teacher_ckpt': str(teacher),
+        'model.teacher_cache.num_views': 3,
+    }
+    config = ROOT / 'configs/demo/hybrid_resnet18_mbv2_demo.py'
+    runs = killed_runs(config, options, tmp_path / 'runs', 20, shared)
+    kills = sum(run['ends'].count(-signal.SIGKILL) for run in runs)
+    assert kills >= 20
+    assert all(not run['differ'] for run in runs), runs
