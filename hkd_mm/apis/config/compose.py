@@ -24,6 +24,7 @@ from .overrides import (
     NoPlaceError,
     apply_override,
     check_top_level,
+    settle_top_level,
 )
 from .packing import check_pipelines, is_packed, set_packed
 from .pairs import exchanged_pair
@@ -92,6 +93,8 @@ def apply_options(cfg: Config, options: list[str] | dict[str, Any]) -> None:
         if word in found:
             apply_override(cfg, word, found[word])
     apply_dotted(cfg, dotted)
+    if dotted:
+        settle_top_level(cfg)
 
 
 def read_config(path: str | os.PathLike) -> Config:

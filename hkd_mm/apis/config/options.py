@@ -150,7 +150,7 @@ def read_names(text: str) -> Any:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         found = None
     if isinstance(found, (list, tuple)) and all(
-        isinstance(name, str) for name in found
+        isinstance(name, str) and name for name in found or ['']
     ):
         return list(found)
     if not text.startswith(('[', '(')) and ',' not in text:

@@ -448,20 +448,13 @@ def check_top_level(cfg: Config) -> None:
                 'and reaches nothing; write the network into model, or give '
                 f'it with --cfg-options {word}={cfg[word]}'
             )
-    for word, row in OVERRIDES.items():
-        value = cfg.get(word)
-        if word not in cfg or word in ('teacher_cache', 'augment'):
-            continue
-        targets = list(row.targets(cfg, value))
+    for word, value, targets in _contradicted(cfg):
         if not targets:
-            if value not in (None, False):
-                raise UserError(
-                    f'{cfg.filename}: {_no_place(word, value, row)} or write '
-                    f'{word} = None'
-                )
-            continue
-        if any(_agrees(target) for target in targets):
-            continue
+            row = OVERRIDES[word]
+            raise UserError(
+                f'{cfg.filename}: {_no_place(word, value, row)} or write '
+                f'{word} = None'
+            )
         group, key, _ = targets[0]
         raise UserError(
             f'{cfg.filename}: {word} = {value!r} stands at the top and '
@@ -471,11 +464,42 @@ def check_top_level(cfg: Config) -> None:
         )
 
 
+def settle_top_level(cfg: Config) -> None:
+    """Let top-level words follow nested values that dotted keys have set.
+
+    Args:
+        cfg: changed in place; a word that no longer tells what stands at its
+            places gets the value there, or goes.
+    """
+    for word, _, targets in list(_contradicted(cfg)):
+        values = [group.get(key) for group, key, _ in targets[:1]]
+        cfg._cfg_dict.pop(word)
+        if values:
+            cfg[word] = values[0]
+            if any(word == other for other, *_ in _contradicted(cfg)):
+                cfg._cfg_dict.pop(word)
+
+
+def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
+    """Yield words at the top that none of their places agrees with."""
+    for word, row in OVERRIDES.items():
+        value = cfg.get(word)
+        if word not in cfg or word in ('teacher_cache', 'augment'):
+            continue
+        targets = list(row.targets(cfg, value))
+        if not targets and value in (None, False):
+            continue
+        if not any(_agrees(target) for target in targets):
+            yield word, value, targets
+
+
 def _agrees(target: Target) -> bool:
     group, key, value = target
     old = group.get(key)
     if isinstance(old, (list, tuple)) and isinstance(value, (list, tuple)):
         return list(old) == list(value)
+    if isinstance(old, dict) and isinstance(value, dict):
+        return all(old.get(name) == part for name, part in value.items())
     if key not in group:
         return value in (None, False) or _default(group, key) == value
     return old == value

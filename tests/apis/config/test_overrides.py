@@ -303,6 +303,31 @@ def test_a_word_at_the_top_of_a_child_is_refused(text, said, tmp_path):
     assert f'--cfg-options {word}=' in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    'options, word, value',
+    [
+        (['randomness.seed=7'], 'seed', 7),
+        (['train_cfg.max_epochs=3'], 'max_epochs', 3),
+        (['default_hooks.early_stopping.patience=5'], 'patience', 5),
+        (['model.architecture.pretrained=False'], 'pretrained', False),
+        (
+            ['sampler=balanced', 'train_dataloader.sampler.power=0.5'],
+            'sampler',
+            'balanced',
+        ),
+        (['batch_size=8', 'test_dataloader.batch_size=2'], 'batch_size', 8),
+    ],
+)
+def test_what_a_run_writes_down_can_be_read_again(
+    options, word, value, tmp_path
+):
+    """A dotted key is no contradiction of the word that it makes false."""
+    cfg = changed('hybrid_wrn50_mbv2.py', options)
+    assert cfg[word] == value
+    (tmp_path / 'run.py').write_text(config_text(cfg))
+    assert compose_config(tmp_path / 'run.py')._cfg_dict == cfg._cfg_dict
+
+
 def test_a_child_states_nested_values(tmp_path):
     text = (
         'batch_size = 32\n'

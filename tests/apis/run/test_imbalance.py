@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The knob ``sampler`` and its warning beside ``class_weight``."""
+"""The word ``sampler`` and its warning beside ``class_weight``."""
 
 import pytest
 
@@ -9,16 +9,16 @@ from hkd_mm.errors import UserError
 
 BALANCED = dict(type='hkd_mm.BalancedSampler')
 SHUFFLED = dict(type='DefaultSampler', shuffle=True)
+OWN = f'train_dataloader = dict(sampler=dict(power=0.5, **{BALANCED}))'
 
 
 @pytest.mark.parametrize(
     ('lines', 'options', 'expected'),
     [
         ('', ['sampler=balanced'], BALANCED),
-        ("sampler = 'balanced'", [], BALANCED),
-        ("sampler = 'balanced'", ['sampler=None'], SHUFFLED),
-        ('sampler = None', [], SHUFFLED),
-        ('sampler = None', ['sampler=balanced'], BALANCED),
+        (OWN, [], dict(BALANCED, power=0.5)),
+        (OWN, ['sampler=None'], SHUFFLED),
+        (OWN, ['sampler=balanced'], BALANCED),
         ('', ['sampler=balanced', 'packed=True'], BALANCED),
         (
             '',
@@ -31,6 +31,8 @@ SHUFFLED = dict(type='DefaultSampler', shuffle=True)
 def test_the_training_loader_follows(lines, options, expected, tmp_path):
     child = tmp_path / 'child.py'
     base = config_root() / 'hybrid_wrn50_mbv2.py'
+    # keys of another kind of sampler do not mix
+    lines = lines.replace('sampler=dict(', 'sampler=dict(_delete_=True, ')
     child.write_text(f'_base_ = {str(base)!r}\n{lines}\n')
     cfg = compose_config(child, options)
     assert cfg.train_dataloader.sampler.to_dict() == expected
@@ -41,14 +43,16 @@ def test_the_training_loader_follows(lines, options, expected, tmp_path):
     assert again.to_dict() == cfg.to_dict()
 
 
-def test_a_sampler_set_on_purpose_stays(tiny_configs, tmp_path):
+def test_a_sampler_of_another_kind_is_not_replaced(tiny_configs, tmp_path):
     own = dict(type='RepeatAugSampler', shuffle=True)
     child = tmp_path / 'child.py'
     child.write_text(
-        f"_base_ = './tiny_student.py'\nsampler = 'balanced'\n"
+        f"_base_ = './tiny_student.py'\n"
         f'train_dataloader = dict(sampler={own!r})\n'
     )
     assert compose_config(child).train_dataloader.sampler == own
+    with pytest.raises(UserError, match='sampler=.balanced. .* it needs'):
+        compose_config(child, ['sampler=balanced'])
 
 
 def test_other_words_are_refused(tiny_configs):
