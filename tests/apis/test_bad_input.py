@@ -249,7 +249,7 @@ MISTAKES = {
     ),
     'checkpoint of another split': (
         lambda p: p.test(p.checkpoint('student', meta=_OF_A_SPLIT)),
-        ['net.pth', 'ffffffff', '--cfg-options', 'work dir'],
+        ['net.pth', 'ffffffff', '--cfg-options', 'folder of the run'],
     ),
     'checkpoint corrupt': (_corrupt, ['net.pth', 'damaged']),
     'pickle runs code, test': (lambda p: p.test(_bomb(p)), ['bomb.pth']),

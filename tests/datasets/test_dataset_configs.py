@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
+from hkd_mm.apis.config.compose import compose_config
 from hkd_mm.registry import DATASETS
 
 pytestmark = pytest.mark.usefixtures('in_tmp')
@@ -34,9 +35,14 @@ def _load(name='skin_disease_116'):
     return Config.fromfile(BASES / f'{name}.py')
 
 
+def _stock(name='skin_disease_116'):
+    """The base on mmpretrain's pipeline, the parity reference."""
+    return compose_config(BASES / f'{name}.py', dict(packed=False))
+
+
 def _step(kind):
-    step = next(s for s in _load().train_pipeline if s['type'] == kind)
-    return TRANSFORMS.build(step)
+    steps = _stock().train_dataloader.dataset.pipeline
+    return TRANSFORMS.build(next(s for s in steps if s['type'] == kind))
 
 
 def _photo(size=60):
@@ -67,18 +73,46 @@ def test_bases_with_masks_are_whole_and_say_the_same_everywhere():
 )
 def test_each_base_is_whole_and_says_the_same_everywhere(name):
     cfg = _load(name)
-    size = (SIZES[name], SIZES[name])
     assert cfg.input_size == SIZES[name] and cfg.batch_size == 64
+    assert cfg.packed is True
     assert not [key for key in cfg if key.startswith('_')]
+    assert cfg.data_preprocessor.type == 'hkd_mm.PackedPreprocessor'
     for loader, split in zip(LOADERS, ('train', 'val', 'test')):
-        data = cfg[loader].dataset
+        packed = cfg[loader].dataset
+        assert packed.type == 'hkd_mm.PackedDataset'
+        assert packed.size == SIZES[name]
+        assert packed.interpolation == 'area'
+        assert cfg[loader].collate_fn.type == 'hkd_mm.packed_collate'
+        data = packed.dataset
         assert data.split == split and data.data_root == cfg.data_root
-        assert data.classes == cfg.classes
-        assert [s.scale for s in data.pipeline if s.type == 'Resize'] == [size]
+        assert data.classes == cfg.classes and data.seed == cfg.split_seed
+        assert data.split_ratios == cfg.split_ratios
+        assert data.type == cfg.dataset_type
         assert DATASETS.get(data.type.split('.')[-1]) is not None
         assert cfg[loader].batch_size == 64
         assert cfg[loader].sampler.shuffle is (split == 'train')
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_each_base_has_a_stock_pipeline_for_reference(name):
+    cfg, packed = _stock(name), _load(name)
+    size = (SIZES[name], SIZES[name])
+    assert cfg.packed is False
+    for loader in LOADERS:
+        data = cfg[loader].dataset
+        assert {**data, 'pipeline': 0} == {
+            **packed[loader].dataset.dataset,
+            'pipeline': 0,
+        }
+        kinds = [step.type for step in data.pipeline]
+        assert kinds[0] == 'hkd_mm.LoadSkinImage'
+        assert [s.scale for s in data.pipeline if s.type == 'Resize'] == [size]
         assert 'sample_id' in data.pipeline[-1].meta_keys
+        random = ['RandomFlip', 'ColorJitter', 'Rotate']
+        assert kinds[2:-1] == (random if 'train' in loader else [])
+    assert 'augment' not in cfg.data_preprocessor
+    for key in ('mean', 'std', 'to_rgb'):
+        assert cfg.data_preprocessor[key] == packed.data_preprocessor[key]
 
 
 def test_flip_is_fair():
@@ -181,7 +215,7 @@ def test_jitter_goes_both_ways(name):
 
 
 def _dataset(tiny_data, loader):
-    cfg = _load()[loader].dataset
+    cfg = _stock()[loader].dataset
     cfg.update(data_root=str(tiny_data), classes=['Acne', 'Benign', 'Eczema'])
     return DATASETS.build(cfg)
 
@@ -217,7 +251,7 @@ def test_photographs_of_any_kind_make_one_batch(tmp_path):
             exif = Image.Exif()
             exif[0x0112] = i % 8 + 1
             image.save(root / name / f'{i}.{suffix}', exif=exif)
-    cfg = copy.deepcopy(_load().train_dataloader)
+    cfg = copy.deepcopy(_stock().train_dataloader)
     cfg.dataset.update(data_root=str(root), classes=['A', 'B'], split='all')
     cfg.update(batch_size=16, num_workers=0)
     cfg.pop('worker_init_fn')
@@ -236,7 +270,7 @@ def test_a_damaged_image_is_named_through_a_loader_worker(tmp_path, tiny_data):
     root = shutil.copytree(tiny_data, tmp_path / 'data')
     for path in root.rglob('*.png'):
         path.write_bytes(path.read_bytes()[:60])
-    cfg = copy.deepcopy(_load().val_dataloader)
+    cfg = copy.deepcopy(_stock().val_dataloader)
     cfg.dataset.update(
         data_root=str(root), classes=['Acne', 'Benign', 'Eczema'], split='all'
     )

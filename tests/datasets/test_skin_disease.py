@@ -43,10 +43,22 @@ def _data(root, split='train', classes=CLASSES, **kwargs):
     return SkinDisease(str(root), split, classes=classes, **kwargs)
 
 
-def test_the_default_classes_are_the_six_of_the_paper():
-    assert SkinDisease.METAINFO['classes'] == (
-        'Acne', 'Benign', 'Eczema', 'Infectious', 'Malignant', 'Pigment',
-    )  # fmt: skip
+def test_the_default_classes_are_the_folders_that_are_there(
+    tmp_path, write_image, write_table
+):
+    names = ['Acne and Rosacea', '2', 'TRUE', 'a,b']
+    root = tmp_path / 'folders'
+    for number in range(40):
+        write_image(root / names[number % 4] / f'{number}.png', number)
+    found = _data(root, classes=None).metainfo['classes']
+    assert list(found) == sorted(names)
+    table = _table(tmp_path / 'table', write_image, write_table)
+    found = _data(table, classes=None).metainfo['classes']
+    assert list(found) == CLASSES
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'empty/notes.txt').write_text('')
+    with pytest.raises(UserError, match='no class folders and no annot'):
+        _data(tmp_path / 'empty', classes=None)
 
 
 def test_class_folders_are_split_into_three_parts(tmp_path, write_image):
@@ -210,7 +222,7 @@ FOLDER_MISTAKES = [
     (lambda root: (root / 'Acne').rename(root / 'acnee'),
      ['folder "acnee"', 'rename it to "Acne"']),
     (lambda root: (root / 'Other').mkdir(),
-     ['folder "Other"', 'classes="[Acne,Benign,Eczema,Other]"']),
+     ['folder "Other"', 'classes=["Acne", "Benign", "Eczema", "Other"]']),
     (lambda root: [p.unlink() for p in (root / 'Acne').iterdir()],
      ['Acne', 'has no image']),
     (lambda root: [shutil.rmtree(root / name) for name in CLASSES]

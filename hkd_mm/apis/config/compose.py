@@ -18,7 +18,14 @@ from hkd_mm.errors import UserError
 
 from .nets import apply_network_names, config_root
 from .options import apply_dotted, split_options
-from .overrides import OVERRIDES, PACKED, apply_override, check_top_level
+from .overrides import (
+    OVERRIDES,
+    PACKED,
+    NoPlaceError,
+    apply_override,
+    check_top_level,
+    settle_top_level,
+)
 from .packing import check_pipelines, is_packed, set_packed
 from .pairs import exchanged_pair
 
@@ -86,6 +93,8 @@ def apply_options(cfg: Config, options: list[str] | dict[str, Any]) -> None:
         if word in found:
             apply_override(cfg, word, found[word])
     apply_dotted(cfg, dotted)
+    if dotted:
+        settle_top_level(cfg)
 
 
 def read_config(path: str | os.PathLike) -> Config:
@@ -157,7 +166,10 @@ def _read_with_pair(path: str | os.PathLike, options: Options):
         cfg = read_config(path)
     cfg.pair = pair
     if cfg.get('class_weight') is not None:  # the losses are the child's
-        apply_override(cfg, 'class_weight', cfg.class_weight)
+        try:
+            apply_override(cfg, 'class_weight', cfg.class_weight)
+        except NoPlaceError:  # none of them takes weights
+            cfg.class_weight = None
     return cfg, rest
 
 

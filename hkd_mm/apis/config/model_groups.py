@@ -32,7 +32,8 @@ def check_model_groups(cfg: Config) -> None:
     ):
         model = cfg.get('model') or {}
         group = model.get(name)
-        if group is not None and not takes(model, name):
+        taught = model.get('teacher') or model.get('teachers')
+        if group is not None and not (taught and takes(model, name)):
             raise UserError(
                 f'model.{name} is for one frozen teacher; '
                 f'{model.get("type")} has none, leave it out'

@@ -87,7 +87,7 @@ def split_options(
     for name in [key for key in found if key.startswith('packed.hair_rem')]:
         _join_hair_removal(found, name)
     for name, value in found.items():
-        check_word(name, value, cfg)
+        check_word(name, value)
     return found, rest
 
 
@@ -138,6 +138,9 @@ def read_names(text: str) -> Any:
 
     Returns:
         A list of str, None, or the text where it is no list.
+
+    Raises:
+        UserError: brackets do not match, or a name is empty.
     """
     text = text.strip()
     if text == 'None':
@@ -147,13 +150,26 @@ def read_names(text: str) -> Any:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         found = None
     if isinstance(found, (list, tuple)) and all(
-        isinstance(name, str) for name in found
+        isinstance(name, str) and name for name in found or ['']
     ):
         return list(found)
     if not text.startswith(('[', '(')) and ',' not in text:
         return text.strip('\'"')
-    inner = text[1:-1] if text.startswith(('[', '(')) else text
-    return [name.strip().strip('\'"') for name in inner.split(',')]
+    inner = text
+    if text.startswith(('[', '(')):
+        if not text.endswith(']' if text[0] == '[' else ')'):
+            raise UserError(
+                f'--cfg-options classes={text}: the brackets of the value do '
+                'not match'
+            )
+        inner = text[1:-1]
+    names = [name.strip().strip('\'"') for name in inner.split(',')]
+    if '' in names:
+        raise UserError(
+            f'--cfg-options classes={text}: a name is empty; put names with '
+            'commas into quotes, as in ["Mole, flat","2"]'
+        )
+    return names
 
 
 def option_text(key: str, value: Any) -> str:
@@ -173,7 +189,7 @@ def _join_hair_removal(found: dict[str, Any], name: str) -> None:
         whole[part] = found.pop(name)
 
 
-def check_word(name: str, value: Any, cfg: Config) -> None:
+def check_word(name: str, value: Any) -> None:
     """Refuse a value that would otherwise fail late and obscurely.
 
     Raises:
@@ -201,10 +217,6 @@ def check_word(name: str, value: Any, cfg: Config) -> None:
             )
     if name == 'device' and value not in ('auto', 'cpu', 'cuda'):
         raise UserError(f'device={value!r} must be auto, cpu or cuda')
-    if name == 'mask_threshold':
-        from .thresholds import check_mask_threshold
-
-        check_mask_threshold(cfg, value)
     if name == 'class_weight':
         _check_class_weight(value)
     if name == 'packed.hair_removal':

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from hkd_mm.errors import UserError
 
@@ -235,9 +235,12 @@ def class_weight(cfg: Config, value: Any) -> Targets:
 
 def mask_threshold(cfg: Config, value: float) -> Targets:
     """Set the probability above which a pixel belongs to the mask."""
+    from .thresholds import check_mask_threshold
+
     for name in ('val_evaluator', 'test_evaluator'):
         for node in dicts(cfg.get(name)):
             if kind(node) == 'SegmentationMetric':
+                check_mask_threshold(cfg, value)
                 yield Target(node, 'threshold', value)
 
 
@@ -264,6 +267,16 @@ def augment(cfg: Config, value: Any) -> Targets:
     if kind(node) in ('PackedPreprocessor', 'PackedMaskPreprocessor'):
         new = node.get('augment', []) if value is True else value or []
         yield Target(node, 'augment', new)
+        mixed = any(kind(step) in ('Mixup', 'CutMix') for step in new)
+        if mixed and not node.get('num_classes'):
+            yield Target(node, 'num_classes', _number_of_classes(cfg))
+
+
+def _number_of_classes(cfg: Config) -> int:
+    from .nets import number_of_classes
+
+    model = cfg.get('model') or {}
+    return number_of_classes(model.get('architecture', model))
 
 
 def _of_store(key: str, of_training: bool = False):
@@ -274,6 +287,11 @@ def _of_store(key: str, of_training: bool = False):
             if loader == 'train_dataloader' or not of_training:
                 if _takes(node, key):
                     yield Target(node, key, value)
+        if key == 'top_up' and value is not None:
+            # the copies are to differ, the photographs need not
+            for step in preprocessor(cfg).get('augment', []):
+                if kind(step) == 'RandAugment' and 'copies_only' not in step:
+                    yield Target(step, 'copies_only', True)
         if key == 'margin' and value > 1:
             for _, node in packed_datasets(cfg):
                 yield Target(preprocessor(cfg), 'input_size', node['size'])
@@ -306,9 +324,12 @@ def _itself(word: str):
 
 
 def _takes(node: dict, name: str) -> bool:
-    from .model_groups import takes
+    from .schema import class_of_type, names_of_type
 
-    return takes(node, name)
+    kind_, scope = str(node.get('type', '')), 'mmpretrain'
+    if class_of_type(kind_, scope) is None:  # the registry will tell
+        return True
+    return name in names_of_type(kind_, scope)[0]
 
 
 class Override(NamedTuple):
@@ -345,8 +366,7 @@ OVERRIDES: dict[str, Override] = dict(
     ),
     mask_threshold=Override(
         mask_threshold,
-        'a hkd_mm.SegmentationMetric; it is of masks, and leave it out '
-        'where a config classifies',
+        'a hkd_mm.SegmentationMetric, which counts pixels of masks',
     ),
     seed=Override(seed, 'randomness'),
     teacher_cache=Override(
@@ -363,8 +383,8 @@ PACKED = {
     'packed.in_memory': Override(_of_store('in_memory'), _PACKED),
     'packed.verify': Override(_of_store('verify'), _PACKED),
     'packed.hair_removal': Override(_of_store('hair_removal'), _PACKED),
-    'packed.top_up': Override(_of_store('top_up', True), _PACKED),
     'packed.augment': Override(augment, _PACKED),
+    'packed.top_up': Override(_of_store('top_up', True), _PACKED),
     'packed.num_views': Override(_of_views('num_views'), _PACKED),
     'packed.seed': Override(_of_views('seed'), _PACKED),
 }
@@ -401,7 +421,8 @@ def apply_override(cfg: Config, word: str, value: Any) -> int:
         raise NoPlaceError(_no_place(word, value, row))
     for group, key, new in targets:
         if group is not cfg or key != word:
-            group[key] = new
+            # copied, so that what was given is not changed later
+            group[key] = ConfigDict(copied=new)['copied']
     if '.' not in word and word not in ('teacher_cache', 'augment'):
         cfg[word] = value
     return len(targets)
@@ -427,20 +448,13 @@ def check_top_level(cfg: Config) -> None:
                 'and reaches nothing; write the network into model, or give '
                 f'it with --cfg-options {word}={cfg[word]}'
             )
-    for word, row in OVERRIDES.items():
-        value = cfg.get(word)
-        if word not in cfg or word in ('teacher_cache', 'augment'):
-            continue
-        targets = list(row.targets(cfg, value))
+    for word, value, targets in _contradicted(cfg):
         if not targets:
-            if value not in (None, False):
-                raise UserError(
-                    f'{cfg.filename}: {_no_place(word, value, row)} or write '
-                    f'{word} = None'
-                )
-            continue
-        if any(_agrees(target) for target in targets):
-            continue
+            row = OVERRIDES[word]
+            raise UserError(
+                f'{cfg.filename}: {_no_place(word, value, row)} or write '
+                f'{word} = None'
+            )
         group, key, _ = targets[0]
         raise UserError(
             f'{cfg.filename}: {word} = {value!r} stands at the top and '
@@ -450,11 +464,42 @@ def check_top_level(cfg: Config) -> None:
         )
 
 
+def settle_top_level(cfg: Config) -> None:
+    """Let top-level words follow nested values that dotted keys have set.
+
+    Args:
+        cfg: changed in place; a word that no longer tells what stands at its
+            places gets the value there, or goes.
+    """
+    for word, _, targets in list(_contradicted(cfg)):
+        values = [group.get(key) for group, key, _ in targets[:1]]
+        cfg._cfg_dict.pop(word)
+        if values:
+            cfg[word] = values[0]
+            if any(word == other for other, *_ in _contradicted(cfg)):
+                cfg._cfg_dict.pop(word)
+
+
+def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
+    """Yield words at the top that none of their places agrees with."""
+    for word, row in OVERRIDES.items():
+        value = cfg.get(word)
+        if word not in cfg or word in ('teacher_cache', 'augment'):
+            continue
+        targets = list(row.targets(cfg, value))
+        if not targets and value in (None, False):
+            continue
+        if not any(_agrees(target) for target in targets):
+            yield word, value, targets
+
+
 def _agrees(target: Target) -> bool:
     group, key, value = target
     old = group.get(key)
     if isinstance(old, (list, tuple)) and isinstance(value, (list, tuple)):
         return list(old) == list(value)
+    if isinstance(old, dict) and isinstance(value, dict):
+        return all(old.get(name) == part for name, part in value.items())
     if key not in group:
         return value in (None, False) or _default(group, key) == value
     return old == value
@@ -464,7 +509,8 @@ def _default(node: dict, key: str) -> Any:
     """Default of a constructor argument, None where there is none."""
     from .schema import class_of_type
 
-    found = class_of_type(str(node.get('type', '')), 'mmpretrain')
+    name = node.get('type')
+    found = class_of_type(str(name), 'mmpretrain') if name else None
     if found is None:
         return None
     parameter = inspect.signature(found).parameters.get(key)

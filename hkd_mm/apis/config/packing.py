@@ -124,11 +124,12 @@ def unpack(cfg: Config) -> None:
         _unpack_loader(cfg, loader, node, old)
     new = {key: old[key] for key in _STATISTICS if key in old}
     _replace_preprocessor(cfg, new)
-    for net in (cfg.model, cfg.model.get('architecture')):
+    model = cfg.get('model') or {}
+    for net in (model, model.get('architecture')):
         if net and net.get('type') == 'hkd_mm.ImageClassifier':
             net['type'] = 'ImageClassifier'
-    if cfg.model.get('teacher_cache'):
-        cfg.model.teacher_cache = None  # views are those of packed images
+    if model.get('teacher_cache'):
+        model['teacher_cache'] = None  # views are those of packed images
     cfg.packed = False
 
 
@@ -272,7 +273,7 @@ def _pack_preprocessor(cfg: Config, augment: bool) -> None:
 
 
 def _replace_preprocessor(cfg: Config, new: dict) -> None:
-    if cfg.model.get('data_preprocessor'):
+    if (cfg.get('model') or {}).get('data_preprocessor'):
         cfg.model.data_preprocessor = new
     else:
         cfg._cfg_dict.pop('data_preprocessor', None)

@@ -45,6 +45,14 @@ def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
     Config._get_base_files = staticmethod(base_files)
     try:
         yield
+    except UserError as error:
+        if not exchanged:
+            raise
+        raise UserError(
+            f'pair={pair} does not go with {path}, which builds on a value '
+            f'of the pair that it inherits ({error}); take another pair, or '
+            'a config of configs/zoo'
+        ) from error
     finally:
         Config._get_base_files = staticmethod(listed)
     if not exchanged:

@@ -37,7 +37,7 @@ _STUDENT_ONLY = (
 
 def teacher_options(
     cfg: Config, path: str, options: Options
-) -> tuple[dict[str, Any] | list[str] | None, list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """List the options with which a teacher's config is trained.
 
     The teacher's config says how it is trained. Handed over are, the later
@@ -57,7 +57,6 @@ def teacher_options(
         The options for :func:`hkd_mm.apis.config.compose.load_config`, and
         lines for the user on what was handed over and what was left out.
     """
-    given, lines = supported_options(path, options, _STUDENT_ONLY)
     teacher = compose_config(path)
     handed: dict[str, Any] = {}
     for word in _DATA:
@@ -68,75 +67,64 @@ def teacher_options(
             handed[word] = value
     if cfg.get('teacher_network'):
         handed['network'] = cfg.teacher_network
-    if not handed:
-        return given, lines
-    names = ', '.join(f'{key}={value!r}' for key, value in handed.items())
-    lines.append(f'{names} as in {cfg.filename}')
-    given = as_dict(path, given, handed)
+    if handed:
+        apply_options(teacher, handed)
+    given, lines = _supported(teacher, options, _STUDENT_ONLY)
+    if handed:
+        names = ', '.join(f'{key}={value!r}' for key, value in handed.items())
+        lines.append(f'{names} as in {cfg.filename}')
     return {**handed, **given}, lines
-
-
-def as_dict(
-    path: str, options: Options, handed: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Read options for a config file as a dict of dotted keys.
-
-    Args:
-        path: the config file.
-        options: texts or a dict.
-        handed: options that come before them.
-    """
-    if not isinstance(options, list):
-        return dict(options or {})
-    texts = [text for text in options if not text.startswith('pair=')]
-    pair = [t.partition('=')[2] for t in options if t not in texts]
-    first = {**(handed or {}), **({'pair': pair[-1]} if pair else {})}
-    found, dotted = split_options(texts, compose_config(path, first))
-    guide = compose_config(path, {**first, **found})
-    return {**first, **found, **read_dotted(guide, dotted)}
 
 
 def supported_options(
     path: str, options: Options, left_out: tuple[str, ...]
-) -> tuple[Options, list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """Keep the options of the command line that another stage takes as well.
 
     Args:
         path: config file of that stage.
-        options: of the command line.
+        options: of the command line; ``pair`` is kept.
         left_out: keys that are not its business, with all below them.
 
     Returns:
-        The options, and lines on those that its config has no place for.
+        The options as a dict of dotted keys, and lines on those that its
+        config has no place for.
     """
+    pair = {}
+    for option in options or []:
+        if _key(option) == 'pair':
+            pair['pair'] = (
+                options[option]
+                if isinstance(options, dict)
+                else option.partition('=')[2]
+            )
+    base = compose_config(path, pair)
+    given, lines = _supported(base, options, (*left_out, 'pair'))
+    return {**pair, **given}, lines
+
+
+def _supported(
+    base: Config, options: Options, left_out: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    """Those options of a command line that a config has places for."""
     lines: list[str] = []
-    if not options:
-        return None, lines
-    kept: Any = {} if isinstance(options, dict) else []
-    candidates = [
-        option
-        for option in options
-        if not any(
-            f'{_key(option)}.'.startswith(f'{name}.') for name in left_out
-        )
-    ]
-    pair = [o for o in candidates if _key(o) == 'pair']
-    base = compose_config(path, _chosen(options, pair)) if candidates else None
-    for option in candidates:
-        if option not in pair:
-            try:
-                apply_options(copy.deepcopy(base), _chosen(options, [option]))
-            except NoPlaceError:
-                lines.append(
-                    f'{_key(option)} is left out, its config has no place '
-                    'for it'
-                )
-                continue
-        if isinstance(options, dict):
-            kept[option] = options[option]
-        else:
-            kept.append(option)
-    return kept, lines
+    kept: list[str] = []
+    for option in options or []:
+        key = _key(option)
+        if any(f'{key}.'.startswith(f'{name}.') for name in left_out):
+            continue
+        try:
+            apply_options(copy.deepcopy(base), _chosen(options, [option]))
+        except NoPlaceError:
+            lines.append(f'{key} is left out, its config has no place for it')
+            continue
+        kept.append(option)
+    if isinstance(options, dict):
+        return _chosen(options, kept), lines
+    found, dotted = split_options(kept, base)
+    guide = copy.deepcopy(base)
+    apply_options(guide, found)
+    return {**found, **read_dotted(guide, dotted)}, lines
 
 
 def _chosen(options: Any, keys: list[str]) -> Any:

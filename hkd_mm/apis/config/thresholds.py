@@ -46,23 +46,13 @@ def check_mask_threshold(cfg: Config, value: Any) -> None:
     """Refuse a ``mask_threshold`` that is no probability, or of no use.
 
     Raises:
-        UserError: it is none, the config classifies, or it has more classes
-            than one and the background.
+        UserError: it is none, or the config has more classes than one and
+            the background.
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 < value < 1:
         raise UserError(
             f'mask_threshold={value!r} must be a number between 0 and 1'
-        )
-    kinds = [
-        str(node.get('type', '')).rpartition('.')[2]
-        for name in _EVALUATORS
-        for node in dicts(cfg.get(name))
-    ]
-    if 'ClinicalMetric' in kinds and 'SegmentationMetric' not in kinds:
-        raise UserError(
-            f'mask_threshold={value!r} is of masks, and this config '
-            'classifies; leave it out'
         )
     classes = cfg.get('classes')
     several = isinstance(classes, (list, tuple)) and len(classes) > 2

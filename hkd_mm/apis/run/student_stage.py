@@ -8,7 +8,7 @@ from mmengine.config import Config
 from ..config.compose import config_named, load_config
 from ..config.data_summary import DataSummary
 from ..config.same_net import check_same_net
-from ..config.teacher_options import as_dict, supported_options
+from ..config.teacher_options import supported_options
 from .earlier_stage import Stage, Train, provide
 
 _OF_THE_STAGE = (
@@ -55,7 +55,7 @@ def provide_student(
     path = config_named(cfg, 'earlier_stage_config')
     given, lines = supported_options(path, cfg_options, _OF_THE_STAGE)
     options = {
-        **as_dict(path, given),
+        **given,
         **({'pair': cfg.pair} if cfg.get('pair') else {}),
     }
     if cfg.model.get('teacher_ckpt'):

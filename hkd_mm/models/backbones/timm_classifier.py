@@ -129,6 +129,7 @@ def reset_wide_head(model: nn.Module) -> None:
         model: a network of timm.
     """
     head = model.get_classifier()
+    # on the meta device a network is counted and never run
     if isinstance(head, nn.Linear) and not head.weight.is_meta:
         if head.weight.std() > 2 * (3 * head.in_features) ** -0.5:
             head.reset_parameters()

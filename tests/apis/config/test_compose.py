@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hkd_mm.apis.config.compose import compose_config, load_config
-from hkd_mm.apis.config.data_summary import balanced_weights
-from hkd_mm.apis.config.loaders import LOADERS
+from hkd_mm.apis.config.tree import LOADERS
+from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.errors import UserError
 
 LOSS = 'model.distiller.distill_losses.loss_hybrid'
@@ -31,7 +31,7 @@ def test_data_root_reaches_all_loaders_with_blanks_and_commas(tiny_configs):
     ] * 3
 
 
-def test_knobs_reach_their_places(tiny_configs):
+def test_words_reach_their_places(tiny_configs):
     cfg = load_config(
         tiny_configs['kd'],
         [
@@ -61,7 +61,8 @@ def test_knobs_reach_their_places(tiny_configs):
 
 def test_pairs_of_sizes_stay_pairs_and_pretrained_spares_the_teacher():
     cfg = compose_config(
-        CONFIGS / 'hybrid_wrn50_mbv2.py', ['input_size=64', 'pretrained=False']
+        CONFIGS / 'hybrid_wrn50_mbv2.py',
+        ['input_size=64', 'pretrained=False', 'packed=False'],
     )
     assert [tuple(scale) for scale in _scales(cfg)] == [(64, 64)] * 3
     assert cfg.model.architecture.pretrained is False
@@ -70,35 +71,53 @@ def test_pairs_of_sizes_stay_pairs_and_pretrained_spares_the_teacher():
     assert on.model.teacher.pretrained is False
 
 
-def test_dotted_key_wins_over_the_knob(tiny_configs):
+def test_a_start_from_scratch_warms_up_and_clips():
+    cfg = compose_config(
+        CONFIGS / 'hybrid_wrn50_mbv2.py', ['pretrained=False', 'max_epochs=60']
+    )
+    warm, cosine = cfg.param_scheduler
+    assert (warm.type, warm.begin, warm.end) == ('LinearLR', 0, 3)
+    assert warm.convert_to_iter_based and warm.start_factor == 0.01
+    assert (cosine.T_max, cosine.end) == (60, 60)
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=5.0)
+    # a schedule that has one keeps it
+    path = CONFIGS / 'dspkd/shufflenetv2_isic2019.py'
+    plain = compose_config(path)
+    cfg = compose_config(path, ['pretrained=False'])
+    assert cfg.param_scheduler == plain.param_scheduler
+    assert cfg.optim_wrapper == plain.optim_wrapper
+
+
+def test_dotted_key_wins_over_the_word(tiny_configs):
     cfg = load_config(
         tiny_configs['kd'], ['test_dataloader.batch_size=2', 'batch_size=5']
     )
     assert [cfg[name].batch_size for name in LOADERS] == [5, 5, 2]
 
 
-def test_place_set_on_purpose_is_left_alone(tiny_configs, tmp_path):
+def test_a_word_sets_every_place_also_those_of_the_child(
+    tiny_configs, tmp_path
+):
     child = tmp_path / 'child.py'
     child.write_text(
-        "_base_ = './tiny_student.py'\n"
-        'val_dataloader = dict(batch_size=2)\n'
-        'max_epochs = 9\n'
+        "_base_ = './tiny_student.py'\nval_dataloader = dict(batch_size=2)\n"
     )
     cfg = load_config(child)
     assert [cfg[name].batch_size for name in LOADERS] == [6, 2, 6]
-    assert cfg.train_cfg.max_epochs == 9  # the child's top-level value
+    cfg = load_config(child, ['batch_size=5'])
+    assert [cfg[name].batch_size for name in LOADERS] == [5, 5, 5]
 
 
 def test_warm_up_keeps_its_length(tiny_configs, tmp_path):
     child = tmp_path / 'child.py'
     child.write_text(
-        "_base_ = './tiny_student.py'\nmax_epochs = 10\n"
+        "_base_ = './tiny_student.py'\n"
         'param_scheduler = [\n'
         "    dict(type='LinearLR', begin=0, end=1, by_epoch=True),\n"
         "    dict(type='CosineAnnealingLR', T_max=1, begin=1, end=2,\n"
         '         by_epoch=True)]\n'
     )
-    warm, cosine = load_config(child).param_scheduler
+    warm, cosine = load_config(child, ['max_epochs=10']).param_scheduler
     assert warm.end == 1
     assert (cosine.begin, cosine.T_max, cosine.end) == (1, 9, 10)
 
@@ -161,7 +180,6 @@ def test_balanced_weights_are_those_of_scikit_learn():
         'custom_hooks.0.type=X',
         'load_from=a.pth',
         'device=cpu',
-        'patience=3',
         'val_dataloader=None',
         'train_pipeline.1.scale=8',
         'model.architecture.backbone.depth=34',
@@ -191,7 +209,7 @@ def test_known_options_pass(option, tiny_configs):
         ('optim_wrapper.optimizer.momentun=1', 'optimizer.momentum'),
         ('custom_hooks.7.x=1', 'is a list of 1'),
         ('batch_size.x=1', 'batch_size is 6'),
-        ('batch_size=many', 'must be a number'),
+        ('batch_size=many', 'must be a whole number'),
         ('batch_size=0', 'batch_size=0'),
         ('max_epochs=2.5', 'whole number'),
         ('pretrained=yes', 'True or False'),
@@ -199,6 +217,9 @@ def test_known_options_pass(option, tiny_configs):
         ('class_weight=heavy', 'balanced'),
         ('device=gpu', 'auto, cpu or cuda'),
         ('classes=[A,B', 'brackets'),
+        ('classes=[A,,B]', 'a name is empty'),
+        ('classes=[]', 'a name is empty'),
+        ('patience=3', 'needs an EarlyStoppingHook'),
         ('novalue', 'key=value'),
         ('teacher=resnet153', 'resnet152'),
     ],

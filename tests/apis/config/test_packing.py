@@ -24,7 +24,7 @@ HKD = [
         saturation=0.3,
         hue=0.05,
     ),
-    dict(type='hkd_mm.Rotate', degrees=10.0, prob=1.0, fill=128),
+    dict(type='hkd_mm.Rotate', degrees=10),
 ]
 
 
@@ -37,8 +37,10 @@ HKD = [
         ('students/resnet8_skin.py', 116),
     ],
 )
-def test_any_config_becomes_packed(name, size):
-    cfg = compose_config(CONFIGS / name, ['packed=True'])
+def test_configs_are_packed_by_their_own_text(name, size):
+    cfg = compose_config(CONFIGS / name)
+    again = compose_config(CONFIGS / name, ['packed=True'])
+    assert again._cfg_dict == cfg._cfg_dict
     for loader, split in zip(LOADERS, ('train', 'val', 'test')):
         data = cfg[loader].dataset
         assert data.type == 'hkd_mm.PackedDataset' and data.size == size
@@ -50,7 +52,7 @@ def test_any_config_becomes_packed(name, size):
     assert cfg.data_preprocessor.augment == HKD
     assert cfg.data_preprocessor.mean == [127.5] * 3
     assert cfg.data_preprocessor.to_rgb is True
-    assert dict(type='hkd_mm.ViewHook') in cfg.custom_hooks
+    assert cfg.default_hooks.view == dict(type='hkd_mm.ViewHook')
     assert 'ImageClassifier' not in (
         cfg.model.type,
         cfg.model.get('architecture', {}).get('type'),
@@ -92,7 +94,8 @@ def test_options_as_a_dict_and_in_a_file(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text(
         f'_base_ = {str(CONFIGS / "ham10000_64/mbv2.py")!r}\n'
-        "packed = dict(augment=[dict(type='hkd_mm.VerticalFlip')])\n"
+        'data_preprocessor = dict(\n'
+        "    augment=[dict(type='hkd_mm.VerticalFlip')])\n"
     )
     options = {'packed.num_views': 3, 'packed': True, 'input_size': 32}
     cfg = compose_config(path, options)
@@ -101,9 +104,29 @@ def test_options_as_a_dict_and_in_a_file(tmp_path):
     assert cfg.train_dataloader.dataset.size == 32
     cfg = compose_config(path, ['packed=True'])
     assert cfg.data_preprocessor.augment == [dict(type='hkd_mm.VerticalFlip')]
+    cfg = compose_config(path, {'packed': dict(num_views=4)})
+    assert cfg.data_preprocessor.num_views == 4
     for off in (['packed=False', 'packed.margin=2.'], {'packed': False}):
         plain = compose_config(path, off)
         assert plain.train_dataloader.dataset.type == 'hkd_mm.HAM10000'
+        assert plain.train_dataloader.dataset.pipeline[2] == dict(
+            type='RandomFlip', prob=0.5, direction='vertical'
+        )
+
+
+@pytest.mark.parametrize(
+    'name', ['hybrid_wrn50_mbv2.py', 'students/resnet8_skin.py']
+)
+def test_off_and_on_again_is_the_same(name, tmp_path):
+    """What is turned off turns into what ``packed=True`` turns back."""
+    cfg = compose_config(CONFIGS / name)
+    compose_config(CONFIGS / name, ['packed=False']).dump(tmp_path / 'x.py')
+    again = compose_config(tmp_path / 'x.py', ['packed=True'])
+    for loader in LOADERS:
+        assert again[loader].dataset == cfg[loader].dataset
+    *same, rotate = again.data_preprocessor.augment
+    assert same == HKD[:2]
+    assert rotate == dict(HKD[2], prob=1.0, fill=128)
 
 
 def test_the_written_config_says_the_same_again(tmp_path):
@@ -128,7 +151,7 @@ def test_a_teacher_of_the_stock_path_may_stand_for_one_of_this():
     'option, said',
     [
         ('packed=3', 'packed=3 must be True or False'),
-        ('packed.nonsense=1', 'packed.nonsense'),
+        ('packed.nonsense=1', 'packed has no "nonsense"; known there: mar'),
         ('packed.num_veiws=1', 'num_views'),
     ],
 )

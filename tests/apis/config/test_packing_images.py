@@ -54,7 +54,10 @@ def test_hair_removal_reaches_every_loader(options, value):
 def test_a_setting_goes_with_a_switch_in_the_config(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text(
-        f'_base_ = {str(EXAMPLE)!r}\npacked = dict(hair_removal=True)\n'
+        f'_base_ = {str(EXAMPLE)!r}\n'
+        '_loader = dict(dataset=dict(hair_removal=True))\n'
+        'train_dataloader = val_dataloader = test_dataloader = _loader\n'
+        'del _loader\n'
     )
     cfg = compose_config(path, ['packed.hair_removal.threshold=20'])
     found = cfg.train_dataloader.dataset.hair_removal

@@ -52,7 +52,9 @@ def test_one_word_sets_the_threshold_of_both() -> None:
 @pytest.mark.parametrize('name', ['wrn50_mbv2', 'wrn50_mbv2_ham10000'])
 def test_a_classifier_takes_none(name) -> None:
     config = str(ROOT / f'configs/hybrid_{name}.py')
-    with pytest.raises(UserError, match='is of masks, and this config class'):
+    with pytest.raises(
+        UserError, match='mask_threshold=0.4 .*counts pixels of masks'
+    ):
         compose_config(config, ['mask_threshold=0.4'])
 
 

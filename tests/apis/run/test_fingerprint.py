@@ -57,8 +57,10 @@ def test_where_and_how_fast_it_runs_makes_no_other_run(option, plain):
         ('max_epochs=3', 'max_epochs 3 here, 100 there'),
         ('seed=1', 'seed 1 here, 42 there'),
         ('sampler=balanced', 'sampler.type hkd_mm.BalancedSampler here'),
-        ('patience=3', 'custom_hooks.0.patience 3 here, 100 there'),
-        ('pretrained=False', 'model.pretrained false here, true there'),
+        ('patience=3', 'hooks.0.patience 3 here, 100 there'),
+        # a start from scratch warms up as well; the first difference counts
+        ('pretrained=False', 'optim_wrapper.clip_grad {"max_norm": 5.0} he'),
+        ('model.pretrained=False', 'model.pretrained false here, true there'),
         (
             'optim_wrapper.optimizer.lr=0.3',
             'optim_wrapper.optimizer.lr 0.3 here, 0.05 there',

@@ -15,6 +15,7 @@ from hkd_mm.apis.config.compose import compose_config, load_config
 from hkd_mm.apis.config.data_summary import summarize_data
 from hkd_mm.apis.config.nets import config_root
 from hkd_mm.apis.config.teacher_options import teacher_options
+from hkd_mm.apis.config.tree import datasets
 from hkd_mm.apis.run import earlier_stage
 from hkd_mm.apis.run.fingerprint import RunFingerprint
 from hkd_mm.apis.run.finished import FINISHED, write_begun
@@ -33,55 +34,121 @@ def _child(configs, text, base='tiny_kd'):
     return path
 
 
-def test_a_child_config_hands_its_settings_over(tiny_configs, tmp_path):
+def _own_images(root, more='') -> str:
+    """Text of a child that has other images; it states nested values."""
+    return (
+        f'data_root = {str(root)!r}\n'
+        f'_loader = dict(dataset=dict(data_root=data_root{more}))\n'
+        'train_dataloader = val_dataloader = test_dataloader = _loader\n'
+        'del _loader\n'
+    )
+
+
+def test_a_child_config_hands_its_images_over(tiny_configs, tmp_path):
     root = make_class_folders(tmp_path / 'more')
     child = _child(
         tiny_configs,
-        f'data_root = {str(root)!r}\ninput_size = 32\nbatch_size = 3\n'
-        'split_ratios = (0.6, 0.2, 0.2)\nclass_weight = "balanced"\n'
-        'max_epochs = 4\nseed = 7\npacked = dict(margin=1.2)\n',
+        'split_ratios = (0.6, 0.2, 0.2)\n'
+        + _own_images(root, ', split_ratios=split_ratios')
+        + 'train_cfg = dict(max_epochs=4)\nmax_epochs = 4\n',
     )
-    options = ['batch_size=4', 'data_root=data root', 'max_epochs=4']
     handed = _handed(child, tiny_configs['teacher'])
-    assert handed == {
-        'data_root': str(root),
-        'split_ratios': [0.6, 0.2, 0.2],
-        'input_size': 32,
-        'batch_size': 3,
-        'max_epochs': 4,
-        'seed': 7,
-        'class_weight': 'balanced',
-        'packed.margin': 1.2,
-    }
+    assert handed == {'data_root': str(root), 'split_ratios': [0.6, 0.2, 0.2]}
     teacher = compose_config(tiny_configs['teacher'], handed)
-    wrapper = teacher.train_dataloader.dataset
+    for node in datasets(teacher):
+        assert node.data_root == str(root)
+        assert node.split_ratios == [0.6, 0.2, 0.2]
+    assert teacher.train_cfg.max_epochs == 2  # its config says how
+    # the command line wins
+    options = ['batch_size=4', 'data_root=data root', 'max_epochs=4']
+    merged = _handed(child, tiny_configs['teacher'], options)
+    assert merged == dict(
+        handed, batch_size=4, data_root='data root', max_epochs=4
+    )
+    packed = _handed(
+        child, tiny_configs['teacher'], ['packed.margin=1.2', 'input_size=32']
+    )
+    assert packed == {**handed, 'packed.margin': 1.2, 'input_size': 32}
+    wrapper = compose_config(
+        tiny_configs['teacher'], packed
+    ).train_dataloader.dataset
     assert (wrapper.size, wrapper.margin) == (32, 1.2)
     assert wrapper.dataset.data_root == str(root)
-    assert teacher.randomness.seed == 7
-    # the command line wins
-    merged = _handed(child, tiny_configs['teacher'], options)
-    assert merged == dict(handed, batch_size=4, data_root='data root')
     off = _handed(child, tiny_configs['teacher'], ['packed=False'])
     assert not compose_config(tiny_configs['teacher'], off).packed
     # and so it goes on through configs between
     child.rename(child.with_name('middle.py'))
-    grandchild = _child(tiny_configs, 'patience = 3\n', 'middle')
+    grandchild = _child(tiny_configs, 'tags = 3\n', 'middle')
     assert _handed(grandchild, tiny_configs['teacher']) == handed
 
 
-def test_common_bases_leave_a_teachers_own_values_alone(tiny_configs):
+def test_what_the_teacher_has_no_place_for_is_left_out(tiny_configs):
+    cfg = compose_config(tiny_configs['kd'])
+    options = [
+        'batch_size=4',
+        'model.distiller.distill_losses.loss_hybrid.tau=2',
+        'student=resnet8',
+        'patience=3',
+        'optim_wrapper.optimizer.lr=0.1',
+    ]
+    for given in (options, dict(option.split('=') for option in options)):
+        if isinstance(given, dict):
+            given = {**given, 'batch_size': 4, 'patience': 3}
+            given['optim_wrapper.optimizer.lr'] = 0.1
+        found, lines = teacher_options(
+            cfg, str(tiny_configs['teacher']), given
+        )
+        assert found == {'batch_size': 4, 'optim_wrapper.optimizer.lr': 0.1}
+        assert lines == [
+            'patience is left out, its config has no place for it'
+        ]
+
+
+def test_a_training_with_its_teacher_reads_few_files(
+    stage, monkeypatch, tmp_path
+):
+    """Five options, from the command line to the teacher's training."""
+    from mmengine.config import Config
+
+    from hkd_mm.apis.run.teacher_stage import provide_teacher
+
+    read, fromfile = [], Config.fromfile
+
+    def counted(path, *args, **kwargs):
+        read.append(Path(path).name)
+        return fromfile(path, *args, **kwargs)
+
+    monkeypatch.setattr(Config, 'fromfile', staticmethod(counted))
+    root = make_class_folders(
+        tmp_path / 'images', per_class=16, classes=('A', 'B', 'C')
+    )
+    options = [
+        f'data_root={root}',
+        'max_epochs=2',
+        'batch_size=4',
+        'student=shufflenetv2',
+        'optim_wrapper.optimizer.lr=0.1',
+    ]
+    cfg = load_config(config_root() / 'hybrid_wrn50_mbv2.py', options)
+    cfg.work_dir = str(tmp_path / 'runs/kd')
+
+    def train(path, work_dir, resume, amp, cfg_options, launcher):
+        teacher = load_config(path, cfg_options)
+        assert teacher.optim_wrapper.optimizer.lr == 0.1
+        return _leave_teacher(teacher, Path(work_dir))
+
+    provide_teacher(cfg, summarize_data(cfg), train, cfg_options=options)
+    own = [name for name in read if name == 'hybrid_wrn50_mbv2.py']
+    assert len(own) == 1 and len(read) <= 6, read
+
+
+def test_a_teachers_own_values_are_left_alone(tiny_configs):
     folder = tiny_configs['kd'].parent
-    common = folder / 'common.py'
-    common.write_text('_base_ = "tiny_student.py"\nmax_epochs = 5\n')
-    own = 'max_epochs = 9\nbatch_size = 2\nseed = 3\n'
+    own = 'max_epochs = 9\ntrain_cfg = dict(max_epochs=max_epochs)\n'
     teacher = folder / 'own.py'
-    teacher.write_text(f'_base_ = "common.py"\n{own}')
-    student = _child(tiny_configs, 'patience = 3\n', 'common')
-    assert _handed(student, teacher) is None
-    # without bases nobody can tell a choice from a habit
-    teacher = folder / 'alone.py'
-    teacher.write_text(tiny_configs['teacher'].read_text() + own)
-    assert _handed(tiny_configs['kd'], teacher) is None
+    teacher.write_text(f'_base_ = "tiny_teacher.py"\n{own}')
+    assert _handed(tiny_configs['kd'], teacher) == {}
+    assert compose_config(teacher).train_cfg.max_epochs == 9
 
 
 @pytest.mark.parametrize(
@@ -98,7 +165,7 @@ def test_our_pairs_agree_with_their_teachers(name):
 
     cfg = compose_config(config_root() / name)
     assert teacher_options(cfg, config_named(cfg, 'teacher_config'), None) == (
-        None,
+        {},
         [],
     )
 
@@ -145,13 +212,10 @@ def test_the_teacher_is_trained_with_the_students_file(
     stage, tiny_configs, tmp_path, capsys
 ):
     root = make_class_folders(tmp_path / 'more', per_class=16)
-    child = _child(
-        tiny_configs, f'data_root = {str(root)!r}\ninput_size = 32\n'
-    )
+    child = _child(tiny_configs, _own_images(root))
     (cfg,) = stage(child)
     assert cfg.train_dataloader.dataset.data_root == str(root)
-    assert cfg.train_dataloader.dataset.pipeline[1].scale == 32
-    assert f'input_size=32 as in {child}' in capsys.readouterr().out
+    assert f'data_root={str(root)!r} as in {child}' in capsys.readouterr().out
     assert len(stage(child)) == 1  # and is used again
 
 
@@ -163,6 +227,13 @@ def test_other_data_is_told_before_the_teacher_is_trained(
         f'{part}_dataloader = dict(dataset=dict(data_root={str(root)!r}))\n'
         for part in ('train', 'val', 'test')
     )
+    with pytest.raises(UserError, match='data_root .* reaches nothing'):
+        stage(_child(tiny_configs, loaders))
+    # without the word at the top nothing hands the images over
+    text = tiny_configs['kd'].read_text()
+    word = next(x for x in text.split('\n') if x.startswith('data_root = '))
+    text = text.replace('data_root=data_root', word.replace(' ', '', 2))
+    tiny_configs['kd'].write_text(text.replace(word + '\n', ''))
     with pytest.raises(UserError, match='other data than the student'):
         stage(_child(tiny_configs, loaders))
     assert not stage.calls

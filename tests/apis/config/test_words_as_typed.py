@@ -1,18 +1,20 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Every top-level value of the shipped main config does what it says."""
+"""Every word, as it is typed, changes the shipped main config."""
 
 from pathlib import Path
 
 import pytest
-from mmengine.config import DictAction
 
 from hkd_mm.apis.config.compose import compose_config
-from hkd_mm.apis.config.knobs import KNOBS
-from hkd_mm.apis.config.loaders import LOADERS
-from hkd_mm.apis.config.places import dicts
+from hkd_mm.apis.config.overrides import EXCHANGES, OVERRIDES
+from hkd_mm.apis.config.tree import LOADERS, datasets, dicts, hooks
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
-SHIPPED = dict(mask_threshold='segmentation/unet-r18_lidc.py')
+SHIPPED = dict(
+    mask_threshold='segmentation/unet-r18_lidc.py',
+    network='students/mbv2_skin.py',
+    pair='zoo/kd/kd_wrn50_mbv2_skin.py',
+)
 
 
 def _all(config, key):
@@ -29,15 +31,15 @@ def _datasets(cfg, key):
 
 
 def _sizes(cfg):
-    return set().union(*_datasets(cfg, 'scale'))
+    return _datasets(cfg, 'size')
 
 
-# knob: (text of the value, what it reaches, what must be found there)
+# word: (text of the value, what it reaches, what must be found there)
 REACHED = dict(
     data_root=('elsewhere', lambda c: _datasets(c, 'data_root'), 'elsewhere'),
     dataset_type=(
         'hkd_mm.HAM10000',
-        lambda c: {c[name].dataset.type for name in LOADERS},
+        lambda c: {node.type for node in datasets(c)},
         'hkd_mm.HAM10000',
     ),
     classes=('[A,B,C]', lambda c: _datasets(c, 'classes'), ('A', 'B', 'C')),
@@ -64,8 +66,12 @@ REACHED = dict(
         lambda c: {c.train_cfg.max_epochs} | _all(c.param_scheduler, 'T_max'),
         9,
     ),
-    patience=('5', lambda c: _all(c.custom_hooks, 'patience'), 5),
-    pretrained=('False', lambda c: _all(c.model.architecture, 'pretrained')),
+    patience=('5', lambda c: _all([*hooks(c)], 'patience'), 5),
+    pretrained=(
+        'False',
+        lambda c: _all(c.model.architecture, 'pretrained'),
+        False,
+    ),
     class_weight=(
         'balanced',
         lambda c: _all(c.model.distiller, 'class_weight'),
@@ -85,15 +91,23 @@ REACHED = dict(
         'True',
         lambda c: {
             hook.student and hook.teacher
-            for hook in c.custom_hooks
+            for hook in hooks(c)
             if hook.type == 'hkd_mm.CompileHook'
         },
         True,
     ),
     packed=(
-        'True',
+        'False',
         lambda c: {c[name].dataset.type for name in LOADERS},
-        'hkd_mm.PackedDataset',
+        'hkd_mm.SkinDisease',
+    ),
+    teacher_cache=('False', lambda c: {c.model.teacher_cache is None}, True),
+    augment=('False', lambda c: {len(c.data_preprocessor.augment)}, 0),
+    pair=('demo', lambda c: _datasets(c, 'data_root'), 'data/demo'),
+    network=(
+        'timm:ghostnet_050',
+        lambda c: {c.model.model_name},
+        'ghostnet_050',
     ),
     device=('cpu', lambda c: {c.device}, 'cpu'),
     teacher=(
@@ -109,38 +123,22 @@ REACHED = dict(
 )
 
 
-@pytest.mark.parametrize('way', ['child', 'option', 'option after a child'])
-@pytest.mark.parametrize('knob', KNOBS)
-def test_every_knob_of_the_shipped_config_does_something(
-    knob, way, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    text, reached, *expected = REACHED[knob]
-    value = DictAction._parse_iterable(text)
-    other = {'seed': 1, 'split_seed': 1, 'batch_size': 4}.get(knob)
-    child = tmp_path / 'child.py'
-    base = SHIPPED.get(knob, 'hybrid_wrn50_mbv2.py')
-    lines = [f'_base_ = {str(CONFIGS / base)!r}']
-    if way == 'child':
-        lines.append(f'{knob} = {value!r}')
-    elif way != 'option' and other is not None:
-        lines.append(f'{knob} = {other}')
-    child.write_text('\n'.join(lines) + '\n')
-    before = reached(compose_config(child)) if way == 'option' else None
-    options = [] if way == 'child' else [f'{knob}={text}']
-    found = reached(compose_config(child, options))
-    assert found == set(expected or [value])
-    assert found != before
+@pytest.mark.parametrize('word', [*OVERRIDES, *EXCHANGES])
+def test_every_word_changes_the_shipped_config(word):
+    path = CONFIGS / SHIPPED.get(word, 'hybrid_wrn50_mbv2.py')
+    text, reached, wanted = REACHED[word]
+    assert wanted not in reached(compose_config(path))
+    assert reached(compose_config(path, [f'{word}={text}'])) == {wanted}
 
 
-def test_a_data_set_that_one_loader_has_of_its_own_stays(tmp_path):
+def test_a_child_may_give_one_loader_another_data_set(tmp_path):
     child = tmp_path / 'child.py'
     child.write_text(
         f'_base_ = [{str(CONFIGS / "hybrid_wrn50_mbv2.py")!r}]\n'
-        "test_dataloader = dict(dataset=dict(type='hkd_mm.HAM10000'))\n"
+        'test_dataloader = dict(\n'
+        "    dataset=dict(dataset=dict(type='hkd_mm.HAM10000')))\n"
     )
-    for options in ([], ['dataset_type=hkd_mm.ISIC2019']):
-        cfg = compose_config(child, options)
-        kinds = [cfg[name].dataset.type for name in LOADERS]
-        train = cfg.dataset_type
-        assert kinds == [train, train, 'hkd_mm.HAM10000']
+    kinds = [node.type for node in datasets(compose_config(child))]
+    assert kinds == ['hkd_mm.SkinDisease'] * 2 + ['hkd_mm.HAM10000']
+    cfg = compose_config(child, ['dataset_type=hkd_mm.ISIC2019'])
+    assert {node.type for node in datasets(cfg)} == {'hkd_mm.ISIC2019'}
