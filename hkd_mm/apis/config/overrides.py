@@ -487,7 +487,7 @@ def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
         if word not in cfg or word in ('teacher_cache', 'augment'):
             continue
         targets = list(row.targets(cfg, value))
-        if not targets and value in (None, False):
+        if not targets and not value:  # None, False, empty: nothing asked
             continue
         if not any(_agrees(target) for target in targets):
             yield word, value, targets
