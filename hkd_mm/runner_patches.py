@@ -6,10 +6,46 @@ A config of this package imports it (``custom_imports``), so that
 does. Neither needs more than MMEngine until it is used.
 """
 
+import importlib.abc
+import importlib.machinery
+import sys
+import types
 from typing import Any
+
+_RUNNER = 'mmengine.runner'
 
 
 def install() -> None:
+    """Change MMEngine's ``Runner`` now, or as soon as it is imported.
+
+    Importing it here would load torch, which reading a config does not need.
+    """
+    if _RUNNER in sys.modules:
+        _change()
+    elif not any(isinstance(one, _Finder) for one in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Notice the import of ``mmengine.runner``, once."""
+
+    def find_spec(self, name, path, target=None):
+        if name != _RUNNER:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            spec.loader = _Loader(name, spec.origin)
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module: types.ModuleType) -> None:
+        super().exec_module(module)
+        _change()
+
+
+def _change() -> None:
     """Load checkpoints safely, and build models in the order they ask for."""
     from mmengine.runner import CheckpointLoader, Runner
 

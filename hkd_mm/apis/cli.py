@@ -48,6 +48,7 @@ def run_tool(main: Callable[..., Any] | str, *args, **kwargs) -> int:
     _stay_with_parent()
     try:
         if isinstance(main, str):
+            _check_options(*args)
             main = _imported(main)
         main(*args, **kwargs)
     except KeyboardInterrupt:
@@ -63,6 +64,17 @@ def run_tool(main: Callable[..., Any] | str, *args, **kwargs) -> int:
         _say(f'error: {line}')
         return USER_ERROR
     return 0
+
+
+def _check_options(*args: Any) -> None:
+    """Refuse what can be refused of the options before torch is imported."""
+    given = args[0] if args else None
+    config = getattr(given, 'config', None)
+    options = getattr(given, 'cfg_options', None)
+    if isinstance(config, str) and options:
+        from .config.early_check import check_early
+
+        check_early(config, options)
 
 
 def _imported(name: str) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ import ast
 import difflib
 import json
 import shlex
-from typing import Any
+from typing import Any, NoReturn
 
 from mmengine.config import Config, ConfigDict, DictAction
 
@@ -78,7 +78,7 @@ def split_options(
         rest: Any = {k: v for k, v in options.items() if k not in found}
         names = list(rest)
     else:
-        pairs = [_split_text(text) for text in options]
+        pairs = [split_text(text) for text in options]
         found = {k: _read_word(k, v, cfg) for k, v in pairs if is_word(k)}
         rest = [f'{k}={v}' for k, v in pairs if not is_word(k)]
         names = [k for k, _ in pairs if not is_word(k)]
@@ -96,7 +96,7 @@ def is_word(key: str) -> bool:
     return key in OVERRIDES or key in EXCHANGES or key.startswith('packed.')
 
 
-def _split_text(text: str) -> tuple[str, str]:
+def split_text(text: str) -> tuple[str, str]:
     key, equals, value = text.partition('=')
     if not equals or not key.strip():
         raise UserError(
@@ -267,10 +267,9 @@ def read_dotted(
     """Read texts of dotted keys with the config's values as the guide."""
     if isinstance(options, dict):
         return options
-    pairs = [_split_text(text) for text in options]
+    pairs = [split_text(text) for text in options]
     return {
-        key: _read_value(key, text, _lookup(cfg, key)[0])
-        for key, text in pairs
+        key: _read_value(key, text, lookup(cfg, key)[0]) for key, text in pairs
     }
 
 
@@ -318,7 +317,7 @@ def at_their_place(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
 
 def _inner_key(cfg: Config, key: str) -> str:
     loader, mark, rest = key.partition('.dataset.')
-    outer = _lookup(cfg, f'{loader}.dataset')[0] if mark else None
+    outer = lookup(cfg, f'{loader}.dataset')[0] if mark else None
     if not isinstance(outer, dict) or not is_packed_dataset(outer):
         return key
     path, name = [loader, 'dataset'], rest.partition('.')[0]
@@ -346,14 +345,14 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
             kind.
     """
     for key, value in options.items():
-        old, node, missing = _lookup(cfg, key)
+        old, node, missing = lookup(cfg, key)
         if not missing:
             _check_kind(key, old, value)
         else:
             _check_name(cfg, key, node, missing, options)
 
 
-def _lookup(cfg: Any, key: str) -> tuple[Any, Any, list[str]]:
+def lookup(cfg: Any, key: str) -> tuple[Any, Any, list[str]]:
     """(value or None, deepest node reached, segments not found)."""
     node = cfg._cfg_dict if isinstance(cfg, Config) else cfg
     parts = key.split('.')
@@ -419,6 +418,22 @@ def _check_name(
             f'--cfg-options {key}: {".".join(found)} is '
             f'{node!r} and has no "{missing[0]}"'
         )
+    refuse_name(key, missing, known)
+
+
+def refuse_name(key: str, missing: list[str], known: set[str]) -> NoReturn:
+    """Refuse a key with the names that come close.
+
+    Args:
+        key: as it was given.
+        missing: its last parts, from the first that is not there.
+        known: names that could stand at that place.
+
+    Raises:
+        NoPlaceError: always.
+    """
+    found = key.split('.')[: -len(missing)]
+    close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)
     close = close or difflib.get_close_matches(missing[0], known, 3, 0.5)
     prefix = '.'.join(found) + '.' if found else ''
     hint = (
@@ -427,7 +442,8 @@ def _check_name(
         else 'known there: ' + ', '.join(sorted(known)[:8])
     )
     raise NoPlaceError(
-        f'--cfg-options {key}: the config has no "{head}"; {hint}'
+        f'--cfg-options {key}: the config has no "{prefix}{missing[0]}"; '
+        f'{hint}'
     )
 
 
