@@ -77,7 +77,8 @@ def build_teacher_cache(
 def _check(cfg: Config, config: str) -> None:
     """Refuse what has no teacher whose answers could be kept."""
     model = cfg.model
-    if not takes(model, 'teacher_cache'):
+    taught = model.get('teacher') or model.get('teachers')
+    if not (taught and takes(model, 'teacher_cache')):
         raise UserError(
             f'config {config} is of {model.get("type")}, which has no frozen '
             'teacher whose answers could be kept: train it without a cache'
@@ -85,7 +86,7 @@ def _check(cfg: Config, config: str) -> None:
     if not model.get('teacher_cache'):
         raise UserError(
             f'config {config} has no model.teacher_cache; set --cfg-options '
-            'packed=True model.teacher_cache.num_views=10'
+            'teacher_cache=True'
         )
     check_model_groups(cfg)
     several = model.get('teachers')

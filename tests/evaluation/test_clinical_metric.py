@@ -213,10 +213,12 @@ def test_left_out_auroc_is_said_once(monkeypatch):
 
 def test_one_class_for_all_is_warned_of_once_a_streak(monkeypatch):
     said = []
+    logger = SimpleNamespace(
+        info=lambda text: said.append((logging.INFO, text)),
+        warning=lambda text: said.append((logging.WARNING, text)),
+    )
     monkeypatch.setattr(
-        module,
-        'print_log',
-        lambda text, logger, level=logging.INFO: said.append((level, text)),
+        module.MMLogger, 'get_current_instance', lambda: logger
     )
     names = ['mel', 'bcc', 'nv']
     collapsed, fine = [[0.1, 0.2, 0.7]] * 3, np.eye(3)

@@ -97,6 +97,7 @@ def is_word(key: str) -> bool:
 
 
 def split_text(text: str) -> tuple[str, str]:
+    """Split ``key=value``, refusing what is not of that form."""
     key, equals, value = text.partition('=')
     if not equals or not key.strip():
         raise UserError(

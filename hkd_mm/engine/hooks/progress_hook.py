@@ -145,7 +145,7 @@ class ProgressHook(Hook):
     def after_run(self, runner) -> None:
         """Take the bar away; print the table of a training."""
         self.close()
-        report = runner.message_hub.runtime_info.pop('run_report', None)
+        report = runner.message_hub.runtime_info.get('run_report')
         if report is not None:
             console = Console(file=self.stream)
             plain = not console.is_terminal

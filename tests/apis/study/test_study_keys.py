@@ -37,7 +37,9 @@ def test_the_key_follows_what_decides(tiny_configs):
 def test_another_teacher_makes_another_student(tiny_configs):
     first = key(tiny_configs)
     path = Path(tiny_configs['teacher'])
-    path.write_text(path.read_text() + '\nseed = 1234\n')
+    path.write_text(
+        path.read_text() + '\nrandomness = dict(seed=1234)\nseed = 1234\n'
+    )
     other = key(tiny_configs)
     assert other.config != first.config
 

@@ -152,4 +152,6 @@ def test_rows_that_draw_from_the_process_go_alone(tiny_configs):
     assert stream_of_run(run, where, other) != packed
     weight = 'model.distiller.distill_losses.loss_hybrid.beta=0'
     assert stream_of_run(run, where, ['packed=True', weight]) == packed
+    hook = "custom_hooks.append(dict(type='hkd_mm.CompileHook'))\n"
+    config.write_text(config.read_text() + hook)
     assert stream_of_run(run, where, ['packed=True', 'compiled=True']) is None

@@ -24,7 +24,7 @@ def build():
         ROOT / 'configs/demo/hybrid_resnet18_mbv2_demo.py'
     ).model
     cfg.data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3)
-    cfg.teacher_ckpt = None
+    cfg.teacher_ckpt = cfg.teacher_cache = None
     cfg.input_size = 64
     torch.manual_seed(0)
     return MODELS.build(cfg)

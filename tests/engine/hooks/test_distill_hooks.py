@@ -252,4 +252,4 @@ def test_a_student_above_its_teacher_is_said_once(caplog):
 def test_shipped_configs_have_the_guard_rails():
     root = Path(__file__).resolve().parents[3]
     cfg = Config.fromfile(root / 'configs/hybrid_wrn50_mbv2.py')
-    assert dict(type='hkd_mm.GuardRailsHook') in cfg.custom_hooks
+    assert cfg.default_hooks.guard_rails.type == 'hkd_mm.GuardRailsHook'

@@ -72,9 +72,4 @@ def test_patience_comes_from_the_config():
         ['patience=7'],
         read_data=False,
     )
-    hooks = [
-        hook
-        for hook in cfg.custom_hooks
-        if hook.type == 'hkd_mm.ResumableEarlyStoppingHook'
-    ]
-    assert [hook.patience for hook in hooks] == [7]
+    assert cfg.default_hooks.early_stopping.patience == 7

@@ -67,6 +67,7 @@ def model(config):
 
 def train_a_step(model):
     model.train()
+    model.teacher_cache = None  # of packed images
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1
     )

@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmpretrain.datasets.transforms import ColorJitter, RandomFlip, Rotate
 
 from hkd_mm.apis.config.augment_steps import batched
+from hkd_mm.apis.config.compose import compose_config
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 
 BASE = (
@@ -37,11 +38,11 @@ def photographs(number, side=116):
 
 def recipe():
     """The steps of the config that stand between loading and packing."""
-    steps = Config.fromfile(BASE).train_pipeline
+    cfg = compose_config(BASE, dict(packed=False))
     return [
         dict(step)
-        for step in steps
-        if step.type.rsplit('.', 1)[-1]
+        for step in cfg.train_dataloader.dataset.pipeline
+        if step['type'].rsplit('.', 1)[-1]
         not in ('LoadSkinImage', 'Resize', 'PackInputs')
     ]
 
@@ -97,8 +98,8 @@ def test_the_recipe_gives_the_pixels_of_the_stock_pipeline():
 
 
 def test_the_recipe_is_the_papers():
-    augment = batched(recipe())
-    assert augment == [
+    augment = Config.fromfile(BASE).data_preprocessor.augment
+    assert batched(recipe()) == [
         dict(type='hkd_mm.HorizontalFlip', prob=0.5),
         dict(
             type='hkd_mm.ColorJitter',

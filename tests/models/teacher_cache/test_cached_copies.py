@@ -9,6 +9,8 @@ import pytest
 import torch
 from test_cached_training import kd, losses  # noqa: F401
 
+from hkd_mm.apis.config.compose import compose_config
+from hkd_mm.apis.config.config_text import config_text
 from hkd_mm.models.teacher_cache import CacheIndex
 from hkd_mm.structures.sample_ids import copy_of, row_of, sample_id
 
@@ -86,9 +88,8 @@ def test_a_cache_of_copies_is_built_ahead_and_has_a_key_of_its_own(
 ):
     cache = {'model.teacher_cache': dict(num_views=1), 'max_epochs': 1}
     losses(uneven('plain', **cache))
-    words = {key.removeprefix('packed.'): v for key, v in TOP_UP.items()}
-    with open('tiny_kd.py', 'a') as config:
-        config.write(f'packed = {words}\n')
+    topped_up = compose_config('tiny_kd.py', TOP_UP)
+    Path('tiny_kd.py').write_text(config_text(topped_up))
     options = ['model.teacher_ckpt=teacher.pth', 'max_epochs=1']
     options += ['model.teacher_cache.num_views=1']
     build = tool('build_teacher_cache')
