@@ -43,6 +43,8 @@ def asked(kind) -> tuple[set[str], bool]:
 def test_every_registered_class_is_read_as_it_is(item):
     item.import_from_location()
     for name, kind in item.module_dict.items():
+        if not kind.__module__.startswith('hkd_mm.'):
+            continue  # of another test
         found = constructor_arguments(f'hkd_mm.{name}')
         assert found is not None, name
         names, is_open = asked(kind)

@@ -105,7 +105,10 @@ def test_a_packed_training_is_tested_by_the_stock_pipeline(
     assert measure('packed')[0] == 0
     first = Path('packed/test.json').read_bytes()
     assert measure(config, 'packed/student.pth')[0] == 0
-    assert Path('packed/test.json').read_bytes() == first
+    # the memory order of the images moves the last digits of scores
+    again, before = read(Path('packed/test.json')), json.loads(first)
+    assert again.pop('provenance') == before.pop('provenance')
+    assert again == pytest.approx(before, rel=1e-5, nan_ok=True)
     code, said = measure('packed', '--cfg-options', 'input_size=24')
     assert code == 2 and '16 x 16 pixels (this test: 24 x 24' in said
 

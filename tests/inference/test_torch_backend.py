@@ -138,6 +138,7 @@ def run(tmp_path, tiny_configs) -> Path:
     folder.mkdir()
     text = tiny_configs['student'].read_text()
     height, width = SIZE
+    text = text.replace('input_size = 16', 'input_size = None  # no square')
     text = text.replace(
         "dict(type='Resize', scale=input_size)",
         f"dict(type='Resize', scale=({width}, {height}), "

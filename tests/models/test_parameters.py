@@ -86,7 +86,7 @@ def test_tool_prints_the_table(capsys):
     assert 'GMACs at 64' in printed
     assert run_tool(main, ['resnet9'], [64]) == 2
     assert capsys.readouterr().err.startswith(
-        "error: no net is called 'resnet9'; did you mean resnet8?"
+        "error: no network is called 'resnet9'; did you mean resnet8?"
     )
 
 

@@ -484,10 +484,10 @@ def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
     """Yield words at the top that none of their places agrees with."""
     for word, row in OVERRIDES.items():
         value = cfg.get(word)
-        if word not in cfg or word in ('teacher_cache', 'augment'):
+        if value is None or word in ('teacher_cache', 'augment'):
             continue
         targets = list(row.targets(cfg, value))
-        if not targets and not value:  # None, False, empty: nothing asked
+        if not targets and not value:  # False or empty: nothing asked
             continue
         if not any(_agrees(target) for target in targets):
             yield word, value, targets

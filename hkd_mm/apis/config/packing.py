@@ -142,16 +142,7 @@ def _unpack_loader(
                 f'packed=False: {key} is of packed images, and this config '
                 'needs it; leave packed=False out'
             )
-    side = node.get('size', 116)
-    steps = [
-        dict(type='hkd_mm.LoadSkinImage'),
-        dict(
-            type='Resize',
-            scale=(side, side),
-            interpolation=node.get('interpolation', 'area'),
-        ),
-        dict(type='PackInputs', meta_keys=_META_KEYS),
-    ]
+    steps = stock_steps(node)
     if loader == 'train_dataloader':
         steps[2:2] = stock(preprocessing.get('augment', []))
     inner = dict(node['dataset'], pipeline=steps)
@@ -163,6 +154,24 @@ def _unpack_loader(
     if kind(collate) == 'packed_collate':
         cfg[loader].pop('collate_fn')
         cfg[loader].update(_STOCK_LOADER)
+
+
+def stock_steps(node: dict) -> list[dict]:
+    """Steps of mmpretrain that prepare images as a ``PackedDataset`` does.
+
+    Args:
+        node: its config; hair removal and a margin have no counterpart.
+    """
+    side = node.get('size', 116)
+    return [
+        dict(type='hkd_mm.LoadSkinImage'),
+        dict(
+            type='Resize',
+            scale=(side, side),
+            interpolation=node.get('interpolation', 'area'),
+        ),
+        dict(type='PackInputs', meta_keys=_META_KEYS),
+    ]
 
 
 def pack(cfg: Config, augment: bool = True) -> None:

@@ -10,6 +10,8 @@ from mmengine.registry import DATASETS
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest_fields import InputSpec
 
+from ..config.tree import packed_datasets
+
 _STEPS = ('LoadSkinImage', 'Resize', 'PackInputs')
 
 
@@ -106,6 +108,21 @@ def segmentor_spec(
     )
 
 
+def _packed_side(node: dict) -> tuple[int, int]:
+    known = inspect.signature(DATASETS.get(node['type'])).parameters
+    side, margin, interpolation = (
+        node.get(name, known[name].default)
+        for name in ('size', 'margin', 'interpolation')
+    )
+    if interpolation != 'area' or margin != 1:
+        raise UserError(
+            'an export repeats images packed by area, without a margin; the '
+            f'val_dataloader of the run has interpolation={interpolation!r}, '
+            f'margin={margin}'
+        )
+    return side, side
+
+
 def _setting(node: dict, name: str) -> Any:
     """Of a data set's config, else of its class."""
     if node.get(name) is not None:
@@ -135,6 +152,9 @@ def _spec(
 
 def _resize(cfg: Config) -> tuple[int, int]:
     """(H, W) of the validation's resize, if that is all it does."""
+    for loader, node in packed_datasets(cfg):
+        if loader == 'val_dataloader':
+            return _packed_side(node)
     pipeline = innermost(cfg.val_dataloader).get('pipeline') or []
     steps = {step['type'].rsplit('.', 1)[-1]: step for step in pipeline}
     other = [name for name in steps if name not in _STEPS]

@@ -6,6 +6,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..config.compose import read_config
+from ..config.packing import stock_steps
+from ..config.tree import dataset_chain, kind
 from .runs import Material, Method
 
 
@@ -44,10 +46,11 @@ def listing(material: Material, split: str, seen_by: Method | None = None):
     root = data_root(material)
     if cfg is None or root is None or not cfg.get('test_dataloader'):
         return None
-    node = cfg['test_dataloader']['dataset']
-    while 'dataset' in node:
-        node = node['dataset']
-    node = {**node, 'split': split, 'data_root': str(root)}
+    *wrappers, inner = dataset_chain(cfg, 'test_dataloader')
+    node = {**inner, 'split': split, 'data_root': str(root)}
+    for wrapper in wrappers:
+        if kind(wrapper) == 'PackedDataset':
+            node['pipeline'] = stock_steps(wrapper)
     node['serialize_data'] = False
     if seen_by is None:
         node['pipeline'] = []
