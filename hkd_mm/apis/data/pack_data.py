@@ -6,7 +6,6 @@ from argparse import Namespace
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import is_main_process
 
 from hkd_mm.datasets.packed.builder import NoRoomError, ensure_store
 from hkd_mm.datasets.packed.hair_removal import hair_settings
@@ -83,11 +82,10 @@ def pack_or_read_singly(cfg: Config) -> str:
     if preprocessor(cfg).get('type') != 'hkd_mm.PackedPreprocessor':
         return ''
     full = None
-    if is_main_process():
-        try:
-            build_stores(cfg)
-        except NoRoomError as error:
-            full = error
+    try:  # every process: one builds, the others wait for it
+        build_stores(cfg)
+    except NoRoomError as error:
+        full = error
     if as_rank_0(full is None):
         return ''
     try:
