@@ -9,12 +9,12 @@ import pytest
 from mmengine.config import Config
 
 from hkd_mm.apis.config.compose import compose_config, load_config
-from hkd_mm.apis.config.teacher_options import as_dict
+from hkd_mm.apis.config.options import read_dotted, split_options
 from hkd_mm.apis.study import keys
 from hkd_mm.apis.study.keys import Keys
 from hkd_mm.apis.study.plan import Run, all_runs
 from hkd_mm.apis.study.run_study import _choose
-from hkd_mm.apis.study.study_file import of_configs, read_study
+from hkd_mm.apis.study.study_file import of_configs, read_study, share_options
 from hkd_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -119,7 +119,9 @@ def test_every_config_of_a_shipped_study_takes_its_options(path, tmp_path):
         done.add(kind)
         options = Run(row, 0).options(tmp_path)
         cfg = load_config(row.config, options, read_data=False)
-        guide = as_dict(row.config, options)
+        texts = [text for text in options if not text.startswith('pair=')]
+        words, dotted = split_options(texts, cfg)
+        guide = {**words, **read_dotted(cfg, dotted)}
         for key in ('seed', 'max_epochs', 'model.teacher_ckpt'):
             if key in guide:
                 node = cfg
@@ -206,3 +208,25 @@ def test_a_size_may_have_columns_of_its_own(tmp_path):
     assert small.metrics == ('nv/f1', 'top1')
     (tmp_path / 's.py').write_text(GOOD + SIZES + "metrics = ['MEL/f1']\n")
     assert read_study(tmp_path / 's.py', 'small').metrics == ('MEL/f1',)
+
+
+def test_options_go_to_the_rows_that_have_a_place_for_them(tmp_path):
+    configs = Path(__file__).resolve().parents[3] / 'configs'
+    text = f"""
+rows = dict(
+    teacher=dict(config='{configs}/teachers/wrn50_skin.py', tested=False),
+    alone=dict(config='{configs}/students/mbv2_skin.py'),
+    kd=dict(config='{configs}/kd_wrn50_mbv2.py', after=['teacher']))
+baselines = ['alone']
+roles = dict(teacher='teacher')
+"""
+    given = ['teacher=resnet152', 'teacher_cache=False', 'batch_size=8']
+    study, common = share_options(read(tmp_path, text), given)
+    assert common == ['batch_size=8']
+    assert {row.name: row.options for row in study.rows} == {
+        'teacher': {'network': 'resnet152'},
+        'alone': {},
+        'kd': {'teacher': 'resnet152', 'teacher_cache': 'False'},
+    }
+    with pytest.raises(UserError, match='no "batchsize"'):
+        share_options(study, ['batchsize=8'])
