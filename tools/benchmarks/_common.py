@@ -123,6 +123,8 @@ def recipe(
         'packed': packed,
         # A teacher that has learned nothing; costs do not depend on it.
         'optim_wrapper.optimizer.lr': 1e-4,
+        # of pretrained=False; it reads the norm on the host in every step
+        'optim_wrapper.clip_grad': None,
     }
     if setup.endswith('student'):
         options['model.model_name'] = args.student

@@ -31,6 +31,7 @@ from _common import (
     machine,
     make_parser,
     photographs,
+    save_teacher,
     show,
     write,
 )
@@ -55,6 +56,10 @@ def run(args: argparse.Namespace, setup: str, data: Path) -> list[dict]:
 
     epochs = 1 + (setup == 'cached')
     cfg = compose(args, setup, data, max_epochs=epochs)
+    if cfg.model.get('teacher'):
+        cfg.model.teacher_ckpt = str(data.parent / 'teacher.pth')
+        classes = cfg.model.teacher.num_classes
+        save_teacher(cfg.model.teacher_ckpt, args.teacher, classes)
     if setup.startswith('stock'):
         to_stock_hooks(cfg)
     cfg.default_hooks.logger.interval = args.interval

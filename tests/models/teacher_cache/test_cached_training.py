@@ -312,7 +312,7 @@ def test_building_without_a_teacher_or_cache_says_what_to_set(
 ):
     build = tool('build_teacher_cache')
     assert build(['tiny_kd.py', '--cfg-options', 'packed=True']) == 2
-    assert 'model.teacher_cache.num_views' in capsys.readouterr().err
+    assert 'set --cfg-options teacher_cache=True' in capsys.readouterr().err
     assert (
         build(
             [
