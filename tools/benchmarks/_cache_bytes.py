@@ -51,11 +51,11 @@ def cache_bytes(args: argparse.Namespace, data: Path) -> list[dict[str, Any]]:
 
 
 def weigh(folder: Path) -> float:
-    """Bytes of all files but the header, by entries (view, row)."""
+    """Bytes of values, checksums and marks, by entries (view, row)."""
     header = json.loads((folder / 'header.json').read_text())
     size = sum(
         path.stat().st_size
         for path in folder.iterdir()
-        if path.name != 'header.json'
+        if path.suffix in ('.bin', '.u8', '.u32')
     )
     return size / (header['num_views'] * header['num_rows'])
