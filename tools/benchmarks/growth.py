@@ -178,9 +178,9 @@ def _epochs(data, folder: Path) -> None:
     from hkd_mm.datasets.balanced_sampler import BalancedSampler
     from hkd_mm.datasets.packed.packed_dataset import packed_collate
     from hkd_mm.models.teacher_cache.cache_file import CacheFile
-    from hkd_mm.models.teacher_cache.slots import Slots
+    from hkd_mm.models.teacher_cache.teacher_cache import CacheIndex
 
-    slots = Slots(len(data.store), data.index)
+    slots = CacheIndex(data.index)
     arrays = dict(logits=((len(CLASSES),), 'float32'))
     cache = CacheFile(folder, dict(of='growth'), arrays, 1, slots.count)
     sampler = BalancedSampler(data, seed=0, power=0)

@@ -88,6 +88,8 @@ def apply_options(cfg: Config, options: list[str] | dict[str, Any]) -> None:
         if role in found
     }
     apply_network_names(cfg, networks, found.get('pretrained'))
+    if networks and cfg.get('class_weight') is not None:
+        apply_override(cfg, 'class_weight', cfg.class_weight)
     set_packed(cfg, found)
     for word in [*OVERRIDES, *PACKED]:
         if word in found:
@@ -164,7 +166,7 @@ def _read_with_pair(path: str | os.PathLike, options: Options):
         return read_config(path), rest
     with exchanged_pair(path, pair):
         cfg = read_config(path)
-    cfg.pair = pair
+    cfg.on_pair = pair
     if cfg.get('class_weight') is not None:  # the losses are the child's
         try:
             apply_override(cfg, 'class_weight', cfg.class_weight)

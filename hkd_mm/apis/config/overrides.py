@@ -8,9 +8,11 @@ exchange whole parts of a config (``pair``, ``teacher``, ``student``,
 ``network``, ``packed``) are carried out by :mod:`.compose` before it.
 """
 
+import ast
 import difflib
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
@@ -55,6 +57,16 @@ _SIZED = dict(
     EfficientNetCenterCrop='crop_size',
 )
 _CACHE = dict(num_views=10)  # what teacher_cache=True means
+# Told to the runs that a training builds on, or silent where they are lost.
+_SHARED = (
+    'data_root',
+    'classes',
+    'split_file',
+    'split_ratios',
+    'split_seed',
+    'input_size',
+    'class_weight',
+)
 
 
 def _of_dataset(key: str, word: str) -> Callable[[Config, Any], Targets]:
@@ -146,6 +158,8 @@ def max_epochs(cfg: Config, value: int) -> Targets:
     if not loop:
         return
     old = loop.get('max_epochs')
+    if old is None:
+        return  # a loop of iterations
     yield Target(loop, 'max_epochs', value)
     for step in dicts(cfg.get('param_scheduler')):
         begin = step.get('begin', 0)
@@ -441,14 +455,17 @@ def check_top_level(cfg: Config) -> None:
     Raises:
         UserError: a word stands in the file, and no place has its value.
     """
-    for word in ('teacher', 'student', 'network'):
+    for word in ('teacher', 'student', 'network', 'pair'):
         if isinstance(cfg.get(word), str):
             raise UserError(
                 f'{cfg.filename}: {word} = {cfg[word]!r} stands at the top '
-                'and reaches nothing; write the network into model, or give '
-                f'it with --cfg-options {word}={cfg[word]}'
+                'and reaches nothing; write what it stands for at its nested '
+                f'place, or give it with --cfg-options {word}={cfg[word]}'
             )
+    own = _assigned(cfg.filename)
     for word, value, targets in _contradicted(cfg):
+        if word not in _SHARED and word not in own:
+            continue  # inherited, and a nested value has taken its place
         if not targets:
             row = OVERRIDES[word]
             raise UserError(
@@ -459,7 +476,7 @@ def check_top_level(cfg: Config) -> None:
         raise UserError(
             f'{cfg.filename}: {word} = {value!r} stands at the top and '
             f'reaches nothing, as {key}={group.get(key)!r} stands where it '
-            f'would go; write the nested value there, or give it with '
+            f'would go; write one value at both, or give it with '
             f'--cfg-options {word}=...'
         )
 
@@ -480,16 +497,35 @@ def settle_top_level(cfg: Config) -> None:
                 cfg._cfg_dict.pop(word)
 
 
+def _assigned(path: str | None) -> set[str]:
+    """Names that a config file assigns at its top, without its bases."""
+    if not path or not path.endswith('.py'):
+        return set()
+    try:
+        tree = ast.parse(Path(path).read_text(encoding='utf-8'))
+    except (OSError, SyntaxError):
+        return set()
+    return {
+        target.id
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+
+
 def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
     """Yield words at the top that none of their places agrees with."""
     for word, row in OVERRIDES.items():
         value = cfg.get(word)
-        if value is None or word in ('teacher_cache', 'augment'):
+        if value is None:
             continue
         targets = list(row.targets(cfg, value))
         if not targets and not value:  # False or empty: nothing asked
             continue
-        if not any(_agrees(target) for target in targets):
+        # the training loader comes first; another test set may be meant
+        told = targets[:1] if word in _SHARED else targets
+        if not any(_agrees(target) for target in told):
             yield word, value, targets
 
 

@@ -28,6 +28,7 @@ from .tree import (
 )
 
 _MIXING = ('Mixup', 'CutMix')
+_CHANGES_IMAGES = ('packed.hair_removal', 'packed.top_up', 'packed.margin')
 _NEUTRAL = ('LoadSkinImage', 'Resize', 'PackInputs')
 _RESIZE = {'type', 'scale', 'interpolation', 'keep_ratio'}
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
@@ -63,7 +64,12 @@ def set_packed(cfg: Config, options: dict[str, Any]) -> None:
         value = True
     if value is False:
         for name in [key for key in options if key.startswith('packed.')]:
-            del options[name]  # details of what is off
+            if name in _CHANGES_IMAGES and options[name]:
+                raise UserError(
+                    f'packed=False turns off what {name} asks for; leave one '
+                    'of them out'
+                )
+            del options[name]  # where and how what is off would be kept
         unpack(cfg)
     elif value is True or any(name in PACKED for name in options):
         if not is_packed(cfg):
@@ -136,8 +142,8 @@ def unpack(cfg: Config) -> None:
 def _unpack_loader(
     cfg: Config, loader: str, node: dict, preprocessing: dict
 ) -> None:
-    for key in ('hair_removal', 'top_up'):
-        if node.get(key):
+    for key in ('hair_removal', 'top_up', 'margin'):
+        if node.get(key) and (key, node[key]) != ('margin', 1):
             raise UserError(
                 f'packed=False: {key} is of packed images, and this config '
                 'needs it; leave packed=False out'

@@ -7,11 +7,11 @@ from typing import Any
 from mmengine.config import Config
 
 from .compose import Options, apply_options, compose_config
-from .options import read_dotted, split_options
+from .options import is_word, read_dotted, split_options
 from .overrides import NoPlaceError
 
 # A teacher sees the student's images and must not know its test images.
-_DATA = (
+DATA = (
     'data_root',
     'classes',
     'split_file',
@@ -58,48 +58,61 @@ def teacher_options(
         lines for the user on what was handed over and what was left out.
     """
     teacher = compose_config(path)
+    handed = _data_of(cfg, teacher)
+    if cfg.get('teacher_network'):
+        handed['network'] = cfg.teacher_network
+    return _with_handed(cfg, teacher, handed, options, _STUDENT_ONLY)
+
+
+def _data_of(cfg: Config, stage: Config) -> dict[str, Any]:
+    """Words on images and split in which a stage differs from its student."""
     handed: dict[str, Any] = {}
-    for word in _DATA:
+    for word in DATA:
         value = _plain(cfg.get(word))
         # None: names that the data itself has, which a list may spell out
         unsaid = word == 'classes' and value is None
-        if word in cfg and not unsaid and _plain(teacher.get(word)) != value:
+        if word in cfg and not unsaid and _plain(stage.get(word)) != value:
             handed[word] = value
-    if cfg.get('teacher_network'):
-        handed['network'] = cfg.teacher_network
+    return handed
+
+
+def _with_handed(
+    cfg: Config,
+    stage: Config,
+    handed: dict[str, Any],
+    options: Options,
+    left_out: tuple[str, ...],
+) -> tuple[dict[str, Any], list[str]]:
     if handed:
-        apply_options(teacher, handed)
-    given, lines = _supported(teacher, options, _STUDENT_ONLY)
+        apply_options(stage, handed)
+    given, lines = _supported(stage, options, left_out)
     if handed:
         names = ', '.join(f'{key}={value!r}' for key, value in handed.items())
         lines.append(f'{names} as in {cfg.filename}')
     return {**handed, **given}, lines
 
 
-def supported_options(
-    path: str, options: Options, left_out: tuple[str, ...]
+def stage_options(
+    cfg: Config, path: str, options: Options, left_out: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Keep the options of the command line that another stage takes as well.
+    """List the options with which an earlier stage of a student is trained.
 
     Args:
-        path: config file of that stage.
-        options: of the command line; ``pair`` is kept.
+        cfg: the later stage, whose images, split and pair it shares.
+        path: config file of the earlier stage.
+        options: of the command line.
         left_out: keys that are not its business, with all below them.
 
     Returns:
         The options as a dict of dotted keys, and lines on those that its
         config has no place for.
     """
-    pair = {}
-    for option in options or []:
-        if _key(option) == 'pair':
-            pair['pair'] = (
-                options[option]
-                if isinstance(options, dict)
-                else option.partition('=')[2]
-            )
-    base = compose_config(path, pair)
-    given, lines = _supported(base, options, (*left_out, 'pair'))
+    pair = {'pair': cfg.on_pair} if cfg.get('on_pair') else {}
+    stage = compose_config(path, pair)
+    handed = _data_of(cfg, stage)
+    given, lines = _with_handed(
+        cfg, stage, handed, options, (*left_out, 'pair')
+    )
     return {**pair, **given}, lines
 
 
@@ -107,24 +120,58 @@ def _supported(
     base: Config, options: Options, left_out: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[str]]:
     """Those options of a command line that a config has places for."""
-    lines: list[str] = []
-    kept: list[str] = []
-    for option in options or []:
-        key = _key(option)
-        if any(f'{key}.'.startswith(f'{name}.') for name in left_out):
-            continue
-        try:
-            apply_options(copy.deepcopy(base), _chosen(options, [option]))
-        except NoPlaceError:
-            lines.append(f'{key} is left out, its config has no place for it')
-            continue
-        kept.append(option)
+    own = [
+        option
+        for option in options or []
+        if not any(
+            f'{_key(option)}.'.startswith(f'{name}.') for name in left_out
+        )
+    ]
+    kept, refused = places_of(base, _chosen(options, own))
+    lines = [
+        f'{_key(option)} is left out, its config has no place for it'
+        for option in refused
+    ]
     if isinstance(options, dict):
         return _chosen(options, kept), lines
     found, dotted = split_options(kept, base)
     guide = copy.deepcopy(base)
     apply_options(guide, found)
     return {**found, **read_dotted(guide, dotted)}, lines
+
+
+def places_of(
+    base: Config, options: list[str] | dict[str, Any]
+) -> tuple[list[str], dict[str, NoPlaceError]]:
+    """Try options one by one, dotted keys after all words.
+
+    Args:
+        base: a composed config, which stays as it is.
+        options: of the command line, without ``pair``.
+
+    Returns:
+        The options (of a dict: the keys) that the config has a place for, in
+        their order, and those that it refuses with the reason.
+
+    Raises:
+        UserError: a value of the wrong kind.
+    """
+    options = options or []
+    refused: dict[str, NoPlaceError] = {}
+    guide = copy.deepcopy(base)
+    for words in (True, False):
+        taken = []
+        for option in options:
+            if is_word(_key(option)) != words:
+                continue
+            try:
+                apply_options(copy.deepcopy(guide), _chosen(options, [option]))
+                taken.append(option)
+            except NoPlaceError as error:
+                refused[option] = error
+        if taken:
+            apply_options(guide, _chosen(options, taken))
+    return [o for o in options if o not in refused], refused
 
 
 def _chosen(options: Any, keys: list[str]) -> Any:

@@ -6,19 +6,21 @@ from argparse import Namespace
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import all_gather_object
 
 from hkd_mm.datasets.packed.builder import NoRoomError, ensure_store
 from hkd_mm.datasets.packed.hair_removal import hair_settings
 from hkd_mm.datasets.packed.plan import make_plan
 from hkd_mm.datasets.packed.store import PackedStore
 from hkd_mm.errors import UserError
-from hkd_mm.file_lock import as_rank_0
 
 from ..config.compose import compose_config
 from ..config.data_summary import build_listing
 from ..config.packing import is_packed, pack, unpack
 from ..config.tree import packed_datasets, preprocessor
 from .source import read_records
+
+_ELSEWHERE = 'another process of the run has no room for packed images'
 
 
 def pack_config(
@@ -52,18 +54,21 @@ def build_stores(cfg: Config, workers: int = 0) -> list[PackedStore]:
     Raises:
         UserError: as of ``ensure_store``.
     """
-    found = {}
+    plans = {}
     for loader, node in packed_datasets(cfg):
         side = round(node['size'] * node.get('margin', 1.0))
         where = node.get('store_dir', 'work_dirs/packed')
         rule = (side, node.get('interpolation', 'area'))
         hair = node.get('hair_removal')
         kind = (*rule, where, repr(hair_settings(hair)))
-        if kind not in found:
+        if kind not in plans:  # the processes of a run list together
             dataset = build_listing(cfg, loader)
             plan = make_plan(dataset.data_root, dataset.records(), *rule, hair)
-            found[kind] = PackedStore(ensure_store(plan, where, workers))
-    return list(found.values())
+            plans[kind] = plan, where
+    return [
+        PackedStore(ensure_store(plan, where, workers))
+        for plan, where in plans.values()
+    ]
 
 
 def pack_or_read_singly(cfg: Config) -> str:
@@ -86,13 +91,14 @@ def pack_or_read_singly(cfg: Config) -> str:
         build_stores(cfg)
     except NoRoomError as error:
         full = error
-    if as_rank_0(full is None):
+    if all(all_gather_object(full is None)):
         return ''
     try:
         unpack(cfg)
     except UserError:
-        raise full or NoRoomError('no room for the packed images') from None
-    return f'; packed=False, photographs are read one by one: {full}'
+        raise full or NoRoomError(_ELSEWHERE) from None
+    reason = full or _ELSEWHERE
+    return f'; packed=False, photographs are read one by one: {reason}'
 
 
 def pack_root(args: Namespace) -> PackedStore:

@@ -382,8 +382,19 @@ def _first_difference(
         below = f'{path}.{key}'.lstrip('.')
         if one == two or (below == 'data.content' and None in (one, two)):
             continue
-        return _first_difference(one, two, below) or (below, one, two)
+        found = _first_difference(one, two, below)
+        if found is None and _is_tree(one, two):
+            continue  # differs in nothing that counts
+        return found or (below, one, two)
     return None
+
+
+def _is_tree(one: Any, two: Any) -> bool:
+    """Whether two values were compared part by part."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return True
+    lists = isinstance(one, list) and isinstance(two, list)
+    return lists and len(one) == len(two)
 
 
 def _pairs(here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from ..config.compose import config_named, load_config
 from ..config.data_summary import DataSummary
 from ..config.same_net import check_same_net
-from ..config.teacher_options import supported_options
+from ..config.teacher_options import stage_options
 from .earlier_stage import Stage, Train, provide
 
 _OF_THE_STAGE = (
@@ -32,8 +32,8 @@ def provide_student(
     """A checkpoint for ``model.student_ckpt``, by training if need be.
 
     ``earlier_stage_config`` names the distillation of the stage before. It
-    has the same teacher and all options of the command line but those on the
-    distiller; where it is found or trained, see
+    has the same teacher, images, split and pair, and all options of the
+    command line but those on the distiller; where it is found or trained, see
     :func:`.earlier_stage.provide`.
 
     Args:
@@ -53,11 +53,7 @@ def provide_student(
             another student.
     """
     path = config_named(cfg, 'earlier_stage_config')
-    given, lines = supported_options(path, cfg_options, _OF_THE_STAGE)
-    options = {
-        **given,
-        **({'pair': cfg.pair} if cfg.get('pair') else {}),
-    }
+    options, lines = stage_options(cfg, path, cfg_options, _OF_THE_STAGE)
     if cfg.model.get('teacher_ckpt'):
         options['model.teacher_ckpt'] = cfg.model.teacher_ckpt
     first = load_config(path, options)

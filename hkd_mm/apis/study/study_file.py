@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Studies from files, or from configs on the command line."""
 
-import copy
 import os
 from dataclasses import replace
 from glob import glob, has_magic
@@ -12,9 +11,10 @@ from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import OVERALL, PER_CLASS
 from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 
-from ..config.compose import apply_options, compose_config, read_config
+from ..config.compose import compose_config, read_config
 from ..config.nets import config_root
 from ..config.overrides import NoPlaceError
+from ..config.teacher_options import places_of
 from .plan import OF_NETS, TESTABLE, Row, Run, Study
 
 _OVERALL = (*OVERALL, *OF_MASKS, *OF_NETS)
@@ -168,15 +168,12 @@ def share_options(study: Study, options: list[str]) -> tuple[Study, list[str]]:
     asked = {}
     for row in study.rows:
         base = compose_config(row.config, Run(row, 0).options(Path('.')))
-        for option in options:
-            own = _for_row(study, row, option)
-            try:
-                apply_options(copy.deepcopy(base), [own])
-            except NoPlaceError as error:
-                refused[option] = error
-                continue
-            taken[option].append(row.name)
-            asked[row.name, option] = own
+        own = {_for_row(study, row, option): option for option in options}
+        kept, no_place = places_of(base, list(own))
+        for option in kept:
+            taken[own[option]].append(row.name)
+            asked[row.name, own[option]] = option
+        refused.update({own[o]: error for o, error in no_place.items()})
     for option, names in taken.items():
         if not names:
             raise refused[option]

@@ -17,9 +17,11 @@ from hkd_mm.apis.config.overrides import (
     OVERRIDES,
     PACKED,
     NoPlaceError,
+    class_weight,
     override,
     words,
 )
+from hkd_mm.apis.config.teacher_options import places_of, stage_options
 from hkd_mm.apis.config.tree import (
     LOADERS,
     dataset_chain,
@@ -435,3 +437,73 @@ def test_folders_with_any_names_set_the_heads(tmp_path, write_image):
     assert cfg.model.loss.class_weight == [1.0] * 6
     told = word_of(names)
     assert read_names(told.partition('=')[2]) == names
+
+
+@pytest.mark.parametrize(
+    ('config', 'options'),
+    [
+        ('ham10000_64/resnet18.py', ['network=resnet152']),
+        ('ham10000_64/hybrid.py', ['student=shufflenetv2']),
+    ],
+)
+def test_class_weights_stay_where_a_network_is_exchanged(config, options):
+    cfg = compose_config(CONFIGS / config, options)
+    weights = [t.group[t.key] for t in class_weight(cfg, None)]
+    assert weights and set(weights) == {'sqrt_balanced'}
+
+
+def test_an_earlier_stage_has_the_images_of_the_later_one(tmp_path):
+    child = tmp_path / 'child.py'
+    base = CONFIGS / 'zoo/dspkd/dspkd_wrn50_mbv2_skin.py'
+    child.write_text(
+        f"_base_ = {str(base)!r}\ndata_root = 'here'\ninput_size = 64\n"
+        '_loader = dict(dataset=dict(\n'
+        '    size=input_size, dataset=dict(data_root=data_root)))\n'
+        'train_dataloader = val_dataloader = test_dataloader = _loader\n'
+        'model = dict(input_size=input_size)\ndel _loader\n'
+    )
+    cfg = compose_config(child)
+    first = str(CONFIGS / cfg.earlier_stage_config)
+    options, _ = stage_options(cfg, first, ['max_epochs=3'], ())
+    assert options == dict(data_root='here', input_size=64, max_epochs=3)
+
+
+def test_a_dotted_key_may_need_a_word():
+    base = compose_config(CONFIGS / 'students/mbv2_skin.py')
+    options = ['train_dataloader.sampler.power=0.5', 'sampler=balanced']
+    assert places_of(base, options) == (options, {})
+
+
+@pytest.mark.parametrize(
+    ('text', 'refused'),
+    [
+        ('default_hooks = dict(early_stopping=dict(patience=5))', False),
+        ('train_cfg = dict(max_epochs=50)', False),
+        ('patience = 5', True),
+        ('teacher_cache = False', True),
+        ('augment = False', True),
+        ("pair = 'demo'", True),
+        (
+            'train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", '
+            'max_iters=100)',
+            False,
+        ),
+    ],
+)
+def test_what_stands_at_the_top_of_a_child(text, refused, tmp_path):
+    child = tmp_path / 'child.py'
+    base = str(CONFIGS / 'hybrid_wrn50_mbv2.py')
+    child.write_text(f'_base_ = {base!r}\n{text}\n')
+    if not refused:
+        found = compose_config(child)
+        assert found._cfg_dict == Config.fromfile(child)._cfg_dict
+        return
+    with pytest.raises(UserError, match='stands at the top'):
+        compose_config(child)
+
+
+@pytest.mark.parametrize('option', ['hair_removal=True', 'margin=1.25'])
+def test_images_that_the_stock_pipeline_cannot_make_are_refused(option):
+    base = CONFIGS / 'hybrid_wrn50_mbv2.py'
+    with pytest.raises(UserError, match='leave one of them out'):
+        compose_config(base, ['packed=False', f'packed.{option}'])

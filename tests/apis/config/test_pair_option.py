@@ -24,7 +24,7 @@ def test_all_but_the_method_is_that_of_the_pair(options):
     assert other.train_dataloader.dataset.dataset.data_root == 'data/demo'
     assert other.max_epochs == 16 and other.teacher_config.startswith('demo/')
     assert other.filename == str(KD)
-    assert other.pair == 'demo' and 'pair' not in own
+    assert other.on_pair == 'demo' and 'on_pair' not in own
 
 
 def test_a_base_may_be_written_otherwise(tmp_path):
@@ -54,7 +54,7 @@ def test_a_config_that_a_run_wrote_down_is_read_as_it_is(tmp_path):
     cfg = compose_config(KD, ['pair=demo'])
     cfg.dump(tmp_path / 'config.py')
     again = compose_config(tmp_path / 'config.py')
-    assert again._cfg_dict == cfg._cfg_dict and again.pair == 'demo'
+    assert again._cfg_dict == cfg._cfg_dict and again.on_pair == 'demo'
 
 
 def test_what_cannot_be_exchanged_is_told():
