@@ -153,7 +153,10 @@ def sampler(cfg: Config, value: str | None) -> Targets:
 
 
 def max_epochs(cfg: Config, value: int) -> Targets:
-    """Set the epochs, and the end of every schedule that ends with them."""
+    """Set the epochs, and the end of every schedule that ends with them.
+
+    Milestones keep their share of the epochs.
+    """
     loop = cfg.get('train_cfg')
     if not loop:
         return
@@ -165,6 +168,9 @@ def max_epochs(cfg: Config, value: int) -> Targets:
         begin = step.get('begin', 0)
         if not step.get('by_epoch', True):
             continue
+        if step.get('milestones'):
+            moved = [max(round(m * value / old), 1) for m in step.milestones]
+            yield Target(step, 'milestones', moved)
         if step.get('end') == old and not _warms_up(step):
             yield Target(step, 'end', max(value, begin + 1))
         for key in ('T_max', 'total_steps'):

@@ -103,9 +103,9 @@ def check_pipelines(cfg: Config) -> None:
                     f'{cfg.filename}: {loader} has packed images, which run '
                     'no pipeline; write random steps into '
                     "data_preprocessor.augment (dict(type='hkd_mm."
-                    "HorizontalFlip', prob=0.5), ...), or inherit a loader "
-                    "of your own with dataset=dict(_delete_=True, type='"
-                    "hkd_mm.SkinDisease', pipeline=[...])"
+                    "HorizontalFlip', prob=0.5), ...), or begin with what "
+                    'python tools/print_config.py CONFIG --cfg-options '
+                    'packed=False prints of the config that it inherits'
                 )
 
 

@@ -9,6 +9,8 @@ from mmengine.config import Config
 from .compose import Options, apply_options, compose_config
 from .options import is_word, read_dotted, split_options
 from .overrides import NoPlaceError
+from .packing import is_packed
+from .tree import packed_datasets
 
 # A teacher sees the student's images and must not know its test images.
 DATA = (
@@ -73,7 +75,18 @@ def _data_of(cfg: Config, stage: Config) -> dict[str, Any]:
         unsaid = word == 'classes' and value is None
         if word in cfg and not unsaid and _plain(stage.get(word)) != value:
             handed[word] = value
+    hair = [_hair_removal(one) for one in (cfg, stage)]
+    if hair[0] != hair[1] and is_packed(cfg) and is_packed(stage):
+        handed['packed.hair_removal'] = hair[0]
     return handed
+
+
+def _hair_removal(cfg: Config) -> Any:
+    """What is taken out of the training images, None where nothing is."""
+    for loader, node in packed_datasets(cfg):
+        if loader == 'train_dataloader':
+            return _plain(node.get('hair_removal')) or None
+    return None
 
 
 def _with_handed(

@@ -21,7 +21,11 @@ from hkd_mm.apis.config.overrides import (
     override,
     words,
 )
-from hkd_mm.apis.config.teacher_options import places_of, stage_options
+from hkd_mm.apis.config.teacher_options import (
+    places_of,
+    stage_options,
+    teacher_options,
+)
 from hkd_mm.apis.config.tree import (
     LOADERS,
     dataset_chain,
@@ -507,3 +511,29 @@ def test_images_that_the_stock_pipeline_cannot_make_are_refused(option):
     base = CONFIGS / 'hybrid_wrn50_mbv2.py'
     with pytest.raises(UserError, match='leave one of them out'):
         compose_config(base, ['packed=False', f'packed.{option}'])
+
+
+def test_milestones_keep_their_share_of_the_epochs(tmp_path):
+    child = tmp_path / 'child.py'
+    child.write_text(
+        f'_base_ = {str(CONFIGS / "students/mbv2_skin.py")!r}\n'
+        "param_scheduler = dict(_delete_=True, type='MultiStepLR', "
+        'by_epoch=True, milestones=[30, 60, 90])\n'
+    )
+    cfg = compose_config(child, ['max_epochs=10'])
+    assert cfg.param_scheduler.milestones == [3, 6, 9]
+
+
+def test_the_teacher_sees_images_without_hair_as_the_student_does(tmp_path):
+    child = tmp_path / 'child.py'
+    child.write_text(
+        f'_base_ = {str(CONFIGS / "hybrid_wrn50_mbv2.py")!r}\n'
+        '_loader = dict(dataset=dict(hair_removal=True))\n'
+        'train_dataloader = val_dataloader = test_dataloader = _loader\n'
+        'del _loader\n'
+    )
+    cfg = compose_config(child)
+    path = str(CONFIGS / cfg.teacher_config)
+    options, lines = teacher_options(cfg, path, [])
+    assert options == {'packed.hair_removal': True}
+    assert 'packed.hair_removal=True as in' in lines[-1]
