@@ -124,7 +124,8 @@ class TeacherCache:
         ).hexdigest()[:16]
         folder = Path(self.dir) / key
         size = CacheFile.size_of(arrays, self.num_views, index.count)
-        if not CacheFile.exists(folder):
+        filled_before = CacheFile.exists(folder)
+        if not filled_before:
             self._check_room(size)
         try:
             file = CacheFile(
@@ -133,7 +134,8 @@ class TeacherCache:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            shutil.rmtree(folder)
+            if not filled_before:
+                shutil.rmtree(folder, ignore_errors=True)
             raise self._too_large(size, 0) from None  # or a quota
         damaged = file.verify()
         self.file, self.index = file, index
