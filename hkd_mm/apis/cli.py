@@ -46,6 +46,14 @@ def run_tool(main: Callable[..., Any] | str, *args, **kwargs) -> int:
     # A log file on a full disk must not print one traceback a message.
     logging.raiseExceptions = False
     _stay_with_parent()
+    code = _exit_code(main, *args, **kwargs)
+    distributed = sys.modules.get('hkd_mm.engine.distributed')
+    if distributed is not None:
+        distributed.end_process(code)
+    return code
+
+
+def _exit_code(main: Callable[..., Any] | str, *args, **kwargs) -> int:
     try:
         if isinstance(main, str):
             _check_options(*args)

@@ -14,7 +14,9 @@ exchanged either; the checkpoint holds those of rank 0.
 """
 
 import atexit
+import gc
 import os
+import sys
 
 import torch
 from mmengine.dist import init_dist
@@ -24,6 +26,7 @@ from torch import nn
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODEL_WRAPPERS
 
+_joined: list[str] = []  # launchers of the groups of this process
 # launcher -> torch's name -> the launcher's name
 _SLURM = dict(
     RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'
@@ -88,6 +91,7 @@ def init_process_group(launcher: str, device: str, **kwargs) -> None:
         init_dist(launcher, **kwargs)
     else:
         torch.distributed.init_process_group('gloo')
+    _joined.append(launcher)
     atexit.register(_leave_process_group)
 
 
@@ -97,8 +101,27 @@ def _leave_process_group() -> None:
     gloo's threads otherwise end the process with ``terminate called without
     an active exception`` and exit code -6 now and then, after finished work.
     """
+    gc.collect()  # models that hold the group
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def end_process(code: int) -> None:
+    """End a process that has joined others; return where it has not.
+
+    What is registered at exit runs and streams are flushed, but the
+    interpreter is not taken down: threads of gloo that are alive then abort
+    the process after finished work, and the launcher calls the run failed.
+
+    Args:
+        code: exit code of the process.
+    """
+    if not _joined:
+        return
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def _read_environment(launcher: str) -> None:

@@ -11,13 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(
-    0,
-    os.path.dirname(
-        os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    ),
-)
-
 
 def curves(work_dir: Path, metric: str) -> dict[str, dict[str, list[float]]]:
     """Title of a row -> name of the seed's folder -> value of each epoch.
@@ -87,4 +80,10 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
+    sys.path.insert(
+        0,
+        os.path.dirname(
+            os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        ),
+    )
     main()
