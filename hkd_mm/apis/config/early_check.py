@@ -16,9 +16,10 @@ def check_early(
 ) -> None:
     """Refuse mistakes in options that need nothing but the config file.
 
-    A missing file, top-level words that nothing knows or that have a value of
+    Top-level words that nothing knows or that have a value of
     the wrong kind, and names that no constructor of this package takes. What
-    this does not see, :func:`.compose.compose_config` sees later.
+    this does not see, a missing file among it,
+    :func:`.compose.compose_config` sees later.
 
     Args:
         config: path of a config file.

@@ -9,7 +9,6 @@ exchange whole parts of a config (``pair``, ``teacher``, ``student``,
 """
 
 import ast
-import difflib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,7 +68,7 @@ _SHARED = (
 )
 
 
-def _of_dataset(key: str, word: str) -> Callable[[Config, Any], Targets]:
+def _of_dataset(key: str) -> Callable[[Config, Any], Targets]:
     """Set one argument of the innermost dataset of every loader."""
 
     def targets(cfg: Config, value: Any) -> Targets:
@@ -77,7 +76,6 @@ def _of_dataset(key: str, word: str) -> Callable[[Config, Any], Targets]:
             if key in node or is_ours(node) or key == 'data_root':
                 yield Target(node, key, value)
 
-    targets.__name__ = word
     return targets
 
 
@@ -93,7 +91,7 @@ def classes(cfg: Config, value: Any) -> Targets:
     from hkd_mm.datasets.class_folders import class_names
 
     value = class_names(value)
-    yield from _of_dataset('classes', 'classes')(cfg, value)
+    yield from _of_dataset('classes')(cfg, value)
     if value is not None:
         yield from num_classes(cfg, len(value))
 
@@ -317,7 +315,6 @@ def _of_store(key: str, of_training: bool = False):
                 yield Target(preprocessor(cfg), 'input_size', node['size'])
                 break
 
-    targets.__name__ = f'packed.{key}'
     return targets
 
 
@@ -329,7 +326,6 @@ def _of_views(key: str):
         if kind(node).startswith('Packed') and _takes(node, key):
             yield Target(node, key, value)
 
-    targets.__name__ = f'packed.{key}'
     return targets
 
 
@@ -339,7 +335,6 @@ def _itself(word: str):
     def targets(cfg: Config, value: Any) -> Targets:
         yield Target(cfg, word, value)
 
-    targets.__name__ = word
     return targets
 
 
@@ -363,12 +358,12 @@ _DATA = 'a dataset of hkd_mm'
 _PACKED = 'packed images (hkd_mm.PackedDataset)'
 OVERRIDES: dict[str, Override] = dict(
     # data
-    data_root=Override(_of_dataset('data_root', 'data_root'), _DATA),
+    data_root=Override(_of_dataset('data_root'), _DATA),
     dataset_type=Override(dataset_type, _DATA),
     classes=Override(classes, _DATA),
-    split_file=Override(_of_dataset('split_file', 'split_file'), _DATA),
-    split_ratios=Override(_of_dataset('split_ratios', 'split_ratios'), _DATA),
-    split_seed=Override(_of_dataset('seed', 'split_seed'), _DATA),
+    split_file=Override(_of_dataset('split_file'), _DATA),
+    split_ratios=Override(_of_dataset('split_ratios'), _DATA),
+    split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
     batch_size=Override(batch_size, 'a loader without a batch_sampler'),
     sampler=Override(
@@ -417,7 +412,7 @@ def override(word: str) -> Override:
     return OVERRIDES.get(word) or PACKED[word]
 
 
-def apply_override(cfg: Config, word: str, value: Any) -> int:
+def apply_override(cfg: Config, word: str, value: Any) -> None:
     """Set every place of a word.
 
     Args:
@@ -425,11 +420,8 @@ def apply_override(cfg: Config, word: str, value: Any) -> int:
         word: a key of :data:`OVERRIDES` or :data:`PACKED`.
         value: for its places; it also becomes the top-level value.
 
-    Returns:
-        How many places were set.
-
     Raises:
-        UserError: the config has no place for it.
+        NoPlaceError: the config has no place for it.
     """
     row = override(word)
     if word == 'classes':
@@ -445,7 +437,6 @@ def apply_override(cfg: Config, word: str, value: Any) -> int:
             group[key] = ConfigDict(copied=new)['copied']
     if '.' not in word and word not in ('teacher_cache', 'augment'):
         cfg[word] = value
-    return len(targets)
 
 
 def _no_place(word: str, value: Any, row: Override) -> str:
@@ -563,8 +554,3 @@ def _default(node: dict, key: str) -> Any:
 def words() -> list[str]:
     """All words of the command line, sorted."""
     return sorted({*OVERRIDES, *PACKED, *EXCHANGES})
-
-
-def closest(name: str) -> list[str]:
-    """Words that look like a name."""
-    return difflib.get_close_matches(name, words(), 3, 0.6)

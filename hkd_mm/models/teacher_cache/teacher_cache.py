@@ -155,8 +155,9 @@ class TeacherCache:
         """Whether there is a cache; otherwise the teacher stays online."""
         if self.file is None and self.declined is None:
             raise UserError(
-                'model.teacher_cache was never opened: custom_hooks of the '
-                "config needs dict(type='hkd_mm.TeacherCacheHook')"
+                'model.teacher_cache was never opened: the config needs '
+                'default_hooks=dict(teacher_cache=dict('
+                "type='hkd_mm.TeacherCacheHook'))"
             )
         return self.file is not None
 
