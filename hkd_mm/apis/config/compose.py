@@ -26,7 +26,7 @@ from .overrides import (
     check_top_level,
     settle_top_level,
 )
-from .packing import check_pipelines, is_packed, set_packed
+from .packing import check_pipelines, set_packed
 from .pairs import exchanged_pair
 
 Options = list[str] | dict[str, Any] | None
@@ -173,12 +173,3 @@ def _read_with_pair(path: str | os.PathLike, options: Options):
         except NoPlaceError:  # none of them takes weights
             cfg.class_weight = None
     return cfg, rest
-
-
-__all__ = [
-    'compose_config',
-    'config_named',
-    'is_packed',
-    'load_config',
-    'read_config',
-]

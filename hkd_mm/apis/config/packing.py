@@ -20,7 +20,6 @@ from .nets import number_of_classes
 from .overrides import PACKED
 from .tree import (
     LOADERS,
-    dataset_chain,
     is_packed_dataset,
     kind,
     packed_datasets,
@@ -293,6 +292,3 @@ def _replace_preprocessor(cfg: Config, new: dict) -> None:
     else:
         cfg._cfg_dict.pop('data_preprocessor', None)
         cfg.data_preprocessor = new
-
-
-__all__ = ['check_pipelines', 'dataset_chain', 'is_packed', 'set_packed']
