@@ -47,14 +47,6 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='trainings side by side (default: one on a GPU, else one a core)',
     )
     parser.add_argument(
-        '--together',
-        type=int,
-        default=1,
-        metavar='N',
-        help='train up to N students of one process off one stream of batches '
-        'and one teacher pass, where they have both in common (default: 1)',
-    )
-    parser.add_argument(
         '--rows',
         nargs='+',
         metavar='NAME',
@@ -62,7 +54,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     _add_rest(parser)
     args = parser.parse_args(argv)
-    for name in ('seeds', 'jobs', 'together'):
+    for name in ('seeds', 'jobs'):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name} must be at least 1')

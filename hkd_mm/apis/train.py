@@ -3,11 +3,9 @@
 
 import os
 from argparse import Namespace
-from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from hkd_mm.errors import UserError
 from hkd_mm.file_lock import as_rank_0
@@ -73,7 +71,6 @@ def train(
     auto_scale_lr: bool = False,
     cfg_options: list[str] | dict[str, Any] | None = None,
     launcher: str = 'none',
-    on_runner: Callable[[Runner], None] | None = None,
 ) -> dict[str, Any]:
     """Train a net or distil a student; the teacher first if there is none.
 
@@ -88,7 +85,6 @@ def train(
         auto_scale_lr: scale the learning rate to the batch of all processes.
         cfg_options: see :func:`hkd_mm.apis.config.compose.load_config`.
         launcher: none, pytorch, slurm or mpi.
-        on_runner: given the runner before it trains.
 
     Returns:
         What ``finished.json`` in the work dir holds.
@@ -115,7 +111,7 @@ def train(
     with hold_work_dir(cfg.work_dir):
         fetch_net_weights(cfg.model)  # before hours go into a teacher
         stages = _provide_stages(cfg, summary, amp, launcher, cfg_options)
-        return _run(cfg, summary, resume, machine + note, on_runner, stages)
+        return _run(cfg, summary, resume, machine + note, stages)
 
 
 def _provide_stages(
@@ -175,7 +171,6 @@ def _run(
     summary: DataSummary,
     resume: str | None,
     machine: str,
-    on_runner: Callable[[Runner], None] | None,
     stages: list[str],
 ) -> dict[str, Any]:
     fingerprint = RunFingerprint.of(cfg, summary)
@@ -191,8 +186,6 @@ def _run(
         runner.logger.info(start_line(cfg, summary, machine) + note)
         warn_if_balanced_twice(cfg, runner.logger)
         forget_finished(cfg.work_dir)
-        if on_runner is not None:
-            on_runner(runner)
         runner.train()
         finished = write_finished(runner, cfg, summary, fingerprint)
     runner.logger.info(closing_line(runner, finished))

@@ -53,7 +53,6 @@ def main(args: Namespace) -> None:
         args.size,
         args.folds,
         args.baseline,
-        args.together,
     )
 
 
@@ -69,7 +68,6 @@ def run_study(
     size: str | None = None,
     folds: int = 0,
     baseline: list[str] | None = None,
-    together: int = 1,
 ) -> list[Outcome]:
     """Train and test what is missing, then compare.
 
@@ -89,8 +87,6 @@ def run_study(
             photograph once a seed; 0 for the one split of the configs.
         baseline: rows that the others are tested against; None takes those
             of the study, of configs the first.
-        together: most runs that one process trains side by side, see
-            :func:`hkd_mm.apis.together.train_together`.
 
     Returns:
         The rows of the study that are done with all seeds, also those that
@@ -119,7 +115,7 @@ def run_study(
         write_plan(Plan(study, seeds), place)
         say = partial(board.console.print, markup=False)
         processes = Processes(
-            runs, place, options, jobs, keys, say, study.compared_by, together
+            runs, place, options, jobs, keys, say, study.compared_by
         )
         board.how_far = processes.how_far
         with board.live():

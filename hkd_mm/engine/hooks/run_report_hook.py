@@ -98,7 +98,7 @@ class RunReportHook(Hook):
         """Start the clock."""
         self._sums: dict[str, torch.Tensor | float] = {}
         self._steps = self._images = 0
-        self._clock = _own_time(runner)
+        self._clock = time.perf_counter()
 
     def after_train_iter(
         self,
@@ -128,7 +128,7 @@ class RunReportHook(Hook):
             train=losses,
             lr=float(next(iter(runner.optim_wrapper.get_lr().values()))[0]),
             images=self._images * get_world_size(),
-            seconds=_own_time(runner) - self._clock,
+            seconds=time.perf_counter() - self._clock,
         )
 
     def before_val_epoch(self, runner) -> None:
@@ -196,12 +196,6 @@ class RunReportHook(Hook):
             sample = runner.train_dataloader.dataset[0]
             self.input_size = _image_shape(runner, sample['inputs'])
         return self.input_size
-
-
-def _own_time(runner) -> float:
-    """A clock that stands while other trainings of the process go on."""
-    others = getattr(runner.train_dataloader, 'waited', 0.0)
-    return time.perf_counter() - others
 
 
 def _input_of(runner) -> dict | None:

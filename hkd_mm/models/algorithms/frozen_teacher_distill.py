@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 
+import torch
 from mmengine.model import BaseModel
 from mmrazor.models.algorithms import SingleTeacherDistill
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from .default_wiring import complete
 from .input_statistics import InputConversion
 from .student_side import StudentSide, name_preprocessor
 from .teacher_inference import TeacherInference
-from .teacher_round import TeacherRound, run_teacher
 from .wiring import build_lazy_parts, check_losses, drop_unused_inputs
 
 
@@ -97,7 +97,6 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
         )
         self.missing_ckpts = ['model.teacher_ckpt'] if self_built else []
         self._take_out_teacher()
-        self.teacher_round: TeacherRound | None = None  # asked with others
         self.student_ckpt = student_ckpt
         self.teacher_ckpt = teacher_ckpt
         self.teacher_meta: dict = {}
@@ -172,10 +171,24 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
     def _run_teacher(
         self, batch_inputs: Tensor, data_samples: list | None = None
     ) -> None:
-        if self.teacher_round is None:
-            run_teacher([self], batch_inputs, data_samples)
-        else:
-            self.teacher_round.run(batch_inputs, data_samples)
+        distiller = self.distiller
+        distiller.set_deliveries_override(False)
+        recorders = distiller.teacher_recorders
+        images = self.convert_input(batch_inputs)
+        cache = self.teacher_cache
+        cached = cache is not None and cache.declined is None
+        if cached:
+            images = cache.full_batch(images)
+        with (
+            torch.no_grad(),
+            recorders,
+            distiller.deliveries,
+            self.teacher_inference.context(images.device, cached),
+        ):
+            self.teacher(images, data_samples, mode='tensor')
+        self.teacher_inference.cast_records(
+            recorders, len(images), len(batch_inputs)
+        )
 
     def cached_recorders(self) -> list[str]:
         """Teacher recorders that a loss asks for, in order."""

@@ -49,22 +49,6 @@ def test_two_configs_from_nothing_to_a_table(tiny_configs, tool, capfd):
     assert facts['seeds'] == 1 and facts['of_another_origin'] == {}
 
 
-def test_students_of_one_process(tiny_configs, tool, capfd):
-    for path in tiny_configs.values():
-        report(path)
-    argv = [str(tiny_configs['student']), str(tiny_configs['teacher'])]
-    argv += ['--work-dir', 'w', '--seeds', '1', '--jobs', '1']
-    argv += ['--together', '2', '--cfg-options', 'max_epochs=1']
-    argv += ['packed=True', 'packed.store_dir=images']
-    assert tool('compare')(argv) == 0
-    log = Path('w/seed0/tiny_student/console.log').read_text().splitlines()
-    both, test = (line for line in log if line.startswith('+ '))
-    assert 'train_together.py' in both and 'test.py' in test
-    table = Path('w/table.md').read_text().splitlines()
-    assert len(table) == 6 and table[-1].startswith('Test split, ')
-    capfd.readouterr()
-
-
 @pytest.mark.parametrize(
     ('argv', 'said'),
     [
