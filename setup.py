@@ -114,8 +114,8 @@ if __name__ == '__main__':
         ],
         packages=find_packages(include=['hkd_mm', 'hkd_mm.*']),
         package_data={
-            'hkd_mm.apis.demo': ['page.*'],
-            'hkd_mm.apis.report': ['page.*'],
+            'hkd_mm.serve': ['page.*'],
+            'hkd_mm.report': ['page.*'],
         },
         python_requires='>=3.10',
         install_requires=parse_requirements('runtime')

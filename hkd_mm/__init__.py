@@ -10,8 +10,9 @@ import os
 import sys
 from importlib import metadata
 
-from . import compat, runner_patches
-from .version import __version__
+from hkd_mm import compat
+from hkd_mm.io import runner_patches
+from hkd_mm.version import __version__
 
 # import name: (accepted distributions, lowest, first refused, mending command)
 _WINDOWS = {

@@ -8,11 +8,6 @@ is asked for a name, so configs reach every component as ``hkd_mm.X``.
 import importlib
 import pkgutil
 
-from hkd_mm import begin_training
-
-begin_training()  # before any of OpenMMLab is imported
-
-# ruff: noqa: E402
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
@@ -23,6 +18,12 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
+
+from hkd_mm import begin_training
+
+begin_training()  # before any of OpenMMLab is imported
+
+# ruff: noqa: E402
 
 
 def _child(root: Registry, *locations: str) -> Registry:

@@ -17,6 +17,7 @@ from tiny import (
     make_class_folders,
     write_tiny_configs,
 )
+from tiny_run import make_tiny_run
 
 
 @pytest.fixture
@@ -48,6 +49,12 @@ def tool():
 def tiny_data(tmp_path_factory) -> Path:
     """Class folders: 3 classes x 12 images of 24 x 24; do not write there."""
     return make_class_folders(tmp_path_factory.mktemp('tiny') / 'data')
+
+
+@pytest.fixture(scope='session')
+def tiny_run(tmp_path_factory) -> Path:
+    """Work dir of a tiny trained classifier; do not write there."""
+    return make_tiny_run(tmp_path_factory.mktemp('tiny_run'))
 
 
 @pytest.fixture
@@ -100,7 +107,7 @@ def packed_root(tiny_data, tmp_path, monkeypatch) -> Path:
     """A copy of the tiny data to change; works in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
     # images are packed in this process, where a test can look on
-    monkeypatch.setattr('hkd_mm.parallel.default_workers', lambda: 1)
+    monkeypatch.setattr('hkd_mm.io.progress.default_workers', lambda: 1)
     return shutil.copytree(tiny_data, tmp_path / 'data')
 
 

@@ -9,10 +9,10 @@ import pytest
 from hkd_mm.inference.manifest import write_manifest
 from hkd_mm.inference.manifest_fields import (
     ClassifierManifest,
-    InputSpec,
     Threshold,
     file_spec,
 )
+from hkd_mm.io.input_spec import InputSpec
 
 CLASSES = ('bcc', 'mel', 'nv')
 SIZE = (8, 6)

@@ -34,8 +34,8 @@ def main(
             begun to fill when it was killed; otherwise each has its own.
     """
     torch.set_num_threads(1)
-    import hkd_mm.apis.train  # noqa: F401, before the first fork
     import hkd_mm.models.teacher_cache  # noqa: F401
+    import hkd_mm.training.trainer  # noqa: F401, before the first fork
 
     def start(name: str, cache: str, after=None, **more) -> int:
         known = {
@@ -94,7 +94,7 @@ def _fork(
             os.dup2(stream.fileno(), 2)
         if after is not None:
             _die_at_checksum(after)
-        from hkd_mm.apis.train import train
+        from hkd_mm.training.trainer import train
 
         train(
             config,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.optim import CosineAnnealingLR, LinearLR
 
-from hkd_mm.apis.config.compose import load_config
-from hkd_mm.apis.net_table import net_complexity
+from hkd_mm.config.compose import load_config
+from hkd_mm.report.network_tables import net_complexity
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / 'configs' / 'dspkd'

@@ -8,10 +8,10 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from training_steps import one_step, two_epochs
 
-from hkd_mm.apis.config.compose import config_named, load_config
-from hkd_mm.apis.config.same_net import check_same_net
-from hkd_mm.apis.config.teacher_options import teacher_options
-from hkd_mm.apis.run import student_stage
+from hkd_mm.config.compose import config_named, load_config
+from hkd_mm.config.networks import check_same_net
+from hkd_mm.config.teacher_options import teacher_options
+from hkd_mm.training import stages as student_stage
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / 'configs' / 'dspkd'

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.apis.study.plan import OF_NETS
-from hkd_mm.apis.study.words import plus_minus, title_of
+from hkd_mm.experiments.plan import OF_NETS
+from hkd_mm.experiments.tables import plus_minus, title_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'docs/results'

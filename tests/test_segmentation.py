@@ -83,7 +83,7 @@ def test_a_pair_trains_resumes_and_is_tested(
 @pytest.mark.parametrize('config', DISTILLED, ids=lambda path: path.stem)
 def test_every_method_takes_a_step(config, slices, in_tmp, quick_runner, tool):
     more = [*SMALL, 'max_epochs=1', 'model.teacher_ckpt=teacher.pth']
-    from hkd_mm.models.segmentors.smp_segmentor import SMPSegmentor
+    from hkd_mm.models.networks.smp_segmentor import SMPSegmentor
 
     torch.manual_seed(0)
     net = SMPSegmentor(encoder_name='resnet18')
@@ -102,8 +102,8 @@ def test_no_shipped_weight_or_temperature_is_unusual(config):
 
     from torch import nn
 
-    from hkd_mm.apis.config.compose import compose_config
-    from hkd_mm.engine.hooks.guard_rails_hook import _settings
+    from hkd_mm.config.compose import compose_config
+    from hkd_mm.engine.hooks.distill_hooks import _settings
     from hkd_mm.registry import MODELS
 
     losses = compose_config(config).model.distiller.distill_losses
@@ -114,7 +114,7 @@ def test_no_shipped_weight_or_temperature_is_unusual(config):
 
 
 def test_attention_weighs_what_its_paper_says():
-    from hkd_mm.apis.config.compose import compose_config
+    from hkd_mm.config.compose import compose_config
     from hkd_mm.registry import MODELS
 
     config = CONFIGS / 'at_unet-r152_unet-r18_lidc.py'

@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from training_steps import one_step, two_epochs
 
-from hkd_mm.apis.config.compose import load_config
+from hkd_mm.config.compose import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER = 'demo/resnet18_demo.py'  # of pair=demo

@@ -51,7 +51,7 @@ def make_slice_run(
     import torch
     from mmengine.registry import init_default_scope
 
-    from hkd_mm.apis.config.compose import compose_config
+    from hkd_mm.config.compose import compose_config
     from hkd_mm.engine.student_export import (
         plain,
         plain_preprocessor,

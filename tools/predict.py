@@ -65,9 +65,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
-    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.cli import run_tool
 
-    return run_tool('hkd_mm.apis.predict:main', args)
+    return run_tool('hkd_mm.serve.predictor:main', args)
 
 
 if __name__ == '__main__':

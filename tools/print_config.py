@@ -35,8 +35,8 @@ def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
     try:
-        from hkd_mm.apis.cli import run_tool
-        from hkd_mm.apis.config.config_text import main as work
+        from hkd_mm.cli import run_tool
+        from hkd_mm.config.config_text import main as work
     except ImportError as error:
         if 'Mend it with' not in str(error):
             raise

@@ -73,9 +73,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
-    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.cli import run_tool
 
-    return run_tool('hkd_mm.apis.sweep:main', args)
+    return run_tool('hkd_mm.experiments:main', args)
 
 
 if __name__ == '__main__':

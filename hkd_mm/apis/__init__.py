@@ -1,12 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What the tools call. Imports nothing heavy by itself."""
+"""The public functions of hkd_mm, imported when they are first asked for."""
 
-__all__ = ['Segmentor', 'SkinClassifier']
+from hkd_mm.lazy import lazy_exports
 
-
-def __getattr__(name: str):
-    if name in __all__:
-        from hkd_mm import inference
-
-        return getattr(inference, name)
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    root='hkd_mm',
+    training='test train',
+    inference='Segmentor SkinClassifier',
+)

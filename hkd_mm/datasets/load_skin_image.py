@@ -6,12 +6,12 @@ from mmcv.transforms import BaseTransform
 from PIL import Image
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.images import FAILURES, FORMATS, decode, reason
+from hkd_mm.io.images import FAILURES, FORMATS, decode, reason
 from hkd_mm.registry import TRANSFORMS
 
 
 def read_image(path: str) -> np.ndarray:
-    """Read a photograph, see :func:`hkd_mm.inference.images.decode`.
+    """Read a photograph, see :func:`hkd_mm.io.images.decode`.
 
     Args:
         path: the file.

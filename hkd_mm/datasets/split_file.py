@@ -8,11 +8,16 @@ from pathlib import Path
 
 from mmengine.logging import MMLogger
 
+from hkd_mm.datasets.records import SPLITS, Record
+from hkd_mm.datasets.splits import (
+    as_document,
+    check_lesions,
+    check_split,
+    data_hash,
+    draw_split,
+    ratio_name,
+)
 from hkd_mm.errors import UserError
-
-from .records import SPLITS, Record
-from .split_checks import check_lesions, check_split
-from .splits import as_document, data_hash, draw_split, ratio_name
 
 
 def read_split(path) -> dict:

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Stratified, lesion-grouped splits that are the same on every machine.
+"""Stratified, grouped splits and folds, equal on every machine.
 
 Only integers, fractions and SHA-256 are used: no generator whose stream may
 change with a library version. A split is written to a JSON file, carries a
@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from json.encoder import encode_basestring_ascii as _as_json
 
+from hkd_mm.datasets.records import SPLITS, Record
 from hkd_mm.errors import UserError
-
-from .records import SPLITS, Record
 
 VERSION = 1
 _BLOCK = 4096  # rows whose text is in memory at once
@@ -227,3 +226,110 @@ def as_document(
     )
     document['hash'] = assignment_hash({**document, **parts})
     return {**document, **parts}
+
+
+def check_split(document: dict, records: list[Record], path) -> None:
+    """Hold a split against the data.
+
+    Raises:
+        UserError: a key is missing, the data or the lists have changed since
+            it was written, an id is in two splits, or a lesion is.
+    """
+    check_data(document, records, path)
+    where = {}
+    for name in SPLITS:
+        for sample_id in document[name]:
+            if sample_id in where:
+                raise UserError(
+                    f'split file {path}: image {sample_id} is in '
+                    f'{where[sample_id]} and in {name}; draw the split anew'
+                )
+            where[sample_id] = name
+    check_lesions(records, where, f'split file {path}')
+    if document['hash'] != assignment_hash(document):
+        raise UserError(
+            f'split file {path} was changed by hand (its hash '
+            'does not match its lists); draw the split anew'
+        )
+
+
+def check_data(document: dict, records: list[Record], path) -> None:
+    """Hold the data hash of a split against the data.
+
+    Raises:
+        UserError: a key is missing, or it was drawn for other data.
+    """
+    for key in ('data_hash', 'hash', *SPLITS):
+        if key not in document:
+            raise UserError(
+                f'split file {path} has no "{key}"; is it a split '
+                'file of tools/dataset_tools/split.py?'
+            )
+    found = data_hash(records)
+    if document['data_hash'] != found:
+        raise UserError(
+            f'split file {path} was drawn for other data (hash '
+            f'{document["data_hash"][:8]}, these images have {found[:8]}); '
+            'name the matching data_root, or another split_file'
+        )
+
+
+def check_lesions(records: list[Record], where: dict, source: str) -> None:
+    """Refuse photographs of one lesion in two splits.
+
+    Args:
+        records: all photographs.
+        where: split by sample id; ids that are not there are passed over.
+        source: named in the message.
+
+    Raises:
+        UserError: naming the first such lesion.
+    """
+    homes = {}
+    for record in records:
+        name = where.get(record.sample_id)
+        if name is None or not record.lesion_id:
+            continue
+        first = homes.setdefault(record.lesion_id, (name, record.sample_id))
+        if first[0] != name:
+            raise UserError(
+                f'{source}: {record.group} {record.lesion_id} is in '
+                f'{first[0]} (image {first[1]}) and in {name} (image '
+                f'{record.sample_id}); draw the split anew'
+            )
+
+
+def draw_folds(
+    records: list[Record], count: int, seed: int = 42
+) -> list[dict]:
+    """Splits for cross-validation: each photograph is tested once.
+
+    The photographs are drawn into ``count`` equal parts by the rule of
+    :func:`.splits.draw_split`. Fold i tests on part i, validates on the next
+    one and trains on the others.
+
+    Args:
+        records: all photographs.
+        count: of folds, >= 3.
+        seed: any integer.
+
+    Returns:
+        The content of a split file for each fold.
+
+    Raises:
+        UserError: fewer than three folds.
+    """
+    if count < 3:
+        raise UserError(
+            f'{count} folds: at least 3 are needed, one to test, one to '
+            'validate and one to train on'
+        )
+    drawn = draw_parts(records, (Fraction(1, count),) * count, seed)
+    folds = []
+    for test in range(count):
+        val = (test + 1) % count
+        rest = [part for i, part in enumerate(drawn) if i not in (test, val)]
+        parts = dict(train=sum(rest, []), val=drawn[val], test=drawn[test])
+        ratios = (count - 2, 1, 1)
+        folds.append(as_document(records, parts, ratios=ratios, seed=seed))
+    return folds

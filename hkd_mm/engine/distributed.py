@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Several processes, also where there is no GPU.
+"""Several processes, also without a GPU, and their random numbers.
 
 mmengine's ``init_dist`` calls ``torch.cuda.set_device`` and its model wrapper
 is given ``device_ids``: both fail on a CPU. Here the gloo group is made
@@ -11,20 +11,25 @@ process with the whole batch. BatchNorm is the exception: as in all of
 OpenMMLab it takes the statistics of its own process, unless the config says
 ``sync_bn='torch'`` (GPUs only, a limit of torch). Running statistics are not
 exchanged either; the checkpoint holds those of rank 0.
+
+A resumed run then draws what the uninterrupted run would have drawn.
 """
 
 import atexit
 import gc
 import os
+import random
 import sys
 
+import numpy as np
 import torch
-from mmengine.dist import init_dist
+from mmengine.dist import get_rank, init_dist
+from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.registry import MODEL_WRAPPERS
+from hkd_mm.registry import FUNCTIONS, HOOKS, MODEL_WRAPPERS
 
 _joined: list[str] = []  # launchers of the groups of this process
 # launcher -> torch's name -> the launcher's name
@@ -151,3 +156,43 @@ def _master_address(launcher: str) -> str:
         if found:
             return found[0]
     raise UserError('MASTER_ADDR is not set; set it to the host of rank 0')
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@HOOKS.register_module()
+class EpochSeedHook(Hook):
+    """Seed Python, NumPy and torch anew before each training epoch.
+
+    mmengine seeds once per run and stores no generator state, so that a
+    resumed run draws other augmentations than the uninterrupted one; its
+    worker seeds are the same in every epoch. Here the seed of an epoch is a
+    function of (seed, epoch, rank); workers derive theirs from it through
+    :func:`seed_worker`.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train_epoch(self, runner) -> None:
+        """Seed for ``runner.epoch``."""
+        sequence = np.random.SeedSequence(
+            (runner.seed, runner.epoch, get_rank())
+        )
+        _seed_everything(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
+
+
+@FUNCTIONS.register_module()
+def seed_worker(worker_id: int, **kwargs) -> None:
+    """Seed a loader worker from the number that torch drew for this epoch.
+
+    Args:
+        worker_id: given by the loader; already part of the torch seed.
+        kwargs: ``num_workers``, ``rank``, ``seed`` that mmengine passes on;
+            they are constant over the epochs and therefore not used.
+    """
+    del worker_id, kwargs
+    _seed_everything(torch.initial_seed())

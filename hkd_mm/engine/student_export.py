@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.checkpoints import classes_of, safe_load, student_state_dict
 from hkd_mm.version import __version__
-
-from .atomic_backend import AtomicBackend
-from .checkpoint import classes_of, safe_load, student_state_dict
 
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
 _META = (

@@ -1,14 +1,182 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""From a ``student.pth`` back to its net."""
+"""From ``student.pth`` back to its network, of registered parts only.
 
+The file may come from anybody, and MMEngine calls whatever a ``type`` names:
+what is not in a registry is imported by its dotted name. Here a ``type`` is
+one of the nets that are registered already, or it is refused.
+"""
+
+import importlib
+import inspect
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
+from mmengine.registry import Registry
+from mmengine.registry import registry as _upstream
 from torch import nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import load_weights, safe_load
 
-from .checkpoint import load_weights, safe_load
-from .student_checks import checked_config, closed_registries
+# Registries that are imported to look a name up; others, of a user's own
+# package, count where the user has imported them before.
+_OURS = ('mmpretrain', 'hkd_mm', 'mmrazor')
+_ROOT = 'mmengine'  # scope of what MMCV and torch register
+# Of these packages, what nets are made of. The rest takes paths, fetches from
+# elsewhere or is no part of a student. Other packages are the user's own.
+_PARTS = dict(
+    mmpretrain=(
+        'backbones',
+        'classifiers',
+        'heads',
+        'losses',
+        'necks',
+        'peft',
+        'utils',
+    ),
+    hkd_mm=(
+        'backbones',
+        'classifiers',
+        'losses',
+        'preprocessors',
+        'segmentors',
+    ),
+    mmrazor=('architectures', 'losses'),
+)
+_FETCHES = re.compile('HuggingFace')  # classes that do when they are built
+# Start weights and what only training asks for: the file has the weights.
+_LEFT_OUT = ('init_cfg', 'checkpoint_path', 'train_cfg', 'batch_augments')
+_NAMED_NETS = ('model_name', 'encoder_name')  # of timm: hf-hub:OWNER/NAME
+_DEEPEST = 50  # dicts and lists within each other; ours have six
+
+_closed: ContextVar[bool] = ContextVar('closed', default=False)
+
+
+def checked_config(config: Any, where: object) -> dict:
+    """The config of a net, if it names nothing but registered nets.
+
+    Args:
+        config: as a file gives it.
+        where: the file, for messages.
+
+    Returns:
+        A copy without start weights and without what only training uses.
+
+    Raises:
+        UserError: it names something else, or a net that fetches from
+            elsewhere.
+    """
+    if not isinstance(config, dict):
+        raise _refusal(where, f'a config of type {type(config).__name__}')
+    return _checked(config, where, 'mmpretrain', _DEEPEST)
+
+
+def _checked(value: Any, where: object, scope: str, left: int) -> Any:
+    if not left:
+        raise _refusal(where, 'a config that is nested too deeply')
+    if isinstance(value, (list, tuple)):
+        return type(value)(_checked(v, where, scope, left - 1) for v in value)
+    if not isinstance(value, dict):
+        return value
+    scope = value.get('_scope_') or scope
+    if 'type' in value:
+        _check_type(value['type'], where, scope)
+    for key in _NAMED_NETS:
+        if ':' in str(value.get(key, '')):
+            raise _refusal(where, f'{key}={value[key]!r}, from elsewhere')
+    found = {
+        key: _checked(item, where, scope, left - 1)
+        for key, item in value.items()
+        if key not in _LEFT_OUT
+    }
+    if found.get('pretrained'):
+        found['pretrained'] = False
+    return found
+
+
+def _check_type(name: Any, where: object, scope: str) -> None:
+    """Refuse what is no registered part of a net."""
+    if not isinstance(name, str):
+        raise _refusal(where, f'type={name!r}')
+    own, dot, word = name.rpartition('.')
+    registry, found = _registry(own if dot else scope), None
+    while registry is not None and found is None:  # as MMEngine does
+        found, registry = registry.module_dict.get(word), registry.parent
+    if found is None:
+        raise _refusal(
+            where,
+            f'type={name!r}, no net that is registered here (import the '
+            'package it belongs to, if it is yours)',
+        )
+    if not _is_part(found):
+        raise _refusal(
+            where, f'type={name!r}, which is no plain part of a net'
+        )
+
+
+def _registry(scope: Any) -> Registry | None:
+    """The nets of a scope, which is not imported unless it is known."""
+    from hkd_mm.registry import MMENGINE_MODELS as ROOT
+
+    if scope == _ROOT:
+        return ROOT
+    if scope in _OURS:
+        found = importlib.import_module(f'{scope}.registry').MODELS
+        found.import_from_location()
+        return found
+    return ROOT.children.get(scope) if isinstance(scope, str) else None
+
+
+def _is_part(found: Any) -> bool:
+    """Whether what is registered is a module that builds from words alone."""
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        return False  # a function, or a stand-in for a missing package
+    package, *below = found.__module__.split('.')
+    parts = _PARTS.get(package)
+    if parts and (below[:1] != ['models'] or below[1] not in parts):
+        return False
+    return not _FETCHES.match(found.__name__)
+
+
+def _refusal(where: object, what: str) -> UserError:
+    return UserError(
+        f'{where} asks for {what}, and was not loaded: a file of weights may '
+        'name nets of MMPretrain, timm and hkd_mm only'
+    )
+
+
+@contextmanager
+def closed_registries() -> Iterator[None]:
+    """Let no registry import what it does not have, in this thread.
+
+    A second line behind :func:`checked_config`: words other than ``type`` may
+    reach a registry as well.
+    """
+    _install()
+    token = _closed.set(True)
+    try:
+        yield
+    finally:
+        _closed.reset(token)
+
+
+def _install() -> None:
+    """Put a switch before MMEngine's import of dotted names, once."""
+    imported = _upstream.get_object_from_string
+    if hasattr(imported, 'closed'):
+        return
+
+    def get_object_from_string(name: str) -> Any:
+        if _closed.get():
+            raise UserError(f'{name} is no registered net')
+        return imported(name)
+
+    get_object_from_string.closed = True
+    _upstream.get_object_from_string = get_object_from_string
 
 
 def load_student(path: str | os.PathLike) -> tuple[nn.Module, dict]:
@@ -63,3 +231,25 @@ def _build(config: dict, path: str | os.PathLike) -> nn.Module:
             f'({type(error).__name__}: {lines[0]}); take the versions of '
             'MMPretrain and timm that it was trained with'
         ) from error
+
+
+def describe_net(net: dict[str, Any]) -> str:
+    """A few words that tell a net from others."""
+    if 'model_name' in net:
+        return str(net['model_name'])
+    if 'encoder_name' in net:
+        return f'{net.get("arch", "Unet")} with {net["encoder_name"]}'
+    backbone = net.get('backbone') or net
+    details = [
+        f'{key}={backbone[key]}'
+        for key in (
+            'depth',
+            'widen_factor',
+            'arch',
+            'model_name',
+            'base_channels',
+        )
+        if key in backbone
+    ]
+    name = str(backbone.get('type', 'net')).rsplit('.', 1)[-1]
+    return f'{name}({", ".join(details)})' if details else name

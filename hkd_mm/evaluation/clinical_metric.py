@@ -10,13 +10,12 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from hkd_mm.errors import UserError
-from hkd_mm.registry import METRICS
-
-from .classification_scores import (
+from hkd_mm.evaluation.classification_scores import (
     answers_one_class,
     classification_scores,
 )
-from .store_names import StoreNames
+from hkd_mm.evaluation.store_names import StoreNames
+from hkd_mm.registry import METRICS
 
 
 @METRICS.register_module()

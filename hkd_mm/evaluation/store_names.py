@@ -3,7 +3,7 @@
 
 from torch import Tensor
 
-from hkd_mm.structures.sample_ids import row_of
+from hkd_mm.structures.packed_samples import row_of
 
 
 class StoreNames:

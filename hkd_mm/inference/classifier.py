@@ -1,17 +1,70 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A trained student that answers: photographs in, classes out."""
+"""A trained student that answers: images in, classes out."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.student import read_student
+from hkd_mm.io import images as reading
 
-from . import images as reading
-from .answer import Answer, rank
-from .student import read_student
+_SHOWN = 3  # classes named when it is not sure
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Classes and their probabilities; as text one line.
+
+    Attributes:
+        classes: (name, probability in [0, 1]), the most probable first.
+        sure: whether the first reaches the threshold that was fitted on
+            validation; None where no threshold is known.
+    """
+
+    classes: tuple[tuple[str, float], ...]
+    sure: bool | None
+
+    @property
+    def best(self) -> str:
+        """The most probable class, also where it is not sure."""
+        return self.classes[0][0]
+
+    @property
+    def probability(self) -> float:
+        """Of the best class."""
+        return self.classes[0][1]
+
+    def __str__(self) -> str:
+        if self.sure:
+            return f'{self.best} ({self.probability:.1%})'
+        if self.sure is None:
+            return (
+                f'{self.best} ({self.probability:.1%}; from which '
+                'probability on it is sure is not known)'
+            )
+        first = self.classes[:_SHOWN]
+        return 'not sure: ' + ', '.join(f'{n} {p:.1%}' for n, p in first)
+
+
+def rank(
+    names: Sequence[str], probabilities: np.ndarray, sure: bool | None
+) -> Answer:
+    """Put the classes of one photograph in order; the first of equals first.
+
+    Args:
+        names: of the C classes.
+        probabilities: (C,).
+        sure: see :class:`Answer`.
+    """
+    order = np.argsort(-probabilities, kind='stable')
+    return Answer(
+        tuple((names[i], float(probabilities[i])) for i in order), sure
+    )
+
 
 _BACKENDS = (None, 'onnx', 'torch')
 _PRECISIONS = ('fp32', 'int8')
@@ -37,7 +90,7 @@ class SkinClassifier:
             where there is one for torch.
         batch_size: images that go through the net together.
         max_pixels: larger photographs are refused, see
-            :func:`hkd_mm.inference.images.read_rgb`.
+            :func:`hkd_mm.io.images.read_rgb`.
 
     Raises:
         UserError: a file is missing, changed or of another version, or a
@@ -86,7 +139,7 @@ class SkinClassifier:
             UserError: as of the class; or it is not there, the Hub cannot be
                 reached, or huggingface_hub is missing.
         """
-        from .hub import place_of
+        from hkd_mm.inference.hub import place_of
 
         folder = place_of(name, backend, precision, revision)
         return cls(folder, backend, precision, **kwargs)
@@ -96,7 +149,7 @@ class SkinClassifier:
 
         Args:
             images: a path, the bytes of a file, a Pillow image, an array
-                (see :func:`hkd_mm.inference.images.read_rgb`), or a list of
+                (see :func:`hkd_mm.io.images.read_rgb`), or a list of
                 them; or a folder, whose images are taken in the order of
                 their paths.
 
@@ -210,7 +263,7 @@ def sources_of(images: Images) -> tuple[Iterable[reading.Source], bool]:
     if isinstance(images, (str, os.PathLike)):
         if not os.path.isdir(images):
             return [images], False
-        from .folder import find_images
+        from hkd_mm.inference.folder import find_images
 
         return find_images([images]), True
     one = isinstance(images, (bytes, bytearray, memoryview))

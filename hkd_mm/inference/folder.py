@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hkd_mm.errors import UserError
-
-from .images import IMAGE_SUFFIXES
+from hkd_mm.io.images import IMAGE_SUFFIXES
 
 _SKIPPED = '__MACOSX'
 # Of photographs that are not read. They are found, to be told of, and the

@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 
 from hkd_mm.errors import UserError
-
-from .manifest import read_manifest
-from .manifest_fields import FILE
-from .student import default_backend, kind_of
+from hkd_mm.inference.manifest import read_manifest
+from hkd_mm.inference.manifest_fields import FILE
+from hkd_mm.inference.student import default_backend, kind_of
 
 _NAME = re.compile(r'[\w.-]+/[\w.-]+')
 

@@ -8,41 +8,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.version import __version__
 
 FILE = 'manifest.json'
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """How an image becomes what the net sees.
-
-    Attributes:
-        size: (H, W) in pixels.
-        resize: ``area``: ``cv2.INTER_AREA``, to whole numbers of the image's
-            depth.
-        colour: ``RGB``, order of the channels; ``grey`` for one channel.
-        mean: of each channel, in 0..255; subtracted.
-        std: of each channel, in 0..255; divided by afterwards.
-        bits: of a channel of the image, 8 or 16; of photographs, which are
-            taken at any depth and reduced to it, always 8.
-        window: (centre, width) in values of the image: what is below becomes
-            0, what is above 255, linear in between; None takes the whole
-            range of ``bits`` for 0..255.
-    """
-
-    size: tuple[int, int]
-    resize: str
-    colour: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    bits: int = 8
-    window: tuple[float, float] | None = None
-
-    @property
-    def channels(self) -> int:
-        """Of the image and of what the net sees."""
-        return 1 if self.colour == 'grey' else 3
 
 
 @dataclass(frozen=True)

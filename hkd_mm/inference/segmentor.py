@@ -6,15 +6,65 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+import cv2
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.classifier import Images, check_words, sources_of
+from hkd_mm.inference.student import read_student
+from hkd_mm.io.images import Source, prepare_stored
 
-from .classifier import Images, check_words, sources_of
-from .images import Source
-from .pixels import enlarged, pixel_classes, pixel_probabilities
-from .stored_images import prepare_stored
-from .student import read_student
+
+def pixel_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Sigmoid of one output, softmax of several.
+
+    Args:
+        logits: (N, C, H, W) floats.
+
+    Returns:
+        (N, C, H, W) float32.
+    """
+    values = logits.astype(np.float32)
+    if values.shape[1] == 1:
+        raised = np.exp(-np.abs(values))
+        return np.where(values >= 0, 1, raised) / (1 + raised)
+    raised = np.exp(values - values.max(1, keepdims=True))
+    return raised / raised.sum(1, keepdims=True)
+
+
+def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """The class of each pixel, as ``hkd_mm.SegmentationMetric`` takes it.
+
+    Args:
+        probabilities: (N, C, H, W); C = 1 of one class against the
+            background, else with the background, which is first.
+        threshold: from which a pixel is of the one class.
+
+    Returns:
+        (N, H, W) uint8.
+    """
+    if probabilities.shape[1] == 1:
+        return (probabilities[:, 0] >= threshold).astype(np.uint8)
+    return probabilities.argmax(1).astype(np.uint8)
+
+
+def enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The probabilities of one image at its own size, bilinear.
+
+    Args:
+        probabilities: (C, h, w) float32.
+        size: (H, W).
+
+    Returns:
+        (C, H, W) float32.
+    """
+    height, width = size
+    planes = [
+        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+        for plane in probabilities
+    ]
+    return np.stack(planes)
+
 
 Prepared = tuple[np.ndarray, tuple[int, int]]
 
@@ -60,7 +110,7 @@ class Segmentor:
             where there is one for torch.
         batch_size: images that go through the net together.
         max_pixels: larger images are refused;
-            ``hkd_mm.inference.images.MAX_PIXELS`` by default.
+            ``hkd_mm.io.images.MAX_PIXELS`` by default.
 
     Raises:
         UserError: a file is missing, changed or of another version, the net
@@ -100,7 +150,7 @@ class Segmentor:
             UserError: as of the class; or it is not there, the Hub cannot be
                 reached, or huggingface_hub is missing.
         """
-        from .hub import place_of
+        from hkd_mm.inference.hub import place_of
 
         folder = place_of(name, backend, precision, revision)
         return cls(folder, backend, precision, **kwargs)

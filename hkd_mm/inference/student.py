@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What is known of a student before its net is loaded."""
+"""An exported student before its network is loaded."""
 
 import math
 import os
@@ -9,16 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
-
-from .manifest import read_manifest
-from .manifest_fields import (
+from hkd_mm.inference.manifest import read_manifest
+from hkd_mm.inference.manifest_fields import (
     FILE,
     ClassifierManifest,
-    InputSpec,
     Manifest,
     SegmentorManifest,
 )
-from .onnx_backend import OnnxBackend, available, may_overflow
+from hkd_mm.inference.onnx_backend import OnnxBackend, available, may_overflow
+from hkd_mm.io.input_spec import InputSpec
+
+
+def named(text: str) -> tuple[str, str]:
+    """Take a name and a path apart.
+
+    Args:
+        text: ``NAME=PATH``, or a path, which may have ``=`` in it: what
+            exists as a whole is a path, else the first ``=`` ends the name.
+
+    Returns:
+        The name, empty where there is none, and the path.
+    """
+    name, equals, path = text.partition('=')
+    if not equals or os.path.exists(text):
+        return '', text
+    return name, path
+
 
 TAKES = dict(
     classification='hkd_mm.apis.SkinClassifier',
@@ -61,7 +77,7 @@ class Student:
         if self.backend == 'onnx':
             self._look_at_processor()
             return OnnxBackend(self.weights, threads, device)
-        from .torch_backend import TorchBackend, load_weights
+        from hkd_mm.inference.torch_backend import TorchBackend, load_weights
 
         net, swapped = self.net or load_weights(self.weights)
         return TorchBackend(net, swapped, threads, device)
@@ -175,7 +191,7 @@ def _exported(
 
 
 def _of_run(place: Path, task: str) -> Student:
-    from .torch_backend import STUDENT, read_run
+    from hkd_mm.inference.torch_backend import STUDENT, read_run
 
     run = read_run(place)
     check_task(place, 'segmentation' if run.dense else 'classification', task)

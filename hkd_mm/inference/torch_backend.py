@@ -3,7 +3,7 @@
 
 The one module of this package that does. Weights are read without running
 code that could hide in them, and of the net that they name only registered
-parts are built, see :mod:`hkd_mm.engine.student_checks`. The config of a work
+parts are built, see :mod:`hkd_mm.engine.student_loading`. The config of a work
 dir is Python and runs when the work dir is read.
 """
 
@@ -93,7 +93,7 @@ def read_run(place: Path) -> Any:
         place: its work dir, or the ``student.pth`` in it.
 
     Returns:
-        A :class:`hkd_mm.apis.export.source_run.SourceRun`.
+        A :class:`hkd_mm.inference.run_folder.SourceRun`.
 
     Raises:
         UserError: it is not finished, or prepares images in a way that is
@@ -106,7 +106,7 @@ def read_run(place: Path) -> Any:
             'folder of tools/export.py, or the work dir of a finished run'
         )
     _check_packages()
-    from hkd_mm.apis.export.source_run import read_run as read
+    from hkd_mm.inference.run_folder import read_run as read
 
     return read(folder)
 

@@ -3,11 +3,9 @@
 
 from . import (  # noqa: F401
     algorithms,
-    backbones,
-    classifiers,
     connectors,
     losses,
+    networks,
     preprocessors,
     recorders,
-    segmentors,
 )

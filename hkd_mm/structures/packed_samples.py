@@ -1,13 +1,74 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The labels of a batch, and its predictions, as whole tensors."""
+"""Labels and predictions of a batch as whole tensors.
+
+``row + copy * 2**32``: the row of the image in the packed store, and 0 for
+the image itself, 1, 2, ... for the times that ``packed.top_up`` lists it in
+addition. What the augmentation draws and the teacher cache keeps hangs on
+this number, so that each copy has views of its own, while those of copy 0 are
+the same with and without copies.
+"""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
+import numpy as np
 import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+
+_BITS = 32  # of the row
+
+Numbers = TypeVar('Numbers', Tensor, np.ndarray)
+
+
+def sample_id(rows: Numbers, copies: Numbers) -> Numbers:
+    """Ids (B,) of rows in [0, 2^32) and copies >= 0, (B,) int64 each."""
+    return rows + (copies << _BITS)
+
+
+def row_of(ids: Numbers) -> Numbers:
+    """Rows in the packed store."""
+    return ids & ((1 << _BITS) - 1)
+
+
+def copy_of(ids: Numbers) -> Numbers:
+    """Numbers of the copies, 0 for the images themselves."""
+    return ids >> _BITS
+
+
+def predicted(logits: Tensor) -> Tensor:
+    """The class of every image, or of every pixel.
+
+    Args:
+        logits: (N, C), or (N, C, h, w); of pixels C may be 1, a class against
+            the background.
+
+    Returns:
+        (N,) or (N, h, w) int64.
+    """
+    if logits.dim() == 4 and logits.shape[1] == 1:
+        return (logits[:, 0] > 0).long()
+    return logits.argmax(1)
+
+
+def masks_of(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
+    """The class of every pixel.
+
+    Args:
+        probabilities: (B, C, h, w); C = 1 of one class, else with the
+            background.
+        threshold: from which a pixel is of the class, where there is one.
+
+    Returns:
+        (B, h, w) uint8.
+    """
+    if probabilities.shape[1] == 1:
+        found = probabilities[:, 0] >= threshold
+    else:
+        found = probabilities.argmax(1)
+    return found.to(torch.uint8)
 
 
 class PackedSamples(Sequence):

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from hkd_mm.datasets import balanced_sampler
-from hkd_mm.datasets.balanced_sampler import BalancedSampler
+from hkd_mm.datasets import samplers as balanced_sampler
+from hkd_mm.datasets.samplers import BalancedSampler
 from hkd_mm.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('in_tmp')

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from hkd_mm.datasets import balanced_sampler
-from hkd_mm.datasets.curriculum_sampler import CurriculumSampler
+from hkd_mm.datasets import samplers as balanced_sampler
+from hkd_mm.datasets.samplers import CurriculumSampler
 
 pytestmark = pytest.mark.usefixtures('in_tmp')
 

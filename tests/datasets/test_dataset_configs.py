@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
-from hkd_mm.apis.config.compose import compose_config
+from hkd_mm.config.compose import compose_config
 from hkd_mm.registry import DATASETS
 
 pytestmark = pytest.mark.usefixtures('in_tmp')
@@ -265,7 +265,7 @@ def test_a_damaged_image_is_named_through_a_loader_worker(tmp_path, tiny_data):
 
     from mmengine.runner import Runner
 
-    from hkd_mm.apis.cli import user_line
+    from hkd_mm.cli import user_line
 
     root = shutil.copytree(tiny_data, tmp_path / 'data')
     for path in root.rglob('*.png'):

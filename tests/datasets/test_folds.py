@@ -5,9 +5,8 @@ from collections import Counter
 
 import pytest
 
-from hkd_mm.datasets.folds import draw_folds
 from hkd_mm.datasets.records import Record
-from hkd_mm.datasets.split_checks import check_split
+from hkd_mm.datasets.splits import check_split, draw_folds
 from hkd_mm.errors import UserError
 
 

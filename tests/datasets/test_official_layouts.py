@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.apis.config.compose import compose_config
-from hkd_mm.apis.config.data_summary import check_training, summarize_data
-from hkd_mm.apis.config.teacher_options import teacher_options
-from hkd_mm.datasets.official_layouts import HAM10000, ISIC2019, way_out
+from hkd_mm.config.compose import compose_config
+from hkd_mm.config.data_summary import check_training, summarize_data
+from hkd_mm.config.teacher_options import teacher_options
+from hkd_mm.datasets.class_folders import HAM10000, ISIC2019, way_out
 from hkd_mm.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('in_tmp')

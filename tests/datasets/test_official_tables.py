@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.datasets.ham10000 import HAM10000
-from hkd_mm.datasets.isic2019 import ISIC2019
+from hkd_mm.datasets.isic import HAM10000, ISIC2019
 from hkd_mm.datasets.records import SPLITS
 from hkd_mm.errors import UserError
 

@@ -7,15 +7,12 @@ import time
 
 import pytest
 
-from hkd_mm.datasets import record_set, skin_disease
+from hkd_mm.datasets import skin_disease
+from hkd_mm.datasets import skin_disease as record_set
 from hkd_mm.datasets.records import SPLITS
 from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.datasets.split_file import write_split
-from hkd_mm.datasets.splits import (
-    data_hash,
-    draw_split,
-    hash_list,
-)
+from hkd_mm.datasets.splits import data_hash, draw_split, hash_list
 from hkd_mm.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('in_tmp')

@@ -59,8 +59,8 @@ import os, sys
 import torch
 from mmengine.model import is_model_wrapper
 from mmpretrain.structures import DataSample
-from hkd_mm.apis.config.compose import compose_config
-from hkd_mm.apis.run.runtime import set_up_processes
+from hkd_mm.config.compose import compose_config
+from hkd_mm.training.runtime import set_up_processes
 from mmengine.runner import Runner
 
 torch.set_num_threads(1)

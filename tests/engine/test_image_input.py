@@ -7,7 +7,7 @@ import pytest
 from mmengine.registry import init_default_scope
 from tiny import TINY_CLASSES
 
-from hkd_mm.engine.image_input import image_input, training_input
+from hkd_mm.engine.run_data import image_input, training_input
 from hkd_mm.registry import DATASETS
 
 LOAD = dict(type='hkd_mm.LoadSkinImage')

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from hkd_mm.engine.memory_order import match_memory_order
+from hkd_mm.engine.memory import match_memory_order
 
 
 def resumed(fused, match, before, after):

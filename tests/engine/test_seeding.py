@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from hkd_mm.engine.seeding import EpochSeedHook, seed_worker
+from hkd_mm.engine.distributed import EpochSeedHook, seed_worker
 
 
 class Draws(Dataset):

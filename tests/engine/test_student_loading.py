@@ -10,9 +10,12 @@ from mmengine.config import Config
 from mmengine.model import BaseModule
 from safetensors.torch import save_file
 
-from hkd_mm.engine.student_checks import checked_config, closed_registries
 from hkd_mm.engine.student_export import student_config
-from hkd_mm.engine.student_loading import load_student
+from hkd_mm.engine.student_loading import (
+    checked_config,
+    closed_registries,
+    load_student,
+)
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 

@@ -4,11 +4,7 @@
 import numpy as np
 import pytest
 
-from hkd_mm.evaluation.sure_threshold import (
-    answered,
-    sure_threshold,
-    wilson_lower,
-)
+from hkd_mm.evaluation.confidence import answered, sure_threshold, wilson_lower
 
 
 def test_wilson_by_hand() -> None:

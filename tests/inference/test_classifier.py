@@ -151,7 +151,7 @@ def test_a_net_of_other_classes_or_without_numbers_is_told(tmp_path):
 
 _ALONE = f"""{WITHOUT_TRAINING}
 from hkd_mm.apis import SkinClassifier
-from hkd_mm.apis.predict import predict
+from hkd_mm.serve.predictor import predict
 folder, image, out = sys.argv[1:]
 print(SkinClassifier(folder)(image).best)
 predict([image], folder, out)

@@ -11,11 +11,11 @@ from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest import read_manifest, write_manifest
 from hkd_mm.inference.manifest_fields import (
     ClassifierManifest,
-    InputSpec,
     SegmentorManifest,
     Threshold,
     file_spec,
 )
+from hkd_mm.io.input_spec import InputSpec
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
-from hkd_mm.apis.config.compose import load_config
-from hkd_mm.apis.run.distiller_check import check_distiller
+from hkd_mm.config.compose import load_config
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.default_wiring import complete
+from hkd_mm.models.algorithms.wiring import complete
+from hkd_mm.training.stages import check_distiller
 
 S = dict(from_student=True)
 T = dict(from_student=False)

@@ -13,12 +13,12 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
 import hkd_mm  # noqa: F401
-from hkd_mm.apis.config.compose import load_config
-from hkd_mm.apis.config.nets import config_root
-from hkd_mm.apis.run.several_teachers import check_teachers
-from hkd_mm.engine.hooks.class_fusion_hook import ClassFusionHook
+from hkd_mm.config.compose import load_config
+from hkd_mm.config.networks import config_root
+from hkd_mm.engine.hooks.teacher_hooks import ClassFusionHook
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.score_fusion import ScoreFusion
+from hkd_mm.models.algorithms.multi_teacher_distill import ScoreFusion
+from hkd_mm.training.stages import check_teachers
 
 NORM = dict(
     type='mmpretrain.ClsDataPreprocessor',

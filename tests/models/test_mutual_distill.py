@@ -11,9 +11,9 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
 import hkd_mm  # noqa: F401
-from hkd_mm.engine.checkpoint import load_weights, student_state_dict
-from hkd_mm.engine.hooks.loss_schedule_hook import LossScheduleHook
+from hkd_mm.engine.hooks.distill_hooks import LossScheduleHook
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import load_weights, student_state_dict
 
 NORM = dict(
     type='mmpretrain.ClsDataPreprocessor',

@@ -10,21 +10,19 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 
-from hkd_mm.apis.config.compose import compose_config, load_config
-from hkd_mm.apis.config.nets import (
+from hkd_mm.config.compose import compose_config, load_config
+from hkd_mm.config.networks import (
     apply_network_names,
+    check_same_net,
     config_root,
     fetch_net_weights,
     net_config,
 )
-from hkd_mm.apis.config.same_net import check_same_net
-from hkd_mm.apis.config.teacher_options import teacher_options
+from hkd_mm.config.teacher_options import teacher_options
 from hkd_mm.errors import UserError
-from hkd_mm.models.backbones import (
-    shufflenet_v1,
-    shufflenet_v2,
-    timm_classifier,
-)
+from hkd_mm.models.networks import backbones as shufflenet_v1
+from hkd_mm.models.networks import backbones as shufflenet_v2
+from hkd_mm.models.networks import timm_classifier
 from hkd_mm.registry import MODELS
 
 TEACHERS = (

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from hkd_mm.apis.cli import run_tool
-from hkd_mm.apis.config.nets import config_root, net_config, net_names
-from hkd_mm.apis.net_table import main, net_complexity
+from hkd_mm.cli import run_tool
+from hkd_mm.config.networks import config_root, net_config, net_names
+from hkd_mm.report.network_tables import net_complexity
+from hkd_mm.report.network_tables import print_network_table as main
 
 # net: (M parameters as printed, exact count with 6 classes, GFLOPs printed)
 TEACHERS = dict(

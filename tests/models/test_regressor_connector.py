@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.regressor_connector import RegressorConnector
+from hkd_mm.models.connectors.feature_align_connector import RegressorConnector
 
 
 @pytest.mark.parametrize('hidden', [0, 2])

@@ -9,10 +9,10 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
 import hkd_mm  # noqa: F401
-from hkd_mm.apis.config.compose import compose_config
-from hkd_mm.apis.test import test as measure
-from hkd_mm.apis.train import train
+from hkd_mm.config.compose import compose_config
 from hkd_mm.errors import UserError
+from hkd_mm.training.tester import test as measure
+from hkd_mm.training.trainer import train
 
 RESNET8 = dict(
     type='mmpretrain.ImageClassifier',

@@ -27,7 +27,7 @@ def _work_in_tmp(tmp_path, monkeypatch):
 
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory):
-    from hkd_mm.apis.data.demo_images import make_demo_images
+    from hkd_mm.data_tools.demo_images import make_demo_images
 
     root = tmp_path_factory.mktemp('demo') / 'demo'
     make_demo_images(str(root), num=120, size=32, workers=1)
@@ -134,7 +134,7 @@ def test_demo_classes_are_learnable_but_no_threshold_separates_them(tmp_path):
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import balanced_accuracy_score
 
-    from hkd_mm.apis.data.demo_images import make_demo_images
+    from hkd_mm.data_tools.demo_images import make_demo_images
 
     make_demo_images('d', num=400, size=32)
     rows = _rows(Path('d'))
@@ -430,7 +430,7 @@ def _ham_download(folder, nested):
 
 @pytest.mark.parametrize('nested', [False, True])
 def test_convert_ham10000_and_again(tool, tmp_path, capsys, nested):
-    from hkd_mm.datasets.ham10000 import HAM10000
+    from hkd_mm.datasets.isic import HAM10000
 
     _ham_download(tmp_path / 'download', nested)
     convert = tool('dataset_tools/convert_ham10000')
@@ -450,7 +450,7 @@ def test_convert_ham10000_and_again(tool, tmp_path, capsys, nested):
 
 
 def test_convert_isic2019_links_unpacked_images(tool, tmp_path, capsys):
-    from hkd_mm.datasets.isic2019 import ISIC2019
+    from hkd_mm.datasets.isic import ISIC2019
 
     classes = ISIC2019.METAINFO['classes']
     truth = [','.join(['image', *classes, 'UNK'])]

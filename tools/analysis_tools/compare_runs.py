@@ -24,8 +24,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     """Parse first, import after."""
     args = parse_args(argv)
-    from hkd_mm.apis.cli import run_tool
-    from hkd_mm.apis.compare import compare
+    from hkd_mm.cli import run_tool
+    from hkd_mm.experiments.compare_runs import compare
 
     return run_tool(compare, args.runs, args.title)
 

@@ -31,7 +31,7 @@ if __name__ == '__main__':
         0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
     )
     args = parse_args()  # before any import of torch: --help is instant
-    from hkd_mm.apis.cli import run_tool
-    from hkd_mm.apis.net_table import main
+    from hkd_mm.cli import run_tool
+    from hkd_mm.report.network_tables import print_network_table as main
 
     sys.exit(run_tool(main, args.nets, args.input_size))

@@ -22,7 +22,7 @@ def cache_bytes(args: argparse.Namespace, data: Path) -> list[dict[str, Any]]:
         args: with ``teacher``, ``student`` and ``size``.
         data: class folders, a few images.
     """
-    from hkd_mm.apis.build_teacher_cache import build_teacher_cache
+    from hkd_mm.training.fill_teacher_cache import build_teacher_cache
 
     classes = len(list(data.iterdir()))
     teacher = Path('teacher.pth').resolve()

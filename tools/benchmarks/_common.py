@@ -151,7 +151,7 @@ def compose(args: argparse.Namespace, setup: str, data: Path, **options: Any):
         data: class folders.
         options: more top-level values of the config.
     """
-    from hkd_mm.apis.config.compose import load_config
+    from hkd_mm.config.compose import load_config
 
     path, found = recipe(args, setup, data)
     cfg = load_config(path, {**found, **options})

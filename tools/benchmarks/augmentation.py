@@ -194,7 +194,7 @@ def main() -> None:
     import cv2
     import torch
 
-    from hkd_mm.apis.run.memory import keep_freed_memory
+    from hkd_mm.engine.memory import keep_freed_memory
 
     keep_freed_memory()  # as in training
     torch.set_num_threads(1)

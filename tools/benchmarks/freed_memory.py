@@ -56,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.child:
         if args.child == 'kept':
-            from hkd_mm.apis.run.memory import keep_freed_memory
+            from hkd_mm.engine.memory import keep_freed_memory
 
             assert keep_freed_memory(), 'no glibc here: nothing to compare'
         print(

@@ -175,8 +175,8 @@ def _epochs(data, folder: Path) -> None:
     """Two epochs: the cache is written, then read; no model."""
     from torch.utils.data import DataLoader
 
-    from hkd_mm.datasets.balanced_sampler import BalancedSampler
     from hkd_mm.datasets.packed.packed_dataset import packed_collate
+    from hkd_mm.datasets.samplers import BalancedSampler
     from hkd_mm.models.teacher_cache.cache_file import CacheFile
     from hkd_mm.models.teacher_cache.teacher_cache import CacheIndex
 
@@ -199,8 +199,8 @@ def _epochs(data, folder: Path) -> None:
 
 def measure_verifying(folder: Path, layout: str) -> dict[str, Any]:
     """What tools/dataset_tools/verify.py does, near duplicates included."""
-    from hkd_mm.apis.data.source import read_records, read_where
-    from hkd_mm.apis.data.verify_data import verify_data
+    from hkd_mm.data_tools.verify import verify_data
+    from hkd_mm.datasets.source import read_records, read_where
 
     args = argparse.Namespace(
         data_root=str(folder / layout),
@@ -220,7 +220,7 @@ def measure_verifying(folder: Path, layout: str) -> dict[str, Any]:
 
 def _child(work: str, folder: str, word: str) -> None:
     sys.path.insert(0, str(ROOT))
-    import hkd_mm.apis.data.verify_data
+    import hkd_mm.data_tools.verify
     import hkd_mm.datasets
     import hkd_mm.models  # noqa: F401  not part of what is measured
 

@@ -93,7 +93,7 @@ class Levers:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def compiled(self, net):
-        from hkd_mm.engine.hooks.compile_hook import compile_net
+        from hkd_mm.engine.hooks.training_hooks import compile_net
 
         # in a distillation a recorder listens here
         stage = net.model.feature_info[-1]['module']
@@ -105,9 +105,7 @@ class Levers:
         """Forwards of a frozen teacher."""
         import torch
 
-        from hkd_mm.models.algorithms.teacher_inference import (
-            fold_batch_norms,
-        )
+        from hkd_mm.models.algorithms.teacher_inference import fold_batch_norms
 
         def forward(net, inference=torch.no_grad, autocast=nullcontext):
             def run() -> None:
@@ -213,7 +211,7 @@ def main() -> None:
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
     import torch
 
-    from hkd_mm.apis.run.memory import keep_freed_memory
+    from hkd_mm.engine.memory import keep_freed_memory
 
     keep_freed_memory()
     levers = Levers(args)

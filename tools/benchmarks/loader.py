@@ -76,7 +76,7 @@ class Way:
         from mmengine.runner import Runner
         from mmpretrain.registry import MODELS
 
-        from hkd_mm.apis.config.compose import compose_config
+        from hkd_mm.config.compose import compose_config
 
         packed, with_workers, self.follows = WAYS[name]
         workers = args.workers if with_workers else 0

@@ -129,8 +129,8 @@ def step_of(
 
 def fill_cache(model, dataset, logger) -> None:
     """Make the one view that the timed epochs read."""
-    from hkd_mm.apis.build_teacher_cache import fill
     from hkd_mm.models.teacher_cache import open_teacher_cache
+    from hkd_mm.training.fill_teacher_cache import fill
 
     device = next(model.parameters()).device
     open_teacher_cache(model, dataset, logger)
@@ -153,7 +153,7 @@ def main() -> None:
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
     import torch
 
-    from hkd_mm.apis.run.memory import keep_freed_memory
+    from hkd_mm.engine.memory import keep_freed_memory
 
     keep_freed_memory()
     place = Path.cwd()

@@ -77,7 +77,7 @@ def main() -> None:
     """Time the set-ups in turn and print the table."""
     args = parse_args()
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
-    from hkd_mm.apis.run.memory import keep_freed_memory
+    from hkd_mm.engine.memory import keep_freed_memory
 
     keep_freed_memory()
     place = Path.cwd()

@@ -102,7 +102,7 @@ class Step:
 
 def step_of(path: Path, args: argparse.Namespace) -> Step:
     """The step of a config of the zoo, or of the student alone."""
-    from hkd_mm.apis.config.compose import load_config
+    from hkd_mm.config.compose import load_config
 
     cfg = load_config(path, dict(pair=args.pair), read_data=False)
     cfg.model.pop('teacher_ckpt', None)
@@ -157,7 +157,7 @@ def main() -> None:
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
     from mmengine.registry import init_default_scope
 
-    from hkd_mm.apis.run.memory import keep_freed_memory
+    from hkd_mm.engine.memory import keep_freed_memory
 
     keep_freed_memory()
     init_default_scope('mmpretrain')

@@ -62,7 +62,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Do the work."""
-    from hkd_mm.apis.data.convert_folders import convert_folders
+    from hkd_mm.data_tools.convert import convert_folders
     from hkd_mm.errors import UserError
 
     rename = {}
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv=None) -> int:
     """Run the tool and return its exit code."""
     args = parse_args(argv)
-    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.cli import run_tool
 
     return run_tool(run, args)
 

@@ -14,8 +14,8 @@ EPILOG = (
 
 def main(argv=None) -> int:
     """Run the tool and return its exit code."""
-    from hkd_mm.apis.cli import run_tool
-    from hkd_mm.apis.data.convert_official import parse_args, run
+    from hkd_mm.cli import run_tool
+    from hkd_mm.data_tools.convert import parse_args, run
 
     return run_tool(run, KIND, parse_args(argv, OUT, __doc__, EPILOG))
 

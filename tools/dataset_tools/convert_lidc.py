@@ -51,8 +51,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     """Run the tool and return its exit code."""
     args = parse_args(argv)
-    from hkd_mm.apis.cli import run_tool
-    from hkd_mm.apis.data.convert_lidc import run
+    from hkd_mm.cli import run_tool
+    from hkd_mm.data_tools.convert_lidc import run
 
     return run_tool(run, args)
 

@@ -41,7 +41,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Do the work."""
-    from hkd_mm.apis.data.demo_images import make_demo_images
+    from hkd_mm.data_tools.demo_images import make_demo_images
 
     done = make_demo_images(
         args.out, args.num, args.size, args.seed, args.workers
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv=None) -> int:
     """Run the tool and return its exit code."""
     args = parse_args(argv)
-    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.cli import run_tool
 
     return run_tool(run, args)
 

@@ -42,7 +42,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Do the work."""
-    from hkd_mm.apis.data.demo_slices import make_demo_slices
+    from hkd_mm.data_tools.demo_slices import make_demo_slices
 
     done = make_demo_slices(**vars(args))
     counts = ', '.join(f'{name} {n}' for name, n in done['counts'].items())
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv=None) -> int:
     """Run the tool and return its exit code."""
     args = parse_args(argv)
-    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.cli import run_tool
 
     return run_tool(run, args)
 

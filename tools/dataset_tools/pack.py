@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     """Do the work."""
     import os
 
-    from hkd_mm.apis.data.pack_data import pack_config, pack_root, print_store
+    from hkd_mm.training.pack_data import pack_config, pack_root, print_store
 
     if os.path.isdir(args.data_root):
         print_store(pack_root(args))
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv=None) -> int:
     """Run the tool and return its exit code."""
     args = parse_args(argv)
-    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.cli import run_tool
 
     return run_tool(run, args)
 

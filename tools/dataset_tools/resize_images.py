@@ -29,7 +29,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Do the work."""
-    from hkd_mm.apis.data.resize_images import resize_images
+    from hkd_mm.data_tools.resize import resize_images
     from hkd_mm.errors import UserError
 
     out = args.out or f'{args.data_root.rstrip("/")}_{args.size}'
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv=None) -> int:
     """Run the tool and return its exit code."""
     args = parse_args(argv)
-    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.cli import run_tool
 
     return run_tool(run, args)
 

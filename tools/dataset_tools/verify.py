@@ -16,7 +16,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    from hkd_mm.apis.data.source import add_source_arguments
+    from hkd_mm.datasets.source import add_source_arguments
 
     add_source_arguments(parser)
     parser.add_argument(
@@ -70,10 +70,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace, codes: list[int]) -> None:
     """Do the work."""
-    from hkd_mm.apis.data.near_duplicates import require_imagehash
-    from hkd_mm.apis.data.source import read_records, read_where
-    from hkd_mm.apis.data.verify_data import verify_data
-    from hkd_mm.apis.data.verify_report import print_report
+    from hkd_mm.data_tools.duplicates import require_imagehash
+    from hkd_mm.data_tools.verify import print_report, verify_data
+    from hkd_mm.datasets.source import read_records, read_where
     from hkd_mm.errors import UserError
 
     near = None if args.no_near else 2 if args.near is None else args.near
@@ -97,7 +96,7 @@ def run(args: argparse.Namespace, codes: list[int]) -> None:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
         Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
     if args.group:
-        from hkd_mm.apis.data.photograph_groups import write_groups
+        from hkd_mm.data_tools.duplicates import write_groups
 
         done = write_groups(records, report, args.data_root, args.group)
         print(_told(done, args))
@@ -125,7 +124,7 @@ def _told(done: dict, args: argparse.Namespace) -> str:
 def main(argv=None) -> int:
     """Run the tool and return its exit code."""
     args, codes = parse_args(argv), []
-    from hkd_mm.apis.cli import run_tool
+    from hkd_mm.cli import run_tool
 
     return run_tool(run, args, codes) or codes[0]
 

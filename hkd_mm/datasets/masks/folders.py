@@ -1,14 +1,186 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Records from an image and a mask folder side by side."""
+"""Image and mask files side by side, in folders or named by a table."""
 
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from hkd_mm.datasets.class_folders import split_folders
+from hkd_mm.datasets.records import Record, list_images, same_id, subfolders
 from hkd_mm.errors import UserError
 
-from ..class_folders import split_folders
-from ..records import list_images
-from .mask_record import EMPTY, MaskRecord
-from .named_files import image_folder, mask_folder, stem_of
+EMPTY, FOREGROUND = 'empty', 'foreground'  # labels, for the split
+
+
+@dataclass(slots=True)
+class MaskRecord(Record):
+    """A :class:`hkd_mm.datasets.records.Record` with a mask.
+
+    Args:
+        mask_path: the mask file; None where nothing is to be seen.
+        grouped_by: what ``lesion_id`` names, ``patient`` or ``lesion``.
+    """
+
+    mask_path: str | None = None
+    grouped_by: str = 'patient'
+
+    @property
+    def group(self) -> str:
+        """As ``grouped_by``."""
+        return self.grouped_by
+
+
+IMAGE_FOLDERS = ('image', 'images', 'img', 'imgs')
+MASK_FOLDERS = ('mask', 'masks', 'segmentation', 'segmentations')
+_MASK_WORD = 'segmentation'  # HAM10000_segmentations_lesion_tschandl
+_MASK_ENDINGS = ('_segmentation', '_mask')
+
+
+def image_folder(root: Path) -> Path | None:
+    """The folder of images of a root, if it has one."""
+    return _folder_of(root, IMAGE_FOLDERS)
+
+
+def mask_folder(root: Path) -> Path | None:
+    """The folder of masks of a root, if it has one.
+
+    Raises:
+        UserError: several could be meant.
+    """
+    exact = _folder_of(root, MASK_FOLDERS)
+    found = [f for f in subfolders(root) if _MASK_WORD in f.name.lower()]
+    if exact or not found:
+        return exact
+    if len(found) > 1:
+        raise UserError(
+            f'the masks of {root} could lie in {found[0].name} or in '
+            f'{found[1].name}; rename the one that is meant to Mask'
+        )
+    return found[0]
+
+
+def _folder_of(root: Path, names: tuple[str, ...]) -> Path | None:
+    found = [f for f in subfolders(root) if f.name.lower() in names]
+    return found[0] if found else None
+
+
+def stem_of(path: Path, folder: Path, mask: bool = False) -> str:
+    """Path below a folder without suffix, of a mask without its ending."""
+    name = path.relative_to(folder).with_suffix('').as_posix()
+    for ending in _MASK_ENDINGS if mask else ():
+        name = name.removesuffix(ending)
+    return name
+
+
+class NamedFiles:
+    """Finds files by the names that a table gives them.
+
+    A name is a path below the data root or below the folder, or a file name
+    or an id without suffix; where several files have it, the one in a folder
+    that is named as the patient. A file in a folder that is named as another
+    patient is never taken.
+
+    Args:
+        root: the data root.
+        folder: the one to search.
+        groups: all patients of the table.
+        mask: the names may lack ``_segmentation`` or ``_mask``.
+        skipped: a folder below, whose files are others.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        folder: Path,
+        groups: Iterable[str] = (),
+        mask: bool = False,
+        skipped: Path | None = None,
+    ) -> None:
+        self.root, self.folder, self._groups = root, folder, set(groups)
+        self._by_id = defaultdict(list)
+        self._by_stem = {}
+        for path in list_images(folder):
+            if skipped and path.is_relative_to(skipped):
+                continue
+            stem = stem_of(path, folder, mask)
+            self._by_stem[stem] = path
+            for name in {same_id(path.name), stem.rsplit('/', 1)[-1]}:
+                self._by_id[name].append(path)
+
+    def called(self, name: str) -> list[Path]:
+        """The files of a name or id, in whatever folder."""
+        return list(self._by_id.get(same_id(name), ()))
+
+    def items(self) -> Iterable[tuple[str, Path]]:
+        """Paths below the folder without suffix, and the files."""
+        return self._by_stem.items()
+
+    def at(self, stem: str) -> Path | None:
+        """The file of a path below the folder without suffix, or None."""
+        return self._by_stem.get(stem)
+
+    def find(
+        self, name: str, group: str | None, other: Path | None = None
+    ) -> Path | None:
+        """The file, or None.
+
+        Args:
+            name: see the class.
+            group: whose it is.
+            other: a file that is not meant.
+
+        Raises:
+            UserError: several could be meant.
+        """
+        name = name.replace('\\', '/')
+        for base in (self.root, self.folder) if '/' in name else ():
+            if (base / name).is_file():
+                return self._tidy(base / name)
+        foreign = self._groups - {group}
+        found = [
+            path
+            for path in self._by_id.get(same_id(name), [])
+            if path != other
+            and foreign.isdisjoint(path.relative_to(self.folder).parts[:-1])
+        ]
+        parents = Path(name).parent.parts
+        if parents:
+            count = len(parents)
+            found = [p for p in found if p.parent.parts[-count:] == parents]
+        if len(found) > 1:
+            found = [p for p in found if group in p.parts] or found
+        if len(found) > 1:
+            raise UserError(
+                f'{name} could be {found[0]} or {found[1]}; write its path '
+                f'below {self.folder} into the table'
+            )
+        return found[0] if found else None
+
+    def id_of(self, path: Path) -> str:
+        """Path of a found file without suffix: below the folder, or the root.
+
+        Raises:
+            UserError: it lies below neither.
+        """
+        for base in (self.folder, self.root):
+            if path.is_relative_to(base):
+                return stem_of(path, base)
+        raise UserError(
+            f'{path} lies outside of the data root {self.root}; move or link '
+            'it there, or set data_root to a folder above both'
+        )
+
+    def _tidy(self, path: Path) -> Path:
+        """Without ``..``, and from the root where it lies below it."""
+        whole, root = (os.path.abspath(x) for x in (path, self.root))
+        found = Path(whole)
+        return (
+            self.root / found.relative_to(root)
+            if found.is_relative_to(root)
+            else found
+        )
 
 
 def read_mask_folders(root: Path, without_mask: bool) -> list[MaskRecord]:

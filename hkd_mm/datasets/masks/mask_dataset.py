@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Images with masks, from a table or folders."""
+"""Data sets of images with masks, from a table or folders."""
 
 import os
 from collections.abc import Sequence
@@ -9,16 +9,19 @@ from typing import ClassVar
 
 import numpy as np
 
+from hkd_mm.datasets.masks.folders import (
+    EMPTY,
+    FOREGROUND,
+    MaskRecord,
+    read_mask_folders,
+)
+from hkd_mm.datasets.masks.reading import read_mask
+from hkd_mm.datasets.masks.tables import read_mask_table
+from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.errors import UserError
-from hkd_mm.parallel import parallel_map
+from hkd_mm.io.progress import parallel_map
 from hkd_mm.registry import DATASETS
 from hkd_mm.structures.mask_samples import IGNORE
-
-from ..skin_disease import SkinDisease
-from .folders import read_mask_folders
-from .mask_record import EMPTY, FOREGROUND, MaskRecord
-from .reading import read_mask
-from .tables import read_mask_table
 
 
 @DATASETS.register_module()
@@ -180,3 +183,48 @@ def marks_anything(path: str, classes: int) -> bool:
     """Whether a mask file marks anything that counts."""
     mask = read_mask(path, classes)
     return bool(((mask > 0) & (mask != IGNORE)).any())
+
+
+@DATASETS.register_module()
+class LIDCNodule(MaskDataset):
+    """CT slices of LIDC-IDRI, 16 bits, one channel, with nodule masks.
+
+    Reads what ``tools/dataset_tools/convert_lidc.py`` writes, and any table
+    or folders of :class:`MaskDataset`; patients must be known, from the table
+    or from a folder of each. A slice without a mask file is clean.
+
+    Armato et al., Medical Physics 38:915 (2011), CC BY 3.0. Arguments and
+    errors are those of :class:`MaskDataset`.
+    """
+
+    METAINFO = {'classes': ('background', 'nodule')}
+    channels = 1
+    bits = 16
+    without_mask = True
+
+    def _check_records(self, records: list[MaskRecord], source: Path) -> None:
+        for record in records:
+            if not record.lesion_id or record.group != 'patient':
+                raise UserError(
+                    f'{source}: the patient of image {record.sample_id} is '
+                    'not known, so that nothing keeps patients in one part; '
+                    'add a column patient_id, or put the images of each '
+                    'patient into a folder'
+                )
+        super()._check_records(records, source)
+
+
+@DATASETS.register_module()
+class SkinLesionMasks(MaskDataset):
+    """RGB photographs and lossless lesion masks, as of ISIC and HAM10000.
+
+    Masks may be named ``<image>_segmentation.png``. Every photograph needs
+    one. Arguments and errors are those of :class:`MaskDataset`.
+    """
+
+    METAINFO = {'classes': ('background', 'lesion')}
+    TABLES = (
+        *MaskDataset.TABLES,
+        'HAM10000_metadata.csv',
+        'HAM10000_metadata',
+    )

@@ -1,24 +1,239 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A split of images with masks as batches gathered from a packed store."""
+"""Images with masks in a packed store, gathered batch by batch."""
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
+from hkd_mm.datasets.masks.folders import MaskRecord
+from hkd_mm.datasets.masks.mask_dataset import MaskDataset
+from hkd_mm.datasets.masks.reading import extents, read_mask
+from hkd_mm.datasets.packed.builder import ensure_store
+from hkd_mm.datasets.packed.packed_dataset import Batch, PackedDataset
+from hkd_mm.datasets.packed.parts import put_row
+from hkd_mm.datasets.packed.plan import Plan, check_pixels, stats
+from hkd_mm.datasets.packed.store import PackedStore, open_store
 from hkd_mm.errors import UserError
+from hkd_mm.io.images import read_stored
 from hkd_mm.registry import DATASETS
 from hkd_mm.structures.mask_samples import IGNORE
 
-from ..packed.builder import ensure_store
-from ..packed.packed_dataset import Batch, PackedDataset
-from ..packed.store import PackedStore, open_store
-from .extents import extents
-from .mask_dataset import MaskDataset
-from .mask_plan import make_mask_plan
-from .pixels import unpack
+VERSION = 2  # of what becomes of the pixels
+_DTYPES = {8: np.dtype('u1'), 16: np.dtype('<u2')}
+
+
+def decode_pair(
+    folder: Path,
+    count: int,
+    rule: dict,
+    job: tuple[int, tuple[str, str | None]],
+) -> str | None:
+    """Pack one (row, files); a message when a file cannot be used.
+
+    Args:
+        folder: of the store.
+        count: rows of the store.
+        rule: of the :class:`.mask_plan.MaskPlan`.
+        job: the row, and its image and mask file.
+    """
+    row, (path, mask_path) = job
+    try:
+        image, mask = pack_pair(path, mask_path, rule)
+    except UserError as error:
+        return str(error)
+    put_row(folder, count, row, image.tobytes() + mask.tobytes())
+    return None
+
+
+def pack_pair(
+    path: str, mask_path: str | None, rule: dict
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read and resize an image and its mask.
+
+    Args:
+        path: the image file.
+        mask_path: the mask file; None for an empty mask.
+        rule: of the :class:`.mask_plan.MaskPlan`.
+
+    Returns:
+        (side, side, channels) uint8 or uint16, and (side, side) uint8.
+
+    Raises:
+        UserError: a file cannot be read, or the two differ in size.
+    """
+    from mmcv import imresize
+
+    kind, side = rule['masks'], rule['side']
+    image = read_stored(path, kind['channels'], kind['bits'])
+    mask = np.zeros((side, side), np.uint8)
+    if mask_path is not None:
+        found = read_mask(mask_path, kind['classes'])
+        if found.shape != image.shape[:2]:
+            (high, wide), (tall, broad) = image.shape[:2], found.shape
+            raise UserError(
+                f'image {path} has {wide} x {high} pixels and its mask '
+                f'{mask_path} {broad} x {tall}; they must be of one size'
+            )
+        mask = resize_mask(found, side, kind['classes'])
+    image = imresize(
+        image, (side, side), interpolation=rule['interpolation'], backend='cv2'
+    )
+    dtype = _DTYPES[kind['bits']]
+    assert image.dtype.itemsize == dtype.itemsize, 'the depth is kept'
+    image = image.reshape(side, side, kind['channels']).astype(dtype)
+    return np.ascontiguousarray(image), mask
+
+
+def resize_mask(mask: np.ndarray, side: int, classes: int) -> np.ndarray:
+    """Resize by the share of each class in what becomes a pixel.
+
+    The largest share wins (of equal ones the smaller id); with two classes
+    half is enough for the foreground. Ignored pixels count as a class.
+
+    Args:
+        mask: (H, W) uint8, class ids.
+        side: pixels a side.
+        classes: number of them, background included.
+
+    Returns:
+        (side, side) uint8.
+    """
+    if mask.shape == (side, side):
+        return mask
+    if classes == 2:
+        share = _area((mask == 1).astype(np.float32), side)
+        return (share >= 0.5 - 1e-6).astype(np.uint8)
+    ids = [*range(classes), IGNORE]
+    shares = np.stack([_area(np.float32(mask == i), side) for i in ids])
+    return np.array(ids, np.uint8)[shares.argmax(0)]
+
+
+def unpack(
+    store: PackedStore, rows: Tensor, masks_only: bool = False
+) -> tuple[Tensor | None, Tensor]:
+    """Images (B, side, side, C) and masks (B, side, side) of some rows.
+
+    Args:
+        store: of a :class:`.mask_plan.MaskPlan`.
+        rows: (B,) int64.
+        masks_only: None in place of the images.
+    """
+    kind, side = store.header['masks'], store.side
+    dtype = _DTYPES[kind['bits']]
+    size = side * side * kind['channels'] * dtype.itemsize
+    masks = store.gather_bytes(rows, slice(size, None))
+    masks = torch.from_numpy(masks).view(-1, side, side)
+    if masks_only:
+        return None, masks
+    images = store.gather_bytes(rows, slice(size)).view(dtype)
+    shape = (-1, side, side, kind['channels'])
+    return torch.from_numpy(images).view(shape), masks
+
+
+def _area(plane: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA)
+
+
+@dataclass(frozen=True)
+class MaskPlan(Plan):
+    """The rows of a store, each an image and its mask.
+
+    Args:
+        masks: paths as ``files``; None where nothing is to be seen.
+        mask_sizes: of the mask files, in bytes.
+        mask_times: when they were last written, in nanoseconds.
+        channels: of the images, 1 or 3.
+        bits: of a channel, 8 or 16.
+        classes: number of them, background included.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = (
+        *Plan.columns,
+        'masks',
+        'mask_sizes',
+        'mask_times',
+    )
+
+    masks: tuple[str | None, ...] = ()
+    mask_sizes: tuple[int | None, ...] = ()
+    mask_times: tuple[int | None, ...] = ()
+    channels: int = 3
+    bits: int = 8
+    classes: int = 2
+
+    @property
+    def rule(self) -> dict:
+        kind = dict(
+            version=VERSION,
+            channels=self.channels,
+            bits=self.bits,
+            classes=self.classes,
+        )
+        return dict(super().rule, masks=kind)
+
+    @property
+    def family(self) -> str:
+        return (
+            f'{super().family}_masks{self.classes}_{self.channels}x{self.bits}'
+        )
+
+    def sources(self, row: int) -> tuple[str, str | None]:
+        """Image and mask file of a row."""
+        mask = self.masks[row]
+        return self.path(row), mask and os.path.join(self.root, mask)
+
+    def worker(self, folder: Path) -> Callable:
+        return partial(decode_pair, folder, len(self.ids), self.rule)
+
+
+def make_mask_plan(
+    data_root: str,
+    records: Sequence[MaskRecord],
+    side: int,
+    channels: int,
+    bits: int,
+    classes: int,
+    interpolation: str = 'area',
+) -> MaskPlan:
+    """Look at the files of all images and masks of a data root.
+
+    Args:
+        data_root: as of the data set.
+        records: of all splits, in any order.
+        side: pixels a side.
+        channels: see :class:`MaskPlan`.
+        bits: see :class:`MaskPlan`.
+        classes: see :class:`MaskPlan`.
+        interpolation: of the images, see :class:`Plan`.
+
+    Raises:
+        UserError: a bad side or interpolation, or a file is not there.
+    """
+    check_pixels(side, interpolation)
+    root = os.path.abspath(os.path.expanduser(data_root))
+    ordered = sorted(records, key=lambda record: record.sample_id)
+    found = stats([record.path for record in ordered], root) + stats(
+        [record.mask_path for record in ordered], root
+    )
+    return MaskPlan(
+        root=root,
+        side=side,
+        interpolation=interpolation,
+        ids=tuple(record.sample_id for record in ordered),
+        channels=channels,
+        bits=bits,
+        classes=classes,
+        **dict(zip(MaskPlan.columns, found)),
+    )
+
 
 _AT_ONCE = 1024  # masks that are looked at together
 

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Building a packed store, once, on all cores, whatever interrupts it."""
+"""Build a packed store once, on all cores, whatever interrupts it."""
 
 import errno
 import json
@@ -9,13 +9,19 @@ import sys
 import time
 from pathlib import Path
 
-from hkd_mm.engine.atomic_backend import AtomicBackend
+from hkd_mm.datasets.packed.parts import (
+    DONE,
+    FORMAT,
+    HEADER,
+    ROWS,
+    Parts,
+    seal,
+    sha256,
+)
+from hkd_mm.datasets.packed.plan import Plan
 from hkd_mm.errors import UserError
-from hkd_mm.file_lock import locked
-
-from .checks import DONE, FORMAT, HEADER, ROWS, seal
-from .parts import Parts, sha256
-from .plan import Plan
+from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.locks import locked
 
 _SPARE = 2**24  # bytes that must stay free on the disk
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -103,7 +109,7 @@ def _build(plan: Plan, folder: Path, workers: int) -> None:
 def _decode_all(
     plan: Plan, folder: Path, rows: list[int], workers: int
 ) -> None:
-    from hkd_mm.parallel import parallel_map
+    from hkd_mm.io.progress import parallel_map
 
     failed = parallel_map(
         plan.worker(folder),

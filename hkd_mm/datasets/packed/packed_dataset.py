@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hkd_mm.datasets.packed.builder import ensure_store
+from hkd_mm.datasets.packed.plan import make_plan
+from hkd_mm.datasets.packed.store import PackedStore, open_store
+from hkd_mm.datasets.packed.top_up import Target, topped_up
+from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS, FUNCTIONS
-from hkd_mm.structures.sample_ids import sample_id
-
-from ..skin_disease import SkinDisease
-from .builder import ensure_store
-from .plan import make_plan
-from .store import PackedStore, open_store
-from .top_up import Target, topped_up
+from hkd_mm.structures.packed_samples import sample_id
 
 Batch = dict[str, Tensor]
 
@@ -35,7 +34,7 @@ class PackedDataset(Dataset):
     A batch is a dict of ``inputs`` (B, side, side, 3) uint8 RGB, ``labels``
     (B,) int64 and ``index`` (B,) int64, the row in the store, which stands
     for the image in every split and run; copies of ``top_up`` carry their
-    number in it as well, see :mod:`hkd_mm.structures.sample_ids`. Loaders
+    number in it as well, see :mod:`hkd_mm.structures.packed_samples`. Loaders
     take it with ``collate_fn=dict(type='hkd_mm.packed_collate')``.
 
     Args:

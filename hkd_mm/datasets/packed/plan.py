@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What a packed store is to hold, told before any image is read."""
+"""What a packed store is to hold, known before any image is read."""
 
 import json
 import os
@@ -10,14 +10,44 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hkd_mm.datasets.packed.hair_removal import VERSION as HAIR_VERSION
+from hkd_mm.datasets.packed.hair_removal import hair_settings
+from hkd_mm.datasets.packed.parts import decode
+from hkd_mm.datasets.records import Record
+from hkd_mm.datasets.splits import hash_list
 from hkd_mm.errors import UserError
 
-from ..records import Record
-from ..splits import hash_list
-from .file_stats import stats
-from .hair_removal import VERSION as HAIR_VERSION
-from .hair_removal import hair_settings
-from .pack_image import decode
+
+def stats(paths: Sequence[str | None], root: str) -> tuple[tuple, ...]:
+    """Names below a root, sizes and times of files; None for no file.
+
+    Raises:
+        UserError: a file is not there.
+    """
+    names, sizes, times = [], [], []
+    for path in paths:
+        stat = None if path is None else _stat(path)
+        names.append(None if path is None else _below(path, root))
+        sizes.append(None if stat is None else stat.st_size)
+        times.append(None if stat is None else stat.st_mtime_ns)
+    return tuple(names), tuple(sizes), tuple(times)
+
+
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise UserError(
+            f'image {path} cannot be read ({error.strerror}); replace or '
+            'remove it'
+        ) from None
+
+
+def _below(path: str, root: str) -> str:
+    path = os.path.abspath(path)
+    start = os.path.join(root, '')
+    return path[len(start) :] if path.startswith(start) else path
+
 
 VERSION = 1  # of the pixels and of the files
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos')

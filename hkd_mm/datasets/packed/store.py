@@ -19,9 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hkd_mm.errors import UserError
-
-from .checks import (
+from hkd_mm.datasets.packed.parts import (
     CRC,
     HEADER,
     PIXELS,
@@ -32,7 +30,8 @@ from .checks import (
     refuse,
     wrong_rows,
 )
-from .plan import Plan, row_bytes
+from hkd_mm.datasets.packed.plan import Plan, row_bytes
+from hkd_mm.errors import UserError
 
 CHECKS = ('all', 'sample')
 _SAMPLE = 256  # images that the check "sample" reads

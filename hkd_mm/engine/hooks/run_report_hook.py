@@ -9,25 +9,29 @@ import torch
 from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
 
-from hkd_mm.registry import HOOKS
-
-from ..atomic_backend import AtomicBackend
-from ..data_split import check_resumed_split, split_hash
-from ..image_input import image_input, training_input
-from ..report.environment import collect_environment
-from ..report.figures import save_confusion, save_curves
-from ..report.history import History, to_json
-from ..report.summary import (
+from hkd_mm.engine.environment import collect_environment
+from hkd_mm.engine.run_data import (
+    check_resumed_split,
+    image_input,
+    split_hash,
+    training_input,
+)
+from hkd_mm.engine.run_figures import save_confusion, save_curves
+from hkd_mm.engine.run_summary import (
+    History,
     bare_model,
     best_checkpoint,
     last_checkpoint,
     summarise,
+    to_json,
 )
-from ..student_export import (
+from hkd_mm.engine.student_export import (
     export_student,
     plain_preprocessor,
     student_config,
 )
+from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.registry import HOOKS
 
 
 @HOOKS.register_module()

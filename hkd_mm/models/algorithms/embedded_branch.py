@@ -9,10 +9,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.registry import MODELS
-
-from ..connectors.feature_align_connector import resize_map
-from ..recorders.guarded_recorders import GuardedRecorders
 
 
 @MODELS.register_module()

@@ -8,17 +8,23 @@ from mmengine.model import BaseModel
 from mmrazor.models.algorithms import SingleTeacherDistill
 from torch import Tensor, nn
 
-from hkd_mm.engine.checkpoint import load_weights
+from hkd_mm.io.checkpoints import load_weights
+from hkd_mm.models.algorithms.teacher_inference import (
+    InputConversion,
+    TeacherInference,
+)
+from hkd_mm.models.algorithms.wiring import (
+    StudentSide,
+    build_lazy_parts,
+    check_losses,
+    complete,
+    drop_unused_inputs,
+    name_preprocessor,
+)
+from hkd_mm.models.recorders.guarded_recorders import guard_records
+from hkd_mm.models.recorders.network_recorders import LogitsRecorder
+from hkd_mm.models.teacher_cache import TeacherCache, flatten, unflatten
 from hkd_mm.registry import MODELS
-
-from ..recorders.guarded_recorders import guard_records
-from ..recorders.network_recorders import LogitsRecorder
-from ..teacher_cache import TeacherCache, flatten, unflatten
-from .default_wiring import complete
-from .input_statistics import InputConversion
-from .student_side import StudentSide, name_preprocessor
-from .teacher_inference import TeacherInference
-from .wiring import build_lazy_parts, check_losses, drop_unused_inputs
 
 
 @MODELS.register_module()
@@ -48,7 +54,7 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
         teacher: the teacher, a classifier config or module.
         distiller: an ``mmrazor.ConfigurableDistiller`` config; recorders and
             mappings it leaves out are filled in
-            (:mod:`hkd_mm.models.algorithms.default_wiring`).
+            (:mod:`hkd_mm.models.algorithms.wiring`).
         teacher_ckpt: file with the teacher's weights; without one a teacher
             that was built from a config has random weights, and
             ``hkd_mm.TeacherCheckHook`` refuses to train with it.

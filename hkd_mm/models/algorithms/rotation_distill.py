@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.algorithms.frozen_teacher_distill import (
+    FrozenTeacherDistill,
+)
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedSamples
-
-from .frozen_teacher_distill import FrozenTeacherDistill
 
 VIEWS = 4
 

@@ -6,12 +6,16 @@ from mmrazor.models.algorithms import SelfDistill as RazorSelfDistill
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.algorithms.wiring import (
+    StudentSide,
+    build_lazy_parts,
+    check_losses,
+    complete,
+    drop_unused_inputs,
+    name_preprocessor,
+)
+from hkd_mm.models.recorders.guarded_recorders import guard_records
 from hkd_mm.registry import MODELS
-
-from ..recorders.guarded_recorders import guard_records
-from .default_wiring import complete
-from .student_side import StudentSide, name_preprocessor
-from .wiring import build_lazy_parts, check_losses, drop_unused_inputs
 
 
 @MODELS.register_module()

@@ -1,15 +1,184 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Check and finish a distiller once both nets are there."""
+"""Wire, check and finish a distiller once both networks are there.
 
-from collections.abc import Iterator
+MMRazor wants every input of a loss spelt out: a recorder in both nets, a
+connector, a mapping. The words of a loss's ``forward`` already say what it
+needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so a loss
+without an entry in ``loss_forward_mappings`` is given
+
+=========================  ============================================
+``preds_S``, ``preds_T``   recorder ``logits``
+``gt_labels``              recorder ``labels`` of the student
+``s_feature``              by the loss's ``features``: recorder ``feature``
+and ``t_feature``          (``map``), ``last_map``, ``pooled`` (``vector``)
+                           or ``maps``
+=========================  ============================================
+
+``s_feature`` passes through the connector that bears the loss's name,
+``t_feature`` through the one called ``<loss>_teacher``; a loss that wants
+aligned features and has no connector gets
+:class:`hkd_mm.FeatureAlignConnector`. What a config does write is kept.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from mmengine.config import ConfigDict
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.losses.distill_loss import words_of
+from hkd_mm.models.recorders.network_recorders import is_segmentor
+from hkd_mm.registry import MODELS
+from hkd_mm.structures.mask_samples import MaskSamples
 
-from .blank_batch import blank_batch
+
+def channels_of(net: nn.Module) -> int:
+    """Channels of the images that a net takes: what it says, else 3."""
+    return getattr(net, 'in_channels', 3)
+
+
+def blank_batch(net: nn.Module, input_size: int) -> tuple[Tensor, Sequence]:
+    """One black image for a net, with label 0 or an empty mask.
+
+    Args:
+        net: a classifier or a segmentor.
+        input_size: side of the square image in pixels.
+
+    Returns:
+        Images (1, C, h, h) and data samples, on the device of the net.
+    """
+    parameter = next(net.parameters())
+    side = input_size, input_size
+    images = parameter.new_zeros((1, channels_of(net), *side))
+    device = parameter.device
+    if is_segmentor(net):
+        masks = torch.zeros((1, *side), dtype=torch.uint8, device=device)
+        index = torch.zeros(1, dtype=torch.int64, device=device)
+        return images, MaskSamples(masks, index)
+    return images, [DataSample().set_gt_label(0).to(device)]
+
+
+_RECORDERS = dict(
+    logits='hkd_mm.Logits',
+    labels='hkd_mm.GTLabels',
+    feature='hkd_mm.Feature',
+    last_map='hkd_mm.LastMap',
+    pooled='hkd_mm.Pooled',
+    maps='hkd_mm.StageMaps',
+)
+_OF_FEATURES = dict(
+    map='feature', last_map='last_map', vector='pooled', maps='maps'
+)
+
+
+def complete(distiller: dict) -> dict:
+    """Fill in the recorders, connectors and mappings that are missing.
+
+    Args:
+        distiller: an ``mmrazor.ConfigurableDistiller`` config.
+
+    Returns:
+        A copy that says all of it, without the recorders nobody asks.
+
+    Raises:
+        UserError: a loss has no type, or takes a word that has no default.
+    """
+    # a plain dict: ConfigDict.setdefault returns what it does not keep
+    distiller = ConfigDict(distiller).to_dict()
+    losses = _present(distiller)
+    mappings = distiller.setdefault('loss_forward_mappings', {})
+    for name, loss in losses.items():
+        if name not in mappings:
+            mappings[name] = _mapping(distiller, name, loss)
+    for side, from_student in (('student', True), ('teacher', False)):
+        _keep_the_asked(distiller, f'{side}_recorders', from_student)
+    return distiller
+
+
+def _present(distiller: dict) -> dict[str, dict]:
+    """The losses, without those that a config has set to None."""
+    losses = distiller.get('distill_losses') or {}
+    mappings = distiller.get('loss_forward_mappings') or {}
+    for name in [name for name, loss in losses.items() if loss is None]:
+        del losses[name]
+        mappings.pop(name, None)
+    for name, loss in losses.items():
+        if not isinstance(loss, dict) or 'type' not in loss:
+            raise UserError(
+                f'model.distiller.distill_losses.{name} has no type; give '
+                "one such as dict(type='hkd_mm.KLLoss'), or None to leave "
+                'it out'
+            )
+    return losses
+
+
+def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
+    kind = MODELS.get(loss['type'])
+    if kind is None:
+        return {}  # the distiller says so by name
+    connectors = distiller.get('connectors') or {}
+    mapping = {}
+    for word in words_of(kind):
+        mapping[word] = _record(kind, name, word)
+        if word not in ('s_feature', 't_feature'):
+            continue
+        own = name if word[0] == 's' else f'{name}_teacher'
+        if word == 's_feature' and kind.aligned and kind.features != 'maps':
+            connectors.setdefault(
+                own, dict(type='hkd_mm.FeatureAlignConnector')
+            )
+        if own in connectors:
+            mapping[word]['connector'] = own
+    if connectors:
+        distiller['connectors'] = connectors
+    return mapping
+
+
+def _record(kind: type, name: str, word: str) -> dict:
+    if word in ('preds_S', 'preds_T'):
+        return dict(recorder='logits', from_student=word.endswith('S'))
+    if word == 'gt_labels':
+        return dict(recorder='labels', from_student=True)
+    features = getattr(kind, 'features', None)
+    if word in ('s_feature', 't_feature') and features:
+        return dict(
+            recorder=_OF_FEATURES[features], from_student=word[0] == 's'
+        )
+    raise UserError(
+        f'model.distiller.distill_losses.{name}: nothing is known to give '
+        f'{kind.__name__} as {word}; say it in '
+        f'model.distiller.loss_forward_mappings.{name}.{word}'
+    )
+
+
+def _keep_the_asked(distiller: dict, side: str, from_student: bool) -> None:
+    """Add the recorders that mappings name, drop those that none does.
+
+    A recorder that is not asked would hold feature maps in memory and keep
+    torch.compile from fusing across it.
+    """
+    known = distiller.get(side) or {}
+    asked = {
+        record['recorder']
+        for mapping in distiller['loss_forward_mappings'].values()
+        for record in mapping.values()
+        if isinstance(record, dict)
+        and record.get('from_student') is from_student
+        and 'recorder' in record
+    }
+    missing = asked - known.keys() - _RECORDERS.keys()
+    if missing:
+        raise UserError(
+            f'model.distiller.{side} has no {sorted(missing)[0]!r}, which '
+            'loss_forward_mappings asks for; add it'
+        )
+    distiller[side] = {
+        name: known.get(name) or dict(type=_RECORDERS[name])
+        for name in sorted(asked, key=[*known, *_RECORDERS].index)
+    }
 
 
 def check_losses(distiller, own: bool = False) -> None:
@@ -163,3 +332,76 @@ def _plain(distiller, record: dict) -> Tensor:
             if key not in ('connector', 'connector_idx')
         }
     )
+
+
+class StudentSide:
+    """Mixed into an algorithm of MMRazor that has a student and a distiller.
+
+    The class it is mixed into defines ``forward_both``, which fills the
+    recorders. The parts of a loss that returns a dict are logged under their
+    own names.
+    """
+
+    def loss(
+        self, batch_inputs: Tensor, data_samples: list | None = None
+    ) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            batch_inputs: images (N, 3, H, W), normalised for the student.
+            data_samples: N data samples with ``gt_label``.
+
+        Returns:
+            Name -> scalar. ``distill.<part>`` for each part of a loss that
+            returns a dict, ``distill.<loss>`` for the others,
+            ``student.<loss>`` for the student's own.
+        """
+        losses = self.forward_both(batch_inputs, data_samples)
+        if not self.distillation_stopped:
+            for name, value in self.distiller.compute_distill_losses().items():
+                parts = value if isinstance(value, dict) else {name: value}
+                for part, scalar in parts.items():
+                    key = f'distill.{part}'
+                    if key in losses:
+                        key = f'distill.{name}.{part}'
+                    losses[key] = scalar
+        return losses
+
+    def run_student(
+        self, batch_inputs: Tensor, data_samples: list | None
+    ) -> dict[str, Tensor]:
+        """Run the student under its recorders.
+
+        Args:
+            batch_inputs: images (N, 3, H, W), normalised for the student.
+            data_samples: as of :meth:`loss`.
+
+        Returns:
+            The student's own losses, if they are calculated.
+        """
+        distiller = self.distiller
+        distiller.set_deliveries_override(True)
+        mode = 'loss' if self.calculate_student_loss else 'tensor'
+        with (
+            torch.set_grad_enabled(
+                self.student_trainable and torch.is_grad_enabled()
+            ),
+            distiller.student_recorders,
+            distiller.deliveries,
+        ):
+            output = self.student(batch_inputs, data_samples, mode=mode)
+        if not self.calculate_student_loss:
+            return {}
+        return {f'student.{name}': value for name, value in output.items()}
+
+
+def name_preprocessor(kwargs: dict) -> None:
+    """Fill in the type of ``data_preprocessor``, as mmpretrain's nets do.
+
+    Args:
+        kwargs: of an algorithm, changed in place.
+    """
+    if isinstance(kwargs.get('data_preprocessor'), dict):
+        kwargs['data_preprocessor'].setdefault(
+            'type', 'mmpretrain.ClsDataPreprocessor'
+        )

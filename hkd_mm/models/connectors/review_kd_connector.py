@@ -9,9 +9,8 @@ from mmrazor.models.architectures.connectors.base_connector import (
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.connectors.feature_align_connector import resize_map
 from hkd_mm.registry import MODELS
-
-from .feature_align_connector import resize_map
 
 
 @MODELS.register_module()

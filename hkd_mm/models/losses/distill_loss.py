@@ -1,12 +1,16 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What all losses of the zoo share."""
+"""Base class of all losses: checks, weights, class weights, gathering."""
 
 import inspect
 import warnings
 from typing import ClassVar
 
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 
 from hkd_mm.errors import UserError
 
@@ -21,7 +25,7 @@ class DistillLoss(nn.Module):
     ``s_feature`` and ``t_feature``, and returns a float32 scalar, or a dict
     of them, already times ``loss_weight``. From the names of these words a
     distiller finds out what to record
-    (:mod:`hkd_mm.models.algorithms.default_wiring`), from the attributes the
+    (:mod:`hkd_mm.models.algorithms.wiring`), from the attributes the
     test suite knows which laws the loss obeys and the docs what to say of it.
 
     Attributes:
@@ -203,3 +207,80 @@ def _compare_features(
             f"shape of the teacher's {other}; put a connector on s_feature, "
             'such as hkd_mm.FeatureAlignConnector'
         )
+
+
+def set_class_weight(
+    loss: DistillLoss, class_weight: list[float] | None
+) -> None:
+    """Keep the weights as the buffer ``class_weight``, in no checkpoint.
+
+    Args:
+        loss: whose buffer it becomes.
+        class_weight: one number a class; None for none. ``'balanced'`` and
+            ``'sqrt_balanced'`` are made numbers by the config loader.
+
+    Raises:
+        UserError: the word reached the loss.
+    """
+    if isinstance(class_weight, str):
+        raise UserError(
+            f'{type(loss).__name__}: class_weight={class_weight!r} needs the '
+            'training split; set it through '
+            'hkd_mm.config.compose.load_config (tools/train.py does) '
+            'or give a list of numbers'
+        )
+    weight = (
+        None
+        if class_weight is None
+        else torch.tensor(class_weight, dtype=torch.float32)
+    )
+    loss.register_buffer('class_weight', weight, persistent=False)
+
+
+def weighted_cross_entropy(
+    preds_S: Tensor, gt_labels: Tensor, class_weight: Tensor | None
+) -> Tensor:
+    """Cross-entropy as a mean over the samples.
+
+    As in mmpretrain; torch divides by the sum of the weights. So several
+    processes make the gradient of one.
+
+    Args:
+        preds_S: logits (N, C).
+        gt_labels: (N,) int64 in [0, C), or (N, C) targets of mixed images.
+        class_weight: (C,), or None.
+
+    Returns:
+        A float32 scalar, also under autocast.
+
+    Raises:
+        IndexError: a label is out of range.
+    """
+    return F.cross_entropy(
+        preds_S.float(), gt_labels, weight=class_weight, reduction='none'
+    ).mean()
+
+
+def gather_batch(tensor: Tensor) -> Tensor:
+    """Put the batches of all processes together, in order of rank.
+
+    Gradients flow back to each process's own part from the losses of all, so
+    that after distributed training has averaged over the processes they are
+    those of one process with the whole batch. All processes need batches of
+    one size.
+
+    Args:
+        tensor: (N, ...) of this process.
+
+    Returns:
+        (N * processes, ...); the tensor itself where there is one process.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return tensor
+    if dist.get_world_size() == 1:
+        return tensor
+    if tensor.requires_grad:
+        return torch.cat(all_gather(tensor.contiguous()))
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)

@@ -4,11 +4,13 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from hkd_mm.models.losses.distill_loss import (
+    DistillLoss,
+    set_class_weight,
+    weighted_cross_entropy,
+)
+from hkd_mm.models.losses.kl_losses import soft_target_kl
 from hkd_mm.registry import MODELS
-
-from .class_weights import set_class_weight, weighted_cross_entropy
-from .distill_loss import DistillLoss
-from .response.kl_loss import soft_target_kl
 
 
 @MODELS.register_module()

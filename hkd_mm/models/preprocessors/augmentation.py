@@ -1,8 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What every batched augmentation is: parameters first, then pixels."""
 
+import math
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +19,8 @@ class Draw(NamedTuple):
         view: number of the view.
         name: of the operation, unique in its list.
         index: ids of the samples (B,), int64, see
-            :mod:`hkd_mm.structures.sample_ids`; None where they do not matter.
+            :func:`hkd_mm.structures.packed_samples.sample_id`; None where
+            they do not matter.
     """
 
     numbers: Tensor
@@ -93,3 +96,83 @@ def choose(mask: Tensor, changed: Tensor, images: Tensor) -> Tensor:
     mask = per_image(-mask.to(torch.int8)).to(kind)
     found = (bits ^ changed.view(kind)).bitwise_and_(mask).bitwise_xor_(bits)
     return found.view(images.dtype)
+
+
+_KNOTS = 4096
+
+
+class SymmetricBeta:
+    """The quantile function of Beta(alpha, alpha), tabulated.
+
+    Below the median it is interpolated in ``t = x ** alpha``, of which the
+    distribution function is smooth and nearly linear even where the density
+    has a pole; above, by symmetry.
+
+    Args:
+        alpha: > 0.
+    """
+
+    def __init__(self, alpha: float) -> None:
+        self.alpha = alpha
+        t = np.linspace(0, 0.5**alpha, 8 * _KNOTS)
+        density = (1 - t ** (1 / alpha)) ** (alpha - 1)
+        area = np.concatenate(
+            [[0], np.cumsum((density[1:] + density[:-1]) / 2)]
+        )
+        levels = np.linspace(0, area[-1], _KNOTS)
+        self.table = torch.from_numpy(np.interp(levels, area, t)).to(
+            torch.float32
+        )
+
+    def __call__(self, numbers: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) -> numbers in [0, 1], same shape."""
+        level = (1 - (2 * numbers - 1).abs()) * (_KNOTS - 1)
+        low = level.floor().clamp_(max=_KNOTS - 2)
+        table = self.table.to(numbers.device)
+        position = low.to(torch.int64)
+        t = torch.lerp(table[position], table[position + 1], level - low)
+        x = t ** (1 / self.alpha)
+        return torch.where(numbers < 0.5, x, 1 - x)
+
+
+def random_box(
+    numbers: Tensor, scale: tuple[float, float], ratio: tuple[float, float]
+) -> dict[str, Tensor]:
+    """A box without its image: four uniform numbers (B, 4) -> four (B,).
+
+    Returns:
+        ``area`` as a part of the image, ``ratio`` = width / height, ``top``
+        and ``left`` in [0, 1) from one end of the free room to the other.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    return dict(
+        area=between(*scale, numbers[:, 0]),
+        ratio=torch.exp(between(low, high, numbers[:, 1])),
+        top=numbers[:, 2],
+        left=numbers[:, 3],
+    )
+
+
+def box_in_pixels(
+    parameters: dict[str, Tensor], source: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Whole-numbered (top, left, height, width), each float32 (B,)."""
+    height, width = source
+    area = parameters['area'] * (height * width)
+    tall = (area / parameters['ratio']).sqrt_().round_().clamp_(1, height)
+    wide = (area * parameters['ratio']).sqrt_().round_().clamp_(1, width)
+    top = (parameters['top'] * (height - tall + 1)).floor_()
+    left = (parameters['left'] * (width - wide + 1)).floor_()
+    return top, left, tall, wide
+
+
+def box_mask(parameters: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+    """1 in the boxes of ``random_box``, 0 outside: float32 (B, 1, H, W)."""
+    top, left, height, width = (
+        per_image(side) for side in box_in_pixels(parameters, size)
+    )
+    row = torch.arange(size[0], device=top.device).view(1, 1, -1, 1)
+    column = torch.arange(size[1], device=top.device).view(1, 1, 1, -1)
+    rows = (row >= top) & (row < top + height)
+    columns = (column >= left) & (column < left + width)
+    return rows.float() * columns.float()

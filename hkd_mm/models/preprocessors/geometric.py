@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Flips and turns.
+"""Flips, turns, scales and crops: one interpolation for all.
 
 Neighbours in a list of augmentations are composed into one affine map and
 interpolated once (see :mod:`.pipeline`); flips and quarter turns alone move
@@ -9,13 +9,20 @@ pixels without interpolation.
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.preprocessors import affine
+from hkd_mm.models.preprocessors.augmentation import (
+    Augmentation,
+    Draw,
+    between,
+    box_in_pixels,
+    choose,
+    random_box,
+)
 from hkd_mm.registry import TASK_UTILS
-
-from . import affine
-from .augmentation import Augmentation, Draw, between, choose
 
 PADDINGS = ('constant', 'border', 'reflection')
 
@@ -174,3 +181,139 @@ def outside(fill: float, padding: str) -> tuple[float, str]:
             f'padding={padding!r} must be one of {", ".join(PADDINGS)}'
         )
     return (fill if padding == 'constant' else 0.0), padding
+
+
+def fit(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (B, C, H, W) in size (h, w), with antialiasing."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.interpolate(images, size, mode='bilinear', antialias=True)
+
+
+def fit_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Class ids (B, 1, H, W) in size (h, w), uint8: nearest pixels."""
+    if tuple(masks.shape[-2:]) != tuple(size):
+        masks = F.interpolate(masks.float(), size, mode='nearest-exact')
+    return masks.to(torch.uint8)
+
+
+def warp(
+    images: Tensor,
+    operations: list[Geometric],
+    parameters: list[dict],
+    size: tuple[int, int],
+    masks: bool = False,
+) -> Tensor:
+    """Compose the maps of several operations and interpolate once.
+
+    Args:
+        images: float32 (B, C, H, W).
+        operations: in their order.
+        parameters: of each.
+        size: (h, w) that a crop delivers.
+        masks: they are class ids: nearest pixels, filled with 0.
+    """
+    total, outside = None, (0.0, 'border')
+    now = tuple(images.shape[-2:])
+    for op, values in zip(operations, parameters):
+        after = size if op.crops else now
+        one = op.matrices(values, now, after)
+        total = one if total is None else affine.compose(total, one)
+        outside, now = op.outside or outside, after
+    if masks:
+        return affine.warp(images, total, now, 0.0, outside[1], 'nearest')
+    return affine.warp(images, total, now, *outside)
+
+
+@TASK_UTILS.register_module()
+class RandomResizedCrop(Geometric):
+    """A random part of the image, resized to the input size of the net.
+
+    The box is that of torchvision (area uniform, aspect ratio log-uniform,
+    whole pixels) but where it does not fit, it is cut to the image instead of
+    drawn again. The pixels just outside of the box serve the interpolation
+    at its edge; no antialiasing, as in OpenCV: keep images near their size.
+
+    Args:
+        scale: smallest and largest part of the area, in (0, 1].
+        ratio: smallest and largest width / height.
+    """
+
+    crops = True
+    draws = 4
+
+    def __init__(
+        self,
+        scale: tuple[float, float] = (0.7, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ) -> None:
+        self.scale, self.ratio = tuple(scale), tuple(ratio)
+
+    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+        return random_box(draw.numbers, self.scale, self.ratio)
+
+    def matrices(
+        self,
+        parameters: dict[str, Tensor],
+        source: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Tensor:
+        top, left, height, width = box_in_pixels(parameters, source)
+        zero = torch.zeros_like(top)
+        return affine.matrix(
+            width / size[1],
+            zero,
+            left + (width - source[1]) / 2,
+            zero,
+            height / size[0],
+            top + (height - source[0]) / 2,
+        )
+
+
+@TASK_UTILS.register_module()
+class RandomScale(Geometric):
+    """Enlarged by a factor uniform in [low, high] about the centre.
+
+    The size in pixels stays: what grows beyond the edge is cut, what is left
+    free about a smaller image is filled.
+
+    Args:
+        low: smallest factor, > 0; below 1 the image becomes smaller.
+        high: largest factor.
+        prob: of a change, in [0, 1].
+        fill: see ``hkd_mm.Rotate``.
+        padding: see there; equal ones are interpolated together.
+    """
+
+    draws = 2
+
+    def __init__(
+        self,
+        low: float = 0.9,
+        high: float = 1.1,
+        prob: float = 1.0,
+        fill: float = 128.0,
+        padding: str = 'constant',
+    ) -> None:
+        if not 0 < low <= high:
+            raise UserError(
+                f'hkd_mm.RandomScale: low={low} and high={high} must be '
+                'rising numbers above 0'
+            )
+        self.low, self.high, self.prob = low, high, prob
+        self.outside = outside(fill, padding)
+
+    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+        factor = between(self.low, self.high, draw.numbers[:, 0])
+        on = draw.numbers[:, 1] < self.prob
+        return dict(factor=torch.where(on, factor, torch.ones_like(factor)))
+
+    def matrices(
+        self,
+        parameters: dict[str, Tensor],
+        source: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Tensor:
+        step = 1 / parameters['factor']
+        zero = torch.zeros_like(step)
+        return affine.matrix(step, zero, zero, zero, step, zero)

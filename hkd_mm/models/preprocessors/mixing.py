@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Images and labels of two samples mixed.
+"""Images mixed with each other, or partly painted over.
 
 How much is mixed, and where, is a function of (seed, view, sample id). With
 whom is not: the partner has to stand in the same batch. The samples of a
@@ -12,11 +12,15 @@ and what a teacher says of such images is never cached.
 import torch
 from torch import Tensor
 
+from hkd_mm.models.preprocessors.augmentation import (
+    Augmentation,
+    Draw,
+    SymmetricBeta,
+    box_mask,
+    per_image,
+    random_box,
+)
 from hkd_mm.registry import TASK_UTILS
-
-from .augmentation import Augmentation, Draw, per_image
-from .beta import SymmetricBeta
-from .boxes import box_mask
 
 
 class _Mixing(Augmentation):
@@ -108,3 +112,49 @@ class CutMix(_Mixing):
             torch.lerp(images, images[partner], inside),
             torch.lerp(scores[partner], scores, own.view(-1, 1)),
         )
+
+
+@TASK_UTILS.register_module()
+class RandomErasing(Augmentation):
+    """Paint over a box of random place, size and shape.
+
+    The box is that of torchvision's ``RandomErasing`` (area uniform, aspect
+    ratio log-uniform); where it does not fit, it is cut to the image instead
+    of drawn again.
+
+    Args:
+        prob: of a box, in [0, 1].
+        scale: smallest and largest part of the area.
+        ratio: smallest and largest width / height.
+        fill: value of the paint, 0 to 255; None draws a colour for each
+            image.
+    """
+
+    draws = 8
+
+    def __init__(
+        self,
+        prob: float = 0.25,
+        scale: tuple[float, float] = (0.02, 1 / 3),
+        ratio: tuple[float, float] = (0.3, 10 / 3),
+        fill: float | None = 128.0,
+    ) -> None:
+        self.prob, self.fill = prob, fill
+        self.scale, self.ratio = tuple(scale), tuple(ratio)
+
+    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+        numbers = draw.numbers
+        colour = numbers[:, 5:] * 255
+        if self.fill is not None:
+            colour = torch.full_like(colour, self.fill)
+        return dict(
+            random_box(numbers[:, :4], self.scale, self.ratio),
+            on=numbers[:, 4] < self.prob,
+            colour=colour,
+        )
+
+    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        inside = box_mask(parameters, tuple(images.shape[-2:]))
+        inside *= per_image(parameters['on'])
+        colour = parameters['colour'][:, : images.shape[1], None, None]
+        return images.lerp_(colour, inside)

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.preprocessors.geometric import fit_masks
+from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
+from hkd_mm.models.preprocessors.pipeline import Parameters
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.mask_samples import MaskSamples
-
-from .packed_preprocessor import PackedPreprocessor
-from .pipeline import Parameters
-from .warping import fit_masks
 
 _KINDS = {torch.uint8: 255, torch.uint16: 65535}  # dtype -> largest value
 

@@ -10,10 +10,9 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.preprocessors.pipeline import Parameters, Pipeline, fit
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedSamples
-
-from .pipeline import Parameters, Pipeline, fit
 
 CODE_VERSION = 1  # raise it with any change of what the pixels become
 

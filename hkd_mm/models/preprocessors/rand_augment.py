@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.preprocessors import affine
+from hkd_mm.models.preprocessors import color as colour
+from hkd_mm.models.preprocessors import color as levels
+from hkd_mm.models.preprocessors.augmentation import Augmentation, Draw, choose
+from hkd_mm.models.preprocessors.geometric import outside
 from hkd_mm.registry import TASK_UTILS
-from hkd_mm.structures.sample_ids import copy_of
-
-from . import affine, colour, levels
-from .augmentation import Augmentation, Draw, choose
-from .geometric import outside
+from hkd_mm.structures.packed_samples import copy_of
 
 OPERATIONS = (
     'identity',

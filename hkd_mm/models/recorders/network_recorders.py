@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmpretrain.models.necks import GlobalAveragePooling
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.models.task_modules.recorder.module_outputs_recorder import (
     ModuleOutputsRecorder,
 )
-from torch import nn
+from timm.layers import SelectAdaptivePool2d
+from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.registry import TASK_UTILS
@@ -184,3 +186,190 @@ def stages_of(
             f'has {len(maps)} stages'
         )
     return [maps[stage] for stage in stages]
+
+
+@TASK_UTILS.register_module()
+class LastMapRecorder(FeatureRecorder):
+    """The last feature map (N, C, H, W), whose mean the last layer is given.
+
+    ``hkd_mm.LastMap`` in a config. It is not that of ``hkd_mm.Feature``
+    where a layer follows the last stage, as in MobileNetV2 and EfficientNet.
+    A net without a module for global pooling has its last stage recorded.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(stage=-1)
+        self._before_pooling = False
+
+    def find(self, model: nn.Module) -> str:
+        pools = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, (SelectAdaptivePool2d, GlobalAveragePooling))
+        ]
+        self._before_pooling = bool(pools)
+        return pools[-1] if pools else super().find(model)
+
+    def forward_hook(
+        self, module: nn.Module, inputs: tuple, outputs: Tensor
+    ) -> None:
+        """Keep what is pooled."""
+        if not self._before_pooling:
+            super().forward_hook(module, inputs, outputs)
+        elif self.recording:
+            self.data_buffer.append(inputs[0])
+
+
+@TASK_UTILS.register_module()
+class PooledRecorder(AutoSourceRecorder):
+    """The pooled features (N, C) that the last layer makes scores of.
+
+    ``hkd_mm.Pooled`` in a config.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(source='')
+
+    def find(self, model: nn.Module) -> str:
+        last = classifier_layer(model)
+        for name, module in model.named_modules():
+            if module is last:
+                return name
+        raise UserError(
+            f'recorder hkd_mm.Pooled: no last layer found in '
+            f'{type(model).__name__}; record it with mmrazor.ModuleInputs'
+        )
+
+    def forward_hook(
+        self, module: nn.Module, inputs: tuple, outputs: Tensor
+    ) -> None:
+        """Keep what the last layer is given."""
+        if self.recording:
+            self.data_buffer.append(inputs[0])
+
+
+@TASK_UTILS.register_module()
+class StageMapsRecorder(BaseRecorder):
+    """The feature maps at the end of several stages, as one list.
+
+    ``hkd_mm.StageMaps`` in a config.
+
+    Args:
+        stages: indices of the stages, from shallow to deep; negative ones
+            count from the last. The last four are 1/4, 1/8, 1/16 and 1/32 of
+            the image in the nets of this zoo.
+    """
+
+    def __init__(self, stages: Sequence[int] = (-4, -3, -2, -1)) -> None:
+        super().__init__(source='')
+        self.stages = tuple(stages)
+        self._recording = False
+
+    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+        """Listen to the modules that end the stages.
+
+        Raises:
+            UserError: the net has fewer stages.
+        """
+        assert model is not None
+        if is_segmentor(model):
+            encoder = model.get_submodule(model.encoder)
+            encoder.register_forward_hook(self._keep_stages)
+            return
+        if not is_timm(model):
+            model.backbone.register_forward_hook(self._keep_outputs)
+            return
+        names = [item['module'] for item in model.model.feature_info]
+        self._check(len(names), ', '.join(names))
+        for place, stage in enumerate(self.stages):
+            module = model.model.get_submodule(names[stage])
+            module.register_forward_hook(
+                lambda _, __, output, place=place: self._keep(place, output)
+            )
+
+    def _check(self, count: int, said: str) -> None:
+        if any(not -count <= stage < count for stage in self.stages):
+            raise UserError(
+                f'recorder hkd_mm.StageMaps: stages={self.stages}, but the '
+                f'net has {count} stages: {said}; set fewer, such as '
+                'stages=(-2, -1)'
+            )
+
+    def _keep(self, place: int, output: Tensor) -> None:
+        if self._recording:
+            self._data_buffer.append((place, output))
+
+    def _keep_outputs(
+        self, module: nn.Module, inputs: tuple, outputs: tuple
+    ) -> None:
+        """All of a backbone of mmpretrain, which returns a tuple."""
+        if not self._recording:
+            return
+        self._check(len(outputs), f'out_indices={module.out_indices}')
+        for place, stage in enumerate(self.stages):
+            self._keep(place, outputs[stage])
+
+    def _keep_stages(
+        self, module: nn.Module, inputs: tuple, outputs: list[Tensor]
+    ) -> None:
+        """Some of an encoder, which returns the image before them."""
+        if not self._recording:
+            return
+        maps = stages_of(outputs, self.stages, 'StageMaps', 'stages')
+        for place, output in enumerate(maps):
+            self._keep(place, output)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._recording = True
+
+    def __exit__(self, exc_type, exc_value, traceback) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        self._recording = False
+        if exc_type is None:
+            maps = dict(self._data_buffer)
+            assert len(maps) == len(self.stages)
+            self._data_buffer = [
+                [maps[place] for place in range(len(self.stages))]
+            ]
+
+
+def last_layer(net: nn.Module, user: str) -> nn.Linear:
+    """The linear layer at the end of a classifier.
+
+    Args:
+        net: a ``TimmClassifier`` or an ``ImageClassifier``.
+        user: the loss that wants it, for the message.
+
+    Returns:
+        The layer itself; whoever keeps it must not register it.
+
+    Raises:
+        UserError: the net ends in something else.
+    """
+    found = classifier_layer(net)
+    if isinstance(found, nn.Linear):
+        return found
+    raise UserError(
+        f'{user} needs nets that end in one linear layer, but one ends in '
+        f'{type(found).__name__}; take another net or another loss'
+    )
+
+
+def check_channels(layer: nn.Linear, channels: int, user: str) -> None:
+    """Refuse a feature that is not what the last layer is given.
+
+    Args:
+        layer: of :func:`last_layer`.
+        channels: of the feature.
+        user: the loss, for the message.
+
+    Raises:
+        UserError: the layer takes another number of channels.
+    """
+    if layer.in_features != channels:
+        raise UserError(
+            f'{user}: a last layer takes {layer.in_features} channels, but '
+            f'the feature has {channels}; record what that layer is given, '
+            'with hkd_mm.LastMap (maps) or hkd_mm.Pooled (vectors)'
+        )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.file_lock import locked
+from hkd_mm.io.locks import locked
 
 FORMAT = 1
 _HEADER, _DONE, _CRC = 'header.json', 'done.u8', 'crc.u32'

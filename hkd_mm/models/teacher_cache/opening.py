@@ -10,8 +10,11 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from hkd_mm.errors import UserError
-
-from .teacher_cache import CacheDeclined, CacheIndex, weights_hash
+from hkd_mm.models.teacher_cache.teacher_cache import (
+    CacheDeclined,
+    CacheIndex,
+    weights_hash,
+)
 
 
 def open_teacher_cache(

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-
-from .cache_file import Arrays, CacheFile
+from hkd_mm.models.teacher_cache.cache_file import Arrays, CacheFile
 
 CODE_VERSION = 2  # raise it with any change of what an entry means
 _GIB = 2**30
@@ -238,7 +237,8 @@ class TeacherCache:
         """Records of a batch, or None where the teacher has to run.
 
         Args:
-            index: ids (B,), int64, see :mod:`hkd_mm.structures.sample_ids`.
+            index: ids (B,), int64, see
+                :func:`hkd_mm.structures.packed_samples.sample_id`.
 
         Returns:
             Name -> float32 (B, ...) on the device of ``index``.
@@ -353,7 +353,7 @@ class CacheIndex:
 
     Args:
         index: ids (N,) of all samples, int64, see
-            :mod:`hkd_mm.structures.sample_ids`.
+            :mod:`hkd_mm.structures.packed_samples`.
     """
 
     def __init__(self, index: Tensor) -> None:

@@ -31,7 +31,7 @@ def save():
 def ct_root(tmp_path, save, write_table, monkeypatch):
     """Five patients of six slices, the last of each without a nodule."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('hkd_mm.parallel.default_workers', lambda: 1)
+    monkeypatch.setattr('hkd_mm.io.progress.default_workers', lambda: 1)
     root, rows = tmp_path / 'ct', []
     for patient in range(5):
         for number in range(6):

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from hkd_mm.datasets.masks.groups import groups_of
+from hkd_mm.datasets.masks.tables import groups_of
 from hkd_mm.errors import UserError
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from tiny import TINY_CLASSES
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from hkd_mm.datasets.masks import pixels
-from hkd_mm.datasets.masks.pixels import resize_mask
+from hkd_mm.datasets.masks import packed_masks as pixels
+from hkd_mm.datasets.masks.packed_masks import resize_mask
 from hkd_mm.datasets.packed.packed_dataset import packed_collate
 from hkd_mm.datasets.packed.plan import make_plan
 from hkd_mm.datasets.records import Record
@@ -271,8 +271,8 @@ def test_the_training_part_tells_a_test_what_checkpoints_do_not_keep(
 
 
 def test_turned_photographs_are_measured_as_they_are_read(tmp_path):
-    from hkd_mm.datasets.masks.extents import extents
-    from hkd_mm.inference.stored_images import read_stored
+    from hkd_mm.datasets.masks.reading import extents
+    from hkd_mm.io.images import read_stored
 
     for orientation, sides in ((1, (6.0, 8.0)), (6, (8.0, 6.0))):
         path = str(tmp_path / f'{orientation}.jpg')
@@ -289,7 +289,7 @@ def test_turned_photographs_are_measured_as_they_are_read(tmp_path):
 
 
 def test_an_unreadable_image_has_no_extent(tmp_path):
-    from hkd_mm.datasets.masks.extents import extents
+    from hkd_mm.datasets.masks.reading import extents
 
     path = tmp_path / 'a.png'
     path.write_bytes(b'no image')

@@ -8,7 +8,7 @@ from PIL import Image
 
 from hkd_mm.datasets.masks.reading import read_mask
 from hkd_mm.errors import UserError
-from hkd_mm.inference.stored_images import read_stored
+from hkd_mm.io.images import read_stored
 
 DEEP = np.array([[0, 1, 255, 256], [300, 4096, 65534, 65535]], np.uint16)
 

@@ -14,7 +14,7 @@ def named_alike(tmp_path, save, write_table, monkeypatch):
     import numpy as np
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('hkd_mm.parallel.default_workers', lambda: 1)
+    monkeypatch.setattr('hkd_mm.io.progress.default_workers', lambda: 1)
     root = tmp_path / 'ct'
     for number in range(6):
         pixels = np.full((8, 8), 1000 * number, np.uint16)

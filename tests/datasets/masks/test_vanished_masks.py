@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hkd_mm.engine.hooks.vanished_masks_hook import VanishedMasksHook
+from hkd_mm.engine.hooks.data_hooks import VanishedMasksHook
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import time
 import numpy as np
 import pytest
 
-from hkd_mm import parallel
-from hkd_mm.datasets.packed import builder, pack_image
+from hkd_mm.datasets.packed import builder
+from hkd_mm.datasets.packed import parts as pack_image
 from hkd_mm.datasets.packed.plan import make_plan
 from hkd_mm.datasets.packed.store import PackedStore
 from hkd_mm.datasets.records import Record
 from hkd_mm.errors import UserError
+from hkd_mm.io import progress as parallel
 
 FORK = multiprocessing.get_context('fork')  # no imports anew
 

@@ -14,7 +14,7 @@ from hkd_mm.datasets.packed.hair_removal import (
     remove_hair,
     remove_hair_for,
 )
-from hkd_mm.datasets.packed.pack_image import pack_image
+from hkd_mm.datasets.packed.parts import pack_image
 from hkd_mm.datasets.packed.plan import make_plan
 from hkd_mm.datasets.records import Record
 from hkd_mm.errors import UserError

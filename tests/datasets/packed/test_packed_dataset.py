@@ -12,9 +12,9 @@ from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
-from hkd_mm.datasets.balanced_sampler import BalancedSampler
-from hkd_mm.datasets.packed.pack_image import pack_image
 from hkd_mm.datasets.packed.packed_dataset import packed_collate
+from hkd_mm.datasets.packed.parts import pack_image
+from hkd_mm.datasets.samplers import BalancedSampler
 from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from hkd_mm.datasets.packed.checks import seal
+from hkd_mm.datasets.packed.parts import seal
 from hkd_mm.datasets.packed.store import PackedStore, read_ids
 from hkd_mm.errors import UserError
 

@@ -10,7 +10,7 @@ from mmengine.dataset import DefaultSampler
 
 from hkd_mm.datasets.packed.top_up import plan_copies, target_of
 from hkd_mm.errors import UserError
-from hkd_mm.structures.sample_ids import copy_of, row_of, sample_id
+from hkd_mm.structures.packed_samples import copy_of, row_of, sample_id
 
 LABELS = [0] * 10 + [1] * 4 + [2] * 3
 NAMES = [f'image{i}' for i in range(len(LABELS))]

@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
-from hkd_mm.engine.hooks.compile_hook import CompileHook
+from hkd_mm.engine.hooks.training_hooks import CompileHook
 from hkd_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from hkd_mm.engine.hooks import deferred_log_hook
+from hkd_mm.engine.hooks import log_hooks as deferred_log_hook
 
 
 class Scores(nn.Module):

@@ -11,13 +11,15 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from hkd_mm.apis.train import train
-from hkd_mm.engine.checkpoint import safe_load
-from hkd_mm.engine.hooks.diagnostics_hook import gradient_norms
-from hkd_mm.engine.hooks.guard_rails_hook import GuardRailsHook
-from hkd_mm.engine.hooks.loss_schedule_hook import LossScheduleHook
+from hkd_mm.engine.hooks.distill_hooks import (
+    GuardRailsHook,
+    LossScheduleHook,
+    gradient_norms,
+)
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.models.losses.hybrid_kd_loss import HybridKDLoss
+from hkd_mm.training.trainer import train
 
 
 def distillation(loss, teacher=10, student=10):
@@ -102,7 +104,7 @@ def test_a_schedule_of_nothing_is_refused(loss, word, end, said):
 
 
 def test_a_number_that_is_read_when_built_is_refused():
-    from hkd_mm.models.losses.feature.vid_loss import VIDLoss
+    from hkd_mm.models.losses.hint_losses import VIDLoss
 
     hook = LossScheduleHook('loss_a', 3, end=1.0, word='variance')
     with pytest.raises(UserError, match="'variance' is no number"):
@@ -110,7 +112,7 @@ def test_a_number_that_is_read_when_built_is_refused():
 
 
 def test_several_processes_keep_every_gradient(monkeypatch):
-    from hkd_mm.engine.hooks import loss_schedule_hook
+    from hkd_mm.engine.hooks import distill_hooks as loss_schedule_hook
 
     hook = LossScheduleHook('loss_a', 3, end=0.0, word='beta')
     hook.before_train(distillation(HybridKDLoss()))

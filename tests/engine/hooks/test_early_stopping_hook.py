@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from hkd_mm.apis.config.compose import load_config
-from hkd_mm.apis.config.nets import config_root
-from hkd_mm.engine.hooks.early_stopping_hook import ResumableEarlyStoppingHook
+from hkd_mm.config.compose import load_config
+from hkd_mm.config.networks import config_root
+from hkd_mm.engine.hooks.training_hooks import ResumableEarlyStoppingHook
 
 
 def hook_of(patience=3, rule='greater'):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hkd_mm.engine.hooks.finite_loss_hook import FiniteLossHook
+from hkd_mm.engine.hooks.log_hooks import FiniteLossHook
 from hkd_mm.errors import UserError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hkd_mm.engine.hooks.mask_pictures_hook import (
+from hkd_mm.engine.hooks.picture_hooks import (
     MaskPicturesHook,
     as_rgb,
     file_name,
@@ -16,7 +16,7 @@ from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
     PackedMaskPreprocessor,
 )
 from hkd_mm.structures.mask_samples import MaskPredictions, MaskSamples
-from hkd_mm.structures.predicted import masks_of
+from hkd_mm.structures.packed_samples import masks_of
 
 ORANGE = (230, 159, 0)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from mmengine.config import Config
 from rich.console import Console
 
-from hkd_mm.apis.run.named_runner import NamedRunner
-from hkd_mm.engine.hooks.progress_hook import ProgressHook
-from hkd_mm.engine.report.table import closing_table
+from hkd_mm.engine.hooks.log_hooks import ProgressHook
+from hkd_mm.engine.run_figures import closing_table
+from hkd_mm.engine.runner import NamedRunner
 
 
 class Terminal(io.StringIO):
@@ -40,7 +40,7 @@ def run(path, work_dir, stream, **cfg_options):
 def test_the_bar_tells_step_epoch_loss_and_time_left(
     tiny_configs, tmp_path, monkeypatch, quick_runner
 ):
-    monkeypatch.setattr('hkd_mm.progress.REDRAW', 0)
+    monkeypatch.setattr('hkd_mm.io.progress.REDRAW', 0)
     monkeypatch.setenv('COLUMNS', '150')
     terminal = Terminal()
     with warnings.catch_warnings():
@@ -63,7 +63,9 @@ def test_a_file_gets_a_line_every_30_s_one_an_epoch_and_a_table(
     tiny_configs, tmp_path, monkeypatch, quick_runner
 ):
     clock = iter(range(0, 100_000, 8))
-    monkeypatch.setattr('hkd_mm.progress.time.monotonic', lambda: next(clock))
+    monkeypatch.setattr(
+        'hkd_mm.io.progress.time.monotonic', lambda: next(clock)
+    )
     stream = io.StringIO()
     runner = run(tiny_configs['student'], tmp_path / 'run', stream)
     told = stream.getvalue()

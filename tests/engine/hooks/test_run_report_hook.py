@@ -11,9 +11,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, load_checkpoint
 from mmpretrain.registry import MODELS
 
-from hkd_mm.apis.complexity import complexity
-from hkd_mm.engine.checkpoint import safe_load, student_state_dict
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import safe_load, student_state_dict
+from hkd_mm.models.networks.complexity import complexity
 
 LEFT = (
     'environment.json',

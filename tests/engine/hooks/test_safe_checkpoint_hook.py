@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.runner import Runner
 
-from hkd_mm.engine.atomic_backend import AtomicBackend, what_is_wrong
-from hkd_mm.engine.checkpoint import safe_load
+from hkd_mm.io.atomic_files import AtomicBackend, what_is_wrong
+from hkd_mm.io.checkpoints import safe_load
 
 
 class Scripted(BaseMetric):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hkd_mm.engine.hooks.teacher_check_hook import TeacherCheckHook
+from hkd_mm.engine.hooks.teacher_hooks import TeacherCheckHook
 from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
 from hkd_mm.structures.mask_samples import MaskSamples
 

@@ -15,10 +15,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from hkd_mm.apis.config.compose import load_config
-from hkd_mm.apis.train import train
-from hkd_mm.engine.hooks.teacher_ranking_hook import teacher_confidence
+from hkd_mm.config.compose import load_config
+from hkd_mm.engine.hooks.teacher_hooks import teacher_confidence
 from hkd_mm.errors import UserError
+from hkd_mm.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLER = """
@@ -112,9 +112,9 @@ import json, os, sys
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from hkd_mm.apis.config.compose import compose_config
-from hkd_mm.apis.run.runtime import set_up_processes
-from hkd_mm.engine.hooks.teacher_ranking_hook import TeacherRankingHook
+from hkd_mm.config.compose import compose_config
+from hkd_mm.training.runtime import set_up_processes
+from hkd_mm.engine.hooks.teacher_hooks import TeacherRankingHook
 from mmengine.runner import Runner
 
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from hkd_mm.engine.hooks.view_hook import ViewHook
+from hkd_mm.engine.hooks.data_hooks import ViewHook
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 
 AUGMENT = [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hkd_mm.engine.hooks.window_check_hook import WindowCheckHook, misfit
+from hkd_mm.engine.hooks.data_hooks import WindowCheckHook, misfit
 from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
     PackedMaskPreprocessor,
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.feature.ab_loss import ABLoss
+from hkd_mm.models.losses.hint_losses import ABLoss
 
 
 def naive(s, t, margin):

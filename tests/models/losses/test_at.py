@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.feature.at_loss import ATLoss
+from hkd_mm.models.losses.attention_losses import ATLoss
 
 
 def naive_attention(feature, size):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.self_distill.byot_loss import BYOTLoss
+from hkd_mm.models.losses.self_distill_losses import BYOTLoss
 
 SHAPES = [(1, 4, 8, 8), (1, 6, 4, 4), (1, 8, 2, 2)]
 

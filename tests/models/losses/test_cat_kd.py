@@ -10,8 +10,8 @@ from mmengine.registry import MODELS, init_default_scope
 from naive_maps import resize
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.feature.cat_kd_loss import CATKDLoss
-from hkd_mm.models.recorders.last_map_recorder import LastMapRecorder
+from hkd_mm.models.losses.attention_losses import CATKDLoss
+from hkd_mm.models.recorders.network_recorders import LastMapRecorder
 
 
 def naive_maps(feature, weight, size):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.relation.cc_loss import CCLoss
+from hkd_mm.models.losses.relation_losses import CCLoss
 
 
 def naive_cc(s, t, gamma, order):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.relation.crd_loss import CRDLoss
+from hkd_mm.models.losses.crd_loss import CRDLoss
 
 
 def naive_level(anchors, positives, others, labels, known, tau):

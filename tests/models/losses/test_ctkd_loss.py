@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from hkd_mm.engine.hooks.loss_schedule_hook import LossScheduleHook
+from hkd_mm.engine.hooks.distill_hooks import LossScheduleHook
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.response.ctkd_loss import CTKDLoss
+from hkd_mm.models.losses.kl_losses import CTKDLoss
 
 
 def naive(s, t, tau):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.dense.cwd_loss import CWDLoss
+from hkd_mm.models.losses.dense_losses import CWDLoss
 
 
 def naive_channel(plane, tau):

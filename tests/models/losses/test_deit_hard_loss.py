@@ -8,8 +8,7 @@ import pytest
 from naive_logits import as_labels, batch, cross_entropy, run
 from torch import tensor
 
-from hkd_mm.models.losses.response.deit_hard_loss import DeiTHardLoss
-from hkd_mm.models.losses.response.hard_label_loss import HardLabelLoss
+from hkd_mm.models.losses.label_losses import DeiTHardLoss, HardLabelLoss
 
 
 @pytest.mark.parametrize('c', [2, 6, 50])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.dense.dice_bce_loss import DiceBCELoss
+from hkd_mm.models.losses.dense_losses import DiceBCELoss
 
 
 def naive_probabilities(pixel):

@@ -9,8 +9,8 @@ import torch
 from naive_logits import batch, gradient, run, softmax
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.response import dist_loss
-from hkd_mm.models.losses.response.dist_loss import DISTLoss
+from hkd_mm.models.losses import correlation_losses as dist_loss
+from hkd_mm.models.losses.correlation_losses import DISTLoss
 
 
 def pearson(x, y):

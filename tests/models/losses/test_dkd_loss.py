@@ -9,7 +9,7 @@ import torch
 from naive_logits import batch, gradient, kl, run, softmax, without
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.response.dkd_loss import DKDLoss
+from hkd_mm.models.losses.dkd_losses import DKDLoss
 
 
 def z_score(z):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.feature.fbkd_loss import FBKDLoss
+from hkd_mm.models.losses.attention_losses import FBKDLoss
 
 PARTS = ['loss_attention', 'loss_masked', 'loss_non_local']
 

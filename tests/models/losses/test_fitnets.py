@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from hkd_mm.models.losses.feature.fitnet_loss import FitNetLoss
+from hkd_mm.models.losses.hint_losses import FitNetLoss
 
 
 def naive(s, t, normalize):

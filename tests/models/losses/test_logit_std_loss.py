@@ -9,8 +9,7 @@ import torch
 from naive_logits import batch, gradient, kl, run, softmax
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.response.logit_std_loss import LogitStdLoss
-from hkd_mm.models.losses.response.soft_targets import standardize
+from hkd_mm.models.losses.kl_losses import LogitStdLoss, standardize
 
 
 def z_score(z):

@@ -7,8 +7,8 @@ import torch
 from naive_maps import conv, gelu, resize, values
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.mgd_connector import MGDConnector
-from hkd_mm.models.losses.feature.mgd_loss import MGDLoss
+from hkd_mm.models.connectors.mgd_connectors import MGDConnector
+from hkd_mm.models.losses.mgd_losses import MGDLoss
 
 
 def naive(s, t, alpha):

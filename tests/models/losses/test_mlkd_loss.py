@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.response.mlkd_loss import MLKDLoss
+from hkd_mm.models.losses.correlation_losses import MLKDLoss
 
 
 def softmax(z):

@@ -9,8 +9,8 @@ import torch
 from naive_logits import batch, entropy, gradient, kl, run, softmax, without
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.response.hard_label_loss import HardLabelLoss
-from hkd_mm.models.losses.response.nkd_loss import NKDLoss
+from hkd_mm.models.losses.dkd_losses import NKDLoss
+from hkd_mm.models.losses.label_losses import HardLabelLoss
 
 
 def naive(s, t, y, tau, gamma):

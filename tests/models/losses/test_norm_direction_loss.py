@@ -7,9 +7,7 @@ import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.response.norm_direction_loss import (
-    NormDirectionLoss,
-)
+from hkd_mm.models.losses.classifier_reuse_losses import NormDirectionLoss
 
 
 class Net(nn.Module):

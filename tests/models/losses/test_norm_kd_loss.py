@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.response.norm_kd_loss import NormKDLoss
+from hkd_mm.models.losses.kl_losses import NormKDLoss
 
 
 def naive(s, t, tau):

@@ -9,11 +9,11 @@ import timm
 import torch
 from torch import nn
 
-from hkd_mm.models.losses.feature.batch_norm_margin import (
+from hkd_mm.models.losses.ofd_loss import (
+    OFDLoss,
     expected_negative,
     margins_of,
 )
-from hkd_mm.models.losses.feature.ofd_loss import OFDLoss
 
 
 def naive(s, t, margin):

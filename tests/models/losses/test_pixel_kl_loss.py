@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.dense.pixel_kl_loss import PixelKLLoss
-from hkd_mm.models.losses.response.kl_loss import KLLoss
+from hkd_mm.models.losses.dense_losses import PixelKLLoss
+from hkd_mm.models.losses.kl_losses import KLLoss
 
 
 def naive_probabilities(pixel, tau):

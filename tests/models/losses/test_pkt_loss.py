@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hkd_mm.models.losses.relation.pkt_loss import PKTLoss
+from hkd_mm.models.losses.relation_losses import PKTLoss
 
 
 def naive_pkt(s, t):

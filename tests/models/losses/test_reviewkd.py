@@ -8,7 +8,7 @@ from naive_maps import batch_norm, conv, pool, resize, values
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.connectors.review_kd_connector import ReviewKDConnector
-from hkd_mm.models.losses.feature.review_kd_loss import ReviewKDLoss
+from hkd_mm.models.losses.stage_losses import ReviewKDLoss
 
 
 def naive_stage(s, t):

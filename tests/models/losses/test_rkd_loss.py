@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hkd_mm.models.losses.relation import rkd_angle_loss
-from hkd_mm.models.losses.relation.rkd_angle_loss import RKDAngleLoss
-from hkd_mm.models.losses.relation.rkd_distance_loss import RKDDistanceLoss
+from hkd_mm.models.losses import rkd_losses as rkd_angle_loss
+from hkd_mm.models.losses.rkd_losses import RKDAngleLoss, RKDDistanceLoss
 
 
 def huber(a, b):

@@ -9,7 +9,7 @@ import torch
 from naive_maps import batch_norm, conv, resize, values
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.feature.sem_ckd_loss import SemCKDLoss, attention
+from hkd_mm.models.losses.stage_losses import SemCKDLoss, attention
 
 SIZES = (4, 3, 2)
 

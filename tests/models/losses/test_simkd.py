@@ -10,13 +10,13 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
-from hkd_mm.apis.config.compose import load_config
-from hkd_mm.apis.config.nets import apply_network_names
-from hkd_mm.engine.checkpoint import student_state_dict
+from hkd_mm.config.compose import load_config
+from hkd_mm.config.networks import apply_network_names
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.resize_connector import ResizeConnector
-from hkd_mm.models.losses.feature.sim_kd_loss import SimKDLoss
+from hkd_mm.io.checkpoints import student_state_dict
+from hkd_mm.models.connectors.mgd_connectors import ResizeConnector
+from hkd_mm.models.losses.classifier_reuse_losses import SimKDLoss
 
 CONFIG = (
     Path(__file__).parents[3]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hkd_mm.models.losses.relation.sp_loss import SPLoss
+from hkd_mm.models.losses.relation_losses import SPLoss
 
 
 def naive_sp(s, t):

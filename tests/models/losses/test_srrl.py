@@ -7,7 +7,7 @@ import torch
 from mmpretrain.models import ImageClassifier
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.feature.srrl_loss import SRRLLoss
+from hkd_mm.models.losses.classifier_reuse_losses import SRRLLoss
 
 
 def naive(s, t, weight, bias, alpha, beta):

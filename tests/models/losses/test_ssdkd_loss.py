@@ -10,10 +10,7 @@ from test_rkd_loss import naive_angle, naive_distance
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.relation.channel_relations import (
-    channel_difference,
-)
-from hkd_mm.models.losses.relation.ssdkd_loss import SSDKDLoss
+from hkd_mm.models.losses.ssdkd_losses import SSDKDLoss, channel_difference
 
 
 def naive_channel(s, t):

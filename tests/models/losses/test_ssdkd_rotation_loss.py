@@ -9,10 +9,7 @@ import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.relation.ranked_selection import least_wrong
-from hkd_mm.models.losses.relation.ssdkd_rotation_loss import (
-    SSDKDRotationLoss,
-)
+from hkd_mm.models.losses.ssdkd_losses import SSDKDRotationLoss, least_wrong
 
 
 def softmax(z):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.self_distill.tf_kd_loss import TfKDLoss
+from hkd_mm.models.losses.self_distill_losses import TfKDLoss
 
 
 def naive(s, y, a, tau):

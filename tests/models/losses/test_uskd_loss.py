@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.self_distill.uskd_loss import USKDLoss
+from hkd_mm.models.losses.self_distill_losses import USKDLoss
 
 
 def naive(s, y):

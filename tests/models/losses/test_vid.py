@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.feature.vid_loss import VIDLoss
+from hkd_mm.models.losses.hint_losses import VIDLoss
 
 
 def naive(s, t, raw, eps):

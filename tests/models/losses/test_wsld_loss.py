@@ -18,7 +18,7 @@ from naive_logits import (
 )
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.response.wsld_loss import WSLDLoss
+from hkd_mm.models.losses.dkd_losses import WSLDLoss
 
 
 def naive(s, t, y, tau):

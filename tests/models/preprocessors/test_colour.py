@@ -10,8 +10,9 @@ import torchvision.transforms.v2.functional as tv
 from PIL import ImageOps
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.preprocessors import colour, levels
-from hkd_mm.models.preprocessors.color_jitter import ColorJitter
+from hkd_mm.models.preprocessors import color as colour
+from hkd_mm.models.preprocessors import color as levels
+from hkd_mm.models.preprocessors.color import ColorJitter
 from hkd_mm.models.preprocessors.pipeline import Pipeline
 
 LEVEL = 0.002  # of 255: float32 rounding on another way to the same number

@@ -8,7 +8,7 @@ import torchvision.transforms.v2.functional as tv
 from torchvision.transforms import InterpolationMode
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.preprocessors.boxes import box_in_pixels
+from hkd_mm.models.preprocessors.augmentation import box_in_pixels
 from hkd_mm.models.preprocessors.pipeline import Pipeline
 
 BILINEAR = InterpolationMode.BILINEAR

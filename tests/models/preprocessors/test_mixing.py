@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.preprocessors.beta import SymmetricBeta
+from hkd_mm.models.preprocessors.augmentation import SymmetricBeta
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 from hkd_mm.models.preprocessors.pipeline import Pipeline
 

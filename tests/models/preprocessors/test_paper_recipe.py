@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmpretrain.datasets.transforms import ColorJitter, RandomFlip, Rotate
 
-from hkd_mm.apis.config.augment_steps import batched
-from hkd_mm.apis.config.compose import compose_config
+from hkd_mm.config.compose import compose_config
+from hkd_mm.config.packing import batched
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 
 BASE = (

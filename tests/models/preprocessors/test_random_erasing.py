@@ -4,7 +4,7 @@
 import torch
 import torchvision.transforms.v2.functional as tv
 
-from hkd_mm.models.preprocessors.boxes import box_in_pixels
+from hkd_mm.models.preprocessors.augmentation import box_in_pixels
 from hkd_mm.models.preprocessors.pipeline import Pipeline
 
 

@@ -4,7 +4,7 @@
 import torch
 
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
-from hkd_mm.structures.sample_ids import sample_id
+from hkd_mm.structures.packed_samples import sample_id
 
 ROWS = torch.arange(400)
 AUGMENT = [

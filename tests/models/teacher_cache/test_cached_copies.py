@@ -9,10 +9,10 @@ import pytest
 import torch
 from test_cached_training import kd, losses  # noqa: F401
 
-from hkd_mm.apis.config.compose import compose_config
-from hkd_mm.apis.config.config_text import config_text
+from hkd_mm.config.compose import compose_config
+from hkd_mm.config.config_text import config_text
 from hkd_mm.models.teacher_cache import CacheIndex
-from hkd_mm.structures.sample_ids import copy_of, row_of, sample_id
+from hkd_mm.structures.packed_samples import copy_of, row_of, sample_id
 
 TOP_UP = {
     'packed.top_up': 'largest',

@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from hkd_mm.apis.config.compose import load_config
+from hkd_mm.config.compose import load_config
 from hkd_mm.errors import UserError
 from hkd_mm.models.teacher_cache.teacher_cache import CacheDeclined, flatten
 

@@ -52,7 +52,7 @@ def tiny_cached(tiny_configs, tmp_path):
     )
     from mmengine.registry import MODELS, init_default_scope
 
-    from hkd_mm.apis.config.compose import load_config
+    from hkd_mm.config.compose import load_config
 
     init_default_scope('mmpretrain')
     torch.manual_seed(5)

@@ -1,0 +1,236 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""From a config file and ``--cfg-options`` to the config that runs.
+
+A pair is a file of ``configs/_base_/pairs/``: teacher, student, images,
+schedule. A config that inherits one and adds its losses can inherit another.
+
+``Config.fromfile(path)`` is what runs; options change it in this order:
+``pair`` exchanges the file that the config inherits, ``teacher``,
+``student`` and ``network`` exchange networks, ``packed`` the way images are
+read, the other top-level words set their places
+(:mod:`hkd_mm.config.overrides`), and dotted keys come last.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from hkd_mm.config.networks import apply_network_names, config_root
+from hkd_mm.config.options import apply_dotted, split_options
+from hkd_mm.config.overrides import (
+    OVERRIDES,
+    PACKED,
+    NoPlaceError,
+    apply_override,
+    check_top_level,
+    settle_top_level,
+)
+from hkd_mm.config.packing import check_pipelines, set_packed
+from hkd_mm.errors import UserError
+
+_PAIRS = '_base_/pairs'
+
+
+@contextmanager
+def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
+    """Read ``path`` with another pair in place of the one it inherits.
+
+    mmengine has no hook between a file and its bases, so the function that
+    lists the bases of a file is replaced while the context lasts.
+
+    Args:
+        path: a config that inherits a file of ``_base_/pairs``, itself or
+            through other configs.
+        pair: the stem of another.
+
+    Raises:
+        UserError: there is no such pair, or the config inherits none.
+    """
+    target = _pair_file(pair)
+    listed = Config._get_base_files
+    exchanged = []
+
+    def base_files(filename: str) -> list[str]:
+        found = listed(filename)
+        own = [name for name in found if Path(name).parent.name == 'pairs']
+        exchanged.extend(own)
+        return [str(target) if name in own else name for name in found]
+
+    Config._get_base_files = staticmethod(base_files)
+    try:
+        yield
+    except UserError as error:
+        if not exchanged:
+            raise
+        raise UserError(
+            f'pair={pair} does not go with {path}, which builds on a value '
+            f'of the pair that it inherits ({error}); take another pair, or '
+            'a config of configs/zoo'
+        ) from error
+    finally:
+        Config._get_base_files = staticmethod(listed)
+    if not exchanged:
+        raise UserError(
+            f'pair={pair}: {path} does not inherit a file of configs/{_PAIRS},'
+            ' so there is no pair to exchange; take a config of configs/zoo'
+        )
+
+
+def _pair_file(pair: str) -> Path:
+    from hkd_mm.config.networks import config_root
+
+    folder = config_root() / _PAIRS
+    if not (folder / f'{pair}.py').is_file():
+        known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
+        raise UserError(f'pair={pair}: known in configs/{_PAIRS}: {known}')
+    return folder / f'{pair}.py'
+
+
+Options = list[str] | dict[str, Any] | None
+
+
+def load_config(
+    path: str | os.PathLike,
+    cfg_options: Options = None,
+    read_data: bool = True,
+) -> Config:
+    """Read a config the way the tools do, with the numbers of its data.
+
+    Args:
+        path: a config file.
+        cfg_options: ``key=value`` texts as on the command line, or a dict of
+            dotted keys.
+        read_data: look at the training split for class names and class
+            weights; without it a word in ``class_weight`` becomes None.
+
+    Returns:
+        The config; ``Runner.from_cfg`` takes it after ``work_dir`` is set.
+
+    Raises:
+        UserError: the file cannot be read, or an option is unknown, without
+            a place, or of the wrong kind.
+    """
+    from hkd_mm.config.data_summary import resolve_data
+
+    cfg = compose_config(path, cfg_options)
+    resolve_data(cfg, read_data)
+    return cfg
+
+
+def compose_config(
+    path: str | os.PathLike, cfg_options: Options = None
+) -> Config:
+    """Read a config and apply options, without a look at the data.
+
+    Without options the result equals ``Config.fromfile(path)``.
+    """
+    cfg, options = _read_with_pair(path, cfg_options)
+    check_top_level(cfg)
+    check_pipelines(cfg)
+    if options:
+        apply_options(cfg, options)
+    return cfg
+
+
+def apply_options(cfg: Config, options: list[str] | dict[str, Any]) -> None:
+    """Apply options other than ``pair`` to a config, in place.
+
+    Raises:
+        UserError: see :func:`load_config`.
+    """
+    found, dotted = split_options(options, cfg)
+    networks = {
+        role: found.pop(role)
+        for role in ('teacher', 'student', 'network')
+        if role in found
+    }
+    apply_network_names(cfg, networks, found.get('pretrained'))
+    if networks and cfg.get('class_weight') is not None:
+        apply_override(cfg, 'class_weight', cfg.class_weight)
+    set_packed(cfg, found)
+    for word in [*OVERRIDES, *PACKED]:
+        if word in found:
+            apply_override(cfg, word, found[word])
+    apply_dotted(cfg, dotted)
+    if dotted:
+        settle_top_level(cfg)
+
+
+def read_config(path: str | os.PathLike) -> Config:
+    """Call ``Config.fromfile``; failures become one line.
+
+    Raises:
+        UserError: missing, of another kind, or not executable.
+    """
+    if not os.path.isfile(path):
+        raise UserError(
+            f'config {path} does not exist; give a file such as '
+            'configs/hybrid_wrn50_mbv2.py'
+        )
+    try:
+        return Config.fromfile(path)
+    except UserError:
+        raise
+    except Exception as error:  # a config is code: anything may be raised
+        reason = (str(error).strip().splitlines() or [''])[-1]
+        raise UserError(
+            f'config {path} cannot be read: {type(error).__name__}: {reason}'
+        ) from error
+
+
+def config_named(cfg: Config, key: str) -> str:
+    """Path of the file that a top-level value names.
+
+    Args:
+        cfg: the config.
+        key: ``teacher_config`` or ``earlier_stage_config``.
+
+    Raises:
+        UserError: the config names none, or there is no such file.
+    """
+    name = cfg.get(key)
+    if not name:
+        ckpt = f'model.{dict(teacher_config="teacher").get(key, "student")}'
+        raise UserError(
+            f'{ckpt}_ckpt is None and the config names no {key} to train '
+            f'one; set --cfg-options {ckpt}_ckpt=FILE'
+        )
+    folders = [Path(cfg.filename).resolve().parent] if cfg.filename else []
+    for folder in [*folders, config_root(), Path.cwd()]:
+        if (folder / name).is_file():
+            return str(folder / name)
+    without = {
+        'teacher_config': '; give the weights of a trained one with '
+        'model.teacher_ckpt, or a teacher_config of your own'
+    }
+    raise UserError(
+        f'{key} {name} is not a file, neither beside {cfg.filename} nor in '
+        f'{config_root()}{without.get(key, "")}'
+    )
+
+
+def _read_with_pair(path: str | os.PathLike, options: Options):
+    """The config on the pair that ``pair`` names, and the other options."""
+    options = options or []
+    if isinstance(options, dict):
+        pair = options.get('pair')
+        rest: Any = {k: v for k, v in options.items() if k != 'pair'}
+    else:
+        chosen = [text for text in options if text.startswith('pair=')]
+        pair = chosen[-1].partition('=')[2] if chosen else None
+        rest = [text for text in options if text not in chosen]
+    if pair is None:
+        return read_config(path), rest
+    with exchanged_pair(path, pair):
+        cfg = read_config(path)
+    cfg.on_pair = pair
+    if cfg.get('class_weight') is not None:  # the losses are the child's
+        try:
+            apply_override(cfg, 'class_weight', cfg.class_weight)
+        except NoPlaceError:  # none of them takes weights
+            cfg.class_weight = None
+    return cfg, rest

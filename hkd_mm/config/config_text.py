@@ -1,0 +1,114 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A whole config as the text of a file."""
+
+import argparse
+import keyword
+import math
+from typing import Any
+
+from mmengine.config import Config
+
+from hkd_mm.config.compose import compose_config, load_config
+from hkd_mm.errors import UserError
+
+_WIDTH = 79
+_ONE_LINE = -(10**9)  # columns used, so that everything fits
+
+
+def main(args: argparse.Namespace) -> None:
+    """Print the config of ``tools/print_config.py``."""
+    if args.data:
+        cfg = load_config(args.config, args.cfg_options)
+    else:
+        cfg = compose_config(args.config, args.cfg_options)
+    print(config_text(cfg), end='')
+
+
+def config_text(cfg: Config) -> str:
+    """Write a config as Python that ``Config.fromfile`` reads back equal.
+
+    Args:
+        cfg: any config of dicts, lists, tuples, text, numbers, bools, None.
+
+    Returns:
+        One assignment for each top-level key, in the order of the config,
+        without ``_base_``; lines have at most 79 columns where the values
+        can be split.
+
+    Raises:
+        UserError: a value, or a top-level key, cannot stand in a file.
+    """
+    lines = []
+    for key, value in cfg._cfg_dict.items():
+        if not _is_name(key) or key.startswith('__'):
+            raise UserError(
+                f'the top-level key {key!r} of {cfg.filename} is no Python '
+                'name, so no config file can hold it; rename it'
+            )
+        lines.append(f'{key} = {_text(value, 0, len(key) + 3, key)}\n')
+    return ''.join(lines)
+
+
+def _is_name(key: Any) -> bool:
+    plain = isinstance(key, str) and key.isidentifier()
+    return plain and not keyword.iskeyword(key)
+
+
+def _text(value: Any, indent: int, used: int, place: str) -> str:
+    """Write a value on one line if it fits, else one line for each part.
+
+    Args:
+        value: of the config.
+        indent: columns before the line on which the value begins.
+        used: columns of that line which stand before and after the value.
+        place: dotted key, for the message of an error.
+    """
+    if not isinstance(value, (dict, list, tuple)):
+        return _scalar(value, place)
+    opened, closed, parts = _parts(value, place)
+    flat = [prefix + _text(v, 0, _ONE_LINE, at) for prefix, v, at in parts]
+    lone = ',' if isinstance(value, tuple) and len(flat) == 1 else ''
+    line = opened + ', '.join(flat) + lone + closed
+    if not flat or indent + used + len(line) <= _WIDTH:
+        return line
+    inner = indent + 4
+    rows = [
+        ' ' * inner + prefix + _text(v, inner, len(prefix) + 1, at) + ',\n'
+        for prefix, v, at in parts
+    ]
+    return f'{opened}\n{"".join(rows)}{" " * indent}{closed}'
+
+
+def _parts(value: dict | list | tuple, place: str):
+    """Opening and closing text, and (prefix, value, dotted key) of parts."""
+    if not isinstance(value, dict):
+        opened, closed = '()' if isinstance(value, tuple) else '[]'
+        return (
+            opened,
+            closed,
+            [('', v, f'{place}.{i}') for i, v in enumerate(value)],
+        )
+    named = all(_is_name(key) for key in value)
+    parts = [
+        (
+            f'{key}=' if named else f'{_scalar(key, place)}: ',
+            part,
+            f'{place}.{key}',
+        )
+        for key, part in value.items()
+    ]
+    return ('dict(', ')', parts) if named else ('{', '}', parts)
+
+
+def _scalar(value: Any, place: str) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
+    if value is None or type(value) in (bool, int, float):
+        return repr(value)
+    if type(value) is str:
+        # mmengine replaces {{ name }} wherever it stands in a file
+        return repr(value).replace('{{', '{\\x7b')
+    raise UserError(
+        f'{place}={value!r} is a {type(value).__name__}, which no config '
+        'file can hold; write a registered name as text'
+    )

@@ -1,0 +1,267 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What the data of a config is, known before any net is built."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from mmengine.config import Config
+
+from hkd_mm.config.options import option_text
+from hkd_mm.config.overrides import num_classes, override
+from hkd_mm.config.tree import (
+    LOADERS,
+    TEACHERS,
+    datasets,
+    dicts,
+    is_binary_segmentor,
+)
+from hkd_mm.datasets.class_weights import balanced_weights
+from hkd_mm.datasets.packed.top_up import Target, topped_up
+from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
+from hkd_mm.errors import UserError
+
+
+@dataclass
+class DataSummary:
+    """The splits of a config.
+
+    Args:
+        data_root: as in the config.
+        classes: names in the order of the labels.
+        split_hash: names the split; None where a dataset has none.
+        sizes: samples by split name, of the loaders that the config has.
+        train_counts: samples per class of the training split, those that
+            ``packed.top_up`` lists again included, (C,) int64.
+        copies: how many those are.
+    """
+
+    data_root: str
+    classes: tuple[str, ...]
+    split_hash: str | None
+    sizes: dict[str, int] = field(default_factory=dict)
+    train_counts: np.ndarray | None = None
+    copies: int = 0
+
+    def __str__(self) -> str:
+        sizes = ', '.join(
+            f'{n} {name}' if n else f'no {name} part'
+            for name, n in self.sizes.items()
+        )
+        if self.copies:
+            sizes += f'; {self.copies} of the training images are copies'
+        split = (self.split_hash or 'unknown')[:8]
+        return (
+            f'{self.data_root} ({len(self.classes)} classes; {sizes}; '
+            f'split {split})'
+        )
+
+
+def summarize_data(
+    cfg: Config, loaders: tuple[str, ...] = LOADERS
+) -> DataSummary:
+    """List the data of the loaders, without reading an image.
+
+    Args:
+        cfg: a loaded config.
+        loaders: which of its loaders to look at.
+
+    Raises:
+        UserError: from the dataset, whatever is wrong with the data. A test
+            part may be empty; only testing refuses that.
+    """
+    summary = None
+    for name in loaders:
+        try:
+            dataset = build_listing(cfg, name)
+        except EmptyPartError:
+            if summary is None or name != 'test_dataloader':
+                raise
+            summary.sizes['test'] = 0
+            continue
+        if dataset is None:
+            continue
+        dataset, copies = topped_up(dataset, top_up_of(cfg, name))
+        if summary is None:
+            summary = DataSummary(
+                str(cfg.get('data_root', dataset.data_root)),
+                tuple(dataset.metainfo['classes']),
+                getattr(dataset, 'split_hash', None),
+            )
+        part = getattr(dataset, 'split', name.split('_')[0])
+        summary.sizes[part] = len(dataset)
+        if name == 'train_dataloader':
+            summary.copies = int((copies > 0).sum())
+            summary.train_counts = np.bincount(
+                dataset.get_gt_labels(), minlength=len(summary.classes)
+            )
+    assert summary is not None, f'none of {loaders} in the config'
+    return summary
+
+
+def build_listing(cfg: Config, loader: str):
+    """The dataset of a loader without its pipeline, or None.
+
+    In a distributed run rank 0 goes first, for it may write the split file.
+    """
+    from mmengine.dist import barrier, is_main_process
+    from mmengine.registry import DATASETS
+
+    if not cfg.get(loader):
+        return None
+    node = cfg[loader].dataset
+    while 'dataset' in node:
+        node = node['dataset']
+    # Serialising collects garbage for half a second, for nothing here.
+    node = {**node, 'pipeline': [], 'serialize_data': False}
+    if not is_main_process():
+        barrier()
+    try:
+        with DATASETS.switch_scope_and_registry(
+            cfg.get('default_scope', 'mmpretrain')
+        ) as registry:
+            _check_type(node['type'], registry)
+            dataset = registry.build(node)
+            dataset.full_init()
+    finally:
+        if is_main_process():
+            barrier()
+    return dataset
+
+
+def _check_type(kind: str | type, registry) -> None:
+    if isinstance(kind, str) and registry.get(kind) is None:
+        from hkd_mm.registry import DATASETS
+
+        ours = sorted(
+            f'hkd_mm.{name}'
+            for name, found in DATASETS.module_dict.items()
+            if issubclass(found, SkinDisease)
+        )
+        raise UserError(
+            f'there is no data set {kind}; set dataset_type={ours[0]} or '
+            f'another of ours: {", ".join(ours[1:])}'
+        )
+
+
+def top_up_of(cfg: Config, loader: str) -> Target:
+    """``packed.top_up``, where it stands in the dataset of a loader."""
+    node = (cfg.get(loader) or {}).get('dataset')
+    while isinstance(node, dict):
+        if node.get('top_up') is not None:
+            return node['top_up']
+        node = node.get('dataset')
+    return None
+
+
+def check_training(
+    cfg: Config, summary: DataSummary, world_size: int = 1
+) -> None:
+    """Hold the batch size and the heads against the data.
+
+    Raises:
+        UserError: a batch is larger than the training split, or a net has
+            another number of classes than the data.
+    """
+    train = cfg.train_dataloader
+    size = (
+        summary.sizes['train']
+        if 'train' in summary.sizes
+        else (int(summary.train_counts.sum()))
+    )
+    batch = train.get('batch_size')
+    if batch and batch * world_size > size:
+        many = f' on each of {world_size} processes' if world_size > 1 else ''
+        raise UserError(
+            f'batch_size={batch}{many} is larger than the training split of '
+            f'{summary.data_root} ({size} images); set --cfg-options '
+            f'batch_size=N with N <= {max(size // world_size, 1)}'
+        )
+    for node in dicts(cfg.get('model')):
+        number = node.get('num_classes', -1)
+        if is_binary_segmentor(node) and len(summary.classes) == 2:
+            continue
+        if number > 0 and number != len(summary.classes):
+            raise UserError(
+                f'the data has {len(summary.classes)} classes '
+                f'({", ".join(summary.classes)}) and the config a network for '
+                f'{number}; set both with --cfg-options '
+                + option_text('classes', summary.classes)
+            )
+
+
+def check_classes(meta: dict, classes: Sequence[str], path: str) -> None:
+    """Refuse a checkpoint whose outputs mean other classes.
+
+    Args:
+        meta: of the checkpoint; nothing is known where it names no classes.
+        classes: of the data, in the order of the labels.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        UserError: other classes, or the same in another order.
+    """
+    from hkd_mm.io.checkpoints import classes_of
+
+    known = classes_of(meta)
+    if known is not None and known != tuple(classes):
+        raise UserError(
+            f'checkpoint {path} was trained for the classes '
+            f'{", ".join(known)} and the data has {", ".join(classes)}; give '
+            'a checkpoint of the same classes in the same order'
+        )
+
+
+def resolve_data(cfg: Config, read_data: bool = True) -> None:
+    """Write the numbers that are counted on the data into a config.
+
+    Where the config names no classes, those of the data root set the size of
+    every head; the words ``balanced`` and ``sqrt_balanced`` of
+    ``class_weight`` become numbers, at the top and in every loss.
+
+    Args:
+        cfg: changed in place.
+        read_data: read the training split; without it heads stay, and a word
+            in ``class_weight`` becomes None.
+
+    Raises:
+        UserError: from the dataset; or a class has no training image.
+    """
+    words = {
+        node['class_weight']
+        for node in dicts(cfg.get('model'), skip=TEACHERS)
+        if isinstance(node.get('class_weight'), str)
+    }
+    if isinstance(cfg.get('class_weight'), str):
+        words.add(cfg.class_weight)
+    named = not cfg.get('train_dataloader') or names_its_classes(cfg)
+    if read_data and (words or not named):
+        summary = summarize_data(cfg, ('train_dataloader',))
+        if not named:
+            fit_heads(cfg, summary.classes)
+    for word in sorted(words):
+        value = None
+        if read_data:
+            value = balanced_weights(
+                summary.train_counts, word, summary.classes
+            )
+        for node in [cfg._cfg_dict, *dicts(cfg.get('model'), TEACHERS)]:
+            if node.get('class_weight') == word:
+                node['class_weight'] = value
+
+
+def names_its_classes(cfg: Config) -> bool:
+    """Whether the class names stand in the config."""
+    return any(node.get('classes') for node in datasets(cfg))
+
+
+def fit_heads(cfg: Config, classes: Sequence[str]) -> None:
+    """Give every head of a config that names no classes those of its data."""
+    for group, key, value in num_classes(cfg, len(classes)):
+        group[key] = value
+
+
+def weighs_classes(cfg: Config) -> bool:
+    """Whether a loss has class weights."""
+    targets = override('class_weight').targets(cfg, None)
+    return any(target.group.get('class_weight') for target in targets)

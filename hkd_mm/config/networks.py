@@ -1,0 +1,299 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The networks of ``configs/_base_/models`` by name, for any pair of them."""
+
+import copy
+import difflib
+from copy import deepcopy
+from pathlib import Path, PurePosixPath
+
+from mmengine import Config
+
+from hkd_mm.config.overrides import NoPlaceError
+from hkd_mm.config.tree import dicts
+from hkd_mm.errors import UserError
+
+_MODELS = '_base_/models'
+# Top-level value of a config -> the part of a distillation model it names.
+_ROLES = dict(teacher='teacher', student='architecture')
+
+
+def config_root() -> Path:
+    """The ``configs`` folder: of the repository, else of the installation."""
+    package = Path(__file__).resolve().parents[1]
+    for root in (package.parent / 'configs', package / '.mim' / 'configs'):
+        if (root / _MODELS).is_dir():
+            return root
+    raise UserError(
+        f'no configs beside {package} and none in its .mim '
+        'folder; install hkd_mm again with pip install .'
+    )
+
+
+def net_names() -> list[str]:
+    """Sorted names of the nets that ``teacher`` and ``student`` can take."""
+    return sorted(path.stem for path in (config_root() / _MODELS).glob('*.py'))
+
+
+def net_config(
+    name: str, num_classes: int = 6, pretrained: bool = True
+) -> dict:
+    """Build the classifier config of a network.
+
+    Args:
+        name: one of :func:`net_names`, or ``timm:NAME`` for any network of
+            ``timm.list_models()``.
+        num_classes: size of its last layer.
+        pretrained: start from ImageNet weights where there are any.
+
+    Returns:
+        A dict of its own, the ``model`` of ``configs/_base_/models/<name>``.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    if name.startswith('timm:'):
+        net = _timm_config(name.removeprefix('timm:'))
+    else:
+        names = net_names()
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=1)
+            hint = f'did you mean {close[0]}? ' if close else ''
+            raise UserError(
+                f'no network is called {name!r}; {hint}known: '
+                f'{", ".join(names)} (configs/{_MODELS}), and timm:NAME for '
+                'any of timm.list_models()'
+            )
+        file = config_root() / _MODELS / f'{name}.py'
+        net = Config.fromfile(file, import_custom_modules=False).model
+        net = net.to_dict()
+    set_net(net, num_classes=num_classes, pretrained=pretrained)
+    return net
+
+
+def _timm_config(name: str) -> dict:
+    import timm
+
+    # model_name.tag names weights, as in timm
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = (
+            f'did you mean {", ".join(f"timm:{c}" for c in close)}?'
+            if close
+            else 'timm.list_models() lists them'
+        )
+        raise UserError(f'timm has no network {name!r}; {hint}')
+    return dict(
+        type='hkd_mm.TimmClassifier',
+        model_name=name,
+        num_classes=6,
+        pretrained=timm.models.is_model_pretrained(name),
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+    )
+
+
+def set_net(
+    net: dict, num_classes: int | None = None, pretrained: bool | None = None
+) -> None:
+    """Set the classes and the switch for ImageNet weights, in place.
+
+    Args:
+        net: classifier config of timm's or mmpretrain's kind.
+        num_classes: written wherever the net has the key; None leaves it.
+        pretrained: written wherever the net has the key with a bool; None
+            leaves it. Nets without published weights have no such key.
+    """
+    for part in dicts(net):
+        if num_classes is not None and 'num_classes' in part:
+            part['num_classes'] = num_classes
+        if pretrained is not None and isinstance(part.get('pretrained'), bool):
+            part['pretrained'] = pretrained
+
+
+def apply_network_names(
+    cfg: Config, names: dict[str, str], pretrained: bool | None
+) -> None:
+    """Put named networks into the model.
+
+    Args:
+        cfg: changed in place.
+        names: ``teacher`` and ``student`` of a distillation, ``network`` of
+            a config that trains one. A name replaces the whole network and
+            keeps its number of classes. A named teacher also moves
+            ``teacher_config`` to the file that trains it; where there is
+            none, ``teacher_network`` tells what that file is to train.
+        pretrained: as of the options; None leaves what the network has.
+
+    Raises:
+        UserError: no network has that name, or the config has no such part.
+    """
+    for role, name in names.items():
+        model = cfg.get('model') or {}
+        part = _ROLES.get(role)
+        if part is None and 'architecture' in model:
+            raise NoPlaceError(
+                f'network={name!r} is of a config that trains one network; '
+                'this one distils, so say student= or teacher='
+            )
+        if part is not None and not model.get(part):
+            raise NoPlaceError(
+                f'{role}={name!r} would change nothing: this config has no '
+                f'model.{part}; take a distillation config such as '
+                'configs/hybrid_wrn50_mbv2.py, or say network= to change '
+                'the one network that this config trains'
+            )
+        old = model[part] if part else model
+        # A teacher's weights are teacher_ckpt.
+        net = net_config(
+            name,
+            number_of_classes(old),
+            role != 'teacher' and pretrained is not False and _starts(old),
+        )
+        if part is None:
+            cfg._cfg_dict.pop('model')
+            cfg.model = net
+            continue
+        # a student made of networks, as of SimKD, has that part exchanged
+        whole = model.get('architecture') or {}
+        if role == 'teacher' or role not in whole:
+            model[part] = net
+        if role in whole:
+            whole[role] = deepcopy(net)
+        if role == 'teacher' and cfg.get('teacher_config'):
+            _move_teacher_config(cfg, name)
+
+
+def _starts(net: dict) -> bool:
+    """Whether the network that is replaced starts from ImageNet weights.
+
+    One for which nobody publishes weights says nothing of its successor.
+    """
+    found = [
+        part['pretrained']
+        for part in dicts(net)
+        if isinstance(part.get('pretrained'), bool)
+    ]
+    return all(found)
+
+
+def fetch_net_weights(model: dict) -> None:
+    """Have the ImageNet weights at hand; one process of many fetches them.
+
+    Args:
+        model: config of a classifier or a distillation; a teacher's weights
+            are its checkpoint, and nothing is fetched for it.
+
+    Raises:
+        UserError: weights that training would start from cannot be fetched.
+    """
+    from mmengine.dist import barrier, is_main_process
+
+    from hkd_mm.models.networks import backbones as shufflenet_v1
+    from hkd_mm.models.networks import backbones as shufflenet_v2
+    from hkd_mm.models.networks import timm_classifier
+
+    if not is_main_process():
+        barrier()
+        return
+    trained = {k: model[k] for k in model if k not in ('teacher', 'teachers')}
+    for net in dicts(trained):
+        kind = str(net.get('type', ''))
+        if not net.get('pretrained'):
+            continue
+        if kind == 'hkd_mm.ShuffleNetV1':
+            shufflenet_v1.published_weights()
+        elif kind == 'hkd_mm.ShuffleNetV2':
+            shufflenet_v2.published_weights()
+        elif kind == 'hkd_mm.TimmClassifier' and not (
+            net.get('pretrained_cfg_overlay') or {}
+        ).get('file'):
+            timm_classifier.published_weights(net['model_name'])
+    barrier()
+
+
+def _move_teacher_config(cfg: Config, name: str) -> None:
+    """``teachers/wrn50_skin.py`` -> ``teachers/<name>_skin.py``, if any."""
+    old = PurePosixPath(cfg.teacher_config)
+    known = [net for net in net_names() if old.stem.startswith(f'{net}_')]
+    if known:
+        data = old.stem[len(max(known, key=len)) :]
+        new = str(old.with_name(f'{name}{data}.py'))
+        if (config_root() / new).is_file():
+            cfg.teacher_config = new
+            return
+    cfg.teacher_network = name
+
+
+def number_of_classes(net: dict) -> int:
+    """Size of the last layer of a classifier's config."""
+    counts = [
+        part['num_classes'] for part in dicts(net) if 'num_classes' in part
+    ]
+    return counts[-1] if counts else 6
+
+
+def check_same_net(
+    teacher: dict, trained: dict, path: str, part: str = 'teacher'
+) -> None:
+    """Refuse to train one net for hours and then load it into another.
+
+    Args:
+        teacher: ``model.teacher`` of the distillation, or another part.
+        trained: the model that the earlier stage trains.
+        path: that file, for the message.
+        part: of the distillation's model that the net is: ``teacher``, or
+            ``architecture`` for a student of an earlier stage.
+
+    Raises:
+        UserError: the weights of the one do not fit the other.
+    """
+    if _essence(teacher) == _essence(trained) or (
+        _shapes(teacher) == _shapes(trained)
+    ):
+        return
+    role = dict(architecture='student').get(part, part)
+    known = [
+        name
+        for name in net_names()
+        if _essence(net_config(name)) == _essence(teacher)
+    ]
+    way = (
+        f'write {role}={known[0]} in place of model.{part}.*'
+        if known
+        else f'set {role}_config to a file that trains it, or '
+        f'model.{role}_ckpt to its checkpoint'
+    )
+    raise UserError(f'{path} trains another net than model.{part}; {way}')
+
+
+def same_kind(one: dict, other: dict) -> bool:
+    """Whether two classifier configs differ in no more than their classes.
+
+    Args:
+        one: a classifier config, with or without its ``ckpt``.
+        other: likewise.
+    """
+    return _essence(one) == _essence(other)
+
+
+def _essence(net: dict) -> dict:
+    """What of a classifier config decides about its weights."""
+    loose = ('pretrained', 'loss', 'data_preprocessor', 'num_classes', 'ckpt')
+    return {
+        key: _essence(value)
+        if isinstance(value, dict)
+        else str(value).rsplit('.', 1)[-1]
+        if key == 'type'
+        else value
+        for key, value in net.items()
+        if key not in loose
+    }
+
+
+def _shapes(net: dict) -> dict:
+    from mmengine.registry import DefaultScope
+
+    from hkd_mm.registry import MODELS
+
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        state = MODELS.build(copy.deepcopy(net)).state_dict()
+    return {key: value.shape for key, value in state.items()}

@@ -1,0 +1,555 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Top-level words of the command line and what each of them sets.
+
+A config file says what runs: whatever a word such as ``batch_size`` stands
+for is written at its nested places there. ``--cfg-options batch_size=32``
+sets all of these places; :data:`OVERRIDES` is the whole table. Words that
+exchange whole parts of a config (``pair``, ``teacher``, ``student``,
+``network``, ``packed``) are carried out by :mod:`.compose` before it.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.config import Config, ConfigDict
+
+from hkd_mm.config.tree import (
+    LOADERS,
+    TEACHERS,
+    datasets,
+    dicts,
+    hooks,
+    is_binary_segmentor,
+    is_ours,
+    kind,
+    packed_datasets,
+    preprocessor,
+)
+from hkd_mm.errors import UserError
+
+
+class NoPlaceError(UserError):
+    """An option that a config has no place for."""
+
+
+class Target(NamedTuple):
+    """One place that a word sets: ``group[key] = value``."""
+
+    group: dict
+    key: str
+    value: Any
+
+
+Targets = Iterator[Target]
+
+_SIZED = dict(
+    Resize='scale',
+    CenterCrop='crop_size',
+    RandomCrop='crop_size',
+    RandomResizedCrop='scale',
+    ResizeEdge='scale',
+    EfficientNetRandomCrop='scale',
+    EfficientNetCenterCrop='crop_size',
+)
+_CACHE = dict(num_views=10)  # what teacher_cache=True means
+# Told to the runs that a training builds on, or silent where they are lost.
+_SHARED = (
+    'data_root',
+    'classes',
+    'split_file',
+    'split_ratios',
+    'split_seed',
+    'input_size',
+    'class_weight',
+)
+
+
+def _of_dataset(key: str) -> Callable[[Config, Any], Targets]:
+    """Set one argument of the innermost dataset of every loader."""
+
+    def targets(cfg: Config, value: Any) -> Targets:
+        for node in datasets(cfg):
+            if key in node or is_ours(node) or key == 'data_root':
+                yield Target(node, key, value)
+
+    return targets
+
+
+def dataset_type(cfg: Config, value: str) -> Targets:
+    """Set the class of every dataset of this package."""
+    for node in datasets(cfg):
+        if is_ours(node):
+            yield Target(node, 'type', value)
+
+
+def classes(cfg: Config, value: Any) -> Targets:
+    """Set the class names, and the size of every head to their number."""
+    from hkd_mm.datasets.class_folders import class_names
+
+    value = class_names(value)
+    yield from _of_dataset('classes')(cfg, value)
+    if value is not None:
+        yield from num_classes(cfg, len(value))
+
+
+def num_classes(cfg: Config, number: int) -> Targets:
+    """Set the size of every head, and of mixed labels."""
+    model = cfg.get('model')
+    for node in [*dicts(model), *dicts(cfg.get('data_preprocessor'))]:
+        if number == 2 and is_binary_segmentor(node):
+            continue
+        if kind(node) == 'TimmClassifier' or node.get('num_classes', -1) > 0:
+            yield Target(node, 'num_classes', number)
+
+
+def input_size(cfg: Config, value: int) -> Targets:
+    """Set the side of the images for data, model and teacher."""
+    for _, node in packed_datasets(cfg):
+        yield Target(node, 'size', value)
+    pipelines = [node.get('pipeline') for node in datasets(cfg)]
+    pipelines += [cfg.get(f'{name}_pipeline') for name in ('train', 'test')]
+    for step in dicts(pipelines):
+        key = _SIZED.get(kind(step))
+        if key in step:
+            square = isinstance(step[key], (list, tuple))
+            side = type(step[key])((value, value)) if square else value
+            yield Target(step, key, side)
+    node = preprocessor(cfg)
+    if node.get('input_size') is not None:
+        yield Target(node, 'input_size', value)
+    model = cfg.get('model') or {}
+    if 'architecture' in model and is_ours(model):
+        yield Target(model, 'input_size', value)
+
+
+def batch_size(cfg: Config, value: int) -> Targets:
+    """Set the batch of every loader without a batch sampler of its own."""
+    for name in LOADERS:
+        if cfg.get(name) and 'batch_sampler' not in cfg[name]:
+            yield Target(cfg[name], 'batch_size', value)
+
+
+def sampler(cfg: Config, value: str | None) -> Targets:
+    """Draw the training images shuffled, or the classes equally often."""
+    if value not in (None, 'balanced'):
+        raise UserError(
+            f'sampler={value!r} must be balanced (classes are drawn equally '
+            'often) or None (shuffled)'
+        )
+    loader = cfg.get('train_dataloader') or {}
+    if kind(loader.get('sampler')) in ('DefaultSampler', 'BalancedSampler'):
+        new = (
+            dict(type='hkd_mm.BalancedSampler')
+            if value
+            else dict(type='DefaultSampler', shuffle=True)
+        )
+        yield Target(loader, 'sampler', new)
+
+
+def max_epochs(cfg: Config, value: int) -> Targets:
+    """Set the epochs, and the end of every schedule that ends with them.
+
+    Milestones keep their share of the epochs.
+    """
+    loop = cfg.get('train_cfg')
+    if not loop:
+        return
+    old = loop.get('max_epochs')
+    if old is None:
+        return  # a loop of iterations
+    yield Target(loop, 'max_epochs', value)
+    for step in dicts(cfg.get('param_scheduler')):
+        begin = step.get('begin', 0)
+        if not step.get('by_epoch', True):
+            continue
+        if step.get('milestones'):
+            moved = [max(round(m * value / old), 1) for m in step.milestones]
+            yield Target(step, 'milestones', moved)
+        if step.get('end') == old and not _warms_up(step):
+            yield Target(step, 'end', max(value, begin + 1))
+        for key in ('T_max', 'total_steps'):
+            if key in step and step[key] in (old - begin, old):
+                yield Target(step, key, max(value - begin, 1))
+
+
+def _warms_up(step: dict) -> bool:
+    return kind(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
+
+
+def patience(cfg: Config, value: int) -> Targets:
+    """Set the epochs that early stopping waits."""
+    for node in hooks(cfg):
+        if kind(node).endswith('EarlyStoppingHook'):
+            yield Target(node, 'patience', value)
+
+
+def compiled(cfg: Config, value: bool) -> Targets:
+    """Compile student and teacher."""
+    for node in hooks(cfg):
+        if kind(node) == 'CompileHook':
+            yield Target(node, 'student', value)
+            yield Target(node, 'teacher', value)
+
+
+def pretrained(cfg: Config, value: bool) -> Targets:
+    """Start every network but a teacher from ImageNet weights, or not.
+
+    Without them a schedule that has no warm-up gets one, 5 % of the epochs
+    and at least one, and gradients are clipped: the first steps of a network
+    with random weights diverge at a rate that suits a pretrained one.
+    """
+    found = [
+        node
+        for node in dicts(cfg.get('model'), skip=TEACHERS)
+        if isinstance(node.get('pretrained'), bool)
+        or kind(node) == 'TimmClassifier'
+    ]
+    for node in found:
+        yield Target(node, 'pretrained', value)
+    if found and not value and cfg.get('param_scheduler'):
+        yield from _from_scratch(cfg)
+
+
+def _from_scratch(cfg: Config) -> Targets:
+    steps = cfg.param_scheduler
+    steps = list(steps) if isinstance(steps, (list, tuple)) else [steps]
+    if any(_warms_up(step) for step in steps):
+        return
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs') or 1
+    warm = dict(
+        type='LinearLR',
+        start_factor=0.01,
+        begin=0,
+        end=max(round(epochs * 0.05), 1),
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+    yield Target(cfg, 'param_scheduler', [warm, *steps])
+    if 'clip_grad' not in cfg.optim_wrapper:
+        yield Target(cfg.optim_wrapper, 'clip_grad', dict(max_norm=5.0))
+
+
+def class_weight(cfg: Config, value: Any) -> Targets:
+    """Weigh the classes in every loss that is computed and takes weights."""
+    from hkd_mm.config.schema import names_of_type
+
+    model = cfg.get('model') or {}
+    skip = [*TEACHERS, 'peers']
+    if not model.get('calculate_student_loss', False):
+        skip.append('architecture')
+    scope = cfg.get('default_scope', 'mmpretrain')
+    for node in dicts(model, tuple(skip)):
+        if kind(node) == 'CrossEntropyLoss' or (
+            is_ours(node)
+            and 'Loss' in kind(node)
+            and 'class_weight' in names_of_type(node['type'], scope)[0]
+        ):
+            yield Target(node, 'class_weight', value)
+
+
+def mask_threshold(cfg: Config, value: float) -> Targets:
+    """Set the probability above which a pixel belongs to the mask."""
+    from hkd_mm.config.value_checks import check_mask_threshold
+
+    for name in ('val_evaluator', 'test_evaluator'):
+        for node in dicts(cfg.get(name)):
+            if kind(node) == 'SegmentationMetric':
+                check_mask_threshold(cfg, value)
+                yield Target(node, 'threshold', value)
+
+
+def seed(cfg: Config, value: int | None) -> Targets:
+    """Set the seed of the training; the split keeps its own."""
+    if cfg.get('randomness') is None:
+        cfg.randomness = dict()
+    yield Target(cfg.randomness, 'seed', value)
+
+
+def teacher_cache(cfg: Config, value: Any) -> Targets:
+    """Keep the teacher's outputs on the disk, or run it in every step."""
+    model = cfg.get('model') or {}
+    if not _takes(model, 'teacher_cache') or not model.get('teacher'):
+        return
+    old = model.get('teacher_cache')
+    new = (old or dict(_CACHE)) if value is True else value or None
+    yield Target(model, 'teacher_cache', new)
+
+
+def augment(cfg: Config, value: Any) -> Targets:
+    """Turn the batched augmentation off, or name its operations."""
+    node = preprocessor(cfg)
+    if kind(node) in ('PackedPreprocessor', 'PackedMaskPreprocessor'):
+        new = node.get('augment', []) if value is True else value or []
+        yield Target(node, 'augment', new)
+        mixed = any(kind(step) in ('Mixup', 'CutMix') for step in new)
+        if mixed and not node.get('num_classes'):
+            yield Target(node, 'num_classes', _number_of_classes(cfg))
+
+
+def _number_of_classes(cfg: Config) -> int:
+    from hkd_mm.config.networks import number_of_classes
+
+    model = cfg.get('model') or {}
+    return number_of_classes(model.get('architecture', model))
+
+
+def _of_store(key: str, of_training: bool = False):
+    """Set one argument of the packed datasets."""
+
+    def targets(cfg: Config, value: Any) -> Targets:
+        for loader, node in packed_datasets(cfg):
+            if loader == 'train_dataloader' or not of_training:
+                if _takes(node, key):
+                    yield Target(node, key, value)
+        if key == 'top_up' and value is not None:
+            # the copies are to differ, the photographs need not
+            for step in preprocessor(cfg).get('augment', []):
+                if kind(step) == 'RandAugment' and 'copies_only' not in step:
+                    yield Target(step, 'copies_only', True)
+        if key == 'margin' and value > 1:
+            for _, node in packed_datasets(cfg):
+                yield Target(preprocessor(cfg), 'input_size', node['size'])
+                break
+
+    return targets
+
+
+def _of_views(key: str):
+    """Set one argument of the batched augmentation."""
+
+    def targets(cfg: Config, value: Any) -> Targets:
+        node = preprocessor(cfg)
+        if kind(node).startswith('Packed') and _takes(node, key):
+            yield Target(node, key, value)
+
+    return targets
+
+
+def _itself(word: str):
+    """A word that is read where it stands."""
+
+    def targets(cfg: Config, value: Any) -> Targets:
+        yield Target(cfg, word, value)
+
+    return targets
+
+
+def _takes(node: dict, name: str) -> bool:
+    from hkd_mm.config.schema import class_of_type, names_of_type
+
+    kind_, scope = str(node.get('type', '')), 'mmpretrain'
+    if class_of_type(kind_, scope) is None:  # the registry will tell
+        return True
+    return name in names_of_type(kind_, scope)[0]
+
+
+class Override(NamedTuple):
+    """A word, the places that it sets, and what a config needs for it."""
+
+    targets: Callable[[Config, Any], Targets]
+    needs: str
+
+
+_DATA = 'a dataset of hkd_mm'
+_PACKED = 'packed images (hkd_mm.PackedDataset)'
+OVERRIDES: dict[str, Override] = dict(
+    # data
+    data_root=Override(_of_dataset('data_root'), _DATA),
+    dataset_type=Override(dataset_type, _DATA),
+    classes=Override(classes, _DATA),
+    split_file=Override(_of_dataset('split_file'), _DATA),
+    split_ratios=Override(_of_dataset('split_ratios'), _DATA),
+    split_seed=Override(_of_dataset('seed'), _DATA),
+    input_size=Override(input_size, 'a resize or packed images'),
+    batch_size=Override(batch_size, 'a loader without a batch_sampler'),
+    sampler=Override(
+        sampler, 'a training loader with a DefaultSampler or BalancedSampler'
+    ),
+    augment=Override(augment, 'a hkd_mm.PackedPreprocessor'),
+    # training
+    max_epochs=Override(max_epochs, 'train_cfg'),
+    patience=Override(patience, 'an EarlyStoppingHook'),
+    pretrained=Override(
+        pretrained, 'a network for which ImageNet weights are published'
+    ),
+    class_weight=Override(
+        class_weight, 'a loss that takes class_weight, as CrossEntropyLoss'
+    ),
+    mask_threshold=Override(
+        mask_threshold,
+        'a hkd_mm.SegmentationMetric, which counts pixels of masks',
+    ),
+    seed=Override(seed, 'randomness'),
+    teacher_cache=Override(
+        teacher_cache, 'one frozen teacher (hkd_mm.FrozenTeacherDistill)'
+    ),
+    # machine
+    channels_last=Override(_itself('channels_last'), ''),
+    compiled=Override(compiled, 'a hkd_mm.CompileHook'),
+    device=Override(_itself('device'), ''),
+)
+PACKED = {
+    'packed.margin': Override(_of_store('margin', True), _PACKED),
+    'packed.store_dir': Override(_of_store('store_dir'), _PACKED),
+    'packed.in_memory': Override(_of_store('in_memory'), _PACKED),
+    'packed.verify': Override(_of_store('verify'), _PACKED),
+    'packed.hair_removal': Override(_of_store('hair_removal'), _PACKED),
+    'packed.augment': Override(augment, _PACKED),
+    'packed.top_up': Override(_of_store('top_up', True), _PACKED),
+    'packed.num_views': Override(_of_views('num_views'), _PACKED),
+    'packed.seed': Override(_of_views('seed'), _PACKED),
+}
+# Words that exchange parts of a config, see compose.py.
+EXCHANGES = ('pair', 'packed', 'teacher', 'student', 'network')
+
+
+def override(word: str) -> Override:
+    """The row of a word, ``packed.<name>`` included."""
+    return OVERRIDES.get(word) or PACKED[word]
+
+
+def apply_override(cfg: Config, word: str, value: Any) -> None:
+    """Set every place of a word.
+
+    Args:
+        cfg: changed in place.
+        word: a key of :data:`OVERRIDES` or :data:`PACKED`.
+        value: for its places; it also becomes the top-level value.
+
+    Raises:
+        NoPlaceError: the config has no place for it.
+    """
+    row = override(word)
+    if word == 'classes':
+        from hkd_mm.datasets.class_folders import class_names
+
+        value = class_names(value)
+    targets = list(row.targets(cfg, value))
+    if not targets:
+        raise NoPlaceError(_no_place(word, value, row))
+    for group, key, new in targets:
+        if group is not cfg or key != word:
+            # copied, so that what was given is not changed later
+            group[key] = ConfigDict(copied=new)['copied']
+    if '.' not in word and word not in ('teacher_cache', 'augment'):
+        cfg[word] = value
+
+
+def _no_place(word: str, value: Any, row: Override) -> str:
+    return (
+        f'{word}={value!r} would change nothing: it needs {row.needs}, and '
+        'this config has none; leave it out'
+    )
+
+
+def check_top_level(cfg: Config) -> None:
+    """Refuse a file whose top-level words its nested values contradict.
+
+    Raises:
+        UserError: a word stands in the file, and no place has its value.
+    """
+    for word in ('teacher', 'student', 'network', 'pair'):
+        if isinstance(cfg.get(word), str):
+            raise UserError(
+                f'{cfg.filename}: {word} = {cfg[word]!r} stands at the top '
+                'and reaches nothing; write what it stands for at its nested '
+                f'place, or give it with --cfg-options {word}={cfg[word]}'
+            )
+    own = _assigned(cfg.filename)
+    for word, value, targets in _contradicted(cfg):
+        if word not in _SHARED and word not in own:
+            continue  # inherited, and a nested value has taken its place
+        if not targets:
+            row = OVERRIDES[word]
+            raise UserError(
+                f'{cfg.filename}: {_no_place(word, value, row)} or write '
+                f'{word} = None'
+            )
+        group, key, _ = targets[0]
+        raise UserError(
+            f'{cfg.filename}: {word} = {value!r} stands at the top and '
+            f'reaches nothing, as {key}={group.get(key)!r} stands where it '
+            f'would go; write one value at both, or give it with '
+            f'--cfg-options {word}=...'
+        )
+
+
+def settle_top_level(cfg: Config) -> None:
+    """Let top-level words follow nested values that dotted keys have set.
+
+    Args:
+        cfg: changed in place; a word that no longer tells what stands at its
+            places gets the value there, or goes.
+    """
+    for word, _, targets in list(_contradicted(cfg)):
+        values = [group.get(key) for group, key, _ in targets[:1]]
+        cfg._cfg_dict.pop(word)
+        if values:
+            cfg[word] = values[0]
+            if any(word == other for other, *_ in _contradicted(cfg)):
+                cfg._cfg_dict.pop(word)
+
+
+def _assigned(path: str | None) -> set[str]:
+    """Names that a config file assigns at its top, without its bases."""
+    if not path or not path.endswith('.py'):
+        return set()
+    try:
+        tree = ast.parse(Path(path).read_text(encoding='utf-8'))
+    except (OSError, SyntaxError):
+        return set()
+    return {
+        target.id
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
+    """Yield words at the top that none of their places agrees with."""
+    for word, row in OVERRIDES.items():
+        value = cfg.get(word)
+        if value is None:
+            continue
+        targets = list(row.targets(cfg, value))
+        if not targets and not value:  # False or empty: nothing asked
+            continue
+        # the training loader comes first; another test set may be meant
+        told = targets[:1] if word in _SHARED else targets
+        if not any(_agrees(target) for target in told):
+            yield word, value, targets
+
+
+def _agrees(target: Target) -> bool:
+    group, key, value = target
+    old = group.get(key)
+    if isinstance(old, (list, tuple)) and isinstance(value, (list, tuple)):
+        return list(old) == list(value)
+    if isinstance(old, dict) and isinstance(value, dict):
+        return all(old.get(name) == part for name, part in value.items())
+    if key not in group:
+        return value in (None, False) or _default(group, key) == value
+    return old == value
+
+
+def _default(node: dict, key: str) -> Any:
+    """Default of a constructor argument, None where there is none."""
+    from hkd_mm.config.schema import class_of_type
+
+    name = node.get('type')
+    found = class_of_type(str(name), 'mmpretrain') if name else None
+    if found is None:
+        return None
+    parameter = inspect.signature(found).parameters.get(key)
+    empty = parameter is None or parameter.default is inspect.Parameter.empty
+    return None if empty else parameter.default
+
+
+def words() -> list[str]:
+    """All words of the command line, sorted."""
+    return sorted({*OVERRIDES, *PACKED, *EXCHANGES})

@@ -1,0 +1,272 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Near-duplicates, and groups of images of the same photograph."""
+
+import csv
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+from hkd_mm.io.atomic_files import AtomicBackend
+
+_BITS = 64  # of a hash
+
+
+def require_imagehash() -> None:
+    """Raise a UserError when near duplicates cannot be looked for."""
+    try:
+        import imagehash  # noqa: F401
+    except ImportError:
+        raise UserError(
+            'near duplicates need the package ImageHash: pip '
+            'install ImageHash, or leave --near out'
+        ) from None
+
+
+def perceptual_hash(image: np.ndarray) -> int:
+    """64 bits that similar pictures share, of a (H, W, 3) BGR image."""
+    import imagehash
+    from PIL import Image
+
+    bits = imagehash.phash(Image.fromarray(image[..., ::-1])).hash
+    return int(np.packbits(bits).view('>u8')[0])
+
+
+def near_pairs(records, found: dict, near: int) -> list[dict]:
+    """Pairs of different content and lesion within ``near`` bits.
+
+    Of equal files of one lesion the first stands for all: the others are
+    duplicates already.
+
+    Args:
+        records: all photographs.
+        found: sample id -> its ``sha256`` and ``phash``, None where it could
+            not be read.
+        near: bits that may differ.
+
+    Returns:
+        ``images`` (two sample ids) and ``bits``, in the order of the records.
+    """
+    contents: dict[str, dict] = {}  # content -> lesion -> place of a record
+    hashes = []
+    for place, record in enumerate(records):
+        scan = found[record.sample_id]
+        if scan['phash'] is None:
+            continue
+        if scan['sha256'] not in contents:
+            hashes.append(scan['phash'])
+        known = contents.setdefault(scan['sha256'], {})
+        known.setdefault(record.lesion_id or ('alone',), place)
+    members = list(contents.values())
+    pairs = []
+    for one, other, bits in zip(
+        *pairs_within(np.array(hashes, np.uint64), near)
+    ):
+        pairs += [
+            (*sorted((first, second)), int(bits))
+            for lesion, first in members[one].items()
+            for other_lesion, second in members[other].items()
+            if lesion != other_lesion or lesion == ('alone',)
+        ]
+    return [
+        dict(images=[records[i].sample_id, records[j].sample_id], bits=bits)
+        for i, j, bits in sorted(pairs)
+    ]
+
+
+def pairs_within(
+    hashes: np.ndarray, near: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of hashes that differ in at most ``near`` bits.
+
+    Two such hashes agree in one of ``near + 1`` shares of their bits at
+    least, so that only those are compared that stand together when they are
+    sorted by a share: time and memory grow with the hashes, and not with
+    their square, as long as few are alike.
+
+    Args:
+        hashes: (N,) uint64.
+        near: bits that may differ; from 32 on, all pairs are compared.
+
+    Returns:
+        i and j (M,) int64, i < j, each pair once and in order, and their
+        bits (M,).
+    """
+    shares = near + 1 if near < _BITS // 2 else 1
+    pairs = [np.zeros((0, 2), np.int64)]
+    for share in range(shares):
+        # Every so manieth bit: neighbours in a hash are alike.
+        mask = sum(1 << bit for bit in range(share, _BITS, shares))
+        keys = hashes & np.uint64(mask if shares > 1 else 0)
+        order = np.argsort(keys, kind='stable')
+        pairs.append(order[_pairs_of_runs(keys[order], hashes[order], near)])
+    found = np.sort(np.concatenate(pairs), axis=1)
+    found = np.unique(found, axis=0)
+    bits = _popcount(hashes[found[:, 0]] ^ hashes[found[:, 1]])
+    return found[:, 0], found[:, 1], bits
+
+
+def _pairs_of_runs(
+    keys: np.ndarray, hashes: np.ndarray, near: int
+) -> np.ndarray:
+    """Places (M, 2) of near hashes within runs of equal, sorted keys."""
+    found = [np.zeros((0, 2), np.int64)]
+    first, distance = np.arange(len(keys)), 0
+    while len(first):
+        distance += 1
+        first = first[first + distance < len(keys)]
+        # The next ones of a run that has ended here have ended as well.
+        first = first[keys[first] == keys[first + distance]]
+        second = first + distance
+        alike = _popcount(hashes[first] ^ hashes[second]) <= near
+        found.append(np.stack([first[alike], second[alike]], 1))
+    return np.concatenate(found)
+
+
+def _popcount(values: np.ndarray) -> np.ndarray:
+    if hasattr(np, 'bitwise_count'):
+        return np.bitwise_count(values)
+    octets = values[..., None].view(np.uint8)
+    table = np.array([bin(value).count('1') for value in range(256)], np.uint8)
+    return table[octets].sum(-1, dtype=np.uint8)
+
+
+def group_names(
+    records: Sequence, links: Iterable[Sequence[str]]
+) -> list[str | None]:
+    """Names of the connected groups of images.
+
+    Args:
+        records: all images; those of one lesion belong together.
+        links: sample ids that belong together as well.
+
+    Returns:
+        One name a record, in their order: the first by the alphabet of the
+        lesions, and of the ids where an image has no lesion. A lone image
+        keeps its lesion, or None.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    place = {record.sample_id: i for i, record in enumerate(records)}
+    lesions = defaultdict(list)
+    for i, record in enumerate(records):
+        if record.lesion_id:
+            lesions[record.lesion_id].append(i)
+    edges = [(group[0], i) for group in lesions.values() for i in group[1:]]
+    edges += [
+        (place[names[0]], place[name]) for names in links for name in names[1:]
+    ]
+    ends = np.array(edges, np.int64).reshape(-1, 2)
+    size = len(records)
+    graph = coo_matrix((np.ones(len(ends), bool), ends.T), (size, size))
+    groups = defaultdict(list)
+    for record, number in zip(records, connected_components(graph)[1]):
+        groups[number].append(record)
+    names = {}
+    for members in groups.values():
+        name = members[0].lesion_id
+        if len(members) > 1:
+            name = min(r.lesion_id or r.sample_id for r in members)
+            # An image may be called as a lesion of others.
+            while name in lesions and all(
+                r.lesion_id != name for r in members
+            ):
+                name += '+'
+        names.update((record.sample_id, name) for record in members)
+    return [names[record.sample_id] for record in records]
+
+
+def write_groups(
+    records: Sequence, report: dict, data_root: str, out: str
+) -> dict:
+    """Write an annotation table whose lesions are groups of photographs.
+
+    Args:
+        records: all images.
+        report: of :func:`hkd_mm.data_tools.verify.verify_data`, whose
+            duplicates and near duplicates are joined.
+        data_root: that the images are below.
+        out: the table.
+
+    Returns:
+        ``groups`` of several images, ``images`` in them, ``joined`` (images
+        that share a group with an image of another or of no lesion), and
+        ``torn``, groups in several parts of a given split. Where there are
+        any, the table names no parts, so that a split is drawn.
+
+    Raises:
+        UserError: the images have masks, or the file is there or cannot be
+            written.
+    """
+    if hasattr(records[0], 'mask_path'):
+        raise UserError(
+            '--group writes a table of classes, and these images have masks: '
+            'name their patients in a column patient_id instead'
+        )
+    if os.path.lexists(out):
+        raise UserError(
+            f'{out} is there already; remove it or name another file with '
+            '--group'
+        )
+    near = [pair['images'] for pair in report['near_duplicates']]
+    names = group_names(records, [*report['duplicates'], *near])
+    members = defaultdict(list)
+    for record, name in zip(records, names):
+        members[name or ('alone', record.sample_id)].append(record)
+    several = [group for group in members.values() if len(group) > 1]
+    torn = [group for group in several if len({r.split for r in group}) > 1]
+    given = any(record.split for record in records) and not torn
+    rows = [
+        {
+            'image': image,
+            'label': record.label,
+            'lesion_id': name or '',
+            **(dict(split=record.split) if given else {}),
+            **record.metadata,
+        }
+        for record, name, image in zip(
+            records, names, _images(records, Path(data_root))
+        )
+    ]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, restval='', lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
+        AtomicBackend().put_text(stream.getvalue(), os.path.abspath(out))
+    except OSError as error:
+        raise UserError(
+            f'{out} cannot be written ({error.strerror}); name another file '
+            'with --group'
+        ) from None
+    return dict(
+        groups=len(several),
+        images=sum(map(len, several)),
+        joined=sum(
+            len(group)
+            for group in several
+            if len({r.lesion_id or r.sample_id for r in group}) > 1
+        ),
+        torn=len(torn),
+    )
+
+
+def _images(records: Sequence, root: Path) -> list[str]:
+    """What the table calls each image so that its file is found."""
+    from hkd_mm.datasets.records import ImageFinder
+
+    root = Path(os.path.expanduser(root))
+    finder = ImageFinder(root)
+    return [
+        record.sample_id
+        if finder(record.sample_id) == record.path
+        else os.path.relpath(record.path, root)
+        for record in records
+    ]

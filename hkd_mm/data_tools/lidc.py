@@ -1,0 +1,430 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""CT scans of LIDC-IDRI and the consensus of their readers."""
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+
+from hkd_mm.errors import UserError
+from hkd_mm.io.progress import parallel_map
+
+_ROOT = 'LidcReadMessage'
+
+
+@dataclass
+class Outline:
+    """One closed line in one slice.
+
+    Args:
+        uid: SOP instance UID of the slice, may be empty.
+        z: position of the slice in mm, NaN where it is not told.
+        inclusion: what is inside belongs to the nodule; False takes it out.
+        points: (N, 2) int32, x and y of pixels, counted from 0.
+    """
+
+    uid: str
+    z: float
+    inclusion: bool
+    points: np.ndarray
+
+
+@dataclass
+class Nodule:
+    """A nodule as one reader outlined it.
+
+    Args:
+        reader: number of the reading session.
+        malignancy: 1 to 5; None for nodules below 3 mm.
+        outlines: in any order.
+    """
+
+    reader: int
+    malignancy: int | None
+    outlines: list[Outline] = field(default_factory=list)
+
+
+@dataclass
+class Readings:
+    """All of one XML file.
+
+    Args:
+        path: of the file.
+        series_uid: of the CT scan.
+        readers: number of reading sessions.
+        nodules: of all readers.
+    """
+
+    path: str
+    series_uid: str
+    readers: int
+    nodules: list[Nodule]
+
+
+def read_outlines(path: str | Path) -> Readings | None:
+    """Read one XML file; None where it is about something else.
+
+    Marks of what is no nodule (``nonNodule``) are left out.
+
+    Raises:
+        UserError: it cannot be read, or lacks a number where one must be.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise UserError(f'{path} cannot be read: {error}') from None
+    if _name(root) != _ROOT:
+        return None
+    sessions = _children(root, 'readingSession')
+    try:
+        nodules = [
+            _nodule(node, number)
+            for number, session in enumerate(sessions)
+            for node in _children(session, 'unblindedReadNodule')
+        ]
+    except ValueError as error:
+        raise UserError(f'{path}: {error}') from None
+    header = _children(root, 'ResponseHeader')
+    uid = _text(header[0], 'SeriesInstanceUid') if header else ''
+    return Readings(str(path), uid, len(sessions), nodules)
+
+
+def _nodule(node: ElementTree.Element, reader: int) -> Nodule:
+    rated = _children(node, 'characteristics')
+    word = _text(rated[0], 'malignancy') if rated else ''
+    outlines = [_outline(roi) for roi in _children(node, 'roi')]
+    return Nodule(reader, int(word) if word else None, outlines)
+
+
+def _outline(roi: ElementTree.Element) -> Outline:
+    points = [
+        (int(_text(point, 'xCoord')), int(_text(point, 'yCoord')))
+        for point in _children(roi, 'edgeMap')
+    ]
+    return Outline(
+        uid=_text(roi, 'imageSOP_UID'),
+        z=float(_text(roi, 'imageZposition') or 'nan'),
+        inclusion=_text(roi, 'inclusion').upper() != 'FALSE',
+        points=np.array(points, np.int32).reshape(-1, 2),
+    )
+
+
+def _name(node: ElementTree.Element) -> str:
+    return node.tag.rpartition('}')[2]
+
+
+def _children(
+    node: ElementTree.Element, name: str
+) -> list[ElementTree.Element]:
+    return [child for child in node if _name(child) == name]
+
+
+def _text(node: ElementTree.Element, name: str) -> str:
+    found = _children(node, name)
+    return (found[0].text or '').strip() if found else ''
+
+
+_TAGS = (
+    'Modality',
+    'PatientID',
+    'SeriesInstanceUID',
+    'SOPInstanceUID',
+    'ImagePositionPatient',
+    'ImageOrientationPatient',
+    'PixelSpacing',
+    'InstanceNumber',
+    'Rows',
+    'Columns',
+)
+
+
+@dataclass
+class Slice:
+    """One file of a scan.
+
+    Args:
+        path: of the file.
+        series_uid: of the scan.
+        uid: SOP instance UID.
+        patient: patient id, fit for a file name.
+        place: position along the axis of the scan, in mm.
+        z: third coordinate of the position, which the XML files name, in mm.
+        number: instance number, 0 where there is none.
+        shape: (H, W).
+        spacing: mm from row to row and from column to column; None where
+            it is not told.
+    """
+
+    path: str
+    series_uid: str
+    uid: str
+    patient: str
+    place: float
+    z: float
+    number: int
+    shape: tuple[int, int]
+    spacing: tuple[float, float] | None
+
+
+@dataclass
+class Scan:
+    """Slices of one series, ordered by their position."""
+
+    slices: list[Slice]
+
+    def slice_of(self, outline: Outline) -> int | None:
+        """Number of the slice of an outline: by its UID, else by its z."""
+        for number, one in enumerate(self.slices):
+            if outline.uid and one.uid == outline.uid:
+                return number
+        if outline.uid or math.isnan(outline.z):
+            return None
+        gaps = [abs(one.z - outline.z) for one in self.slices]
+        best = int(np.argmin(gaps))
+        return best if gaps[best] < 0.1 else None
+
+
+def require_pydicom() -> None:
+    """Refuse to begin without it.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import pydicom  # noqa: F401
+    except ImportError:
+        raise UserError(
+            'DICOM files need pydicom, which is not installed; pip install '
+            '"pydicom>=3"'
+        ) from None
+
+
+def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
+    """CT scans by series UID; what is no CT slice is passed over.
+
+    Args:
+        files: DICOM files.
+        workers: processes, 0 for all cores.
+
+    Raises:
+        UserError: a file is damaged, its position is not told, or two files
+            that differ call themselves the same slice.
+    """
+    found = parallel_map(
+        read_header, map(str, files), f'reading {len(files)} headers', workers
+    )
+    by_series = defaultdict(dict)
+    for one in found:
+        if one is not None:
+            first = by_series[one.series_uid].setdefault(one.uid, one)
+            _check_copy(first, one)
+    return {
+        uid: Scan(
+            sorted(slices.values(), key=lambda one: (one.place, one.number))
+        )
+        for uid, slices in sorted(by_series.items())
+    }
+
+
+def _check_copy(first: Slice, other: Slice) -> None:
+    """A slice may lie there twice, two slices of one name may not."""
+    if first is other:
+        return
+    if Path(first.path).read_bytes() != Path(other.path).read_bytes():
+        raise UserError(
+            f'{first.path} and {other.path} are both slice {first.uid} and '
+            'differ; remove one of them'
+        )
+
+
+def read_header(path: str) -> Slice | None:
+    """What is known of a CT slice; None for other DICOM files.
+
+    Raises:
+        UserError: not a DICOM file, damaged, or its position is not told.
+    """
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        data = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        if data.get('Modality') != 'CT':
+            return None
+        position = [float(x) for x in data.ImagePositionPatient]
+        sides = data.get('PixelSpacing')
+        return Slice(
+            path=path,
+            series_uid=str(data.SeriesInstanceUID),
+            uid=str(data.SOPInstanceUID),
+            patient=re.sub(r'[^\w.-]+', '_', str(data.PatientID)),
+            place=_along(position, data.get('ImageOrientationPatient')),
+            z=position[2],
+            number=int(data.get('InstanceNumber') or 0),
+            shape=(int(data.Rows), int(data.Columns)),
+            spacing=(float(sides[0]), float(sides[1])) if sides else None,
+        )
+    except (InvalidDicomError, OSError, EOFError) as error:
+        if isinstance(error, InvalidDicomError) and not Path(path).suffix:
+            return None
+        raise UserError(f'{path} cannot be read: {error}') from None
+    except (AttributeError, TypeError, IndexError, ValueError) as error:
+        raise UserError(f'{path} is no whole CT slice: {error}') from None
+
+
+def read_hounsfield(path: str) -> np.ndarray:
+    """Pixels in Hounsfield units, (H, W) float64.
+
+    Raises:
+        UserError: the pixels are missing, damaged or packed in a way that
+            needs another package.
+    """
+    from pydicom import dcmread
+
+    try:
+        data = dcmread(path)
+        pixels = data.pixel_array
+    except Exception as error:  # decoders raise what they like
+        line = str(error).splitlines()[0] if str(error) else repr(error)
+        raise UserError(f'{path}: its pixels cannot be read: {line}') from None
+    if pixels.ndim != 2:
+        raise UserError(f'{path} holds {pixels.shape}, not one grey slice')
+    slope = float(data.get('RescaleSlope', 1))
+    return pixels * slope + float(data.get('RescaleIntercept', 0))
+
+
+def _along(
+    position: list[float], orientation: Sequence[float] | None
+) -> float:
+    """Position along the normal of the slice."""
+    if not orientation:
+        return position[2]
+    row, column = np.array(orientation, float).reshape(2, 3)
+    return float(np.dot(np.cross(row, column), position))
+
+
+Masks = dict[int, np.ndarray]  # slice -> (H, W) bool
+
+
+@dataclass
+class Agreed:
+    """A nodule that enough readers outlined.
+
+    Args:
+        masks: slice -> (H, W) bool, pixels that enough readers include.
+        malignancy: median of those who rated it, 1 to 5; None for nobody.
+    """
+
+    masks: Masks
+    malignancy: float | None
+
+
+def agreed_nodules(
+    readings: Readings,
+    slice_of: Callable[[Outline], int | None],
+    shape: tuple[int, int],
+    share: float = 0.5,
+) -> list[Agreed]:
+    """The nodules of a scan, ordered by their first slice.
+
+    Nodules of different readers that share a pixel are one nodule. A pixel
+    belongs to it if at least ``share`` of all readers of the scan include it,
+    2 of 4 by default; where no pixel does, the nodule is left out.
+
+    Args:
+        readings: of one XML file.
+        slice_of: number of the slice of an outline, None where it has none.
+        shape: (H, W) of the slices.
+        share: in (0, 1].
+    """
+    volumes = [volume(nodule, slice_of, shape) for nodule in readings.nodules]
+    needed = max(1, math.ceil(share * readings.readers - 1e-9))
+    found = []
+    for group in _groups(volumes):
+        masks = _vote(
+            [(readings.nodules[i].reader, volumes[i]) for i in group], needed
+        )
+        rated = [readings.nodules[i].malignancy for i in group]
+        rated = [number for number in rated if number is not None]
+        if masks:
+            found.append(Agreed(masks, median(rated) if rated else None))
+    return sorted(found, key=lambda nodule: min(nodule.masks))
+
+
+def volume(
+    nodule: Nodule,
+    slice_of: Callable[[Outline], int | None],
+    shape: tuple[int, int],
+) -> Masks:
+    """The slices of a nodule that have a pixel of it.
+
+    Args:
+        nodule: of one reader.
+        slice_of: see :func:`agreed_nodules`.
+        shape: (H, W).
+    """
+    by_slice = defaultdict(list)
+    for outline in nodule.outlines:
+        number = slice_of(outline)
+        if number is not None:
+            by_slice[number].append(outline)
+    masks = {n: fill(lines, shape) for n, lines in by_slice.items()}
+    return {n: mask for n, mask in masks.items() if mask.any()}
+
+
+def fill(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray:
+    """What the outlines of one slice enclose, (H, W) bool.
+
+    Readers drew the line around the nodule: the pixels of the line itself
+    are outside of it, those of an excluding line as well.
+    """
+    mask = np.zeros(shape, np.uint8)
+    for outline in outlines:
+        if outline.inclusion and len(outline.points):
+            inside = np.zeros(shape, np.uint8)
+            cv2.fillPoly(inside, [outline.points], 1)
+            cv2.polylines(inside, [outline.points], True, 0)
+            mask |= inside
+    for outline in outlines:
+        if not outline.inclusion and len(outline.points):
+            cv2.fillPoly(mask, [outline.points], 0)
+    return mask.astype(bool)
+
+
+def _groups(volumes: list[Masks]) -> list[list[int]]:
+    """Numbers of volumes that hang together by shared pixels."""
+    home = list(range(len(volumes)))
+    for one in range(len(volumes)):
+        for two in range(one):
+            if home[one] != home[two] and _touch(volumes[one], volumes[two]):
+                old, new = home[one], home[two]
+                home = [new if number == old else number for number in home]
+    groups = defaultdict(list)
+    for number, first in enumerate(home):
+        groups[first].append(number)
+    return list(groups.values())
+
+
+def _touch(one: Masks, two: Masks) -> bool:
+    return any((one[n] & two[n]).any() for n in one.keys() & two.keys())
+
+
+def _vote(volumes: list[tuple[int, Masks]], needed: int) -> Masks:
+    """Pixels that at least ``needed`` readers include."""
+    by_reader = defaultdict(dict)  # a reader has one vote a pixel
+    for reader, masks in volumes:
+        mine = by_reader[reader]
+        for number, mask in masks.items():
+            mine[number] = mine.get(number, False) | mask
+    votes = {}
+    for masks in by_reader.values():
+        for number, mask in masks.items():
+            votes[number] = votes.get(number, 0) + mask.astype(np.uint8)
+    found = {number: count >= needed for number, count in votes.items()}
+    return {n: mask for n, mask in sorted(found.items()) if mask.any()}

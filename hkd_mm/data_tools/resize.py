@@ -1,0 +1,123 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A small copy of a data root, for benchmarks where decoding dominates."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+from hkd_mm.errors import UserError
+from hkd_mm.io.progress import parallel_map
+
+_MARK = 'resized.json'
+_TABLES = ('.csv', '.tab', '.tsv', '.json', '.md')
+
+
+def resize_images(
+    data_root: str, out: str, size: int, workers: int = 0
+) -> dict:
+    """Write every image as a ``size`` x ``size`` PNG under ``out``.
+
+    The pixels are those that ``LoadSkinImage`` and
+    ``Resize(scale=(size, size), interpolation='area')`` give: EXIF applied,
+    8 bits, aspect ratio not kept. Folders and names stay, tables are copied,
+    ``originals`` is left out. Images that are already there are kept, so an
+    interrupted call goes on where it stopped.
+
+    Args:
+        data_root: the source, any layout.
+        out: the copy; made when missing.
+        size: pixels a side.
+        workers: processes, 0 for all cores.
+
+    Returns:
+        ``images``, ``written`` and ``failed`` (list of messages).
+
+    Raises:
+        UserError: the source is missing or empty, or ``out`` is inside it or
+            holds a copy of another size.
+    """
+    from hkd_mm.datasets.records import check_root, list_images
+
+    root, target = check_root(data_root), Path(os.path.expanduser(out))
+    if size < 8:
+        raise UserError(f'--size {size} must be at least 8 pixels')
+    if root.resolve() in (target.resolve(), *target.resolve().parents):
+        raise UserError(
+            f'--out {out} lies in the data root {data_root}; name '
+            'a place outside'
+        )
+    images = list_images(root)
+    if not images:
+        raise UserError(f'data root {data_root} holds no image')
+    _mark(target, size)
+    _copy_tables(root, target)
+    plain = Counter(path.with_suffix('') for path in images)
+    jobs = []
+    for path in images:
+        # a.jpg beside a.png become a.jpg.png and a.png.png.
+        stem = path.with_suffix('')
+        name = (stem if plain[stem] == 1 else path).relative_to(root)
+        jobs.append((str(path), str(target / name) + '.png'))
+    todo = [job for job in jobs if not os.path.exists(job[1])]
+    done = parallel_map(
+        partial(_resize_one, size),
+        todo,
+        f'resizing to {size} x {size}',
+        workers,
+    )
+    failed = [message for message in done if message]
+    return dict(
+        images=len(images), written=len(todo) - len(failed), failed=failed
+    )
+
+
+def _mark(target: Path, size: int) -> None:
+    """Remember the size of a copy, refuse another one in the same place."""
+    mark = target / _MARK
+    if mark.exists():
+        found = json.loads(mark.read_text())['size']
+        if found != size:
+            raise UserError(
+                f'--out {target} holds a copy of size {found}; '
+                f'name another place for size {size}'
+            )
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    mark.write_text(json.dumps(dict(size=size)) + '\n')
+
+
+def _copy_tables(root: Path, target: Path) -> None:
+    for parent, names, files in os.walk(root):
+        names[:] = [name for name in names if not name.startswith('.')]
+        for file in files:
+            source = Path(parent, file)
+            # HAM10000_metadata comes without suffix.
+            if (
+                source.suffix.lower() in _TABLES
+                or source.name == 'HAM10000_metadata'
+            ):
+                copy = target / source.relative_to(root)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, copy)
+
+
+def _resize_one(size: int, job: tuple[str, str]) -> str | None:
+    """Resize one image; a message when its file cannot be read."""
+    import cv2
+
+    from hkd_mm.datasets.load_skin_image import read_image
+
+    source, target = job
+    try:
+        image = read_image(source)
+    except UserError as error:
+        return str(error)
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    aside = f'{target}.{os.getpid()}'
+    Path(aside).write_bytes(cv2.imencode('.png', image)[1].tobytes())
+    os.replace(aside, target)
+    return None

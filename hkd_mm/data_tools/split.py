@@ -1,0 +1,97 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Drawing a split file ahead of the training, by lesion and by content."""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+from hkd_mm.data_tools.duplicates import group_names
+from hkd_mm.errors import UserError
+from hkd_mm.io.progress import parallel_map
+
+
+def draw_split_file(
+    records,
+    name: str,
+    ratios='80:10:10',
+    seed: int = 42,
+    out: str | None = None,
+    group_duplicates: bool = False,
+    workers: int = 0,
+) -> tuple[dict, str, bool]:
+    """Draw a split and write it, unless the file is there already.
+
+    Args:
+        records: all photographs.
+        name: of the data.
+        ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
+        seed: any integer.
+        out: the file; None takes the place where a training looks for it.
+        group_duplicates: keep byte-identical files in one part as well.
+        workers: processes that read the files for it, 0 for all cores.
+
+    Returns:
+        (content, path, whether it was written now).
+
+    Raises:
+        UserError: the data comes split, or the file that is there belongs to
+            other data or other settings.
+    """
+    from hkd_mm.datasets.split_file import (
+        default_split_file,
+        read_split,
+        write_split,
+    )
+    from hkd_mm.datasets.splits import as_document, check_split, draw_split
+
+    if any(record.split for record in records):
+        raise UserError(
+            f'{name} comes split into train, val and test; there '
+            'is nothing to draw'
+        )
+    grouped = (
+        merge_duplicates(records, workers) if group_duplicates else (records)
+    )
+    parts = draw_split(grouped, ratios, seed)
+    document = as_document(records, parts, ratios, seed, name)
+    if group_duplicates:
+        document['grouped_by'] += ' and content'
+    path = out or default_split_file(name, records, ratios, seed)
+    if Path(path).exists():
+        found = read_split(path)
+        check_split(found, records, path)
+        if found['hash'] != document['hash']:
+            raise UserError(
+                f'split file {path} holds another split of this '
+                'data; remove it or name another --out'
+            )
+        return found, path, False
+    write_split(document, path)
+    return document, path, True
+
+
+def merge_duplicates(records, workers: int = 0) -> list:
+    """Copies of the records in which equal files share a lesion id."""
+    hashes = parallel_map(
+        _sha256,
+        [record.path for record in records],
+        'comparing files',
+        workers,
+    )
+    equal = defaultdict(list)
+    for record, content in zip(records, hashes):
+        equal[content].append(record.sample_id)
+    names = group_names(records, equal.values())
+    return [
+        replace(record, lesion_id=name) for record, name in zip(records, names)
+    ]
+
+
+def _sha256(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f'image {path} cannot be read ({error.strerror})'
+        ) from None

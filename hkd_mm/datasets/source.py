@@ -1,0 +1,172 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Records of any data root, as the data tools read them."""
+
+import argparse
+import csv
+from pathlib import Path
+
+MASKED = ('LIDCNodule', 'SkinLesionMasks')
+DATASETS = ('SkinDisease', 'HAM10000', 'ISIC2019', *MASKED)
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say which data a tool reads."""
+    parser.add_argument(
+        'data_root', help='folder of the images, as in the config'
+    )
+    parser.add_argument(
+        '--dataset',
+        choices=DATASETS,
+        help='how to read it (default: found by its tables)',
+    )
+    parser.add_argument(
+        '--ann-file', help='table, absolute or below the data root'
+    )
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        help='class names (default: those of the folders or tables)',
+    )
+
+
+def read_records(args: argparse.Namespace):
+    """All photographs of a data root, or all slices.
+
+    Args:
+        args: of :func:`add_source_arguments`.
+
+    Returns:
+        (list of Record, their labels in order, name of the data). Images with
+        masks are labelled by whether the mask marks anything.
+
+    Raises:
+        UserError: as the data sets raise it.
+    """
+    from hkd_mm.datasets.isic import HAM10000, ISIC2019
+    from hkd_mm.datasets.masks.folders import EMPTY, FOREGROUND
+    from hkd_mm.datasets.records import check_root
+    from hkd_mm.datasets.skin_disease import SkinDisease
+
+    root = check_root(args.data_root)
+    found = args.dataset or _recognise(root, args.ann_file)
+    if found in MASKED:
+        return _read_masked(args, found), (EMPTY, FOREGROUND), _name(root)
+    kinds = dict(SkinDisease=SkinDisease, HAM10000=HAM10000, ISIC2019=ISIC2019)
+    dataset = kinds[found](
+        args.data_root,
+        ann_file=args.ann_file,
+        classes=args.classes,
+        lazy_init=True,
+    )
+    return dataset.records(), dataset.classes, _name(root)
+
+
+def _name(root: Path) -> str:
+    return root.resolve().name
+
+
+def _read_masked(args: argparse.Namespace, name: str):
+    from hkd_mm.datasets.masks.mask_dataset import LIDCNodule, SkinLesionMasks
+
+    kind = dict(LIDCNodule=LIDCNodule, SkinLesionMasks=SkinLesionMasks)[name]
+    return kind(
+        args.data_root,
+        ann_file=args.ann_file,
+        classes=args.classes,
+        lazy_init=True,
+    ).records()
+
+
+def _recognise(root: Path, ann_file: str | None) -> str:
+    names = (
+        [Path(ann_file).name]
+        if ann_file
+        else [path.name for path in [*root.glob('*'), *root.glob('*/*.csv')]]
+    )
+    for name in sorted(names):
+        if name.startswith(('HAM10000_metadata', 'ISIC2018_Task3')):
+            return 'HAM10000'
+        if name.startswith('ISIC_2019'):
+            return 'ISIC2019'
+    if not (ann_file or _has_labels(root)) and _has_masks(root):
+        return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'
+    return 'SkinDisease'
+
+
+def _has_labels(root: Path) -> bool:
+    """Whether the table of a data root names classes and no masks."""
+    table = root / 'annotations.csv'
+    if not table.is_file():
+        return False
+    with table.open(newline='', encoding='utf-8-sig') as stream:
+        header = {
+            name.strip().lower() for name in next(csv.reader(stream), ())
+        }
+    return 'label' in header and not header & {'mask', 'mask_image'}
+
+
+def _has_masks(root: Path) -> bool:
+    """A table of masks, or folders of images and masks side by side."""
+    from hkd_mm.datasets.class_folders import split_folders
+    from hkd_mm.datasets.masks.folders import image_folder, mask_folder
+
+    if (root / 'split_dataset.csv').is_file():
+        return True
+    places = split_folders(root, ()).values() or [root]
+    return all(image_folder(place) and mask_folder(place) for place in places)
+
+
+def _is_deep(root: Path) -> bool:
+    """Whether the first image has 16 bits, as slices have."""
+    from PIL import Image
+
+    from hkd_mm.datasets.class_folders import split_folders
+    from hkd_mm.datasets.masks.folders import image_folder
+    from hkd_mm.datasets.records import list_images
+    from hkd_mm.io.images import DEEP, FAILURES, FORMATS
+
+    place = next(iter(split_folders(root, ()).values()), root)
+    for path in list_images(image_folder(place) or place):
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                return image.mode[0] in DEEP
+        except FAILURES:  # told by whoever reads them all
+            continue
+    return False
+
+
+def read_where(records, args: argparse.Namespace) -> tuple[dict, str]:
+    """Which splits each image is in, leaks and all.
+
+    Args:
+        records: of :func:`read_records`.
+        args: ``split_file``, ``ratios`` and ``seed``.
+
+    Returns:
+        (sample id -> list of splits, hash of the split).
+
+    Raises:
+        UserError: the split file belongs to other data.
+    """
+    from hkd_mm.datasets.records import SPLITS
+    from hkd_mm.datasets.split_file import read_split
+    from hkd_mm.datasets.splits import as_document, check_data, draw_split
+
+    if args.split_file:
+        document = read_split(args.split_file)
+        check_data(document, records, args.split_file)
+    elif any(record.split for record in records):
+        document = as_document(
+            records,
+            {
+                part: [r.sample_id for r in records if r.split == part]
+                for part in SPLITS
+            },
+        )
+    else:
+        document = draw_split(records, args.ratios, args.seed)
+    where = {}
+    for part in SPLITS:
+        for name in document[part]:
+            where.setdefault(name, []).append(part)
+    return where, document['hash']

@@ -1,0 +1,109 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""On what a run was made: versions, machine, commit."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+_PACKAGES = (
+    'torch',
+    'torchvision',
+    'timm',
+    'numpy',
+    'scikit-learn',
+    'onedl-mmengine',
+    'mmengine',
+    'onedl-mmcv',
+    'mmcv',
+    'mmcv-lite',
+    'onedl-mmpretrain',
+    'mmpretrain',
+    'mmrazor',
+)
+
+
+def collect_environment() -> dict:
+    """Describe the running process and its machine.
+
+    Returns:
+        A dict that JSON can hold: ``hkd_mm``, ``commit`` (None outside a
+        checkout), ``python``, ``packages``, ``platform``, ``cpu``,
+        ``memory_gib``, ``gpus``, ``cuda``, ``threads``, ``command``,
+        ``started``.
+    """
+    from hkd_mm.version import __version__
+
+    gpus = [
+        torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
+    ]
+    return dict(
+        hkd_mm=__version__,
+        commit=_commit(),
+        python=platform.python_version(),
+        packages=_versions(),
+        platform=platform.platform(),
+        cpu=_cpu_name(),
+        cpu_cores=os.cpu_count(),
+        memory_gib=_memory_gib(),
+        gpus=gpus,
+        cuda=torch.version.cuda if gpus else None,
+        cudnn=torch.backends.cudnn.version() if gpus else None,
+        threads=torch.get_num_threads(),
+        command=sys.argv,
+        started=time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that holds this package, ``+`` if changed."""
+    folder = Path(__file__).resolve().parents[1]
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ['git', '-C', str(folder), *args],
+            check=True,
+            timeout=10,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    try:  # an environment inside some other repository is not a checkout
+        git('ls-files', '--error-unmatch', 'version.py')
+        changed = git('status', '--porcelain', '-uno', '--', '.')
+        return git('rev-parse', 'HEAD') + ('+' if changed else '')
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.split(':', 1)[1].strip()
+    except OSError:
+        pass  # no Linux; the next best name follows
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (ValueError, OSError, AttributeError):
+        return None
+    return round(pages / 2**30, 1)

@@ -1,0 +1,355 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Hooks on the losses of a distillation: schedules, diagnostics, warnings."""
+
+import copy
+import inspect
+import math
+from collections.abc import Iterator
+
+import torch
+import torch._functorch.config
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from torch import Tensor, nn
+
+from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.errors import UserError
+from hkd_mm.registry import HOOKS
+from hkd_mm.structures.packed_samples import predicted
+
+_SHARES = dict(
+    constant=lambda share: 0.0,
+    linear=lambda share: share,
+    cosine=lambda share: (1 - math.cos(math.pi * share)) / 2,
+)
+
+
+@HOOKS.register_module()
+class LossScheduleHook(Hook):
+    """Move a number of one loss from ``start`` to ``end`` over the epochs.
+
+    It is ``start`` until epoch ``begin``, ``end`` from epoch ``until`` on,
+    and in between on a straight line, on half a cosine, or still ``start``
+    (``constant``). A function of the epoch alone, so a resumed run goes on
+    where it was. A distillation that stops after 60 epochs::
+
+        dict(type='hkd_mm.LossScheduleHook', loss='loss_kd',
+             kind='constant', until=60, end=0.0)
+
+    and DKD's warm-up over 20::
+
+        dict(type='hkd_mm.LossScheduleHook', loss='loss_dkd',
+             kind='linear', start=0.0, until=20)
+
+    Args:
+        loss: its name in ``model.distiller.distill_losses``.
+        until: first epoch, counted from 0, that has ``end``.
+        kind: ``constant``, ``linear`` or ``cosine``.
+        start: value at first; None for the config's.
+        end: value at last; None for the config's.
+        begin: the last epoch that still has ``start``.
+        word: which of the loss's numbers, such as ``tau`` or ``alpha``.
+
+    Raises:
+        UserError: unknown kind, loss or word, or epochs out of order.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(
+        self,
+        loss: str,
+        until: int,
+        kind: str = 'linear',
+        start: float | None = None,
+        end: float | None = None,
+        begin: int = 0,
+        word: str = 'loss_weight',
+    ) -> None:
+        where = f'LossScheduleHook({loss!r}, {word!r})'
+        if kind not in _SHARES:
+            raise UserError(
+                f'{where}: kind={kind!r} must be one of {", ".join(_SHARES)}'
+            )
+        if not 0 <= begin < until:
+            raise UserError(
+                f'{where}: begin={begin} must be at least 0 and before '
+                f'until={until}'
+            )
+        if start is None and end is None:
+            raise UserError(f'{where}: set start, end or both')
+        self.loss, self.word, self.kind = loss, word, kind
+        self.start, self.end = start, end
+        self.begin, self.until = begin, until
+
+    def before_train(self, runner) -> None:
+        """Find the loss, and the config's value of its number."""
+        self._modules = self._find(runner)
+        own = getattr(self._modules[0], self.word)
+        self._from = own if self.start is None else self.start
+        self._to = own if self.end is None else self.end
+
+    def before_train_epoch(self, runner) -> None:
+        """Set the number of this epoch."""
+        for module in self._modules:
+            setattr(module, self.word, self.value(runner.epoch))
+
+    def after_train(self, runner) -> None:
+        """Leave what the last epoch had: it is what a checkpoint came from."""
+        runner.logger.info(
+            f'{self.loss}.{self.word} ended at '
+            f'{getattr(self._modules[0], self.word):g}'
+        )
+
+    def value(self, epoch: int) -> float:
+        """The number in an epoch, counted from 0."""
+        if epoch >= self.until:
+            return self._to
+        share = max(0, epoch - self.begin) / (self.until - self.begin)
+        return self._from + _SHARES[self.kind](share) * (self._to - self._from)
+
+    def _find(self, runner) -> list:
+        """The loss, and the same of every other net that is taught."""
+        model = bare_model(runner.model)
+        losses = getattr(
+            getattr(model, 'distiller', None), 'distill_losses', {}
+        )
+        if self.loss not in losses:
+            raise UserError(
+                f'LossScheduleHook: no loss is called {self.loss!r}; '
+                f'known: {", ".join(losses) or "none, nothing is distilled"}'
+            )
+        found = losses[self.loss]
+        check_number(self.loss, found, self.word)
+        for value in (self.start, self.end):
+            if value is not None:
+                check_value(self.loss, found, self.word, value)
+        others = getattr(model, 'peer_distillers', {}).values()
+        return [found, *(d.distill_losses[self.loss] for d in others)]
+
+
+def check_number(name: str, loss: nn.Module, word: str) -> None:
+    """Refuse what is no number of a loss, or read when it is built only.
+
+    Raises:
+        UserError: as said.
+    """
+    own = getattr(loss, word, None)
+    made = inspect.signature(type(loss).__init__).parameters
+    if (
+        not isinstance(own, (int, float))
+        or isinstance(own, bool)
+        or word not in made
+        or made[word].annotation is int
+        or word in getattr(loss, 'fixed', ())
+    ):
+        raise UserError(
+            f'LossScheduleHook: {word!r} is no number of {name} that can '
+            'change while it trains'
+        )
+
+
+def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
+    """Refuse a value that the loss would not take, or not be ready for.
+
+    Raises:
+        UserError: it is out of range; the loss would ask for what is not
+            recorded, or, with several processes, for less than it was built
+            for.
+    """
+    if hasattr(loss, 'require'):  # one of ours: its own checks
+        type(loss)(**{word: value})
+    then = copy.copy(loss)
+    setattr(then, word, value)
+    now, later = (
+        set(getattr(one, 'unused_inputs', ())) for one in (loss, then)
+    )
+    where = f'LossScheduleHook: {name}.{word}={value:g}'
+    if now - later:
+        raise UserError(
+            f'{where} needs {", ".join(sorted(now - later))}, which is not '
+            f'recorded with {word}={getattr(loss, word):g}; write another '
+            'value into the loss and this one into start or end'
+        )
+    if later - now and get_world_size() > 1:
+        raise UserError(
+            f'{where} leaves weights without a gradient, which several '
+            'processes refuse; take a small number such as 1e-6'
+        )
+
+
+@HOOKS.register_module()
+class DistillDiagnosticsHook(Hook):
+    """Log gradient norms of the loss parts and the agreement of the nets.
+
+    ``gradient.<part>`` is the Euclidean norm of that part's gradient over
+    all trained parameters of the student: parts that differ by orders of
+    magnitude say that a weight is wrong. ``agreement`` is the share of the
+    batch, in [0, 1], where student and teacher name the same class. Both go
+    into the log with the losses. Nothing of the training changes; a logged
+    iteration costs one backward pass a part more.
+
+    Args:
+        interval: iterations of an epoch from one look to the next; best that
+            of the ``LoggerHook``. Shorter epochs are looked at in their last.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+        self._on = False
+
+    def before_train(self, runner) -> None:
+        """Look at the losses where they are added up."""
+        model = bare_model(runner.model)
+        if not hasattr(model, 'distiller'):
+            runner.logger.warning(
+                'DistillDiagnosticsHook: nothing is distilled here, so there '
+                'is nothing to look at'
+            )
+            return
+        # of torch.compile: a graph may now be walked several times
+        torch._functorch.config.donated_buffer = False
+        added_up = model.parse_losses
+
+        def looked_at(losses: dict) -> tuple[Tensor, dict]:
+            total, log = added_up(losses)
+            if self._on:
+                log = {**log, **gradient_norms(model, losses)}
+                log |= agreement(model.distiller)
+            return total, log
+
+        model.parse_losses = looked_at
+
+    def before_train_iter(
+        self, runner, batch_idx: int, data_batch=None
+    ) -> None:
+        """Say whether this is an iteration to look at."""
+        loader = runner.train_dataloader
+        short = len(loader) < self.interval
+        self._on = self.every_n_inner_iters(batch_idx, self.interval) or (
+            short and self.end_of_epoch(loader, batch_idx)
+        )
+
+    def after_train(self, runner) -> None:
+        """Take the look out again."""
+        vars(bare_model(runner.model)).pop('parse_losses', None)
+
+
+def gradient_norms(
+    model: nn.Module, losses: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """``gradient.<part>`` -> float32 scalar, on the losses' device."""
+    parameters = [p for p in model.student.parameters() if p.requires_grad]
+    found = {}
+    for name, value in losses.items():
+        if 'loss' not in name or not value.requires_grad:
+            continue
+        gradients = [
+            gradient
+            for gradient in torch.autograd.grad(
+                value.mean(), parameters, retain_graph=True, allow_unused=True
+            )
+            if gradient is not None
+        ]
+        part = name.removeprefix('distill.').removesuffix('.loss')
+        found[f'gradient.{part.replace("loss_", "")}'] = (
+            torch.stack(torch._foreach_norm(gradients)).norm().float()
+            if gradients
+            else value.new_zeros(())
+        )
+    return found
+
+
+def agreement(distiller) -> dict[str, Tensor]:
+    """``agreement`` -> share in [0, 1]; nothing if no scores are recorded.
+
+    Of images, or of pixels, which there are of a class from probability 0.5
+    on, whatever ``mask_threshold`` is.
+    """
+    from hkd_mm.models.recorders.network_recorders import LogitsRecorder
+
+    sides = []
+    for recorders in (
+        distiller.student_recorders,
+        distiller.teacher_recorders,
+    ):
+        scores = [
+            recorder.data_buffer[0]
+            for recorder in recorders.recorders.values()
+            if isinstance(recorder, LogitsRecorder)
+        ]
+        if not scores:
+            return {}
+        sides.append(predicted(scores[0].detach()))
+    return dict(agreement=(sides[0] == sides[1]).float().mean())
+
+
+# Parameters of the teacher for one of the student. The paper's widest pair
+# that works is about 100; Mirzadeh et al. (arXiv 1902.03393) show the gap.
+_GAP = 200
+_COMPARED = ('balanced_accuracy', 'dice')
+_LEAD = 0.05  # of these; the teacher's comes from few images
+
+
+@HOOKS.register_module()
+class GuardRailsHook(Hook):
+    """Warn of settings and of a teacher that will not help, with the figure.
+
+    - a teacher more than 200 times the size of the student,
+    - a temperature or a weight far from what is usual for its loss
+      (``usual`` of the loss),
+    - a student that has become better than its teacher.
+
+    Too small a batch and too few classes are said by the losses themselves,
+    a teacher at chance by :class:`TeacherCheckHook`, a teacher of another
+    split before training.
+    """
+
+    def before_train(self, runner) -> None:
+        """Look at the nets and the losses."""
+        model = bare_model(runner.model)
+        self._teacher_said = not hasattr(model, 'teacher')
+        if not hasattr(model, 'distiller'):
+            return
+        for line in _settings(model):
+            runner.logger.warning(line)
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        """Compare the student with what the teacher scored at the start."""
+        checked = runner.message_hub.runtime_info.get('teacher_check')
+        if checked is None or self._teacher_said:
+            return
+        for name in _COMPARED:
+            mine, teachers = (metrics or {}).get(name), checked.get(name)
+            if None not in (mine, teachers) and mine > teachers + _LEAD:
+                self._teacher_said = True
+                runner.logger.warning(
+                    f'the student ({name.replace("_", " ")} {mine:.3f} on '
+                    f'validation) has passed its teacher ({teachers:.3f} on '
+                    f'{checked["images"]} images): soft targets may hold it '
+                    'back from here; train the teacher longer, or give the '
+                    'label more weight'
+                )
+
+
+def _settings(model) -> Iterator[str]:
+    sizes = [
+        sum(parameter.numel() for parameter in net.parameters())
+        for net in (getattr(model, 'teacher', None), model.student)
+        if net is not None
+    ]
+    if len(sizes) == 2 and sizes[0] > _GAP * sizes[1]:
+        yield (
+            f'the teacher has {sizes[0] / sizes[1]:.0f} times the parameters '
+            f'of the student ({sizes[0] / 1e6:.2f} M and '
+            f'{sizes[1] / 1e6:.2f} M): beyond {_GAP} a smaller teacher often '
+            'teaches better (capacity gap)'
+        )
+    for name, loss in model.distiller.distill_losses.items():
+        for word, (low, high) in getattr(loss, 'usual', {}).items():
+            value = getattr(loss, word, None)
+            if isinstance(value, (int, float)) and not low <= value <= high:
+                yield (
+                    f'distill_losses.{name}.{word}={value:g} lies far from '
+                    f'what is usual ({low:g} to {high:g})'
+                )

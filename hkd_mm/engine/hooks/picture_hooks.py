@@ -1,0 +1,247 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Pictures of tested images with truth and prediction."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from hkd_mm.evaluation.segmentation_scores import (
+    confusion_counts,
+    overlap_scores,
+    threshold_of,
+)
+from hkd_mm.registry import HOOKS
+from hkd_mm.structures.mask_samples import IGNORE
+from hkd_mm.structures.packed_samples import masks_of, row_of
+
+_SIDE = 224  # pixels of a panel, at least
+_LINE = 16  # pixels a line of Pillow's own font needs
+# of class 1, 2, ...; apart for those who do not tell red from green
+_COLOURS = ((230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66))
+
+
+@HOOKS.register_module()
+class MaskPicturesHook(Hook):
+    """Write every test image, its truth and its prediction side by side.
+
+    Masks are outlines, a colour for each class; the Dice of the slice, the
+    mean over its classes, stands below.
+
+    Args:
+        out_dir: gets ``<sample id>.png``, see :func:`file_name`.
+    """
+
+    def __init__(self, out_dir: str) -> None:
+        self.out_dir = Path(out_dir)
+
+    def after_test_iter(
+        self,
+        runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Write the pictures of one batch.
+
+        Args:
+            runner: its test data set names the images.
+            batch_idx: not used.
+            data_batch: ``inputs`` (B, h, w, C) uint8 or uint16.
+            outputs: one ``MaskPredictions``.
+        """
+        [found] = outputs
+        ids = runner.test_loop.dataloader.dataset.store.ids
+        probabilities = found['batch_probabilities']
+        classes = max(probabilities.shape[1], 2)
+        predicted = masks_of(
+            probabilities, threshold_of(runner.test_evaluator)
+        )
+        predicted = predicted.cpu().numpy()
+        images = _seen(runner, data_batch['inputs'])
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        for image, truth, guess, row in zip(
+            images,
+            found['batch_masks'].cpu().numpy(),
+            predicted,
+            row_of(found['batch_index']).tolist(),
+        ):
+            counts = confusion_counts(guess, truth, classes)
+            dice = overlap_scores(counts)['dice'].mean()
+            panels = dict(image=None, truth=truth, prediction=guess)
+            draw_panels(
+                fitted(image, truth.shape), panels, f'Dice {dice:.2f}'
+            ).save(self.out_dir / f'{file_name(ids[row])}.png')
+
+
+def file_name(sample_id: str) -> str:
+    """A name of one file for a sample id, another one for each.
+
+    Folders are told apart by ``+``; what is neither a letter, a digit nor one
+    of ``_.-`` is written as in an URL.
+    """
+    parts = sample_id.split('/')
+    return '+'.join(re.sub(r'[^\w.-]', _escaped, part) for part in parts)
+
+
+def _escaped(found: re.Match) -> str:
+    return quote(found[0], safe='')
+
+
+def _seen(runner, images: Tensor) -> list[np.ndarray]:
+    """Stored images through the window of the run, if it has one."""
+    net = runner.model
+    preprocessor = getattr(net, 'module', net).data_preprocessor
+    if getattr(preprocessor, 'window', None) is not None:
+        images = preprocessor.windowed(images).round().to(torch.uint8)
+    return [as_rgb(image) for image in images.cpu().numpy()]
+
+
+def fitted(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image in the size of its mask, which is that of the net."""
+    if rgb.shape[:2] == size:
+        return rgb
+    small = Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BOX)
+    return np.asarray(small)
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """What to look at of a stored image.
+
+    Args:
+        image: (h, w, C) uint8, or uint16, which is stretched from its least
+            to its largest value.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    if image.dtype != np.uint8:
+        values = image.astype(np.float32)
+        low, high = values.min(), values.max()
+        image = 255 * (values - low) / max(float(high - low), 1.0)
+        image = image.round().astype(np.uint8)
+    return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
+
+
+def draw_panels(
+    rgb: np.ndarray, panels: dict[str, np.ndarray | None], line: str = ''
+) -> Image.Image:
+    """An image several times, each with the outlines of a mask.
+
+    Args:
+        rgb: (h, w, 3) uint8.
+        panels: title -> mask (h, w), None for the bare image.
+        line: written below.
+    """
+    scale = max(1, -(-_SIDE // min(rgb.shape[:2])))
+    size = rgb.shape[1] * scale, rgb.shape[0] * scale
+    bare = np.asarray(
+        Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC)
+    )
+    height = size[1] + 2 * _LINE
+    whole = Image.new('RGB', (size[0] * len(panels), height), 'white')
+    draw = ImageDraw.Draw(whole)
+    for place, (title, mask) in enumerate(panels.items()):
+        shown = bare if mask is None else outlined(bare, mask, scale)
+        whole.paste(Image.fromarray(shown), (place * size[0], _LINE))
+        draw.text((place * size[0] + 4, 2), title, 'black')
+    draw.text((4, size[1] + _LINE + 2), line, 'black')
+    return whole
+
+
+def outlined(rgb: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
+    """An image with the outlines of a mask.
+
+    Args:
+        rgb: (h * scale, w * scale, 3) uint8.
+        mask: (h, w) class ids.
+        scale: how much larger the image is.
+
+    Returns:
+        A copy of the image, in colours.
+    """
+    from scipy.ndimage import binary_erosion
+
+    rgb = rgb.copy()
+    large = mask.repeat(scale, 0).repeat(scale, 1)
+    for label in np.unique(large[(large > 0) & (large != IGNORE)]):
+        inside = large == label
+        edge = inside & ~binary_erosion(inside, iterations=max(1, scale // 2))
+        rgb[edge] = _COLOURS[(label - 1) % len(_COLOURS)]
+    return rgb
+
+
+_PREDICTION_LINE = 14  # pixels a line of Pillow's own font needs
+
+
+@HOOKS.register_module()
+class PredictionPicturesHook(Hook):
+    """Write every test image with its label and prediction under it.
+
+    In place of mmpretrain's ``VisualizationHook``, which swaps red and blue,
+    names files by the image's base name alone, so that class folders
+    overwrite each other, and writes over the image.
+
+    Args:
+        out_dir: gets ``right`` and ``wrong``, in them ``<sample id>.png``.
+    """
+
+    def __init__(self, out_dir: str) -> None:
+        self.out_dir = Path(out_dir)
+
+    def after_test_iter(
+        self,
+        runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Write the pictures of one batch.
+
+        Args:
+            runner: its test data set names the classes.
+            batch_idx: not used.
+            data_batch: ``inputs`` holds uint8 images (3, H, W), BGR.
+            outputs: data samples with ``pred_score`` (C,) and ``gt_label``.
+        """
+        classes = runner.test_loop.dataloader.dataset.metainfo['classes']
+        for image, sample in zip(data_batch['inputs'], outputs):
+            label = int(sample.gt_label)
+            guess = int(sample.pred_score.argmax())
+            score = float(sample.pred_score[guess])
+            name = sample.get('sample_id') or sample.get('img_path')
+            folder = self.out_dir / ('right' if guess == label else 'wrong')
+            folder.mkdir(parents=True, exist_ok=True)
+            file = re.sub(r'[^\w.-]+', '_', str(name)).strip('_')
+            _draw(
+                image,
+                f'true: {classes[label]}',
+                f'predicted: {classes[guess]} {score:.2f}',
+            ).save(folder / f'{file}.png')
+
+
+def _draw(image: torch.Tensor, *lines: str) -> Image.Image:
+    rgb = image.flip(0).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+    picture = Image.fromarray(rgb)
+    scale = max(1, -(-_SIDE // min(picture.size)))
+    picture = picture.resize(
+        [side * scale for side in picture.size], Image.Resampling.BICUBIC
+    )
+    whole = Image.new(
+        'RGB',
+        (picture.width, picture.height + _PREDICTION_LINE * len(lines) + 4),
+        'white',
+    )
+    whole.paste(picture)
+    draw = ImageDraw.Draw(whole)
+    for number, line in enumerate(lines):
+        draw.text(
+            (4, picture.height + 2 + number * _PREDICTION_LINE), line, 'black'
+        )
+    return whole

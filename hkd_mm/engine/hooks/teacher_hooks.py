@@ -1,0 +1,336 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Hooks that check, rank and cache teachers."""
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.errors import UserError
+from hkd_mm.evaluation.segmentation_scores import threshold_of
+from hkd_mm.io.locks import as_rank_0
+from hkd_mm.models.recorders.network_recorders import labels_of
+from hkd_mm.registry import HOOKS
+from hkd_mm.structures.mask_samples import MaskPredictions
+
+_CHANCE = 1.5  # times chance: below it a teacher has nothing to teach
+_BATCH = 64
+
+
+@HOOKS.register_module()
+class TeacherCheckHook(Hook):
+    """Log the teacher's accuracy on a few images before training.
+
+    A teacher at chance (the wrong checkpoint, the wrong class order, other
+    input statistics) distils noise and nothing else would tell. The figures
+    also go to the message hub as ``teacher_check``. A teacher without a
+    checkpoint is refused.
+
+    Args:
+        num_images: how many images to look at, spread evenly over the
+            validation split (the training split where a run has no
+            validation), since data sets are often sorted by class.
+    """
+
+    def __init__(self, num_images: int = 256) -> None:
+        self.num_images = num_images
+
+    @torch.no_grad()
+    def before_train(self, runner) -> None:
+        """Run the teacher and compare its predictions with the labels."""
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        if not hasattr(model, 'teacher'):
+            return
+        if getattr(model, 'missing_ckpts', None):
+            raise UserError(
+                f'{model.missing_ckpts[0]} is None, so the teacher has random '
+                'weights; set it to the file of a trained one, or use '
+                'tools/train.py, which trains the teacher first'
+            )
+        loader = (runner.val_loop or runner.train_loop).dataloader
+        count = min(self.num_images, len(loader.dataset))
+        chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
+        predictions, labels, masks = [], [], []
+        for part in np.array_split(chosen, -(-count // _BATCH)):
+            batch = loader.collate_fn(samples_of(loader.dataset, part))
+            data = model.data_preprocessor(batch, training=False)
+            logits = model.teacher(
+                model.convert_input(data['inputs']), mode='tensor'
+            )
+            if logits.dim() == 4:
+                masks.append((logits, data['data_samples']))
+                continue
+            predictions += logits.argmax(1).tolist()
+            labels += _labels(data['data_samples'])
+        if masks:
+            self._report_masks(runner, masks)
+        else:
+            self._report(runner, predictions, labels, logits.shape[1])
+
+    def _report_masks(self, runner, batches: list[tuple]) -> None:
+        """Of a teacher that gives every pixel a class."""
+        # pixels count as in the figures of the student
+        threshold = threshold_of(runner.val_loop and runner.val_loop.evaluator)
+        dice = _dice(batches, threshold)
+        empty = [(torch.full_like(x, -1e4), samples) for x, samples in batches]
+        full = [(-x, samples) for x, samples in empty]
+        idle = max(_dice(empty, threshold), _dice(full, threshold))
+        count = sum(len(samples) for _, samples in batches)
+        runner.message_hub.update_info(
+            'teacher_check', dict(dice=dice, images=count)
+        )
+        figures = f'Dice {dice:.3f} on {count} images'
+        runner.logger.info(f'Teacher check: {figures}')
+        if dice <= idle:
+            runner.logger.warning(
+                f'THE TEACHER MARKS NO BETTER THAN ONE WHO MARKS NOTHING OR '
+                f'EVERYTHING ({figures}; that has {idle:.3f}): check '
+                'model.teacher_ckpt and the mean, std and window it was '
+                'trained with'
+            )
+
+    def _report(
+        self,
+        runner,
+        predictions: list[int],
+        labels: list[int],
+        num_classes: int,
+    ) -> None:
+        hits = np.equal(predictions, labels)
+        counts = np.bincount(labels)
+        present = counts > 0
+        recalls = np.bincount(labels, hits)[present] / counts[present]
+        accuracy, balanced = float(hits.mean()), float(recalls.mean())
+        chance = 1 / num_classes
+        runner.message_hub.update_info(
+            'teacher_check',
+            dict(
+                accuracy=accuracy,
+                balanced_accuracy=balanced,
+                images=len(labels),
+            ),
+        )
+        figures = (
+            f'accuracy {accuracy:.3f}, balanced accuracy '
+            f'{balanced:.3f} on {len(labels)} images'
+        )
+        runner.logger.info(f'Teacher check: {figures}')
+        if balanced < _CHANCE * chance:
+            runner.logger.warning(
+                f'THE TEACHER IS NEAR CHANCE ({figures}; chance is '
+                f'{chance:.3f}): check model.teacher_ckpt, the order of the '
+                'classes and the mean and std it was trained with'
+            )
+
+
+def samples_of(dataset, indices: np.ndarray) -> list | dict:
+    """What a loader gives to its collate function."""
+    if hasattr(dataset, '__getitems__'):
+        return dataset.__getitems__(indices.tolist())
+    return [dataset[i] for i in indices]
+
+
+def _labels(samples) -> list[int]:
+    if hasattr(samples, 'gt_labels'):  # a packed batch
+        return samples.gt_labels.tolist()
+    return [int(sample.gt_label) for sample in samples]
+
+
+def _dice(batches: list[tuple], threshold: float) -> float:
+    """As ``hkd_mm.SegmentationMetric`` has it: the mean over the images."""
+    from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
+
+    metric = SegmentationMetric(threshold, hd95=False)
+    for logits, samples in batches:
+        predictions = MaskPredictions(logits, samples)
+        metric.process([], [predictions])
+    return metric.compute_metrics(metric.results)['dice']
+
+
+@HOOKS.register_module()
+class ClassFusionHook(Hook):
+    """Measure the class weights of ``fusion='class'`` before training.
+
+    The weight of a teacher for a class is its recall of that class on the
+    validation split (the training split where a run has no validation, which
+    flatters a teacher that was trained on it). Nothing is measured where the
+    config gives ``class_weights``, or fuses in another way. The teachers are
+    frozen, so a resumed run finds the same.
+    """
+
+    priority = 'HIGH'  # before a cache of what the teachers say is opened
+
+    @torch.no_grad()
+    def before_train(self, runner) -> None:
+        """Run every teacher over the split once."""
+        model = bare_model(runner.model)
+        teacher = getattr(model, 'teacher', None)
+        fusion = getattr(teacher, 'model', None)
+        if not getattr(fusion, 'wants_class_weights', False):
+            return
+        loader = (runner.val_loop or runner.train_loop).dataloader
+        rows = np.arange(len(loader.dataset))
+        hits = total = 0
+        for part in np.array_split(rows, -(-len(rows) // _BATCH)):
+            batch = loader.collate_fn(samples_of(loader.dataset, part))
+            data = model.data_preprocessor(batch, training=False)
+            labels = labels_of(data['data_samples'])
+            said = torch.stack(teacher.scores(data['inputs']))
+            truth = torch.nn.functional.one_hot(labels, said.size(2)).float()
+            right = (said.argmax(2) == labels).float()  # (K, N)
+            hits, total = hits + right @ truth, total + truth.sum(0)
+        recall = hits / total.clamp(min=1)
+        fusion.set_class_weights(recall)
+        for index, row in enumerate(recall.tolist()):
+            runner.logger.info(
+                f'Class fusion: recall of model.teachers.{index} on '
+                f'{len(rows)} images: '
+                + ', '.join(f'{share:.3f}' for share in row)
+            )
+
+
+@HOOKS.register_module()
+class TeacherRankingHook(Hook):
+    """Tell :class:`hkd_mm.CurriculumSampler` how confident the teacher is.
+
+    Confidence is the probability of the class that the teacher predicts, on
+    the image as in validation, without augmentation. The teacher is frozen,
+    so a resumed run finds the same order.
+
+    Raises:
+        UserError: nothing is distilled, or the sampler is another one.
+    """
+
+    def before_train(self, runner) -> None:
+        """Run the teacher over the training images."""
+        model = bare_model(runner.model)
+        loader = runner.train_dataloader
+        if getattr(model, 'teacher', None) is None:
+            raise UserError(
+                'TeacherRankingHook: this run has no teacher to rank the '
+                'images; leave the hook out'
+            )
+        if not hasattr(loader.sampler, 'rank_by'):
+            raise UserError(
+                'TeacherRankingHook: train_dataloader.sampler must be '
+                'hkd_mm.CurriculumSampler, not '
+                f'{type(loader.sampler).__name__}'
+            )
+        confidence = teacher_confidence(model, runner)
+        # that of one process: others may differ in the last bit
+        confidence = as_rank_0(confidence)
+        loader.sampler.rank_by(confidence)
+        runner.logger.info(
+            f'Curriculum: {len(confidence)} training images, confidence of '
+            f'the teacher from {confidence.max():.3f} down to '
+            f'{confidence.min():.3f}, median {np.median(confidence):.3f}'
+        )
+
+
+@torch.no_grad()
+def teacher_confidence(model, runner) -> np.ndarray:
+    """Probability of the teacher's own prediction, an image each.
+
+    Args:
+        model: a distillation with a frozen teacher.
+        runner: whose training images are looked at.
+
+    Returns:
+        (N,) float32 in [0, 1], in the order of the training dataset.
+    """
+    loader = runner.train_dataloader
+    dataset = loader.dataset
+    augmented = getattr(dataset, 'pipeline', None)
+    if augmented is None and not hasattr(dataset, 'store'):
+        raise UserError(
+            f'TeacherRankingHook: {type(dataset).__name__} hides the '
+            'pipeline of its images, so they cannot be shown without '
+            'augmentation; use the plain data set or packed=True'
+        )
+    if augmented is not None:
+        dataset.pipeline = _plain_pipeline(runner)
+    found = []
+    try:
+        for part in np.array_split(
+            np.arange(len(dataset)), -(-len(dataset) // _BATCH)
+        ):
+            batch = loader.collate_fn(samples_of(dataset, part))
+            data = model.data_preprocessor(batch, training=False)
+            logits = model.teacher(
+                model.convert_input(data['inputs']), mode='tensor'
+            )
+            found.append(logits.float().softmax(1).amax(1).cpu())
+    finally:
+        if augmented is not None:
+            dataset.pipeline = augmented
+    return torch.cat(found).numpy()
+
+
+def _plain_pipeline(runner):
+    """That of validation, or of the test."""
+    for loop in (runner.val_loop, runner.test_loop):
+        if loop is not None:
+            return loop.dataloader.dataset.pipeline
+    raise UserError(
+        'TeacherRankingHook: without val_dataloader and test_dataloader '
+        'there is no pipeline without augmentation to show the teacher the '
+        'images with'
+    )
+
+
+@HOOKS.register_module()
+class TeacherCacheHook(Hook):
+    """Keep the cache of a ``FrozenTeacherDistill`` in step with the epochs.
+
+    Opens it before the first epoch, tells it the view of each (which
+    ``hkd_mm.ViewHook`` has set) and hands it to the disk after each. Models
+    without a cache are left alone.
+    """
+
+    def before_train(self, runner) -> None:
+        """Open the cache, see ``open_teacher_cache``."""
+        model = _of(runner)
+        if getattr(model, 'teacher_cache', None) is not None:
+            from hkd_mm.models.teacher_cache import open_teacher_cache
+
+            loader = runner.train_dataloader
+            open_teacher_cache(
+                model, loader.dataset, runner.logger, loader.batch_size
+            )
+            cache, epochs = model.teacher_cache, runner.max_epochs
+            if cache.is_open and epochs <= cache.num_views:
+                runner.logger.info(
+                    f'Teacher cache: {epochs} epochs show none of '
+                    f'{cache.num_views} views twice, so it is filled for '
+                    'other runs of this teacher; teacher_cache=False '
+                    'trains the same without it'
+                )
+
+    def before_train_epoch(self, runner) -> None:
+        """Start the view of this epoch."""
+        model = _of(runner)
+        cache = getattr(model, 'teacher_cache', None)
+        if cache is None or not cache.is_open:
+            return
+        view = model.data_preprocessor.view
+        read = cache.start_view(
+            view,
+            runner.train_dataloader.dataset.index,
+            next(model.parameters()).device,
+        )
+        runner.logger.info(
+            f'Teacher cache: view {view} is {"read" if read else "filled"}'
+        )
+
+    def after_train_epoch(self, runner) -> None:
+        """Hand what was written to the disk."""
+        cache = getattr(_of(runner), 'teacher_cache', None)
+        if cache is not None and cache.is_open:
+            cache.file.flush()
+
+
+def _of(runner):
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,162 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""torch.compile and early stopping."""
+
+import operator
+import os
+import shutil
+from collections.abc import Iterator
+
+import torch
+import torch._dynamo.config
+from mmengine.hooks import EarlyStoppingHook, Hook
+from torch import nn
+
+from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.errors import UserError
+from hkd_mm.registry import HOOKS
+
+_GRAPHS = 8  # of a region: training, evaluation, a last batch that is small
+_COMPILERS = ('g++', 'clang++', 'c++')
+_NETS = ('model', 'backbone', 'neck')  # of mmpretrain's classifiers
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Compile student and teacher, module by module.
+
+    mmengine's own ``compile=True`` compiles the whole training step, with
+    its lists and data samples, and the recorders, which append to lists, cut
+    it to pieces. Here the largest modules that no recorder looks into are
+    compiled, and everything else stays as it is: names of weights,
+    checkpoints, recorders.
+
+    The first iterations take minutes longer, on a CPU a C++ compiler is
+    needed. Results differ by floating-point rounding.
+
+    Args:
+        student: compile the student (or the net that is trained alone).
+        teacher: compile the teacher, where there is one.
+        mode: of ``torch.compile``.
+        backend: of ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        student: bool = True,
+        teacher: bool = True,
+        mode: str | None = None,
+        backend: str = 'inductor',
+    ) -> None:
+        self.student, self.teacher = student, teacher
+        self.mode, self.backend = mode, backend
+
+    def before_run(self, runner) -> None:
+        """Compile; the work itself is done by the first forwards.
+
+        Raises:
+            UserError: a CPU, and no C++ compiler.
+        """
+        model = bare_model(runner.model)
+        student = getattr(model, 'student', model)
+        peers = getattr(model, 'peers', {}).values()
+        nets = [student, *peers] if self.student else []
+        if self.teacher and hasattr(model, 'teacher'):
+            nets += getattr(model.teacher, 'nets', [model.teacher])
+        if not nets:
+            return
+        device = next(model.parameters()).device
+        if self.backend == 'inductor' and device.type == 'cpu':
+            _need_compiler()
+        count = sum(compile_net(net, self.mode, self.backend) for net in nets)
+        runner.logger.info(
+            f'torch.compile: {count} modules, '
+            f'backend {self.backend}, mode {self.mode}'
+        )
+
+
+def compile_net(
+    net: nn.Module, mode: str | None = None, backend: str = 'inductor'
+) -> int:
+    """Compile the largest modules that nobody listens inside of, in place.
+
+    Args:
+        net: a classifier of mmpretrain.
+        mode: of ``torch.compile``.
+        backend: of ``torch.compile``.
+
+    Returns:
+        How many modules were compiled.
+    """
+    regions = list(_regions(net))
+    # dynamo counts the graphs of all regions together, for the code it enters
+    # is the same; beyond the limit it goes on without compiling
+    limits = torch._dynamo.config
+    limits.recompile_limit += _GRAPHS * len(regions)
+    limits.accumulated_recompile_limit += _GRAPHS * len(regions)
+    for module in regions:
+        # Not module.compile(), which would take in the module's own hooks.
+        module.forward = torch.compile(
+            module.forward, mode=mode, backend=backend
+        )
+    return len(regions)
+
+
+def _need_compiler() -> None:
+    named = os.environ.get('CXX')
+    if not any(map(shutil.which, [named] if named else _COMPILERS)):
+        raise UserError(
+            f'compiled=True needs a C++ compiler on a CPU, and '
+            f'{named or ", ".join(_COMPILERS)} is not there: install one, '
+            'name it in the environment variable CXX, or leave compiled out'
+        )
+
+
+def _regions(net: nn.Module) -> Iterator[nn.Module]:
+    """Largest modules that have no hook inside."""
+    for name in _NETS:
+        if isinstance(getattr(net, name, None), nn.Module):
+            yield from _hookless(getattr(net, name))
+
+
+def _hookless(module: nn.Module) -> Iterator[nn.Module]:
+    inner = list(module.modules())[1:]
+    if any(m._forward_hooks or m._forward_pre_hooks for m in inner):
+        for child in module.children():
+            yield from _hookless(child)
+    elif inner or list(module.parameters()):
+        yield module
+
+
+_KEY = 'early_stopping'
+
+
+@HOOKS.register_module()
+class ResumableEarlyStoppingHook(EarlyStoppingHook):
+    """mmengine's ``EarlyStoppingHook`` whose count is part of the checkpoint.
+
+    Only a score that is better by more than ``min_delta`` is a gain; upstream
+    takes an equal one for a gain at ``min_delta=0`` and never stops on a
+    plateau. Two methods are added, for upstream starts counting anew, without
+    its best score, whenever a run is resumed. A checkpoint is written before
+    the validation of its epoch: a resumed run counts on from the one before.
+
+    Args:
+        kwargs: ``monitor``, ``rule``, ``min_delta``, ``patience`` and the
+            others of mmengine's hook. ``patience`` counts validations.
+    """
+
+    # "No better than" of the scores, where upstream has "worse than".
+    rule_map = dict(greater=operator.ge, less=operator.le)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Store the count and the best score."""
+        checkpoint[_KEY] = dict(
+            wait_count=self.wait_count, best_score=float(self.best_score)
+        )
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Take them back; weights of other runs (``load_from``) have none."""
+        stored = checkpoint.get(_KEY)
+        if stored and runner._resume:
+            self.wait_count = stored['wait_count']
+            self.best_score = stored['best_score']

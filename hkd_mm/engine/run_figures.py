@@ -1,0 +1,180 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Curves, confusion matrix and closing table of a run."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from hkd_mm.io.atomic_files import AtomicBackend
+
+
+def save_curves(
+    records: Sequence[dict], path: str | Path, best_epoch: int | None = None
+) -> None:
+    """Draw every loss part and every validation metric over the epochs.
+
+    Args:
+        records: those of :class:`History`, oldest first; metrics of single
+            classes (with a slash) are not drawn.
+        path: the PNG.
+        best_epoch: marked by a vertical line.
+    """
+    rows = (('train', 'training loss'), ('val', 'validation metric'))
+    figure = _figure(9, 8)
+    for position, (part, label) in enumerate(rows, 1):
+        axes = figure.add_subplot(len(rows), 1, position)
+        names = dict.fromkeys(
+            name
+            for record in records
+            for name in record.get(part, ())
+            if '/' not in name
+        )
+        for name in names:
+            points = [
+                (r['epoch'], r[part][name])
+                for r in records
+                if r.get(part, {}).get(name) is not None
+            ]
+            if points:
+                axes.plot(*zip(*points), marker='.', label=name)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color='grey', linestyle=':')
+        axes.set(xlabel='epoch', ylabel=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if names:
+            axes.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
+    _save(figure, path)
+
+
+def save_confusion(
+    confusion: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    path: str | Path,
+    title: str = '',
+) -> None:
+    """Draw a confusion matrix, shaded by row share, with counts.
+
+    Args:
+        confusion: (C, C) counts, true class by row.
+        classes: C names.
+        path: the PNG.
+        title: put above.
+    """
+    counts = np.asarray(confusion)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = 3 + 0.6 * len(classes)
+    figure = _figure(side + 1, side)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        share = shares[row, column]
+        axes.text(
+            column,
+            row,
+            f'{counts[row, column]}\n{share:.0%}',
+            ha='center',
+            va='center',
+            fontsize=8,
+            color='white' if share > 0.5 else 'black',
+        )
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=45, ha='right')
+    axes.set_yticks(ticks, classes)
+    axes.set(xlabel='predicted', ylabel='true', title=title)
+    figure.colorbar(image, label='share of the true class', shrink=0.8)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float):
+    """A figure of its own: pyplot's state and backend are left alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure, path: str | Path) -> None:
+    with io.BytesIO() as buffer:
+        figure.savefig(buffer, format='png', dpi=120)
+        AtomicBackend().put(buffer.getvalue(), path)
+
+
+_SHOWN = (
+    ('balanced_accuracy', 'balanced accuracy'),
+    ('top1', 'top-1'),
+    ('top5', 'top-5'),
+    ('macro_f1', 'macro F1'),
+    ('macro_auroc', 'macro AUROC'),
+    ('ece', 'ECE'),
+    ('dice', 'Dice of a slice'),
+    ('patient_dice', 'Dice of a patient'),
+    ('iou', 'IoU'),
+    ('hd95', '95 % Hausdorff distance'),
+)
+
+
+def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
+    """Put the figures of a run into a table of two columns.
+
+    Args:
+        report: what :func:`summarise` returned.
+        work_dir: where everything lies; the last row.
+        plain: draw lines in ASCII, for files and pipes.
+
+    Returns:
+        A table for a rich console.
+    """
+    table = Table(
+        title=report['config'] or 'run',
+        title_justify='left',
+        show_header=False,
+        box=box.ASCII if plain else box.ROUNDED,
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(justify='right', overflow='fold')
+    chosen = report['best'] or report['last']
+    if chosen:
+        kind = 'best' if report['best'] else 'last'
+        table.add_row(
+            f'{kind} validation',
+            f'epoch {chosen["epoch"]} of {report["epochs"]}',
+        )
+        for key, label in _SHOWN:
+            if chosen.get(key) is not None:
+                table.add_row(label, f'{chosen[key]:.4f}')
+    table.add_section()
+    for role in ('student', 'teacher'):
+        if role in report:
+            costs = report[role]
+            side = costs['input_size'][0]
+            table.add_row(
+                role,
+                f'{_count(costs["parameters"])} parameters, '
+                f'{costs["gmacs"]:.2g} GMACs at {side}',
+            )
+    table.add_row(
+        'training', f'{report["training_minutes"]:.1f} min' + _speed(report)
+    )
+    if report['checkpoint']:
+        table.add_row(
+            report['checkpoint']['file'],
+            f'{report["checkpoint"]["megabytes"]:.1f} MB',
+        )
+    table.add_row('work dir', work_dir)
+    return table
+
+
+def _speed(report: dict) -> str:
+    speed = report['images_per_second']
+    return '' if speed is None else f', {speed:.0f} images/s'
+
+
+def _count(number: int) -> str:
+    return f'{number / 1e6:.2f} M' if number >= 1e5 else f'{number:,}'

@@ -1,0 +1,171 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""History of the epochs, and the figures of a finished run."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from hkd_mm.engine.run_data import split_hash
+from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.models.networks.complexity import complexity
+
+
+class History:
+    """Records of epochs, written to a JSON file after each change.
+
+    A record holds ``epoch`` (1-based) and, as far as they are known,
+    ``train`` (mean of each logged loss), ``lr``, ``seconds`` and ``images``
+    of training, ``val`` (metrics), ``val_seconds`` and ``confusion``.
+
+    Args:
+        path: the file; its folder is made when it is first written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.records: dict[int, dict] = {}
+
+    def load(self, up_to: int, *sources: str | Path) -> bool:
+        """Take over the epochs of the run that is resumed.
+
+        Args:
+            up_to: last epoch that the resumed checkpoint contains; later
+                ones will be trained again.
+            sources: files to try after the own one.
+
+        Returns:
+            Whether one of them was there.
+        """
+        for source in (self.path, *map(Path, sources)):
+            if source.is_file():
+                records = json.loads(source.read_text('utf-8'))
+                self.records = {
+                    record['epoch']: record
+                    for record in records
+                    if record['epoch'] <= up_to
+                }
+                return True
+        return False
+
+    def add(self, epoch: int, **fields) -> None:
+        """Put fields into the record of an epoch and write the file."""
+        record = self.records.setdefault(epoch, dict(epoch=epoch))
+        record.update(fields)
+        AtomicBackend().put_text(to_json(self.ordered()), self.path)
+
+    def ordered(self) -> list[dict]:
+        """All records, oldest epoch first."""
+        return [self.records[epoch] for epoch in sorted(self.records)]
+
+    def total(self, key: str) -> float:
+        """Sum of a numeric field over the epochs."""
+        return sum(record.get(key, 0) for record in self.records.values())
+
+    def validated(self) -> list[int]:
+        """Epochs that have validation metrics."""
+        return [r['epoch'] for r in self.ordered() if 'val' in r]
+
+
+def to_json(value) -> str:
+    """JSON text that every reader takes: no NaN or infinity, but null."""
+    return json.dumps(_finite(value), indent=1, ensure_ascii=False) + '\n'
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """The model without the wrapper of distributed training."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def best_checkpoint(runner) -> str | None:
+    """The best checkpoint of this run, if validation chose one."""
+    infos = runner.message_hub.runtime_info
+    paths = [infos[key] for key in infos if key.startswith('best_ckpt')]
+    return next((p for p in paths if p and os.path.isfile(p)), None)
+
+
+def last_checkpoint(runner) -> str | None:
+    """The newest checkpoint that this run wrote."""
+    path = runner.message_hub.get_info('last_ckpt')
+    return path if path and os.path.isfile(path) else None
+
+
+def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
+    """Collect what a run came to.
+
+    Args:
+        runner: after training.
+        history: of every epoch, those before a resume included.
+        input_size: height and width of the training images, for the
+            operation counts.
+
+    Returns:
+        ``config``, ``seed``, ``split_hash``, ``best`` and ``last`` (``epoch``
+        and validation metrics each, or None), ``epochs``,
+        ``training_minutes`` (without validation), ``validation_minutes``,
+        ``images_per_second`` of training, ``student`` and ``teacher``
+        (``parameters``, ``gmacs``, ``gflops`` = 2 x gmacs, ``input_size``),
+        ``checkpoint`` (``file`` and ``megabytes`` of the best one, else of
+        the last).
+    """
+    best, last = best_checkpoint(runner), last_checkpoint(runner)
+    validated = history.validated()
+    seconds = history.total('seconds')
+    filename = runner.cfg.filename
+    model = bare_model(runner.model)
+    report = dict(
+        config=Path(filename).name if filename else None,
+        seed=runner.seed,
+        split_hash=split_hash(runner.train_dataloader.dataset),
+        best=_of_epoch(history, _epoch(best)) if best else None,
+        last=_of_epoch(history, validated[-1]) if validated else None,
+        epochs=max(history.records, default=0),
+        training_minutes=seconds / 60,
+        validation_minutes=history.total('val_seconds') / 60,
+        images_per_second=history.total('images') / seconds
+        if seconds
+        else None,
+        checkpoint=_file(best or last),
+        student=_costs(getattr(model, 'student', model), input_size),
+    )
+    if hasattr(model, 'teacher'):
+        report['teacher'] = _costs(model.teacher, input_size)
+    return report
+
+
+def _epoch(path: str) -> int:
+    return safe_load(path)['meta']['epoch']
+
+
+def _of_epoch(history: History, epoch: int) -> dict:
+    record = history.records.get(epoch, {})
+    return dict(epoch=epoch, **record.get('val', {}))
+
+
+def _file(path: str | None) -> dict | None:
+    if path is None:
+        return None
+    return dict(
+        file=os.path.basename(path), megabytes=os.path.getsize(path) / 1e6
+    )
+
+
+def _costs(model: nn.Module, input_size: tuple[int, int]) -> dict:
+    costs = complexity(model, input_size)
+    return dict(
+        **costs, gflops=2 * costs['gmacs'], input_size=list(input_size)
+    )

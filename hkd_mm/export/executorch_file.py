@@ -1,0 +1,83 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""``student.pte``: the student for ExecuTorch, on mobile devices."""
+
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hkd_mm.errors import UserError
+from hkd_mm.export.graphs import plain_net
+from hkd_mm.inference.run_folder import SourceRun
+
+
+def require_executorch() -> None:
+    """Refuse to begin without ExecuTorch, or with one of another torch.
+
+    Raises:
+        UserError: naming both versions.
+    """
+    try:
+        from executorch.backends.xnnpack.partition import (  # noqa: F401
+            xnnpack_partitioner,
+        )
+        from executorch.exir import to_edge_transform_and_lower  # noqa: F401
+        from executorch.runtime import Runtime  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f'--executorch needs {error.name}, which is not installed; pip '
+            'install executorch in the version that goes with torch '
+            f'{torch.__version__}'
+        ) from None
+    except Exception as error:  # of extensions built for another torch
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise UserError(
+            f'executorch {metadata.version("executorch")} does not go with '
+            f'torch {torch.__version__} ({reason[:120]}); leave --executorch '
+            'out, or install the version made for it'
+        ) from None
+
+
+def write_executorch(
+    run: SourceRun, path: Path, images: np.ndarray
+) -> np.ndarray:
+    """Lower the net to XNNPACK for one image at a time, and run the file.
+
+    Args:
+        run: whose student.
+        path: of the ``.pte``.
+        images: (N, 3, H, W) float32, normalised.
+
+    Returns:
+        Logits (N, C) of the file.
+
+    Raises:
+        UserError: ExecuTorch cannot express the net.
+    """
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
+        XnnpackPartitioner,
+    )
+    from executorch.exir import to_edge_transform_and_lower
+    from executorch.runtime import Runtime
+
+    example = (torch.zeros(1, run.spec.channels, *run.spec.size),)
+    try:
+        program = to_edge_transform_and_lower(
+            torch.export.export(plain_net(run), example),
+            partitioner=[XnnpackPartitioner()],
+        ).to_executorch()
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise UserError(
+            f'executorch {metadata.version("executorch")} with torch '
+            f'{torch.__version__} cannot lower {run.architecture} '
+            f'({reason[:160]}); leave --executorch out'
+        ) from error
+    path.write_bytes(program.buffer)
+    method = Runtime.get().load_program(path).load_method('forward')
+    parts = [
+        method.execute([torch.from_numpy(image[None])])[0].numpy()
+        for image in images
+    ]
+    return np.concatenate(parts)

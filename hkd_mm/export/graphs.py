@@ -1,0 +1,297 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The student as an ONNX graph, from images to probabilities."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.compose
+import onnx.helper
+import onnx.inliner
+import onnx.numpy_helper
+import onnx.shape_inference
+import torch
+from onnx import ModelProto, TensorProto
+from onnxscript import opset18 as op
+from onnxscript import script
+from onnxscript.onnx_types import FLOAT, INT64, UINT8, UINT16
+from torch import Tensor, nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.export.resize_graph import OPSET, OWN, resized, resized_deep
+from hkd_mm.inference.run_folder import SourceRun
+from hkd_mm.io.input_spec import InputSpec
+
+
+class _Logits(nn.Module):
+    """A classifier from normalised RGB images to its logits."""
+
+    def __init__(self, net: nn.Module, swapped: bool) -> None:
+        super().__init__()
+        self.net, self.swapped = net, swapped
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) float32 to (N, C)."""
+        images = images.flip(1) if self.swapped else images
+        return self.net(images, mode='tensor')
+
+
+def plain_net(run: SourceRun) -> nn.Module:
+    """From normalised RGB images (N, 3, H, W) to logits (N, C)."""
+    return _Logits(run.net, run.swapped).eval()
+
+
+def export_net(run: SourceRun) -> onnx.ModelProto:
+    """Make the graph: any batch, BatchNorm folded, weights inside.
+
+    Args:
+        run: whose student.
+
+    Returns:
+        A checked model from ``images`` float32 (N, 3, H, W) to ``logits``
+        (N, C), or (N, C, H, W) of a segmentor, which may take one channel.
+
+    Raises:
+        UserError: the net has something that ONNX cannot express.
+    """
+    channels = getattr(run.net, 'in_channels', 3)
+    example = torch.zeros(2, channels, *run.spec.size)
+    try:
+        program = torch.onnx.export(
+            plain_net(run),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=['images'],
+            output_names=['logits'],
+            dynamic_shapes=dict(images={0: torch.export.Dim('N')}),
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()
+        raise UserError(
+            f'{run.architecture} cannot be written as ONNX '
+            f'({reason[0] if reason else "no reason given"})'
+        ) from error
+    model = tidied(program.model_proto)
+    onnx.checker.check_model(model, full_check=True)
+    _check_ends(model, run)
+    return model
+
+
+def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out what tells of the machine that wrote it, in place."""
+    graph = model.graph
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        part.ClearField('metadata_props')
+        part.ClearField('doc_string')
+    graph.name = 'student'
+    del model.functions[:]
+    return model
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Check the whole model once more and write it."""
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _check_ends(model: onnx.ModelProto, run: SourceRun) -> None:
+    shape = model.graph.output[0].type.tensor_type.shape.dim
+    dense = getattr(run.net, 'dense', False)
+    wanted = run.net.num_classes if dense else len(run.classes)
+    if len(shape) != (4 if dense else 2) or shape[1].dim_value != wanted:
+        found = [dim.dim_value or dim.dim_param for dim in shape]
+        raise UserError(
+            f'{run.architecture} gives {found} where {wanted} logits '
+            f'{"a pixel" if dense else "an image"} are expected'
+        )
+
+
+@script(OWN, default_opset=op)
+def _prepare(
+    images: UINT8['N', 'H', 'W', 'C'],  # noqa: F821
+    size: INT64[2],
+    low: FLOAT,
+    factor: FLOAT,
+    mean: FLOAT[1, 'C', 1, 1],  # noqa: F821
+    std: FLOAT[1, 'C', 1, 1],  # noqa: F821
+) -> FLOAT['N', 'C', 'h', 'w']:  # noqa: F821
+    values = (resized(images, size) - low) * factor
+    return (op.Clip(values, 0.0, 255.0) - mean) / std
+
+
+@script(OWN, default_opset=op)
+def _prepare_deep(
+    images: UINT16['N', 'H', 'W', 'C'],  # noqa: F821
+    size: INT64[2],
+    low: FLOAT,
+    factor: FLOAT,
+    mean: FLOAT[1, 'C', 1, 1],  # noqa: F821
+    std: FLOAT[1, 'C', 1, 1],  # noqa: F821
+) -> FLOAT['N', 'C', 'h', 'w']:  # noqa: F821
+    values = (resized_deep(images, size) - low) * factor
+    return (op.Clip(values, 0.0, 255.0) - mean) / std
+
+
+def preparing_graph(spec: InputSpec) -> ModelProto:
+    """What makes a net's input of images.
+
+    Args:
+        spec: what the net is fed.
+
+    Returns:
+        A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
+        any size, to ``prepared`` float32 (N, C, h, w), windowed and
+        normalised.
+    """
+    script = _prepare_deep if spec.bits == 16 else _prepare
+    model = onnx.inliner.inline_local_functions(script.to_model_proto())
+    graph = model.graph
+    planar = (1, spec.channels, 1, 1)
+    values = dict(
+        size=np.array(spec.size, np.int64),
+        **_window(spec),
+        mean=np.array(spec.mean, np.float32).reshape(planar),
+        std=np.array(spec.std, np.float32).reshape(planar),
+    )
+    for given in list(graph.input):
+        if given.name in values:
+            graph.input.remove(given)
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name)
+        for name, value in values.items()
+    )
+    for value in (graph.input[0], graph.output[0]):
+        place = 3 if value is graph.input[0] else 1
+        value.type.tensor_type.shape.dim[place].dim_value = spec.channels
+    _replace_cast_like(model)
+    return model
+
+
+def _replace_cast_like(model: ModelProto) -> None:
+    """Name the type that each ``CastLike`` casts to, in place.
+
+    ONNX Runtime has no kernel of ``CastLike``: whoever opens a graph with it
+    reads a warning for each constant that could not be folded.
+    """
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    types |= {value.name: value.data_type for value in graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == 'CastLike':
+            node.op_type = 'Cast'
+            kind = types[node.input.pop()]
+            node.attribute.append(onnx.helper.make_attribute('to', kind))
+
+
+def _window(spec: InputSpec) -> dict[str, np.ndarray]:
+    """What is taken off and what it is multiplied by, as 0-d float32."""
+    low, width = 0.0, float(2**spec.bits - 1)
+    if spec.window is not None:
+        centre, width = spec.window
+        low = centre - width / 2
+    return dict(
+        low=np.array(low, np.float32), factor=np.array(255 / width, np.float32)
+    )
+
+
+def whole_graph(
+    net: onnx.ModelProto, spec: InputSpec, temperature: float
+) -> onnx.ModelProto:
+    """Put the resize before a net and softmax or sigmoid behind it.
+
+    Args:
+        net: from ``images`` to ``logits``, float32 or int8.
+        spec: what it is fed.
+        temperature: that divides the logits.
+
+    Returns:
+        A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
+        any size, to ``probabilities`` float32 (N, classes), or
+        (N, classes, h, w) of a segmentor.
+    """
+    before = preparing_graph(spec)
+    after = _activation(net, temperature)
+    for part in (before, after):
+        part.ir_version = net.ir_version
+        del part.opset_import[:]
+        part.opset_import.extend(
+            one for one in net.opset_import if one.domain in ('', 'ai.onnx')
+        )
+    model = _merged(before, net, after)
+    return tidied(model)
+
+
+def _merged(
+    before: onnx.ModelProto, net: onnx.ModelProto, after: onnx.ModelProto
+) -> onnx.ModelProto:
+    before = onnx.compose.add_prefix(before, 'prepare/')
+    net = onnx.compose.add_prefix(net, 'net/')
+    after = onnx.compose.add_prefix(after, 'answer/')
+    first = before.graph.output[0].name
+    model = onnx.compose.merge_models(
+        before, net, io_map=[(first, 'net/images')]
+    )
+    model = onnx.compose.merge_models(
+        model, after, io_map=[('net/logits', 'answer/logits')]
+    )
+    _rename(model, 'prepare/images', 'images')
+    _rename(model, 'answer/probabilities', 'probabilities')
+    return model
+
+
+def _activation(net: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
+    """Softmax over the classes; sigmoid where there is one output a pixel."""
+    helper = onnx.helper
+    dims = net.graph.output[0].type.tensor_type.shape.dim
+    shape = [dim.dim_value or dim.dim_param for dim in dims]
+    alone = len(shape) == 4 and shape[1] == 1
+    last = (
+        helper.make_node('Sigmoid', ['tempered'], ['probabilities'])
+        if alone
+        else helper.make_node(
+            'Softmax', ['tempered'], ['probabilities'], axis=1
+        )
+    )
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name in ('logits', 'probabilities')
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node('Div', ['logits', 'temperature'], ['tempered']),
+            last,
+        ],
+        'answer',
+        ends[:1],
+        ends[1:],
+        [
+            helper.make_tensor(
+                'temperature', TensorProto.FLOAT, [], [temperature]
+            )
+        ],
+    )
+    return helper.make_model(graph)
+
+
+def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
+    graph = model.graph
+    for value in (*graph.input, *graph.output):
+        value.name = new if value.name == old else value.name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name == old:
+                    names[place] = new

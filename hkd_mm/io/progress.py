@@ -1,0 +1,270 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Progress of long jobs, and a function over many files on all cores."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TextIO, TypeVar
+
+T = TypeVar('T')
+EVERY = 30.0  # seconds between two lines where there is no terminal
+REDRAW = 0.2  # seconds between two drawings on a terminal
+
+
+def about(seconds: float) -> str:
+    """Round a duration in seconds to ``90 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 120:
+        return f'{seconds:.0f} s'
+    if seconds < 7200:
+        return f'{seconds / 60:.0f} min'
+    return f'{seconds / 3600:.1f} h'
+
+
+def how_far(
+    done: int,
+    total: int,
+    seconds_left: float | None = None,
+    unit: str = '',
+    note: str = '',
+) -> str:
+    """Describe a job, as in ``7 of 120 images, about 90 s left``.
+
+    Args:
+        done: units that are finished.
+        total: units of the whole job.
+        seconds_left: an estimate; None where there is none yet.
+        unit: what is counted, in the plural.
+        note: stands between the two.
+    """
+    parts = [f'{done} of {total} {unit}'.rstrip(), *([note] if note else [])]
+    if seconds_left is not None and done < total:
+        parts.append(f'about {about(seconds_left)} left')
+    return ', '.join(parts)
+
+
+def left_of_runs(
+    finished: Sequence[float],
+    running: Sequence[float],
+    waiting: int,
+    side_by_side: int,
+) -> float | None:
+    """Estimate how long runs that go side by side still take.
+
+    Args:
+        finished: seconds that each finished run took.
+        running: seconds since each run under way began.
+        waiting: runs that have not begun.
+        side_by_side: most runs at once, 1 or more.
+
+    Returns:
+        Seconds at the mean of the finished runs; None before there is one.
+    """
+    if not finished:
+        return None
+    mean = sum(finished) / len(finished)
+    rest = [max(0.0, mean - spent) for spent in running]
+    work = sum(rest) + waiting * mean
+    return max([work / side_by_side, *rest])
+
+
+class Progress:
+    """Shows how far a job is; a context.
+
+    On a terminal a bar that stays in place, if rich is installed. Elsewhere a
+    line every 30 s: a job that takes less writes nothing, one that takes more
+    ends with a line too. Nothing is drawn by another thread, so processes may
+    be forked meanwhile.
+
+    Args:
+        what: the job, as in ``packing``.
+        total: units of the whole job.
+        unit: what is counted, in the plural.
+        done: units that an earlier call finished; no part of the speed.
+        stream: that is written to; None: stderr.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        unit: str = '',
+        done: int = 0,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = self._first = done
+        self._stream = stream
+        self._bar: Any = None
+        self._told = False
+
+    def __enter__(self) -> 'Progress':
+        stream = self._stream or sys.stderr
+        self._begun = self._shown = time.monotonic()
+        if stream.isatty():
+            self._bar = _bar(stream)
+        if self._bar is not None:
+            self._task = self._bar.add_task(self.text(), total=self.total)
+            self._bar.start()
+            self.update(self.done, force=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        elif self._told and error[:1] == (None,):
+            spent = about(time.monotonic() - self._begun)
+            self._print(f'{self.text(ended=True)} in {spent}')
+
+    @property
+    def in_place(self) -> bool:
+        """Whether a bar is on the screen."""
+        return self._bar is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to show something."""
+        wait = EVERY if self._bar is None else REDRAW
+        return time.monotonic() - self._shown >= wait
+
+    def advance(self, count: int = 1, note: str = '') -> None:
+        """Count units that are finished now.
+
+        Args:
+            count: units.
+            note: shown beside their number.
+        """
+        self.update(self.done + count, note)
+
+    def update(self, done: int, note: str = '', force: bool = False) -> None:
+        """Set the number of finished units; show it when it is due.
+
+        Args:
+            done: units.
+            note: shown beside their number.
+            force: show it now.
+        """
+        self.done = done
+        if not force and not self.due:
+            return
+        self._shown = time.monotonic()
+        if self._bar is None:
+            self._print(self.text(note))
+            return
+        self._bar.update(
+            self._task,
+            completed=done,
+            total=self.total,
+            description=self.text(note),
+        )
+        self._bar.refresh()
+
+    def text(self, note: str = '', ended: bool = False) -> str:
+        """Describe the job as it is now.
+
+        Args:
+            note: stands between the number and the time left.
+            ended: leave out the time left.
+        """
+        left = None if ended else self.seconds_left()
+        counted = how_far(self.done, self.total, left, self.unit, note)
+        return f'{self.what}: {counted}'
+
+    def seconds_left(self) -> float | None:
+        """Estimate the rest at the speed so far; None before the first."""
+        fresh = self.done - self._first
+        if fresh < 1:
+            return None
+        spent = time.monotonic() - self._begun
+        return spent / fresh * (self.total - self.done)
+
+    def _print(self, line: str) -> None:
+        self._told = True
+        print(line, file=self._stream or sys.stderr, flush=True)
+
+
+def _bar(stream: TextIO) -> Any:
+    """Make a bar of rich; None without rich."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+    except ImportError:  # hkd_mm.inference does without
+        return None
+    return Bar(
+        TextColumn('{task.description}', markup=False),
+        BarColumn(None),  # what room there is: the text matters
+        console=Console(file=stream),
+        auto_refresh=False,
+        transient=True,
+        expand=True,
+    )
+
+
+def tracked(
+    items: Iterable[T], what: str, total: int, unit: str = ''
+) -> Iterator[T]:
+    """Pass items on and show how many there were.
+
+    Args:
+        items: each is finished when the next is asked for.
+        what: see :class:`Progress`.
+        total: number of items.
+        unit: what they are, in the plural.
+    """
+    with Progress(what, total, unit) as progress:
+        for item in items:
+            yield item
+            progress.advance()
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def default_workers() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def parallel_map(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    what: str,
+    workers: int = 0,
+) -> list[Any]:
+    """Results in the order of the items.
+
+    Args:
+        function: importable, takes one item.
+        items: what it is called with.
+        what: the job, shown with its progress on stderr.
+        workers: processes; 0 takes all cores, 1 stays in this process.
+    """
+    items = list(items)
+    total = len(items)
+    workers = min(workers or default_workers(), max(1, total // 16))
+    if workers == 1:
+        return list(tracked(map(function, items), what, total))
+    size = max(1, min(32, len(items) // (4 * workers)))
+    with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
+        done = pool.map(function, items, chunksize=size)
+        return list(tracked(done, what, total))
+
+
+def _one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent is killed."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

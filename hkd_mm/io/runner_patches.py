@@ -1,0 +1,94 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Two changes of MMEngine's ``Runner`` that hold wherever hkd_mm is imported.
+
+A config of this package imports it (``custom_imports``), so that
+``Runner.from_cfg(Config.fromfile(CONFIG))`` trains as ``tools/train.py``
+does. Neither needs more than MMEngine until it is used.
+"""
+
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+from typing import Any
+
+_RUNNER = 'mmengine.runner'
+
+
+def install() -> None:
+    """Change MMEngine's ``Runner`` now, or as soon as it is imported.
+
+    Importing it here would load torch, which reading a config does not need.
+    """
+    if _RUNNER in sys.modules:
+        _change()
+    elif not any(isinstance(one, _Finder) for one in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Notice the import of ``mmengine.runner``, once."""
+
+    def find_spec(self, name, path, target=None):
+        if name != _RUNNER:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            spec.loader = _Loader(name, spec.origin)
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module: types.ModuleType) -> None:
+        super().exec_module(module)
+        _change()
+
+
+def _change() -> None:
+    """Load checkpoints safely, and build models in the order they ask for."""
+    from mmengine.runner import CheckpointLoader, Runner
+
+    # Upstream loads with weights_only=True and, when that fails, once more
+    # with weights_only=False: an untrusted file then runs its code.
+    for prefix in list(CheckpointLoader._schemes):
+        CheckpointLoader.register_scheme(
+            prefix, _safe_loader(prefix), force=True
+        )
+    if not hasattr(Runner, 'build_plain_model'):
+        Runner.build_plain_model = Runner.build_model
+        Runner.build_model = build_model
+
+
+def _safe_loader(prefix: str):
+    def load(filename: str, map_location: Any = None, **kwargs) -> dict:
+        from hkd_mm.io import checkpoints as safe_loading
+
+        return safe_loading.load(prefix, filename)
+
+    return load
+
+
+def build_model(runner, model):
+    """Build the model of a runner, in channels_last if its config says so.
+
+    The weights of all networks, teacher included, are stored in
+    channels_last. A convolution with such weights delivers channels_last
+    outputs whatever its input is, so the whole network follows. Results
+    differ from the default order only by floating-point rounding. Depthwise
+    networks such as MobileNetV2 gain most on a CPU.
+
+    A hook comes too late: distributed training lays out its gradients when
+    the model is wrapped, and afterwards mixes up their elements.
+
+    Args:
+        runner: any runner of MMEngine; ``channels_last`` of its config is
+            read.
+        model: a module or its config, as of ``Runner.build_model``.
+    """
+    import torch
+
+    model = runner.build_plain_model(model)
+    if runner.cfg.get('channels_last'):
+        model.to(memory_format=torch.channels_last)
+    return model

@@ -1,0 +1,157 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Constructor arguments of registered classes, read from their source.
+
+A misspelled option is refused before torch is imported, so the class cannot
+be asked itself.
+"""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+class Arguments(NamedTuple):
+    """What a constructor takes.
+
+    Args:
+        names: keywords, in the order of the source, own ones first.
+        is_open: it takes further keywords, or a base class outside this
+            package may.
+    """
+
+    names: tuple[str, ...]
+    is_open: bool
+
+
+class _Found(NamedTuple):
+    module: str  # dotted name
+    node: ast.ClassDef | ast.FunctionDef
+
+
+def constructor_arguments(type_name: str) -> Arguments | None:
+    """Find what a config may pass to a registered class or function.
+
+    Imports nothing, so it also knows classes whose packages are missing.
+
+    Args:
+        type_name: as in a config, such as ``hkd_mm.HybridKDLoss``.
+
+    Returns:
+        Its arguments with those of base classes that its constructor passes
+        keywords on to; None for a type of another package and for a name
+        that is not registered here.
+    """
+    scope, _, name = type_name.rpartition('.')
+    found = _registered(name) if scope == _PACKAGE.name else None
+    if found is None:
+        return None
+    if isinstance(found.node, ast.FunctionDef):
+        names, is_open = _names(found.node, skip=0)
+        return Arguments(tuple(names), is_open)
+    collected: dict[str, None] = {}
+    outcome = _collect(found, collected)
+    return Arguments(tuple(collected), outcome is None)
+
+
+def _collect(found: _Found, names: dict[str, None]) -> bool | None:
+    """Add the arguments of a class.
+
+    Returns:
+        True when a constructor takes no further keywords, False when all
+        classes pass them on, None when they leave the package.
+    """
+    for item in found.node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == '__init__':
+            own, passes_on = _names(item, skip=1)
+            names.update(dict.fromkeys(own))
+            if not passes_on:
+                return True
+    for base in found.node.bases:
+        # `Generic[T]` and `module.Class` are never classes of this package
+        parent = (
+            _resolve(found.module, base.id)
+            if isinstance(base, ast.Name)
+            else None
+        )
+        if parent is None:
+            return None
+        outcome = _collect(parent, names)
+        if outcome is not False:
+            return outcome
+    return False
+
+
+def _names(function: ast.FunctionDef, skip: int) -> tuple[list[str], bool]:
+    """Keywords of a function, and whether it takes any others."""
+    args = function.args
+    positional = [*args.posonlyargs, *args.args][skip:]
+    keywords = [item.arg for item in [*positional, *args.kwonlyargs]]
+    return keywords, args.kwarg is not None
+
+
+def _registered(name: str) -> _Found | None:
+    pattern = re.compile(rf'^(class|def) {re.escape(name)}\b', re.MULTILINE)
+    for path in sorted(_PACKAGE.rglob('*.py')):
+        if pattern.search(path.read_text(encoding='utf-8')) is None:
+            continue
+        module = _module_of(path)
+        node = _definitions(module).get(name)
+        if node is not None and any(
+            'register_module' in ast.unparse(item)
+            for item in node.decorator_list
+        ):
+            return _Found(module, node)
+    return None
+
+
+def _resolve(module: str, name: str) -> _Found | None:
+    """Follow a name to the class of this package that it stands for."""
+    node = _definitions(module).get(name)
+    if node is not None:
+        return _Found(module, node)
+    for statement in _tree(module).body:
+        if not isinstance(statement, ast.ImportFrom):
+            continue
+        for item in statement.names:
+            if (item.asname or item.name) == name:
+                source = _absolute(module, statement)
+                return source and _resolve(source, item.name)
+    return None
+
+
+def _absolute(module: str, statement: ast.ImportFrom) -> str | None:
+    """Module of this package that an import names, None for others."""
+    name = statement.module or ''
+    if statement.level:
+        parts = module.split('.')
+        up = statement.level - (_path(module).name == '__init__.py')
+        name = '.'.join([*parts[: len(parts) - up], *filter(None, [name])])
+    inside = name.split('.')[0] == _PACKAGE.name
+    return name if inside and _path(name).is_file() else None
+
+
+def _definitions(module: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
+    return {
+        node.name: node
+        for node in _tree(module).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    }
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_path(module).read_text(encoding='utf-8'))
+
+
+def _path(module: str) -> Path:
+    path = _PACKAGE.parent.joinpath(*module.split('.'))
+    return path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
+
+
+def _module_of(path: Path) -> str:
+    parts = path.relative_to(_PACKAGE.parent).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)

@@ -1,6 +1,0 @@
-# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Classifiers of mmpretrain that take packed batches as they are."""
-
-from hkd_mm.registry import import_siblings
-
-import_siblings(__name__)

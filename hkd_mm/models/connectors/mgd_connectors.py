@@ -1,0 +1,288 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Mask a student map and generate the teacher's from what is left."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmrazor.models.architectures.connectors.base_connector import (
+    BaseConnector,
+)
+from torch import Tensor, nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.models.connectors.feature_align_connector import (
+    FeatureAlignConnector,
+    resize_map,
+)
+from hkd_mm.registry import MODELS
+
+_ACTIVATIONS = dict(relu=nn.ReLU, gelu=nn.GELU)
+
+
+@MODELS.register_module()
+class MGDConnector(BaseConnector):
+    """Align, mask, generate: the student's side of MGD for classification.
+
+    Yang et al., arXiv 2205.01529, equations 1-4: a 1x1 convolution to the
+    teacher's shape (:class:`FeatureAlignConnector`), channels set to 0 at
+    random, each with probability ``ratio`` and drawn with torch's generator,
+    then convolution 3x3, activation, convolution 3x3. In eval mode nothing
+    is masked. ``mask='places'`` sets places to 0 in all channels, as the
+    paper does for detection and mmrazor's connector of that name by default;
+    that one goes on masking in eval mode, and has to be told the channels.
+
+    Args:
+        ratio: probability that a channel or place is masked, in [0, 1);
+            lambda in the paper.
+        mask: ``channels`` or ``places``.
+        activation: ``relu`` or ``gelu``.
+        init_cfg: as of mmengine's ``BaseModule``.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        ratio: float = 0.15,
+        mask: str = 'channels',
+        activation: str = 'relu',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if not 0 <= ratio < 1:
+            raise UserError(
+                f'MGDConnector: ratio={ratio!r} must be in [0, 1); the paper '
+                'has 0.15 for classification'
+            )
+        if mask not in ('channels', 'places'):
+            raise UserError(
+                f'MGDConnector: mask={mask!r} must be channels or places'
+            )
+        check_activation(activation, 'MGDConnector')
+        self.ratio, self.mask, self.activation = ratio, mask, activation
+        self.align = FeatureAlignConnector()
+        self.generate: nn.Module | None = None
+
+    def build(
+        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
+    ) -> None:
+        """Create the layers for (N, C, H, W) -> (N, C', H', W').
+
+        Raises:
+            UserError: a shape is no map.
+        """
+        check_map(student_shape, teacher_shape, 'MGDConnector')
+        self.align.build(student_shape, teacher_shape)
+        self.generate = generation_block(teacher_shape[1], self.activation)
+
+    def forward_train(self, feature: Tensor) -> Tensor:
+        """Generate the teacher's map.
+
+        Args:
+            feature: (N, C, H, W) of the student.
+
+        Returns:
+            (N, C', H', W').
+        """
+        assert self.generate is not None, 'build() comes before the first use'
+        feature = self.align(feature)
+        if self.training and self.ratio:
+            count, channels, height, width = feature.shape
+            shape = (
+                (count, channels, 1, 1)
+                if self.mask == 'channels'
+                else (count, 1, height, width)
+            )
+            drawn = torch.rand(shape, device=feature.device)
+            feature = feature * (drawn >= self.ratio)
+        return self.generate(feature)
+
+
+def generation_block(channels: int, activation: str) -> nn.Sequential:
+    """Convolution 3x3, activation, convolution 3x3, of one width.
+
+    Args:
+        channels: of the teacher's map.
+        activation: ``relu`` or ``gelu``.
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1),
+        _ACTIVATIONS[activation](),
+        nn.Conv2d(channels, channels, 3, padding=1),
+    )
+
+
+def check_activation(activation: str, user: str) -> None:
+    """Refuse an activation that :func:`generation_block` does not know.
+
+    Raises:
+        UserError: it is neither ``relu`` nor ``gelu``.
+    """
+    if activation not in _ACTIVATIONS:
+        raise UserError(
+            f'{user}: activation={activation!r} must be one of '
+            f'{", ".join(_ACTIVATIONS)}'
+        )
+
+
+def check_map(
+    student_shape: tuple[int, ...], teacher_shape: tuple[int, ...], user: str
+) -> None:
+    """Refuse what is not (N, C, H, W).
+
+    Raises:
+        UserError: one of the two has another number of dimensions.
+    """
+    for shape in (student_shape, teacher_shape):
+        if len(shape) != 4:
+            raise UserError(
+                f'{user} joins maps (N, C, H, W), but a recorder delivers '
+                f'{shape}; record a map, such as hkd_mm.Feature'
+            )
+
+
+@MODELS.register_module()
+class HFMaskConnector(BaseModule):
+    """Hierarchical fusion masking of DSP-KD: attention, mask, generation.
+
+    Zeng et al., Bioengineering 2024, 11, 70, section 3.2.2: the teacher's
+    attention is fused from the deepest level to the shallowest,
+    ``A_n = fusion * a_n + (1 - fusion) * up(A_{n+1})``, and the aligned
+    student map is 0 where the attention is at least ``phi`` (equation 3); two
+    convolutions with a GELU between them generate the teacher's map from the
+    rest (equation 4).
+
+    Where the paper is silent or cannot be trained: ``a_n`` is the mean of the
+    absolute values over the channels, divided by its mean over the places,
+    for the paper's 1x1 convolution lies before a threshold and would never
+    get a gradient; the fused map is averaged to the size of the last level
+    and stretched to [0, 1] in each image, so ``phi`` is a share of the
+    largest attention. A map of one value masks nothing.
+
+    It needs maps of both nets, so it is part of :class:`MGDHFLoss` and no
+    connector of a distiller.
+
+    Args:
+        phi: threshold on the attention, in (0, 1].
+        fusion: share of a level's own attention, in [0, 1].
+        activation: ``gelu`` or ``relu``.
+        init_cfg: as of mmengine's ``BaseModule``.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        phi: float = 0.5,
+        fusion: float = 0.5,
+        activation: str = 'gelu',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        for name, value, holds, said in (
+            ('phi', phi, 0 < phi <= 1, 'in (0, 1]'),
+            ('fusion', fusion, 0 <= fusion <= 1, 'in [0, 1]'),
+        ):
+            if not holds:
+                raise UserError(
+                    f'HFMaskConnector: {name}={value!r} must be {said}'
+                )
+        check_activation(activation, 'HFMaskConnector')
+        self.phi, self.fusion, self.activation = phi, fusion, activation
+        self.align = FeatureAlignConnector()
+        self.generate: nn.Module | None = None
+
+    def build(
+        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
+    ) -> None:
+        """Create the layers for (N, C, H, W) -> (N, C', H', W').
+
+        Raises:
+            UserError: a shape is no map.
+        """
+        check_map(student_shape, teacher_shape, 'HFMaskConnector')
+        self.align.build(student_shape, teacher_shape)
+        self.generate = generation_block(teacher_shape[1], self.activation)
+
+    def attention(self, maps: list[Tensor]) -> Tensor:
+        """Fused attention of the teacher, in [0, 1].
+
+        Args:
+            maps: (N, C_n, H_n, W_n), from the shallowest to the deepest.
+
+        Returns:
+            (N, 1, H, W), float32, of the size of the deepest map.
+        """
+        fused = None
+        for feature in reversed(maps):
+            own = feature.detach().float().abs().mean(1, keepdim=True)
+            own = own / own.mean((2, 3), keepdim=True).clamp(min=1e-12)
+            if fused is not None:
+                above = F.interpolate(fused, own.shape[2:], mode='bilinear')
+                own = self.fusion * own + (1 - self.fusion) * above
+            fused = own
+        fused = resize_map(fused, maps[-1].shape[2:])
+        low, high = fused.amin((2, 3), True), fused.amax((2, 3), True)
+        return (fused - low) / (high - low).clamp(min=1e-12)
+
+    def forward(
+        self, feature: Tensor, teacher_maps: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Generate the teacher's last map.
+
+        Args:
+            feature: (N, C, H, W), the student's last map.
+            teacher_maps: of several levels, from shallow to deep.
+
+        Returns:
+            The generated and the merely aligned map, (N, C', H', W') both.
+
+        Raises:
+            UserError: it is used as a connector of a distiller.
+        """
+        if teacher_maps is None:
+            raise UserError(
+                'HFMaskConnector needs maps of the teacher, which a connector '
+                'of a distiller is not given; take hkd_mm.MGDHFLoss, which '
+                'owns one'
+            )
+        assert self.generate is not None, 'build() comes before the first use'
+        aligned = self.align(feature)
+        mask = self.attention(teacher_maps) < self.phi
+        return self.generate(aligned * mask), aligned
+
+
+@MODELS.register_module()
+class ResizeConnector(BaseConnector):
+    """Pool or interpolate a student map to the teacher's size, no weights.
+
+    For losses on maps whose channels agree already.
+    """
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.size: tuple[int, int] | None = None
+
+    def build(
+        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
+    ) -> None:
+        """Remember the size of (N, C, H', W').
+
+        Raises:
+            UserError: a shape is no map, or the channels differ.
+        """
+        check_map(student_shape, teacher_shape, 'ResizeConnector')
+        if student_shape[1] != teacher_shape[1]:
+            raise UserError(
+                f'ResizeConnector leaves {student_shape[1]} channels as they '
+                f'are, the teacher has {teacher_shape[1]}; take '
+                'hkd_mm.FeatureAlignConnector'
+            )
+        self.size = tuple(teacher_shape[2:])
+
+    def forward_train(self, feature: Tensor) -> Tensor:
+        """From (N, C, H, W) to (N, C, H', W')."""
+        assert self.size is not None, 'build() comes before the first use'
+        return resize_map(feature, self.size)

@@ -1,0 +1,283 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Attention maps: AT, CAT-KD and FBKD."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.losses.hint_losses import length_of_rows, unit_vectors
+from hkd_mm.models.recorders.network_recorders import (
+    check_channels,
+    last_layer,
+)
+from hkd_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class ATLoss(DistillLoss):
+    """Activation-based attention transfer of Zagoruyko and Komodakis.
+
+    Equation (1): the attention map of a stage is ``Q = sum_c |A_c|^2``;
+    equation (2): ``beta / 2 * sum_j mean((Q_S / |Q_S| - Q_T / |Q_T|)^2)``
+    over the stages ``j``, with one length an image. The paper divides its
+    beta of 1000 by the number of elements of the map and the batch, which is
+    the mean here, and its code squares the distance, which is smooth at
+    equality. Where the maps of a stage differ in size, both are pooled to the
+    smaller. The gradient-based form of the paper's section 3.2 needs a second
+    backward and is not offered. mmrazor's ``ATLoss`` refuses maps of unlike
+    sizes and knows one stage only.
+
+    Args:
+        beta: weight of the sum over the stages, >= 0.
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range, the nets give unlike
+            numbers of stages, or a stage has no map.
+    """
+
+    family = 'feature'
+    source = 'Zagoruyko and Komodakis, arXiv 1612.03928, equations (1), (2)'
+    fails = (
+        'Nets of another family look elsewhere: below the student alone for '
+        'VGG13 to MobileNetV2 in the CRD benchmark on CIFAR-100 (59.4 against '
+        '64.6 %).'
+    )
+    features = 'maps'
+    usual = dict(beta=(1, 1e5), loss_weight=(0, 100))
+    aligned = False
+
+    def __init__(self, beta: float = 1000.0, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 1000')
+        self.beta = beta
+
+    def forward(
+        self, s_feature: list[Tensor], t_feature: list[Tensor]
+    ) -> Tensor:
+        """Distance of the attention maps.
+
+        Args:
+            s_feature: a map (N, C, H, W) for each stage.
+            t_feature: as many of the teacher, of any channels and sizes.
+
+        Returns:
+            Float32 scalar.
+        """
+        _check(s_feature, t_feature)
+        distances = [
+            _distance(student.float(), teacher.detach().float())
+            for student, teacher in zip(s_feature, t_feature)
+        ]
+        return self.loss_weight * self.beta / 2 * sum(distances)
+
+
+def _check(student: list[Tensor], teacher: list[Tensor]) -> None:
+    if len(student) != len(teacher):
+        raise UserError(
+            f'ATLoss: {len(student)} student maps and {len(teacher)} of the '
+            'teacher; record as many stages of both'
+        )
+    for feature in (*student, *teacher):
+        if feature.dim() != 4:
+            raise UserError(
+                'ATLoss compares maps (N, C, H, W), but a recorder delivers '
+                f'{tuple(feature.shape)}; record stages with maps'
+            )
+
+
+def _distance(student: Tensor, teacher: Tensor) -> Tensor:
+    size = tuple(
+        min(sides) for sides in zip(student.shape[2:], teacher.shape[2:])
+    )
+    mine, other = (
+        unit_vectors(
+            resize_map(x.square().mean(1, keepdim=True), size).flatten(1)
+        )
+        for x in (student, teacher)
+    )
+    return (mine - other).square().mean()
+
+
+@MODELS.register_module()
+class CATKDLoss(DistillLoss):
+    """Class attention transfer of Guo et al.
+
+    The class activation map of class ``k`` is ``sum_c W[k, c] f[c]``, with
+    ``f`` the map that is pooled for the last layer and ``W`` that layer's
+    weight, each net's own. The maps are average pooled to ``size`` x
+    ``size``, each is divided by its L2 norm, and the loss is the mean squared
+    difference over images, classes and places: the mean with which the
+    authors' weights (10 to 400) were found.
+
+    Args:
+        size: side of the pooled activation maps, in cells, >= 1.
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'feature'
+    source = 'Guo et al., CVPR 2023 (CAT-KD), section 3'
+    fails = (
+        'It says where each class is seen but not how strongly, so it needs '
+        'the label beside it, and nets that end in global average pooling '
+        'and one linear layer.'
+    )
+    features = 'last_map'
+    aligned = False
+    # equal maps of features are equal activations only under equal layers
+    minimum_at_teacher = False
+
+    def __init__(self, size: int = 2, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.require(size >= 1, 'size', size, '>= 1; the paper has 2')
+        self.size = size
+        self._layers: tuple[nn.Linear, ...] = ()
+
+    def attach(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Remember both nets' last layers, without owning them.
+
+        Raises:
+            UserError: a net does not end in one linear layer.
+        """
+        name = type(self).__name__
+        # a tuple, which nn.Module does not look into
+        self._layers = tuple(
+            last_layer(net, name) for net in (student, teacher)
+        )
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        """From maps (N, C, H, W) and (N, C', H', W') to a float32 scalar.
+
+        Raises:
+            UserError: a map is not what the last layer is given.
+        """
+        assert self._layers, 'attach() comes before the first use'
+        mine, others = self._layers
+        for layer, feature in ((mine, s_feature), (others, t_feature)):
+            check_channels(layer, feature.size(1), type(self).__name__)
+        return self.loss_weight * F.mse_loss(
+            self._activations(s_feature, mine.weight),
+            self._activations(t_feature.detach(), others.weight.detach()),
+        )
+
+    def _activations(self, feature: Tensor, weight: Tensor) -> Tensor:
+        """Normalised activation maps (N, K, size * size), float32."""
+        # pooling and the layer are linear: the small map first
+        pooled = resize_map(feature.float(), (self.size, self.size))
+        maps = F.conv2d(pooled, weight.float()[:, :, None, None])
+        return F.normalize(maps.float().flatten(2), dim=2)
+
+
+@MODELS.register_module()
+class FBKDLoss(DistillLoss):
+    """Feature-based distillation of Zhang and Ma, section 3.
+
+    With the attentions ``G^s = mean_c |A|`` and ``G^c = mean_hw |A|`` and
+    the masks ``M^s = H W softmax((G^s_S + G^s_T) / tau)``,
+    ``M^c = C softmax((G^c_S + G^c_T) / tau)``, three parts, each a mean over
+    the batch of one Euclidean length an image:
+
+    - ``loss_attention = alpha * (|G^s_S - G^s_T| + |G^c_S - G^c_T|)``;
+    - ``loss_masked = beta * |sqrt(M^s M^c) (A_S - A_T)|``;
+    - ``loss_non_local = gamma * |R_S - R_T|``, where ``R`` is a non-local
+      block: for each pixel the features of all, weighted by
+      ``softmax(A^T A / sqrt(C))``.
+
+    The paper leaves the pairwise function of its non-local block open; this
+    one, the Gaussian, has no parameters, so the teacher's is the same as the
+    student's and nothing of the teacher is trained. mmrazor's ``FBKDLoss``
+    is not a number at equality, grows with the root of the batch, trains the
+    teacher's non-local block, wants equal channels and leaves the mask over
+    the channels out. Here the connector of the config matches the channels.
+
+    Args:
+        tau: temperature of the masks, > 0.
+        alpha: weight of the attentions, >= 0.
+        beta: weight of the masked features, >= 0.
+        gamma: weight of the non-local features, >= 0.
+        loss_weight: factor on all parts. The weights are those of the
+            authors' code for detectors, whose maps are far larger.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'feature'
+    source = 'Zhang and Ma, ICLR 2021, openreview uKhGRvM8QNH, section 3'
+    fails = (
+        'Made for detectors, where few pixels of many count; where the lesion '
+        'fills the image, masks say little, and the paper has no result on '
+        'classification.'
+    )
+    features = 'map'
+    usual = dict(tau=(0.1, 2))  # of the masks
+
+    def __init__(
+        self,
+        tau: float = 0.5,
+        alpha: float = 4e-3,
+        beta: float = 7e-5,
+        gamma: float = 7e-5,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, "> 0; 0.5 is the paper's")
+        for name, value in dict(alpha=alpha, beta=beta, gamma=gamma).items():
+            self.require(value >= 0, name, value, '>= 0')
+        self.tau = tau
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+
+    def forward(
+        self, s_feature: Tensor, t_feature: Tensor
+    ) -> dict[str, Tensor]:
+        """The three parts.
+
+        Args:
+            s_feature: (N, C, H, W), in the teacher's shape.
+            t_feature: the same of the teacher.
+
+        Returns:
+            Float32 scalars ``loss_attention``, ``loss_masked`` and
+            ``loss_non_local``.
+        """
+        # (N, C, H * W)
+        student = s_feature.float().flatten(2)
+        teacher = t_feature.detach().float().flatten(2)
+        attention = masked = 0.0
+        masks = 1.0
+        for dim in (1, 2):
+            mine, other = (x.abs().mean(dim) for x in (student, teacher))
+            attention = attention + length_of_rows(mine - other)
+            # the mask says where to look, not what to say
+            both = (mine.detach() + other) / self.tau
+            mask = both.size(1) * both.softmax(dim=1)
+            masks = masks * mask.unsqueeze(dim)
+        masked = length_of_rows(
+            (masks.sqrt() * (student - teacher)).flatten(1)
+        )
+        relations = length_of_rows(
+            (_non_local(student) - _non_local(teacher)).flatten(1)
+        )
+        weights = dict(
+            loss_attention=(self.alpha, attention),
+            loss_masked=(self.beta, masked),
+            loss_non_local=(self.gamma, relations),
+        )
+        return {
+            name: self.loss_weight * weight * value.mean()
+            for name, (weight, value) in weights.items()
+        }
+
+
+def _non_local(feature: Tensor) -> Tensor:
+    """Gaussian non-local block without parameters, (N, C, D) to (N, C, D)."""
+    with torch.autocast(feature.device.type, enabled=False):
+        likeness = feature.transpose(1, 2) @ feature
+        weights = (likeness / feature.size(1) ** 0.5).softmax(dim=2)
+        return feature @ weights.transpose(1, 2)

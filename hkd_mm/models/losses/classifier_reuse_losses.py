@@ -1,0 +1,237 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Losses through the teacher's last layer: SimKD, SRRL, KD++."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.recorders.network_recorders import (
+    check_channels,
+    last_layer,
+)
+from hkd_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class SimKDLoss(DistillLoss):
+    """Squared difference of the maps before pooling, ``mean (s - t)^2``.
+
+    The only loss of SimKD: no label and no scores. The student is a
+    :class:`SimKDClassifier`, to whose head :meth:`attach` copies the
+    teacher's last layer; its map has the teacher's channels, and
+    :class:`ResizeConnector` brings it to the teacher's size.
+
+    Args:
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'feature'
+    source = 'Chen et al., arXiv 2203.14001 (SimKD), equation 3'
+    fails = (
+        'The deployed net keeps the projector and the layer of the teacher, '
+        'so it is larger than the student; without a label it repeats what '
+        'the teacher gets wrong.'
+    )
+    features = 'last_map'
+
+    def attach(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Hand the teacher's last layer over to the student.
+
+        Raises:
+            UserError: the student cannot take it, or the teacher has none.
+        """
+        if not hasattr(student, 'reuse_last_layer'):
+            raise UserError(
+                'SimKDLoss trains no last layer of its own: '
+                'model.architecture has to be a hkd_mm.SimKDClassifier, as '
+                f'in configs/zoo/simkd, not a {type(student).__name__}'
+            )
+        student.reuse_last_layer(last_layer(teacher, type(self).__name__))
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        """From maps (N, C, H, W), (N, C, H, W) to a float32 scalar."""
+        return self.loss_weight * F.mse_loss(
+            s_feature.float(), t_feature.detach().float()
+        )
+
+
+@MODELS.register_module()
+class SRRLLoss(DistillLoss):
+    """Softmax regression representation learning of Yang et al.
+
+    Two parts: ``alpha * mean (s - t)^2``, the aligned pooled features
+    matched (the paper's feature matching), and ``beta * mean (W s - W t)^2``,
+    the scores that the teacher's frozen last layer ``W`` makes of both. The
+    squared difference of scores is what the authors' code trains with;
+    ``s`` comes through a connector, a linear layer by default.
+
+    Args:
+        alpha: factor on feature matching, >= 0.
+        beta: factor on the scores, >= 0, not both 0.
+        loss_weight: factor on both parts.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'feature'
+    source = 'Yang et al., ICLR 2021 (SRRL), equations 2-5'
+    fails = (
+        'The teacher layer was fitted to the training images: where it is '
+        'overconfident on them, the student inherits that along with the '
+        'feature.'
+    )
+    features = 'vector'
+
+    def __init__(
+        self, alpha: float = 1.0, beta: float = 1.0, loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(alpha >= 0, 'alpha', alpha, '>= 0; the paper has 1')
+        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 1')
+        self.require(alpha + beta > 0, 'beta', beta, '> 0 where alpha is 0')
+        self.alpha, self.beta = alpha, beta
+        self._layer: tuple[nn.Linear, ...] = ()
+
+    def attach(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Remember the teacher's last layer, without owning it.
+
+        Raises:
+            UserError: the teacher does not end in one linear layer.
+        """
+        # a tuple, which nn.Module does not look into
+        self._layer = (last_layer(teacher, type(self).__name__),)
+
+    def forward(
+        self, s_feature: Tensor, t_feature: Tensor
+    ) -> dict[str, Tensor]:
+        """From vectors (N, C), (N, C) to the parts that are weighted.
+
+        Returns:
+            ``loss_feature`` and ``loss_score``, float32 scalars.
+
+        Raises:
+            UserError: the vectors are not what the last layer is given.
+        """
+        assert self._layer, 'attach() comes before the first use'
+        (layer,) = self._layer
+        check_channels(layer, t_feature.size(1), type(self).__name__)
+        mine, others = s_feature.float(), t_feature.detach().float()
+        parts = {}
+        if self.alpha:
+            value = F.mse_loss(mine, others)
+            parts['loss_feature'] = self.loss_weight * self.alpha * value
+        if self.beta:
+            # the bias is in both scores and cancels out
+            scores = F.linear(mine - others, layer.weight.detach().float())
+            value = scores.float().square().mean()
+            parts['loss_score'] = self.loss_weight * self.beta * value
+        return parts
+
+
+_LEAST = 1e-6  # length of a feature that is divided by
+
+
+@MODELS.register_module()
+class NormDirectionLoss(DistillLoss):
+    r"""The ND loss of KD++ and DKD++ (Wang et al., section 3).
+
+    ``mean_i (1 - f_S,i . e_y(i) / max(|f_S,i|, |f_T,i|))``, where ``e_k`` is
+    the unit vector of the mean of the teacher's embeddings of class ``k``: a
+    student shorter than the teacher grows, one that is longer only turns.
+
+    The authors compute the means in a pass over the training set before the
+    training. Here they are the running means of all embeddings that the
+    teacher has shown in training forwards, this batch included: ``mean +=
+    (sum of the batch - n * mean) / count`` for each class, without a look at
+    the values on the host. The teacher stands still, so after an epoch they
+    are the means over the training set as it is augmented, and no extra pass
+    is needed. A class is counted before it is looked up; one that was never
+    seen (only possible in eval mode) has the zero vector: the loss is 1 and
+    pulls nowhere. Means and counts are buffers, so a resumed run goes on
+    with them.
+
+    Args:
+        loss_weight: factor on the returned scalar.
+        gather: the means are of all processes' batches; else each process
+            has those of its own, and the checkpoint the first one's.
+
+    Raises:
+        UserError: the teacher does not end in a linear layer, or its
+            embeddings are not what that layer takes.
+    """
+
+    family = 'response'
+    source = 'Wang et al., arXiv 2305.17007, section 3 (ND loss)'
+    features = 'vector'
+    fails = (
+        'classes of several kinds of images: one centre a class pulls them '
+        'together; and weak teachers, whose centres lie close to each other'
+    )
+    over_batch = True
+    minimum_at_teacher = False  # the centre pulls, not the teacher's feature
+
+    def __init__(self, loss_weight: float = 1.0, gather: bool = False) -> None:
+        super().__init__(loss_weight)
+        self.gather = gather
+        self.register_buffer('centres', torch.zeros(0, 0))
+        self.register_buffer('seen', torch.zeros(0))
+
+    def attach(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Ask the teacher for the number of classes and channels."""
+        del student
+        layer = last_layer(teacher, type(self).__name__)
+        self.centres = torch.zeros(layer.weight.shape)
+        self.seen = torch.zeros(layer.out_features)
+
+    def forward(
+        self, s_feature: Tensor, t_feature: Tensor, gt_labels: Tensor
+    ) -> Tensor:
+        """The loss, after the centres have taken in the batch.
+
+        Args:
+            s_feature: the student's embeddings (N, D), aligned.
+            t_feature: the teacher's (N, D), what its last layer is given.
+            gt_labels: classes (N,), int64 in [0, C).
+
+        Returns:
+            A float32 scalar in [0, 2] times ``loss_weight``.
+        """
+        student, teacher = s_feature.float(), t_feature.detach().float()
+        channels = self.centres.size(1)
+        self.require(
+            teacher.size(1) == channels,
+            't_feature',
+            tuple(teacher.shape),
+            f'(N, {channels}), what the last layer of the teacher takes',
+        )
+        one_hot = F.one_hot(gt_labels, len(self.seen)).float()
+        if self.training:
+            self._take_in(teacher, one_hot)
+        with torch.autocast(student.device.type, enabled=False):
+            centre = one_hot @ self.centres
+        length = torch.maximum(_length(student), _length(teacher))
+        along = (student * F.normalize(centre, dim=1)).sum(dim=1)
+        return self.loss_weight * (1 - along / length).mean()
+
+    @torch.no_grad()
+    def _take_in(self, teacher: Tensor, one_hot: Tensor) -> None:
+        """Add a batch to the running means."""
+        if self.gather:
+            teacher, one_hot = gather_batch(teacher), gather_batch(one_hot)
+        new = one_hot.sum(dim=0)
+        self.seen += new
+        with torch.autocast(teacher.device.type, enabled=False):
+            sums = one_hot.T @ teacher
+        share = self.seen.clamp_min(1).unsqueeze(1)
+        self.centres += (sums - new.unsqueeze(1) * self.centres) / share
+
+
+def _length(feature: Tensor) -> Tensor:
+    """Euclidean length (N,), never 0, with a finite gradient everywhere."""
+    return feature.square().sum(dim=1).clamp_min(_LEAST**2).sqrt()

@@ -1,0 +1,194 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Contrastive representation distillation."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.losses.relation_losses import full_precision, unit
+from hkd_mm.registry import MODELS
+
+
+def contrast(similarity: Tensor, negative: Tensor, level: Tensor) -> Tensor:
+    """The critic's loss of N anchors, equation (18).
+
+    ``h = e^z / (e^z + n E)`` with z the similarity, n the negatives of the
+    anchor and E the usual size of e^z;
+    ``-log h(positive) - sum over the negatives of log(1 - h)``.
+
+    Args:
+        similarity: (N, K), float32, of anchor i and other j; others 0 to
+            N - 1 are the anchors' positives in order.
+        negative: (N, K), bool; other j is a negative of anchor i.
+        level: log E, a scalar.
+
+    Returns:
+        Scalar, mean over the anchors.
+    """
+    count = negative.sum(1, keepdim=True).clamp_min(1)
+    margin = similarity - torch.log(count) - level
+    positive = F.softplus(-margin.diagonal()).sum()
+    others = (F.softplus(margin) * negative).sum()
+    return (positive + others) / len(similarity)
+
+
+def level_of(similarity: Tensor, negative: Tensor) -> Tensor:
+    """Log of the mean of e^z over all positives and negatives, a scalar.
+
+    Args:
+        similarity: as of :func:`contrast`.
+        negative: likewise.
+    """
+    pairs = negative.clone()
+    pairs.diagonal().fill_(True)
+    found = similarity.masked_fill(~pairs, -torch.inf).flatten()
+    return torch.logsumexp(found, 0) - torch.log(pairs.sum())
+
+
+@MODELS.register_module()
+class CRDLoss(DistillLoss):
+    """Contrastive representation distillation, equation (18).
+
+    A learned linear layer a net takes its features to ``dimensions`` numbers,
+    made a vector of length 1; a critic tells the pair (student, teacher) of
+    one image from pairs of images of different classes. Once with the student
+    and once with the teacher as the anchor, the two are added.
+
+    The paper draws its negatives from a memory with the vectors of every
+    training image. Here they are the other images of the batch and, with
+    ``queue``, those of the last batches, with the vectors they had then;
+    n in the critic is the number of negatives that there are. So the value
+    is that of equation (18) with another n, and another weight is due where
+    n differs much from the paper's 16384.
+
+    Equation (19) divides by n / M, with M the size of the data set. Taken
+    literally a batch begins in the thousands, nearly all of it from the
+    negatives. The authors' code, which the weight of 0.8 belongs to, first
+    divides e^z by M times its mean E over the first batch, so that M falls
+    out: ``h = e^z / (e^z + n E)``. So does this; E of either direction is
+    kept with the weights. mmrazor's ``CRDLoss`` ignores its ``loss_weight``.
+
+    Args:
+        tau: temperature of the similarity, > 0; the paper has 0.1.
+        dimensions: length of the vectors, >= 1; the paper has 128.
+        queue: images kept of earlier batches, >= 0.
+        loss_weight: factor on the returned scalar; the paper has 0.8.
+        gather: compare the samples of all processes, not of each one.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'relation'
+    source = 'Tian et al., arXiv 1910.10699, equation (18)'
+    fails = (
+        'With few negatives, as in small batches or where one class has most '
+        'images, the critic has an easy task and the student learns little.'
+    )
+    features = 'vector'
+    aligned = False
+    over_batch = True
+    minimum_at_teacher = False
+    smallest_batch = 32
+    usual = dict(tau=(0.02, 1))
+
+    def __init__(
+        self,
+        tau: float = 0.1,
+        dimensions: int = 128,
+        queue: int = 0,
+        loss_weight: float = 1.0,
+        gather: bool = False,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; the paper has 0.1')
+        self.require(
+            dimensions >= 1, 'dimensions', dimensions, '>= 1; usual are 128'
+        )
+        self.require(queue >= 0, 'queue', queue, '>= 0; 0 is none')
+        self.tau, self.dimensions = tau, dimensions
+        self.queue, self.gather = queue, gather
+        self.embed_S: nn.Module | None = None
+        self.embed_T: nn.Module | None = None
+        for side in 'ST':
+            self.register_buffer(
+                f'past_{side}', torch.zeros(queue, dimensions)
+            )
+            self.register_buffer(f'level_{side}', torch.tensor(torch.nan))
+        # an empty place has the label -1 and is nobody's negative
+        self.register_buffer('past_labels', torch.full((queue,), -1))
+
+    def build(
+        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
+    ) -> None:
+        """Make the two layers for features (N, C) and (N, C')."""
+        self.embed_S, self.embed_T = (
+            nn.Linear(math.prod(shape[1:]), self.dimensions)
+            for shape in (student_shape, teacher_shape)
+        )
+
+    def forward(
+        self,
+        preds_S: Tensor,
+        gt_labels: Tensor,
+        s_feature: Tensor,
+        t_feature: Tensor,
+    ) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            preds_S: logits (N, C), of which only C is looked at.
+            gt_labels: (N,) int64 in [0, C).
+            s_feature: (N, D), float.
+            t_feature: (N, D'), float.
+
+        Returns:
+            A float32 scalar.
+        """
+        # refuses a label out of range, which an image of no class would be
+        F.cross_entropy(preds_S.detach().float(), gt_labels)
+        with full_precision(s_feature):
+            mine, other = (
+                unit(embed(feature.float().flatten(1)))
+                for embed, feature in (
+                    (self.embed_S, s_feature),
+                    (self.embed_T, t_feature.detach()),
+                )
+            )
+            if self.gather:
+                mine, other, gt_labels = map(
+                    gather_batch, (mine, other, gt_labels)
+                )
+            total = self._from(mine, other, 'T', gt_labels)
+            total = total + self._from(other, mine, 'S', gt_labels)
+        if self.training and self.queue:
+            self._keep(mine.detach(), other.detach(), gt_labels)
+        return self.loss_weight * total
+
+    def _from(
+        self, anchors: Tensor, others: Tensor, side: str, labels: Tensor
+    ) -> Tensor:
+        """One direction: anchors of one net, all others of the other."""
+        past = getattr(self, f'past_{side}')
+        known = torch.cat([labels, self.past_labels])
+        negative = (labels[:, None] != known) & (known >= 0)
+        similarity = anchors @ torch.cat([others, past]).T / self.tau
+        kept = getattr(self, f'level_{side}')
+        found = level_of(similarity.detach(), negative)
+        level = torch.where(kept.isnan(), found, kept)  # of the first batch
+        if self.training:
+            kept.copy_(level)
+        return contrast(similarity, negative, level)
+
+    def _keep(self, mine: Tensor, other: Tensor, labels: Tensor) -> None:
+        """Put a batch at the front of the queue; the oldest fall out."""
+        for name, new in (
+            ('past_S', mine),
+            ('past_T', other),
+            ('past_labels', labels),
+        ):
+            row = torch.cat([new, getattr(self, name)])
+            setattr(self, name, row[: self.queue].clone())

@@ -1,0 +1,253 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Losses on maps and masks: pixel KL, channel-wise, Dice + cross-entropy."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hkd_mm.errors import UserError
+from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.registry import MODELS
+from hkd_mm.structures.mask_samples import IGNORE
+
+
+def with_background(logits: Tensor) -> Tensor:
+    """One logit a pixel as two: the background's is zero.
+
+    ``softmax((0, x))`` is ``sigmoid(x)`` for the class, and its cross-entropy
+    is the binary one of ``x``, so one formula serves both.
+
+    Args:
+        logits: (N, C, h, w); with C > 1 the background is the first.
+
+    Returns:
+        (N, max(C, 2), h, w), float32.
+    """
+    logits = logits.float()
+    if logits.shape[1] > 1:
+        return logits
+    return F.pad(logits, (0, 0, 0, 0, 1, 0))
+
+
+def one_hot_masks(gt_labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Masks as one plane a class.
+
+    Args:
+        gt_labels: (N, h, w) int64 in [0, classes), or 255.
+        classes: with the background.
+
+    Returns:
+        (N, classes, h, w) float32, zero in all planes where a pixel is
+        ignored, and (N, 1, h, w) float32, 1 where it counts.
+
+    Raises:
+        RuntimeError: a label is out of range.
+    """
+    counted = gt_labels != IGNORE
+    # scatter_ has bounds checked on the device; a comparison has not
+    planes = torch.zeros(
+        (len(gt_labels), classes, *gt_labels.shape[1:]),
+        device=gt_labels.device,
+    ).scatter_(1, (gt_labels * counted).unsqueeze(1), 1.0)
+    counted = counted.unsqueeze(1).float()
+    return planes * counted, counted
+
+
+@MODELS.register_module()
+class CWDLoss(DistillLoss):
+    """Channel-wise distillation of Shu et al., equations (4) and (5).
+
+    A channel becomes a distribution over the places of the map,
+    ``phi_c = softmax_i(y_ci / tau)``, and the student's follows the
+    teacher's: ``tau^2 / (N C) * sum_nc KL(phi(t_nc) || phi(s_nc))``. It
+    serves feature maps (the paper's weight is 50) and, where the mapping
+    names the recorder ``logits``, maps of class scores (3; these need no
+    connector). mmrazor's ``ChannelWiseDivergence`` lets a gradient into the
+    teacher and computes in half precision under autocast.
+
+    Args:
+        tau: temperature, > 0.
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range, or a recorder delivers no
+            map.
+    """
+
+    family = 'feature'
+    source = 'Shu et al., arXiv 2011.13256, equations (4) and (5)'
+    fails = (
+        'A channel is compared with itself at other places, so what it says '
+        'of a whole image is lost, and one that is empty in the teacher '
+        'teaches the student to be uniform.'
+    )
+    features = 'map'
+    usual = dict(tau=(1, 20), loss_weight=(0, 100))
+
+    def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; the paper has 4')
+        self.tau = tau
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        """Compare two maps, channel by channel.
+
+        Args:
+            s_feature: (N, C, H, W), in the teacher's shape.
+            t_feature: the same of the teacher; no gradient flows into it.
+
+        Returns:
+            Float32 scalar.
+        """
+        if s_feature.dim() != 4:
+            raise UserError(
+                'CWDLoss compares maps (N, C, H, W), but a recorder delivers '
+                f'{tuple(s_feature.shape)}; record a stage with maps'
+            )
+        student, teacher = (
+            torch.log_softmax(x.float().flatten(2) / self.tau, dim=2)
+            for x in (s_feature, t_feature.detach())
+        )
+        channels = student.shape[0] * student.shape[1]
+        divergence = F.kl_div(
+            student, teacher, reduction='sum', log_target=True
+        )
+        return self.loss_weight * self.tau**2 * divergence / channels
+
+
+@MODELS.register_module()
+class DiceBCELoss(DistillLoss):
+    """Cross-entropy of the pixels and soft Dice of the classes.
+
+    ``alpha * CE + beta * (1 - D)`` with ``D`` the mean, over the images and
+    the classes without the background, of
+    ``(2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth)``, sums over the
+    pixels of one image, of Milletari et al., arXiv 1606.04797, section 3,
+    with ``p`` in place of ``p^2``. With one logit a pixel ``CE`` is the
+    binary cross-entropy and ``p`` the sigmoid; with several the background is
+    the first class of a softmax. Both are means over images of means over
+    their pixels, so that several processes make the gradient of one.
+
+    Pixels of label 255 count nowhere. ``smooth`` defines the Dice of a class
+    that an image has not: 1 where nothing is predicted, and it falls with
+    every pixel that is. An image of ignored pixels alone has no gradient.
+
+    Args:
+        alpha: weight of the cross-entropy, >= 0.
+        beta: weight of the Dice term, >= 0.
+        smooth: in pixels, > 0.
+        loss_weight: factor on both.
+
+    Raises:
+        UserError: a value is out of its range, or labels or scores are those
+            of whole images.
+    """
+
+    family = 'response'
+    source = 'Milletari et al., arXiv 1606.04797, section 3'
+    fails = (
+        'Dice of an image counts a lesion of a few pixels as much as one of '
+        'thousands, so small ones make its gradient large.'
+    )
+    dense = True
+    minimum_at_teacher = False
+    usual = dict(alpha=(0, 10), beta=(0, 10), smooth=(1e-6, 10))
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        smooth: float = 1.0,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(alpha >= 0, 'alpha', alpha, '>= 0; 1 is customary')
+        self.require(beta >= 0, 'beta', beta, '>= 0; 1 is customary')
+        self.require(smooth > 0, 'smooth', smooth, '> 0 pixels')
+        self.alpha, self.beta, self.smooth = alpha, beta, smooth
+
+    def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
+        """Compare class scores with masks.
+
+        Args:
+            preds_S: logits (N, C, h, w), or (N, 1, h, w) of one class.
+            gt_labels: (N, h, w) int64: 0 the background, 1 .. C - 1 (1 where
+                C is 1), 255 ignored.
+
+        Returns:
+            ``loss_bce`` and ``loss_dice``, float32 scalars.
+
+        Raises:
+            RuntimeError: a label is out of range.
+        """
+        log_p = torch.log_softmax(with_background(preds_S), dim=1)
+        truth, counted = one_hot_masks(gt_labels, log_p.shape[1])
+        entropy = -(truth * log_p).sum(dim=(1, 2, 3))
+        pixels = counted.sum(dim=(1, 2, 3)).clamp(min=1)
+        p, y = log_p[:, 1:].exp() * counted, truth[:, 1:]
+        both, either = (x.sum(dim=(2, 3)) for x in (p * y, p + y))
+        dice = (2 * both + self.smooth) / (either + self.smooth)
+        return dict(
+            loss_bce=self.loss_weight * self.alpha * (entropy / pixels).mean(),
+            loss_dice=self.loss_weight * self.beta * (1 - dice).mean(),
+        )
+
+
+@MODELS.register_module()
+class PixelKLLoss(DistillLoss):
+    """Soft targets of Hinton et al., section 2, in every pixel.
+
+    ``tau^2 * mean_i KL(softmax(t_i / tau) || softmax(s_i / tau))`` over the
+    pixels ``i`` of the batch: the pixel-wise term of Liu et al., arXiv
+    1903.04197, equation (1), with the temperature of plain KD. With one logit
+    a pixel it is the divergence of the two distributions
+    ``(1 - sigmoid(x / tau), sigmoid(x / tau))``; a softmax over one class
+    would be zero whatever the net says.
+
+    Args:
+        tau: temperature, > 0.
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range, or the two nets say something
+            of other pixels or classes.
+    """
+
+    family = 'response'
+    source = 'Liu et al., arXiv 1903.04197, equation (1)'
+    fails = (
+        'Most pixels are background, of which the teacher is certain: they '
+        'say little, and the mean over all pixels makes lesions weigh little.'
+    )
+    dense = True
+
+    def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; 4 is customary')
+        self.tau = tau
+
+    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+        """Compare the class scores of all pixels.
+
+        Args:
+            preds_S: student logits (N, C, h, w).
+            preds_T: the same of the teacher; no gradient flows into them.
+
+        Returns:
+            Float32 scalar.
+        """
+        if preds_S.shape != preds_T.shape:
+            raise UserError(
+                f'PixelKLLoss: the student gives {tuple(preds_S.shape)}, the '
+                f'teacher {tuple(preds_T.shape)}; both need the same '
+                'num_classes and masks of the same size'
+            )
+        student, teacher = (
+            torch.log_softmax(with_background(x) / self.tau, dim=1)
+            for x in (preds_S, preds_T.detach())
+        )
+        pixels = student.numel() // student.shape[1]
+        divergence = F.kl_div(
+            student, teacher, reduction='sum', log_target=True
+        )
+        return self.loss_weight * self.tau**2 * divergence / pixels

@@ -1,0 +1,262 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Soft targets that treat the label's class apart: DKD, NKD, WSLD."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.losses.kl_losses import (
+    divergence,
+    log_probabilities,
+    non_target_log_probabilities,
+    standardize,
+    target_mask,
+)
+from hkd_mm.registry import MODELS
+
+_LOST = (
+    'there is but one class besides the label, so the non-target part '
+    '(beta) is 0; only the target part (alpha) is left'
+)
+_LOST_ALL = (
+    'standardized scores are always 1 and -1, so nothing is learned but '
+    'which one is higher'
+)
+
+
+@MODELS.register_module()
+class DKDLoss(DistillLoss):
+    r"""Decoupled KD of Zhao et al., equation (7).
+
+    ``L = tau^2 * mean_i (alpha * TCKD_i + beta * NCKD_i)``, where TCKD is the
+    divergence between the two-valued distributions (label, all others), and
+    NCKD the one between the distributions among the other classes, both at
+    temperature ``tau``. Plain KD is the same with ``beta = 1 - p_T(label)``,
+    small where the teacher is sure.
+
+    The authors raise the weight from 0 over the first 20 of 240 epochs; here
+    that is ``hkd_mm.LossScheduleHook``. mmrazor's ``DKDLoss`` sums over the
+    batch where it was told to average, and takes the label out of NCKD by
+    subtracting 1000, which large logits survive.
+
+    Args:
+        tau: temperature, > 0; 4 in the paper for CIFAR-100, 1 for ImageNet.
+        alpha: weight of the target part, >= 0.
+        beta: weight of the non-target part, >= 0; 8 in the paper for most
+            pairs on CIFAR-100, 0.5 for ImageNet.
+        standardize: take Z-scores of both nets' logits first
+            (:class:`LogitStdLoss`).
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = 'Zhao et al., arXiv 2203.08679, equation (7)'
+    fails = (
+        'A large beta teaches the noise among the unlikely classes of a '
+        'teacher that is weak or hardly trained; the fewer the classes, the '
+        'less NCKD has to say.'
+    )
+    two_classes = _LOST
+    usual = dict(tau=(1, 20), alpha=(0, 10), beta=(0.1, 20))
+
+    def __init__(
+        self,
+        tau: float = 4.0,
+        alpha: float = 1.0,
+        beta: float = 8.0,
+        standardize: bool = False,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; the paper has 4 and 1')
+        self.require(alpha >= 0, 'alpha', alpha, '>= 0; the paper has 1')
+        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 8')
+        self.tau, self.alpha, self.beta = tau, alpha, beta
+        self.standardize = standardize
+        if standardize:
+            self.two_classes = _LOST_ALL
+
+    def forward(
+        self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
+    ) -> Tensor:
+        """Compare class scores.
+
+        Args:
+            preds_S: student logits (N, C), C > 1.
+            preds_T: teacher logits (N, C).
+            gt_labels: (N,) int64 in [0, C).
+
+        Returns:
+            A float32 scalar.
+        """
+        target = target_mask(preds_S, gt_labels)
+        both = preds_S, preds_T.detach()
+        if self.standardize:
+            both = tuple(standardize(logits) for logits in both)
+        tckd = divergence(
+            *(_label_or_not(logits, target, self.tau) for logits in both)
+        )
+        nckd = divergence(
+            *(
+                non_target_log_probabilities(logits, target, self.tau)
+                for logits in both
+            )
+        )
+        whole = self.alpha * tckd + self.beta * nckd
+        return self.loss_weight * self.tau**2 * whole.mean()
+
+
+def _label_or_not(logits: Tensor, target: Tensor, tau: float) -> Tensor:
+    """Log-probabilities (N, 2) of the label and of all others together."""
+    log_p = log_probabilities(logits, tau)
+    return torch.stack(
+        [
+            log_p.masked_fill(~target, 0).sum(dim=1),
+            log_p.masked_fill(target, -torch.inf).logsumexp(dim=1),
+        ],
+        dim=1,
+    )
+
+
+@MODELS.register_module()
+class NKDLoss(DistillLoss):
+    r"""Normalized KD of Yang et al., without its hard-label term.
+
+    With S and T the class probabilities at temperature 1, y the label, and
+    N(.) the probabilities among the other classes at temperature ``tau``::
+
+        L = mean_i (-T_y log S_y) + gamma * tau^2 * mean_i KL(N(T) || N(S))
+
+    The paper has a cross-entropy in place of the divergence: the same but for
+    the teacher's entropy, which has no gradient. Its first term,
+    ``-log S_y``, is :class:`hkd_mm.HardLabelLoss` with weight 1.
+
+    Args:
+        tau: temperature of the other classes, > 0.
+        gamma: weight of the other classes, >= 0.
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = 'Yang et al., arXiv 2303.13005, L_NKD'
+    fails = (
+        'Its target part pulls towards a certain student, never towards the '
+        "teacher's doubt, so it does not teach calibrated scores."
+    )
+    minimum_at_teacher = False  # -T_y log S_y wants S_y = 1
+    two_classes = (
+        'there is but one class besides the label, so the non-target part '
+        '(gamma) is 0; what is left is a weighted cross-entropy'
+    )
+
+    def __init__(
+        self, tau: float = 1.0, gamma: float = 1.5, loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; the paper has 1')
+        self.require(gamma >= 0, 'gamma', gamma, '>= 0; the paper has 1.5')
+        self.tau, self.gamma = tau, gamma
+
+    def forward(
+        self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
+    ) -> Tensor:
+        """Compare class scores.
+
+        Args:
+            preds_S: student logits (N, C), C > 1.
+            preds_T: teacher logits (N, C).
+            gt_labels: (N,) int64 in [0, C).
+
+        Returns:
+            A float32 scalar.
+        """
+        target = target_mask(preds_S, gt_labels)
+        both = preds_S, preds_T.detach()
+        log_S, log_T = (
+            log_probabilities(logits, 1.0).masked_fill(~target, 0).sum(dim=1)
+            for logits in both
+        )
+        others = divergence(
+            *(
+                non_target_log_probabilities(logits, target, self.tau)
+                for logits in both
+            )
+        )
+        whole = self.gamma * self.tau**2 * others - log_T.exp() * log_S
+        return self.loss_weight * whole.mean()
+
+
+_SMALLEST = 1e-7  # of the teacher's cross-entropy, which divides
+
+
+@MODELS.register_module()
+class WSLDLoss(DistillLoss):
+    r"""Weighted soft labels of Zhou et al.
+
+    ``L = tau^2 * mean_i w_i KL(softmax(t_i / tau) || softmax(s_i / tau))``
+    with ``w_i = 1 - exp(-CE(s_i, y_i) / CE(t_i, y_i))`` at temperature 1 and
+    without a gradient: a sample that the student already knows better than
+    the teacher counts little. The paper writes a cross-entropy in place of
+    the divergence; the difference is the teacher's entropy, which has no
+    gradient, and so a student that equals its teacher has loss 0 (mmrazor's
+    ``WSLD`` has not). The labels of mixed images enter the two
+    cross-entropies as they are.
+
+    Args:
+        tau: temperature, > 0.
+        loss_weight: factor on the returned scalar; 2.5 in the paper for
+            ImageNet, 2.25 with ``tau`` 4 for CIFAR-100.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = 'Zhou et al., arXiv 2102.00650, section 4 (weighted soft labels)'
+    fails = (
+        'A teacher that fits its training images perfectly has cross-entropy '
+        'near 0, all weights become 1 and it is plain KD.'
+    )
+    soft_labels = True
+
+    def __init__(self, tau: float = 2.0, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; the paper has 2 and 4')
+        self.tau = tau
+
+    def forward(
+        self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
+    ) -> Tensor:
+        """Compare class scores, weighted by sample.
+
+        Args:
+            preds_S: student logits (N, C).
+            preds_T: teacher logits (N, C).
+            gt_labels: (N,) int64 in [0, C), or (N, C) of mixed images.
+
+        Returns:
+            A float32 scalar.
+        """
+        apart = divergence(
+            log_probabilities(preds_S, self.tau),
+            log_probabilities(preds_T.detach(), self.tau),
+        )
+        weight = _behind(preds_S, preds_T, gt_labels)
+        return self.loss_weight * self.tau**2 * (weight * apart).mean()
+
+
+@torch.no_grad()
+def _behind(preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
+    """(N,) in [0, 1]: 0 where the student is right and sure."""
+    mine, other = (
+        F.cross_entropy(preds.float(), gt_labels, reduction='none')
+        for preds in (preds_S, preds_T)
+    )
+    return -torch.expm1(-mine / other.clamp_min(_SMALLEST))

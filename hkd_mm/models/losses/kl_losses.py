@@ -1,0 +1,333 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Soft targets: KL divergence and its variants of temperature."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.registry import MODELS
+
+_TINY = 1e-7  # standard deviation below which scores count as all equal
+
+
+def log_probabilities(logits: Tensor, tau: float) -> Tensor:
+    """``log softmax(logits / tau)`` of (N, C), in float32."""
+    return F.log_softmax(logits.float() / tau, dim=1)
+
+
+def divergence(log_p_S: Tensor, log_p_T: Tensor) -> Tensor:
+    """``sum_k p_T,k (log p_T,k - log p_S,k)`` of each sample.
+
+    Args:
+        log_p_S: (N, C) float32, finite.
+        log_p_T: (N, C) float32, finite.
+
+    Returns:
+        (N,) float32, >= 0 but for rounding.
+    """
+    return F.kl_div(log_p_S, log_p_T, reduction='none', log_target=True).sum(1)
+
+
+def target_mask(logits: Tensor, gt_labels: Tensor) -> Tensor:
+    """Where each sample's label is, as (N, C) bool.
+
+    Raises:
+        RuntimeError: a label is not in [0, C).
+    """
+    return F.one_hot(gt_labels, logits.size(1)).bool()
+
+
+def non_target_log_probabilities(
+    logits: Tensor, target: Tensor, tau: float
+) -> Tensor:
+    """Log-probabilities among the classes that are not the label.
+
+    The label is taken out of the softmax, whatever the size of the logits; a
+    large number subtracted from it would not do that for large logits.
+
+    Args:
+        logits: (N, C), C > 1.
+        target: (N, C) bool of :func:`target_mask`.
+        tau: temperature, > 0.
+
+    Returns:
+        (N, C) float32; 0 at the label, so that it adds nothing to
+        :func:`divergence`.
+    """
+    rest = (logits.float() / tau).masked_fill(target, -torch.inf)
+    return F.log_softmax(rest, dim=1).masked_fill(target, 0)
+
+
+def standardize(logits: Tensor) -> Tensor:
+    """Z-score of each sample's class scores, in float32.
+
+    ``(z - mean(z)) / sqrt(mean((z - mean(z))^2))`` over the classes, so that
+    no score is beyond ``sqrt(C - 1)`` in size; finite for all equal scores.
+    Source: Sun et al., arXiv 2403.01427, algorithm 1 (whose published code
+    divides by C - 1 in place of C: a temperature ``sqrt(C / (C - 1))`` times
+    as high).
+
+    Args:
+        logits: (N, C).
+
+    Returns:
+        (N, C) float32.
+    """
+    centred = logits.float() - logits.float().mean(dim=1, keepdim=True)
+    variance = centred.square().mean(dim=1, keepdim=True)
+    return centred / variance.clamp_min(_TINY**2).sqrt()
+
+
+def soft_target_kl(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
+    """``tau^2 * KL(softmax(preds_T / tau) || softmax(preds_S / tau))``.
+
+    Source: Hinton et al., arXiv 1503.02531, section 2 (the factor ``tau^2``
+    keeps the gradient's size when ``tau`` changes).
+
+    Args:
+        preds_S: student logits (N, C).
+        preds_T: teacher logits (N, C); no gradient flows into them.
+        tau: temperature, > 0.
+
+    Returns:
+        Scalar, mean over the batch, in float32 also under autocast.
+    """
+    log_p_S = F.log_softmax(preds_S.float() / tau, dim=1)
+    log_p_T = F.log_softmax(preds_T.detach().float() / tau, dim=1)
+    return tau**2 * F.kl_div(
+        log_p_S, log_p_T, reduction='batchmean', log_target=True
+    )
+
+
+@MODELS.register_module()
+class KLLoss(DistillLoss):
+    """Soft targets of Hinton et al., section 2: the plain KD loss.
+
+    ``tau^2 * mean_i KL(softmax(t_i / tau) || softmax(s_i / tau))``.
+    mmrazor's ``KLDivergence`` computes the same and fails no test here; this
+    one computes in float32 under autocast as well.
+
+    Args:
+        tau: temperature, > 0.
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = 'Hinton et al., arXiv 1503.02531, section 2'
+    fails = (
+        'A teacher that is certain of everything has nothing to say beyond '
+        'the label; one that is wrong is followed.'
+    )
+    soft_labels = True
+
+    def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; 4 is customary')
+        self.tau = tau
+
+    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+        """From logits (N, C), (N, C) to a float32 scalar."""
+        return self.loss_weight * soft_target_kl(preds_S, preds_T, self.tau)
+
+
+@MODELS.register_module()
+class LogitStdLoss(DistillLoss):
+    r"""Logit standardization of Sun et al. before plain KD.
+
+    ``L = tau^2 * mean_i KL(softmax(Z(t_i) / tau) || softmax(Z(s_i) / tau))``
+    where Z takes each sample's scores to mean 0 and standard deviation 1
+    (population, over the classes): a small student need not copy the size of
+    the teacher's scores, only their order and proportions. The loss does not
+    depend on the student's mean and scale, so the size of its scores is left
+    to the hard label. With DKD in place of KL:
+    ``DKDLoss(standardize=True)``.
+
+    Args:
+        tau: temperature, > 0; scores are at most ``sqrt(C - 1)`` in size, so
+            that a lower one than in plain KD does.
+        loss_weight: factor on the returned scalar; 9 in the paper, beside
+            0.1 for the hard label.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = 'Sun et al., arXiv 2403.01427, algorithm 1'
+    fails = (
+        "It throws away the teacher's certainty: a doubtful image is taught "
+        'as sharply as a clear one, and the gradient grows as the student '
+        'scores approach one constant.'
+    )
+    soft_labels = True
+    two_classes = (
+        'standardized scores are always 1 and -1, so nothing is learned but '
+        'which one is higher'
+    )
+
+    def __init__(self, tau: float = 2.0, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; the paper has 2')
+        self.tau = tau
+
+    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+        """From logits (N, C), (N, C) to a float32 scalar."""
+        return self.loss_weight * soft_target_kl(
+            standardize(preds_S), standardize(preds_T), self.tau
+        )
+
+
+@MODELS.register_module()
+class NormKDLoss(DistillLoss):
+    r"""Normalized KD of Chi et al., section 3: temperatures from the spread.
+
+    ``mean_i T_t,i^2 * KL(softmax(t_i / T_t,i) || softmax(s_i / T_s,i))`` with
+    ``T_t,i = tau * std(t_i)`` and ``T_s,i = tau * std(s_i)``, the standard
+    deviations over the classes (divisor ``C - 1``). The size of the
+    student's scores is left to the label. The paper has no lower bound for
+    the deviation; here it is ``eps``, so that equal scores divide by no zero
+    and a new last layer of near-zero weights makes no huge gradient.
+
+    Args:
+        tau: temperature of scores with standard deviation 1, > 0 (T_norm).
+        loss_weight: factor on the returned scalar.
+        eps: least standard deviation, > 0.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = 'Chi et al., arXiv 2308.00520, section 3 (T_norm = 2)'
+    fails = (
+        'a teacher whose confidence tells easy from hard images: dividing '
+        'by the spread of each takes that out of the shape of the targets'
+    )
+    soft_labels = True
+    usual = dict(tau=(0.5, 8))  # of scores with deviation 1
+    two_classes = (
+        'two scores divided by their spread are always +-0.7, so nothing but '
+        'the sign is left and no gradient flows; take hkd_mm.KLLoss'
+    )
+
+    def __init__(
+        self, tau: float = 2.0, loss_weight: float = 1.0, eps: float = 1e-2
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; the paper has 2')
+        self.require(eps > 0, 'eps', eps, '> 0')
+        self.tau, self.eps = tau, eps
+
+    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+        """From logits (N, C), (N, C), C >= 2, to a float32 scalar."""
+        student, teacher = preds_S.float(), preds_T.detach().float()
+        tau_S, tau_T = self._temperatures(student, teacher)
+        divergence = F.kl_div(
+            F.log_softmax(student / tau_S, dim=1),
+            F.log_softmax(teacher / tau_T, dim=1),
+            reduction='none',
+            log_target=True,
+        ).sum(dim=1, keepdim=True)
+        return self.loss_weight * (tau_T.square() * divergence).mean()
+
+    def _temperatures(self, *logits: Tensor) -> list[Tensor]:
+        """(N, 1) for each; the root only ever sees values >= eps^2."""
+        return [
+            self.tau * x.var(dim=1, keepdim=True).clamp_min(self.eps**2).sqrt()
+            for x in logits
+        ]
+
+
+@MODELS.register_module()
+class CTKDLoss(DistillLoss):
+    r"""Curriculum temperature of Li et al. (AAAI 2023), the global one.
+
+    ``tau^2 * mean_i KL(softmax(t_i / tau) || softmax(s_i / tau))`` with
+    ``tau = tau_min + tau_range * sigmoid(w)``. The student lowers it, the one
+    parameter ``w`` raises it: its gradient is turned round and multiplied
+    with ``reversal``. ``w`` is in the optimizer and in the checkpoint.
+
+    The curriculum is ``reversal`` rising from 0 to 1 on half a cosine over 10
+    epochs, equation (9). Epochs are the runner's business, so the config
+    says it with ``hkd_mm.LossScheduleHook(loss=..., word='reversal',
+    kind='cosine', start=0, until=10)``, which a resumed run takes up again.
+
+    Args:
+        tau: temperature at the start, between ``tau_min`` and ``tau_min +
+            tau_range``; 15.6 is the authors' ``w = 1``.
+        tau_min: lower bound, > 0.
+        tau_range: the upper bound is that much higher, > 0.
+        reversal: strength of the adversary, >= 0; 0 keeps the temperature.
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = 'Li et al., arXiv 2211.16231, equations (2), (4), (8), (9)'
+    fails = (
+        'short runs: the temperature has one parameter and moves at the '
+        "student's learning rate, so it hardly leaves where it started"
+    )
+    soft_labels = True
+
+    def __init__(
+        self,
+        tau: float = 15.6,
+        tau_min: float = 1.0,
+        tau_range: float = 20.0,
+        reversal: float = 1.0,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(tau_min > 0, 'tau_min', tau_min, '> 0; the paper has 1')
+        self.require(
+            tau_range > 0, 'tau_range', tau_range, '> 0; the paper has 20'
+        )
+        share = (tau - tau_min) / tau_range
+        self.require(
+            0 < share < 1,
+            'tau',
+            tau,
+            f'between {tau_min:g} and {tau_min + tau_range:g}',
+        )
+        self.require(reversal >= 0, 'reversal', reversal, '>= 0; paper 0 to 1')
+        self.tau_min, self.tau_range = tau_min, tau_range
+        self.reversal = reversal
+        self.w = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
+
+    @property
+    def tau(self) -> Tensor:
+        """The temperature as it is now, a float32 scalar."""
+        return self.tau_min + self.tau_range * self.w.float().sigmoid()
+
+    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+        """From logits (N, C), (N, C) to a float32 scalar."""
+        tau = _Reversed.apply(self.tau, self.reversal)
+        divergence = F.kl_div(
+            F.log_softmax(preds_S.float() / tau, dim=1),
+            F.log_softmax(preds_T.detach().float() / tau, dim=1),
+            reduction='batchmean',
+            log_target=True,
+        )
+        return self.loss_weight * tau.square() * divergence
+
+
+class _Reversed(torch.autograd.Function):
+    """The same value, the gradient turned round."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * gradient, None

@@ -1,0 +1,175 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Hard labels of truth or teacher, and class-weighted soft targets."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hkd_mm.errors import UserError
+from hkd_mm.models.losses.distill_loss import (
+    DistillLoss,
+    set_class_weight,
+    weighted_cross_entropy,
+)
+from hkd_mm.models.losses.kl_losses import divergence, log_probabilities
+from hkd_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class HardLabelLoss(DistillLoss):
+    """Cross-entropy between the student's class scores and the label.
+
+    The other term of nearly every method, apart so that any distillation
+    loss can be combined with it.
+
+    Args:
+        loss_weight: factor on the returned scalar.
+        class_weight: one weight a class, ``'balanced'`` or
+            ``'sqrt_balanced'``; the mean stays over the samples.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = 'Hinton et al., arXiv 1503.02531, section 2'
+    soft_labels = True
+    minimum_at_teacher = False
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        class_weight: list[float] | None = None,
+    ) -> None:
+        super().__init__(loss_weight)
+        set_class_weight(self, class_weight)
+
+    def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
+        """From logits (N, C) and labels (N,) to a float32 scalar."""
+        return self.loss_weight * weighted_cross_entropy(
+            preds_S, gt_labels, self.class_weight
+        )
+
+
+@MODELS.register_module()
+class DeiTHardLoss(DistillLoss):
+    r"""Hard-label distillation of Touvron et al., equation (3).
+
+    ``L = mean_i CE(s_i, argmax_c t_i,c)``, without label smoothing, as in the
+    paper. Equation (3) is half of it and half of
+    :class:`hkd_mm.HardLabelLoss`. Here it acts on the one class head there
+    is; the paper's distillation token is a part of its student.
+
+    Args:
+        loss_weight: factor on the returned scalar; 0.5 in the paper.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = 'Touvron et al., arXiv 2012.12877, equation (3)'
+    fails = (
+        "The teacher's mistakes are taught as truths and its doubts not at "
+        'all; a teacher that is right on every training image adds nothing '
+        'to the label.'
+    )
+    soft_labels = True
+    minimum_at_teacher = False  # wants the decision with certainty
+
+    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+        """From logits (N, C), (N, C) to a float32 scalar."""
+        decided = preds_T.detach().argmax(dim=1)
+        return self.loss_weight * F.cross_entropy(preds_S.float(), decided)
+
+
+@MODELS.register_module()
+class ClassWeightedKLLoss(DistillLoss):
+    r"""Plain KD in which each sample counts as much as its class does.
+
+    ``L = tau^2 * mean_i w[y_i] KL(softmax(t_i / tau) || softmax(s_i / tau))``
+    with y_i the label; of a mixed image the mean of w under its targets.
+    With ``'balanced'`` weights, ``w_c = n / (C n_c)``, every class has the
+    same share in the loss, while plain KD teaches mostly the common ones.
+
+    The weight is one a sample, as Cui et al. put it on any loss, and not one
+    a term of the divergence: with unequal weights in its sum,
+    ``sum_k w_k p_T,k log(p_T,k / p_S,k)`` is lowest at another student than
+    the teacher. The mean is over the samples, not over the weights, so that
+    several processes make the gradient of one; the weights' mean over the
+    training images is 1.
+
+    Args:
+        tau: temperature, > 0.
+        class_weight: one weight >= 0 a class, ``'balanced'`` or
+            ``'sqrt_balanced'``; None for plain KD.
+        loss_weight: factor on the returned scalar.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'response'
+    source = (
+        'Hinton et al., arXiv 1503.02531, section 2, weighted as in Cui et '
+        'al., arXiv 1901.05555, section 4'
+    )
+    fails = (
+        'A class of very few images gets a large weight on the few targets a '
+        'teacher has often learned by heart, which raises the variance of '
+        'the gradient; sqrt_balanced is milder.'
+    )
+    soft_labels = True
+
+    def __init__(
+        self,
+        tau: float = 4.0,
+        class_weight: list[float] | None = None,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; 4 is customary')
+        set_class_weight(self, class_weight)
+        self.require(
+            class_weight is None or min(class_weight) >= 0,
+            'class_weight',
+            class_weight,
+            '>= 0 for every class',
+        )
+        self.tau = tau
+
+    def forward(
+        self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
+    ) -> Tensor:
+        """Compare class scores, weighted by label.
+
+        Args:
+            preds_S: student logits (N, C).
+            preds_T: teacher logits (N, C).
+            gt_labels: (N,) int64 in [0, C), or (N, C) of mixed images.
+
+        Returns:
+            A float32 scalar.
+
+        Raises:
+            UserError: there are not as many weights as classes.
+        """
+        apart = divergence(
+            log_probabilities(preds_S, self.tau),
+            log_probabilities(preds_T.detach(), self.tau),
+        )
+        weight = self._of_samples(gt_labels, preds_S.size(1))
+        return self.loss_weight * self.tau**2 * (weight * apart).mean()
+
+    def _of_samples(self, gt_labels: Tensor, classes: int) -> Tensor:
+        weight = self.class_weight
+        if weight is None:
+            weight = torch.ones(classes, device=gt_labels.device)
+        if len(weight) != classes:
+            raise UserError(
+                f'{type(self).__name__}: class_weight has {len(weight)} '
+                f'numbers and the net {classes} classes; give one a class'
+            )
+        if gt_labels.dim() == 2:
+            return (gt_labels.float() * weight).sum(dim=1)
+        return weight.gather(0, gt_labels)

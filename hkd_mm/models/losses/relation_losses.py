@@ -1,0 +1,260 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Relations between samples: SP, PKT, correlation congruence."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.registry import MODELS
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """A context without autocast on the tensor's device.
+
+    Relations are differences of products, which half precision would round
+    away.
+    """
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors (..., D) of length 1; a zero vector stays zero.
+
+    The gradient at a zero vector is zero, where that of
+    ``torch.nn.functional.normalize`` is 1e12.
+    """
+    squared = vectors.square().sum(-1, keepdim=True)
+    some = squared > torch.finfo(squared.dtype).tiny
+    length = torch.where(some, squared, torch.ones_like(squared)).sqrt()
+    return vectors * some / length
+
+
+def safe_sqrt(value: Tensor) -> Tensor:
+    """Square root of a tensor >= 0, with gradient zero where it is zero."""
+    some = value > torch.finfo(value.dtype).tiny
+    root = torch.where(some, value, torch.ones_like(value)).sqrt()
+    return root * some
+
+
+def without_diagonal(matrix: Tensor) -> Tensor:
+    """The entries (N, N - 1) of a matrix (N, N) that pair different rows."""
+    n = len(matrix)
+    tail = matrix.flatten()[1:].reshape(n - 1, n + 1)
+    return tail[:, :-1].reshape(n, n - 1)
+
+
+class RelationLoss(DistillLoss):
+    """A loss on the relations within a batch; a child writes ``compare``.
+
+    Student and teacher may have features of unlike width. Half precision is
+    left before the relations are computed.
+
+    Args:
+        loss_weight: factor on the returned scalar.
+        gather: compare the samples of all processes, not of each one.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'relation'
+    features = 'vector'
+    aligned = False
+    over_batch = True
+    smallest_batch = 8
+
+    def __init__(self, loss_weight: float = 1.0, gather: bool = False) -> None:
+        super().__init__(loss_weight)
+        self.gather = gather
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        """From features (N, ...) and (N, ...) to a float32 scalar."""
+        t_feature = t_feature.detach()
+        if self.gather:
+            s_feature, t_feature = map(gather_batch, (s_feature, t_feature))
+        with full_precision(s_feature):
+            return self.loss_weight * self.compare(
+                s_feature.float().flatten(1), t_feature.float().flatten(1)
+            )
+
+    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
+        """The loss of student vectors (N, D) and teacher vectors (N, D').
+
+        Args:
+            mine: float32.
+            other: float32, without gradient.
+
+        Returns:
+            A scalar.
+        """
+        raise NotImplementedError
+
+
+def similarities(feature: Tensor) -> Tensor:
+    """Rows of length 1 of the matrix of inner products.
+
+    Source: Tung and Mori, arXiv 1907.09682, section 2.1.
+
+    Args:
+        feature: (N, ...), float32.
+
+    Returns:
+        (N, N).
+    """
+    rows = feature.flatten(1)
+    return unit(rows @ rows.T)
+
+
+@MODELS.register_module()
+class SPLoss(RelationLoss):
+    """Similarity-preserving distillation, section 2.1.
+
+    ``1 / N^2 * ||G_T - G_S||_F^2`` with the rows of ``G = Q Q^T`` divided
+    by their length, Q the flattened maps of a batch.
+
+    Args:
+        loss_weight: factor on the returned scalar; the paper has 3000.
+        gather: compare the samples of all processes, not of each one.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    source = 'Tung and Mori, arXiv 1907.09682, section 2.1'
+    fails = (
+        'After a ReLU all inner products are positive and alike, so little '
+        'is left to match; the mean over N^2 pairs shrinks with the batch.'
+    )
+    features = 'last_map'
+
+    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
+        """From vectors (N, D) and (N, D') to a scalar."""
+        mine, other = similarities(mine), similarities(other)
+        return (mine - other).square().mean()
+
+
+_LEAST = 1e-7  # similarity of opposite vectors, which has no logarithm
+
+
+def log_neighbours(vectors: Tensor) -> Tensor:
+    """Log-probabilities of the other samples as neighbours of each one.
+
+    Source: Passalis and Tefas, arXiv 1803.10837, section 3:
+    ``K(a, b) = (cos(a, b) + 1) / 2``, divided by its sum over the others.
+
+    Args:
+        vectors: (N, D), float32.
+
+    Returns:
+        (N, N - 1), row i without its own i.
+    """
+    rows = unit(vectors)
+    kernel = (without_diagonal(rows @ rows.T) + 1) / 2
+    return F.log_softmax(kernel.clamp_min(_LEAST).log(), dim=1)
+
+
+@MODELS.register_module()
+class PKTLoss(RelationLoss):
+    """Probabilistic knowledge transfer, section 3.
+
+    ``mean_i KL(t_i || s_i)``, where t_i and s_i are the probabilities of the
+    other samples as neighbours of sample i. The paper sums over i, most code
+    takes the mean over all N^2 entries and counts a sample as its own
+    neighbour: a weight w there is w / N here.
+
+    Args:
+        loss_weight: factor on the returned scalar.
+        gather: compare the samples of all processes, not of each one.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    source = 'Passalis and Tefas, arXiv 1803.10837, section 3'
+    fails = (
+        'Vectors after a ReLU have similarities between 1/2 and 1: all '
+        'neighbours are nearly equally likely, and the loss is tiny.'
+    )
+    smallest_batch = 16
+
+    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
+        """From vectors (N, D) and (N, D') to a scalar."""
+        mine, other = log_neighbours(mine), log_neighbours(other)
+        return torch.sum(other.exp() * (other - mine)) / len(mine)
+
+
+def gaussian_correlations(vectors: Tensor, gamma: float, order: int) -> Tensor:
+    """Gaussian kernel of unit vectors, as a Taylor series in their cosine.
+
+    Source: Peng et al., arXiv 1904.01802, section 3:
+    ``exp(-gamma ||x - y||^2) = exp(-2 gamma) exp(2 gamma x.y)``, the second
+    factor up to ``(x.y)^order``.
+
+    Args:
+        vectors: (N, D), float32, of any length.
+        gamma: width of the kernel, > 0.
+        order: highest power, >= 1.
+
+    Returns:
+        (N, N).
+    """
+    rows = unit(vectors)
+    cosines = rows @ rows.T
+    total = cosines * 0
+    for power in range(order, -1, -1):  # Horner's scheme
+        total = total * cosines + (2 * gamma) ** power / math.factorial(power)
+    return math.exp(-2 * gamma) * total
+
+
+@MODELS.register_module()
+class CCLoss(RelationLoss):
+    """Correlation congruence of a batch, section 3.
+
+    ``1 / N^2 * ||K_T - K_S||_F^2`` with K the Gaussian kernel of unit
+    vectors as a Taylor series. Not what RepDistiller and others call CC,
+    which multiplies the differences of neighbours in the batch, so that its
+    value depends on the order of the samples.
+
+    Args:
+        gamma: width of the kernel, > 0; the paper has 0.4.
+        order: highest power of the series, >= 1; the paper has 2.
+        loss_weight: factor on the returned scalar.
+        gather: compare the samples of all processes, not of each one.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    source = 'Peng et al., arXiv 1904.01802, section 3'
+    fails = (
+        'In a batch of one frequent class the vectors are all alike, and so '
+        'are the correlations; the paper samples classes evenly.'
+    )
+
+    def __init__(
+        self,
+        gamma: float = 0.4,
+        order: int = 2,
+        loss_weight: float = 1.0,
+        gather: bool = False,
+    ) -> None:
+        super().__init__(loss_weight, gather)
+        self.require(gamma > 0, 'gamma', gamma, '> 0; the paper has 0.4')
+        self.require(
+            isinstance(order, int) and order >= 1,
+            'order',
+            order,
+            'a whole number >= 1; the paper has 2',
+        )
+        self.gamma, self.order = gamma, order
+
+    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
+        """From vectors (N, D) and (N, D') to a scalar."""
+        mine, other = (
+            gaussian_correlations(vectors, self.gamma, self.order)
+            for vectors in (mine, other)
+        )
+        return (mine - other).square().mean()

@@ -1,6 +1,0 @@
-# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Losses without a second net; a new file here is found by itself."""
-
-from hkd_mm.registry import import_siblings
-
-import_siblings(__name__)

@@ -1,0 +1,311 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Losses without a second network: BYOT, Tf-KD, USKD."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.losses.kl_losses import soft_target_kl
+from hkd_mm.models.recorders.network_recorders import last_layer
+from hkd_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class BYOTLoss(DistillLoss):
+    r"""Self-distillation of Zhang et al., ICCV 2019, equations (2) to (5).
+
+    Each stage but the last gets a bottleneck to the shape of the deepest map
+    and a linear classifier of its own. Summed over these stages ``m``:
+
+    - ``(1 - alpha) * CE(q_m, y)``
+    - ``alpha * tau^2 * KL(softmax(s / tau) || softmax(q_m / tau))``
+    - ``beta * mean (F_m - F_deepest)^2``
+
+    The net's own scores ``s`` and its deepest map teach and are detached;
+    their own training is the label's term, apart. The classifiers are dropped
+    after training: they are parameters of this loss, not of the net. The mean
+    over a map's values (the paper sums) keeps ``beta`` apart from its size.
+
+    Args:
+        alpha: share of the deepest classifier against the label, in [0, 1].
+        beta: weight of the deepest map, >= 0.
+        tau: temperature, > 0.
+        loss_weight: factor on all three.
+
+    Raises:
+        UserError: a value is out of its range, fewer than two maps are
+            recorded, or the net does not end in a linear layer.
+    """
+
+    family = 'self'
+    source = 'Zhang et al., ICCV 2019, arXiv 1905.08094, (2)-(5)'
+    fails = (
+        'small nets: the shallow stages are made to classify with features '
+        'that the deeper ones still need as they are'
+    )
+    features = 'maps'
+    aligned = False
+    soft_labels = True
+    usual = dict(tau=(1, 20), beta=(0, 10))
+    minimum_at_teacher = False
+
+    def __init__(
+        self,
+        alpha: float = 0.3,
+        beta: float = 0.03,
+        tau: float = 3.0,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(0 <= alpha <= 1, 'alpha', alpha, 'in [0, 1]; paper 0.3')
+        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 0.03')
+        self.require(tau > 0, 'tau', tau, '> 0; the paper has 3')
+        self.alpha, self.beta, self.tau = alpha, beta, tau
+        self.branches = nn.ModuleList()
+        self._shapes: list[tuple[int, ...]] | None = None
+        self._classes: int | None = None
+
+    def attach(self, student: nn.Module, teacher: nn.Module | None) -> None:
+        """Ask the net for its number of classes."""
+        del teacher
+        layer = last_layer(student, type(self).__name__)
+        self._classes = layer.out_features
+        self._make_branches()
+
+    def build(self, student_shape: list[tuple[int, ...]]) -> None:
+        """Take in the shapes (N, C, H, W) of the maps, shallow to deep."""
+        self.require(
+            len(student_shape) > 1,
+            's_feature',
+            student_shape,
+            'the maps of two stages or more',
+        )
+        self._shapes = student_shape
+        self._make_branches()
+
+    def _make_branches(self) -> None:
+        if self._shapes is not None and self._classes is not None:
+            deepest = self._shapes[-1]
+            self.branches = nn.ModuleList(
+                _Branch(shape[1], deepest[1], self._classes)
+                for shape in self._shapes[:-1]
+            )
+
+    def forward(
+        self, preds_S: Tensor, gt_labels: Tensor, s_feature: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """The three parts.
+
+        Args:
+            preds_S: logits (N, C) of the net itself.
+            gt_labels: classes (N,), int64 in [0, C), or targets (N, C).
+            s_feature: maps (N, C_m, H_m, W_m), shallow to deep.
+
+        Returns:
+            ``loss_label``, ``loss_self`` and ``loss_hint``: float32 scalars,
+            times their weights.
+        """
+        deepest = s_feature[-1].detach().float()
+        label = self_ = hint = 0
+        for branch, stage in zip(self.branches, s_feature[:-1], strict=True):
+            logits, like_deepest = branch(stage.float(), deepest.shape[2:])
+            label = label + F.cross_entropy(logits.float(), gt_labels)
+            self_ = self_ + soft_target_kl(logits, preds_S, self.tau)
+            hint = hint + F.mse_loss(like_deepest.float(), deepest)
+        parts = dict(
+            loss_label=(1 - self.alpha) * label,
+            loss_self=self.alpha * self_,
+            loss_hint=self.beta * hint,
+        )
+        return {name: self.loss_weight * x for name, x in parts.items()}
+
+
+class _Branch(nn.Module):
+    """From a shallow map to one like the deepest, and to class scores.
+
+    Args:
+        channels: of the shallow map.
+        deepest: channels of the deepest one.
+        classes: number of scores.
+    """
+
+    def __init__(self, channels: int, deepest: int, classes: int) -> None:
+        super().__init__()
+        middle = max(1, deepest // 4)
+        self.reduce = _conv(channels, middle, 1)
+        self.mix = _conv(middle, middle, 3)
+        self.expand = nn.Sequential(
+            nn.Conv2d(middle, deepest, 1, bias=False), nn.BatchNorm2d(deepest)
+        )
+        self.classify = nn.Linear(deepest, classes)
+
+    def forward(
+        self, feature: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (N, classes) and a map (N, deepest, *size)."""
+        feature = resize_map(self.reduce(feature), size)
+        feature = self.expand(self.mix(feature))
+        return self.classify(feature.mean(dim=(2, 3))), feature
+
+
+def _conv(channels: int, out: int, size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out, size, padding=size // 2, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+    )
+
+
+@MODELS.register_module()
+class TfKDLoss(DistillLoss):
+    r"""Teacher-free KD by regularisation, Yuan et al., equations (8), (9).
+
+    ``tau^2 * mean_i KL(p^d_tau || softmax(s_i / tau))``, where the virtual
+    teacher ``p^d`` gives ``a`` to the label and ``(1 - a) / (C - 1)`` to each
+    other class (8), softened as any teacher: the softmax of ``log p^d /
+    tau``. The paper weighs it by alpha = 0.1 (``loss_weight``) and the
+    cross-entropy by 1 - alpha. The factor ``tau^2`` is that of the paper's
+    other variant, Tf-KD_self, without which tau = 20 leaves 1/400 of the
+    gradient; the authors' code softens ``p^d`` as if it were scores, and not
+    the student.
+
+    Targets of mixed images: ``p^d`` is mixed likewise.
+
+    Args:
+        a: probability of the label, in (0, 1).
+        tau: temperature, > 0.
+        loss_weight: factor on the returned scalar, the paper's alpha.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'self'
+    source = 'Yuan et al., CVPR 2020, arXiv 1909.11723, (8) and (9)'
+    fails = (
+        'where it matters which wrong classes are alike: the virtual teacher '
+        'holds them all equal, much as label smoothing does'
+    )
+    soft_labels = True
+    usual = dict(tau=(1, 40), a=(0.8, 1))
+    minimum_at_teacher = False
+
+    def __init__(
+        self, a: float = 0.99, tau: float = 20.0, loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(0 < a < 1, 'a', a, 'in (0, 1); the paper has 0.99')
+        self.require(tau > 0, 'tau', tau, '> 0; the paper has 20')
+        self.a, self.tau = a, tau
+
+    def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
+        """Against the virtual teacher.
+
+        Args:
+            preds_S: logits (N, C), C >= 2.
+            gt_labels: classes (N,), int64 in [0, C), or targets (N, C).
+
+        Returns:
+            A float32 scalar.
+        """
+        classes = preds_S.size(1)
+        targets = gt_labels
+        if gt_labels.dim() == 1:
+            targets = F.one_hot(gt_labels, classes)
+        rest = (1 - self.a) / (classes - 1)
+        virtual = rest + (self.a - rest) * targets.float()
+        virtual = virtual.log()
+        return self.loss_weight * soft_target_kl(preds_S, virtual, self.tau)
+
+
+@MODELS.register_module()
+class USKDLoss(DistillLoss):
+    r"""Universal self-KD of Yang et al., section 3.3, on the scores alone.
+
+    ``alpha * L_target + beta * L_others`` with ``p = softmax(s)`` and label
+    ``y``:
+
+    - ``L_target = -mean_i P_i log p_i,y`` with the smoothed target ``P_i = 1
+      + p_i,y^2 - mean_j p_j,y^2``, no gradient through ``P``;
+    - ``L_others = -mean_i sum_k Z_r(k) log n_i,k``: the other classes alone
+      (``n`` is their softmax) learn Zipf's law ``Z_r ~ 1/r``, ``r`` = 1, 2,
+      ... in the order of their scores.
+
+    The paper ranks by the sum of this and of a second prediction from an
+    intermediate feature, and trains that one with weight 0.005; here the
+    scores rank themselves, so no feature is needed. The authors' code counts
+    the label in the ranks and adds log-probabilities to probabilities; here
+    the ranks are of the other classes, from 1.
+
+    Args:
+        alpha: weight of the target class, >= 0.
+        beta: weight of the other classes, >= 0.
+        loss_weight: factor on both.
+        gather: the mean in ``P`` is over the samples of all processes.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'self'
+    source = 'Yang et al., ICCV 2023, arXiv 2303.13005, section 3.3'
+    fails = (
+        'early in training and few classes: the ranks are then noise, and '
+        'the net is told to keep its own order'
+    )
+    over_batch = True
+    minimum_at_teacher = False
+    smallest_batch = 8
+    two_classes = 'one other class has no order; only the target is smoothed'
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 0.1,
+        loss_weight: float = 1.0,
+        gather: bool = False,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(alpha >= 0, 'alpha', alpha, '>= 0; the paper has 1')
+        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 0.1')
+        self.alpha, self.beta, self.gather = alpha, beta, gather
+
+    def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
+        """The two parts.
+
+        Args:
+            preds_S: logits (N, C), C >= 2.
+            gt_labels: classes (N,), int64 in [0, C).
+
+        Returns:
+            ``loss_target`` and ``loss_others``: float32 scalars, times their
+            weights.
+        """
+        logits = preds_S.float()
+        if self.gather:
+            logits, gt_labels = gather_batch(logits), gather_batch(gt_labels)
+        label = gt_labels.unsqueeze(1)
+        log_target = F.log_softmax(logits, dim=1).gather(1, label)
+        squares = log_target.detach().exp().square()
+        smoothed = 1 + squares - squares.mean()
+        parts = dict(
+            loss_target=self.alpha * -(smoothed * log_target).mean(),
+            loss_others=self.beta * _against_zipf(_others(logits, label)),
+        )
+        return {name: self.loss_weight * x for name, x in parts.items()}
+
+
+def _others(logits: Tensor, label: Tensor) -> Tensor:
+    """(N, C - 1): the scores without that of the label (N, 1)."""
+    places = torch.arange(logits.size(1) - 1, device=logits.device)
+    return logits.gather(1, places + (places >= label).long())
+
+
+def _against_zipf(logits: Tensor) -> Tensor:
+    """Cross-entropy of scores (N, K) with Zipf's law of their own ranks."""
+    ranked = F.log_softmax(logits, dim=1).sort(dim=1, descending=True).values
+    ranks = torch.arange(1, logits.size(1) + 1, device=logits.device)
+    zipf = 1 / ranks.float()
+    return -(zipf / zipf.sum() * ranked).sum(dim=1).mean()

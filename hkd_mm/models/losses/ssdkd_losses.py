@@ -1,0 +1,363 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""SSD-KD: dual relations and self-supervision on rotated images."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.losses.kl_losses import soft_target_kl
+from hkd_mm.models.losses.relation_losses import (
+    full_precision,
+    safe_sqrt,
+    unit,
+)
+from hkd_mm.models.losses.rkd_losses import angle_loss, distance_loss
+from hkd_mm.registry import MODELS
+
+
+def channel_difference(s_feature: Tensor, t_feature: Tensor) -> Tensor:
+    """Root of the mean squared difference of two nets' Gram matrices.
+
+    ``G = F F^T / (C P)`` of an image, F (C, P) its map with P places. The
+    C x C matrices, of 2048 channels 16 MiB each, are never made: with
+    ``U = F_S - F_T`` and ``V = F_S + F_T`` the difference is
+    ``(U V^T + V U^T) / 2``, whose square takes P x P products only, and is
+    exactly zero for equal maps. The gradient is finite there.
+
+    Args:
+        s_feature: (N, C, H, W), float32.
+        t_feature: the same shape, without gradient.
+
+    Returns:
+        Scalar >= 0: the mean is over images and pairs of channels.
+    """
+    n, channels = s_feature.shape[:2]
+    scale = s_feature[0].numel() ** -0.5
+    mine, other = (x.flatten(2) * scale for x in (s_feature, t_feature))
+    minus, plus = mine - other, mine + other
+    crossed = minus.transpose(1, 2) @ plus
+    squared = (
+        (minus.transpose(1, 2) @ minus) * (plus.transpose(1, 2) @ plus)
+        + crossed * crossed.transpose(1, 2)
+    ).sum() / 2
+    return safe_sqrt(squared.clamp_min(0) / (n * channels**2))
+
+
+def least_wrong(scores: Tensor, target: Tensor, share: float) -> Tensor:
+    """Mark the rows that are right, and a share of the wrong ones.
+
+    Source: Xu et al., arXiv 2006.07114, section 3.3: wrong answers are
+    ranked by the place of the true class among the scores. Where places are
+    equal, the one with the smaller gap to the best score comes first.
+
+    Args:
+        scores: (N, C), float32.
+        target: (N,) int64 in [0, C), the true class.
+        share: of the wrong rows, rounded down; 0 to 1.
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        RuntimeError: a target is out of range.
+    """
+    truth = scores.gather(1, target[:, None])
+    place = (scores > truth).sum(1)
+    gap = scores.amax(1) - truth[:, 0]
+    error = place + gap / (1 + gap) * (place > 0)
+    wrong = (place > 0).sum()
+    kept = len(scores) - wrong + (share * wrong).floor()
+    order = error.argsort().argsort()
+    return torch.lt(order, kept)
+
+
+@MODELS.register_module()
+class SSDKDLoss(DistillLoss):
+    """Soft targets and dual relations of SSD-KD, a method for skin images.
+
+    ``alpha * KD + beta * (25 * RKD-D + 50 * RKD-A) + gamma * CR``: soft
+    targets; relations between samples (distances and angles of the pooled
+    maps); relations between channels, CR, the root of the mean squared
+    difference of the Gram matrices, for which a learned 1x1 convolution with
+    BatchNorm and ReLU takes the student's channels to the teacher's. The
+    authors' code has NaN gradients where the matrices are equal; this one
+    has zero. The part with rotated images is
+    :class:`hkd_mm.SSDKDRotationLoss`, the label's is
+    :class:`hkd_mm.HardLabelLoss` with ``class_weight``.
+
+    Args:
+        tau: temperature, > 0; the authors' code has 4, and 5 without
+            rotations.
+        alpha: weight of the soft targets, >= 0; 0.9, and 0.5 without
+            rotations.
+        beta: weight of the relations between samples, >= 0.
+        gamma: weight of the relations between channels, >= 0; 1000.
+        loss_weight: factor on all parts.
+        gather: compare the samples of all processes, not of each one.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    family = 'relation'
+    source = 'Wang et al., Medical Image Analysis 84 (2023) 102693, section 3'
+    fails = (
+        'Four terms of very different size: their weights were tuned on one '
+        'data set, and need it again on another.'
+    )
+    features = 'last_map'
+    aligned = False
+    over_batch = True
+    minimum_at_teacher = False
+    smallest_batch = 8
+
+    def __init__(
+        self,
+        tau: float = 4.0,
+        alpha: float = 0.9,
+        beta: float = 1.0,
+        gamma: float = 1000.0,
+        loss_weight: float = 1.0,
+        gather: bool = False,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(tau > 0, 'tau', tau, '> 0; 4 is customary')
+        for name, value in (('alpha', alpha), ('beta', beta)):
+            self.require(value >= 0, name, value, '>= 0')
+        self.require(gamma >= 0, 'gamma', gamma, '>= 0; usual are 1000')
+        self.tau, self.alpha, self.beta = tau, alpha, beta
+        self.gamma, self.gather = gamma, gather
+        self.project: nn.Module | None = None
+
+    @property
+    def unused_inputs(self) -> tuple[str, ...]:
+        """Inputs that are not looked at, for a part of weight 0."""
+        return () if self.alpha else ('preds_S', 'preds_T')
+
+    def build(
+        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
+    ) -> None:
+        """Make the layers between maps (N, C, ...) and (N, C', ...)."""
+        if self.gamma:
+            self.project = nn.Sequential(
+                nn.Conv2d(student_shape[1], teacher_shape[1], 1, bias=False),
+                nn.BatchNorm2d(teacher_shape[1]),
+                nn.ReLU(),
+            )
+
+    def forward(
+        self,
+        s_feature: Tensor,
+        t_feature: Tensor,
+        preds_S: Tensor | None = None,
+        preds_T: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The parts whose weight is not 0.
+
+        Args:
+            s_feature: map (N, C, H, W), float, that the last layer pools.
+            t_feature: map (N, C', H', W'), float, likewise.
+            preds_S: logits (N, K); None if alpha is 0.
+            preds_T: logits (N, K); None if alpha is 0.
+
+        Returns:
+            Float32 scalars ``loss_kd``, ``loss_distance``, ``loss_angle``
+            and ``loss_channel``.
+        """
+        t_feature = t_feature.detach()
+        if self.gather:  # all of it: BatchNorm looks at the batch as well
+            s_feature, t_feature = map(gather_batch, (s_feature, t_feature))
+        parts = {}
+        with full_precision(s_feature):
+            if self.alpha:
+                kd = soft_target_kl(preds_S, preds_T, self.tau)
+                parts['loss_kd'] = self.alpha * kd
+            mine, other = s_feature.float(), t_feature.float()
+            if self.beta:
+                pooled = mine.mean((2, 3)), other.mean((2, 3))
+                parts['loss_distance'] = (
+                    25 * self.beta * distance_loss(*pooled)
+                )
+                parts['loss_angle'] = 50 * self.beta * angle_loss(*pooled)
+            if self.gamma:
+                mine = self.project(resize_map(mine, other.shape[2:]))
+                channel = channel_difference(mine, other)
+                parts['loss_channel'] = self.gamma * channel
+        return {name: self.loss_weight * x for name, x in parts.items()}
+
+
+@MODELS.register_module()
+class SSDKDRotationLoss(DistillLoss):
+    """The part of SSD-KD that learns from rotated images.
+
+    Of every image the batch has four views, upright and rotated by 90, 180
+    and 270 degrees, stacked by :class:`hkd_mm.RotationDistill`. Two parts,
+    as in Xu et al. (SSKD, arXiv 2006.07114), from which the method has them:
+
+    - the teacher's soft targets for the rotated views;
+    - the cosines between each rotated and every upright view, after a head
+      of two layers a net, as softened probabilities of which upright view
+      it is; the student's follow the teacher's.
+
+    Of the teacher's wrong answers only the least wrong are followed. The
+    authors train the teacher's head for 60 epochs first; here it learns
+    beside the student, on detached features, by ``loss_head``.
+
+    Args:
+        tau: temperature of the soft targets, > 0.
+        tau_similarity: temperature of the cosines, > 0.
+        alpha: weight of the soft targets of rotated views, >= 0.
+        beta: weight of the similarities, > 0.
+        keep: share of the teacher's wrong soft targets that is followed.
+        keep_similarity: the same of its wrong similarities.
+        dimensions: of the vectors that the heads make, >= 1.
+        loss_weight: factor on all parts.
+        gather: compare the images of all processes, not of each one.
+
+    Raises:
+        UserError: a value is out of its range, or the batch is not four
+            views.
+    """
+
+    family = 'relation'
+    source = 'Wang et al., Medical Image Analysis 84 (2023) 102693, section 3'
+    fails = (
+        'Four times the images of a step, and angles between all of them; '
+        'lesions have no upright side, so a '
+        'net that sees rotated images in training has little to learn here.'
+    )
+    features = 'vector'
+    aligned = False
+    over_batch = True
+    minimum_at_teacher = False
+    smallest_batch = 32
+    views = 4
+
+    def __init__(
+        self,
+        tau: float = 4.0,
+        tau_similarity: float = 0.5,
+        alpha: float = 2.7,
+        beta: float = 10.0,
+        keep: float = 1.0,
+        keep_similarity: float = 0.75,
+        dimensions: int = 128,
+        loss_weight: float = 1.0,
+        gather: bool = False,
+    ) -> None:
+        super().__init__(loss_weight)
+        for name, value in dict(
+            tau=tau, tau_similarity=tau_similarity, beta=beta
+        ).items():
+            self.require(value > 0, name, value, '> 0; see the defaults')
+        for name, value in dict(
+            keep=keep, keep_similarity=keep_similarity
+        ).items():
+            self.require(0 <= value <= 1, name, value, 'from 0 to 1')
+        self.require(alpha >= 0, 'alpha', alpha, '>= 0')
+        self.require(dimensions >= 1, 'dimensions', dimensions, '>= 1')
+        self.tau, self.tau_similarity = tau, tau_similarity
+        self.alpha, self.beta = alpha, beta
+        self.keep, self.keep_similarity = keep, keep_similarity
+        self.dimensions, self.gather = dimensions, gather
+        self.head_S: nn.Module | None = None
+        self.head_T: nn.Module | None = None
+
+    def build(
+        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
+    ) -> None:
+        """Make the two heads for features (N, D) and (N, D')."""
+        self.head_S, self.head_T = (
+            nn.Sequential(
+                nn.Linear(shape[1], self.dimensions),
+                nn.ReLU(),
+                nn.Linear(self.dimensions, self.dimensions),
+            )
+            for shape in (student_shape, teacher_shape)
+        )
+
+    def forward(
+        self,
+        preds_S: Tensor,
+        preds_T: Tensor,
+        gt_labels: Tensor,
+        s_feature: Tensor,
+        t_feature: Tensor,
+    ) -> dict[str, Tensor]:
+        """The parts of one batch of four views of N images.
+
+        Args:
+            preds_S: logits (4 N, C), upright views first.
+            preds_T: logits (4 N, C).
+            gt_labels: (4 N,) int64 in [0, C).
+            s_feature: (4 N, D), float.
+            t_feature: (4 N, D'), float.
+
+        Returns:
+            Float32 ``loss_rotated``, ``loss_similarity``, ``loss_head``.
+        """
+        t_feature = t_feature.detach()
+        with full_precision(preds_S):
+            preds_S, preds_T, gt_labels, s_feature, t_feature = map(
+                self._by_image,
+                (preds_S, preds_T.detach(), gt_labels, s_feature, t_feature),
+            )
+            rotated = self._followed(
+                preds_S[:, 1:].float().flatten(0, 1) / self.tau,
+                preds_T[:, 1:].float().flatten(0, 1) / self.tau,
+                gt_labels[:, :1].expand(-1, self.views - 1).flatten(),
+                self.keep,
+            )
+            similarity, head = self._similarities(s_feature, t_feature)
+        parts = dict(
+            loss_rotated=self.alpha * self.tau**2 * rotated,
+            loss_similarity=self.beta * self.tau_similarity**2 * similarity,
+            loss_head=head,
+        )
+        return {name: self.loss_weight * x for name, x in parts.items()}
+
+    def _by_image(self, views: Tensor) -> Tensor:
+        """(4 N, ...) to (N, 4, ...), of all processes if asked."""
+        self.require(
+            len(views) % self.views == 0,
+            'batch',
+            len(views),
+            'four views of each image; set model.type=hkd_mm.RotationDistill',
+        )
+        images = views.unflatten(0, (self.views, -1)).transpose(0, 1)
+        return gather_batch(images) if self.gather else images
+
+    def _similarities(
+        self, s_feature: Tensor, t_feature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the student and what the teacher's head has to learn."""
+        mine, other = (
+            _cosines(head(feature.float())) / self.tau_similarity
+            for head, feature in (
+                (self.head_S, s_feature),
+                (self.head_T, t_feature),
+            )
+        )
+        target = torch.arange(len(s_feature), device=mine.device)
+        target = target.repeat_interleave(self.views - 1)
+        followed = self._followed(
+            mine, other.detach(), target, self.keep_similarity
+        )
+        return followed, F.cross_entropy(other, target)
+
+    def _followed(
+        self, mine: Tensor, other: Tensor, target: Tensor, keep: float
+    ) -> Tensor:
+        """Mean KL of the softened rows (M, K) that are followed."""
+        log_p_S, log_p_T = mine.log_softmax(1), other.log_softmax(1)
+        rows = (log_p_T.exp() * (log_p_T - log_p_S)).sum(1)
+        followed = least_wrong(other, target, keep)
+        return (rows * followed).sum() / followed.sum().clamp_min(1)
+
+
+def _cosines(vectors: Tensor) -> Tensor:
+    """Cosines (3 N, N) of rotated with upright views, of (N, 4, D)."""
+    vectors = unit(vectors)
+    return vectors[:, 1:].flatten(0, 1) @ vectors[:, 0].T

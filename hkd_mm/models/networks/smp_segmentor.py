@@ -1,0 +1,355 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Any network of segmentation-models-pytorch as a model of MMEngine."""
+
+import difflib
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.models.networks.imagenet_weights import (
+    fetch_weights,
+    weights_place,
+)
+from hkd_mm.models.networks.timm_classifier import published_weights
+from hkd_mm.registry import MODELS
+from hkd_mm.structures.mask_samples import MaskPredictions, MaskSamples
+
+_REFUSED = dict(
+    encoder_weights='pretrained=True reads the ImageNet weights',
+    classes='num_classes says how many',
+    activation='losses and metrics need logits',
+    aux_params='a second output has no place here',
+)
+
+
+def library() -> ModuleType:
+    """The library, imported when the first segmentor is built.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import segmentation_models_pytorch
+    except ImportError as error:
+        raise UserError(
+            'SMPSegmentor needs segmentation-models-pytorch '
+            f'({error}); install it with: pip install '
+            '"segmentation-models-pytorch>=0.5"'
+        ) from error
+    return segmentation_models_pytorch
+
+
+def accepted(kwargs: dict) -> dict:
+    """Arguments of a net's class without those that we set.
+
+    Raises:
+        UserError: one of these has a value.
+    """
+    for name, reason in _REFUSED.items():
+        if kwargs.get(name) is not None:
+            raise UserError(f'SMPSegmentor: leave {name} out; {reason}')
+    return {k: v for k, v in kwargs.items() if k not in _REFUSED}
+
+
+def build_net(
+    arch: str, encoder_name: str, in_channels: int, classes: int, **kwargs
+) -> nn.Module:
+    """A net with random weights.
+
+    Args:
+        arch: name of the net's class.
+        encoder_name: of its encoder.
+        in_channels: of the images, >= 1.
+        classes: logits a pixel, >= 1.
+        kwargs: passed on to the class.
+
+    Raises:
+        UserError: there is no such net, or an argument is not taken.
+    """
+    _check_net(arch, encoder_name, kwargs)
+    sizes = dict(in_channels=in_channels, num_classes=classes)
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f'SMPSegmentor: {name}={value!r} must be >= 1')
+    try:
+        return library().create_model(
+            arch,
+            encoder_name,
+            encoder_weights=None,
+            in_channels=in_channels,
+            classes=classes,
+            **kwargs,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f'SMPSegmentor: {arch} with {encoder_name} cannot be built with '
+            f'{kwargs}: {error}'
+        ) from error
+
+
+def _check_net(arch: str, encoder_name: str, kwargs: dict) -> None:
+    archs = library().MODEL_ARCHITECTURES_MAPPING
+    kind = archs.get(str(arch).lower())
+    if kind is None:
+        _unknown('arch', arch, [x.__name__ for x in archs.values()])
+    _check_encoder(encoder_name)
+    unknown = kwargs.keys() - inspect.signature(kind.__init__).parameters
+    if unknown and not encoder_name.startswith('tu-'):
+        # others than timm's encoders would be given it and say nothing
+        raise UserError(
+            f'SMPSegmentor: {kind.__name__} takes no {sorted(unknown)[0]!r}; '
+            'leave it out'
+        )
+
+
+def _check_encoder(name: str) -> None:
+    if str(name).startswith('tu-'):
+        import timm
+
+        known, own = timm.list_models(), name[3:].split('.')[0]
+        if own not in known:
+            _unknown('encoder_name', name, [f'tu-{x}' for x in known])
+    elif name not in (known := library().encoders.get_encoder_names()):
+        _unknown('encoder_name', name, known)
+
+
+def _unknown(key: str, value: object, known: list[str]) -> None:
+    close = difflib.get_close_matches(str(value), known, n=3)
+    hint = f'did you mean {", ".join(close)}? ' if close else ''
+    some = ', '.join(known[:20])
+    raise UserError(
+        f'SMPSegmentor: {key}={value!r} is unknown to '
+        f'segmentation-models-pytorch; {hint}there are {some}'
+        + (' and others' if len(known) > 20 else '')
+    )
+
+
+def load_imagenet(
+    encoder: nn.Module, encoder_name: str, in_channels: int, **kwargs
+) -> None:
+    """Read the weights into an encoder, in place.
+
+    Those of three channels are adapted as the library does: the first layer
+    is summed over them for one channel and repeated for more.
+
+    Args:
+        encoder: of a net that was built with the other arguments.
+        encoder_name: of segmentation-models-pytorch.
+        in_channels: of the images.
+        kwargs: the other arguments of the net.
+
+    Raises:
+        UserError: there are no weights, they can neither be found nor
+            fetched, or they are those of another net.
+    """
+    timm = encoder_name.startswith('tu-')
+    path = (published_weights if timm else _published)(
+        encoder_name.removeprefix('tu-')
+    )
+    try:
+        if timm:
+            source = _timm_encoder(
+                path, encoder_name, in_channels=in_channels, **kwargs
+            )
+        else:
+            net = build_net(encoder_name=encoder_name, in_channels=3, **kwargs)
+            source = net.encoder
+            source.load_state_dict(safe_load(path)['state_dict'])
+            source.set_in_channels(in_channels, pretrained=True)
+    except (RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(
+            f'{path} does not hold weights of {encoder_name} ({reason}); '
+            'replace or remove the file'
+        ) from error
+    encoder.load_state_dict(source.state_dict())
+
+
+def _timm_encoder(path: Path, name: str, **kwargs) -> nn.Module:
+    """Timm adapts the first layer itself, while it builds the net."""
+    state = safe_load(path)['state_dict']
+    smp = library()
+    return smp.create_model(
+        encoder_name=name,
+        encoder_weights=True,
+        pretrained_cfg_overlay=dict(state_dict=state),
+        **kwargs,
+    ).encoder
+
+
+def _published(name: str) -> Path:
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+    known = library().encoders.encoders[name]['pretrained_settings']
+    if 'imagenet' not in known:
+        raise UserError(
+            f'no ImageNet weights of {name} are published; start from '
+            'scratch with --cfg-options pretrained=False'
+        )
+    place = known['imagenet']
+    repo, revision = place['repo_id'], place['revision']
+    stored = f'smp-{name}.imagenet.safetensors'
+    cached = try_to_load_from_cache(
+        repo, 'model.safetensors', revision=revision
+    )
+    if isinstance(cached, str) and not weights_place(stored).is_file():
+        return Path(cached)
+    url = hf_hub_url(repo, 'model.safetensors', revision=revision)
+    return fetch_weights(url, stored)
+
+
+_LOSS = dict(type='hkd_mm.DiceBCELoss')
+
+
+@MODELS.register_module()
+class SMPSegmentor(BaseModel):
+    """A net of segmentation-models-pytorch, which is its ``model``.
+
+    It speaks as mmpretrain's classifiers do, so that the same distiller, the
+    same recorders and the same tools take it. ``init_weights`` reads the
+    encoder's ImageNet weights; building never fetches anything.
+
+    Args:
+        arch: the decoder, such as ``Unet``, ``FPN`` or ``DeepLabV3Plus``.
+        encoder_name: ``resnet18`` and others of the library; ``tu-NAME`` for
+            nets of timm.
+        in_channels: of the images; the first layer of published weights is
+            adapted.
+        num_classes: logits a pixel: 1 for one class against the background,
+            else the number of classes with the background, which is first.
+        pretrained: start training from the encoder's ImageNet weights.
+        loss: of ``mode='loss'``; takes logits and masks.
+        data_preprocessor: config or module.
+        init_cfg: of mmengine's ``BaseModule``.
+        kwargs: passed on to the net's class, such as ``encoder_depth``.
+
+    Raises:
+        UserError: the library is missing, it has no such net, or an argument
+            would make the net something else than it says.
+    """
+
+    dense: ClassVar[bool] = True  # the answer is a class for every pixel
+    encoder: ClassVar[str] = 'model.encoder'  # gives the image, then stages
+
+    def __init__(
+        self,
+        arch: str = 'Unet',
+        encoder_name: str = 'resnet18',
+        in_channels: int = 1,
+        num_classes: int = 1,
+        pretrained: bool = False,
+        loss: dict | nn.Module | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.in_channels, self.num_classes = in_channels, num_classes
+        self._net = dict(
+            accepted(kwargs),
+            arch=arch,
+            encoder_name=encoder_name,
+            in_channels=in_channels,
+            classes=num_classes,
+        )
+        self.model = build_net(**self._net)
+        self.model.is_init = True  # by its constructor, not by mmengine
+        loss = dict(_LOSS) if loss is None else loss
+        self.loss_module = (
+            MODELS.build(loss) if isinstance(loss, dict) else loss
+        )
+        self._pretrained = pretrained
+        self._taken: set[tuple[int, int]] = set()  # sizes of images
+
+    def init_weights(self) -> None:
+        """Read the encoder's ImageNet weights, once; the rest stays random.
+
+        Raises:
+            UserError: the weights can neither be found nor fetched.
+        """
+        if self._pretrained and not self.is_init:
+            load_imagenet(self.model.encoder, **self._net)
+        super().init_weights()
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: MaskSamples | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """As of every model of mmengine.
+
+        Args:
+            inputs: (N, C, h, w) float32, normalised.
+            data_samples: of the batch; not needed in mode ``tensor``.
+            mode: ``tensor``, ``loss`` or ``predict``.
+
+        Returns:
+            Logits (N, num_classes, h, w); name -> scalar; or a list of one
+            :class:`MaskPredictions`.
+
+        Raises:
+            UserError: the net cannot take images of this size.
+        """
+        logits = self._logits(inputs)
+        if mode == 'tensor':
+            return logits
+        if data_samples is None:
+            raise UserError(
+                f'SMPSegmentor: mode={mode!r} needs data_samples with masks; '
+                "mode='tensor' does not"
+            )
+        if mode == 'predict':
+            return [MaskPredictions(logits, data_samples)]
+        if mode != 'loss':
+            raise UserError(
+                f'SMPSegmentor: mode={mode!r} must be tensor, loss or predict'
+            )
+        losses = self.loss_module(logits, data_samples.gt_labels)
+        return losses if isinstance(losses, dict) else dict(loss=losses)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """What the net says; of a size of images it may know nothing."""
+        size = tuple(inputs.shape[-2:])
+        self._check_size(*size)
+        if torch.compiler.is_compiling() or size in self._taken:
+            return self.model(inputs)
+        try:
+            logits = self.model(inputs)
+        except (AssertionError, RuntimeError) as error:
+            if _is_no_size(error) or inputs.shape[1] != self.in_channels:
+                raise
+            reason = (str(error).splitlines() or [''])[0].rstrip('.')
+            raise UserError(
+                f'SMPSegmentor: {type(self.model).__name__} with '
+                f'{self._net["encoder_name"]} does not take images of '
+                f'{size[0]} x {size[1]} ({reason}); set another input_size, '
+                'or take another encoder_name or arch'
+            ) from error
+        self._taken.add(size)
+        return logits
+
+    def _check_size(self, height: int, width: int) -> None:
+        if not self.model.requires_divisible_input_shape:
+            return
+        stride = self.model.encoder.output_stride
+        if height % stride or width % stride:
+            fitting = max(round(height / stride), 1) * stride
+            raise UserError(
+                f'SMPSegmentor: {type(self.model).__name__} takes images '
+                f'whose sides {stride} divides, not {height} x {width}; set '
+                f'input_size={fitting}, or take arch="Unet"'
+            )
+
+
+def _is_no_size(error: Exception) -> bool:
+    """Of the memory, the device or the type, whatever the size."""
+    words = ('cuda', 'cudnn', 'memory', 'device', 'type')
+    return any(word in str(error).lower() for word in words)

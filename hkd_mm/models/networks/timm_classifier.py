@@ -1,0 +1,204 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Any net of timm as a classifier of mmpretrain."""
+
+from pathlib import Path
+from typing import Any
+
+from mmpretrain.models.classifiers import TimmClassifier as _TimmClassifier
+from torch import nn
+
+from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.models.networks.image_classifier import PackedBatches
+from hkd_mm.models.networks.imagenet_weights import (
+    fetch_weights,
+    weights_place,
+)
+from hkd_mm.registry import MODELS
+
+_OF_MMPRETRAIN = (
+    'loss',
+    'train_cfg',
+    'with_cp',
+    'data_preprocessor',
+    'init_cfg',
+)
+
+
+@MODELS.register_module()
+class TimmClassifier(PackedBatches, _TimmClassifier):
+    """mmpretrain's ``TimmClassifier`` that keeps its ImageNet weights.
+
+    ``init_weights`` is changed, for upstream's undoes ``pretrained=True``:
+    at the start of training mmengine calls ``init_weights`` of every child
+    that has one, and that of timm's ResNets draws all convolutions anew.
+    Weights are also read there, not when the net is built, so that a net
+    that gets a checkpoint anyway (testing, a teacher) fetches nothing; and a
+    fetch that fails ends in one line within seconds.
+
+    Args:
+        model_name: a net of ``timm.list_models()``.
+        pretrained: start training from timm's ImageNet weights.
+        pretrained_cfg_overlay: as in timm; ``dict(file=PATH)`` names a weight
+            file that is read in place of the published one.
+        kwargs: passed on to mmpretrain's class and ``timm.create_model``.
+
+    Raises:
+        UserError: timm has no net of that name.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        pretrained: bool = False,
+        pretrained_cfg_overlay: dict[str, Any] | None = None,
+        **kwargs,
+    ) -> None:
+        try:
+            super().__init__(model_name, **kwargs)
+        except RuntimeError as error:
+            if 'Unknown model' not in str(error):
+                raise
+            raise UserError(_unknown(model_name)) from error
+        reset_wide_head(self.model)
+        # timm's constructor has initialised the net: mmengine's recursion,
+        # which asks for this name, has to pass it by.
+        self.model.is_init = True
+        # Upstream's two hooks work for a classifier that stands alone; inside
+        # a distiller the first does nothing and the second deletes the keys
+        # of all other modules, so that nothing is loaded on resume.
+        self._state_dict_hooks.clear()
+        self._load_state_dict_pre_hooks.clear()
+        self._register_state_dict_hook(_to_timm_names)
+        self.register_load_state_dict_pre_hook(_from_timm_names)
+        self._pretrained = pretrained
+        self._overlay = dict(pretrained_cfg_overlay or {})
+        self._timm = {'model_name': model_name, **kwargs}
+        for name in _OF_MMPRETRAIN:
+            self._timm.pop(name, None)
+
+    def init_weights(self) -> None:
+        """Read the ImageNet weights, once; the classifier layer stays random.
+
+        Raises:
+            UserError: the weights can neither be found nor fetched, or are
+                those of another net.
+        """
+        if self._pretrained and not self.is_init:
+            self._load_imagenet()
+        super().init_weights()
+
+    def _load_imagenet(self) -> None:
+        from timm.models import create_model
+
+        cfg = self.model.pretrained_cfg
+        overlay = dict(self._overlay)
+        path = overlay.pop('file', None) or _published(cfg)
+        state = safe_load(path)['state_dict']
+        own = self.model.state_dict()
+        try:
+            if own.keys().isdisjoint(state):
+                raise RuntimeError('no weight has a name of this net')
+            # A second net takes timm's own way of fitting the weights in:
+            # renamed layers, another number of classes or input channels.
+            net = create_model(
+                pretrained=True,
+                pretrained_cfg_overlay={**overlay, 'state_dict': state},
+                **self._timm,
+            )
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise UserError(
+                f'{path} does not hold weights of {cfg["architecture"]} '
+                f'({reason}); replace or remove the file'
+            ) from error
+        reset_wide_head(net)
+        self.model.load_state_dict(net.state_dict())
+
+
+def reset_wide_head(model: nn.Module) -> None:
+    """Initialise the classifier layer anew where timm's start is too wide.
+
+    EfficientNet's rule, which MobileNetV2 and others share, draws it uniform
+    within ``1 / sqrt(number of classes)``: with seven classes in place of a
+    thousand that is 13 times as wide as torch's rule for 1,280 features, and
+    the first steps blow up. torch's own rule, ``1 / sqrt(features)``, does not
+    depend on the classes.
+
+    Args:
+        model: a network of timm.
+    """
+    head = model.get_classifier()
+    # on the meta device a network is counted and never run
+    if isinstance(head, nn.Linear) and not head.weight.is_meta:
+        if head.weight.std() > 2 * (3 * head.in_features) ** -0.5:
+            head.reset_parameters()
+
+
+def _to_timm_names(
+    module: Any, state_dict: dict[str, Any], prefix: str, local_metadata: dict
+) -> None:
+    """Leave out ``model.``, so that the keys are those of timm."""
+    for key in [k for k in state_dict if k.startswith(f'{prefix}model.')]:
+        state_dict[prefix + key[len(prefix) + len('model.') :]] = (
+            state_dict.pop(key)
+        )
+
+
+def _from_timm_names(
+    module: Any, state_dict: dict[str, Any], prefix: str, *unused
+) -> None:
+    """Put ``model.`` back in front of this classifier's own keys."""
+    for key in [k for k in state_dict if k.startswith(prefix)]:
+        if not key.startswith(f'{prefix}model.'):
+            state_dict[f'{prefix}model.{key[len(prefix) :]}'] = state_dict.pop(
+                key
+            )
+
+
+def published_weights(model_name: str) -> Path:
+    """The ImageNet weights of a timm net, fetched unless they lie here.
+
+    Args:
+        model_name: a net of timm.
+
+    Raises:
+        UserError: there are none, or they cannot be fetched.
+    """
+    from timm.models import get_pretrained_cfg
+
+    cfg = get_pretrained_cfg(model_name)
+    if cfg is None:
+        raise UserError(_unknown(model_name))
+    return _published(cfg.to_dict())
+
+
+def _published(cfg: dict[str, Any]) -> Path:
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+    repo, tag = cfg.get('hf_hub_id'), cfg.get('tag')
+    if not repo:
+        raise UserError(
+            f'timm publishes no weights of {cfg["architecture"]}; '
+            'start from scratch with --cfg-options '
+            'pretrained=False'
+        )
+    name = f'{cfg["architecture"]}.{tag}.safetensors'
+    cached = try_to_load_from_cache(repo, 'model.safetensors')
+    if isinstance(cached, str) and not weights_place(name).is_file():
+        return Path(cached)
+    return fetch_weights(hf_hub_url(repo, 'model.safetensors'), name)
+
+
+def _unknown(model_name: str) -> str:
+    import difflib
+
+    import timm
+
+    close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
+    hint = (
+        f'did you mean {", ".join(close)}?'
+        if close
+        else ('timm.list_models() lists them')
+    )
+    return f'model_name={model_name!r}: timm has no such net; {hint}'

@@ -1,0 +1,181 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What a model card says, in a report and beside an export."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from hkd_mm.engine.student_loading import describe_net
+from hkd_mm.evaluation.segmentation_scores import OF_MASKS
+from hkd_mm.experiments.tables import images_told, plus_minus, unknown_told
+from hkd_mm.report.data import Material, Method
+from hkd_mm.report.page import Facts, Section
+from hkd_mm.report.sources import closest, method_config
+
+LICENCE = (
+    'code under Apache-2.0; weights and pictures stand under the terms of the '
+    'images they were made from (HAM10000 and ISIC 2019: CC BY-NC 4.0; '
+    'LIDC-IDRI: CC BY 3.0): look up those of your data'
+)
+INTENDED_USE = (
+    'research on knowledge distillation for medical images. No diagnostic '
+    'device: not validated for any clinical use, on any other '
+    'camera, population or prevalence; no decision on a patient may rest on '
+    'it.'
+)
+
+
+def environment_of(folder: Path) -> dict:
+    """``environment.json`` of a run; empty where it cannot be read."""
+    try:
+        text = (folder / 'environment.json').read_text(encoding='utf-8')
+        return json.loads(text)
+    except (OSError, ValueError):
+        return {}
+
+
+def command_of(environment: dict) -> str:
+    """What the run was started with, without the folders of its machine."""
+    words = without_places(environment.get('command') or [])
+    return shlex.join(['python', *words]) if words else 'unknown'
+
+
+def without_places(words: Sequence[object]) -> list[str]:
+    """Words of a command line; of absolute paths what others know, too."""
+    kept = []
+    for word in map(str, words):
+        key, equals, value = word.rpartition('=')
+        kept.append(f'{key}{equals}{_short(value)}')
+    return kept
+
+
+def _short(path: str) -> str:
+    if not path.startswith('/'):
+        return path
+    parts = Path(path).parts
+    for root in ('tools', 'configs'):
+        if root in parts:
+            return '/'.join(parts[parts.index(root) :])
+    return f'.../{Path(path).name}'
+
+
+def versions_of(environment: dict) -> str:
+    """Packages and machine of a run, in one line."""
+    if not environment:
+        return 'unknown'
+    told = {key: environment.get(key) for key in ('hkd_mm', 'python')}
+    told.update(environment.get('packages') or {})
+    text = ', '.join(f'{key} {value}' for key, value in told.items() if value)
+    where = environment.get('gpus') or [environment.get('cpu')]
+    return f'{text}; on {", ".join(str(one) for one in where)}'
+
+
+_METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
+_METRICS += OF_MASKS
+
+
+def model_card(material: Material) -> Section:
+    """What, data, licence, use, metrics, command and versions."""
+    method = closest(material)
+    environment = environment_of(method.folders[0])
+    items = [
+        ('Model', _net(material, method)),
+        ('Trained', _training(method)),
+        ('Data', _data(material, method)),
+        ('Licence', LICENCE),
+        ('Intended use', INTENDED_USE),
+        ('Metrics', _metrics(method)),
+        *_weak(material, method),
+        ('Config', str(method.outcome.reports[0].get('config', 'unknown'))),
+        ('Command', command_of(environment)),
+        ('Versions', versions_of(environment)),
+    ]
+    how = (
+        f'The card of {method.title}; figures are of the test split, mean '
+        '+- sd over the seeds.'
+    )
+    return Section('card', 'Model card', how, material.basis, [Facts(items)])
+
+
+def _net(material: Material, method: Method) -> str:
+    cfg = method_config(method)
+    model = (cfg or {}).get('model') or {}
+    net = model.get('architecture') or model
+    kind = net.get('model_name') or (net.get('backbone') or {}).get('type')
+    kind = kind or (describe_net(net) if net else 'a net')
+    text = f'{method.title}: {kind}'
+    size = method.net
+    if size:
+        pixels = size.get('input_size')
+        text += (
+            f', {size["parameters"] / 1e6:.2f} M parameters, '
+            f'{size["gmacs"]:.3f} GMACs'
+        )
+        text += f' at {pixels[0]} x {pixels[1]}' if pixels else ''
+    if material.teacher and material.teacher is not method:
+        text += f'; taught by {material.teacher.title}'
+    return text + _classes(material)
+
+
+def _classes(material: Material) -> str:
+    if not material.classes:
+        return ''
+    return f'; classes {", ".join(material.classes)}'
+
+
+def _training(method: Method) -> str:
+    report = method.outcome.reports[0]
+    seeds = [str(one.get('seed', '?')) for one in method.outcome.reports]
+    return (
+        f'{report.get("epochs", "?")} epochs, '
+        f'{method.outcome.minutes:.1f} minutes, seeds {", ".join(seeds)}; '
+        'the checkpoint of the best validation'
+    )
+
+
+def _data(material: Material, method: Method) -> str:
+    cfg = method_config(method)
+    root = (cfg or {}).get('data_root')
+    name = Path(str(root)).name if root else 'unknown'
+    told = method.outcome.reports[0].get('split_hash') or 'unknown'
+    return (
+        f'{name}, split {str(told)[:12]}; tested on '
+        + images_told(material.sample_ids, material.groups, material.whose)
+        + (f'. {unknown_told(material.whose)}' if material.unknown else '')
+    )
+
+
+def _metrics(method: Method) -> str:
+    tests = method.outcome.tests
+    return ', '.join(
+        f'{key.replace("_", " ")} {plus_minus(*method.outcome.test(key))}'
+        for key in _METRICS
+        if all(key in test for test in tests)
+    )
+
+
+def _weak(material: Material, method: Method) -> list[tuple[str, str]]:
+    """The classes of the lowest sensitivity, or the patients of least Dice."""
+    if material.of_masks:
+        from hkd_mm.report.training import mean_by_patient
+
+        found = mean_by_patient(material, method)
+        worst = sorted(found, key=found.get)[:3]
+        told = ', '.join(f'{name} {found[name]:.2f}' for name in worst)
+        return [
+            (
+                'Weak points',
+                f'patients whose images have the lowest mean Dice: {told}',
+            )
+        ]
+    from hkd_mm.report.classes import confusion
+
+    kept = confusion(method, material.labels).diagonal()
+    order = [i for i in kept.argsort() if kept[i] == kept[i]][:3]
+    told = ', '.join(
+        f'{material.classes[i]} {kept[i]:.2f} '
+        f'({(material.labels == i).sum()} test images)'
+        for i in order
+    )
+    return [('Weak points', f'lowest sensitivity: {told}')]

@@ -1,0 +1,253 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The answers of the demo page, as HTML."""
+
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+from hkd_mm.inference.classifier import Answer, SkinClassifier
+from hkd_mm.inference.manifest_fields import FILE
+
+_TIMED = 5  # answers to one photograph
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a net says of one photograph.
+
+    Attributes:
+        title: of the net.
+        facts: its size and speed, in words.
+        answer: ranked classes.
+        seen: (H, W, 3) uint8, the photograph as the net sees it.
+        heat: (H, W) in [0, 1], where the best class comes from (Grad-CAM);
+            None where there are no weights for torch.
+    """
+
+    title: str
+    facts: str
+    answer: Answer
+    seen: np.ndarray
+    heat: np.ndarray | None
+
+
+class Side:
+    """One net.
+
+    Args:
+        title: what the page calls it.
+        path: work dir of a run (whose export is taken where there is one),
+            or an exported folder.
+
+    Raises:
+        UserError: there is no net in it.
+    """
+
+    def __init__(self, title: str, path: str | Path) -> None:
+        self.title = title
+        place = Path(path)
+        exported = place / 'export'
+        if not (exported / FILE).is_file():
+            exported = place
+        with warnings.catch_warnings():
+            # the page itself shows that they are not calibrated
+            warnings.filterwarnings('ignore', '.* is no exported folder')
+            self.classifier = SkinClassifier(exported, device='cpu')
+        self._torch = _torch_net(self.classifier.student, place)
+        self._lock = threading.Lock()  # Grad-CAM hooks on to the net
+
+    def look(self, rgb: np.ndarray) -> Look:
+        """Classify, time and explain.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+        """
+        ready = self.classifier.prepare(rgb)
+        times = []
+        with self._lock:
+            for _ in range(_TIMED):
+                begun = time.perf_counter()
+                [row] = self.classifier.classify(ready[None])
+                times.append(time.perf_counter() - begun)
+            heat = self._heat(ready, int(row.argmax()))
+        spec = self.classifier.student.input
+        mean = np.float32(spec.mean)[:, None, None]
+        std = np.float32(spec.std)[:, None, None]
+        seen = (ready * std + mean).round().clip(0, 255).astype(np.uint8)
+        return Look(
+            self.title,
+            self._facts(1e3 * median(times)),
+            self.classifier.answer(row),
+            np.ascontiguousarray(seen.transpose(1, 2, 0)),
+            heat,
+        )
+
+    def _facts(self, milliseconds: float) -> str:
+        student = self.classifier.student
+        words = []
+        if student.manifest is not None:
+            words.append(f'{student.manifest.parameters / 1e6:.2f} M weights')
+        elif self._torch is not None:
+            count = sum(p.numel() for p in self._torch[0].parameters())
+            words.append(f'{count / 1e6:.2f} M weights')
+        words.append(f'{student.weights.stat().st_size / 1e6:.1f} MB')
+        words.append(f'{milliseconds:.1f} ms ({student.backend})')
+        if student.manifest is None:
+            words.append('no export')
+        return ', '.join(words)
+
+    def _heat(self, ready: np.ndarray, label: int) -> np.ndarray | None:
+        if self._torch is None:
+            return None
+        import torch
+
+        from hkd_mm.models.networks.heat_maps import heat_maps
+
+        net, swapped = self._torch
+        images = torch.from_numpy(ready[None])
+        images = images.flip(1) if swapped else images
+        return heat_maps(net, images, np.array([label]))[0]
+
+
+def _torch_net(student: Any, place: Path) -> tuple[Any, bool] | None:
+    """The net for Grad-CAM, and whether it takes BGR.
+
+    None unless it has the weights that answer.
+    """
+    from hkd_mm.inference import torch_backend
+
+    if student.net is not None:
+        return student.net
+    manifest = student.manifest
+    if 'torch' in manifest.files:
+        folder = student.weights.parent
+        weights = manifest.file_of(folder, 'torch')
+        return torch_backend.load_weights(weights)
+    run = student.weights.resolve().parent.parent
+    if manifest.made_of(run / torch_backend.STUDENT):
+        found = torch_backend.read_run(run)
+        return found.net, found.swapped
+    return None
+
+
+def check_grad_cam() -> None:
+    """Refuse to begin without the package.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import pytorch_grad_cam  # noqa: F401
+    except ImportError:
+        raise UserError(
+            'the page needs grad-cam; pip install "grad-cam>=1.5"'
+        ) from None
+
+
+_SIDE = 320  # pixels of a picture
+NOTICE = (
+    'This is research, and no diagnostic device. Nothing here says whether a '
+    'mark on your skin is harmless; a doctor does.'
+)
+
+
+def page_file(name: str) -> str:
+    """A file beside this one."""
+    return files(__package__).joinpath(name).read_text(encoding='utf-8')
+
+
+def frame() -> str:
+    """The page before anybody has dropped a photograph."""
+    return (
+        f'<p class="notice" role="note">{escape(NOTICE)}</p>'
+        '<label class="drop" tabindex="0">'
+        '<input type="file" accept="image/jpeg,image/png,image/webp,'
+        'image/bmp,image/tiff">'
+        '<span>Drop a photograph here, or press to choose one</span></label>'
+        '<p class="small">It is looked at in memory and kept nowhere.</p>'
+        '<div class="result" aria-live="polite"></div>'
+    )
+
+
+def refusal(reason: str) -> str:
+    """Why there is no answer."""
+    return f'<p class="refusal" role="alert">{escape(reason)}</p>'
+
+
+def answers(looks: Sequence[Look]) -> str:
+    """What the nets said, side by side."""
+    return f'<div class="sides">{"".join(map(_side, looks))}</div>'
+
+
+def _side(look: Look) -> str:
+    answer = look.answer
+    kind = {True: 'sure', False: 'unsure', None: 'untold'}[answer.sure]
+    said = f'{answer.best} {answer.probability:.1%}'
+    if answer.sure is None:
+        said += ', not calibrated'
+    elif not answer.sure:
+        said = str(answer)
+    return (
+        f'<section class="{kind}"><h2>{escape(look.title)}</h2>'
+        f'<p class="small">{escape(look.facts)}</p>'
+        f'<p class="verdict">{escape(said)}</p>'
+        f'<div class="pictures">{_pictures(look)}</div>{_bars(look)}</section>'
+    )
+
+
+def _pictures(look: Look) -> str:
+    seen = _sized(look.seen)
+    tiles = [_picture(seen, 'as the net sees it')]
+    if look.heat is None:
+        tiles.append(
+            '<p class="small">Where it looks (Grad-CAM) needs the weights '
+            'for torch: student.pth or student.safetensors.</p>'
+        )
+    else:
+        from hkd_mm.report.examples import overlaid
+
+        heat = _sized((255 * look.heat).astype(np.uint8)) / 255
+        shown = overlaid(seen, heat)
+        what = f'what speaks for {look.answer.best} (Grad-CAM)'
+        tiles.append(_picture(shown, what))
+    return ''.join(tiles)
+
+
+def _picture(image: np.ndarray, caption: str) -> str:
+    from hkd_mm.report.examples import data_uri
+
+    source = data_uri(image, _SIDE)
+    return (
+        f'<figure><img src="{source}" alt="{escape(caption)}">'
+        f'<figcaption>{escape(caption)}</figcaption></figure>'
+    )
+
+
+def _sized(image: np.ndarray) -> np.ndarray:
+    """Small images enlarged, so that both lie on each other."""
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = _SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def _bars(look: Look) -> str:
+    rows = ''.join(
+        f'<tr><th scope="row">{escape(name)}</th><td><div class="bar" '
+        f'style="width:{100 * value:.1f}%"></div></td>'
+        f'<td>{value:.1%}</td></tr>'
+        for name, value in look.answer.classes
+    )
+    return f'<table><tbody>{rows}</tbody></table>'

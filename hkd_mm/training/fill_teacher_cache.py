@@ -1,0 +1,140 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Fill a teacher cache ahead of the training."""
+
+from argparse import Namespace
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+
+from hkd_mm.config.compose import compose_config
+from hkd_mm.config.data_summary import resolve_data
+from hkd_mm.config.schema import check_model_groups, takes
+from hkd_mm.errors import UserError
+from hkd_mm.io.progress import Progress
+from hkd_mm.registry import DATASETS, MODELS
+from hkd_mm.training.runtime import choose_device
+
+
+def main(args: Namespace) -> None:
+    """Build as the command line says."""
+    built = build_teacher_cache(args.config, args.cfg_options, args.batch_size)
+    print(f'{built["entries"]} entries in {built["folder"]}')
+
+
+def build_teacher_cache(
+    config: str,
+    cfg_options: list[str] | dict[str, Any] | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """Fill the teacher cache of a distillation ahead of the training.
+
+    A view that is stored already is skipped, so a killed run goes on where
+    it was. Training then finds the cache by its key.
+
+    Args:
+        config: a distillation with ``model.teacher_cache``.
+        cfg_options: as of ``tools/train.py``; those that decide what the
+            teacher says (``data_root``, ``packed``, ``input_size``, the
+            augmentation, ``model.teacher_ckpt``) must be those of the
+            training.
+        batch_size: images a forward; None for that of the training, whose
+            numbers are then the same to the last bit.
+
+    Returns:
+        ``folder`` and ``entries`` of the cache.
+
+    Raises:
+        UserError: the config has no cache, no frozen teacher or one that is
+            not trained, or the cache does not fit on the disk.
+    """
+    cfg = compose_config(config, cfg_options)
+    resolve_data(cfg, read_data=False)
+    _check(cfg, config)
+    device = choose_device(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    if cfg.get('data_preprocessor'):
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(cfg.model).to(device).eval()
+    if cfg.get('channels_last'):  # as the training does
+        model.to(memory_format=torch.channels_last)
+    from hkd_mm.models.teacher_cache import open_teacher_cache
+
+    batch_size = batch_size or cfg.train_dataloader.batch_size
+    logger = MMLogger.get_instance('build_teacher_cache')
+    open_teacher_cache(model, dataset, logger, batch_size)
+    cache = model.teacher_cache
+    if not cache.is_open:
+        raise UserError(f'no teacher cache was built: {cache.declined}')
+    fill(model, dataset, batch_size, torch.device(device))
+    return dict(folder=str(cache.file.folder), entries=cache.file.count())
+
+
+def _check(cfg: Config, config: str) -> None:
+    """Refuse what has no teacher whose answers could be kept."""
+    model = cfg.model
+    taught = model.get('teacher') or model.get('teachers')
+    if not (taught and takes(model, 'teacher_cache')):
+        raise UserError(
+            f'config {config} is of {model.get("type")}, which has no frozen '
+            'teacher whose answers could be kept: train it without a cache'
+        )
+    if not model.get('teacher_cache'):
+        raise UserError(
+            f'config {config} has no model.teacher_cache; set --cfg-options '
+            'teacher_cache=True'
+        )
+    check_model_groups(cfg)
+    several = model.get('teachers')
+    files = (
+        {
+            f'teachers.{i}.ckpt': net.get('ckpt')
+            for i, net in enumerate(several)
+        }
+        if several
+        else {'teacher_ckpt': model.get('teacher_ckpt')}
+    )
+    for key, file in files.items():
+        if not file:
+            raise UserError(
+                f'model.{key} is None; a cache is of a trained teacher: set '
+                f'--cfg-options model.{key}=FILE'
+            )
+    if model.get('fusion') == 'class' and not model.get('class_weights'):
+        raise UserError(
+            "model.fusion='class' without model.class_weights measures them "
+            'when a training begins, which then fills the cache itself: set '
+            'model.class_weights, or leave this tool out'
+        )
+
+
+def fill(model, dataset, batch_size: int, device: torch.device) -> None:
+    """Let the teacher see every view that its open cache does not hold yet.
+
+    Args:
+        model: a distillation with an open ``teacher_cache``, on the device.
+        dataset: the packed images of the training.
+        batch_size: images a forward.
+        device: that the images are augmented on.
+    """
+    cache, preprocessor = model.teacher_cache, model.data_preprocessor
+    total = cache.num_views * len(dataset)
+    with Progress('teacher', total, 'images') as progress:
+        for view in range(cache.num_views):
+            cache.start_view(view, dataset.index, device)
+            for part in torch.arange(len(dataset)).split(batch_size):
+                index = dataset.index[part]
+                if not cache.holds(view, index):
+                    batch = dataset.__getitems__(part)
+                    images = preprocessor.augment(
+                        batch['inputs'].to(device),
+                        index.to(device),
+                        view,
+                        batch['labels'].to(device),
+                    )
+                    cache.write(index, model.teacher_records(images))
+                progress.advance(len(part))
+            cache.file.flush()

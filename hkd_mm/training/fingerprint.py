@@ -1,0 +1,416 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What decides the weights of a training: may one run stand for another?"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+
+from hkd_mm.config.data_summary import DataSummary, build_listing
+from hkd_mm.config.packing import batched
+from hkd_mm.config.tree import hooks
+from hkd_mm.errors import UserError
+from hkd_mm.inference.manifest_fields import sha256
+
+# Everything in the parts of a config that are looked at (see ``of``) counts,
+# but for what follows: where a run computes, how fast, and what it reports.
+# The top-level words are not looked at: they stand at their places. So are
+# work_dir, device, launcher, env_cfg, log_level, visualizer, the test loader,
+# and the batch size of validation, and a resume of the same training.
+_IGNORED = dict(
+    train_dataloader=(
+        'num_workers persistent_workers prefetch_factor timeout pin_memory '
+        'worker_init_fn collate_fn dataset batch_size'
+    ),
+    # where the images are; which ones they are is in ``data``
+    dataset=(
+        'type data_root data_prefix ann_file split_file split_ratios seed '
+        'split classes metainfo pipeline lazy_init serialize_data'
+    ),
+    # size and interpolation are ``input.resize``
+    packed='type dataset size interpolation store_dir in_memory verify',
+    sampler='seed',
+    # --amp, and how one update is computed; see _optim_wrapper
+    optim_wrapper='type dtype loss_scale',
+    optimizer='fused foreach',
+    randomness='deterministic',
+    # ``input``; files are told by what is in them; sizes of a dry forward
+    model='data_preprocessor input_size teacher_ckpt student_ckpt',
+    teacher_cache='dir budget_gb check tolerance',
+    hooks=(
+        'DeferredLogHook RuntimeInfoHook IterTimerHook LoggerHook '
+        'ParamSchedulerHook SafeCheckpointHook CheckpointHook '
+        'DistSamplerSeedHook EpochSeedHook TeacherCheckHook GuardRailsHook '
+        'TeacherCacheHook '
+        'FiniteLossHook ProgressHook RunReportHook CompileHook ViewHook '
+        'CheckpointGuardHook ClassFusionHook WindowCheckHook '
+        'VanishedMasksHook DistillDiagnosticsHook'
+    ),
+)
+_IGNORED = {name: frozenset(text.split()) for name, text in _IGNORED.items()}
+
+_WORDS = {
+    'data.split_hash': 'split (images, labels or parts)',
+    'data.content': 'content of the image files',
+    'input.resize.scale': 'input size',
+    'schedule.train_cfg.max_epochs': 'max_epochs',
+    'schedule.train_cfg.max_iters': 'max_iters',
+    'schedule.batch_size': 'batch size of all processes',
+    'schedule.randomness.seed': 'seed',
+    'start.load_from': 'weights it starts from',
+    'start.resumed_from': 'run it was resumed from',
+}
+_NEUTRAL = ('LoadSkinImage', 'Resize', 'PackInputs')
+_SAMPLED = 256  # image files whose sizes are looked at
+_LONGEST = 60  # characters of a value in a message
+
+
+@dataclass(frozen=True)
+class RunFingerprint:
+    """Compare trainings by everything that decides their weights.
+
+    Args:
+        parts: section -> name -> plain JSON value. Sections are ``data``
+            (split hash, classes, sizes of image files), ``input`` (resize,
+            normalisation, augmentation), ``schedule`` (optimizer, parameter
+            schedulers, epochs, batch of all processes, sampler, seed,
+            hooks), ``model`` (networks, losses with class weights, files of
+            weights by content), ``selection`` (of the best checkpoint) and
+            ``start`` (weights of ``load_from``).
+    """
+
+    parts: dict[str, Any]
+
+    @classmethod
+    def of(cls, cfg: Config, summary: DataSummary) -> 'RunFingerprint':
+        """Compute the fingerprint of a training that starts from its config.
+
+        All processes of a distributed run call it together.
+
+        Args:
+            cfg: composed, with class weights as numbers and the files of
+                weights that it starts from.
+            summary: of its data.
+        """
+        return cls(dict(data=_plain(_data(cfg, summary)), **settings(cfg)))
+
+    @property
+    def digest(self) -> str:
+        """First 8 hex digits of the SHA-256 of all parts."""
+        text = json.dumps(self.parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def resumed(self, earlier: 'RunFingerprint | None') -> 'RunFingerprint':
+        """The fingerprint of this training, resumed from another one.
+
+        Args:
+            earlier: of the training that began; None where it is unknown.
+
+        Returns:
+            This one where both agree; else one that equals no fingerprint of
+            a training from the beginning.
+        """
+        if earlier is not None and not self.difference(earlier):
+            return earlier
+        begun = 'unknown' if earlier is None else earlier.digest
+        start = dict(self.parts['start'], resumed_from=begun)
+        return RunFingerprint(dict(self.parts, start=start))
+
+    def difference(self, other: 'RunFingerprint') -> str | None:
+        """The first difference in words, or None.
+
+        Args:
+            other: of a training found elsewhere, told as ``there``.
+        """
+        found = _first_difference(self.parts, other.parts)
+        if found is None:
+            return None
+        path, here, there = found
+        section, _, rest = path.partition('.')
+        if path in _WORDS:
+            name = _WORDS[path]
+        elif section in ('input', 'selection'):
+            name = path.replace('.', ' ', 1)
+        else:
+            name = path if section == 'model' else rest or section
+        return f'{name} {_short(here)} here, {_short(there)} there'
+
+
+def settings(cfg: Config) -> dict[str, Any]:
+    """All sections of a :class:`RunFingerprint` but ``data``."""
+    return _plain(
+        dict(
+            input=_input(cfg, 'train_dataloader'),
+            schedule=_schedule(cfg),
+            model=_model(cfg.model.to_dict()),
+            selection=_selection(cfg),
+            start=dict(load_from=_content(cfg.get('load_from'))),
+        )
+    )
+
+
+def _data(cfg: Config, summary: DataSummary) -> dict[str, Any]:
+    """Images, labels and parts; without a split hash what the config says."""
+    dataset = build_listing(cfg, 'train_dataloader')
+    found = dict(
+        split_hash=summary.split_hash,
+        classes=list(summary.classes),
+        content=_file_sizes(dataset),
+    )
+    ignored = _IGNORED['dataset']
+    if summary.split_hash is None:  # nothing else says which images these are
+        ignored -= {'data_root', 'ann_file', 'data_prefix'}
+    inner = _chain(cfg.train_dataloader)[-1]
+    found['dataset'] = _without(inner, ignored)
+    return found
+
+
+def _file_sizes(dataset) -> str | None:
+    """Hash of the sizes of some image files, in the order of the listing.
+
+    A split hash knows ids and labels: a copy at another resolution, or other
+    images that are numbered alike, has the same. Copies of the same files
+    elsewhere agree. None where files are not there (packed, then removed).
+    """
+    step = max(1, -(-len(dataset) // _SAMPLED))
+    try:
+        sizes = [
+            os.stat(dataset.get_data_info(index)['img_path']).st_size
+            for index in range(0, len(dataset), step)
+        ]
+    except (OSError, KeyError):
+        return None
+    return hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
+
+
+def _chain(loader: dict) -> list[dict]:
+    """The data sets of a loader, each without the one it wraps; inner last."""
+    found, node = [], loader.get('dataset')
+    while isinstance(node, dict):
+        found.append({k: v for k, v in node.items() if k != 'dataset'})
+        node = node.get('dataset')
+    return found
+
+
+def _is_packed(node: dict) -> bool:
+    kind = str(node.get('type', ''))
+    return kind.endswith(('PackedDataset', 'PackedMasks'))
+
+
+def _input(cfg: Config, loader: str) -> dict[str, Any]:
+    """Resizing, augmentation and normalisation, stock and packed alike."""
+    chain = _chain(cfg[loader])
+    steps = list(chain[-1].get('pipeline') or [])
+    packed = next((node for node in chain if _is_packed(node)), None)
+    preprocessor = dict(
+        cfg.model.get('data_preprocessor')
+        or cfg.get('data_preprocessor')
+        or {}
+    )
+    resize = next(
+        (dict(step) for step in steps if _kind(step) == 'Resize'), {}
+    )
+    if packed is not None:
+        resize = dict(
+            scale=packed.get('size', resize.get('scale')),
+            interpolation=packed.get('interpolation'),
+        )
+    resize.pop('type', None)
+    sides = resize.get('scale')
+    if isinstance(sides, (list, tuple)) and len(set(sides)) == 1:
+        resize['scale'] = sides[0]
+    resize.setdefault('interpolation', 'bilinear')
+    augment = [step for step in steps if _kind(step) not in _NEUTRAL]
+    if packed is None:
+        try:
+            augment = batched(augment)
+        except UserError:
+            pass  # a step without a batched form counts as it is written
+    else:
+        augment = list(preprocessor.pop('augment', None) or [])
+    found = dict(resize=resize, augmentation=augment)
+    if packed is not None:
+        extra = _without(packed, _IGNORED['packed'])
+        found['packed'] = {
+            key: value
+            for key, value in extra.items()
+            if value not in (None, False) and (key, value) != ('margin', 1)
+        }
+    found.setdefault('packed', {})
+    found['normalisation'] = _normalisation(preprocessor, resize.get('scale'))
+    return found
+
+
+def _normalisation(preprocessor: dict, size: Any) -> dict[str, Any]:
+    found = dict(preprocessor)
+    kind = str(found.pop('type', 'ClsDataPreprocessor')).rsplit('.', 1)[-1]
+    if kind not in ('ClsDataPreprocessor', 'PackedPreprocessor'):
+        found['type'] = kind
+    found.pop('num_classes', None)
+    for key in ('num_views', 'input_size'):
+        if found.get(key) in (None, size):
+            found.pop(key, None)
+    found['mean'] = list(found.get('mean') or [0.0])
+    found['std'] = list(found.get('std') or [1.0])
+    found['to_rgb'] = bool(found.get('to_rgb', False))
+    return found
+
+
+def _schedule(cfg: Config) -> dict[str, Any]:
+    from mmengine.dist import get_world_size
+
+    loader = cfg.train_dataloader
+    wrappers = [n for n in _chain(loader)[:-1] if not _is_packed(n)]
+    found = _without(loader, _IGNORED['train_dataloader'])
+    sampler = found.get('sampler')
+    if isinstance(sampler, dict):
+        found['sampler'] = _without(sampler, _IGNORED['sampler'])
+    batch = loader.get('batch_size')
+    loop = dict(cfg.train_cfg)
+    loop.pop('val_interval', None)  # in ``selection``
+    counted = [
+        hook for hook in hooks(cfg) if _kind(hook) not in _IGNORED['hooks']
+    ]
+    scaled = cfg.get('auto_scale_lr') or {}
+    steps = cfg.get('param_scheduler')
+    return dict(
+        found,
+        batch_size=batch * get_world_size() if batch else batch,
+        wrappers=wrappers,
+        train_cfg=loop,
+        optim_wrapper=_optim_wrapper(cfg.optim_wrapper.to_dict()),
+        param_scheduler=[steps] if isinstance(steps, dict) else steps or [],
+        auto_scale_lr=scaled.get('base_batch_size')
+        if scaled.get('enable')
+        else None,
+        randomness=_without(
+            cfg.get('randomness') or {}, _IGNORED['randomness']
+        ),
+        sync_bn=cfg.get('sync_bn') or None,
+        hooks=counted,
+    )
+
+
+def _optim_wrapper(wrapper: dict) -> dict[str, Any]:
+    kind = wrapper.get('type', 'OptimWrapper')
+    found = _without(wrapper, _IGNORED['optim_wrapper'])
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        found['type'] = kind
+    if 'optimizer' in found:
+        found['optimizer'] = _without(
+            found['optimizer'], _IGNORED['optimizer']
+        )
+    return found
+
+
+def _model(model: dict) -> dict[str, Any]:
+    found = _without(model, _IGNORED['model'])
+    for key in ('teacher_ckpt', 'student_ckpt'):
+        if key in model:
+            found[key] = _content(model[key])
+    if model.get('teacher_cache'):
+        found['teacher_cache'] = _without(
+            model['teacher_cache'], _IGNORED['teacher_cache']
+        )
+    return _told_by_content(found)
+
+
+def _told_by_content(node: Any) -> Any:
+    """Files of weights by what is in them; one name for one classifier."""
+    if isinstance(node, (list, tuple)):
+        return [_told_by_content(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _told_by_content(value) for key, value in node.items()}
+    for key in ('checkpoint', 'ckpt', 'file'):
+        if isinstance(found.get(key), str):
+            found[key] = _content(found[key])
+    if _kind(found) == 'ImageClassifier':  # the packed one is our own
+        found['type'] = 'ImageClassifier'
+    return found
+
+
+def _selection(cfg: Config) -> dict[str, Any]:
+    """How the checkpoint is chosen that others build on."""
+    if not cfg.get('val_cfg') and cfg.get('val_dataloader') is None:
+        return dict(save_best=None)
+    hook = cfg.default_hooks.get('checkpoint') or {}
+    return dict(
+        save_best=hook.get('save_best'),
+        rule=hook.get('rule'),
+        val_interval=cfg.train_cfg.get('val_interval', 1),
+        evaluator=cfg.get('val_evaluator'),
+        resize=_input(cfg, 'val_dataloader')['resize'],
+    )
+
+
+def _content(path: Any) -> Any:
+    """Hash of a file of weights; anything else as it is."""
+    if not isinstance(path, str) or not os.path.isfile(path):
+        return path
+    return sha256(path)[:16]
+
+
+def _kind(step: dict) -> str:
+    return str(step.get('type', '')).rsplit('.', 1)[-1]
+
+
+def _without(group: dict, ignored: frozenset[str]) -> dict[str, Any]:
+    return {key: v for key, v in group.items() if key not in ignored}
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from a JSON file."""
+    return json.loads(json.dumps(value, default=_named))
+
+
+def _named(value: Any) -> str:
+    """A class or function of a config by its name, for JSON."""
+    name = getattr(value, '__qualname__', None)
+    return f'{value.__module__}.{name}' if name else str(value)
+
+
+def _first_difference(
+    here: Any, there: Any, path: str = ''
+) -> tuple[str, Any, Any] | None:
+    for key, one, two in _pairs(here, there):
+        below = f'{path}.{key}'.lstrip('.')
+        if one == two or (below == 'data.content' and None in (one, two)):
+            continue
+        found = _first_difference(one, two, below)
+        if found is None and _is_tree(one, two):
+            continue  # differs in nothing that counts
+        return found or (below, one, two)
+    return None
+
+
+def _is_tree(one: Any, two: Any) -> bool:
+    """Whether two values were compared part by part."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return True
+    lists = isinstance(one, list) and isinstance(two, list)
+    return lists and len(one) == len(two)
+
+
+def _pairs(here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]:
+    """What stands at the same place of two dicts, or lists of one length."""
+    if isinstance(here, dict) and isinstance(there, dict):
+        for key in [*here, *(k for k in there if k not in here)]:
+            yield key, here.get(key), there.get(key)
+    elif isinstance(here, list) and isinstance(there, list):
+        if len(here) == len(there):
+            for index, (one, two) in enumerate(zip(here, there, strict=True)):
+                yield str(index), one, two
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return 'none'
+    text = value if isinstance(value, str) else json.dumps(value)
+    if len(text) == 64 and set(text) <= set('0123456789abcdef'):
+        return text[:8]  # of a hash
+    return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'

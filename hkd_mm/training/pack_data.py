@@ -1,0 +1,140 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Pack a data root, for a config or by itself."""
+
+import os
+from argparse import Namespace
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import all_gather_object
+
+from hkd_mm.config.compose import compose_config
+from hkd_mm.config.data_summary import build_listing
+from hkd_mm.config.packing import is_packed, pack, unpack
+from hkd_mm.config.tree import packed_datasets, preprocessor
+from hkd_mm.datasets.packed.builder import NoRoomError, ensure_store
+from hkd_mm.datasets.packed.hair_removal import hair_settings
+from hkd_mm.datasets.packed.plan import make_plan
+from hkd_mm.datasets.packed.store import PackedStore
+from hkd_mm.datasets.source import read_records
+from hkd_mm.errors import UserError
+
+_ELSEWHERE = 'another process of the run has no room for packed images'
+
+
+def pack_config(
+    config: str,
+    cfg_options: list[str] | dict[str, Any] | None = None,
+    workers: int = 0,
+) -> list[PackedStore]:
+    """Build every store that a config reads.
+
+    Args:
+        config: a config file; packed whatever its ``packed`` says.
+        cfg_options: as of ``tools/train.py``.
+        workers: processes, 0 for all cores.
+
+    Raises:
+        UserError: as of building a store.
+    """
+    cfg = compose_config(config, cfg_options)
+    if not is_packed(cfg):
+        pack(cfg)
+    return build_stores(cfg, workers)
+
+
+def build_stores(cfg: Config, workers: int = 0) -> list[PackedStore]:
+    """Build every store that the packed datasets of a config read.
+
+    Args:
+        cfg: a composed config.
+        workers: processes, 0 for all cores.
+
+    Raises:
+        UserError: as of ``ensure_store``.
+    """
+    plans = {}
+    for loader, node in packed_datasets(cfg):
+        side = round(node['size'] * node.get('margin', 1.0))
+        where = node.get('store_dir', 'work_dirs/packed')
+        rule = (side, node.get('interpolation', 'area'))
+        hair = node.get('hair_removal')
+        kind = (*rule, where, repr(hair_settings(hair)))
+        if kind not in plans:  # the processes of a run list together
+            dataset = build_listing(cfg, loader)
+            plan = make_plan(dataset.data_root, dataset.records(), *rule, hair)
+            plans[kind] = plan, where
+    return [
+        PackedStore(ensure_store(plan, where, workers))
+        for plan, where in plans.values()
+    ]
+
+
+def pack_or_read_singly(cfg: Config) -> str:
+    """Build the packed images of a run; without room, read them one by one.
+
+    Args:
+        cfg: a composed config, changed in place to ``packed=False`` where
+            the disk has no room and mmpretrain's pipeline can do the same.
+
+    Returns:
+        What to tell the user, nothing where the images are packed.
+
+    Raises:
+        UserError: as of :func:`build_stores`.
+    """
+    if preprocessor(cfg).get('type') != 'hkd_mm.PackedPreprocessor':
+        return ''
+    full = None
+    try:  # every process: one builds, the others wait for it
+        build_stores(cfg)
+    except NoRoomError as error:
+        full = error
+    if all(all_gather_object(full is None)):
+        return ''
+    try:
+        unpack(cfg)
+    except UserError:
+        raise full or NoRoomError(_ELSEWHERE) from None
+    reason = full or _ELSEWHERE
+    return f'; packed=False, photographs are read one by one: {reason}'
+
+
+def pack_root(args: Namespace) -> PackedStore:
+    """Build the store of a data root.
+
+    Args:
+        args: ``data_root``, ``dataset``, ``ann_file``, ``classes``, ``size``,
+            ``interpolation``, ``hair_removal``, ``store_dir`` and
+            ``workers``.
+
+    Raises:
+        UserError: as of building a store.
+    """
+    if args.size is None:
+        raise UserError(f'{args.data_root} is a folder: say --size PIXELS')
+    records, _, _ = read_records(args)
+    if hasattr(records[0], 'mask_path'):
+        raise UserError(
+            f'{args.data_root} holds images with masks; give a config, such '
+            'as configs/segmentation/unet-r18_lidc.py, with --cfg-options '
+            'data_root=PATH'
+        )
+    plan = make_plan(
+        args.data_root,
+        records,
+        args.size,
+        args.interpolation,
+        getattr(args, 'hair_removal', None),
+    )
+    return PackedStore(ensure_store(plan, args.store_dir, args.workers))
+
+
+def print_store(store: PackedStore) -> None:
+    """Say in one line what a store is."""
+    size = sum(entry.stat().st_size for entry in os.scandir(store.folder))
+    print(
+        f'{store.folder}: {len(store)} images of {store.side} x '
+        f'{store.side}, {size / 1e6:.1f} MB ({size / len(store) / 1e3:.1f} '
+        f'kB each), all checked, hash {store.hash[:8]}'
+    )

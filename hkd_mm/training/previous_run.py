@@ -1,0 +1,403 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Train, resume or reuse a prerequisite run."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+
+from hkd_mm.config.data_summary import (
+    DataSummary,
+    check_classes,
+    summarize_data,
+)
+from hkd_mm.engine.run_files import is_old
+from hkd_mm.errors import UserError
+from hkd_mm.io.locks import as_rank_0, holder, is_locked, locked
+from hkd_mm.training.fingerprint import RunFingerprint
+from hkd_mm.training.run_notes import (
+    BEGUN,
+    FINISHED,
+    fingerprint_of,
+    read_begun,
+    read_finished,
+    write_begun,
+)
+from hkd_mm.training.runtime import make_work_dir
+
+_RULE = '=' * 72
+
+
+def check_given_teacher(path: str, summary: DataSummary) -> None:
+    """Say loudly when a given teacher may know the student's test images.
+
+    Args:
+        path: ``model.teacher_ckpt``.
+        summary: the student's data.
+
+    Raises:
+        UserError: the checkpoint cannot be read safely, or was trained for
+            other classes.
+    """
+    from hkd_mm.io.checkpoints import safe_load
+
+    meta = safe_load(path).get('meta') or {}
+    check_classes(meta, summary.classes, path)
+    split = meta.get('split_hash')
+    if split and summary.split_hash and split != summary.split_hash:
+        say(
+            f'WARNING: teacher {path} was trained on another split '
+            f'({split[:8]}) than the one in use '
+            f'({summary.split_hash[:8]}): it may have seen the test images'
+        )
+
+
+def check_data(stage, summary: DataSummary) -> None:
+    """Look before hours go into a model that could not be used.
+
+    Args:
+        stage: a :class:`.earlier_stage.Stage`.
+        summary: data of the run that builds on it.
+
+    Raises:
+        UserError: it would be trained on other data.
+    """
+    own = summarize_data(stage.cfg, ('train_dataloader',))
+    if own.split_hash == summary.split_hash and own.classes == summary.classes:
+        return
+    raise UserError(
+        f'{stage.path} would train the {stage.role} on other data than the '
+        f'student has: {own}, not {summary}; set data_root, classes and '
+        f'split_* as top-level values of the distillation, or give a trained '
+        f'{stage.role} with --cfg-options {stage.key}=FILE'
+    )
+
+
+def say(line: str) -> None:
+    """Print a line that nobody overlooks, once for all processes."""
+    from mmengine.dist import is_main_process
+
+    if is_main_process():
+        print(f'{_RULE}\n{line}\n{_RULE}', flush=True)
+
+
+Train = Callable[..., dict[str, Any]]
+PAUSE = 2.0  # seconds between two looks at what another process trains
+MOMENT = 10.0  # seconds in which who took a folder says what for
+_TOLD = 3  # most runs of which is said why they are not taken
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The teacher of a distillation, or the student of an earlier stage.
+
+    Args:
+        role: ``teacher`` or ``first student``, for what is said.
+        key: the config value that names its checkpoint.
+        path: config file that trains it.
+        cfg: that file with the options, class weights as numbers.
+        beside: work dir of the run that builds on it.
+        options: that go with the file, as of the command line.
+    """
+
+    role: str
+    key: str
+    path: str
+    cfg: Config
+    beside: str
+    options: list[str] | dict[str, Any] | None
+
+    @property
+    def folder(self) -> Path:
+        """Where it goes if nothing else is there."""
+        return self.parent / Path(self.path).stem
+
+    @property
+    def parent(self) -> Path:
+        """Where it is looked for."""
+        return Path(os.path.dirname(os.path.normpath(self.beside)))
+
+    def say(self, line: str) -> None:
+        """Print a line that nobody overlooks."""
+        say(f'{self.role.upper()}: {line}')
+
+    def train(
+        self,
+        work_dir: str,
+        train: Train,
+        summary: DataSummary,
+        amp: bool,
+        launcher: str,
+    ) -> str:
+        """Train it or go on with it; path of its checkpoint."""
+        begun = as_rank_0(any(Path(work_dir).glob('epoch_*.pth')))
+        self.say(
+            f'{self.key} is None, so the {self.role} is '
+            f'{"resumed" if begun else "trained"} first with {self.path} in '
+            f'{work_dir}; the student follows'
+        )
+        finished = train(
+            self.path,
+            work_dir=work_dir,
+            resume='auto' if begun else None,
+            amp=amp,
+            cfg_options=self.options,
+            launcher=launcher,
+        )
+        if finished['split_hash'] != summary.split_hash:
+            raise UserError(
+                f'the images or the split of {summary.data_root} changed '
+                f'while the {self.role} was trained; start again, and it is '
+                'trained on those of now'
+            )
+        found = os.path.join(work_dir, finished['checkpoint'])
+        self.say(f'done, {found}; now the student')
+        return found
+
+
+class _Found(NamedTuple):
+    """What a look around came to; one of the first four is given.
+
+    Args:
+        checkpoint: of a finished run with the fingerprint.
+        place: to train in; its lock is held.
+        busy: where another process trains it.
+        error: why none of these can be.
+        lines: on runs that are not taken.
+    """
+
+    checkpoint: str | None = None
+    place: str | None = None
+    busy: str | None = None
+    error: str | None = None
+    lines: tuple[str, ...] = ()
+
+
+def provide(
+    stage: Stage,
+    summary: DataSummary,
+    train: Train,
+    amp: bool = False,
+    launcher: str = 'none',
+) -> str:
+    """Find the checkpoint of a stage, or train it.
+
+    Runs in the folders beside are compared by their fingerprint before
+    anything is waited for or trained. A finished run with the fingerprint is
+    used, one that another process trains is waited for, an unfinished one is
+    resumed. Otherwise it is trained, in the folder that is called like its
+    config; where another run has that, in ``<config>-<fingerprint>``. Runs
+    with another fingerprint are left as they are.
+
+    Args:
+        stage: what is wanted.
+        summary: data of the run that builds on it.
+        train: :func:`hkd_mm.training.trainer.train`.
+        amp: as of that run.
+        launcher: as of that run.
+
+    Returns:
+        Path of the checkpoint.
+
+    Raises:
+        UserError: the stage has other data than the run that builds on it,
+            or nothing can be written beside that.
+    """
+    from mmengine.dist import is_main_process
+
+    check_data(stage, summary)
+    wanted = RunFingerprint.of(stage.cfg, summary)
+    told: set[str] = set()
+    while True:
+        with ExitStack() as held:
+            found = None
+            if is_main_process():
+                found = _Search(stage, wanted, held).look()
+            found = as_rank_0(found)
+            for line in found.lines:
+                if line not in told:
+                    stage.say(line)
+                    told.add(line)
+            if found.error:
+                raise UserError(found.error)
+            if found.checkpoint:
+                stage.say(
+                    f'using the one trained before, {found.checkpoint} (same '
+                    f'data and settings, fingerprint {wanted.digest})'
+                )
+                return found.checkpoint
+            if found.place:
+                return stage.train(found.place, train, summary, amp, launcher)
+        _wait(stage, Path(found.busy), wanted)
+
+
+@dataclass
+class _Search:
+    """Look through the folders beside a run, on rank 0.
+
+    Args:
+        stage: what is wanted.
+        wanted: its fingerprint.
+        held: gets the lock of the folder to train in.
+        lines: on runs that are not taken.
+    """
+
+    stage: Stage
+    wanted: RunFingerprint
+    held: ExitStack
+    lines: list[str] = field(default_factory=list)
+
+    def look(self) -> _Found:
+        """Decide what is to be done; see :func:`provide`."""
+        checkpoint = self._finished()
+        if checkpoint:
+            return self._answer(checkpoint=checkpoint)
+        for folder in self._folders(BEGUN):
+            begun = read_begun(folder)
+            if begun is None or self.wanted.difference(begun):
+                continue
+            if not self.held.enter_context(locked(folder, wait=False)):
+                return self._answer(busy=str(folder))
+            # the other process may have come to its end meanwhile
+            if self._checkpoint(folder):
+                return self._answer(checkpoint=self._checkpoint(folder))
+            return self._answer(place=str(folder))
+        return self._new()
+
+    def _answer(self, **found) -> _Found:
+        return _Found(**found, lines=tuple(self.lines[:_TOLD]))
+
+    def _finished(self) -> str | None:
+        """The checkpoint of a run with the fingerprint."""
+        for folder in self._folders(FINISHED):
+            found = self._checkpoint(folder)
+            if found:
+                return found
+            if self._is_named(folder):
+                self._refuse(folder)
+        return None
+
+    def _checkpoint(self, folder: Path) -> str | None:
+        finished = read_finished(folder)
+        found = fingerprint_of(finished)
+        if found is None or self.wanted.difference(found):
+            return None
+        return str(folder / finished['checkpoint'])
+
+    def _folders(self, note: str) -> list[Path]:
+        """Folders with a note; those called like the config come first."""
+        own = os.path.realpath(self.stage.beside)
+        places = [*self.stage.parent.glob(f'*/{note}')]
+        if note == FINISHED:  # moved there when a new run took its folder
+            places += self.stage.parent.glob(f'*/earlier_*/{note}')
+        folders = {path.parent for path in places}
+        return sorted(
+            (
+                folder
+                for folder in folders
+                if not is_old(f'{folder.relative_to(self.stage.parent)}')
+                and os.path.realpath(folder) != own
+            ),
+            key=lambda path: (not self._is_named(path), str(path)),
+        )
+
+    def _is_named(self, folder: Path) -> bool:
+        stem = re.escape(self.stage.folder.name)
+        return folder.parent == self.stage.parent and bool(
+            re.fullmatch(rf'{stem}(-[0-9a-f]{{8}})?', folder.name)
+        )
+
+    def _refuse(self, folder: Path) -> None:
+        """Note why what a folder holds is not taken."""
+        finished = read_finished(folder)
+        found = fingerprint_of(finished) if finished else read_begun(folder)
+        if found is None:
+            why = 'it has no fingerprint that this version can compare'
+        else:
+            why = self.wanted.difference(found)
+        line = f'the one in {folder} is not taken: {why}'
+        if finished:
+            line += (
+                f'; to use it all the same: --cfg-options {self.stage.key}='
+                f'{folder / finished["checkpoint"]}'
+            )
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def _new(self) -> _Found:
+        """A folder to train in, that no other run has."""
+        plain = self.stage.folder
+        own = plain.with_name(f'{plain.name}-{self.wanted.digest}')
+        for folder in (plain, own):
+            if os.path.realpath(folder) == os.path.realpath(self.stage.beside):
+                continue
+            if _is_used(folder):
+                self._refuse(folder)
+                continue
+            try:
+                make_work_dir(str(folder))
+            except UserError as error:
+                return self._answer(error=str(error))
+            with ExitStack() as stack:
+                held = stack.enter_context(locked(folder, wait=False))
+                if held and not _is_used(folder):  # nor by who was faster
+                    write_begun(str(folder), self.wanted)
+                    self.held.enter_context(stack.pop_all())
+                    return self._answer(place=str(folder))
+            if not held and self._is_for_the_same(folder):
+                return self._answer(busy=str(folder))
+            self._refuse(folder)
+        return self._answer(
+            error=f'{own} holds another run; move that folder away, or give '
+            'another --work-dir'
+        )
+
+    def _is_for_the_same(self, folder: Path) -> bool:
+        """What another process took a folder for, which it is about to say."""
+        end = time.monotonic() + MOMENT
+        while (begun := read_begun(folder)) is None:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return not self.wanted.difference(begun)
+
+
+def _is_used(folder: Path) -> bool:
+    """Whether a folder holds anything of a run."""
+    notes = (folder / BEGUN).exists() or (folder / FINISHED).exists()
+    return notes or any(folder.glob('*.pth'))
+
+
+def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
+    """Wait while another process trains what is wanted.
+
+    Rank 0 looks again and again and tells the others each time, so that none
+    of them waits in a collective until that times out.
+    """
+    from mmengine.dist import is_main_process
+
+    def under_way() -> bool:
+        begun = read_begun(folder)
+        return (
+            begun is not None
+            and not wanted.difference(begun)
+            and is_locked(folder)
+        )
+
+    if is_main_process():
+        print(
+            f'{stage.role.upper()}: waiting for the {stage.role} with the '
+            f'same data and settings that {holder(folder)} trains in '
+            f'{folder}',
+            file=sys.stderr,
+            flush=True,
+        )
+    while as_rank_0(is_main_process() and under_way()):
+        time.sleep(PAUSE)

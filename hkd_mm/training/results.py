@@ -1,0 +1,299 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What a test leaves: metrics, predictions and a table."""
+
+import csv
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
+from torch import nn
+
+from hkd_mm.engine.run_files import STUDENT, TESTED
+from hkd_mm.errors import UserError
+from hkd_mm.evaluation.classification_scores import answers_one_class
+from hkd_mm.evaluation.isic_scores import submission
+from hkd_mm.inference.manifest_fields import sha256
+
+SUFFIXES = ('.json', '.csv', '.pkl')
+
+
+def provenance(
+    checkpoint: str,
+    dataset: Any,
+    prepared: dict[str, Any] | None,
+    preprocessor: nn.Module,
+) -> dict[str, Any]:
+    """Describe what figures of a test are of: weights, data and input.
+
+    Args:
+        checkpoint: path of the weights.
+        dataset: that is tested on.
+        prepared: its size and resize rule, as of
+            :func:`hkd_mm.engine.run_data.image_input`.
+        preprocessor: that normalises its images.
+
+    Returns:
+        checkpoint (file name), weights_sha256, split, split_hash, images,
+        input; fit for JSON.
+    """
+    from hkd_mm.engine.run_data import split_hash
+
+    found = dict(prepared or {})
+    for name in ('mean', 'std'):
+        values = getattr(preprocessor, name, None)
+        if values is not None:
+            found[name] = values.flatten().tolist()
+    return dict(
+        checkpoint=Path(checkpoint).name,
+        weights_sha256=sha256(Path(checkpoint)),
+        split=getattr(dataset, 'split', 'test'),
+        split_hash=split_hash(dataset),
+        images=len(dataset),
+        input=found,
+    )
+
+
+def result_files(
+    folder: str | Path,
+    facts: dict[str, Any],
+    other_input: bool,
+    evaluator: Evaluator,
+) -> list[str]:
+    """Name the files that a test leaves where ``--out`` names none.
+
+    ``test.json`` and ``predictions.csv`` are of the student on the test
+    split. Another checkpoint, split or input is in their names, so that
+    nothing takes such figures for those of the run:
+    ``test_epoch_3_val.json``, ``predictions_epoch_3_val.csv``.
+
+    Args:
+        folder: where they go.
+        facts: as of :func:`provenance`.
+        other_input: images are prepared otherwise than in training.
+        evaluator: of the test; without a metric that keeps predictions there
+            is no file of them.
+
+    Returns:
+        The ``.json`` file, then the ``.csv`` file.
+    """
+    parts = []
+    if facts['checkpoint'] != STUDENT:
+        parts.append(Path(facts['checkpoint']).stem)
+    if facts['split'] != 'test':
+        parts.append(str(facts['split']))
+    if other_input:
+        parts.append('other_input')
+    kept = any(hasattr(metric, 'last') for metric in evaluator.metrics)
+    names = [Path(folder, name) for name in TESTED[: 1 + kept]]
+    return [
+        str(path.with_stem('_'.join([path.stem, *parts]))) for path in names
+    ]
+
+
+def check_earlier(path: str, facts: dict[str, Any]) -> None:
+    """Refuse to write over the figures of another test.
+
+    Args:
+        path: the ``.json`` file to be written.
+        facts: of this test, as of :func:`provenance`.
+
+    Raises:
+        UserError: it holds figures of other weights, data or input, or does
+            not record of which.
+    """
+    try:
+        text = Path(path).read_text(encoding='utf-8')
+    except FileNotFoundError:
+        return
+    way = 'give --out FILE.json, or move it away'
+    try:
+        earlier = json.loads(text).get('provenance')
+    except (ValueError, AttributeError):
+        raise UserError(f'{path} is damaged: no JSON; {way}') from None
+    if not isinstance(earlier, dict):
+        raise UserError(f'{path} does not record what it is of; {way}')
+    for name, value in facts.items():
+        if earlier.get(name) != value:
+            raise UserError(
+                f'{path} is of another test ({name} was '
+                f'{_short(earlier.get(name))}, is {_short(value)}); {way}'
+            )
+
+
+def _short(value: Any) -> str:
+    """A hash by its beginning."""
+    if isinstance(value, str) and len(value) == 64:
+        return value[:8]
+    return str(value)
+
+
+def write_results(
+    out: str,
+    metrics: dict[str, float],
+    runner: Runner,
+    facts: dict[str, Any],
+) -> None:
+    """Write the metrics or the predictions, whole or not at all.
+
+    Args:
+        out: path; its suffix chooses: ``.json`` the metrics, ``.isic.csv``
+            an ISIC submission, ``.csv`` and ``.pkl`` the predictions.
+        metrics: for ``.json``; of masks ``hd95_unit`` stands beside them.
+        facts: for ``.json``, its ``provenance``.
+        runner: after ``test()``; its ``ClinicalMetric`` holds the
+            predictions, its ``SegmentationMetric`` the figures of slices.
+
+    Raises:
+        UserError: predictions are wanted and no such metric ran, or a
+            submission of a segmentation.
+    """
+    from hkd_mm.io.atomic_files import AtomicBackend
+
+    last = next(
+        (
+            metric.last
+            for metric in runner.test_evaluator.metrics
+            if getattr(metric, 'last', None)
+        ),
+        None,
+    )
+    if out.endswith('.json'):
+        unit = (last or {}).get('unit')
+        written = dict(metrics, hd95_unit=unit) if unit else dict(metrics)
+        written['provenance'] = facts
+        AtomicBackend().put_text(json.dumps(written, indent=1) + '\n', out)
+        return
+    if last is None:
+        raise UserError(
+            f'--out {out}: predictions come from hkd_mm.ClinicalMetric or '
+            'hkd_mm.SegmentationMetric; put it into test_evaluator'
+        )
+    if 'rows' in last:
+        _write_slices(out, last)
+        return
+    dataset = runner.test_dataloader.dataset
+    classes = list(dataset.metainfo['classes'])
+    if out.endswith('.pkl'):
+        AtomicBackend().put(pickle.dumps(dict(last, classes=classes)), out)
+        return
+    if out.endswith('.isic.csv'):
+        text = submission(last['sample_ids'], last['scores'], classes)
+        AtomicBackend().put_text(text, out)
+        return
+    AtomicBackend().put_text(
+        _predictions_csv(last, classes, _lesions(dataset)), out
+    )
+
+
+def _write_slices(out: str, last: dict[str, Any]) -> None:
+    """Figures of every slice of a segmentation."""
+    from hkd_mm.io.atomic_files import AtomicBackend
+
+    if out.endswith('.isic.csv'):
+        raise UserError(
+            f'--out {out}: a submission holds classes of images, and this '
+            'net marks pixels; give a .csv file'
+        )
+    if out.endswith('.pkl'):
+        AtomicBackend().put(pickle.dumps(last), out)
+        return
+    stream = io.StringIO()
+    names = list(last['rows'][0])
+    writer = csv.DictWriter(stream, names, lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(last['rows'])
+    AtomicBackend().put_text(stream.getvalue(), out)
+
+
+def _lesions(dataset) -> dict[str, str]:
+    """Sample id -> lesion id, of the samples that have both."""
+    infos = map(dataset.get_data_info, range(len(dataset)))
+    return {
+        info['sample_id']: info['lesion_id']
+        for info in infos
+        if info.get('sample_id') and info.get('lesion_id')
+    }
+
+
+def _predictions_csv(
+    last: dict[str, Any], classes: list[str], lesions: dict[str, str]
+) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator='\n')
+    writer.writerow(
+        [
+            'sample_id',
+            'lesion_id',
+            'label',
+            'prediction',
+            *(f'score_{name}' for name in classes),
+        ]
+    )
+    for name, label, scores in zip(
+        last['sample_ids'], last['labels'], last['scores']
+    ):
+        writer.writerow(
+            [
+                name,
+                lesions.get(name, ''),
+                classes[int(label)],
+                classes[int(scores.argmax())],
+                *(f'{score:.6f}' for score in scores),
+            ]
+        )
+    return stream.getvalue()
+
+
+def print_metrics(metrics: dict[str, float], title: str) -> None:
+    """Print the overall metrics and a table of the classes.
+
+    Args:
+        metrics: as :func:`test` returns them.
+        title: printed above.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(title, highlight=False)
+    overall = Table()
+    overall.add_column('metric')
+    overall.add_column('value', justify='right')
+    classes: dict[str, dict[str, float]] = {}
+    predicted = metrics.get('predicted_classes')
+    for key, value in metrics.items():
+        if key == 'predicted_classes':
+            continue
+        name, slash, kind = key.rpartition('/')
+        if slash:
+            classes.setdefault(name, {})[kind] = value
+        else:
+            overall.add_row(key, f'{value:.4f}')
+    if predicted is not None:
+        collapsed = answers_one_class(metrics)
+        overall.add_row(
+            'predicted_classes',
+            f'{predicted:.0f} of {len(classes)}'
+            + ', ONE CLASS ONLY' * collapsed,
+        )
+    console.print(overall)
+    if not classes:
+        return
+    kinds = list(dict.fromkeys(k for row in classes.values() for k in row))
+    table = Table()
+    table.add_column('class')
+    for kind in kinds:
+        table.add_column(kind, justify='right')
+    for name, row in classes.items():
+        table.add_row(name, *(_cell(kind, row.get(kind)) for kind in kinds))
+    console.print(table)
+
+
+def _cell(kind: str, value: float | None) -> str:
+    if value is None:
+        return '-'
+    return f'{value:.0f}' if kind == 'support' else f'{value:.4f}'

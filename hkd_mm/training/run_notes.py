@@ -1,0 +1,197 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What a run notes of itself, and what an earlier one left in a work dir."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from hkd_mm.config.data_summary import DataSummary
+from hkd_mm.training.fingerprint import RunFingerprint
+
+FINISHED = 'finished.json'
+BEGUN = 'begun.json'  # the fingerprint of the run that this folder holds
+
+
+def write_finished(
+    runner: Runner,
+    cfg: Config,
+    summary: DataSummary,
+    fingerprint: RunFingerprint,
+) -> dict[str, Any]:
+    """Write down that a run came to its end, and what came out.
+
+    Args:
+        runner: after ``train()``.
+        cfg: as the runner was built from it.
+        summary: its data.
+        fingerprint: of the run.
+
+    Returns:
+        epoch, max_epochs, checkpoint (file name of the best one, of the last
+        where none was chosen), chosen_by, best_score, split_hash, classes,
+        fingerprint (``parts`` of a :class:`.RunFingerprint`).
+    """
+    hub = runner.message_hub
+    metric = (cfg.default_hooks.get('checkpoint') or {}).get('save_best')
+    best = hub.runtime_info.get('best_ckpt')
+    last = hub.runtime_info.get('last_ckpt', 'none')
+    finished = dict(
+        epoch=runner.epoch,
+        max_epochs=runner.max_epochs,
+        checkpoint=os.path.basename(best or last),
+        chosen_by=metric if best else 'last epoch',
+        best_score=float(hub.get_info('best_score')) if best else None,
+        split_hash=summary.split_hash,
+        classes=list(summary.classes),
+        fingerprint=fingerprint.parts,
+    )
+    _write(finished, cfg.work_dir, FINISHED)
+    return finished
+
+
+def write_begun(
+    work_dir: str, fingerprint: RunFingerprint, stages: Sequence[str] = ()
+) -> None:
+    """Write down what a folder holds, before anything is trained in it.
+
+    Args:
+        work_dir: the folder.
+        fingerprint: of the training.
+        stages: work dirs of the runs that were trained for it.
+    """
+    begun = dict(fingerprint=fingerprint.parts, stages=list(stages))
+    _write(begun, work_dir, BEGUN)
+
+
+def read_begun(work_dir: str | os.PathLike) -> RunFingerprint | None:
+    """The fingerprint of a run; None where none can be read."""
+    return fingerprint_of(_read(work_dir, BEGUN))
+
+
+def read_stages(work_dir: str | os.PathLike) -> list[str]:
+    """Work dirs of the runs that were trained for one."""
+    return list((_read(work_dir, BEGUN) or {}).get('stages', []))
+
+
+def forget_finished(work_dir: str) -> None:
+    """Take the note away while a run is under way again."""
+    from mmengine.dist import is_main_process
+
+    if is_main_process():
+        Path(work_dir, FINISHED).unlink(missing_ok=True)
+
+
+def read_finished(work_dir: str | os.PathLike) -> dict[str, Any] | None:
+    """The note of a finished run whose checkpoint is there, or None."""
+    found = _read(work_dir, FINISHED) or {}
+    checkpoint = found.get('checkpoint')
+    if checkpoint and Path(work_dir, checkpoint).is_file():
+        return found
+    return None
+
+
+def fingerprint_of(record: dict[str, Any] | None) -> RunFingerprint | None:
+    """The fingerprint in a note; None in those of earlier versions."""
+    parts = (record or {}).get('fingerprint')
+    return RunFingerprint(parts) if isinstance(parts, dict) else None
+
+
+def _read(work_dir: str | os.PathLike, name: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(Path(work_dir, name).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(record: dict[str, Any], work_dir: str, name: str) -> None:
+    from mmengine.dist import is_main_process
+
+    if is_main_process():
+        from hkd_mm.io.atomic_files import AtomicBackend
+
+        AtomicBackend().put_text(
+            json.dumps(record, indent=1) + '\n', os.path.join(work_dir, name)
+        )
+
+
+# The logs have a folder for every start and stay.
+_MOVED = (
+    'epoch_*.pth',
+    'iter_*.pth',
+    'best_*.pth',
+    'student.pth',
+    'last_checkpoint',
+    'finished.json',
+    'history.json',
+    'metrics.json',
+    'environment.json',
+    'curves.png',
+    'confusion_matrix.png',
+    'test*.json',
+    'predictions*.csv',
+)
+
+
+def set_aside(cfg: Config) -> None:
+    """Move an earlier run's checkpoints and figures into a sub-folder.
+
+    Of two runs in one folder nobody could tell which the best checkpoint
+    belongs to. Nothing is deleted, and the run that was moved can be resumed
+    from its new place. Where ``load_from``, ``model.teacher_ckpt`` or the
+    ``ckpt`` of one of several teachers names a moved file, it follows.
+
+    Args:
+        cfg: of a run that starts anew, with ``work_dir`` set.
+    """
+    from mmengine.dist import (
+        barrier,
+        broadcast_object_list,
+        is_main_process,
+    )
+
+    barrier()  # every process has read the files it starts from
+    name = os.path.basename(cfg.filename or '')
+    answer = [_move(Path(cfg.work_dir), name) if is_main_process() else None]
+    broadcast_object_list(answer)
+    target = answer[0]
+    if target is None:
+        return
+    teachers = [(net, 'ckpt') for net in cfg.model.get('teachers') or ()]
+    named = [(cfg, 'load_from'), (cfg.model, 'teacher_ckpt'), *teachers]
+    for group, key in named:
+        path = group.get(key)
+        if path and '://' not in path and not os.path.isfile(path):
+            inside = os.path.dirname(os.path.abspath(path))
+            if inside == os.path.abspath(cfg.work_dir):
+                group[key] = os.path.join(target, os.path.basename(path))
+    if is_main_process():
+        print(
+            f'EARLIER RUN: {cfg.work_dir} held checkpoints; they are in '
+            f'{target} now (--resume would have gone on with them)',
+            flush=True,
+        )
+
+
+def _move(folder: Path, config: str) -> str | None:
+    found = [path for glob in _MOVED for path in sorted(folder.glob(glob))]
+    if not any(path.suffix == '.pth' for path in found):
+        return None
+    number = 1
+    while (target := folder / f'earlier_{number}').exists():
+        number += 1
+    target.mkdir()
+    for path in found:
+        path.rename(target / path.name)
+    # Of the run that was; the new one writes its own over them. Not moved: in
+    # a work dir that holds the user's own configs it is one of those.
+    for name in filter(None, (config, BEGUN)):
+        if (folder / name).is_file():
+            shutil.copy2(folder / name, target / name)
+    return str(target)

@@ -1,0 +1,216 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What training and testing set up alike: device, precision, hooks."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from mmengine.config import Config
+
+from hkd_mm.config.tree import hooks
+from hkd_mm.engine.memory import keep_freed_memory
+from hkd_mm.errors import UserError
+from hkd_mm.io.locks import as_rank_0, has_locks, holder, locked
+
+
+def choose_device(cfg: Config) -> str:
+    """Settle on a device and make mmengine use it.
+
+    Args:
+        cfg: its top-level ``device`` is auto (a GPU where there is one), cpu
+            or cuda.
+
+    Returns:
+        ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    import torch
+    from mmengine.device import utils
+
+    asked = cfg.get('device', 'auto')
+    found = torch.cuda.is_available()
+    if asked == 'cuda' and not found:
+        raise UserError(
+            'device=cuda: no GPU is to be seen here; set '
+            '--cfg-options device=auto, or look at nvidia-smi '
+            'and CUDA_VISIBLE_DEVICES'
+        )
+    device = 'cuda' if found and asked != 'cpu' else 'cpu'
+    utils.DEVICE = device  # what get_device() answers
+    if device == 'cpu':
+        keep_freed_memory()
+    return device
+
+
+def set_up_processes(cfg: Config, launcher: str, device: str) -> None:
+    """Join the other processes and choose the model wrapper.
+
+    Raises:
+        UserError: see :func:`hkd_mm.engine.distributed.init_process_group`.
+    """
+    cfg.launcher = launcher
+    if launcher == 'none':
+        return
+    from hkd_mm.engine.distributed import init_process_group
+
+    init_process_group(
+        launcher, device, **(cfg.get('env_cfg') or {}).get('dist_cfg', {})
+    )
+    if device == 'cpu' and cfg.get('model_wrapper_cfg') is None:
+        cfg.model_wrapper_cfg = dict(
+            type='hkd_mm.CPUDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+    if device == 'cpu' and cfg.get('sync_bn'):
+        raise UserError('sync_bn works on GPUs only; leave it out on CPUs')
+
+
+def precision(device: str) -> tuple[str, str]:
+    """The type that ``--amp`` uses on this machine, and a word on it.
+
+    Returns:
+        ``bfloat16`` or ``float16``, and what to tell the user.
+
+    Raises:
+        UserError: there is no GPU.
+    """
+    import torch
+
+    if device != 'cuda':
+        raise UserError(
+            '--amp needs a GPU and there is none in use; leave '
+            '--amp out on a CPU'
+        )
+    if torch.cuda.get_device_capability()[0] >= 8:
+        return 'bfloat16', 'bf16, no loss scaling'
+    return 'float16', 'fp16 with loss scaling, this GPU has no bf16'
+
+
+def use_amp(cfg: Config, device: str) -> str:
+    """Switch the optimizer wrapper to mixed precision.
+
+    Returns:
+        What to tell the user.
+
+    Raises:
+        UserError: no GPU, or the config has a wrapper of its own.
+    """
+    dtype, said = precision(device)
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(
+            f'--amp cannot change optim_wrapper.type={kind!r}; leave --amp out'
+        )
+    cfg.optim_wrapper.update(
+        type='AmpOptimWrapper',
+        dtype=dtype,
+        loss_scale=dict(enabled=False) if dtype == 'bfloat16' else 'dynamic',
+    )
+    return said
+
+
+def default_work_dir(config: str, given: str | None, cfg: Config) -> str:
+    """Command line before config before ``work_dirs/<name of the config>``."""
+    return (
+        given
+        or cfg.get('work_dir')
+        or os.path.join('work_dirs', Path(config).stem)
+    )
+
+
+def make_work_dir(path: str) -> None:
+    """Make the folder now, so that a bad place is told before any work.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(
+            f'work dir {path} is a file; give another --work-dir'
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise UserError(
+            f'work dir {path} is not writable; give another --work-dir'
+        )
+
+
+@contextmanager
+def hold_work_dir(path: str) -> Iterator[None]:
+    """Keep other trainings out of a work dir.
+
+    Rank 0 holds the lock for all processes of a distributed run. The kernel
+    lets go of it when that process ends, also by ``kill -9``. A file system
+    without locks keeps nobody out; one line says so.
+
+    Args:
+        path: made when missing.
+
+    Raises:
+        UserError: another training holds it, or it cannot be written to.
+    """
+    from mmengine.dist import is_main_process
+
+    make_work_dir(path)
+    folder = Path(path)
+    with ExitStack() as stack:
+        by = None
+        if is_main_process():
+            if not has_locks(folder):
+                print(
+                    f'WARNING: the file system of {path} has no locks, so a '
+                    'second training in this work dir would not be refused',
+                    flush=True,
+                )
+            for _ in range(2):  # who looks at the lock has it for a moment
+                if stack.enter_context(locked(folder, wait=False)):
+                    break
+                time.sleep(0.05)
+            else:
+                by = holder(folder)
+        by = as_rank_0(by)
+        if by is not None:
+            raise UserError(
+                f'work dir {path} is in use by another training ({by}); wait '
+                'for its end, or give another --work-dir'
+            )
+        yield
+
+
+@contextmanager
+def name_the_place(path: str) -> Iterator[None]:
+    """Give an ``OSError`` of writing, which names no file, the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and not error.filename:
+            error.filename = path
+        raise
+
+
+def ensure_hooks(cfg: Config, *types: str) -> None:
+    """Add hooks that the tools rely on to a config that has none of them."""
+    present = {hook.get('type') for hook in hooks(cfg)}
+    missing = [dict(type=name) for name in types if name not in present]
+    if missing:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *missing]
+
+
+def describe_device(device: str) -> str:
+    """Name of the device and how many processes share the work."""
+    import torch
+    from mmengine.dist import get_world_size
+
+    name = (
+        torch.cuda.get_device_name()
+        if device == 'cuda'
+        else (f'CPU ({torch.get_num_threads()} threads)')
+    )
+    many = get_world_size()
+    return f'{many} x {name}' if many > 1 else name

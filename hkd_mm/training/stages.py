@@ -1,0 +1,191 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Teachers and students that are trained along, and what they must share."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from hkd_mm.config.compose import config_named, load_config
+from hkd_mm.config.data_summary import DataSummary
+from hkd_mm.config.networks import check_same_net, same_kind
+from hkd_mm.config.teacher_options import stage_options, teacher_options
+from hkd_mm.engine.student_loading import describe_net
+from hkd_mm.errors import UserError
+from hkd_mm.training.previous_run import (
+    Stage,
+    Train,
+    check_given_teacher,
+    provide,
+)
+
+
+def check_distiller(cfg: Config) -> None:
+    """Build the losses, recorders and connectors, but no net.
+
+    Args:
+        cfg: a distillation, its class weights resolved.
+
+    Raises:
+        UserError: a loss refuses its arguments, or would train nothing.
+        KeyError: nothing of that type is registered.
+    """
+    from mmengine.registry import DefaultScope
+
+    from hkd_mm.models.algorithms.wiring import check_losses, complete
+    from hkd_mm.registry import MODELS
+
+    scope = cfg.get('default_scope', 'mmpretrain')
+    with DefaultScope.overwrite_default_scope(scope):
+        distiller = MODELS.build(complete(cfg.model.distiller))
+    check_losses(distiller, cfg.model.get('calculate_student_loss', False))
+
+
+def provide_teacher(
+    cfg: Config,
+    summary: DataSummary,
+    train: Train,
+    amp: bool = False,
+    launcher: str = 'none',
+    cfg_options: list[str] | dict[str, Any] | None = None,
+) -> str:
+    """A checkpoint for ``model.teacher_ckpt``, by training if need be.
+
+    The teacher's config is ``teacher_config``. Its options are those of
+    :func:`hkd_mm.config.teacher_options.teacher_options`; where it is
+    found or trained, see :func:`.earlier_stage.provide`.
+
+    Args:
+        cfg: the distillation, with ``work_dir`` set.
+        summary: its data.
+        train: :func:`hkd_mm.training.trainer.train`.
+        amp: as of the distillation.
+        launcher: as of the distillation.
+        cfg_options: as of the distillation.
+
+    Returns:
+        Path of the teacher's checkpoint.
+
+    Raises:
+        UserError: see :func:`.earlier_stage.provide`; or the distiller
+            cannot be built, or the config trains another net.
+    """
+    path = config_named(cfg, 'teacher_config')
+    check_distiller(cfg)
+    options, lines = teacher_options(cfg, path, cfg_options)
+    teacher = load_config(path, options)
+    stage = Stage(
+        'teacher', 'model.teacher_ckpt', path, teacher, cfg.work_dir, options
+    )
+    for line in lines:
+        stage.say(line)
+    check_same_net(cfg.model.teacher, teacher.model, path)
+    return provide(stage, summary, train, amp, launcher)
+
+
+_OF_THE_STAGE = (
+    'model.distiller',
+    'model.student_ckpt',
+    'earlier_stage_config',
+    'work_dir',
+    'load_from',
+    'resume',
+)
+
+
+def provide_student(
+    cfg: Config,
+    summary: DataSummary,
+    train: Train,
+    amp: bool = False,
+    launcher: str = 'none',
+    cfg_options: list[str] | dict[str, Any] | None = None,
+) -> str:
+    """A checkpoint for ``model.student_ckpt``, by training if need be.
+
+    ``earlier_stage_config`` names the distillation of the stage before. It
+    has the same teacher, images, split and pair, and all options of the
+    command line but those on the distiller; where it is found or trained, see
+    :func:`.earlier_stage.provide`.
+
+    Args:
+        cfg: the later stage, with ``work_dir`` and ``model.teacher_ckpt``
+            set.
+        summary: its data.
+        train: :func:`hkd_mm.training.trainer.train`.
+        amp: as of the later stage.
+        launcher: as of the later stage.
+        cfg_options: as of the later stage.
+
+    Returns:
+        Path of the student's checkpoint.
+
+    Raises:
+        UserError: see :func:`.earlier_stage.provide`; or the config trains
+            another student.
+    """
+    path = config_named(cfg, 'earlier_stage_config')
+    options, lines = stage_options(cfg, path, cfg_options, _OF_THE_STAGE)
+    if cfg.model.get('teacher_ckpt'):
+        options['model.teacher_ckpt'] = cfg.model.teacher_ckpt
+    first = load_config(path, options)
+    stage = Stage(
+        'first student',
+        'model.student_ckpt',
+        path,
+        first,
+        cfg.work_dir,
+        options,
+    )
+    for line in lines:
+        stage.say(line)
+    check_same_net(
+        cfg.model.architecture,
+        first.model.get('architecture', first.model),
+        path,
+        'architecture',
+    )
+    return provide(stage, summary, train, amp, launcher)
+
+
+def check_teachers(cfg: Config, summary: DataSummary) -> None:
+    """Look at the checkpoints of ``model.teachers``, where there are any.
+
+    Args:
+        cfg: any config.
+        summary: its data.
+
+    Raises:
+        UserError: a teacher has no checkpoint, or one that cannot be read
+            safely or was trained for other classes.
+    """
+    for index, net in enumerate(cfg.model.get('teachers') or ()):
+        if not net.get('ckpt'):
+            raise UserError(_how_to_train(cfg, index, net))
+        check_given_teacher(net.ckpt, summary)
+
+
+def _how_to_train(cfg: Config, index: int, net: dict) -> str:
+    path = _config_of(cfg, net)
+    way = (
+        f'train it with python tools/train.py {path}, then set --cfg-options '
+        f'model.teachers.{index}.ckpt=work_dirs/{path.stem}/student.pth'
+        if path
+        else 'train it alone on the same data, then set --cfg-options '
+        f'model.teachers.{index}.ckpt=FILE'
+    )
+    return f'model.teachers.{index} ({describe_net(net)}) has no ckpt: {way}'
+
+
+def _config_of(cfg: Config, net: dict) -> Path | None:
+    """A file beside ``teacher_config`` that trains a net on the same data."""
+    if not cfg.get('teacher_config'):
+        return None
+    own = Path(config_named(cfg, 'teacher_config'))
+    data = Config.fromfile(own).data_root
+    for file in [own, *sorted(own.parent.glob('[!_]*.py'))]:
+        found = Config.fromfile(file)
+        if found.get('data_root') == data and same_kind(found.model, net):
+            here = Path.cwd()
+            return file.relative_to(here) if here in file.parents else file
+    return None

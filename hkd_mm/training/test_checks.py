@@ -1,0 +1,195 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Checks that a test reads the split and the input of the training."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from hkd_mm.errors import UserError
+
+
+def check_split(
+    meta: dict, dataset, checkpoint: str, warn: Callable[[str], None]
+) -> None:
+    """Refuse test images that the net may have been trained on.
+
+    Args:
+        meta: of the checkpoint; one that is not of ours names no split.
+        dataset: that is tested on.
+        checkpoint: its path, for the message.
+        warn: takes a line where only the user can tell.
+
+    Raises:
+        UserError: the checkpoint was trained on another split than the one
+            tested on; asking for all images of the data is left to the user.
+    """
+    from hkd_mm.engine.run_data import split_hash
+
+    there, here = meta.get('split_hash'), split_hash(dataset)
+    if here is None or there == here:
+        return
+    if there is None:
+        warn(
+            f'{checkpoint} does not say which split it was trained on: '
+            'whether it knows the test images cannot be checked'
+        )
+        return
+    said = (
+        f'checkpoint {checkpoint} was trained on another split '
+        f'({there[:8]}) than the one in use ({here[:8]}), so it may know the '
+        'test images'
+    )
+    if getattr(dataset, 'split', None) == 'all':
+        warn(said)
+        return
+    raise UserError(
+        f'{said}; repeat the --cfg-options of the training, or give the '
+        'folder of the run in place of a config; for data that had no part '
+        'in the training set test_dataloader.dataset.split=all'
+    )
+
+
+_NOTHING = dict(window=None, mean=[0.0], std=[1.0])
+Difference = tuple[str, str, str, str]  # name, trained, tested, an option
+
+
+def check_input(
+    meta: dict,
+    preprocessor: nn.Module,
+    tested: dict[str, Any] | None,
+    path: str,
+    warn: Callable[[str], None],
+    other_input: bool = False,
+) -> bool:
+    """Refuse images that are prepared otherwise than those of the training.
+
+    Args:
+        meta: of the checkpoint; one of another project names nothing.
+        preprocessor: of the test.
+        tested: size and resize rule of the test, as of
+            :func:`hkd_mm.engine.run_data.image_input`.
+        path: of the checkpoint, for the message.
+        warn: takes a line on what could not be checked, or differs on
+            purpose.
+        other_input: the test is meant to differ.
+
+    Returns:
+        Whether it differs.
+
+    Raises:
+        UserError: size, resize rule, window, mean, std or the order of the
+            channels are others, and that is not meant.
+    """
+    found = [*_resized(meta, tested), *_normalised(meta, preprocessor)]
+    if not meta.get('input') or tested is None:
+        warn(
+            f'{path} does not record size and resize rule of its images: '
+            'whether this test prepares them likewise cannot be checked'
+            if tested is not None
+            else 'size and resize rule of the test images cannot be told '
+            f'from their data set: whether they are those of {path} cannot '
+            'be checked'
+        )
+    if not found:
+        return False
+    differences = ' and '.join(
+        f'{name} {trained} (this test: {here})'
+        for name, trained, here, _ in found
+    )
+    message = f'checkpoint {path} was trained with {differences}'
+    if other_input:
+        warn(f'{message}: tested with another input on purpose')
+        return True
+    options = ' '.join(option for *_, option in found if option)
+    way = f'add --cfg-options {options}, or ' if options else ''
+    raise UserError(
+        f'{message}; {way}repeat the --cfg-options of the training, or give '
+        'the folder of the run in place of a config; --other-input tests it '
+        'all the same'
+    )
+
+
+def _resized(meta: dict, tested: dict | None) -> list[Difference]:
+    trained = meta.get('input')
+    if not isinstance(trained, dict) or tested is None:
+        return []
+    found = []
+    size = trained.get('size')
+    if size != tested['size']:
+        square = size is not None and size[0] == size[1]
+        option = f'input_size={size[0]}' if square else ''
+        found.append(('images of', _side(size), _side(tested['size']), option))
+    for name, key in (('resize by', 'interpolation'), ('steps', 'steps')):
+        if trained.get(key) != tested[key]:
+            there, here = trained.get(key), tested[key]
+            found.append((name, _words(there), _words(here), ''))
+    return found
+
+
+def _normalised(meta: dict, preprocessor: nn.Module) -> list[Difference]:
+    there = _remembered(meta)
+    if not there:
+        return []
+    pairs = {
+        name: (there.get(name), getattr(preprocessor, name, None))
+        for name in (*_NOTHING, 'to_rgb')
+    }
+    # where it is not said, kinds of preprocessors have defaults that differ
+    trained, tested = pairs.pop('to_rgb')
+    differ = None not in (trained, tested) and bool(trained) != bool(tested)
+    found = [('to_rgb', trained, tested)] if differ else []
+    for name, (trained, tested) in pairs.items():
+        nothing = _NOTHING[name]
+        if not _same(
+            nothing if trained is None else trained,
+            nothing if tested is None else tested,
+        ):
+            found.append((name, trained, tested))
+    return [
+        (
+            f'data_preprocessor.{name}',
+            _value(trained),
+            _value(tested),
+            f'data_preprocessor.{name}={_value(trained)}',
+        )
+        for name, trained, tested in found
+    ]
+
+
+def _remembered(meta: dict) -> dict:
+    """The data preprocessor of the training; empty where nothing is said."""
+    student = meta.get('student')
+    of_student = isinstance(student, dict) and student.get('data_preprocessor')
+    found = of_student or meta.get('data_preprocessor')
+    return found if isinstance(found, dict) else {}
+
+
+def _values(value: Any) -> torch.Tensor:
+    return torch.as_tensor(value, dtype=torch.float32).detach().cpu().flatten()
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is None or other is None:
+        return one is other
+    one, other = _values(one), _values(other)
+    if len({len(one), len(other)} - {1}) > 1:
+        return False
+    return bool(torch.isclose(one, other).all())
+
+
+def _value(value: Any) -> str:
+    if value is None or isinstance(value, (bool, int, float)):
+        return f'{value}'
+    return f'[{",".join(f"{x:g}" for x in _values(value).tolist())}]'
+
+
+def _side(size: list[int] | None) -> str:
+    return 'any size' if size is None else '{} x {} pixels'.format(*size)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ', '.join(value) or 'none'
+    return str(value)

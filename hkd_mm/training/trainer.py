@@ -1,0 +1,368 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Train a config: checks, stages, runner, closing lines."""
+
+import os
+from argparse import Namespace
+from logging import Logger
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from hkd_mm.config.compose import compose_config
+from hkd_mm.config.data_summary import (
+    DataSummary,
+    build_listing,
+    check_training,
+    resolve_data,
+    summarize_data,
+    top_up_of,
+    weighs_classes,
+)
+from hkd_mm.config.networks import fetch_net_weights
+from hkd_mm.config.tree import is_packed_dataset
+from hkd_mm.config.value_checks import check_values, check_weights
+from hkd_mm.datasets.packed.top_up import topped_up
+from hkd_mm.engine.runner import NamedRunner
+from hkd_mm.engine.student_loading import describe_net
+from hkd_mm.errors import UserError
+from hkd_mm.io.locks import as_rank_0
+from hkd_mm.training.fingerprint import RunFingerprint
+from hkd_mm.training.pack_data import pack_or_read_singly
+from hkd_mm.training.previous_run import check_given_teacher
+from hkd_mm.training.run_notes import (
+    forget_finished,
+    read_begun,
+    set_aside,
+    write_begun,
+    write_finished,
+)
+from hkd_mm.training.runtime import (
+    choose_device,
+    default_work_dir,
+    describe_device,
+    ensure_hooks,
+    hold_work_dir,
+    name_the_place,
+    set_up_processes,
+    use_amp,
+)
+from hkd_mm.training.stages import (
+    check_teachers,
+    provide_student,
+    provide_teacher,
+)
+
+
+def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
+    """One line where the sampler and a loss both make up for imbalance."""
+    sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
+    drawn = str(sampler.get('type', '')).endswith('BalancedSampler')
+    if drawn and weighs_classes(cfg):
+        logger.warning(
+            'sampler=balanced and class_weight are both on: rare classes '
+            'count twice, once drawn and once weighed; most want one of them'
+        )
+
+
+class _Listed:
+    """As much of a data set as a sampler looks at."""
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self._labels = np.repeat(np.arange(len(counts)), counts)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def get_gt_labels(self) -> np.ndarray:
+        return self._labels
+
+
+def leave_out_lone_image(cfg: Config, summary: DataSummary) -> str:
+    """Drop the last training batch where it is one image on a process.
+
+    A net whose last map is 1 x 1 would stop there: BatchNorm expects more
+    than one value per channel. Another image is left out every epoch.
+
+    Args:
+        cfg: its ``train_dataloader`` gets ``drop_last=True`` if need be.
+        summary: of its data.
+
+    Returns:
+        What to add to the start line; nothing where nothing was changed.
+    """
+    loader = cfg.train_dataloader
+    batch = loader.get('batch_size') or 1
+    if (
+        batch == 1
+        or loader.get('drop_last')
+        or loader.get('batch_sampler')
+        or loader.get('num_batch_per_epoch')
+        or not isinstance(loader.get('sampler'), dict)
+        or _images_an_epoch(cfg, summary) % batch != 1
+    ):
+        return ''
+    loader.drop_last = True
+    return (
+        f'; the last batch of an epoch (batch_size={batch}) would be a '
+        'single image, which BatchNorm cannot train on: left out'
+    )
+
+
+def _images_an_epoch(cfg: Config, summary: DataSummary) -> int:
+    """Images that the sampler gives this process."""
+    from mmengine.registry import DATA_SAMPLERS, DATASETS
+
+    loader = cfg.train_dataloader
+    wrappers, node = [], loader.dataset
+    while 'dataset' in node:
+        if not is_packed_dataset(node):
+            wrappers.append({k: v for k, v in node.items() if k != 'dataset'})
+        node = node.dataset
+    if wrappers:
+        name = 'train_dataloader'
+        dataset, _ = topped_up(build_listing(cfg, name), top_up_of(cfg, name))
+    else:
+        dataset = _Listed(summary.train_counts)
+    scope = cfg.get('default_scope', 'mmpretrain')
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        for wrapper in reversed(wrappers):
+            dataset = registry.build(dict(wrapper, dataset=dataset))
+    with DATA_SAMPLERS.switch_scope_and_registry(scope) as registry:
+        sampler = registry.build(
+            dict(loader.sampler), default_args=dict(dataset=dataset, seed=0)
+        )
+    return len(sampler)
+
+
+def set_start(cfg: Config, resume: str | None) -> str:
+    """Point the config to the file that the run starts from, if any.
+
+    Args:
+        cfg: changed in place.
+        resume: as of :func:`hkd_mm.training.trainer.train`.
+
+    Returns:
+        What to add to the start line.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    from hkd_mm.io.atomic_files import latest_intact_checkpoint
+    from hkd_mm.io.checkpoints import safe_load
+
+    if resume is None and cfg.get('resume') and not cfg.get('load_from'):
+        resume = 'auto'
+    note = ''
+    if resume == 'auto':
+        found = latest_intact_checkpoint(cfg.work_dir)
+        cfg.load_from, cfg.resume = found, found is not None
+        note = (
+            ''
+            if found
+            else (
+                f'; --resume: no checkpoint in '
+                f'{cfg.work_dir}, from the beginning'
+            )
+        )
+    elif resume is not None:
+        cfg.load_from, cfg.resume = resume, True
+    if cfg.get('load_from'):
+        if '://' not in cfg.load_from:
+            safe_load(cfg.load_from)  # before minutes go into building nets
+        verb = 'resumed from' if cfg.resume else 'starting with weights of'
+        note = f'; {verb} {cfg.load_from}'
+    return note
+
+
+def start_line(cfg: Config, summary: DataSummary, machine: str) -> str:
+    """What is trained, on which data and on what."""
+    model = cfg.model
+    if 'architecture' in model:
+        nets = (
+            f'{_teachers(model)}; student {describe_net(model.architecture)}'
+        )
+    else:
+        nets = f'net {describe_net(model)}'
+    return f'Start: data {summary}; {nets}; on {machine}'
+
+
+def _teachers(model: dict) -> str:
+    """Who the student learns from."""
+    given = list(model.get('teachers') or ())
+    if model.get('teacher'):
+        given = [dict(model['teacher'], ckpt=model.get('teacher_ckpt'))]
+    if given:
+        return ', '.join(
+            f'teacher {describe_net(net)} from {net.get("ckpt")}'
+            for net in given
+        )
+    peers = (model.get('peers') or {}).values()
+    return ', '.join(f'peer {describe_net(net)}' for net in peers) or (
+        'no teacher'
+    )
+
+
+def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
+    """What came out and where it lies."""
+    from hkd_mm.evaluation.classification_scores import answers_one_class
+
+    score = (
+        ''
+        if finished['best_score'] is None
+        else f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
+        'validation'
+    )
+    report = runner.message_hub.runtime_info.get('run_report') or {}
+    if answers_one_class(report.get('best') or report.get('last') or {}):
+        score += ' (ONE CLASS ONLY: it predicts one class for every image)'
+    return (
+        f'Done: {finished["epoch"]} epochs; checkpoint '
+        f'{os.path.join(runner.work_dir, finished["checkpoint"])}{score};'
+        f' everything else in {runner.work_dir}'
+    )
+
+
+def main(args: Namespace) -> None:
+    """Train as the command line says."""
+    train(
+        args.config,
+        args.work_dir,
+        args.resume,
+        args.amp,
+        not args.no_validate,
+        args.auto_scale_lr,
+        args.cfg_options,
+        args.launcher,
+    )
+
+
+def train(
+    config: str,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    validate: bool = True,
+    auto_scale_lr: bool = False,
+    cfg_options: list[str] | dict[str, Any] | None = None,
+    launcher: str = 'none',
+) -> dict[str, Any]:
+    """Train a net or distil a student; the teacher first if there is none.
+
+    Args:
+        config: config file.
+        work_dir: where the run leaves its files; ``work_dirs/<config>`` if
+            neither this nor the config names one.
+        resume: ``auto`` for the latest intact checkpoint of the work dir, or
+            the path of a checkpoint; None starts anew.
+        amp: bf16 where the GPU has it, else fp16 with loss scaling.
+        validate: validate after the epochs; without it no best checkpoint.
+        auto_scale_lr: scale the learning rate to the batch of all processes.
+        cfg_options: see :func:`hkd_mm.config.compose.load_config`.
+        launcher: none, pytorch, slurm or mpi.
+
+    Returns:
+        What ``finished.json`` in the work dir holds.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    from mmengine.dist import get_world_size
+
+    cfg = compose_config(config, cfg_options)
+    device = choose_device(cfg)
+    # Before the data is read: one process of many may write the split file.
+    set_up_processes(cfg, launcher, device)
+    resolve_data(cfg)
+    cfg.work_dir = default_work_dir(config, work_dir, cfg)
+    precision = use_amp(cfg, device) if amp else 'fp32'
+    _set_switches(cfg, validate, auto_scale_lr)
+    check_values(cfg, device)
+    summary = summarize_data(cfg)
+    check_training(cfg, summary, get_world_size())
+    check_weights(cfg, summary.classes)
+    note = pack_or_read_singly(cfg)
+    machine = f'{describe_device(device)}, {precision}'
+    with hold_work_dir(cfg.work_dir):
+        fetch_net_weights(cfg.model)  # before hours go into a teacher
+        stages = _provide_stages(cfg, summary, amp, launcher, cfg_options)
+        return _run(cfg, summary, resume, machine + note, stages)
+
+
+def _provide_stages(
+    cfg: Config,
+    summary: DataSummary,
+    amp: bool,
+    launcher: str,
+    cfg_options: list[str] | dict[str, Any] | None,
+) -> list[str]:
+    """Have the nets at hand that this run builds on.
+
+    Returns:
+        Folders of those that its config names and trains.
+    """
+    stages = []
+    how = dict(amp=amp, launcher=launcher, cfg_options=cfg_options)
+    model = cfg.model
+    check_teachers(cfg, summary)
+    if model.get('teacher_ckpt'):
+        check_given_teacher(model.teacher_ckpt, summary)
+    elif model.get('teacher'):
+        model.teacher_ckpt = provide_teacher(cfg, summary, train, **how)
+        stages.append(os.path.dirname(model.teacher_ckpt))
+    if cfg.get('earlier_stage_config') and not model.get('student_ckpt'):
+        model.student_ckpt = provide_student(cfg, summary, train, **how)
+        stages.append(os.path.dirname(model.student_ckpt))
+    return stages
+
+
+def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
+    if auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise UserError(
+                '--auto-scale-lr: the config has no '
+                'auto_scale_lr.base_batch_size; set it with '
+                '--cfg-options auto_scale_lr.base_batch_size=64'
+            )
+        cfg.auto_scale_lr.enable = True
+    if (cfg.get('randomness') or {}).get('deterministic'):
+        # torch refuses deterministic cuBLAS calls without it.
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+    if not validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        checkpoint = cfg.default_hooks.get('checkpoint') or {}
+        checkpoint.pop('save_best', None)
+        checkpoint.pop('rule', None)
+    ensure_hooks(
+        cfg,
+        'hkd_mm.EpochSeedHook',
+        'hkd_mm.CheckpointGuardHook',
+        'hkd_mm.ProgressHook',
+    )
+
+
+def _run(
+    cfg: Config,
+    summary: DataSummary,
+    resume: str | None,
+    machine: str,
+    stages: list[str],
+) -> dict[str, Any]:
+    fingerprint = RunFingerprint.of(cfg, summary)
+    note = set_start(cfg, resume) + leave_out_lone_image(cfg, summary)
+    with name_the_place(cfg.work_dir):
+        if cfg.get('resume'):
+            there = os.path.dirname(cfg.load_from)
+            fingerprint = fingerprint.resumed(as_rank_0(read_begun(there)))
+        else:
+            set_aside(cfg)
+        write_begun(cfg.work_dir, fingerprint, stages)
+        runner = NamedRunner.from_cfg(cfg)
+        runner.logger.info(start_line(cfg, summary, machine) + note)
+        warn_if_balanced_twice(cfg, runner.logger)
+        forget_finished(cfg.work_dir)
+        runner.train()
+        finished = write_finished(runner, cfg, summary, fingerprint)
+    runner.logger.info(closing_line(runner, finished))
+    return finished

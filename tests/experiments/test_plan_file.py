@@ -1,0 +1,31 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A work dir says what it is made of."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hkd_mm.errors import UserError
+from hkd_mm.experiments.plan import FILE, Plan, read_plan, write_plan
+from hkd_mm.experiments.study_file import read_study
+
+STUDIES = sorted((Path(__file__).parents[2] / 'configs/studies').glob('*.py'))
+
+
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
+def test_every_study_comes_back_as_it_was(path, tmp_path):
+    for size in (None, *(['small'] if 'sizes =' in path.read_text() else [])):
+        plan = Plan(read_study(path, size), 3)
+        write_plan(plan, tmp_path)
+        assert read_plan(tmp_path) == plan
+        (tmp_path / 'fold0').mkdir(exist_ok=True)
+        assert read_plan(tmp_path / 'fold0') == plan
+
+
+def test_none_is_none_and_a_damaged_one_is_told(tmp_path):
+    assert read_plan(tmp_path) is None
+    for text in ('{', '{}', json.dumps(dict(study=dict(rows=[{}]), seeds=1))):
+        (tmp_path / FILE).write_text(text)
+        with pytest.raises(UserError, match=f'{FILE} .* writes it again'):
+            read_plan(tmp_path)

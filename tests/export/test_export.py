@@ -1,0 +1,482 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""An export: what lies in the folder, and what makes it refuse."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from hkd_mm.datasets.load_skin_image import read_image
+from hkd_mm.errors import UserError
+from hkd_mm.export import exporter as classifier_module
+from hkd_mm.export import exporter as making_module
+from hkd_mm.export import folder as folder_module
+from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
+from hkd_mm.export.export_run import Wishes, export
+from hkd_mm.export.graphs import plain_net
+from hkd_mm.export.samples import balanced_choice, read_samples
+from hkd_mm.inference.manifest import read_manifest
+from hkd_mm.inference.manifest_fields import sha256
+from hkd_mm.inference.run_folder import read_run
+
+WHOLE = [
+    'README.md',
+    'manifest.json',
+    'student.onnx',
+    'student_image.onnx',
+    'student_int8.onnx',
+    'student_int8_image.onnx',
+]
+
+
+@pytest.fixture(scope='session')
+def exported(tiny_run):
+    """The folder of an export with everything that is always there."""
+    splits = []
+
+    def counting(run, split, *args):
+        splits.append(split)
+        return read_samples(run, split, *args)
+
+    wishes = Wishes(
+        with_preprocessing=True,
+        calibration_images=9,
+        int8_limit=100.0,
+        int8_recall_limit=100.0,
+        sure_accuracy=0.5,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier_module, 'read_samples', counting)
+        export(tiny_run, None, wishes)
+    assert splits == ['val', 'train']
+    return tiny_run / 'export'
+
+
+def _run(path, images):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options)
+    return session.run(None, dict(images=images))[0]
+
+
+def test_the_folder_is_whole(exported, tiny_run) -> None:
+    assert sorted(path.name for path in exported.iterdir()) == WHOLE
+    manifest = read_manifest(exported)
+    assert list(manifest.files) == ['fp32', 'int8', 'fp32_image', 'int8_image']
+    for kind, spec in manifest.files.items():
+        path = manifest.file_of(exported, kind)
+        onnx.checker.check_model(str(path), full_check=True)
+        image = kind.endswith('image')
+        assert spec.takes == ('image' if image else 'tensor')
+        assert spec.gives == ('probabilities' if image else 'logits')
+    assert manifest.input.size == (16, 16)
+    assert manifest.input.mean == (127.5,) * 3
+    assert manifest.calibration_images == 9
+    assert manifest.source['checkpoint'] == 'best.pth'
+    weights = sha256(tiny_run / 'student.pth')
+    assert manifest.source['weights_sha256'] == weights
+    assert manifest.metrics['test'] == dict(balanced_accuracy=0.25)
+    assert manifest.threshold.n == 9
+    card = (exported / 'README.md').read_text()
+    assert 'No diagnostic device' in card and 'student_int8.onnx' in card
+
+
+def test_graphs_tell_nothing_of_the_machine(exported) -> None:
+    for name in WHOLE:
+        content = (exported / name).read_bytes()
+        for word in (b'site-packages', b'.py"', b'/tmp/', b'hkd_mm/models'):
+            assert word not in content, (name, word)
+
+
+def test_batch_norms_are_folded(exported) -> None:
+    nodes = onnx.load(exported / 'student.onnx').graph.node
+    kinds = {node.op_type for node in nodes}
+    assert 'Conv' in kinds and 'BatchNormalization' not in kinds
+    quantised = onnx.load(exported / 'student_int8.onnx').graph
+    assert any(node.op_type == 'QuantizeLinear' for node in quantised.node)
+    assert any(
+        value.data_type == onnx.TensorProto.INT8 and len(value.dims) == 4
+        for value in quantised.initializer
+    )
+
+
+@pytest.mark.parametrize('count', [1, 2, 7])
+def test_logits_are_those_of_torch(exported, tiny_run, count) -> None:
+    run = read_run(tiny_run)
+    images = np.random.default_rng(count).normal(size=(count, 3, 16, 16))
+    images = images.astype(np.float32)
+    with torch.no_grad():
+        wanted = plain_net(run)(torch.from_numpy(images)).numpy()
+    found = _run(exported / 'student.onnx', images)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert _run(exported / 'student_int8.onnx', images).shape == (count, 3)
+
+
+def test_photographs_give_the_probabilities_of_the_tensors(
+    exported, tiny_run
+) -> None:
+    run, manifest = read_run(tiny_run), read_manifest(exported)
+    val = read_samples(run, 'val')
+    tensors = (val.images.astype(np.float32) - 127.5) / 127.5
+    photographs = [read_image(path)[..., ::-1] for path in val.paths]
+    for kind in ('fp32', 'int8'):
+        logits = _run(exported / manifest.files[kind].path, tensors)
+        wanted = probabilities(logits, manifest.temperature)
+        path = exported / manifest.files[f'{kind}_image'].path
+        found = _run(path, np.stack(photographs))
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+    checks = manifest.checks
+    assert checks['images'] == len(val.labels)
+    right = (logits.argmax(1) == val.labels).mean()  # classes of one size
+    figures = checks['measured']['int8']
+    assert figures['balanced_accuracy'] == pytest.approx(right)
+    assert figures['recall'].keys() == set(run.classes)
+
+
+def test_the_code_of_the_card_runs(
+    exported, tmp_path, monkeypatch, capsys
+) -> None:
+    from PIL import Image
+
+    folder = shutil.copytree(exported, tmp_path / 'out')
+    Image.new('RGB', (40, 30), (160, 60, 60)).save(folder / 'photo.jpg')
+    monkeypatch.chdir(folder)
+    card = (folder / 'README.md').read_text()
+    exec(card.split('```python\n')[1].split('```')[0], {})
+    manifest = read_manifest(folder)
+    told = capsys.readouterr().out
+    assert any(name in told for name in manifest.classes)
+
+
+def test_sure_answers_are_told_by_class(exported) -> None:
+    manifest = read_manifest(exported)
+    found = manifest.checks['sure_by_class']
+    assert list(found) == list(manifest.classes)
+    sure = round(manifest.threshold.coverage * manifest.threshold.n)
+    assert sure and sure == sum(one['said_surely'] for one in found.values())
+    card = (exported / 'README.md').read_text()
+    assert '| class | images | surely right | surely wrong |' in card
+    for name, one in found.items():
+        assert f'| {name} | {" | ".join(map(str, one.values()))} |' in card
+    assert manifest.checks['sure_lesions'] is None
+    assert 'no lesion is known' in manifest.threshold.rule
+    assert 'With lesions unknown each image counts for itself' in card
+
+
+def test_what_speaks_against_the_figures_is_told(
+    tiny_run, tmp_path, capsys
+) -> None:
+    """Classes that are trivial, an int8 that is wrong, and a bad class."""
+    from hkd_mm.export import confidence as sure_module
+
+    said = []
+    spoilt = dict(images=9, surely_right=1, surely_wrong=2, said_surely=1)
+    wishes = Wishes(
+        int8_limit=100.0,
+        int8_recall_limit=100.0,
+        sure_accuracy=0.5,
+        calibration_images=3,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making_module, 'quantise', _shift)
+        patch.setattr(
+            sure_module, 'sure_by_class', lambda *args: dict(Acne=spoilt)
+        )
+        manifest = export(tiny_run, tmp_path / 'out', wishes, said.append)
+    assert 'surely wrong' in capsys.readouterr().out
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    note = manifest.checks['temperature_note']
+    assert 'no validation image is answered wrongly' in note
+    int8 = manifest.checks['int8']['sure_note']
+    assert 'below --sure-accuracy 0.5' in int8
+    for told in (note, int8, 'right on validation: Acne (2 wrong, 1 right)'):
+        lines = [line for line in said if told in line]
+        assert len(lines) == 1 and lines[0].startswith('warning: ')
+        assert told in card
+
+
+def _shift(fp32, out, batches, weight_bits) -> None:
+    """An int8 net that is as sure, of the next class."""
+    list(batches)
+    model = onnx.load(fp32)
+    model.graph.node[-1].output[0] = 'right'
+    order = onnx.numpy_helper.from_array(np.array([1, 2, 0]), 'order')
+    model.graph.initializer.append(order)
+    model.graph.node.append(
+        onnx.helper.make_node('Gather', ['right', 'order'], ['logits'], axis=1)
+    )
+    onnx.save(model, out)
+
+
+def test_a_loss_of_int8_that_may_be_chance_is_noted(
+    tiny_run, tmp_path, monkeypatch
+) -> None:
+    said, asked = [], []
+
+    def doubt(costs, score, strict) -> str:
+        asked.append(strict)
+        return f'int8 loses a little {score}'
+
+    monkeypatch.setattr(making_module, 'refuse_int8', doubt)
+    monkeypatch.setattr(making_module, 'quantise', _shift)
+    wishes = Wishes(calibration_images=3, int8_strict=True)
+    manifest = export(tiny_run, tmp_path / 'out', wishes, said.append)
+    note = 'int8 loses a little balanced accuracy'
+    assert manifest.checks['int8']['limit_note'] == note
+    assert f'warning: {note}' in said and asked == [True]
+    assert f'**Note: {note}.**' in (tmp_path / 'out/README.md').read_text()
+    assert read_manifest(tmp_path / 'out').checks == manifest.checks
+
+
+def _ruin(fp32, out, batches, weight_bits) -> None:
+    """An int8 net that takes every class for another."""
+    list(batches)
+    model = onnx.load(fp32)
+    last = model.graph.node[-1]
+    last.output[0] = 'right'
+    model.graph.node.append(
+        onnx.helper.make_node('Neg', ['right'], ['logits'])
+    )
+    onnx.save(model, out)
+
+
+def test_int8_that_loses_too_much_is_refused(
+    exported, tiny_run, tool, monkeypatch, capsys
+) -> None:
+    before = (exported / 'manifest.json').read_bytes()
+    monkeypatch.setattr(making_module, 'quantise', _ruin)
+    command = [str(tiny_run), '--calibration-images', '3']
+    assert tool('export')(command) == 2
+    told = capsys.readouterr()
+    line = told.err.strip().splitlines()[-1]
+    assert line.startswith('error: int8 loses ') and '--int8-limit 1' in line
+    assert 'recall of each class' in told.out
+    # the earlier export is as it was
+    assert sorted(path.name for path in exported.iterdir()) == WHOLE
+    assert (exported / 'manifest.json').read_bytes() == before
+
+
+def test_a_killed_export_leaves_no_manifest(
+    exported, tiny_run, tmp_path, monkeypatch
+) -> None:
+    out = shutil.copytree(exported, tmp_path / 'out')
+    (out / '.999999999.part').mkdir()
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder_module, 'write_manifest', killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(tiny_run, out, Wishes(int8=False))
+    assert sorted(path.name for path in out.iterdir()) == [
+        'README.md',
+        'student.onnx',
+    ]
+    with pytest.raises(UserError, match='does not exist'):
+        read_manifest(out)
+
+
+def _changed(tiny_run, tmp_path, old, new):
+    place = shutil.copytree(
+        tiny_run, tmp_path / 'run', ignore=shutil.ignore_patterns('export')
+    )
+    path = place / 'tiny_student.py'
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return place
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'told'),
+    [
+        ("interpolation='area'", "interpolation='cubic'", "tion='area'"),
+        (
+            "scale=input_size, interpolation='area'), pack]",
+            "scale=32, interpolation='area'), "
+            "dict(type='CenterCrop', crop_size=16), pack]",
+            'CenterCrop',
+        ),
+        ("interpolation='area'", "interpolation='area', keep_ratio=True", '.'),
+    ],
+)
+def test_other_preparations_are_refused(
+    tiny_run, tmp_path, old, new, told
+) -> None:
+    place = _changed(tiny_run, tmp_path, old, new)
+    with pytest.raises(UserError, match=told):
+        read_run(place)
+
+
+def test_another_size_than_that_of_the_training_is_refused(
+    tiny_run, tmp_path
+) -> None:
+    place = _changed(tiny_run, tmp_path, 'input_size = 16', 'input_size = 24')
+    path = place / 'student.pth'
+    state = torch.load(path)
+    state['meta']['input'] = dict(
+        size=[24, 24], interpolation='area', steps=[]
+    )
+    torch.save(state, path)
+    assert read_run(place).spec.size == (24, 24)
+    state['meta']['input']['size'] = [16, 16]
+    torch.save(state, path)
+    with pytest.raises(UserError, match='16 x 16 pixels, and .* 24 x 24'):
+        read_run(place)
+
+
+def test_another_split_is_refused(tiny_run, tmp_path) -> None:
+    text = (tiny_run.parent / 'split.json').read_text()
+    other = tmp_path / 'split.json'
+    names = ('"train"', '"val"', '"x"')
+    for old, new in zip(names, (names[2], names[0], names[1])):
+        text = text.replace(old, new)
+    other.write_text(text.replace('"x"', '"val"'))
+    run = read_run(tiny_run, [f'split_file={other}'])
+    with pytest.raises(UserError, match='split'):
+        read_samples(run, 'val')
+
+
+def test_the_test_split_cannot_be_asked_for(tiny_run) -> None:
+    with pytest.raises(ValueError, match='does not read the test split'):
+        read_samples(read_run(tiny_run), 'test')
+
+
+def test_a_loader_of_another_split_is_refused(tiny_run) -> None:
+    run = read_run(tiny_run, ['val_dataloader.dataset.split=test'])
+    with pytest.raises(UserError, match='is on the split test'):
+        read_samples(run, 'val')
+
+
+def test_a_folder_without_a_student_is_refused(tmp_path, tool, capsys) -> None:
+    assert tool('export')([str(tmp_path)]) == 2
+    assert 'holds no student.pth' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        ['--calibration-images', '0'],
+        ['--sure-accuracy', '1'],
+        ['--int8-limit', '-1'],
+        ['--int8-limit', 'nan'],
+        ['--int8-recall-limit', '-1'],
+    ],
+)
+def test_values_out_of_range_are_refused(
+    tiny_run, tool, capsys, words
+) -> None:
+    assert tool('export')([str(tiny_run), *words]) == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_calibration_takes_the_classes_in_turn() -> None:
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 20)
+    chosen = balanced_choice(labels, 21, 7)
+    assert np.bincount(labels[chosen]).tolist() == [9, 3, 9]
+    assert (np.diff(chosen) > 0).all()
+    assert (chosen == balanced_choice(labels, 21, 7)).all()
+    assert (chosen != balanced_choice(labels, 21, 8)).any()
+    assert len(balanced_choice(labels, 1000, 0)) == 73
+
+
+def test_logits_that_differ_are_refused() -> None:
+    trained = np.array([[100.0, 0.0]])
+    found = same_logits(trained, trained + 0.009)
+    assert found['max'] == pytest.approx(9e-3)
+    assert found['scaled'] == pytest.approx(9e-5)
+    for other in (trained + 0.011, trained * np.nan):
+        with pytest.raises(UserError, match='not the trained net'):
+            same_logits(trained, other)
+    small = np.array([[0.5, 0.0]])
+    with pytest.raises(UserError, match='limit 0.0001'):
+        same_logits(small, small + 2e-4)
+    # a large logit of one image is no excuse for those of another
+    both = np.concatenate([trained, small])
+    with pytest.raises(UserError, match='2.00e-04'):
+        same_logits(both, both + 2e-4)
+
+
+def test_probabilities_that_differ_are_refused() -> None:
+    one = np.array([[0.5, 0.5]])
+    assert same_probabilities('fp32_image', one, one)['images'] == 1
+    with pytest.raises(UserError, match='not that of the training'):
+        same_probabilities('fp32_image', one, one + 2e-3)
+    same_probabilities('int8_image', one, one + 2e-3, int8=True)
+
+
+def test_a_net_that_takes_bgr_is_given_rgb(tiny_run, tmp_path) -> None:
+    place = shutil.copytree(
+        tiny_run, tmp_path / 'run', ignore=shutil.ignore_patterns('export')
+    )
+    loaded = torch.load(place / 'student.pth', weights_only=True)
+    words = dict(to_rgb=False, mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])
+    loaded['meta']['student']['data_preprocessor'].update(words)
+    torch.save(loaded, place / 'student.pth')
+    swapped, plain = read_run(place), read_run(tiny_run)
+    assert swapped.spec.mean == (3.0, 2.0, 1.0)
+    assert swapped.spec.std == (6.0, 5.0, 4.0)
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        found = plain_net(swapped)(images)
+        wanted = plain_net(plain)(images.flip(1))
+    assert torch.equal(found, wanted)
+
+
+def test_a_missing_package_is_told_in_one_line(
+    tiny_run, tool, capsys, monkeypatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, 'onnxscript', None)
+    assert tool('export')([str(tiny_run)]) == 2
+    assert 'pip install "onnxscript' in capsys.readouterr().err
+
+
+def test_executorch_that_is_missing_is_told(
+    tiny_run, tool, capsys, monkeypatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, 'executorch', None)
+    assert tool('export')([str(tiny_run), '--executorch']) == 2
+    assert '--executorch needs executorch' in capsys.readouterr().err
+
+
+def test_executorch_answers_as_torch(tiny_run, tmp_path) -> None:
+    pytest.importorskip('executorch')
+    from executorch.runtime import Runtime
+
+    out = tmp_path / 'out'
+    manifest = export(tiny_run, out, Wishes(int8=False, executorch=True))
+    path = manifest.file_of(out, 'executorch')
+    assert path.name == 'student.pte'
+    program = Runtime.get().load_program(path)
+    method = program.load_method('forward')
+    images = torch.randn(3, 3, 16, 16, generator=torch.manual_seed(0))
+    found = np.concatenate(
+        [method.execute([image[None]])[0].numpy() for image in images]
+    )
+    with torch.no_grad():
+        wanted = plain_net(read_run(tiny_run))(images).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert np.ptp(wanted) > 0.1
+    assert manifest.checks['executorch']['scaled'] <= 1e-4
+
+
+def test_manifest_is_json_of_the_contract(exported) -> None:
+    data = json.loads((exported / 'manifest.json').read_text())
+    assert data['format'] == 'hkd_mm' and data['format_version'] == 2
+    assert data['threshold'].keys() == {
+        'probability',
+        'rule',
+        'coverage',
+        'accuracy',
+        'n',
+    }
+    assert data['metrics'].keys() == {'val', 'test'}

@@ -1,0 +1,466 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""tools/predict.py: one table of any folder, whatever interrupts it."""
+
+import csv
+import errno
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exported import CLASSES, SIZE, WEIGHTS, expected, export_tiny
+from PIL import Image
+
+from hkd_mm.errors import UserError
+
+pytest.importorskip('onnxruntime')
+
+ROOT = Path(__file__).resolve().parents[2]
+H, W = SIZE
+
+
+@pytest.fixture
+def predict(tool):
+    main = tool('predict')
+
+    def call(*argv) -> int:
+        return main([*map(str, argv), '--workers', '2', '--batch-size', '4'])
+
+    return call
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    return export_tiny(tmp_path / 'export')
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Eleven images in three folders, and what is none."""
+    folder = tmp_path / 'photos'
+    for place in ('', 'b', 'b/c'):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    for seed in range(11):
+        place = ('', 'b', 'b/c')[seed % 3]
+        _write(folder / place / f'image {seed:02},"x".png', seed)
+    (folder / 'notes.txt').write_text('none')
+    _write(folder / '.hidden.png', 0)
+    return folder
+
+
+def _pixels(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 206, 3)
+    return (base + rng.integers(0, 50, (3 * H, 2 * W, 3))).astype(np.uint8)
+
+
+def _write(path: Path, seed: int) -> None:
+    Image.fromarray(_pixels(seed)).save(path)
+
+
+def _rows(path: Path) -> list[dict]:
+    with open(path, newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def _seed(name: str) -> int:
+    return int(Path(name).name.split()[1][:2])
+
+
+def _left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_file()}
+
+
+def test_every_image_is_in_the_table_once(predict, model, photos, tmp_path):
+    out = tmp_path / 'made/out.csv'
+    assert predict(photos, '--model', model, '--out', out) == 0
+    rows = _rows(out)
+    assert list(rows[0]) == [
+        'image',
+        'best',
+        'probability',
+        'sure',
+        *(f'probability_{name}' for name in CLASSES),
+    ]
+    assert sorted(_seed(row['image']) for row in rows) == list(range(11))
+    for row in rows:
+        assert Path(row['image']).is_file()
+        wanted = expected(_pixels(_seed(row['image'])))
+        found = [float(row[f'probability_{name}']) for name in CLASSES]
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+        assert row['best'] == CLASSES[wanted.argmax()]
+        assert float(row['probability']) == max(found)
+        assert row['sure'] == ('yes' if wanted.max() >= 0.6 else 'no')
+    assert {row['sure'] for row in rows} == {'yes', 'no'}
+    assert _left(out.parent) == {'out.csv', 'out.csv.json'}
+
+
+def test_places_may_overlap_and_links_may_turn_in_circles(
+    predict, model, photos, tmp_path
+):
+    (photos / 'b' / 'again').symlink_to(photos)
+    (photos / 'nowhere.png').symlink_to(tmp_path / 'lost.png')
+    os.mkfifo(photos / 'pipe.png')
+    out = tmp_path / 'out.csv'
+    places = (photos, photos / 'b', next(photos.glob('*.png')), photos)
+    assert predict(*places, '--model', model, '--out', out) == 0
+    names = [row['image'] for row in _rows(out)]
+    assert len(names) == 11 == len({os.path.realpath(n) for n in names})
+    unreadable = _rows(tmp_path / 'out.csv.unreadable.csv')
+    assert [Path(row['image']).name for row in unreadable] == ['nowhere.png']
+
+
+def test_unreadable_files_are_listed_and_tried_again(
+    predict, model, photos, tmp_path, capsys
+):
+    out, bad = tmp_path / 'out.csv', tmp_path / 'out.csv.unreadable.csv'
+    (photos / 'a bad.jpg').write_bytes(b'no image')
+    (photos / 'b' / 'cut.png').write_bytes(
+        next(photos.glob('*.png')).read_bytes()[:80]
+    )
+    assert predict(photos, '--model', model, '--out', out) == 0
+    assert '2 could not be read' in capsys.readouterr().err
+    assert len(_rows(out)) == 11
+    found = {Path(row['image']).name: row['reason'] for row in _rows(bad)}
+    assert set(found) == {'a bad.jpg', 'cut.png'}
+    assert 'cannot identify' in found['a bad.jpg']
+    before = out.read_text()
+    _write(photos / 'b' / 'cut.png', 3)
+    (photos / 'a bad.jpg').unlink()
+    assert predict(photos, '--model', model, '--out', out) == 0
+    assert not bad.exists()
+    assert out.read_text().startswith(before) and len(_rows(out)) == 12
+
+
+def test_no_photograph_is_passed_by_in_silence(
+    predict, model, tmp_path, capsys
+):
+    photos, out = tmp_path / 'photos', tmp_path / 'out.csv'
+    (photos / 'b').mkdir(parents=True)
+    read = ['1.jfif', '2.JPE', 'b/3.jif', 'b/named wrongly.gif', '4.mpo']
+    for seed, name in enumerate(read):
+        Image.fromarray(_pixels(seed)).save(photos / name, 'JPEG')
+    not_read = ['5.heic', 'b/6.DCM', '7.avif', '8.cr2']
+    for name in not_read:
+        (photos / name).write_bytes(b'of another format')
+    Image.fromarray(_pixels(9)).save(photos / '9.gif')
+    others = ['no_suffix', 'b/notes.txt', 'b/Thumbs.db', '.hidden.txt']
+    for name in others:
+        (photos / name).write_bytes(b'')
+    assert predict(photos, '--model', model, '--out', out) == 0
+    told = capsys.readouterr().err
+    assert '5 could not be read' in told and 'passed by: 3 files' in told
+    names = {str(Path(row['image']).relative_to(photos)) for row in _rows(out)}
+    assert names == set(read)
+    unreadable = _rows(tmp_path / 'out.csv.unreadable.csv')
+    names = {str(Path(row['image']).relative_to(photos)) for row in unreadable}
+    assert names == {*not_read, '9.gif'}
+    assert all('none of JPEG, PNG' in row['reason'] for row in unreadable)
+    facts = json.loads((tmp_path / 'out.csv.json').read_text())
+    assert facts['passed_by'] == 3 and facts['unreadable'] == 5
+    # what is named is read, whatever its suffix
+    (photos / '1.jfif').rename(photos / 'photo')
+    alone = tmp_path / 'alone.csv'
+    assert predict(photos / 'photo', '--model', model, '--out', alone) == 0
+    assert len(_rows(alone)) == 1
+
+
+def test_a_folder_of_other_files_says_how_many(
+    predict, model, tmp_path, capsys
+):
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos/notes.txt').touch()
+    words = ['--model', model, '--out', tmp_path / 'out.csv']
+    assert predict(tmp_path / 'photos', *words) == 2
+    assert 'no image in what was named, but 1 files' in capsys.readouterr().err
+
+
+def test_odd_exif_ends_no_folder(predict, model, photos, tmp_path):
+    """A resolution that is a text, with which Pillow cannot turn it."""
+    fields = struct.pack('<HHII', 0x112, 3, 1, 6)
+    fields += struct.pack('<HHI4s', 0x11A, 2, 4, b'abc')
+    exif = b'Exif\0\0II*\0' + struct.pack('<IH', 8, 2) + fields + bytes(4)
+    Image.fromarray(_pixels(11)).save(photos / 'image 11.jpg', exif=exif)
+    out = tmp_path / 'out.csv'
+    assert predict(photos, '--model', model, '--out', out) == 0
+    assert len(_rows(out)) == 12
+    assert not (tmp_path / 'out.csv.unreadable.csv').exists()
+
+
+def test_the_most_probable_classes(predict, model, photos, tmp_path):
+    out = tmp_path / 'out.csv'
+    assert predict(photos, '--model', model, '--out', out, '--top', 2) == 0
+    for row in _rows(out):
+        assert list(row)[4:] == ['best_2', 'probability_2']
+        wanted = expected(_pixels(_seed(row['image'])))
+        second = np.argsort(-wanted)[1]
+        assert row['best_2'] == CLASSES[second]
+        assert float(row['probability_2']) == pytest.approx(
+            wanted[second], abs=2e-6
+        )
+
+
+def test_parquet_holds_the_same(predict, model, photos, tmp_path):
+    parquet = pytest.importorskip('pyarrow.parquet')
+    for name in ('out.csv', 'out.parquet'):
+        assert predict(photos, '--model', model, '--out', tmp_path / name) == 0
+    table = parquet.read_table(tmp_path / 'out.parquet')
+    types = [str(field.type) for field in table.schema]
+    assert types == ['string', 'string', 'float', 'bool', *['float'] * 3]
+    for row, other in zip(table.to_pylist(), _rows(tmp_path / 'out.csv')):
+        assert row['image'] == other['image'] and row['best'] == other['best']
+        assert row['sure'] is (other['sure'] == 'yes')
+        np.testing.assert_allclose(
+            [row[key] for key in list(row)[4:]],
+            [float(other[key]) for key in list(row)[4:]],
+            atol=1e-6,
+        )
+    # and is added to
+    _write(photos / 'image 20.png', 20)
+    out = tmp_path / 'out.parquet'
+    assert predict(photos, '--model', model, '--out', out) == 0
+    again = parquet.read_table(out)
+    assert again.slice(0, 11) == table and len(again) == 12
+
+
+def test_another_model_or_option_is_refused(
+    predict, model, photos, tmp_path, capsys
+):
+    out = tmp_path / 'out.csv'
+    other = export_tiny(tmp_path / 'other', 2 * WEIGHTS)
+    assert predict(photos, '--model', model, '--out', out) == 0
+    before = out.read_bytes()
+    for argv, word in (
+        (('--model', other), 'model'),
+        (('--model', model, '--top', 2), 'columns'),
+        (('--model', model, '--precision', 'int8'), 'precision'),
+    ):
+        assert predict(photos, *argv, '--out', out) == 2
+        message = capsys.readouterr().err
+        assert word in message and 'another --out' in message
+    assert out.read_bytes() == before
+    (tmp_path / 'mine.csv').write_text('precious\n')
+    argv = ('--model', model, '--out', tmp_path / 'mine.csv')
+    assert predict(photos, *argv) == 2
+    assert (tmp_path / 'mine.csv').read_text() == 'precious\n'
+
+
+@pytest.mark.parametrize(
+    'argv, word',
+    [
+        (('lost', '--model', 'MODEL'), 'lost does not exist'),
+        (('EMPTY', '--model', 'MODEL'), 'no image'),
+        (('EMPTY', '--model', 'MODEL', '--out', 'a.txt'), 'a.txt'),
+        (('EMPTY', '--model', 'MODEL', '--top', '4'), '3 classes'),
+        (('EMPTY', '--model', 'EMPTY'), 'manifest.json'),
+        (('EMPTY', '--model', 'MODEL', '--workers', '-1'), '--workers'),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    tool, model, tmp_path, monkeypatch, capsys, argv, word
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'empty').mkdir()
+    places = dict(MODEL=str(model), EMPTY=str(tmp_path / 'empty'))
+    argv = [places.get(item, item) for item in argv]
+    assert tool('predict')(argv) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith('error: ') and word in told
+    assert not list(tmp_path.glob('predictions*'))
+
+
+def test_cut_off_anywhere_it_goes_on_to_the_same_table(
+    predict, model, photos, tmp_path, monkeypatch
+):
+    (photos / 'b' / 'bad.png').write_bytes(b'no image')
+    whole, out = tmp_path / 'whole.csv', tmp_path / 'out.csv'
+    with monkeypatch.context() as patch:
+        patch.setattr('os.unlink', lambda path: None)  # keep the work file
+        assert predict(photos, '--model', model, '--out', whole) == 0
+    work = (tmp_path / 'whole.csv.part').read_bytes()
+    header = work.index(b'\n') + 1
+    for length in [*range(header, len(work), 97), len(work) - 1, len(work)]:
+        out.unlink(missing_ok=True)
+        (tmp_path / 'out.csv.part').write_bytes(work[:length])
+        assert predict(photos, '--model', model, '--out', out) == 0
+        assert out.read_bytes() == whole.read_bytes()
+        assert len(_rows(tmp_path / 'out.csv.unreadable.csv')) == 1
+        assert not (tmp_path / 'out.csv.part').exists()
+
+
+def test_a_full_disk_loses_nothing(
+    predict, model, photos, tmp_path, monkeypatch, capsys
+):
+    from hkd_mm.inference.prediction_files import WorkFile
+
+    out, upstream = tmp_path / 'out.csv', WorkFile.add
+
+    def add(self, rows):
+        if self.images >= 4:
+            self._file.write(b'["half')
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        upstream(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkFile, 'add', add)
+        assert predict(photos, '--model', model, '--out', out) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert 'full' in told and str(out) in told and not out.exists()
+    assert predict(photos, '--model', model, '--out', out) == 0
+    assert 'going on: 4 images' in capsys.readouterr().err
+    assert len({row['image'] for row in _rows(out)}) == 11 == len(_rows(out))
+
+
+_HANGING = """
+import runpy, sys, time
+from hkd_mm.inference import classifier
+upstream = classifier.SkinClassifier.prepare
+left = int(sys.argv.pop(1))
+def prepare(self, source):
+    global left
+    left -= 1
+    if left < 0:
+        time.sleep(600)
+    return upstream(self, source)
+classifier.SkinClassifier.prepare = prepare
+sys.argv[0] = 'predict.py'
+runpy.run_path('tools/predict.py', run_name='__main__')
+"""
+
+
+def _start(images: int, *argv) -> subprocess.Popen:
+    """Start the tool, which hangs when it has read so many images."""
+    return subprocess.Popen(
+        [sys.executable, '-c', _HANGING, str(images), *map(str, argv)],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait_for_lines(path: Path, count: int) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if path.is_file() and path.read_bytes().count(b'\n') > count:
+            return
+        time.sleep(0.01)
+    pytest.fail(f'{path} did not grow')
+
+
+def test_killed_for_real_twice(predict, model, photos, tmp_path):
+    for seed in range(20, 60):
+        _write(photos / f'image {seed}.png', seed)
+    out, work = tmp_path / 'out.csv', tmp_path / 'out.csv.part'
+    options = ('--model', model, '--out', out, '--batch-size', 2)
+    for lines in (6, 14):
+        process = _start(8, photos, *options, '--workers', 1)
+        _wait_for_lines(work, lines)
+        if lines == 6:  # nobody else writes it meanwhile
+            second = _start(99, photos, *options)
+            told = second.communicate(timeout=60)[1]
+            assert second.returncode == 2 and 'another process' in told
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not out.exists()
+    assert predict(photos, '--model', model, '--out', out) == 0
+    names = [row['image'] for row in _rows(out)]
+    assert len(names) == 51 == len(set(names))
+    whole = tmp_path / 'whole.csv'
+    assert predict(photos, '--model', model, '--out', whole) == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize('when', ['open_work', 'write_table'])
+def test_nobody_else_writes_from_the_first_look_to_the_end(
+    predict, model, photos, tmp_path, monkeypatch, capsys, when
+):
+    """The lock outlives other descriptors of the work file."""
+    from hkd_mm.serve import predictor as predict_files
+    from hkd_mm.serve import predictor as predict_module
+
+    (photos / 'bad.png').write_bytes(b'no image')  # rows() is read twice
+    module = predict_module if when == 'open_work' else predict_files
+    upstream, out = getattr(module, when), tmp_path / 'out.csv'
+    asked = []
+
+    def meanwhile(*args):
+        if asked:
+            return upstream(*args)
+        asked.append(_left(tmp_path))
+        made = None if when == 'open_work' else upstream(*args)
+        second = _start(99, photos, '--model', model, '--out', out)
+        told = second.communicate(timeout=60)[1]
+        assert second.returncode == 2 and 'another process' in told
+        return upstream(*args) if when == 'open_work' else made
+
+    monkeypatch.setattr(module, when, meanwhile)
+    assert predict(photos, '--model', model, '--out', out) == 0
+    begun = {'out.csv.lock'}
+    begun |= set() if when == 'open_work' else {'out.csv.part'}
+    assert asked == [begun]
+    assert len(_rows(out)) == 11
+    assert 'out.csv.lock' not in _left(tmp_path)
+
+
+def test_a_lock_that_its_holder_has_just_removed_is_not_taken(
+    tmp_path, monkeypatch
+):
+    from hkd_mm.io import locks as out_lock
+
+    pytest.importorskip('fcntl')
+    out, path = tmp_path / 'out.csv', tmp_path / 'out.csv.lock'
+    upstream, taken = out_lock._take, []
+
+    def removed(handle, out):
+        if not taken:
+            path.unlink()
+        taken.append(handle)
+        upstream(handle, out)
+
+    monkeypatch.setattr(out_lock, '_take', removed)
+    with out_lock.only_writer(out):
+        assert len(taken) == 2 and path.is_file()
+        with pytest.raises(UserError, match='another process'):
+            with out_lock.only_writer(out):
+                pass
+        assert path.is_file()
+    assert not path.exists()
+    with out_lock.only_writer(out):
+        pass
+
+
+def test_names_that_are_no_unicode_or_hold_line_breaks(
+    predict, model, tmp_path
+):
+    folder, out = os.fsencode(tmp_path / 'odd'), tmp_path / 'out.csv'
+    os.mkdir(folder)
+    _write(tmp_path / 'a.png', 1)
+    names = [b'line\nbreak.png', b'\xff.png', 'ä.png'.encode()]
+    for name in names:
+        os.link(tmp_path / 'a.png', os.path.join(folder, name))
+    for _ in range(2):
+        argv = ('--model', model, '--out', out)
+        assert predict(tmp_path / 'odd', *argv) == 0
+        with open(out, newline='', errors='surrogateescape') as file:
+            found = [row['image'] for row in csv.DictReader(file)]
+        assert sorted(map(os.fsencode, map(os.path.basename, found))) == (
+            sorted(names)
+        )
+
+
+def test_work_of_another_model_is_not_gone_on_with(
+    predict, model, photos, tmp_path, capsys
+):
+    out, work = tmp_path / 'out.csv', tmp_path / 'out.csv.part'
+    for content in (b'{"format":"other"}\n["a.png"]\n', b'\0' * 99, b''):
+        work.write_bytes(content)
+        assert predict(photos, '--model', model, '--out', out) == 2
+        assert str(work) in capsys.readouterr().err
+        assert work.read_bytes() == content and not out.exists()

@@ -1,0 +1,156 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""A killed and resumed run ends where the run that was never killed ends."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import forget_runs
+
+from hkd_mm.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+# Kills itself without a word in the second step of the second epoch.
+_KILLED = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import torch
+torch.set_num_threads(1)
+from hkd_mm.training.trainer import train
+from hkd_mm.engine.distributed import EpochSeedHook
+
+def kill(self, runner, batch_idx, data_batch=None, outputs=None):
+    if runner.epoch == 1 and batch_idx == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+EpochSeedHook.after_train_iter = kill
+train({config!r}, work_dir={work_dir!r}, cfg_options={options!r})
+"""
+
+
+def _train(config, work_dir, options, resume=None):
+    from hkd_mm.training.trainer import train
+
+    forget_runs()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(
+            str(config),
+            work_dir=str(work_dir),
+            resume=resume,
+            cfg_options=options,
+        )
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _state(folder: Path, name: str) -> dict:
+    return torch.load(folder / name, weights_only=False)
+
+
+def _assert_same_run(one: Path, other: Path) -> None:
+    first, second = _state(one, 'epoch_3.pth'), _state(other, 'epoch_3.pth')
+    assert first['state_dict'].keys() == second['state_dict'].keys()
+    for key, value in first['state_dict'].items():
+        assert torch.equal(value, second['state_dict'][key]), key
+    momenta = (c['optimizer']['state'] for c in (first, second))
+    for mine, theirs in zip(*(m.values() for m in momenta)):
+        assert torch.equal(mine['momentum_buffer'], theirs['momentum_buffer'])
+
+
+def _teacher(config: Path, folder: Path) -> str:
+    from mmpretrain.registry import MODELS
+
+    from hkd_mm.config.compose import load_config
+
+    torch.manual_seed(0)
+    net = MODELS.build(load_config(config).model)
+    torch.save(dict(state_dict=net.state_dict()), folder / 'teacher.pth')
+    return str(folder / 'teacher.pth')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, workers', [('kd', 0), ('student', 1)])
+def test_killed_run_resumes_bit_identically(
+    name, workers, tiny_configs, tmp_path, quick_runner
+):
+    options = {'max_epochs': 3, 'train_dataloader.num_workers': workers}
+    if name == 'kd':
+        options['model.teacher_ckpt'] = _teacher(
+            tiny_configs['teacher'], tmp_path
+        )
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    expected = _train(tiny_configs[name], whole, options)
+    script = _KILLED.format(
+        root=str(ROOT),
+        config=str(tiny_configs[name]),
+        work_dir=str(killed),
+        options=options,
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', script],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (killed / 'epoch_1.pth').is_file()
+    assert not (killed / 'epoch_2.pth').exists()
+
+    finished = _train(tiny_configs[name], killed, options, resume='auto')
+    _assert_same_run(whole, killed)
+    assert finished['epoch'] == 3
+    assert finished['checkpoint'] == expected['checkpoint']
+    assert finished['best_score'] == expected['best_score']
+
+
+@pytest.mark.slow
+def test_damaged_last_checkpoint_falls_back_and_says_so(
+    tiny_configs, tmp_path, quick_runner, capsys
+):
+    options = {'max_epochs': 3, 'default_hooks.checkpoint.max_keep_ckpts': 3}
+    config = tiny_configs['student']
+    whole, damaged = tmp_path / 'whole', tmp_path / 'damaged'
+    _train(config, whole, options)
+    shutil.copytree(whole, damaged)
+    (damaged / 'epoch_3.pth').unlink()
+    last = damaged / 'epoch_2.pth'
+    last.write_bytes(last.read_bytes()[:5000])
+    (damaged / 'last_checkpoint').write_text(str(last))
+    capsys.readouterr()
+    _train(config, damaged, options, resume='auto')
+    said = capsys.readouterr().out
+    assert 'epoch_2.pth' in said and 'Falling back' in said
+    assert f'resumed from {damaged / "epoch_1.pth"}' in said
+    _assert_same_run(whole, damaged)
+
+
+def test_resume_with_nothing_to_resume_starts_anew_and_says_so(
+    tiny_configs, tmp_path, quick_runner, capsys
+):
+    finished = _train(
+        tiny_configs['student'],
+        tmp_path / 'new',
+        {'max_epochs': 1},
+        resume='auto',
+    )
+    assert finished['epoch'] == 1
+    assert 'from the beginning' in capsys.readouterr().out
+
+
+def test_resume_on_another_split_is_refused(
+    tiny_configs, tmp_path, quick_runner
+):
+    options = {'max_epochs': 1}
+    config, run = tiny_configs['student'], tmp_path / 'run'
+    _train(config, run, options)
+    with pytest.raises(UserError, match='another split'):
+        _train(config, run, {**options, 'split_seed': 7}, resume='auto')
