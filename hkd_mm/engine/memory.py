@@ -35,8 +35,8 @@ def keep_freed_memory() -> bool:
     fresh, zeroed pages for the next activation: 34,000 page faults for one
     training step of MobileNetV2 x0.5 at 64 x 64 and batch 64; without them
     the step took 0.60 of the CPU time on a busy 2-core machine
-    (``tools/benchmarks/freed_memory.py --repeats 3``). The process keeps its
-    peak size instead.
+    (``tools/benchmarks/freed_memory.py --repeats 3``, last in commit
+    b00a296). The process keeps its peak size instead.
 
     Returns:
         Whether the C library knows the setting (glibc does; musl and macOS

@@ -122,31 +122,6 @@ def test_threads(benchmark, monkeypatch):
 
 
 @pytest.mark.slow
-def test_processes(benchmark):
-    argv = ['--images', '40', '--epochs', '2', '--setups', 'cached', *DRAWN]
-    argv += ['--batch', '8']  # BatchNorm of two images diverges on some CPUs
-    report = benchmark('processes', *TOY, *argv)
-    assert [
-        (row['setup'], row['processes'], row['batch_of_each'])
-        for row in report['rows']
-    ] == [('cached', 1, 8), ('cached', 2, 4)]
-    for row in report['rows']:
-        assert len(row['rates']) == 1 and row['images_per_second'] > 0
-    assert report['rows'][0]['times'] == 1
-
-
-@pytest.mark.slow
-def test_full_schedule(benchmark):
-    argv = ['--images', '60', '--epochs', '2', '--num-views', '1']
-    report = benchmark('full_schedule', *TOY, *argv)
-    assert report['images_of_an_epoch'] == 48
-    assert report['minutes_of_the_paper'] == 125
-    assert len(report['seconds_of_epochs']) == 2
-    assert report['median_epoch_that_fills'] == report['seconds_of_epochs'][0]
-    assert report['seconds_of_training'] < 60 * report['minutes']
-
-
-@pytest.mark.slow
 def test_training(benchmark):
     argv = [
         '--steps',
@@ -168,15 +143,6 @@ def test_training(benchmark):
         'stock / KD cached',
         'stock / KD online, bf16 teacher',
     ]
-
-
-@pytest.mark.slow
-def test_validation(benchmark):
-    argv = ['--images', '16', '--rounds', '1', *DRAWN]
-    report = benchmark('validation', *TOY, *argv)
-    rates = report['images_per_second']
-    assert list(rates) == ['packed', 'stock', 'stock, both nets']
-    assert rates['packed'] > rates['stock, both nets'] > 0
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def measure(
         command: its first word is a path.
         folder: to work in.
         log: gets what the command prints.
-        threads: of torch in each process; None: as it chooses.
+        threads: of torch; None: as it chooses.
 
     Returns:
         ``begun`` (time of the clock), ``seconds``, ``bytes`` (largest
@@ -87,7 +87,6 @@ def train(
     folder: Path,
     name: str,
     options: dict[str, Any],
-    processes: int = 1,
     flags: tuple[str, ...] = (),
     threads: int | None = None,
 ) -> dict[str, Any]:
@@ -100,9 +99,8 @@ def train(
         folder: to work in; holds ``teacher.pth``.
         name: of the work dir and the files of the measurement.
         options: more ``--cfg-options``.
-        processes: more than one run under torchrun.
         flags: of ``tools/train.py``.
-        threads: of torch in each process; None: as it chooses.
+        threads: of torch; None: as it chooses.
 
     Returns:
         What :func:`measure` and the probe found.
@@ -118,14 +116,10 @@ def train(
     path = folder / f'{name}_config.py'
     path.write_text(_CONFIG.format(base=str(config), out=str(probe)))
     words = [f'{k}={_word(v)}' for k, v in {**found, **options}.items()]
-    start = [sys.executable, '-W', 'ignore']
-    if processes > 1:
-        start += ['-m', 'torch.distributed.run', '--standalone']
-        start += ['--local_addr=127.0.0.1', f'--nproc_per_node={processes}']
-        flags = (*flags, '--launcher', 'pytorch')
-    command = [str(ROOT / 'tools/train.py'), str(path), *flags]
+    command = [sys.executable, '-W', 'ignore']
+    command += [str(ROOT / 'tools/train.py'), str(path), *flags]
     command += ['--work-dir', str(folder / name), '--cfg-options', *words]
-    usage = measure([*start, *command], folder, log, threads)
+    usage = measure(command, folder, log, threads)
     return {**usage, **json.loads(probe.read_text())}
 
 
@@ -158,7 +152,7 @@ def _dump(
         names = ('teacher', 'student', 'size', 'batch', 'method')
         values = {name: getattr(args, name) for name in names}
         call(
-            '_stock',
+            '_common',
             'dump_stock',
             json.dumps(values),
             str(data),

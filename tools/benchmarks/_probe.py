@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from _common import machine
 from _measure import tree_cpu_seconds
-from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -55,7 +54,7 @@ class BenchmarkProbe(Hook):
     def after_train_epoch(self, runner) -> None:
         """Note the epoch."""
         loader = runner.train_dataloader
-        images = len(loader) * loader.batch_size * get_world_size()
+        images = len(loader) * loader.batch_size
         if not loader.drop_last:
             images = min(images, len(loader.dataset))
         cpu = tree_cpu_seconds(os.getpid())
@@ -68,7 +67,6 @@ class BenchmarkProbe(Hook):
         )
         self._write()
 
-    @master_only
     def _write(self) -> None:
         if torch.cuda.is_available():
             self.found['gpu_bytes'] = torch.cuda.max_memory_allocated()

@@ -16,6 +16,8 @@ Example:
 """
 
 import argparse
+import json
+import math
 import os
 import sys
 import tempfile
@@ -25,16 +27,25 @@ from statistics import median
 from typing import Any
 
 from _common import (
+    ROOT,
     SETUPS,
     add_data_root,
     compose,
+    feature_shape,
     machine,
     make_parser,
     photographs,
+    recipe,
     save_teacher,
     show,
+    to_stock_hooks,
     write,
 )
+
+# Variant -> whether its loss looks at the feature map.
+VARIANTS = dict(kd=False, kd_hard=False, kd_align=True, hybrid=True)
+_MARKS = 1 + 4  # a byte that says it is there, and a CRC-32
+_FLOAT32, _FLOAT16 = 4, 2
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -49,9 +60,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace, setup: str, data: Path) -> list[dict]:
     """Train a set-up; its row, and that of the epoch that fills a cache."""
-    from _counter import CountHook
-    from _preprocessing import preprocess
-    from _stock import to_stock_hooks
+    from _counter import CountHook, preprocess
     from mmengine.runner import Runner
 
     epochs = 1 + (setup == 'cached')
@@ -120,12 +129,57 @@ def summary(
     )
 
 
+def cache_bytes(args: argparse.Namespace, data: Path) -> list[dict[str, Any]]:
+    """Write a cache of each variant and weigh it.
+
+    Args:
+        args: with ``teacher``, ``student`` and ``size``.
+        data: class folders, a few images.
+    """
+    from hkd_mm.training.fill_teacher_cache import build_teacher_cache
+
+    classes = len(list(data.iterdir()))
+    teacher = Path('teacher.pth').resolve()
+    save_teacher(teacher, args.teacher, classes)
+    features = math.prod(feature_shape(args.teacher, args.size))
+    rows = []
+    for variant, looks in VARIANTS.items():
+        _, options = recipe(args, 'cached', data)
+        options['model.teacher_cache.dir'] = f'caches/{variant}'
+        options['model.teacher_ckpt'] = str(teacher)
+        built = build_teacher_cache(
+            str(ROOT / f'configs/{variant}_wrn50_mbv2.py'), options
+        )
+        rows.append(
+            dict(
+                variant=variant,
+                measured=weigh(Path(built['folder'])),
+                predicted=float(
+                    _MARKS
+                    + _FLOAT32 * classes
+                    + (_FLOAT16 * features if looks else 0)
+                ),
+            )
+        )
+    return rows
+
+
+def weigh(folder: Path) -> float:
+    """Bytes of values, checksums and marks, by entries (view, row)."""
+    header = json.loads((folder / 'header.json').read_text())
+    size = sum(
+        path.stat().st_size
+        for path in folder.iterdir()
+        if path.suffix in ('.bin', '.u8', '.u32')
+    )
+    return size / (header['num_views'] * header['num_rows'])
+
+
 def main(argv=None) -> None:
     """Count, print, write."""
     args = parse_args(argv)
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
-    from _cache_bytes import cache_bytes
-    from _preprocessing import normalise_128
+    from _counter import normalise_128
 
     place = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
