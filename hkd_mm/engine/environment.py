@@ -1,11 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """On what a run was made: versions, machine, commit."""
 
+import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -107,3 +110,48 @@ def _memory_gib() -> float | None:
     except (ValueError, OSError, AttributeError):
         return None
     return round(pages / 2**30, 1)
+
+
+def environment_of(folder: Path) -> dict:
+    """``environment.json`` of a run; empty where it cannot be read."""
+    try:
+        text = (folder / 'environment.json').read_text(encoding='utf-8')
+        return json.loads(text)
+    except (OSError, ValueError):
+        return {}
+
+
+def command_of(environment: dict) -> str:
+    """What the run was started with, without the folders of its machine."""
+    words = without_places(environment.get('command') or [])
+    return shlex.join(['python', *words]) if words else 'unknown'
+
+
+def without_places(words: Sequence[object]) -> list[str]:
+    """Words of a command line; of absolute paths what others know, too."""
+    kept = []
+    for word in map(str, words):
+        key, equals, value = word.rpartition('=')
+        kept.append(f'{key}{equals}{_short(value)}')
+    return kept
+
+
+def _short(path: str) -> str:
+    if not path.startswith('/'):
+        return path
+    parts = Path(path).parts
+    for root in ('tools', 'configs'):
+        if root in parts:
+            return '/'.join(parts[parts.index(root) :])
+    return f'.../{Path(path).name}'
+
+
+def versions_of(environment: dict) -> str:
+    """Packages and machine of a run, in one line."""
+    if not environment:
+        return 'unknown'
+    told = {key: environment.get(key) for key in ('hkd_mm', 'python')}
+    told.update(environment.get('packages') or {})
+    text = ', '.join(f'{key} {value}' for key, value in told.items() if value)
+    where = environment.get('gpus') or [environment.get('cpu')]
+    return f'{text}; on {", ".join(str(one) for one in where)}'

@@ -17,8 +17,9 @@ from hkd_mm.config.data_summary import build_listing
 from hkd_mm.datasets.masks.mask_dataset import MaskDataset
 from hkd_mm.datasets.split_file import read_split, write_split
 from hkd_mm.datasets.splits import check_split, draw_folds
-from hkd_mm.engine.environment import collect_environment
+from hkd_mm.engine.environment import collect_environment, without_places
 from hkd_mm.errors import UserError
+from hkd_mm.experiments import children
 from hkd_mm.experiments.executor import Processes
 from hkd_mm.experiments.outcome import Outcome, read_outcomes
 from hkd_mm.experiments.outdated import Keys, settle_stale
@@ -41,7 +42,6 @@ from hkd_mm.experiments.study_progress import Board
 from hkd_mm.experiments.tables import terminal, write_tables
 from hkd_mm.io.locks import locked
 from hkd_mm.io.progress import default_workers
-from hkd_mm.report.model_card import without_places
 
 _WITHOUT_IMAGES = ('support', 'specificity')  # the others are undefined
 
@@ -158,8 +158,6 @@ def time_nets(
         work_dir: of the study.
         say: takes a line on what went wrong.
     """
-    from hkd_mm.serve.latency import latency
-
     folders = {}
     for run in runs:
         folder = run.folder(work_dir)
@@ -168,17 +166,13 @@ def time_nets(
     left = [f for f in folders.values() if not (f / 'latency.json').is_file()]
     if not left:
         return
+    command = [str(children.TOOLS / 'latency.py'), '--for-report']
+    command += ['--runtimes', 'eager', '--batch', '1', '--rounds', '3']
+    command += ['--threads', str(default_workers()), '--seconds', '0.5']
+    command += [f'{name}={folder}' for name, folder in folders.items()]
     try:
-        latency(
-            [f'{name}={folder}' for name, folder in folders.items()],
-            runtimes=['eager'],
-            batches=[1],
-            threads=[default_workers()],
-            rounds=3,
-            seconds=0.5,
-            for_report=True,
-        )
-    except UserError as error:
+        children.run_child(command, work_dir / 'latency.log')
+    except children.Failed as error:
         say(f'the nets were not timed: {error}')
 
 

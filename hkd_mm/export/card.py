@@ -3,12 +3,12 @@
 
 from collections.abc import Iterable
 
+from hkd_mm.engine.environment import command_of, environment_of, versions_of
 from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 from hkd_mm.experiments.tables import unknown_told
 from hkd_mm.export.confidence import classes_note
 from hkd_mm.inference.manifest_fields import ClassifierManifest, Manifest
 from hkd_mm.inference.run_folder import SourceRun
-from hkd_mm.report.model_card import command_of, environment_of, versions_of
 
 _METRICS = dict(
     classification=(

@@ -1,11 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What a model card says, in a report and beside an export."""
 
-import json
-import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
+from hkd_mm.engine.environment import command_of, environment_of, versions_of
 from hkd_mm.engine.student_loading import describe_net
 from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 from hkd_mm.experiments.tables import images_told, plus_minus, unknown_told
@@ -24,51 +22,6 @@ INTENDED_USE = (
     'camera, population or prevalence; no decision on a patient may rest on '
     'it.'
 )
-
-
-def environment_of(folder: Path) -> dict:
-    """``environment.json`` of a run; empty where it cannot be read."""
-    try:
-        text = (folder / 'environment.json').read_text(encoding='utf-8')
-        return json.loads(text)
-    except (OSError, ValueError):
-        return {}
-
-
-def command_of(environment: dict) -> str:
-    """What the run was started with, without the folders of its machine."""
-    words = without_places(environment.get('command') or [])
-    return shlex.join(['python', *words]) if words else 'unknown'
-
-
-def without_places(words: Sequence[object]) -> list[str]:
-    """Words of a command line; of absolute paths what others know, too."""
-    kept = []
-    for word in map(str, words):
-        key, equals, value = word.rpartition('=')
-        kept.append(f'{key}{equals}{_short(value)}')
-    return kept
-
-
-def _short(path: str) -> str:
-    if not path.startswith('/'):
-        return path
-    parts = Path(path).parts
-    for root in ('tools', 'configs'):
-        if root in parts:
-            return '/'.join(parts[parts.index(root) :])
-    return f'.../{Path(path).name}'
-
-
-def versions_of(environment: dict) -> str:
-    """Packages and machine of a run, in one line."""
-    if not environment:
-        return 'unknown'
-    told = {key: environment.get(key) for key in ('hkd_mm', 'python')}
-    told.update(environment.get('packages') or {})
-    text = ', '.join(f'{key} {value}' for key, value in told.items() if value)
-    where = environment.get('gpus') or [environment.get('cpu')]
-    return f'{text}; on {", ".join(str(one) for one in where)}'
 
 
 _METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
