@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exported import export_tiny
 from PIL import Image
 from tiny import (
     TINY_CLASSES,
@@ -180,3 +181,22 @@ def demo_run(tmp_path_factory):
         assert ran.returncode == 0, ran.stdout
         (folder / 'train.log').write_text(ran.stdout)
     return folder / 'demo', folder / 'teacher' / 'student.pth'
+
+
+@pytest.fixture
+def exported(tmp_path) -> Path:
+    """Takes 8 x 6 pixels, 3 classes, temperature 2, sure from 0.6."""
+    return export_tiny(tmp_path / 'export')
+
+
+@pytest.fixture
+def noise():
+    """``noise(seed, height, width)`` is uint8 RGB."""
+
+    def make(seed: int = 0, height: int = 12, width: int = 12) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        base = rng.integers(0, 206, 3)
+        pixels = rng.integers(0, 50, (height, width, 3))
+        return (base + pixels).astype(np.uint8)
+
+    return make

@@ -93,7 +93,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from hkd_mm.cli import run_tool
 
-    return run_tool('hkd_mm.experiments:main', args)
+    return run_tool('hkd_mm.experiments.compare:main', args)
 
 
 if __name__ == '__main__':

@@ -99,7 +99,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from hkd_mm.cli import run_tool
 
-    return run_tool('hkd_mm.export:main', args)
+    return run_tool('hkd_mm.export.export_run:main', args)
 
 
 if __name__ == '__main__':

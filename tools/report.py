@@ -107,7 +107,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from hkd_mm.cli import run_tool
 
-    return run_tool('hkd_mm.report:main', args)
+    return run_tool('hkd_mm.report.report:main', args)
 
 
 if __name__ == '__main__':

@@ -187,9 +187,7 @@ def fetch_net_weights(model: dict) -> None:
     """
     from mmengine.dist import barrier, is_main_process
 
-    from hkd_mm.models.networks import backbones as shufflenet_v1
-    from hkd_mm.models.networks import backbones as shufflenet_v2
-    from hkd_mm.models.networks import timm_classifier
+    from hkd_mm.models.networks import backbones, timm_classifier
 
     if not is_main_process():
         barrier()
@@ -200,9 +198,9 @@ def fetch_net_weights(model: dict) -> None:
         if not net.get('pretrained'):
             continue
         if kind == 'hkd_mm.ShuffleNetV1':
-            shufflenet_v1.published_weights()
+            backbones.published_weights(1)
         elif kind == 'hkd_mm.ShuffleNetV2':
-            shufflenet_v2.published_weights()
+            backbones.published_weights(2)
         elif kind == 'hkd_mm.TimmClassifier' and not (
             net.get('pretrained_cfg_overlay') or {}
         ).get('file'):

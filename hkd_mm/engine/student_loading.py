@@ -38,13 +38,7 @@ _PARTS = dict(
         'peft',
         'utils',
     ),
-    hkd_mm=(
-        'backbones',
-        'classifiers',
-        'losses',
-        'preprocessors',
-        'segmentors',
-    ),
+    hkd_mm=('losses', 'networks', 'preprocessors'),
     mmrazor=('architectures', 'losses'),
 )
 _FETCHES = re.compile('HuggingFace')  # classes that do when they are built

@@ -81,7 +81,7 @@ sys.path.insert(0, {root!r})
 # slow to load, and no sweep's business
 sys.modules['hkd_mm.engine.environment'] = types.SimpleNamespace(
     collect_environment=dict)
-from hkd_mm.apis import children
+from hkd_mm.experiments import children
 from hkd_mm.experiments import launch, trial_queue
 children.TOOLS = pathlib.Path(__file__).parent
 if '--teacher-of' in sys.argv:  # this one would train for real

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children, trial_queue
-from hkd_mm.experiments import sweep as run_sweep
+from hkd_mm.experiments import children, run_sweep, trial_queue
 from hkd_mm.experiments import sweep_storage as storage
 from hkd_mm.experiments import trial_runner as teachers
 from hkd_mm.experiments import workers as launch

@@ -133,7 +133,7 @@ def study_labels():
 @pytest.fixture(scope='session')
 def page(study_dir, tmp_path_factory):
     """The page of that study."""
-    from hkd_mm.report import report as make_report
+    from hkd_mm.report import make_report
 
     return make_report(
         [str(study_dir)],

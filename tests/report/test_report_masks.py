@@ -11,7 +11,7 @@ from tiny_slices import make_slice_run
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_scores import OF_SLICES
-from hkd_mm.report import report as make_report
+from hkd_mm.report import make_report
 from hkd_mm.report.data import gather, of_masks, read_figures
 from hkd_mm.report.examples import chosen
 from hkd_mm.report.training import mean_by_patient

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.report import report as make_report
+from hkd_mm.report import make_report
 from hkd_mm.report.page import render
 from hkd_mm.report.report import drawn, write_figures
 

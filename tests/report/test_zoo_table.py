@@ -14,7 +14,7 @@ FOLDERS = sorted((ROOT / 'configs/zoo').glob('*/README.md'))
 
 
 def test_the_table_is_up_to_date():
-    zoo_table.main(str(ROOT), check=True)
+    zoo_table.print_zoo_table(str(ROOT), check=True)
 
 
 def test_an_old_table_is_found(tmp_path):
@@ -23,8 +23,8 @@ def test_an_old_table_is_found(tmp_path):
     text = (ROOT / 'docs/zoo.md').read_text()
     page.write_text(text.replace('arXiv 1503.02531', 'arXiv 1503.02532'))
     with pytest.raises(UserError, match=r'tools/analysis_tools/zoo_table\.py'):
-        zoo_table.main(str(tmp_path), check=True)
-    zoo_table.main(str(tmp_path))
+        zoo_table.print_zoo_table(str(tmp_path), check=True)
+    zoo_table.print_zoo_table(str(tmp_path))
     rows = re.findall(r'arXiv 1503\.0253.', page.read_text())
     assert set(rows) == {'arXiv 1503.02531'}
 

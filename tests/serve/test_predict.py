@@ -412,11 +412,11 @@ def test_nobody_else_writes_from_the_first_look_to_the_end(
 def test_a_lock_that_its_holder_has_just_removed_is_not_taken(
     tmp_path, monkeypatch
 ):
-    from hkd_mm.io import locks as out_lock
+    from hkd_mm.io import locks
 
     pytest.importorskip('fcntl')
     out, path = tmp_path / 'out.csv', tmp_path / 'out.csv.lock'
-    upstream, taken = out_lock._take, []
+    upstream, taken = locks._lock_output, []
 
     def removed(handle, out):
         if not taken:
@@ -424,15 +424,15 @@ def test_a_lock_that_its_holder_has_just_removed_is_not_taken(
         taken.append(handle)
         upstream(handle, out)
 
-    monkeypatch.setattr(out_lock, '_take', removed)
-    with out_lock.only_writer(out):
+    monkeypatch.setattr(locks, '_lock_output', removed)
+    with locks.only_writer(out):
         assert len(taken) == 2 and path.is_file()
         with pytest.raises(UserError, match='another process'):
-            with out_lock.only_writer(out):
+            with locks.only_writer(out):
                 pass
         assert path.is_file()
     assert not path.exists()
-    with out_lock.only_writer(out):
+    with locks.only_writer(out):
         pass
 
 

@@ -199,8 +199,8 @@ def _epochs(data, folder: Path) -> None:
 
 def measure_verifying(folder: Path, layout: str) -> dict[str, Any]:
     """What tools/dataset_tools/verify.py does, near duplicates included."""
+    from hkd_mm.data_tools.source import read_records, read_where
     from hkd_mm.data_tools.verify import verify_data
-    from hkd_mm.datasets.source import read_records, read_where
 
     args = argparse.Namespace(
         data_root=str(folder / layout),

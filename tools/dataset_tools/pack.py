@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> None:
     """Do the work."""
     import os
 
-    from hkd_mm.training.pack_data import pack_config, pack_root, print_store
+    from hkd_mm.data_tools.pack import pack_root, print_store
+    from hkd_mm.training.pack_data import pack_config
 
     if os.path.isdir(args.data_root):
         print_store(pack_root(args))

@@ -13,7 +13,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         epilog='A training draws the same split by '
         'itself. Use the file with --cfg-options split_file=FILE.',
     )
-    from hkd_mm.datasets.source import add_source_arguments
+    from hkd_mm.data_tools.source import add_source_arguments
 
     add_source_arguments(parser)
     parser.add_argument(
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from hkd_mm.data_tools.source import read_records
     from hkd_mm.data_tools.split import draw_split_file
-    from hkd_mm.datasets.source import read_records
 
     records, classes, name = read_records(args)
     document, path, new = draw_split_file(

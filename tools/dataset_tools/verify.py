@@ -16,7 +16,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    from hkd_mm.datasets.source import add_source_arguments
+    from hkd_mm.data_tools.source import add_source_arguments
 
     add_source_arguments(parser)
     parser.add_argument(
@@ -71,8 +71,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 def run(args: argparse.Namespace, codes: list[int]) -> None:
     """Do the work."""
     from hkd_mm.data_tools.duplicates import require_imagehash
+    from hkd_mm.data_tools.source import read_records, read_where
     from hkd_mm.data_tools.verify import print_report, verify_data
-    from hkd_mm.datasets.source import read_records, read_where
     from hkd_mm.errors import UserError
 
     near = None if args.no_near else 2 if args.near is None else args.near

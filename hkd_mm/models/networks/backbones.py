@@ -48,7 +48,7 @@ class CIFARResNet(ResNet_CIFAR):
 
 
 # Published in mmpretrain's configs/shufflenet_v1/metafile.yml, 68.13 % top-1.
-_URL = (
+_URL_V1 = (
     'https://download.openmmlab.com/mmclassification/v0/shufflenet_v1/'
     'shufflenet_v1_batch1024_imagenet_20200804-5d6cec73.pth'
 )
@@ -94,16 +94,20 @@ class ShuffleNetV1(_ShuffleNetV1):
         first = not self.is_init
         super().init_weights()
         if self._pretrained and first:
-            load_backbone(self, published_weights(), 'ShuffleNetV1 x1.0')
+            load_backbone(self, published_weights(1), 'ShuffleNetV1 x1.0')
 
 
-def published_weights() -> Path:
-    """ImageNet weights of mmpretrain, fetched unless they lie here.
+def published_weights(version: int) -> Path:
+    """Find or fetch mmpretrain's ImageNet weights of a ShuffleNet.
+
+    Args:
+        version: 1 or 2.
 
     Raises:
         UserError: they cannot be fetched.
     """
-    return fetch_weights(_URL, _URL.rpartition('/')[2])
+    url = {1: _URL_V1, 2: _URL_V2}[version]
+    return fetch_weights(url, url.rpartition('/')[2])
 
 
 # Published in mmpretrain's configs/shufflenet_v2/metafile.yml, 69.55 % top-1.
@@ -148,4 +152,4 @@ class ShuffleNetV2(_ShuffleNetV2):
         first = not self.is_init
         super().init_weights()
         if self._pretrained and first:
-            load_backbone(self, published_weights(), 'ShuffleNetV2 x1.0')
+            load_backbone(self, published_weights(2), 'ShuffleNetV2 x1.0')
