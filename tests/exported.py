@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Exported folders for tests, with a net of two layers."""
+"""Exported folders for tests, with a network of two layers."""
 
 from pathlib import Path
 

@@ -52,11 +52,11 @@ def test_config_loads_and_can_be_trained_and_tested(name):
 
 @pytest.mark.parametrize('name', RUNNABLE)
 def test_config_name_follows_the_rule(name):
-    # <net>_<data> alone, <method>_<teacher>_<student>[_<data>] distilled;
+    # <network>_<data> alone, <method>_<teacher>_<student>[_<data>] distilled;
     # the data are left out for the data of the paper. In the folder of one
-    # benchmark, <net> or <method>.
+    # benchmark, <network> or <method>.
     folder, slash, stem = name.removesuffix('.py').rpartition('/')
-    # a net and its encoder are one field: unet-r18
+    # a network and its encoder are one field: unet-r18
     field = r'_[a-z0-9]+(-[a-z0-9]+)*'
     fields = f'({field})+' if folder + slash in SHARED else f'({field})*'
     assert re.fullmatch(r'[a-z][a-z0-9]*(-[a-z0-9]+)*' + fields, stem)

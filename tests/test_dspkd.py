@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The study of DSP-KD: data, nets and schedule."""
+"""The study of DSP-KD: data, networks and schedule."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from mmengine.optim import CosineAnnealingLR, LinearLR
 
 from hkd_mm.config.compose import load_config
-from hkd_mm.report.network_tables import net_complexity
+from hkd_mm.report.network_tables import network_complexity
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / 'configs' / 'dspkd'
@@ -52,8 +52,8 @@ def test_methods_are_those_of_the_paper():
     assert {path.stem.removesuffix('_isic2019') for path in NETS} == {
         *TABLE_1,
         *(
-            f'{net}_skin6_512'
-            for net in (
+            f'{network}_skin6_512'
+            for network in (
                 *('res2net101', 'convnext_base', 'efficientnet_b4'),
                 'shufflenetv2',
             )
@@ -98,11 +98,13 @@ def test_every_config_says_what_the_paper_says(path, pair):
 @pytest.mark.parametrize('name', TABLE_1)
 def test_sizes_are_those_of_table_1(name):
     printed, gflops, classes = TABLE_1[name]
-    net = composed(FOLDER / f'{name}_isic2019.py').model.to_dict()
-    (net if 'num_classes' in net else net['head'])['num_classes'] = classes
-    if 'backbone' in net:  # of the fast path; the same layers
-        net['type'] = 'ImageClassifier'
-    found = net_complexity(net, (224,))
+    network = composed(FOLDER / f'{name}_isic2019.py').model.to_dict()
+    (network if 'num_classes' in network else network['head'])[
+        'num_classes'
+    ] = classes
+    if 'backbone' in network:  # of the fast path; the same layers
+        network['type'] = 'ImageClassifier'
+    found = network_complexity(network, (224,))
     assert found['parameters'] / 1e6 == pytest.approx(printed, rel=0.02)
     # The paper adds norms and activations to what is counted here.
     assert found['gmacs'][0] == pytest.approx(gflops, rel=0.06)

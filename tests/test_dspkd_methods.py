@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from training_steps import one_step, two_epochs
 
 from hkd_mm.config.compose import config_named, load_config
-from hkd_mm.config.networks import check_same_net
+from hkd_mm.config.networks import check_same_network
 from hkd_mm.config.teacher_options import teacher_options
 from hkd_mm.training import stages as student_stage
 
@@ -69,7 +69,7 @@ def test_teachers_are_trained_alone_for_100_epochs(pair):
     teacher = load_config(path, options, read_data=False)
     assert teacher.max_epochs == 100
     assert teacher.train_dataloader.dataset.dataset.data_root == 'here'
-    check_same_net(cfg.model.teacher, teacher.model, path)
+    check_same_network(cfg.model.teacher, teacher.model, path)
     path = config_named(cfg, 'student_config')
     assert composed(path).model.head == cfg.model.architecture.head
 
@@ -79,7 +79,7 @@ def test_other_teachers_of_table_3_come_by_name(name):
     cfg = composed(method('kd'), f'pair={PAIRS[-1]}', f'teacher={name}')
     path = config_named(cfg, 'teacher_config')
     assert Path(path) == FOLDER / f'{name}_skin6_512.py'
-    check_same_net(cfg.model.teacher, composed(path).model, path)
+    check_same_network(cfg.model.teacher, composed(path).model, path)
 
 
 @pytest.mark.parametrize('pair', [None, PAIRS[1]])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.experiments.plan import OF_NETS
-from hkd_mm.experiments.tables import plus_minus, title_of
+from hkd_mm.experiments.tables import format_mean_sd, title_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'docs/results'
@@ -51,7 +51,7 @@ def test_every_row_of_a_study_follows_from_its_runs(path):
         for key in row['test'].keys() - set(OF_NETS):
             values = [run[key] for run in runs]
             spread = statistics.mean(values), statistics.stdev(values)
-            assert cells[title_of(key)] == plus_minus(*spread)
+            assert cells[title_of(key)] == format_mean_sd(*spread)
     assert len(row['test'].keys() - set(OF_NETS)) >= 3
     assert '/work' not in path.read_text()
     assert report.get('caption', '') in text

@@ -86,8 +86,8 @@ def test_every_method_takes_a_step(config, slices, in_tmp, quick_runner, tool):
     from hkd_mm.models.networks.smp_segmentor import SMPSegmentor
 
     torch.manual_seed(0)
-    net = SMPSegmentor(encoder_name='resnet18')
-    torch.save(dict(state_dict=net.state_dict()), 'teacher.pth')
+    network = SMPSegmentor(encoder_name='resnet18')
+    torch.save(dict(state_dict=network.state_dict()), 'teacher.pth')
     argv = [str(config), '--work-dir', 'run', *words(slices, *more)]
     assert tool('train')(argv) == 0
     history = json.loads(Path('run/history.json').read_text())

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Every method under configs/zoo trains, on a pair of small nets."""
+"""Every method under configs/zoo trains, on a pair of small networks."""
 
 from pathlib import Path
 
@@ -53,8 +53,8 @@ def test_two_epochs_on_the_demo_data(path, demo_run, tmp_path):
         given = [f'model.teacher_ckpt={teacher}']
     elif cfg.model.get('teacher'):
         first = {Path(cfg.teacher_config).stem}
-    if cfg.get('earlier_stage_config'):
-        first |= {Path(cfg.earlier_stage_config).stem}
+    if cfg.get('previous_stage_config'):
+        first |= {Path(cfg.previous_stage_config).stem}
     for index, _ in enumerate(cfg.model.get('teachers') or ()):
         one = f'model.teachers.{index}'
         given += [f'{one}.model_name=resnet18', f'{one}.ckpt={teacher}']

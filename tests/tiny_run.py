@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A finished run of a tiny net that has learnt its classes."""
+"""A finished run of a tiny network that has learnt its classes."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tiny import TINY_CLASSES, make_class_folders, write_tiny_configs
 def make_tiny_run(place: Path) -> Path:
     """A work dir with ``student.pth`` and its config.
 
-    Images are 24 x 24, the net takes 16 x 16, and those of the test split
+    Images are 24 x 24, the network takes 16 x 16, and those of the test split
     are empty files.
     """
     import torch
@@ -55,15 +55,15 @@ def _train(folder: Path) -> None:
     cfg, splits = _splits(folder)
     cfg.model.data_preprocessor = cfg.data_preprocessor
     config = student_config(cfg.model)
-    net = MODELS.build(config).train()
+    network = MODELS.build(config).train()
     samples = [splits['train'][i] for i in range(len(splits['train']))]
     images = torch.stack([one['inputs'] for one in samples])
     images = (images.flip(1).float() - 127.5) / 127.5
     labels = torch.cat([one['data_samples'].gt_label for one in samples])
-    optimizer = torch.optim.Adam(net.parameters(), 0.02)
+    optimizer = torch.optim.Adam(network.parameters(), 0.02)
     for _ in range(30):
         optimizer.zero_grad()
-        logits = net(images, mode='tensor')
+        logits = network(images, mode='tensor')
         torch.nn.functional.cross_entropy(logits, labels).backward()
         optimizer.step()
     meta = dict(
@@ -76,7 +76,7 @@ def _train(folder: Path) -> None:
         data_preprocessor=config['data_preprocessor'],
     )
     torch.save(
-        dict(state_dict=net.state_dict(), meta=plain(meta)),
+        dict(state_dict=network.state_dict(), meta=plain(meta)),
         folder / 'student.pth',
     )
 

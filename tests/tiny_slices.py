@@ -45,7 +45,7 @@ def make_slice_run(
     Args:
         place: for the data ``ct``, made once, and the run.
         name: of the work dir.
-        seed: of the net.
+        seed: of the network.
         steps: of training; some find the discs.
     """
     import torch
@@ -80,15 +80,15 @@ def make_slice_run(
     )
     cfg.dump(folder / 'unet-r18_lidc.py')
     torch.manual_seed(seed)
-    net = MODELS.build(cfg.model).train()
+    network = MODELS.build(cfg.model).train()
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     ready = MODELS.build(cfg.data_preprocessor)(
         dataset.__getitems__(range(len(dataset)))
     )
-    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
     for _ in range(steps):
         optimizer.zero_grad()
-        sum(net(**ready, mode='loss').values()).backward()
+        sum(network(**ready, mode='loss').values()).backward()
         optimizer.step()
     meta = dict(
         classes=['background', 'nodule'],
@@ -100,7 +100,7 @@ def make_slice_run(
         data_preprocessor=plain_preprocessor(cfg.data_preprocessor),
     )
     torch.save(
-        dict(state_dict=net.state_dict(), meta=plain(meta)),
+        dict(state_dict=network.state_dict(), meta=plain(meta)),
         folder / 'student.pth',
     )
     (folder / 'test.json').write_text('{"dice": 0.25, "hd95": 3.5}')

@@ -10,12 +10,12 @@ import sys
 def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line; needs no import but the standard library."""
     parser = argparse.ArgumentParser(
-        description='Open a page where a photograph is dropped and nets '
+        description='Open a page where a photograph is dropped and networks '
         'answer side by side. No diagnostic device. Photographs stay in '
         'memory; the page is for this machine alone unless --host says else.'
     )
     parser.add_argument(
-        'nets',
+        'networks',
         nargs='+',
         metavar='[NAME=]PATH',
         help='teacher and student, say: work dirs of runs (their export is '

@@ -22,7 +22,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--int8',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='write an int8 net as well (default: yes)',
+        help='write an int8 network as well (default: yes)',
     )
     parser.add_argument(
         '--with-preprocessing',

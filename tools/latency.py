@@ -10,11 +10,11 @@ import sys
 def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line; needs no import but the standard library."""
     parser = argparse.ArgumentParser(
-        description='Time nets in torch and ONNX Runtime, in turns, each in a '
-        'process of its own: median, p99, memory, file size.'
+        description='Time networks in torch and ONNX Runtime, in turns, each '
+        'in a process of its own: median, p99, memory, file size.'
     )
     parser.add_argument(
-        'nets',
+        'networks',
         nargs='+',
         metavar='[NAME=]PATH',
         help='work dirs, exported folders, or configs (weights are then '

@@ -11,7 +11,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line; needs no import but the standard library."""
     parser = argparse.ArgumentParser(
         description='Pack the student of a run, exported with '
-        'tools/export.py, into one folder: nets, safetensors, config, '
+        'tools/export.py, into one folder: networks, safetensors, config, '
         'figures, card, hashes. Nothing leaves this machine without --hub.'
     )
     parser.add_argument('run_dir', help='work dir with an export in it')

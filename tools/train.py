@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Train a net, or distil a teacher into a student."""
+"""Train a network, or distil a teacher into a student."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ import sys
 def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line; needs no import but the standard library."""
     parser = argparse.ArgumentParser(
-        description='Train a net, or distil a teacher into a student. '
+        description='Train a network, or distil a teacher into a student. '
         'Without model.teacher_ckpt the teacher is trained first.'
     )
     parser.add_argument('config', help='config file')

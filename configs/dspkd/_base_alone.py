@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What the nets trained alone share: 100 epochs, else as distilled."""
+"""What the networks trained alone share: 100 epochs, else as distilled."""
 _base_ = './_base_run.py'
 max_epochs = 100
 _warm_up, _cosine = _base_.param_scheduler

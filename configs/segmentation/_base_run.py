@@ -9,4 +9,4 @@ default_hooks = dict(
     checkpoint=dict(save_best='dice'),
     early_stopping=dict(monitor='dice'),
     window_check=dict(type='hkd_mm.WindowCheckHook'),
-    vanished_masks=dict(type='hkd_mm.VanishedMasksHook'))
+    vanished_masks=dict(type='hkd_mm.MasksLostByResizeHook'))

@@ -27,7 +27,7 @@ _student = dict(
     decoder_channels=[64, 32, 16, 8, 8])
 
 
-def _net(place):
+def _network(place):
     return {f'{place}.{key}': value for key, value in _student.items()}
 
 
@@ -37,7 +37,7 @@ def _distilled(name, title, options=None):
         title=title,
         options={
             **_run,
-            **_net('model.architecture'),
+            **_network('model.architecture'),
             'model.teacher.encoder_name': 'resnet18',
             'model.teacher_ckpt': '{runs}/teacher/student.pth',
             'model.teacher_inference.dtype': 'bfloat16',
@@ -58,7 +58,7 @@ rows = dict(
     alone=dict(
         config='segmentation/unet-r18_lidc.py',
         title='student alone, MobileNetV3-small x0.5',
-        options={**_run, **_net('model')}),
+        options={**_run, **_network('model')}),
     kd=_distilled('kd', 'soft masks', _soft),
     kd_align=_distilled('kd_align', 'soft masks + feature alignment', _soft),
     cwd=_distilled('cwd', 'channel-wise'),

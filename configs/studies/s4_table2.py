@@ -28,23 +28,23 @@ rows = dict(alone=dict(
     config='dspkd/shufflenetv2_isic2019.py',
     title='student alone',
     paper=dict(top1=0.8621)))
-for _place, (_pair, (_net, _config, _top1)) in enumerate(_pairs.items()):
+for _place, (_pair, (_network, _config, _top1)) in enumerate(_pairs.items()):
     # a folder a teacher: what a method builds on lies beside it
     rows[f'{_pair}/{_config}_isic2019'] = dict(
         config=f'dspkd/{_config}_isic2019.py',
-        title=f'teacher, {_net}',
+        title=f'teacher, {_network}',
         tested=False,
         paper=dict(top1=_top1))
     # the first stage of DSP-KD, which finds it beside itself
     rows[f'{_pair}/{_stage1}'] = dict(
         config=f'dspkd/{_stage1}.py',
-        title=f'DSP-KD, stage 1, {_net}',
+        title=f'DSP-KD, stage 1, {_network}',
         options=dict(pair=f'{_pair}_shufflenetv2_isic2019'),
         after=[f'{_pair}/{_config}_isic2019'])
     for _name, (_title, *_accuracies) in _methods.items():
         rows[f'{_pair}/{_name}'] = dict(
             config=f'dspkd/{_name}_res2net101_shufflenetv2_isic2019.py',
-            title=f'{_title}, {_net}',
+            title=f'{_title}, {_network}',
             options=dict(pair=f'{_pair}_shufflenetv2_isic2019'),
             after=[f'{_pair}/{_config}_isic2019'] + (
                 [f'{_pair}/{_stage1}'] if _name == 'dspkd' else []),

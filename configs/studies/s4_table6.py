@@ -1,12 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """DSP-KD (Bioengineering 11:70, 2024), table 6: accuracy and cost.
 
-The paper's parameters and seconds of the distilled nets (1.13 M and 0.072 s,
-1.09 M and 0.023 s) differ from those of the student that is distilled
-(1.262 M, 0.046 s), which distillation does not change; of what its seconds
-are it does not say. Ours are of one image in torch on this machine's cores:
+The paper's parameters and seconds of the distilled networks (1.13 M and 0.072
+s, 1.09 M and 0.023 s) differ from those of the student that is distilled
+(1.262 M, 0.046 s), which distillation does not change; of what its seconds are
+it does not say. Ours are of one image in torch on this machine's cores:
 compare their ratios. The row wide-ShuffleNet (85.48 %, 1.8 M, 0.101 s) is
-another paper's net, which is not here. Minutes of DSP-KD are those of its
+another paper's network, which is not here. Minutes of DSP-KD are those of its
 second stage; the first has a row.
 
 At size small: ResNet-18 -> MobileNetV2 x0.5 on HAM10000 at 64 x 64.

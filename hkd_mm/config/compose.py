@@ -187,7 +187,7 @@ def config_named(cfg: Config, key: str) -> str:
 
     Args:
         cfg: the config.
-        key: ``teacher_config`` or ``earlier_stage_config``.
+        key: ``teacher_config`` or ``previous_stage_config``.
 
     Raises:
         UserError: the config names none, or there is no such file.

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What the data of a config is, known before any net is built."""
+"""What the data of a config is, known before any network is built."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -160,7 +160,7 @@ def check_training(
     """Hold the batch size and the heads against the data.
 
     Raises:
-        UserError: a batch is larger than the training split, or a net has
+        UserError: a batch is larger than the training split, or a network has
             another number of classes than the data.
     """
     train = cfg.train_dataloader

@@ -29,18 +29,18 @@ def config_root() -> Path:
     )
 
 
-def net_names() -> list[str]:
-    """Sorted names of the nets that ``teacher`` and ``student`` can take."""
+def network_names() -> list[str]:
+    """Sorted names that ``teacher`` and ``student`` can take."""
     return sorted(path.stem for path in (config_root() / _MODELS).glob('*.py'))
 
 
-def net_config(
+def network_config(
     name: str, num_classes: int = 6, pretrained: bool = True
 ) -> dict:
     """Build the classifier config of a network.
 
     Args:
-        name: one of :func:`net_names`, or ``timm:NAME`` for any network of
+        name: one of :func:`network_names`, or ``timm:NAME`` for any network of
             ``timm.list_models()``.
         num_classes: size of its last layer.
         pretrained: start from ImageNet weights where there are any.
@@ -52,9 +52,9 @@ def net_config(
         UserError: there is no such network.
     """
     if name.startswith('timm:'):
-        net = _timm_config(name.removeprefix('timm:'))
+        network = _timm_config(name.removeprefix('timm:'))
     else:
-        names = net_names()
+        names = network_names()
         if name not in names:
             close = difflib.get_close_matches(str(name), names, n=1)
             hint = f'did you mean {close[0]}? ' if close else ''
@@ -64,10 +64,10 @@ def net_config(
                 'any of timm.list_models()'
             )
         file = config_root() / _MODELS / f'{name}.py'
-        net = Config.fromfile(file, import_custom_modules=False).model
-        net = net.to_dict()
-    set_net(net, num_classes=num_classes, pretrained=pretrained)
-    return net
+        network = Config.fromfile(file, import_custom_modules=False).model
+        network = network.to_dict()
+    set_network(network, num_classes=num_classes, pretrained=pretrained)
+    return network
 
 
 def _timm_config(name: str) -> dict:
@@ -91,18 +91,20 @@ def _timm_config(name: str) -> dict:
     )
 
 
-def set_net(
-    net: dict, num_classes: int | None = None, pretrained: bool | None = None
+def set_network(
+    network: dict,
+    num_classes: int | None = None,
+    pretrained: bool | None = None,
 ) -> None:
     """Set the classes and the switch for ImageNet weights, in place.
 
     Args:
-        net: classifier config of timm's or mmpretrain's kind.
-        num_classes: written wherever the net has the key; None leaves it.
-        pretrained: written wherever the net has the key with a bool; None
+        network: classifier config of timm's or mmpretrain's kind.
+        num_classes: written wherever the network has the key; None leaves it.
+        pretrained: written wherever the network has the key with a bool; None
             leaves it. Nets without published weights have no such key.
     """
-    for part in dicts(net):
+    for part in dicts(network):
         if num_classes is not None and 'num_classes' in part:
             part['num_classes'] = num_classes
         if pretrained is not None and isinstance(part.get('pretrained'), bool):
@@ -143,39 +145,39 @@ def apply_network_names(
             )
         old = model[part] if part else model
         # A teacher's weights are teacher_ckpt.
-        net = net_config(
+        network = network_config(
             name,
             number_of_classes(old),
             role != 'teacher' and pretrained is not False and _starts(old),
         )
         if part is None:
             cfg._cfg_dict.pop('model')
-            cfg.model = net
+            cfg.model = network
             continue
         # a student made of networks, as of SimKD, has that part exchanged
         whole = model.get('architecture') or {}
         if role == 'teacher' or role not in whole:
-            model[part] = net
+            model[part] = network
         if role in whole:
-            whole[role] = deepcopy(net)
+            whole[role] = deepcopy(network)
         if role == 'teacher' and cfg.get('teacher_config'):
             _move_teacher_config(cfg, name)
 
 
-def _starts(net: dict) -> bool:
+def _starts(network: dict) -> bool:
     """Whether the network that is replaced starts from ImageNet weights.
 
     One for which nobody publishes weights says nothing of its successor.
     """
     found = [
         part['pretrained']
-        for part in dicts(net)
+        for part in dicts(network)
         if isinstance(part.get('pretrained'), bool)
     ]
     return all(found)
 
 
-def fetch_net_weights(model: dict) -> None:
+def fetch_network_weights(model: dict) -> None:
     """Have the ImageNet weights at hand; one process of many fetches them.
 
     Args:
@@ -193,25 +195,29 @@ def fetch_net_weights(model: dict) -> None:
         barrier()
         return
     trained = {k: model[k] for k in model if k not in ('teacher', 'teachers')}
-    for net in dicts(trained):
-        kind = str(net.get('type', ''))
-        if not net.get('pretrained'):
+    for network in dicts(trained):
+        kind = str(network.get('type', ''))
+        if not network.get('pretrained'):
             continue
         if kind == 'hkd_mm.ShuffleNetV1':
             backbones.published_weights(1)
         elif kind == 'hkd_mm.ShuffleNetV2':
             backbones.published_weights(2)
         elif kind == 'hkd_mm.TimmClassifier' and not (
-            net.get('pretrained_cfg_overlay') or {}
+            network.get('pretrained_cfg_overlay') or {}
         ).get('file'):
-            timm_classifier.published_weights(net['model_name'])
+            timm_classifier.published_weights(network['model_name'])
     barrier()
 
 
 def _move_teacher_config(cfg: Config, name: str) -> None:
     """``teachers/wrn50_skin.py`` -> ``teachers/<name>_skin.py``, if any."""
     old = PurePosixPath(cfg.teacher_config)
-    known = [net for net in net_names() if old.stem.startswith(f'{net}_')]
+    known = [
+        network
+        for network in network_names()
+        if old.stem.startswith(f'{network}_')
+    ]
     if known:
         data = old.stem[len(max(known, key=len)) :]
         new = str(old.with_name(f'{name}{data}.py'))
@@ -221,24 +227,24 @@ def _move_teacher_config(cfg: Config, name: str) -> None:
     cfg.teacher_network = name
 
 
-def number_of_classes(net: dict) -> int:
+def number_of_classes(network: dict) -> int:
     """Size of the last layer of a classifier's config."""
     counts = [
-        part['num_classes'] for part in dicts(net) if 'num_classes' in part
+        part['num_classes'] for part in dicts(network) if 'num_classes' in part
     ]
     return counts[-1] if counts else 6
 
 
-def check_same_net(
+def check_same_network(
     teacher: dict, trained: dict, path: str, part: str = 'teacher'
 ) -> None:
-    """Refuse to train one net for hours and then load it into another.
+    """Refuse to train one network for hours and then load it into another.
 
     Args:
         teacher: ``model.teacher`` of the distillation, or another part.
         trained: the model that the earlier stage trains.
         path: that file, for the message.
-        part: of the distillation's model that the net is: ``teacher``, or
+        part: of the distillation's model that the network is: ``teacher``, or
             ``architecture`` for a student of an earlier stage.
 
     Raises:
@@ -251,8 +257,8 @@ def check_same_net(
     role = dict(architecture='student').get(part, part)
     known = [
         name
-        for name in net_names()
-        if _essence(net_config(name)) == _essence(teacher)
+        for name in network_names()
+        if _essence(network_config(name)) == _essence(teacher)
     ]
     way = (
         f'write {role}={known[0]} in place of model.{part}.*'
@@ -260,7 +266,7 @@ def check_same_net(
         else f'set {role}_config to a file that trains it, or '
         f'model.{role}_ckpt to its checkpoint'
     )
-    raise UserError(f'{path} trains another net than model.{part}; {way}')
+    raise UserError(f'{path} trains another network than model.{part}; {way}')
 
 
 def same_kind(one: dict, other: dict) -> bool:
@@ -273,7 +279,7 @@ def same_kind(one: dict, other: dict) -> bool:
     return _essence(one) == _essence(other)
 
 
-def _essence(net: dict) -> dict:
+def _essence(network: dict) -> dict:
     """What of a classifier config decides about its weights."""
     loose = ('pretrained', 'loss', 'data_preprocessor', 'num_classes', 'ckpt')
     return {
@@ -282,16 +288,16 @@ def _essence(net: dict) -> dict:
         else str(value).rsplit('.', 1)[-1]
         if key == 'type'
         else value
-        for key, value in net.items()
+        for key, value in network.items()
         if key not in loose
     }
 
 
-def _shapes(net: dict) -> dict:
+def _shapes(network: dict) -> dict:
     from mmengine.registry import DefaultScope
 
     from hkd_mm.registry import MODELS
 
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        state = MODELS.build(copy.deepcopy(net)).state_dict()
+        state = MODELS.build(copy.deepcopy(network)).state_dict()
     return {key: value.shape for key, value in state.items()}

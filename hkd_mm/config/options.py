@@ -30,7 +30,7 @@ _TEXT = frozenset(
         'ckpt',
         'teacher_config',
         'student_config',
-        'earlier_stage_config',
+        'previous_stage_config',
         'load_from',
         'work_dir',
         'out_dir',
@@ -291,12 +291,12 @@ def apply_dotted(cfg: Config, options: list[str] | dict[str, Any]) -> None:
     Raises:
         UserError: unknown key, or a value of the wrong kind.
     """
-    options = at_their_place(cfg, read_dotted(cfg, options))
+    options = apply_overrides(cfg, read_dotted(cfg, options))
     check_options(cfg, options)
     cfg.merge_from_dict(options)
 
 
-def at_their_place(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
+def apply_overrides(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
     """Options of a data set inside of a packed one, by their whole key.
 
     ``test_dataloader.dataset.split`` names the same whether a config packs

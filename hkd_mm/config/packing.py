@@ -254,9 +254,9 @@ def unpack(cfg: Config) -> None:
     new = {key: old[key] for key in _STATISTICS if key in old}
     _replace_preprocessor(cfg, new)
     model = cfg.get('model') or {}
-    for net in (model, model.get('architecture')):
-        if net and net.get('type') == 'hkd_mm.ImageClassifier':
-            net['type'] = 'ImageClassifier'
+    for network in (model, model.get('architecture')):
+        if network and network.get('type') == 'hkd_mm.ImageClassifier':
+            network['type'] = 'ImageClassifier'
     if model.get('teacher_cache'):
         model['teacher_cache'] = None  # views are those of packed images
     cfg.packed = False
@@ -317,9 +317,12 @@ def pack(cfg: Config, augment: bool = True) -> None:
     for name in LOADERS:
         if cfg.get(name):
             _pack_loader(cfg[name], name == 'train_dataloader')
-    for net in (cfg.model, cfg.model.get('architecture')):
-        if net and net.type.removeprefix('mmpretrain.') == 'ImageClassifier':
-            net.type = 'hkd_mm.ImageClassifier'
+    for network in (cfg.model, cfg.model.get('architecture')):
+        if (
+            network
+            and network.type.removeprefix('mmpretrain.') == 'ImageClassifier'
+        ):
+            network.type = 'hkd_mm.ImageClassifier'
     hooks = [*(cfg.get('custom_hooks') or [])]
     named = (cfg.get('default_hooks') or {}).values()
     if not any(kind(hook) == 'ViewHook' for hook in [*hooks, *named]):
@@ -405,8 +408,8 @@ def _pack_preprocessor(cfg: Config, augment: bool) -> None:
     if cfg.get('train_dataloader') and augment:
         new['augment'] = batched(_steps(cfg.train_dataloader))
     if any(kind(step) in _MIXING for step in new.get('augment', [])):
-        net = cfg.model.get('architecture', cfg.model)
-        new.setdefault('num_classes', number_of_classes(net))
+        network = cfg.model.get('architecture', cfg.model)
+        new.setdefault('num_classes', number_of_classes(network))
     _replace_preprocessor(cfg, new)
 
 

@@ -25,7 +25,7 @@ _OF_RUN = (
     'activation_checkpointing',
     'teacher_config',
     'student_config',
-    'earlier_stage_config',
+    'previous_stage_config',
 )
 # What MMEngine's Runner and these tools read at the top of a config.
 RUN_KEYS = frozenset(
@@ -169,7 +169,7 @@ def names_of_type(name: str, default_scope: str) -> tuple[set[str], bool]:
         names |= more
         if not open_ended:
             break
-    # **kwargs may go to a function instead of a base, as in timm's nets.
+    # **kwargs may go to a function instead of a base, as in timm's networks.
     return names, open_ended or _signature(found.__init__)[1]
 
 

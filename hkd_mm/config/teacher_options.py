@@ -30,7 +30,7 @@ _STUDENT_ONLY = (
     'teacher_config',
     'teacher_network',
     'student_config',
-    'earlier_stage_config',
+    'previous_stage_config',
     'work_dir',
     'load_from',
     'resume',

@@ -154,7 +154,7 @@ def _check_loader(name: str, loader: dict[str, Any]) -> None:
 
 
 def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str) -> None:
-    """Build the optimizer for one number, before any net is built."""
+    """Build the optimizer for one number, before any network is built."""
     import torch
     from mmengine.registry import OPTIMIZERS
 

@@ -24,7 +24,7 @@ from hkd_mm.data_tools.lidc import (
     require_pydicom,
 )
 from hkd_mm.errors import UserError
-from hkd_mm.io.atomic_files import AtomicBackend, being_written
+from hkd_mm.io.atomic_files import AtomicBackend, mark_incomplete
 from hkd_mm.io.progress import parallel_map
 
 DICOM = ('.dcm', '.ima', '')
@@ -248,7 +248,7 @@ def convert_lidc(
             f'>= 0 and the width of the window {window} > 0'
         )
     pairs, unread = _pairs(sources, workers)
-    with being_written(Path(out), 'convert_lidc.py'):
+    with mark_incomplete(Path(out), 'convert_lidc.py'):
         jobs = _jobs(pairs, clean)
         done = parallel_map(
             partial(write_scan, Path(out), window, share),

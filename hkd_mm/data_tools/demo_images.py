@@ -4,7 +4,7 @@
 They teach nothing about skin. A lesion has a colour, size, border, texture
 and number of spots drawn from ranges of its class that overlap with those of
 the others; its photographs share them and differ in pose, light, hair, noise
-and sharpness. So a net can learn the classes, but no threshold separates
+and sharpness. So a network can learn the classes, but no threshold separates
 them.
 """
 
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.atomic_files import being_written, half_made
+from hkd_mm.io.atomic_files import incomplete_marker, mark_incomplete
 from hkd_mm.io.progress import parallel_map
 
 _MARK = 'demo.json'
@@ -44,7 +44,7 @@ def building(root: Path, made_by: dict) -> Iterator[bool]:
     if _holds(root, made_by):
         yield False
         return
-    with being_written(root, _TOOL):
+    with mark_incomplete(root, _TOOL):
         yield True
         (root / _MARK).write_text(json.dumps(made_by) + '\n')
 
@@ -59,7 +59,11 @@ def _holds(root: Path, made_by: dict) -> bool:
             f'{root} holds other demo images; remove it or name '
             'another place with --out'
         )
-    if root.exists() and any(root.iterdir()) and half_made(root) != _TOOL:
+    if (
+        root.exists()
+        and any(root.iterdir())
+        and incomplete_marker(root) != _TOOL
+    ):
         raise UserError(
             f'{root} is not empty and holds no demo images; name '
             'another place with --out'

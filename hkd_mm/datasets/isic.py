@@ -212,7 +212,7 @@ class ISIC2019(HAM10000):
     the challenge is read with ``ann_file='ISIC_2019_Test_GroundTruth.csv'``
     and ``split='all'``; its rows marked UNK are left out.
 
-    HAM10000 is part of it: never test on HAM10000 a net trained here.
+    HAM10000 is part of it: never test on HAM10000 a network trained here.
     CC BY-NC 4.0. Arguments and errors are those of
     :class:`hkd_mm.datasets.skin_disease.SkinDisease`.
     """

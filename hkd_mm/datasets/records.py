@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.atomic_files import half_made
+from hkd_mm.io.atomic_files import incomplete_marker
 from hkd_mm.io.images import IMAGE_SUFFIXES
 
 SPLITS = ('train', 'val', 'test')
@@ -67,7 +67,7 @@ def check_root(data_root: str) -> Path:
             f'data root {data_root} is empty; put the images '
             'there or set --cfg-options data_root=PATH'
         )
-    tool = half_made(root)
+    tool = incomplete_marker(root)
     if tool is not None:
         raise UserError(
             f'data root {data_root} is half made: {tool} is writing it, or '

@@ -28,7 +28,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**30  # bytes
 
 
-def keep_freed_memory() -> bool:
+def tune_malloc() -> bool:
     """Let glibc keep the memory that torch frees, for the next step.
 
     By default it hands blocks above 128 KiB back to the system and takes

@@ -25,7 +25,7 @@ def check_resumed_split(meta: dict[str, Any], dataset, name: str) -> None:
         name: of the checkpoint, for the message.
 
     Raises:
-        UserError: the data have another split now, so images that the net
+        UserError: the data have another split now, so images that the network
             was trained on would validate it.
     """
     there, here = meta.get('split_hash'), split_hash(dataset)

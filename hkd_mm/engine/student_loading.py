@@ -3,7 +3,7 @@
 
 The file may come from anybody, and MMEngine calls whatever a ``type`` names:
 what is not in a registry is imported by its dotted name. Here a ``type`` is
-one of the nets that are registered already, or it is refused.
+one of the networks that are registered already, or it is refused.
 """
 
 import importlib
@@ -26,8 +26,8 @@ from hkd_mm.io.checkpoints import load_weights, safe_load
 # package, count where the user has imported them before.
 _OURS = ('mmpretrain', 'hkd_mm', 'mmrazor')
 _ROOT = 'mmengine'  # scope of what MMCV and torch register
-# Of these packages, what nets are made of. The rest takes paths, fetches from
-# elsewhere or is no part of a student. Other packages are the user's own.
+# Of these packages, what networks are made of. The rest takes paths, fetches
+# from elsewhere or is no part of a student. Other packages are the user's own.
 _PARTS = dict(
     mmpretrain=(
         'backbones',
@@ -51,7 +51,7 @@ _closed: ContextVar[bool] = ContextVar('closed', default=False)
 
 
 def checked_config(config: Any, where: object) -> dict:
-    """The config of a net, if it names nothing but registered nets.
+    """The config of a network, if it names nothing but registered networks.
 
     Args:
         config: as a file gives it.
@@ -61,7 +61,7 @@ def checked_config(config: Any, where: object) -> dict:
         A copy without start weights and without what only training uses.
 
     Raises:
-        UserError: it names something else, or a net that fetches from
+        UserError: it names something else, or a network that fetches from
             elsewhere.
     """
     if not isinstance(config, dict):
@@ -93,7 +93,7 @@ def _checked(value: Any, where: object, scope: str, left: int) -> Any:
 
 
 def _check_type(name: Any, where: object, scope: str) -> None:
-    """Refuse what is no registered part of a net."""
+    """Refuse what is no registered part of a network."""
     if not isinstance(name, str):
         raise _refusal(where, f'type={name!r}')
     own, dot, word = name.rpartition('.')
@@ -103,17 +103,17 @@ def _check_type(name: Any, where: object, scope: str) -> None:
     if found is None:
         raise _refusal(
             where,
-            f'type={name!r}, no net that is registered here (import the '
+            f'type={name!r}, no network that is registered here (import the '
             'package it belongs to, if it is yours)',
         )
     if not _is_part(found):
         raise _refusal(
-            where, f'type={name!r}, which is no plain part of a net'
+            where, f'type={name!r}, which is no plain part of a network'
         )
 
 
 def _registry(scope: Any) -> Registry | None:
-    """The nets of a scope, which is not imported unless it is known."""
+    """The networks of a scope, which is not imported unless it is known."""
     from hkd_mm.registry import MMENGINE_MODELS as ROOT
 
     if scope == _ROOT:
@@ -139,7 +139,7 @@ def _is_part(found: Any) -> bool:
 def _refusal(where: object, what: str) -> UserError:
     return UserError(
         f'{where} asks for {what}, and was not loaded: a file of weights may '
-        'name nets of MMPretrain, timm and hkd_mm only'
+        'name networks of MMPretrain, timm and hkd_mm only'
     )
 
 
@@ -166,7 +166,7 @@ def _install() -> None:
 
     def get_object_from_string(name: str) -> Any:
         if _closed.get():
-            raise UserError(f'{name} is no registered net')
+            raise UserError(f'{name} is no registered network')
         return imported(name)
 
     get_object_from_string.closed = True
@@ -174,29 +174,29 @@ def _install() -> None:
 
 
 def load_student(path: str | os.PathLike) -> tuple[nn.Module, dict]:
-    """The plain net of a run, with its trained weights.
+    """The plain network of a run, with its trained weights.
 
-    The file may come from anybody: of the net that it names nothing is built
-    but what is registered here, see :mod:`.student_checks`.
+    The file may come from anybody: of the network that it names nothing is
+    built but what is registered here, see :mod:`.student_checks`.
 
     Args:
         path: a ``student.pth`` or a ``.safetensors``, which says of itself
-            what net it is.
+            what network it is.
 
     Returns:
-        The net, in evaluation, and the ``meta`` of the file.
+        The network, in evaluation, and the ``meta`` of the file.
 
     Raises:
-        UserError: the file cannot be read safely, does not name its net, or
-            names something that is no plain net.
+        UserError: the file cannot be read safely, does not name its network,
+            or names something that is no plain network.
     """
     from mmengine.registry import init_default_scope
 
     meta = safe_load(path).get('meta') or {}
     if not isinstance(meta, dict) or not meta.get('student'):
         raise UserError(
-            f'{path} does not say which net it is; give the student.pth that '
-            'a training leaves in its work dir'
+            f'{path} does not say which network it is; give the student.pth '
+            'that a training leaves in its work dir'
         )
     init_default_scope('mmpretrain')
     config = checked_config(meta['student'], path)
@@ -205,9 +205,9 @@ def load_student(path: str | os.PathLike) -> tuple[nn.Module, dict]:
             'data_preprocessor',
             checked_config(meta['data_preprocessor'], path),
         )
-    net = _build(config, path)
-    load_weights(net, path, 'student')
-    return net.eval(), meta
+    network = _build(config, path)
+    load_weights(network, path, 'student')
+    return network.eval(), meta
 
 
 def _build(config: dict, path: str | os.PathLike) -> nn.Module:
@@ -218,22 +218,22 @@ def _build(config: dict, path: str | os.PathLike) -> nn.Module:
             return MODELS.build(config)
     except UserError:
         raise
-    except Exception as error:  # of any net's constructor
+    except Exception as error:  # of any network's constructor
         lines = str(error).splitlines() or [repr(error)]
         raise UserError(
-            f'{path} names a net that cannot be built here '
+            f'{path} names a network that cannot be built here '
             f'({type(error).__name__}: {lines[0]}); take the versions of '
             'MMPretrain and timm that it was trained with'
         ) from error
 
 
-def describe_net(net: dict[str, Any]) -> str:
-    """A few words that tell a net from others."""
-    if 'model_name' in net:
-        return str(net['model_name'])
-    if 'encoder_name' in net:
-        return f'{net.get("arch", "Unet")} with {net["encoder_name"]}'
-    backbone = net.get('backbone') or net
+def describe_network(network: dict[str, Any]) -> str:
+    """A few words that tell a network from others."""
+    if 'model_name' in network:
+        return str(network['model_name'])
+    if 'encoder_name' in network:
+        return f'{network.get("arch", "Unet")} with {network["encoder_name"]}'
+    backbone = network.get('backbone') or network
     details = [
         f'{key}={backbone[key]}'
         for key in (
@@ -245,5 +245,5 @@ def describe_net(net: dict[str, Any]) -> str:
         )
         if key in backbone
     ]
-    name = str(backbone.get('type', 'net')).rsplit('.', 1)[-1]
+    name = str(backbone.get('type', 'network')).rsplit('.', 1)[-1]
     return f'{name}({", ".join(details)})' if details else name

@@ -178,7 +178,7 @@ class ClinicalMetric(BaseMetric):
             return [f'class_{index}' for index in range(num_classes)]
         if len(names) != num_classes:
             raise UserError(
-                f'the net gives {num_classes} scores but the data set has '
+                f'the network gives {num_classes} scores but the data set has '
                 f'{len(names)} classes ({", ".join(names)}): set num_classes '
                 'of the head, or the top-level classes, accordingly'
             )
@@ -225,16 +225,17 @@ def _check(scores: np.ndarray, labels: np.ndarray, names: list) -> None:
         first = names[int(bad.argmax())] or f'number {int(bad.argmax())}'
         raise UserError(
             f'scores of {int(bad.sum())} of {len(scores)} samples are NaN or '
-            f'infinite (first: sample {first}): the net has diverged; lower '
-            'optim_wrapper.optimizer.lr or clip gradients'
+            f'infinite (first: sample {first}): the network has diverged; '
+            'lower optim_wrapper.optimizer.lr or clip gradients'
         )
     wrong = (labels < 0) | (labels >= scores.shape[1])
     if wrong.any():
         first = int(wrong.argmax())
         raise UserError(
             f'sample {names[first] or f"number {first}"} has label '
-            f'{labels[first]}, but the net gives {scores.shape[1]} scores: '
-            'num_classes of the head must equal the classes of the data set'
+            f'{labels[first]}, but the network gives {scores.shape[1]} '
+            'scores: num_classes of the head must equal the classes of the '
+            'data set'
         )
     # bfloat16 softmax is off by a few 1e-3
     if scores.min() < 0 or np.abs(scores.sum(1) - 1).max() > 0.02:

@@ -71,7 +71,7 @@ def submission(
     """Predictions as a CSV text that the challenges take.
 
     A line an image, its probabilities with five digits, in the challenge's
-    order of the classes; a category that the net does not know (UNK) is 0.
+    order of the classes; a category that the network does not know (UNK) is 0.
 
     Args:
         sample_ids: N image names.

@@ -119,7 +119,7 @@ class SegmentationMetric(BaseMetric):
     and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95 is the
     diagonal of the image. Pixels of truth 255 count nowhere.
 
-    Masks are compared in the size that the net saw. With several classes
+    Masks are compared in the size that the network saw. With several classes
     beside the background each has its own figures, ``<class>/dice`` and so
     on, and the plain names are means over the classes.
 
@@ -130,7 +130,7 @@ class SegmentationMetric(BaseMetric):
 
     Args:
         threshold: probability from which a pixel is of the class, where the
-            net gives one; in (0, 1).
+            network gives one; in (0, 1).
         spacing: height and width of a pixel of the compared masks in mm, or
             their common value; None takes ``spacing`` of the data set, or its
             ``extents`` (sample id -> height and width of the whole image),

@@ -135,8 +135,8 @@ def check_shapes(probabilities: Tensor, masks: Tensor) -> None:
     if len(probabilities) != len(masks) or sizes[0] != sizes[1]:
         raise UserError(
             f'SegmentationMetric got {len(probabilities)} predictions of '
-            f'{sizes[0]} and {len(masks)} masks of {sizes[1]}: the net must '
-            'answer in the size of its images'
+            f'{sizes[0]} and {len(masks)} masks of {sizes[1]}: the network '
+            'must answer in the size of its images'
         )
 
 
@@ -151,7 +151,7 @@ def refuse(name: str | int, finite: bool, classes: int) -> None:
     Args:
         name: its id, or its row.
         finite: its probabilities are; then its mask is wrong.
-        classes: that the net tells apart.
+        classes: that the network tells apart.
 
     Raises:
         UserError: always.
@@ -159,11 +159,11 @@ def refuse(name: str | int, finite: bool, classes: int) -> None:
     if finite:
         raise UserError(
             f'the mask of sample {name} has a class beyond {classes - 1}, the '
-            'last that the net tells: num_classes must equal the classes of '
-            'the data set'
+            'last that the network tells: num_classes must equal the classes '
+            'of the data set'
         )
     raise UserError(
-        f'probabilities of sample {name} are NaN or infinite: the net has '
+        f'probabilities of sample {name} are NaN or infinite: the network has '
         'diverged; lower optim_wrapper.optimizer.lr or clip gradients'
     )
 
@@ -189,7 +189,7 @@ def class_names(dataset_meta: dict | None, count: int) -> list[str]:
     Args:
         dataset_meta: with ``classes``, the background first; without them
             they are called ``class_1`` and so on.
-        count: of classes that the net tells from the background.
+        count: of classes that the network tells from the background.
 
     Raises:
         UserError: the data set has another number of classes.
@@ -199,9 +199,9 @@ def class_names(dataset_meta: dict | None, count: int) -> list[str]:
         return [f'class_{number}' for number in range(1, count + 1)]
     if len(names) != count + 1:
         raise UserError(
-            f'the net tells {count} classes from the background but the data '
-            f'set has {len(names)} with it ({", ".join(names)}): set '
-            'num_classes of the net accordingly'
+            f'the network tells {count} classes from the background but the '
+            f'data set has {len(names)} with it ({", ".join(names)}): set '
+            'num_classes of the network accordingly'
         )
     return list(names[1:])
 

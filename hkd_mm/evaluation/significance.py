@@ -1,11 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Is one method better than another, seeds and images both being chance?
 
-A figure over S trained nets and N images varies with both: another seed is
-another net, another sample of lesions another test split. This is the multi-
-reader, multi-case problem of radiology (Obuchowski and Rockette, Commun.
-Stat. Simul. Comput. 24(2), 1995; Hillis, Stat. Med. 26, 2007) with seeds as
-readers and lesions as cases.
+A figure over S trained networks and N images varies with both: another seed is
+another network, another sample of lesions another test split. This is the
+multi- reader, multi-case problem of radiology (Obuchowski and Rockette,
+Commun. Stat. Simul. Comput. 24(2), 1995; Hillis, Stat. Med. 26, 2007) with
+seeds as readers and lesions as cases.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -163,7 +163,7 @@ def bootstrap_interval(
         chosen: (S, N) int, predicted classes, a row a seed.
         groups: (N,) lesion of each image.
         score: of labels, predictions and weights, each (N,).
-        resamples: bootstrap samples of whole lesions, the nets stay; those
+        resamples: bootstrap samples of whole lesions, the networks stay; those
             for which there is no score (NaN) do not count.
         seed: of the bootstrap.
 

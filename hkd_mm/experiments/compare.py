@@ -21,8 +21,8 @@ from hkd_mm.engine.environment import collect_environment, without_places
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import children
 from hkd_mm.experiments.executor import Processes
-from hkd_mm.experiments.outcome import Outcome, read_outcomes
-from hkd_mm.experiments.outdated import Keys, settle_stale
+from hkd_mm.experiments.outcome import MethodResult, read_outcomes
+from hkd_mm.experiments.outdated import Keys, handle_outdated
 from hkd_mm.experiments.plan import (
     Plan,
     Run,
@@ -38,7 +38,7 @@ from hkd_mm.experiments.study_file import (
     read_study,
     share_options,
 )
-from hkd_mm.experiments.study_progress import Board
+from hkd_mm.experiments.study_progress import ProgressTable
 from hkd_mm.experiments.tables import terminal, write_tables
 from hkd_mm.io.locks import locked
 from hkd_mm.io.progress import default_workers
@@ -144,12 +144,12 @@ def provide_folds(
             )
 
 
-def time_nets(
+def time_networks(
     runs: list[Run], work_dir: Path, say: Callable[[str], None]
 ) -> None:
     """Leave ``latency.json`` in a run of each row, unless all have one.
 
-    Batches of one image, in torch, on all cores. The nets take turns, so
+    Batches of one image, in torch, on all cores. The networks take turns, so
     that their ratios hold; a new row has all of them timed again. What
     cannot be timed leaves its column empty, and the trainings their table.
 
@@ -173,7 +173,7 @@ def time_nets(
     try:
         children.run_child(command, work_dir / 'latency.log')
     except children.Failed as error:
-        say(f'the nets were not timed: {error}')
+        say(f'the networks were not timed: {error}')
 
 
 def main(args: Namespace) -> None:
@@ -208,7 +208,7 @@ def run_study(
     size: str | None = None,
     folds: int = 0,
     baseline: list[str] | None = None,
-) -> list[Outcome]:
+) -> list[MethodResult]:
     """Train and test what is missing, then compare.
 
     Args:
@@ -221,7 +221,7 @@ def run_study(
         out: folder of the tables; the work dir by default.
         rows: names of the rows to train; all by default.
         stale: what becomes of runs there that another config, split or code
-            has made, see :func:`.stale.settle_stale`.
+            has made, see :func:`.stale.handle_outdated`.
         size: of the study, see :func:`.study_file.read_study`.
         folds: of a cross-validation over lesions, which tests on every
             photograph once a seed; 0 for the one split of the configs.
@@ -250,8 +250,8 @@ def run_study(
         runs = all_runs(wanted, range(seeds), folds)
         _check_split(runs, keys)
         check_class_columns(study, runs, options, place)
-        board = Board(wanted, place, runs, _console())
-        kept = settle_stale(runs, keys, place, stale)
+        board = ProgressTable(wanted, place, runs, _console())
+        kept = handle_outdated(runs, keys, place, stale)
         write_plan(Plan(study, seeds), place)
         say = partial(board.console.print, markup=False)
         processes = Processes(
@@ -261,7 +261,7 @@ def run_study(
         with board.live():
             failed = processes.run(board.tick)
         if 'milliseconds' in study.metrics:
-            time_nets(runs, place, say)
+            time_networks(runs, place, say)
         outcomes = read_outcomes(study, place, range(seeds), folds)
     if outcomes:
         board.console.print(terminal(study, outcomes))

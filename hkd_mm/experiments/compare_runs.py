@@ -21,7 +21,7 @@ class Row(NamedTuple):
         name: what the reader calls it.
         split: ``test``, or ``validation`` where the run was not tested.
         metrics: metric key -> value, fractions.
-        parameters: of the net, the student's for a distillation.
+        parameters: of the network, the student's for a distillation.
         gmacs: multiply-accumulates for an image, in 1e9.
         minutes: of training, without validation.
     """
@@ -58,13 +58,13 @@ def read_run(run: str) -> Row:
             f'{path} was neither tested nor validated; run: python '
             f'tools/test.py {path}'
         )
-    net = report['student']
+    network = report['student']
     return Row(
         name or path.name,
         'test' if tested else 'validation',
         metrics,
-        net['parameters'],
-        net['gmacs'],
+        network['parameters'],
+        network['gmacs'],
         report['training_minutes'],
     )
 

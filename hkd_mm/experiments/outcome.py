@@ -34,7 +34,7 @@ from hkd_mm.experiments.plan import (
 
 @dataclass
 class Predictions:
-    """What one row's nets said of the test split.
+    """What one row's networks said of the test split.
 
     Args:
         sample_ids: N names.
@@ -56,7 +56,7 @@ class Predictions:
 
 
 def read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
-    """What the nets of a row said, seed by seed.
+    """What the networks of a row said, seed by seed.
 
     Args:
         by_seed: folders of each seed, one a fold.
@@ -64,7 +64,7 @@ def read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
 
     Raises:
         UserError: seeds were tested on other images, or the figures are not
-            those of such a net.
+            those of such a network.
     """
     of_slices = metric in COMPARED_OF_MASKS
     group, figure = (
@@ -98,7 +98,7 @@ def _check_columns(folder: Path, lines: list[dict], *wanted: str) -> None:
         if name not in lines[0]:
             raise UserError(
                 f'{folder}/predictions.csv has no column {name}: compared_by '
-                'of the study is not a figure of such a net'
+                'of the study is not a figure of such a network'
             )
 
 
@@ -127,7 +127,7 @@ _SCORES = dict(
 
 
 @dataclass
-class Outcome:
+class MethodResult:
     """A row with its finished seeds.
 
     Args:
@@ -168,7 +168,7 @@ class Outcome:
         return spread([r['best'].get(metric, math.nan) for r in self.reports])
 
     @property
-    def tells_of_others(self) -> bool:
+    def has_multiple_groups(self) -> bool:
         """Whether the test images are of more than one patient or lesion."""
         return len(set(self.predictions.groups)) > 1
 
@@ -183,16 +183,16 @@ class Outcome:
         return list(dict.fromkeys(r.get('seed') for r in self.reports))
 
     def test(self, metric: str) -> tuple[float, float]:
-        """Mean and sample sd over the runs; what is of the net has no sd.
+        """Mean and sample sd over the runs; what is of the network has no sd.
 
         NaN of a segmentor that has no such figure in one of its runs: one
         that marks nothing has no precision.
         """
         if metric in OF_NETS:
-            return self._of_net(metric), math.nan
+            return self._of_network(metric), math.nan
         return spread([test.get(metric, math.nan) for test in self.tests])
 
-    def _of_net(self, metric: str) -> float:
+    def _of_network(self, metric: str) -> float:
         """Weights in millions, 1e9 operations, or milliseconds."""
         if metric == 'milliseconds':
             return self.milliseconds
@@ -202,7 +202,7 @@ class Outcome:
 
 def read_outcomes(
     study: Study, work_dir: Path, seeds: range, folds: int = 0
-) -> list[Outcome]:
+) -> list[MethodResult]:
     """Rows all of whose runs are done, compared with the baselines.
 
     Args:
@@ -210,7 +210,7 @@ def read_outcomes(
         work_dir: of the study.
         seeds: that each row was trained with.
         folds: of a cross-validation; then each photograph has the
-            prediction of the net that did not learn from its fold.
+            prediction of the network that did not learn from its fold.
 
     Raises:
         UserError: a file of a run is damaged or lacks a metric, or rows
@@ -230,7 +230,7 @@ def read_outcomes(
     return outcomes
 
 
-def compare_outcomes(outcomes: list[Outcome], study: Study) -> None:
+def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
     """Fill in the intervals, and the differences to the baselines.
 
     Where all images are of one patient or lesion there are none.
@@ -243,7 +243,7 @@ def compare_outcomes(outcomes: list[Outcome], study: Study) -> None:
         _check_images(outcome, outcomes[0])
         _check_metrics(outcome, study.metrics)
         outcome.interval = (math.nan, math.nan)
-    if not outcomes or not outcomes[0].tells_of_others:
+    if not outcomes or not outcomes[0].has_multiple_groups:
         return
     for outcome in outcomes:
         outcome.interval = _interval(outcome.predictions, study.compared_by)
@@ -264,11 +264,11 @@ def read_outcome(
     folders: list[Path],
     folds: int = 0,
     compared_by: str = 'balanced_accuracy',
-) -> Outcome:
+) -> MethodResult:
     """A row from the folders of its finished runs, seed by seed."""
     size = folds or 1
     by_seed = [folders[i : i + size] for i in range(0, len(folders), size)]
-    return Outcome(
+    return MethodResult(
         row,
         [read_json(folder / 'metrics.json') for folder in folders],
         [read_json(folder / 'test.json') for folder in folders],
@@ -287,7 +287,7 @@ def _milliseconds(folders: list[Path]) -> float:
     return statistics.mean(found) if found else math.nan
 
 
-def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
+def _compare(outcomes: list[MethodResult], baseline: str, metric: str) -> None:
     """Fill in the differences to one baseline."""
     base = next((o for o in outcomes if o.row.name == baseline), None)
     if base is None:
@@ -305,7 +305,9 @@ def _compare(outcomes: list[Outcome], baseline: str, metric: str) -> None:
         outcome.adjusted[baseline] = p
 
 
-def _difference(outcome: Outcome, base: Outcome, metric: str) -> Difference:
+def _difference(
+    outcome: MethodResult, base: MethodResult, metric: str
+) -> Difference:
     ours, theirs = outcome.predictions, base.predictions
     code = values if metric in COMPARED_OF_MASKS else coded
     labels, method, baseline = code(ours.labels, ours.chosen, theirs.chosen)
@@ -314,7 +316,7 @@ def _difference(outcome: Outcome, base: Outcome, metric: str) -> Difference:
     )
 
 
-def _check_seeds(outcome: Outcome, base: Outcome) -> None:
+def _check_seeds(outcome: MethodResult, base: MethodResult) -> None:
     if outcome.seeds != base.seeds:
         ours, theirs = (
             ', '.join(map(str, one.seeds)) for one in (outcome, base)
@@ -326,7 +328,7 @@ def _check_seeds(outcome: Outcome, base: Outcome) -> None:
         )
 
 
-def _check_images(outcome: Outcome, first: Outcome) -> None:
+def _check_images(outcome: MethodResult, first: MethodResult) -> None:
     ours, theirs = outcome.predictions, first.predictions
     if (ours.sample_ids, ours.labels) != (theirs.sample_ids, theirs.labels):
         raise UserError(
@@ -336,7 +338,7 @@ def _check_images(outcome: Outcome, first: Outcome) -> None:
         )
 
 
-def _check_metrics(outcome: Outcome, metrics: tuple[str, ...]) -> None:
+def _check_metrics(outcome: MethodResult, metrics: tuple[str, ...]) -> None:
     for test in outcome.tests:
         missing = [
             name

@@ -107,7 +107,7 @@ def _stages(cfg: Config) -> list[str]:
     if cfg.model.get('teacher') and not cfg.model.get('teacher_ckpt'):
         found.append('teacher_config')
     if not cfg.model.get('student_ckpt'):
-        found.append('earlier_stage_config')
+        found.append('previous_stage_config')
     return [config_named(cfg, key) for key in found if cfg.get(key)]
 
 
@@ -158,7 +158,7 @@ def _sha(*parts) -> str:
 WAYS = ('refuse', 'keep', 'redo')
 
 
-def settle_stale(
+def handle_outdated(
     runs: list[Run], keys: Keys, work_dir: Path, way: str
 ) -> dict[str, list[str]]:
     """Find runs of another config, split or code and do what is wanted.

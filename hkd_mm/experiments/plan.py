@@ -17,7 +17,7 @@ TESTABLE = (
     'top1',
     *COMPARED_OF_MASKS,
 )  # for significance
-# of the net itself: weights, operations, time of an image (one batch of 1)
+# of the network itself: weights, operations, time of an image (one batch of 1)
 OF_NETS = ('parameters', 'gflops', 'milliseconds')
 METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
 

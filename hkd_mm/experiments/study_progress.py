@@ -16,7 +16,7 @@ from hkd_mm.experiments.plan import FAILED, Run, Study, is_done
 from hkd_mm.io.progress import EVERY
 
 
-class Board:
+class ProgressTable:
     """Rows by seeds and folds, read from the folders of the runs.
 
     Args:

@@ -11,7 +11,13 @@ from hkd_mm.cli import INTERRUPTED
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import children
 from hkd_mm.experiments.sweep_file import Sweep, read_sweep
-from hkd_mm.experiments.sweep_report import JSON, TABLE, Board, is_over, listed
+from hkd_mm.experiments.sweep_report import (
+    JSON,
+    TABLE,
+    ProgressTable,
+    is_over,
+    listed,
+)
 from hkd_mm.experiments.sweep_storage import (
     check_options,
     check_settings,
@@ -104,7 +110,7 @@ def run_sweep(
     reasons: list[str] = []
     if not is_over(sweep, queue):
         command = _worker(sweep, work_dir, url, options)
-        with Board(queue) as board, children.terminated_as_exit():
+        with ProgressTable(queue) as board, children.terminated_as_exit():
             if launcher == 'slurm':
                 reasons = run_on_slurm(
                     command, workers, work_dir, slurm_options or [], board
@@ -153,7 +159,7 @@ def _tell(queue: TrialQueue) -> dict[str, Any]:
     found = read_json(path)
     winner = found['winner']
     failed = [trial for trial in found['trials'] if trial['state'] == 'fail']
-    board = Board(queue)
+    board = ProgressTable(queue)
     trials = queue.study.get_trials(deepcopy=False)
     if board.console.is_terminal:
         board.console.print(board.table(trials))

@@ -240,7 +240,7 @@ def _as_dict(queue: TrialQueue, trial: Any) -> dict[str, Any]:
 _BEST = 12  # finished trials that a live table has room for
 
 
-class Board:
+class ProgressTable:
     """Shows the trials while they run; a context.
 
     Args:
@@ -257,7 +257,7 @@ class Board:
         self._told = time.monotonic()
         self._stack = ExitStack()
 
-    def __enter__(self) -> 'Board':
+    def __enter__(self) -> 'ProgressTable':
         if self.console.is_terminal:
             from rich.live import Live
 

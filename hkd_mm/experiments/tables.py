@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hkd_mm.engine.run_summary import to_json
-from hkd_mm.experiments.outcome import Outcome
+from hkd_mm.experiments.outcome import MethodResult
 from hkd_mm.experiments.plan import COMPARED_OF_MASKS, OF_NETS, Study
 from hkd_mm.io.atomic_files import AtomicBackend
 
@@ -31,12 +31,12 @@ _TITLES = dict(
 )
 
 
-def caption(study: Study, outcomes: list[Outcome]) -> str:
+def caption(study: Study, outcomes: list[MethodResult]) -> str:
     """What the figures are of, and how far they reach."""
     first = outcomes[0]
     seeds = len(first.predictions.chosen)
     folds = len(first.tests) // seeds
-    told = images_told(*first.predictions.named_groups, whose(study))
+    told = format_image_count(*first.predictions.named_groups, whose(study))
     spread = 'one seed'
     if len(first.tests) > 1:
         spread = f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
@@ -47,10 +47,10 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
     )
     unknown = are_unknown(*first.predictions.named_groups)
     unit = 'images' if unknown else whose(study)
-    if first.tells_of_others:
+    if first.has_multiple_groups:
         text += (
-            f' The 95 % interval is over other {unit}, the nets staying the '
-            'same.'
+            f' The 95 % interval is over other {unit}, the networks staying '
+            'the same.'
         )
     else:
         text += (
@@ -58,14 +58,14 @@ def caption(study: Study, outcomes: list[Outcome]) -> str:
             'interval nor a test of differences.'
         )
     if unknown:
-        text += f' {unknown_told(whose(study))}'
+        text += f' {unknown_groups_note(whose(study))}'
     if any(outcome.against for outcome in outcomes):
-        text += differences_told(study, unit, seeds, folds)
+        text += format_differences(study, unit, seeds, folds)
     if any(outcome.row.paper for outcome in outcomes):
         text += " The paper's figures are of its own images" + (
-            ' and of other nets.' if study.size else '.'
+            ' and of other networks.' if study.size else '.'
         )
-    text += unit_told(outcomes) + one_class_told(outcomes)
+    text += unit_name(outcomes) + one_class_note(outcomes)
     missing = len(study.rows) - len(outcomes)
     if missing:
         text += f' {missing} rows are not done yet.'
@@ -82,7 +82,9 @@ def are_unknown(sample_ids: list[str], groups: list[str]) -> bool:
     return list(sample_ids) == list(groups)
 
 
-def images_told(sample_ids: list[str], groups: list[str], of: str) -> str:
+def format_image_count(
+    sample_ids: list[str], groups: list[str], of: str
+) -> str:
     """``300 images of 155 lesions``, or ``300 images, lesions unknown``.
 
     Args:
@@ -96,7 +98,7 @@ def images_told(sample_ids: list[str], groups: list[str], of: str) -> str:
     return f'{len(groups)} images of {count} {of if count > 1 else of[:-1]}'
 
 
-def unknown_told(of: str) -> str:
+def unknown_groups_note(of: str) -> str:
     """A sentence on what follows where no lesion or patient is known."""
     return (
         f'With {of} unknown each image counts for itself, and images of one '
@@ -105,7 +107,7 @@ def unknown_told(of: str) -> str:
     )
 
 
-def differences_told(
+def format_differences(
     study: Study, unit: str, seeds: int, folds: int = 1
 ) -> str:
     """A sentence on the differences to the baselines.
@@ -123,27 +125,27 @@ def differences_told(
     )
     if seeds == 1:
         text += (
-            ' They are of these nets alone: one seed does not tell what '
+            ' They are of these networks alone: one seed does not tell what '
             'another would give.'
         )
     return text
 
 
-def unit_told(outcomes: list[Outcome]) -> str:
+def unit_name(outcomes: list[MethodResult]) -> str:
     """A sentence on the unit of distances; empty where there are none."""
     tests = [test for outcome in outcomes for test in outcome.tests]
     units = {test['hd95_unit'] for test in tests if 'hd95_unit' in test}
-    told = dict(mm='mm', pixel="pixels of the net's images")
+    told = dict(mm='mm', pixel="pixels of the network's images")
     named = ' or '.join(told[unit] for unit in sorted(units))
     return f' Distances in {named}.' if named else ''
 
 
-def row_title(outcome: Outcome) -> str:
+def row_title(outcome: MethodResult) -> str:
     """Title of a row, marked where a run of it predicts one class only."""
     return outcome.row.title + ' *' * bool(outcome.one_class_runs)
 
 
-def one_class_told(outcomes: list[Outcome]) -> str:
+def one_class_note(outcomes: list[MethodResult]) -> str:
     """The footnote to that mark; empty where there is none."""
     found = [
         f'{outcome.row.title} in {outcome.one_class_runs} of '
@@ -169,29 +171,29 @@ def title_of(metric: str) -> str:
     return _TITLES.get(metric, metric)
 
 
-def plus_minus(mean: float, sd: float) -> str:
+def format_mean_sd(mean: float, sd: float) -> str:
     """``0.383 +- 0.056``; the mean alone of one seed, nothing of none."""
     if math.isnan(mean):
         return ''
     return f'{mean:.3f}' + ('' if math.isnan(sd) else f' +- {sd:.3f}')
 
 
-def interval_told(interval: tuple[float, float]) -> str:
+def format_interval(interval: tuple[float, float]) -> str:
     """``[0.351, 0.422]``; nothing where it is not known."""
     low, high = interval
     return '' if math.isnan(low) else f'[{low:.3f}, {high:.3f}]'
 
 
-def difference_told(outcome: Outcome, baseline: str) -> str:
+def format_difference(outcome: MethodResult, baseline: str) -> str:
     """``+0.053 [-0.060, +0.165], p 1.000``; nothing of no difference."""
     found = outcome.against.get(baseline)
     if found is None:
         return ''
-    told = p_told(outcome.adjusted[baseline])
+    told = format_p_value(outcome.adjusted[baseline])
     return f'{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {told}'
 
 
-def p_told(p: float) -> str:
+def format_p_value(p: float) -> str:
     """``p 0.044``; a bound where three digits show none."""
     return 'p < 0.001' if p < 0.001 else f'p {p:.3f}'
 
@@ -201,7 +203,10 @@ _FORMS = dict(dict.fromkeys(OF_NETS, '.5g'), minutes='.1f')
 
 
 def write_tables(
-    study: Study, outcomes: list[Outcome], out: Path, facts: dict[str, Any]
+    study: Study,
+    outcomes: list[MethodResult],
+    out: Path,
+    facts: dict[str, Any],
 ) -> None:
     """Write ``table.md``, ``results.json`` and ``predictions.csv``.
 
@@ -227,7 +232,7 @@ def write_tables(
         AtomicBackend().put_text(text, str(out / name))
 
 
-def markdown(study: Study, outcomes: list[Outcome]) -> str:
+def markdown(study: Study, outcomes: list[MethodResult]) -> str:
     """The table as Markdown, with ``mean +- sd``, and its caption."""
     header = _header(study)
     lines = [header, ['---'] * len(header)]
@@ -236,7 +241,7 @@ def markdown(study: Study, outcomes: list[Outcome]) -> str:
     return f'{table}\n{caption(study, outcomes)}\n'
 
 
-def terminal(study: Study, outcomes: list[Outcome]):
+def terminal(study: Study, outcomes: list[MethodResult]):
     """The table as a ``rich.table.Table``."""
     from rich.table import Table
 
@@ -267,22 +272,22 @@ def _header(study: Study) -> list[str]:
     ]
 
 
-def _cells(study: Study, outcome: Outcome) -> list[str]:
+def _cells(study: Study, outcome: MethodResult) -> list[str]:
     paper = outcome.row.paper
     return [
         row_title(outcome),
-        *(plus_minus(*outcome.test(key)) for key in study.metrics),
-        interval_told(outcome.interval),
+        *(format_mean_sd(*outcome.test(key)) for key in study.metrics),
+        format_interval(outcome.interval),
         f'{outcome.minutes:.1f}',
         *(
             f'{paper[key]:{_FORMS.get(key, ".4f")}}' if key in paper else ''
             for key in _of_papers(study)
         ),
-        *(difference_told(outcome, name) for name in study.baselines),
+        *(format_difference(outcome, name) for name in study.baselines),
     ]
 
 
-def _test_split(outcomes: list[Outcome]) -> dict[str, Any]:
+def _test_split(outcomes: list[MethodResult]) -> dict[str, Any]:
     """What was tested on: images, groups, and which split it is part of."""
     first = outcomes[0].predictions
     hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
@@ -296,7 +301,7 @@ def _test_split(outcomes: list[Outcome]) -> dict[str, Any]:
     )
 
 
-def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
+def _as_dict(study: Study, outcome: MethodResult) -> dict[str, Any]:
     return dict(
         name=outcome.row.name,
         title=outcome.row.title,
@@ -305,7 +310,7 @@ def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
         epochs=outcome.epochs,
         seeds=len(outcome.predictions.chosen),
         minutes=outcome.minutes,
-        net=outcome.reports[0].get('student'),
+        network=outcome.reports[0].get('student'),
         validation={
             key: outcome.validation(key)
             for key in study.metrics
@@ -327,8 +332,8 @@ def _as_dict(study: Study, outcome: Outcome) -> dict[str, Any]:
     )
 
 
-def _predictions(outcomes: list[Outcome]) -> str:
-    """A line an image: its class, and what each net chose."""
+def _predictions(outcomes: list[MethodResult]) -> str:
+    """A line an image: its class, and what each network chose."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator='\n')
     first = outcomes[0].predictions

@@ -152,7 +152,7 @@ RESULT = 'result.json'
 
 
 class Trainings:
-    """Trains and tests the nets of trials.
+    """Trains and tests the networks of trials.
 
     Args:
         sweep: whose.
@@ -201,7 +201,8 @@ class Trainings:
             study.tell(trial, statistics.mean(values))
 
     def test(self, number: int, params: dict[str, Any]) -> None:
-        """Read the test split with the nets of a trial, unless that is done.
+        """Read the test split with the networks of a trial, unless that is
+        done.
 
         Raises:
             UserError: it failed.

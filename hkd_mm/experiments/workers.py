@@ -20,7 +20,7 @@ from hkd_mm.experiments.children import (
 )
 from hkd_mm.experiments.sweep_file import Sweep
 from hkd_mm.experiments.sweep_report import (
-    Board,
+    ProgressTable,
     is_over,
     winner_of,
     write_report,
@@ -105,7 +105,7 @@ _MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training
 
 
 def run_here(
-    command: list[str], workers: int, work_dir: Path, board: Board
+    command: list[str], workers: int, work_dir: Path, board: ProgressTable
 ) -> list[str]:
     """Run workers side by side until they have ended.
 
@@ -167,7 +167,7 @@ def run_on_slurm(
     workers: int,
     work_dir: Path,
     options: list[str],
-    board: Board,
+    board: ProgressTable,
 ) -> list[str]:
     """Submit workers as jobs and follow them.
 

@@ -5,6 +5,6 @@ from hkd_mm.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,
-    export_run='Wishes export',
+    export_run='ExportOptions export',
     publish='pack',
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from hkd_mm.engine.environment import command_of, environment_of, versions_of
 from hkd_mm.evaluation.segmentation_scores import OF_MASKS
-from hkd_mm.experiments.tables import unknown_told
+from hkd_mm.experiments.tables import unknown_groups_note
 from hkd_mm.export.confidence import classes_note
 from hkd_mm.inference.manifest_fields import ClassifierManifest, Manifest
 from hkd_mm.inference.run_folder import SourceRun
@@ -28,8 +28,8 @@ _SCALED = (
 )
 _PLAIN = (
     'Validation is of `student.onnx`, on images that also chose the '
-    'checkpoint; means over the images, at the size that the net sees. Test '
-    'is that of the run.'
+    'checkpoint; means over the images, at the size that the network sees. '
+    'Test is that of the run.'
 )
 _CLASSIFIER = """```python
 from hkd_mm.apis import SkinClassifier
@@ -103,7 +103,7 @@ def _figures(manifest: Manifest) -> str:
     if isinstance(manifest, ClassifierManifest):
         parts += [_SCALED, _recalls(manifest)]
         if manifest.checks['sure_lesions'] is None:
-            parts.append(unknown_told('lesions'))
+            parts.append(unknown_groups_note('lesions'))
     else:
         parts += [_PLAIN, _overlaps(manifest)]
     if note := manifest.checks.get('int8', {}).get('limit_note'):

@@ -14,14 +14,14 @@ from hkd_mm.evaluation.classification_scores import classification_scores
 
 
 @torch.no_grad()
-def of_torch(net: nn.Module, images: np.ndarray) -> np.ndarray:
-    """Logits of the net that was trained.
+def of_torch(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Logits of the network that was trained.
 
     Args:
-        net: of :func:`.net_graph.plain_net`.
+        network: of :func:`.network_graph.plain_network`.
         images: (N, C, H, W) float32.
     """
-    return net(torch.from_numpy(images)).numpy()
+    return network(torch.from_numpy(images)).numpy()
 
 
 def session_of(path: Path) -> onnxruntime.InferenceSession:
@@ -74,7 +74,7 @@ class Differences:
         self._same, self._answers = 0, 0
 
     def add(self, one: np.ndarray, other: np.ndarray) -> None:
-        """A batch of logits of both nets, (N, ...) of any equal shape."""
+        """A batch of logits of both networks, (N, ...) of any equal shape."""
         apart = np.abs(one - other)
         self._most = np.maximum(self._most, apart.max())  # keeps NaN
         most, largest = (
@@ -87,7 +87,7 @@ class Differences:
         self._count += apart.size
 
     def add_answers(self, one: np.ndarray, other: np.ndarray) -> None:
-        """A batch of class ids of both nets, of any equal shape."""
+        """A batch of class ids of both networks, of any equal shape."""
         self._same += int((one == other).sum())
         self._answers += one.size
 
@@ -98,8 +98,9 @@ class Differences:
 
     @property
     def scaled(self) -> float:
-        """Largest difference in an image, where logits of the first net are
-        above 1 as a part of the largest of the same image; NaN where one is.
+        """Largest difference in an image, where logits of the first network
+        are above 1 as a part of the largest of the same image; NaN where one
+        is.
         """
         return float(self._scaled)
 
@@ -122,7 +123,7 @@ PIXELS = 2e-3  # of int8, mean over those of an image
 def same_logits(
     trained: np.ndarray,
     graph: np.ndarray,
-    wrong: str = 'the ONNX graph is not the trained net',
+    wrong: str = 'the ONNX graph is not the trained network',
     then: str = 'nothing was written',
 ) -> dict[str, float]:
     """Hold the graph's logits against torch's.
@@ -148,7 +149,7 @@ def same_logits(
 
 def close(
     apart: Differences,
-    wrong: str = 'the ONNX graph is not the trained net',
+    wrong: str = 'the ONNX graph is not the trained network',
     then: str = 'nothing was written',
 ) -> dict[str, float]:
     """As :func:`same_logits`, of differences that were summed up."""

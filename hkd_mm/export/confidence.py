@@ -21,7 +21,7 @@ def fit_threshold(making) -> Threshold:
     nothing to tell, and are told as warnings otherwise.
 
     Args:
-        making: a :class:`.classifier_making.ClassifierMaking` whose nets
+        making: a :class:`.classifier_making.ClassifierMaking` whose networks
             are measured.
     """
     val, checks = making.val, making.checks

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.export.graphs import plain_net
+from hkd_mm.export.graphs import plain_network
 from hkd_mm.inference.run_folder import SourceRun
 
 
@@ -42,7 +42,7 @@ def require_executorch() -> None:
 def write_executorch(
     run: SourceRun, path: Path, images: np.ndarray
 ) -> np.ndarray:
-    """Lower the net to XNNPACK for one image at a time, and run the file.
+    """Lower the network to XNNPACK for one image at a time, and run the file.
 
     Args:
         run: whose student.
@@ -53,7 +53,7 @@ def write_executorch(
         Logits (N, C) of the file.
 
     Raises:
-        UserError: ExecuTorch cannot express the net.
+        UserError: ExecuTorch cannot express the network.
     """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
         XnnpackPartitioner,
@@ -64,7 +64,7 @@ def write_executorch(
     example = (torch.zeros(1, run.spec.channels, *run.spec.size),)
     try:
         program = to_edge_transform_and_lower(
-            torch.export.export(plain_net(run), example),
+            torch.export.export(plain_network(run), example),
             partitioner=[XnnpackPartitioner()],
         ).to_executorch()
     except Exception as error:

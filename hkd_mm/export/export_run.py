@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hkd_mm.errors import UserError
-from hkd_mm.export.exporter import Making
+from hkd_mm.export.exporter import Exporter
 from hkd_mm.inference.manifest_fields import Manifest
 
 _PACKAGES = dict(
@@ -41,7 +41,7 @@ def require_packages(executorch: bool = False) -> None:
         require_executorch()
 
 
-def print_table(making: Making) -> None:
+def print_table(making: Exporter) -> None:
     """Print the files, and each class's recall; also of one refused."""
     console = Console()
     table = Table(title=f'validation, {len(making.val)} images')
@@ -64,7 +64,7 @@ def print_table(making: Making) -> None:
         console.print(_sure(making))
 
 
-def _parts(making: Making) -> Table:
+def _parts(making: Exporter) -> Table:
     table = Table(title=making.parts)
     table.add_column('')
     for name in ('fp32', 'int8', 'points'):
@@ -80,7 +80,7 @@ def _parts(making: Making) -> Table:
     return table
 
 
-def _sure(making: Making) -> Table:
+def _sure(making: Exporter) -> Table:
     """Sure answers to images of each class, and sure ones that name it."""
     table = Table(title='sure answers on validation')
     table.add_column('class')
@@ -91,7 +91,7 @@ def _sure(making: Making) -> Table:
     return table
 
 
-def _difference(making: Making, kind: str) -> str:
+def _difference(making: Exporter, kind: str) -> str:
     """Largest of a file, against what it was made of."""
     checks = making.checks
     if kind == 'int8':
@@ -105,11 +105,11 @@ def _difference(making: Making, kind: str) -> str:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ExportOptions:
     """The words of the command line.
 
     Attributes:
-        int8: write an int8 net as well.
+        int8: write an int8 network as well.
         with_preprocessing: write graphs that take photographs.
         executorch: write a ``.pte`` for mobile devices.
         calibration_images: training images that int8 is calibrated on.
@@ -137,15 +137,15 @@ class Wishes:
 def main(args: Namespace) -> None:
     """Export as the command line says."""
     words = vars(args)
-    names = Wishes.__dataclass_fields__
-    wishes = Wishes(**{k: v for k, v in words.items() if k in names})
+    names = ExportOptions.__dataclass_fields__
+    wishes = ExportOptions(**{k: v for k, v in words.items() if k in names})
     export(args.run_dir, args.out, wishes)
 
 
 def export(
     run_dir: str | Path,
     out: str | Path | None = None,
-    wishes: Wishes | None = None,
+    wishes: ExportOptions | None = None,
     say: Callable[[str], None] = print,
 ) -> Manifest:
     """Make a folder that a student is used from, of a finished run.
@@ -163,11 +163,11 @@ def export(
         The manifest, written last.
 
     Raises:
-        UserError: anything that the user can mend, and a net that does not
+        UserError: anything that the user can mend, and a network that does not
             answer as the trained one; an earlier export is then left as it
             was.
     """
-    wishes = wishes or Wishes()
+    wishes = wishes or ExportOptions()
     _check(wishes)
     require_packages(wishes.executorch)
     from hkd_mm.export.card import card_text
@@ -198,7 +198,7 @@ def _kind(run) -> type:
     return ClassifierMaking
 
 
-def _check(wishes: Wishes) -> None:
+def _check(wishes: ExportOptions) -> None:
     if wishes.calibration_images < 1:
         raise UserError(
             f'--calibration-images {wishes.calibration_images} must be 1 or '

@@ -33,7 +33,12 @@ from hkd_mm.export.checks import (
 )
 from hkd_mm.export.confidence import fit_threshold
 from hkd_mm.export.folder import HAIRS, NAMES, described
-from hkd_mm.export.graphs import export_net, plain_net, save, whole_graph
+from hkd_mm.export.graphs import (
+    export_network,
+    plain_network,
+    save,
+    whole_graph,
+)
 from hkd_mm.export.int8 import BATCH, compare_int8, quantise, refuse_int8
 from hkd_mm.export.samples import (
     Samples,
@@ -58,12 +63,12 @@ from hkd_mm.io.progress import Progress
 _EXECUTORCH = 8  # images that student.pte is checked on
 
 
-class Making(ABC):
+class Exporter(ABC):
     """One export under way; what a task asks of it stands in the children.
 
     Args:
         run: what is exported.
-        wishes: see :class:`.run_export.Wishes`.
+        wishes: see :class:`.run_export.ExportOptions`.
         place: where the files are written.
         say: takes lines on what is done.
 
@@ -127,7 +132,7 @@ class Making(ABC):
         ``checks``.
 
         Raises:
-            UserError: the graph is not the trained net.
+            UserError: the graph is not the trained network.
         """
 
     @abstractmethod
@@ -175,7 +180,7 @@ class Making(ABC):
 
     def _fp32(self) -> None:
         self.say(f'{self.run.architecture}: writing {NAMES["fp32"]}')
-        save(export_net(self.run), self.path('fp32'))
+        save(export_network(self.run), self.path('fp32'))
         self.measure('fp32')
         self._add('fp32', 'tensor', 'logits')
 
@@ -202,9 +207,9 @@ class Making(ABC):
     def _image(self, kind: str) -> None:
         whole = f'{kind}_image'
         self.say(f'{NAMES[whole]}: putting the resize into the graph')
-        net = onnx.load(self.path(kind))
+        network = onnx.load(self.path(kind))
         spec = self.run.spec
-        save(whole_graph(net, spec, self.temperature), self.path(whole))
+        save(whole_graph(network, spec, self.temperature), self.path(whole))
         self.checks[whole] = self.check_image(kind, self.path(whole))
         self._add(whole, 'image', 'probabilities')
 
@@ -215,9 +220,9 @@ class Making(ABC):
         given = next(self.val.batches(_EXECUTORCH))
         found = write_executorch(self.run, self.path('executorch'), given)
         self.checks['executorch'] = same_logits(
-            of_torch(plain_net(self.run), given),
+            of_torch(plain_network(self.run), given),
             found,
-            'student.pte is not the trained net',
+            'student.pte is not the trained network',
         )
         self._add('executorch', 'tensor', 'logits')
 
@@ -242,8 +247,8 @@ _PHOTOGRAPHS = 32  # that graphs with a resize are checked on
 _TINY = 1e-300  # probabilities come from logits, nothing is rounded
 
 
-class ClassifierMaking(Making):
-    """Of a net that gives an image a class.
+class ClassifierMaking(Exporter):
+    """Of a network that gives an image a class.
 
     Attributes:
         logits: kind -> (N, C) on validation.
@@ -270,9 +275,9 @@ class ClassifierMaking(Making):
         self.logits[kind] = found
         self.measured[kind] = figures(found, self.val.labels, self.run.classes)
         if kind == 'fp32':
-            net = plain_net(self.run)
+            network = plain_network(self.run)
             trained = [
-                of_torch(net, part) for part in self._batches('comparing')
+                of_torch(network, part) for part in self._batches('comparing')
             ]
             self.checks['logits'] = same_logits(np.concatenate(trained), found)
 
@@ -331,10 +336,10 @@ _IMAGES = 8  # that graphs with a resize are checked on
 _OVERLAP = ('dice', 'iou', 'sensitivity', 'precision')
 
 
-class SegmentorMaking(Making):
-    """Of a net that gives every pixel a class.
+class SegmentorMaking(Exporter):
+    """Of a network that gives every pixel a class.
 
-    Validation images go through two nets at a time and are forgotten; what
+    Validation images go through two networks at a time and are forgotten; what
     is kept of each is (classes, classes) counts of pixels.
 
     Attributes:
@@ -356,7 +361,7 @@ class SegmentorMaking(Making):
 
     def measure(self, kind: str) -> None:
         if kind == 'fp32':
-            other = partial(of_torch, plain_net(self.run))
+            other = partial(of_torch, plain_network(self.run))
         else:
             other = graph_of(self.path('fp32'))
         apart = self._compare(kind, graph_of(self.path(kind)), other)

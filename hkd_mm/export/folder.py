@@ -17,7 +17,7 @@ from hkd_mm.report.model_card import INTENDED_USE, LICENCE
 from hkd_mm.training.runtime import make_work_dir
 
 HAIRS = (
-    'the net was trained on images whose hairs were removed; here it is '
+    'the network was trained on images whose hairs were removed; here it is '
     'measured, and will be used, on photographs as they are'
 )
 
@@ -26,7 +26,7 @@ def described(making, val: dict[str, float | None]) -> dict[str, Any]:
     """Words of a manifest, without those of its task.
 
     Args:
-        making: a :class:`.making.Making` that is through.
+        making: a :class:`.making.Exporter` that is through.
         val: figures on validation.
     """
     run = making.run

@@ -26,22 +26,22 @@ from hkd_mm.io.input_spec import InputSpec
 class _Logits(nn.Module):
     """A classifier from normalised RGB images to its logits."""
 
-    def __init__(self, net: nn.Module, swapped: bool) -> None:
+    def __init__(self, network: nn.Module, swapped: bool) -> None:
         super().__init__()
-        self.net, self.swapped = net, swapped
+        self.network, self.swapped = network, swapped
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) float32 to (N, C)."""
         images = images.flip(1) if self.swapped else images
-        return self.net(images, mode='tensor')
+        return self.network(images, mode='tensor')
 
 
-def plain_net(run: SourceRun) -> nn.Module:
+def plain_network(run: SourceRun) -> nn.Module:
     """From normalised RGB images (N, 3, H, W) to logits (N, C)."""
-    return _Logits(run.net, run.swapped).eval()
+    return _Logits(run.network, run.swapped).eval()
 
 
-def export_net(run: SourceRun) -> onnx.ModelProto:
+def export_network(run: SourceRun) -> onnx.ModelProto:
     """Make the graph: any batch, BatchNorm folded, weights inside.
 
     Args:
@@ -52,13 +52,13 @@ def export_net(run: SourceRun) -> onnx.ModelProto:
         (N, C), or (N, C, H, W) of a segmentor, which may take one channel.
 
     Raises:
-        UserError: the net has something that ONNX cannot express.
+        UserError: the network has something that ONNX cannot express.
     """
-    channels = getattr(run.net, 'in_channels', 3)
+    channels = getattr(run.network, 'in_channels', 3)
     example = torch.zeros(2, channels, *run.spec.size)
     try:
         program = torch.onnx.export(
-            plain_net(run),
+            plain_network(run),
             (example,),
             dynamo=True,
             opset_version=OPSET,
@@ -106,8 +106,8 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 def _check_ends(model: onnx.ModelProto, run: SourceRun) -> None:
     shape = model.graph.output[0].type.tensor_type.shape.dim
-    dense = getattr(run.net, 'dense', False)
-    wanted = run.net.num_classes if dense else len(run.classes)
+    dense = getattr(run.network, 'dense', False)
+    wanted = run.network.num_classes if dense else len(run.classes)
     if len(shape) != (4 if dense else 2) or shape[1].dim_value != wanted:
         found = [dim.dim_value or dim.dim_param for dim in shape]
         raise UserError(
@@ -143,10 +143,10 @@ def _prepare_deep(
 
 
 def preparing_graph(spec: InputSpec) -> ModelProto:
-    """What makes a net's input of images.
+    """What makes a network's input of images.
 
     Args:
-        spec: what the net is fed.
+        spec: what the network is fed.
 
     Returns:
         A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
@@ -208,12 +208,12 @@ def _window(spec: InputSpec) -> dict[str, np.ndarray]:
 
 
 def whole_graph(
-    net: onnx.ModelProto, spec: InputSpec, temperature: float
+    network: onnx.ModelProto, spec: InputSpec, temperature: float
 ) -> onnx.ModelProto:
-    """Put the resize before a net and softmax or sigmoid behind it.
+    """Put the resize before a network and softmax or sigmoid behind it.
 
     Args:
-        net: from ``images`` to ``logits``, float32 or int8.
+        network: from ``images`` to ``logits``, float32 or int8.
         spec: what it is fed.
         temperature: that divides the logits.
 
@@ -223,26 +223,28 @@ def whole_graph(
         (N, classes, h, w) of a segmentor.
     """
     before = preparing_graph(spec)
-    after = _activation(net, temperature)
+    after = _activation(network, temperature)
     for part in (before, after):
-        part.ir_version = net.ir_version
+        part.ir_version = network.ir_version
         del part.opset_import[:]
         part.opset_import.extend(
-            one for one in net.opset_import if one.domain in ('', 'ai.onnx')
+            one
+            for one in network.opset_import
+            if one.domain in ('', 'ai.onnx')
         )
-    model = _merged(before, net, after)
+    model = _merged(before, network, after)
     return tidied(model)
 
 
 def _merged(
-    before: onnx.ModelProto, net: onnx.ModelProto, after: onnx.ModelProto
+    before: onnx.ModelProto, network: onnx.ModelProto, after: onnx.ModelProto
 ) -> onnx.ModelProto:
     before = onnx.compose.add_prefix(before, 'prepare/')
-    net = onnx.compose.add_prefix(net, 'net/')
+    network = onnx.compose.add_prefix(network, 'net/')
     after = onnx.compose.add_prefix(after, 'answer/')
     first = before.graph.output[0].name
     model = onnx.compose.merge_models(
-        before, net, io_map=[(first, 'net/images')]
+        before, network, io_map=[(first, 'net/images')]
     )
     model = onnx.compose.merge_models(
         model, after, io_map=[('net/logits', 'answer/logits')]
@@ -252,10 +254,12 @@ def _merged(
     return model
 
 
-def _activation(net: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
+def _activation(
+    network: onnx.ModelProto, temperature: float
+) -> onnx.ModelProto:
     """Softmax over the classes; sigmoid where there is one output a pixel."""
     helper = onnx.helper
-    dims = net.graph.output[0].type.tensor_type.shape.dim
+    dims = network.graph.output[0].type.tensor_type.shape.dim
     shape = [dim.dim_value or dim.dim_param for dim in dims]
     alone = len(shape) == 4 and shape[1] == 1
     last = (

@@ -36,14 +36,15 @@ def quantise(
     batches: Iterator[np.ndarray],
     weight_bits: int = 8,
 ) -> None:
-    """Write the int8 graph of a net: QDQ, one scale for each weight channel.
+    """Write the int8 graph of a network: QDQ, one scale for each weight
+    channel.
 
     Ranges of activations are the least and the most that calibration has
     seen. The first convolution and the last layer stay float32: they are
     small, and see the widest values.
 
     Args:
-        fp32: of :func:`.net_graph.export_net`.
+        fp32: of :func:`.network_graph.export_network`.
         out: the file to write.
         batches: normalised training images, (B, C, H, W) float32 each.
         weight_bits: 8, or 7 for x86 processors without VNNI, where a sum of
@@ -171,7 +172,7 @@ def refuse_int8(
     score: str = 'balanced accuracy',
     strict: bool = False,
 ) -> str | None:
-    """Refuse an int8 net that lost too much, in all or in one class.
+    """Refuse an int8 network that lost too much, in all or in one class.
 
     More than a limit is too much where chance does not explain it, in a
     one-sided test at 5 %. A few validation images cannot tell a loss of a

@@ -94,12 +94,12 @@ def check_packed(
     rng = np.random.default_rng(0)
     shape = (1, spec.channels, *spec.size)
     images = normalised(rng.integers(0, 2**spec.bits, shape), spec)
-    nets = ['torch', 'onnx'] if 'fp32' in manifest.files else ['torch']
+    networks = ['torch', 'onnx'] if 'fp32' in manifest.files else ['torch']
     found = [
-        read_student(out, net, 'fp32', manifest.task)
+        read_student(out, network, 'fp32', manifest.task)
         .load(None, 'cpu')
         .logits(images)
-        for net in nets
+        for network in networks
     ]
     if len(found) == 1:
         say(f'warning: no float32 graph to hold {WEIGHTS} against')
@@ -131,9 +131,10 @@ def publish(
     """Pack an exported run into one folder.
 
     It holds the files of the export, the weights as safetensors with the
-    net's config in their header, the config of the run without the places of
-    this machine, its figures, the card, and a manifest with the hash of each
-    net. The packed folder is loaded and asked before it is called done.
+    network's config in their header, the config of the run without the places
+    of this machine, its figures, the card, and a manifest with the hash of
+    each network. The packed folder is loaded and asked before it is called
+    done.
 
     Args:
         run_dir: work dir of a finished run with an ``export`` in it.

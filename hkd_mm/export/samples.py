@@ -65,13 +65,13 @@ _BATCH = 64
 
 @dataclass
 class Samples:
-    """Images as the net's pipeline resizes them.
+    """Images as the network's pipeline resizes them.
 
     Attributes:
         paths: of the photographs.
         labels: (N,) int64.
         images: (N, 3, H, W) uint8, RGB.
-        spec: how the net is fed them.
+        spec: how the network is fed them.
         lesions: (N,) int, equal for photographs of one lesion; None where
             the data name no lesion.
     """
@@ -194,7 +194,7 @@ class Slices:
     Args:
         dataset: a ``PackedMasks``.
         places: positions in it.
-        spec: how the net is fed.
+        spec: how the network is fed.
     """
 
     def __init__(self, dataset, places: np.ndarray, spec: InputSpec) -> None:
@@ -205,7 +205,7 @@ class Slices:
         return len(self._places)
 
     def batches(self, size: int = _SLICE_BATCH) -> Iterator[np.ndarray]:
-        """Images as the net takes them, (B, C, H, W) float32 each."""
+        """Images as the network takes them, (B, C, H, W) float32 each."""
         return (images for images, _ in self.pairs(size))
 
     def pairs(

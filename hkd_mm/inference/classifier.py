@@ -88,7 +88,7 @@ class SkinClassifier:
         threads: of the backend; None leaves it to the backend.
         device: ``cpu`` or ``cuda``; None is the CPU for ONNX, and the GPU
             where there is one for torch.
-        batch_size: images that go through the net together.
+        batch_size: images that go through the network together.
         max_pixels: larger photographs are refused, see
             :func:`hkd_mm.io.images.read_rgb`.
 
@@ -112,7 +112,7 @@ class SkinClassifier:
         self.classes = self.student.classes
         self.precision = precision
         self.batch_size, self.max_pixels = batch_size, max_pixels
-        self._net = self.student.load(threads, device)
+        self._network = self.student.load(threads, device)
 
     @classmethod
     def from_pretrained(
@@ -186,7 +186,7 @@ class SkinClassifier:
         return np.concatenate([empty, *found])
 
     def prepare(self, source: reading.Source) -> np.ndarray:
-        """One photograph as the net is fed it, (3, H, W) float32.
+        """One photograph as the network is fed it, (3, H, W) float32.
 
         Raises:
             UserError: it cannot be read.
@@ -203,10 +203,10 @@ class SkinClassifier:
             (N, C) float32.
 
         Raises:
-            UserError: the net gives what are no numbers.
+            UserError: the network gives what are no numbers.
         """
         logits = (
-            self._net.logits(ready).astype(np.float64)
+            self._network.logits(ready).astype(np.float64)
             / self.student.temperature
         )
         if logits.shape != (len(ready), len(self.classes)) or not (
@@ -241,7 +241,7 @@ class SkinClassifier:
 def check_words(
     backend: str | None, precision: str, threads: int | None, batch_size: int
 ) -> None:
-    """Refuse what no net takes.
+    """Refuse what no network takes.
 
     Raises:
         UserError: names the word.

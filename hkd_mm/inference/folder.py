@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Finding photographs, and decoding them while the net is at work."""
+"""Finding photographs, and decoding them while the network is at work."""
 
 import os
 from collections import deque

@@ -58,16 +58,16 @@ class FileSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What ``manifest.json`` says of every net; the words are the file's.
+    """What ``manifest.json`` says of every network; the words are the file's.
 
     Attributes:
         task: ``classification`` or ``segmentation``.
         name: of the run.
-        architecture: of the net.
+        architecture: of the network.
         parameters: number of weights.
         classes: in the order of the outputs; of a segmentor the background
             first, which has no output where there are two.
-        input: what the net is fed.
+        input: what the network is fed.
         files: kind -> file; kinds are those of ``manifest_checks.KINDS``.
         source: ``run``, ``checkpoint``, ``epoch``, ``seed``, and
             ``weights_sha256`` of its ``student.pth``.
@@ -76,7 +76,7 @@ class Manifest:
         calibration_images: training images that int8 was calibrated on, 0
             without int8.
         licence: of the weights.
-        notice: what the net is not for.
+        notice: what the network is not for.
         split_hash: of the data split.
         hkd_mm: version that wrote it.
         created: ISO 8601, UTC.
@@ -140,7 +140,7 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierManifest(Manifest):
-    """Of a net that gives an image a class.
+    """Of a network that gives an image a class.
 
     Attributes:
         temperature: > 0; ``softmax(logits / temperature)`` are the
@@ -156,7 +156,7 @@ class ClassifierManifest(Manifest):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentorManifest(Manifest):
-    """Of a net that gives every pixel a class.
+    """Of a network that gives every pixel a class.
 
     Attributes:
         threshold: in (0, 1); from which probability on a pixel is of the one

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A net as an ONNX file; needs ONNX Runtime and nothing of training."""
+"""A network as an ONNX file; needs ONNX Runtime and nothing of training."""
 
 import os
 import platform

@@ -15,7 +15,7 @@ from hkd_mm.config.compose import compose_config
 from hkd_mm.config.tree import packed_datasets
 from hkd_mm.config.value_checks import pixel_threshold
 from hkd_mm.engine.run_files import finished_run
-from hkd_mm.engine.student_loading import describe_net
+from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest_fields import sha256
 from hkd_mm.io.input_spec import InputSpec
@@ -49,7 +49,7 @@ def classifier_spec(cfg: Config, statistics: dict, swapped: bool) -> InputSpec:
     Args:
         cfg: of the run.
         statistics: its data preprocessor.
-        swapped: the net takes BGR.
+        swapped: the network takes BGR.
 
     Raises:
         UserError: photographs are prepared in another way than reading and
@@ -69,12 +69,12 @@ def segmentor_spec(
     Args:
         cfg: of the run.
         statistics: its data preprocessor.
-        swapped: the net takes BGR.
-        channels: of the net.
+        swapped: the network takes BGR.
+        channels: of the network.
 
     Raises:
         UserError: the validation images are not ``hkd_mm.PackedMasks`` at
-            the size that the net takes, or not of its channels.
+            the size that the network takes, or not of its channels.
     """
     check_loaders(cfg)
     packed = cfg.val_dataloader['dataset']
@@ -93,16 +93,16 @@ def segmentor_spec(
     if interpolation != 'area' or margin != 1 or asked != side:
         raise UserError(
             'an export of a segmentor repeats images packed by area, without '
-            'a margin, at the size that the net takes; the val_dataloader of '
-            f'the run has interpolation={interpolation!r}, margin={margin}, '
-            f'size={side}, and its input_size is {asked}'
+            'a margin, at the size that the network takes; the val_dataloader '
+            f'of the run has interpolation={interpolation!r}, '
+            f'margin={margin}, size={side}, and its input_size is {asked}'
         )
     bits = _setting(innermost(cfg.val_dataloader), 'bits')
     found = _setting(innermost(cfg.val_dataloader), 'channels')
     if found != channels:
         raise UserError(
-            f'the images of val_dataloader have {found} channels and the net '
-            f'takes {channels}'
+            f'the images of val_dataloader have {found} channels and the '
+            f'network takes {channels}'
         )
     window = statistics.get('window')
     return _spec(
@@ -191,17 +191,17 @@ class SourceRun:
     Attributes:
         folder: the work dir.
         cfg: its config, with the options of the command line.
-        net: the plain student, in evaluation.
+        network: the plain student, in evaluation.
         meta: of ``student.pth``.
-        classes: in the order of the net's outputs.
-        spec: what the net is fed.
-        swapped: the net itself takes BGR.
+        classes: in the order of the network's outputs.
+        spec: what the network is fed.
+        swapped: the network itself takes BGR.
         weights_sha256: hash of ``student.pth``.
     """
 
     folder: Path
     cfg: Config
-    net: nn.Module
+    network: nn.Module
     meta: dict[str, Any]
     classes: list[str]
     spec: InputSpec
@@ -210,13 +210,13 @@ class SourceRun:
 
     @property
     def architecture(self) -> str:
-        """Name of the net."""
-        return describe_net(self.meta['student'])
+        """Name of the network."""
+        return describe_network(self.meta['student'])
 
     @property
     def dense(self) -> bool:
         """Whether it gives every pixel a class."""
-        return getattr(self.net, 'dense', False)
+        return getattr(self.network, 'dense', False)
 
     @property
     def pixel_threshold(self) -> float:
@@ -236,11 +236,11 @@ class SourceRun:
     @property
     def parameters(self) -> int:
         """Number of its weights."""
-        return sum(weight.numel() for weight in self.net.parameters())
+        return sum(weight.numel() for weight in self.network.parameters())
 
     @property
     def hairs_removed(self) -> bool:
-        """Whether the net was trained on images without hairs."""
+        """Whether the network was trained on images without hairs."""
         node = self.cfg.train_dataloader['dataset']
         while 'dataset' in node:
             if node.get('hair_removal'):
@@ -277,22 +277,29 @@ def read_run(
 
     folder, config, weights = finished_run(folder)
     cfg = compose_config(str(config), cfg_options)
-    net, meta = load_student(weights)
+    network, meta = load_student(weights)
     classes = classes_of(meta)
     if not classes:
         raise UserError(f'{weights} does not name its classes; train it again')
     statistics = meta['student'].get('data_preprocessor') or {}
     statistics = statistics or meta.get('data_preprocessor') or {}
-    dense = getattr(net, 'dense', False)
+    dense = getattr(network, 'dense', False)
     swapped = not statistics.get('to_rgb', dense)
     spec = (
-        segmentor_spec(cfg, statistics, swapped, net.in_channels)
+        segmentor_spec(cfg, statistics, swapped, network.in_channels)
         if dense
         else classifier_spec(cfg, statistics, swapped)
     )
     _check_size(folder, meta, spec)
     return SourceRun(
-        folder, cfg, net, meta, list(classes), spec, swapped, sha256(weights)
+        folder,
+        cfg,
+        network,
+        meta,
+        list(classes),
+        spec,
+        swapped,
+        sha256(weights),
     )
 
 

@@ -108,13 +108,13 @@ class Segmentor:
         threads: of the backend; None leaves it to the backend.
         device: ``cpu`` or ``cuda``; None is the CPU for ONNX, and the GPU
             where there is one for torch.
-        batch_size: images that go through the net together.
+        batch_size: images that go through the network together.
         max_pixels: larger images are refused;
             ``hkd_mm.io.images.MAX_PIXELS`` by default.
 
     Raises:
-        UserError: a file is missing, changed or of another version, the net
-            is a classifier, or a package is missing.
+        UserError: a file is missing, changed or of another version, the
+            network is a classifier, or a package is missing.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Segmentor:
         self.student = read_student(path, backend, precision, 'segmentation')
         self.classes = tuple(self.student.classes)
         self.batch_size, self.max_pixels = batch_size, max_pixels
-        self._net = self.student.load(threads, device)
+        self._network = self.student.load(threads, device)
 
     @classmethod
     def from_pretrained(
@@ -160,7 +160,7 @@ class Segmentor:
 
         Args:
             images: a path, the bytes of a file, a Pillow image, an array of
-                the depth that the net was trained on (uint16 (H, W) of 16
+                the depth that the network was trained on (uint16 (H, W) of 16
                 bits; uint8 (H, W, 3) RGB or (H, W) of 8), or a list of them;
                 or a folder, whose images are taken in the order of their
                 paths.
@@ -217,7 +217,7 @@ class Segmentor:
         return prepare_stored(source, self.student.input, self.max_pixels)
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
-        logits = self._net.logits(images)
+        logits = self._network.logits(images)
         count = len(self.classes)
         outputs = 1 if count == 2 else count
         right = logits.ndim == 4 and logits.shape[1] in (outputs, count)

@@ -48,15 +48,15 @@ class Student:
 
     Attributes:
         backend: ``onnx`` or ``torch``.
-        weights: file of the net.
-        classes: in the order of the net's outputs, of a segmentor with the
+        weights: file of the network.
+        classes: in the order of the network's outputs, of a segmentor with the
             background first.
-        input: what the net is fed.
+        input: what the network is fed.
         temperature: ``softmax(logits / temperature)``; 1 of a segmentor.
         threshold: of sure answers; infinite where none is ever sure enough,
             None where it is not known. Of a segmentor that of its pixels.
         manifest: of an exported folder.
-        net: of a run: the net in torch, and whether it takes BGR.
+        network: of a run: the network in torch, and whether it takes BGR.
     """
 
     backend: str
@@ -66,10 +66,10 @@ class Student:
     temperature: float = 1.0
     threshold: float | None = None
     manifest: Manifest | None = None
-    net: tuple[Any, bool] | None = field(default=None, repr=False)
+    network: tuple[Any, bool] | None = field(default=None, repr=False)
 
     def load(self, threads: int | None, device: str | None) -> Any:
-        """The net, with ``logits(images)``.
+        """The network, with ``logits(images)``.
 
         Raises:
             UserError: as of the backends.
@@ -79,11 +79,11 @@ class Student:
             return OnnxBackend(self.weights, threads, device)
         from hkd_mm.inference.torch_backend import TorchBackend, load_weights
 
-        net, swapped = self.net or load_weights(self.weights)
-        return TorchBackend(net, swapped, threads, device)
+        network, swapped = self.network or load_weights(self.weights)
+        return TorchBackend(network, swapped, threads, device)
 
     def _look_at_processor(self) -> None:
-        """Warn where an int8 net may answer otherwise than when checked."""
+        """Warn where int8 may answer otherwise than when it was checked."""
         files = self.manifest.files if self.manifest else {}
         int8 = 'int8' in files and self.weights.name == files['int8'].path
         if not int8 or not may_overflow():
@@ -112,7 +112,7 @@ def read_student(
         task: ``classification`` or ``segmentation``.
 
     Raises:
-        UserError: there is nothing of the kind in it, or a net of another
+        UserError: there is nothing of the kind in it, or a network of another
             task.
     """
     place = Path(place).expanduser()
@@ -147,14 +147,14 @@ def default_backend(files: Any, precision: str) -> str:
 
 
 def check_task(place: Path, found: str, task: str) -> None:
-    """Refuse a net of another task, with the name of what takes it.
+    """Refuse a network of another task, with the name of what takes it.
 
     Raises:
         UserError: it is one.
     """
     if found != task:
         raise UserError(
-            f'{place} holds a net for {found}, which {TAKES[found]} takes'
+            f'{place} holds a network for {found}, which {TAKES[found]} takes'
         )
 
 
@@ -200,7 +200,7 @@ def _of_run(place: Path, task: str) -> Student:
         run.folder / STUDENT,
         list(run.classes),
         run.spec,
-        net=(run.net, run.swapped),
+        network=(run.network, run.swapped),
     )
     if run.dense:
         return replace(student, threshold=run.pixel_threshold)

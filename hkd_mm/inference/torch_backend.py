@@ -1,8 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A net in torch; imports the training side when it is used.
+"""A network in torch; imports the training side when it is used.
 
 The one module of this package that does. Weights are read without running
-code that could hide in them, and of the net that they name only registered
+code that could hide in them, and of the network that they name only registered
 parts are built, see :mod:`hkd_mm.engine.student_loading`. The config of a work
 dir is Python and runs when the work dir is read.
 """
@@ -22,7 +22,7 @@ class TorchBackend:
     """From prepared images to logits; may be called by several threads.
 
     Args:
-        net: a plain classifier or segmentor, in evaluation.
+        network: a plain classifier or segmentor, in evaluation.
         swapped: it takes BGR.
         threads: of torch, which has one number for the whole process.
         device: of torch; None takes the GPU where there is one.
@@ -33,7 +33,7 @@ class TorchBackend:
 
     def __init__(
         self,
-        net: Any,
+        network: Any,
         swapped: bool,
         threads: int | None = None,
         device: str | None = None,
@@ -45,7 +45,7 @@ class TorchBackend:
         if device is None:
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
         try:
-            self._net = net.to(device)
+            self._network = network.to(device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f'device {device!r}: {reason}') from None
@@ -58,32 +58,34 @@ class TorchBackend:
         with torch.inference_mode():
             ready = torch.from_numpy(images).to(self._device)
             ready = ready.flip(1) if self._swapped else ready
-            logits = self._net(ready, mode='tensor')
+            logits = self._network(ready, mode='tensor')
         return logits.float().cpu().numpy()
 
 
 def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
-    """The net of an exported folder.
+    """The network of an exported folder.
 
     Args:
-        path: ``.safetensors``, whose header says what net it is.
+        path: ``.safetensors``, whose header says what network it is.
 
     Returns:
-        The net, and whether it takes BGR.
+        The network, and whether it takes BGR.
 
     Raises:
-        UserError: it is damaged, does not say what net it is, names what is
-            no plain net, or what training needs is not installed.
+        UserError: it is damaged, does not say what network it is, names what
+            is no plain network, or what training needs is not installed.
     """
     _check_packages()
     from hkd_mm.engine.student_loading import load_student
 
     if Path(path).suffix != '.safetensors':
         raise UserError(f'{path}: weights are read from .safetensors only')
-    net, meta = load_student(path)
+    network, meta = load_student(path)
     statistics = meta['student'].get('data_preprocessor') or {}
     statistics = statistics or meta.get('data_preprocessor') or {}
-    return net, not statistics.get('to_rgb', getattr(net, 'dense', False))
+    return network, not statistics.get(
+        'to_rgb', getattr(network, 'dense', False)
+    )
 
 
 def read_run(place: Path) -> Any:

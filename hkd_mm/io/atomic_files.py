@@ -193,7 +193,7 @@ _MARK = '.unfinished'
 
 
 @contextmanager
-def being_written(root: Path, by: str) -> Iterator[None]:
+def mark_incomplete(root: Path, by: str) -> Iterator[None]:
     """Mark a folder until the block has come to its end.
 
     Whatever ends the block otherwise, a kill included, leaves the mark, and
@@ -209,7 +209,7 @@ def being_written(root: Path, by: str) -> Iterator[None]:
     (root / _MARK).unlink()
 
 
-def half_made(root: Path) -> str | None:
+def incomplete_marker(root: Path) -> str | None:
     """The tool that is writing a folder, or left it half made."""
     mark = root / _MARK
     return mark.read_text() if mark.exists() else None

@@ -153,8 +153,8 @@ def load_weights(
         The ``meta`` dict of the checkpoint, empty where it has none.
 
     Raises:
-        UserError: the file cannot be read safely, or belongs to another net
-            or another number of classes.
+        UserError: the file cannot be read safely, or belongs to another
+            network or another number of classes.
     """
     checkpoint = safe_load(path)
     state = student_state_dict(checkpoint)
@@ -163,10 +163,10 @@ def load_weights(
     unknown = [key for key in state if key not in own]
     if missing or unknown:
         raise UserError(
-            f'checkpoint {path} is of another net than the {role}: '
+            f'checkpoint {path} is of another network than the {role}: '
             f'{len(missing)} weights missing {missing[:_SHOWN]}, '
             f'{len(unknown)} unknown {unknown[:_SHOWN]}; give the checkpoint '
-            f'of this {role}, or set the {role} of the config to its net'
+            f'of this {role}, or set the {role} of the config to its network'
         )
     wrong = [key for key in own if own[key].shape != state[key].shape]
     if wrong:
@@ -181,8 +181,8 @@ def load_weights(
         raise UserError(
             f'checkpoint {path} does not fit the {role}: {hint} '
             f'({key}: {tuple(state[key].shape)} in the file, '
-            f'{tuple(own[key].shape)} in the net); give a checkpoint of the '
-            'same net and classes'
+            f'{tuple(own[key].shape)} in the network); give a checkpoint of '
+            'the same network and classes'
         )
     model.load_state_dict(state)
     return checkpoint.get('meta') or {}

@@ -201,7 +201,7 @@ def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def prepare(
     source: Source, spec: InputSpec, max_pixels: int | None = None
 ) -> np.ndarray:
-    """One photograph as the net is fed it.
+    """One photograph as the network is fed it.
 
     Args:
         source: see :func:`read_rgb`.
@@ -361,7 +361,7 @@ def prepare_stored(
 
     Args:
         source: see :func:`read_stored`.
-        spec: of the net.
+        spec: of the network.
         max_pixels: see :func:`read_stored`.
 
     Returns:

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How an image becomes what the net sees.
+    """How an image becomes what the network sees.
 
     Attributes:
         size: (H, W) in pixels.
@@ -34,7 +34,7 @@ class InputSpec:
 
     @property
     def channels(self) -> int:
-        """Of the image and of what the net sees."""
+        """Of the image and of what the network sees."""
         return 1 if self.colour == 'grey' else 3
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from hkd_mm.evaluation.classification_scores import expected_calibration_error
 from hkd_mm.evaluation.confidence import fit_temperature, log_loss, tempered
 from hkd_mm.experiments.outcome import spread
-from hkd_mm.experiments.tables import plus_minus
+from hkd_mm.experiments.tables import format_mean_sd
 from hkd_mm.report.charts import figure, heat_map, line, shown, wrapped
-from hkd_mm.report.data import Material, Method
+from hkd_mm.report.data import Method, ReportData
 from hkd_mm.report.page import Chart, Section, Table
 
 _BINS = 10
@@ -52,7 +52,7 @@ def reliability(
     return Bins(*means, counts[kept])
 
 
-def calibration(material: Material) -> Section:
+def calibration(material: ReportData) -> Section:
     """Reliability diagrams and a table of the errors."""
     scaled = {
         method.name: _scaled(method)
@@ -78,8 +78,8 @@ def calibration(material: Material) -> Section:
     table = Table('Calibration errors, mean +- sd.', header, rows)
     how = (
         'On the diagonal, of the images with a confidence of 80 per cent 80 '
-        'per cent are right; below it a net is too sure. One temperature a '
-        'net is fitted on the validation split and applied to the test '
+        'per cent are right; below it a network is too sure. One temperature '
+        'a network is fitted on the validation split and applied to the test '
         'split; ECE has 15 bins, the diagram 10.'
     )
     blocks = [*charts, table]
@@ -99,13 +99,13 @@ def _scaled(method: Method) -> tuple[list[float], np.ndarray]:
     return found, np.stack(scores)
 
 
-def _row(material: Material, method: Method, scaled) -> list:
+def _row(material: ReportData, method: Method, scaled) -> list:
     cells: list = [method.title, *_errors(method.scores, material.labels)]
     if scaled is None:
         return [*cells, 'no validation scores', '', '']
     found, scores = scaled
     told = spread(found)
-    cells.append((plus_minus(*told), told[0]))
+    cells.append((format_mean_sd(*told), told[0]))
     return [*cells, *_errors(scores, material.labels)]
 
 
@@ -113,11 +113,11 @@ def _errors(scores: np.ndarray, labels: np.ndarray) -> list:
     cells = []
     for error in (expected_calibration_error, log_loss):
         told = spread([error(one, labels) for one in scores])
-        cells.append((plus_minus(*told), told[0]))
+        cells.append((format_mean_sd(*told), told[0]))
     return cells
 
 
-def _chart(material: Material, when: str, scores: dict) -> Chart:
+def _chart(material: ReportData, when: str, scores: dict) -> Chart:
     from plotly import graph_objects as go
 
     traces = [
@@ -146,7 +146,7 @@ def _chart(material: Material, when: str, scores: dict) -> Chart:
     return Chart(f'reliability-{when.split()[0]}', made, alt, 440)
 
 
-def _trace(material: Material, method: Method, every: np.ndarray):
+def _trace(material: ReportData, method: Method, every: np.ndarray):
     from plotly import graph_objects as go
 
     labels = np.tile(material.labels, len(every))
@@ -212,7 +212,7 @@ def best_aurc(error: float, count: int) -> float:
     return float((np.maximum(taken - (count - wrong), 0) / taken).mean())
 
 
-def selective(material: Material) -> Section:
+def selective(material: ReportData) -> Section:
     """Curves, and a table of the areas."""
     traces, rows = [], []
     for method in material.methods:
@@ -225,23 +225,23 @@ def selective(material: Material) -> Section:
     chart = Chart(
         'risk-coverage',
         made,
-        'Error rate of the images that a net is surest of, against their '
+        'Error rate of the images that a network is surest of, against their '
         'share; mean over the seeds.',
     )
     header = ['method', 'AURC', 'excess AURC', 'error on the surer half']
     table = Table('Areas, mean +- sd; less is better.', header, rows)
     how = (
-        'Lower is better: the curve says how much a net errs if it answers '
-        'only the images it is surest of and leaves the others to a doctor. '
-        'AURC is the mean height; the excess over a perfect order tells the '
-        'confidence from the accuracy.'
+        'Lower is better: the curve says how much a network errs if it '
+        'answers only the images it is surest of and leaves the others to a '
+        'doctor. AURC is the mean height; the excess over a perfect order '
+        'tells the confidence from the accuracy.'
     )
     return Section(
         'risk', 'Risk and coverage', how, material.basis, [chart, table]
     )
 
 
-def _risk_trace(material: Material, method: Method, curves: list):
+def _risk_trace(material: ReportData, method: Method, curves: list):
     from plotly import graph_objects as go
 
     coverage = curves[0][0]
@@ -266,7 +266,7 @@ def _risk_row(method: Method, risks: list[np.ndarray]) -> list:
         spread([risk.mean() - best_aurc(risk[-1], count) for risk in risks]),
         spread([risk[(count - 1) // 2] for risk in risks]),
     ]
-    return [method.title, *((plus_minus(*one), one[0]) for one in told)]
+    return [method.title, *((format_mean_sd(*one), one[0]) for one in told)]
 
 
 def same_by_class(
@@ -288,7 +288,7 @@ def same_by_class(
     return np.where(total > 0, same / np.maximum(total, 1), np.nan)
 
 
-def agreement(material: Material) -> Section:
+def agreement(material: ReportData) -> Section:
     """Shares by class as a heat map, kappa in a table."""
     teacher = material.teacher
     students = [m for m in material.methods if m is not teacher]
@@ -329,7 +329,7 @@ def agreement(material: Material) -> Section:
 
 
 def _shares(
-    material: Material, student: Method, teacher: Method
+    material: ReportData, student: Method, teacher: Method
 ) -> np.ndarray:
     count = len(material.classes)
     return np.mean(
@@ -351,7 +351,7 @@ def _pairs(student: Method, teacher: Method):
 
 
 def _agreement_row(
-    material: Material, student: Method, teacher: Method
+    material: ReportData, student: Method, teacher: Method
 ) -> list:
     from sklearn.metrics import cohen_kappa_score
 
@@ -364,4 +364,4 @@ def _agreement_row(
         right.append(float(equal[knows].mean()) if knows.any() else np.nan)
         wrong.append(float(equal[~knows].mean()) if (~knows).any() else np.nan)
     told = [spread(values) for values in (same, kappa, right, wrong)]
-    return [student.title, *((plus_minus(*one), one[0]) for one in told)]
+    return [student.title, *((format_mean_sd(*one), one[0]) for one in told)]

@@ -5,7 +5,7 @@ import textwrap
 
 import numpy as np
 
-from hkd_mm.report.data import Material, Method
+from hkd_mm.report.data import Method, ReportData
 
 # Okabe and Ito's colours without black and yellow, which vanish on one of
 # the two backgrounds; dashes and symbols tell methods apart without colour.
@@ -49,7 +49,7 @@ def figure(traces: list, x: str = '', y: str = '', **layout):
     return made
 
 
-def line(material: Material, method: Method) -> dict:
+def line(material: ReportData, method: Method) -> dict:
     """Colour and dash of a method's line."""
     for role, one in material.roles.items():
         if one is method:
@@ -64,7 +64,7 @@ def line(material: Material, method: Method) -> dict:
     )
 
 
-def shown(material: Material, method: Method) -> bool | str:
+def shown(material: ReportData, method: Method) -> bool | str:
     """Plotly's ``visible``: others wait in the legend for a click."""
     roles = material.roles
     if not roles or any(one is method for one in roles.values()):

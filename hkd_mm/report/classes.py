@@ -7,7 +7,7 @@ import numpy as np
 
 from hkd_mm.evaluation.significance import bootstrap_interval
 from hkd_mm.experiments.outcome import spread
-from hkd_mm.experiments.tables import interval_told, plus_minus
+from hkd_mm.experiments.tables import format_interval, format_mean_sd
 from hkd_mm.report.charts import (
     DIVERGING,
     figure,
@@ -16,7 +16,7 @@ from hkd_mm.report.charts import (
     shown,
     wrapped,
 )
-from hkd_mm.report.data import Material, Method
+from hkd_mm.report.data import Method, ReportData
 from hkd_mm.report.page import Chart, Section, Table
 
 
@@ -62,7 +62,7 @@ def confusion(method: Method, labels: np.ndarray) -> np.ndarray:
     return np.where(sums > 0, total / np.maximum(sums, 1), np.nan)
 
 
-def per_class(material: Material) -> Section:
+def per_class(material: ReportData) -> Section:
     """The heat map of F1, methods by classes."""
     counts = np.bincount(material.labels, minlength=len(material.classes))
     values = np.array([mean_f1(m, material.labels) for m in material.methods])
@@ -87,13 +87,13 @@ def per_class(material: Material) -> Section:
     return Section('f1', 'F1 by class', how, material.basis, [chart])
 
 
-def confusions(material: Material) -> Section:
+def confusions(material: ReportData) -> Section:
     """Confusion matrices side by side, and what distillation changes."""
     if not material.roles:
         return Section(
             'confusion',
             'Confusion',
-            left_out='name nets with --teacher, --alone and --distilled',
+            left_out='name networks with --teacher, --alone and --distilled',
         )
     found = {
         role: confusion(method, material.labels)
@@ -127,7 +127,7 @@ def confusions(material: Material) -> Section:
 
 
 def _matrix(
-    material: Material, role: str, values, limits, scale, form: str
+    material: ReportData, role: str, values, limits, scale, form: str
 ) -> Chart:
     names = material.classes
     made = heat_map(values, names, names, limits, scale, form)
@@ -204,7 +204,7 @@ def mean_roc(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.mean(found, 0)
 
 
-def operating_points(material: Material) -> Section:
+def operating_points(material: ReportData) -> Section:
     """ROC of every class, and the class that matters most in a table."""
     order = [
         index
@@ -225,18 +225,18 @@ def operating_points(material: Material) -> Section:
         'told from all others. The table gives the sensitivity that the '
         'curve reaches where 90 or 95 per cent of the other images raise no '
         'alarm; its thresholds are read off the test curve, so they compare '
-        'nets and are no working point for use.'
+        'networks and are no working point for use.'
     )
     return Section('roc', 'ROC by class', how, basis, blocks)
 
 
-def _by_importance(material: Material) -> list[int]:
+def _by_importance(material: ReportData) -> list[int]:
     every = list(range(len(material.classes)))
     first = material.positive
     return sorted(every, key=lambda index: index != first)
 
 
-def _chart(material: Material, order: list[int]) -> Chart:
+def _chart(material: ReportData, order: list[int]) -> Chart:
     from plotly import graph_objects as go
 
     traces, choices = [], {}
@@ -267,7 +267,7 @@ def _chart(material: Material, order: list[int]) -> Chart:
     return Chart('roc', made, alt, 460, choices)
 
 
-def _table(material: Material, index: int) -> Table:
+def _table(material: ReportData, index: int) -> Table:
     name = material.classes[index]
     header = ['method', f'AUROC {name}']
     for specificity in SPECIFICITIES:
@@ -281,13 +281,13 @@ def _table(material: Material, index: int) -> Table:
     return Table(caption, header, rows)
 
 
-def _row(material: Material, method: Method, index: int) -> list:
+def _row(material: ReportData, method: Method, index: int) -> list:
     from sklearn.metrics import roc_auc_score
 
     truth = (material.labels == index).astype(int)
     scores = method.scores[:, :, index]
     area = spread([float(roc_auc_score(truth, row)) for row in scores])
-    cells: list = [method.title, (plus_minus(*area), area[0])]
+    cells: list = [method.title, (format_mean_sd(*area), area[0])]
     ones = np.ones(len(truth))
     for specificity in SPECIFICITIES:
         score = partial(sensitivity_at, specificity=specificity)
@@ -295,6 +295,6 @@ def _row(material: Material, method: Method, index: int) -> list:
         ends = bootstrap_interval(
             truth, scores, material.groups, score, _RESAMPLES
         )
-        cells.append((plus_minus(*told), told[0]))
-        cells.append((interval_told(ends), ends[0]))
+        cells.append((format_mean_sd(*told), told[0]))
+        cells.append((format_interval(ends), ends[0]))
     return cells

@@ -8,25 +8,25 @@ from collections.abc import Iterable
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.outcome import Outcome
+from hkd_mm.experiments.outcome import MethodResult
 from hkd_mm.experiments.tables import (
-    difference_told,
-    interval_told,
-    one_class_told,
-    p_told,
-    plus_minus,
+    format_difference,
+    format_interval,
+    format_mean_sd,
+    format_p_value,
+    one_class_note,
     row_title,
     title_of,
-    unknown_told,
+    unknown_groups_note,
 )
 from hkd_mm.report.charts import figure, line, wrapped
-from hkd_mm.report.data import Material, Method
+from hkd_mm.report.data import Method, ReportData
 from hkd_mm.report.page import Chart, Section, Table
 
 SURE = 0.05  # p after Holm's correction, below which a gain is told
 
 
-def difference_charts(material: Material) -> list[Chart]:
+def difference_charts(material: ReportData) -> list[Chart]:
     """One chart a baseline that something is tested against."""
     by_name = {method.name: method for method in material.methods}
     charts = []
@@ -37,7 +37,7 @@ def difference_charts(material: Material) -> list[Chart]:
     return charts
 
 
-def _chart(material: Material, base: Method, others: list[Method]) -> Chart:
+def _chart(material: ReportData, base: Method, others: list[Method]) -> Chart:
     traces = [
         trace
         for method in others
@@ -80,7 +80,7 @@ def verdict(base: Method, others: list[Method]) -> str:
     return ' '.join(told)
 
 
-def _traces(material: Material, method: Method, base: str) -> list:
+def _traces(material: ReportData, method: Method, base: str) -> list:
     from plotly import graph_objects as go
 
     outcome = method.outcome
@@ -93,7 +93,7 @@ def _traces(material: Material, method: Method, base: str) -> list:
         y=[name],
         mode='markers+text',
         cliponaxis=False,
-        text=[p_told(outcome.adjusted[base])],
+        text=[format_p_value(outcome.adjusted[base])],
         textposition='top center',
         error_x=dict(
             type='data',
@@ -144,7 +144,7 @@ _OF_MASKS = dict(
 METRICS = {**_OF_CLASSES, **_OF_MASKS}
 
 
-def comparison(material: Material) -> Section:
+def comparison(material: ReportData) -> Section:
     """All methods with what they reach and what that differs from."""
     metric = METRICS[material.compared_by]
     shown = _OF_MASKS if material.of_masks else _OF_CLASSES
@@ -161,7 +161,7 @@ def comparison(material: Material) -> Section:
         _row(method.outcome, shown, baselines) for method in material.methods
     ]
     unit = material.unit.removeprefix('whole ')
-    others = material.methods[0].outcome.tells_of_others
+    others = material.methods[0].outcome.has_multiple_groups
     how = 'Mean +- sample sd over the seeds' + (
         f'; the interval is a bootstrap over {material.unit}.'
         if others
@@ -169,7 +169,7 @@ def comparison(material: Material) -> Section:
         'neither an interval nor a test of differences.'
     )
     if material.unknown:
-        how += f' {unknown_told(material.whose)}'
+        how += f' {unknown_groups_note(material.whose)}'
     if baselines and others:
         how += (
             f' Differences are paired over seeds and {unit}, with 95 % '
@@ -178,13 +178,13 @@ def comparison(material: Material) -> Section:
         )
         if min(len(method.folders) for method in material.methods) == 1:
             how += (
-                ' With one seed they are of these nets alone: nothing is '
+                ' With one seed they are of these networks alone: nothing is '
                 'known of what another seed would give.'
             )
     basis = material.basis
     if material.unfinished:
         basis += f' Not finished, left out: {", ".join(material.unfinished)}.'
-    basis += one_class_told([method.outcome for method in material.methods])
+    basis += one_class_note([method.outcome for method in material.methods])
     marked = {
         place
         for place, method in enumerate(material.methods)
@@ -196,19 +196,19 @@ def comparison(material: Material) -> Section:
 
 
 def _row(
-    outcome: Outcome, metrics: Iterable[str], baselines: list[str]
+    outcome: MethodResult, metrics: Iterable[str], baselines: list[str]
 ) -> list:
     cells = [row_title(outcome)]
     for key in metrics:
         if all(key in test for test in outcome.tests):
             mean, sd = outcome.test(key)
-            cells.append((plus_minus(mean, sd), mean))
+            cells.append((format_mean_sd(mean, sd), mean))
         else:
             cells.append('')
-    cells.append((interval_told(outcome.interval), outcome.interval[0]))
+    cells.append((format_interval(outcome.interval), outcome.interval[0]))
     for name in baselines:
         found = outcome.against.get(name)
-        told = difference_told(outcome, name)
+        told = format_difference(outcome, name)
         cells.append((told, found.mean) if found else '')
     return [*cells, (f'{outcome.minutes:.1f}', outcome.minutes)]
 
@@ -239,7 +239,7 @@ def pareto_front(costs, gains) -> np.ndarray:
     return ~(no_worse & better).any(1)
 
 
-def cost(material: Material) -> Section:
+def cost(material: ReportData) -> Section:
     """Balanced accuracy, or what is compared, against each cost."""
     metric = material.compared_by
     charts = []
@@ -266,7 +266,7 @@ def cost(material: Material) -> Section:
 
 
 def _cost_chart(
-    material: Material, key: str, name: str, metric: str, points: list
+    material: ReportData, key: str, name: str, metric: str, points: list
 ) -> Chart:
     from plotly import graph_objects as go
 
@@ -302,7 +302,7 @@ def _cost_chart(
 
 
 def _point(
-    material: Material,
+    material: ReportData,
     method: Method,
     name: str,
     place: tuple[float, float, float],
@@ -331,7 +331,7 @@ def _point(
     )
 
 
-def _label(material: Material, method: Method, best: bool) -> str:
+def _label(material: ReportData, method: Method, best: bool) -> str:
     """Written beside a point; the others say it when pointed at."""
     for role, one in material.roles.items():
         if one is method:
@@ -345,9 +345,9 @@ def _cost(method: Method, key: str) -> float | None:
     if key == 'latency':
         return _latency(method)
     if key == 'gflops':
-        gmacs = method.net.get('gmacs')
+        gmacs = method.network.get('gmacs')
         return None if gmacs is None else 2 * gmacs
-    value = method.net.get('parameters')
+    value = method.network.get('parameters')
     return value and value / 1e6
 
 

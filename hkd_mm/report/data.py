@@ -11,9 +11,17 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_scores import OF_SLICES
-from hkd_mm.experiments.outcome import Outcome, compare_outcomes, read_outcome
+from hkd_mm.experiments.outcome import (
+    MethodResult,
+    compare_outcomes,
+    read_outcome,
+)
 from hkd_mm.experiments.plan import COMPARED_OF_MASKS, Study
-from hkd_mm.experiments.tables import are_unknown, images_told, unit_told
+from hkd_mm.experiments.tables import (
+    are_unknown,
+    format_image_count,
+    unit_name,
+)
 from hkd_mm.report.run_places import find_runs
 
 _SCORE = 'score_'
@@ -129,7 +137,7 @@ class Method:
             NaN where undefined.
     """
 
-    outcome: Outcome
+    outcome: MethodResult
     folders: list[Path]
     scores: np.ndarray
     val_scores: np.ndarray | None = None
@@ -154,13 +162,13 @@ class Method:
         return self.scores.argmax(2)
 
     @property
-    def net(self) -> dict:
-        """``parameters`` and ``gmacs`` of the net that is tested."""
+    def network(self) -> dict:
+        """``parameters`` and ``gmacs`` of the network that is tested."""
         return self.outcome.reports[0].get('student') or {}
 
 
 @dataclass(eq=False)
-class Material:
+class ReportData:
     """What the sections share.
 
     Args:
@@ -199,7 +207,7 @@ class Material:
 
     @property
     def of_masks(self) -> bool:
-        """Whether the nets mark pixels."""
+        """Whether the networks mark pixels."""
         return self.compared_by in COMPARED_OF_MASKS
 
     @property
@@ -234,15 +242,15 @@ class Material:
         many = ' or '.join(map(str, seeds))
         return (
             f'Test split, '
-            f'{images_told(self.sample_ids, self.groups, self.whose)}; '
+            f'{format_image_count(self.sample_ids, self.groups, self.whose)}; '
             f'{many} seed'
             f'{"s" * (seeds[-1] > 1)} a method; checkpoints chosen on '
-            f'validation.{unit_told([m.outcome for m in self.methods])}'
+            f'validation.{unit_name([m.outcome for m in self.methods])}'
         )
 
 
 def read_method(
-    outcome: Outcome, folders: list[Path]
+    outcome: MethodResult, folders: list[Path]
 ) -> tuple[Method, Scores]:
     """A method with its scores of the test split, and those of its images.
 
@@ -282,8 +290,8 @@ def gather(
     roles: dict[str, str | None] | None = None,
     positive: str | None = None,
     baselines: Sequence[str] | None = None,
-) -> Material:
-    """Read the runs and choose which nets are looked at closely.
+) -> ReportData:
+    """Read the runs and choose which networks are looked at closely.
 
     Args:
         places: the work dir of a study, or ``NAME=DIR`` of runs; several
@@ -325,10 +333,10 @@ def gather(
 
 def _material(
     study: Study,
-    outcomes: list[Outcome],
+    outcomes: list[MethodResult],
     folders: dict[str, list[Path]],
     unfinished: list[str],
-) -> Material:
+) -> ReportData:
     methods, first = [], None
     for outcome in outcomes:
         method, scores = read_method(outcome, folders[outcome.row.name])
@@ -341,7 +349,7 @@ def _material(
                 f'than {methods[0].folders[0]}: they make no table'
             )
         methods.append(method)
-    return Material(
+    return ReportData(
         study.title,
         methods,
         first.classes,
@@ -354,10 +362,10 @@ def _material(
     )
 
 
-def _choose(material: Material, roles: dict[str, str]) -> None:
+def _choose(material: ReportData, roles: dict[str, str]) -> None:
     """Set teacher, student alone and distilled student.
 
-    Unless said: of the nets without a teacher the largest is the teacher,
+    Unless said: of the networks without a teacher the largest is the teacher,
     the first baseline or else the smallest is the student alone; of those
     with one the best of validation is looked at.
     """
@@ -372,7 +380,7 @@ def _choose(material: Material, roles: dict[str, str]) -> None:
         m for m in material.methods if m.outcome.reports[0].get('teacher')
     ]
     plain = [method for method in material.methods if method not in taught]
-    plain.sort(key=lambda method: method.net.get('parameters', 0))
+    plain.sort(key=lambda method: method.network.get('parameters', 0))
     if material.teacher is None and len(plain) > 1:
         material.teacher = plain[-1]
     if material.alone is None:
@@ -383,7 +391,7 @@ def _choose(material: Material, roles: dict[str, str]) -> None:
         material.distilled = max(taught, key=lambda m: _validated(m, material))
 
 
-def _validated(method: Method, material: Material) -> float:
+def _validated(method: Method, material: ReportData) -> float:
     return method.outcome.validation(material.compared_by)[0]
 
 

@@ -13,7 +13,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.inference.segmentor import Segmentor
 from hkd_mm.io.images import read_stored
 from hkd_mm.io.input_spec import InputSpec, windowed
-from hkd_mm.report.data import Material, Method
+from hkd_mm.report.data import Method, ReportData
 from hkd_mm.report.page import Picture, Pictures, Section, Table
 from hkd_mm.report.sources import closest, listing
 
@@ -36,9 +36,9 @@ def data_uri(image: np.ndarray, side: int = _SIDE) -> str:
 
 
 def inputs_of(
-    material: Material, method: Method, sample_ids: list[str]
+    material: ReportData, method: Method, sample_ids: list[str]
 ) -> torch.Tensor | None:
-    """Test images as a net's pipeline makes them.
+    """Test images as a network's pipeline makes them.
 
     Args:
         material: whose data.
@@ -106,7 +106,7 @@ def lost_places(
     return found[np.argsort(-lead[found], kind='stable')]
 
 
-def lost(material: Material) -> Section:
+def lost(material: ReportData) -> Section:
     """How many of each class, and the clearest of them."""
     title = 'What the student loses'
     teacher, student = material.teacher, material.distilled
@@ -127,7 +127,7 @@ def lost(material: Material) -> Section:
     header = ['class', 'test images', 'only the teacher is right']
     header.append('only the student is right')
     blocks: list = [
-        Table('The nets of the first seed.', header, rows),
+        Table('The networks of the first seed.', header, rows),
     ]
     basis = f'{material.basis} Here the first seed alone.'
     if material.options.get('images', True) and len(places):
@@ -146,7 +146,7 @@ def lost(material: Material) -> Section:
     return Section('lost', title, how, basis, blocks)
 
 
-def _tiles(material: Material, places: np.ndarray) -> list[Picture]:
+def _tiles(material: ReportData, places: np.ndarray) -> list[Picture]:
     names = [material.sample_ids[place] for place in places]
     images = inputs_of(material, material.distilled, names)
     if images is None:
@@ -176,7 +176,7 @@ _MASKS_SHOWN = 8
 _MASK_SIDE = 224  # pixels of a picture in the page
 
 
-def marked(material: Material) -> Section:
+def marked(material: ReportData) -> Section:
     """Outlines of truth, teacher, student alone and distilled student."""
     if not material.options.get('images', True):
         return Section('marks', _TITLE, left_out='--no-images')
@@ -188,26 +188,26 @@ def marked(material: Material) -> Section:
     if not infos.keys() >= set(material.sample_ids):
         return Section('marks', _TITLE, left_out='the data is not here')
     try:
-        nets = {
+        networks = {
             role: Segmentor(method.folders[0], device='cpu')
             for role, method in (material.roles or _closest(material)).items()
         }
         tiles = [
-            _tile(material, place, infos[material.sample_ids[place]], nets)
+            _tile(material, place, infos[material.sample_ids[place]], networks)
             for place in chosen(material)
         ]
     except UserError as error:  # prepared otherwise, or changed since
         return Section('marks', _TITLE, left_out=str(error))
     how = (
-        'The image, the truth, and what each net marks; from where the '
+        'The image, the truth, and what each network marks; from where the '
         'distilled student gains most over the student alone to where it '
         'gains least or loses.'
     )
-    basis = f'{material.basis} Here the nets of the first seed.'
+    basis = f'{material.basis} Here the networks of the first seed.'
     return Section('marks', _TITLE, how, basis, [Pictures(tiles)])
 
 
-def chosen(material: Material, count: int = _MASKS_SHOWN) -> list[int]:
+def chosen(material: ReportData, count: int = _MASKS_SHOWN) -> list[int]:
     """Images of the greatest gain, and of the greatest loss.
 
     Args:
@@ -225,7 +225,7 @@ def chosen(material: Material, count: int = _MASKS_SHOWN) -> list[int]:
     return [*order[:half].tolist(), *order[len(order) - half :].tolist()]
 
 
-def _closest(material: Material) -> dict[str, Method]:
+def _closest(material: ReportData) -> dict[str, Method]:
     method = closest(material)
     return {method.title: method}
 
@@ -236,11 +236,14 @@ def _infos(dataset) -> dict[str, dict]:
 
 
 def _tile(
-    material: Material, place: int, info: dict, nets: dict[str, Segmentor]
+    material: ReportData,
+    place: int,
+    info: dict,
+    networks: dict[str, Segmentor],
 ) -> Picture:
     from hkd_mm.datasets.masks.reading import read_mask
 
-    some = next(iter(nets.values()))
+    some = next(iter(networks.values()))
     spec = some.student.input
     pixels = read_stored(info['img_path'], spec.channels, spec.bits)
     rgb = _seen(pixels, spec)
@@ -248,8 +251,8 @@ def _tile(
     if info['mask_path'] is not None:
         truth = read_mask(info['mask_path'], len(some.classes))
     masks = {'truth': truth}
-    for role, net in nets.items():
-        masks[role] = net(info['img_path']).mask
+    for role, network in networks.items():
+        masks[role] = network(info['img_path']).mask
     name, small = material.sample_ids[place], _small(rgb)
     shown = [(data_uri(small, _MASK_SIDE), f'{name}, as it is')]
     shown += [
@@ -278,7 +281,7 @@ def _small(pixels: np.ndarray) -> np.ndarray:
 
 
 def _seen(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Through the net's window, (H, W, 3) uint8."""
+    """Through the network's window, (H, W, 3) uint8."""
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if spec.window is not None:
         pixels = windowed(pixels, spec).round().astype(np.uint8)

@@ -9,21 +9,21 @@ from hkd_mm.engine.student_loading import load_student
 from hkd_mm.errors import UserError
 from hkd_mm.models.networks.heat_maps import choose, heat_maps, overlap
 from hkd_mm.report.charts import ROLE_COLOURS, figure
-from hkd_mm.report.data import Material, Method
+from hkd_mm.report.data import Method, ReportData
 from hkd_mm.report.examples import data_uri, inputs_of, overlaid
 from hkd_mm.report.examples import image_as_rgb as as_rgb
 from hkd_mm.report.page import Chart, Picture, Pictures, Section, Table
 
-_TITLE = 'Where nets look (Grad-CAM)'
+_TITLE = 'Where networks look (Grad-CAM)'
 _SHOWN = 8
 
 
-def load_net(method: Method) -> nn.Module:
-    """The plain net of a method's first seed, from its ``student.pth``."""
+def load_network(method: Method) -> nn.Module:
+    """The plain network of a method's first seed, from its ``student.pth``."""
     return load_student(method.folders[0] / 'student.pth')[0]
 
 
-def grad_cam(material: Material) -> Section:
+def grad_cam(material: ReportData) -> Section:
     """Overlap with the teacher's maps, and some maps to look at."""
     why = _why_not(material)
     if why:
@@ -35,7 +35,7 @@ def grad_cam(material: Material) -> Section:
         return Section('cam', _TITLE, left_out=str(error))
 
 
-def _looked_at(material: Material, places: np.ndarray) -> Section:
+def _looked_at(material: ReportData, places: np.ndarray) -> Section:
     labels = material.labels[places]
     names = [material.sample_ids[place] for place in places]
     maps, photographs = {}, None
@@ -43,9 +43,9 @@ def _looked_at(material: Material, places: np.ndarray) -> Section:
         images = inputs_of(material, method, names)
         if images is None:
             return Section('cam', _TITLE, left_out='the data is not here')
-        net = load_net(method)
-        ready = net.data_preprocessor(dict(inputs=images), False)['inputs']
-        maps[role] = _sized(heat_maps(net, ready, labels), images)
+        network = load_network(method)
+        ready = network.data_preprocessor(dict(inputs=images), False)['inputs']
+        maps[role] = _sized(heat_maps(network, ready, labels), images)
         if role == 'distilled':
             photographs = images
     blocks = _figures(maps)
@@ -60,12 +60,12 @@ def _looked_at(material: Material, places: np.ndarray) -> Section:
     )
     basis = (
         f'{len(places)} images of the test split, from the classes in turn; '
-        'the nets of the first seed, checkpoints chosen on validation.'
+        'the networks of the first seed, checkpoints chosen on validation.'
     )
     return Section('cam', _TITLE, how, basis, blocks)
 
 
-def _why_not(material: Material) -> str:
+def _why_not(material: ReportData) -> str:
     if not material.options.get('cam_images'):
         return 'not asked for (--cam-images 0)'
     if material.teacher is None or len(material.roles) < 2:
@@ -78,7 +78,7 @@ def _why_not(material: Material) -> str:
 
 
 def _sized(maps: np.ndarray, images: torch.Tensor, side: int = 64):
-    """Maps of nets with other input sizes on one grid."""
+    """Maps of networks with other input sizes on one grid."""
     scaled = torch.nn.functional.interpolate(
         torch.from_numpy(maps)[:, None].float(), (side, side), mode='bilinear'
     )
@@ -116,7 +116,7 @@ def _figures(maps: dict[str, np.ndarray]) -> list:
     made = figure(traces, 'overlap with the teacher', showlegend=False)
     made.update_xaxes(range=[0, 1])
     alt = "Overlap of each student's map with the teacher's, a point an image."
-    header = ['net', 'images', 'mean overlap', '95 % interval']
+    header = ['network', 'images', 'mean overlap', '95 % interval']
     return [
         Chart('overlap', made, alt, 120 + 80 * len(traces)),
         Table('Overlap with the teacher (bootstrap of images).', header, rows),
@@ -124,7 +124,7 @@ def _figures(maps: dict[str, np.ndarray]) -> list:
 
 
 def _pictures(
-    material: Material, places: np.ndarray, maps: dict, photographs
+    material: ReportData, places: np.ndarray, maps: dict, photographs
 ) -> Pictures:
     tiles = []
     for index, place in enumerate(places[:_SHOWN]):

@@ -4,10 +4,14 @@
 from pathlib import Path
 
 from hkd_mm.engine.environment import command_of, environment_of, versions_of
-from hkd_mm.engine.student_loading import describe_net
+from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.evaluation.segmentation_scores import OF_MASKS
-from hkd_mm.experiments.tables import images_told, plus_minus, unknown_told
-from hkd_mm.report.data import Material, Method
+from hkd_mm.experiments.tables import (
+    format_image_count,
+    format_mean_sd,
+    unknown_groups_note,
+)
+from hkd_mm.report.data import Method, ReportData
 from hkd_mm.report.page import Facts, Section
 from hkd_mm.report.sources import closest, method_config
 
@@ -28,12 +32,12 @@ _METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
 _METRICS += OF_MASKS
 
 
-def model_card(material: Material) -> Section:
+def model_card(material: ReportData) -> Section:
     """What, data, licence, use, metrics, command and versions."""
     method = closest(material)
     environment = environment_of(method.folders[0])
     items = [
-        ('Model', _net(material, method)),
+        ('Model', _network(material, method)),
         ('Trained', _training(method)),
         ('Data', _data(material, method)),
         ('Licence', LICENCE),
@@ -51,14 +55,16 @@ def model_card(material: Material) -> Section:
     return Section('card', 'Model card', how, material.basis, [Facts(items)])
 
 
-def _net(material: Material, method: Method) -> str:
+def _network(material: ReportData, method: Method) -> str:
     cfg = method_config(method)
     model = (cfg or {}).get('model') or {}
-    net = model.get('architecture') or model
-    kind = net.get('model_name') or (net.get('backbone') or {}).get('type')
-    kind = kind or (describe_net(net) if net else 'a net')
+    network = model.get('architecture') or model
+    kind = network.get('model_name') or (network.get('backbone') or {}).get(
+        'type'
+    )
+    kind = kind or (describe_network(network) if network else 'a network')
     text = f'{method.title}: {kind}'
-    size = method.net
+    size = method.network
     if size:
         pixels = size.get('input_size')
         text += (
@@ -71,7 +77,7 @@ def _net(material: Material, method: Method) -> str:
     return text + _classes(material)
 
 
-def _classes(material: Material) -> str:
+def _classes(material: ReportData) -> str:
     if not material.classes:
         return ''
     return f'; classes {", ".join(material.classes)}'
@@ -87,28 +93,34 @@ def _training(method: Method) -> str:
     )
 
 
-def _data(material: Material, method: Method) -> str:
+def _data(material: ReportData, method: Method) -> str:
     cfg = method_config(method)
     root = (cfg or {}).get('data_root')
     name = Path(str(root)).name if root else 'unknown'
     told = method.outcome.reports[0].get('split_hash') or 'unknown'
     return (
         f'{name}, split {str(told)[:12]}; tested on '
-        + images_told(material.sample_ids, material.groups, material.whose)
-        + (f'. {unknown_told(material.whose)}' if material.unknown else '')
+        + format_image_count(
+            material.sample_ids, material.groups, material.whose
+        )
+        + (
+            f'. {unknown_groups_note(material.whose)}'
+            if material.unknown
+            else ''
+        )
     )
 
 
 def _metrics(method: Method) -> str:
     tests = method.outcome.tests
     return ', '.join(
-        f'{key.replace("_", " ")} {plus_minus(*method.outcome.test(key))}'
+        f'{key.replace("_", " ")} {format_mean_sd(*method.outcome.test(key))}'
         for key in _METRICS
         if all(key in test for test in tests)
     )
 
 
-def _weak(material: Material, method: Method) -> list[tuple[str, str]]:
+def _weak(material: ReportData, method: Method) -> list[tuple[str, str]]:
     """The classes of the lowest sensitivity, or the patients of least Dice."""
     if material.of_masks:
         from hkd_mm.report.training import mean_by_patient

@@ -12,29 +12,35 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from hkd_mm.config.compose import read_config
-from hkd_mm.config.networks import config_root, net_config, net_names, set_net
+from hkd_mm.config.networks import (
+    config_root,
+    network_config,
+    network_names,
+    set_network,
+)
 from hkd_mm.config.tree import preprocessor
 from hkd_mm.errors import UserError
 from hkd_mm.models.networks.complexity import complexity
 from hkd_mm.registry import MODELS, TASK_UTILS
 
 
-def net_complexity(net: dict, sizes: Sequence[int]) -> dict:
-    """Count a net without weights or computation where it allows that.
+def network_complexity(network: dict, sizes: Sequence[int]) -> dict:
+    """Count a network without weights or computation where it allows that.
 
     Args:
-        net: classifier config; weights are never fetched for it.
+        network: classifier config; weights are never fetched for it.
         sizes: sides of the square images in pixels.
 
     Returns:
         ``parameters``: int; ``gmacs``: one float a size, in 1e9.
     """
     init_default_scope('mmpretrain')
-    set_net(net, pretrained=False)
-    # mmpretrain's own nets ask for values while they are built: not on meta.
-    device = 'meta' if 'model_name' in net else 'cpu'
+    set_network(network, pretrained=False)
+    # mmpretrain's own networks ask for values while they are built: not on
+    # meta.
+    device = 'meta' if 'model_name' in network else 'cpu'
     with torch.device(device):
-        model = MODELS.build(net)
+        model = MODELS.build(network)
     found = [complexity(model, size) for size in sizes]
     return dict(
         parameters=found[0]['parameters'],
@@ -43,26 +49,26 @@ def net_complexity(net: dict, sizes: Sequence[int]) -> dict:
 
 
 def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
-    """Print one row a net.
+    """Print one row a network.
 
     Args:
-        names: nets of ``configs/_base_/models`` or config files; of a
-            distillation config the student is shown. Empty: all nets.
+        names: networks of ``configs/_base_/models`` or config files; of a
+            distillation config the student is shown. Empty: all networks.
         sizes: sides of the square images in pixels.
 
     Raises:
-        UserError: no such net or file.
+        UserError: no such network or file.
     """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table('net', 'parameters / M')
+    table = Table('network', 'parameters / M')
     for column in table.columns[1:]:
         column.justify = 'right'
     for size in sizes:
         table.add_column(f'GMACs at {size}', justify='right')
-    for name in names or net_names():
-        row = net_complexity(_net(name), sizes)
+    for name in names or network_names():
+        row = network_complexity(_network(name), sizes)
         table.add_row(
             name,
             f'{row["parameters"] / 1e6:.3f}',
@@ -76,9 +82,9 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
     )
 
 
-def _net(name: str) -> dict:
+def _network(name: str) -> dict:
     if not name.endswith('.py'):
-        return net_config(name, pretrained=False)
+        return network_config(name, pretrained=False)
     model = read_config(name).model
     return model.get('architecture', model).to_dict()
 
@@ -191,7 +197,7 @@ def _cacheable(cfg: Config) -> bool:
 
 def _loss_types(cfg: Config) -> list[str]:
     """Of a stage and those before it."""
-    before = cfg.get('earlier_stage_config')
+    before = cfg.get('previous_stage_config')
     types = (
         _loss_types(
             Config.fromfile(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
-from hkd_mm.report.data import Material
+from hkd_mm.report.data import ReportData
 from hkd_mm.report.page import Chart, Section, render, require_libraries
 
 _WIDTH = 900  # pixels
@@ -205,7 +205,7 @@ def make_report(
         study: a study file, in place of the plan in the work dir.
         size: of that file.
         baselines: names that the others are tested against.
-        roles: which nets are looked at closely.
+        roles: which networks are looked at closely.
         positive: class whose sensitivity matters most.
         figures: a folder for PNG and SVG files of all charts.
         still: charts as pictures and not as scripts: a small page.
@@ -248,7 +248,9 @@ def _check_out(out: str) -> None:
         raise UserError(f'--out {out}: the report is an .html file')
 
 
-def _made(material: Material, say: Callable[[str], None]) -> Iterator[Section]:
+def _made(
+    material: ReportData, say: Callable[[str], None]
+) -> Iterator[Section]:
     sections = _sections(material)
     with Progress('report', len(sections), 'sections') as progress:
         for make in sections:
@@ -261,7 +263,7 @@ def _made(material: Material, say: Callable[[str], None]) -> Iterator[Section]:
             progress.advance(note=section.title)
 
 
-def _sections(material: Material) -> list:
+def _sections(material: ReportData) -> list:
     if material.of_masks:
         return _mask_sections()
     return _class_sections()

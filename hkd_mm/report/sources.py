@@ -14,7 +14,7 @@ from hkd_mm.config.packing import stock_steps
 from hkd_mm.config.tree import dataset_chain, kind
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
-from hkd_mm.report.data import Material, Method, read_scores
+from hkd_mm.report.data import Method, ReportData, read_scores
 
 
 def method_config(method: Method) -> Config | None:
@@ -23,12 +23,12 @@ def method_config(method: Method) -> Config | None:
     return read_config(str(found[0])) if len(found) == 1 else None
 
 
-def closest(material: Material) -> Method:
+def closest(material: ReportData) -> Method:
     """The method that stands for the data: all were tested on the same."""
     return material.distilled or material.alone or material.methods[0]
 
 
-def data_root(material: Material) -> Path | None:
+def data_root(material: ReportData) -> Path | None:
     """Where the images are; None where that is not on this machine."""
     said = material.options.get('data_root')
     if said is None:
@@ -37,7 +37,7 @@ def data_root(material: Material) -> Path | None:
     return Path(said) if said and Path(said).is_dir() else None
 
 
-def listing(material: Material, split: str, seen_by: Method | None = None):
+def listing(material: ReportData, split: str, seen_by: Method | None = None):
     """The dataset of a split; None where the data is not here.
 
     Args:
@@ -81,8 +81,8 @@ _TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'test.py'
 _MIM = Path(__file__).resolve().parents[1] / '.mim' / 'tools' / 'test.py'
 
 
-def add_val_scores(material: Material, make: bool, say) -> None:
-    """Read what runs have, and make it for the nets of the close look.
+def add_val_scores(material: ReportData, make: bool, say) -> None:
+    """Read what runs have, and make it for the networks of the close look.
 
     Args:
         material: its methods get ``val_scores``; why one could not be
@@ -161,7 +161,7 @@ def _split_key(config: Path) -> str:
     return f'{key}.split'
 
 
-def _read(method: Method, material: Material) -> None:
+def _read(method: Method, material: ReportData) -> None:
     found = [read_scores(folder / FILE) for folder in method.folders]
     first = found[0]
     for folder, one in zip(method.folders, found):

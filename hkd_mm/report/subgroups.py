@@ -14,8 +14,12 @@ from hkd_mm.evaluation.significance import (
     balanced_accuracy,
     bootstrap_interval,
 )
-from hkd_mm.experiments.tables import are_unknown, images_told, unknown_told
-from hkd_mm.report.data import Material
+from hkd_mm.experiments.tables import (
+    are_unknown,
+    format_image_count,
+    unknown_groups_note,
+)
+from hkd_mm.report.data import ReportData
 from hkd_mm.report.page import Facts, Section, Table
 from hkd_mm.report.sources import data_root, lesions, listing
 
@@ -78,7 +82,7 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
     }
 
 
-def subgroups(material: Material) -> Section:
+def subgroups(material: ReportData) -> Section:
     """A table each of age, sex and site."""
     title = 'Groups of patients'
     path = _find(material)
@@ -109,7 +113,7 @@ def subgroups(material: Material) -> Section:
     return Section('groups', title, how, basis, blocks)
 
 
-def _find(material: Material) -> Path | None:
+def _find(material: ReportData) -> Path | None:
     """The file said, or the one that lies with the data."""
     said = material.options.get('metadata')
     if said:
@@ -121,7 +125,7 @@ def _find(material: Material) -> Path | None:
     return found[0] if found else None
 
 
-def _table(material: Material, fact: str, values: list[str]) -> Table:
+def _table(material: ReportData, fact: str, values: list[str]) -> Table:
     roles = material.roles or {m.title: m for m in material.methods[:3]}
     header = [fact, 'images', 'lesions']
     if material.positive is not None:
@@ -163,7 +167,7 @@ def _ordered(names: set[str]) -> list[str]:
     return sorted(names, key=lambda name: (name == 'unknown', name))
 
 
-def _lesions(material: Material, groups: list[str]) -> tuple[str, int]:
+def _lesions(material: ReportData, groups: list[str]) -> tuple[str, int]:
     """How many lesions some images show, and a number to sort by."""
     count = len(set(groups))
     return ('unknown', 0) if material.unknown else (str(count), count)
@@ -187,7 +191,7 @@ def shared(parts: dict[str, dict[str, str]]) -> dict[str, tuple[int, int]]:
     }
 
 
-def leakage(material: Material) -> Section:
+def leakage(material: ReportData) -> Section:
     """Hashes of the splits, what parts share, near duplicates."""
     items = [('Split', _hashes(material)), *_parts(material)]
     items.append(('Near duplicates', _near(material)))
@@ -198,7 +202,7 @@ def leakage(material: Material) -> Section:
     if material.unknown:
         how += (
             f'. {material.whose.capitalize()} unknown: that holds for images '
-            f'alone. {unknown_told(material.whose)}'
+            f'alone. {unknown_groups_note(material.whose)}'
         )
     else:
         how += (
@@ -208,7 +212,7 @@ def leakage(material: Material) -> Section:
     return Section('leakage', 'Leakage', how, material.basis, [Facts(items)])
 
 
-def _hashes(material: Material) -> str:
+def _hashes(material: ReportData) -> str:
     found: dict[str, list[str]] = {}
     for method in material.methods:
         for report in method.outcome.reports:
@@ -222,11 +226,11 @@ def _hashes(material: Material) -> str:
     )
 
 
-def _parts(material: Material) -> list[tuple[str, str]]:
+def _parts(material: ReportData) -> list[tuple[str, str]]:
     parts = _from_data(material) or _from_predictions(material)
     whose = material.whose
     sizes = ', '.join(
-        f'{split} {images_told(part, part.values(), whose)}'
+        f'{split} {format_image_count(part, part.values(), whose)}'
         for split, part in parts.items()
     )
     items = [('Parts', sizes)]
@@ -239,7 +243,7 @@ def _parts(material: Material) -> list[tuple[str, str]]:
     return items
 
 
-def _from_data(material: Material) -> dict[str, dict[str, str]] | None:
+def _from_data(material: ReportData) -> dict[str, dict[str, str]] | None:
     """All three parts; None where the data or its split has changed."""
     try:
         found = {
@@ -256,7 +260,7 @@ def _from_data(material: Material) -> dict[str, dict[str, str]] | None:
     return parts
 
 
-def _from_predictions(material: Material) -> dict[str, dict[str, str]]:
+def _from_predictions(material: ReportData) -> dict[str, dict[str, str]]:
     """Validation and test, as far as their predictions lie there."""
     parts = {}
     for method in material.methods:
@@ -267,7 +271,7 @@ def _from_predictions(material: Material) -> dict[str, dict[str, str]]:
     return parts
 
 
-def _near(material: Material) -> str:
+def _near(material: ReportData) -> str:
     path = material.options.get('verify_report')
     if path is None:
         return (

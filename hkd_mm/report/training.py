@@ -4,7 +4,7 @@
 import numpy as np
 
 from hkd_mm.report.charts import ROLE_COLOURS, figure, heat_map, line, wrapped
-from hkd_mm.report.data import Material, Method, read_history
+from hkd_mm.report.data import Method, ReportData, read_history
 from hkd_mm.report.page import Chart, Section, Table
 
 _COLOURS = ('#8a8f98', '#2f93d8', '#d55e00', '#009e73', '#cc79a7', '#e69f00')
@@ -42,7 +42,7 @@ def loss_parts(histories: list[list[dict]]) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def training(material: Material) -> Section:
+def training(material: ReportData) -> Section:
     """Losses of one method at a time, and validation of all of them."""
     told = {}
     for method in material.methods:
@@ -110,7 +110,7 @@ def _losses(methods: list[Method], told: dict) -> Chart:
 
 
 def _validation(
-    material: Material, methods: list[Method], told: dict
+    material: ReportData, methods: list[Method], told: dict
 ) -> Chart:
     from plotly import graph_objects as go
 
@@ -150,7 +150,7 @@ _MOST = 24  # patients of a heat map that one can still read
 _POOR = 0.5  # Dice below which a mark is of little use
 
 
-def slices(material: Material) -> Section:
+def slices(material: ReportData) -> Section:
     """Spread of the Dice over images, and how many are marked badly."""
     charts = [_spread(material), _table(material)]
     how = (
@@ -161,7 +161,7 @@ def slices(material: Material) -> Section:
     return Section('slices', 'Images', how, material.basis, charts)
 
 
-def _spread(material: Material) -> Chart:
+def _spread(material: ReportData) -> Chart:
     from plotly import graph_objects as go
 
     traces = [
@@ -179,7 +179,7 @@ def _spread(material: Material) -> Chart:
     return Chart('slices', made, alt, 420)
 
 
-def _table(material: Material) -> Table:
+def _table(material: ReportData) -> Table:
     rows = []
     for method in material.methods:
         dice = method.figures['dice'].mean(0)
@@ -192,7 +192,7 @@ def _table(material: Material) -> Table:
     return Table('Dice of an image, mean over the seeds.', header, rows)
 
 
-def mean_by_patient(material: Material, method: Method) -> dict[str, float]:
+def mean_by_patient(material: ReportData, method: Method) -> dict[str, float]:
     """Patient -> mean Dice over images and seeds."""
     dice = method.figures['dice'].mean(0)
     groups = np.array(material.groups)
@@ -201,7 +201,7 @@ def mean_by_patient(material: Material, method: Method) -> dict[str, float]:
     }
 
 
-def by_patient(material: Material) -> Section:
+def by_patient(material: ReportData) -> Section:
     """A column a patient; of many those that methods disagree on most."""
     found = [mean_by_patient(material, one) for one in material.methods]
     names = list(found[0])

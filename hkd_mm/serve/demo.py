@@ -132,7 +132,7 @@ def main(args: Namespace) -> None:
     """Serve as the command line says, until Ctrl-C."""
     check_grad_cam()
     check_place(args.host, args.port)
-    sides = [Side(*_named(text)) for text in args.nets]
+    sides = [Side(*_named(text)) for text in args.networks]
     most = round(1e6 * args.max_megabytes)
     pixels = round(1e6 * args.max_megapixels)
     hosts = hosts_of(args.host)
@@ -219,7 +219,7 @@ def make_app(
     uploads, which are written to a folder, are refused.
 
     Args:
-        sides: the nets, from left to right.
+        sides: the networks, from left to right.
         most_bytes: of a file.
         most_pixels: of an image.
         hosts: see :class:`Limits`.
@@ -273,7 +273,7 @@ def _bracketed(host: str) -> str:
 
 
 def check_place(host: str, port: int) -> None:
-    """Refuse a place that cannot be had, before nets are loaded.
+    """Refuse a place that cannot be had, before networks are loaded.
 
     Raises:
         UserError: it is taken, or no place of this machine.

@@ -23,13 +23,13 @@ _TIMED = 5  # answers to one photograph
 
 @dataclass(frozen=True)
 class Look:
-    """What a net says of one photograph.
+    """What a network says of one photograph.
 
     Attributes:
-        title: of the net.
+        title: of the network.
         facts: its size and speed, in words.
         answer: ranked classes.
-        seen: (H, W, 3) uint8, the photograph as the net sees it.
+        seen: (H, W, 3) uint8, the photograph as the network sees it.
         heat: (H, W) in [0, 1], where the best class comes from (Grad-CAM);
             None where there are no weights for torch.
     """
@@ -42,7 +42,7 @@ class Look:
 
 
 class Side:
-    """One net.
+    """One network.
 
     Args:
         title: what the page calls it.
@@ -50,7 +50,7 @@ class Side:
             or an exported folder.
 
     Raises:
-        UserError: there is no net in it.
+        UserError: there is no network in it.
     """
 
     def __init__(self, title: str, path: str | Path) -> None:
@@ -63,8 +63,8 @@ class Side:
             # the page itself shows that they are not calibrated
             warnings.filterwarnings('ignore', '.* is no exported folder')
             self.classifier = SkinClassifier(exported, device='cpu')
-        self._torch = _torch_net(self.classifier.student, place)
-        self._lock = threading.Lock()  # Grad-CAM hooks on to the net
+        self._torch = _torch_network(self.classifier.student, place)
+        self._lock = threading.Lock()  # Grad-CAM hooks on to the network
 
     def look(self, rgb: np.ndarray) -> Look:
         """Classify, time and explain.
@@ -113,21 +113,21 @@ class Side:
 
         from hkd_mm.models.networks.heat_maps import heat_maps
 
-        net, swapped = self._torch
+        network, swapped = self._torch
         images = torch.from_numpy(ready[None])
         images = images.flip(1) if swapped else images
-        return heat_maps(net, images, np.array([label]))[0]
+        return heat_maps(network, images, np.array([label]))[0]
 
 
-def _torch_net(student: Any, place: Path) -> tuple[Any, bool] | None:
-    """The net for Grad-CAM, and whether it takes BGR.
+def _torch_network(student: Any, place: Path) -> tuple[Any, bool] | None:
+    """The network for Grad-CAM, and whether it takes BGR.
 
     None unless it has the weights that answer.
     """
     from hkd_mm.inference import torch_backend
 
-    if student.net is not None:
-        return student.net
+    if student.network is not None:
+        return student.network
     manifest = student.manifest
     if 'torch' in manifest.files:
         folder = student.weights.parent
@@ -136,7 +136,7 @@ def _torch_net(student: Any, place: Path) -> tuple[Any, bool] | None:
     run = student.weights.resolve().parent.parent
     if manifest.made_of(run / torch_backend.STUDENT):
         found = torch_backend.read_run(run)
-        return found.net, found.swapped
+        return found.network, found.swapped
     return None
 
 
@@ -185,7 +185,7 @@ def refusal(reason: str) -> str:
 
 
 def answers(looks: Sequence[Look]) -> str:
-    """What the nets said, side by side."""
+    """What the networks said, side by side."""
     return f'<div class="sides">{"".join(map(_side, looks))}</div>'
 
 
@@ -207,7 +207,7 @@ def _side(look: Look) -> str:
 
 def _pictures(look: Look) -> str:
     seen = _sized(look.seen)
-    tiles = [_picture(seen, 'as the net sees it')]
+    tiles = [_picture(seen, 'as the network sees it')]
     if look.heat is None:
         tiles.append(
             '<p class="small">Where it looks (Grad-CAM) needs the weights '

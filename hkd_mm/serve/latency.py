@@ -40,7 +40,7 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """One row a timing.
 
-    ``times_faster`` is against ``baseline``: the first net in the first
+    ``times_faster`` is against ``baseline``: the first network in the first
     runtime that was timed, with the same batch and threads.
     """
     first: dict[tuple, Timing] = {}
@@ -52,7 +52,7 @@ def rows_of(
     for timing in timings:
         job = timing.job
         row: dict[str, Any] = dict(
-            net=job.net,
+            network=job.network,
             runtime=job.runtime,
             batch=job.batch,
             threads=job.threads,
@@ -66,10 +66,10 @@ def rows_of(
                 median_ms=1e3 * timing.median,
                 p99_ms=1e3 * timing.p99,
                 times_faster=timing.times_faster(baseline),
-                baseline=[baseline.job.net, baseline.job.runtime],
+                baseline=[baseline.job.network, baseline.job.runtime],
                 calls=timing.calls,
                 peak_bytes=timing.memory,
-                file_bytes=subjects[job.net].bytes(job.runtime),
+                file_bytes=subjects[job.network].bytes(job.runtime),
             )
         rows.append(row)
     return rows
@@ -82,18 +82,18 @@ def baselines(
 
     Args:
         rows: of :func:`rows_of`.
-        wanted: net and runtime that were named first.
+        wanted: network and runtime that were named first.
     """
     settings: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if 'error' not in row:
             told = settings.setdefault(tuple(row['baseline']), [])
             told.append(f'batch {row["batch"]}, threads {row["threads"]}')
-    for (net, runtime), where in settings.items():
-        line = f'times faster: than {net} in {runtime}'
+    for (network, runtime), where in settings.items():
+        line = f'times faster: than {network} in {runtime}'
         if len(settings) > 1:
             line += f' ({"; ".join(dict.fromkeys(where))})'
-        if (net, runtime) != wanted:
+        if (network, runtime) != wanted:
             line += f', for {" in ".join(wanted)} was not timed'
         yield line
 
@@ -103,7 +103,7 @@ def print_rows(rows: list[dict[str, Any]], console: Console) -> None:
     table = Table(title='milliseconds of a batch')
     for i, name in enumerate(
         (
-            'net',
+            'network',
             'runtime',
             'batch',
             'threads',
@@ -116,7 +116,7 @@ def print_rows(rows: list[dict[str, Any]], console: Console) -> None:
     ):
         table.add_column(name, justify='right' if i > 1 else 'left')
     for row in rows:
-        cells = [row['net'], row['runtime'], row['batch'], row['threads']]
+        cells = [row['network'], row['runtime'], row['batch'], row['threads']]
         if 'error' in row:
             cells += ['-'] * 5
         else:
@@ -174,7 +174,9 @@ def write_for_report(rows: list[dict[str, Any]], subject: Subject) -> None:
     That is batch and threads as small as they were measured, in ONNX float32
     where that was, else in the first runtime.
     """
-    own = [r for r in rows if r['net'] == subject.name and 'error' not in r]
+    own = [
+        r for r in rows if r['network'] == subject.name and 'error' not in r
+    ]
     if subject.folder is None or not own:
         return
     own.sort(key=lambda r: (r['batch'], r['threads'], r['runtime'] != 'onnx'))
@@ -185,7 +187,7 @@ def write_for_report(rows: list[dict[str, Any]], subject: Subject) -> None:
 def main(args: Namespace) -> None:
     """Time as the command line says."""
     rows = latency(
-        args.nets,
+        args.networks,
         args.runtimes,
         args.batch,
         args.threads,
@@ -199,7 +201,7 @@ def main(args: Namespace) -> None:
 
 
 def latency(
-    nets: list[str],
+    networks: list[str],
     runtimes: list[str] | None = None,
     batches: list[int] | None = None,
     threads: list[int] | None = None,
@@ -207,38 +209,38 @@ def latency(
     seconds: float = 1.0,
     for_report: bool = False,
 ) -> list[dict[str, Any]]:
-    """Time nets in several runtimes, in turns, and print a table.
+    """Time networks in several runtimes, in turns, and print a table.
 
-    Every net and runtime is a process of its own. Those of one batch and
+    Every network and runtime is a process of its own. Those of one batch and
     number of threads are there at once and take turns, so that ratios hold
     on a machine whose speed goes up and down.
 
     Args:
-        nets: ``PATH`` or ``NAME=PATH`` each, see :func:`.read_subject`; the
-            first is what the others are compared with.
+        networks: ``PATH`` or ``NAME=PATH`` each, see :func:`.read_subject`;
+            the first is what the others are compared with.
         runtimes: of ``RUNTIMES``; all by default.
         batches: images at once; 1 and 32 by default.
         threads: of the operators; 1 and all cores by default.
         rounds: turns of each.
         seconds: that a turn lasts at least; it has two calls at least.
-        for_report: leave ``latency.json`` in the run of each net.
+        for_report: leave ``latency.json`` in the run of each network.
 
     Returns:
-        A row for each net, runtime, batch and number of threads:
+        A row for each network, runtime, batch and number of threads:
         ``median_ms``, ``p99_ms``, ``times_faster`` (than ``baseline``, the
-        first net in the first runtime that was timed), ``peak_bytes`` of the
-        process, ``file_bytes``; or ``error``.
+        first network in the first runtime that was timed), ``peak_bytes`` of
+        the process, ``file_bytes``; or ``error``.
 
     Raises:
-        UserError: a net cannot be read, there is nothing to time, or
+        UserError: a network cannot be read, there is nothing to time, or
             packages are missing.
     """
-    subjects = [read_subject(text) for text in nets]
+    subjects = [read_subject(text) for text in networks]
     names = [subject.name for subject in subjects]
     for name in names:
         if names.count(name) > 1:
             raise UserError(
-                f'two nets are called {name}; write NAME=PATH for one'
+                f'two networks are called {name}; write NAME=PATH for one'
             )
     runtimes = list(runtimes or RUNTIMES)
     threads = threads or sorted({1, default_workers()})

@@ -19,7 +19,7 @@ from hkd_mm.inference.manifest_fields import FILE
 from hkd_mm.inference.student import named
 from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.io.progress import Progress
-from hkd_mm.serve.latency_worker import Job, load_net, work
+from hkd_mm.serve.latency_worker import Job, load_network, work
 
 
 @dataclass
@@ -93,7 +93,7 @@ def measure(
             timing.error = worker.begun()
             if timing.error:
                 job = timing.job
-                say(f'{job.net}, {job.runtime}: {timing.error}')
+                say(f'{job.network}, {job.runtime}: {timing.error}')
             else:
                 alive.append((worker, timing))
             progress.started(timing.job, rounds if timing.error else 0)
@@ -136,7 +136,7 @@ class TurnsProgress(Progress):
         self._starting += self._lap()
         self.done += skipped
         self._first += skipped
-        self.update(self.done, f'{job.net} in {job.runtime} is ready')
+        self.update(self.done, f'{job.network} in {job.runtime} is ready')
 
     def advance(self, count: int = 1, note: str = '') -> None:
         """Count turns that have just ended."""
@@ -198,8 +198,8 @@ class _Worker:
             return self._pipe.recv()
         except (EOFError, BrokenPipeError):
             raise UserError(
-                f'{self._job.net}, {self._job.runtime}: {self._ended()}; '
-                'time fewer nets or a smaller --batch at once'
+                f'{self._job.network}, {self._job.runtime}: {self._ended()}; '
+                'time fewer networks or a smaller --batch at once'
             ) from None
 
     def _ended(self) -> str:
@@ -216,7 +216,7 @@ _GRAPHS = dict(onnx='fp32', int8='int8')  # runtime -> kind of a manifest
 
 @dataclass
 class Subject:
-    """A net and what there is of it.
+    """A network and what there is of it.
 
     Attributes:
         name: in the table.
@@ -264,7 +264,7 @@ def read_subject(text: str) -> Subject:
             config; see :func:`hkd_mm.inference.student.named`.
 
     Raises:
-        UserError: there is no net in it.
+        UserError: there is no network in it.
     """
     name, path = named(text)
     place = Path(path)
@@ -276,8 +276,8 @@ def read_subject(text: str) -> Subject:
         return _exported(name, place)
     if not (place / 'student.pth').is_file():
         raise UserError(
-            f'{path} is no net to time; give a work dir with student.pth, an '
-            'exported folder, or a config'
+            f'{path} is no network to time; give a work dir with student.pth, '
+            'an exported folder, or a config'
         )
     if (place / 'export' / FILE).is_file():
         return _exported(name or place.name, place / 'export')
@@ -327,7 +327,7 @@ def make_graphs(
         place: folder for the files.
 
     Raises:
-        UserError: packages are missing, or there is no net to write.
+        UserError: packages are missing, or there is no network to write.
     """
     wanted = [name for name in _GRAPHS if name in runtimes]
     missing = [name for name in wanted if name not in subject.graphs]
@@ -338,13 +338,13 @@ def make_graphs(
     require_packages()
     import onnx
 
-    from hkd_mm.export.graphs import export_net, save
+    from hkd_mm.export.graphs import export_network, save
     from hkd_mm.export.int8 import quantise
 
     fp32 = subject.graphs.get('onnx')
     if fp32 is None:
         fp32 = place / f'{subject.name}.onnx'
-        save(export_net(_as_run(subject)), fp32)
+        save(export_network(_as_run(subject)), fp32)
         subject.graphs['onnx'] = fp32
     if 'int8' in missing:
         rng = np.random.default_rng(0)
@@ -364,11 +364,13 @@ def _as_run(subject: Subject):
 
     from hkd_mm.inference.run_folder import SourceRun
 
-    net = load_net(str(subject.torch))
-    blank = torch.zeros(1, getattr(net, 'in_channels', 3), *subject.size)
+    network = load_network(str(subject.torch))
+    blank = torch.zeros(1, getattr(network, 'in_channels', 3), *subject.size)
     with torch.inference_mode():
-        outputs = net(blank, mode='tensor').shape[1]
+        outputs = network(blank, mode='tensor').shape[1]
     zeros, ones = (0.0,) * 3, (1.0,) * 3
     spec = InputSpec(subject.size, 'area', 'RGB', zeros, ones)
     classes = [str(i) for i in range(outputs)]
-    return SourceRun(subject.torch.parent, None, net, {}, classes, spec, False)
+    return SourceRun(
+        subject.torch.parent, None, network, {}, classes, spec, False
+    )

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""One net in one runtime, timed in a process of its own.
+"""One network in one runtime, timed in a process of its own.
 
 Imports torch only where the runtime is torch, so that the memory of the
 others is what a program without it needs.
@@ -25,7 +25,7 @@ class Job:
     """What a worker times.
 
     Attributes:
-        net: name of the net.
+        network: name of the network.
         runtime: one of ``RUNTIMES``.
         file: ``.onnx``; for torch a ``student.pth`` or a config, whose
             weights are then random.
@@ -34,7 +34,7 @@ class Job:
         size: (H, W) of an image in pixels.
     """
 
-    net: str
+    network: str
     runtime: str
     file: str
     batch: int
@@ -79,20 +79,20 @@ def _load(job: Job) -> Callable[[], object]:
     if job.runtime in ('onnx', 'int8'):
         from hkd_mm.inference.onnx_backend import OnnxBackend
 
-        net = OnnxBackend(job.file, job.threads)
-        images = _noise(job, net.channels)
-        return lambda: net.logits(images)
+        network = OnnxBackend(job.file, job.threads)
+        images = _noise(job, network.channels)
+        return lambda: network.logits(images)
     import torch
 
     torch.set_num_threads(job.threads)
-    net = load_net(job.file)
-    batch = torch.from_numpy(_noise(job, getattr(net, 'in_channels', 3)))
+    network = load_network(job.file)
+    batch = torch.from_numpy(_noise(job, getattr(network, 'in_channels', 3)))
     if job.runtime == 'compiled':
-        net = torch.compile(net, dynamic=False)
+        network = torch.compile(network, dynamic=False)
 
     def call() -> torch.Tensor:
         with torch.inference_mode():
-            return net(batch, mode='tensor')
+            return network(batch, mode='tensor')
 
     return call
 
@@ -102,7 +102,7 @@ def _noise(job: Job, channels: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-def load_net(file: str):
+def load_network(file: str):
     """A classifier in evaluation, of a ``student.pth`` or a config."""
     if Path(file).suffix == '.pth':
         from hkd_mm.engine.student_loading import load_student

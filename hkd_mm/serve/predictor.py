@@ -208,7 +208,7 @@ def predict(
         out: ``.csv`` or ``.parquet``.
         workers: threads that decode; 0 for one a core.
         top: write the K most probable classes, not a column for each.
-        batch_size: photographs that go through the net together.
+        batch_size: photographs that go through the network together.
         options: of the :class:`SkinClassifier`.
 
     Returns:
@@ -229,7 +229,7 @@ def predict(
     header = header_of(classifier, top)
     # held before anything is looked for, and until all is written
     with (
-        _full_disk_told(target),
+        _full_disk_message(target),
         only_writer(target),
         open_work(target, header) as work,
     ):
@@ -239,7 +239,7 @@ def predict(
 
 
 @contextmanager
-def _full_disk_told(target: Path) -> Iterator[None]:
+def _full_disk_message(target: Path) -> Iterator[None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield

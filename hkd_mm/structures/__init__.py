@@ -1,2 +1,2 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What passes between data, nets and metrics."""
+"""What passes between data, networks and metrics."""

@@ -10,7 +10,7 @@ IGNORE = 255  # a pixel of a mask that no loss and no metric counts
 
 
 class MaskSamples:
-    """What the net is told about a batch of images with masks.
+    """What the network is told about a batch of images with masks.
 
     Args:
         gt_masks: (B, h, w) uint8, class ids: 0 is the background, 255 is

@@ -72,7 +72,7 @@ def masks_of(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 class PackedSamples(Sequence):
-    """What the net is told about a batch, one tensor each.
+    """What the network is told about a batch, one tensor each.
 
     Also a sequence of mmpretrain's ``DataSample``, made when asked
     for, so that every head and metric of mmpretrain takes it; nothing of

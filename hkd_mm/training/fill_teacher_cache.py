@@ -91,8 +91,8 @@ def _check(cfg: Config, config: str) -> None:
     several = model.get('teachers')
     files = (
         {
-            f'teachers.{i}.ckpt': net.get('ckpt')
-            for i, net in enumerate(several)
+            f'teachers.{i}.ckpt': network.get('ckpt')
+            for i, network in enumerate(several)
         }
         if several
         else {'teacher_ckpt': model.get('teacher_ckpt')}

@@ -48,7 +48,7 @@ _IGNORED = dict(
         'TeacherCacheHook '
         'FiniteLossHook ProgressHook RunReportHook CompileHook ViewHook '
         'CheckpointGuardHook ClassFusionHook WindowCheckHook '
-        'VanishedMasksHook DistillDiagnosticsHook'
+        'MasksLostByResizeHook DistillDiagnosticsHook'
     ),
 )
 _IGNORED = {name: frozenset(text.split()) for name, text in _IGNORED.items()}

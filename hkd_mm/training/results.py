@@ -196,7 +196,7 @@ def _write_slices(out: str, last: dict[str, Any]) -> None:
     if out.endswith('.isic.csv'):
         raise UserError(
             f'--out {out}: a submission holds classes of images, and this '
-            'net marks pixels; give a .csv file'
+            'network marks pixels; give a .csv file'
         )
     if out.endswith('.pkl'):
         AtomicBackend().put(pickle.dumps(last), out)

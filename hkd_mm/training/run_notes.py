@@ -139,7 +139,7 @@ _MOVED = (
 )
 
 
-def set_aside(cfg: Config) -> None:
+def archive_run(cfg: Config) -> None:
     """Move an earlier run's checkpoints and figures into a sub-folder.
 
     Of two runs in one folder nobody could tell which the best checkpoint
@@ -163,7 +163,9 @@ def set_aside(cfg: Config) -> None:
     target = answer[0]
     if target is None:
         return
-    teachers = [(net, 'ckpt') for net in cfg.model.get('teachers') or ()]
+    teachers = [
+        (network, 'ckpt') for network in cfg.model.get('teachers') or ()
+    ]
     named = [(cfg, 'load_from'), (cfg.model, 'teacher_ckpt'), *teachers]
     for group, key in named:
         path = group.get(key)

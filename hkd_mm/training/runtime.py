@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from hkd_mm.config.tree import hooks
-from hkd_mm.engine.memory import keep_freed_memory
+from hkd_mm.engine.memory import tune_malloc
 from hkd_mm.errors import UserError
 from hkd_mm.io.locks import as_rank_0, has_locks, holder, locked
 
@@ -42,7 +42,7 @@ def choose_device(cfg: Config) -> str:
     device = 'cuda' if found and asked != 'cpu' else 'cpu'
     utils.DEVICE = device  # what get_device() answers
     if device == 'cpu':
-        keep_freed_memory()
+        tune_malloc()
     return device
 
 
@@ -184,7 +184,7 @@ def hold_work_dir(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def name_the_place(path: str) -> Iterator[None]:
+def annotate_os_error(path: str) -> Iterator[None]:
     """Give an ``OSError`` of writing, which names no file, the folder."""
     try:
         yield

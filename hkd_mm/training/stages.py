@@ -8,9 +8,9 @@ from mmengine.config import Config
 
 from hkd_mm.config.compose import config_named, load_config
 from hkd_mm.config.data_summary import DataSummary
-from hkd_mm.config.networks import check_same_net, same_kind
+from hkd_mm.config.networks import check_same_network, same_kind
 from hkd_mm.config.teacher_options import stage_options, teacher_options
-from hkd_mm.engine.student_loading import describe_net
+from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
 from hkd_mm.training.previous_run import (
     Stage,
@@ -21,7 +21,7 @@ from hkd_mm.training.previous_run import (
 
 
 def check_distiller(cfg: Config) -> None:
-    """Build the losses, recorders and connectors, but no net.
+    """Build the losses, recorders and connectors, but no network.
 
     Args:
         cfg: a distillation, its class weights resolved.
@@ -68,7 +68,7 @@ def provide_teacher(
 
     Raises:
         UserError: see :func:`.earlier_stage.provide`; or the distiller
-            cannot be built, or the config trains another net.
+            cannot be built, or the config trains another network.
     """
     path = config_named(cfg, 'teacher_config')
     check_distiller(cfg)
@@ -79,14 +79,14 @@ def provide_teacher(
     )
     for line in lines:
         stage.say(line)
-    check_same_net(cfg.model.teacher, teacher.model, path)
+    check_same_network(cfg.model.teacher, teacher.model, path)
     return provide(stage, summary, train, amp, launcher)
 
 
 _OF_THE_STAGE = (
     'model.distiller',
     'model.student_ckpt',
-    'earlier_stage_config',
+    'previous_stage_config',
     'work_dir',
     'load_from',
     'resume',
@@ -103,7 +103,7 @@ def provide_student(
 ) -> str:
     """A checkpoint for ``model.student_ckpt``, by training if need be.
 
-    ``earlier_stage_config`` names the distillation of the stage before. It
+    ``previous_stage_config`` names the distillation of the stage before. It
     has the same teacher, images, split and pair, and all options of the
     command line but those on the distiller; where it is found or trained, see
     :func:`.earlier_stage.provide`.
@@ -124,7 +124,7 @@ def provide_student(
         UserError: see :func:`.earlier_stage.provide`; or the config trains
             another student.
     """
-    path = config_named(cfg, 'earlier_stage_config')
+    path = config_named(cfg, 'previous_stage_config')
     options, lines = stage_options(cfg, path, cfg_options, _OF_THE_STAGE)
     if cfg.model.get('teacher_ckpt'):
         options['model.teacher_ckpt'] = cfg.model.teacher_ckpt
@@ -139,7 +139,7 @@ def provide_student(
     )
     for line in lines:
         stage.say(line)
-    check_same_net(
+    check_same_network(
         cfg.model.architecture,
         first.model.get('architecture', first.model),
         path,
@@ -159,14 +159,14 @@ def check_teachers(cfg: Config, summary: DataSummary) -> None:
         UserError: a teacher has no checkpoint, or one that cannot be read
             safely or was trained for other classes.
     """
-    for index, net in enumerate(cfg.model.get('teachers') or ()):
-        if not net.get('ckpt'):
-            raise UserError(_how_to_train(cfg, index, net))
-        check_given_teacher(net.ckpt, summary)
+    for index, network in enumerate(cfg.model.get('teachers') or ()):
+        if not network.get('ckpt'):
+            raise UserError(_how_to_train(cfg, index, network))
+        check_given_teacher(network.ckpt, summary)
 
 
-def _how_to_train(cfg: Config, index: int, net: dict) -> str:
-    path = _config_of(cfg, net)
+def _how_to_train(cfg: Config, index: int, network: dict) -> str:
+    path = _config_of(cfg, network)
     way = (
         f'train it with python tools/train.py {path}, then set --cfg-options '
         f'model.teachers.{index}.ckpt=work_dirs/{path.stem}/student.pth'
@@ -174,18 +174,19 @@ def _how_to_train(cfg: Config, index: int, net: dict) -> str:
         else 'train it alone on the same data, then set --cfg-options '
         f'model.teachers.{index}.ckpt=FILE'
     )
-    return f'model.teachers.{index} ({describe_net(net)}) has no ckpt: {way}'
+    name = describe_network(network)
+    return f'model.teachers.{index} ({name}) has no ckpt: {way}'
 
 
-def _config_of(cfg: Config, net: dict) -> Path | None:
-    """A file beside ``teacher_config`` that trains a net on the same data."""
+def _config_of(cfg: Config, network: dict) -> Path | None:
+    """A config beside ``teacher_config`` that trains on the same data."""
     if not cfg.get('teacher_config'):
         return None
     own = Path(config_named(cfg, 'teacher_config'))
     data = Config.fromfile(own).data_root
     for file in [own, *sorted(own.parent.glob('[!_]*.py'))]:
         found = Config.fromfile(file)
-        if found.get('data_root') == data and same_kind(found.model, net):
+        if found.get('data_root') == data and same_kind(found.model, network):
             here = Path.cwd()
             return file.relative_to(here) if here in file.parents else file
     return None

@@ -13,7 +13,7 @@ from hkd_mm.errors import UserError
 def check_split(
     meta: dict, dataset, checkpoint: str, warn: Callable[[str], None]
 ) -> None:
-    """Refuse test images that the net may have been trained on.
+    """Refuse test images that the network may have been trained on.
 
     Args:
         meta: of the checkpoint; one that is not of ours names no split.

@@ -22,7 +22,7 @@ from hkd_mm.config.packing import is_packed
 from hkd_mm.config.value_checks import check_values, pixel_threshold
 from hkd_mm.engine.run_files import finished_run, run_config, run_folder_of
 from hkd_mm.engine.runner import NamedRunner
-from hkd_mm.engine.student_loading import describe_net
+from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
 from hkd_mm.training.results import (
     SUFFIXES,
@@ -54,8 +54,8 @@ def check_stored_threshold(
 ) -> None:
     """Say so if pixels count from another probability on than in the run.
 
-    Exported nets have the threshold of the run, which its config beside the
-    checkpoint tells; figures of another one are not theirs.
+    Exported networks have the threshold of the run, which its config beside
+    the checkpoint tells; figures of another one are not theirs.
 
     Args:
         cfg: of the test.
@@ -73,8 +73,8 @@ def check_stored_threshold(
     if run not in (None, tested):
         warn(
             f'pixels count from {tested:g} on in this test and from {run:g} '
-            f'on in the run ({stored}), whose threshold exported nets have: '
-            f'add --cfg-options mask_threshold={run:g}, or train with '
+            f'on in the run ({stored}), whose threshold exported networks '
+            f'have: add --cfg-options mask_threshold={run:g}, or train with '
             f'mask_threshold={tested:g}'
         )
 
@@ -239,7 +239,7 @@ def _run(
         outs = result_files(place, facts, differs, runner.test_evaluator)
         check_earlier(outs[0], facts)
     runner.logger.info(
-        f'Start: {describe_net(cfg.model)} from {checkpoint} on the '
+        f'Start: {describe_network(cfg.model)} from {checkpoint} on the '
         f'{getattr(dataset, "split", "test")} split of '
         f'{cfg.get("data_root")} ({len(dataset)} images), on '
         f'{describe_device(device)}'
@@ -278,7 +278,7 @@ def _keep_the_student(cfg: Config) -> None:
         dict(type='hkd_mm.ProgressHook'),
     ]
     if has_masks(cfg):
-        checks = ('WindowCheckHook', 'VanishedMasksHook')
+        checks = ('WindowCheckHook', 'MasksLostByResizeHook')
         cfg.custom_hooks += [dict(type=f'hkd_mm.{name}') for name in checks]
     for name in (
         'train_dataloader',

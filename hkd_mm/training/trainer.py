@@ -20,31 +20,31 @@ from hkd_mm.config.data_summary import (
     top_up_of,
     weighs_classes,
 )
-from hkd_mm.config.networks import fetch_net_weights
+from hkd_mm.config.networks import fetch_network_weights
 from hkd_mm.config.tree import is_packed_dataset
 from hkd_mm.config.value_checks import check_values, check_weights
 from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.engine.runner import NamedRunner
-from hkd_mm.engine.student_loading import describe_net
+from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
 from hkd_mm.io.locks import as_rank_0
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.pack_data import pack_or_read_singly
 from hkd_mm.training.previous_run import check_given_teacher
 from hkd_mm.training.run_notes import (
+    archive_run,
     forget_finished,
     read_begun,
-    set_aside,
     write_begun,
     write_finished,
 )
 from hkd_mm.training.runtime import (
+    annotate_os_error,
     choose_device,
     default_work_dir,
     describe_device,
     ensure_hooks,
     hold_work_dir,
-    name_the_place,
     set_up_processes,
     use_amp,
 )
@@ -79,10 +79,10 @@ class _Listed:
         return self._labels
 
 
-def leave_out_lone_image(cfg: Config, summary: DataSummary) -> str:
+def drop_singleton_batch(cfg: Config, summary: DataSummary) -> str:
     """Drop the last training batch where it is one image on a process.
 
-    A net whose last map is 1 x 1 would stop there: BatchNorm expects more
+    A network whose last map is 1 x 1 would stop there: BatchNorm expects more
     than one value per channel. Another image is left out every epoch.
 
     Args:
@@ -170,7 +170,9 @@ def set_start(cfg: Config, resume: str | None) -> str:
         cfg.load_from, cfg.resume = resume, True
     if cfg.get('load_from'):
         if '://' not in cfg.load_from:
-            safe_load(cfg.load_from)  # before minutes go into building nets
+            safe_load(
+                cfg.load_from
+            )  # before minutes go into building networks
         verb = 'resumed from' if cfg.resume else 'starting with weights of'
         note = f'; {verb} {cfg.load_from}'
     return note
@@ -180,12 +182,11 @@ def start_line(cfg: Config, summary: DataSummary, machine: str) -> str:
     """What is trained, on which data and on what."""
     model = cfg.model
     if 'architecture' in model:
-        nets = (
-            f'{_teachers(model)}; student {describe_net(model.architecture)}'
-        )
+        student = describe_network(model.architecture)
+        networks = f'{_teachers(model)}; student {student}'
     else:
-        nets = f'net {describe_net(model)}'
-    return f'Start: data {summary}; {nets}; on {machine}'
+        networks = f'network {describe_network(model)}'
+    return f'Start: data {summary}; {networks}; on {machine}'
 
 
 def _teachers(model: dict) -> str:
@@ -195,13 +196,13 @@ def _teachers(model: dict) -> str:
         given = [dict(model['teacher'], ckpt=model.get('teacher_ckpt'))]
     if given:
         return ', '.join(
-            f'teacher {describe_net(net)} from {net.get("ckpt")}'
-            for net in given
+            f'teacher {describe_network(network)} from {network.get("ckpt")}'
+            for network in given
         )
     peers = (model.get('peers') or {}).values()
-    return ', '.join(f'peer {describe_net(net)}' for net in peers) or (
-        'no teacher'
-    )
+    return ', '.join(
+        f'peer {describe_network(network)}' for network in peers
+    ) or ('no teacher')
 
 
 def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
@@ -248,7 +249,7 @@ def train(
     cfg_options: list[str] | dict[str, Any] | None = None,
     launcher: str = 'none',
 ) -> dict[str, Any]:
-    """Train a net or distil a student; the teacher first if there is none.
+    """Train a network or distil a student; the teacher first if there is none.
 
     Args:
         config: config file.
@@ -285,7 +286,7 @@ def train(
     note = pack_or_read_singly(cfg)
     machine = f'{describe_device(device)}, {precision}'
     with hold_work_dir(cfg.work_dir):
-        fetch_net_weights(cfg.model)  # before hours go into a teacher
+        fetch_network_weights(cfg.model)  # before hours go into a teacher
         stages = _provide_stages(cfg, summary, amp, launcher, cfg_options)
         return _run(cfg, summary, resume, machine + note, stages)
 
@@ -297,7 +298,7 @@ def _provide_stages(
     launcher: str,
     cfg_options: list[str] | dict[str, Any] | None,
 ) -> list[str]:
-    """Have the nets at hand that this run builds on.
+    """Have the networks at hand that this run builds on.
 
     Returns:
         Folders of those that its config names and trains.
@@ -311,7 +312,7 @@ def _provide_stages(
     elif model.get('teacher'):
         model.teacher_ckpt = provide_teacher(cfg, summary, train, **how)
         stages.append(os.path.dirname(model.teacher_ckpt))
-    if cfg.get('earlier_stage_config') and not model.get('student_ckpt'):
+    if cfg.get('previous_stage_config') and not model.get('student_ckpt'):
         model.student_ckpt = provide_student(cfg, summary, train, **how)
         stages.append(os.path.dirname(model.student_ckpt))
     return stages
@@ -350,13 +351,13 @@ def _run(
     stages: list[str],
 ) -> dict[str, Any]:
     fingerprint = RunFingerprint.of(cfg, summary)
-    note = set_start(cfg, resume) + leave_out_lone_image(cfg, summary)
-    with name_the_place(cfg.work_dir):
+    note = set_start(cfg, resume) + drop_singleton_batch(cfg, summary)
+    with annotate_os_error(cfg.work_dir):
         if cfg.get('resume'):
             there = os.path.dirname(cfg.load_from)
             fingerprint = fingerprint.resumed(as_rank_0(read_begun(there)))
         else:
-            set_aside(cfg)
+            archive_run(cfg)
         write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, machine) + note)

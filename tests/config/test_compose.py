@@ -262,7 +262,7 @@ def test_of_a_packed_data_set_nothing_is_said_in_vain():
         )
 
 
-def test_words_exchange_nets_before_dotted_options():
+def test_words_exchange_networks_before_dotted_options():
     cfg = compose_config(
         CONFIGS / 'hybrid_wrn50_mbv2.py',
         [

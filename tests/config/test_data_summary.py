@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What is said of the data before a net is built."""
+"""What is said of the data before a network is built."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def test_a_split_without_test_part_trains_and_is_not_tested(
     said = ''.join(path.read_text() for path in Path('run').rglob('*.log'))
     assert '27 train, 9 val, no test part' in said
     capsys.readouterr()
-    net = str(next(Path('run').glob('best_*.pth')))
-    assert tool('test')([argv[0], net, *options]) == 2
+    network = str(next(Path('run').glob('best_*.pth')))
+    assert tool('test')([argv[0], network, *options]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith('error: the test part of ')
     assert 'split_ratios' in lines[-1]

@@ -467,7 +467,7 @@ def test_an_earlier_stage_has_the_images_of_the_later_one(tmp_path):
         'model = dict(input_size=input_size)\ndel _loader\n'
     )
     cfg = compose_config(child)
-    first = str(CONFIGS / cfg.earlier_stage_config)
+    first = str(CONFIGS / cfg.previous_stage_config)
     options, _ = stage_options(cfg, first, ['max_epochs=3'], ())
     assert options == dict(data_root='here', input_size=64, max_epochs=3)
 

@@ -18,7 +18,7 @@ from hkd_mm.config.data_summary import (
 from hkd_mm.datasets.packed.store import PackedStore
 from hkd_mm.errors import UserError
 from hkd_mm.training.fingerprint import settings
-from hkd_mm.training.trainer import leave_out_lone_image
+from hkd_mm.training.trainer import drop_singleton_batch
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 EXAMPLE = CONFIGS / 'ham10000_64/mbv2.py'
@@ -147,7 +147,7 @@ def test_what_is_counted_counts_the_copies(uneven):
     topped.train_dataloader.batch_size = one.sizes['train'] + 1
     check_training(topped, two)
     topped.train_dataloader.batch_size = 3 * most - 1
-    assert 'single image' in leave_out_lone_image(topped, two)
+    assert 'single image' in drop_singleton_batch(topped, two)
 
 
 def test_the_last_batch_of_a_wrapped_data_set(uneven):
@@ -162,7 +162,7 @@ def test_the_last_batch_of_a_wrapped_data_set(uneven):
     )
     loader.batch_size = 2 * size - 1
     summary = DataSummary('x', ('a', 'b', 'c'), None)
-    assert 'single image' in leave_out_lone_image(cfg, summary)
+    assert 'single image' in drop_singleton_batch(cfg, summary)
 
 
 def test_trains_on_copies_and_without_hairs(uneven, tool, quick_runner, capfd):

@@ -1,12 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""``pair=...`` puts a method on other nets, images and another schedule."""
+"""``pair=...``: a method on other networks, images and schedule."""
 
 from pathlib import Path
 
 import pytest
 
 from hkd_mm.config.compose import compose_config, config_named
-from hkd_mm.config.networks import check_same_net, number_of_classes
+from hkd_mm.config.networks import check_same_network, number_of_classes
 from hkd_mm.config.teacher_options import teacher_options
 from hkd_mm.errors import UserError
 
@@ -64,7 +64,7 @@ def test_what_cannot_be_exchanged_is_told():
 
 
 @pytest.mark.parametrize(
-    'pair, net',
+    'pair, network',
     [
         ('wrn50_mbv2', 'mobilenetv2_050'),
         ('demo', 'mobilenetv2_050'),
@@ -74,19 +74,19 @@ def test_what_cannot_be_exchanged_is_told():
         ('res2net101_shufflenetv2_skin6_512', 'hkd_mm.ShuffleNetV2'),
     ],
 )
-def test_a_born_again_net_is_taught_by_its_own_config(pair, net):
+def test_a_born_again_network_is_taught_by_its_own_config(pair, network):
     method = ROOT / 'configs/zoo/born_again/born_again_wrn50_mbv2_skin.py'
     cfg = compose_config(method, [f'pair={pair}'])
     teacher, student = cfg.model.teacher, cfg.model.architecture
     for one in (teacher, student):
         name = one.get('model_name') or one.backbone.type
-        assert name == net
+        assert name == network
     assert number_of_classes(teacher) == number_of_classes(student)
     path = config_named(cfg, 'teacher_config')
-    check_same_net(teacher, compose_config(path).model, path)
+    check_same_network(teacher, compose_config(path).model, path)
 
 
-def test_every_pair_says_who_trains_its_nets():
+def test_every_pair_says_who_trains_its_networks():
     pairs = ROOT / 'configs/_base_/pairs'
     for pair in pairs.glob('*.py'):
         cfg = compose_config(KD, [f'pair={pair.stem}'])

@@ -18,7 +18,7 @@ from hkd_mm.data_tools.lidc import (
     read_outlines,
 )
 from hkd_mm.errors import UserError
-from hkd_mm.io.atomic_files import half_made
+from hkd_mm.io.atomic_files import incomplete_marker
 from hkd_mm.registry import DATASETS
 
 SIDE, COUNT = 24, 6
@@ -309,7 +309,7 @@ def test_share_of_the_readers(download, tmp_path):
     assert [row['slice_no'] for row in rows_of(out)] == ['3']
     with pytest.raises(UserError, match='no nodule that readers share'):
         convert_lidc([str(download)], str(out), share=1)
-    assert half_made(out) is None  # nothing was written over
+    assert incomplete_marker(out) is None  # nothing was written over
 
 
 def outline(points, inclusion=True, z=0.0):

@@ -11,26 +11,26 @@ from hkd_mm.engine.memory import match_memory_order
 def resumed(fused, match, before, after):
     """A weight after a resume from one memory order into another."""
     torch.manual_seed(0)
-    net = nn.Conv2d(3, 4, 3).to(memory_format=before)
-    optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, fused=fused)
+    network = nn.Conv2d(3, 4, 3).to(memory_format=before)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, fused=fused)
     images = torch.randn(2, 3, 8, 8)
 
     def step():
         optimizer.zero_grad()
-        net(images).square().sum().backward()
+        network(images).square().sum().backward()
         optimizer.step()
 
     step()
     state = optimizer.state_dict()
-    net = net.to(memory_format=after)
-    optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, fused=fused)
+    network = network.to(memory_format=after)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, fused=fused)
     optimizer.load_state_dict(state)
     if match:
         match_memory_order(optimizer)
         for parameter, kept in optimizer.state.items():
             assert kept['momentum_buffer'].stride() == parameter.stride()
     step()
-    return net.weight.detach()
+    return network.weight.detach()
 
 
 @pytest.mark.parametrize(

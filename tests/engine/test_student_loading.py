@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A file of weights names a net, and can name nothing else."""
+"""A file of weights names a network, and can name nothing else."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_no_file_can_run_code(tmp_path, kind, suffix):
     assert not proof.exists() and '\n' not in str(told.value)
 
 
-def test_neither_can_statistics_beside_the_net(tmp_path):
+def test_neither_can_statistics_beside_the_network(tmp_path):
     proof = tmp_path / 'ran'
     meta = dict(student=SMALL, data_preprocessor=touch(proof))
     with pytest.raises(UserError, match='not loaded'):
@@ -106,7 +106,7 @@ def test_neither_can_statistics_beside_the_net(tmp_path):
     ],
     ids=lambda config: str(config['type']),
 )
-def test_what_fetches_or_is_no_plain_net_is_refused(config):
+def test_what_fetches_or_is_no_plain_network_is_refused(config):
     with pytest.raises(UserError, match='not loaded'):
         checked_config(config, 'student.pth')
     with pytest.raises(UserError, match='not loaded'):
@@ -143,7 +143,7 @@ def test_no_registry_imports_what_it_does_not_have():
     assert MODELS.get('collections.OrderedDict') is not None
 
 
-def test_a_net_that_cannot_be_built_is_told_in_one_line(tmp_path):
+def test_a_network_that_cannot_be_built_is_told_in_one_line(tmp_path):
     meta = dict(student={**SMALL, 'backbone': dict(RESNET, depth=17)})
     with pytest.raises(UserError, match='cannot be built here') as told:
         load_student(write(tmp_path / 'student.pth', meta))
@@ -178,22 +178,24 @@ NETS = dict(
 
 @pytest.mark.parametrize('name', NETS)
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-def test_nets_load_from_both_files(tmp_path, name, suffix):
+def test_networks_load_from_both_files(tmp_path, name, suffix):
     if name == 'segmentor':
         pytest.importorskip('segmentation_models_pytorch')
-    net = MODELS.build(student_config(NETS[name]))
+    network = MODELS.build(student_config(NETS[name]))
     meta = dict(
         student=NETS[name],
         data_preprocessor=dict(mean=[1.0] * 3, std=[2.0] * 3, to_rgb=True),
     )
-    state = {k: v.contiguous() for k, v in net.state_dict().items()}
+    state = {k: v.contiguous() for k, v in network.state_dict().items()}
     if name == 'segmentor':
         meta.pop('data_preprocessor')  # it has a type of its own
     path = write(tmp_path / f'student{suffix}', meta, state)
     found, _ = load_student(path)
     assert not found.training
     same = found.state_dict()
-    assert all(torch.equal(same[k], v) for k, v in net.state_dict().items())
+    assert all(
+        torch.equal(same[k], v) for k, v in network.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_nets_load_from_both_files(tmp_path, name, suffix):
     ],
     ids=lambda path: path.stem,
 )
-def test_the_nets_of_our_configs_are_taken(path):
+def test_the_networks_of_our_configs_are_taken(path):
     model = Config.fromfile(path, import_custom_modules=False).get('model')
     if model and 'type' in model:
         config = student_config(model)

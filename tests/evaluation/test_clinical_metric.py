@@ -270,7 +270,7 @@ def test_perfect_and_all_wrong(classes):
     assert wrong['ece'] == 1
 
 
-def test_a_chance_level_net_is_told_by_balance_not_by_accuracy():
+def test_a_chance_level_network_is_told_by_balance_not_by_accuracy():
     scores = np.tile([0.9, 0.1], (10, 1))
     found, _ = evaluate(scores, [0] * 9 + [1])
     assert found['top1'] == pytest.approx(0.9)

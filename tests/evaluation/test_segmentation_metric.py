@@ -315,7 +315,7 @@ def test_padding_is_dropped_and_batches_do_not_matter():
     assert found == expected and len(metric.last['rows']) == 5
 
 
-def test_predictions_of_a_net():
+def test_predictions_of_a_network():
     logits = torch.randn(3, 1, 8, 8)
     masks = torch.randint(0, 2, (3, 8, 8), dtype=torch.uint8)
     samples = MaskSamples(masks, torch.arange(3))

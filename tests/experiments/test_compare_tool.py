@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""tools/compare.py, with real trainings of tiny nets."""
+"""tools/compare.py, with real trainings of tiny networks."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hkd_mm.experiments.plan import all_runs
 from hkd_mm.experiments.study_file import of_configs
-from hkd_mm.experiments.study_progress import Board
+from hkd_mm.experiments.study_progress import ProgressTable
 
 
 def report(path):
@@ -86,7 +86,7 @@ def test_the_board_says_where_every_run_stands(tmp_path):
     (failed / 'failed.json').write_text('{}')
     console = Console(width=100, record=True, file=open('/dev/null', 'w'))
     runs = all_runs(study, range(2))
-    console.print(Board(study, tmp_path, runs, console))
+    console.print(ProgressTable(study, tmp_path, runs, console))
     lines = console.export_text().splitlines()
     cells = [
         [cell.strip() for cell in line.split('│')[1:-1]]

@@ -12,7 +12,7 @@ from hkd_mm.experiments.outdated import (
     Keys,
     changed,
     code_hash,
-    settle_stale,
+    handle_outdated,
     write_key,
 )
 from hkd_mm.experiments.plan import Row, Run, Study
@@ -91,7 +91,7 @@ class TestStale:
         return runs, keys, tmp_path
 
     def test_what_is_wanted_is_left_alone(self, place):
-        assert settle_stale(*place, 'refuse') == {}
+        assert handle_outdated(*place, 'refuse') == {}
 
     def test_another_origin_is_refused_kept_or_done_again(self, place):
         runs, keys, folder = place
@@ -99,22 +99,22 @@ class TestStale:
         write_key(mine, replace_code(keys.of(runs[1])))
         assert changed(mine, keys.of(runs[1])) == ['code']
         with pytest.raises(UserError, match='code: kd seed 0; --stale keep'):
-            settle_stale(*place, 'refuse')
-        assert settle_stale(*place, 'keep') == {'kd seed 0': ['code']}
+            handle_outdated(*place, 'refuse')
+        assert handle_outdated(*place, 'keep') == {'kd seed 0': ['code']}
         assert (mine / 'metrics.json').exists()
-        assert settle_stale(*place, 'redo') == {}
+        assert handle_outdated(*place, 'redo') == {}
         assert not mine.exists()
         assert (folder / 'seed0/kd_stale1/metrics.json').exists()
         mine.mkdir()  # begun again, and stale again: nothing is overwritten
         (mine / 'epoch_1.pth').touch()
-        settle_stale(*place, 'redo')
+        handle_outdated(*place, 'redo')
         assert (folder / 'seed0/kd_stale2/epoch_1.pth').exists()
 
     def test_a_run_of_unknown_origin_is_told(self, place):
         runs, keys, folder = place
         (runs[0].folder(folder) / 'study.json').unlink()
         with pytest.raises(UserError, match='origin: t seed 0'):
-            settle_stale(*place, 'refuse')
+            handle_outdated(*place, 'refuse')
 
 
 def replace_code(given):
@@ -126,6 +126,6 @@ def test_rows_that_were_never_begun_are_not_stale(tiny_configs, tmp_path):
     run = Run(replace(study.rows[1], options={}), 0)
     run.folder(tmp_path).mkdir(parents=True)
     assert (
-        settle_stale([run], Keys(study, [], tmp_path), tmp_path, 'refuse')
+        handle_outdated([run], Keys(study, [], tmp_path), tmp_path, 'refuse')
         == {}
     )

@@ -200,7 +200,7 @@ def test_one_seed_is_told_without_a_spread(study, tmp_path):
     assert 'NaN' not in text
     assert json.loads(text)['rows'][0]['test']['top1'][1] is None
     said = caption(study, outcomes)
-    assert '; one seed; ' in said and 'of these nets alone' in said
+    assert '; one seed; ' in said and 'of these networks alone' in said
 
 
 def test_other_seeds_than_the_baseline_are_refused(study, tmp_path):
@@ -275,7 +275,7 @@ def test_what_the_paper_has_stands_beside(study, tmp_path):
     told = "The paper's figures are of its own images"
     assert f'{told}.' in caption(other, outcomes)
     small = replace(other, size='small')
-    assert f'{told} and of other nets.' in caption(small, outcomes)
+    assert f'{told} and of other networks.' in caption(small, outcomes)
     plain = read_outcomes(study, tmp_path, range(2))
     assert told not in caption(study, plain)
     cells = [
@@ -341,7 +341,7 @@ def test_segmentations_are_compared_slice_by_slice(tmp_path):
     assert low < base.mean() < high
     assert '100 images of 10 patients' in caption(study, outcomes)
     assert 'Dice' in markdown(study, outcomes).splitlines()[0]
-    # a net that marks nothing has no precision: that costs no table
+    # a network that marks nothing has no precision: that costs no table
     (tmp_path / 'seed1/kd/test.json').write_text('{"dice": 0.5, "hd95": 3.0}')
     for path in ('seed0/alone', 'seed1/alone', 'seed0/kd'):
         test = tmp_path / path / 'test.json'

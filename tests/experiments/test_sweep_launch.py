@@ -17,7 +17,7 @@ from hkd_mm.experiments import sweep_storage as storage
 from hkd_mm.experiments import trial_runner as teachers
 from hkd_mm.experiments import workers as launch
 from hkd_mm.experiments.sweep_file import read_sweep
-from hkd_mm.experiments.sweep_report import Board
+from hkd_mm.experiments.sweep_report import ProgressTable
 from hkd_mm.experiments.trial_queue import TrialQueue
 from hkd_mm.io import locks as file_lock
 
@@ -227,7 +227,7 @@ def test_a_config_without_a_teacher_has_none(tmp_path):
 def test_the_board_shows_what_runs_and_what_was_best(place, capsys):
     queue = queue_of(place, GRID)
     queue.fill()
-    with Board(queue) as board:
+    with ProgressTable(queue) as board:
         first = queue.study.ask()
         first.suggest_float('alpha', 0.1, 0.4)
         first.report(0.7, 2)

@@ -16,8 +16,8 @@ from hkd_mm.export import exporter as classifier_module
 from hkd_mm.export import exporter as making_module
 from hkd_mm.export import folder as folder_module
 from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
-from hkd_mm.export.export_run import Wishes, export
-from hkd_mm.export.graphs import plain_net
+from hkd_mm.export.export_run import ExportOptions, export
+from hkd_mm.export.graphs import plain_network
 from hkd_mm.export.samples import balanced_choice, read_samples
 from hkd_mm.inference.manifest import read_manifest
 from hkd_mm.inference.manifest_fields import sha256
@@ -42,7 +42,7 @@ def exported(tiny_run):
         splits.append(split)
         return read_samples(run, split, *args)
 
-    wishes = Wishes(
+    wishes = ExportOptions(
         with_preprocessing=True,
         calibration_images=9,
         int8_limit=100.0,
@@ -110,7 +110,7 @@ def test_logits_are_those_of_torch(exported, tiny_run, count) -> None:
     images = np.random.default_rng(count).normal(size=(count, 3, 16, 16))
     images = images.astype(np.float32)
     with torch.no_grad():
-        wanted = plain_net(run)(torch.from_numpy(images)).numpy()
+        wanted = plain_network(run)(torch.from_numpy(images)).numpy()
     found = _run(exported / 'student.onnx', images)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert _run(exported / 'student_int8.onnx', images).shape == (count, 3)
@@ -176,7 +176,7 @@ def test_what_speaks_against_the_figures_is_told(
 
     said = []
     spoilt = dict(images=9, surely_right=1, surely_wrong=2, said_surely=1)
-    wishes = Wishes(
+    wishes = ExportOptions(
         int8_limit=100.0,
         int8_recall_limit=100.0,
         sure_accuracy=0.5,
@@ -201,7 +201,7 @@ def test_what_speaks_against_the_figures_is_told(
 
 
 def _shift(fp32, out, batches, weight_bits) -> None:
-    """An int8 net that is as sure, of the next class."""
+    """An int8 network that is as sure, of the next class."""
     list(batches)
     model = onnx.load(fp32)
     model.graph.node[-1].output[0] = 'right'
@@ -224,7 +224,7 @@ def test_a_loss_of_int8_that_may_be_chance_is_noted(
 
     monkeypatch.setattr(making_module, 'refuse_int8', doubt)
     monkeypatch.setattr(making_module, 'quantise', _shift)
-    wishes = Wishes(calibration_images=3, int8_strict=True)
+    wishes = ExportOptions(calibration_images=3, int8_strict=True)
     manifest = export(tiny_run, tmp_path / 'out', wishes, said.append)
     note = 'int8 loses a little balanced accuracy'
     assert manifest.checks['int8']['limit_note'] == note
@@ -234,7 +234,7 @@ def test_a_loss_of_int8_that_may_be_chance_is_noted(
 
 
 def _ruin(fp32, out, batches, weight_bits) -> None:
-    """An int8 net that takes every class for another."""
+    """An int8 network that takes every class for another."""
     list(batches)
     model = onnx.load(fp32)
     last = model.graph.node[-1]
@@ -272,7 +272,7 @@ def test_a_killed_export_leaves_no_manifest(
 
     monkeypatch.setattr(folder_module, 'write_manifest', killed)
     with pytest.raises(KeyboardInterrupt):
-        export(tiny_run, out, Wishes(int8=False))
+        export(tiny_run, out, ExportOptions(int8=False))
     assert sorted(path.name for path in out.iterdir()) == [
         'README.md',
         'student.onnx',
@@ -391,7 +391,7 @@ def test_logits_that_differ_are_refused() -> None:
     assert found['max'] == pytest.approx(9e-3)
     assert found['scaled'] == pytest.approx(9e-5)
     for other in (trained + 0.011, trained * np.nan):
-        with pytest.raises(UserError, match='not the trained net'):
+        with pytest.raises(UserError, match='not the trained network'):
             same_logits(trained, other)
     small = np.array([[0.5, 0.0]])
     with pytest.raises(UserError, match='limit 0.0001'):
@@ -410,7 +410,7 @@ def test_probabilities_that_differ_are_refused() -> None:
     same_probabilities('int8_image', one, one + 2e-3, int8=True)
 
 
-def test_a_net_that_takes_bgr_is_given_rgb(tiny_run, tmp_path) -> None:
+def test_a_network_that_takes_bgr_is_given_rgb(tiny_run, tmp_path) -> None:
     place = shutil.copytree(
         tiny_run, tmp_path / 'run', ignore=shutil.ignore_patterns('export')
     )
@@ -423,8 +423,8 @@ def test_a_net_that_takes_bgr_is_given_rgb(tiny_run, tmp_path) -> None:
     assert swapped.spec.std == (6.0, 5.0, 4.0)
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
-        found = plain_net(swapped)(images)
-        wanted = plain_net(plain)(images.flip(1))
+        found = plain_network(swapped)(images)
+        wanted = plain_network(plain)(images.flip(1))
     assert torch.equal(found, wanted)
 
 
@@ -453,7 +453,9 @@ def test_executorch_answers_as_torch(tiny_run, tmp_path) -> None:
     from executorch.runtime import Runtime
 
     out = tmp_path / 'out'
-    manifest = export(tiny_run, out, Wishes(int8=False, executorch=True))
+    manifest = export(
+        tiny_run, out, ExportOptions(int8=False, executorch=True)
+    )
     path = manifest.file_of(out, 'executorch')
     assert path.name == 'student.pte'
     program = Runtime.get().load_program(path)
@@ -463,7 +465,7 @@ def test_executorch_answers_as_torch(tiny_run, tmp_path) -> None:
         [method.execute([image[None]])[0].numpy() for image in images]
     )
     with torch.no_grad():
-        wanted = plain_net(read_run(tiny_run))(images).numpy()
+        wanted = plain_network(read_run(tiny_run))(images).numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert np.ptp(wanted) > 0.1
     assert manifest.checks['executorch']['scaled'] <= 1e-4

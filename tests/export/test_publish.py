@@ -12,7 +12,7 @@ import pytest
 
 from hkd_mm.errors import UserError
 from hkd_mm.export import publish as pack
-from hkd_mm.export.export_run import Wishes, export
+from hkd_mm.export.export_run import ExportOptions, export
 from hkd_mm.export.publish import publish, without_places
 from hkd_mm.inference.classifier import SkinClassifier
 from hkd_mm.inference.manifest import read_manifest, write_manifest
@@ -23,7 +23,7 @@ def exported(tiny_run, tmp_path_factory):
     """The run with an export in it."""
     run = tmp_path_factory.mktemp('publish') / tiny_run.name
     _copy(tiny_run, run)
-    export(run, wishes=Wishes(int8=False), say=lambda line: None)
+    export(run, wishes=ExportOptions(int8=False), say=lambda line: None)
     return run
 
 
@@ -95,7 +95,7 @@ def test_a_run_may_be_renamed(exported, tmp_path):
     assert read_manifest(folder).source['run'] == exported.name
 
 
-def test_nets_that_answer_differently_are_refused(
+def test_networks_that_answer_differently_are_refused(
     exported, tmp_path, monkeypatch
 ):
     import torch

@@ -19,7 +19,7 @@ from hkd_mm.apis import Segmentor, SkinClassifier
 from hkd_mm.errors import UserError
 from hkd_mm.export import exporter as making_module
 from hkd_mm.export.checks import Differences, same_probabilities
-from hkd_mm.export.export_run import Wishes, export
+from hkd_mm.export.export_run import ExportOptions, export
 from hkd_mm.export.publish import publish
 from hkd_mm.export.samples import read_slices
 from hkd_mm.inference.manifest import read_manifest
@@ -34,7 +34,11 @@ pytest.importorskip('segmentation_models_pytorch')
 def run(tmp_path_factory) -> Path:
     """A small U-Net that finds bright discs; its export lies in it."""
     place = make_slice_run(tmp_path_factory.mktemp('seg'))
-    export(place, None, Wishes(with_preprocessing=True, calibration_images=9))
+    export(
+        place,
+        None,
+        ExportOptions(with_preprocessing=True, calibration_images=9),
+    )
     return place
 
 
@@ -55,7 +59,7 @@ def test_the_manifest_says_how_slices_are_read(run) -> None:
     assert manifest.classes == ('background', 'nodule')
     assert manifest.threshold == 0.5 and manifest.calibration_images == 9
     measured = manifest.checks['measured']
-    assert measured['fp32']['dice'] > 0.8  # the net has learnt the discs
+    assert measured['fp32']['dice'] > 0.8  # the network has learnt the discs
     assert manifest.metrics['val'] == measured['fp32']
     assert manifest.metrics['test'] == dict(dice=0.25, hd95=3.5)
     card = (run / 'export/README.md').read_text()
@@ -106,19 +110,19 @@ def test_all_backends_and_sources_agree(run, tmp_path) -> None:
     pixels = np.asarray(Image.open(path)).astype(np.uint16)
     folder = publish(run, tmp_path / 'packed', say=lambda line: None)
     assert 'image-segmentation' in (folder / 'README.md').read_text()
-    nets = [
+    networks = [
         Segmentor.from_pretrained(folder, 'onnx'),
         Segmentor(folder, 'torch', device='cpu'),
         Segmentor(run / 'student.pth', device='cpu'),
     ]
-    first, *others = [net.probabilities(path) for net in nets]
+    first, *others = [network.probabilities(path) for network in networks]
     for other in others:
         np.testing.assert_allclose(first, other, atol=1e-4)
     sources = [path, str(path), path.read_bytes(), pixels, Image.open(path)]
-    masks = [found.mask for found in nets[0](sources)]
+    masks = [found.mask for found in networks[0](sources)]
     for mask in masks[1:]:
         np.testing.assert_array_equal(mask, masks[0])
-    found = nets[0](path.parent)
+    found = networks[0](path.parent)
     assert len(found) == 10 and str(found[0]) == 'nothing marked'
     int8 = Segmentor(folder, precision='int8')(path)
     assert (int8.mask == masks[0]).mean() > 0.98
@@ -195,7 +199,7 @@ def test_masks_come_one_after_another(run) -> None:
         next(found)
 
 
-def test_a_net_is_given_to_what_takes_it(run, tmp_path) -> None:
+def test_a_network_is_given_to_what_takes_it(run, tmp_path) -> None:
     with pytest.raises(UserError, match=r'which hkd_mm\.apis\.Segmentor take'):
         SkinClassifier(run / 'export')
     with pytest.raises(UserError, match=r'which hkd_mm\.apis\.Segmentor take'):
@@ -250,7 +254,7 @@ def test_other_preparations_are_refused(run) -> None:
         with pytest.raises(UserError, match=told):
             read_run(run, [f'val_dataloader.dataset.{key}={value}'])
     inner = 'val_dataloader.dataset.dataset'
-    with pytest.raises(UserError, match='3 channels and the net takes 1'):
+    with pytest.raises(UserError, match='3 channels and the network takes 1'):
         read_run(run, [f'{inner}.channels=3', f'{inner}.bits=8'])
     with pytest.raises(UserError, match='needs hkd_mm.SegmentationMetric'):
         _ = read_run(run, ['val_evaluator=[]']).pixel_threshold
@@ -265,7 +269,7 @@ def test_the_threshold_is_that_of_validation(run, tmp_path) -> None:
     assert old in text
     text = text.replace('mask_threshold = 0.5', 'mask_threshold = 0.25')
     config.write_text(text.replace(old, 'threshold=0.25'))
-    assert export(place, None, Wishes(int8=False)).threshold == 0.25
+    assert export(place, None, ExportOptions(int8=False)).threshold == 0.25
     data = json.loads((place / 'export/manifest.json').read_text())
     assert data['task'] == 'segmentation' and data['threshold'] == 0.25
 

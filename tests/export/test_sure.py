@@ -13,7 +13,7 @@ from hkd_mm.export.confidence import (
     sure_by_class,
     temperature_note,
 )
-from hkd_mm.export.export_run import Wishes
+from hkd_mm.export.export_run import ExportOptions
 from hkd_mm.export.samples import lesions_of
 
 # named class, probability, true class
@@ -94,7 +94,7 @@ def test_lesions_reach_the_threshold_and_its_rule() -> None:
     for lesions, sure in ((None, True), (np.arange(40) // 2, False)):
         making = SimpleNamespace(
             val=SimpleNamespace(labels=labels, lesions=lesions),
-            wishes=Wishes(),
+            wishes=ExportOptions(),
             run=SimpleNamespace(classes=['a', 'b']),
             logits=dict(fp32=logits),
             temperature=1.0,

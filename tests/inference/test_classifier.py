@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A classifier answers as its net, its temperature and threshold say."""
+"""A classifier answers as its network, its temperature and threshold say."""
 
 import json
 import os
@@ -123,14 +123,14 @@ def test_wrong_words_are_told(exported, words, message):
 
 
 def test_changed_missing_and_foreign_files_are_refused(exported, tmp_path):
-    net = exported / 'student.onnx'
-    content = bytearray(net.read_bytes())
+    network = exported / 'student.onnx'
+    content = bytearray(network.read_bytes())
     content[-1] ^= 1
-    net.write_bytes(content)
+    network.write_bytes(content)
     with pytest.raises(UserError, match='student.onnx'):
         SkinClassifier(exported)
     SkinClassifier(exported, precision='int8')
-    net.unlink()
+    network.unlink()
     with pytest.raises(UserError, match='missing'):
         SkinClassifier(exported)
     with pytest.raises(UserError, match='does not exist'):
@@ -140,7 +140,7 @@ def test_changed_missing_and_foreign_files_are_refused(exported, tmp_path):
         SkinClassifier(tmp_path / 'empty', backend='onnx')
 
 
-def test_a_net_of_other_classes_or_without_numbers_is_told(tmp_path):
+def test_a_network_of_other_classes_or_without_numbers_is_told(tmp_path):
     broken = export_tiny(tmp_path / 'a', np.full_like(WEIGHTS, np.nan))
     with pytest.raises(UserError, match='finite'):
         SkinClassifier(broken)(np.zeros((H, W, 3), np.uint8))

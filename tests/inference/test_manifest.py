@@ -20,9 +20,9 @@ from hkd_mm.io.input_spec import InputSpec
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An exported student whose net is five bytes."""
-    net = tmp_path / 'student.onnx'
-    net.write_bytes(b'bytes')
+    """An exported student whose network is five bytes."""
+    network = tmp_path / 'student.onnx'
+    network.write_bytes(b'bytes')
     manifest = ClassifierManifest(
         name='kd',
         architecture='mobilenetv2_050',
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
         input=InputSpec((64, 48), 'area', 'RGB', (1.0,) * 3, (2.0,) * 3),
         temperature=1.25,
         threshold=Threshold(0.75, 'a rule', 0.5, 0.9375, 32),
-        files=dict(fp32=file_spec(net, 'tensor', 'logits')),
+        files=dict(fp32=file_spec(network, 'tensor', 'logits')),
         source=dict(run='kd', checkpoint='a.pth', epoch=3, seed=None),
         metrics=dict(val=dict(balanced_accuracy=0.5), test=None),
         checks=dict(),
@@ -224,8 +224,8 @@ def test_a_folder_without_one_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('content', [b'byteS', b'byte', None])
 def test_changed_files_are_refused(folder: Path, content) -> None:
-    net = folder / 'student.onnx'
-    net.unlink() if content is None else net.write_bytes(content)
+    network = folder / 'student.onnx'
+    network.unlink() if content is None else network.write_bytes(content)
     manifest = read_manifest(folder)
     with pytest.raises(UserError, match='student.onnx is'):
         manifest.file_of(folder, 'fp32')

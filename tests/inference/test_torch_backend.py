@@ -118,13 +118,13 @@ def test_weights_are_never_unpickled(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('meta', [None, dict(classes=['a'])])
-def test_weights_that_do_not_say_their_net_are_refused(tmp_path, meta):
+def test_weights_that_do_not_say_their_network_are_refused(tmp_path, meta):
     _add_torch(tmp_path, meta, _state())
-    with pytest.raises(UserError, match='which net it is'):
+    with pytest.raises(UserError, match='which network it is'):
         SkinClassifier(tmp_path)
 
 
-def test_weights_of_another_net_are_refused(tmp_path):
+def test_weights_of_another_network_are_refused(tmp_path):
     state = {**_state(), 'head.fc.bias': torch.zeros(4)}
     _add_torch(tmp_path, _meta(), state)
     with pytest.raises(UserError, match='does not fit'):

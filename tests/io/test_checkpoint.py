@@ -92,7 +92,7 @@ def test_damaged_files_are_named(tmp_path, content):
 def test_what_is_no_checkpoint_gets_no_advice_to_run_it(
     tmp_path, start, words
 ):
-    path = tmp_path / 'net.pth'
+    path = tmp_path / 'network.pth'
     path.write_text(start)
     with pytest.raises(UserError, match=words) as caught:
         safe_load(path)
@@ -120,14 +120,14 @@ def test_the_student_is_taken_out_of_a_distillation_run():
     assert dict(student_state_dict(dict(state_dict=dict(a=1)))) == {'a': 1}
 
 
-def test_weights_of_another_net_or_class_count_are_refused(tmp_path):
-    net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
-    path = tmp_path / 'net.pth'
-    torch.save(dict(state_dict=net.state_dict(), meta=dict(epoch=2)), path)
+def test_weights_of_another_network_or_class_count_are_refused(tmp_path):
+    network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+    path = tmp_path / 'network.pth'
+    torch.save(dict(state_dict=network.state_dict(), meta=dict(epoch=2)), path)
     twin = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
     assert load_weights(twin, path, 'teacher') == dict(epoch=2)
-    assert torch.equal(twin[1].weight, net[1].weight)
-    with pytest.raises(UserError, match='another net than the teacher'):
+    assert torch.equal(twin[1].weight, network[1].weight)
+    with pytest.raises(UserError, match='another network than the teacher'):
         load_weights(nn.Sequential(nn.Linear(4, 8)), path, 'teacher')
     with pytest.raises(UserError, match='trained for 3 classes.*has 5'):
         load_weights(

@@ -62,7 +62,7 @@ def test_maps_are_averaged_down_and_interpolated_up():
     )
 
 
-def nets():
+def networks():
     init_default_scope('mmpretrain')
     yield MODELS.build(
         dict(
@@ -83,28 +83,28 @@ def nets():
     )
 
 
-def test_recorders_find_logits_map_and_labels_in_any_net():
+def test_recorders_find_logits_map_and_labels_in_any_network():
     samples = [DataSample().set_gt_label(i) for i in (3, 1)]
-    for net in nets():
-        net.eval()
+    for network in networks():
+        network.eval()
         recorders = LogitsRecorder(), FeatureRecorder(), GTLabelsRecorder()
         for recorder in recorders:
-            recorder.initialize(net)
+            recorder.initialize(network)
         images = torch.randn(2, 3, 32, 32)
         with recorders[0], recorders[1], recorders[2]:
-            output = net(images, samples, mode='tensor')
+            output = network(images, samples, mode='tensor')
         logits, feature, labels = (r.get_record_data() for r in recorders)
         assert torch.equal(logits, output)
         assert feature.dim() == 4 and len(feature) == 2
         assert labels.tolist() == [3, 1]
-        net(images, samples, mode='tensor')  # outside: nothing is recorded
+        network(images, samples, mode='tensor')  # outside: nothing is recorded
         assert [len(r.data_buffer) for r in recorders] == [1, 1, 1]
 
 
-def test_a_stage_that_the_net_lacks_is_named():
-    net = next(nets())
+def test_a_stage_that_the_network_lacks_is_named():
+    network = next(networks())
     with pytest.raises(UserError, match='stage=9.*5 stages'):
-        FeatureRecorder(stage=9).initialize(net)
+        FeatureRecorder(stage=9).initialize(network)
 
 
 @pytest.mark.parametrize('size', [(4, 4), (7, 3), (29, 29), (1, 1)])

@@ -122,7 +122,9 @@ model = dict(distiller=dict(distill_losses=dict(
 """
 
 
-def test_none_in_a_derived_config_takes_the_loss_out_of_the_net(tiny_configs):
+def test_none_in_a_derived_config_takes_the_loss_out_of_the_network(
+    tiny_configs,
+):
     path = tiny_configs['kd'].with_name('other_loss.py')
     path.write_text(OTHER_LOSS)
     init_default_scope('mmpretrain')
@@ -144,8 +146,8 @@ def test_without_any_loss_nothing_is_trained_and_this_is_said(tiny_configs):
     init_default_scope('mmpretrain')
     none = ['model.distiller.distill_losses.loss_hybrid=None']
     cfg = load_config(tiny_configs['kd'], none)
-    net = dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
-    for build in (lambda: check_distiller(cfg), lambda: MODELS.build(net)):
+    network = dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
+    for build in (lambda: check_distiller(cfg), lambda: MODELS.build(network)):
         with pytest.raises(UserError, match='nothing would be trained'):
             build()
     # unless the student has a loss of its own

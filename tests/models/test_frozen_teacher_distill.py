@@ -26,7 +26,7 @@ RESNET8 = dict(
 )
 
 
-def timm_net(name='resnet18', **kwargs):
+def timm_network(name='resnet18', **kwargs):
     return dict(
         type='hkd_mm.TimmClassifier',
         model_name=name,
@@ -38,7 +38,7 @@ def timm_net(name='resnet18', **kwargs):
 
 def config(teacher=None, student=None, **kwargs):
     """A Hybrid KD config; keywords go to the algorithm."""
-    nets = dict(
+    networks = dict(
         logits=dict(type='hkd_mm.Logits'), feature=dict(type='hkd_mm.Feature')
     )
     return dict(
@@ -46,11 +46,13 @@ def config(teacher=None, student=None, **kwargs):
         input_size=32,
         data_preprocessor=copy.deepcopy(NORM),
         architecture=student or copy.deepcopy(RESNET8),
-        teacher=teacher or timm_net(),
+        teacher=teacher or timm_network(),
         distiller=dict(
             type='mmrazor.ConfigurableDistiller',
-            student_recorders=dict(nets, labels=dict(type='hkd_mm.GTLabels')),
-            teacher_recorders=nets,
+            student_recorders=dict(
+                networks, labels=dict(type='hkd_mm.GTLabels')
+            ),
+            teacher_recorders=networks,
             connectors=dict(align=dict(type='hkd_mm.FeatureAlignConnector')),
             distill_losses=dict(loss_hybrid=dict(type='hkd_mm.HybridKDLoss')),
             loss_forward_mappings=dict(
@@ -99,7 +101,9 @@ def test_loss_parts_are_logged_apart_and_sum_to_the_total():
 
 
 def test_teacher_stays_in_eval_with_its_dropout_off():
-    teacher = timm_net('mobilenetv2_050', drop_rate=0.5, drop_path_rate=0.5)
+    teacher = timm_network(
+        'mobilenetv2_050', drop_rate=0.5, drop_path_rate=0.5
+    )
     model = build(config(teacher=teacher))
     assert model.train() is model
     assert model.training and model.student.training
@@ -160,7 +164,7 @@ def test_teacher_sees_images_in_its_own_statistics():
         std=[50.0, 60.0, 70.0],
         to_rgb=False,
     )
-    teacher = timm_net(data_preprocessor=own)
+    teacher = timm_network(data_preprocessor=own)
     model = build(config(teacher=teacher)).eval()
     raw = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     student_view = model.data_preprocessor(dict(inputs=raw.clone()))['inputs']
@@ -181,8 +185,8 @@ def test_teacher_without_statistics_takes_the_images_as_they_are():
 @pytest.mark.parametrize(
     'teacher, student, shape',
     [
-        (timm_net('resnet18'), RESNET8, (512, 64)),
-        (RESNET8, timm_net('mobilenetv2_050'), (64, 160)),
+        (timm_network('resnet18'), RESNET8, (512, 64)),
+        (RESNET8, timm_network('mobilenetv2_050'), (64, 160)),
     ],
 )
 def test_connector_finds_the_channels_by_itself(teacher, student, shape):
@@ -198,24 +202,24 @@ def test_connector_finds_the_channels_by_itself(teacher, student, shape):
 
 
 def test_checkpoint_of_the_teacher_is_loaded_strictly(tmp_path):
-    source = build(timm_net())
+    source = build(timm_network())
     nn.init.constant_(source.model.fc.bias, 3.0)
     path = tmp_path / 'teacher.pth'
     torch.save(dict(state_dict=source.state_dict()), path)
     model = build(config(teacher_ckpt=str(path)))
     assert model.teacher.model.fc.bias.eq(3.0).all()
-    with pytest.raises(UserError, match='another net'):
-        build(config(teacher=timm_net('resnet34'), teacher_ckpt=str(path)))
-    other = dict(timm_net(), num_classes=7)
+    with pytest.raises(UserError, match='another network'):
+        build(config(teacher=timm_network('resnet34'), teacher_ckpt=str(path)))
+    other = dict(timm_network(), num_classes=7)
     with pytest.raises(UserError, match='trained for 5 classes'):
         build(config(teacher=other, teacher_ckpt=str(path)))
 
 
 def test_a_distilled_student_can_teach(tmp_path):
-    first = build(config(student=timm_net()))
+    first = build(config(student=timm_network()))
     path = tmp_path / 'run.pth'
     torch.save(dict(state_dict=first.state_dict()), path)
-    second = build(config(teacher=timm_net(), teacher_ckpt=str(path)))
+    second = build(config(teacher=timm_network(), teacher_ckpt=str(path)))
     for name, value in first.student.state_dict().items():
         if 'num_batches' not in name:
             assert torch.equal(value, second.teacher.state_dict()[name])
@@ -231,7 +235,7 @@ def test_a_loss_name_that_trains_nothing_is_refused():
 
 
 def test_dry_forward_leaves_no_trace():
-    model = build(config(student=timm_net('mobilenetv2_050')))
+    model = build(config(student=timm_network('mobilenetv2_050')))
     counters = [
         v for k, v in model.student.state_dict().items() if 'num_batches' in k
     ]
@@ -264,7 +268,7 @@ def test_statistics_that_the_teachers_checkpoint_remembers(tmp_path):
     own = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0], to_rgb=True)
     torch.save(
         dict(
-            state_dict=build(timm_net()).state_dict(),
+            state_dict=build(timm_network()).state_dict(),
             meta=dict(data_preprocessor=own),
         ),
         path,

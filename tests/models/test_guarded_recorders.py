@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A record is what the module gave, whatever the net does to it later."""
+"""A record is what the module gave, whatever the network does to it later."""
 
 import copy
 from collections import namedtuple
@@ -49,11 +49,11 @@ class Toy(nn.Module):
         return x
 
 
-def given(net, *names):
+def given(network, *names):
     """Name -> list that is filled with copies of what the modules give."""
     found = {name: [] for name in names}
     for name in names:
-        net.get_submodule(name).register_forward_hook(
+        network.get_submodule(name).register_forward_hook(
             lambda _, __, x, name=name: found[name].append(x.detach().clone())
         )
     return found
@@ -61,7 +61,7 @@ def given(net, *names):
 
 def toy(kind='ModuleOutputs', **sources):
     torch.manual_seed(0)
-    net = Toy()
+    network = Toy()
     recorders = GuardedRecorders(
         {
             name: dict(type=f'mmrazor.{kind}', source=source)
@@ -69,8 +69,8 @@ def toy(kind='ModuleOutputs', **sources):
         },
         'student',
     )
-    recorders.initialize(net)
-    return net, recorders
+    recorders.initialize(network)
+    return network, recorders
 
 
 def record(recorders, name='x'):
@@ -82,48 +82,48 @@ def record(recorders, name='x'):
     'mode', [torch.enable_grad, torch.no_grad, torch.inference_mode]
 )
 def test_records_are_what_the_modules_gave(mode, training):
-    net, recorders = toy(x='first', y='second', z='drop')
-    net.train(training)
-    said = given(net, 'first', 'second', 'drop')
+    network, recorders = toy(x='first', y='second', z='drop')
+    network.train(training)
+    said = given(network, 'first', 'second', 'drop')
     for _ in range(3):
         with mode(), recorders:
-            net(torch.randn(5, 4))
+            network(torch.randn(5, 4))
         for name, place in zip('xyz', said):
             assert torch.equal(record(recorders, name), said[place][-1])
         assert (record(recorders) < 0).any()  # no ReLU, no + 1
 
 
 def test_what_is_not_changed_is_not_copied():
-    net, recorders = toy(x='first', y='second')
-    net.eval()
+    network, recorders = toy(x='first', y='second')
+    network.eval()
     seen = []
-    for module in (net.first, net.second):
+    for module in (network.first, network.second):
         module.register_forward_hook(lambda _, __, x: seen.append(x))
     for _ in range(2):
         with recorders:
-            net(torch.randn(5, 4))
+            network(torch.randn(5, 4))
         first, second = seen[-2:]
         assert record(recorders, 'y') is second
         assert record(recorders, 'x') is not first
     # no copy was made of it, not even for a while
     with recorders:
-        net(torch.randn(5, 4))
+        network(torch.randn(5, 4))
         buffer = recorders.get_recorder('y').data_buffer
         assert [kept._copy for kept in buffer.kept()] == [None]
 
 
-def test_the_gradient_is_that_of_a_net_without_in_place_operations():
-    def gradients(net, recorders):
+def test_the_gradient_is_that_of_a_network_without_in_place_operations():
+    def gradients(network, recorders):
         x = torch.arange(20.0).view(5, 4) / 7 - 1
         with recorders:
-            out = net(x)
+            out = network(x)
         total = out.square().sum() + record(recorders).pow(3).sum()
-        return torch.autograd.grad(total, list(net.parameters()))
+        return torch.autograd.grad(total, list(network.parameters()))
 
-    net, recorders = toy(x='first')
-    net.eval()
-    twin = copy.deepcopy(net)
-    found = [gradients(net, recorders) for _ in range(2)]
+    network, recorders = toy(x='first')
+    network.eval()
+    twin = copy.deepcopy(network)
+    found = [gradients(network, recorders) for _ in range(2)]
     before = []
 
     def plain(x):
@@ -139,70 +139,70 @@ def test_the_gradient_is_that_of_a_net_without_in_place_operations():
 
 
 def test_a_record_that_is_lost_later_is_told():
-    net, recorders = toy(x='second')
-    net.eval()
+    network, recorders = toy(x='second')
+    network.eval()
     with recorders:
-        net(torch.randn(5, 4))
-    net.overwrite_last = True
+        network(torch.randn(5, 4))
+    network.overwrite_last = True
     with (
         pytest.raises(
             UserError, match=r'recorder x of the student \(module second\)'
         ),
         recorders,
     ):
-        net(torch.randn(5, 4))
-    net.train()  # another mode: looked at anew
+        network(torch.randn(5, 4))
+    network.train()  # another mode: looked at anew
     with recorders:
-        net(torch.randn(5, 4))
+        network(torch.randn(5, 4))
     assert record(recorders).any()
 
 
 def test_a_loss_that_changes_a_record_is_told():
-    net, recorders = toy(x='first', y='second')
+    network, recorders = toy(x='first', y='second')
     with torch.no_grad(), recorders:
-        net(torch.randn(5, 4))
+        network(torch.randn(5, 4))
     record(recorders).detach().add_(1)
     with pytest.raises(UserError, match='x of the student.*a loss'):
         record(recorders)
     record(recorders, 'y')
     with torch.no_grad(), recorders:
-        net(torch.randn(5, 4))
+        network(torch.randn(5, 4))
     record(recorders)
 
 
 def test_inputs_and_functions_are_recorded_before_the_change():
-    net, recorders = toy('ModuleInputs', x='act')
-    said = given(net, 'first')
+    network, recorders = toy('ModuleInputs', x='act')
+    said = given(network, 'first')
     with recorders:
-        net(torch.randn(5, 4))
+        network(torch.randn(5, 4))
     assert torch.equal(record(recorders)[0], said['first'][0] + 1)
     assert (record(recorders)[0] < 0).any()
-    net, recorders = toy('FunctionOutputs', x=f'{__name__}.doubled')
-    said = given(net, 'act')
+    network, recorders = toy('FunctionOutputs', x=f'{__name__}.doubled')
+    said = given(network, 'act')
     for _ in range(2):
         with recorders:
-            net(torch.randn(5, 4))
+            network(torch.randn(5, 4))
         assert torch.equal(record(recorders), 2 * said['act'][-1])
 
 
 def test_records_of_several_tensors_and_a_copy_of_all():
-    net = Toy()
-    net.first.register_forward_hook(
+    network = Toy()
+    network.first.register_forward_hook(
         lambda _, __, x: {'a': (x, [x, 'b']), 'p': Pair(x, 1)}
     )
-    net.forward = lambda x: net.first(x)['a'][0].zero_()
+    network.forward = lambda x: network.first(x)['a'][0].zero_()
     recorders = GuardedRecorders(
         dict(x=dict(type='mmrazor.ModuleOutputs', source='first'))
     )
-    recorders.initialize(net)
+    recorders.initialize(network)
     with torch.no_grad(), recorders:
-        net(torch.randn(5, 4))
+        network(torch.randn(5, 4))
     found = record(recorders)
     assert found['a'][0].any() and found['a'][1][1] == 'b'
     assert found['p'].one.any() and found['p'].other == 1
 
-    net, recorders = toy(x='first')
-    together = nn.ModuleList([net])
+    network, recorders = toy(x='first')
+    together = nn.ModuleList([network])
     together.recorders = recorders
     twin = copy.deepcopy(together)
     with twin.recorders:
@@ -212,12 +212,12 @@ def test_records_of_several_tensors_and_a_copy_of_all():
 
 
 def test_parameters_may_change():
-    net, recorders = toy('Parameter', x='first.weight')
+    network, recorders = toy('Parameter', x='first.weight')
     for _ in range(2):
         with recorders:
-            net(torch.randn(5, 4)).sum().backward()
-        torch.optim.SGD(net.parameters(), 0.1).step()
-        assert record(recorders) is net.first.weight
+            network(torch.randn(5, 4)).sum().backward()
+        torch.optim.SGD(network.parameters(), 0.1).step()
+        assert record(recorders) is network.first.weight
 
 
 RESNET18 = dict(
@@ -244,7 +244,7 @@ def build(name, places=PLACES):
     sides = dict(student={}, teacher={})
     for i, place in enumerate(places):
         for side in sides:
-            prefix = 'nets.1.' * (name == 'several' and side == 'teacher')
+            prefix = 'networks.1.' * (name == 'several' and side == 'teacher')
             sides[side][f'r{i}'] = dict(
                 type='mmrazor.ModuleOutputs', source=prefix + place
             )
@@ -271,8 +271,8 @@ def build(name, places=PLACES):
             )
         )
     )
-    nets = [model, *vars(model).get('teacher', nn.Module()).modules()]
-    for module in (m for net in nets for m in net.modules()):
+    networks = [model, *vars(model).get('teacher', nn.Module()).modules()]
+    for module in (m for network in networks for m in network.modules()):
         if isinstance(module, nn.BatchNorm2d):  # timm's bn2 begins at 0
             nn.init.normal_(module.weight, 1.0, 0.2)
             nn.init.normal_(module.bias, 0.0, 0.2)
@@ -289,8 +289,10 @@ def test_inner_maps_of_a_resnet_in_every_algorithm(name):
     model = build(name).train()
     sides = dict(student=given(model.student, *PLACES))
     if hasattr(model, 'teacher'):
-        net = model.teacher.nets[1] if name == 'several' else model.teacher
-        sides['teacher'] = given(net, *PLACES)
+        network = (
+            model.teacher.networks[1] if name == 'several' else model.teacher
+        )
+        sides['teacher'] = given(network, *PLACES)
     elif name == 'peers':
         sides['teacher'] = given(model.peers['other'], *PLACES)
     for mode in (torch.enable_grad, torch.enable_grad, torch.inference_mode):

@@ -35,7 +35,7 @@ RESNET8 = dict(
 RECALL = [[0.9, 0.0, 0.5, 0.0, 1.0], [0.3, 0.7, 0.5, 0.0, 0.0]]
 
 
-def timm_net(name='mobilenetv2_050', **kwargs):
+def timm_network(name='mobilenetv2_050', **kwargs):
     return dict(
         type='hkd_mm.TimmClassifier',
         model_name=name,
@@ -54,7 +54,7 @@ def build(teachers=None, losses=None, seed=0, distiller=None, **kwargs):
                     input_size=32,
                     data_preprocessor=NORM,
                     architecture=RESNET8,
-                    teachers=teachers or [timm_net(), RESNET8],
+                    teachers=teachers or [timm_network(), RESNET8],
                     distiller=dict(
                         type='mmrazor.ConfigurableDistiller',
                         distill_losses=losses
@@ -158,8 +158,8 @@ def test_loss_is_that_of_the_fused_teachers(fusion):
         own = model.student(images, mode='tensor').double().numpy()
         said = np.stack(
             [
-                net(images, mode='tensor').double().numpy()
-                for net in model.teacher.nets
+                network(images, mode='tensor').double().numpy()
+                for network in model.teacher.networks
             ]
         )
     target = fused_by_hand(fusion, said, [0, 1, 2, 3], 4.0)
@@ -171,8 +171,8 @@ def test_loss_is_that_of_the_fused_teachers(fusion):
 
 
 def test_every_teacher_is_frozen_and_in_no_checkpoint():
-    shaky = timm_net(drop_rate=0.5, drop_path_rate=0.5)
-    model = build([shaky, RESNET8, timm_net('resnet18')]).train()
+    shaky = timm_network(drop_rate=0.5, drop_path_rate=0.5)
+    model = build([shaky, RESNET8, timm_network('resnet18')]).train()
     assert not any(m.training for m in model.teacher.modules())
     before = copy.deepcopy(model.teacher.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -194,30 +194,35 @@ def test_every_teacher_is_frozen_and_in_no_checkpoint():
 def test_each_teacher_has_its_weights_and_its_statistics(tmp_path):
     init_default_scope('mmpretrain')
     own = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0], to_rgb=True)
-    nets = [MODELS.build(timm_net()), MODELS.build(copy.deepcopy(RESNET8))]
-    for net, meta in zip(nets, ({}, dict(data_preprocessor=own))):
+    networks = [
+        MODELS.build(timm_network()),
+        MODELS.build(copy.deepcopy(RESNET8)),
+    ]
+    for network, meta in zip(networks, ({}, dict(data_preprocessor=own))):
         torch.save(
-            dict(state_dict=net.state_dict(), meta=meta),
-            tmp_path / f'{type(net).__name__}.pth',
+            dict(state_dict=network.state_dict(), meta=meta),
+            tmp_path / f'{type(network).__name__}.pth',
         )
     model = build(
         [
-            timm_net(ckpt=str(tmp_path / 'TimmClassifier.pth')),
+            timm_network(ckpt=str(tmp_path / 'TimmClassifier.pth')),
             dict(RESNET8, ckpt=str(tmp_path / 'ImageClassifier.pth')),
         ]
     )
-    for net, loaded in zip(nets, model.teacher.nets, strict=True):
+    for network, loaded in zip(networks, model.teacher.networks, strict=True):
         for key, value in loaded.state_dict().items():
-            assert torch.equal(value, net.state_dict()[key]), key
+            assert torch.equal(value, network.state_dict()[key]), key
     raw = torch.randint(0, 256, (2, 3, 32, 32)).float()
     mean, std = (torch.tensor(own[k]).view(3, 1, 1) for k in ('mean', 'std'))
     found = model.teacher.scores((raw - 127.5) / 127.5)
     views = (raw - 127.5) / 127.5, (raw - mean) / std
-    for net, view, said in zip(nets, views, found, strict=True):
+    for network, view, said in zip(networks, views, found, strict=True):
         torch.testing.assert_close(
-            said, net.eval()(view, mode='tensor'), rtol=1e-3, atol=1e-4
+            said, network.eval()(view, mode='tensor'), rtol=1e-3, atol=1e-4
         )
-    with pytest.raises(UserError, match='another net than the model.teachers'):
+    with pytest.raises(
+        UserError, match='another network than the model.teachers'
+    ):
         build(
             [RESNET8, dict(RESNET8, ckpt=str(tmp_path / 'TimmClassifier.pth'))]
         )
@@ -262,7 +267,7 @@ def test_folded_teachers_say_the_same():
 
 def test_a_feature_is_that_of_one_teacher():
     hint = dict(type='hkd_mm.FitNetLoss')
-    with pytest.raises(UserError, match="source='nets.0.model.layer4'"):
+    with pytest.raises(UserError, match="source='networks.0.model.layer4'"):
         build(losses=dict(loss_hint=hint))
     words = dict(
         s_feature=dict(
@@ -271,7 +276,7 @@ def test_a_feature_is_that_of_one_teacher():
         t_feature=dict(recorder='one', from_student=False),
     )
     model = build(
-        [RESNET8, timm_net('resnet18')],
+        [RESNET8, timm_network('resnet18')],
         losses=dict(loss_hint=hint),
         distiller=dict(
             connectors=dict(
@@ -279,7 +284,8 @@ def test_a_feature_is_that_of_one_teacher():
             ),
             teacher_recorders=dict(
                 one=dict(
-                    type='mmrazor.ModuleOutputs', source='nets.1.model.layer4'
+                    type='mmrazor.ModuleOutputs',
+                    source='networks.1.model.layer4',
                 )
             ),
             loss_forward_mappings=dict(loss_hint=words),
@@ -338,11 +344,11 @@ def test_measured_weights_are_the_recalls():
     ClassFusionHook().before_train(runner)
     assert not model.teacher.model.wants_class_weights
     images = (data.images.flip(1).float() - 127.5) / 127.5
-    for net, row in zip(
-        model.teacher.nets, model.teacher.model.class_weights, strict=True
+    for network, row in zip(
+        model.teacher.networks, model.teacher.model.class_weights, strict=True
     ):
         with torch.no_grad():
-            guess = net(images, mode='tensor').argmax(1).tolist()
+            guess = network(images, mode='tensor').argmax(1).tolist()
         for c in range(5):
             hits = [g == c for g, y in zip(guess, data.LABELS) if y == c]
             expected = sum(hits) / len(hits) if hits else 0
@@ -380,7 +386,7 @@ def test_nothing_is_measured_where_nothing_is_wanted(given):
         (dict(teacher=RESNET8), 'must be None'),
         (dict(teacher_ckpt='x.pth'), 'must be None'),
         (
-            dict(teachers=[RESNET8, timm_net(num_classes=7)]),
+            dict(teachers=[RESNET8, timm_network(num_classes=7)]),
             'different numbers of classes: 5, 7',
         ),
     ],
@@ -428,5 +434,5 @@ def test_knobs_leave_the_teachers_alone():
         path, ['pretrained=True', 'classes=[A,B,C]'], read_data=False
     )
     assert cfg.model.architecture.pretrained is True
-    for net in cfg.model.teachers:
-        assert net.pretrained is False and net.num_classes == 3
+    for network in cfg.model.teachers:
+        assert network.pretrained is False and network.num_classes == 3

@@ -33,7 +33,7 @@ EML = dict(DML, loss_map=dict(type='hkd_mm.FitNetLoss', loss_weight=0.02))
 BRANCH = dict(type='hkd_mm.EmbeddedBranch')
 
 
-def timm_net(name='mobilenetv2_050', **kwargs):
+def timm_network(name='mobilenetv2_050', **kwargs):
     return dict(
         type='hkd_mm.TimmClassifier', model_name=name, num_classes=5, **kwargs
     )
@@ -51,7 +51,7 @@ def build(losses=DML, peers=None, seed=0, **kwargs):
                     input_size=32,
                     data_preprocessor=NORM,
                     architecture=RESNET8,
-                    peers=peers or dict(large=timm_net()),
+                    peers=peers or dict(large=timm_network()),
                     distiller=dict(
                         type='mmrazor.ConfigurableDistiller',
                         distill_losses=losses,
@@ -75,26 +75,26 @@ def log_softmax(scores):
 
 
 def scores_of(model):
-    """What each net says, in float64; leaves the nets as they were."""
+    """What each network says, in float64; leaves the networks as they were."""
     images = batch()[0].to(next(model.parameters()))
     saved = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         said = {
-            name: net(images, mode='tensor').double().numpy()
-            for name, net in model.nets().items()
+            name: network(images, mode='tensor').double().numpy()
+            for name, network in model.networks().items()
         }
     model.load_state_dict(saved)
     return said
 
 
-def gradients(loss, net):
+def gradients(loss, network):
     return torch.autograd.grad(
-        loss, list(net.parameters()), retain_graph=True, allow_unused=True
+        loss, list(network.parameters()), retain_graph=True, allow_unused=True
     )
 
 
 @pytest.mark.parametrize(
-    'peers', [dict(a=timm_net()), dict(a=timm_net(), b=RESNET8)]
+    'peers', [dict(a=timm_network()), dict(a=timm_network(), b=RESNET8)]
 )
 def test_losses_are_those_of_the_paper(peers):
     model = build(peers=peers).train()
@@ -121,7 +121,7 @@ def test_losses_are_those_of_the_paper(peers):
 
 
 @pytest.mark.parametrize('branch', [None, BRANCH])
-def test_what_a_net_learns_pulls_at_no_other(branch):
+def test_what_a_network_learns_pulls_at_no_other(branch):
     # upstream's loss, told to let the gradient through to the teacher
     leaky = dict(type='mmrazor.KLDivergence', teacher_detach=False)
     words = {
@@ -139,15 +139,15 @@ def test_what_a_net_learns_pulls_at_no_other(branch):
     if branch:
         roles['branch'] = model.branch
     for name, value in losses.items():
-        for role, net in roles.items():
-            found = [g is not None for g in gradients(value, net)]
+        for role, network in roles.items():
+            found = [g is not None for g in gradients(value, network)]
             if name.startswith(f'{role}.'):
                 assert any(found), (name, role)
             else:
                 assert not any(found), (name, role)
 
 
-def test_one_step_is_one_of_each_net_alone():
+def test_one_step_is_one_of_each_network_alone():
     model = build().double().train()
     said = {name: torch.tensor(s) for name, s in scores_of(model).items()}
     images, samples = batch()
@@ -155,27 +155,27 @@ def test_one_step_is_one_of_each_net_alone():
     labels = torch.tensor([int(s.gt_label) for s in samples])
     expected = {}
     for name, other in (('architecture', 'large'), ('large', 'architecture')):
-        net = copy.deepcopy(model.nets()[name])
-        own = net(images, mode='tensor').log_softmax(1)
+        network = copy.deepcopy(model.networks()[name])
+        own = network(images, mode='tensor').log_softmax(1)
         loss = torch.nn.functional.nll_loss(own, labels)
         target = said[other].softmax(1)
         loss += (target * (target.log() - own)).sum(1).mean()
         loss.backward()
         with torch.no_grad():
-            expected[name] = [p - 0.1 * p.grad for p in net.parameters()]
+            expected[name] = [p - 0.1 * p.grad for p in network.parameters()]
     total, _ = model.parse_losses(model(images, samples, mode='loss'))
     total.backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
-    for name, net in model.nets().items():
-        for found, wanted in zip(net.parameters(), expected[name]):
+    for name, network in model.networks().items():
+        for found, wanted in zip(network.parameters(), expected[name]):
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_each_net_runs_once_a_step():
-    model = build(peers=dict(a=timm_net(), b=RESNET8), branch=BRANCH)
+def test_each_network_runs_once_a_step():
+    model = build(peers=dict(a=timm_network(), b=RESNET8), branch=BRANCH)
     runs = []
-    for name, net in [*model.nets().items(), ('branch', model.branch)]:
-        net.register_forward_hook(lambda *_, name=name: runs.append(name))
+    for name, network in [*model.networks().items(), ('branch', model.branch)]:
+        network.register_forward_hook(lambda *_, name=name: runs.append(name))
     model.train()(*batch(), mode='loss')
     assert runs == ['architecture', 'a', 'b', 'branch']
 
@@ -237,10 +237,10 @@ def test_the_student_comes_out_of_a_checkpoint_plain(tmp_path):
 def test_every_peer_is_initialised_and_trained():
     model = build(EML, branch=BRANCH).train()
     seen = []
-    for net in model.nets().values():
-        net.init_weights = lambda net=net: seen.append(net)
+    for network in model.networks().values():
+        network.init_weights = lambda network=network: seen.append(network)
     model.init_weights()
-    assert seen == list(model.nets().values())
+    assert seen == list(model.networks().values())
     total, _ = model.parse_losses(model(*batch(), mode='loss'))
     total.backward()
     assert all(p.grad is not None for p in model.parameters())
@@ -248,7 +248,7 @@ def test_every_peer_is_initialised_and_trained():
 
 def test_a_peer_sees_images_in_its_own_statistics():
     own = dict(NORM, mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0])
-    model = build(peers=dict(a=timm_net(data_preprocessor=own))).eval()
+    model = build(peers=dict(a=timm_network(data_preprocessor=own))).eval()
     raw = torch.randint(0, 256, (4, 3, 32, 32)).float()
     mean, std = (
         torch.tensor(own[key]).view(3, 1, 1) for key in ('mean', 'std')
@@ -275,7 +275,7 @@ def test_a_copy_is_on_its_own():
 
 
 def test_a_schedule_moves_the_loss_in_every_direction():
-    model = build(peers=dict(a=timm_net(), b=RESNET8))
+    model = build(peers=dict(a=timm_network(), b=RESNET8))
     hook = LossScheduleHook('loss_kl', until=4, start=0.0)
     runner = SimpleNamespace(model=model, epoch=1)
     hook.before_train(runner)

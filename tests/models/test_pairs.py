@@ -13,10 +13,10 @@ from mmpretrain.structures import DataSample
 from hkd_mm.config.compose import compose_config, load_config
 from hkd_mm.config.networks import (
     apply_network_names,
-    check_same_net,
+    check_same_network,
     config_root,
-    fetch_net_weights,
-    net_config,
+    fetch_network_weights,
+    network_config,
 )
 from hkd_mm.config.teacher_options import teacher_options
 from hkd_mm.errors import UserError
@@ -35,7 +35,7 @@ TEACHERS = (
 )
 STUDENTS = ('mbv2', 'resnet8', 'shufflenetv2', 'efficientnet_b0')
 PAIR = config_root() / 'hybrid_wrn50_mbv2.py'
-SIDE = 64  # the smallest that leaves every net more than one pixel
+SIDE = 64  # the smallest that leaves every network more than one pixel
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +47,14 @@ def scope():
 def teacher(request):
     """A teacher built once for its four students."""
     init_default_scope('mmpretrain')
-    net = MODELS.build(net_config(request.param, pretrained=False)).eval()
-    return request.param, net, copy.deepcopy(net.state_dict())
+    network = MODELS.build(
+        network_config(request.param, pretrained=False)
+    ).eval()
+    return request.param, network, copy.deepcopy(network.state_dict())
 
 
 def pair_config(**names) -> Config:
-    """The main job with other nets, from scratch, as the tools read it."""
+    """The main job with other networks, from scratch, as the tools read it."""
     options = [f'{role}={name}' for role, name in names.items()]
     if names.get('student') != 'resnet8':  # has no such weights
         options.append('pretrained=False')
@@ -61,14 +63,16 @@ def pair_config(**names) -> Config:
 
 @pytest.mark.parametrize('student', STUDENTS)
 def test_pair_takes_one_step(teacher, student):
-    name, net, before = teacher
+    name, network, before = teacher
     cfg = pair_config(teacher=name, student=student)
     torch.manual_seed(0)
-    assert cfg.model.teacher.to_dict() == net_config(name, pretrained=False)
+    assert cfg.model.teacher.to_dict() == network_config(
+        name, pretrained=False
+    )
     model = MODELS.build(
         {
             **cfg.model,
-            'teacher': net,
+            'teacher': network,
             'input_size': SIDE,
             'data_preprocessor': dict(
                 type='ClsDataPreprocessor',
@@ -97,8 +101,8 @@ def test_pair_takes_one_step(teacher, student):
     for key, value in model.named_parameters():
         assert torch.isfinite(value).all(), key
         assert not torch.equal(old[key], value), key
-    assert all(p.grad is None for p in net.parameters())
-    for key, value in net.state_dict().items():
+    assert all(p.grad is None for p in network.parameters())
+    for key, value in network.state_dict().items():
         assert torch.equal(before[key], value), key
 
 
@@ -126,7 +130,7 @@ def test_any_network_of_timm_is_a_student_or_a_teacher():
     path = str(config_root() / cfg.teacher_config)
     options, _ = teacher_options(cfg, path, ['student=timm:ghostnet_050'])
     trained = compose_config(path, options).model
-    check_same_net(cfg.model.teacher, trained, path)
+    check_same_network(cfg.model.teacher, trained, path)
     alone = config_root() / 'students/mbv2_skin.py'
     found = compose_config(alone, ['network=timm:ghostnet_050']).model
     assert found.model_name == 'ghostnet_050' and found.loss
@@ -151,12 +155,12 @@ def test_wrong_names_are_told_in_one_line():
 
 
 @pytest.mark.parametrize(
-    ('room', 'nets'), [('teachers', TEACHERS), ('students', STUDENTS)]
+    ('room', 'networks'), [('teachers', TEACHERS), ('students', STUDENTS)]
 )
-def test_every_net_has_a_config_of_its_own(room, nets):
-    for name in nets:
+def test_every_network_has_a_config_of_its_own(room, networks):
+    for name in networks:
         cfg = Config.fromfile(config_root() / room / f'{name}_skin.py')
-        assert cfg.model.to_dict() == net_config(name)
+        assert cfg.model.to_dict() == network_config(name)
         assert cfg.optim_wrapper.optimizer.lr == 0.05
         assert cfg.train_cfg.max_epochs == cfg.param_scheduler.T_max == 100
         assert cfg.randomness.seed == 42
@@ -169,9 +173,9 @@ def test_teacher_config_has_to_train_the_teacher():
     path = str(config_root() / cfg.teacher_config)
     trained = Config.fromfile(path).model
     with pytest.raises(UserError, match='teacher=resnet152 in place of'):
-        check_same_net(cfg.model.teacher, trained, path)
+        check_same_network(cfg.model.teacher, trained, path)
     cfg = load_config(PAIR, read_data=False)
-    check_same_net(cfg.model.teacher, trained, path)
+    check_same_network(cfg.model.teacher, trained, path)
 
 
 def test_students_weights_are_fetched_before_the_teacher_is_trained(
@@ -182,12 +186,12 @@ def test_students_weights_are_fetched_before_the_teacher_is_trained(
     monkeypatch.setattr(backbones, 'published_weights', asked.append)
     for student in STUDENTS:
         cfg = load_config(PAIR, [f'student={student}'], read_data=False)
-        fetch_net_weights(cfg.model)
+        fetch_network_weights(cfg.model)
     assert asked == ['mobilenetv2_050', 2, 'efficientnet_b0']
-    fetch_net_weights(pair_config(student='mbv2').model)
+    fetch_network_weights(pair_config(student='mbv2').model)
     assert len(asked) == 3
-    fetch_net_weights(pair_config(student='shufflenetv1').model)
+    fetch_network_weights(pair_config(student='shufflenetv1').model)
     assert asked[3:] == []  # from scratch, as in every pair_config
     cfg = load_config(PAIR, ['student=shufflenetv1'], read_data=False)
-    fetch_net_weights(cfg.model)
+    fetch_network_weights(cfg.model)
     assert asked[3:] == [1]

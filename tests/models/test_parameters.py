@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Every net of Hybrid KD has the size that its paper prints."""
+"""Every network of Hybrid KD has the size that its paper prints."""
 
 import math
 import subprocess
@@ -8,11 +8,12 @@ import sys
 import pytest
 
 from hkd_mm.cli import run_tool
-from hkd_mm.config.networks import config_root, net_config, net_names
-from hkd_mm.report.network_tables import net_complexity
+from hkd_mm.config.networks import config_root, network_config, network_names
+from hkd_mm.report.network_tables import network_complexity
 from hkd_mm.report.network_tables import print_network_table as main
 
-# net: (M parameters as printed, exact count with 6 classes, GFLOPs printed)
+# network: (M parameters as printed, exact count with 6 classes, GFLOPs
+# printed)
 TEACHERS = dict(
     darknet53=(40.59, 40591078, 7.12),
     resnet152=(58.16, 58156102, 11.60),
@@ -51,7 +52,7 @@ def test_parameters_are_those_of_the_paper(room, name, capsys):
     printed, exact, gflops = dict(teachers=TEACHERS, students=STUDENTS)[room][
         name
     ]
-    found = net_complexity(net_config(name), SIZES)
+    found = network_complexity(network_config(name), SIZES)
     assert found['parameters'] == exact
     # The paper rounds; MobileNetV2 alone (0.695) it cuts off.
     cut = math.floor(exact / 1e4) / 100
@@ -70,13 +71,13 @@ def test_parameters_are_those_of_the_paper(room, name, capsys):
 
 @pytest.mark.parametrize('name', WITH_8_CLASSES)
 def test_parameters_with_8_classes(name):
-    found = net_complexity(net_config(name, 8), (224,))
+    found = network_complexity(network_config(name, 8), (224,))
     assert found['parameters'] == WITH_8_CLASSES[name]
 
 
-def test_every_net_is_in_the_table():
+def test_every_network_is_in_the_table():
     known = TEACHERS.keys() | STUDENTS.keys() | WITH_8_CLASSES.keys()
-    assert set(net_names()) == known
+    assert set(network_names()) == known
 
 
 def test_tool_prints_the_table(capsys):

@@ -80,17 +80,17 @@ def test_losses_are_given_the_views_they_ask_for():
     assert given['loss_rotation']['gt_labels'].tolist() == [1, 2, 3] * 4
 
 
-def test_both_nets_see_each_view():
+def test_both_networks_see_each_view():
     model = build().eval()
     given = listened(model)
     images, labels = batch()
     samples = [DataSample().set_gt_label(int(label)) for label in labels]
     model.loss(images, samples)
     with torch.no_grad():
-        for net, word in ((model.student, 'S'), (model.teacher, 'T')):
+        for network, word in ((model.student, 'S'), (model.teacher, 'T')):
             expected = torch.cat(
                 [
-                    net(images.rot90(turns, (2, 3)), mode='tensor')
+                    network(images.rot90(turns, (2, 3)), mode='tensor')
                     for turns in range(4)
                 ]
             )

@@ -209,14 +209,14 @@ def test_the_student_is_exported_and_loaded_again(tmp_path):
     run, out = tmp_path / 'run.pth', tmp_path / 'student.pth'
     torch.save(dict(state_dict=model.state_dict(), meta=meta), run)
     export_student(run, out)
-    net, _ = load_student(out)
+    network, _ = load_student(out)
     images, _ = batch()
     with torch.no_grad():
-        assert torch.equal(net(images), model(images, mode='tensor'))
-    assert net.data_preprocessor.window == (600.0, 1500.0)
+        assert torch.equal(network(images), model(images, mode='tensor'))
+    assert network.data_preprocessor.window == (600.0, 1500.0)
     # and teaches
     teacher = build(
         distillation(METHODS['kd'], teacher=segmentor(), teacher_ckpt=str(out))
     ).teacher
-    for name, value in net.state_dict().items():
+    for name, value in network.state_dict().items():
         assert torch.equal(value, teacher.state_dict()[name])

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""SelfDistill: a net alone, from its config to a finished run."""
+"""SelfDistill: a network alone, from its config to a finished run."""
 
 import copy
 
@@ -92,7 +92,7 @@ def test_there_is_no_teacher_at_all():
     }
 
 
-def test_predictions_are_the_nets():
+def test_predictions_are_the_networks():
     model = build().eval()
     images, samples = batch()
     predicted = model(images, samples, mode='predict')

@@ -5,23 +5,23 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
-from test_frozen_teacher_distill import RESNET8, config, timm_net
+from test_frozen_teacher_distill import RESNET8, config, timm_network
 from torch import nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.teacher_inference import fold_batch_norms
 
 
-def trained_looking(net):
+def trained_looking(network):
     """Give every BatchNorm statistics that matter."""
     generator = torch.Generator().manual_seed(1)
-    for module in net.modules():
+    for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1, generator=generator)
             module.running_var.uniform_(0.5, 2, generator=generator)
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
             module.bias.data.normal_(0, 0.1, generator=generator)
-    return net.eval()
+    return network.eval()
 
 
 def build(cfg):
@@ -30,15 +30,15 @@ def build(cfg):
 
 
 @pytest.mark.parametrize(
-    'net, folded',
+    'network, folded',
     [
-        (timm_net('resnet18'), 20),
-        (timm_net('mobilenetv2_050'), 52),  # BatchNorm with activation
+        (timm_network('resnet18'), 20),
+        (timm_network('mobilenetv2_050'), 52),  # BatchNorm with activation
         (RESNET8, 9),
     ],
 )
-def test_folding_changes_nothing_but_rounding(net, folded):
-    model = trained_looking(build(net))
+def test_folding_changes_nothing_but_rounding(network, folded):
+    model = trained_looking(build(network))
     images = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         before = model(images, mode='tensor')
@@ -59,15 +59,15 @@ def test_a_convolution_that_is_used_twice_is_refused():
             out = self.conv(images)
             return self.norm(out) + 3 * out
 
-    net = trained_looking(Twice())
+    network = trained_looking(Twice())
     with pytest.raises(UserError, match='fold_bn changes'):
-        fold_batch_norms(net, 8)
+        fold_batch_norms(network, 8)
 
 
 def test_modules_with_listeners_are_left_alone():
-    net = trained_looking(build(timm_net('resnet18')))
-    net.model.bn1.register_forward_hook(lambda *_: None)
-    assert fold_batch_norms(net, 32) == 19
+    network = trained_looking(build(timm_network('resnet18')))
+    network.model.bn1.register_forward_hook(lambda *_: None)
+    assert fold_batch_norms(network, 32) == 19
 
 
 def losses(**options):

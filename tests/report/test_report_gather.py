@@ -10,7 +10,7 @@ import pytest
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.outcome import read_outcomes
 from hkd_mm.experiments.plan import Plan, Row, Study, write_plan
-from hkd_mm.experiments.tables import difference_told
+from hkd_mm.experiments.tables import format_difference
 from hkd_mm.report.comparison import comparison, cost, verdict
 from hkd_mm.report.data import gather
 from hkd_mm.report.model_card import model_card
@@ -54,7 +54,7 @@ def test_a_study_gives_titles_order_and_differences(study_dir, tmp_path):
     told = outcome.against['alone']
     place = table.header.index('against ALONE')
     text, value = table.rows[0][place]
-    assert value == told.mean and text == difference_told(outcome, 'alone')
+    assert value == told.mean and text == format_difference(outcome, 'alone')
     assert 'left out: later' in comparison(found).basis
 
 

@@ -46,11 +46,11 @@ def test_images_come_from_the_classes_in_turn():
 
 def test_the_map_is_where_the_true_class_is():
     pytest.importorskip('pytorch_grad_cam')
-    net = Net().eval()
-    assert last_layer(net, torch.zeros(1, 3, 4, 4)) is net.last
+    network = Net().eval()
+    assert last_layer(network, torch.zeros(1, 3, 4, 4)) is network.last
     images = torch.zeros(2, 3, 4, 4)
     images[:, 0, 0, 0] = images[:, 1, 3, 3] = 1
-    found = heat_maps(net, images, np.array([0, 1]))
+    found = heat_maps(network, images, np.array([0, 1]))
     assert found.shape == (2, 4, 4)
     for heat, place in zip(found, (0, 15)):
         expected = np.zeros(16)

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Real nets on real images: validation scores, maps and photographs."""
+"""Real networks on real images: validation scores, maps and photographs."""
 
 import csv
 import json
@@ -36,20 +36,20 @@ from hkd_mm.report.subgroups import leakage
 def runs(tiny_configs, tmp_path):
     """A tiny teacher that is always right, and a student that never is."""
     init_default_scope('mmpretrain')
-    torch.manual_seed(0)  # some random nets have maps without a peak
+    torch.manual_seed(0)  # some random networks have maps without a peak
     for name, right in (('teacher', True), ('student', False)):
         folder = tmp_path / 'runs' / name
         folder.mkdir(parents=True)
         shutil.copy(tiny_configs[name], folder)
         cfg = Config.fromfile(tiny_configs[name])
-        net = MODELS.build(cfg.model)
+        network = MODELS.build(cfg.model)
         meta = dict(
             student=student_config(cfg.model.to_dict()),
             data_preprocessor=cfg.data_preprocessor.to_dict(),
             classes=list(cfg.classes),
         )
         torch.save(
-            dict(state_dict=net.state_dict(), meta=meta),
+            dict(state_dict=network.state_dict(), meta=meta),
             folder / 'student.pth',
         )
         write_outcome(folder, cfg, right)

@@ -24,14 +24,14 @@ NAMES = [f'3/p3_{number}' for number in range(10)]
 
 @pytest.fixture(scope='module')
 def masks_dir(tmp_path_factory):
-    """Three rows of two seeds; the nets of a row are one."""
+    """Three rows of two seeds; the networks of a row are one."""
     place = tmp_path_factory.mktemp('masks')
     random = np.random.default_rng(0)
     for name, steps in STEPS.items():
-        net = make_slice_run(place, name, steps=steps)
+        network = make_slice_run(place, name, steps=steps)
         for seed in range(2):
             folder = place / 'study' / f'seed{seed}' / name
-            shutil.copytree(net, folder)
+            shutil.copytree(network, folder)
             write_rows(folder, DICE[name], random)
     return place / 'study'
 
@@ -127,7 +127,7 @@ def test_the_page_shows_masks(masks_page):
     ):  # fmt: skip
         assert f'>{number}. {title}</h2>' in text
     assert 'Left out: ' not in text
-    # eight slices: the image, the truth and three nets each
+    # eight slices: the image, the truth and three networks each
     assert text.count('data:image/jpeg') == 8 * 5
     assert 'patients whose images have the lowest mean Dice: p' in text
     assert 'train 20 images of 2 patients' in text
@@ -163,7 +163,7 @@ def test_without_the_data_or_pictures_the_rest_is_there(masks_dir, tmp_path):
     assert 'Left out: the data is not here' in text
 
 
-def test_a_net_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
+def test_a_network_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
     study = tmp_path / 'study'
     shutil.copytree(masks_dir, study)
     config = next((study / 'seed0/kd').glob('*.py'))

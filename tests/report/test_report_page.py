@@ -29,7 +29,7 @@ def test_the_page_is_whole_and_alone(page):
             'ROC by class',
             'Training',
             'Agreement with the teacher',
-            'Where nets look (Grad-CAM)',
+            'Where networks look (Grad-CAM)',
             'What the student loses',
             'Groups of patients',
             'Leakage',

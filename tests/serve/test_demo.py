@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from hkd_mm.errors import UserError
-from hkd_mm.export.export_run import Wishes, export
+from hkd_mm.export.export_run import ExportOptions, export
 from hkd_mm.serve import demo as server
 from hkd_mm.serve.demo import (
     Limits,
@@ -47,7 +47,7 @@ def photograph(colour=(200, 80, 60), size=(30, 20)):
 def exported(tiny_run, tmp_path_factory):
     run = tmp_path_factory.mktemp('demo_run') / tiny_run.name
     shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns('export'))
-    export(run, wishes=Wishes(int8=False), say=lambda line: None)
+    export(run, wishes=ExportOptions(int8=False), say=lambda line: None)
     return run
 
 
@@ -101,7 +101,7 @@ def test_what_is_no_file_is_refused(text):
         read_upload(text, MOST, PIXELS)
 
 
-def test_both_nets_answer_side_by_side(exported, tiny_run):
+def test_both_networks_answer_side_by_side(exported, tiny_run):
     pytest.importorskip('pytorch_grad_cam')
     sides = [Side('a <teacher>', tiny_run), Side('student', exported)]
     look = make_look(sides, MOST, PIXELS)
@@ -264,7 +264,7 @@ def test_lengths_that_are_none_are_refused(length):
     assert ask(headers=[JSON, header]) == (413, [])
 
 
-def test_nets_of_the_page_may_have_an_equals_sign(tmp_path, monkeypatch):
+def test_networks_of_the_page_may_have_an_equals_sign(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'lr=0.1').mkdir()
     assert server._named('lr=0.1') == ('lr=0.1', 'lr=0.1')

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""tools/latency.py: nets timed in turns, in processes of their own."""
+"""tools/latency.py: networks timed in turns, in processes of their own."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,8 @@ from hkd_mm.serve.latency_rounds import (
 from hkd_mm.serve.latency_worker import RUNTIMES, Job
 
 
-def timing(net, runtime, *times, batch=1):
-    job = Job(net, runtime, 'x', batch, 1, (8, 8))
+def timing(network, runtime, *times, batch=1):
+    job = Job(network, runtime, 'x', batch, 1, (8, 8))
     return Timing(job, [list(one) for one in times], memory=5)
 
 
@@ -37,7 +37,7 @@ def test_ratios_are_of_rounds_and_not_of_sums():
     assert teacher.p99 == pytest.approx(40)
 
 
-def test_a_setting_is_compared_with_the_first_net_in_it(tmp_path):
+def test_a_setting_is_compared_with_the_first_network_in_it(tmp_path):
     class Nothing:
         def bytes(self, runtime):
             return 7
@@ -59,10 +59,10 @@ def test_a_setting_is_compared_with_the_first_net_in_it(tmp_path):
 
 def test_the_report_is_left_the_smallest_setting(tmp_path):
     rows = [
-        dict(net='s', runtime='eager', batch=1, threads=1, median_ms=3.0),
-        dict(net='s', runtime='onnx', batch=1, threads=2, median_ms=1.0),
-        dict(net='s', runtime='onnx', batch=1, threads=1, median_ms=2.0),
-        dict(net='t', runtime='onnx', batch=1, threads=1, median_ms=9.0),
+        dict(network='s', runtime='eager', batch=1, threads=1, median_ms=3.0),
+        dict(network='s', runtime='onnx', batch=1, threads=2, median_ms=1.0),
+        dict(network='s', runtime='onnx', batch=1, threads=1, median_ms=2.0),
+        dict(network='t', runtime='onnx', batch=1, threads=1, median_ms=9.0),
     ]
     subject = Subject('s', (8, 8), folder=tmp_path)
     write_for_report(rows, subject)
@@ -121,15 +121,21 @@ def test_paths_may_have_an_equals_sign(tmp_path, monkeypatch):
 
 
 def test_what_times_faster_is_against_is_told():
-    def row(net, runtime, batch, baseline):
+    def row(network, runtime, batch, baseline):
         return dict(
-            net=net, runtime=runtime, batch=batch, threads=1, baseline=baseline
+            network=network,
+            runtime=runtime,
+            batch=batch,
+            threads=1,
+            baseline=baseline,
         )
 
     rows = [
         row('t', 'eager', 1, ['t', 'eager']),
         row('s', 'onnx', 1, ['t', 'eager']),
-        dict(net='t', runtime='eager', batch=32, threads=1, error='memory'),
+        dict(
+            network='t', runtime='eager', batch=32, threads=1, error='memory'
+        ),
         row('s', 'onnx', 32, ['s', 'onnx']),
     ]
     assert list(baselines(rows[:2], ('t', 'eager'))) == [
@@ -142,7 +148,7 @@ def test_what_times_faster_is_against_is_told():
     )
 
 
-def test_a_net_without_torch_is_told_on_the_command_line(
+def test_a_network_without_torch_is_told_on_the_command_line(
     tmp_path, tool, capsys, in_tmp
 ):
     pytest.importorskip('onnxruntime')
@@ -162,11 +168,11 @@ def test_a_net_without_torch_is_told_on_the_command_line(
 @pytest.mark.parametrize(
     ('text', 'said'),
     [
-        ('nowhere', 'nowhere is no net to time'),
+        ('nowhere', 'nowhere is no network to time'),
         ('x=nowhere.py', 'nowhere.py does not exist'),
     ],
 )
-def test_what_is_no_net_is_named(in_tmp, text, said):
+def test_what_is_no_network_is_named(in_tmp, text, said):
     with pytest.raises(UserError, match=said):
         read_subject(text)
 
@@ -196,10 +202,10 @@ def test_a_worker_that_dies_is_named(monkeypatch):
         measure([job], 1, 0, 1, print, progress)
 
 
-def test_two_nets_need_two_names(tiny_configs, tool, capsys):
+def test_two_networks_need_two_names(tiny_configs, tool, capsys):
     path = str(tiny_configs['student'])
     assert tool('latency')([path, path]) == 2
-    assert 'two nets are called tiny_student' in capsys.readouterr().err
+    assert 'two networks are called tiny_student' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -210,7 +216,7 @@ def test_settings_are_checked(tool, argv):
         tool('latency')(argv)
 
 
-def test_a_net_is_timed_in_torch_and_in_onnx(tiny_configs, tool, capsys):
+def test_a_network_is_timed_in_torch_and_in_onnx(tiny_configs, tool, capsys):
     pytest.importorskip('onnxruntime')
     pytest.importorskip('onnxscript')
     argv = [f'small={tiny_configs["student"]}', '--out', 'latency.json']

@@ -29,7 +29,7 @@ def plain(scores=None):
 
 
 @pytest.fixture(params=['timm', 'mmpretrain', 'stock'])
-def net(request):
+def network(request):
     torch.manual_seed(0)
     head = dict(
         type='LinearClsHead',
@@ -52,9 +52,9 @@ def net(request):
             loss=head['loss'],
         )
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        net = MODELS.build(config).eval()
-    net.packed = request.param != 'stock'
-    return net
+        network = MODELS.build(config).eval()
+    network.packed = request.param != 'stock'
+    return network
 
 
 def count_samples(monkeypatch):
@@ -81,25 +81,25 @@ def test_is_a_sequence_of_data_samples():
 
 
 @pytest.mark.parametrize('mixed', [False, True])
-def test_losses_equal_those_of_data_samples(net, mixed, monkeypatch):
+def test_losses_equal_those_of_data_samples(network, mixed, monkeypatch):
     images = torch.randn(4, 3, 32, 32)
     scores = torch.rand(4, 3).softmax(1) if mixed else None
-    expected = net.loss(images, plain(scores))
+    expected = network.loss(images, plain(scores))
     made = count_samples(monkeypatch)
-    found = net.loss(images, samples(gt_scores=scores))
+    found = network.loss(images, samples(gt_scores=scores))
     assert found.keys() == expected.keys()
     torch.testing.assert_close(found['loss'], expected['loss'])
-    assert bool(made) != net.packed
+    assert bool(made) != network.packed
 
 
-def test_predictions_equal_those_of_data_samples(net, monkeypatch):
+def test_predictions_equal_those_of_data_samples(network, monkeypatch):
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
-        expected = net(images, plain(), mode='predict')
+        expected = network(images, plain(), mode='predict')
         made = count_samples(monkeypatch)
-        found = net(images, samples(), mode='predict')
+        found = network(images, samples(), mode='predict')
     scores = torch.stack([s.pred_score for s in expected])
-    if not net.packed:  # upstream's own class still works
+    if not network.packed:  # upstream's own class still works
         again = torch.stack([s.pred_score for s in found])
         assert torch.equal(again, scores)
         return
@@ -110,13 +110,13 @@ def test_predictions_equal_those_of_data_samples(net, monkeypatch):
 
 
 def test_recorder_takes_the_labels_whole(monkeypatch):
-    made, net = count_samples(monkeypatch), torch.nn.Module()
-    net.forward = lambda images, data_samples: None
+    made, network = count_samples(monkeypatch), torch.nn.Module()
+    network.forward = lambda images, data_samples: None
     recorder = GTLabelsRecorder()
-    recorder.initialize(net)
+    recorder.initialize(network)
     batch = samples()
     with recorder:
-        net(None, batch)
+        network(None, batch)
     assert recorder.get_record_data() is batch.gt_labels and not made
 
 

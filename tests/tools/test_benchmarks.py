@@ -68,7 +68,7 @@ def test_counter_sees_what_the_host_waits_for(benchmark):
     counter = importlib.import_module('_counter').OperatorCounter('cpu')
     copies = importlib.import_module('_counter').HostCopies(counter)
     x = torch.arange(6.0, requires_grad=True)
-    net = torch.nn.Conv1d(1, 1, 3)
+    network = torch.nn.Conv1d(1, 1, 3)
     with copies, counter:
         x[torch.tensor([1, 2])] + 1  # no wait: the shape is known
         assert not counter.reads
@@ -78,7 +78,7 @@ def test_counter_sees_what_the_host_waits_for(benchmark):
         x.detach().tolist()
         x.detach().cpu()
         torch.equal(x, x)
-        net(x.view(1, 1, 6)).sum().backward()
+        network(x.view(1, 1, 6)).sum().backward()
     names = [name for name, _ in counter.reads.elements()]
     assert names == [
         *['aten._local_scalar_dense'] * 2,

@@ -131,9 +131,9 @@ def _untrained(tiny_configs) -> str:
 
     from hkd_mm.config.compose import load_config
 
-    net = MODELS.build(load_config(tiny_configs['student']).model)
-    torch.save(dict(state_dict=net.state_dict()), 'net.pth')
-    return 'net.pth'
+    network = MODELS.build(load_config(tiny_configs['student']).model)
+    torch.save(dict(state_dict=network.state_dict()), 'network.pth')
+    return 'network.pth'
 
 
 def test_predictions_and_pictures(tiny_configs, tool, quick_runner, capsys):
@@ -194,7 +194,7 @@ def test_training_leaves_the_dumped_config_alone_when_testing(
     )
 
 
-def test_net_is_not_tested_on_images_it_was_trained_on(
+def test_network_is_not_tested_on_images_it_was_trained_on(
     tiny_configs, tmp_path, tool, quick_runner, capsys
 ):
     config, run = str(tiny_configs['student']), tmp_path / 'run'

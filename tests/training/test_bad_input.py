@@ -44,17 +44,17 @@ class Place:
         return argv + ([OPTIONS, *options] if options else [])
 
     def checkpoint(
-        self, config: str, classes=TINY_CLASSES, name='net.pth', meta=()
+        self, config: str, classes=TINY_CLASSES, name='network.pth', meta=()
     ) -> Path:
-        """Random weights of a config's net, as mmengine stores them."""
+        """Random weights of a config's network, as mmengine stores them."""
         from mmpretrain.registry import MODELS
 
         from hkd_mm.config.compose import load_config
 
         cfg = load_config(self.configs[config], {'classes': list(classes)})
-        net = MODELS.build(cfg.model)
+        network = MODELS.build(cfg.model)
         torch.save(
-            dict(meta=dict(meta), state_dict=net.state_dict()),
+            dict(meta=dict(meta), state_dict=network.state_dict()),
             self.folder / name,
         )
         return self.folder / name
@@ -130,7 +130,7 @@ def _broken_config(p):
     return p.train()
 
 
-def _two_nets(p):
+def _two_networks(p):
     return p.train(
         f'model.teacher_ckpt={p.checkpoint("student")}', config='kd'
     )
@@ -214,18 +214,21 @@ MISTAKES = {
         lambda p: p.train('model.teacher_ckpt=gone.pth', config='kd'),
         ['gone.pth'],
     ),
-    'checkpoint of another net, test': (
+    'checkpoint of another network, test': (
         lambda p: p.test(p.checkpoint('teacher')),
-        ['net.pth', 'fit'],
+        ['network.pth', 'fit'],
     ),
-    'checkpoint of another net, load_from': (
+    'checkpoint of another network, load_from': (
         lambda p: p.train(f'load_from={p.checkpoint("teacher")}'),
-        ['net.pth', 'fit'],
+        ['network.pth', 'fit'],
     ),
-    'checkpoint of another net, teacher': (_two_nets, ['net.pth', 'teacher']),
+    'checkpoint of another network, teacher': (
+        _two_networks,
+        ['network.pth', 'teacher'],
+    ),
     'checkpoint with weights only, resume': (
         lambda p: p.train(flags=['--resume', str(p.checkpoint('student'))]),
-        ['net.pth', 'load_from'],
+        ['network.pth', 'load_from'],
     ),
     'checkpoint of another class count, test': (
         lambda p: p.test(p.checkpoint('student', [*TINY_CLASSES, 'Pigment'])),
@@ -237,21 +240,21 @@ MISTAKES = {
     ),
     'checkpoint of the classes in another order': (
         lambda p: p.test(p.checkpoint('student', meta=_OF_A_RUN)),
-        ['net.pth', 'Eczema, Benign, Acne'],
+        ['network.pth', 'Eczema, Benign, Acne'],
     ),
     'student.pth of the classes in another order': (
         lambda p: p.test(p.checkpoint('student', meta=_OF_A_STUDENT)),
-        ['net.pth', 'Eczema, Benign, Acne'],
+        ['network.pth', 'Eczema, Benign, Acne'],
     ),
     'teacher of the classes in another order': (
         _teacher_in_another_order,
-        ['net.pth', 'Eczema, Benign, Acne'],
+        ['network.pth', 'Eczema, Benign, Acne'],
     ),
     'checkpoint of another split': (
         lambda p: p.test(p.checkpoint('student', meta=_OF_A_SPLIT)),
-        ['net.pth', 'ffffffff', '--cfg-options', 'folder of the run'],
+        ['network.pth', 'ffffffff', '--cfg-options', 'folder of the run'],
     ),
-    'checkpoint corrupt': (_corrupt, ['net.pth', 'damaged']),
+    'checkpoint corrupt': (_corrupt, ['network.pth', 'damaged']),
     'pickle runs code, test': (lambda p: p.test(_bomb(p)), ['bomb.pth']),
     'pickle runs code, resume': (
         lambda p: p.train(flags=['--resume', str(_bomb(p))]),
@@ -316,7 +319,7 @@ MISTAKES = {
         ['train_dataloader.num_workers=-1'],
     ),
     'workers below zero, test': (
-        lambda p: p.test('net.pth', 'test_dataloader.num_workers=-1'),
+        lambda p: p.test('network.pth', 'test_dataloader.num_workers=-1'),
         ['test_dataloader.num_workers=-1'],
     ),
     'workers that stay, of none': (

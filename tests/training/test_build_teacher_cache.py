@@ -66,9 +66,11 @@ def teachers(tiny_configs):
     init_default_scope('mmpretrain')
     for seed in range(2):
         torch.manual_seed(seed)
-        net = MODELS.build(copy.deepcopy(cfg.model))
-        net.init_weights()
-        torch.save(dict(state_dict=net.state_dict()), f'teacher_{seed}.pth')
+        network = MODELS.build(copy.deepcopy(cfg.model))
+        network.init_weights()
+        torch.save(
+            dict(state_dict=network.state_dict()), f'teacher_{seed}.pth'
+        )
 
 
 def train_losses(path, **options):

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from hkd_mm.config.data_summary import DataSummary
-from hkd_mm.training.trainer import leave_out_lone_image
+from hkd_mm.training.trainer import drop_singleton_batch
 
 COUNTS = np.array([60, 30, 6])  # 96 images
 
@@ -32,7 +32,7 @@ def _dropped(cfg, monkeypatch, processes=1):
     ):
         monkeypatch.setattr(f'{module}.get_dist_info', lambda: (0, processes))
     summary = DataSummary('x', ('a', 'b', 'c'), None, train_counts=COUNTS)
-    said = leave_out_lone_image(cfg, summary)
+    said = drop_singleton_batch(cfg, summary)
     assert bool(said) == (said.count('single image') == 1)
     dropped = bool(cfg.train_dataloader.get('drop_last'))
     assert bool(said) == dropped
@@ -100,11 +100,11 @@ def test_loaders_that_say_what_they_want_are_left_alone(monkeypatch):
     [[], ['packed=True', 'packed.store_dir=store']],
     ids=['stock', 'packed'],
 )
-def test_a_net_whose_last_map_is_one_pixel_trains(
+def test_a_network_whose_last_map_is_one_pixel_trains(
     options, tiny_configs, tmp_path, tool, quick_runner, capsys
 ):
-    net = tmp_path / 'net.py'
-    net.write_text(f"""
+    network = tmp_path / 'network.py'
+    network.write_text(f"""
 _base_ = {str(tiny_configs['student'])!r}
 model = dict(backbone=dict(
     _delete_=True, type='MobileNetV2', widen_factor=0.1, norm_eval=False),
@@ -113,7 +113,7 @@ model = dict(backbone=dict(
     assert (
         tool('train')(
             [
-                str(net),
+                str(network),
                 '--work-dir',
                 'run',
                 '--cfg-options',

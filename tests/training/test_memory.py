@@ -7,8 +7,8 @@ import sys
 PROGRAM = """
 import resource, sys
 import numpy as np
-from hkd_mm.engine.memory import keep_freed_memory
-known = keep_freed_memory() if sys.argv[1] == 'kept' else None
+from hkd_mm.engine.memory import tune_malloc
+known = tune_malloc() if sys.argv[1] == 'kept' else None
 def use():
     for _ in range(4):
         np.ones(1 << 23)  # 64 MiB, freed at once

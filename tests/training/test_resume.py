@@ -71,8 +71,8 @@ def _teacher(config: Path, folder: Path) -> str:
     from hkd_mm.config.compose import load_config
 
     torch.manual_seed(0)
-    net = MODELS.build(load_config(config).model)
-    torch.save(dict(state_dict=net.state_dict()), folder / 'teacher.pth')
+    network = MODELS.build(load_config(config).model)
+    torch.save(dict(state_dict=network.state_dict()), folder / 'teacher.pth')
     return str(folder / 'teacher.pth')
 
 

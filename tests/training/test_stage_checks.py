@@ -67,7 +67,7 @@ def place(tmp_path):
     return tmp_path / 'runs' / 'tiny_teacher'
 
 
-def half_made(folder, fingerprint=None):
+def incomplete_marker(folder, fingerprint=None):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'epoch_1.pth').write_bytes(b'half a file')
     if fingerprint is not None:
@@ -175,7 +175,7 @@ def test_it_is_found_whatever_its_folder_is_called(teacher_of, place, capsys):
 def test_an_unfinished_one_is_resumed_by_who_needs_the_same(
     teacher_of, place, tiny_configs, capsys
 ):
-    half_made(place, wanted(tiny_configs))
+    incomplete_marker(place, wanted(tiny_configs))
     other, calls = teacher_of('batch_size=3')
     assert Path(other).parent != place and calls == [None]
     assert files_of(place)['epoch_1.pth'] == b'half a file'
@@ -197,7 +197,7 @@ def test_half_precision_does_not_hinder_going_on(
 ):
     cfg = load_config(tiny_configs['teacher'])
     cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
-    half_made(place, RunFingerprint.of(cfg, summarize_data(cfg)))
+    incomplete_marker(place, RunFingerprint.of(cfg, summarize_data(cfg)))
     assert teacher_of()[1] == ['auto']
 
 
@@ -205,7 +205,7 @@ def test_half_precision_does_not_hinder_going_on(
 def test_what_nobody_knows_the_settings_of_is_left_alone(
     note, teacher_of, place, capsys
 ):
-    half_made(place)
+    incomplete_marker(place)
     if note is not None:
         (place / BEGUN).write_text(note)
     before = files_of(place)
@@ -235,7 +235,7 @@ def test_a_folder_that_another_run_has_is_not_waited_for(
         'with locked(Path(sys.argv[1])):\n'
         "    print('held', flush=True); sys.stdin.readline()"
     )
-    half_made(place, wanted(tiny_configs, 'batch_size=3'))
+    incomplete_marker(place, wanted(tiny_configs, 'batch_size=3'))
     with subprocess.Popen(
         [sys.executable, '-c', code, str(place)],
         cwd=_ROOT,

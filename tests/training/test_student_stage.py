@@ -110,5 +110,7 @@ def test_another_student_is_refused(two_stages, tiny_configs):
     text = tiny_configs['kd'].read_text()
     other = tiny_configs['kd'].with_name('other.py')
     other.write_text(text.replace('base_channels=4', 'base_channels=6'))
-    with pytest.raises(UserError, match='another net than model.architecture'):
-        two_stages(earlier_stage_config='other.py')
+    with pytest.raises(
+        UserError, match='another network than model.architecture'
+    ):
+        two_stages(previous_stage_config='other.py')

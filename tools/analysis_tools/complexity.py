@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Print parameters and GMACs of nets, at any image sizes."""
+"""Print parameters and GMACs of networks, at any image sizes."""
 
 import argparse
 import os
@@ -10,10 +10,10 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        'nets',
+        'networks',
         nargs='*',
         help='names of configs/_base_/models, or config files (of a '
-        'distillation the student); all nets if none is given',
+        'distillation the student); all networks if none is given',
     )
     parser.add_argument(
         '--input-size',
@@ -34,4 +34,4 @@ if __name__ == '__main__':
     from hkd_mm.cli import run_tool
     from hkd_mm.report.network_tables import print_network_table as main
 
-    sys.exit(run_tool(main, args.nets, args.input_size))
+    sys.exit(run_tool(main, args.networks, args.input_size))

@@ -154,8 +154,11 @@ def compose(args: argparse.Namespace, setup: str, data: Path, **options: Any):
     path, found = recipe(args, setup, data)
     cfg = load_config(path, {**found, **options})
     if setup == 'stock':
-        nets = (args.student, args.teacher)
-        to_stock(cfg, *(feature_shape(net, args.size)[0] for net in nets))
+        networks = (args.student, args.teacher)
+        to_stock(
+            cfg,
+            *(feature_shape(network, args.size)[0] for network in networks),
+        )
     return cfg
 
 
@@ -269,26 +272,26 @@ def dump_stock(values: str, data: str, path: str, teacher: str) -> None:
     cfg.dump(path)
 
 
-def feature_shape(net: str, size: int) -> tuple[int, int, int]:
-    """(C, h, w) of a net's last feature map, which timm tells."""
+def feature_shape(network: str, size: int) -> tuple[int, int, int]:
+    """(C, h, w) of a network's last feature map, which timm tells."""
     import timm
     import torch
 
     with torch.device('meta'):
-        info = timm.create_model(net).feature_info[-1]
+        info = timm.create_model(network).feature_info[-1]
     side = -(-size // info['reduction'])
     return info['num_chs'], side, side
 
 
 def save_teacher(
-    path: str | os.PathLike, net: str, classes: int | str
+    path: str | os.PathLike, network: str, classes: int | str
 ) -> None:
     """A checkpoint of a teacher that has learned nothing."""
     import timm
     import torch
 
     torch.manual_seed(0)
-    model = timm.create_model(net, num_classes=int(classes))
+    model = timm.create_model(network, num_classes=int(classes))
     torch.save(dict(state_dict=model.state_dict()), path)
 
 

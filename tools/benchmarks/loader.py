@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Images a second from JPEGs to the input of a net.
+"""Images a second from JPEGs to the input of a network.
 
 The stock mmpretrain pipeline (decode, area resize, flip, colour jitter with
 hue, rotation; normalised by ClsDataPreprocessor) against packed images and the
@@ -62,7 +62,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 class Way:
-    """Batches of one way of loading, ready for a net.
+    """Batches of one way of loading, ready for a network.
 
     Args:
         name: one of ``WAYS``.

@@ -153,9 +153,9 @@ def main() -> None:
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
     import torch
 
-    from hkd_mm.engine.memory import keep_freed_memory
+    from hkd_mm.engine.memory import tune_malloc
 
-    keep_freed_memory()
+    tune_malloc()
     place = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

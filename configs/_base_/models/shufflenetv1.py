@@ -1,7 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """ShuffleNetV1 x1.0, 3 groups: 0.91 M parameters with 8 classes.
 
-timm has no such net; the ImageNet weights are mmpretrain's (68.13 % top-1).
+timm has no such network; the ImageNet weights are mmpretrain's (68.13 %
+top-1).
 """
 pretrained = True  # start from ImageNet weights
 model = dict(

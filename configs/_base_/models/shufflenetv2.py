@@ -1,7 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """ShuffleNetV2 x1.0: 1.26 M parameters with 6 classes.
 
-timm has no such net; the ImageNet weights are mmpretrain's (69.55 % top-1).
+timm has no such network; the ImageNet weights are mmpretrain's (69.55 %
+top-1).
 """
 pretrained = True  # start from ImageNet weights
 model = dict(

@@ -1,7 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Adam, lr 1e-5, weight decay 0.01, at most 25 epochs, constant rate.
 
-As the curriculum study (EfficientNet-B7 -> MobileNetV2) trains both nets.
+As the curriculum study (EfficientNet-B7 -> MobileNetV2) trains both networks.
 """
 max_epochs = 25
 

@@ -2,7 +2,7 @@
 """SGD of DSP-KD (Bioengineering 11:70, 2024, section 4.2).
 
 The paper gives: momentum 0.9, weight decay 5e-4, 120 epochs distilled (100
-alone, set beside the nets), 20 epochs of linear warm-up from 1e-3, then
+alone, set beside the networks), 20 epochs of linear warm-up from 1e-3, then
 cosine decay to 1e-5. It does not give, and we chose: the peak, 0.01 for 32
 images a step, and steps by iteration, so that both ends are met. A run of 20
 epochs or fewer sees the warm-up alone.

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A short schedule for nets that start from scratch.
+"""A short schedule for networks that start from scratch.
 
 SGD as in Hybrid KD (lr 0.05, batch 64), one epoch of linear warm-up, then
 cosine decay to 0, both by iteration, since a short run has few epochs.

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Born-again: the teacher is the same net, trained before."""
+"""Born-again: the teacher is the same network, trained before."""
 _base_ = '../../_base_/pairs/wrn50_mbv2.py'
 teacher_config = {{_base_.student_config}}  # trained first
 model = dict(

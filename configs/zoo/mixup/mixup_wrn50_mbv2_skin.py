@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""KD + hard label on mixed images: both nets see the same mixture."""
+"""KD + hard label on mixed images: both networks see the same mixture."""
 _base_ = '../../_base_/pairs/wrn50_mbv2.py'
 _student = _base_.model.architecture
 data_preprocessor = dict(

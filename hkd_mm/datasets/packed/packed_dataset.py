@@ -39,7 +39,7 @@ class PackedDataset(Dataset):
 
     Args:
         dataset: config of the inner data set, or the data set.
-        size: side of the images that the net is given, in pixels.
+        size: side of the images that the network is given, in pixels.
         margin: images are stored at ``round(size * margin)`` pixels a side,
             room for random crops; >= 1. Evaluation wants 1.
         store_dir: where stores lie.

@@ -43,7 +43,7 @@ class CheckpointGuardHook(Hook):
         """Rename the student's weights if need be, and compare.
 
         Raises:
-            UserError: the checkpoint belongs to another net or another
+            UserError: the checkpoint belongs to another network or another
                 number of classes.
         """
         model = runner.model
@@ -117,7 +117,7 @@ def _check(
     unknown = [key for key in state if key not in own]
     if missing or unknown:
         raise UserError(
-            f'checkpoint {name} is of another net: {len(missing)} weights '
+            f'checkpoint {name} is of another network: {len(missing)} weights '
             f'missing {missing[:2]}, {len(unknown)} unknown {unknown[:2]}; '
             'give the checkpoint that belongs to this config'
         )
@@ -133,8 +133,8 @@ def _check(
         )
         raise UserError(
             f'checkpoint {name} does not fit: {classes} ({key}: {theirs} in '
-            f'the file, {mine} in the net); give the checkpoint that belongs '
-            'to this config'
+            f'the file, {mine} in the network); give the checkpoint that '
+            'belongs to this config'
         )
 
 

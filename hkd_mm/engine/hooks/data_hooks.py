@@ -24,7 +24,7 @@ class WindowCheckHook(Hook):
 
     Slices that a converter stored in Hounsfield units are almost black
     without a window, slices that are stretched over 16 bits almost white with
-    that of the lung; nets train on both and nothing else would tell.
+    that of the lung; networks train on both and nothing else would tell.
 
     Args:
         num_images: how many images to look at, spread evenly over the
@@ -108,12 +108,12 @@ def _advice(
 
 
 @HOOKS.register_module()
-class VanishedMasksHook(Hook):
+class MasksLostByResizeHook(Hook):
     """Warn where resizing leaves nothing of masks that mark something.
 
     A nodule of three pixels is none at a quarter of the size; its slice then
-    counts as one without a nodule, and a net that marks nothing there has a
-    Dice of 1. Nothing else would tell.
+    counts as one without a nodule, and a network that marks nothing there has
+    a Dice of 1. Nothing else would tell.
     """
 
     def before_train(self, runner) -> None:

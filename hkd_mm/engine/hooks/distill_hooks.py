@@ -109,7 +109,7 @@ class LossScheduleHook(Hook):
         return self._from + _SHARES[self.kind](share) * (self._to - self._from)
 
     def _find(self, runner) -> list:
-        """The loss, and the same of every other net that is taught."""
+        """The loss, and the same of every other network that is taught."""
         model = bare_model(runner.model)
         losses = getattr(
             getattr(model, 'distiller', None), 'distill_losses', {}
@@ -180,7 +180,7 @@ def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
 
 @HOOKS.register_module()
 class DistillDiagnosticsHook(Hook):
-    """Log gradient norms of the loss parts and the agreement of the nets.
+    """Log gradient norms of the loss parts and the agreement of the networks.
 
     ``gradient.<part>`` is the Euclidean norm of that part's gradient over
     all trained parameters of the student: parts that differ by orders of
@@ -306,7 +306,7 @@ class GuardRailsHook(Hook):
     """
 
     def before_train(self, runner) -> None:
-        """Look at the nets and the losses."""
+        """Look at the networks and the losses."""
         model = bare_model(runner.model)
         self._teacher_said = not hasattr(model, 'teacher')
         if not hasattr(model, 'distiller'):
@@ -334,9 +334,9 @@ class GuardRailsHook(Hook):
 
 def _settings(model) -> Iterator[str]:
     sizes = [
-        sum(parameter.numel() for parameter in net.parameters())
-        for net in (getattr(model, 'teacher', None), model.student)
-        if net is not None
+        sum(parameter.numel() for parameter in network.parameters())
+        for network in (getattr(model, 'teacher', None), model.student)
+        if network is not None
     ]
     if len(sizes) == 2 and sizes[0] > _GAP * sizes[1]:
         yield (

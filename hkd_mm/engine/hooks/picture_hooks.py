@@ -96,15 +96,15 @@ def _escaped(found: re.Match) -> str:
 
 def _seen(runner, images: Tensor) -> list[np.ndarray]:
     """Stored images through the window of the run, if it has one."""
-    net = runner.model
-    preprocessor = getattr(net, 'module', net).data_preprocessor
+    network = runner.model
+    preprocessor = getattr(network, 'module', network).data_preprocessor
     if getattr(preprocessor, 'window', None) is not None:
         images = preprocessor.windowed(images).round().to(torch.uint8)
     return [as_rgb(image) for image in images.cpu().numpy()]
 
 
 def fitted(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image in the size of its mask, which is that of the net."""
+    """An image in the size of its mask, which is that of the network."""
     if rgb.shape[:2] == size:
         return rgb
     small = Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BOX)

@@ -211,7 +211,7 @@ def _input_of(runner) -> dict | None:
 
 
 def _image_shape(runner, image: torch.Tensor) -> tuple[int, int]:
-    """Height and width of what the net is given."""
+    """Height and width of what the network is given."""
     side = getattr(runner.train_dataloader.dataset, 'size', None)
     if side is not None:  # packed with a margin, cropped on the device
         return side, side

@@ -34,7 +34,7 @@ class CompileHook(Hook):
     needed. Results differ by floating-point rounding.
 
     Args:
-        student: compile the student (or the net that is trained alone).
+        student: compile the student (or the network that is trained alone).
         teacher: compile the teacher, where there is one.
         mode: of ``torch.compile``.
         backend: of ``torch.compile``.
@@ -59,35 +59,38 @@ class CompileHook(Hook):
         model = bare_model(runner.model)
         student = getattr(model, 'student', model)
         peers = getattr(model, 'peers', {}).values()
-        nets = [student, *peers] if self.student else []
+        networks = [student, *peers] if self.student else []
         if self.teacher and hasattr(model, 'teacher'):
-            nets += getattr(model.teacher, 'nets', [model.teacher])
-        if not nets:
+            networks += getattr(model.teacher, 'networks', [model.teacher])
+        if not networks:
             return
         device = next(model.parameters()).device
         if self.backend == 'inductor' and device.type == 'cpu':
             _need_compiler()
-        count = sum(compile_net(net, self.mode, self.backend) for net in nets)
+        count = sum(
+            compile_network(network, self.mode, self.backend)
+            for network in networks
+        )
         runner.logger.info(
             f'torch.compile: {count} modules, '
             f'backend {self.backend}, mode {self.mode}'
         )
 
 
-def compile_net(
-    net: nn.Module, mode: str | None = None, backend: str = 'inductor'
+def compile_network(
+    network: nn.Module, mode: str | None = None, backend: str = 'inductor'
 ) -> int:
     """Compile the largest modules that nobody listens inside of, in place.
 
     Args:
-        net: a classifier of mmpretrain.
+        network: a classifier of mmpretrain.
         mode: of ``torch.compile``.
         backend: of ``torch.compile``.
 
     Returns:
         How many modules were compiled.
     """
-    regions = list(_regions(net))
+    regions = list(_regions(network))
     # dynamo counts the graphs of all regions together, for the code it enters
     # is the same; beyond the limit it goes on without compiling
     limits = torch._dynamo.config
@@ -111,11 +114,11 @@ def _need_compiler() -> None:
         )
 
 
-def _regions(net: nn.Module) -> Iterator[nn.Module]:
+def _regions(network: nn.Module) -> Iterator[nn.Module]:
     """Largest modules that have no hook inside."""
     for name in _NETS:
-        if isinstance(getattr(net, name, None), nn.Module):
-            yield from _hookless(getattr(net, name))
+        if isinstance(getattr(network, name, None), nn.Module):
+            yield from _hookless(getattr(network, name))
 
 
 def _hookless(module: nn.Module) -> Iterator[nn.Module]:

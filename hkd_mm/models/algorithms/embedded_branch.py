@@ -49,13 +49,13 @@ class EmbeddedBranch(BaseModule):
         self.backbone, self.head = _FusedMap(), _FusedScores()
         self._recorders: list[GuardedRecorders] = []
 
-    def listen(self, nets: list[nn.Module]) -> None:
+    def listen(self, networks: list[nn.Module]) -> None:
         """Record the maps and scores of classifiers, the labels of the first.
 
         Args:
-            nets: the peers, in an order that is kept.
+            networks: the peers, in an order that is kept.
         """
-        for net in nets:
+        for network in networks:
             kinds = dict(
                 feature=dict(type='hkd_mm.Feature'),
                 logits=dict(type='hkd_mm.Logits'),
@@ -63,7 +63,7 @@ class EmbeddedBranch(BaseModule):
             if not self._recorders:
                 kinds['labels'] = dict(type='hkd_mm.GTLabels')
             self._recorders.append(GuardedRecorders(kinds, 'peer'))
-            self._recorders[-1].initialize(net)
+            self._recorders[-1].initialize(network)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -85,7 +85,7 @@ class EmbeddedBranch(BaseModule):
                 raise UserError(
                     'hkd_mm.EmbeddedBranch fuses maps (N, C, H, W), but a '
                     f'peer delivers {tuple(feature.shape)}; take peers that '
-                    'are convolutional nets, or leave the branch out'
+                    'are convolutional networks, or leave the branch out'
                 )
         self.backbone.build([feature.size(1) for feature in maps])
         self.head.build(maps[0].size(1), len(scores), scores[0].size(1))

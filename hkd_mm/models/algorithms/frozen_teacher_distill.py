@@ -14,7 +14,7 @@ from hkd_mm.models.algorithms.teacher_inference import (
     TeacherInference,
 )
 from hkd_mm.models.algorithms.wiring import (
-    StudentSide,
+    StudentLossMixin,
     build_lazy_parts,
     check_losses,
     complete,
@@ -28,7 +28,7 @@ from hkd_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
+class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
     """``mmrazor.SingleTeacherDistill`` with the whole teacher contract.
 
     MMRazor puts only the BatchNorm of its teacher in eval (Dropout and
@@ -46,8 +46,8 @@ class FrozenTeacherDistill(StudentSide, SingleTeacherDistill):
 
     Connectors and losses with a ``build(student_shape, teacher_shape)``
     method are built from the shapes that one dry forward shows; losses with
-    an ``attach(student, teacher)`` method are given the nets. The parts of a
-    loss that returns a dict are logged under their own names.
+    an ``attach(student, teacher)`` method are given the networks. The parts of
+    a loss that returns a dict are logged under their own names.
 
     Args:
         architecture: the student, a classifier config or module.

@@ -148,19 +148,19 @@ class TeacherGroup(BaseModel):
     """Teachers under one roof, for whom a distillation has one place.
 
     ``hkd_mm.Logits`` records what they say together; a recorder of mmrazor
-    reaches one of them under ``nets.<i>``.
+    reaches one of them under ``networks.<i>``.
 
     Args:
-        nets: classifiers with their weights, two or more.
+        networks: classifiers with their weights, two or more.
         metas: ``meta`` of each one's checkpoint, empty where there is none.
         fusion: the module that makes one of what they say.
     """
 
     def __init__(
-        self, nets: list[BaseModel], metas: list[dict], fusion: ScoreFusion
+        self, networks: list[BaseModel], metas: list[dict], fusion: ScoreFusion
     ) -> None:
         super().__init__()
-        self.nets, self.model = nn.ModuleList(nets), fusion
+        self.networks, self.model = nn.ModuleList(networks), fusion
         self.metas = metas
         self._convert: list[InputConversion] = []
 
@@ -173,18 +173,20 @@ class TeacherGroup(BaseModel):
         self._convert = [
             InputConversion(
                 preprocessor,
-                net.data_preprocessor,
+                network.data_preprocessor,
                 meta.get('data_preprocessor'),
             )
-            for net, meta in zip(self.nets, self.metas, strict=True)
+            for network, meta in zip(self.networks, self.metas, strict=True)
         ]
 
     def scores(self, inputs: Tensor) -> list[Tensor]:
         """What each teacher says (N, C) of images (N, 3, H, W)."""
-        views = [c(inputs) for c in self._convert] or [inputs] * len(self.nets)
+        views = [c(inputs) for c in self._convert] or [inputs] * len(
+            self.networks
+        )
         return [
-            net(view, mode='tensor')
-            for net, view in zip(self.nets, views, strict=True)
+            network(view, mode='tensor')
+            for network, view in zip(self.networks, views, strict=True)
         ]
 
     def forward(
@@ -232,7 +234,7 @@ class MultiTeacherDistill(FrozenTeacherDistill):
     checkpoint of the run. A loss sees one ``preds_T``
     (:class:`~.score_fusion.ScoreFusion`). Features are not fused; a loss
     that wants them takes those of one teacher through a recorder such as
-    ``dict(type='mmrazor.ModuleOutputs', source='nets.0.model.layer4')``.
+    ``dict(type='mmrazor.ModuleOutputs', source='networks.0.model.layer4')``.
 
     Args:
         architecture: the student, a classifier config or module.
@@ -278,19 +280,21 @@ class MultiTeacherDistill(FrozenTeacherDistill):
         distiller = complete(distiller)
         _refuse_features(distiller)
         voice = ScoreFusion(fusion, len(teachers), fusion_tau, class_weights)
-        built = [_teacher(i, dict(net)) for i, net in enumerate(teachers)]
-        nets, metas = map(list, zip(*built, strict=True))
+        built = [
+            _teacher(i, dict(network)) for i, network in enumerate(teachers)
+        ]
+        networks, metas = map(list, zip(*built, strict=True))
         super().__init__(
             architecture=architecture,
-            teacher=TeacherGroup(nets, metas, voice),
+            teacher=TeacherGroup(networks, metas, voice),
             distiller=distiller,
             **kwargs,
         )
         self.teacher.convert_from(self.data_preprocessor)
         self.missing_ckpts = [
             f'model.teachers.{i}.ckpt'
-            for i, net in enumerate(teachers)
-            if not net.get('ckpt')
+            for i, network in enumerate(teachers)
+            if not network.get('ckpt')
         ]
 
     def uncacheable(self) -> str | None:
@@ -306,11 +310,11 @@ class MultiTeacherDistill(FrozenTeacherDistill):
 def _teacher(index: int, config: dict) -> tuple[BaseModel, dict]:
     """Build one, with its weights; and the ``meta`` they came with."""
     path = config.pop('ckpt', None)
-    net = MODELS.build(config)
+    network = MODELS.build(config)
     if path:
-        return net, load_weights(net, path, f'model.teachers.{index}')
-    init_quietly(net)
-    return net, {}
+        return network, load_weights(network, path, f'model.teachers.{index}')
+    init_quietly(network)
+    return network, {}
 
 
 def _refuse_features(distiller: dict) -> None:
@@ -322,5 +326,5 @@ def _refuse_features(distiller: dict) -> None:
                 'but hkd_mm.MultiTeacherDistill fuses class scores only; '
                 'take a loss of preds_T, or record one teacher: '
                 f"distiller.teacher_recorders.{name}=dict(type='mmrazor."
-                "ModuleOutputs', source='nets.0.model.layer4')"
+                "ModuleOutputs', source='networks.0.model.layer4')"
             )

@@ -31,7 +31,7 @@ class Direction:
 
     Args:
         whole: the ``MutualDistill``.
-        learner: name of the net that is taught.
+        learner: name of the network that is taught.
         source: name of the one it learns from, ``branch`` for the branch.
         distiller: an ``mmrazor.ConfigurableDistiller``, prepared.
     """
@@ -54,31 +54,31 @@ class Direction:
 
     @property
     def student(self) -> nn.Module:
-        """The net that is taught."""
-        return self.whole.nets()[self.learner]
+        """The network that is taught."""
+        return self.whole.networks()[self.learner]
 
     @property
     def teacher(self) -> nn.Module:
-        """The net it learns from."""
+        """The network it learns from."""
         if self.source == 'branch':
             return self.whole.branch
-        return self.whole.nets()[self.source]
+        return self.whole.networks()[self.source]
 
     @property
     def training(self) -> bool:
-        """Mode of all nets."""
+        """Mode of all networks."""
         return self.whole.training
 
     def train(self, mode: bool = True) -> None:
-        """Set the mode of all nets."""
+        """Set the mode of all networks."""
         self.whole.train(mode)
 
     def eval(self) -> None:
-        """Put all nets into evaluation."""
+        """Put all networks into evaluation."""
         self.whole.eval()
 
     def forward_both(self, batch_inputs: Tensor, data_samples: list) -> None:
-        """Run all nets, so that the recorders are filled."""
+        """Run all networks, so that the recorders are filled."""
         self.whole.run_all(batch_inputs, data_samples)
 
     def detach_source(self) -> None:
@@ -87,7 +87,7 @@ class Direction:
             recorder._data_buffer = _detached(recorder._data_buffer)
 
     def losses(self) -> dict[str, Tensor]:
-        """Part of a loss -> scalar; call it after the nets have run."""
+        """Part of a loss -> scalar; call it after the networks have run."""
         found: dict[str, Tensor] = {}
         for name, value in self.distiller.compute_distill_losses().items():
             parts = value if isinstance(value, dict) else {name: value}
@@ -124,8 +124,8 @@ def check_peers(peers: dict, teachers: dict[str, None]) -> None:
             )
     if not peers:
         raise UserError(
-            'model.peers is empty: hkd_mm.MutualDistill needs one net more '
-            'than model.architecture; add a classifier under a name'
+            'model.peers is empty: hkd_mm.MutualDistill needs one network '
+            'more than model.architecture; add a classifier under a name'
         )
     for name in peers:
         if name in _TAKEN or '.' in name or 'loss' in name:
@@ -140,14 +140,14 @@ class MutualDistill(BaseAlgorithm):
     """Peers trained together in one run, each learning from all others.
 
     Deep mutual learning (Zhang et al., CVPR 2018, arXiv 1706.00384). The
-    losses of ``distiller`` are computed for each ordered pair of nets, with
-    the one as the student and what the other says as the teacher's, and
-    averaged over those a net learns from: with cross-entropy and KL that is
-    the paper's loss for two nets as well as for a larger cohort. All nets run
-    first, then all learn at once (the paper updates one after the other);
-    what a net is taught is detached, so that no gradient reaches a peer, and
-    one optimizer of all parameters does what one a net would do (but for a
-    ``clip_grad``, whose norm is that of all together).
+    losses of ``distiller`` are computed for each ordered pair of networks,
+    with the one as the student and what the other says as the teacher's, and
+    averaged over those a network learns from: with cross-entropy and KL that
+    is the paper's loss for two networks as well as for a larger cohort. All
+    networks run first, then all learn at once (the paper updates one after the
+    other); what a network is taught is detached, so that no gradient reaches a
+    peer, and one optimizer of all parameters does what one a network would do
+    (but for a ``clip_grad``, whose norm is that of all together).
 
     With a ``branch`` the peers also learn from what they know together, which
     is embedded mutual learning (:class:`EmbeddedBranch`).
@@ -198,17 +198,17 @@ class MutualDistill(BaseAlgorithm):
         name_preprocessor(kwargs)
         super().__init__(architecture=architecture, **kwargs)
         self.peers = ModuleDict(
-            {name: MODELS.build(net) for name, net in peers.items()}
+            {name: MODELS.build(network) for name, network in peers.items()}
         )
         self._convert = {
             name: InputConversion(
-                self.data_preprocessor, net.data_preprocessor
+                self.data_preprocessor, network.data_preprocessor
             )
-            for name, net in self.peers.items()
+            for name, network in self.peers.items()
         }
         self.branch = MODELS.build(branch) if branch else None
         if self.branch is not None:
-            self.branch.listen(list(self.nets().values()))
+            self.branch.listen(list(self.networks().values()))
         self._directions = list(self._make_directions(complete(distiller)))
         self.distiller = self._directions[0].distiller
         self.peer_distillers = ModuleDict(
@@ -224,16 +224,16 @@ class MutualDistill(BaseAlgorithm):
         """Alias for ``architecture``, as in MMRazor's distillations."""
         return self.architecture
 
-    def nets(self) -> dict[str, nn.Module]:
-        """Name -> net, ``architecture`` first."""
+    def networks(self) -> dict[str, nn.Module]:
+        """Name -> network, ``architecture`` first."""
         return dict(architecture=self.architecture, **dict(self.peers.items()))
 
     def _make_directions(self, distiller: dict) -> Iterator[Direction]:
-        nets = self.nets()
-        sources = dict(nets)
+        networks = self.networks()
+        sources = dict(networks)
         if self.branch is not None:
             sources['branch'] = self.branch
-        for learner in nets:
+        for learner in networks:
             for source in sources:
                 if source == learner:
                     continue
@@ -246,9 +246,9 @@ class MutualDistill(BaseAlgorithm):
                     )
                 check_losses(built)
                 drop_unused_inputs(built)
-                built.prepare_from_student(nets[learner])
+                built.prepare_from_student(networks[learner])
                 built.prepare_from_teacher(sources[source])
-                guard_records(built, nets[learner], sources[source])
+                guard_records(built, networks[learner], sources[source])
                 yield Direction(self, learner, source, built)
 
     def _build_branch(self, input_size: int) -> None:
@@ -257,18 +257,18 @@ class MutualDistill(BaseAlgorithm):
         before = self.training
         self.eval()
         with torch.no_grad(), self.branch.recording():
-            self._run_nets(images, samples)
+            self._run_networks(images, samples)
         self.branch.build()
         self.train(before)
 
-    def _run_nets(self, batch_inputs: Tensor, data_samples: list) -> None:
-        for name, net in self.nets().items():
+    def _run_networks(self, batch_inputs: Tensor, data_samples: list) -> None:
+        for name, network in self.networks().items():
             convert = self._convert.get(name)
             images = convert(batch_inputs) if convert else batch_inputs
-            net(images, data_samples, mode='tensor')
+            network(images, data_samples, mode='tensor')
 
     def run_all(self, batch_inputs: Tensor, data_samples: list) -> None:
-        """Run all nets, then the branch, under the recorders.
+        """Run all networks, then the branch, under the recorders.
 
         Args:
             batch_inputs: images (N, 3, H, W), normalised for the first peer.
@@ -280,7 +280,7 @@ class MutualDistill(BaseAlgorithm):
                 stack.enter_context(direction.distiller.teacher_recorders)
             if self.branch is not None:
                 stack.enter_context(self.branch.recording())
-            self._run_nets(batch_inputs, data_samples)
+            self._run_networks(batch_inputs, data_samples)
             if self.branch is not None:
                 self.branch()
         for direction in self._directions:
@@ -299,7 +299,7 @@ class MutualDistill(BaseAlgorithm):
             Name -> scalar, see the class.
         """
         self.run_all(batch_inputs, data_samples)
-        sources = len(self._directions) / len(self.nets())
+        sources = len(self._directions) / len(self.networks())
         losses: dict[str, Tensor] = {}
         for one in self._directions:
             for part, value in one.losses().items():

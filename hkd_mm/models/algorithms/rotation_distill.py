@@ -19,7 +19,8 @@ VIEWS = 4
 
 @MODELS.register_module()
 class RotationDistill(FrozenTeacherDistill):
-    """``FrozenTeacherDistill`` whose nets see each image in four rotations.
+    """``FrozenTeacherDistill`` whose networks see each image in four
+    rotations.
 
     The batch becomes the upright images, then all of them rotated by 90, 180
     and 270 degrees (counter-clockwise). Losses for such views

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Distillation of a net by itself."""
+"""Distillation of a network by itself."""
 
 from mmengine.model import BaseModel
 from mmrazor.models.algorithms import SelfDistill as RazorSelfDistill
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.wiring import (
-    StudentSide,
+    StudentLossMixin,
     build_lazy_parts,
     check_losses,
     complete,
@@ -19,7 +19,7 @@ from hkd_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class SelfDistill(StudentSide, RazorSelfDistill):
+class SelfDistill(StudentLossMixin, RazorSelfDistill):
     """``mmrazor.SelfDistill`` for losses that look at the student alone.
 
     There is no teacher: none is built, trained or loaded. Recorders and

@@ -15,11 +15,11 @@ from hkd_mm.models.algorithms.wiring import channels_of
 
 
 class InputConversion:
-    """Turn images normalised for one net into images for another.
+    """Turn images normalised for one network into images for another.
 
     ``(x * std_s + mean_s - mean_t) / std_t``, folded into one scale and one
-    shift a channel; nothing is computed where both nets agree. The channel
-    order follows too where one net takes RGB and the other BGR.
+    shift a channel; nothing is computed where both networks agree. The channel
+    order follows too where one network takes RGB and the other BGR.
 
     The teacher's statistics are those of its config, else those that its
     checkpoint remembers of its training; a teacher that names none takes the
@@ -33,7 +33,7 @@ class InputConversion:
             with ``mean``, ``std`` and ``to_rgb``; may be empty.
 
     Raises:
-        UserError: the nets see the images through unlike windows.
+        UserError: the networks see the images through unlike windows.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class InputConversion:
 def _statistics(
     preprocessor: nn.Module | SimpleNamespace,
 ) -> tuple[Tensor, Tensor]:
-    """Mean and std (C,) in the order of the channels that the net sees."""
+    """Mean and std (C,) in the order of the channels that the network sees."""
     if not hasattr(preprocessor, 'mean'):
         return torch.zeros(1), torch.ones(1)
     return (
@@ -107,7 +107,7 @@ def _check_windows(
 
 
 def _rgb(preprocessor: nn.Module | SimpleNamespace) -> bool:
-    """Whether the net takes RGB (the loader delivers BGR)."""
+    """Whether the network takes RGB (the loader delivers BGR)."""
     return bool(getattr(preprocessor, 'to_rgb', False))
 
 
@@ -148,7 +148,7 @@ class TeacherInference:
             input_size: side of the square images in pixels.
 
         Raises:
-            UserError: the folded net does not say what it said before.
+            UserError: the folded network does not say what it said before.
         """
         if self.fold_bn:
             fold_batch_norms(teacher, input_size)
@@ -188,7 +188,7 @@ class TeacherInference:
                 recorder._data_buffer = _apply(cast, recorder._data_buffer)
 
 
-def fold_batch_norms(net: nn.Module, input_size: int) -> int:
+def fold_batch_norms(network: nn.Module, input_size: int) -> int:
     """Fold BatchNorm into the convolutions, in place.
 
     A pair is a convolution whose output, in one forward, is what the
@@ -196,7 +196,7 @@ def fold_batch_norms(net: nn.Module, input_size: int) -> int:
     convolutions that change their weights on the way are left as they are.
 
     Args:
-        net: a classifier in eval mode.
+        network: a classifier in eval mode.
         input_size: side of the square images in pixels.
 
     Returns:
@@ -205,17 +205,17 @@ def fold_batch_norms(net: nn.Module, input_size: int) -> int:
     Raises:
         UserError: the outputs differ by more than 1e-3 of the largest.
     """
-    parameter = next(net.parameters())
+    parameter = next(network.parameters())
     images = torch.randn(
-        (2, channels_of(net), input_size, input_size),
+        (2, channels_of(network), input_size, input_size),
         generator=torch.Generator().manual_seed(0),
     ).to(parameter)
     with torch.no_grad():
-        pairs = _pairs(net, images)
-        before = net(images, mode='tensor')
+        pairs = _pairs(network, images)
+        before = network(images, mode='tensor')
         for conv, name in pairs:
-            _fold(net, conv, name)
-        after = net(images, mode='tensor')
+            _fold(network, conv, name)
+        after = network(images, mode='tensor')
     difference = (after - before).abs().max() / before.abs().max()
     if not difference <= _TOLERANCE:
         raise UserError(
@@ -225,7 +225,7 @@ def fold_batch_norms(net: nn.Module, input_size: int) -> int:
     return len(pairs)
 
 
-def _pairs(net: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
+def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
     """Convolutions and the names of the BatchNorms that follow them."""
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # keeps outputs alive
     pairs, handles = [], []
@@ -240,21 +240,21 @@ def _pairs(net: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
 
         return hook
 
-    for name, module in net.named_modules():
+    for name, module in network.named_modules():
         if _is_listened_to(module):
             continue
         if _is_plain_conv(module):
             handles.append(module.register_forward_hook(remember))
         elif _remainder(module) is not None:
             handles.append(module.register_forward_pre_hook(match(name)))
-    net(images, mode='tensor')
+    network(images, mode='tensor')
     for handle in handles:
         handle.remove()
     return pairs
 
 
-def _fold(net: nn.Module, conv: nn.Conv2d, name: str) -> None:
-    norm = net.get_submodule(name)
+def _fold(network: nn.Module, conv: nn.Conv2d, name: str) -> None:
+    norm = network.get_submodule(name)
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight,
         conv.bias,
@@ -267,7 +267,7 @@ def _fold(net: nn.Module, conv: nn.Conv2d, name: str) -> None:
     for parameter in (conv.weight, conv.bias):
         parameter.requires_grad_(norm.weight.requires_grad)
     parent, _, child = name.rpartition('.')
-    setattr(net.get_submodule(parent), child, _remainder(norm))
+    setattr(network.get_submodule(parent), child, _remainder(norm))
 
 
 def _remainder(norm: nn.Module) -> nn.Module | None:

@@ -1,7 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Wire, check and finish a distiller once both networks are there.
 
-MMRazor wants every input of a loss spelt out: a recorder in both nets, a
+MMRazor wants every input of a loss spelt out: a recorder in both networks, a
 connector, a mapping. The words of a loss's ``forward`` already say what it
 needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so a loss
 without an entry in ``loss_forward_mappings`` is given
@@ -29,32 +29,34 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.distill_loss import words_of
+from hkd_mm.models.losses.distill_loss import input_names
 from hkd_mm.models.recorders.network_recorders import is_segmentor
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.mask_samples import MaskSamples
 
 
-def channels_of(net: nn.Module) -> int:
-    """Channels of the images that a net takes: what it says, else 3."""
-    return getattr(net, 'in_channels', 3)
+def channels_of(network: nn.Module) -> int:
+    """Channels of the images that a network takes: what it says, else 3."""
+    return getattr(network, 'in_channels', 3)
 
 
-def blank_batch(net: nn.Module, input_size: int) -> tuple[Tensor, Sequence]:
-    """One black image for a net, with label 0 or an empty mask.
+def blank_batch(
+    network: nn.Module, input_size: int
+) -> tuple[Tensor, Sequence]:
+    """One black image for a network, with label 0 or an empty mask.
 
     Args:
-        net: a classifier or a segmentor.
+        network: a classifier or a segmentor.
         input_size: side of the square image in pixels.
 
     Returns:
-        Images (1, C, h, h) and data samples, on the device of the net.
+        Images (1, C, h, h) and data samples, on the device of the network.
     """
-    parameter = next(net.parameters())
+    parameter = next(network.parameters())
     side = input_size, input_size
-    images = parameter.new_zeros((1, channels_of(net), *side))
+    images = parameter.new_zeros((1, channels_of(network), *side))
     device = parameter.device
-    if is_segmentor(net):
+    if is_segmentor(network):
         masks = torch.zeros((1, *side), dtype=torch.uint8, device=device)
         index = torch.zeros(1, dtype=torch.int64, device=device)
         return images, MaskSamples(masks, index)
@@ -121,7 +123,7 @@ def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
         return {}  # the distiller says so by name
     connectors = distiller.get('connectors') or {}
     mapping = {}
-    for word in words_of(kind):
+    for word in input_names(kind):
         mapping[word] = _record(kind, name, word)
         if word not in ('s_feature', 't_feature'):
             continue
@@ -334,7 +336,7 @@ def _plain(distiller, record: dict) -> Tensor:
     )
 
 
-class StudentSide:
+class StudentLossMixin:
     """Mixed into an algorithm of MMRazor that has a student and a distiller.
 
     The class it is mixed into defines ``forward_both``, which fills the
@@ -396,7 +398,7 @@ class StudentSide:
 
 
 def name_preprocessor(kwargs: dict) -> None:
-    """Fill in the type of ``data_preprocessor``, as mmpretrain's nets do.
+    """Fill in the type of ``data_preprocessor``, as mmpretrain's networks do.
 
     Args:
         kwargs: of an algorithm, changed in place.

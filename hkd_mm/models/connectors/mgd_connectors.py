@@ -160,7 +160,7 @@ class HFMaskConnector(BaseModule):
     and stretched to [0, 1] in each image, so ``phi`` is a share of the
     largest attention. A map of one value masks nothing.
 
-    It needs maps of both nets, so it is part of :class:`MGDHFLoss` and no
+    It needs maps of both networks, so it is part of :class:`MGDHFLoss` and no
     connector of a distiller.
 
     Args:

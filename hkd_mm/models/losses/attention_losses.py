@@ -35,7 +35,7 @@ class ATLoss(DistillLoss):
         loss_weight: factor on the returned scalar.
 
     Raises:
-        UserError: a value is out of its range, the nets give unlike
+        UserError: a value is out of its range, the networks give unlike
             numbers of stages, or a stage has no map.
     """
 
@@ -108,7 +108,7 @@ class CATKDLoss(DistillLoss):
 
     The class activation map of class ``k`` is ``sum_c W[k, c] f[c]``, with
     ``f`` the map that is pooled for the last layer and ``W`` that layer's
-    weight, each net's own. The maps are average pooled to ``size`` x
+    weight, each network's own. The maps are average pooled to ``size`` x
     ``size``, each is divided by its L2 norm, and the loss is the mean squared
     difference over images, classes and places: the mean with which the
     authors' weights (10 to 400) were found.
@@ -125,7 +125,7 @@ class CATKDLoss(DistillLoss):
     source = 'Guo et al., CVPR 2023 (CAT-KD), section 3'
     fails = (
         'It says where each class is seen but not how strongly, so it needs '
-        'the label beside it, and nets that end in global average pooling '
+        'the label beside it, and networks that end in global average pooling '
         'and one linear layer.'
     )
     features = 'last_map'
@@ -140,15 +140,15 @@ class CATKDLoss(DistillLoss):
         self._layers: tuple[nn.Linear, ...] = ()
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Remember both nets' last layers, without owning them.
+        """Remember both networks' last layers, without owning them.
 
         Raises:
-            UserError: a net does not end in one linear layer.
+            UserError: a network does not end in one linear layer.
         """
         name = type(self).__name__
         # a tuple, which nn.Module does not look into
         self._layers = tuple(
-            last_layer(net, name) for net in (student, teacher)
+            last_layer(network, name) for network in (student, teacher)
         )
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:

@@ -33,9 +33,9 @@ class SimKDLoss(DistillLoss):
     family = 'feature'
     source = 'Chen et al., arXiv 2203.14001 (SimKD), equation 3'
     fails = (
-        'The deployed net keeps the projector and the layer of the teacher, '
-        'so it is larger than the student; without a label it repeats what '
-        'the teacher gets wrong.'
+        'The deployed network keeps the projector and the layer of the '
+        'teacher, so it is larger than the student; without a label it '
+        'repeats what the teacher gets wrong.'
     )
     features = 'last_map'
 

@@ -17,7 +17,7 @@ _SMALLEST = 1e-8  # of a norm, which divides
 class DISTLoss(DistillLoss):
     r"""DIST of Huang et al.: relations in place of exact scores.
 
-    With ``p = softmax(logits / tau)`` of both nets, (N, C), and Pearson's
+    With ``p = softmax(logits / tau)`` of both networks, (N, C), and Pearson's
     correlation rho::
 
         L_inter = mean_i (1 - rho(p_S[i, :], p_T[i, :]))
@@ -26,7 +26,7 @@ class DISTLoss(DistillLoss):
 
     The smallest divisor bounds each norm; the published code and mmrazor's
     ``DISTLoss`` add 1e-8 to the product of the two, which makes a class that
-    is improbable in the whole batch count as unlike even where the nets
+    is improbable in the whole batch count as unlike even where the networks
     agree. Where a correlation is 0 / 0, as within a class for a batch of one,
     it counts as 0.
 

@@ -52,10 +52,10 @@ def level_of(similarity: Tensor, negative: Tensor) -> Tensor:
 class CRDLoss(DistillLoss):
     """Contrastive representation distillation, equation (18).
 
-    A learned linear layer a net takes its features to ``dimensions`` numbers,
-    made a vector of length 1; a critic tells the pair (student, teacher) of
-    one image from pairs of images of different classes. Once with the student
-    and once with the teacher as the anchor, the two are added.
+    A learned linear layer a network takes its features to ``dimensions``
+    numbers, made a vector of length 1; a critic tells the pair (student,
+    teacher) of one image from pairs of images of different classes. Once with
+    the student and once with the teacher as the anchor, the two are added.
 
     The paper draws its negatives from a memory with the vectors of every
     training image. Here they are the other images of the batch and, with
@@ -171,7 +171,7 @@ class CRDLoss(DistillLoss):
     def _from(
         self, anchors: Tensor, others: Tensor, side: str, labels: Tensor
     ) -> Tensor:
-        """One direction: anchors of one net, all others of the other."""
+        """One direction: anchors of one network, all others of the other."""
         past = getattr(self, f'past_{side}')
         known = torch.cat([labels, self.past_labels])
         negative = (labels[:, None] != known) & (known >= 0)

@@ -202,15 +202,15 @@ class PixelKLLoss(DistillLoss):
     1903.04197, equation (1), with the temperature of plain KD. With one logit
     a pixel it is the divergence of the two distributions
     ``(1 - sigmoid(x / tau), sigmoid(x / tau))``; a softmax over one class
-    would be zero whatever the net says.
+    would be zero whatever the network says.
 
     Args:
         tau: temperature, > 0.
         loss_weight: factor on the returned scalar.
 
     Raises:
-        UserError: a value is out of its range, or the two nets say something
-            of other pixels or classes.
+        UserError: a value is out of its range, or the two networks say
+            something of other pixels or classes.
     """
 
     family = 'response'

@@ -122,7 +122,7 @@ class DistillLoss(nn.Module):
         )
 
 
-def words_of(loss: type | nn.Module) -> list[str]:
+def input_names(loss: type | nn.Module) -> list[str]:
     """Names of the inputs that a loss's ``forward`` takes, in order."""
     found = list(inspect.signature(loss.forward).parameters)
     return found[1:] if isinstance(loss, type) else found
@@ -155,13 +155,14 @@ def _look_at_places(
     name = type(loss).__name__
     if logits is not None and (logits.dim() == 4) != loss.dense:
         raise UserError(
-            f'{name} compares pixels, but the net gives class scores of '
+            f'{name} compares pixels, but the network gives class scores of '
             f'whole images {tuple(logits.shape)}; take a segmentor, such as '
             'hkd_mm.SMPSegmentor, or a loss for classes'
             if loss.dense
-            else f'{name} compares class scores of whole images, but the net '
-            f'gives masks {tuple(logits.shape)}; take hkd_mm.DiceBCELoss for '
-            'labels, hkd_mm.PixelKLLoss for soft targets'
+            else f'{name} compares class scores of whole images, but the '
+            f'network gives masks {tuple(logits.shape)}; take '
+            'hkd_mm.DiceBCELoss for labels, hkd_mm.PixelKLLoss for soft '
+            'targets'
         )
     if labels is not None and loss.dense and labels.dim() != 3:
         raise UserError(

@@ -45,7 +45,7 @@ class DKDLoss(DistillLoss):
         alpha: weight of the target part, >= 0.
         beta: weight of the non-target part, >= 0; 8 in the paper for most
             pairs on CIFAR-100, 0.5 for ImageNet.
-        standardize: take Z-scores of both nets' logits first
+        standardize: take Z-scores of both networks' logits first
             (:class:`LogitStdLoss`).
         loss_weight: factor on the returned scalar.
 

@@ -90,7 +90,7 @@ class FTLoss(DistillLoss):
     by ``|t|^2``, also ours, lets the paraphraser of a teacher with small
     features learn as fast as any; without it, it hardly moves. A student map
     of another size is brought to the teacher's before the translator. Both
-    nets belong to this loss: they are trained and saved with the student.
+    networks belong to this loss: they are trained and saved with the student.
 
     Args:
         rate: factor channels over teacher channels, in (0, 1].
@@ -137,7 +137,7 @@ class FTLoss(DistillLoss):
     def build(
         self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
     ) -> None:
-        """Create both nets for maps (N, C, H, W) and (N, C', H', W')."""
+        """Create both networks for maps (N, C, H, W) and (N, C', H', W')."""
         channels = teacher_shape[1]
         factors = max(1, round(self.rate * channels))
         size = self.kernel_size

@@ -168,7 +168,7 @@ class ClassWeightedKLLoss(DistillLoss):
         if len(weight) != classes:
             raise UserError(
                 f'{type(self).__name__}: class_weight has {len(weight)} '
-                f'numbers and the net {classes} classes; give one a class'
+                f'numbers and the network {classes} classes; give one a class'
             )
         if gt_labels.dim() == 2:
             return (gt_labels.float() * weight).sum(dim=1)

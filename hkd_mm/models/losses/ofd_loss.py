@@ -11,23 +11,24 @@ from hkd_mm.models.losses.distill_loss import DistillLoss
 from hkd_mm.registry import MODELS
 
 
-def margins_of(net: nn.Module) -> dict[int, Tensor]:
-    """Margins at the ends of a net's stages.
+def margins_of(network: nn.Module) -> dict[int, Tensor]:
+    """Margins at the ends of a network's stages.
 
     Args:
-        net: a classifier of mmpretrain, or one that wraps a net of timm.
+        network: a classifier of mmpretrain, or one that wraps a network of
+            timm.
 
     Returns:
         Channels -> margins (channels,), float32. For timm the last BatchNorm
         of each stage, for others the last one of each width; where two have
         the same width, the deeper.
     """
-    inner = getattr(net, 'model', None)
+    inner = getattr(network, 'model', None)
     info = getattr(inner, 'feature_info', None)
     if not info:
         return {
             norm.num_features: expected_negative(norm)
-            for norm in _norms_of(net)
+            for norm in _norms_of(network)
         }
     found = {}
     for item in info:
@@ -37,10 +38,10 @@ def margins_of(net: nn.Module) -> dict[int, Tensor]:
     return found
 
 
-def _norms_of(net: nn.Module) -> list[_BatchNorm]:
+def _norms_of(network: nn.Module) -> list[_BatchNorm]:
     return [
         module
-        for module in net.modules()
+        for module in network.modules()
         if isinstance(module, _BatchNorm) and module.affine
     ]
 

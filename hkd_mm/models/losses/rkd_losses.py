@@ -122,7 +122,7 @@ def _at_vertices(
 ) -> Tensor:
     """Sum over all angles at some samples."""
     mine, other = (_cosines(x, vertices) for x in (s_feature, t_feature))
-    # Directions to oneself are zero in both nets. What is left to take out
+    # Directions to oneself are zero in both networks. What is left to take out
     # is the angle of a direction with itself.
     same = torch.eye(len(s_feature), dtype=torch.bool, device=mine.device)
     huber = F.smooth_l1_loss(mine, other, reduction='none')

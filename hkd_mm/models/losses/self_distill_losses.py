@@ -23,10 +23,11 @@ class BYOTLoss(DistillLoss):
     - ``alpha * tau^2 * KL(softmax(s / tau) || softmax(q_m / tau))``
     - ``beta * mean (F_m - F_deepest)^2``
 
-    The net's own scores ``s`` and its deepest map teach and are detached;
+    The network's own scores ``s`` and its deepest map teach and are detached;
     their own training is the label's term, apart. The classifiers are dropped
-    after training: they are parameters of this loss, not of the net. The mean
-    over a map's values (the paper sums) keeps ``beta`` apart from its size.
+    after training: they are parameters of this loss, not of the network. The
+    mean over a map's values (the paper sums) keeps ``beta`` apart from its
+    size.
 
     Args:
         alpha: share of the deepest classifier against the label, in [0, 1].
@@ -36,14 +37,14 @@ class BYOTLoss(DistillLoss):
 
     Raises:
         UserError: a value is out of its range, fewer than two maps are
-            recorded, or the net does not end in a linear layer.
+            recorded, or the network does not end in a linear layer.
     """
 
     family = 'self'
     source = 'Zhang et al., ICCV 2019, arXiv 1905.08094, (2)-(5)'
     fails = (
-        'small nets: the shallow stages are made to classify with features '
-        'that the deeper ones still need as they are'
+        'small networks: the shallow stages are made to classify with '
+        'features that the deeper ones still need as they are'
     )
     features = 'maps'
     aligned = False
@@ -68,7 +69,7 @@ class BYOTLoss(DistillLoss):
         self._classes: int | None = None
 
     def attach(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Ask the net for its number of classes."""
+        """Ask the network for its number of classes."""
         del teacher
         layer = last_layer(student, type(self).__name__)
         self._classes = layer.out_features
@@ -99,7 +100,7 @@ class BYOTLoss(DistillLoss):
         """The three parts.
 
         Args:
-            preds_S: logits (N, C) of the net itself.
+            preds_S: logits (N, C) of the network itself.
             gt_labels: classes (N,), int64 in [0, C), or targets (N, C).
             s_feature: maps (N, C_m, H_m, W_m), shallow to deep.
 
@@ -253,7 +254,7 @@ class USKDLoss(DistillLoss):
     source = 'Yang et al., ICCV 2023, arXiv 2303.13005, section 3.3'
     fails = (
         'early in training and few classes: the ranks are then noise, and '
-        'the net is told to keep its own order'
+        'the network is told to keep its own order'
     )
     over_batch = True
     minimum_at_teacher = False

@@ -18,7 +18,7 @@ from hkd_mm.registry import MODELS
 
 
 def channel_difference(s_feature: Tensor, t_feature: Tensor) -> Tensor:
-    """Root of the mean squared difference of two nets' Gram matrices.
+    """Root of the mean squared difference of two networks' Gram matrices.
 
     ``G = F F^T / (C P)`` of an image, F (C, P) its map with P places. The
     C x C matrices, of 2048 channels 16 MiB each, are never made: with
@@ -198,7 +198,7 @@ class SSDKDRotationLoss(DistillLoss):
 
     - the teacher's soft targets for the rotated views;
     - the cosines between each rotated and every upright view, after a head
-      of two layers a net, as softened probabilities of which upright view
+      of two layers a network, as softened probabilities of which upright view
       it is; the student's follow the teacher's.
 
     Of the teacher's wrong answers only the least wrong are followed. The
@@ -225,8 +225,8 @@ class SSDKDRotationLoss(DistillLoss):
     source = 'Wang et al., Medical Image Analysis 84 (2023) 102693, section 3'
     fails = (
         'Four times the images of a step, and angles between all of them; '
-        'lesions have no upright side, so a '
-        'net that sees rotated images in training has little to learn here.'
+        'lesions have no upright side, so a network that sees rotated images '
+        'in training has little to learn here.'
     )
     features = 'vector'
     aligned = False

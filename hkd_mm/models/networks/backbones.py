@@ -22,7 +22,7 @@ class CIFARResNet(ResNet_CIFAR):
 
     ``arXiv:1512.03385``, section 4.2, with 1 x 1 projections where the shape
     changes. mmpretrain's ``ResNet_CIFAR`` has the stem, but only the four wide
-    stages of the ImageNet nets. ResNet-8 is the paper's smallest student:
+    stages of the ImageNet networks. ResNet-8 is the paper's smallest student:
     77,782 parameters with 6 classes.
 
     Args:
@@ -56,7 +56,8 @@ _URL_V1 = (
 
 @MODELS.register_module()
 class ShuffleNetV1(_ShuffleNetV1):
-    """mmpretrain's ``ShuffleNetV1`` with ``pretrained``, as timm's nets have.
+    """mmpretrain's ``ShuffleNetV1`` with ``pretrained``, as timm's networks
+    have.
 
     ``init_weights`` is changed as in ``hkd_mm.ShuffleNetV2``.
 
@@ -89,7 +90,7 @@ class ShuffleNetV1(_ShuffleNetV1):
 
         Raises:
             UserError: the weights can neither be found nor fetched, or are
-                those of another net.
+                those of another network.
         """
         first = not self.is_init
         super().init_weights()
@@ -119,7 +120,8 @@ _URL_V2 = (
 
 @MODELS.register_module()
 class ShuffleNetV2(_ShuffleNetV2):
-    """mmpretrain's ``ShuffleNetV2`` with ``pretrained``, as timm's nets have.
+    """mmpretrain's ``ShuffleNetV2`` with ``pretrained``, as timm's networks
+    have.
 
     ``init_weights`` is changed: it ends by reading mmpretrain's weights the
     way ``hkd_mm.TimmClassifier`` does (safely, with one line on failure).
@@ -147,7 +149,7 @@ class ShuffleNetV2(_ShuffleNetV2):
 
         Raises:
             UserError: the weights can neither be found nor fetched, or are
-                those of another net.
+                those of another network.
         """
         first = not self.is_init
         super().init_weights()

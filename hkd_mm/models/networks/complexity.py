@@ -11,8 +11,9 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
 
     Counted are convolutions, linear layers, matrix products and attention,
     one MAC for each multiplication with its addition; normalisation,
-    activations and pooling are left out (below 1 % of a convolutional net).
-    FLOPs in the sense of "multiplications and additions" are twice this.
+    activations and pooling are left out (below 1 % of a convolutional
+    network). FLOPs in the sense of "multiplications and additions" are twice
+    this.
 
     Papers mostly print MACs under the name GFLOPs. So does the Hybrid KD
     paper: its eq. (5) carries a factor of 2, but its table 4 (11.45 for

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Grad-CAM of a net, and how much two maps have in common."""
+"""Grad-CAM of a network, and how much two maps have in common."""
 
 import numpy as np
 import torch
@@ -40,14 +40,14 @@ def choose(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 
 
 def heat_maps(
-    net: nn.Module, images: torch.Tensor, labels: np.ndarray
+    network: nn.Module, images: torch.Tensor, labels: np.ndarray
 ) -> np.ndarray:
     """Grad-CAM of the true class at the last layer that has places.
 
     Selvaraju et al., ICCV 2017. Of each image its maximum is 1.
 
     Args:
-        net: takes (B, 3, H, W), returns (B, C).
+        network: takes (B, 3, H, W), returns (B, C).
         images: (B, 3, H, W) float32, normalised.
         labels: (B,) int.
 
@@ -57,9 +57,9 @@ def heat_maps(
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    layer = last_layer(net, images[:1])
+    layer = last_layer(network, images[:1])
     parts = []
-    with GradCAM(model=net, target_layers=[layer]) as cam:
+    with GradCAM(model=network, target_layers=[layer]) as cam:
         for start in range(0, len(images), 16):
             targets = [
                 ClassifierOutputTarget(int(label))
@@ -69,11 +69,11 @@ def heat_maps(
     return np.concatenate(parts)
 
 
-def last_layer(net: nn.Module, image: torch.Tensor) -> nn.Module:
-    """The last layer, as the net runs, whose output still has places.
+def last_layer(network: nn.Module, image: torch.Tensor) -> nn.Module:
+    """The last layer, as the network runs, whose output still has places.
 
     Args:
-        net: any.
+        network: any.
         image: (1, 3, H, W).
     """
     found: list[nn.Module] = []
@@ -83,11 +83,11 @@ def last_layer(net: nn.Module, image: torch.Tensor) -> nn.Module:
             if output.shape[2] * output.shape[3] > 1:
                 found.append(module)
 
-    leaves = [m for m in net.modules() if not list(m.children())]
+    leaves = [m for m in network.modules() if not list(m.children())]
     hooks = [leaf.register_forward_hook(note) for leaf in leaves]
     try:
         with torch.no_grad():
-            net(image)
+            network(image)
     finally:
         for hook in hooks:
             hook.remove()

@@ -113,8 +113,8 @@ class SimKDClassifier(ImageClassifier):
 
     Chen et al., arXiv 2203.14001 (SimKD), section 3.2. The projector is
     convolution 1x1, 3x3, 1x1, each with BatchNorm and ReLU, ``reduction``
-    times narrower inside than the teacher's map. It is a part of the net that
-    is validated, saved and deployed; the student's own last layer is left
+    times narrower inside than the teacher's map. It is a part of the network
+    that is validated, saved and deployed; the student's own last layer is left
     out. :class:`SimKDLoss` trains it and hands over the teacher's layer.
 
     Args:

@@ -37,7 +37,7 @@ def fetch_weights(url: str, name: str) -> Path:
     Args:
         url: where the file is published.
         name: its name in :func:`weights_place`; a hash at its end, as in
-            ``net-5bf4721e.pth``, is checked.
+            ``network-5bf4721e.pth``, is checked.
 
     Returns:
         Path of the complete file.
@@ -78,10 +78,10 @@ def load_backbone(backbone: torch.nn.Module, path: Path, name: str) -> None:
     Args:
         backbone: changed in place.
         path: the weight file.
-        name: of the net, for the message.
+        name: of the network, for the message.
 
     Raises:
-        UserError: the file holds weights of another net.
+        UserError: the file holds weights of another network.
     """
     prefix = 'backbone.'
     state = {

@@ -47,7 +47,7 @@ def library() -> ModuleType:
 
 
 def accepted(kwargs: dict) -> dict:
-    """Arguments of a net's class without those that we set.
+    """Arguments of a network's class without those that we set.
 
     Raises:
         UserError: one of these has a value.
@@ -58,22 +58,22 @@ def accepted(kwargs: dict) -> dict:
     return {k: v for k, v in kwargs.items() if k not in _REFUSED}
 
 
-def build_net(
+def build_network(
     arch: str, encoder_name: str, in_channels: int, classes: int, **kwargs
 ) -> nn.Module:
-    """A net with random weights.
+    """A network with random weights.
 
     Args:
-        arch: name of the net's class.
+        arch: name of the network's class.
         encoder_name: of its encoder.
         in_channels: of the images, >= 1.
         classes: logits a pixel, >= 1.
         kwargs: passed on to the class.
 
     Raises:
-        UserError: there is no such net, or an argument is not taken.
+        UserError: there is no such network, or an argument is not taken.
     """
-    _check_net(arch, encoder_name, kwargs)
+    _check_network(arch, encoder_name, kwargs)
     sizes = dict(in_channels=in_channels, num_classes=classes)
     for name, value in sizes.items():
         if not isinstance(value, int) or value < 1:
@@ -94,7 +94,7 @@ def build_net(
         ) from error
 
 
-def _check_net(arch: str, encoder_name: str, kwargs: dict) -> None:
+def _check_network(arch: str, encoder_name: str, kwargs: dict) -> None:
     archs = library().MODEL_ARCHITECTURES_MAPPING
     kind = archs.get(str(arch).lower())
     if kind is None:
@@ -140,14 +140,14 @@ def load_imagenet(
     is summed over them for one channel and repeated for more.
 
     Args:
-        encoder: of a net that was built with the other arguments.
+        encoder: of a network that was built with the other arguments.
         encoder_name: of segmentation-models-pytorch.
         in_channels: of the images.
-        kwargs: the other arguments of the net.
+        kwargs: the other arguments of the network.
 
     Raises:
         UserError: there are no weights, they can neither be found nor
-            fetched, or they are those of another net.
+            fetched, or they are those of another network.
     """
     timm = encoder_name.startswith('tu-')
     path = (published_weights if timm else _published)(
@@ -159,8 +159,10 @@ def load_imagenet(
                 path, encoder_name, in_channels=in_channels, **kwargs
             )
         else:
-            net = build_net(encoder_name=encoder_name, in_channels=3, **kwargs)
-            source = net.encoder
+            network = build_network(
+                encoder_name=encoder_name, in_channels=3, **kwargs
+            )
+            source = network.encoder
             source.load_state_dict(safe_load(path)['state_dict'])
             source.set_in_channels(in_channels, pretrained=True)
     except (RuntimeError, KeyError) as error:
@@ -173,7 +175,7 @@ def load_imagenet(
 
 
 def _timm_encoder(path: Path, name: str, **kwargs) -> nn.Module:
-    """Timm adapts the first layer itself, while it builds the net."""
+    """Timm adapts the first layer itself, while it builds the network."""
     state = safe_load(path)['state_dict']
     smp = library()
     return smp.create_model(
@@ -210,7 +212,7 @@ _LOSS = dict(type='hkd_mm.DiceBCELoss')
 
 @MODELS.register_module()
 class SMPSegmentor(BaseModel):
-    """A net of segmentation-models-pytorch, which is its ``model``.
+    """A network of segmentation-models-pytorch, which is its ``model``.
 
     It speaks as mmpretrain's classifiers do, so that the same distiller, the
     same recorders and the same tools take it. ``init_weights`` reads the
@@ -219,7 +221,7 @@ class SMPSegmentor(BaseModel):
     Args:
         arch: the decoder, such as ``Unet``, ``FPN`` or ``DeepLabV3Plus``.
         encoder_name: ``resnet18`` and others of the library; ``tu-NAME`` for
-            nets of timm.
+            networks of timm.
         in_channels: of the images; the first layer of published weights is
             adapted.
         num_classes: logits a pixel: 1 for one class against the background,
@@ -228,11 +230,11 @@ class SMPSegmentor(BaseModel):
         loss: of ``mode='loss'``; takes logits and masks.
         data_preprocessor: config or module.
         init_cfg: of mmengine's ``BaseModule``.
-        kwargs: passed on to the net's class, such as ``encoder_depth``.
+        kwargs: passed on to the network's class, such as ``encoder_depth``.
 
     Raises:
-        UserError: the library is missing, it has no such net, or an argument
-            would make the net something else than it says.
+        UserError: the library is missing, it has no such network, or an
+            argument would make the network something else than it says.
     """
 
     dense: ClassVar[bool] = True  # the answer is a class for every pixel
@@ -252,14 +254,14 @@ class SMPSegmentor(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.in_channels, self.num_classes = in_channels, num_classes
-        self._net = dict(
+        self._network = dict(
             accepted(kwargs),
             arch=arch,
             encoder_name=encoder_name,
             in_channels=in_channels,
             classes=num_classes,
         )
-        self.model = build_net(**self._net)
+        self.model = build_network(**self._network)
         self.model.is_init = True  # by its constructor, not by mmengine
         loss = dict(_LOSS) if loss is None else loss
         self.loss_module = (
@@ -275,7 +277,7 @@ class SMPSegmentor(BaseModel):
             UserError: the weights can neither be found nor fetched.
         """
         if self._pretrained and not self.is_init:
-            load_imagenet(self.model.encoder, **self._net)
+            load_imagenet(self.model.encoder, **self._network)
         super().init_weights()
 
     def forward(
@@ -296,7 +298,7 @@ class SMPSegmentor(BaseModel):
             :class:`MaskPredictions`.
 
         Raises:
-            UserError: the net cannot take images of this size.
+            UserError: the network cannot take images of this size.
         """
         logits = self._logits(inputs)
         if mode == 'tensor':
@@ -316,7 +318,7 @@ class SMPSegmentor(BaseModel):
         return losses if isinstance(losses, dict) else dict(loss=losses)
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        """What the net says; of a size of images it may know nothing."""
+        """What the network says; of a size of images it may know nothing."""
         size = tuple(inputs.shape[-2:])
         self._check_size(*size)
         if torch.compiler.is_compiling() or size in self._taken:
@@ -329,7 +331,7 @@ class SMPSegmentor(BaseModel):
             reason = (str(error).splitlines() or [''])[0].rstrip('.')
             raise UserError(
                 f'SMPSegmentor: {type(self.model).__name__} with '
-                f'{self._net["encoder_name"]} does not take images of '
+                f'{self._network["encoder_name"]} does not take images of '
                 f'{size[0]} x {size[1]} ({reason}); set another input_size, '
                 'or take another encoder_name or arch'
             ) from error

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Any net of timm as a classifier of mmpretrain."""
+"""Any network of timm as a classifier of mmpretrain."""
 
 from pathlib import Path
 from typing import Any
@@ -32,19 +32,19 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
     ``init_weights`` is changed, for upstream's undoes ``pretrained=True``:
     at the start of training mmengine calls ``init_weights`` of every child
     that has one, and that of timm's ResNets draws all convolutions anew.
-    Weights are also read there, not when the net is built, so that a net
-    that gets a checkpoint anyway (testing, a teacher) fetches nothing; and a
-    fetch that fails ends in one line within seconds.
+    Weights are also read there, not when the network is built, so that a
+    network that gets a checkpoint anyway (testing, a teacher) fetches nothing;
+    and a fetch that fails ends in one line within seconds.
 
     Args:
-        model_name: a net of ``timm.list_models()``.
+        model_name: a network of ``timm.list_models()``.
         pretrained: start training from timm's ImageNet weights.
         pretrained_cfg_overlay: as in timm; ``dict(file=PATH)`` names a weight
             file that is read in place of the published one.
         kwargs: passed on to mmpretrain's class and ``timm.create_model``.
 
     Raises:
-        UserError: timm has no net of that name.
+        UserError: timm has no network of that name.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
                 raise
             raise UserError(_unknown(model_name)) from error
         reset_wide_head(self.model)
-        # timm's constructor has initialised the net: mmengine's recursion,
+        # timm's constructor has initialised the network: mmengine's recursion,
         # which asks for this name, has to pass it by.
         self.model.is_init = True
         # Upstream's two hooks work for a classifier that stands alone; inside
@@ -82,7 +82,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
         Raises:
             UserError: the weights can neither be found nor fetched, or are
-                those of another net.
+                those of another network.
         """
         if self._pretrained and not self.is_init:
             self._load_imagenet()
@@ -98,10 +98,10 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         own = self.model.state_dict()
         try:
             if own.keys().isdisjoint(state):
-                raise RuntimeError('no weight has a name of this net')
-            # A second net takes timm's own way of fitting the weights in:
+                raise RuntimeError('no weight has a name of this network')
+            # A second network takes timm's own way of fitting the weights in:
             # renamed layers, another number of classes or input channels.
-            net = create_model(
+            network = create_model(
                 pretrained=True,
                 pretrained_cfg_overlay={**overlay, 'state_dict': state},
                 **self._timm,
@@ -112,8 +112,8 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
                 f'{path} does not hold weights of {cfg["architecture"]} '
                 f'({reason}); replace or remove the file'
             ) from error
-        reset_wide_head(net)
-        self.model.load_state_dict(net.state_dict())
+        reset_wide_head(network)
+        self.model.load_state_dict(network.state_dict())
 
 
 def reset_wide_head(model: nn.Module) -> None:
@@ -157,10 +157,10 @@ def _from_timm_names(
 
 
 def published_weights(model_name: str) -> Path:
-    """The ImageNet weights of a timm net, fetched unless they lie here.
+    """The ImageNet weights of a timm network, fetched unless they lie here.
 
     Args:
-        model_name: a net of timm.
+        model_name: a network of timm.
 
     Raises:
         UserError: there are none, or they cannot be fetched.
@@ -201,4 +201,4 @@ def _unknown(model_name: str) -> str:
         if close
         else ('timm.list_models() lists them')
     )
-    return f'model_name={model_name!r}: timm has no such net; {hint}'
+    return f'model_name={model_name!r}: timm has no such network; {hint}'

@@ -227,7 +227,7 @@ def warp(
 
 @TASK_UTILS.register_module()
 class RandomResizedCrop(Geometric):
-    """A random part of the image, resized to the input size of the net.
+    """A random part of the image, resized to the input size of the network.
 
     The box is that of torchvision (area uniform, aspect ratio log-uniform,
     whole pixels) but where it does not fit, it is cut to the image instead of

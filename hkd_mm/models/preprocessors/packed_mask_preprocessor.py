@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""From packed images and masks to the input of a net."""
+"""From packed images and masks to the input of a network."""
 
 import hashlib
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ class PackedMaskPreprocessor(PackedPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make the input of the net.
+        """Make the input of the network.
 
         Args:
             data: ``inputs`` uint8 or uint16 (B, H, W, C), ``masks`` uint8

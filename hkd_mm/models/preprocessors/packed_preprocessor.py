@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""From packed images to the input of a net, augmented on its device."""
+"""From packed images to the input of a network, augmented on its device."""
 
 import hashlib
 import json
@@ -31,17 +31,18 @@ class PackedPreprocessor(BaseDataPreprocessor):
     ``ClsDataPreprocessor``, and come in channels_last order at no cost.
 
     Args:
-        mean: of the channels in the order that the net takes, 0 to 255.
+        mean: of the channels in the order that the network takes, 0 to 255.
         std: of the channels likewise.
-        to_rgb: the net takes RGB; False hands it BGR. Packed images are RGB.
+        to_rgb: the network takes RGB; False hands it BGR. Packed images are
+            RGB.
         augment: augmentations of training, ``dict(type='hkd_mm.X', ...)``
             each; mixing ones last.
         num_views: views of an image before they repeat, >= 1; None makes
             every epoch a new one.
         seed: of the augmentation. It is not the run's: students with several
             seeds share one teacher cache.
-        input_size: side of the square images that the net takes; None takes
-            them as they were packed. Without a crop, others are resized.
+        input_size: side of the square images that the network takes; None
+            takes them as they were packed. Without a crop, others are resized.
         num_classes: needed to mix labels.
     """
 
@@ -125,7 +126,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make the input of the net.
+        """Make the input of the network.
 
         Args:
             data: ``inputs`` uint8 (B, H, W, 3) RGB, ``labels`` and

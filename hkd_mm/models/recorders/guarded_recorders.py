@@ -103,12 +103,13 @@ class GuardedRecorders(RecorderManager):
     A recorder keeps the tensor itself. An in-place operation behind it
     (``nn.ReLU(inplace=True)``, ``x += shortcut``) would change it, and a loss
     would see other values than the module gave. A tensor counts such changes
-    (``Tensor._version``): the first forward in each mode of the net copies
+    (``Tensor._version``): the first forward in each mode of the network copies
     every record and looks which were changed. Those are copied from then on,
     and the copies, which carry the gradient, are what is handed on; the
-    others are handed on as they are and cost nothing. The net is left alone:
-    its values, its gradients and its in-place operations stay. Recorders of
-    all kinds are guarded but those of parameters, which do change.
+    others are handed on as they are and cost nothing. The network is left
+    alone: its values, its gradients and its in-place operations stay.
+    Recorders of all kinds are guarded but those of parameters, which do
+    change.
 
     Tensors of inference mode do not count, so there all records are copies.
     ``mmrazor.ModuleInputs`` keeps what a module was given only after it has
@@ -125,35 +126,35 @@ class GuardedRecorders(RecorderManager):
     """
 
     def __init__(
-        self, recorders: dict[str, dict] | None = None, side: str = 'net'
+        self, recorders: dict[str, dict] | None = None, side: str = 'network'
     ) -> None:
         super().__init__(recorders)
         self.side = side
-        self._net: nn.Module | None = None
+        self._network: nn.Module | None = None
         self._overwritten: dict[tuple, bool] = {}
         self._handed: dict[str, list[tuple[weakref.ref, int]]] = {}
         self._watch()
 
     @classmethod
     def over(
-        cls, manager: RecorderManager, net: nn.Module, side: str
+        cls, manager: RecorderManager, network: nn.Module, side: str
     ) -> 'GuardedRecorders':
         """Guard the recorders of another manager, which it stands for.
 
         Args:
             manager: its recorders may have been initialised already.
-            net: that they listen to.
+            network: that they listen to.
             side: ``student`` or ``teacher``.
         """
         made = cls(side=side)
-        made._recorders, made._net = manager.recorders, net
+        made._recorders, made._network = manager.recorders, network
         made._watch()
         made._keep_inputs()
         return made
 
     def initialize(self, model: nn.Module) -> None:
-        """Let all recorders listen to a net."""
-        self._net = model
+        """Let all recorders listen to a network."""
+        self._network = model
         super().initialize(model)
         self._keep_inputs()
 
@@ -174,8 +175,8 @@ class GuardedRecorders(RecorderManager):
         super().__exit__(exc_type, exc_value, traceback)
         if late is not None:
             raise UserError(
-                f'{self._called(late)}: in this forward the net changed the '
-                'record in place, in the first one it did not; switch off '
+                f'{self._called(late)}: in this forward the network changed '
+                'the record in place, in the first one it did not; switch off '
                 'inplace in the layer behind it, or record another one'
             )
 
@@ -192,14 +193,14 @@ class GuardedRecorders(RecorderManager):
         """Have no module overwrite an input that is recorded."""
         for recorder in self.recorders.values():
             if isinstance(recorder, ModuleInputsRecorder):
-                for module in self._net.get_submodule(
+                for module in self._network.get_submodule(
                     recorder.source
                 ).modules():
                     if getattr(module, 'inplace', False):
                         module.inplace = False
 
     def _reset(self, name: str, recorder: BaseRecorder) -> None:
-        mode = name, self._net.training, torch.is_grad_enabled()
+        mode = name, self._network.training, torch.is_grad_enabled()
         recorder._data_buffer = KeptRecords(
             mode, self._overwritten.get(mode, True)
         )
@@ -239,7 +240,7 @@ def guard_records(
 
     Args:
         distiller: an ``mmrazor.ConfigurableDistiller``.
-        student: the net of its student recorders.
+        student: the network of its student recorders.
         teacher: that of its teacher recorders; None where there are none.
     """
     distiller.student_recorders = GuardedRecorders.over(

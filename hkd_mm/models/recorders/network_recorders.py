@@ -1,9 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Recorders that find their place in any classifier by themselves.
 
-MMRazor's recorders want a module name, which differs from net to net. These
-take what every classifier of mmpretrain has, so that a distillation config
-stays the same when a net is exchanged.
+MMRazor's recorders want a module name, which differs from network to network.
+These take what every classifier of mmpretrain has, so that a distillation
+config stays the same when a network is exchanged.
 """
 
 from abc import abstractmethod
@@ -24,7 +24,7 @@ from hkd_mm.registry import TASK_UTILS
 
 
 class AutoSourceRecorder(ModuleOutputsRecorder):
-    """Module outputs whose module is found when the net is known."""
+    """Module outputs whose module is found when the network is known."""
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         assert model is not None
@@ -41,8 +41,8 @@ class LogitsRecorder(AutoSourceRecorder):
     """The class scores (N, C) of a classifier, before softmax.
 
     ``hkd_mm.Logits`` in a config. Works for mmpretrain's ``TimmClassifier``
-    (the wrapped net), ``ImageClassifier`` (the head), and segmentors, whose
-    scores are (N, C, h, w).
+    (the wrapped network), ``ImageClassifier`` (the head), and segmentors,
+    whose scores are (N, C, h, w).
     """
 
     def __init__(self) -> None:
@@ -77,8 +77,8 @@ class FeatureRecorder(AutoSourceRecorder):
         stages = [item['module'] for item in info]
         if not -len(stages) <= self.stage < len(stages):
             raise UserError(
-                f'recorder hkd_mm.Feature: stage={self.stage}, but the net '
-                f'has {len(stages)} stages: {", ".join(stages)}'
+                f'recorder hkd_mm.Feature: stage={self.stage}, but the '
+                f'network has {len(stages)} stages: {", ".join(stages)}'
             )
         return f'model.{stages[self.stage]}'
 
@@ -102,7 +102,7 @@ class FeatureRecorder(AutoSourceRecorder):
 
 @TASK_UTILS.register_module()
 class GTLabelsRecorder(BaseRecorder):
-    """The labels (N,) int64 of the batch that the net is given.
+    """The labels (N,) int64 of the batch that the network is given.
 
     Targets (N, C) float32 where mixup or cutmix has mixed the images.
     ``hkd_mm.GTLabels`` in a config, on the student's side. It needs no loss
@@ -156,12 +156,12 @@ def classifier_layer(model: nn.Module) -> nn.Module | None:
 
 
 def is_timm(model: nn.Module) -> bool:
-    """Whether a classifier wraps a net of timm; else it has a backbone."""
+    """Whether a classifier wraps a network of timm; else it has a backbone."""
     return not hasattr(model, 'backbone') and not is_segmentor(model)
 
 
 def is_segmentor(model: nn.Module) -> bool:
-    """Whether a net gives a class to every pixel."""
+    """Whether a network gives a class to every pixel."""
     return getattr(model, 'dense', None) is True
 
 
@@ -194,7 +194,7 @@ class LastMapRecorder(FeatureRecorder):
 
     ``hkd_mm.LastMap`` in a config. It is not that of ``hkd_mm.Feature``
     where a layer follows the last stage, as in MobileNetV2 and EfficientNet.
-    A net without a module for global pooling has its last stage recorded.
+    A network without a module for global pooling has its last stage recorded.
     """
 
     def __init__(self) -> None:
@@ -257,7 +257,7 @@ class StageMapsRecorder(BaseRecorder):
     Args:
         stages: indices of the stages, from shallow to deep; negative ones
             count from the last. The last four are 1/4, 1/8, 1/16 and 1/32 of
-            the image in the nets of this zoo.
+            the image in the networks of this zoo.
     """
 
     def __init__(self, stages: Sequence[int] = (-4, -3, -2, -1)) -> None:
@@ -269,7 +269,7 @@ class StageMapsRecorder(BaseRecorder):
         """Listen to the modules that end the stages.
 
         Raises:
-            UserError: the net has fewer stages.
+            UserError: the network has fewer stages.
         """
         assert model is not None
         if is_segmentor(model):
@@ -291,7 +291,7 @@ class StageMapsRecorder(BaseRecorder):
         if any(not -count <= stage < count for stage in self.stages):
             raise UserError(
                 f'recorder hkd_mm.StageMaps: stages={self.stages}, but the '
-                f'net has {count} stages: {said}; set fewer, such as '
+                f'network has {count} stages: {said}; set fewer, such as '
                 'stages=(-2, -1)'
             )
 
@@ -334,25 +334,25 @@ class StageMapsRecorder(BaseRecorder):
             ]
 
 
-def last_layer(net: nn.Module, user: str) -> nn.Linear:
+def last_layer(network: nn.Module, user: str) -> nn.Linear:
     """The linear layer at the end of a classifier.
 
     Args:
-        net: a ``TimmClassifier`` or an ``ImageClassifier``.
+        network: a ``TimmClassifier`` or an ``ImageClassifier``.
         user: the loss that wants it, for the message.
 
     Returns:
         The layer itself; whoever keeps it must not register it.
 
     Raises:
-        UserError: the net ends in something else.
+        UserError: the network ends in something else.
     """
-    found = classifier_layer(net)
+    found = classifier_layer(network)
     if isinstance(found, nn.Linear):
         return found
     raise UserError(
-        f'{user} needs nets that end in one linear layer, but one ends in '
-        f'{type(found).__name__}; take another net or another loss'
+        f'{user} needs networks that end in one linear layer, but one ends in '
+        f'{type(found).__name__}; take another network or another loss'
     )
 
 

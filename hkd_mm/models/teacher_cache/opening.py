@@ -113,7 +113,9 @@ def _parts(model, dataset) -> dict[str, str]:
     recorders = model.distiller.teacher_recorders.recorders
     return dict(
         teacher=weights_hash(model.teacher),
-        teacher_net=_hash(np.frombuffer(str(model.teacher).encode(), 'u1')),
+        teacher_network=_hash(
+            np.frombuffer(str(model.teacher).encode(), 'u1')
+        ),
         teacher_dtype=str(model.teacher_inference.dtype),
         class_order=','.join(dataset.classes),
         images=dataset.store.hash,

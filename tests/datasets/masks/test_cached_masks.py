@@ -13,12 +13,12 @@ SIDE, VIEWS = 32, 2
 
 
 def distillation(**kwargs):
-    net = dict(type='hkd_mm.SMPSegmentor', encoder_name='resnet18')
+    network = dict(type='hkd_mm.SMPSegmentor', encoder_name='resnet18')
     config = dict(
         type='hkd_mm.FrozenTeacherDistill',
         input_size=SIDE,
-        architecture=net,
-        teacher=net,
+        architecture=network,
+        teacher=network,
         distiller=dict(
             type='mmrazor.ConfigurableDistiller',
             distill_losses=dict(loss_kd=dict(type='hkd_mm.PixelKLLoss')),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hkd_mm.engine.hooks.data_hooks import VanishedMasksHook
+from hkd_mm.engine.hooks.data_hooks import MasksLostByResizeHook
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_it_is_told_before_anything_runs(small, moment):
     runner = SimpleNamespace(
         logger=SimpleNamespace(warning=said.append), **loops
     )
-    getattr(VanishedMasksHook(), f'before_{moment}')(runner)
+    getattr(MasksLostByResizeHook(), f'before_{moment}')(runner)
     (line,) = said
     assert line.startswith('2 OF 25 MASKS OF SPLIT all ARE EMPTY AT 20 P')
     assert '0_NI_0 the first' in line and line.endswith('raise input_size')
@@ -49,5 +49,5 @@ def test_photographs_have_no_masks():
     runner = SimpleNamespace(
         test_loop=loop, logger=SimpleNamespace(warning=said.append)
     )
-    VanishedMasksHook().before_test(runner)
+    MasksLostByResizeHook().before_test(runner)
     assert said == []

@@ -86,7 +86,7 @@ def pixels(image):
 
 
 def small(image):
-    """As a net would see it."""
+    """As a network would see it."""
     image = cv2.resize(image, (116, 116), interpolation=cv2.INTER_AREA)
     return image.astype(float)
 

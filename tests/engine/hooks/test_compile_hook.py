@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Compiled nets train, are recorded and are saved like others."""
+"""Compiled networks train, are recorded and are saved like others."""
 
 import copy
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_what_is_recorded_lies_outside_the_compiled_modules():
     assert 'forward' in vars(model.student.model.conv_stem)
 
 
-def test_one_net_alone_can_be_compiled():
+def test_one_network_alone_can_be_compiled():
     _, model = compiled(teacher=False)
     assert 'forward' not in vars(model.teacher.model.layer3)
     assert 'forward' in vars(model.student.model.conv_stem)
@@ -103,8 +103,8 @@ def test_every_region_runs_compiled():
     _, model = compiled(backend=backend)
     regions = sum(
         'forward' in vars(module)
-        for net in (model.teacher, model.student)
-        for module in net.modules()
+        for network in (model.teacher, model.student)
+        for module in network.modules()
     )
     step(model)
     assert backend.runs == regions > 8  # torch's own limit
@@ -197,15 +197,15 @@ def build_method(name):
     )
 
 
-def nets_of(model):
+def networks_of(model):
     """Those that are compiled."""
     if hasattr(model, 'peers'):
-        return list(model.nets().values())
-    return [model.student, *getattr(model, 'teacher', NoTeachers).nets]
+        return list(model.networks().values())
+    return [model.student, *getattr(model, 'teacher', NoTeachers).networks]
 
 
 class NoTeachers:
-    nets = ()
+    networks = ()
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_other_methods_are_compiled_as_a_distillation_is(name, backend):
     CompileHook(backend=backend).before_run(
         SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
     )
-    for net in nets_of(model):
-        assert any('forward' in vars(module) for module in net.modules())
+    for network in networks_of(model):
+        assert any('forward' in vars(module) for module in network.modules())
     for _ in range(2):  # records are copied once, then where it is needed
         mine, other = step(model), step(plain)
         assert mine == pytest.approx(other, rel=1e-4)

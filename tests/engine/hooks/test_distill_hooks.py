@@ -23,7 +23,7 @@ from hkd_mm.training.trainer import train
 
 
 def distillation(loss, teacher=10, student=10):
-    """What the hooks see of a runner, with nets of so many weights."""
+    """What the hooks see of a runner, with networks of so many weights."""
     model = nn.Module()
     model.student = nn.Linear(student, 1, bias=False)
     object.__setattr__(model, 'teacher', nn.Linear(teacher, 1, bias=False))

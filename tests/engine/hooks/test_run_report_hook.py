@@ -166,7 +166,7 @@ def test_environment_names_what_ran(kd_run):
     assert found['cpu_cores'] >= 1 and found['python'].count('.') == 2
 
 
-def test_a_plain_net_without_validation(tiny_configs, tmp_path):
+def test_a_plain_network_without_validation(tiny_configs, tmp_path):
     runner = build(
         tiny_configs['student'],
         tmp_path / 'run',

@@ -151,9 +151,9 @@ def test_two_processes_rank_as_one(curriculum, tmp_path):
     (tmp_path / 'rank.py').write_text(_RANK)
     init_default_scope('mmpretrain')
     torch.manual_seed(0)
-    net = MODELS.build(load_config(curriculum).model.teacher)
-    net.init_weights()
-    torch.save(dict(state_dict=net.state_dict()), tmp_path / 'teacher.pth')
+    network = MODELS.build(load_config(curriculum).model.teacher)
+    network.init_weights()
+    torch.save(dict(state_dict=network.state_dict()), tmp_path / 'teacher.pth')
     _run(tmp_path, 1, 'rank.py', 'one')
     _run(tmp_path, 2, 'rank.py', 'two')
     found = [

@@ -82,7 +82,7 @@ def test_the_parts_equal_the_paper(alpha, beta, tau):
 
 
 def test_a_case_by_hand():
-    # silent branches: all their scores 0, all their maps 0; the net says
+    # silent branches: all their scores 0, all their maps 0; the network says
     # (3/4, 1/4); deepest map 2 everywhere. Two branches, alpha 1/2, beta 1,
     # tau 1: ln 2, 0.130812, 2 * 4
     loss = BYOTLoss(alpha=0.5, beta=1.0, tau=1.0)
@@ -110,7 +110,7 @@ def test_the_deepest_only_teaches():
     assert all(p.grad is not None for p in loss.parameters())
 
 
-def test_a_branch_for_each_stage_but_the_last_and_no_net_inside():
+def test_a_branch_for_each_stage_but_the_last_and_no_network_inside():
     loss = loss_for()
     assert len(loss.branches) == 2
     assert {name.split('.')[0] for name in loss.state_dict()} == {'branches'}

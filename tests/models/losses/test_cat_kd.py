@@ -46,9 +46,9 @@ class Net(torch.nn.Module):
 
 def attached(weight_s, weight_t, **kwargs):
     loss = CATKDLoss(**kwargs)
-    nets = Net(weight_s), Net(weight_t)
-    loss.attach(*nets)
-    return loss, *nets
+    networks = Net(weight_s), Net(weight_t)
+    loss.attach(*networks)
+    return loss, *networks
 
 
 def tensors(*arrays):
@@ -81,7 +81,7 @@ def test_a_case_by_hand():
     assert loss(s, t).item() == pytest.approx(0.5)
 
 
-def test_equal_nets_give_zero_whatever_their_scale():
+def test_equal_networks_give_zero_whatever_their_scale():
     weight = np.random.default_rng(0).normal(size=(5, 4))
     loss, *_ = attached(weight, 3 * weight)
     s = torch.randn(2, 4, 4, 4, requires_grad=True)
@@ -116,7 +116,7 @@ def test_a_map_that_the_layer_does_not_take_is_refused():
 
 
 @pytest.mark.parametrize(
-    'net',
+    'network',
     [
         dict(type='hkd_mm.TimmClassifier', model_name='mobilenetv2_050'),
         dict(type='hkd_mm.TimmClassifier', model_name='darknet53'),
@@ -130,19 +130,19 @@ def test_a_map_that_the_layer_does_not_take_is_refused():
             ),
         ),
     ],
-    ids=lambda net: net.get('model_name', 'resnet8'),
+    ids=lambda network: network.get('model_name', 'resnet8'),
 )
-def test_the_recorded_map_is_what_the_last_layer_is_given(net):
+def test_the_recorded_map_is_what_the_last_layer_is_given(network):
     init_default_scope('mmpretrain')
-    net = MODELS.build(net).eval()
+    network = MODELS.build(network).eval()
     recorder = LastMapRecorder()
-    recorder.initialize(net)
+    recorder.initialize(network)
     images = torch.randn(2, 3, 64, 64)
     with recorder, torch.no_grad():
-        logits = net(images, mode='tensor')
+        logits = network(images, mode='tensor')
     found = recorder.get_record_data().mean((2, 3))
-    if hasattr(net, 'backbone'):
-        again = net.head.fc(found)
+    if hasattr(network, 'backbone'):
+        again = network.head.fc(found)
     else:
-        again = net.model.get_classifier()(found)
+        again = network.model.get_classifier()(found)
     torch.testing.assert_close(again, logits)

@@ -163,7 +163,7 @@ def test_an_empty_or_unused_queue_changes_nothing():
 
 
 def test_a_case_by_hand():
-    # Vectors (1, 0) and (0, 1) in both nets, tau 1, two classes: positives
+    # Vectors (1, 0) and (0, 1) in both networks, tau 1, two classes: positives
     # z = 1, negatives z = 0, n = 1, E = (e + 1) / 2 = 1.859141:
     # ln(1 + E / e) + ln(1 + 1 / E) = 0.521136 + 0.430407 a direction.
     loss = CRDLoss(tau=1.0, dimensions=2)

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS as ROOT
 
 from hkd_mm.errors import UserError
 from hkd_mm.models import losses
-from hkd_mm.models.losses.distill_loss import DistillLoss, words_of
+from hkd_mm.models.losses.distill_loss import DistillLoss, input_names
 from hkd_mm.registry import MODELS
 
 assert losses and ROOT
@@ -33,9 +33,9 @@ def every_loss_that(holds):
 
 
 every_loss = every_loss_that(lambda kind: True)
-takes_labels = every_loss_that(lambda kind: 'gt_labels' in words_of(kind))
+takes_labels = every_loss_that(lambda kind: 'gt_labels' in input_names(kind))
 takes_logits = every_loss_that(
-    lambda kind: {'preds_S', 'preds_T'} & set(words_of(kind))
+    lambda kind: {'preds_S', 'preds_T'} & set(input_names(kind))
 )
 FEATURES = ('s_feature', 't_feature')
 SHAPES = dict(
@@ -77,7 +77,7 @@ def inputs_of(kind, n=6, c=5, seed=0, equal=False, scale=2.0, wider=0):
     for word in FEATURES:
         if word in found and kind.features != 'maps':
             found[word] = found[word][0]
-    return {word: found[word] for word in words_of(kind)}
+    return {word: found[word] for word in input_names(kind)}
 
 
 def leaves(value):
@@ -118,13 +118,13 @@ def make(kind, inputs, **kwargs):
         )
         loss.build(*shapes)
     if hasattr(loss, 'attach'):
-        nets = (_Net(inputs, letter) for letter in 'ST')
-        loss.attach(*nets)
+        networks = (_Net(inputs, letter) for letter in 'ST')
+        loss.attach(*networks)
     return loss
 
 
 class _Net(torch.nn.Module):
-    """What ``attach`` looks at in a net: its last layer."""
+    """What ``attach`` looks at in a network: its last layer."""
 
     def __init__(self, inputs, letter):
         super().__init__()
@@ -177,7 +177,7 @@ def test_its_facts_are_written_down(kind):
     assert kind.family in ('response', 'feature', 'relation', 'self', 'online')
     assert len(kind.source) > 10 and kind.__doc__
     assert kind.features in (None, *SHAPES)
-    words = set(words_of(kind))
+    words = set(input_names(kind))
     assert words <= {'preds_S', 'preds_T', 'gt_labels', *FEATURES}
     assert bool(kind.features) == bool(words & set(FEATURES))
     made = inspect.signature(kind).parameters
@@ -269,7 +269,7 @@ def test_one_class_and_its_background(kind):
     torch.testing.assert_close(total(make(kind, two), two), value)
 
 
-@every_loss_that(lambda kind: 'preds_S' in words_of(kind))
+@every_loss_that(lambda kind: 'preds_S' in input_names(kind))
 def test_masks_and_whole_images_need_losses_of_their_own(kind):
     inputs = inputs_of(kind)
     loss, logits = make(kind, inputs), inputs['preds_S']

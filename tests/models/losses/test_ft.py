@@ -105,7 +105,7 @@ def test_a_case_by_hand():
     assert found['loss_paraphraser'].item() == pytest.approx(0.0)
 
 
-def test_each_part_trains_its_own_net():
+def test_each_part_trains_its_own_network():
     loss = built()
     s, t = tensors(*maps((2, 3, 4, 4), (2, 6, 4, 4)))
     s.requires_grad_()

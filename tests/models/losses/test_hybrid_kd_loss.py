@@ -100,7 +100,7 @@ def test_the_four_variants_have_just_their_parts(alpha, beta, keys):
     assert set(parts(HybridKDLoss(alpha, beta), *tensors())) == keys
 
 
-def test_equal_nets_give_zero_and_no_gradient():
+def test_equal_networks_give_zero_and_no_gradient():
     s = torch.randn(4, 6, requires_grad=True)
     f = torch.randn(4, 3, 2, 2, requires_grad=True)
     found = HybridKDLoss(alpha=1.0)(

@@ -27,12 +27,12 @@ def naive(s, t, margin):
 
 
 def teacher_with(scale, shift):
-    """A net that is not timm's and ends in one BatchNorm."""
-    net = nn.Sequential(nn.BatchNorm2d(len(scale)))
+    """A network that is not timm's and ends in one BatchNorm."""
+    network = nn.Sequential(nn.BatchNorm2d(len(scale)))
     with torch.no_grad():
-        net[0].weight.copy_(torch.as_tensor(scale))
-        net[0].bias.copy_(torch.as_tensor(shift))
-    return net
+        network[0].weight.copy_(torch.as_tensor(scale))
+        network[0].bias.copy_(torch.as_tensor(shift))
+    return network
 
 
 def ready(scale, shift):
@@ -89,15 +89,15 @@ def test_margins_of_odd_norms_are_finite():
 
 
 def test_the_norm_that_ends_the_stage_is_found():
-    net = nn.Module()
-    net.model = timm.create_model('resnet50', num_classes=3)
+    network = nn.Module()
+    network.model = timm.create_model('resnet50', num_classes=3)
     with torch.no_grad():
-        for i, module in enumerate(net.modules()):
+        for i, module in enumerate(network.modules()):
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.fill_(0.1 + i / 100)
-    found = margins_of(net)
+    found = margins_of(network)
     for stage, channels in (('layer1', 256), ('layer3', 1024)):
-        last = getattr(net.model, stage)[-1].bn3
+        last = getattr(network.model, stage)[-1].bn3
         assert torch.equal(found[channels], expected_negative(last))
     assert found.keys() == {256, 512, 1024, 2048}
 
@@ -121,7 +121,7 @@ def test_the_margin_follows_the_device_and_is_not_saved():
     assert loss.double().margin.dtype == torch.float64
 
 
-def test_shape_and_nets_may_come_in_any_order():
+def test_shape_and_networks_may_come_in_any_order():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         first = ready([1.0, 2.0], [0.0, 0.5])

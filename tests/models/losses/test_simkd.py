@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""SimKD: the loss, and the net that is validated, saved and deployed."""
+"""SimKD: the loss, and the network that is validated, saved and deployed."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -96,29 +96,30 @@ def test_a_perfect_map_gives_the_scores_of_the_teacher(model):
     torch.testing.assert_close(mine, teachers)
 
 
-def test_the_export_holds_the_whole_deployed_net(model, config):
+def test_the_export_holds_the_whole_deployed_network(model, config):
     train_a_step(model)
     state = student_state_dict(dict(state_dict=model.state_dict()))
     alone = MODELS.build(student_config(config.model))
     alone.load_state_dict(state, strict=True)
     images = torch.randn(2, 3, 64, 64)
     outputs = [
-        net.eval()(images, mode='tensor') for net in (alone, model.student)
+        network.eval()(images, mode='tensor')
+        for network in (alone, model.student)
     ]
     torch.testing.assert_close(*outputs)
     assert {x.partition('.')[0] for x in state} == {'backbone', 'head'}
     assert not any('classifier' in x for x in state)
 
 
-def test_other_nets_by_name_are_put_into_the_student(config):
+def test_other_networks_by_name_are_put_into_the_student(config):
     cfg = deepcopy(config)
     cfg.teacher_config = None
     names = dict(student='resnet8', teacher='shufflenetv2')
     apply_network_names(cfg, names, None)
     assert cfg.model.architecture.type == 'hkd_mm.SimKDClassifier'
     assert cfg.model.architecture.student.backbone.depth == 8
-    for net in (cfg.model.teacher, cfg.model.architecture.teacher):
-        assert net.backbone.type == 'hkd_mm.ShuffleNetV2'
+    for network in (cfg.model.teacher, cfg.model.architecture.teacher):
+        assert network.backbone.type == 'hkd_mm.ShuffleNetV2'
     model = MODELS.build(cfg.model)
     train_a_step(model)
     mine, teachers = model.student.head.fc, model.teacher.head.fc
@@ -136,9 +137,9 @@ def test_a_layer_of_another_size_is_refused(model):
 
 
 def test_a_layer_without_bias_is_taken(config):
-    net = MODELS.build(config.model.architecture)
-    net.reuse_last_layer(torch.nn.Linear(512, 5, bias=False))
-    assert not net.head.fc.bias.any()
+    network = MODELS.build(config.model.architecture)
+    network.reuse_last_layer(torch.nn.Linear(512, 5, bias=False))
+    assert not network.head.fc.bias.any()
 
 
 def test_values_out_of_range_name_the_key(config):

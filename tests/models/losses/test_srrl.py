@@ -22,7 +22,7 @@ def naive(s, t, weight, bias, alpha, beta):
     return alpha * feature / (n * c), beta * score / (n * len(weight))
 
 
-def net(width=5, classes=3, kind='LinearClsHead'):
+def network(width=5, classes=3, kind='LinearClsHead'):
     torch.manual_seed(0)
     return ImageClassifier(
         backbone=dict(type='mmpretrain.ResNet', depth=18),
@@ -46,7 +46,7 @@ def tensors(*arrays):
     'alpha, beta, weight', [(1, 1, 1), (0.5, 2, 1), (3, 0.1, 4)]
 )
 def test_parts_equal_the_paper(alpha, beta, weight):
-    teacher = net()
+    teacher = network()
     s, t = np.random.default_rng(0).normal(size=(2, 4, 5))
     layer = teacher.head.fc
     expected = naive(
@@ -63,7 +63,7 @@ def test_parts_equal_the_paper(alpha, beta, weight):
 
 def test_a_case_by_hand():
     # s - t = (1, 2): mean square 2.5; W (s - t) = (1 + 4) = 5, squared 25
-    teacher = net(width=2, classes=1)
+    teacher = network(width=2, classes=1)
     with torch.no_grad():
         teacher.head.fc.weight.copy_(torch.tensor([[1.0, 2.0]]))
     found = attached(teacher)(*tensors([[2.0, 2.0]], [[1.0, 0.0]]))
@@ -72,7 +72,7 @@ def test_a_case_by_hand():
 
 
 def test_the_teacher_layer_is_neither_owned_nor_trained():
-    teacher = net()
+    teacher = network()
     loss = attached(teacher)
     assert not list(loss.parameters()) and not list(loss.children())
     s = torch.randn(4, 5, requires_grad=True)
@@ -85,16 +85,16 @@ def test_the_teacher_layer_is_neither_owned_nor_trained():
     [(dict(alpha=0), {'loss_score'}), (dict(beta=0), {'loss_feature'})],
 )
 def test_a_part_of_weight_0_is_left_out(kwargs, keys):
-    assert set(attached(net(), **kwargs)(*torch.randn(2, 4, 5))) == keys
+    assert set(attached(network(), **kwargs)(*torch.randn(2, 4, 5))) == keys
 
 
 def test_a_feature_that_the_layer_does_not_take_is_refused():
     with pytest.raises(UserError, match='hkd_mm.Pooled'):
-        attached(net())(*torch.randn(2, 4, 6))
+        attached(network())(*torch.randn(2, 4, 6))
 
 
-def test_a_net_without_one_linear_layer_is_refused():
-    teacher = net()
+def test_a_network_without_one_linear_layer_is_refused():
+    teacher = network()
     teacher.head.fc = torch.nn.Sequential(torch.nn.Linear(5, 3))
     with pytest.raises(UserError, match='one linear layer'):
         attached(teacher)

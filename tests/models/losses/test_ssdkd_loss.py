@@ -111,7 +111,7 @@ def test_rotating_the_places_of_a_map_says_nothing_to_its_channels():
     assert value.item() < 1e-3 and s.grad.isfinite().all()
 
 
-def test_the_relations_between_samples_train_the_net_not_the_layers():
+def test_the_relations_between_samples_train_the_network_not_the_layers():
     loss = SSDKDLoss(alpha=0, gamma=1.0)
     loss.build((1, 4, 3, 3), (1, 6, 2, 2))
     s, t = torch.randn(5, 4, 3, 3), torch.randn(5, 6, 2, 2)

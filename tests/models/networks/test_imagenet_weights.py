@@ -15,7 +15,7 @@ import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.models.classifiers import TimmClassifier as Upstream
 
-from hkd_mm.config.networks import net_config
+from hkd_mm.config.networks import network_config
 from hkd_mm.errors import UserError
 from hkd_mm.models.networks import imagenet_weights
 from hkd_mm.models.networks.imagenet_weights import (
@@ -47,10 +47,10 @@ def no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(imagenet_weights, 'urlopen', unreachable)
 
 
-def stored(path, net, **more) -> dict:
+def stored(path, network, **more) -> dict:
     """Write weights as their publishers do, and give them back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {**net.state_dict(), **more}
+    state = {**network.state_dict(), **more}
     if path.suffix == '.safetensors':
         from safetensors.torch import save_file
 
@@ -60,7 +60,7 @@ def stored(path, net, **more) -> dict:
     return state
 
 
-def timm_net(file=None, **kwargs):
+def timm_network(file=None, **kwargs):
     overlay = dict(file=str(file)) if file else None
     return MODELS.build(
         dict(
@@ -73,9 +73,9 @@ def timm_net(file=None, **kwargs):
     )
 
 
-def assert_loaded(net, state):
+def assert_loaded(network, state):
     """Everything but the classifier layer, which has six classes, is read."""
-    for key, value in net.state_dict().items():
+    for key, value in network.state_dict().items():
         if not key.startswith(('fc.', 'classifier.')):
             assert torch.equal(value, state[key]), key
         else:
@@ -85,15 +85,15 @@ def assert_loaded(net, state):
 def test_file_at_the_told_place_is_read_when_training_starts():
     place = weights_place('mobilenetv2_050.lamb_in1k.safetensors')
     with pytest.raises(UserError, match='pretrained=False') as told:
-        MODELS.build(net_config('mbv2')).init_weights()
+        MODELS.build(network_config('mbv2')).init_weights()
     assert f'to {place}' in str(told.value) and '\n' not in str(told.value)
     state = stored(place, timm.create_model('mobilenetv2_050'))
-    net = MODELS.build(net_config('mbv2'))
+    network = MODELS.build(network_config('mbv2'))
     assert not torch.equal(
-        net.model.conv_stem.weight, state['conv_stem.weight']
+        network.model.conv_stem.weight, state['conv_stem.weight']
     )
-    net.init_weights()
-    assert_loaded(net, state)
+    network.init_weights()
+    assert_loaded(network, state)
 
 
 def test_weights_survive_mmengine_where_upstream_loses_them(tmp_path):
@@ -110,7 +110,7 @@ def test_weights_survive_mmengine_where_upstream_loses_them(tmp_path):
     assert not torch.equal(
         theirs.model.conv1[0].weight, state['conv1.0.weight']
     )
-    ours = timm_net(file, model_name=TINY)
+    ours = timm_network(file, model_name=TINY)
     ours.init_weights()
     assert_loaded(ours, state)
 
@@ -118,12 +118,12 @@ def test_weights_survive_mmengine_where_upstream_loses_them(tmp_path):
 def test_second_call_does_not_undo_training(tmp_path):
     file = tmp_path / 'w.pth'
     stored(file, timm.create_model(TINY))
-    net = timm_net(file, model_name=TINY)
-    net.init_weights()
+    network = timm_network(file, model_name=TINY)
+    network.init_weights()
     with torch.no_grad():
-        net.model.conv1[0].weight.fill_(1.0)
-    net.init_weights()
-    assert (net.model.conv1[0].weight == 1.0).all()
+        network.model.conv1[0].weight.fill_(1.0)
+    network.init_weights()
+    assert (network.model.conv1[0].weight == 1.0).all()
 
 
 def test_student_in_a_distiller_is_loaded_and_its_teacher_not(tmp_path):
@@ -173,12 +173,12 @@ def test_huggingface_cache_is_used(tmp_path, monkeypatch):
             str(file) if repo == 'timm/mobilenetv2_050.lamb_in1k' else None
         ),
     )
-    net = MODELS.build(net_config('mbv2'))
-    net.init_weights()
-    assert_loaded(net, state)
+    network = MODELS.build(network_config('mbv2'))
+    network.init_weights()
+    assert_loaded(network, state)
 
 
-@pytest.mark.parametrize('content', ['other net', 'no net', 'damaged'])
+@pytest.mark.parametrize('content', ['other network', 'no network', 'damaged'])
 def test_wrong_file_is_refused(tmp_path, content):
     file = tmp_path / 'w.safetensors'
     if content == 'damaged':
@@ -187,55 +187,55 @@ def test_wrong_file_is_refused(tmp_path, content):
         stored(
             file,
             timm.create_model('resnet10t')
-            if content == 'other net'
+            if content == 'other network'
             else torch.nn.Linear(2, 2),
         )
     with pytest.raises(UserError, match=str(file)):
-        timm_net(file, model_name=TINY).init_weights()
+        timm_network(file, model_name=TINY).init_weights()
 
 
 @pytest.mark.parametrize('name, file', SHUFFLENETS.items())
 def test_shufflenet_takes_mmpretrains_file(name, file):
-    net = MODELS.build(net_config(name))
+    network = MODELS.build(network_config(name))
     with pytest.raises(UserError, match=file):
-        net.init_weights()
-    other = MODELS.build(net_config(name, 1000, pretrained=False))
+        network.init_weights()
+    other = MODELS.build(network_config(name, 1000, pretrained=False))
     state = stored(weights_place(file), other)
-    net = MODELS.build(net_config(name))
-    net.init_weights()
-    for key, value in net.backbone.state_dict().items():
+    network = MODELS.build(network_config(name))
+    network.init_weights()
+    for key, value in network.backbone.state_dict().items():
         assert torch.equal(value, state[f'backbone.{key}']), key
     stored(weights_place(file), torch.nn.Linear(2, 2))
     with pytest.raises(UserError, match='does not hold'):
-        MODELS.build(net_config(name)).init_weights()
+        MODELS.build(network_config(name)).init_weights()
 
 
 @pytest.mark.parametrize(
     'name', ['mbv2', 'shufflenetv1', 'shufflenetv2', 'resnet8']
 )
 def test_from_scratch_nothing_is_fetched(name):
-    net = MODELS.build(net_config(name, pretrained=False))
-    net.init_weights()
-    assert all(torch.isfinite(p).all() for p in net.parameters())
+    network = MODELS.build(network_config(name, pretrained=False))
+    network.init_weights()
+    assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
 @pytest.mark.parametrize(
-    'net',
+    'network',
     [
         dict(type='hkd_mm.ShuffleNetV1', groups=2),
         dict(type='hkd_mm.ShuffleNetV1', widen_factor=0.5),
         dict(type='hkd_mm.ShuffleNetV2', widen_factor=0.5),
     ],
 )
-def test_sizes_without_published_weights_are_refused(net):
-    MODELS.build(net)
+def test_sizes_without_published_weights_are_refused(network):
+    MODELS.build(network)
     with pytest.raises(UserError, match='set pretrained=False'):
-        MODELS.build(dict(net, pretrained=True))
+        MODELS.build(dict(network, pretrained=True))
 
 
-def test_misspelt_net_is_named():
+def test_misspelt_network_is_named():
     with pytest.raises(UserError, match='mobilenetv2_050'):
-        timm_net(model_name='mobilenet_v2_050')
+        timm_network(model_name='mobilenet_v2_050')
 
 
 @pytest.fixture
@@ -261,14 +261,14 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 def test_fetch_downloads_once_and_checks_the_hash(server):
     folder, address = server
-    good = f'net-{hashlib.sha256(b"weights").hexdigest()[:8]}.pth'
-    for name in (good, 'net-00000000.pth'):
+    good = f'network-{hashlib.sha256(b"weights").hexdigest()[:8]}.pth'
+    for name in (good, 'network-00000000.pth'):
         (folder / name).write_bytes(b'weights')
     path = fetch_weights(f'{address}/{good}', good)
     assert path.read_bytes() == b'weights'
     (folder / good).unlink()
     assert fetch_weights(f'{address}/{good}', good) == path
-    for name in ('net-00000000.pth', 'missing.pth'):
+    for name in ('network-00000000.pth', 'missing.pth'):
         with pytest.raises(UserError, match='pretrained=False'):
             fetch_weights(f'{address}/{name}', name)
         assert list(path.parent.iterdir()) == [path]
@@ -277,7 +277,7 @@ def test_fetch_downloads_once_and_checks_the_hash(server):
 def test_closed_port_fails_fast(server):
     start = time.monotonic()
     with pytest.raises(UserError, match='refused'):
-        fetch_weights('http://127.0.0.1:9/net.pth', 'net.pth')
+        fetch_weights('http://127.0.0.1:9/net.pth', 'network.pth')
     assert time.monotonic() - start < 30
 
 

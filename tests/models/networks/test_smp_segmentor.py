@@ -55,7 +55,7 @@ def test_without_the_library_the_command_is_named(monkeypatch):
 @pytest.mark.parametrize(
     'encoder, millions', [('resnet152', 67.15), ('resnet18', 14.32)]
 )
-def test_size_of_the_nets_of_the_study(encoder, millions):
+def test_size_of_the_networks_of_the_study(encoder, millions):
     counted = complexity(build(encoder_name=encoder), 64)
     assert counted['parameters'] / 1e6 == pytest.approx(millions, abs=0.005)
     assert counted['gmacs'] > 0
@@ -63,14 +63,14 @@ def test_size_of_the_nets_of_the_study(encoder, millions):
 
 @pytest.mark.parametrize('classes, channels', [(1, 1), (3, 1), (1, 3), (2, 4)])
 def test_three_modes(classes, channels):
-    net = build(num_classes=classes, in_channels=channels).eval()
+    network = build(num_classes=classes, in_channels=channels).eval()
     images, samples = batch(max(classes, 2), channels)
     with torch.no_grad():
-        logits = net(images, samples)
-        (predicted,) = net(images, samples, mode='predict')
-        losses = net(images, samples, mode='loss')
+        logits = network(images, samples)
+        (predicted,) = network(images, samples, mode='predict')
+        losses = network(images, samples, mode='loss')
     assert logits.shape == (2, classes, 64, 64)
-    torch.testing.assert_close(net.model(images), logits)
+    torch.testing.assert_close(network.model(images), logits)
     assert isinstance(predicted, MaskPredictions)
     probabilities = predicted['batch_probabilities']
     if classes == 1:
@@ -78,20 +78,20 @@ def test_three_modes(classes, channels):
     else:
         torch.testing.assert_close(probabilities, logits.softmax(1))
     assert predicted['batch_masks'] is samples.gt_masks
-    expected = net.loss_module(logits, samples.gt_labels)
+    expected = network.loss_module(logits, samples.gt_labels)
     assert losses == expected and set(losses) == {'loss_bce', 'loss_dice'}
     for mode in ('loss', 'predict'):
         with pytest.raises(UserError, match='data_samples'):
-            net(images, mode=mode)
+            network(images, mode=mode)
     with pytest.raises(UserError, match='mode'):
-        net(images, samples, mode='train')
+        network(images, samples, mode='train')
 
 
 def test_another_loss():
     loss = dict(type='hkd_mm.DiceBCELoss', alpha=0.0, loss_weight=2.0)
-    net, usual = build(loss=loss), build()
+    network, usual = build(loss=loss), build()
     images, samples = batch()
-    found = net(images, samples, mode='loss')
+    found = network(images, samples, mode='loss')
     assert found['loss_bce'] == 0
     torch.testing.assert_close(
         found['loss_dice'],
@@ -120,7 +120,7 @@ def test_what_cannot_be_built_is_told_in_one_line(kwargs, said):
     assert '\n' not in str(error.value)
 
 
-def test_a_size_that_the_net_cannot_take_is_told():
+def test_a_size_that_the_network_cannot_take_is_told():
     images, _ = batch(side=70)
     assert build()(images).shape[-1] == 70
     with pytest.raises(UserError, match='input_size=64'):
@@ -134,22 +134,22 @@ def test_a_size_that_the_net_cannot_take_is_told():
         (dict(arch='PAN', encoder_name='resnet18'), 64),
     ],
 )
-def test_a_size_that_fails_within_the_net_is_told(kwargs, side):
-    net = build(**kwargs).eval()
+def test_a_size_that_fails_within_the_network_is_told(kwargs, side):
+    network = build(**kwargs).eval()
     with pytest.raises(UserError, match=f'take images of {side}') as error:
-        net(torch.zeros(1, 1, side, side))
+        network(torch.zeros(1, 1, side, side))
     said = str(error.value)
     assert 'set another input_size' in said and '\n' not in said
     assert kwargs['arch'] in said and kwargs['encoder_name'] in said
 
 
 def test_a_failure_of_a_size_that_went_well_is_no_matter_of_the_size():
-    net = build().eval()
+    network = build().eval()
     images = torch.zeros(1, 1, 64, 64)
-    net(images)
-    net.model.decoder.forward = lambda maps: maps[0] @ maps[1]
+    network(images)
+    network.model.decoder.forward = lambda maps: maps[0] @ maps[1]
     with pytest.raises(RuntimeError):
-        net(images)
+        network(images)
 
 
 @pytest.fixture
@@ -165,18 +165,18 @@ def hub(tmp_path, monkeypatch):
 def test_imagenet_weights_are_read_by_init_weights(hub, channels):
     source = smp.encoders.get_encoder('resnet18', weights=None)
     save_file(source.state_dict(), hub / 'smp-resnet18.imagenet.safetensors')
-    net = build(pretrained=True, in_channels=channels)
-    before = net.model.segmentation_head[0].weight.clone()
-    own = net.model.encoder
+    network = build(pretrained=True, in_channels=channels)
+    before = network.model.segmentation_head[0].weight.clone()
+    own = network.model.encoder
     assert not torch.equal(own.conv1.weight.sum(1), source.conv1.weight.sum(1))
-    net.init_weights()
+    network.init_weights()
     torch.testing.assert_close(
         own.conv1.weight.sum(1), source.conv1.weight.sum(1)
     )
     assert torch.equal(
         own.layer4[1].conv2.weight, source.layer4[1].conv2.weight
     )
-    assert torch.equal(net.model.segmentation_head[0].weight, before)
+    assert torch.equal(network.model.segmentation_head[0].weight, before)
 
 
 def test_imagenet_weights_of_timm(hub):
@@ -184,9 +184,9 @@ def test_imagenet_weights_of_timm(hub):
 
     source = timm.create_model('resnet18')
     save_file(source.state_dict(), hub / 'resnet18.a1_in1k.safetensors')
-    net = build(encoder_name='tu-resnet18', pretrained=True)
-    net.init_weights()
-    own = net.model.encoder.model
+    network = build(encoder_name='tu-resnet18', pretrained=True)
+    network.init_weights()
+    own = network.model.encoder.model
     torch.testing.assert_close(
         own.conv1.weight, source.conv1.weight.sum(1, keepdim=True)
     )
@@ -195,33 +195,35 @@ def test_imagenet_weights_of_timm(hub):
     )
 
 
-def test_weights_of_another_net_are_refused(hub):
+def test_weights_of_another_network_are_refused(hub):
     source = smp.encoders.get_encoder('resnet34', weights=None)
     save_file(source.state_dict(), hub / 'smp-resnet18.imagenet.safetensors')
     with pytest.raises(UserError, match='replace or remove the file'):
         build(pretrained=True).init_weights()
 
 
-def recorded(recorder, net, images):
-    recorder.initialize(net)
+def recorded(recorder, network, images):
+    recorder.initialize(network)
     with recorder, torch.no_grad():
-        net(images, mode='tensor')
+        network(images, mode='tensor')
     return recorder.get_record_data()
 
 
 @pytest.mark.parametrize('arch', ['Unet', 'DeepLabV3Plus'])
 def test_recorders_find_their_place(arch):
-    net = build(arch=arch).eval()
+    network = build(arch=arch).eval()
     images, _ = batch()
     with torch.no_grad():
-        stages = net.model.encoder(images)[1:]
-        logits = net(images)
-    assert torch.equal(recorded(LogitsRecorder(), net, images), logits)
+        stages = network.model.encoder(images)[1:]
+        logits = network(images)
+    assert torch.equal(recorded(LogitsRecorder(), network, images), logits)
     for stage in (-1, -3, 0):
-        found = recorded(FeatureRecorder(stage), net, images)
+        found = recorded(FeatureRecorder(stage), network, images)
         assert torch.equal(found, stages[stage])
-    assert torch.equal(recorded(LastMapRecorder(), net, images), stages[-1])
-    found = recorded(StageMapsRecorder(), net, images)
+    assert torch.equal(
+        recorded(LastMapRecorder(), network, images), stages[-1]
+    )
+    found = recorded(StageMapsRecorder(), network, images)
     assert len(found) == 4
     assert all(map(torch.equal, found, stages[-4:]))
     if arch == 'Unet':
@@ -229,22 +231,22 @@ def test_recorders_find_their_place(arch):
 
 
 def test_masks_are_recorded_as_labels():
-    net, recorder = build(), GTLabelsRecorder()
-    recorder.initialize(net)
+    network, recorder = build(), GTLabelsRecorder()
+    recorder.initialize(network)
     images, samples = batch()
     with recorder, torch.no_grad():
-        net(images, samples, mode='tensor')
+        network(images, samples, mode='tensor')
     found = recorder.get_record_data()
     assert found.dtype == torch.int64
     assert torch.equal(found, samples.gt_masks.long())
 
 
 def test_what_a_segmentor_has_not_is_told():
-    net = build(encoder_depth=3, decoder_channels=(16, 16, 16))
+    network = build(encoder_depth=3, decoder_channels=(16, 16, 16))
     images, _ = batch()
     with pytest.raises(UserError, match='3 stages'):
-        recorded(StageMapsRecorder(), net, images)
+        recorded(StageMapsRecorder(), network, images)
     with pytest.raises(UserError, match='stage=4.*3 stages'):
-        recorded(FeatureRecorder(4), net, images)
+        recorded(FeatureRecorder(4), network, images)
     with pytest.raises(UserError, match='hkd_mm.Pooled'):
-        PooledRecorder().initialize(net)
+        PooledRecorder().initialize(network)

@@ -83,8 +83,8 @@ def test_a_painted_mask_stays_on_its_image(name, size):
     masks = blobs()
     if size:  # nearest pixels twice: half a pixel must be little
         masks = masks.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    net = build(augment=MOVES[name], input_size=size)
-    found = net(batch(masks), training=True)
+    network = build(augment=MOVES[name], input_size=size)
+    found = network(batch(masks), training=True)
     bright, marked = painted_masks(found)
     assert marked.shape[1:] == (size or SIDE, size or SIDE)
     assert overlap(bright, marked).min() > 0.95
@@ -132,8 +132,10 @@ def test_classes_are_moved_as_they_are_and_nothing_comes_between():
 
 def test_what_a_turn_brings_in_is_background():
     masks = torch.ones(4, 20, 20, dtype=torch.uint8)
-    net = build(augment=[dict(type='hkd_mm.RandomScale', low=0.5, high=0.5)])
-    found = net(batch(masks), training=True)['data_samples'].gt_masks
+    network = build(
+        augment=[dict(type='hkd_mm.RandomScale', low=0.5, high=0.5)]
+    )
+    found = network(batch(masks), training=True)['data_samples'].gt_masks
     want = torch.zeros(20, 20, dtype=torch.uint8)
     want[5:15, 5:15] = 1
     assert all(torch.equal(mask, want) for mask in found)
@@ -142,11 +144,11 @@ def test_what_a_turn_brings_in_is_background():
 @pytest.mark.parametrize('channels', [1, 3])
 def test_a_view_is_the_same_in_any_batch_order_and_again(channels):
     statistics = dict(mean=[100.0] * channels, std=[50.0] * channels)
-    net = build(augment=EVERYTHING, num_views=2, **statistics)
+    network = build(augment=EVERYTHING, num_views=2, **statistics)
     data = batch(blobs(9), torch.uint8, channels)
 
     def views(rows):
-        found = net(part(data, rows), training=True)
+        found = network(part(data, rows), training=True)
         return found['inputs'], found['data_samples'].gt_masks
 
     rows = torch.arange(9)
@@ -158,9 +160,9 @@ def test_a_view_is_the_same_in_any_batch_order_and_again(channels):
     alone = views(rows[5:6])
     assert torch.equal(alone[0], images[5:6])
     assert torch.equal(alone[1], masks[5:6])
-    net.set_epoch(1)
+    network.set_epoch(1)
     assert not torch.equal(views(rows)[1], masks)
-    net.set_epoch(2)  # two views: the first again
+    network.set_epoch(2)  # two views: the first again
     again = views(rows)
     assert torch.equal(again[0], images) and torch.equal(again[1], masks)
 
@@ -172,8 +174,10 @@ def test_evaluation_windows_and_normalises_only():
         masks=torch.tensor([[[0, 1, 0], [1, 0, 255]]], dtype=torch.uint8),
         index=torch.tensor([11]),
     )
-    net = build(window=(174, 300), mean=[51.0], std=[25.5], augment=EVERYTHING)
-    found = net(data)
+    network = build(
+        window=(174, 300), mean=[51.0], std=[25.5], augment=EVERYTHING
+    )
+    found = network(data)
     # lowest 24, highest 324: 24 -> 0, 124 -> 85, 224 -> 170, 324 -> 255
     want = torch.tensor([0.0, 0.0, 85.0, 170.0, 255.0, 255.0])
     want = ((want - 51) / 25.5).view(1, 1, 2, 3)
@@ -221,16 +225,16 @@ def test_evaluation_in_another_size():
 def test_the_teacher_cache_sees_what_training_sees():
     """``_view_of`` of the cache against a training batch."""
     data = batch(blobs(6))
-    net = build(augment=EVERYTHING, window=(20000, 50000), num_views=3)
+    network = build(augment=EVERYTHING, window=(20000, 50000), num_views=3)
     dataset = SimpleNamespace(__getitems__=lambda rows: part(data, rows))
     model = torch.nn.Linear(1, 1)
-    model.data_preprocessor = net
+    model.data_preprocessor = network
     rows = torch.tensor([5, 1])
     for view in range(3):
-        net.set_epoch(view)
-        want = net(data, training=True)['inputs'][rows]
+        network.set_epoch(view)
+        want = network(data, training=True)['inputs'][rows]
         assert torch.equal(_view_of(model, dataset, rows, view), want)
-    assert not net.batch_dependent
+    assert not network.batch_dependent
 
 
 def test_the_fingerprint_knows_the_window():
@@ -272,10 +276,10 @@ def test_bad_arguments_are_refused(kwargs, message):
 
 
 def test_other_batches_are_refused():
-    net = build()
+    network = build()
     data = batch(blobs(2), torch.uint8, 3)
     with pytest.raises(UserError, match='3 channels and .* has 1 numbers'):
-        net(data)
+        network(data)
     del data['masks']
     with pytest.raises(UserError, match='hkd_mm.PackedMasks'):
-        net(data)
+        network(data)

@@ -105,9 +105,9 @@ def test_at_most_12_operators_for_a_batch_of_128(to_rgb, training):
 @pytest.mark.parametrize('augment', [(), HKD, EVERYTHING, MIXED])
 def test_nothing_is_read_on_the_host(augment):
     data = batch()
-    net = PackedPreprocessor(augment=augment, num_classes=4)
+    network = PackedPreprocessor(augment=augment, num_classes=4)
     with Operators() as seen:
-        net(data, training=True)
+        network(data, training=True)
     for name in (
         '_local_scalar_dense',
         'item',
@@ -123,8 +123,8 @@ def test_nothing_is_read_on_the_host(augment):
 def test_on_a_device_nothing_waits_for_its_values(augment, monkeypatch):
     """Meta tensors have none: whoever asks for one fails."""
     monkeypatch.setattr(torch, 'autocast', lambda *_, **__: nullcontext())
-    net = PackedPreprocessor(augment=augment, num_classes=4).to('meta')
-    found = net(batch(), training=True)
+    network = PackedPreprocessor(augment=augment, num_classes=4).to('meta')
+    found = network(batch(), training=True)
     assert found['inputs'].device.type == 'meta'
     assert found['inputs'].shape == (32, 3, 33, 33)
     assert found['data_samples'].gt_labels.device.type == 'meta'
@@ -134,21 +134,21 @@ def test_on_a_device_nothing_waits_for_its_values(augment, monkeypatch):
 def test_a_view_does_not_depend_on_the_batch(augment):
     """Any batch size, order and neighbours; in any process, at any time."""
     data = batch(37)
-    net = PackedPreprocessor(augment=augment)
-    net.set_epoch(3)
-    whole = net(data, training=True)['inputs']
+    network = PackedPreprocessor(augment=augment)
+    network.set_epoch(3)
+    whole = network(data, training=True)['inputs']
     for size in (1, 2, 5, 16):
         for start in range(0, 36, 7):
             rows = torch.arange(start, min(start + size, 37))
             assert torch.equal(
-                net(part(data, rows), training=True)['inputs'], whole[rows]
+                network(part(data, rows), training=True)['inputs'], whole[rows]
             )
     order = torch.randperm(37, generator=torch.Generator().manual_seed(0))
     assert torch.equal(
-        net(part(data, order), training=True)['inputs'], whole[order]
+        network(part(data, order), training=True)['inputs'], whole[order]
     )
-    net.set_epoch(4)
-    assert not torch.equal(net(data, training=True)['inputs'], whole)
+    network.set_epoch(4)
+    assert not torch.equal(network(data, training=True)['inputs'], whole)
     later = PackedPreprocessor(augment=augment)
     torch.manual_seed(99)
     assert torch.equal(
@@ -160,23 +160,23 @@ def test_a_cpu_works_on_a_few_images_at_a_time(monkeypatch):
     """How many does not show."""
     from hkd_mm.models.preprocessors import pipeline
 
-    data, net = batch(20), PackedPreprocessor(augment=EVERYTHING)
+    data, network = batch(20), PackedPreprocessor(augment=EVERYTHING)
     found = []
     for pixels in (1, 5000, 10**9):
         monkeypatch.setattr(pipeline, '_PIXELS_AT_ONCE', pixels)
-        found.append(net(data, training=True)['inputs'])
+        found.append(network(data, training=True)['inputs'])
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 
 
 def test_views_repeat_after_num_views_and_never_without():
     data = batch(8)
-    net, endless = (
+    network, endless = (
         PackedPreprocessor(augment=HKD, num_views=views) for views in (3, None)
     )
     seen, unseen = [], []
     for epoch in range(6):
-        for one, images in ((net, seen), (endless, unseen)):
+        for one, images in ((network, seen), (endless, unseen)):
             one.set_epoch(epoch)
             found = one(data, training=True)
             assert found['data_samples'].view == one.view
@@ -188,8 +188,8 @@ def test_views_repeat_after_num_views_and_never_without():
 
 
 def test_parameters_of_a_view_are_listed_by_operation():
-    net = PackedPreprocessor(augment=[*HKD, HKD[2]])
-    listed = net.view_parameters(torch.tensor([4, 9]), 2)
+    network = PackedPreprocessor(augment=[*HKD, HKD[2]])
+    listed = network.view_parameters(torch.tensor([4, 9]), 2)
     assert list(listed) == [
         'HorizontalFlip',
         'ColorJitter',
@@ -202,7 +202,7 @@ def test_parameters_of_a_view_are_listed_by_operation():
         'hue',
         'hue_place',
     }
-    one = net.view_parameters(torch.tensor([9]), 2)
+    one = network.view_parameters(torch.tensor([9]), 2)
     assert torch.equal(one['Rotate']['angle'], listed['Rotate']['angle'][1:])
     assert (listed['Rotate']['angle'] != listed['Rotate#2']['angle']).all()
 
@@ -242,8 +242,8 @@ def test_the_fingerprint_stays_what_it_is():
 
 def test_pixels_stay_what_they_are(photos):
     """A change here asks for another CODE_VERSION: caches would be stale."""
-    net = PackedPreprocessor(augment=EVERYTHING)
-    found = net.augment(photos, torch.arange(6), 1, torch.arange(6) % 4)
+    network = PackedPreprocessor(augment=EVERYTHING)
+    found = network.augment(photos, torch.arange(6), 1, torch.arange(6) % 4)
     weights = torch.linspace(0, 1, found[0].numel()).view(found[0].shape)
     sums = (found * weights).sum((1, 2, 3))
     assert (sums - torch.tensor(PIXELS)).abs().max() < 0.5, sums
@@ -253,8 +253,8 @@ def test_pixels_stay_what_they_are(photos):
 def test_images_with_a_margin_come_out_in_the_input_size(training):
     data = batch(4, 40)
     for augment in (HKD, EVERYTHING):
-        net = PackedPreprocessor(augment=augment, input_size=32)
-        found = net(data, training=training)['inputs']
+        network = PackedPreprocessor(augment=augment, input_size=32)
+        found = network(data, training=training)['inputs']
         assert found.shape == (4, 3, 32, 32) and found.abs().max() <= 1
     flat = dict(data, inputs=torch.full_like(data['inputs'], 200))
     found = PackedPreprocessor(input_size=32)(flat, training)['inputs']
@@ -262,10 +262,10 @@ def test_images_with_a_margin_come_out_in_the_input_size(training):
 
 
 def test_in_autocast_the_images_are_the_same():
-    data, net = batch(6), PackedPreprocessor(augment=EVERYTHING)
-    want = net(data, training=True)['inputs']
+    data, network = batch(6), PackedPreprocessor(augment=EVERYTHING)
+    want = network(data, training=True)['inputs']
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        found = net(data, training=True)['inputs']
+        found = network(data, training=True)['inputs']
     assert torch.equal(found, want)
 
 
@@ -283,9 +283,11 @@ def test_teachers_with_other_statistics_are_served():
 def test_it_is_built_by_name_and_tells_mistakes():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        net = MODELS.build(dict(type='hkd_mm.PackedPreprocessor', augment=HKD))
+        network = MODELS.build(
+            dict(type='hkd_mm.PackedPreprocessor', augment=HKD)
+        )
     with pytest.raises(UserError, match='hkd_mm.PackedDataset'):
-        net(dict(inputs=[torch.zeros(3, 8, 8)]), training=True)
+        network(dict(inputs=[torch.zeros(3, 8, 8)]), training=True)
     with pytest.raises(UserError, match=r'augment\[1\] \(hkd_mm.Rotate\)'):
         PackedPreprocessor(
             augment=[HKD[0], dict(type='hkd_mm.Rotate', angle=3)]

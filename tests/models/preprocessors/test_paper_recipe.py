@@ -81,13 +81,13 @@ def stock(image, drawn, i, steps):
 @pytest.mark.filterwarnings('ignore')
 def test_the_recipe_gives_the_pixels_of_the_stock_pipeline():
     images, index = photographs(24), torch.arange(24)
-    net = PackedPreprocessor(
+    network = PackedPreprocessor(
         mean=[0] * 3, std=[1] * 3, augment=batched(recipe())
     )
     offs = []
     for view in range(4):  # the hue's place differs between views
-        drawn = net.view_parameters(index, view)
-        found = net.augment(images, index, view).permute(0, 2, 3, 1)
+        drawn = network.view_parameters(index, view)
+        found = network.augment(images, index, view).permute(0, 2, 3, 1)
         for i in range(24):
             want = stock(images[i], drawn, i, recipe()).float()
             offs.append((found[i] - want).abs())

@@ -19,9 +19,9 @@ def copies(number):
     return sample_id(ROWS, torch.full_like(ROWS, number))
 
 
-def numbers(net, index, view=0):
+def numbers(network, index, view=0):
     """All that one view does, a row for each sample."""
-    found = net.view_parameters(index, view)
+    found = network.view_parameters(index, view)
     return torch.cat(
         [
             value.double().flatten(1) if value.dim() > 1 else value[:, None]
@@ -34,9 +34,9 @@ def numbers(net, index, view=0):
 
 
 def test_each_copy_draws_for_itself():
-    net = PackedPreprocessor(augment=AUGMENT)
-    drawn = [numbers(net, copies(number)) for number in range(4)]
-    assert torch.equal(drawn[0], numbers(net, ROWS))
+    network = PackedPreprocessor(augment=AUGMENT)
+    drawn = [numbers(network, copies(number)) for number in range(4)]
+    assert torch.equal(drawn[0], numbers(network, ROWS))
     for one in range(4):
         for two in range(one):
             same = (drawn[one] == drawn[two]).all(1)
@@ -47,15 +47,15 @@ def test_each_copy_draws_for_itself():
     # a copy is not another image, nor another view of it
     assert not (drawn[1][:-1] == drawn[0][1:]).all(1).any()
     for view in range(1, 4):
-        assert not (drawn[1] == numbers(net, ROWS, view)).all(1).any()
+        assert not (drawn[1] == numbers(network, ROWS, view)).all(1).any()
 
 
 def test_a_copy_is_the_same_in_any_batch(photos):
-    net = PackedPreprocessor(augment=RAND)
+    network = PackedPreprocessor(augment=RAND)
     index = torch.cat([copies(0)[:3], copies(1)[:3]])
-    whole = net.augment(photos[[0, 1, 2, 0, 1, 2]], index, 4)
+    whole = network.augment(photos[[0, 1, 2, 0, 1, 2]], index, 4)
     for i in (5, 1, 3):
-        alone = net.augment(photos[[i % 3]], index[[i]], 4)
+        alone = network.augment(photos[[i % 3]], index[[i]], 4)
         assert torch.equal(alone[0], whole[i])
     assert not torch.equal(whole[:3], whole[3:])
 
@@ -87,10 +87,12 @@ def test_rand_augment_may_be_for_copies_alone(photos):
 
 def test_classes_and_copies_both_hold():
     config = dict(type='hkd_mm.RandAugment', copies_only=True, classes=[1])
-    net = PackedPreprocessor(augment=[config])
+    network = PackedPreprocessor(augment=[config])
     index = torch.cat([copies(0)[:200], copies(2)[200:]])
     labels = torch.arange(400) % 2
-    drawn = net.view_parameters(index, 0, labels)['RandAugment']['operation']
+    drawn = network.view_parameters(index, 0, labels)['RandAugment'][
+        'operation'
+    ]
     changed = drawn.any(1)
     assert not changed[:200].any() and not changed[labels == 0].any()
     assert changed[200:][labels[200:] == 1].float().mean() > 0.8
