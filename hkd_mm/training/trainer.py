@@ -149,8 +149,7 @@ def set_start(cfg: Config, resume: str | None) -> str:
     Raises:
         UserError: the file cannot be read.
     """
-    from hkd_mm.io.atomic_files import latest_intact_checkpoint
-    from hkd_mm.io.checkpoints import safe_load
+    from hkd_mm.io.checkpoints import latest_intact_checkpoint, safe_load
 
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
