@@ -1,0 +1,27 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Put a download of the ISIC 2019 training set into one layout."""
+
+import os
+import sys
+
+KIND, OUT = 'ISIC2019', 'data/isic2019'
+EPILOG = (
+    'Downloads: https://challenge.isic-archive.com/data/#2019 (training '
+    'input, ground truth and metadata). Licence of the images: CC BY-NC '
+    '4.0. Safe to run twice.'
+)
+
+
+def main(argv=None) -> int:
+    """Run the tool and return its exit code."""
+    from hkd_mm.cli import run_tool
+    from hkd_mm.data_tools.convert import parse_args, run
+
+    return run_tool(run, KIND, parse_args(argv, OUT, __doc__, EPILOG))
+
+
+if __name__ == '__main__':
+    sys.path.insert(
+        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+    )
+    sys.exit(main())
