@@ -7,7 +7,6 @@ the others; its images share them and differ in pose, light and noise. So a
 network can learn the classes, but no threshold separates them.
 """
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator, default_rng
 
+from hkd_mm.data_tools.tables import write_table
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import incomplete_marker, mark_incomplete
 from hkd_mm.io.progress import parallel_map
@@ -108,7 +108,7 @@ def make_demo_images(
             draw = partial(_write_image, root, size, seed)
             parallel_map(draw, rows, 'drawing demo images', workers)
             columns = ('image', 'label', 'lesion_id', 'age')
-            write_table(root / 'annotations.csv', columns, rows)
+            write_table(root / 'annotations.csv', rows, columns)
     return dict(
         images=num,
         counts=dict(Counter(row['label'] for row in rows)),
@@ -149,16 +149,6 @@ def building(root: Path, made_by: dict) -> Iterator[bool]:
     with mark_incomplete(root, _TOOL):
         yield True
         mark.write_text(json.dumps(made_by) + '\n')
-
-
-def write_table(path: Path, columns: tuple[str, ...], rows: list) -> None:
-    """Write some columns of rows as CSV."""
-    with open(path, 'w', newline='') as stream:
-        writer = csv.DictWriter(
-            stream, columns, extrasaction='ignore', lineterminator='\n'
-        )
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _plan(num: int, seed: int) -> Iterator[dict]:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator, default_rng
 
-from hkd_mm.data_tools.demo_images import building, write_table
+from hkd_mm.data_tools.demo_images import building
+from hkd_mm.data_tools.tables import write_table
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import parallel_map
 
@@ -103,7 +104,7 @@ def make_demo_slices(
             parallel_map(draw, rows, 'drawing slices', workers)
             columns = ('patient_id', 'original_image', 'mask_image')
             columns = (*columns, 'is_clean', 'mode')
-            write_table(root / 'split_dataset.csv', columns, rows)
+            write_table(root / 'split_dataset.csv', rows, columns)
     return dict(
         counts=dict(Counter(row['mode'] for row in rows)),
         clean=sum(row['is_clean'] == 'TRUE' for row in rows),

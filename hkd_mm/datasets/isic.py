@@ -190,15 +190,17 @@ class HAM10000(SkinDisease):
     def _read_table(self, root: Path, table: Path) -> list[Record]:
         records = read_official(table, self.classes)
         if not any(record.lesion_id for record in records):
-            companion = find_table(root, self._companions(table))
+            companion = find_table(root, self.companions(table))
             if companion is not None:
                 merge_metadata(records, companion)
         return find_images(records, root, table)
 
-    def _companions(self, table: Path) -> tuple[str, ...]:
+    @classmethod
+    def companions(cls, table: Path) -> tuple[str, ...]:
+        """Names of the tables of metadata of a table of labels."""
         # ISIC_2019_Test_GroundTruth.csv goes with ISIC_2019_Test_Metadata.csv.
         stem = table.name.split('GroundTruth')[0]
-        return tuple(stem + name.lstrip('*') for name in self.COMPANIONS)
+        return tuple(stem + name.lstrip('*') for name in cls.COMPANIONS)
 
 
 @DATASETS.register_module()
