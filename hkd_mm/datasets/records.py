@@ -70,7 +70,7 @@ def check_root(data_root: str) -> Path:
     tool = incomplete_marker(root)
     if tool is not None:
         raise UserError(
-            f'data root {data_root} is half made: {tool} is writing it, or '
+            f'data root {data_root} is incomplete: {tool} is writing it, or '
             'was ended before its end; run it again'
         )
     return root
