@@ -61,10 +61,11 @@ def read_records(args: argparse.Namespace):
 def _recognise(root: Path, ann_file: str | None) -> str:
     """The data set of a root, by its tables and folders."""
     tables = [*root.glob('*'), *root.glob('*/*.csv')]
-    for path in sorted([Path(ann_file)] if ann_file else tables):
-        if path.name.startswith(('HAM10000_metadata', 'ISIC2018_Task3')):
+    paths = [Path(ann_file)] if ann_file else tables
+    for name in sorted(path.name for path in paths):
+        if name.startswith(('HAM10000_metadata', 'ISIC2018_Task3')):
             return 'HAM10000'
-        if path.name.startswith('ISIC_2019'):
+        if name.startswith('ISIC_2019'):
             return 'ISIC2019'
     if not (ann_file or _has_labels(root)) and _has_masks(root):
         return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'
