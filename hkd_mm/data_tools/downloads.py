@@ -37,11 +37,9 @@ class Entry:
 
 
 def list_downloads(sources: list[str], stack: ExitStack) -> list[Entry]:
-    """All files of folders and zip archives, archives inside them too.
+    """List all files of folders, zip archives and archives inside them.
 
-    Args:
-        sources: folders, zip archives or single files.
-        stack: keeps the archives open as long as it is.
+    The archives stay open as long as the stack.
 
     Returns:
         Entries in a fixed order, without hidden files.

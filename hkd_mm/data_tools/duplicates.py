@@ -137,11 +137,7 @@ def _popcount(values: np.ndarray) -> np.ndarray:
 def group_names(
     records: Sequence, links: Iterable[Sequence[str]]
 ) -> list[str | None]:
-    """Name the connected groups of images.
-
-    Args:
-        records: all images; those of one lesion belong together.
-        links: sample ids that belong together as well.
+    """Name the connected groups of images, linked by lesion or by ``links``.
 
     Returns:
         One name a record, in their order: the first by the alphabet of the
@@ -185,12 +181,8 @@ def write_groups(
 ) -> dict:
     """Write an annotation table whose lesions are groups of equal images.
 
-    Args:
-        records: all images.
-        report: of :func:`hkd_mm.data_tools.verify.verify_data`, whose
-            duplicates and near duplicates are joined.
-        data_root: of the images.
-        out: the table.
+    Joined are the duplicates and near duplicates of a report of
+    :func:`hkd_mm.data_tools.verify.verify_data`.
 
     Returns:
         ``groups`` of several images, ``images`` in them, ``joined`` (images

@@ -20,16 +20,10 @@ def draw_split_file(
     group_duplicates: bool = False,
     workers: int = 0,
 ) -> tuple[dict, str, bool]:
-    """Draw a split and write it, unless the file is there already.
+    """Draw a split and write it, unless the file exists.
 
-    Args:
-        records: all images.
-        name: of the data.
-        ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
-        seed: any integer.
-        out: the file; None takes that of a training.
-        group_duplicates: keep byte-identical files in one part as well.
-        workers: processes that read the files for it, 0 for all cores.
+    ``group_duplicates`` keeps byte-identical files in one part as well, for
+    which ``workers`` processes read the files.
 
     Returns:
         (content, path, whether it was written now).

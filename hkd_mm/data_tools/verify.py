@@ -164,14 +164,7 @@ def _leaks(records, where: dict, same: dict) -> list[dict]:
 
 
 def print_report(report: dict, name: str, classes, show: int = 5) -> None:
-    """Print class counts, a line for each check, and the first findings.
-
-    Args:
-        report: of :func:`verify_data`.
-        name: of the data.
-        classes: names in their order.
-        show: findings printed for each check.
-    """
+    """Print class counts, a line for each check, and the first findings."""
     console = Console()
     console.print(_count_table(report, name, classes))
     missing, images = report['without_lesion'], report['images']

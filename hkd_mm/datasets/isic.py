@@ -95,10 +95,6 @@ def read_official(table: Path, classes: tuple[str, ...]) -> list[Record]:
 
     Rows of the one-hot form that are marked UNK are left out.
 
-    Args:
-        table: comma or tab separated file.
-        classes: class names; letter case does not matter in the table.
-
     Raises:
         UserError: a column is missing, or a row does not have exactly one
             class.

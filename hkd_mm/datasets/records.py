@@ -119,11 +119,10 @@ def image_paths(folder: str | os.PathLike) -> list[str]:
 
 
 def read_table(path: Path, required: tuple[str, ...]) -> list[dict]:
-    """Read a comma, semicolon or tab separated file by column name.
+    """Read a comma, semicolon or tab separated file.
 
-    Args:
-        path: the table; its first line names the columns, in any case.
-        required: column names, in lower case.
+    Its first line names the columns, in any case; ``required`` are in lower
+    case.
 
     Returns:
         One dict a row; keys in lower case, values stripped.

@@ -125,12 +125,7 @@ class CurriculumSampler(BalancedSampler):
         self._confidence: np.ndarray | None = None
 
     def rank_by(self, confidence: np.ndarray) -> None:
-        """Order the images from now on.
-
-        Args:
-            confidence: (N,) of the teacher in its own prediction, in [0, 1],
-                one an image of the dataset.
-        """
+        """Set the teacher's confidence in its prediction, (N,) in [0, 1]."""
         assert len(confidence) == self._count
         self._confidence = np.asarray(confidence)
 

@@ -239,10 +239,7 @@ class SkinDisease(BaseDataset):
 class RecordSet:
     """Checked records of a data root, with the splits that were read.
 
-    Args:
-        records: all images, in their order.
-        state: of the folders and tables that they were read from; None if
-            they are not shared.
+    ``state`` is None for records that are not shared.
     """
 
     def __init__(
@@ -306,13 +303,7 @@ def read_once(
     Images added, removed or renamed change the time of their folder, and a
     table its own: then, and where that happened less than two seconds before
     the last reading, everything is read again. The two data roots used last
-    are kept.
-
-    Args:
-        key: everything that decides the records.
-        root: the data root.
-        table: the table that was given, if any.
-        read: reads and checks the records.
+    are kept. The key holds everything that decides the records.
     """
     known = _known.pop(key, None)
     if known is None or not known.state.is_current():

@@ -93,13 +93,6 @@ def find_split(
 
     A new one is written to the file and logged in one line.
 
-    Args:
-        records: all images.
-        name: of the data.
-        split_file: None takes :func:`default_split_file`.
-        ratios: of a new split.
-        seed: of a new split.
-
     Returns:
         The content of a split file.
 

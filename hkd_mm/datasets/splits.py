@@ -118,11 +118,6 @@ def draw_parts(
 ) -> list[list[str]]:
     """Parts of any number, by the rule of :func:`draw_split`.
 
-    Args:
-        records: all images.
-        shares: of each part, they sum to one.
-        seed: any integer.
-
     Returns:
         Ids of each part.
     """
@@ -265,12 +260,7 @@ def check_data(document: dict, records: list[Record], path) -> None:
 
 
 def check_lesions(records: list[Record], where: dict, source: str) -> None:
-    """Refuse images of one lesion in two splits.
-
-    Args:
-        records: all images.
-        where: sample id -> split; other records are skipped.
-        source: named in the message.
+    """Refuse images of one lesion in two splits (sample id -> split).
 
     Raises:
         UserError: naming the first such lesion.
@@ -297,11 +287,6 @@ def draw_folds(
     The images are drawn into ``count`` equal parts by the rule of
     :func:`.splits.draw_split`. Fold i tests on part i, validates on the next
     one and trains on the others.
-
-    Args:
-        records: all images.
-        count: of folds, >= 3.
-        seed: any integer.
 
     Returns:
         The content of a split file for each fold.

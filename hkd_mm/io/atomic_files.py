@@ -69,11 +69,8 @@ def remove_parts(folder: str | Path) -> list[str]:
 def mark_incomplete(root: Path, by: str) -> Iterator[None]:
     """Mark a folder as incomplete until the block has succeeded.
 
-    An error or a kill leaves the mark, and data sets refuse the folder.
-
-    Args:
-        root: made when missing.
-        by: the tool that writes.
+    An error or a kill leaves the mark with the name of the tool, and data
+    sets refuse the folder.
     """
     root.mkdir(parents=True, exist_ok=True)
     (root / _MARK).write_text(by)

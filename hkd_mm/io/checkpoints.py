@@ -40,10 +40,7 @@ _ARCHIVE_ERRORS = (
 
 
 def safe_load(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a checkpoint to the CPU with ``weights_only=True``.
-
-    Args:
-        path: a ``.pth`` file of mmengine or torch, or a ``.safetensors`` file.
+    """Read a ``.pth`` or ``.safetensors`` file to the CPU, weights only.
 
     Returns:
         The stored dict; a bare state dict comes back under ``state_dict``. A
@@ -134,11 +131,9 @@ def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def student_state_dict(checkpoint: dict[str, Any]) -> 'OrderedDict':
-    """Weights of the plain classifier in a checkpoint.
+    """Weights of the plain classifier in a checkpoint of any run.
 
-    Args:
-        checkpoint: of :func:`safe_load`, of a distillation run (student under
-            ``architecture.``) or of a plain classifier.
+    A distillation run has its student under ``architecture.``.
 
     Returns:
         Name -> tensor, as the plain mmpretrain classifier names them.

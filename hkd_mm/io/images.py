@@ -195,10 +195,6 @@ def decode(image: Image.Image, max_pixels: int | None = None) -> np.ndarray:
     and transparent pixels are blended with white. Of several frames the
     first is taken. Colour profiles are not applied.
 
-    Args:
-        image: opened, not loaded yet.
-        max_pixels: None for no limit but Pillow's.
-
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
 
@@ -300,11 +296,6 @@ def prepare(
 ) -> np.ndarray:
     """The input of a classifier from one image of any depth.
 
-    Args:
-        source: see :func:`read_rgb`.
-        spec: size, mean and std.
-        max_pixels: see :func:`read_rgb`.
-
     Returns:
         (3, H, W) float32.
     """
@@ -316,11 +307,6 @@ def prepare_stored(
     source: Source, spec: InputSpec, max_pixels: int | None = None
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The input of a segmentor from one image of the model's depth.
-
-    Args:
-        source: see :func:`read_stored`.
-        spec: of the model.
-        max_pixels: see :func:`read_rgb`.
 
     Returns:
         (C, H, W) float32, and the (H, W) of the image itself.

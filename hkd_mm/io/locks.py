@@ -200,14 +200,11 @@ def _take(handle: int, how: int) -> bool:
 
 @contextmanager
 def only_writer(out: Path) -> Iterator[None]:
-    """Hold ``<out>.lock``, which is removed at the end.
+    """Hold ``<out>.lock`` of a table, which is removed at the end.
 
     ``flock`` stays while other files are opened and closed, and the kernel
     releases it when the process ends, however it ends. Where a file system
     has no locks, it is taken as held.
-
-    Args:
-        out: the table; its folder exists.
 
     Raises:
         UserError: another process holds it.

@@ -115,12 +115,7 @@ class NamedFiles:
     def find(
         self, name: str, group: str | None, other: Path | None = None
     ) -> Path | None:
-        """The file, or None.
-
-        Args:
-            name: see the class.
-            group: name of its patient.
-            other: a file that is not meant.
+        """The file of a name and a patient, never ``other``, or None.
 
         Raises:
             UserError: several could be meant.
@@ -173,11 +168,7 @@ def read_mask_folders(root: Path, without_mask: bool) -> list[MaskRecord]:
 
     The two folders are in the root, or in each of its folders train, val and
     test. A first folder below ``Image`` is a patient. Labels are empty where
-    the mask must be read.
-
-    Args:
-        root: the data root.
-        without_mask: an image without a mask file is clean.
+    the mask must be read. ``without_mask``: a missing mask is an empty one.
 
     Raises:
         UserError: a folder is missing, a mask has no image, or an image no

@@ -236,12 +236,7 @@ def _pair_bytes(rule: dict, files: tuple[str, str | None]) -> bytes:
 def pack_pair(
     path: str, mask_path: str | None, rule: dict
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read and resize an image and its mask.
-
-    Args:
-        path: the image file.
-        mask_path: None for an empty mask.
-        rule: of the :class:`MaskPlan`.
+    """Read and resize an image and its mask, by the rule of a plan.
 
     Returns:
         (side, side, channels) uint8 or uint16, and (side, side) uint8.
@@ -273,15 +268,10 @@ def pack_pair(
 
 
 def resize_mask(mask: np.ndarray, side: int, classes: int) -> np.ndarray:
-    """Resize by the share of each class in a new pixel.
+    """Resize (H, W) uint8 class ids by the share of each in a new pixel.
 
     The largest share wins (of equal ones the smaller id); with two classes
     half is enough for the foreground. Ignored pixels count as a class.
-
-    Args:
-        mask: (H, W) uint8, class ids.
-        side: pixels a side.
-        classes: number of them, background included.
 
     Returns:
         (side, side) uint8.
@@ -299,13 +289,7 @@ def resize_mask(mask: np.ndarray, side: int, classes: int) -> np.ndarray:
 def unpack(
     store: PackedStore, rows: Tensor, masks_only: bool = False
 ) -> tuple[Tensor | None, Tensor]:
-    """Images (B, side, side, C) and masks (B, side, side) of some rows.
-
-    Args:
-        store: of a :class:`MaskPlan`.
-        rows: (B,) int64.
-        masks_only: None in place of the images.
-    """
+    """Images (B, side, side, C) and masks (B, side, side) of some rows."""
     kind, side = store.header['masks'], store.side
     dtype = _DTYPES[kind['bits']]
     size = side * side * kind['channels'] * dtype.itemsize

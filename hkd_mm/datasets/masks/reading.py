@@ -26,15 +26,11 @@ _LOSSY_TIFF = ('jpeg', 'tiff_jpeg', 'webp', 'tiff_sgilog', 'tiff_sgilog24')
 
 
 def read_mask(path: str, classes: int) -> np.ndarray:
-    """Read a mask.
+    """Read a lossless mask.
 
     With two classes every value above 0 is the foreground, in any mode, of a
     palette every colour but black; with more of them values are class ids (or
     indices of a palette) and 255 is ignored.
-
-    Args:
-        path: the file, lossless.
-        classes: number of classes, background included.
 
     Returns:
         (H, W) uint8, class ids.
@@ -120,9 +116,6 @@ def _check_ids(path: str, pixels: np.ndarray, classes: int) -> None:
 
 def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
     """Height and width of images whose table has ``pixel_spacing``.
-
-    Args:
-        infos: of a ``MaskDataset``.
 
     Returns:
         Sample id -> (height, width) in mm; empty where no image has one.

@@ -185,10 +185,6 @@ def groups_of(rows: Sequence[dict[str, str]], table: Path) -> list[Group]:
     is that patient's. Otherwise lesions of patients are ignored: some tables
     number them from one for each patient.
 
-    Args:
-        rows: of the table.
-        table: for messages.
-
     Raises:
         UserError: such a lesion has several patients.
     """

@@ -144,11 +144,6 @@ class PartialStore:
 
     Pixels are written with ``pwrite``: a full disk is then an ``OSError``,
     where a memory map would kill the process.
-
-    Args:
-        folder: of the store.
-        count: images that it is to hold.
-        row_bytes: of one image.
     """
 
     def __init__(self, folder: Path, count: int, row_bytes: int) -> None:

@@ -76,16 +76,11 @@ def _hairs(
 def remove_hair_for(
     image: np.ndarray, side: int, settings: dict[str, float]
 ) -> np.ndarray:
-    """Apply :func:`remove_hair` to an image that is resized afterwards.
+    """Apply :func:`remove_hair` to an image to be resized to ``side`` pixels.
 
     An image whose shorter side has more than 1024 pixels, and more than
     twice those wanted, is reduced to that first: the time would grow with
     the fourth power of the size.
-
-    Args:
-        image: (H, W, 3) uint8, RGB.
-        side: pixels a side after the resize.
-        settings: of :func:`remove_hair`.
 
     Returns:
         (h, w, 3) uint8, at least twice as large as wanted, or unchanged.
@@ -99,11 +94,7 @@ def remove_hair_for(
 
 
 def hair_settings(word: bool | dict | None) -> dict[str, float] | None:
-    """All settings of :func:`remove_hair`, defaults included.
-
-    Args:
-        word: ``packed.hair_removal``: True, or a dict of some of them; False
-            and None give None.
+    """All settings that ``packed.hair_removal`` means; None for False, None.
 
     Raises:
         UserError: another value, or a setting out of its range.

@@ -109,11 +109,7 @@ class Plan:
 
 
 def row_bytes(rule: dict) -> int:
-    """Bytes of one row of a store: the image, then the mask if any.
-
-    Args:
-        rule: of a plan, or the header of a store.
-    """
+    """Bytes of one row, image and mask, by a rule or the header of a store."""
     masks = rule.get('masks')
     each = masks['channels'] * (masks['bits'] // 8) + 1 if masks else 3
     return rule['side'] * rule['side'] * each
@@ -127,13 +123,6 @@ def make_plan(
     hair_removal: bool | dict | None = None,
 ) -> Plan:
     """Plan a store of all images of a data root.
-
-    Args:
-        data_root: as of the data set.
-        records: images of all splits, in any order.
-        side: see :class:`Plan`.
-        interpolation: see :class:`Plan`.
-        hair_removal: see :func:`.hair_removal.hair_settings`.
 
     Raises:
         UserError: a bad side, interpolation or setting, or a missing file.
@@ -220,12 +209,6 @@ def pack_image(
     ``LoadSkinImage`` followed by ``Resize(scale=(side, side),
     interpolation=interpolation)``, bit for bit, in RGB order; hairs are
     removed before the resize.
-
-    Args:
-        path: the file.
-        side: pixels.
-        interpolation: a word of ``mmcv.imresize``.
-        hair_removal: settings of :func:`.hair_removal.remove_hair`, or None.
 
     Returns:
         (side, side, 3) uint8.

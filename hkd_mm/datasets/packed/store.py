@@ -128,10 +128,7 @@ class PackedStore:
         return len(self.crc)
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """Images of some rows.
-
-        Args:
-            rows: (B,) int64.
+        """Images of rows (B,) int64.
 
         Returns:
             (B, side, side, 3) uint8, RGB, memory of its own.

@@ -84,10 +84,6 @@ def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
     The split is drawn before, so that all copies of an image are in the part
     of the image.
 
-    Args:
-        dataset: a part of a ``SkinDisease``; it is not changed.
-        target: see :func:`target_of`; None lists nothing twice.
-
     Returns:
         The longer data set, and ``copies`` (M,) of :func:`plan_copies`.
 
