@@ -40,8 +40,8 @@ def resize_images(
         raise UserError(f'--size {size} must be at least 8 pixels')
     if root.resolve() in (target.resolve(), *target.resolve().parents):
         raise UserError(
-            f'--out {out} lies in the data root {data_root}; name '
-            'a place outside'
+            f'--out {out} is inside of the data root {data_root}; name '
+            'a folder outside'
         )
     images = list_images(root)
     if not images:

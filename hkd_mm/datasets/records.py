@@ -188,8 +188,8 @@ def check_records(
             )
         if record.sample_id in seen:
             raise UserError(
-                f'{source}: image id {record.sample_id} stands '
-                'there twice; ids must be unique'
+                f'{source}: image id {record.sample_id} is listed twice; '
+                'ids must be unique'
             )
         seen.add(record.sample_id)
         used.add(record.label)
@@ -263,8 +263,8 @@ class ImageFinder:
         # some archives repeat a folder: equal sizes are taken as equal files
         if len({os.path.getsize(path) for path in found}) > 1:
             raise UserError(
-                f'image {name} lies in two places, {found[0]} and '
-                f'{found[1]}; remove the one that is not meant'
+                f'image {name} could be {found[0]} or {found[1]}; remove '
+                'the one that is not meant'
             )
         return found
 

@@ -219,7 +219,7 @@ class SkinDisease(BaseDataset):
     def _check_classes(self) -> None:
         twice = [n for n, c in Counter(self.classes).items() if c > 1]
         if twice:
-            raise UserError(f'classes: "{twice[0]}" stands there twice')
+            raise UserError(f'classes: "{twice[0]}" is listed twice')
         if len(self.classes) < 2:
             raise UserError(
                 'classes must name at least two classes, got '

@@ -120,7 +120,7 @@ class MaskDataset(SkinDisease):
                 )
             if record.sample_id in seen:
                 raise UserError(
-                    f'{source}: image {record.sample_id} stands there twice; '
+                    f'{source}: image {record.sample_id} is listed twice; '
                     'join its masks and its rows to one'
                 )
             seen.add(record.sample_id)

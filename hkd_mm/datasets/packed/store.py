@@ -235,5 +235,5 @@ def _read(path: Path) -> bytes:
 def _refuse(path: Path, reason: str) -> NoReturn:
     raise UserError(
         f'packed store: {path}: {reason}; remove {path.parent} and it is '
-        'built anew'
+        'built again'
     )

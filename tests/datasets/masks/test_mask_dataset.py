@@ -149,7 +149,7 @@ def test_an_image_listed_twice_is_refused(ct_root, dataset, rewrite):
         return row
 
     rewrite(ct_root, same)
-    with pytest.raises(UserError, match='P0/0_NI_0 stands there twice'):
+    with pytest.raises(UserError, match='P0/0_NI_0 is listed twice'):
         dataset(ct_root)
 
 

@@ -22,7 +22,7 @@ def _refused(packed, name):
     with pytest.raises(UserError) as caught:
         packed()
     message = str(caught.value)
-    assert name in message and 'built anew' in message
+    assert name in message and 'built again' in message
     assert '\n' not in message
     return message
 
