@@ -44,9 +44,6 @@ class ScoreFusion(nn.Module):
         tau: temperature, > 0.
         class_weights: K rows of one number a class, >= 0, for ``class``;
             None until :meth:`set_class_weights` is called.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(

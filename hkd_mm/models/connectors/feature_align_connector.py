@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 
+Shape = tuple[int, ...]
+
 
 @MODELS.register_module()
 class FeatureAlignConnector(BaseConnector):
@@ -30,9 +32,7 @@ class FeatureAlignConnector(BaseConnector):
         self.project: nn.Module | None = None
         self.target_size: tuple[int, int] | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W']).
 
         Raises:
@@ -78,6 +78,21 @@ class FeatureAlignConnector(BaseConnector):
         return self.project(resize_map(feature, self.target_size))
 
 
+def check_maps(user: str, *shapes: Shape) -> None:
+    """Refuse shapes that are not (N, C, H, W).
+
+    Raises:
+        UserError: one of them has another number of dimensions.
+    """
+    for shape in shapes:
+        if len(shape) != 4:
+            raise UserError(
+                f'{user} takes maps (N, C, H, W), but a recorder delivers '
+                f'{tuple(shape)}; record a stage with maps, such as '
+                'hkd_mm.Feature'
+            )
+
+
 def resize_map(feature: Tensor, size: tuple[int, int]) -> Tensor:
     """Pool a map (N, C, H, W) down, or interpolate it up, to ``size``."""
     height, width = feature.shape[2:]
@@ -116,9 +131,6 @@ class RegressorConnector(FeatureAlignConnector):
     Args:
         hidden: hidden layers, >= 0.
         norm: a BatchNorm behind the last layer.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
@@ -134,9 +146,7 @@ class RegressorConnector(FeatureAlignConnector):
             )
         self.hidden, self.norm = hidden, norm
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W']).
 
         Raises:

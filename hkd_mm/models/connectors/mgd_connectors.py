@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from hkd_mm.errors import UserError
 from hkd_mm.models.connectors.feature_align_connector import (
     FeatureAlignConnector,
+    Shape,
+    check_maps,
     resize_map,
 )
 from hkd_mm.registry import MODELS
@@ -37,9 +39,6 @@ class MGDConnector(BaseConnector):
         mask: ``channels`` or ``places``.
         activation: ``relu`` or ``gelu``.
         init_cfg: as of mmengine's ``BaseModule``.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
@@ -64,15 +63,13 @@ class MGDConnector(BaseConnector):
         self.align = FeatureAlignConnector()
         self.generate: nn.Module | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create the layers for (N, C, H, W) -> (N, C', H', W').
 
         Raises:
             UserError: a shape is no map.
         """
-        check_map(student_shape, teacher_shape, 'MGDConnector')
+        check_maps('MGDConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
 
@@ -126,22 +123,6 @@ def check_activation(activation: str, user: str) -> None:
         )
 
 
-def check_map(
-    student_shape: tuple[int, ...], teacher_shape: tuple[int, ...], user: str
-) -> None:
-    """Refuse what is not (N, C, H, W).
-
-    Raises:
-        UserError: one of the two has another number of dimensions.
-    """
-    for shape in (student_shape, teacher_shape):
-        if len(shape) != 4:
-            raise UserError(
-                f'{user} joins maps (N, C, H, W), but a recorder delivers '
-                f'{shape}; record a map, such as hkd_mm.Feature'
-            )
-
-
 @MODELS.register_module()
 class HFMaskConnector(BaseModule):
     """Hierarchical fusion masking of DSP-KD: attention, mask, generation.
@@ -168,9 +149,6 @@ class HFMaskConnector(BaseModule):
         fusion: share of a level's own attention, in [0, 1].
         activation: ``gelu`` or ``relu``.
         init_cfg: as of mmengine's ``BaseModule``.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
@@ -194,15 +172,13 @@ class HFMaskConnector(BaseModule):
         self.align = FeatureAlignConnector()
         self.generate: nn.Module | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create the layers for (N, C, H, W) -> (N, C', H', W').
 
         Raises:
             UserError: a shape is no map.
         """
-        check_map(student_shape, teacher_shape, 'HFMaskConnector')
+        check_maps('HFMaskConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
 
@@ -265,15 +241,13 @@ class ResizeConnector(BaseConnector):
         super().__init__(init_cfg)
         self.size: tuple[int, int] | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Remember the size of (N, C, H', W').
 
         Raises:
             UserError: a shape is no map, or the channels differ.
         """
-        check_map(student_shape, teacher_shape, 'ResizeConnector')
+        check_maps('ResizeConnector', student_shape, teacher_shape)
         if student_shape[1] != teacher_shape[1]:
             raise UserError(
                 f'ResizeConnector leaves {student_shape[1]} channels as they '

@@ -9,7 +9,10 @@ from mmrazor.models.architectures.connectors.base_connector import (
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.connectors.feature_align_connector import (
+    Shape,
+    resize_map,
+)
 from hkd_mm.registry import MODELS
 
 
@@ -27,9 +30,6 @@ class ReviewKDConnector(BaseConnector):
         channels: width of the fused maps, >= 1; that of the deepest student
             map where it is smaller.
         init_cfg: as of mmengine's ``BaseModule``.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class ReviewKDConnector(BaseConnector):
 
     def build(
         self,
-        student_shape: list[tuple[int, ...]],
-        teacher_shape: list[tuple[int, ...]],
+        student_shape: list[Shape],
+        teacher_shape: list[Shape],
     ) -> None:
         """Create the layers between lists of (N, C, H, W), shallow to deep.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.models.losses.hint_losses import unit_vectors
 from hkd_mm.registry import MODELS
 
@@ -16,12 +16,7 @@ class Paraphraser(nn.Module):
     """Autoencoder of a teacher's map (Kim et al., arXiv 1802.04977, 3.1).
 
     Three convolutions and three transposed ones, all of stride 1, each
-    followed by a leaky ReLU of slope 0.1.
-
-    Args:
-        channels: of the map.
-        factors: channels in the middle.
-        kernel_size: odd.
+    followed by a leaky ReLU of slope 0.1; ``factors`` channels between them.
     """
 
     def __init__(self, channels: int, factors: int, kernel_size: int) -> None:
@@ -57,14 +52,9 @@ def conv_stack(
     """
     layers: list[nn.Module] = []
     for before, behind in zip(channels, channels[1:]):
+        padding = kernel_size // 2
         layers.append(
-            kind(
-                before,
-                behind,
-                kernel_size,
-                padding=kernel_size // 2,
-                bias=not norm,
-            )
+            kind(before, behind, kernel_size, padding=padding, bias=not norm)
         )
         if norm:
             layers.append(nn.BatchNorm2d(behind))
@@ -98,10 +88,6 @@ class FTLoss(DistillLoss):
             teacher is so wide that 3 would be heavier than itself.
         alpha: weight of the paraphraser's part, > 0.
         beta: weight of the transfer, >= 0; 200 is that of the CRD benchmark.
-        loss_weight: factor on all parts.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -124,19 +110,16 @@ class FTLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(0 < rate <= 1, 'rate', rate, 'in (0, 1], such as 0.5')
+        self.require(0 < rate <= 1, 'rate', rate, 'in (0, 1]')
         odd = kernel_size > 0 and kernel_size % 2 == 1
         self.require(odd, 'kernel_size', kernel_size, 'odd: 1, 3, ...')
-        self.require(alpha > 0, 'alpha', alpha, '> 0; 1 is ours')
-        self.require(beta >= 0, 'beta', beta, '>= 0; 200 is customary')
         self.rate, self.kernel_size = rate, kernel_size
-        self.alpha, self.beta = alpha, beta
+        self.set_positive(alpha=alpha)
+        self.set_not_negative(beta=beta)
         self.paraphraser: Paraphraser | None = None
         self.translator: nn.Module | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create both networks for maps (N, C, H, W) and (N, C', H', W')."""
         channels = teacher_shape[1]
         factors = max(1, round(self.rate * channels))
@@ -151,15 +134,7 @@ class FTLoss(DistillLoss):
     def forward(
         self, s_feature: Tensor, t_feature: Tensor
     ) -> dict[str, Tensor]:
-        """Both parts.
-
-        Args:
-            s_feature: (N, C, H, W).
-            t_feature: (N, C', H', W') of the teacher.
-
-        Returns:
-            Float32 scalars ``loss_transfer`` and ``loss_paraphraser``.
-        """
+        """From maps (N, C, H, W) and (N, C', H', W') to the two parts."""
         assert self.paraphraser is not None, 'build() comes first'
         teacher = t_feature.detach().float()
         student = resize_map(s_feature.float(), tuple(teacher.shape[2:]))
@@ -168,13 +143,10 @@ class FTLoss(DistillLoss):
             unit_vectors(x.float().flatten(1))
             for x in (self.translator(student), factors.detach())
         )
-        transfer = self.beta * (mine - other).abs().mean()
-        paraphraser = (
-            self.alpha * _relative_error(again.float(), teacher).mean()
-        )
-        return dict(
-            loss_transfer=self.loss_weight * transfer,
-            loss_paraphraser=self.loss_weight * paraphraser,
+        error = _relative_error(again.float(), teacher).mean()
+        return self.scaled(
+            loss_transfer=self.beta * (mine - other).abs().mean(),
+            loss_paraphraser=self.alpha * error,
         )
 
 

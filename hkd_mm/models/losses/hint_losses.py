@@ -7,23 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.registry import MODELS
 
 _NOTHING = 1e-20  # vectors below it count as zero
 
 
 def unit_vectors(rows: Tensor) -> Tensor:
-    """Each row divided by its Euclidean length; zero stays zero.
+    """Each row (N, D) divided by its Euclidean length; zero stays zero.
 
     A row is scaled by its largest entry before it is squared, so that rows
     of any size are brought to length one, and the gradient at zero is finite.
-
-    Args:
-        rows: (N, D), float32.
-
-    Returns:
-        (N, D), float32.
     """
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
     scaled = rows / torch.where(largest > _NOTHING, largest, 1.0)
@@ -31,17 +25,10 @@ def unit_vectors(rows: Tensor) -> Tensor:
 
 
 def length_of_rows(rows: Tensor, eps: float = 1e-6) -> Tensor:
-    """Euclidean length of each row, smooth at zero.
+    """Euclidean length (N,) of each row of (N, D), smooth at zero.
 
     ``sqrt(sum(x^2) + eps^2) - eps``: zero at zero, where its gradient is
     zero, and less than the length by at most ``eps``.
-
-    Args:
-        rows: (N, D), float32.
-        eps: > 0.
-
-    Returns:
-        (N,), float32.
     """
     return (rows.square().sum(dim=1) + eps**2).sqrt() - eps
 
@@ -61,10 +48,6 @@ class FitNetLoss(DistillLoss):
         normalize: bring both features of an image to length one first and
             sum, not average, the squares: a value in [0, 4] that does not
             depend on the scale of the features.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -83,23 +66,13 @@ class FitNetLoss(DistillLoss):
         self.normalize = normalize
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """Distance of two features.
-
-        Args:
-            s_feature: (N, C, H, W) or (N, C), in the teacher's shape.
-            t_feature: the same of the teacher.
-
-        Returns:
-            Float32 scalar.
-        """
+        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
         student = s_feature.float()
         teacher = t_feature.detach().float()
         if not self.normalize:
             return self.loss_weight * F.mse_loss(student, teacher)
-        difference = unit_vectors(student.flatten(1)) - unit_vectors(
-            teacher.flatten(1)
-        )
-        return self.loss_weight * difference.square().sum(dim=1).mean()
+        mine, other = (unit_vectors(x.flatten(1)) for x in (student, teacher))
+        return self.loss_weight * (mine - other).square().sum(dim=1).mean()
 
 
 @MODELS.register_module()
@@ -117,10 +90,6 @@ class VIDLoss(DistillLoss):
     Args:
         variance: of every channel at the start, > eps.
         eps: least variance, > 0; bounds the loss from below.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -140,35 +109,20 @@ class VIDLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(eps > 0, 'eps', eps, '> 0; 1e-5 is customary')
+        self.set_positive(eps=eps)
         self.require(variance > eps, 'variance', variance, f'> eps={eps}')
-        self.variance, self.eps = variance, eps
+        self.variance = variance
         self.raw_variance: nn.Parameter | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
-        """Create the variances, one for each teacher channel.
-
-        Args:
-            student_shape: of ``s_feature``, behind its connector.
-            teacher_shape: (N, C[, H, W]) of ``t_feature``.
-        """
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        """Create the variances, one for each teacher channel."""
         softplus = self.variance - self.eps
         # the inverse of softplus, without exp of a large number
         raw = softplus + math.log(-math.expm1(-softplus))
         self.raw_variance = nn.Parameter(torch.full((teacher_shape[1],), raw))
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """Negative log-likelihood of the teacher's feature.
-
-        Args:
-            s_feature: (N, C, H, W) or (N, C), in the teacher's shape.
-            t_feature: the same of the teacher.
-
-        Returns:
-            Float32 scalar.
-        """
+        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
         assert self.raw_variance is not None, 'build() comes first'
         error = s_feature.float() - t_feature.detach().float()
         variance = F.softplus(self.raw_variance.float()) + self.eps
@@ -192,10 +146,6 @@ class ABLoss(DistillLoss):
 
     Args:
         margin: distance from the boundary that is asked for, > 0.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -210,19 +160,10 @@ class ABLoss(DistillLoss):
 
     def __init__(self, margin: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(margin > 0, 'margin', margin, '> 0; the paper has 1')
-        self.margin = margin
+        self.set_positive(margin=margin)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """Distance from the teacher's side of the boundary.
-
-        Args:
-            s_feature: (N, C, H, W) or (N, C), in the teacher's shape.
-            t_feature: the same of the teacher; only its sign counts.
-
-        Returns:
-            Float32 scalar.
-        """
+        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
         student = s_feature.float()
         side = torch.where(t_feature.detach() > 0, 1.0, -1.0)
         missing = F.relu(self.margin - side * student)

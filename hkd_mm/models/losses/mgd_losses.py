@@ -4,7 +4,7 @@
 from torch import Tensor
 
 from hkd_mm.models.connectors.mgd_connectors import HFMaskConnector
-from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.registry import MODELS
 
 
@@ -20,10 +20,6 @@ class MGDLoss(DistillLoss):
 
     Args:
         alpha: factor of the paper, > 0.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -37,28 +33,16 @@ class MGDLoss(DistillLoss):
 
     def __init__(self, alpha: float = 7e-5, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(
-            alpha > 0, 'alpha', alpha, '> 0; the paper has 7e-5 on ImageNet'
-        )
-        self.alpha = alpha
+        self.set_positive(alpha=alpha)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         """From maps (N, C, H, W), (N, C, H, W) to a float32 scalar."""
-        return (
-            self.loss_weight * self.alpha * squared_sum(s_feature, t_feature)
-        )
+        value = squared_sum(s_feature, t_feature)
+        return self.loss_weight * self.alpha * value
 
 
 def squared_sum(mine: Tensor, teachers: Tensor) -> Tensor:
-    """``sum (mine - teachers)^2`` of an image, mean over the batch.
-
-    Args:
-        mine: (N, ...).
-        teachers: (N, ...); no gradient flows into it.
-
-    Returns:
-        Float32 scalar.
-    """
+    """``sum (mine - teachers)^2`` of (N, ...), mean over the batch."""
     difference = mine.float() - teachers.detach().float()
     return difference.square().sum() / len(mine)
 
@@ -78,10 +62,6 @@ class MGDHFLoss(DistillLoss):
         phi: attention from which on a place is masked, in (0, 1].
         fusion: share of a level's own attention, in [0, 1].
         activation: ``gelu`` or ``relu``.
-        loss_weight: factor on both parts.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -105,38 +85,25 @@ class MGDHFLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(alpha > 0, 'alpha', alpha, '> 0; MGD has 7e-5')
-        self.require(beta >= 0, 'beta', beta, '>= 0')
-        self.alpha, self.beta = alpha, beta
+        self.set_positive(alpha=alpha)
+        self.set_not_negative(beta=beta)
         self.mask = HFMaskConnector(phi, fusion, activation)
 
     def build(
-        self,
-        student_shape: list[tuple[int, ...]],
-        teacher_shape: list[tuple[int, ...]],
+        self, student_shape: list[Shape], teacher_shape: list[Shape]
     ) -> None:
-        """Create the layers between the last maps.
-
-        Raises:
-            UserError: they are no maps (N, C, H, W).
-        """
+        """Create the layers between the last maps."""
         self.mask.build(student_shape[-1], teacher_shape[-1])
 
     def forward(
         self, s_feature: list[Tensor], t_feature: list[Tensor]
     ) -> dict[str, Tensor]:
-        """From maps, shallow to deep, to the parts that are weighted.
-
-        Returns:
-            ``loss_generated`` and ``loss_aligned``, float32 scalars.
-        """
+        """From maps, shallow to deep, to the parts whose weight is not 0."""
         generated, aligned = self.mask(s_feature[-1].float(), t_feature)
-        parts = {}
-        for name, factor, mine in (
-            ('loss_generated', self.alpha, generated),
-            ('loss_aligned', self.beta, aligned),
-        ):
-            if factor:
-                value = squared_sum(mine, t_feature[-1])
-                parts[name] = self.loss_weight * factor * value
-        return parts
+        target = t_feature[-1]
+        parts = dict(
+            loss_generated=self.alpha * squared_sum(generated, target)
+        )
+        if self.beta:
+            parts['loss_aligned'] = self.beta * squared_sum(aligned, target)
+        return self.scaled(**parts)

@@ -7,16 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.registry import MODELS
 
 
 def margins_of(network: nn.Module) -> dict[int, Tensor]:
-    """Margins at the ends of a network's stages.
-
-    Args:
-        network: a classifier of mmpretrain, or one that wraps a network of
-            timm.
+    """Margins at the ends of the stages of a classifier.
 
     Returns:
         Channels -> margins (channels,), float32. For timm the last BatchNorm
@@ -47,17 +43,11 @@ def _norms_of(network: nn.Module) -> list[_BatchNorm]:
 
 
 def expected_negative(norm: _BatchNorm) -> Tensor:
-    """Mean of the negative outputs of a BatchNorm, for each channel.
+    """Mean of the negative outputs of a BatchNorm: (channels,), <= 0.
 
     Its outputs are taken to be normal with mean ``beta`` (the shift) and
     standard deviation ``|gamma|`` (the scale), so this is
     ``beta - |gamma| * phi(beta / |gamma|) / Phi(-beta / |gamma|)``.
-
-    Args:
-        norm: with scale and shift.
-
-    Returns:
-        (channels,), float32, <= 0.
     """
     shift = norm.bias.detach().double()
     scale = norm.weight.detach().double().abs().clamp(min=1e-12)
@@ -94,9 +84,6 @@ class OFDLoss(DistillLoss):
     Args:
         loss_weight: factor on the returned scalar; the paper's 1e-3 on a sum
             is ``1e-3 * C * H * W`` of the teacher's map here.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -119,9 +106,7 @@ class OFDLoss(DistillLoss):
         self._margins = margins_of(teacher)
         self._settle()
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Learn which channels the teacher's feature has."""
         self._channels = teacher_shape[1]
         self._settle()
@@ -139,15 +124,7 @@ class OFDLoss(DistillLoss):
             )
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """Partial distance to the teacher behind its margin.
-
-        Args:
-            s_feature: (N, C, H, W) or (N, C), in the teacher's shape.
-            t_feature: the same of the teacher, before or behind a ReLU.
-
-        Returns:
-            Float32 scalar.
-        """
+        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
         student, teacher = s_feature.float(), t_feature.detach().float()
         margin = self.margin
         if margin is None:
@@ -161,7 +138,7 @@ class OFDLoss(DistillLoss):
 
 
 def _mean_of_negatives(feature: Tensor) -> Tensor:
-    """Of each channel of (N, C, ...), 0 where it has none."""
+    """Mean of each channel of (N, C, ...), 0 where none is negative."""
     dims = [dim for dim in range(feature.dim()) if dim != 1]
     count = (feature < 0).sum(dims).clamp(min=1)
     return feature.clamp(max=0).sum(dims) / count

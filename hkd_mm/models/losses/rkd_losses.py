@@ -15,18 +15,12 @@ from hkd_mm.registry import MODELS
 
 
 def relative_distances(vectors: Tensor) -> Tensor:
-    """Distances of all pairs in units of their mean.
+    """Distances of all pairs of (N, D) in units of their mean: (N, N - 1).
 
     Source: Park et al., arXiv 1904.05068, section 3.2.1. Computed
     from differences, not from products, so that near vectors are not lost
-    to rounding; the gradient at equal vectors is zero.
-
-    Args:
-        vectors: (N, D), float32.
-
-    Returns:
-        (N, N - 1), row i without its own i, >= 0; zero where all vectors
-        are equal.
+    to rounding; the gradient at equal vectors is zero. Row i is without its
+    own i; zero where all vectors are equal.
     """
     pairs = without_diagonal(
         torch.cdist(
@@ -38,14 +32,9 @@ def relative_distances(vectors: Tensor) -> Tensor:
 
 
 def distance_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
-    """Mean Huber loss between relative distances of student and teacher.
+    """Mean Huber loss between relative distances of (N, D) and (N, D').
 
-    Args:
-        s_feature: (N, D), float32.
-        t_feature: (N, D'), float32, without gradient.
-
-    Returns:
-        Scalar; zero for one sample, which has no pairs.
+    Zero for one sample, which has no pairs.
     """
     mine, other = relative_distances(s_feature), relative_distances(t_feature)
     return F.smooth_l1_loss(mine, other, reduction='sum') / max(
@@ -65,10 +54,6 @@ class RKDDistanceLoss(RelationLoss):
 
     Args:
         loss_weight: factor on the returned scalar; the paper has 25.
-        gather: compare the samples of all processes, not of each one.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     source = 'Park et al., arXiv 1904.05068, section 3.2.1'
@@ -78,7 +63,6 @@ class RKDDistanceLoss(RelationLoss):
     )
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        """From vectors (N, D) and (N, D') to a scalar."""
         return distance_loss(mine, other)
 
 
@@ -86,19 +70,13 @@ _ELEMENTS = 2**24  # of the largest tensor held: 64 MiB of float32
 
 
 def angle_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
-    """Mean Huber loss between the cosines of angles.
+    """Mean Huber loss between the cosines of angles of (N, D) and (N, D').
 
     Source: Park et al., arXiv 1904.05068, section 3.2.2: the angle
-    at j between the directions to i and to k, three different samples.
-    Large batches go vertex by vertex and are computed again in the backward
-    pass, so neither N^3 cosines nor N^2 D differences are ever held.
-
-    Args:
-        s_feature: (N, D), float32.
-        t_feature: (N, D'), float32, without gradient.
-
-    Returns:
-        Scalar; zero for less than three samples.
+    at j between the directions to i and to k, three different samples; zero
+    for less than three samples. Large batches go vertex by vertex and are
+    computed again in the backward pass, so neither N^3 cosines nor N^2 D
+    differences are ever held.
     """
     n = len(s_feature)
     width = max(n, s_feature.size(1), t_feature.size(1))
@@ -147,10 +125,6 @@ class RKDAngleLoss(RelationLoss):
 
     Args:
         loss_weight: factor on the returned scalar; the paper has 50.
-        gather: compare the samples of all processes, not of each one.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     source = 'Park et al., arXiv 1904.05068, section 3.2.2'
@@ -160,5 +134,4 @@ class RKDAngleLoss(RelationLoss):
     )
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        """From vectors (N, D) and (N, D') to a scalar."""
         return angle_loss(mine, other)

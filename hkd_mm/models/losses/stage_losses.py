@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.registry import MODELS
 
 
@@ -19,12 +19,6 @@ class ReviewKDLoss(DistillLoss):
     1/8 in this order, the loss of a stage is the weighted mean of the mean
     squared differences. The student's maps come through
     :class:`ReviewKDConnector`, which a config has to name like the loss.
-
-    Args:
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -48,15 +42,7 @@ class ReviewKDLoss(DistillLoss):
 
 
 def hierarchical_context(mine: Tensor, other: Tensor) -> Tensor:
-    """Weighted mean of squared differences at several resolutions.
-
-    Args:
-        mine: (N, C, H, W) float32.
-        other: (N, C, H, W) float32.
-
-    Returns:
-        Float32 scalar.
-    """
+    """Weighted mean of squared differences of maps at several resolutions."""
     value, weight, total = F.mse_loss(mine, other), 1.0, 1.0
     for size in (4, 2, 1):
         if size >= min(mine.shape[2:]):
@@ -94,11 +80,6 @@ class SemCKDLoss(DistillLoss):
         tau: temperature of the attention, > 0; the paper has 1 behind its
             learned layer.
         channels: width inside the projections, >= 1.
-        gather: compare with the images of all processes.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -113,7 +94,7 @@ class SemCKDLoss(DistillLoss):
     over_batch = True
     minimum_at_teacher = False  # learned projections lie between the maps
     smallest_batch = 16
-    usual = dict(tau=(0.01, 1))
+    recommended_range = dict(tau=(0.01, 1))
 
     def __init__(
         self,
@@ -123,15 +104,13 @@ class SemCKDLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; usual is 0.1')
+        self.set_positive(tau=tau)
         self.require(channels >= 1, 'channels', channels, '>= 1')
-        self.tau, self.channels, self.gather = tau, channels, gather
+        self.channels, self.gather = channels, gather
         self.project = nn.ModuleList()
 
     def build(
-        self,
-        student_shape: list[tuple[int, ...]],
-        teacher_shape: list[tuple[int, ...]],
+        self, student_shape: list[Shape], teacher_shape: list[Shape]
     ) -> None:
         """Create a projection for each pair of (N, C, H, W)."""
         self.project.extend(
@@ -147,12 +126,8 @@ class SemCKDLoss(DistillLoss):
     ) -> Tensor:
         """From lists of maps, in any shapes, to a float32 scalar."""
         assert self.project, 'build() comes before the first use'
-        mine = [x.float() for x in s_feature]
-        others = [x.detach().float() for x in t_feature]
-        if self.gather:
-            mine, others = (
-                [gather_batch(x) for x in maps] for maps in (mine, others)
-            )
+        mine = self.gathered(*(x.float() for x in s_feature))
+        others = self.gathered(*(x.detach().float() for x in t_feature))
         total = 0.0
         with torch.no_grad():
             weights = attention(mine, others, self.tau)

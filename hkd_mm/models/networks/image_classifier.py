@@ -137,7 +137,7 @@ class SimKDClassifier(ImageClassifier):
                 f'SimKDClassifier: reduction={reduction!r} must be >= 1; the '
                 'paper has 2, 4 and 8'
             )
-        layer = last_layer(MODELS.build(teacher), type(self).__name__)
+        layer = last_layer(MODELS.build(teacher), self)
         super().__init__(
             backbone=_ProjectedTrunk(student, layer.in_features, reduction),
             neck=dict(type='GlobalAveragePooling'),

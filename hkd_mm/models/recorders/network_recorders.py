@@ -334,15 +334,14 @@ class StageMapsRecorder(BaseRecorder):
             ]
 
 
-def last_layer(network: nn.Module, user: str) -> nn.Linear:
+def last_layer(network: nn.Module, user: object) -> nn.Linear:
     """The linear layer at the end of a classifier.
+
+    Whoever keeps it must not register it.
 
     Args:
         network: a ``TimmClassifier`` or an ``ImageClassifier``.
-        user: the loss that wants it, for the message.
-
-    Returns:
-        The layer itself; whoever keeps it must not register it.
+        user: the loss or network that wants it, for the message.
 
     Raises:
         UserError: the network ends in something else.
@@ -351,25 +350,22 @@ def last_layer(network: nn.Module, user: str) -> nn.Linear:
     if isinstance(found, nn.Linear):
         return found
     raise UserError(
-        f'{user} needs networks that end in one linear layer, but one ends in '
-        f'{type(found).__name__}; take another network or another loss'
+        f'{type(user).__name__} needs networks that end in one linear layer, '
+        f'but one ends in {type(found).__name__}; take another network or '
+        'another loss'
     )
 
 
-def check_channels(layer: nn.Linear, channels: int, user: str) -> None:
-    """Refuse a feature that is not what the last layer is given.
-
-    Args:
-        layer: of :func:`last_layer`.
-        channels: of the feature.
-        user: the loss, for the message.
+def check_channels(layer: nn.Linear, feature: Tensor, user: object) -> None:
+    """Refuse a feature (N, C, ...) that a last layer does not take.
 
     Raises:
         UserError: the layer takes another number of channels.
     """
-    if layer.in_features != channels:
+    if layer.in_features != feature.size(1):
         raise UserError(
-            f'{user}: a last layer takes {layer.in_features} channels, but '
-            f'the feature has {channels}; record what that layer is given, '
-            'with hkd_mm.LastMap (maps) or hkd_mm.Pooled (vectors)'
+            f'{type(user).__name__}: a last layer takes {layer.in_features} '
+            f'channels, but the feature has {feature.size(1)}; record what '
+            'that layer is given, with hkd_mm.LastMap (maps) or '
+            'hkd_mm.Pooled (vectors)'
         )

@@ -45,9 +45,6 @@ class TeacherCache:
         features: dtype of maps and pooled features. Logits are float32.
         check: entries that are computed again when a cache is opened.
         tolerance: largest difference then, relative to the largest value.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
