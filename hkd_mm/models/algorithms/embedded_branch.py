@@ -8,8 +8,10 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.connectors.feature_align_connector import (
+    check_maps,
+    resize_map,
+)
 from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.registry import MODELS
 
@@ -19,8 +21,8 @@ class EmbeddedBranch(BaseModule):
     """Ensemble and adaptive fusion of all peers: one more to learn from.
 
     After embedded mutual learning (EML, Li et al., Applied Intelligence 53,
-    2023) as Zeng et al. (DSP-KD, Bioengineering 11(1), 2024, section 2.2)
-    tell it: an ensemble branch and an adaptive fusion branch between two
+    2023) as described by Zeng et al. (DSP-KD, Bioengineering 11(1), 2024,
+    section 2.2): an ensemble branch and an adaptive fusion branch between two
     parallel peers, which joins their feature maps and their class scores.
     The shapes are ours. Each peer's last map is brought to the size and the
     channels of the first peer's by a 1x1 convolution; their sum, weighted
@@ -50,11 +52,7 @@ class EmbeddedBranch(BaseModule):
         self._recorders: list[GuardedRecorders] = []
 
     def listen(self, networks: list[nn.Module]) -> None:
-        """Record the maps and scores of classifiers, the labels of the first.
-
-        Args:
-            networks: the peers, in an order that is kept.
-        """
+        """Record the maps and scores of the peers, the labels of the first."""
         for network in networks:
             kinds = dict(
                 feature=dict(type='hkd_mm.Feature'),
@@ -67,7 +65,7 @@ class EmbeddedBranch(BaseModule):
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """What the peers must run under."""
+        """The context that the peers must run in."""
         with ExitStack() as stack:
             for recorders in self._recorders:
                 stack.enter_context(recorders)
@@ -80,13 +78,7 @@ class EmbeddedBranch(BaseModule):
             UserError: a peer's last feature is no map (N, C, H, W).
         """
         maps, scores = self._records('feature'), self._records('logits')
-        for feature in maps:
-            if feature.dim() != 4:
-                raise UserError(
-                    'hkd_mm.EmbeddedBranch fuses maps (N, C, H, W), but a '
-                    f'peer delivers {tuple(feature.shape)}; take peers that '
-                    'are convolutional networks, or leave the branch out'
-                )
+        check_maps('EmbeddedBranch', *(feature.shape for feature in maps))
         self.backbone.build([feature.size(1) for feature in maps])
         self.head.build(maps[0].size(1), len(scores), scores[0].size(1))
         self.to(maps[0].device)
@@ -144,6 +136,6 @@ class _FusedScores(nn.Module):
         """(N, C, H, W) and K times (N, classes) to (N, classes), float32."""
         pooled = maps[-1].mean((2, 3))
         own = self.fc(pooled)
-        stack = torch.stack([said.float() for said in (own, *scores)], 1)
+        stack = torch.stack([x.float() for x in (own, *scores)], 1)
         shares = self.weigh(pooled).float().softmax(1)
         return (stack * shares[:, :, None]).sum(1)

@@ -182,22 +182,3 @@ def _versions(record: Any) -> list[int | None]:
         for leaf in tree_leaves(record)
         if isinstance(leaf, Tensor)
     ]
-
-
-def guard_records(
-    distiller, student: nn.Module, teacher: nn.Module | None = None
-) -> None:
-    """Put guards over the recorders of a distiller.
-
-    Args:
-        distiller: an ``mmrazor.ConfigurableDistiller``.
-        student: the network of its student recorders.
-        teacher: that of its teacher recorders; None where there are none.
-    """
-    distiller.student_recorders = GuardedRecorders.over(
-        distiller.student_recorders, student, 'student'
-    )
-    if teacher is not None:
-        distiller.teacher_recorders = GuardedRecorders.over(
-            distiller.teacher_recorders, teacher, 'teacher'
-        )

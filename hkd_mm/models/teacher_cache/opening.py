@@ -109,7 +109,6 @@ def _on_views(model) -> str:
 
 def _parts(model, dataset) -> dict[str, str]:
     """Everything that decides what the teacher answers."""
-    convert = model.convert_input
     recorders = model.distiller.teacher_recorders.recorders
     return dict(
         teacher=weights_hash(model.teacher),
@@ -121,13 +120,7 @@ def _parts(model, dataset) -> dict[str, str]:
         images=dataset.store.hash,
         split=_hash(dataset.index.numpy(), dataset.labels.numpy()),
         augmentation=model.data_preprocessor.fingerprint(),
-        teacher_input=repr(
-            (
-                convert.scale.flatten().tolist(),
-                convert.shift.flatten().tolist(),
-                convert.flip,
-            )
-        ),
+        teacher_input=repr(model.convert_input.key),
         recorders=repr(
             [
                 (
