@@ -58,17 +58,21 @@ REGISTRIES = (
 def import_siblings(package: str) -> None:
     """Import every module of a package and export what they register.
 
-    So adding a file is all it takes: its registered classes become names of
-    the package and of its ``__all__``.
+    So adding a file is all it takes: its registered classes and their public
+    base classes become names of the package and of its ``__all__``.
 
     Args:
         package: dotted name of the package, ``__name__`` of its ``__init__``.
     """
     namespace = vars(sys.modules[package])
     for info in pkgutil.iter_modules(namespace['__path__']):
-        module = importlib.import_module(f'{package}.{info.name}')
-        for registry in REGISTRIES:
-            for found in registry.module_dict.values():
-                if f'{found.__module__}.'.startswith(f'{module.__name__}.'):
-                    namespace[found.__name__] = found
-                    namespace.setdefault('__all__', []).append(found.__name__)
+        importlib.import_module(f'{package}.{info.name}')
+    exported = {
+        kind.__name__: kind
+        for registry in REGISTRIES
+        for found in registry.module_dict.values()
+        for kind in getattr(found, '__mro__', (found,))
+        if kind.__module__.startswith(f'{package}.')
+        and not kind.__name__.startswith('_')
+    }
+    namespace.update(exported, __all__=sorted(exported))

@@ -95,6 +95,20 @@ def test_an_unknown_word_or_recorder_is_named():
         )
 
 
+def test_a_recorder_of_mmrazor_without_its_scope_is_named():
+    with pytest.raises(
+        UserError, match="student_recorders.x: .* 'mmrazor.ModuleOutputs'"
+    ):
+        fill_wiring(
+            dict(
+                distill_losses=dict(loss_kd=dict(type='hkd_mm.KLLoss')),
+                student_recorders=dict(
+                    x=dict(type='ModuleOutputs', source='model')
+                ),
+            )
+        )
+
+
 def test_none_takes_an_inherited_loss_out():
     said = fill_wiring(
         dict(

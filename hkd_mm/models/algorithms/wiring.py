@@ -32,7 +32,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.models.losses.distill_loss import input_names
 from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.models.recorders.network_recorders import is_segmentor
-from hkd_mm.registry import MODELS
+from hkd_mm.registry import MODELS, TASK_UTILS
 from hkd_mm.structures.mask_samples import MaskSamples
 
 
@@ -109,11 +109,22 @@ def fill_wiring(distiller: dict) -> dict:
                 f'model.distiller.{key} has no {missing[0]!r}, which '
                 'loss_forward_mappings asks for; add it'
             )
+        for name, recorder in known.items():
+            _check_scope(f'model.distiller.{key}.{name}', recorder)
         distiller[key] = {
             name: known.get(name) or dict(type=_RECORDERS[name])
             for name in sorted(asked, key=[*known, *_RECORDERS].index)
         }
     return distiller
+
+
+def _check_scope(key: str, recorder: dict) -> None:
+    """Name the scope of a recorder of MMRazor that has none."""
+    kind = str(recorder.get('type'))
+    if '.' not in kind and TASK_UTILS.get(f'mmrazor.{kind}Recorder'):
+        raise UserError(
+            f"{key}: type='{kind}' is not registered; write 'mmrazor.{kind}'"
+        )
 
 
 def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
