@@ -31,7 +31,11 @@ SMALL = ['teacher=resnet8', 'teacher_config=students/resnet8_skin.py']
 OPTIONS = {
     'configs/huber.py': [*SMALL, 'student=resnet8'],
     'configs/gated.py': [*SMALL, 'student=resnet8'],
-    'configs/named.py': [*SMALL, 'student=resnet8'],
+    'configs/named.py': [
+        *SMALL,
+        'student=resnet8',
+        'dataset_type=hkd_mm.NamedFiles',
+    ],
     'configs/three_convs.py': SMALL,
     'configs/layers.py': [
         'teacher=resnet18',
