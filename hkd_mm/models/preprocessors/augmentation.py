@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Values = dict[str, Tensor]  # parameter -> (B, ...)
+Size = tuple[int, int]  # height, width
+
 
 class Draw(NamedTuple):
     """What the parameters of one operation are computed from.
@@ -15,7 +18,7 @@ class Draw(NamedTuple):
     Attributes:
         numbers: uniform in [0, 1), float32 (B, draws of the operation).
         labels: classes (B,), int64, or None where they are not known.
-        seed: of the run.
+        seed: of the augmentation.
         view: number of the view.
         name: of the operation, unique in its list.
         index: ids of the samples (B,), int64, see
@@ -57,20 +60,16 @@ class Augmentation:
     moves: ClassVar[bool] = False
     later: ClassVar[tuple[str, ...]] = ()
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         """Parameters of each sample: name -> tensor (B, ...)."""
         raise NotImplementedError
 
-    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        """Change a batch.
+    def apply(self, images: Tensor, parameters: Values) -> Tensor:
+        """Change a batch (B, C, H, W), see the class; the shape stays.
 
         Args:
-            images: (B, 3, H, W), see the class.
-            parameters: what :meth:`parameters` returned, on the device of
-                the images.
-
-        Returns:
-            Images of the same shape.
+            images: may be changed in place.
+            parameters: what :meth:`parameters` returned, on their device.
         """
         raise NotImplementedError
 
@@ -102,14 +101,11 @@ _KNOTS = 4096
 
 
 class SymmetricBeta:
-    """The quantile function of Beta(alpha, alpha), tabulated.
+    """The quantile function of Beta(alpha, alpha), alpha > 0, tabulated.
 
     Below the median it is interpolated in ``t = x ** alpha``, of which the
     distribution function is smooth and nearly linear even where the density
     has a pole; above, by symmetry.
-
-    Args:
-        alpha: > 0.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -137,7 +133,7 @@ class SymmetricBeta:
 
 def random_box(
     numbers: Tensor, scale: tuple[float, float], ratio: tuple[float, float]
-) -> dict[str, Tensor]:
+) -> Values:
     """A box without its image: four uniform numbers (B, 4) -> four (B,).
 
     Returns:
@@ -154,7 +150,7 @@ def random_box(
 
 
 def box_in_pixels(
-    parameters: dict[str, Tensor], source: tuple[int, int]
+    parameters: Values, source: Size
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Whole-numbered (top, left, height, width), each float32 (B,)."""
     height, width = source
@@ -166,7 +162,7 @@ def box_in_pixels(
     return top, left, tall, wide
 
 
-def box_mask(parameters: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+def box_mask(parameters: Values, size: Size) -> Tensor:
     """1 in the boxes of ``random_box``, 0 outside: float32 (B, 1, H, W)."""
     top, left, height, width = (
         per_image(side) for side in box_in_pixels(parameters, size)
