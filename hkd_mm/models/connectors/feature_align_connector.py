@@ -134,10 +134,7 @@ class RegressorConnector(FeatureAlignConnector):
     """
 
     def __init__(
-        self,
-        hidden: int = 0,
-        norm: bool = True,
-        init_cfg: dict | None = None,
+        self, hidden: int = 0, norm: bool = True, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
         if hidden < 0:

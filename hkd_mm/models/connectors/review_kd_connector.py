@@ -9,10 +9,7 @@ from mmrazor.models.architectures.connectors.base_connector import (
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import (
-    Shape,
-    resize_map,
-)
+from hkd_mm.models.connectors.feature_align_connector import Shape, resize_map
 from hkd_mm.registry import MODELS
 
 
@@ -45,9 +42,7 @@ class ReviewKDConnector(BaseConnector):
         self.stages = nn.ModuleList()
 
     def build(
-        self,
-        student_shape: list[Shape],
-        teacher_shape: list[Shape],
+        self, student_shape: list[Shape], teacher_shape: list[Shape]
     ) -> None:
         """Create the layers between lists of (N, C, H, W), shallow to deep.
 

@@ -31,9 +31,7 @@ class HardLabelLoss(DistillLoss):
     minimum_at_teacher = False
 
     def __init__(
-        self,
-        loss_weight: float = 1.0,
-        class_weight: list[float] | None = None,
+        self, loss_weight: float = 1.0, class_weight: list[float] | None = None
     ) -> None:
         super().__init__(loss_weight)
         self.set_class_weight(class_weight)

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.preprocessors.augmentation import (
-    Augmentation,
-    Draw,
-    Size,
-)
+from hkd_mm.models.preprocessors.augmentation import Augmentation, Draw, Size
 from hkd_mm.models.preprocessors.counter_rng import uniform_by_name
 from hkd_mm.models.preprocessors.geometric import (
     Geometric,

@@ -35,13 +35,7 @@ OPERATIONS = (
     'translate_x',
     'translate_y',
 )
-_UNSIGNED = (
-    'identity',
-    'autocontrast',
-    'equalize',
-    'solarize',
-    'posterize',
-)
+_UNSIGNED = ('identity', 'autocontrast', 'equalize', 'solarize', 'posterize')
 
 
 @TASK_UTILS.register_module()
