@@ -72,11 +72,7 @@ class EmbeddedBranch(BaseModule):
             yield
 
     def build(self) -> None:
-        """Make the layers for what was recorded.
-
-        Raises:
-            UserError: a peer's last feature is no map (N, C, H, W).
-        """
+        """Make the layers for what was recorded."""
         maps, scores = self._records('feature'), self._records('logits')
         check_maps('EmbeddedBranch', *(feature.shape for feature in maps))
         self.backbone.build([feature.size(1) for feature in maps])

@@ -200,10 +200,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         return None
 
     def teacher_records(self, batch_inputs: Tensor) -> dict[str, Tensor]:
-        """What the teacher's recorders deliver, for the cache.
-
-        Args:
-            batch_inputs: images (N, 3, H, W), normalised for the student.
+        """What the teacher's recorders deliver for a batch, for the cache.
 
         Returns:
             Recorder -> (N, ...); ``recorder.i`` where it delivers several.
@@ -221,13 +218,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
 
 
 def load_or_init(model: BaseModel, path: str | None, name: str) -> dict:
-    """Load weights and return their ``meta``, or make random ones.
-
-    Args:
-        model: changed in place.
-        path: of a checkpoint; None for random weights.
-        name: of the network, for messages.
-    """
+    """Load weights and return their ``meta``; without a path draw them."""
     if path:
         return load_weights(model, path, name)
     model._dump_init_info = lambda: None  # four log lines a parameter

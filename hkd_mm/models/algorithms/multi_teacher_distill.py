@@ -80,11 +80,7 @@ class ScoreFusion(nn.Module):
         return self.kind == 'class' and self.class_weights is None
 
     def set_class_weights(self, weights: list[list[float]] | Tensor) -> None:
-        """Take K rows of one number a class, >= 0.
-
-        Raises:
-            UserError: not as many rows as teachers, or a number below 0.
-        """
+        """Take K rows of one number a class, >= 0."""
         lengths = {len(row) for row in weights}
         good = len(weights) == self.count and len(lengths) == 1
         found = torch.as_tensor(weights, dtype=torch.float32) if good else None
@@ -189,11 +185,7 @@ class TeacherGroup(BaseModel):
     ) -> Tensor:
         """Their scores made one: (N, C), float32, see :class:`ScoreFusion`.
 
-        Args:
-            inputs: images (N, 3, H, W), normalised for the student.
-            data_samples: with labels, for the fusion that looks at them;
-                without any it takes the plain average.
-            mode: ``tensor``.
+        The fusion that looks at labels takes the average without samples.
         """
         assert mode == 'tensor', mode
         labels = None if data_samples is None else labels_of(data_samples)

@@ -60,16 +60,7 @@ class RotationDistill(FrozenTeacherDistill):
     def loss(
         self, batch_inputs: Tensor, data_samples: Sequence | None = None
     ) -> dict[str, Tensor]:
-        """Losses of the four views of one batch.
-
-        Args:
-            batch_inputs: square images (N, 3, H, H), normalised for the
-                student.
-            data_samples: N data samples with ``gt_label``.
-
-        Raises:
-            UserError: the images are not square.
-        """
+        """Losses of the four views of square images (N, 3, H, H)."""
         height, width = batch_inputs.shape[2:]
         if height != width:
             raise UserError(

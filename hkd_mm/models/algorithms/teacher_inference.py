@@ -152,13 +152,7 @@ class TeacherInference:
         return nullcontext()
 
     def cast_records(self, recorders, images: int, count: int) -> None:
-        """Turn records to float32, and drop those of repeated images.
-
-        Args:
-            recorders: a ``RecorderManager`` after a forward of the teacher.
-            images: number that the teacher was given.
-            count: number of them to keep, the first ones.
-        """
+        """Turn records to float32; those of the first ``count`` images."""
 
         def cast(record: Tensor) -> Tensor:
             if self.dtype is not None and record.is_floating_point():
@@ -174,15 +168,14 @@ class TeacherInference:
 
 
 def fold_batch_norms(network: nn.Module, input_size: int) -> int:
-    """Fold BatchNorm into the convolutions, in place; how many.
+    """Fold BatchNorm into the convolutions of a network, in place.
 
     A pair is a convolution whose output, in one forward, is what the
     BatchNorm is given. Modules that a recorder listens to and
     convolutions that change their weights on the way are left as they are.
 
-    Args:
-        network: a classifier in eval mode.
-        input_size: side of the square images in pixels.
+    Returns:
+        Number of BatchNorms that were folded.
 
     Raises:
         UserError: the outputs differ by more than 1e-3 of the largest.

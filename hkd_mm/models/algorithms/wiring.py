@@ -70,10 +70,7 @@ _OF_FEATURES = dict(
 
 
 def fill_wiring(distiller: dict) -> dict:
-    """Fill in the recorders, connectors and mappings that are missing.
-
-    Args:
-        distiller: an ``mmrazor.ConfigurableDistiller`` config.
+    """Fill in the recorders, connectors and mappings of a distiller config.
 
     Returns:
         A copy that names all of them, and no recorder that no loss asks for:
@@ -180,13 +177,7 @@ def asked_recorders(mappings: dict, from_student: bool) -> set[str]:
 def check_losses(distiller, own: bool = False) -> None:
     """Refuse what would train nothing, or something else than configured.
 
-    Args:
-        distiller: an ``mmrazor.ConfigurableDistiller``.
-        own: the student's own loss is added.
-
-    Raises:
-        UserError: there is no loss, or one whose name mmengine does not
-            count as a loss.
+    With ``own`` the student's own loss is added, so no other is needed.
     """
     if not distiller.distill_losses and not own:
         raise UserError(
@@ -239,11 +230,6 @@ def build_lazy_parts(model, input_size: int) -> None:
 
     Connectors first: a loss is given the shapes that they deliver. One that
     takes no ``t_feature`` is given the student's alone.
-
-    Args:
-        model: a ``FrozenTeacherDistill`` or a ``SelfDistill``; its state is
-            as before afterwards.
-        input_size: side of the square images in pixels.
 
     Raises:
         UserError: a connector has nothing to meet, or cannot join the two.
@@ -328,11 +314,7 @@ def finish_distiller(
 ) -> None:
     """Check, prune and guard a distiller whose recorders listen.
 
-    Args:
-        distiller: an ``mmrazor.ConfigurableDistiller``.
-        student: the network of its student recorders.
-        teacher: that of its teacher recorders; None where there are none.
-        own: the student's own loss is added.
+    With ``own`` the student's own loss is added.
     """
     check_losses(distiller, own)
     drop_unused_inputs(distiller)
@@ -346,11 +328,7 @@ def finish_distiller(
 
 
 def refuse_teachers(algorithm: str, **teachers: object) -> None:
-    """Refuse options of a teacher where there is none.
-
-    Raises:
-        UserError: one of them is set.
-    """
+    """Refuse options of a teacher where there is none."""
     for name, value in teachers.items():
         if value is not None:
             raise UserError(
@@ -382,11 +360,7 @@ class StudentLossMixin:
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None
     ) -> dict[str, Tensor]:
-        """Losses of one batch.
-
-        Args:
-            batch_inputs: images (N, 3, H, W), normalised for the student.
-            data_samples: N data samples with ``gt_label``.
+        """Losses of images (N, 3, H, W), normalised for the student.
 
         Returns:
             Name -> scalar. ``distill.<part>`` for each part of a loss that

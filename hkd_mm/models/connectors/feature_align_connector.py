@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Connectors that find by themselves which shapes they have to join."""
 
+import inspect
+
 import torch
 import torch.nn.functional as F
 from mmrazor.models.architectures.connectors.base_connector import (
@@ -33,12 +35,7 @@ class FeatureAlignConnector(BaseConnector):
         self.target_size: tuple[int, int] | None = None
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W']).
-
-        Raises:
-            UserError: a shape is neither a map nor a vector, or the student
-                offers a vector where the teacher has a map.
-        """
+        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
         for shape in (student_shape, teacher_shape):
             if len(shape) not in (2, 4):
                 raise UserError(
@@ -60,14 +57,7 @@ class FeatureAlignConnector(BaseConnector):
             self.project = nn.Linear(*channels)
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """Align one student feature.
-
-        Args:
-            feature: (N, C, H, W) or (N, C), float.
-
-        Returns:
-            The feature in the teacher's shape.
-        """
+        """From (N, C[, H, W]) to the teacher's shape."""
         assert self.project is not None, (
             'FrozenTeacherDistill builds the connector before the first use'
         )
@@ -78,12 +68,29 @@ class FeatureAlignConnector(BaseConnector):
         return self.project(resize_map(feature, self.target_size))
 
 
-def check_maps(user: str, *shapes: Shape) -> None:
-    """Refuse shapes that are not (N, C, H, W).
+def require(
+    owner: object, holds: bool, name: str, value: object, expected: str
+) -> None:
+    """Refuse a value that a user gave, unless ``holds``.
 
-    Raises:
-        UserError: one of them has another number of dimensions.
+    Args:
+        owner: the loss or connector.
+        holds: the value is good.
+        name: of the constructor's argument.
+        value: what was given.
+        expected: what it must be, such as ``> 0``.
     """
+    if not holds:
+        made = inspect.signature(type(owner)).parameters.get(name)
+        hint = '' if made is None else f'; the default is {made.default}'
+        raise UserError(
+            f'{type(owner).__name__}: {name}={value!r} must be {expected}'
+            f'{hint}'
+        )
+
+
+def check_maps(user: str, *shapes: Shape) -> None:
+    """Refuse shapes that are not (N, C, H, W)."""
     for shape in shapes:
         if len(shape) != 4:
             raise UserError(
@@ -137,18 +144,11 @@ class RegressorConnector(FeatureAlignConnector):
         self, hidden: int = 0, norm: bool = True, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
-        if hidden < 0:
-            raise UserError(
-                f'RegressorConnector: hidden={hidden} must be >= 0'
-            )
+        require(self, hidden >= 0, 'hidden', hidden, '>= 0')
         self.hidden, self.norm = hidden, norm
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W']).
-
-        Raises:
-            UserError: as :meth:`FeatureAlignConnector.build`.
-        """
+        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
         super().build(student_shape, teacher_shape)
         is_map = len(teacher_shape) == 4
         norm = nn.BatchNorm2d if is_map else nn.BatchNorm1d

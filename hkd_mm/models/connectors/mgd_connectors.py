@@ -14,6 +14,7 @@ from hkd_mm.models.connectors.feature_align_connector import (
     FeatureAlignConnector,
     Shape,
     check_maps,
+    require,
     resize_map,
 )
 from hkd_mm.registry import MODELS
@@ -49,39 +50,22 @@ class MGDConnector(BaseConnector):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if not 0 <= ratio < 1:
-            raise UserError(
-                f'MGDConnector: ratio={ratio!r} must be in [0, 1); the paper '
-                'has 0.15 for classification'
-            )
-        if mask not in ('channels', 'places'):
-            raise UserError(
-                f'MGDConnector: mask={mask!r} must be channels or places'
-            )
-        check_activation(activation, 'MGDConnector')
+        require(self, 0 <= ratio < 1, 'ratio', ratio, 'in [0, 1)')
+        known = mask in ('channels', 'places')
+        require(self, known, 'mask', mask, 'channels or places')
+        _check_activation(self, activation)
         self.ratio, self.mask, self.activation = ratio, mask, activation
         self.align = FeatureAlignConnector()
         self.generate: nn.Module | None = None
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C, H, W) -> (N, C', H', W').
-
-        Raises:
-            UserError: a shape is no map.
-        """
+        """Create the layers for (N, C, H, W) -> (N, C', H', W')."""
         check_maps('MGDConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """Generate the teacher's map.
-
-        Args:
-            feature: (N, C, H, W) of the student.
-
-        Returns:
-            (N, C', H', W').
-        """
+        """From (N, C, H, W) to the teacher's (N, C', H', W')."""
         assert self.generate is not None, 'build() comes before the first use'
         feature = self.align(feature)
         if self.training and self.ratio:
@@ -96,31 +80,18 @@ class MGDConnector(BaseConnector):
         return self.generate(feature)
 
 
-def generation_block(channels: int, activation: str) -> nn.Sequential:
-    """Convolution 3x3, activation, convolution 3x3, of one width.
+def _check_activation(owner: nn.Module, activation: str) -> None:
+    known = activation in _ACTIVATIONS
+    require(owner, known, 'activation', activation, 'relu or gelu')
 
-    Args:
-        channels: of the teacher's map.
-        activation: ``relu`` or ``gelu``.
-    """
+
+def generation_block(channels: int, activation: str) -> nn.Sequential:
+    """Convolution 3x3, activation, convolution 3x3, of one width."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1),
         _ACTIVATIONS[activation](),
         nn.Conv2d(channels, channels, 3, padding=1),
     )
-
-
-def check_activation(activation: str, user: str) -> None:
-    """Refuse an activation that :func:`generation_block` does not know.
-
-    Raises:
-        UserError: it is neither ``relu`` nor ``gelu``.
-    """
-    if activation not in _ACTIVATIONS:
-        raise UserError(
-            f'{user}: activation={activation!r} must be one of '
-            f'{", ".join(_ACTIVATIONS)}'
-        )
 
 
 @MODELS.register_module()
@@ -159,37 +130,25 @@ class HFMaskConnector(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        for name, value, holds, said in (
-            ('phi', phi, 0 < phi <= 1, 'in (0, 1]'),
-            ('fusion', fusion, 0 <= fusion <= 1, 'in [0, 1]'),
-        ):
-            if not holds:
-                raise UserError(
-                    f'HFMaskConnector: {name}={value!r} must be {said}'
-                )
-        check_activation(activation, 'HFMaskConnector')
+        require(self, 0 < phi <= 1, 'phi', phi, 'in (0, 1]')
+        require(self, 0 <= fusion <= 1, 'fusion', fusion, 'in [0, 1]')
+        _check_activation(self, activation)
         self.phi, self.fusion, self.activation = phi, fusion, activation
         self.align = FeatureAlignConnector()
         self.generate: nn.Module | None = None
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C, H, W) -> (N, C', H', W').
-
-        Raises:
-            UserError: a shape is no map.
-        """
+        """Create the layers for (N, C, H, W) -> (N, C', H', W')."""
         check_maps('HFMaskConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
 
     def attention(self, maps: list[Tensor]) -> Tensor:
-        """Fused attention of the teacher, in [0, 1].
+        """Fused attention (N, 1, H, W) of the teacher, in [0, 1], float32.
 
         Args:
-            maps: (N, C_n, H_n, W_n), from the shallowest to the deepest.
-
-        Returns:
-            (N, 1, H, W), float32, of the size of the deepest map.
+            maps: (N, C_n, H_n, W_n), from the shallowest to the deepest,
+                whose size the attention has.
         """
         fused = None
         for feature in reversed(maps):
@@ -214,9 +173,6 @@ class HFMaskConnector(BaseModule):
 
         Returns:
             The generated and the merely aligned map, (N, C', H', W') both.
-
-        Raises:
-            UserError: it is used as a connector of a distiller.
         """
         if teacher_maps is None:
             raise UserError(
@@ -242,11 +198,7 @@ class ResizeConnector(BaseConnector):
         self.size: tuple[int, int] | None = None
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Remember the size of (N, C, H', W').
-
-        Raises:
-            UserError: a shape is no map, or the channels differ.
-        """
+        """Remember the size of (N, C, H', W')."""
         check_maps('ResizeConnector', student_shape, teacher_shape)
         if student_shape[1] != teacher_shape[1]:
             raise UserError(

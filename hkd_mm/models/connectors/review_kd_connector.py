@@ -9,7 +9,11 @@ from mmrazor.models.architectures.connectors.base_connector import (
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import Shape, resize_map
+from hkd_mm.models.connectors.feature_align_connector import (
+    Shape,
+    require,
+    resize_map,
+)
 from hkd_mm.registry import MODELS
 
 
@@ -33,22 +37,14 @@ class ReviewKDConnector(BaseConnector):
         self, channels: int = 512, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
-        if channels < 1:
-            raise UserError(
-                f'ReviewKDConnector: channels={channels!r} must be >= 1; the '
-                'authors have 512'
-            )
+        require(self, channels >= 1, 'channels', channels, '>= 1')
         self.channels = channels
         self.stages = nn.ModuleList()
 
     def build(
         self, student_shape: list[Shape], teacher_shape: list[Shape]
     ) -> None:
-        """Create the layers between lists of (N, C, H, W), shallow to deep.
-
-        Raises:
-            UserError: they are no lists of maps, or of unlike length.
-        """
+        """Create the layers between lists of (N, C, H, W), shallow to deep."""
         if not (
             isinstance(student_shape, list)
             and isinstance(teacher_shape, list)
@@ -70,14 +66,7 @@ class ReviewKDConnector(BaseConnector):
         )
 
     def forward_train(self, feature: list[Tensor]) -> list[Tensor]:
-        """Fuse the student's maps.
-
-        Args:
-            feature: (N, C_i, H_i, W_i), from shallow to deep.
-
-        Returns:
-            As many, in the teacher's shapes.
-        """
+        """From maps (N, C_i, H_i, W_i), shallow to deep, to the teacher's."""
         assert self.stages, 'build() comes before the first use'
         fused, found = None, []
         for stage, own in zip(reversed(self.stages), reversed(feature)):

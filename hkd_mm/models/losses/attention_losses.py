@@ -54,11 +54,7 @@ class ATLoss(DistillLoss):
     def forward(
         self, s_feature: list[Tensor], t_feature: list[Tensor]
     ) -> Tensor:
-        """From as many maps (N, C, H, W), of any channels and sizes.
-
-        Raises:
-            UserError: the numbers of stages differ, or a stage has no map.
-        """
+        """From as many maps (N, C, H, W), of any channels and sizes."""
         if len(s_feature) != len(t_feature):
             raise UserError(
                 f'ATLoss: {len(s_feature)} student maps and '

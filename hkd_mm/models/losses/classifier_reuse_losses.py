@@ -34,11 +34,7 @@ class SimKDLoss(DistillLoss):
     features = 'last_map'
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Hand the teacher's last layer over to the student.
-
-        Raises:
-            UserError: the student cannot take it, or the teacher has none.
-        """
+        """Hand the teacher's last layer over to the student."""
         if not hasattr(student, 'reuse_last_layer'):
             raise UserError(
                 'SimKDLoss trains no last layer of its own: '
@@ -161,15 +157,9 @@ class NormDirectionLoss(DistillLoss):
     def forward(
         self, s_feature: Tensor, t_feature: Tensor, gt_labels: Tensor
     ) -> Tensor:
-        """The loss, after the centres have taken in the batch.
+        """From embeddings (N, D), (N, D) and labels to a float32 scalar.
 
-        Args:
-            s_feature: the student's embeddings (N, D), aligned.
-            t_feature: the teacher's (N, D), what its last layer is given.
-            gt_labels: classes (N,), int64 in [0, C).
-
-        Returns:
-            A float32 scalar in [0, 2] times ``loss_weight``.
+        The teacher's are what its last layer is given.
         """
         student, teacher = s_feature.float(), t_feature.detach().float()
         channels = self.centres.size(1)

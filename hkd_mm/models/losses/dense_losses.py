@@ -13,16 +13,11 @@ from hkd_mm.structures.mask_samples import IGNORE
 
 
 def with_background(logits: Tensor) -> Tensor:
-    """One logit a pixel as two: the background's is zero.
+    """One logit a pixel (N, 1, h, w) as two: the background's is zero.
 
     ``softmax((0, x))`` is ``sigmoid(x)`` for the class, and its cross-entropy
-    is the binary one of ``x``, so one formula serves both.
-
-    Args:
-        logits: (N, C, h, w); with C > 1 the background is the first.
-
-    Returns:
-        (N, max(C, 2), h, w), float32.
+    is the binary one of ``x``, so one formula serves both. Of several classes
+    the background is the first. Returns (N, max(C, 2), h, w), float32.
     """
     logits = logits.float()
     if logits.shape[1] > 1:
@@ -31,11 +26,7 @@ def with_background(logits: Tensor) -> Tensor:
 
 
 def one_hot_masks(gt_labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Masks as one plane a class.
-
-    Args:
-        gt_labels: (N, h, w) int64 in [0, classes), or 255.
-        classes: with the background.
+    """Masks (N, h, w), int64 in [0, classes) or 255, as one plane a class.
 
     Returns:
         (N, classes, h, w) float32, zero in all planes where a pixel is

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import Shape
+from hkd_mm.models.connectors.feature_align_connector import Shape, require
 
 Feature = Tensor | list[Tensor]
 
@@ -88,6 +88,7 @@ class DistillLoss(nn.Module):
         tau=(1, 20)
     )
     gather: bool = False
+    require = require  # refuse an argument
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
@@ -95,28 +96,6 @@ class DistillLoss(nn.Module):
         self._warned: set[str] = set()
         self._inputs = input_names(self)
         self.register_forward_pre_hook(_check_inputs, with_kwargs=True)
-
-    def require(
-        self, holds: bool, name: str, value: object, expected: str
-    ) -> None:
-        """Refuse a value that a user gave.
-
-        Args:
-            holds: the value is good.
-            name: of the constructor's argument.
-            value: what was given.
-            expected: what it must be, such as ``> 0``.
-
-        Raises:
-            UserError: it is not good; the message has the default.
-        """
-        if not holds:
-            made = inspect.signature(type(self)).parameters.get(name)
-            hint = '' if made is None else f'; the default is {made.default}'
-            raise UserError(
-                f'{type(self).__name__}: {name}={value!r} must be '
-                f'{expected}{hint}'
-            )
 
     def set_positive(self, **values: float) -> None:
         """Keep arguments that must be > 0 as attributes."""
@@ -133,12 +112,8 @@ class DistillLoss(nn.Module):
     def set_class_weight(self, class_weight: list[float] | None) -> None:
         """Keep one weight a class as a buffer, in no checkpoint.
 
-        Args:
-            class_weight: ``'balanced'`` and ``'sqrt_balanced'`` are made
-                numbers by the config loader.
-
-        Raises:
-            UserError: such a word reached the loss.
+        ``'balanced'`` and ``'sqrt_balanced'`` are made numbers by the config
+        loader.
         """
         self.require(
             not isinstance(class_weight, str),
@@ -270,7 +245,7 @@ def _shapes(feature: Feature) -> list[Shape]:
 def weighted_cross_entropy(
     preds_S: Tensor, gt_labels: Tensor, class_weight: Tensor | None
 ) -> Tensor:
-    """Cross-entropy as a mean over the samples.
+    """Cross-entropy as a mean over the samples, float32.
 
     As in mmpretrain; torch divides by the sum of the weights. So several
     processes make the gradient of one.
@@ -279,9 +254,6 @@ def weighted_cross_entropy(
         preds_S: logits (N, C).
         gt_labels: (N,) int64 in [0, C), or (N, C) targets of mixed images.
         class_weight: (C,), or None.
-
-    Returns:
-        A float32 scalar, also under autocast.
     """
     return F.cross_entropy(
         preds_S.float(), gt_labels, weight=class_weight, reduction='none'
@@ -289,18 +261,12 @@ def weighted_cross_entropy(
 
 
 def gather_batch(tensor: Tensor) -> Tensor:
-    """Put the batches of all processes together, in order of rank.
+    """Put the batches (N, ...) of all processes together, in order of rank.
 
     Gradients flow back to each process's own part from the losses of all, so
     that after distributed training has averaged over the processes they are
     those of one process with the whole batch. All processes need batches of
     one size.
-
-    Args:
-        tensor: (N, ...) of this process.
-
-    Returns:
-        (N * processes, ...); the tensor itself where there is one process.
     """
     if get_world_size() == 1:
         return tensor

@@ -75,10 +75,6 @@ class HybridKDLoss(DistillLoss):
             s_feature: student feature, aligned to the teacher's shape;
                 needed when ``beta`` > 0.
             t_feature: teacher feature.
-
-        Returns:
-            ``loss_kd``, ``loss_ce``, ``loss_align``: float32 scalars, batch
-            means, already times their weights.
         """
         losses = {}
         if self.alpha > 0:

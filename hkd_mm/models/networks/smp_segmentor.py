@@ -30,11 +30,7 @@ _REFUSED = dict(
 
 
 def library() -> ModuleType:
-    """The library, imported when the first segmentor is built.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """The library, imported when the first segmentor is built."""
     try:
         import segmentation_models_pytorch
     except ImportError as error:
@@ -47,11 +43,7 @@ def library() -> ModuleType:
 
 
 def accepted(kwargs: dict) -> dict:
-    """Arguments of a network's class without those that we set.
-
-    Raises:
-        UserError: one of these has a value.
-    """
+    """Arguments of a network's class without those that we set."""
     for name, reason in _REFUSED.items():
         if kwargs.get(name) is not None:
             raise UserError(f'SMPSegmentor: leave {name} out; {reason}')
@@ -61,18 +53,7 @@ def accepted(kwargs: dict) -> dict:
 def build_network(
     arch: str, encoder_name: str, in_channels: int, classes: int, **kwargs
 ) -> nn.Module:
-    """A network with random weights.
-
-    Args:
-        arch: name of the network's class.
-        encoder_name: of its encoder.
-        in_channels: of the images, >= 1.
-        classes: logits a pixel, >= 1.
-        kwargs: passed on to the class.
-
-    Raises:
-        UserError: there is no such network, or an argument is not taken.
-    """
+    """Build a network with random weights; ``classes`` logits a pixel."""
     _check_network(arch, encoder_name, kwargs)
     sizes = dict(in_channels=in_channels, num_classes=classes)
     for name, value in sizes.items():
@@ -134,16 +115,10 @@ def _unknown(key: str, value: object, known: list[str]) -> None:
 def load_imagenet(
     encoder: nn.Module, encoder_name: str, in_channels: int, **kwargs
 ) -> None:
-    """Read the weights into an encoder, in place.
+    """Load the weights of an encoder that was built with these arguments.
 
     Those of three channels are adapted as the library does: the first layer
     is summed over them for one channel and repeated for more.
-
-    Args:
-        encoder: of a network that was built with the other arguments.
-        encoder_name: of segmentation-models-pytorch.
-        in_channels: of the images.
-        kwargs: the other arguments of the network.
 
     Raises:
         UserError: there are no weights, they can neither be found nor
@@ -195,8 +170,9 @@ def _published(name: str) -> Path:
             f'no ImageNet weights of {name} are published; start from '
             'scratch with --cfg-options pretrained=False'
         )
-    place = known['imagenet']
-    repo, revision = place['repo_id'], place['revision']
+    repo, revision = (
+        known['imagenet'][key] for key in ('repo_id', 'revision')
+    )
     stored = f'smp-{name}.imagenet.safetensors'
     cached = try_to_load_from_cache(
         repo, 'model.safetensors', revision=revision
@@ -271,11 +247,7 @@ class SMPSegmentor(BaseModel):
         self._taken: set[tuple[int, int]] = set()  # sizes of images
 
     def init_weights(self) -> None:
-        """Read the encoder's ImageNet weights, once; the rest stays random.
-
-        Raises:
-            UserError: the weights can neither be found nor fetched.
-        """
+        """Read the encoder's ImageNet weights, once; the rest stays random."""
         if self._pretrained and not self.is_init:
             load_imagenet(self.model.encoder, **self._network)
         super().init_weights()
@@ -296,9 +268,6 @@ class SMPSegmentor(BaseModel):
         Returns:
             Logits (N, num_classes, h, w); name -> scalar; or a list of one
             :class:`MaskPredictions`.
-
-        Raises:
-            UserError: the network cannot take images of this size.
         """
         logits = self._logits(inputs)
         if mode == 'tensor':

@@ -78,12 +78,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
             self._timm.pop(name, None)
 
     def init_weights(self) -> None:
-        """Read the ImageNet weights, once; the classifier layer stays random.
-
-        Raises:
-            UserError: the weights can neither be found nor fetched, or are
-                those of another network.
-        """
+        """Read the ImageNet weights, once; the last layer stays random."""
         if self._pretrained and not self.is_init:
             self._load_imagenet()
         super().init_weights()
@@ -124,9 +119,6 @@ def reset_wide_head(model: nn.Module) -> None:
     thousand that is 13 times as wide as torch's rule for 1,280 features, and
     the first steps blow up. torch's own rule, ``1 / sqrt(features)``, does not
     depend on the classes.
-
-    Args:
-        model: a network of timm.
     """
     head = model.get_classifier()
     # on the meta device a network is counted and never run
@@ -157,14 +149,7 @@ def _from_timm_names(
 
 
 def published_weights(model_name: str) -> Path:
-    """The ImageNet weights of a timm network, fetched unless they lie here.
-
-    Args:
-        model_name: a network of timm.
-
-    Raises:
-        UserError: there are none, or they cannot be fetched.
-    """
+    """Find or fetch the ImageNet weights of a timm network."""
     from timm.models import get_pretrained_cfg
 
     cfg = get_pretrained_cfg(model_name)

@@ -94,7 +94,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
     def view_parameters(
         self, index: Tensor, view: int, labels: Tensor | None = None
     ) -> Parameters:
-        """What a view does to some images; see :meth:`.Pipeline.parameters`."""
+        """What a view does to images, see :meth:`.Pipeline.parameters`."""
         return self.pipeline.parameters(self.seed, view, index, labels)
 
     def fingerprint(self) -> str:
@@ -154,18 +154,9 @@ class PackedPreprocessor(BaseDataPreprocessor):
         view: int,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """One view of some images, normalised; nothing is mixed.
+        """A view of images, uint8 (B, H, W, 3), normalised; nothing is mixed.
 
         The parameters are computed in host memory, as for a loader's batch.
-
-        Args:
-            images: uint8 (B, H, W, 3), on the device of the preprocessor.
-            index: ids (B,).
-            view: number of the view.
-            labels: (B,), for operations on chosen classes.
-
-        Returns:
-            float32 (B, 3, h, w).
         """
         parameters = self.view_parameters(
             index.cpu(), view, None if labels is None else labels.cpu()

@@ -23,10 +23,6 @@ from hkd_mm.registry import TASK_UTILS
 def build(position: int, config: dict) -> tuple[Augmentation, str, dict]:
     """An operation, its name and all its arguments, defaults included.
 
-    Args:
-        position: in the list, for messages.
-        config: ``dict(type='hkd_mm.X', ...)``.
-
     Raises:
         UserError: no such operation, or not such arguments.
     """
@@ -67,15 +63,9 @@ def plan(
 ) -> tuple[list[str | list[str]], list[str]]:
     """What is done at once, and in which order.
 
-    Args:
-        operations: name -> operation, in the order of the list.
-
     Returns:
         Stages, each a name, or the names of geometric operations that are
         composed; and the names of those that mix samples.
-
-    Raises:
-        UserError: something comes after what mixes samples.
     """
     stages: list[str | list[str]] = []
     mixing: list[str] = []
@@ -150,14 +140,10 @@ class Pipeline:
     def parameters(
         self, seed: int, view: int, index: Tensor, labels: Tensor | None = None
     ) -> Parameters:
-        """What happens to each sample: operation -> parameter -> tensor.
+        """What happens to each sample (B,): operation -> parameter -> tensor.
 
-        Args:
-            seed: of the augmentation.
-            view: number of the view.
-            index: stable ids (B,), int64.
-            labels: classes (B,); without them operations for chosen classes
-                count every class as chosen.
+        Without labels operations for chosen classes count every class as
+        chosen.
         """
         numbers = uniform_by_name(seed, view, index, self.draws)
         return {
@@ -229,10 +215,7 @@ class Pipeline:
     ) -> Tensor:
         """The geometric stages alone, on class ids, without interpolation.
 
-        Args:
-            masks: uint8 (B, H, W), of the size of the images.
-            parameters: of :meth:`parameters`, on the device of ``masks``.
-            size: (h, w) of the result, uint8; 0 where images are filled.
+        From uint8 (B, H, W) to (B, h, w); 0 where images are filled.
         """
         masks = masks[:, None]
         for stage in self.stages:

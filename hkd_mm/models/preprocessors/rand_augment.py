@@ -193,7 +193,7 @@ def _where(
 ) -> Tensor:
     """Change the images that are marked.
 
-    Sample ids, and with them the mask, usually lie in host memory, whatever
+    Sample ids, and with them the mask, are usually in host memory, whatever
     device the images are on: then only the marked rows are computed. Nothing
     is ever fetched from a device.
     """

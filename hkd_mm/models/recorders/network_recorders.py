@@ -209,11 +209,7 @@ class StageMapsRecorder(HookRecorder):
         self.stages = tuple(stages)
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
-        """Listen to the modules that end the stages.
-
-        Raises:
-            UserError: the network has fewer stages.
-        """
+        """Listen to the modules that end the stages."""
         if not is_timm(model):
             segmentor = is_segmentor(model)
             module = model.get_submodule(
@@ -259,11 +255,7 @@ class StageMapsRecorder(HookRecorder):
 def check_stages(
     recorder: str, stages: Sequence[int], count: int, names: str
 ) -> None:
-    """Refuse stages that a network has not.
-
-    Raises:
-        UserError: there are fewer.
-    """
+    """Refuse stages that a network has not."""
     if any(not -count <= stage < count for stage in stages):
         raise UserError(
             f'recorder hkd_mm.{recorder}, but the network has {count} stages '
@@ -272,11 +264,7 @@ def check_stages(
 
 
 def labels_of(samples) -> Tensor:
-    """Labels (N,) int64, or targets (N, C) float32 of mixed images.
-
-    Args:
-        samples: a list of data samples, or a packed batch.
-    """
+    """Labels (N,) int64, or targets (N, C) float32 of mixed images."""
     labels = getattr(samples, 'gt_labels', None)
     if labels is not None:
         return labels if samples.gt_scores is None else samples.gt_scores
@@ -305,13 +293,9 @@ def classifier_layer(model: nn.Module) -> nn.Module | None:
 
 
 def last_layer(network: nn.Module, user: object) -> nn.Linear:
-    """The linear layer at the end of a classifier.
+    """The linear layer at the end of a classifier, for a loss or network.
 
     Whoever keeps it must not register it.
-
-    Args:
-        network: a ``TimmClassifier`` or an ``ImageClassifier``.
-        user: the loss or network that wants it, for the message.
 
     Raises:
         UserError: the network ends in something else.
@@ -327,11 +311,7 @@ def last_layer(network: nn.Module, user: object) -> nn.Linear:
 
 
 def check_channels(layer: nn.Linear, feature: Tensor, user: object) -> None:
-    """Refuse a feature (N, C, ...) that a last layer does not take.
-
-    Raises:
-        UserError: the layer takes another number of channels.
-    """
+    """Refuse a feature (N, C, ...) that a last layer does not take."""
     if layer.in_features != feature.size(1):
         raise UserError(
             f'{type(user).__name__}: a last layer takes {layer.in_features} '

@@ -32,10 +32,6 @@ def open_teacher_cache(
         logger: is given the size, the folder and how much is stored already,
             or the reason.
         batch_size: images a step; the teacher is always run with as many.
-
-    Raises:
-        UserError: the cache on the disk is damaged or does not match, or the
-            data preprocessor has another number of views.
     """
     cache = model.teacher_cache
     cache.batch_size = batch_size

@@ -81,16 +81,13 @@ class TeacherCache:
         exact: set[str],
         index: 'CacheIndex',
     ) -> str:
-        """Open or make the folder of this key.
+        """Open or make the folder of this key, and describe it in one line.
 
         Args:
             parts: name -> text of all that the outputs depend on.
             records: one batch of what is cached, for shapes.
             exact: names that are kept in float32, the logits.
             index: all images and copies.
-
-        Returns:
-            What to tell the user.
 
         Raises:
             UserError: foreign or truncated, see :class:`CacheFile`.
@@ -206,7 +203,7 @@ class TeacherCache:
         Args:
             view: its number.
             index: ids of all samples that the epoch will show.
-            device: where the records are wanted.
+            device: where the records are needed.
 
         Returns:
             Whether all of them are stored; otherwise the teacher runs.
@@ -231,14 +228,9 @@ class TeacherCache:
         return self.file.is_complete(view, self.index.on_host(index))
 
     def read(self, index: Tensor) -> dict[str, Tensor] | None:
-        """Records of a batch, or None where the teacher has to run.
+        """Records of a batch of ids (B,), float32 (B, ...) on their device.
 
-        Args:
-            index: ids (B,), int64, see
-                :func:`hkd_mm.structures.packed_samples.sample_id`.
-
-        Returns:
-            Name -> float32 (B, ...) on the device of ``index``.
+        None where the teacher has to run.
         """
         whole = self._whole.get(self._view)
         if whole is not None:
@@ -258,19 +250,12 @@ class TeacherCache:
     def write(
         self, index: Tensor, records: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Store the teacher's outputs for a batch.
-
-        Args:
-            index: ids (B,), as of :meth:`read`.
-            records: name -> (B, ...).
+        """Store the teacher's outputs for a batch of ids (B,).
 
         Returns:
             What :meth:`read` would: rounded as it is stored, and what was
             there before where an entry was. So the losses are given the same
             whether a batch is being stored or read.
-
-        Raises:
-            UserError: a value does not fit into float16.
         """
         kinds = {name: kind for name, (_, kind) in self.file.arrays.items()}
         stored = {
@@ -328,9 +313,6 @@ class TeacherCache:
             records: name -> (B, ...).
             coarse: the teacher runs in 16 bits, which other machines round
                 differently.
-
-        Raises:
-            UserError: they differ by more than the tolerance.
         """
         tolerance = max(self.tolerance, _COARSE if coarse else 0)
         rows = self.index.on_host(index)
@@ -359,11 +341,7 @@ class CacheIndex:
         self._on = {self.ids.device: self.ids}
 
     def of(self, index: Tensor) -> Tensor:
-        """Positions (B,) of ids (B,), on their device, without a wait.
-
-        Args:
-            index: int64, among those that the constructor was given.
-        """
+        """Positions (B,) of known ids (B,), on their device; no wait."""
         if index.device not in self._on:
             self._on[index.device] = self.ids.to(index.device)
         return torch.searchsorted(self._on[index.device], index)
@@ -389,10 +367,6 @@ def weights_hash(model: nn.Module) -> str:
 
 def flatten(buffers: dict[str, list[Any]], count: int) -> dict[str, Tensor]:
     """Recorder name -> its one record, tuples split up as ``name.i``.
-
-    Args:
-        buffers: recorder name -> records of one forward.
-        count: images of that forward.
 
     Raises:
         CacheDeclined: a recorder delivers something else than one tensor (or
