@@ -40,25 +40,6 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def bits(
-    seed: int, view: int, index: Tensor, operation: str, draws: int
-) -> Tensor:
-    """64 random bits a draw.
-
-    Args:
-        seed: of the augmentation.
-        view: number of the view, >= 0.
-        index: stable ids of the samples (B,), int64, any device.
-        operation: name of what the numbers are for; two operations draw
-            independent numbers.
-        draws: numbers wanted for each sample.
-
-    Returns:
-        int64 (B, draws) on the device of ``index``.
-    """
-    return _bits(seed, view, index, {operation: draws})
-
-
 def _bits(
     seed: int, view: int, index: Tensor, draws: Mapping[str, int]
 ) -> Tensor:
@@ -77,17 +58,6 @@ def _bits(
     return mix64(key + key.new_tensor(positions))
 
 
-def uniform(
-    seed: int, view: int, index: Tensor, operation: str, draws: int = 1
-) -> Tensor:
-    """Uniform numbers in [0, 1), multiples of 2^-24; see :func:`bits`.
-
-    Returns:
-        float32 (B, draws), equal on every device.
-    """
-    return _fraction(bits(seed, view, index, operation, draws))
-
-
 def _fraction(random: Tensor) -> Tensor:
     """The upper bits as float32 in [0, 1)."""
     return _unsigned_shift(random, 64 - _MANTISSA).float() * 2.0**-_MANTISSA
@@ -96,6 +66,18 @@ def _fraction(random: Tensor) -> Tensor:
 def uniform_by_name(
     seed: int, view: int, index: Tensor, draws: Mapping[str, int]
 ) -> dict[str, Tensor]:
-    """:func:`uniform` of several operations in one pass, the same numbers."""
-    numbers = _fraction(_bits(seed, view, index, draws))
+    """Uniform numbers in [0, 1), multiples of 2^-24, for several operations.
+
+    Args:
+        seed: of the augmentation.
+        view: number of the view, >= 0.
+        index: stable ids of the samples (B,), int64, any device.
+        draws: operation -> numbers of each sample; two operations draw
+            independent numbers.
+
+    Returns:
+        Operation -> float32 (B, draws), equal on every device.
+    """
+    random = _unsigned_shift(_bits(seed, view, index, draws), 64 - _MANTISSA)
+    numbers = random.float() * 2.0**-_MANTISSA
     return dict(zip(draws, numbers.split(list(draws.values()), dim=1)))
