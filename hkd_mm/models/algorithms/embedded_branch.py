@@ -35,7 +35,6 @@ class EmbeddedBranch(BaseModule):
 
     Args:
         loss: of its scores on the label, from ``preds_S`` and ``gt_labels``.
-        init_cfg: of mmengine.
 
     Raises:
         UserError: a peer's last feature is no map.

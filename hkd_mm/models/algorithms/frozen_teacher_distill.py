@@ -69,7 +69,6 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             its forward cheaper.
         calculate_student_loss: add the student's own head loss. Off by
             default: the losses of this zoo take the labels themselves.
-        kwargs: passed on to MMRazor's ``BaseAlgorithm``.
 
     Raises:
         UserError: the checkpoint cannot be used, a loss would not train, or

@@ -222,7 +222,6 @@ class MultiTeacherDistill(FrozenTeacherDistill):
             log-probabilities.
         teacher: None; here so that a config can take out an inherited one.
         teacher_ckpt: None, as ``teacher``.
-        kwargs: passed on to :class:`FrozenTeacherDistill`.
 
     Raises:
         UserError: fewer than two teachers, a checkpoint that cannot be used,

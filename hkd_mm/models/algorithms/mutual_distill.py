@@ -116,7 +116,6 @@ class MutualDistill(BaseAlgorithm):
             forward.
         teacher: None; here so that a config can take out an inherited one.
         teacher_ckpt: None, as ``teacher``.
-        kwargs: passed on to MMRazor's ``BaseAlgorithm``.
 
     Raises:
         UserError: a teacher is given, there is no peer, a peer's name is

@@ -35,7 +35,6 @@ class SelfDistill(StudentLossMixin, RazorSelfDistill):
         calculate_student_loss: add the student's own head loss.
         teacher: None; here so that a config can take out an inherited one.
         teacher_ckpt: None, as ``teacher``.
-        kwargs: passed on to MMRazor's ``BaseAlgorithm``.
 
     Raises:
         UserError: a teacher is given, a loss asks for one, or a loss would

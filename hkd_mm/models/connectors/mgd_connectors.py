@@ -39,7 +39,6 @@ class MGDConnector(BaseConnector):
             lambda in the paper.
         mask: ``channels`` or ``places``.
         activation: ``relu`` or ``gelu``.
-        init_cfg: as of mmengine's ``BaseModule``.
     """
 
     def __init__(
@@ -119,7 +118,6 @@ class HFMaskConnector(BaseModule):
         phi: threshold on the attention, in (0, 1].
         fusion: share of a level's own attention, in [0, 1].
         activation: ``gelu`` or ``relu``.
-        init_cfg: as of mmengine's ``BaseModule``.
     """
 
     def __init__(

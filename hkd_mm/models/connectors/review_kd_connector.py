@@ -30,7 +30,6 @@ class ReviewKDConnector(BaseConnector):
     Args:
         channels: width of the fused maps, >= 1; that of the deepest student
             map where it is smaller.
-        init_cfg: as of mmengine's ``BaseModule``.
     """
 
     def __init__(

@@ -53,9 +53,6 @@ class CWDLoss(DistillLoss):
     names the recorder ``logits``, maps of class scores (3; these need no
     connector). mmrazor's ``ChannelWiseDivergence`` lets a gradient into the
     teacher and computes in half precision under autocast.
-
-    Args:
-        tau: temperature, > 0.
     """
 
     family = 'feature'
@@ -161,9 +158,6 @@ class PixelKLLoss(DistillLoss):
     a pixel it is the divergence of the two distributions
     ``(1 - sigmoid(x / tau), sigmoid(x / tau))``; a softmax over one class
     would be zero whatever the network says.
-
-    Args:
-        tau: temperature, > 0.
     """
 
     family = 'response'

@@ -171,7 +171,6 @@ class WSLDLoss(DistillLoss):
     cross-entropies as they are.
 
     Args:
-        tau: temperature, > 0.
         loss_weight: factor on the returned scalar; 2.5 in the paper for
             ImageNet, 2.25 with ``tau`` 4 for CIFAR-100.
     """

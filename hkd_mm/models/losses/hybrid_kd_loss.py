@@ -27,7 +27,6 @@ class HybridKDLoss(DistillLoss):
     Args:
         alpha: weight of the soft targets, in [0, 1].
         beta: weight of the feature alignment, >= 0.
-        tau: temperature, > 0.
         class_weight: one weight a class for the cross-entropy. The mean stays
             over the samples, as in mmpretrain (torch divides by the sum of
             the weights), so that several processes make the gradient of one.

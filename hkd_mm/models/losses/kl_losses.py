@@ -31,16 +31,11 @@ def target_mask(logits: Tensor, gt_labels: Tensor) -> Tensor:
 def non_target_log_probabilities(
     logits: Tensor, target: Tensor, tau: float
 ) -> Tensor:
-    """Log-probabilities (N, C) among the classes that are not the label.
+    """Log-probabilities of (N, C) among the classes that are not the label.
 
     The label is taken out of the softmax, whatever the size of the logits; a
     large number subtracted from it would not do that for large logits. At
     the label it is 0, so that it adds nothing to :func:`divergence`.
-
-    Args:
-        logits: (N, C), C > 1.
-        target: (N, C) bool of :func:`target_mask`.
-        tau: temperature, > 0.
     """
     rest = (logits.float() / tau).masked_fill(target, -torch.inf)
     return F.log_softmax(rest, dim=1).masked_fill(target, 0)
@@ -84,9 +79,6 @@ class KLLoss(DistillLoss):
     ``tau^2 * mean_i KL(softmax(t_i / tau) || softmax(s_i / tau))``.
     mmrazor's ``KLDivergence`` computes the same and fails no test here; this
     one computes in float32 under autocast as well.
-
-    Args:
-        tau: temperature, > 0.
     """
 
     family = 'response'

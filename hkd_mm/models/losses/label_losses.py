@@ -89,7 +89,6 @@ class ClassWeightedKLLoss(DistillLoss):
     training images is 1.
 
     Args:
-        tau: temperature, > 0.
         class_weight: one weight >= 0 a class, ``'balanced'`` or
             ``'sqrt_balanced'``; None for plain KD.
     """

@@ -32,7 +32,6 @@ class BYOTLoss(DistillLoss):
     Args:
         alpha: share of the deepest classifier against the label, in [0, 1].
         beta: weight of the deepest map, >= 0.
-        tau: temperature, > 0.
     """
 
     family = 'self'
@@ -152,7 +151,6 @@ class TfKDLoss(DistillLoss):
 
     Args:
         a: probability of the label, in (0, 1).
-        tau: temperature, > 0.
         loss_weight: factor on the returned scalar, the paper's alpha.
     """
 

@@ -28,7 +28,6 @@ class CIFARResNet(ResNet_CIFAR):
 
     Args:
         depth: 8, 14, 20, 32, 44 or 56.
-        kwargs: passed on to mmpretrain's ``ResNet``.
     """
 
     arch_settings = {
@@ -76,7 +75,6 @@ class ShuffleNetV1(_Published, _ShuffleNetV1):
         widen_factor: on the number of channels.
         pretrained: start training from mmpretrain's ImageNet weights, which
             exist for ``groups=3`` and ``widen_factor=1.0`` alone.
-        kwargs: passed on to mmpretrain's class.
     """
 
     version = 1
@@ -106,7 +104,6 @@ class ShuffleNetV2(_Published, _ShuffleNetV2):
         widen_factor: 0.5, 1.0, 1.5 or 2.0, on the number of channels.
         pretrained: start training from mmpretrain's ImageNet weights, which
             exist for ``widen_factor=1.0`` alone.
-        kwargs: passed on to mmpretrain's class.
     """
 
     version = 2

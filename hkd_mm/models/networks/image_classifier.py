@@ -108,7 +108,6 @@ class SimKDClassifier(ImageClassifier):
         teacher: config of the teacher, for the size of its last layer; the
             teacher itself is not kept.
         reduction: of the projector's width, >= 1.
-        kwargs: passed on to mmpretrain's ``ImageClassifier``.
 
     Raises:
         UserError: ``reduction`` is out of its range, or the teacher does not

@@ -62,6 +62,21 @@ def fetch_weights(url: str, name: str) -> Path:
     return path
 
 
+def hub_weights(repo: str, name: str, revision: str | None = None) -> Path:
+    """Path of ``model.safetensors`` of a Hugging Face repository.
+
+    A file called ``name`` in torch hub's folder comes first, then the cache
+    of huggingface_hub, then the network.
+    """
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+    file = 'model.safetensors'
+    cached = try_to_load_from_cache(repo, file, revision=revision)
+    if isinstance(cached, str) and not weights_place(name).is_file():
+        return Path(cached)
+    return fetch_weights(hf_hub_url(repo, file, revision=revision), name)
+
+
 def load_backbone(backbone: torch.nn.Module, path: Path, name: str) -> None:
     """Load the backbone's part of a classifier that mmpretrain publishes."""
     prefix = 'backbone.'

@@ -13,10 +13,7 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
-from hkd_mm.models.networks.imagenet_weights import (
-    fetch_weights,
-    weights_place,
-)
+from hkd_mm.models.networks.imagenet_weights import hub_weights
 from hkd_mm.models.networks.timm_classifier import published_weights
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.mask_samples import MaskPredictions, MaskSamples
@@ -162,25 +159,15 @@ def _timm_encoder(path: Path, name: str, **kwargs) -> nn.Module:
 
 
 def _published(name: str) -> Path:
-    from huggingface_hub import hf_hub_url, try_to_load_from_cache
-
     known = library().encoders.encoders[name]['pretrained_settings']
     if 'imagenet' not in known:
         raise UserError(
             f'no ImageNet weights of {name} are published; start from '
             'scratch with --cfg-options pretrained=False'
         )
-    repo, revision = (
-        known['imagenet'][key] for key in ('repo_id', 'revision')
-    )
+    place = known['imagenet']
     stored = f'smp-{name}.imagenet.safetensors'
-    cached = try_to_load_from_cache(
-        repo, 'model.safetensors', revision=revision
-    )
-    if isinstance(cached, str) and not weights_place(stored).is_file():
-        return Path(cached)
-    url = hf_hub_url(repo, 'model.safetensors', revision=revision)
-    return fetch_weights(url, stored)
+    return hub_weights(place['repo_id'], stored, place['revision'])
 
 
 _LOSS = dict(type='hkd_mm.DiceBCELoss')
@@ -205,8 +192,7 @@ class SMPSegmentor(BaseModel):
         pretrained: start training from the encoder's ImageNet weights.
         loss: of ``mode='loss'``; takes logits and masks.
         data_preprocessor: config or module.
-        init_cfg: of mmengine's ``BaseModule``.
-        kwargs: passed on to the network's class, such as ``encoder_depth``.
+        kwargs: of the network's class, such as ``encoder_depth``.
 
     Raises:
         UserError: the library is missing, it has no such network, or an

@@ -10,19 +10,10 @@ from torch import nn
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.models.networks.image_classifier import PackedBatches
-from hkd_mm.models.networks.imagenet_weights import (
-    fetch_weights,
-    weights_place,
-)
+from hkd_mm.models.networks.imagenet_weights import hub_weights
 from hkd_mm.registry import MODELS
 
-_OF_MMPRETRAIN = (
-    'loss',
-    'train_cfg',
-    'with_cp',
-    'data_preprocessor',
-    'init_cfg',
-)
+_OF_MMPRETRAIN = 'loss train_cfg with_cp data_preprocessor init_cfg'.split()
 
 
 @MODELS.register_module()
@@ -41,7 +32,6 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         pretrained: start training from timm's ImageNet weights.
         pretrained_cfg_overlay: as in timm; ``dict(file=PATH)`` names a weight
             file that is read in place of the published one.
-        kwargs: passed on to mmpretrain's class and ``timm.create_model``.
 
     Raises:
         UserError: timm has no network of that name.
@@ -159,20 +149,13 @@ def published_weights(model_name: str) -> Path:
 
 
 def _published(cfg: dict[str, Any]) -> Path:
-    from huggingface_hub import hf_hub_url, try_to_load_from_cache
-
-    repo, tag = cfg.get('hf_hub_id'), cfg.get('tag')
+    repo, name = cfg.get('hf_hub_id'), cfg['architecture']
     if not repo:
         raise UserError(
-            f'timm publishes no weights of {cfg["architecture"]}; '
-            'start from scratch with --cfg-options '
-            'pretrained=False'
+            f'timm publishes no weights of {name}; start from scratch with '
+            '--cfg-options pretrained=False'
         )
-    name = f'{cfg["architecture"]}.{tag}.safetensors'
-    cached = try_to_load_from_cache(repo, 'model.safetensors')
-    if isinstance(cached, str) and not weights_place(name).is_file():
-        return Path(cached)
-    return fetch_weights(hf_hub_url(repo, 'model.safetensors'), name)
+    return hub_weights(repo, f'{name}.{cfg.get("tag")}.safetensors')
 
 
 def _unknown(model_name: str) -> str:
@@ -181,9 +164,7 @@ def _unknown(model_name: str) -> str:
     import timm
 
     close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
-    hint = (
-        f'did you mean {", ".join(close)}?'
-        if close
-        else ('timm.list_models() lists them')
+    hint = f'did you mean {", ".join(close)}?' if close else ''
+    return f'model_name={model_name!r}: timm has no such network; ' + (
+        hint or 'timm.list_models() lists them'
     )
-    return f'model_name={model_name!r}: timm has no such network; {hint}'
