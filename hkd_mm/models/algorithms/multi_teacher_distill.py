@@ -35,7 +35,7 @@ class ScoreFusion(nn.Module):
       2201.00007): who errs on an image is heard less. Without labels the
       plain average;
     - ``class``: of each class, given or measured; a class that no teacher
-      has a weight for counts them alike, and ``p`` is made to sum to one.
+      has a weight for counts them equally, and ``p`` is made to sum to one.
 
     Args:
         kind: one of the three.
@@ -76,7 +76,7 @@ class ScoreFusion(nn.Module):
 
     @property
     def wants_class_weights(self) -> bool:
-        """Whether it still has to be told the weights of the classes."""
+        """Whether the weights of the classes are still missing."""
         return self.kind == 'class' and self.class_weights is None
 
     def set_class_weights(self, weights: list[list[float]] | Tensor) -> None:
@@ -204,7 +204,7 @@ class MultiTeacherDistill(FrozenTeacherDistill):
     :class:`FrozenTeacherDistill`: frozen, in eval mode, run without gradient,
     given images in its own statistics, loaded strictly and safely, and in no
     checkpoint of the run. A loss sees one ``preds_T``
-    (:class:`~.score_fusion.ScoreFusion`). Features are not fused; a loss
+    (:class:`ScoreFusion`). Features are not fused; a loss
     that wants them takes those of one teacher through a recorder such as
     ``dict(type='mmrazor.ModuleOutputs', source='networks.0.model.layer4')``.
 

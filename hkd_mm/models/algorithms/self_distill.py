@@ -84,10 +84,10 @@ class SelfDistill(StudentLossMixin, RazorSelfDistill):
 
 def _refuse_teachers(distiller: dict) -> None:
     for name, mapping in distiller['loss_forward_mappings'].items():
-        for word, record in mapping.items():
+        for key, record in mapping.items():
             if record.get('from_student') is False:
                 raise UserError(
-                    f'model.distiller.distill_losses.{name} asks for {word}, '
+                    f'model.distiller.distill_losses.{name} asks for {key}, '
                     'but hkd_mm.SelfDistill has no teacher; take another '
                     'loss, or hkd_mm.FrozenTeacherDistill'
                 )

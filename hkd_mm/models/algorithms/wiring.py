@@ -2,7 +2,7 @@
 """Wire, check and finish a distiller once both networks are there.
 
 MMRazor wants every input of a loss spelt out: a recorder in both networks, a
-connector, a mapping. The words of a loss's ``forward`` already say what it
+connector, a mapping. The arguments of a loss's ``forward`` show what it
 needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so a loss
 without an entry in ``loss_forward_mappings`` is given
 
@@ -255,9 +255,9 @@ def build_lazy_parts(model, input_size: int) -> None:
             mapping = distiller.loss_forward_mappings[name]
             loss.build(
                 *(
-                    shapes_of(distiller.get_record(**mapping[word]))
-                    for word in ('s_feature', 't_feature')
-                    if word in mapping
+                    shapes_of(distiller.get_record(**mapping[key]))
+                    for key in ('s_feature', 't_feature')
+                    if key in mapping
                 )
             )
 

@@ -32,7 +32,7 @@ class MGDConnector(BaseConnector):
     then convolution 3x3, activation, convolution 3x3. In eval mode nothing
     is masked. ``mask='places'`` sets places to 0 in all channels, as the
     paper does for detection and mmrazor's connector of that name by default;
-    that one goes on masking in eval mode, and has to be told the channels.
+    that one goes on masking in eval mode, and needs the number of channels.
 
     Args:
         ratio: probability that a channel or place is masked, in [0, 1);

@@ -24,7 +24,7 @@ class ReviewKDConnector(BaseConnector):
     Chen et al., arXiv 2104.09044, sections 3.2 and 3.3: from the deepest
     stage up, a stage is reduced to ``channels`` (convolution 1x1, BatchNorm),
     mixed with the fused map of the deeper stages under two attention maps
-    that a 1x1 convolution makes of both, and handed on; a 3x3 convolution
+    that a 1x1 convolution makes of both, and passed on; a 3x3 convolution
     with BatchNorm brings each fused map to the teacher's shape.
 
     Args:
@@ -98,7 +98,7 @@ class _Fusion(nn.Module):
     def forward(
         self, own: Tensor, deeper: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The fused map, to hand on, and the same in the teacher's shape."""
+        """The fused map, to pass on, and the same in the teacher's shape."""
         fused = self.reduce(own)
         if self.attend is not None:
             deeper = F.interpolate(deeper, fused.shape[2:], mode='nearest')

@@ -157,7 +157,7 @@ class PixelKLLoss(DistillLoss):
     1903.04197, equation (1), with the temperature of plain KD. With one logit
     a pixel it is the divergence of the two distributions
     ``(1 - sigmoid(x / tau), sigmoid(x / tau))``; a softmax over one class
-    would be zero whatever the network says.
+    would be zero for any logits.
     """
 
     family = 'response'

@@ -38,7 +38,7 @@ class DistillLoss(nn.Module):
         family: ``response``, ``feature``, ``relation``, ``self`` or
             ``online``.
         source: the paper and its equations.
-        upstream: whose maths is called; empty where it is ours.
+        upstream: package that computes it; empty where it is our own.
         fails: where the method is known to fail, for the docs.
         features: what ``s_feature`` and ``t_feature`` are: ``map``
             (N, C, H, W), ``last_map``, the one that is pooled for the last

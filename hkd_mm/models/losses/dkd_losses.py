@@ -25,11 +25,11 @@ class DKDLoss(DistillLoss):
     divergence between the two-valued distributions (label, all others), and
     NCKD the one between the distributions among the other classes, both at
     temperature ``tau``. Plain KD is the same with ``beta = 1 - p_T(label)``,
-    small where the teacher is sure.
+    small where the teacher is confident.
 
     The authors raise the weight from 0 over the first 20 of 240 epochs; here
     that is ``hkd_mm.LossScheduleHook``. mmrazor's ``DKDLoss`` sums over the
-    batch where it was told to average, and takes the label out of NCKD by
+    batch where an average is configured, and takes the label out of NCKD by
     subtracting 1000, which large logits survive.
 
     Args:

@@ -246,8 +246,8 @@ class USKDLoss(DistillLoss):
 
 def _others(logits: Tensor, label: Tensor) -> Tensor:
     """(N, C - 1): the scores without that of the label (N, 1)."""
-    places = torch.arange(logits.size(1) - 1, device=logits.device)
-    return logits.gather(1, places + (places >= label).long())
+    classes = torch.arange(logits.size(1) - 1, device=logits.device)
+    return logits.gather(1, classes + (classes >= label).long())
 
 
 def _against_zipf(logits: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def least_wrong(scores: Tensor, target: Tensor, share: float) -> Tensor:
     """Mark the rows that are right, and a share of the wrong ones.
 
     Source: Xu et al., arXiv 2006.07114, section 3.3: wrong answers are
-    ranked by the place of the true class among the scores. Where places are
+    ranked by the rank of the true class among the scores. Where ranks are
     equal, the one with the smaller gap to the best score comes first.
 
     Args:
@@ -61,10 +61,10 @@ def least_wrong(scores: Tensor, target: Tensor, share: float) -> Tensor:
         (N,) bool.
     """
     truth = scores.gather(1, target[:, None])
-    place = (scores > truth).sum(1)
+    rank = (scores > truth).sum(1)
     gap = scores.amax(1) - truth[:, 0]
-    error = place + gap / (1 + gap) * (place > 0)
-    wrong = (place > 0).sum()
+    error = rank + gap / (1 + gap) * (rank > 0)
+    wrong = (rank > 0).sum()
     kept = len(scores) - wrong + (share * wrong).floor()
     order = error.argsort().argsort()
     return torch.lt(order, kept)

@@ -62,7 +62,7 @@ class SemCKDLoss(DistillLoss):
     ``1 / (N S) * sum_{i,s,t} a[i,s,t] * mean (P_st(f_s)_i - f_t,i)^2`` over
     images, student stages and teacher stages. ``P_st`` projects a student
     stage to the shape of a teacher stage; ``a`` is, over the teacher stages,
-    the softmax of how alike image ``i`` is to the rest of the batch in
+    the softmax of how similar image ``i`` is to the rest of the batch in
     either stage: the cosine of row ``i`` of ``F_s F_s^T`` and of
     ``F_t F_t^T``, over ``tau``.
 
@@ -71,7 +71,7 @@ class SemCKDLoss(DistillLoss):
     images. Here the rows are compared themselves, and no gradient flows
     through ``a``, so that the loss does not fall by looking at the easiest
     stage. Maps after a ReLU have no negative similarity, so the cosines lie
-    near 1 and the paper's temperature of 1 would weigh all stages alike: at
+    near 1 and the paper's temperature of 1 would weigh all stages equally: at
     0.1 the weights of four stages go from about a tenth to a third. The
     projections are the authors' 1x1, 3x3, 1x1 convolutions with BatchNorm,
     but ``channels`` wide inside, not twice the teacher's width.

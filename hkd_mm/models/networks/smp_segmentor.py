@@ -165,9 +165,9 @@ def _published(name: str) -> Path:
             f'no ImageNet weights of {name} are published; start from '
             'scratch with --cfg-options pretrained=False'
         )
-    place = known['imagenet']
+    found = known['imagenet']
     stored = f'smp-{name}.imagenet.safetensors'
-    return hub_weights(place['repo_id'], stored, place['revision'])
+    return hub_weights(found['repo_id'], stored, found['revision'])
 
 
 _LOSS = dict(type='hkd_mm.DiceBCELoss')
@@ -177,8 +177,8 @@ _LOSS = dict(type='hkd_mm.DiceBCELoss')
 class SMPSegmentor(BaseModel):
     """A network of segmentation-models-pytorch, which is its ``model``.
 
-    It speaks as mmpretrain's classifiers do, so that the same distiller, the
-    same recorders and the same tools take it. ``init_weights`` reads the
+    It has the interface of mmpretrain's classifiers, so that the same
+    distiller, recorders and tools take it. ``init_weights`` reads the
     encoder's ImageNet weights; building never fetches anything.
 
     Args:
@@ -196,7 +196,7 @@ class SMPSegmentor(BaseModel):
 
     Raises:
         UserError: the library is missing, it has no such network, or an
-            argument would make the network something else than it says.
+            argument would contradict the ones above.
     """
 
     dense: ClassVar[bool] = True  # the answer is a class for every pixel
@@ -273,7 +273,7 @@ class SMPSegmentor(BaseModel):
         return losses if isinstance(losses, dict) else dict(loss=losses)
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        """What the network says; of a size of images it may know nothing."""
+        """Logits; a size that the network cannot take is named."""
         size = tuple(inputs.shape[-2:])
         self._check_size(*size)
         if torch.compiler.is_compiling() or size in self._taken:
@@ -308,5 +308,5 @@ class SMPSegmentor(BaseModel):
 
 def _is_no_size(error: Exception) -> bool:
     """Of the memory, the device or the type, whatever the size."""
-    words = ('cuda', 'cudnn', 'memory', 'device', 'type')
-    return any(word in str(error).lower() for word in words)
+    causes = ('cuda', 'cudnn', 'memory', 'device', 'type')
+    return any(cause in str(error).lower() for cause in causes)

@@ -22,7 +22,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
     ``init_weights`` is changed, for upstream's undoes ``pretrained=True``:
     at the start of training mmengine calls ``init_weights`` of every child
-    that has one, and that of timm's ResNets draws all convolutions anew.
+    that has one, and timm's ResNets draw their convolutions again.
     Weights are also read there, not when the network is built, so that a
     network that gets a checkpoint anyway (testing, a teacher) fetches nothing;
     and a fetch that fails ends in one line within seconds.
@@ -102,7 +102,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
 
 def reset_wide_head(model: nn.Module) -> None:
-    """Initialise the classifier layer anew where timm's start is too wide.
+    """Initialise the last layer again where timm's start is too wide.
 
     EfficientNet's rule, which MobileNetV2 and others share, draws it uniform
     within ``1 / sqrt(number of classes)``: with seven classes in place of a

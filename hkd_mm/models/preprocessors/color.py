@@ -1,9 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Colour and level operations on planar batches.
 
-Images are float32 (B, 3, H, W), RGB, in [0, 255], and are changed only where
-it is said. The formulas are those of torchvision.transforms.v2.functional on
-float images, times 255; operations on whole levels round them first.
+Images are float32 (B, 3, H, W), RGB, in [0, 255]. The formulas are those of
+torchvision.transforms.v2.functional on float images, times 255; operations on
+whole levels round them first.
 """
 
 import hashlib
@@ -233,17 +233,17 @@ class ColorJitter(Augmentation):
         factors = parameters['factors'].gather(1, order)
         contrast, saturation = (order == 1).float(), (order == 2).float()
         count = order.shape[1]
-        for place in range(count + 1):
+        for step in range(count + 1):
             coloured = images.shape[1] > 1
-            if self.hue and coloured and place == parameters['hue_place']:
+            if self.hue and coloured and step == parameters['hue_place']:
                 images = shift_hue(
                     images, parameters['hue'], far=self.hue > 1 / 6
                 )
-            if place < count:
+            if step < count:
                 images = adjust_tone(
                     images,
-                    factors[:, place],
-                    contrast[:, place],
-                    saturation[:, place],
+                    factors[:, step],
+                    contrast[:, step],
+                    saturation[:, step],
                 )
         return images

@@ -97,16 +97,16 @@ class RandAugment(Augmentation):
             count = count * (copy_of(draw.index) > 0)
         operation, sign = draw.numbers[:, 1:].split(high, dim=1)
         operation = (operation * len(OPERATIONS)).long()
-        place = torch.arange(high, device=count.device)
+        step = torch.arange(high, device=count.device)
         return dict(
-            operation=operation * (place < count[:, None]),
+            operation=operation * (step < count[:, None]),
             sign=1 - 2 * (sign < 0.5).float(),
         )
 
     def apply(self, images: Tensor, parameters: Values) -> Tensor:
-        for place in range(self.count[1]):
-            drawn = parameters['operation'][:, place]
-            sign = parameters['sign'][:, place]
+        for step in range(self.count[1]):
+            drawn = parameters['operation'][:, step]
+            sign = parameters['sign'][:, step]
             for number in _present(drawn):
                 function = self._function(OPERATIONS[number])
                 images = _where(drawn == number, function, images, sign)
