@@ -12,8 +12,12 @@ from hkd_mm.models.losses.distill_loss import (
     full_precision,
 )
 from hkd_mm.models.losses.kl_losses import soft_target_kl
-from hkd_mm.models.losses.relation_losses import safe_sqrt, unit
-from hkd_mm.models.losses.rkd_losses import angle_loss, distance_loss
+from hkd_mm.models.losses.relation_losses import (
+    angle_loss,
+    distance_loss,
+    safe_sqrt,
+    unit,
+)
 from hkd_mm.registry import MODELS
 
 
