@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Grad-CAM of a network, and how much two maps have in common."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 from torch import nn
@@ -67,12 +69,9 @@ def last_layer(network: nn.Module, image: torch.Tensor) -> nn.Module:
             if output.shape[2] * output.shape[3] > 1:
                 found.append(module)
 
-    leaves = [m for m in network.modules() if not list(m.children())]
-    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
-    try:
-        with torch.no_grad():
-            network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in network.modules():
+            if not list(module.children()):
+                hooks.enter_context(module.register_forward_hook(note))
+        network(image)
     return found[-1]

@@ -74,38 +74,41 @@ def build_network(
 
 def _check_network(arch: str, encoder_name: str, kwargs: dict) -> None:
     archs = library().MODEL_ARCHITECTURES_MAPPING
-    kind = archs.get(str(arch).lower())
-    if kind is None:
-        _unknown('arch', arch, [x.__name__ for x in archs.values()])
-    _check_encoder(encoder_name)
+    _check_known(
+        'arch',
+        arch,
+        [x.__name__ for x in archs.values()],
+        str(arch).lower() in archs,
+    )
+    if str(encoder_name).startswith('tu-'):
+        import timm
+
+        known = [f'tu-{x}' for x in timm.list_models()]
+        _check_known('encoder_name', encoder_name.split('.')[0], known)
+        return
+    known = library().encoders.get_encoder_names()
+    _check_known('encoder_name', encoder_name, known)
+    kind = archs[arch.lower()]
     unknown = kwargs.keys() - inspect.signature(kind.__init__).parameters
-    if unknown and not encoder_name.startswith('tu-'):
-        # others than timm's encoders would be given it and say nothing
+    if unknown:  # only timm's encoders would refuse it
         raise UserError(
             f'SMPSegmentor: {kind.__name__} takes no {sorted(unknown)[0]!r}; '
             'leave it out'
         )
 
 
-def _check_encoder(name: str) -> None:
-    if str(name).startswith('tu-'):
-        import timm
-
-        known, own = timm.list_models(), name[3:].split('.')[0]
-        if own not in known:
-            _unknown('encoder_name', name, [f'tu-{x}' for x in known])
-    elif name not in (known := library().encoders.get_encoder_names()):
-        _unknown('encoder_name', name, known)
-
-
-def _unknown(key: str, value: object, known: list[str]) -> None:
+def _check_known(
+    key: str, value: object, known: list[str], holds: bool | None = None
+) -> None:
+    if value in known if holds is None else holds:
+        return
     close = difflib.get_close_matches(str(value), known, n=3)
     hint = f'did you mean {", ".join(close)}? ' if close else ''
-    some = ', '.join(known[:20])
+    more = ' and others' if len(known) > 20 else ''
     raise UserError(
         f'SMPSegmentor: {key}={value!r} is unknown to '
-        f'segmentation-models-pytorch; {hint}there are {some}'
-        + (' and others' if len(known) > 20 else '')
+        f'segmentation-models-pytorch; {hint}there are '
+        f'{", ".join(known[:20])}{more}'
     )
 
 

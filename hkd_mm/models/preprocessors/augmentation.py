@@ -13,25 +13,14 @@ Size = tuple[int, int]  # height, width
 
 
 class Draw(NamedTuple):
-    """What the parameters of one operation are computed from.
+    """What the parameters of one operation are computed from."""
 
-    Attributes:
-        numbers: uniform in [0, 1), float32 (B, draws of the operation).
-        labels: classes (B,), int64, or None where they are not known.
-        seed: of the augmentation.
-        view: number of the view.
-        name: of the operation, unique in its list.
-        index: ids of the samples (B,), int64, see
-            :func:`hkd_mm.structures.packed_samples.sample_id`; None where
-            they do not matter.
-    """
-
-    numbers: Tensor
-    labels: Tensor | None
-    seed: int
+    numbers: Tensor  # uniform in [0, 1), float32 (B, draws of the operation)
+    labels: Tensor | None  # classes (B,), int64; None where not known
+    seed: int  # of the augmentation
     view: int
-    name: str
-    index: Tensor | None = None
+    name: str  # of the operation, unique in its list
+    index: Tensor | None = None  # sample ids (B,); None where irrelevant
 
 
 class Augmentation:
@@ -40,24 +29,20 @@ class Augmentation:
     Subclasses are registered in ``TASK_UTILS``. Images are float32
     (B, C, H, W), RGB or grey, in [0, 255]; they may be changed in place.
     Nothing is rounded between operations.
-
-    Attributes:
-        draws: uniform numbers that one sample needs.
-        commutes: a flip or quarter turn before the operation gives the
-            same as after it, with the same parameters.
-        host: parameters that stay on the device of the sample ids.
-        mixes: samples of one batch see each other: what becomes of a sample
-            depends on the batch it stands in.
-        moves: moves pixels in a way that a mask cannot follow.
-        later: arguments that a later version added; the fingerprint says
-            nothing of them at their defaults, and old caches stay good.
     """
 
+    # uniform numbers that one sample needs
     draws: ClassVar[int] = 0
+    # a flip or quarter turn before is the same as after, same parameters
     commutes: ClassVar[bool] = False
+    # parameters that stay on the device of the sample ids
     host: ClassVar[tuple[str, ...]] = ()
+    # what becomes of a sample depends on the batch it is in
     mixes: ClassVar[bool] = False
+    # moves pixels in a way that a mask cannot follow
     moves: ClassVar[bool] = False
+    # arguments of a later version; at their defaults the fingerprint leaves
+    # them out, so that old caches stay good
     later: ClassVar[tuple[str, ...]] = ()
 
     def parameters(self, draw: Draw) -> Values:

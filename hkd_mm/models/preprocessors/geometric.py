@@ -30,17 +30,11 @@ PADDINGS = ('constant', 'border', 'reflection')
 
 
 class Geometric(Augmentation):
-    """Something that moves pixels and leaves their colours alone.
+    """Something that moves pixels and leaves their colours alone."""
 
-    Attributes:
-        exact: moves whole pixels, needs no interpolation.
-        crops: delivers another size where one is asked for.
-        outside: (fill, padding) of places outside of the image, None where
-            none are read.
-    """
-
-    exact: ClassVar[bool] = False
-    crops: ClassVar[bool] = False
+    exact: ClassVar[bool] = False  # moves whole pixels, no interpolation
+    crops: ClassVar[bool] = False  # delivers another size where asked for
+    # (fill, padding) outside of the image; None where nothing is read there
     outside: tuple[float, str] | None = None
 
     def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:

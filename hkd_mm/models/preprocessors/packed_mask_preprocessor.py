@@ -35,12 +35,9 @@ class PackedMaskPreprocessor(PackedPreprocessor):
         mean: of each channel, 0 to 255, after the window; its length is the
             number of channels.
         std: likewise.
-        augment: see ``hkd_mm.PackedPreprocessor``, as all that follow;
-            nothing that mixes samples, and no ``hkd_mm.RandAugment``.
-        num_views: see there.
-        seed: see there.
-        input_size: see there; masks are resized to the nearest pixel.
-        to_rgb: see there.
+        augment: nothing that mixes samples, and no ``hkd_mm.RandAugment``;
+            this and what follows as of ``hkd_mm.PackedPreprocessor``.
+        input_size: masks are resized to the nearest pixel.
 
     Raises:
         UserError: an argument out of its range, or an augmentation that
