@@ -96,6 +96,7 @@ def test_an_unknown_word_or_recorder_is_named():
 
 
 def test_a_recorder_of_mmrazor_without_its_scope_is_named():
+    init_default_scope('mmpretrain')
     with pytest.raises(
         UserError, match="student_recorders.x: .* 'mmrazor.ModuleOutputs'"
     ):

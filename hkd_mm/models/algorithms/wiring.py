@@ -26,6 +26,7 @@ from contextlib import contextmanager
 import torch
 from mmengine.config import ConfigDict
 from mmpretrain.structures import DataSample
+from mmrazor.registry import TASK_UTILS as RAZOR_TASK_UTILS
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
@@ -116,11 +117,14 @@ def fill_wiring(distiller: dict) -> dict:
 
 
 def _check_scope(key: str, recorder: dict) -> None:
-    """Name the scope of a recorder of MMRazor that has none."""
-    kind = str(recorder.get('type'))
-    if '.' not in kind and TASK_UTILS.get(f'mmrazor.{kind}Recorder'):
+    """Name the scope of a recorder of MMRazor that is not found without."""
+    kind = f'{recorder.get("type")}Recorder'
+    with RAZOR_TASK_UTILS.switch_scope_and_registry(None) as registry:
+        found = registry.get(kind)
+    if found is None and TASK_UTILS.get(f'mmrazor.{kind}'):
+        name = recorder['type']
         raise UserError(
-            f"{key}: type='{kind}' is not registered; write 'mmrazor.{kind}'"
+            f"{key}: type='{name}' is not registered; write 'mmrazor.{name}'"
         )
 
 
