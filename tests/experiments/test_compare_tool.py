@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hkd_mm.experiments.plan import all_runs
-from hkd_mm.experiments.study_file import of_configs
-from hkd_mm.experiments.study_progress import ProgressTable
+from hkd_mm.experiments.progress_table import StudyProgress
+from hkd_mm.experiments.study import all_runs, of_configs
 
 
 def report(path):
@@ -86,7 +85,8 @@ def test_the_board_says_where_every_run_stands(tmp_path):
     (failed / 'failed.json').write_text('{}')
     console = Console(width=100, record=True, file=open('/dev/null', 'w'))
     runs = all_runs(study, range(2))
-    console.print(ProgressTable(study, tmp_path, runs, console))
+    progress = StudyProgress(study, tmp_path, runs, lambda: '1 of 4 runs')
+    console.print(progress.table())
     lines = console.export_text().splitlines()
     cells = [
         [cell.strip() for cell in line.split('│')[1:-1]]
