@@ -35,10 +35,9 @@ from hkd_mm.experiments.study import (
     of_configs,
     read_study,
     share_options,
-    split_file,
     write_plan,
 )
-from hkd_mm.experiments.tables import terminal, write_tables
+from hkd_mm.experiments.study_report import terminal, write_tables
 from hkd_mm.io.locks import locked
 from hkd_mm.io.progress import default_workers
 
@@ -293,7 +292,7 @@ def provide_folds(
         )
     drawn = draw_folds(records, folds, cfg.get('split_seed', 42))
     for number, fold in enumerate(drawn):
-        path = split_file(work_dir, number)
+        path = Run(row, 0, number).split_file(work_dir)
         if not path.exists():
             write_split({**fold, 'dataset': Path(cfg.data_root).name}, path)
             continue

@@ -1,5 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Runs and sweeps whose config, split or code is not the one asked for."""
+"""Runs and sweeps whose config, split or code is not the one asked for.
+
+A sweep whose data is not listed here goes without torch.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -7,22 +12,21 @@ import os
 import shutil
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmengine.config import Config
 
 from hkd_mm.config.compose import compose_config, config_named
-from hkd_mm.config.data_summary import summarize_data
-from hkd_mm.datasets.split_file import read_split
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.run_folders import (
     is_resumable,
     read_json_if_whole,
     write_json,
 )
-from hkd_mm.experiments.study import Run, Study, split_file
 from hkd_mm.experiments.sweep_file import Sweep
-from hkd_mm.training.run_notes import read_stages
+
+if TYPE_CHECKING:
+    from hkd_mm.experiments.study import Run, Study
 
 FINGERPRINT = 'study.json'
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -71,8 +75,9 @@ class StudyFingerprints:
         """The fingerprint that a run has if it is trained now."""
         config, split = self._row(run)
         if run.fold is not None:
-            path = split_file(self._work_dir, run.fold)
-            split = read_split(path)['hash']
+            from hkd_mm.datasets.split_file import read_split
+
+            split = read_split(run.split_file(self._work_dir))['hash']
         return StudyFingerprint(_sha(config, run.seed), split, self._code)
 
     def _row(self, run: Run) -> tuple[str, str | None]:
@@ -104,6 +109,8 @@ class _SplitHashes:
         data = cfg.train_dataloader.dataset.to_dict()
         key = json.dumps(data, sort_keys=True, default=str)
         if key not in self._known:
+            from hkd_mm.config.data_summary import summarize_data
+
             found = summarize_data(cfg, ('train_dataloader',))
             self._known[key] = found.split_hash
         return self._known[key]
@@ -192,6 +199,8 @@ def handle_outdated(
         if not reasons:
             continue
         if action == 'redo':
+            from hkd_mm.training.run_notes import read_stages
+
             # read before the folder is moved
             for old in [*map(Path, read_stages(folder)), folder]:
                 if old.exists():

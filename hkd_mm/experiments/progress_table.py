@@ -1,13 +1,15 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The live table of a study or a sweep."""
 
+from __future__ import annotations
+
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
@@ -19,7 +21,6 @@ from hkd_mm.experiments.run_folders import (
     read_history,
     read_json,
 )
-from hkd_mm.experiments.study import Run, Study
 from hkd_mm.experiments.tables import (
     format_figure,
     format_params,
@@ -27,6 +28,9 @@ from hkd_mm.experiments.tables import (
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.io.progress import EVERY, how_far, left_of_runs
+
+if TYPE_CHECKING:  # sweeps go without torch
+    from hkd_mm.experiments.study import Run, Study
 
 _BEST = 12  # ended trials that a live table has room for
 
@@ -61,7 +65,7 @@ class ProgressTable:
         """Print a line, above the table where there is one."""
         self.console.print(line, markup=False)
 
-    def __enter__(self) -> 'ProgressTable':
+    def __enter__(self) -> ProgressTable:
         self._shown = time.monotonic()
         if self.console.is_terminal:
             live = Live(

@@ -117,6 +117,10 @@ class Run(NamedTuple):
         """Work dir of the training."""
         return self.root(work_dir) / self.row.name
 
+    def split_file(self, work_dir: Path) -> Path:
+        """Path of the split of its fold."""
+        return work_dir / 'splits' / f'fold{self.fold}.json'
+
     def options(self, work_dir: Path) -> list[str]:
         """Options for the command line, those of the study and its own."""
         values = {
@@ -131,13 +135,8 @@ class Run(NamedTuple):
                 text = text.replace(name, replacement)
             found.append(f'{key}={text}')
         if self.fold is not None:
-            found.append(f'split_file={split_file(work_dir, self.fold)}')
+            found.append(f'split_file={self.split_file(work_dir)}')
         return found
-
-
-def split_file(work_dir: Path, fold: int) -> Path:
-    """Path of the split of a fold."""
-    return work_dir / 'splits' / f'fold{fold}.json'
 
 
 def all_runs(study: Study, seeds: range, folds: int = 0) -> list[Run]:

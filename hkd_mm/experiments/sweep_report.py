@@ -4,7 +4,6 @@
 import statistics
 from typing import Any
 
-from hkd_mm.engine.environment import collect_environment
 from hkd_mm.experiments.outdated import without_data_root
 from hkd_mm.experiments.run_folders import (
     TESTED,
@@ -64,6 +63,8 @@ def write_report(sweep: Sweep, queue: TrialQueue, options: list[str]) -> None:
         queue: of its trials.
         options: of the command line.
     """
+    from hkd_mm.engine.environment import collect_environment
+
     winner = queue.best()
     tests = (queue.work_dir / 'runs').glob(f'*_seed*/{TESTED[0]}')
     tested = sorted({int(path.parent.name[:4]) for path in tests})

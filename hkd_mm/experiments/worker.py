@@ -14,6 +14,7 @@ from typing import Any
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.children import Interrupted, terminated_as_exit
 from hkd_mm.experiments.sweep_file import Sweep, optuna, read_sweep
+from hkd_mm.experiments.sweep_report import is_over, write_report
 from hkd_mm.experiments.trial_queue import TrialQueue, open_study
 from hkd_mm.experiments.trial_runner import TrialRunner
 from hkd_mm.io.locks import locked
@@ -64,8 +65,6 @@ def _run_one(queue: TrialQueue, runner: TrialRunner) -> bool:
 
 def _finish(sweep: Sweep, queue: TrialQueue, runner: TrialRunner) -> None:
     with locked(queue.work_dir / 'finishing'):
-        from hkd_mm.experiments.sweep_report import is_over, write_report
-
         if is_over(sweep, queue):  # another worker was faster
             return
         winner = queue.best()

@@ -13,13 +13,13 @@ from hkd_mm.errors import UserError
 from hkd_mm.evaluation.significance import holm, paired_difference
 from hkd_mm.experiments.outcome import read_outcomes
 from hkd_mm.experiments.study import Study, StudyRow
-from hkd_mm.experiments.tables import (
+from hkd_mm.experiments.study_report import (
     caption,
     markdown,
     terminal,
-    title_of,
     write_tables,
 )
+from hkd_mm.experiments.tables import title_of
 
 CLASSES = np.array(['MEL', 'NV', 'BCC'])
 RATES = dict(teacher=0.9, alone=0.5, kd=0.7, dist=0.52)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
+from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config, load_config
 from hkd_mm.config.options import read_dotted, split_options
 from hkd_mm.errors import UserError
@@ -141,7 +142,9 @@ def test_every_run_of_a_shipped_study_has_a_fingerprint(
 ):
     data = SimpleNamespace(split_hash='a')
     monkeypatch.setattr(outdated, 'compose_config', composed_once)
-    monkeypatch.setattr(outdated, 'summarize_data', lambda cfg, names: data)
+    monkeypatch.setattr(
+        data_summary, 'summarize_data', lambda cfg, names: data
+    )
     sizes = Config.fromfile(path).get('sizes') or {}
     for size in (None, *sizes):
         study = read_study(path, size)

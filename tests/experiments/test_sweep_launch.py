@@ -105,8 +105,8 @@ def test_the_command_line_is_read_before_anything_is_loaded(words, said):
     assert done.returncode == 2 and said in done.stderr
 
 
-def test_a_worker_leaves_the_memory_to_its_trainings():
-    code = 'import sys, hkd_mm.experiments.worker; assert not heavy()'
+def test_a_sweep_leaves_the_memory_to_its_trainings():
+    code = 'import sys, hkd_mm.experiments.sweep; assert not heavy()'
     code = f'heavy = lambda: "torch" in sys.modules; {code}'
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
 

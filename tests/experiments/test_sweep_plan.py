@@ -7,8 +7,8 @@ from unittest.mock import Mock
 
 import pytest
 
+from hkd_mm.config import data_summary
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import outdated
 from hkd_mm.experiments.outdated import check_settings, sweep_settings
 from hkd_mm.experiments.sweep import check_options
 from hkd_mm.experiments.sweep_file import (
@@ -286,7 +286,7 @@ def test_a_sweep_goes_on_with_its_split_alone(tmp_path, monkeypatch):
         if split:
             (tmp_path / folder).mkdir(exist_ok=True)
         found = Mock(return_value=SimpleNamespace(split_hash=split))
-        monkeypatch.setattr(outdated, 'summarize_data', found)
+        monkeypatch.setattr(data_summary, 'summarize_data', found)
         options = [f'data_root={tmp_path}/{folder}']
         settings = sweep_settings(sweep, tmp_path, options)
         if split == 'y':
