@@ -167,7 +167,7 @@ def as_text(value: Any) -> str:
 
 
 def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
-    """Read a sweep file, see docs/sweep.md.
+    """Read a sweep file, see docs/compare.md.
 
     Args:
         path: of the file; configs are found from the root of the configs.
