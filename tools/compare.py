@@ -54,7 +54,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     _add_rest(parser)
     args = parser.parse_args(argv)
-    if args.stale is not None:
+    if vars(args).pop('stale') is not None:
         parser.error('--stale is now called --outdated')
     for name in ('seeds', 'jobs'):
         value = getattr(args, name)

@@ -46,22 +46,11 @@ _WITHOUT_IMAGES = ('support', 'specificity')  # the others are undefined
 
 def main(args: Namespace) -> None:
     """Compare as the command line asks."""
-    options = list(args.cfg_options or [])
-    if args.data_root:
-        options.append(f'data_root={args.data_root}')
-    run_study(
-        args.configs,
-        args.work_dir,
-        args.seeds,
-        options,
-        args.jobs,
-        args.out,
-        args.rows,
-        args.outdated,
-        args.size,
-        args.folds,
-        args.baseline,
-    )
+    given = vars(args)
+    options = given.pop('cfg_options') or []
+    data_root = given.pop('data_root')
+    options += [f'data_root={data_root}'] if data_root else []
+    run_study(options=options, **given)
 
 
 def run_study(
@@ -214,12 +203,6 @@ def check_class_columns(
     The table could not be made when all runs are done. All rows have the
     same images, so those of the first one are looked at, in each fold.
 
-    Args:
-        study: with its columns.
-        runs: of the study, all rows on the same images.
-        options: of the command line.
-        work_dir: of the study.
-
     Raises:
         UserError: the data has no such class, or no test image of it.
     """
@@ -268,13 +251,9 @@ def _check_columns(
 def provide_folds(
     study: Study, options: list[str], work_dir: Path, folds: int
 ) -> None:
-    """Draw the folds, or check those that are there.
+    """Draw the folds, or check those that are there; 0 folds do nothing.
 
-    Args:
-        study: its first row gives the images and the ``split_seed``.
-        options: of the command line.
-        work_dir: of the study.
-        folds: how many; 0 does nothing.
+    The first row of the study gives the images and the ``split_seed``.
 
     Raises:
         UserError: the images come split, there are too few folds, or the
@@ -313,11 +292,6 @@ def time_networks(
     Batches of one image, in torch, on all cores. The networks take turns, so
     that their ratios hold; a new row has all of them timed again. What
     cannot be timed leaves its column empty, and the trainings their table.
-
-    Args:
-        runs: of the study.
-        work_dir: of the study.
-        log: takes a line on what went wrong.
     """
     folders: dict[str, Path] = {}
     for run in runs:

@@ -43,7 +43,7 @@ class RunExecutor:
     Args:
         runs: in an order in which none builds on a later one.
         work_dir: of the study.
-        options: of the command line, after those of the runs.
+        options: of the command line, for every run.
         jobs: runs side by side, each with its share of the cores.
         fingerprints: written beside each run that is trained, if given.
         log: takes each line for the reader.

@@ -54,11 +54,6 @@ class Predictions:
     labels: list[str]
     chosen: list[list[str] | list[float]]
 
-    @property
-    def named_groups(self) -> tuple[list[str], list[str]]:
-        """The names of the images, and their groups."""
-        return self.sample_ids, self.groups
-
 
 @dataclass
 class MethodResult:
@@ -144,12 +139,8 @@ def read_outcomes(
 ) -> list[MethodResult]:
     """Read rows all of whose runs are done, and compare them.
 
-    Args:
-        study: as read.
-        work_dir: of the study.
-        seeds: that each row was trained with.
-        folds: of a cross-validation; then each image has the prediction of
-            the network that was not trained on its fold.
+    In a cross-validation each image has the prediction of the network that
+    was not trained on its fold.
 
     Raises:
         UserError: a file of a run is damaged or lacks a metric, or rows

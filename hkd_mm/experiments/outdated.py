@@ -53,13 +53,7 @@ class StudyFingerprint(NamedTuple):
 
 
 class StudyFingerprints:
-    """Fingerprints of the runs of a study; data is listed once a data set.
-
-    Args:
-        study: with all of its rows.
-        options: of the command line.
-        work_dir: where the splits of folds are.
-    """
+    """Fingerprints of the runs of a study; data is listed once a data set."""
 
     def __init__(
         self, study: Study, options: list[str], work_dir: Path
@@ -176,14 +170,9 @@ def handle_outdated(
 ) -> dict[str, list[str]]:
     """Find runs of another config, split or code and act on them.
 
-    Args:
-        runs: of the study.
-        fingerprints: of the study.
-        work_dir: of the study.
-        action: ``keep`` takes them as they are, and goes on with those that
-            were broken off; ``redo`` moves each to ``<run>_stale<n>``, with
-            the stages its config trained first, so that all is trained
-            again; ``refuse`` does neither.
+    ``keep`` takes them as they are, and goes on with those that were broken
+    off; ``redo`` moves each to ``<run>_stale<n>``, with the stages its config
+    trained first, so that all is trained again; ``refuse`` does neither.
 
     Returns:
         Name of the run -> what changed, of those that are kept.

@@ -93,14 +93,7 @@ class ProgressTable:
 
 
 class StudyProgress(ProgressTable):
-    """Rows by seeds and folds, read from the folders of the runs.
-
-    Args:
-        study: that they are of.
-        work_dir: of the study.
-        runs: row by row.
-        summary: describes how far all of it is.
-    """
+    """Rows by seeds and folds, read from the folders of the runs."""
 
     def __init__(
         self,

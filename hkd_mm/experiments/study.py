@@ -318,10 +318,6 @@ def share_options(study: Study, options: list[str]) -> tuple[Study, list[str]]:
     ``teacher=resnet152`` holds for the rows that distil, not for the student
     alone; the row with the role ``teacher`` trains that network itself.
 
-    Args:
-        study: as read.
-        options: ``key=value`` texts.
-
     Returns:
         The study, whose rows have the options that not all rows take, and
         the options for all rows.

@@ -33,14 +33,15 @@ _FORMS = dict(dict.fromkeys(OF_NETS, '.5g'), minutes='.1f')
 def caption(study: Study, outcomes: list[MethodResult]) -> str:
     """Describe what the figures are of, and how far they reach."""
     first = outcomes[0]
+    named_groups = first.predictions.sample_ids, first.predictions.groups
     groups = (
         'patients' if study.compared_by in COMPARED_OF_MASKS else 'lesions'
     )
-    unknown = are_unknown(*first.predictions.named_groups)
+    unknown = are_unknown(*named_groups)
     unit = 'images' if unknown else groups
     seeds = len(first.predictions.chosen)
     folds = len(first.tests) // seeds
-    count = format_image_count(*first.predictions.named_groups, groups)
+    count = format_image_count(*named_groups, groups)
     spread = 'one seed'
     if len(first.tests) > 1:
         spread = f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
@@ -87,14 +88,7 @@ def write_tables(
     out: Path,
     facts: dict[str, Any],
 ) -> None:
-    """Write ``table.md``, ``results.json`` and ``predictions.csv``.
-
-    Args:
-        study: as read.
-        outcomes: finished rows, at least one.
-        out: folder.
-        facts: run metadata for ``results.json``.
-    """
+    """Write ``table.md``, ``results.json`` with ``facts``, and predictions."""
     results = dict(
         facts,
         caption=caption(study, outcomes),
@@ -157,7 +151,7 @@ def _of_paper(paper: dict[str, float], key: str) -> str:
 
 def _test_split(outcomes: list[MethodResult]) -> dict[str, Any]:
     first = outcomes[0].predictions
-    unknown = are_unknown(*first.named_groups)
+    unknown = are_unknown(first.sample_ids, first.groups)
     hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
     return dict(
         images=len(first.sample_ids),

@@ -179,11 +179,8 @@ def run_here(
 ) -> list[str]:
     """Run workers side by side until they have ended.
 
-    Args:
-        command: of one.
-        workers: how many; they share the cores, and the GPUs in turn.
-        work_dir: of the sweep; the workers' output goes below.
-        update: called about once a second.
+    They share the cores, and the GPUs in turn. Meanwhile ``update`` is called
+    about once a second.
 
     Returns:
         Why workers failed; nothing where none did.
@@ -235,14 +232,9 @@ def run_on_slurm(
     options: list[str],
     update: Callable[[], None],
 ) -> list[str]:
-    """Submit workers as jobs and follow them; as :func:`run_here`.
+    """As :func:`run_here`, but each worker is a job of the cluster.
 
-    Args:
-        command: of one.
-        workers: how many jobs.
-        work_dir: of the sweep, on a file system that all nodes share.
-        options: ``key=value`` of sbatch, as submitit names them.
-        update: called about once a second.
+    The options are ``key=value`` of sbatch, as submitit names them.
 
     Raises:
         UserError: submitit or Slurm is missing, or a job is refused.

@@ -56,13 +56,7 @@ def tested_figures(
 
 
 def write_report(sweep: Sweep, queue: TrialQueue, options: list[str]) -> None:
-    """Write ``sweep.json`` and ``table.md`` into the work dir.
-
-    Args:
-        sweep: as read.
-        queue: of its trials.
-        options: of the command line.
-    """
+    """Write ``sweep.json`` and ``table.md`` into the work dir."""
     from hkd_mm.engine.environment import collect_environment
 
     winner = queue.best()
@@ -107,12 +101,7 @@ def _as_dict(queue: TrialQueue, trial: Any) -> dict[str, Any]:
 
 
 def rule(sweep: Sweep, tested: list[int]) -> str:
-    """How the winner was chosen, in a paragraph.
-
-    Args:
-        sweep: as read.
-        tested: numbers of the trials that ever read the test split.
-    """
+    """How the winner was chosen; ``tested`` trials read the test split."""
     most = 'highest' if sweep.maximised else 'lowest'
     many = len(sweep.seeds) > 1
     mean = f', mean of {len(sweep.seeds)} seeds' if many else ''

@@ -35,11 +35,6 @@ class TrialQueue:
 
     A trial that is under way while the lock of its folder is free belonged to
     a worker that was killed, and is taken up again with the same values.
-
-    Args:
-        sweep: as read.
-        study: ``optuna.Study``, see :func:`open_study`.
-        work_dir: of the sweep.
     """
 
     def __init__(self, sweep: Sweep, study: Any, work_dir: Path) -> None:
@@ -87,10 +82,7 @@ class TrialQueue:
                 self.study.enqueue_trial(params)
 
     def take(self, held: ExitStack) -> Any:
-        """Wait for a trial.
-
-        Args:
-            held: gets the lock of the trial's folder.
+        """Wait for a trial; ``held`` gets the lock of its folder.
 
         Returns:
             An ``optuna.Trial`` with all of its values, or None when all
@@ -196,10 +188,8 @@ def params_of(trial: Any) -> dict[str, Any]:
 def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
     """Open the ``optuna.Study`` of a sweep, or make it.
 
-    Args:
-        sweep: as read.
-        work_dir: of the sweep; the default storage is there.
-        url: of a database such as ``sqlite:///FILE``; None takes the journal.
+    It is in the database of the ``url``, such as ``sqlite:///FILE``, else in
+    the journal in the work dir.
 
     Raises:
         UserError: the database cannot be reached, or what it calls by this
@@ -244,9 +234,6 @@ class KernelLock:
 
     Half a line that a killed writer left is cut off by the next one: Optuna
     could not read the journal any more.
-
-    Args:
-        path: of the journal.
     """
 
     def __init__(self, path: Path) -> None:

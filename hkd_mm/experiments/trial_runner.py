@@ -31,13 +31,7 @@ _OF_TEACHER = ('pair', 'teacher', 'student', 'teacher_config')
 
 
 class TrialRunner:
-    """Train and test the networks of trials.
-
-    Args:
-        sweep: as read.
-        queue: of its trials.
-        options: of the command line, for every run.
-    """
+    """Train and test the networks of trials."""
 
     def __init__(
         self, sweep: Sweep, queue: TrialQueue, options: list[str]
@@ -46,10 +40,7 @@ class TrialRunner:
         self.teachers = Teachers(sweep, queue.work_dir, options)
 
     def run(self, trial: Any) -> None:
-        """Train a trial with every seed and store the result.
-
-        Args:
-            trial: ``optuna.Trial``, its lock held.
+        """Train a trial, its lock held, with every seed; store the result.
 
         Raises:
             Interrupted: a training was ended by somebody else; the trial
@@ -164,11 +155,6 @@ class Teachers:
     ``train.py`` passes options such as the learning rate on to a teacher that
     it trains, and each trial would want another one. Here the teacher has the
     options that all trials share.
-
-    Args:
-        sweep: as read.
-        work_dir: of the sweep.
-        options: of the command line.
     """
 
     def __init__(
@@ -178,10 +164,6 @@ class Teachers:
 
     def options(self, params: dict[str, Any], log: Path) -> list[str]:
         """Option that names the teacher of a trial; trains it if need be.
-
-        Args:
-            params: values of the trial.
-            log: for the output of the training.
 
         Raises:
             Failed: the teacher that only this trial asks for failed.

@@ -69,6 +69,14 @@ def test_mistakes_are_one_line(tiny_configs, tool, capfd, argv, said):
     assert len(errors) == 1 and said in errors[0].replace(f'{folder}/', '')
 
 
+@pytest.mark.parametrize('given', [['--stale', 'keep'], ['--stale=redo']])
+def test_the_old_name_of_outdated_is_refused(tool, capfd, given):
+    with pytest.raises(SystemExit):
+        tool('compare')(['a.py', *given])
+    errors = capfd.readouterr().err.splitlines()[-1]
+    assert errors.endswith('error: --stale is now called --outdated')
+
+
 def test_the_board_says_where_every_run_stands(tmp_path):
     study = of_configs(['a.py', 'b.py'])
     done = tmp_path / 'seed0/a'
