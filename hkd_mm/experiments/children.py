@@ -100,7 +100,7 @@ def run_tool(
     finally:
         end(child)
     if code in _INTERRUPTED:
-        raise Interrupted(f'{tool} was told to end')
+        raise Interrupted(f'{tool} was interrupted')
     if code:
         raise Failed(f'{tool} ended with {code}: {last_line(log)}')
 

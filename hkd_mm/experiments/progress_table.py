@@ -19,7 +19,7 @@ from hkd_mm.experiments.run_folders import (
     FAILED,
     is_done,
     read_history,
-    read_json,
+    read_json_if_whole,
 )
 from hkd_mm.experiments.tables import (
     format_figure,
@@ -126,11 +126,13 @@ class StudyProgress(ProgressTable):
         return table
 
     def _cell(self, folder: Path) -> str:
-        if is_done(folder):
-            best = read_json(folder / 'metrics.json')['best']
-            return f'[green]{best[self.study.compared_by]:.3f}[/green]'
         if (folder / FAILED).exists():
             return '[red]failed[/red]'
+        if is_done(folder):
+            report = read_json_if_whole(folder / 'metrics.json') or {}
+            best = report.get('best') or {}
+            value = format_figure(best.get(self.study.compared_by))
+            return f'[green]{value or "done"}[/green]'
         history = read_history(folder)
         if history is None:
             return 'begun' if folder.exists() else '[dim]-[/dim]'

@@ -152,7 +152,7 @@ def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
     found = read_json(path)
     winner = found['winner']
     if progress.console.is_terminal:
-        progress.console.print(progress.table())
+        progress.console.print(progress.table(), soft_wrap=False)
     else:
         progress.print(progress.summary())
     if winner is None:

@@ -261,7 +261,7 @@ def _metric(cfg: dict[str, Any], configs: dict[str, Path], path) -> str:
         if len(names) > 1:
             raise UserError(
                 f'{path}: its configs choose checkpoints by {names[0]} and by '
-                f'{names[1]}; say with metric what trials are compared by'
+                f'{names[1]}; name the one to compare trials by as metric'
             )
         return names[0]
     _check_choice(path, 'metric', given, METRICS)

@@ -77,14 +77,18 @@ def test_the_old_name_of_outdated_is_refused(tool, capfd, given):
     assert errors.endswith('error: --stale is now called --outdated')
 
 
-def test_the_board_says_where_every_run_stands(tmp_path):
+def test_the_table_shows_where_every_run_stands(tmp_path):
     study = of_configs(['a.py', 'b.py'])
-    done = tmp_path / 'seed0/a'
-    done.mkdir(parents=True)
-    report = dict(training_minutes=1, best=dict(balanced_accuracy=0.4321))
-    (done / 'metrics.json').write_text(json.dumps(report))
-    for name in ('student.pth', 'test.json', 'predictions.csv'):
-        (done / name).touch()
+    for name, best in {
+        'seed0/a': dict(balanced_accuracy=0.4321),
+        'seed1/b': dict(dice=0.5),  # of another task
+    }.items():
+        done = tmp_path / name
+        done.mkdir(parents=True)
+        report = dict(training_minutes=1, best=best)
+        (done / 'metrics.json').write_text(json.dumps(report))
+        for name in ('student.pth', 'test.json', 'predictions.csv'):
+            (done / name).touch()
     under_way = tmp_path / 'seed1/a'
     under_way.mkdir(parents=True)
     (under_way / 'history.json').write_text('[{"epoch": 7}]')
@@ -101,7 +105,7 @@ def test_the_board_says_where_every_run_stands(tmp_path):
         for line in lines
         if line.startswith('│')
     ]
-    assert cells == [['a', '0.432', 'epoch 7'], ['b', 'failed', '-']]
+    assert cells == [['a', '0.432', 'epoch 7'], ['b', 'failed', 'done']]
 
 
 def test_folds_test_every_photograph_once_a_seed(tiny_configs, tool, capfd):

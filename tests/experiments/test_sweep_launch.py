@@ -229,7 +229,7 @@ def test_a_config_without_a_teacher_has_none(tmp_path):
     assert told == dict(checkpoint=None)
 
 
-def test_the_board_shows_what_runs_and_what_was_best(place, capsys):
+def test_the_table_shows_what_runs_and_what_was_best(place, capsys):
     queue = queue_of(place, GRID)
     queue.fill()
     with SweepProgress(queue) as progress:
