@@ -68,11 +68,10 @@ class RunExecutor:
         done = [run for run in runs if is_done(run.folder(work_dir))]
         self._ended = {run.name for run in done}
         self._started: dict[str, float] = {}
-        self._seconds = [60 * self._minutes(run) for run in done]
-
-    def _minutes(self, run: Run) -> float:
-        report = read_json(run.folder(self.work_dir) / 'metrics.json')
-        return report.get('training_minutes', 0.0)
+        self._seconds = [
+            60 * read_json(path / 'metrics.json').get('training_minutes', 0.0)
+            for path in (run.folder(work_dir) for run in done)
+        ]
 
     def how_far(self) -> str:
         """Describe how many runs have ended, and about how long it takes.

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hkd_mm.config.compose import compose_config, read_config
+from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.config.overrides import NoPlaceError
 from hkd_mm.config.teacher_options import places_of
@@ -20,6 +19,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import OVERALL, PER_CLASS
 from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 from hkd_mm.experiments.run_folders import write_text
+from hkd_mm.experiments.sweep_file import check_keys, read_keys
 
 COMPARED_OF_MASKS = ('dice', 'iou')  # every image has them
 TESTABLE = ('balanced_accuracy', 'top1', *COMPARED_OF_MASKS)
@@ -161,9 +161,7 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
         UserError: it has no rows or no such size, unknown keys or metrics,
             names that no row has, or rows that wait for each other.
     """
-    read = read_config(path).to_dict().items()
-    cfg = {key: value for key, value in read if not key.startswith('_')}
-    _check_keys(cfg, _STUDY_KEYS, f'{path}')
+    cfg = read_keys(path, _STUDY_KEYS)
     if not cfg.get('rows'):
         raise UserError(f'{path} has no rows; a study names its configs there')
     if size is not None:
@@ -194,7 +192,7 @@ def _resize(cfg: dict[str, Any], size: str, path) -> None:
         known = ', '.join(sizes) or 'none'
         raise UserError(f'--size {size}: {path} has {known}')
     given = sizes[size]
-    _check_keys(given, _SIZE_KEYS, f'{path}: sizes.{size}')
+    check_keys(given, _SIZE_KEYS, f'{path}: sizes.{size}')
     cfg['title'] = given.get('title') or f'{cfg.get("title", "")} ({size})'
     cfg['options'] = {**(cfg.get('options') or {}), **given.get('options', {})}
     cfg['metrics'] = given.get('metrics') or cfg.get('metrics')
@@ -208,7 +206,7 @@ def _resize(cfg: dict[str, Any], size: str, path) -> None:
 def _row(
     name: str, given: dict[str, Any], defaults: dict[str, Any], path
 ) -> StudyRow:
-    _check_keys(given, _ROW_KEYS, f'{path}: rows.{name}')
+    check_keys(given, _ROW_KEYS, f'{path}: rows.{name}')
     if not given.get('config'):
         raise UserError(f'{path}: rows.{name} names no config')
     config = config_root() / given['config']
@@ -225,15 +223,6 @@ def _row(
     )
 
 
-def _check_keys(given: dict, known: Iterable[str], where: str) -> None:
-    unknown = sorted(given.keys() - set(known))
-    if unknown:
-        raise UserError(
-            f'{where} has {unknown[0]}, which no study knows; known: '
-            f'{", ".join(sorted(known))}'
-        )
-
-
 def _check_names(study: Study) -> None:
     names = [row.name for row in study.rows]
     for index, row in enumerate(study.rows):
@@ -248,7 +237,7 @@ def _check_names(study: Study) -> None:
                     f'{study.path}: rows.{row.name} comes after {other}, '
                     f'which {reason}'
                 )
-    _check_keys(study.roles, _ROLES, f'{study.path}: roles')
+    check_keys(study.roles, _ROLES, f'{study.path}: roles')
     named = [(f'baseline {name}', name) for name in study.baselines]
     named += [(f'roles.{r}={name}', name) for r, name in study.roles.items()]
     for text, name in named:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hkd_mm.cli import INTERRUPTED
 from hkd_mm.config.compose import compose_config
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import children
@@ -32,20 +31,16 @@ _MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training
 def main(args: Namespace) -> None:
     """Sweep as the command line asks."""
     sweep = read_sweep(args.sweep, args.trials)
-    try:
-        run_sweep(
-            sweep,
-            sweep_folder(args, sweep),
-            args.workers,
-            args.storage,
-            sweep_options(args),
-            args.launcher,
-            args.slurm_options,
-            args.retry_failed,
-        )
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on', file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+    run_sweep(
+        sweep,
+        sweep_folder(args, sweep),
+        args.workers,
+        args.storage,
+        sweep_options(args),
+        args.launcher,
+        args.slurm_options,
+        args.retry_failed,
+    )
 
 
 def run_sweep(

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,28 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
+def read_keys(path: str | os.PathLike, known: Iterable[str]) -> dict[str, Any]:
+    """Read a sweep or study file, without names with a leading underscore.
+
+    Raises:
+        UserError: it cannot be read, or has other keys.
+    """
+    read = read_config(path).to_dict().items()
+    cfg = {key: value for key, value in read if not key.startswith('_')}
+    check_keys(cfg, known, f'{path}')
+    return cfg
+
+
+def check_keys(given: dict, known: Iterable[str], where: str) -> None:
+    """Raise a UserError that names a key that is not known."""
+    unknown = sorted(given.keys() - set(known))
+    if unknown:
+        raise UserError(
+            f'{where} has {unknown[0]}, which is not known; known: '
+            f'{", ".join(sorted(known))}'
+        )
+
+
 def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
     """Read a sweep file, see docs/compare.md.
 
@@ -176,14 +199,7 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
     Raises:
         UserError: it cannot be read, or contradicts itself.
     """
-    read = read_config(path).to_dict().items()
-    cfg = {key: value for key, value in read if not key.startswith('_')}
-    unknown = sorted(cfg.keys() - set(_KEYS))
-    if unknown:
-        raise UserError(
-            f'{path} has {unknown[0]}, which no sweep knows; known: '
-            f'{", ".join(sorted(_KEYS))}'
-        )
+    cfg = read_keys(path, _KEYS)
     if trials is not None:
         cfg['trials'] = trials
     configs, space = _configs(cfg, path), dict(cfg.get('space') or {})

@@ -96,7 +96,7 @@ def test_the_table_shows_where_every_run_stands(tmp_path):
     failed.mkdir()
     (failed / 'failed.json').write_text('{}')
     console = Console(width=100, record=True, file=open('/dev/null', 'w'))
-    runs = all_runs(study, range(2))
+    runs = all_runs(study, range(3))
     progress = StudyProgress(study, tmp_path, runs, lambda: '1 of 4 runs')
     console.print(progress.table())
     lines = console.export_text().splitlines()
@@ -105,7 +105,10 @@ def test_the_table_shows_where_every_run_stands(tmp_path):
         for line in lines
         if line.startswith('│')
     ]
-    assert cells == [['a', '0.432', 'epoch 7'], ['b', 'failed', 'done']]
+    assert cells == [
+        ['a', '0.432', 'epoch 7', '-'],
+        ['b', 'failed', 'done', '-'],
+    ]
 
 
 def test_folds_test_every_photograph_once_a_seed(tiny_configs, tool, capfd):
