@@ -88,7 +88,7 @@ def run_sweep(
     queue.fill(retry_failed)
     progress = SweepProgress(queue)
     reasons: list[str] = []
-    if not is_over(sweep, queue):
+    if not is_over(queue):
         command = _worker_command(sweep, work_dir, url, options)
         with progress, children.terminated_as_exit():
             if launcher == 'slurm':
@@ -102,7 +102,7 @@ def run_sweep(
             else:
                 reasons = run_here(command, workers, work_dir, progress.update)
     reasons = list(dict.fromkeys(reasons))
-    if not is_over(sweep, queue):
+    if not is_over(queue):
         why = '; '.join(reasons) or 'its workers have ended'
         raise UserError(
             f'the sweep is not at its end: {why}; the same command goes on'

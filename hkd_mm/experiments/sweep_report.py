@@ -27,39 +27,36 @@ _SHOWN = (  # of these, what the test has
 )
 
 
-def is_over(sweep: Sweep, queue: TrialQueue) -> bool:
+def is_over(queue: TrialQueue) -> bool:
     """Whether all trials have ended, the winner is tested, all is written."""
     written = read_json_if_whole(queue.work_dir / JSON)
     if queue.is_unfinished() or written is None:
         return False
     best = queue.best()
     return len(written['trials']) == len(queue.trials) and (
-        best is None or tested_figures(sweep, queue, best.number) is not None
+        best is None or tested_figures(queue, best.number) is not None
     )
 
 
-def tested_figures(
-    sweep: Sweep, queue: TrialQueue, number: int
-) -> dict[str, float] | None:
+def tested_figures(queue: TrialQueue, number: int) -> dict[str, float] | None:
     """Metric -> mean over the seeds on the test split; None before that."""
-    paths = [
-        queue.run_folder(number, seed) / TESTED[0] for seed in sweep.seeds
-    ]
+    folders = [queue.run_folder(number, s) for s in queue.sweep.seeds]
+    paths = [folder / TESTED[0] for folder in folders]
     if not all(path.is_file() for path in paths):
         return None
     found = [read_json_if_whole(path) or {} for path in paths]
     return {
         key: statistics.mean(report[key] for report in found)
-        for key in dict.fromkeys((*_SHOWN, sweep.metric))
+        for key in dict.fromkeys((*_SHOWN, queue.sweep.metric))
         if all(key in report for report in found)
     }
 
 
-def write_report(sweep: Sweep, queue: TrialQueue, options: list[str]) -> None:
+def write_report(queue: TrialQueue, options: list[str]) -> None:
     """Write ``sweep.json`` and ``table.md`` into the work dir."""
     from hkd_mm.engine.environment import collect_environment
 
-    winner = queue.best()
+    sweep, winner = queue.sweep, queue.best()
     tests = (queue.work_dir / 'runs').glob(f'*_seed*/{TESTED[0]}')
     tested = sorted({int(path.parent.name[:4]) for path in tests})
     found = dict(
@@ -77,7 +74,7 @@ def write_report(sweep: Sweep, queue: TrialQueue, options: list[str]) -> None:
         and dict(
             _as_dict(queue, winner),
             config=sweep.config(winner.params).name,
-            test=tested_figures(sweep, queue, winner.number),
+            test=tested_figures(queue, winner.number),
         ),
         tested_trials=tested,  # more than one: the sweep grew after a test
         environment=collect_environment(),

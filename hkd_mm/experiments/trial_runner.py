@@ -33,11 +33,9 @@ _OF_TEACHER = ('pair', 'teacher', 'student', 'teacher_config')
 class TrialRunner:
     """Train and test the networks of trials."""
 
-    def __init__(
-        self, sweep: Sweep, queue: TrialQueue, options: list[str]
-    ) -> None:
-        self.sweep, self.queue, self.options = sweep, queue, options
-        self.teachers = Teachers(sweep, queue.work_dir, options)
+    def __init__(self, queue: TrialQueue, options: list[str]) -> None:
+        self.queue, self.options, self.sweep = queue, options, queue.sweep
+        self.teachers = Teachers(queue.sweep, queue.work_dir, options)
 
     def run(self, trial: Any) -> None:
         """Train a trial, its lock held, with every seed; store the result.

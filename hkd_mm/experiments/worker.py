@@ -43,12 +43,12 @@ def main(args: Namespace) -> None:
     study = open_study(sweep, work_dir, args.storage)
     study.pruner = make_pruner(sweep)
     queue = TrialQueue(sweep, study, work_dir)
-    runner = TrialRunner(sweep, queue, options)
+    runner = TrialRunner(queue, options)
     try:
         with terminated_as_exit():
             while _run_one(queue, runner):
                 pass
-            _finish(sweep, queue, runner)
+            _finish(queue, runner)
     except Interrupted as error:
         raise UserError(f'{error}; the same command goes on') from None
 
@@ -63,14 +63,14 @@ def _run_one(queue: TrialQueue, runner: TrialRunner) -> bool:
         return True
 
 
-def _finish(sweep: Sweep, queue: TrialQueue, runner: TrialRunner) -> None:
+def _finish(queue: TrialQueue, runner: TrialRunner) -> None:
     with locked(queue.work_dir / 'finishing'):
-        if is_over(sweep, queue):  # another worker was faster
+        if is_over(queue):  # another worker was faster
             return
         winner = queue.best()
         if winner is not None:
             runner.test(winner.number, winner.params)
-        write_report(sweep, queue, runner.options)
+        write_report(queue, runner.options)
 
 
 def make_pruner(sweep: Sweep) -> Any:

@@ -227,8 +227,10 @@ def test_the_figures_of_masks_are_told(tmp_path):
         '{"dice": 0.5, "hd95": 7.0, "precision": 0.25, "loss": 1.0}'
     )
     sweep = SimpleNamespace(seeds=(0,), metric='precision')
-    queue = SimpleNamespace(run_folder=lambda number, seed: tmp_path)
-    found = tested_figures(sweep, queue, 0)
+    queue = SimpleNamespace(
+        sweep=sweep, run_folder=lambda number, seed: tmp_path
+    )
+    found = tested_figures(queue, 0)
     assert found == dict(dice=0.5, hd95=7.0, precision=0.25)
 
 
