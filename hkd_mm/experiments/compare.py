@@ -1,9 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Compare configs over several seeds: train, test, tabulate."""
 
+import itertools
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,6 @@ from hkd_mm.experiments.study import (
     Run,
     Study,
     all_runs,
-    config_files,
     of_configs,
     read_study,
     share_options,
@@ -68,22 +69,7 @@ def run_study(
 ) -> list[MethodResult]:
     """Train and test what is missing, then compare.
 
-    Args:
-        configs: one study file, or config files, patterns included.
-        work_dir: where the runs go; ``work_dirs/<study>`` by default.
-        seeds: each row is trained with the seeds 0 to ``seeds - 1``.
-        options: as ``--cfg-options``, for every run that takes them, see
-            :func:`.study.share_options`.
-        jobs: runs side by side; None: one on a GPU, else one a core.
-        out: folder of the tables; the work dir by default.
-        rows: names of the rows to train; all by default.
-        outdated: what becomes of runs that another config, split or code
-            made, see :func:`.outdated.handle_outdated`.
-        size: of the study, see :func:`.study.read_study`.
-        folds: of a cross-validation over lesions, which tests on every
-            image once a seed; 0 for the one split of the configs.
-        baseline: rows that the others are tested against; None takes those
-            of the study, of configs the first.
+    Arguments are the options of ``tools/compare.py``.
 
     Returns:
         The rows of the study that are done with all seeds, also those that
@@ -150,7 +136,8 @@ def _read(
     configs: list[str], size: str | None, baseline: list[str] | None
 ) -> Study:
     """A study file where one is given, else the configs as rows."""
-    configs = config_files(configs)
+    found = (sorted(glob(name, recursive=True)) or [name] for name in configs)
+    configs = list(itertools.chain(*found))  # patterns, or plain names
     if len(configs) == 1 and read_config(configs[0]).get('rows'):
         study = read_study(configs[0], size)
     elif size is not None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
-from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -260,24 +259,6 @@ def _check_metrics(study: Study) -> None:
                 f'{", ".join(_OVERALL)}, and CLASS/F with F one of '
                 f'{", ".join(PER_CLASS)}'
             )
-
-
-def config_files(patterns: list[str]) -> list[str]:
-    """Files, and those that quoted patterns such as ``'zoo/*/*.py'`` match.
-
-    Raises:
-        UserError: a pattern matches nothing.
-    """
-    found: list[str] = []
-    for pattern in patterns:
-        if os.path.exists(pattern) or not has_magic(pattern):
-            found.append(pattern)
-            continue
-        matched = sorted(glob(pattern, recursive=True))
-        if not matched:
-            raise UserError(f'{pattern} matches no file')
-        found += matched
-    return found
 
 
 def of_configs(paths: list[str]) -> Study:

@@ -55,15 +55,8 @@ def run_sweep(
 ) -> dict[str, Any]:
     """Run what is missing of a sweep, then print the winner.
 
-    Args:
-        sweep: see :func:`.sweep_file.read_sweep`.
-        work_dir: an absolute path; trials, runs and tables go there.
-        workers: trials side by side.
-        url: of the storage, see :func:`.trial_queue.open_study`.
-        options: as ``--cfg-options``, for every run.
-        launcher: ``none`` runs the workers here, ``slurm`` as jobs.
-        slurm_options: of ``sbatch``, ``key=value``.
-        retry_failed: try those trials again that failed.
+    The ``work_dir`` is an absolute path; the other arguments are the options
+    of ``tools/sweep.py``.
 
     Returns:
         The content of ``sweep.json`` in the work dir.

@@ -13,7 +13,7 @@ from hkd_mm.config.compose import compose_config, load_config
 from hkd_mm.config.options import read_dotted, split_options
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import outdated
-from hkd_mm.experiments.compare import _choose
+from hkd_mm.experiments.compare import _choose, _read
 from hkd_mm.experiments.outdated import StudyFingerprints
 from hkd_mm.experiments.study import (
     Run,
@@ -240,3 +240,12 @@ roles = dict(teacher='teacher')
     }
     with pytest.raises(UserError, match='no "batchsize"'):
         share_options(study, ['batchsize=8'])
+
+
+def test_a_quoted_pattern_names_configs(tmp_path):
+    for name in ('b', 'a'):
+        (tmp_path / f'{name}.py').write_text('')
+    study = _read([str(tmp_path / '*.py')], None, ['b'])
+    assert [row.name for row in study.rows] == ['a', 'b']
+    with pytest.raises(UserError, match=r'x\*\.py does not exist'):
+        _read([str(tmp_path / 'x*.py')], None, None)
