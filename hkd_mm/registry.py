@@ -7,6 +7,7 @@ is asked for a name, so configs reach every component as ``hkd_mm.X``.
 
 import importlib
 import pkgutil
+import sys
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -41,23 +42,37 @@ MODEL_WRAPPERS = _child(MMENGINE_MODEL_WRAPPERS, 'hkd_mm.engine')
 METRICS = _child(MMENGINE_METRICS, 'hkd_mm.evaluation')
 MODELS = _child(MMENGINE_MODELS, 'hkd_mm.models')
 TASK_UTILS = _child(MMENGINE_TASK_UTILS, 'hkd_mm.models')
+REGISTRIES = (
+    DATASETS,
+    DATA_SAMPLERS,
+    TRANSFORMS,
+    FUNCTIONS,
+    HOOKS,
+    MODEL_WRAPPERS,
+    METRICS,
+    MODELS,
+    TASK_UTILS,
+)
 
 
-def import_siblings(package: str) -> list[str]:
-    """Import every module of a package, so that adding a file registers it.
+def import_siblings(package: str) -> None:
+    """Import every module of a package and export what they register.
+
+    So adding a file is all it takes: its registered classes and their public
+    base classes become names of the package and of its ``__all__``.
 
     Args:
         package: dotted name of the package, ``__name__`` of its ``__init__``.
-
-    Returns:
-        Sorted names of the imported modules, without private ones.
     """
-    path = importlib.import_module(package).__path__
-    names = sorted(
-        info.name
-        for info in pkgutil.iter_modules(path)
-        if not info.name.startswith('_')
-    )
-    for name in names:
-        importlib.import_module(f'{package}.{name}')
-    return names
+    namespace = vars(sys.modules[package])
+    for info in pkgutil.iter_modules(namespace['__path__']):
+        importlib.import_module(f'{package}.{info.name}')
+    exported = {
+        kind.__name__: kind
+        for registry in REGISTRIES
+        for found in registry.module_dict.values()
+        for kind in getattr(found, '__mro__', (found,))
+        if kind.__module__.startswith(f'{package}.')
+        and not kind.__name__.startswith('_')
+    }
+    namespace.update(exported, __all__=sorted(exported))

@@ -170,6 +170,18 @@ def test_every_registry_location_imports(item):
     assert len(item) > 0, 'a registry without a tenant'
 
 
+@pytest.mark.parametrize('item', REGISTRIES, ids=lambda item: item.name)
+def test_what_is_registered_is_exported_by_its_packages(item):
+    len(item)  # imports the locations
+    for found in item.module_dict.values():
+        package, _, _ = found.__module__.rpartition('.')
+        while package != 'hkd_mm':
+            module = importlib.import_module(package)
+            assert getattr(module, found.__name__) is found
+            assert found.__name__ in module.__all__
+            package, _, _ = package.rpartition('.')
+
+
 def _run(*command: str, **kwargs) -> subprocess.CompletedProcess:
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     return subprocess.run(

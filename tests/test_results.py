@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.experiments.plan import OF_NETS
+from hkd_mm.experiments.study import OF_NETS
 from hkd_mm.experiments.tables import format_mean_sd, title_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -54,6 +54,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     _add_rest(parser)
     args = parser.parse_args(argv)
+    if vars(args).pop('stale') is not None:
+        parser.error('--stale is now called --outdated')
     for name in ('seeds', 'jobs'):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -63,12 +65,13 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def _add_rest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--stale',
+        '--outdated',
         choices=['refuse', 'keep', 'redo'],
         default='refuse',
         help='runs in the work dir that another config, split or code has '
         'made: refuse to go on, take them as they are, or train them again',
     )
+    parser.add_argument('--stale', nargs='?', const='', help=argparse.SUPPRESS)
     parser.add_argument(
         '--baseline',
         nargs='+',

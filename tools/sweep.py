@@ -75,7 +75,12 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from hkd_mm.cli import run_tool
 
-    return run_tool('hkd_mm.experiments.sweep:main', args)
+    entry = 'sweep:main'
+    if args.teacher_of:
+        entry = 'trial_runner:provide_teacher'
+    elif args.worker:
+        entry = 'worker:main'  # imports less: it runs as long as trainings
+    return run_tool(f'hkd_mm.experiments.{entry}', args)
 
 
 if __name__ == '__main__':

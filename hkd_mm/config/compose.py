@@ -12,6 +12,8 @@ read, the other top-level words set their places
 """
 
 import os
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,10 +178,37 @@ def read_config(path: str | os.PathLike) -> Config:
     except UserError:
         raise
     except Exception as error:  # a config is code: anything may be raised
-        reason = (str(error).strip().splitlines() or [''])[-1]
         raise UserError(
-            f'config {path} cannot be read: {type(error).__name__}: {reason}'
+            f'config {path} cannot be read: {_reason(error)}'
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """One line; of a custom import that fails the file, line and cause."""
+    while str(error).startswith('Failed to import') and error.__context__:
+        error = error.__context__  # mmengine hides it
+    reason = (str(error).strip().splitlines() or [''])[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    names = [frame.name for frame in frames]
+    line = f'{type(error).__name__}: {reason}'
+    if 'import_modules_from_strings' not in names:
+        return line
+    own = [
+        (frame.filename, frame.lineno)
+        for frame in frames[names.index('import_modules_from_strings') + 1 :]
+        if os.path.isfile(frame.filename)
+        and 'site-packages' not in frame.filename
+        and not frame.filename.startswith(sysconfig.get_path('stdlib'))
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        own.append((error.filename, error.lineno))
+        line = f'{type(error).__name__}: {error.msg}'
+    if own:
+        return 'custom import: {}, line {}: {}'.format(*own[-1], line)
+    return (
+        f'custom import: {line}; add the folder that holds it to PYTHONPATH, '
+        'such as PYTHONPATH=.'
+    )
 
 
 def config_named(cfg: Config, key: str) -> str:

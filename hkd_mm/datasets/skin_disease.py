@@ -162,14 +162,17 @@ class SkinDisease(BaseDataset):
         return self._records
 
     def _read_records(self, root: Path) -> list[Record]:
-        """Read and check all images of the data root."""
+        records = self.read_records(root)
+        source = str(self._find_table(root) or self.data_root)
+        check_records(records, self.classes, source)
+        return records
+
+    def read_records(self, root: Path) -> list[Record]:
+        """Read all images of a data root; a child may read them otherwise."""
         table = self._find_table(root)
         if table is None:
-            records = read_class_folders(root, self.classes)
-        else:
-            records = self._read_table(root, table)
-        check_records(records, self.classes, str(table or self.data_root))
-        return records
+            return read_class_folders(root, self.classes)
+        return self._read_table(root, table)
 
     def _infos(self) -> Iterable[dict]:
         """Infos of this split, read-only: nothing is copied."""

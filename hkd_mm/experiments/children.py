@@ -6,17 +6,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from hkd_mm.cli import INTERRUPTED, PARENT
 from hkd_mm.config.networks import config_root
+from hkd_mm.experiments.run_folders import TESTED, is_resumable
 
 TOOLS = config_root().parent / 'tools'
-LOOK = 1.0  # seconds between two looks at a training
+LOOK = 1.0  # seconds between two looks at a process
 _GRACE = 30.0  # seconds that a process gets to end by itself
-_TOLD_TO_END = (
+_INTERRUPTED = (
     INTERRUPTED,
     128 + signal.SIGTERM,
     -signal.SIGINT,
@@ -28,68 +29,106 @@ class Failed(Exception):
     """A process ended with an error."""
 
 
-class Cut(Exception):
+class ChildStopped(Exception):
     """A process was ended because it was not worth going on."""
 
 
 class Interrupted(Exception):
-    """A process was told to end by somebody else: it has not failed."""
+    """A process was ended by somebody else: it has not failed."""
 
 
-def run_child(
-    command: list[str],
-    log: Path,
-    enough: Callable[[], bool] = lambda: False,
-    threads: int | None = None,
+def train(
+    config: Path, folder: Path, options: list[str], log: Path, **kwargs
 ) -> None:
-    """Run a tool to its end.
-
-    However this returns, the process has ended.
+    """Train a run, or resume it from its last checkpoint.
 
     Args:
-        command: after the interpreter.
-        log: what it prints is added there.
-        enough: asked now and then; True ends the process.
+        config: its config file.
+        folder: its work dir.
+        options: as ``--cfg-options``.
+        log: file to which the output is added.
+        kwargs: of :func:`run_tool`.
+    """
+    resume = ['--resume'] if is_resumable(folder) else []
+    arguments = [str(config), *resume, '--work-dir', str(folder)]
+    run_tool('train.py', arguments, log, options, **kwargs)
+
+
+def test(
+    config: Path, folder: Path, options: list[str], log: Path, **kwargs
+) -> None:
+    """Test the student of a run; arguments as of :func:`train`."""
+    arguments = [str(config), str(folder / 'student.pth')]
+    arguments += ['--work-dir', str(folder / 'test')]
+    for name in TESTED:
+        arguments += ['--out', str(folder / name)]
+    run_tool('test.py', arguments, log, options, **kwargs)
+
+
+def run_tool(
+    tool: str,
+    arguments: Sequence[str],
+    log: Path,
+    options: Sequence[str] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+    threads: int | None = None,
+) -> None:
+    """Run a tool to its end; however this returns, its process has ended.
+
+    Args:
+        tool: its file in ``tools``.
+        arguments: of its command line.
+        log: file to which its output is added.
+        options: as ``--cfg-options``.
+        should_stop: called every second; True ends the process.
         threads: of its CPU operators; None: as it chooses.
 
     Raises:
         Failed: it ended with an error.
-        Cut: ``enough`` said so.
+        ChildStopped: because of ``should_stop``.
         Interrupted: somebody else ended it.
     """
-    command = [sys.executable, *command]
-    env = {**os.environ, PARENT: str(os.getpid())}
-    if threads is not None:
-        env['OMP_NUM_THREADS'] = str(threads)
+    command = [sys.executable, str(TOOLS / tool), *arguments]
+    command += ['--cfg-options', *options] if options else []
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('a') as stream:
         print('+', *command, file=stream, flush=True)
-        child = subprocess.Popen(
-            command,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=env,
-        )
+        env = {} if threads is None else dict(OMP_NUM_THREADS=str(threads))
+        child = start(command, stream, env)
     try:
-        code = _wait(child, enough)
+        code = _wait(child, should_stop)
     finally:
         end(child)
-    if code in _TOLD_TO_END:
-        raise Interrupted(f'{Path(command[1]).name} was told to end')
+    if code in _INTERRUPTED:
+        raise Interrupted(f'{tool} was interrupted')
     if code:
-        raise Failed(
-            f'{Path(command[1]).name} ended with {code}: {last_line(log)}'
-        )
+        raise Failed(f'{tool} ended with {code}: {last_line(log)}')
 
 
-def _wait(child: subprocess.Popen, enough: Callable[[], bool]) -> int:
+def start(command: list[str], stream, env: dict[str, str]):
+    """Start a process that ends with this one.
+
+    Args:
+        command: with its interpreter.
+        stream: a file that takes its output.
+        env: beside the environment of this process.
+    """
+    return subprocess.Popen(
+        command,
+        stdout=stream,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **env, PARENT: str(os.getpid())},
+    )
+
+
+def _wait(child: subprocess.Popen, should_stop: Callable[[], bool]) -> int:
     while True:
         try:
             return child.wait(LOOK)
         except subprocess.TimeoutExpired:
-            if enough():
-                raise Cut from None
+            if should_stop():
+                raise ChildStopped from None
 
 
 def end(child: subprocess.Popen) -> None:
@@ -106,7 +145,7 @@ def end(child: subprocess.Popen) -> None:
 
 @contextmanager
 def terminated_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, where this thread may say so."""
+    """SIGTERM unwinds as Ctrl-C does, where this thread may arrange that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -122,13 +161,10 @@ def terminated_as_exit() -> Iterator[None]:
 
 
 def last_line(log: Path) -> str:
-    """What a log says at the end; an error line if there is one."""
-    lines = log.read_text(errors='replace').split('\n')
-    start = max(
-        (i for i, line in enumerate(lines) if line.startswith('+ ')),
-        default=-1,
-    )
-    told = [line for line in lines[start + 1 :] if line.strip()]
-    errors = [line for line in told if line.startswith('error: ')]
-    line = (errors or told or ['it said nothing'])[-1]
+    """Last line of a log's last command; an error line if there is one."""
+    text = '\n' + log.read_text(errors='replace')
+    lines = text.rpartition('\n+ ')[2].split('\n')[text.count('\n+ ') > 0 :]
+    lines = [line for line in lines if line.strip()]
+    errors = [line for line in lines if line.startswith('error: ')]
+    line = (errors or lines or ['no output'])[-1]
     return f'{line.removeprefix("error: ")} ({log})'

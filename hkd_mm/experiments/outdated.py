@@ -1,43 +1,48 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Runs whose config, split or code is not the one asked for now."""
+"""Runs and sweeps whose config, split or code is not the one asked for.
+
+A sweep whose data is not listed here goes without torch.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmengine.config import Config
 
 from hkd_mm.config.compose import compose_config, config_named
-from hkd_mm.config.data_summary import summarize_data
-from hkd_mm.datasets.split_file import read_split
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.plan import Run, Study, split_file
-from hkd_mm.training.run_notes import read_stages
+from hkd_mm.experiments.run_folders import (
+    is_resumable,
+    read_json_if_whole,
+    write_json,
+)
+from hkd_mm.experiments.sweep_file import Sweep
 
-KEY = 'study.json'
+if TYPE_CHECKING:
+    from hkd_mm.experiments.study import Run, Study
+
+FINGERPRINT = 'study.json'
 _PACKAGE = Path(__file__).resolve().parents[1]
 # they start runs and use what is left of them
 _NOT_OF_RUNS = (
-    'apis/children.py',
-    'apis/demo/',
-    'apis/export/',
-    'apis/latency/',
-    'apis/predict',
-    'apis/report/',
-    'apis/study/',
-    'apis/sweep/',
+    *('apis', 'data_tools', 'experiments', 'export', 'report', 'serve'),
 )
+_SETTINGS = 'settings'  # of a sweep, in its storage
 
 
-class Key(NamedTuple):
+class StudyFingerprint(NamedTuple):
     """Hashes that a run's figures depend on.
 
     Args:
         config: of the composed config with its options, and of those of the
-            rows and stages it builds on; places on this machine are left out.
+            rows and stages it builds on; paths of this machine are left out.
         split: of the images and their parts; None where a dataset has none.
         code: of this package's modules.
     """
@@ -47,14 +52,8 @@ class Key(NamedTuple):
     code: str
 
 
-class Keys:
-    """Keys of the runs of a study; data is listed once a data set.
-
-    Args:
-        study: whose.
-        options: of the command line.
-        work_dir: where the splits of folds are.
-    """
+class StudyFingerprints:
+    """Fingerprints of the runs of a study; data is listed once a data set."""
 
     def __init__(
         self, study: Study, options: list[str], work_dir: Path
@@ -64,15 +63,16 @@ class Keys:
         self._options = options
         self._code = code_hash()
         self._of_row: dict[tuple, tuple[str, str | None]] = {}
-        self._splits: dict[str, str | None] = {}
+        self._splits = _SplitHashes()
 
-    def of(self, run: Run) -> Key:
-        """The key that a run has if it is trained now."""
+    def of(self, run: Run) -> StudyFingerprint:
+        """The fingerprint that a run has if it is trained now."""
         config, split = self._row(run)
         if run.fold is not None:
-            path = split_file(self._work_dir, run.fold)
-            split = read_split(path)['hash']
-        return Key(_sha(config, run.seed), split, self._code)
+            from hkd_mm.datasets.split_file import read_split
+
+            split = read_split(run.split_file(self._work_dir))['hash']
+        return StudyFingerprint(_sha(config, run.seed), split, self._code)
 
     def _row(self, run: Run) -> tuple[str, str | None]:
         options = [
@@ -88,17 +88,26 @@ class Keys:
             ]
             stages = [_text(compose_config(path)) for path in _stages(cfg)]
             # folds have splits of their own
-            split = self._split(cfg) if run.fold is None else None
+            split = self._splits.of(cfg) if run.fold is None else None
             self._of_row[asked] = _sha(_text(cfg), stages, built_on), split
         return self._of_row[asked]
 
-    def _split(self, cfg: Config) -> str | None:
-        data = cfg.train_dataloader.dataset
-        told = json.dumps(data.to_dict(), sort_keys=True, default=str)
-        if told not in self._splits:
+
+class _SplitHashes:
+    """Hash of a config's split, listed once for equal data."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str | None] = {}
+
+    def of(self, cfg: Config) -> str | None:
+        data = cfg.train_dataloader.dataset.to_dict()
+        key = json.dumps(data, sort_keys=True, default=str)
+        if key not in self._known:
+            from hkd_mm.config.data_summary import summarize_data
+
             found = summarize_data(cfg, ('train_dataloader',))
-            self._splits[told] = found.split_hash
-        return self._splits[told]
+            self._known[key] = found.split_hash
+        return self._known[key]
 
 
 def _stages(cfg: Config) -> list[str]:
@@ -112,41 +121,25 @@ def _stages(cfg: Config) -> list[str]:
 
 
 def _text(cfg: Config) -> str:
-    """What a config says but for places on this machine."""
+    """A config without the paths of this machine."""
     plain = cfg.to_dict()
-    for place in ('data_root', 'work_dir'):
-        plain.pop(place, None)
+    for key in ('data_root', 'work_dir'):
+        plain.pop(key, None)
     text = json.dumps(plain, sort_keys=True, default=str)
     return text.replace(str(cfg.get('data_root')), '{data_root}')
 
 
-def changed(folder: Path, key: Key) -> list[str]:
-    """What of a run's key is other than it was; ``origin`` if untold."""
-    try:
-        told = json.loads((folder / KEY).read_text())
-    except (OSError, ValueError):
-        return ['origin']
-    return [
-        name for name, value in key._asdict().items() if told[name] != value
-    ]
-
-
-def write_key(folder: Path, key: Key) -> None:
-    """Leave the key with the run."""
-    (folder / KEY).write_text(json.dumps(key._asdict(), indent=1) + '\n')
-
-
 def code_hash() -> str:
     """SHA-256 (hex) over this package's modules that a run may use."""
-    paths = {
-        path.relative_to(_PACKAGE).as_posix(): path
+    paths = [
+        (path.relative_to(_PACKAGE), path)
         for path in sorted(_PACKAGE.rglob('*.py'))
-    }
+    ]
     return _sha(
         *(
-            (name, path.read_bytes())
-            for name, path in paths.items()
-            if not name.startswith(_NOT_OF_RUNS)
+            (name.as_posix(), path.read_bytes())
+            for name, path in paths
+            if name.parts[0] not in _NOT_OF_RUNS
         )
     )
 
@@ -155,63 +148,71 @@ def _sha(*parts) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-WAYS = ('refuse', 'keep', 'redo')
+def changed(folder: Path, fingerprint: StudyFingerprint) -> list[str]:
+    """Fields of a run's fingerprint that changed; ``origin`` if unknown."""
+    stored = read_json_if_whole(folder / FINGERPRINT)
+    if stored is None:
+        return ['origin']
+    now = fingerprint._asdict()
+    return [name for name, value in now.items() if stored[name] != value]
+
+
+def write_fingerprint(folder: Path, fingerprint: StudyFingerprint) -> None:
+    """Leave the fingerprint with the run."""
+    write_json(folder / FINGERPRINT, fingerprint._asdict())
 
 
 def handle_outdated(
-    runs: list[Run], keys: Keys, work_dir: Path, way: str
+    runs: list[Run],
+    fingerprints: StudyFingerprints,
+    work_dir: Path,
+    action: str,
 ) -> dict[str, list[str]]:
-    """Find runs of another config, split or code and do what is wanted.
+    """Find runs of another config, split or code and act on them.
 
-    Args:
-        runs: of the study.
-        keys: of the study.
-        work_dir: of the study.
-        way: ``keep`` takes them as they are, and goes on with those that
-            were broken off; ``redo`` moves each to ``<run>_stale<n>``, with
-            what its config trains first, so that all is trained again;
-            ``refuse`` does neither.
+    ``keep`` takes them as they are, and goes on with those that were broken
+    off; ``redo`` moves each to ``<run>_stale<n>``, with the stages its config
+    trained first, so that all is trained again; ``refuse`` does neither.
 
     Returns:
-        Name of the run -> what is other about it, of those that are kept.
+        Name of the run -> what changed, of those that are kept.
 
     Raises:
-        UserError: there are some and ``refuse`` is wanted.
+        UserError: there are some, and ``action`` is ``refuse``.
     """
     found: dict[str, list[str]] = {}
     for run in runs:
         folder = run.folder(work_dir)
-        reasons = changed(folder, keys.of(run)) if _begun(folder) else []
+        begun = (folder / 'metrics.json').exists() or is_resumable(folder)
+        reasons = changed(folder, fingerprints.of(run)) if begun else []
         if not reasons:
             continue
-        if way == 'redo':
+        if action == 'redo':
+            from hkd_mm.training.run_notes import read_stages
+
             # read before the folder is moved
             for old in [*map(Path, read_stages(folder)), folder]:
                 if old.exists():
-                    _set_aside(old)
+                    _archive(old)
         else:
             found[run.name] = reasons
-    if found and way == 'refuse':
+    if found and action == 'refuse':
         raise UserError(
             f'{work_dir} holds {len(found)} runs of another study: '
-            f'{_told(found)}; --stale keep takes them as they are, --stale '
-            'redo trains them again beside the old ones'
+            f'{_listed(found)}; --outdated keep takes them as they are, '
+            '--outdated redo trains them again beside the old ones'
         )
     return found
 
 
-def _begun(folder: Path) -> bool:
-    return (folder / 'metrics.json').exists() or any(folder.glob('epoch_*'))
-
-
-def _set_aside(folder: Path) -> None:
+def _archive(folder: Path) -> None:
     number = 1
-    while (place := Path(f'{folder}_stale{number}')).exists():
+    while (target := Path(f'{folder}_stale{number}')).exists():
         number += 1
-    shutil.move(folder, place)
+    shutil.move(folder, target)
 
 
-def _told(found: dict[str, list[str]]) -> str:
+def _listed(found: dict[str, list[str]]) -> str:
     by_reason: dict[str, list[str]] = defaultdict(list)
     for name, reasons in found.items():
         by_reason[' and '.join(reasons)].append(name)
@@ -220,3 +221,75 @@ def _told(found: dict[str, list[str]]) -> str:
         + (f' and {len(names) - 3} more' if len(names) > 3 else '')
         for reason, names in by_reason.items()
     )
+
+
+def without_data_root(options: list[str]) -> list[str]:
+    """Options but for the folder of the images on this machine."""
+    return [o for o in options if not o.startswith('data_root=')]
+
+
+def sweep_settings(
+    sweep: Sweep, work_dir: Path, options: list[str]
+) -> dict[str, str | None]:
+    """Settings that must not change while a sweep goes on: name -> text.
+
+    The numbers of a grid may become more, ``trials`` too. None is what cannot
+    be known here: a split without a hash, or of data on other machines.
+
+    Raises:
+        UserError: a config cannot be read, or the data listed.
+    """
+    found: dict[str, str | None] = dict(
+        space=json.dumps(sorted(sweep.space)),
+        ranges=json.dumps(sweep.ranges, sort_keys=True),
+        options=json.dumps(sweep.options, sort_keys=True, default=str),
+        cfg_options=json.dumps(without_data_root(options)),
+        sampler=sweep.sampler,
+        sampler_seed=str(sweep.sampler_seed),
+        pruner=json.dumps(sweep.pruner, sort_keys=True),
+        metric=sweep.metric,
+        seeds=json.dumps(sweep.seeds),
+    )
+    common = [f'{k}={v}' for k, v in sweep.common(work_dir).items()]
+    splits = _SplitHashes()
+    for name, path in sweep.configs.items():
+        cfg = compose_config(path, [*common, *options])
+        text = _text(cfg).replace(os.path.abspath(work_dir), '{work_dir}')
+        text = text.replace(str(work_dir), '{work_dir}')
+        key = f'config {path.name}' + (f' of {name}' if name else '')
+        found[key] = hashlib.sha256(text.encode()).hexdigest()
+        root = cfg.get('data_root')
+        listable = cfg.get('train_dataloader') and (
+            not root or Path(root).is_dir()
+        )  # the trainings report it where it is missing to them too
+        found[f'split of {key}'] = splits.of(cfg) if listable else None
+    return found
+
+
+def check_settings(
+    study, settings: dict[str, str | None], work_dir: Path
+) -> None:
+    """Refuse to mix trials of several settings in one sweep.
+
+    What is None now is not compared; what was None is stored when it is
+    known.
+
+    Raises:
+        UserError: the sweep was begun with others.
+    """
+    before = study.user_attrs.get(_SETTINGS)
+    if before is None:
+        study.set_user_attr(_SETTINGS, settings)
+        return
+    for name in dict.fromkeys((*settings, *before)):
+        known = name in settings and name in before
+        if known and None in (settings[name], before[name]):
+            continue
+        if not known or settings[name] != before[name]:
+            raise UserError(
+                f'{name} is other than when the sweep in {work_dir} began; '
+                'put it back, or give another --work-dir'
+            )
+    new = {k: before[k] if v is None else v for k, v in settings.items()}
+    if new != before:
+        study.set_user_attr(_SETTINGS, new)

@@ -1,71 +1,46 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Sweep settings, then test the winner once."""
+"""Sweep settings with workers, here or on a cluster, and name the winner."""
 
 import os
+import shutil
+import subprocess
 import sys
+import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hkd_mm.cli import INTERRUPTED
+from hkd_mm.config.compose import compose_config
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import children
-from hkd_mm.experiments.sweep_file import Sweep, read_sweep
-from hkd_mm.experiments.sweep_report import (
-    JSON,
-    TABLE,
-    ProgressTable,
-    is_over,
-    listed,
-)
-from hkd_mm.experiments.sweep_storage import (
-    check_options,
-    check_settings,
-    open_study,
-    settings_of,
-)
-from hkd_mm.experiments.trial_queue import TrialQueue
-from hkd_mm.experiments.trial_runner import provide, read_json
-from hkd_mm.experiments.workers import (
-    make_pruner,
-    run_here,
-    run_on_slurm,
-    slurm,
-    work,
-)
+from hkd_mm.experiments.outdated import check_settings, sweep_settings
+from hkd_mm.experiments.progress_table import SweepProgress
+from hkd_mm.experiments.run_folders import read_json
+from hkd_mm.experiments.sweep_file import Sweep, corners, read_sweep
+from hkd_mm.experiments.sweep_report import JSON, TABLE, is_over
+from hkd_mm.experiments.tables import format_params
+from hkd_mm.experiments.trial_queue import TrialQueue, open_study
+from hkd_mm.experiments.trial_runner import as_options
+from hkd_mm.experiments.worker import make_pruner, sweep_folder, sweep_options
 from hkd_mm.io.locks import has_locks
+
+_MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training
 
 
 def main(args: Namespace) -> None:
-    """Sweep as the command line says."""
-    options = list(args.cfg_options or [])
-    if args.data_root:
-        options.append(f'data_root={args.data_root}')
-    if args.teacher_of:
-        args.cfg_options = options
-        provide(args)
-        return
+    """Sweep as the command line asks."""
     sweep = read_sweep(args.sweep, args.trials)
-    work_dir = Path(
-        os.path.abspath(args.work_dir or f'work_dirs/{sweep.name}')
+    run_sweep(
+        sweep,
+        sweep_folder(args, sweep),
+        args.workers,
+        args.storage,
+        sweep_options(args),
+        args.launcher,
+        args.slurm_options,
+        args.retry_failed,
     )
-    if args.worker:
-        work(sweep, work_dir, args.storage, options)
-        return
-    try:
-        run_sweep(
-            sweep,
-            work_dir,
-            args.workers,
-            args.storage,
-            options,
-            args.launcher,
-            args.slurm_options,
-            args.retry_failed,
-        )
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on', file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
 
 
 def run_sweep(
@@ -76,76 +51,83 @@ def run_sweep(
     options: list[str] | None = None,
     launcher: str = 'none',
     slurm_options: list[str] | None = None,
-    again: bool = False,
+    retry_failed: bool = False,
 ) -> dict[str, Any]:
-    """Run what is missing of a sweep, then tell the winner.
+    """Run what is missing of a sweep, then print the winner.
 
-    Args:
-        sweep: see :func:`.reading.read_sweep`.
-        work_dir: an absolute path; trials, runs and tables go there.
-        workers: trials side by side.
-        url: of the storage, see :func:`.storage.open_study`.
-        options: as ``--cfg-options``, for every run.
-        launcher: ``none`` runs the workers here, ``slurm`` as jobs.
-        slurm_options: of ``sbatch``, ``key=value``.
-        again: try those trials again that failed.
+    The ``work_dir`` is an absolute path; the other arguments are the options
+    of ``tools/sweep.py``.
 
     Returns:
-        What ``sweep.json`` in the work dir holds.
+        The content of ``sweep.json`` in the work dir.
 
     Raises:
         UserError: the sweep cannot be begun, goes on with other settings
             than before, or workers ended before all trials had.
     """
     options = options or []
-    _check_place(work_dir)
-    if launcher == 'slurm':
-        slurm()
-    study = open_study(sweep, work_dir, url)
-    make_pruner(sweep)
-    check_options(sweep, work_dir, options)
-    check_settings(study, settings_of(sweep, work_dir, options), work_dir)
-    queue = TrialQueue(sweep, study, work_dir)
-    queue.fill(again)
-    reasons: list[str] = []
-    if not is_over(sweep, queue):
-        command = _worker(sweep, work_dir, url, options)
-        with ProgressTable(queue) as board, children.terminated_as_exit():
-            if launcher == 'slurm':
-                reasons = run_on_slurm(
-                    command, workers, work_dir, slurm_options or [], board
-                )
-            else:
-                reasons = run_here(command, workers, work_dir, board)
-    if not is_over(sweep, queue):
-        why = '; '.join(dict.fromkeys(reasons)) or 'its workers have ended'
-        raise UserError(
-            f'the sweep is not at its end: {why}; the same command goes on'
-        )
-    for reason in dict.fromkeys(reasons):
-        print(f'a worker ended before the others: {reason}', flush=True)
-    return _tell(queue)
-
-
-def _check_place(work_dir: Path) -> None:
     if not has_locks(work_dir / 'taking'):
         raise UserError(
             f'the file system of {work_dir} has no locks, and two workers '
             'would run the same trial; give another --work-dir'
         )
+    if launcher == 'slurm':
+        slurm()
+    study = open_study(sweep, work_dir, url)
+    make_pruner(sweep)
+    check_options(sweep, work_dir, options)
+    check_settings(study, sweep_settings(sweep, work_dir, options), work_dir)
+    queue = TrialQueue(sweep, study, work_dir)
+    queue.fill(retry_failed)
+    progress = SweepProgress(queue)
+    reasons: list[str] = []
+    if not is_over(queue):
+        command = _worker_command(sweep, work_dir, url, options)
+        with progress, children.terminated_as_exit():
+            if launcher == 'slurm':
+                reasons = run_on_slurm(
+                    command,
+                    workers,
+                    work_dir,
+                    slurm_options or [],
+                    progress.update,
+                )
+            else:
+                reasons = run_here(command, workers, work_dir, progress.update)
+    reasons = list(dict.fromkeys(reasons))
+    if not is_over(queue):
+        why = '; '.join(reasons) or 'its workers have ended'
+        raise UserError(
+            f'the sweep is not at its end: {why}; the same command goes on'
+        )
+    for reason in reasons:
+        print(f'a worker ended before the others: {reason}', flush=True)
+    return _print_result(queue, progress)
 
 
-def _worker(
+def check_options(sweep: Sweep, work_dir: Path, options: list[str]) -> None:
+    """Try the options of a trial on every config before any is trained.
+
+    Raises:
+        UserError: a config does not take one of them.
+    """
+    fixed = {option.partition('=')[0] for option in options}
+    common = as_options(sweep.common(work_dir))
+    for params in corners(sweep):
+        varied = sweep.varied(params, work_dir)
+        for key in sorted(varied.keys() & fixed):
+            raise UserError(
+                f'--cfg-options {key}: the sweep {sweep.path} varies it'
+            )
+        for path in sweep.configs.values():
+            compose_config(path, [*common, *options, *as_options(varied)])
+
+
+def _worker_command(
     sweep: Sweep, work_dir: Path, url: str | None, options: list[str]
 ) -> list[str]:
-    """Command of a worker, after the interpreter."""
-    command = [
-        str(children.TOOLS / 'sweep.py'),
-        str(sweep.path),
-        '--worker',
-        '--work-dir',
-        str(work_dir),
-    ]
+    command = [sys.executable, str(children.TOOLS / 'sweep.py')]
+    command += [str(sweep.path), '--worker', '--work-dir', str(work_dir)]
     if sweep.sampler != 'grid':
         command += ['--trials', str(sweep.trials)]
     if url:
@@ -153,24 +135,140 @@ def _worker(
     return [*command, *(['--cfg-options', *options] if options else [])]
 
 
-def _tell(queue: TrialQueue) -> dict[str, Any]:
-    """Print how it came out."""
+def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
     path = queue.work_dir / JSON
     found = read_json(path)
     winner = found['winner']
-    failed = [trial for trial in found['trials'] if trial['state'] == 'fail']
-    board = ProgressTable(queue)
-    trials = queue.study.get_trials(deepcopy=False)
-    if board.console.is_terminal:
-        board.console.print(board.table(trials))
+    if progress.console.is_terminal:
+        progress.console.print(progress.table(), soft_wrap=False)
     else:
-        print(board.head(trials))
+        progress.print(progress.summary())
     if winner is None:
-        why = failed[0]['reason'] if failed else 'all were pruned'
-        raise UserError(f'no trial came to its end: {why}')
-    print(f'winner: trial {winner["number"]}, {listed(winner["params"])}')
+        reasons = [
+            t['reason'] for t in found['trials'] if t['state'] == 'fail'
+        ]
+        reason = reasons[0] if reasons else 'all were pruned'
+        raise UserError(f'no trial came to its end: {reason}')
+    print(
+        f'winner: trial {winner["number"]}, {format_params(winner["params"])}'
+    )
     for key, value in winner['test'].items():
         print(f'  {key} {value:.3f} on the test split')
     print(found['selection'])
     print(f'{path}, {path.with_name(TABLE)}')
     return found
+
+
+def run_here(
+    command: list[str],
+    workers: int,
+    work_dir: Path,
+    update: Callable[[], None],
+) -> list[str]:
+    """Run workers side by side until they have ended.
+
+    They share the cores, and the GPUs in turn. Meanwhile ``update`` is called
+    about once a second.
+
+    Returns:
+        Why workers failed; nothing where none did.
+    """
+    folder = work_dir / 'workers'
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = [folder / f'{os.getpid()}_{i}.log' for i in range(workers)]
+    started: list[subprocess.Popen] = []
+    try:
+        for log, env in zip(logs, environments(workers)):
+            with log.open('w') as stream:
+                started.append(children.start(command, stream, env))
+        while any(child.poll() is None for child in started):
+            update()
+            time.sleep(children.LOOK)
+    finally:
+        for child in started:
+            child.terminate()
+        for child in started:
+            children.end(child)
+    update()
+    return [
+        children.last_line(log)
+        for log, child in zip(logs, started)
+        if child.returncode
+    ]
+
+
+def environments(workers: int) -> list[dict[str, str]]:
+    """Variables that share the cores and GPUs out among workers."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    given = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if given is None:
+        count = len(list(Path('/dev').glob('nvidia[0-9]*')))
+        devices = [str(index) for index in range(count)]
+    else:
+        devices = [name for name in given.split(',') if name.strip()]
+    found = [dict(OMP_NUM_THREADS=str(threads)) for _ in range(workers)]
+    if len(devices) > 1 and workers > 1:
+        for index, env in enumerate(found):
+            env['CUDA_VISIBLE_DEVICES'] = devices[index % len(devices)]
+    return found
+
+
+def run_on_slurm(
+    command: list[str],
+    workers: int,
+    work_dir: Path,
+    options: list[str],
+    update: Callable[[], None],
+) -> list[str]:
+    """As :func:`run_here`, but each worker is a job of the cluster.
+
+    The options are ``key=value`` of sbatch, as submitit names them.
+
+    Raises:
+        UserError: submitit or Slurm is missing, or a job is refused.
+    """
+    submitit = slurm()
+    parameters: dict[str, Any] = dict(job_name='hkd_mm_sweep', time=_MINUTES)
+    for option in options:
+        key, equals, value = option.partition('=')
+        if not equals:
+            raise UserError(f'--slurm-options {option}: write key=value')
+        parameters[key] = int(value) if value.isdigit() else value
+    function = submitit.helpers.CommandFunction(command)
+    try:
+        executor = submitit.SlurmExecutor(work_dir / 'slurm')
+        executor.update_parameters(**parameters)
+        jobs = [executor.submit(function) for _ in range(workers)]
+    except Exception as error:  # of submitit, or sbatch refuses
+        reason = ' '.join(str(error).split())
+        raise UserError(f'--launcher slurm: {reason}') from error
+    ids = ' '.join(job.job_id for job in jobs)
+    print(f'jobs {ids}; they go on when this is ended', flush=True)
+    while not all(job.done() for job in jobs):
+        update()
+        time.sleep(children.LOOK)
+    update()
+    failed = [job.exception() for job in jobs]
+    return [' '.join(str(error).split())[-400:] for error in failed if error]
+
+
+def slurm() -> Any:
+    """The package submitit, on a machine with Slurm.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise UserError(
+            '--launcher slurm needs submitit, which is not installed; '
+            'pip install "submitit>=1.5"'
+        ) from None
+    for name in ('sbatch', 'srun'):
+        if shutil.which(name) is None:
+            raise UserError(
+                f'--launcher slurm: there is no {name} here; run it on a '
+                'login node of the cluster, or leave --launcher out'
+            )
+    return submitit

@@ -1,7 +1,13 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Sweep files: read, and refused where they contradict themselves."""
 
+import itertools
+import json
+import math
 import os
+import re
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,38 +16,28 @@ from hkd_mm.config.compose import read_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.config.tree import dicts
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.search_space import (
-    Choices,
-    Space,
-    as_text,
-    fill,
-    grid_points,
-    names_in,
-    read_space,
-)
 
-METHOD = 'method'  # what the choice among ``configs`` is called
+METHOD = 'method'  # name of the choice among ``configs``
 SAMPLERS = ('grid', 'tpe', 'random')
 PRUNERS = ('median', 'hyperband')
-_OF_CLASSES = (  # what hkd_mm.ClinicalMetric says of all images together
-    'balanced_accuracy',
-    'top1',
-    'top5',
-    'macro_f1',
-    'weighted_f1',
-    'macro_precision',
-    'macro_specificity',
-    'macro_auroc',
-    'ece',
+# Those of hkd_mm.evaluation, which imports torch: a worker goes without.
+_OF_CLASSES = (
+    *('balanced_accuracy', 'top1', 'top5', 'macro_f1', 'weighted_f1'),
+    *('macro_precision', 'macro_specificity', 'macro_auroc', 'ece'),
 )
 _OF_SLICES = ('dice', 'iou', 'sensitivity', 'precision', 'hd95')
-_OF_MASKS = (  # what hkd_mm.SegmentationMetric says
-    *_OF_SLICES,
-    *(f'patient_{name}' for name in _OF_SLICES),
-)
-METRIC_GROUPS = dict(classes=_OF_CLASSES, masks=_OF_MASKS)
+_OF_MASKS = (*_OF_SLICES, *(f'patient_{name}' for name in _OF_SLICES))
 METRICS = (*_OF_CLASSES, *_OF_MASKS)
 LOWER_IS_BETTER = ('ece', 'hd95', 'patient_hd95')
+_KEYS = (
+    *('title', 'config', 'configs', 'space', 'sampler', 'sampler_seed'),
+    *('metric', 'pruner', 'trials', 'options', 'seeds'),
+)
+_BRACES = re.compile(r'\{([^{}]+)\}')
+_IN_BRACES = re.compile(r'\s*(1\s*-)?\s*([A-Za-z_]\w*)\s*')
+
+Value = bool | int | float | str | None
+Entry = tuple[Value, ...] | dict[str, Any]  # values, or keywords of a range
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,13 @@ class Sweep:
         path: of the file.
         title: of the table.
         configs: method -> config file; one without a choice.
-        space: name -> what it may be.
+        space: name -> values to choose from, or ``dict(low, high, log,
+            step)`` of a range with both ends.
         options: of every run, as ``--cfg-options``; in texts ``{work_dir}``
-            stands for the sweep's folder, ``{name}`` and arithmetic with it
-            for a value of the space.
+            stands for the sweep's folder, ``{name}`` for a value of the space
+            and ``{1 - name}`` for its difference to 1.
         sampler: one of SAMPLERS.
-        sampler_seed: what tpe and random draw from.
+        sampler_seed: of ``tpe`` and ``random``.
         metric: of the validation split, at the chosen checkpoint.
         pruner: ``type`` and its arguments; None lets every trial end.
         trials: how many.
@@ -67,7 +64,7 @@ class Sweep:
     path: Path
     title: str
     configs: dict[str, Path]
-    space: Space
+    space: dict[str, Entry]
     options: dict[str, Any]
     sampler: str
     sampler_seed: int
@@ -86,6 +83,15 @@ class Sweep:
         """Whether more of the metric is better."""
         return self.metric not in LOWER_IS_BETTER
 
+    @property
+    def ranges(self) -> dict[str, dict[str, Any]]:
+        """The ranges of the space, with all of their keywords."""
+        return {
+            name: dict(log=False, step=None) | entry
+            for name, entry in self.space.items()
+            if isinstance(entry, dict)
+        }
+
     def config(self, params: dict[str, Any]) -> Path:
         """The config file of a trial."""
         return self.configs[params.get(METHOD, next(iter(self.configs)))]
@@ -100,7 +106,7 @@ class Sweep:
         }
 
     def varied(self, params: dict[str, Any], work_dir: Path) -> dict[str, str]:
-        """Options that the values of a trial decide: key -> text."""
+        """Options that depend on the values of a trial: key -> text."""
         known = dict(params, work_dir=str(work_dir))
         used = {n for value in self.options.values() for n in names_in(value)}
         found = {
@@ -114,41 +120,86 @@ class Sweep:
         return found
 
 
-_KNOWN = {
-    'title',
-    'config',
-    'configs',
-    'space',
-    'sampler',
-    'sampler_seed',
-    'metric',
-    'pruner',
-    'trials',
-    'options',
-    'seeds',
-}
+def names_in(value: Any) -> set[str]:
+    """The names in braces in a text.
+
+    Raises:
+        UserError: there is something else in braces.
+    """
+    texts = _BRACES.findall(value) if isinstance(value, str) else []
+    for text in texts:
+        if not _IN_BRACES.fullmatch(text):
+            raise UserError(
+                f'{{{text}}} cannot be read; write {{name}} or {{1 - name}}'
+            )
+    return {_IN_BRACES.fullmatch(text)[2] for text in texts}
+
+
+def fill(value: Any, known: dict[str, Any]) -> str:
+    """A value as the command line takes it, braces replaced.
+
+    Args:
+        value: of an option; only in texts braces mean something.
+        known: values of the names in braces.
+
+    Raises:
+        UserError: ``{1 - name}`` where the name is no number.
+    """
+
+    def replacement(found: re.Match) -> str:
+        minus, name = _IN_BRACES.fullmatch(found[1]).groups()
+        try:
+            return as_text(1 - known[name] if minus else known[name])
+        except TypeError:
+            raise UserError(
+                f'{found[0]}: {name}={known[name]!r} is no number'
+            ) from None
+
+    if isinstance(value, str):
+        return _BRACES.sub(replacement, value)
+    return as_text(value)
+
+
+def as_text(value: Any) -> str:
+    """A float without rounding errors: 1 - 0.9 is 0.1."""
+    if isinstance(value, float):
+        return repr(float(f'{value:.12g}'))
+    return str(value)
+
+
+def read_keys(path: str | os.PathLike, known: Iterable[str]) -> dict[str, Any]:
+    """Read a sweep or study file, without names with a leading underscore.
+
+    Raises:
+        UserError: it cannot be read, or has other keys.
+    """
+    read = read_config(path).to_dict().items()
+    cfg = {key: value for key, value in read if not key.startswith('_')}
+    check_keys(cfg, known, f'{path}')
+    return cfg
+
+
+def check_keys(given: dict, known: Iterable[str], where: str) -> None:
+    """Raise a UserError that names a key that is not known."""
+    unknown = sorted(given.keys() - set(known))
+    if unknown:
+        raise UserError(
+            f'{where} has {unknown[0]}, which is not known; known: '
+            f'{", ".join(sorted(known))}'
+        )
 
 
 def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
-    """Read a sweep file.
+    """Read a sweep file, see docs/compare.md.
 
     Args:
-        path: a config with ``space`` and with ``config`` or ``configs``
-            (method -> file); names with a leading underscore are its own
-            affair. Configs are found from the root of the configs.
+        path: of the file; configs are found from the root of the configs.
         trials: in place of those of the file.
 
     Raises:
         UserError: it cannot be read, or contradicts itself.
     """
-    read = read_config(path).to_dict().items()
-    cfg = {key: value for key, value in read if not key.startswith('_')}
-    unknown = sorted(cfg.keys() - _KNOWN)
-    if unknown:
-        raise UserError(
-            f'{path} has {unknown[0]}, which no sweep knows; known: '
-            f'{", ".join(sorted(_KNOWN))}'
-        )
+    cfg = read_keys(path, _KEYS)
     if trials is not None:
         cfg['trials'] = trials
     configs, space = _configs(cfg, path), dict(cfg.get('space') or {})
@@ -162,7 +213,10 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
         path=Path(path),
         title=cfg.get('title') or Path(path).stem,
         configs=configs,
-        space=read_space(space, str(path)),
+        space={
+            name: _entry(entry, f'{path}: space[{name!r}]')
+            for name, entry in space.items()
+        },
         options=dict(cfg.get('options') or {}),
         sampler=cfg.get('sampler', 'tpe'),
         sampler_seed=cfg.get('sampler_seed', 0),
@@ -188,6 +242,31 @@ def _configs(cfg: dict[str, Any], path) -> dict[str, Path]:
     return found
 
 
+def _entry(entry: Any, where: str) -> Entry:
+    if isinstance(entry, dict):
+        try:
+            distribution(entry)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f'{where} must be dict(low=, high=, log=, step=): {error}'
+            ) from None
+        return entry
+    if not isinstance(entry, (list, tuple)) or not entry:
+        raise UserError(
+            f'{where}={entry!r} must be a list of values or '
+            'dict(low=, high=, log=, step=)'
+        )
+    for value in entry:
+        if not isinstance(value, Value) or value != value:
+            raise UserError(
+                f'{where} holds {value!r}; values are numbers, texts, True, '
+                'False and None'
+            )
+    if len({as_key(value) for value in entry}) < len(entry):
+        raise UserError(f'{where} names a value twice')
+    return tuple(entry)
+
+
 def _metric(cfg: dict[str, Any], configs: dict[str, Path], path) -> str:
     """The one given, else the one that the configs choose checkpoints by."""
     options = cfg.get('options') or {}
@@ -198,21 +277,22 @@ def _metric(cfg: dict[str, Any], configs: dict[str, Path], path) -> str:
         if len(names) > 1:
             raise UserError(
                 f'{path}: its configs choose checkpoints by {names[0]} and by '
-                f'{names[1]}; say with metric what trials are compared by'
+                f'{names[1]}; name the one to compare trials by as metric'
             )
         return names[0]
-    group = _group(given)
+    _check_choice(path, 'metric', given, METRICS)
     for file, name in chosen.items():
-        if group not in (None, _group(name)):
+        if (given in _OF_MASKS) != (name in _OF_MASKS):
+            task = 'masks' if given in _OF_MASKS else 'classes'
             raise UserError(
-                f'{path}: {given} is a metric of {group}, and {file} is '
+                f'{path}: {given} is a metric of {task}, and {file} is '
                 f'chosen by {name}; give another metric or config'
             )
     return given
 
 
 def _chosen_by(file: Path, options: dict[str, Any]) -> str:
-    """What validation chooses by; of unknown names the task's usual one."""
+    """The metric that chooses checkpoints; if unknown, that of the task."""
     cfg = read_config(file)
     hooks = cfg.get('default_hooks') or {}
     name = options.get(
@@ -226,13 +306,6 @@ def _chosen_by(file: Path, options: dict[str, Any]) -> str:
         for node in dicts(cfg.get('val_evaluator'))
     )
     return 'dice' if masks else 'balanced_accuracy'
-
-
-def _group(metric: Any) -> str | None:
-    for name, metrics in METRIC_GROUPS.items():
-        if metric in metrics:
-            return name
-    return None
 
 
 def _pruner(given: Any, path) -> dict[str, Any] | None:
@@ -259,15 +332,13 @@ def _seeds(given: Any, path) -> tuple[int, ...]:
     return found
 
 
+def _check_choice(path, key: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f'{path}: {key}={value!r}; known: {", ".join(known)}')
+
+
 def _check(sweep: Sweep) -> None:
-    for name, value, known in (
-        ('sampler', sweep.sampler, SAMPLERS),
-        ('metric', sweep.metric, METRICS),
-    ):
-        if value not in known:
-            raise UserError(
-                f'{sweep.path}: {name}={value!r}; known: {", ".join(known)}'
-            )
+    _check_choice(sweep.path, 'sampler', sweep.sampler, SAMPLERS)
     seed = sweep.sampler_seed
     if not isinstance(seed, int) or seed < 0:
         raise UserError(
@@ -280,17 +351,17 @@ def _check(sweep: Sweep) -> None:
                 'says how often each trial is trained'
             )
     for key, value in sweep.options.items():
-        strange = names_in(value) - {*sweep.space, 'work_dir'}
-        if strange or key in sweep.space:
+        unknown = names_in(value) - {*sweep.space, 'work_dir'}
+        if unknown or key in sweep.space:
             raise UserError(
                 f'{sweep.path}: options[{key!r}]: '
-                + (f'{min(strange)} is not in' if strange else 'is also in')
+                + (f'{min(unknown)} is not in' if unknown else 'is also in')
                 + ' the space'
             )
 
 
 def _with_trials(sweep: Sweep, trials: int | None) -> Sweep:
-    """With how many there are; a grid has as many as it has points."""
+    """With the number of trials; a grid has as many as it has points."""
     if sweep.sampler != 'grid':
         if not isinstance(trials, int) or trials < 1:
             raise UserError(
@@ -298,16 +369,92 @@ def _with_trials(sweep: Sweep, trials: int | None) -> Sweep:
                 'whole number >= 1'
             )
         return replace(sweep, trials=trials)
-    for name, entry in sweep.space.items():
-        if not isinstance(entry, Choices):
-            raise UserError(
-                f'{sweep.path}: space[{name!r}] is a range; a grid needs '
-                "lists, or take sampler='tpe'"
-            )
-    points = len(grid_points(sweep.space))
-    if trials is not None and trials != points:
+    for name in sweep.ranges:
+        raise UserError(
+            f'{sweep.path}: space[{name!r}] is a range; a grid needs lists, '
+            "or take sampler='tpe'"
+        )
+    points = len(grid_points(sweep))
+    if trials not in (None, points):
         raise UserError(
             f'{sweep.path}: the grid has {points} points; trials is for tpe '
             'and random'
         )
     return replace(sweep, trials=points)
+
+
+def as_key(params: Any) -> str:
+    """One text for one set of values; 1 and 1.0 are the same, True is not."""
+    if isinstance(params, dict):
+        return json.dumps({k: as_key(v) for k, v in sorted(params.items())})
+    return repr(float(params)) if _is_number(params) else json.dumps(params)
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
+
+
+def grid_points(sweep: Sweep) -> list[dict[str, Value]]:
+    """Every combination; the last name varies fastest."""
+    points = itertools.product(*sweep.space.values())
+    return [dict(zip(sweep.space, point)) for point in points]
+
+
+def corners(sweep: Sweep) -> list[dict[str, Value]]:
+    """First and last point, to try whether all options are accepted."""
+    ends = {
+        name: (entry['low'], entry['high'])
+        if isinstance(entry, dict)
+        else entry
+        for name, entry in sweep.space.items()
+    }
+    return [{n: values[i] for n, values in ends.items()} for i in (0, -1)]
+
+
+def optuna():
+    """The package, quiet.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import optuna as found
+    except ImportError:
+        raise UserError(
+            'a sweep needs Optuna, which is not installed; '
+            'pip install "optuna>=5.0"'
+        ) from None
+    found.logging.set_verbosity(found.logging.ERROR)
+    warnings.simplefilter('ignore', found.exceptions.ExperimentalWarning)
+    return found
+
+
+def distribution(entry: Entry, grid: bool = False) -> Any:
+    """An entry of the space as an Optuna distribution.
+
+    Numbers of a grid become ranges: Optuna never lets a list of choices grow,
+    and a grid may be made finer later.
+
+    Raises:
+        KeyError, TypeError, ValueError: the range contradicts itself.
+    """
+    kinds = optuna().distributions
+    if isinstance(entry, tuple):
+        if not grid or not all(map(_is_number, entry)):
+            return kinds.CategoricalDistribution(entry)
+        whole = all(isinstance(value, int) for value in entry)
+        kind = int if whole else float  # whole only if all are
+        entry = dict(low=kind(min(entry)), high=kind(max(entry)))
+    else:
+        numbers = [entry['low'], entry['high']]
+        if not all(map(_is_number, numbers)) or not numbers[0] < numbers[1]:
+            raise ValueError('low must be a number below high')
+    entry = {key: value for key, value in entry.items() if value is not None}
+    numbers = [entry[key] for key in ('low', 'high', 'step') if key in entry]
+    if all(isinstance(number, int) for number in numbers):
+        return kinds.IntDistribution(**entry)
+    return kinds.FloatDistribution(**entry)

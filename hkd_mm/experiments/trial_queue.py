@@ -1,7 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Which trial a worker takes next; no two workers ever take the same."""
+"""Trials in Optuna's storage; no two workers ever take the same.
 
+Optuna notices killed workers by heartbeats, in databases only and after a
+minute; its journal has none. Here a trial belongs to whoever holds the lock of
+its folder, of which the kernel lets go at once when the worker ends.
+"""
+
+import os
 import time
+import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,153 +16,150 @@ from typing import Any
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.search_space import as_key, distributions, grid_points
-from hkd_mm.experiments.sweep_file import Sweep
-from hkd_mm.experiments.sweep_storage import optuna
+from hkd_mm.experiments.sweep_file import (
+    Sweep,
+    as_key,
+    distribution,
+    grid_points,
+    optuna,
+)
 from hkd_mm.io.locks import locked
 
-PAUSE = 2.0  # seconds between two looks at what the others do
-_FIXED = 'fixed_params'  # Optuna's name for the values of a waiting trial
+JOURNAL = 'journal.log'
+IDENTITY = 'sweep_id'
+PAUSE = 2.0  # seconds between two looks for a trial
 
 
 class TrialQueue:
     """The trials of a sweep, taken one by one under a lock.
 
-    A trial is run by whoever holds the lock of its folder. One that is under
-    way while its lock is free belonged to a worker that was killed, and is
-    taken up again with the same values.
-
-    Args:
-        sweep: whose.
-        study: ``optuna.Study``, see :func:`.storage.open_study`.
-        work_dir: of the sweep.
+    A trial that is under way while the lock of its folder is free belonged to
+    a worker that was killed, and is taken up again with the same values.
     """
 
     def __init__(self, sweep: Sweep, study: Any, work_dir: Path) -> None:
         self.sweep, self.study, self.work_dir = sweep, study, work_dir
         self.grid = sweep.sampler == 'grid'
-        self.distributions = distributions(sweep.space, self.grid)
+        self.distributions = {
+            name: distribution(entry, self.grid)
+            for name, entry in sweep.space.items()
+        }
+
+    @property
+    def trials(self) -> list:
+        """All trials, ``optuna.trial.FrozenTrial``, by number."""
+        return self.study.get_trials(deepcopy=False)
 
     def folder(self, number: int) -> Path:
         """Of a trial: its lock and what its processes print."""
         return self.work_dir / 'trials' / f'{number:04d}'
 
     def run_folder(self, number: int, seed: int) -> Path:
-        """Work dir of a training; all lie side by side, with the teacher."""
+        """Work dir of a training; beside the others and the teacher's."""
         return self.work_dir / 'runs' / f'{number:04d}_seed{seed}'
 
-    def fill(self, again: bool = False) -> None:
-        """Write down what is to be run: the grid, and failed trials.
+    def fill(self, retry_failed: bool = False) -> None:
+        """Enqueue the points of the grid, and failed trials.
 
         Args:
-            again: try those again that failed.
+            retry_failed: try their values again.
 
         Raises:
             UserError: the space does not go with the trials before.
         """
         with self._taking():
-            trials = self.study.get_trials(deepcopy=False)
+            trials = self.trials
             self._check_space(trials)
-            alive = {values_of(t) for t in trials if t.state.name != 'FAIL'}
-            failed = {values_of(t): t for t in trials} if again else {}
-            wanted = [
-                params_of(t) for v, t in failed.items() if v not in alive
-            ]
-            known = alive | {values_of(t) for t in trials}
-            if self.grid:
-                wanted += [
-                    point
-                    for point in grid_points(self.sweep.space)
-                    if as_key(point) not in known
-                ]
-            for params in wanted:
+            known = {as_key(params_of(t)) for t in trials}
+            alive = {
+                as_key(params_of(t)) for t in trials if t.state.name != 'FAIL'
+            }
+            wanted = [params_of(t) for t in trials] if retry_failed else []
+            failed = {as_key(p): p for p in wanted if as_key(p) not in alive}
+            points = grid_points(self.sweep) if self.grid else []
+            new = [point for point in points if as_key(point) not in known]
+            for params in (*failed.values(), *new):
                 self.study.enqueue_trial(params)
 
     def take(self, held: ExitStack) -> Any:
-        """Wait for a trial.
-
-        Args:
-            held: gets the lock of the trial's folder.
+        """Wait for a trial; ``held`` gets the lock of its folder.
 
         Returns:
             An ``optuna.Trial`` with all of its values, or None when all
-            trials have come to an end.
+            trials have ended.
         """
         while True:
             with self._taking():
                 trial = self._orphan(held) or self._new(held)
-            if trial is not None or not self.unfinished():
+            if trial is not None or not self.is_unfinished():
                 return trial
             time.sleep(PAUSE)
 
-    def unfinished(self) -> bool:
-        """Whether some trial has not come to an end."""
-        trials = self.study.get_trials(deepcopy=False)
-        return self._room(trials) or any(
+    def is_unfinished(self) -> bool:
+        """Whether some trial has not ended."""
+        trials = self.trials
+        return self._has_room(trials) or any(
             not trial.state.is_finished() for trial in trials
         )
+
+    def best(self) -> Any:
+        """The best trial that was completed, the earlier of equals; or None.
+
+        Unlike ``Study.best_trial``, which does not order equals.
+        """
+        sign = 1 if self.sweep.maximised else -1
+        done = [t for t in self.trials if t.state.name == 'COMPLETE']
+        return max(done, key=lambda t: sign * t.value, default=None)
 
     def _taking(self):
         return locked(self.work_dir / 'taking')
 
-    def _room(self, trials: list) -> bool:
+    def _has_room(self, trials: list) -> bool:
         return not self.grid and len(trials) < self.sweep.trials
 
     def _orphan(self, held: ExitStack) -> Any:
-        for trial in self.study.get_trials(deepcopy=False):
+        for trial in self.trials:
             if trial.state.name != 'RUNNING':
                 continue
             with ExitStack() as stack:
                 if not self._hold(trial.number, stack):
                     continue
-                # its owner may have told and let go since the look above
-                now = self.study.get_trials(deepcopy=False)[trial.number]
-                if now.state.is_finished():
+                # its owner may have ended it and let go since the look above
+                if self.trials[trial.number].state.is_finished():
                     continue
                 held.enter_context(stack.pop_all())
             found = optuna().Trial(self.study, trial._trial_id)
-            return self._with_values(found)
+            for name, values in self.distributions.items():
+                found._suggest(name, values)  # those not yet stored
+            return found
         return None
 
     def _new(self, held: ExitStack) -> Any:
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self.trials
         waiting = any(trial.state.name == 'WAITING' for trial in trials)
-        if not waiting and not self._room(trials):
+        if not waiting and not self._has_room(trials):
             return None
-        self._use_sampler(len(trials))
-        trial = self.study.ask()
+        self.study.sampler = self._sampler(len(trials))
+        trial = self.study.ask(self.distributions)
         if not self._hold(trial.number, held):
             raise UserError(
                 f'{self.folder(trial.number)} is in use by another sweep; '
                 'give another --work-dir'
             )
-        return self._with_values(trial)
+        return trial
 
     def _hold(self, number: int, held: ExitStack) -> bool:
-        with ExitStack() as stack:
-            folder = self.folder(number)
-            if not stack.enter_context(locked(folder, wait=False)):
-                return False
-            held.enter_context(stack.pop_all())
-            return True
+        return held.enter_context(locked(self.folder(number), wait=False))
 
-    def _use_sampler(self, drawn: int) -> None:
+    def _sampler(self, drawn: int) -> Any:
         """Each trial draws from a seed of its own, whichever worker asks."""
         samplers = optuna().samplers
         # a sum would be the same for the next trial of the seed before
         pair = np.random.SeedSequence((self.sweep.sampler_seed, drawn))
         seed = int(pair.generate_state(1)[0])
         if self.sweep.sampler == 'tpe':
-            self.study.sampler = samplers.TPESampler(
-                seed=seed, constant_liar=True
-            )
-        else:
-            self.study.sampler = samplers.RandomSampler(seed=seed)
-
-    def _with_values(self, trial: Any) -> Any:
-        for name, distribution in self.distributions.items():
-            suggest(trial, name, distribution)
-        return trial
+            return samplers.TPESampler(seed=seed, constant_liar=True)
+        return samplers.RandomSampler(seed=seed)
 
     def _check_space(self, trials: list) -> None:
         """Numbers may become more; Optuna takes no change of other lists."""
@@ -172,29 +176,98 @@ class TrialQueue:
                     ) from None
 
 
-def suggest(trial: Any, name: str, distribution: Any) -> Any:
-    """A value of a trial: the one it has, or else a new one."""
-    kind = type(distribution).__name__
-    if kind == 'CategoricalDistribution':
-        return trial.suggest_categorical(name, distribution.choices)
-    how = trial.suggest_int if kind.startswith('Int') else trial.suggest_float
-    return how(
-        name,
-        distribution.low,
-        distribution.high,
-        log=distribution.log,
-        step=distribution.step,
-    )
-
-
-def values_of(trial: Any) -> str:
-    """One text for the values of a trial, also of a waiting one."""
-    return as_key(params_of(trial))
-
-
 def params_of(trial: Any) -> dict[str, Any]:
     """The values of a trial, also of a waiting one.
 
     A worker that is killed leaves a part of them as parameters.
     """
-    return {**trial.system_attrs.get(_FIXED, {}), **trial.params}
+    # Optuna's name for the values of an enqueued trial
+    return {**trial.system_attrs.get('fixed_params', {}), **trial.params}
+
+
+def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
+    """Open the ``optuna.Study`` of a sweep, or make it.
+
+    It is in the database of the ``url``, such as ``sqlite:///FILE``, else in
+    the journal in the work dir.
+
+    Raises:
+        UserError: the database cannot be reached, or what it calls by this
+            name belongs to another work dir.
+    """
+    module = optuna()
+    try:
+        with locked(work_dir / 'opening'):
+            study = module.create_study(
+                storage=_storage(module, work_dir, url),
+                study_name=sweep.name,
+                direction='maximize' if sweep.maximised else 'minimize',
+                load_if_exists=True,
+            )
+            _check_identity(study, work_dir)
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # of any database driver
+        reason = str(error).strip().split('\n')[0]
+        raise UserError(
+            f'the storage cannot be opened: {type(error).__name__}: {reason}'
+        ) from error
+    return study
+
+
+def _storage(module, work_dir: Path, url: str | None) -> Any:
+    if url is not None:
+        # several workers of one SQLite file wait for each other
+        patience = dict(connect_args=dict(timeout=60))
+        return module.storages.RDBStorage(
+            url, engine_kwargs=patience if url.startswith('sqlite') else None
+        )
+    path = work_dir / JOURNAL
+    journal = module.storages.journal
+    return module.storages.JournalStorage(
+        journal.JournalFileBackend(str(path), lock_obj=KernelLock(path))
+    )
+
+
+class KernelLock:
+    """One writer of the journal; freed by the kernel when it is killed.
+
+    Half a line that a killed writer left is cut off by the next one: Optuna
+    could not read the journal any more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stack = ExitStack()
+
+    def acquire(self) -> bool:
+        """Wait for it."""
+        self._stack.enter_context(locked(self.path.with_suffix('.lock')))
+        with self.path.open('rb+') as stream:
+            if stream.seek(0, os.SEEK_END):
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b'\n':
+                    stream.seek(0)
+                    stream.truncate(stream.read().rfind(b'\n') + 1)
+        return True
+
+    def release(self) -> None:
+        """Let go."""
+        self._stack.close()
+
+
+def _check_identity(study: Any, work_dir: Path) -> None:
+    """Trials of a storage have their folders in one work dir only."""
+    path = work_dir / IDENTITY
+    here = path.read_text().strip() if path.is_file() else None
+    stored = study.user_attrs.get(IDENTITY)
+    if here is None and not study.trials:  # new, or killed between the two
+        here = stored = stored or uuid.uuid4().hex
+        study.set_user_attr(IDENTITY, stored)
+        path.write_text(stored + '\n')
+    if here != stored:
+        raise UserError(
+            f'the storage and {work_dir} do not belong together: the sweep '
+            f'{study.study_name} was begun with another --work-dir or another '
+            '--storage'
+        )

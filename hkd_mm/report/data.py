@@ -16,7 +16,7 @@ from hkd_mm.experiments.outcome import (
     compare_outcomes,
     read_outcome,
 )
-from hkd_mm.experiments.plan import COMPARED_OF_MASKS, Study
+from hkd_mm.experiments.study import COMPARED_OF_MASKS, Study
 from hkd_mm.experiments.tables import (
     are_unknown,
     format_image_count,

@@ -321,6 +321,6 @@ def _read(study: str | None, size: str | None):
         raise UserError(f'--size {size} is that of a study file; add --study')
     if study is None:
         return None
-    from hkd_mm.experiments.study_file import read_study
+    from hkd_mm.experiments.study import read_study
 
     return read_study(study, size)

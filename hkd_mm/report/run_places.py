@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from hkd_mm.engine.run_files import is_old
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.plan import Row, Study, is_done, read_json, read_plan
+from hkd_mm.experiments.run_folders import is_done, read_json
+from hkd_mm.experiments.study import Study, StudyRow, read_plan
 from hkd_mm.inference.student import named
 
 _SEED = re.compile(r'seed(\d+)$')
@@ -144,5 +145,5 @@ def _by_seed(name: str, folders: list[Path]) -> list[Path]:
 
 
 def _study_of(names: list[str], place: Path) -> Study:
-    rows = tuple(Row(name, name, Path(name)) for name in names)
+    rows = tuple(StudyRow(name, name, Path(name)) for name in names)
     return Study(place, place.name, rows, (), 'balanced_accuracy')

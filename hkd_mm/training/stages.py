@@ -32,12 +32,12 @@ def check_distiller(cfg: Config) -> None:
     """
     from mmengine.registry import DefaultScope
 
-    from hkd_mm.models.algorithms.wiring import check_losses, complete
+    from hkd_mm.models.algorithms.wiring import check_losses, fill_wiring
     from hkd_mm.registry import MODELS
 
     scope = cfg.get('default_scope', 'mmpretrain')
     with DefaultScope.overwrite_default_scope(scope):
-        distiller = MODELS.build(complete(cfg.model.distiller))
+        distiller = MODELS.build(fill_wiring(cfg.model.distiller))
     check_losses(distiller, cfg.model.get('calculate_student_loss', False))
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.compare import check_class_columns
-from hkd_mm.experiments.plan import all_runs
-from hkd_mm.experiments.study_file import of_configs
+from hkd_mm.experiments.study import all_runs, of_configs
 
 
 def check(configs, *metrics, options=()):

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hkd_mm.experiments.plan import all_runs
-from hkd_mm.experiments.study_file import of_configs
-from hkd_mm.experiments.study_progress import ProgressTable
+from hkd_mm.experiments.progress_table import StudyProgress
+from hkd_mm.experiments.study import all_runs, of_configs
 
 
 def report(path):
@@ -70,14 +69,26 @@ def test_mistakes_are_one_line(tiny_configs, tool, capfd, argv, said):
     assert len(errors) == 1 and said in errors[0].replace(f'{folder}/', '')
 
 
-def test_the_board_says_where_every_run_stands(tmp_path):
+@pytest.mark.parametrize('given', [['--stale', 'keep'], ['--stale=redo']])
+def test_the_old_name_of_outdated_is_refused(tool, capfd, given):
+    with pytest.raises(SystemExit):
+        tool('compare')(['a.py', *given])
+    errors = capfd.readouterr().err.splitlines()[-1]
+    assert errors.endswith('error: --stale is now called --outdated')
+
+
+def test_the_table_shows_where_every_run_stands(tmp_path):
     study = of_configs(['a.py', 'b.py'])
-    done = tmp_path / 'seed0/a'
-    done.mkdir(parents=True)
-    report = dict(training_minutes=1, best=dict(balanced_accuracy=0.4321))
-    (done / 'metrics.json').write_text(json.dumps(report))
-    for name in ('student.pth', 'test.json', 'predictions.csv'):
-        (done / name).touch()
+    for name, best in {
+        'seed0/a': dict(balanced_accuracy=0.4321),
+        'seed1/b': dict(dice=0.5),  # of another task
+    }.items():
+        done = tmp_path / name
+        done.mkdir(parents=True)
+        report = dict(training_minutes=1, best=best)
+        (done / 'metrics.json').write_text(json.dumps(report))
+        for name in ('student.pth', 'test.json', 'predictions.csv'):
+            (done / name).touch()
     under_way = tmp_path / 'seed1/a'
     under_way.mkdir(parents=True)
     (under_way / 'history.json').write_text('[{"epoch": 7}]')
@@ -85,15 +96,19 @@ def test_the_board_says_where_every_run_stands(tmp_path):
     failed.mkdir()
     (failed / 'failed.json').write_text('{}')
     console = Console(width=100, record=True, file=open('/dev/null', 'w'))
-    runs = all_runs(study, range(2))
-    console.print(ProgressTable(study, tmp_path, runs, console))
+    runs = all_runs(study, range(3))
+    progress = StudyProgress(study, tmp_path, runs, lambda: '1 of 4 runs')
+    console.print(progress.table())
     lines = console.export_text().splitlines()
     cells = [
         [cell.strip() for cell in line.split('│')[1:-1]]
         for line in lines
         if line.startswith('│')
     ]
-    assert cells == [['a', '0.432', 'epoch 7'], ['b', 'failed', '-']]
+    assert cells == [
+        ['a', '0.432', 'epoch 7', '-'],
+        ['b', 'failed', 'done', '-'],
+    ]
 
 
 def test_folds_test_every_photograph_once_a_seed(tiny_configs, tool, capfd):

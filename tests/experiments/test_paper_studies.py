@@ -9,8 +9,7 @@ import pytest
 from hkd_mm.config.compose import load_config
 from hkd_mm.config.tree import dicts
 from hkd_mm.datasets.class_folders import HAM10000
-from hkd_mm.experiments.plan import Run
-from hkd_mm.experiments.study_file import read_study
+from hkd_mm.experiments.study import Run, read_study
 
 STUDIES = Path(__file__).resolve().parents[2] / 'configs/studies'
 PAPERS = sorted(path.stem for path in STUDIES.glob('s[145]_*.py'))

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.plan import FILE, Plan, read_plan, write_plan
-from hkd_mm.experiments.study_file import read_study
+from hkd_mm.experiments.study import (
+    PLAN,
+    Plan,
+    read_plan,
+    read_study,
+    write_plan,
+)
 
 STUDIES = sorted((Path(__file__).parents[2] / 'configs/studies').glob('*.py'))
 
@@ -26,6 +31,6 @@ def test_every_study_comes_back_as_it_was(path, tmp_path):
 def test_none_is_none_and_a_damaged_one_is_told(tmp_path):
     assert read_plan(tmp_path) is None
     for text in ('{', '{}', json.dumps(dict(study=dict(rows=[{}]), seeds=1))):
-        (tmp_path / FILE).write_text(text)
-        with pytest.raises(UserError, match=f'{FILE} .* writes it again'):
+        (tmp_path / PLAN).write_text(text)
+        with pytest.raises(UserError, match=f'{PLAN} .* writes it again'):
             read_plan(tmp_path)

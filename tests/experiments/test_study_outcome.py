@@ -12,14 +12,14 @@ import pytest
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.significance import holm, paired_difference
 from hkd_mm.experiments.outcome import read_outcomes
-from hkd_mm.experiments.plan import Row, Study
-from hkd_mm.experiments.tables import (
+from hkd_mm.experiments.study import Study, StudyRow
+from hkd_mm.experiments.study_report import (
     caption,
     markdown,
     terminal,
-    title_of,
     write_tables,
 )
+from hkd_mm.experiments.tables import title_of
 
 CLASSES = np.array(['MEL', 'NV', 'BCC'])
 RATES = dict(teacher=0.9, alone=0.5, kd=0.7, dist=0.52)
@@ -37,7 +37,9 @@ def study(tmp_path):
             folder = tmp_path / f'seed{seed}/{name}'
             write_run(folder, labels, chosen, seed)
     rows = tuple(
-        Row(name, name.upper(), Path(f'{name}.py'), tested=name != 'teacher')
+        StudyRow(
+            name, name.upper(), Path(f'{name}.py'), tested=name != 'teacher'
+        )
         for name in RATES
     )
     return Study(Path('s.py'), 'S', rows, ('alone', 'kd'), 'balanced_accuracy')
@@ -327,7 +329,9 @@ def test_segmentations_are_compared_slice_by_slice(tmp_path):
     for seed in range(2):
         write_slices(tmp_path / f'seed{seed}/alone', base[seed])
         write_slices(tmp_path / f'seed{seed}/kd', base[seed] + 0.1)
-    rows = tuple(Row(n, n.upper(), Path(f'{n}.py')) for n in ('alone', 'kd'))
+    rows = tuple(
+        StudyRow(n, n.upper(), Path(f'{n}.py')) for n in ('alone', 'kd')
+    )
     study = Study(
         Path('s.py'), 'S', rows, ('alone',), 'dice', ('dice', 'hd95')
     )

@@ -8,14 +8,20 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
+from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config, load_config
 from hkd_mm.config.options import read_dotted, split_options
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import outdated as keys
-from hkd_mm.experiments.compare import _choose
-from hkd_mm.experiments.outdated import Keys
-from hkd_mm.experiments.plan import Run, all_runs
-from hkd_mm.experiments.study_file import of_configs, read_study, share_options
+from hkd_mm.experiments import outdated
+from hkd_mm.experiments.compare import _choose, _read
+from hkd_mm.experiments.outdated import StudyFingerprints
+from hkd_mm.experiments.study import (
+    Run,
+    all_runs,
+    of_configs,
+    read_study,
+    share_options,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / 'configs/studies').glob('*.py'))
@@ -131,14 +137,18 @@ def test_every_config_of_a_shipped_study_takes_its_options(path, tmp_path):
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
-def test_every_run_of_a_shipped_study_has_a_key(path, tmp_path, monkeypatch):
+def test_every_run_of_a_shipped_study_has_a_fingerprint(
+    path, tmp_path, monkeypatch
+):
     data = SimpleNamespace(split_hash='a')
-    monkeypatch.setattr(keys, 'compose_config', composed_once)
-    monkeypatch.setattr(keys, 'summarize_data', lambda cfg, names: data)
+    monkeypatch.setattr(outdated, 'compose_config', composed_once)
+    monkeypatch.setattr(
+        data_summary, 'summarize_data', lambda cfg, names: data
+    )
     sizes = Config.fromfile(path).get('sizes') or {}
     for size in (None, *sizes):
         study = read_study(path, size)
-        found = Keys(study, [], tmp_path)
+        found = StudyFingerprints(study, [], tmp_path)
         told = {found.of(run) for run in all_runs(study, range(2))}
         assert len(told) == 2 * len(study.rows)  # no two are the same
 
@@ -230,3 +240,12 @@ roles = dict(teacher='teacher')
     }
     with pytest.raises(UserError, match='no "batchsize"'):
         share_options(study, ['batchsize=8'])
+
+
+def test_a_quoted_pattern_names_configs(tmp_path):
+    for name in ('b', 'a'):
+        (tmp_path / f'{name}.py').write_text('')
+    study = _read([str(tmp_path / '*.py')], None, ['b'])
+    assert [row.name for row in study.rows] == ['a', 'b']
+    with pytest.raises(UserError, match=r'x\*\.py does not exist'):
+        _read([str(tmp_path / 'x*.py')], None, None)

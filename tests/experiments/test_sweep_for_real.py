@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 pytest.importorskip('optuna')
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,5 +55,5 @@ def test_trials_of_several_rates_and_seeds_share_one_teacher(tmp_path):
     said = '\n'.join(path.read_text() for path in consoles)
     assert said.count('TEACHER: done') == 1
     # the rate is the student's; the teacher has that of its own config
-    own = json.loads((runs / 'resnet18_demo/finished.json').read_text())
-    assert own['config']['optim_wrapper']['optimizer']['lr'] == 0.05
+    own = Config.fromfile(runs / 'resnet18_demo/resnet18_demo.py')
+    assert own.optim_wrapper.optimizer.lr == 0.05

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children, run_sweep, trial_queue
-from hkd_mm.experiments import sweep_storage as storage
+from hkd_mm.experiments import children, run_sweep, sweep, trial_queue
 from hkd_mm.experiments import trial_runner as teachers
-from hkd_mm.experiments import workers as launch
-from hkd_mm.experiments.sweep_file import read_sweep
-from hkd_mm.experiments.sweep_report import ProgressTable
-from hkd_mm.experiments.trial_queue import TrialQueue
+from hkd_mm.experiments.progress_table import SweepProgress
+from hkd_mm.experiments.run_folders import read_json, write_json
+from hkd_mm.experiments.sweep_file import optuna, read_sweep
+from hkd_mm.experiments.trial_queue import JOURNAL, TrialQueue, open_study
 from hkd_mm.io import locks as file_lock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,9 +40,9 @@ exec "$@"
 
 def queue_of(place, text):
     place.write(text)
-    sweep = read_sweep(place.folder / 's.py')
-    study = storage.open_study(sweep, place.work)
-    return TrialQueue(sweep, study, place.work)
+    found = read_sweep(place.folder / 's.py')
+    study = open_study(found, place.work)
+    return TrialQueue(found, study, place.work)
 
 
 @pytest.mark.nightly
@@ -80,13 +79,13 @@ def test_without_slurm_one_line_says_what_is_missing(
     monkeypatch.setenv('PATH', str(tmp_path))
     said = 'pip install "submitit' if what == 'submitit' else 'no sbatch here'
     with pytest.raises(UserError, match=said):
-        launch.slurm()
+        sweep.slurm()
 
 
 def test_without_optuna_one_line_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'optuna', None)
     with pytest.raises(UserError, match='pip install "optuna'):
-        storage.optuna()
+        optuna()
 
 
 @pytest.mark.parametrize(
@@ -106,18 +105,24 @@ def test_the_command_line_is_read_before_anything_is_loaded(words, said):
     assert done.returncode == 2 and said in done.stderr
 
 
+def test_a_sweep_leaves_the_memory_to_its_trainings():
+    code = 'import sys, hkd_mm.experiments.sweep; assert not heavy()'
+    code = f'heavy = lambda: "torch" in sys.modules; {code}'
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+
+
 def test_gpus_are_shared_in_turn(monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,6')
-    found = launch.environments(3)
+    found = sweep.environments(3)
     assert [e['CUDA_VISIBLE_DEVICES'] for e in found] == ['4', '6', '4']
-    assert 'CUDA_VISIBLE_DEVICES' not in launch.environments(1)[0]
+    assert 'CUDA_VISIBLE_DEVICES' not in sweep.environments(1)[0]
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    assert 'CUDA_VISIBLE_DEVICES' not in launch.environments(3)[0]
+    assert 'CUDA_VISIBLE_DEVICES' not in sweep.environments(3)[0]
 
 
 def test_a_journal_that_a_writer_left_unfinished_is_mended(place):
     queue_of(place, GRID).fill()
-    path = place.work / storage.JOURNAL
+    path = place.work / JOURNAL
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op_code": 4, "worker')
     again = queue_of(place, GRID)
@@ -171,20 +176,20 @@ def test_all_trials_share_one_teacher(place, monkeypatch):
         "space = {'alpha': [0.1, 0.4], 'teacher': ['a', 'b']}\n"
         'options = dict(tau=2.0)\nseeds = [3, 4]\n'
     )
-    sweep = read_sweep(place.folder / 's.py')
+    given = read_sweep(place.folder / 's.py')
     asked = []
 
-    def run(command, log):
-        asked.append(command[command.index('--cfg-options') + 1 :])
-        folder = Path(command[command.index('--work-dir') + 1])
+    def run(tool, arguments, log, options):
+        asked.append(options)
+        folder = Path(arguments[arguments.index('--work-dir') + 1])
         (place.folder / 'best.pth').touch()
-        teachers.write_json(
-            folder / teachers.FOUND,
+        write_json(
+            folder / teachers.TEACHER,
             dict(checkpoint=str(place.folder / 'best.pth')),
         )
 
-    monkeypatch.setattr(children, 'run_child', run)
-    found = teachers.Teachers(sweep, place.work, ['data_root=x'])
+    monkeypatch.setattr(children, 'run_tool', run)
+    found = teachers.Teachers(given, place.work, ['data_root=x'])
     log = place.folder / 'log'
     for alpha in (0.1, 0.4):
         for teacher in 'ab':
@@ -193,8 +198,8 @@ def test_all_trials_share_one_teacher(place, monkeypatch):
     # what a trial varies is none of the teacher's business, but for its name
     common = ['tau=2.0', 'seed=3', 'data_root=x']
     assert asked == [[*common, 'teacher=a'], [*common, 'teacher=b']]
-    given = teachers.Teachers(sweep, place.work, ['model.teacher_ckpt=y'])
-    assert given.options(dict(alpha=0.1, teacher='c'), log) == []
+    named = teachers.Teachers(given, place.work, ['model.teacher_ckpt=y'])
+    assert named.options(dict(alpha=0.1, teacher='c'), log) == []
 
 
 def test_a_teacher_that_cannot_be_trained_ends_the_worker(place):
@@ -202,10 +207,10 @@ def test_a_teacher_that_cannot_be_trained_ends_the_worker(place):
     (place.folder / 'tools/sweep.py').write_text(
         "print('error: no images')\n1/0"
     )
-    sweep = read_sweep(place.folder / 's.py')
+    given = read_sweep(place.folder / 's.py')
     before, children.TOOLS = children.TOOLS, place.folder / 'tools'
     try:
-        found = teachers.Teachers(sweep, place.work, [])
+        found = teachers.Teachers(given, place.work, [])
         with pytest.raises(UserError, match='no teacher: .*no images'):
             found.options(dict(alpha=0.1), place.work / 'log')
     finally:
@@ -213,34 +218,33 @@ def test_a_teacher_that_cannot_be_trained_ends_the_worker(place):
 
 
 def test_a_config_without_a_teacher_has_none(tmp_path):
-    teachers.provide(
+    teachers.provide_teacher(
         Namespace(
             teacher_of=str(ROOT / 'configs/demo/mbv2_demo.py'),
             cfg_options=['max_epochs=2'],
             work_dir=str(tmp_path / 'runs/x'),
         )
     )
-    told = teachers.read_json(tmp_path / 'runs/x' / teachers.FOUND)
+    told = read_json(tmp_path / 'runs/x' / teachers.TEACHER)
     assert told == dict(checkpoint=None)
 
 
-def test_the_board_shows_what_runs_and_what_was_best(place, capsys):
+def test_the_table_shows_what_runs_and_what_was_best(place, capsys):
     queue = queue_of(place, GRID)
     queue.fill()
-    with ProgressTable(queue) as board:
+    with SweepProgress(queue) as progress:
         first = queue.study.ask()
         first.suggest_float('alpha', 0.1, 0.4)
         first.report(0.7, 2)
-        board.update()
+        progress.update()
         queue.study.tell(first, 0.75)
-        board.update()
-        board.update()
-        trials = queue.study.get_trials()
+        progress.update()
+        progress.update()
         assert re.fullmatch(
             r'1 of 2 trials, about \d+ s left; best: 0\.750, trial 0',
-            board.head(trials),
+            progress.summary(),
         )
-        rows = board.table(trials)
+        rows = progress.table()
         assert [list(c.cells) for c in rows.columns] == [
             ['0'],
             ['0.1'],

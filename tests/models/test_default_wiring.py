@@ -9,7 +9,7 @@ from mmpretrain.structures import DataSample
 
 from hkd_mm.config.compose import load_config
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.wiring import complete
+from hkd_mm.models.algorithms.wiring import fill_wiring
 from hkd_mm.training.stages import check_distiller
 
 S = dict(from_student=True)
@@ -17,7 +17,7 @@ T = dict(from_student=False)
 
 
 def test_what_is_left_out_follows_from_the_losses():
-    said = complete(
+    said = fill_wiring(
         ConfigDict(
             distill_losses=dict(loss_a=dict(type='hkd_mm.HybridKDLoss'))
         )
@@ -54,7 +54,7 @@ def test_what_the_config_says_is_kept():
             loss_b=dict(preds_S=dict(recorder='logits', **S))
         ),
     )
-    said = complete(given)
+    said = fill_wiring(given)
     assert said['connectors'] == given['connectors']
     assert said['student_recorders']['logits']['source'] == 'fc'
     assert said['student_recorders']['feature']['stage'] == -2
@@ -66,7 +66,7 @@ def test_what_the_config_says_is_kept():
 
 
 def test_a_recorder_that_nobody_asks_is_dropped():
-    said = complete(
+    said = fill_wiring(
         dict(
             teacher_recorders=dict(
                 feature=dict(type='hkd_mm.Feature'),
@@ -81,11 +81,11 @@ def test_a_recorder_that_nobody_asks_is_dropped():
 
 def test_an_unknown_word_or_recorder_is_named():
     with pytest.raises(UserError, match=r'loss_l2\.s_feature'):
-        complete(
+        fill_wiring(
             dict(distill_losses=dict(loss_l2=dict(type='mmrazor.L2Loss')))
         )
     with pytest.raises(UserError, match="student_recorders has no 'neck'"):
-        complete(
+        fill_wiring(
             dict(
                 distill_losses=dict(loss_kd=dict(type='hkd_mm.KLLoss')),
                 loss_forward_mappings=dict(
@@ -95,8 +95,23 @@ def test_an_unknown_word_or_recorder_is_named():
         )
 
 
+def test_a_recorder_of_mmrazor_without_its_scope_is_named():
+    init_default_scope('mmpretrain')
+    with pytest.raises(
+        UserError, match="student_recorders.x: .* 'mmrazor.ModuleOutputs'"
+    ):
+        fill_wiring(
+            dict(
+                distill_losses=dict(loss_kd=dict(type='hkd_mm.KLLoss')),
+                student_recorders=dict(
+                    x=dict(type='ModuleOutputs', source='model')
+                ),
+            )
+        )
+
+
 def test_none_takes_an_inherited_loss_out():
-    said = complete(
+    said = fill_wiring(
         dict(
             distill_losses=dict(
                 loss_ce=None, loss_kd=dict(type='hkd_mm.KLLoss')
@@ -113,7 +128,7 @@ def test_none_takes_an_inherited_loss_out():
 
 def test_a_loss_without_a_type_is_named():
     with pytest.raises(UserError, match='loss_kd has no type'):
-        complete(dict(distill_losses=dict(loss_kd=dict(tau=2.0))))
+        fill_wiring(dict(distill_losses=dict(loss_kd=dict(tau=2.0))))
 
 
 OTHER_LOSS = """_base_ = 'tiny_kd.py'

@@ -9,7 +9,7 @@ import pytest
 
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.outcome import read_outcomes
-from hkd_mm.experiments.plan import Plan, Row, Study, write_plan
+from hkd_mm.experiments.study import Plan, Study, StudyRow, write_plan
 from hkd_mm.experiments.tables import format_difference
 from hkd_mm.report.comparison import comparison, cost, verdict
 from hkd_mm.report.data import gather
@@ -42,7 +42,7 @@ def test_a_work_dir_is_read(study_dir, study_labels):
 
 def test_a_study_gives_titles_order_and_differences(study_dir, tmp_path):
     rows = tuple(
-        Row(name, name.upper(), study_dir, tested=name != 'teacher')
+        StudyRow(name, name.upper(), study_dir, tested=name != 'teacher')
         for name in ('kd', 'alone', 'teacher', 'later')
     )
     study = Study(study_dir, 'S', rows, ('alone',), 'balanced_accuracy')
@@ -67,7 +67,7 @@ def own_dir(study_dir, tmp_path):
 
 def test_a_work_dir_says_itself_what_it_is(own_dir):
     rows = tuple(
-        Row(name, name.upper(), own_dir, tested=name != 'teacher')
+        StudyRow(name, name.upper(), own_dir, tested=name != 'teacher')
         for name in ('teacher', 'alone', 'dist', 'kd', 'later')
     )
     study = Study(

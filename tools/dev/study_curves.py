@@ -19,7 +19,7 @@ def curves(work_dir: Path, metric: str) -> dict[str, dict[str, list[float]]]:
         work_dir: of ``tools/compare.py``.
         metric: a name of the validation.
     """
-    from hkd_mm.experiments.plan import read_plan
+    from hkd_mm.experiments.study import read_plan
 
     plan = read_plan(work_dir)
     found: dict[str, dict[str, list[float]]] = {}

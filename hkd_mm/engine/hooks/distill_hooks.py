@@ -297,7 +297,7 @@ class GuardRailsHook(Hook):
 
     - a teacher more than 200 times the size of the student,
     - a temperature or a weight far from what is usual for its loss
-      (``usual`` of the loss),
+      (``recommended_range`` of the loss),
     - a student that has become better than its teacher.
 
     Too small a batch and too few classes are said by the losses themselves,
@@ -346,7 +346,8 @@ def _settings(model) -> Iterator[str]:
             'teaches better (capacity gap)'
         )
     for name, loss in model.distiller.distill_losses.items():
-        for word, (low, high) in getattr(loss, 'usual', {}).items():
+        ranges = getattr(loss, 'recommended_range', {})
+        for word, (low, high) in ranges.items():
             value = getattr(loss, word, None)
             if isinstance(value, (int, float)) and not low <= value <= high:
                 yield (

@@ -12,16 +12,16 @@ from hkd_mm.io.checkpoints import load_weights
 from hkd_mm.models.algorithms.teacher_inference import (
     InputConversion,
     TeacherInference,
+    fold_batch_norms,
 )
 from hkd_mm.models.algorithms.wiring import (
     StudentLossMixin,
+    asked_recorders,
     build_lazy_parts,
-    check_losses,
-    complete,
-    drop_unused_inputs,
+    fill_wiring,
+    finish_distiller,
     name_preprocessor,
 )
-from hkd_mm.models.recorders.guarded_recorders import guard_records
 from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.models.teacher_cache import TeacherCache, flatten, unflatten
 from hkd_mm.registry import MODELS
@@ -44,10 +44,8 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
       optimizer nor in the reducer of distributed training. It does follow
       ``to()``, ``cuda()``, ``half()``.
 
-    Connectors and losses with a ``build(student_shape, teacher_shape)``
-    method are built from the shapes that one dry forward shows; losses with
-    an ``attach(student, teacher)`` method are given the networks. The parts of
-    a loss that returns a dict are logged under their own names.
+    Connectors and losses with a ``build`` method are built from the shapes
+    that one dry forward shows; losses with ``attach`` are given the networks.
 
     Args:
         architecture: the student, a classifier config or module.
@@ -71,7 +69,6 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             its forward cheaper.
         calculate_student_loss: add the student's own head loss. Off by
             default: the losses of this zoo take the labels themselves.
-        kwargs: passed on to MMRazor's ``BaseAlgorithm``.
 
     Raises:
         UserError: the checkpoint cannot be used, a loss would not train, or
@@ -97,23 +94,20 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         super().__init__(
             architecture=architecture,
             teacher=teacher,
-            distiller=complete(distiller),
+            distiller=fill_wiring(distiller),
             calculate_student_loss=calculate_student_loss,
             **kwargs,
         )
         self.missing_ckpts = ['model.teacher_ckpt'] if self_built else []
-        self._take_out_teacher()
+        # a plain attribute, which nn.Module does not see
+        teacher = self._modules.pop('teacher')
+        object.__setattr__(self, 'teacher', teacher.eval())
         self.student_ckpt = student_ckpt
         self.teacher_ckpt = teacher_ckpt
-        self.teacher_meta: dict = {}
-        if teacher_ckpt:
-            self.teacher_meta = load_weights(
-                self.teacher, teacher_ckpt, 'teacher'
-            )
-        else:
-            init_quietly(self.teacher)
+        self.teacher_meta = load_or_init(self.teacher, teacher_ckpt, 'teacher')
         self.teacher_inference = TeacherInference(**teacher_inference or {})
-        self.teacher_inference.prepare(self.teacher, input_size)
+        if self.teacher_inference.fold_bn:
+            fold_batch_norms(self.teacher, input_size)
         self.convert_input = InputConversion(
             self.data_preprocessor,
             self.teacher.data_preprocessor,
@@ -122,9 +116,9 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         self.teacher_cache = (
             TeacherCache(**teacher_cache) if teacher_cache else None
         )
-        check_losses(self.distiller, calculate_student_loss)
-        drop_unused_inputs(self.distiller)
-        guard_records(self.distiller, self.student, self.teacher)
+        finish_distiller(
+            self.distiller, self.student, self.teacher, calculate_student_loss
+        )
         build_lazy_parts(self, input_size)
 
     def init_weights(self) -> None:
@@ -132,11 +126,6 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         super().init_weights()
         if self.student_ckpt:
             load_weights(self.student, self.student_ckpt, 'student')
-
-    def _take_out_teacher(self) -> None:
-        """Keep the teacher as a plain attribute, unseen by nn.Module."""
-        teacher = self._modules.pop('teacher')
-        object.__setattr__(self, 'teacher', teacher.eval())
 
     def _apply(self, fn: Callable, *args, **kwargs) -> nn.Module:
         self.teacher._apply(fn, *args, **kwargs)
@@ -151,15 +140,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
     def forward_both(
         self, batch_inputs: Tensor, data_samples: list | None
     ) -> dict[str, Tensor]:
-        """Run teacher and student under their recorders.
-
-        Args:
-            batch_inputs: images (N, 3, H, W), normalised for the student.
-            data_samples: as of :meth:`loss`.
-
-        Returns:
-            The student's own losses, if they are calculated.
-        """
+        """Run both under their recorders; the student's own losses, if any."""
         distiller = self.distiller
         cache = self.teacher_cache
         if cache is None or not (self.training and cache.is_open):
@@ -199,12 +180,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
     def cached_recorders(self) -> list[str]:
         """Teacher recorders that a loss asks for, in order."""
         return sorted(
-            {
-                record['recorder']
-                for mapping in self.distiller.loss_forward_mappings.values()
-                for record in mapping.values()
-                if not record['from_student']
-            }
+            asked_recorders(self.distiller.loss_forward_mappings, False)
         )
 
     def exact_records(self) -> set[str]:
@@ -223,10 +199,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         return None
 
     def teacher_records(self, batch_inputs: Tensor) -> dict[str, Tensor]:
-        """What the teacher's recorders deliver, for the cache.
-
-        Args:
-            batch_inputs: images (N, 3, H, W), normalised for the student.
+        """What the teacher's recorders deliver for a batch, for the cache.
 
         Returns:
             Recorder -> (N, ...); ``recorder.i`` where it delivers several.
@@ -236,17 +209,18 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         """
         self._run_teacher(batch_inputs)
         recorders = self.distiller.teacher_recorders
-        return flatten(
-            {
-                name: recorders.get_recorder(name).data_buffer
-                for name in self.cached_recorders()
-            },
-            len(batch_inputs),
-        )
+        buffers = {
+            name: recorders.get_recorder(name).data_buffer
+            for name in self.cached_recorders()
+        }
+        return flatten(buffers, len(batch_inputs))
 
 
-def init_quietly(model: BaseModel) -> None:
-    """``init_weights`` without mmengine's four log lines a parameter."""
-    model._dump_init_info = lambda: None
+def load_or_init(model: BaseModel, path: str | None, name: str) -> dict:
+    """Load weights and return their ``meta``; without a path draw them."""
+    if path:
+        return load_weights(model, path, name)
+    model._dump_init_info = lambda: None  # four log lines a parameter
     model.init_weights()
     del model._dump_init_info
+    return {}

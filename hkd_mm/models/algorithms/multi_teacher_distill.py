@@ -9,13 +9,12 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.checkpoints import load_weights
 from hkd_mm.models.algorithms.frozen_teacher_distill import (
     FrozenTeacherDistill,
-    init_quietly,
+    load_or_init,
 )
 from hkd_mm.models.algorithms.teacher_inference import InputConversion
-from hkd_mm.models.algorithms.wiring import complete
+from hkd_mm.models.algorithms.wiring import fill_wiring
 from hkd_mm.models.recorders.network_recorders import labels_of
 from hkd_mm.registry import MODELS
 
@@ -36,7 +35,7 @@ class ScoreFusion(nn.Module):
       2201.00007): who errs on an image is heard less. Without labels the
       plain average;
     - ``class``: of each class, given or measured; a class that no teacher
-      has a weight for counts them alike, and ``p`` is made to sum to one.
+      has a weight for counts them equally, and ``p`` is made to sum to one.
 
     Args:
         kind: one of the three.
@@ -44,9 +43,6 @@ class ScoreFusion(nn.Module):
         tau: temperature, > 0.
         class_weights: K rows of one number a class, >= 0, for ``class``;
             None until :meth:`set_class_weights` is called.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
@@ -80,15 +76,11 @@ class ScoreFusion(nn.Module):
 
     @property
     def wants_class_weights(self) -> bool:
-        """Whether it still has to be told the weights of the classes."""
+        """Whether the weights of the classes are still missing."""
         return self.kind == 'class' and self.class_weights is None
 
     def set_class_weights(self, weights: list[list[float]] | Tensor) -> None:
-        """Take K rows of one number a class, >= 0.
-
-        Raises:
-            UserError: not as many rows as teachers, or a number below 0.
-        """
+        """Take K rows of one number a class, >= 0."""
         lengths = {len(row) for row in weights}
         good = len(weights) == self.count and len(lengths) == 1
         found = torch.as_tensor(weights, dtype=torch.float32) if good else None
@@ -103,14 +95,14 @@ class ScoreFusion(nn.Module):
         self, scores: list[Tensor], labels: Tensor | None = None
     ) -> Tensor:
         """K times (N, C), and labels (N,) or (N, C), to (N, C) float32."""
-        if len({said.size(1) for said in scores}) > 1:
+        if len({z.size(1) for z in scores}) > 1:
             raise UserError(
                 'model.teachers know different numbers of classes: '
-                f'{", ".join(str(said.size(1)) for said in scores)}'
+                f'{", ".join(str(z.size(1)) for z in scores)}'
             )
-        stack = torch.stack([said.float() for said in scores])
-        spoken = F.log_softmax(stack / self.tau, dim=-1)
-        fused = torch.logsumexp(spoken + self._shares(stack, labels).log(), 0)
+        stack = torch.stack([z.float() for z in scores])
+        log_p = F.log_softmax(stack / self.tau, dim=-1)
+        fused = torch.logsumexp(log_p + self._shares(stack, labels).log(), 0)
         return self.tau * F.log_softmax(fused, dim=-1)
 
     def _shares(self, stack: Tensor, labels: Tensor | None) -> Tensor:
@@ -145,15 +137,15 @@ class ScoreFusion(nn.Module):
 
 
 class TeacherGroup(BaseModel):
-    """Teachers under one roof, for whom a distillation has one place.
+    """Teachers in one module, for a distillation that takes one.
 
-    ``hkd_mm.Logits`` records what they say together; a recorder of mmrazor
+    ``hkd_mm.Logits`` records their fused scores; a recorder of mmrazor
     reaches one of them under ``networks.<i>``.
 
     Args:
         networks: classifiers with their weights, two or more.
         metas: ``meta`` of each one's checkpoint, empty where there is none.
-        fusion: the module that makes one of what they say.
+        fusion: makes one distribution of theirs.
     """
 
     def __init__(
@@ -165,11 +157,7 @@ class TeacherGroup(BaseModel):
         self._convert: list[InputConversion] = []
 
     def convert_from(self, preprocessor: nn.Module) -> None:
-        """Normalise images for each teacher from now on.
-
-        Args:
-            preprocessor: the one that normalises the images they are given.
-        """
+        """Convert images that this preprocessor has normalised from now on."""
         self._convert = [
             InputConversion(
                 preprocessor,
@@ -180,7 +168,7 @@ class TeacherGroup(BaseModel):
         ]
 
     def scores(self, inputs: Tensor) -> list[Tensor]:
-        """What each teacher says (N, C) of images (N, 3, H, W)."""
+        """Scores (N, C) of each teacher for images (N, 3, H, W)."""
         views = [c(inputs) for c in self._convert] or [inputs] * len(
             self.networks
         )
@@ -195,33 +183,17 @@ class TeacherGroup(BaseModel):
         data_samples: list | None = None,
         mode: str = 'tensor',
     ) -> Tensor:
-        """What they say together.
+        """Their scores made one: (N, C), float32, see :class:`ScoreFusion`.
 
-        Args:
-            inputs: images (N, 3, H, W), normalised for the student.
-            data_samples: with labels, for the fusion that looks at them;
-                without any it takes the plain average.
-            mode: ``tensor``.
-
-        Returns:
-            (N, C), float32, see :class:`ScoreFusion`.
+        The fusion that looks at labels takes the average without samples.
         """
         assert mode == 'tensor', mode
         labels = None if data_samples is None else labels_of(data_samples)
         return self.model(self.scores(inputs), labels)
 
     def extra_repr(self) -> str:
-        """What decides about the answer beside the weights."""
-        return repr(
-            [
-                (
-                    c.scale.flatten().tolist(),
-                    c.shift.flatten().tolist(),
-                    c.flip,
-                )
-                for c in self._convert
-            ]
-        )
+        """What decides about the answer beside the weights, for the cache."""
+        return repr([convert.key for convert in self._convert])
 
 
 @MODELS.register_module()
@@ -232,7 +204,7 @@ class MultiTeacherDistill(FrozenTeacherDistill):
     :class:`FrozenTeacherDistill`: frozen, in eval mode, run without gradient,
     given images in its own statistics, loaded strictly and safely, and in no
     checkpoint of the run. A loss sees one ``preds_T``
-    (:class:`~.score_fusion.ScoreFusion`). Features are not fused; a loss
+    (:class:`ScoreFusion`). Features are not fused; a loss
     that wants them takes those of one teacher through a recorder such as
     ``dict(type='mmrazor.ModuleOutputs', source='networks.0.model.layer4')``.
 
@@ -250,7 +222,6 @@ class MultiTeacherDistill(FrozenTeacherDistill):
             log-probabilities.
         teacher: None; here so that a config can take out an inherited one.
         teacher_ckpt: None, as ``teacher``.
-        kwargs: passed on to :class:`FrozenTeacherDistill`.
 
     Raises:
         UserError: fewer than two teachers, a checkpoint that cannot be used,
@@ -277,16 +248,19 @@ class MultiTeacherDistill(FrozenTeacherDistill):
                 'hkd_mm.MultiTeacherDistill; it has model.teachers, each '
                 'with its ckpt'
             )
-        distiller = complete(distiller)
+        distiller = fill_wiring(distiller)
         _refuse_features(distiller)
-        voice = ScoreFusion(fusion, len(teachers), fusion_tau, class_weights)
-        built = [
-            _teacher(i, dict(network)) for i, network in enumerate(teachers)
-        ]
-        networks, metas = map(list, zip(*built, strict=True))
+        fused = ScoreFusion(fusion, len(teachers), fusion_tau, class_weights)
+        networks, metas = [], []
+        for i, config in enumerate(map(dict, teachers)):
+            path = config.pop('ckpt', None)
+            networks.append(MODELS.build(config))
+            metas.append(
+                load_or_init(networks[-1], path, f'model.teachers.{i}')
+            )
         super().__init__(
             architecture=architecture,
-            teacher=TeacherGroup(networks, metas, voice),
+            teacher=TeacherGroup(networks, metas, fused),
             distiller=distiller,
             **kwargs,
         )
@@ -305,16 +279,6 @@ class MultiTeacherDistill(FrozenTeacherDistill):
                 'of an image, which it does not store'
             )
         return super().uncacheable()
-
-
-def _teacher(index: int, config: dict) -> tuple[BaseModel, dict]:
-    """Build one, with its weights; and the ``meta`` they came with."""
-    path = config.pop('ckpt', None)
-    network = MODELS.build(config)
-    if path:
-        return network, load_weights(network, path, f'model.teachers.{index}')
-    init_quietly(network)
-    return network, {}
 
 
 def _refuse_features(distiller: dict) -> None:

@@ -1,26 +1,31 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Networks that learn from each other while they are trained."""
+"""Networks that learn from each other, and from a branch between them."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
 import torch
-from mmengine.model import BaseModel, ModuleDict
+from mmengine.model import BaseModel, BaseModule, ModuleDict
 from mmrazor.models.algorithms.base import BaseAlgorithm
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.teacher_inference import InputConversion
 from hkd_mm.models.algorithms.wiring import (
     blank_batch,
     build_lazy_parts,
-    check_losses,
-    complete,
-    drop_unused_inputs,
+    fill_wiring,
+    finish_distiller,
+    loss_parts,
     name_preprocessor,
+    refuse_teachers,
 )
-from hkd_mm.models.recorders.guarded_recorders import guard_records
+from hkd_mm.models.connectors.feature_align_connector import (
+    check_maps,
+    resize_map,
+)
+from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.registry import MODELS
 
 _TAKEN = ('architecture', 'branch', 'distill')
@@ -39,89 +44,39 @@ class Direction:
     calculate_student_loss = False
 
     def __init__(self, whole, learner: str, source: str, distiller) -> None:
-        self.whole, self.learner, self.source = whole, learner, source
-        self.distiller = distiller
-
-    @property
-    def name(self) -> str:
-        """Such as ``large_from_architecture``."""
-        return f'{self.learner}_from_{self.source}'
-
-    @property
-    def role(self) -> str:
-        """What the losses are logged under."""
-        return 'distill' if self.learner == 'architecture' else self.learner
+        self.whole, self.distiller = whole, distiller
+        self.name = f'{learner}_from_{source}'
+        # what the losses are logged under
+        self.role = 'distill' if learner == 'architecture' else learner
+        self.train, self.eval = whole.train, whole.eval
+        self.forward_both = whole.run_all
+        self._networks = learner, source
 
     @property
     def student(self) -> nn.Module:
         """The network that is taught."""
-        return self.whole.networks()[self.learner]
+        return self.whole.sources()[self._networks[0]]
 
     @property
     def teacher(self) -> nn.Module:
         """The network it learns from."""
-        if self.source == 'branch':
-            return self.whole.branch
-        return self.whole.networks()[self.source]
+        return self.whole.sources()[self._networks[1]]
 
     @property
     def training(self) -> bool:
         """Mode of all networks."""
         return self.whole.training
 
-    def train(self, mode: bool = True) -> None:
-        """Set the mode of all networks."""
-        self.whole.train(mode)
-
-    def eval(self) -> None:
-        """Put all networks into evaluation."""
-        self.whole.eval()
-
-    def forward_both(self, batch_inputs: Tensor, data_samples: list) -> None:
-        """Run all networks, so that the recorders are filled."""
-        self.whole.run_all(batch_inputs, data_samples)
-
     def detach_source(self) -> None:
         """Cut what was recorded of the source off its gradient."""
         for recorder in self.distiller.teacher_recorders.recorders.values():
-            recorder._data_buffer = _detached(recorder._data_buffer)
-
-    def losses(self) -> dict[str, Tensor]:
-        """Part of a loss -> scalar; call it after the networks have run."""
-        found: dict[str, Tensor] = {}
-        for name, value in self.distiller.compute_distill_losses().items():
-            parts = value if isinstance(value, dict) else {name: value}
-            for part, scalar in parts.items():
-                found[f'{name}.{part}' if part in found else part] = scalar
-        return found
-
-
-def _detached(records: Any) -> Any:
-    """Tensors in (nested) lists and tuples."""
-    if isinstance(records, Tensor):
-        return records.detach()
-    if isinstance(records, (list, tuple)):
-        return type(records)(_detached(record) for record in records)
-    return records
-
-
-def check_peers(peers: dict, teachers: dict[str, None]) -> None:
-    """Refuse what is no group of peers.
-
-    Args:
-        peers: name -> classifier, ``architecture`` not among them.
-        teachers: name -> value of what must be None.
-
-    Raises:
-        UserError: a teacher is given, there is no peer, or its name is taken.
-    """
-    for name, value in teachers.items():
-        if value is not None:
-            raise UserError(
-                f'model.{name} is set, but hkd_mm.MutualDistill has peers in '
-                f'place of a teacher; set model.{name}=None, or take '
-                'hkd_mm.FrozenTeacherDistill'
+            recorder._data_buffer = tree_map_only(
+                Tensor, Tensor.detach, recorder._data_buffer
             )
+
+
+def _check_peers(peers: dict) -> None:
+    """Refuse no peers, and names that the log uses otherwise."""
     if not peers:
         raise UserError(
             'model.peers is empty: hkd_mm.MutualDistill needs one network '
@@ -166,7 +121,6 @@ class MutualDistill(BaseAlgorithm):
             forward.
         teacher: None; here so that a config can take out an inherited one.
         teacher_ckpt: None, as ``teacher``.
-        kwargs: passed on to MMRazor's ``BaseAlgorithm``.
 
     Raises:
         UserError: a teacher is given, there is no peer, a peer's name is
@@ -187,14 +141,13 @@ class MutualDistill(BaseAlgorithm):
         teacher_cache: None = None,
         **kwargs,
     ) -> None:
-        check_peers(
-            peers,
-            dict(
-                teacher=teacher,
-                teacher_ckpt=teacher_ckpt,
-                teacher_cache=teacher_cache,
-            ),
+        refuse_teachers(
+            'MutualDistill',
+            teacher=teacher,
+            teacher_ckpt=teacher_ckpt,
+            teacher_cache=teacher_cache,
         )
+        _check_peers(peers)
         name_preprocessor(kwargs)
         super().__init__(architecture=architecture, **kwargs)
         self.peers = ModuleDict(
@@ -209,7 +162,7 @@ class MutualDistill(BaseAlgorithm):
         self.branch = MODELS.build(branch) if branch else None
         if self.branch is not None:
             self.branch.listen(list(self.networks().values()))
-        self._directions = list(self._make_directions(complete(distiller)))
+        self._directions = list(self._make_directions(fill_wiring(distiller)))
         self.distiller = self._directions[0].distiller
         self.peer_distillers = ModuleDict(
             {one.name: one.distiller for one in self._directions[1:]}
@@ -228,11 +181,13 @@ class MutualDistill(BaseAlgorithm):
         """Name -> network, ``architecture`` first."""
         return dict(architecture=self.architecture, **dict(self.peers.items()))
 
+    def sources(self) -> dict[str, nn.Module]:
+        """Name -> what can be learned from: the networks and the branch."""
+        branch = {} if self.branch is None else dict(branch=self.branch)
+        return {**self.networks(), **branch}
+
     def _make_directions(self, distiller: dict) -> Iterator[Direction]:
-        networks = self.networks()
-        sources = dict(networks)
-        if self.branch is not None:
-            sources['branch'] = self.branch
+        networks, sources = self.networks(), self.sources()
         for learner in networks:
             for source in sources:
                 if source == learner:
@@ -244,11 +199,9 @@ class MutualDistill(BaseAlgorithm):
                         'telling which peer of hkd_mm.MutualDistill delivers; '
                         'leave them out'
                     )
-                check_losses(built)
-                drop_unused_inputs(built)
                 built.prepare_from_student(networks[learner])
                 built.prepare_from_teacher(sources[source])
-                guard_records(built, networks[learner], sources[source])
+                finish_distiller(built, networks[learner], sources[source])
                 yield Direction(self, learner, source, built)
 
     def _build_branch(self, input_size: int) -> None:
@@ -268,12 +221,7 @@ class MutualDistill(BaseAlgorithm):
             network(images, data_samples, mode='tensor')
 
     def run_all(self, batch_inputs: Tensor, data_samples: list) -> None:
-        """Run all networks, then the branch, under the recorders.
-
-        Args:
-            batch_inputs: images (N, 3, H, W), normalised for the first peer.
-            data_samples: N data samples with ``gt_label``.
-        """
+        """Run all networks, then the branch, under the recorders."""
         with ExitStack() as stack:
             for direction in self._directions:
                 stack.enter_context(direction.distiller.student_recorders)
@@ -289,23 +237,135 @@ class MutualDistill(BaseAlgorithm):
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None
     ) -> dict[str, Tensor]:
-        """Losses of one batch.
-
-        Args:
-            batch_inputs: images (N, 3, H, W), normalised for the first peer.
-            data_samples: N data samples with ``gt_label``.
-
-        Returns:
-            Name -> scalar, see the class.
-        """
+        """Losses of one batch: name -> scalar, see the class."""
         self.run_all(batch_inputs, data_samples)
         sources = len(self._directions) / len(self.networks())
         losses: dict[str, Tensor] = {}
         for one in self._directions:
-            for part, value in one.losses().items():
+            for part, value in loss_parts(one.distiller).items():
                 key = f'{one.role}.{part}'
                 losses[key] = losses.get(key, 0) + value / sources
         if self.branch is not None:
             for part, value in self.branch.loss().items():
                 losses[f'branch.{part}'] = value
         return losses
+
+
+@MODELS.register_module()
+class EmbeddedBranch(BaseModule):
+    """Ensemble and adaptive fusion of all peers: one more to learn from.
+
+    After embedded mutual learning (EML, Li et al., Applied Intelligence 53,
+    2023) as described by Zeng et al. (DSP-KD, Bioengineering 11(1), 2024,
+    section 2.2): an ensemble branch and an adaptive fusion branch between two
+    parallel peers, which joins their feature maps and their class scores.
+    The shapes are ours. Each peer's last map is brought to the size and the
+    channels of the first peer's by a 1x1 convolution; their sum, weighted
+    image by image, is the fused map. The scores are a weighted sum too: of
+    the peers' and of those that a linear layer makes of the fused map. The
+    branch learns from the label alone, and no gradient of it reaches a peer.
+
+    It looks like a classifier (``backbone``, ``head``), so that
+    ``hkd_mm.Logits``, ``hkd_mm.Feature`` and ``hkd_mm.Pooled`` record it.
+
+    Args:
+        loss: of its scores on the label, from ``preds_S`` and ``gt_labels``.
+
+    Raises:
+        UserError: a peer's last feature is no map.
+    """
+
+    def __init__(
+        self, loss: dict | None = None, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg)
+        self.label_loss = MODELS.build(
+            loss or dict(type='hkd_mm.HardLabelLoss')
+        )
+        self.backbone, self.head = _FusedMap(), _FusedScores()
+        self._recorders: list[GuardedRecorders] = []
+
+    def listen(self, networks: list[nn.Module]) -> None:
+        """Record the maps and scores of the peers, the labels of the first."""
+        for network in networks:
+            kinds = dict(
+                feature=dict(type='hkd_mm.Feature'),
+                logits=dict(type='hkd_mm.Logits'),
+            )
+            if not self._recorders:
+                kinds['labels'] = dict(type='hkd_mm.GTLabels')
+            self._recorders.append(GuardedRecorders(kinds, 'peer'))
+            self._recorders[-1].initialize(network)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """The context that the peers must run in."""
+        with ExitStack() as stack:
+            for recorders in self._recorders:
+                stack.enter_context(recorders)
+            yield
+
+    def build(self) -> None:
+        """Make the layers for what was recorded."""
+        maps, scores = self._records('feature'), self._records('logits')
+        check_maps('EmbeddedBranch', *(feature.shape for feature in maps))
+        self.backbone.build([feature.size(1) for feature in maps])
+        self.head.build(maps[0].size(1), len(scores), scores[0].size(1))
+        self.to(maps[0].device)
+
+    def forward(self) -> Tensor:
+        """Scores (N, C) of the branch, from what was recorded last."""
+        maps, scores = self._records('feature'), self._records('logits')
+        self._scores = self.head(self.backbone(maps), scores)
+        return self._scores
+
+    def loss(self) -> dict[str, Tensor]:
+        """``loss_ce`` of the scores that were made last; a scalar."""
+        labels = self._recorders[0].get_recorder('labels').get_record_data()
+        scores, self._scores = self._scores, None
+        return dict(loss_ce=self.label_loss(preds_S=scores, gt_labels=labels))
+
+    def _records(self, name: str) -> list[Tensor]:
+        """One tensor a peer, without its gradient."""
+        return [
+            recorders.get_recorder(name).get_record_data().detach()
+            for recorders in self._recorders
+        ]
+
+
+class _FusedMap(nn.Module):
+    """Adaptive fusion: maps of K peers to one, as a backbone returns it."""
+
+    def build(self, channels: list[int]) -> None:
+        self.project = nn.ModuleList(
+            nn.Conv2d(own, channels[0], kernel_size=1) for own in channels
+        )
+        self.weigh = nn.Linear(channels[0] * len(channels), len(channels))
+
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor]:
+        """K maps (N, C_k, H_k, W_k) to a tuple of one (N, C_1, H_1, W_1)."""
+        size = tuple(maps[0].shape[2:])
+        joined = [
+            project(resize_map(feature, size))
+            for project, feature in zip(self.project, maps, strict=True)
+        ]
+        pooled = torch.cat([feature.mean((2, 3)) for feature in joined], 1)
+        shares = self.weigh(pooled).softmax(1)
+        stack = torch.stack(joined, 1)  # (N, K, C, H, W)
+        return ((stack * shares[:, :, None, None, None]).sum(1),)
+
+
+class _FusedScores(nn.Module):
+    """Gated ensemble of K peers' scores and those of the fused map."""
+
+    def build(self, channels: int, peers: int, classes: int) -> None:
+        self.fc = nn.Linear(channels, classes)
+        self.weigh = nn.Linear(channels, peers + 1)
+
+    def forward(self, maps: tuple[Tensor], scores: list[Tensor]) -> Tensor:
+        """(N, C, H, W) and K times (N, classes) to (N, classes), float32."""
+        pooled = maps[-1].mean((2, 3))
+        own = self.fc(pooled)
+        stack = torch.stack([x.float() for x in (own, *scores)], 1)
+        shares = self.weigh(pooled).float().softmax(1)
+        return (stack * shares[:, :, None]).sum(1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.frozen_teacher_distill import (
@@ -59,19 +60,7 @@ class RotationDistill(FrozenTeacherDistill):
     def loss(
         self, batch_inputs: Tensor, data_samples: Sequence | None = None
     ) -> dict[str, Tensor]:
-        """Losses of the four views of one batch.
-
-        Args:
-            batch_inputs: square images (N, 3, H, H), normalised for the
-                student.
-            data_samples: N data samples with ``gt_label``.
-
-        Returns:
-            As of :meth:`FrozenTeacherDistill.loss`.
-
-        Raises:
-            UserError: the images are not square.
-        """
+        """Losses of the four views of square images (N, 3, H, H)."""
         height, width = batch_inputs.shape[2:]
         if height != width:
             raise UserError(
@@ -103,13 +92,6 @@ def _upright(
     loss: nn.Module, args: tuple, kwargs: dict[str, Any]
 ) -> tuple[tuple, dict[str, Any]]:
     """Leave a loss the first of the views."""
-    return (
-        tuple(_first(value) for value in args),
-        {name: _first(value) for name, value in kwargs.items()},
+    return tree_map_only(
+        Tensor, lambda x: x[: len(x) // VIEWS], (args, kwargs)
     )
-
-
-def _first(value: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
-    if isinstance(value, (list, tuple)):
-        return [_first(item) for item in value]
-    return value[: len(value) // VIEWS]

@@ -9,12 +9,11 @@ from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.wiring import (
     StudentLossMixin,
     build_lazy_parts,
-    check_losses,
-    complete,
-    drop_unused_inputs,
+    fill_wiring,
+    finish_distiller,
     name_preprocessor,
+    refuse_teachers,
 )
-from hkd_mm.models.recorders.guarded_recorders import guard_records
 from hkd_mm.registry import MODELS
 
 
@@ -36,7 +35,6 @@ class SelfDistill(StudentLossMixin, RazorSelfDistill):
         calculate_student_loss: add the student's own head loss.
         teacher: None; here so that a config can take out an inherited one.
         teacher_ckpt: None, as ``teacher``.
-        kwargs: passed on to MMRazor's ``BaseAlgorithm``.
 
     Raises:
         UserError: a teacher is given, a loss asks for one, or a loss would
@@ -56,19 +54,14 @@ class SelfDistill(StudentLossMixin, RazorSelfDistill):
         teacher_cache: None = None,
         **kwargs,
     ) -> None:
-        for name, value in dict(
+        refuse_teachers(
+            'SelfDistill',
             teacher=teacher,
             teacher_ckpt=teacher_ckpt,
             teacher_cache=teacher_cache,
-        ).items():
-            if value is not None:
-                raise UserError(
-                    f'model.{name} is set, but hkd_mm.SelfDistill has no '
-                    'teacher; leave it out, or take '
-                    'hkd_mm.FrozenTeacherDistill'
-                )
+        )
         name_preprocessor(kwargs)
-        distiller = complete(distiller)
+        distiller = fill_wiring(distiller)
         _refuse_teachers(distiller)
         super().__init__(
             architecture=architecture,
@@ -77,32 +70,24 @@ class SelfDistill(StudentLossMixin, RazorSelfDistill):
             **kwargs,
         )
         self.distillation_stopped = False
-        check_losses(self.distiller, calculate_student_loss)
-        drop_unused_inputs(self.distiller)
-        guard_records(self.distiller, self.student)
+        finish_distiller(
+            self.distiller, self.student, None, calculate_student_loss
+        )
         build_lazy_parts(self, input_size)
 
     def forward_both(
         self, batch_inputs: Tensor, data_samples: list | None
     ) -> dict[str, Tensor]:
-        """Run the student, which is both, under its recorders.
-
-        Args:
-            batch_inputs: images (N, 3, H, W), normalised for the student.
-            data_samples: N data samples with ``gt_label``.
-
-        Returns:
-            The student's own losses, if they are calculated.
-        """
+        """Run the student, which is both, under its recorders."""
         return self.run_student(batch_inputs, data_samples)
 
 
 def _refuse_teachers(distiller: dict) -> None:
     for name, mapping in distiller['loss_forward_mappings'].items():
-        for word, record in mapping.items():
+        for key, record in mapping.items():
             if record.get('from_student') is False:
                 raise UserError(
-                    f'model.distiller.distill_losses.{name} asks for {word}, '
+                    f'model.distiller.distill_losses.{name} asks for {key}, '
                     'but hkd_mm.SelfDistill has no teacher; take another '
                     'loss, or hkd_mm.FrozenTeacherDistill'
                 )

@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Cheaper forwards of a frozen network, and its own input statistics."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.wiring import channels_of
@@ -44,28 +44,35 @@ class InputConversion:
     ) -> None:
         if not hasattr(teacher, 'mean'):
             known = remembered or {}
+            teacher = student
             if known.get('mean') and known.get('std'):
-                teacher = SimpleNamespace(
-                    mean=torch.tensor(known['mean'], dtype=torch.float32),
-                    std=torch.tensor(known['std'], dtype=torch.float32),
-                    to_rgb=known.get('to_rgb', False),
+                teacher = SimpleNamespace(**known)
+                teacher.mean, teacher.std = (
+                    torch.tensor(known[name], dtype=torch.float32)
+                    for name in ('mean', 'std')
                 )
-                if 'window' in known:
-                    teacher.window = known['window']
-            else:
-                teacher = student
         _check_windows(student, teacher)
         mean_s, std_s = _statistics(student)
         mean_t, std_t = _statistics(teacher)
-        self.flip = _rgb(student) != _rgb(teacher)
+        # whether the network takes RGB; the loader delivers BGR
+        self.flip = bool(getattr(student, 'to_rgb', False)) != bool(
+            getattr(teacher, 'to_rgb', False)
+        )
         if self.flip:
             mean_s, std_s = mean_s.flip(0), std_s.flip(0)
         self.scale = (std_s / std_t).view(1, -1, 1, 1)
         self.shift = ((mean_s - mean_t) / std_t).view(1, -1, 1, 1)
-        self.identity = bool(
-            (self.scale == 1).all()
-            and (self.shift == 0).all()
-            and not self.flip
+        self.identity = not self.flip and bool(
+            (self.scale == 1).all() and (self.shift == 0).all()
+        )
+
+    @property
+    def key(self) -> tuple:
+        """What decides about the converted images."""
+        return (
+            self.scale.flatten().tolist(),
+            self.shift.flatten().tolist(),
+            self.flip,
         )
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -84,9 +91,9 @@ def _statistics(
     """Mean and std (C,) in the order of the channels that the network sees."""
     if not hasattr(preprocessor, 'mean'):
         return torch.zeros(1), torch.ones(1)
-    return (
-        preprocessor.mean.detach().cpu().flatten(),
-        preprocessor.std.detach().cpu().flatten(),
+    return tuple(
+        x.detach().cpu().flatten()
+        for x in (preprocessor.mean, preprocessor.std)
     )
 
 
@@ -106,12 +113,6 @@ def _check_windows(
         )
 
 
-def _rgb(preprocessor: nn.Module | SimpleNamespace) -> bool:
-    """Whether the network takes RGB (the loader delivers BGR)."""
-    return bool(getattr(preprocessor, 'to_rgb', False))
-
-
-_DTYPES = (None, 'bfloat16', 'float16')
 _TOLERANCE = 1e-3  # of folding, relative to the largest output
 
 
@@ -122,9 +123,9 @@ class TeacherInference:
         fold_bn: put each BatchNorm into the convolution before it. Outputs
             differ by floating-point rounding.
         dtype: autocast of the teacher alone: ``bfloat16``, ``float16``, or
-            None for that of the run (float32 where a cache keeps the answers,
+            None for that of the run (float32 where a cache keeps the outputs,
             which runs with and without ``--amp`` then share). Records are
-            handed on in float32.
+            delivered in float32.
 
     Raises:
         UserError: an unknown dtype.
@@ -133,35 +134,17 @@ class TeacherInference:
     def __init__(
         self, fold_bn: bool = False, dtype: str | None = None
     ) -> None:
-        if dtype not in _DTYPES:
+        if dtype not in (None, 'bfloat16', 'float16'):
             raise UserError(
                 f'model.teacher_inference.dtype={dtype!r} must be '
                 'bfloat16, float16 or None'
             )
         self.fold_bn, self.dtype = fold_bn, dtype
 
-    def prepare(self, teacher: nn.Module, input_size: int) -> None:
-        """Change the teacher in place, once its weights are loaded.
-
-        Args:
-            teacher: in eval mode.
-            input_size: side of the square images in pixels.
-
-        Raises:
-            UserError: the folded network does not say what it said before.
-        """
-        if self.fold_bn:
-            fold_batch_norms(teacher, input_size)
-
     def context(
         self, device: torch.device, cached: bool = False
     ) -> AbstractContextManager:
-        """To run the teacher under.
-
-        Args:
-            device: of the images.
-            cached: a cache keeps the answers.
-        """
+        """Context to run the teacher in; ``cached``: its outputs are kept."""
         if self.dtype is not None:
             return torch.autocast(device.type, getattr(torch, self.dtype))
         if cached:
@@ -169,13 +152,7 @@ class TeacherInference:
         return nullcontext()
 
     def cast_records(self, recorders, images: int, count: int) -> None:
-        """Turn records to float32, and drop those of repeated images.
-
-        Args:
-            recorders: a ``RecorderManager`` after a forward of the teacher.
-            images: number that the teacher was given.
-            count: number of them to keep, the first ones.
-        """
+        """Turn records to float32; those of the first ``count`` images."""
 
         def cast(record: Tensor) -> Tensor:
             if self.dtype is not None and record.is_floating_point():
@@ -185,22 +162,20 @@ class TeacherInference:
 
         if self.dtype is not None or images > count:
             for recorder in recorders.recorders.values():
-                recorder._data_buffer = _apply(cast, recorder._data_buffer)
+                recorder._data_buffer = tree_map_only(
+                    Tensor, cast, recorder._data_buffer
+                )
 
 
 def fold_batch_norms(network: nn.Module, input_size: int) -> int:
-    """Fold BatchNorm into the convolutions, in place.
+    """Fold BatchNorm into the convolutions of a network, in place.
 
     A pair is a convolution whose output, in one forward, is what the
-    BatchNorm is given. Modules that somebody listens to (recorders) and
+    BatchNorm is given. Modules that a recorder listens to and
     convolutions that change their weights on the way are left as they are.
 
-    Args:
-        network: a classifier in eval mode.
-        input_size: side of the square images in pixels.
-
     Returns:
-        How many were folded.
+        Number of BatchNorms that were folded.
 
     Raises:
         UserError: the outputs differ by more than 1e-3 of the largest.
@@ -241,8 +216,8 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
         return hook
 
     for name, module in network.named_modules():
-        if _is_listened_to(module):
-            continue
+        if module._forward_hooks or module._forward_pre_hooks:
+            continue  # a recorder listens
         if _is_plain_conv(module):
             handles.append(module.register_forward_hook(remember))
         elif _remainder(module) is not None:
@@ -264,10 +239,8 @@ def _fold(network: nn.Module, conv: nn.Conv2d, name: str) -> None:
         norm.weight,
         norm.bias,
     )
-    for parameter in (conv.weight, conv.bias):
-        parameter.requires_grad_(norm.weight.requires_grad)
-    parent, _, child = name.rpartition('.')
-    setattr(network.get_submodule(parent), child, _remainder(norm))
+    conv.requires_grad_(norm.weight.requires_grad)
+    network.set_submodule(name, _remainder(norm))
 
 
 def _remainder(norm: nn.Module) -> nn.Module | None:
@@ -288,16 +261,3 @@ def _remainder(norm: nn.Module) -> nn.Module | None:
 def _is_plain_conv(module: nn.Module) -> bool:
     """Weights are used as they are (timm's ScaledStdConv2d's are not)."""
     return type(module) is nn.Conv2d or (type(module).__name__ == 'Conv2dSame')
-
-
-def _is_listened_to(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def _apply(function: Callable[[Tensor], Tensor], records: Any) -> Any:
-    """To tensors in (nested) lists and tuples."""
-    if isinstance(records, Tensor):
-        return function(records)
-    if isinstance(records, (list, tuple)):
-        return type(records)(_apply(function, record) for record in records)
-    return records

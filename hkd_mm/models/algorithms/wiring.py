@@ -2,7 +2,7 @@
 """Wire, check and finish a distiller once both networks are there.
 
 MMRazor wants every input of a loss spelt out: a recorder in both networks, a
-connector, a mapping. The words of a loss's ``forward`` already say what it
+connector, a mapping. The arguments of a loss's ``forward`` show what it
 needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so a loss
 without an entry in ``loss_forward_mappings`` is given
 
@@ -26,41 +26,35 @@ from contextlib import contextmanager
 import torch
 from mmengine.config import ConfigDict
 from mmpretrain.structures import DataSample
+from mmrazor.registry import TASK_UTILS as RAZOR_TASK_UTILS
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.losses.distill_loss import input_names
+from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.models.recorders.network_recorders import is_segmentor
-from hkd_mm.registry import MODELS
+from hkd_mm.registry import MODELS, TASK_UTILS
 from hkd_mm.structures.mask_samples import MaskSamples
 
 
 def channels_of(network: nn.Module) -> int:
-    """Channels of the images that a network takes: what it says, else 3."""
+    """Channels of the images that a network takes."""
     return getattr(network, 'in_channels', 3)
 
 
 def blank_batch(
     network: nn.Module, input_size: int
 ) -> tuple[Tensor, Sequence]:
-    """One black image for a network, with label 0 or an empty mask.
-
-    Args:
-        network: a classifier or a segmentor.
-        input_size: side of the square image in pixels.
-
-    Returns:
-        Images (1, C, h, h) and data samples, on the device of the network.
-    """
-    parameter = next(network.parameters())
-    side = input_size, input_size
-    images = parameter.new_zeros((1, channels_of(network), *side))
-    device = parameter.device
+    """One black image (1, C, h, h), with label 0 or an empty mask."""
+    size = input_size, input_size
+    images = next(network.parameters()).new_zeros(
+        (1, channels_of(network), *size)
+    )
     if is_segmentor(network):
-        masks = torch.zeros((1, *side), dtype=torch.uint8, device=device)
-        index = torch.zeros(1, dtype=torch.int64, device=device)
+        masks = images.new_zeros((1, *size), dtype=torch.uint8)
+        index = images.new_zeros(1, dtype=torch.int64)
         return images, MaskSamples(masks, index)
-    return images, [DataSample().set_gt_label(0).to(device)]
+    return images, [DataSample().set_gt_label(0).to(images.device)]
 
 
 _RECORDERS = dict(
@@ -76,123 +70,118 @@ _OF_FEATURES = dict(
 )
 
 
-def complete(distiller: dict) -> dict:
-    """Fill in the recorders, connectors and mappings that are missing.
-
-    Args:
-        distiller: an ``mmrazor.ConfigurableDistiller`` config.
+def fill_wiring(distiller: dict) -> dict:
+    """Fill in the recorders, connectors and mappings of a distiller config.
 
     Returns:
-        A copy that says all of it, without the recorders nobody asks.
+        A copy that names all of them, and no recorder that no loss asks for:
+        it would hold feature maps in memory and keep torch.compile from
+        fusing across it.
 
     Raises:
-        UserError: a loss has no type, or takes a word that has no default.
+        UserError: a loss has no type, or takes an input without a default.
     """
     # a plain dict: ConfigDict.setdefault returns what it does not keep
     distiller = ConfigDict(distiller).to_dict()
-    losses = _present(distiller)
-    mappings = distiller.setdefault('loss_forward_mappings', {})
-    for name, loss in losses.items():
-        if name not in mappings:
-            mappings[name] = _mapping(distiller, name, loss)
-    for side, from_student in (('student', True), ('teacher', False)):
-        _keep_the_asked(distiller, f'{side}_recorders', from_student)
-    return distiller
-
-
-def _present(distiller: dict) -> dict[str, dict]:
-    """The losses, without those that a config has set to None."""
     losses = distiller.get('distill_losses') or {}
-    mappings = distiller.get('loss_forward_mappings') or {}
-    for name in [name for name, loss in losses.items() if loss is None]:
-        del losses[name]
-        mappings.pop(name, None)
-    for name, loss in losses.items():
-        if not isinstance(loss, dict) or 'type' not in loss:
+    mappings = distiller.setdefault('loss_forward_mappings', {})
+    for name, loss in list(losses.items()):
+        if loss is None:  # taken out by a config that inherits it
+            del losses[name]
+            mappings.pop(name, None)
+        elif not isinstance(loss, dict) or 'type' not in loss:
             raise UserError(
                 f'model.distiller.distill_losses.{name} has no type; give '
                 "one such as dict(type='hkd_mm.KLLoss'), or None to leave "
                 'it out'
             )
-    return losses
+        elif name not in mappings:
+            mappings[name] = _mapping(distiller, name, loss)
+    for side in ('student', 'teacher'):
+        key = f'{side}_recorders'
+        known = distiller.get(key) or {}
+        asked = asked_recorders(mappings, side == 'student')
+        missing = sorted(asked - known.keys() - _RECORDERS.keys())
+        if missing:
+            raise UserError(
+                f'model.distiller.{key} has no {missing[0]!r}, which '
+                'loss_forward_mappings asks for; add it'
+            )
+        for name, recorder in known.items():
+            _check_scope(f'model.distiller.{key}.{name}', recorder)
+        distiller[key] = {
+            name: known.get(name) or dict(type=_RECORDERS[name])
+            for name in sorted(asked, key=[*known, *_RECORDERS].index)
+        }
+    return distiller
+
+
+def _check_scope(key: str, recorder: dict) -> None:
+    """Name the scope of a recorder of MMRazor that is not found without."""
+    kind = f'{recorder.get("type")}Recorder'
+    with RAZOR_TASK_UTILS.switch_scope_and_registry(None) as registry:
+        found = registry.get(kind)
+    if found is None and TASK_UTILS.get(f'mmrazor.{kind}'):
+        name = recorder['type']
+        raise UserError(
+            f"{key}: type='{name}' is not registered; write 'mmrazor.{name}'"
+        )
 
 
 def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
     kind = MODELS.get(loss['type'])
     if kind is None:
-        return {}  # the distiller says so by name
+        return {}  # the distiller reports it by name
     connectors = distiller.get('connectors') or {}
     mapping = {}
-    for word in input_names(kind):
-        mapping[word] = _record(kind, name, word)
-        if word not in ('s_feature', 't_feature'):
+    for key in input_names(kind):
+        mapping[key] = _record(kind, name, key)
+        if key not in ('s_feature', 't_feature'):
             continue
-        own = name if word[0] == 's' else f'{name}_teacher'
-        if word == 's_feature' and kind.aligned and kind.features != 'maps':
+        own = name if key == 's_feature' else f'{name}_teacher'
+        if key == 's_feature' and kind.aligned and kind.features != 'maps':
             connectors.setdefault(
                 own, dict(type='hkd_mm.FeatureAlignConnector')
             )
         if own in connectors:
-            mapping[word]['connector'] = own
+            mapping[key]['connector'] = own
     if connectors:
         distiller['connectors'] = connectors
     return mapping
 
 
-def _record(kind: type, name: str, word: str) -> dict:
-    if word in ('preds_S', 'preds_T'):
-        return dict(recorder='logits', from_student=word.endswith('S'))
-    if word == 'gt_labels':
+def _record(kind: type, name: str, key: str) -> dict:
+    if key in ('preds_S', 'preds_T'):
+        return dict(recorder='logits', from_student=key == 'preds_S')
+    if key == 'gt_labels':
         return dict(recorder='labels', from_student=True)
     features = getattr(kind, 'features', None)
-    if word in ('s_feature', 't_feature') and features:
-        return dict(
-            recorder=_OF_FEATURES[features], from_student=word[0] == 's'
-        )
+    if key in ('s_feature', 't_feature') and features:
+        recorder = _OF_FEATURES[features]
+        return dict(recorder=recorder, from_student=key == 's_feature')
     raise UserError(
         f'model.distiller.distill_losses.{name}: nothing is known to give '
-        f'{kind.__name__} as {word}; say it in '
-        f'model.distiller.loss_forward_mappings.{name}.{word}'
+        f'{kind.__name__} as {key}; name a recorder in '
+        f'model.distiller.loss_forward_mappings.{name}.{key}'
     )
 
 
-def _keep_the_asked(distiller: dict, side: str, from_student: bool) -> None:
-    """Add the recorders that mappings name, drop those that none does.
-
-    A recorder that is not asked would hold feature maps in memory and keep
-    torch.compile from fusing across it.
-    """
-    known = distiller.get(side) or {}
-    asked = {
+def asked_recorders(mappings: dict, from_student: bool) -> set[str]:
+    """Names of the recorders of one side that a loss reads."""
+    return {
         record['recorder']
-        for mapping in distiller['loss_forward_mappings'].values()
+        for mapping in mappings.values()
         for record in mapping.values()
         if isinstance(record, dict)
         and record.get('from_student') is from_student
         and 'recorder' in record
     }
-    missing = asked - known.keys() - _RECORDERS.keys()
-    if missing:
-        raise UserError(
-            f'model.distiller.{side} has no {sorted(missing)[0]!r}, which '
-            'loss_forward_mappings asks for; add it'
-        )
-    distiller[side] = {
-        name: known.get(name) or dict(type=_RECORDERS[name])
-        for name in sorted(asked, key=[*known, *_RECORDERS].index)
-    }
 
 
 def check_losses(distiller, own: bool = False) -> None:
-    """Refuse what would train nothing, or something else than it says.
+    """Refuse what would train nothing, or something else than configured.
 
-    Args:
-        distiller: an ``mmrazor.ConfigurableDistiller``.
-        own: the student's own loss is added.
-
-    Raises:
-        UserError: there is no loss, or one whose name mmengine does not
-            count as a loss.
+    With ``own`` the student's own loss is added, so no other is needed.
     """
     if not distiller.distill_losses and not own:
         raise UserError(
@@ -208,12 +197,12 @@ def check_losses(distiller, own: bool = False) -> None:
 
 
 def drop_unused_inputs(distiller) -> None:
-    """Forget what losses with a part of weight 0 would not look at.
+    """Forget what losses with a part of weight 0 do not read.
 
     Its connector would have parameters without a gradient, which distributed
     training refuses, and the cache would keep its features.
     """
-    distiller.loss_forward_mappings = {
+    mappings = {
         name: {
             key: record
             for key, record in mapping.items()
@@ -222,37 +211,29 @@ def drop_unused_inputs(distiller) -> None:
         }
         for name, mapping in distiller.loss_forward_mappings.items()
     }
+    distiller.loss_forward_mappings = mappings
     used = {
         record.get('connector')
-        for mapping in distiller.loss_forward_mappings.values()
+        for mapping in mappings.values()
         for record in mapping.values()
     }
     for name in set(distiller.connectors) - used:
         del distiller.connectors[name]
-    asked = {
-        (record['from_student'], record['recorder'])
-        for mapping in distiller.loss_forward_mappings.values()
-        for record in mapping.values()
-    }
     for from_student, manager in (
         (True, distiller.student_recorders),
         (False, distiller.teacher_recorders),
     ):
-        for name in list(manager.recorders):
-            if (from_student, name) not in asked:
-                del manager.recorders[name]  # it would hold on to its maps
+        for name in manager.recorders.keys() - asked_recorders(
+            mappings, from_student
+        ):
+            del manager.recorders[name]  # it would hold on to its maps
 
 
 def build_lazy_parts(model, input_size: int) -> None:
     """Give lazy connectors and losses the shapes of one dry forward.
 
-    Connectors first: a loss is told the shapes that they deliver. One that
-    takes no ``t_feature`` is told the student's alone.
-
-    Args:
-        model: a ``FrozenTeacherDistill`` or a ``SelfDistill``; its state is
-            as before afterwards.
-        input_size: side of the square images in pixels.
+    Connectors first: a loss is given the shapes that they deliver. One that
+    takes no ``t_feature`` is given the student's alone.
 
     Raises:
         UserError: a connector has nothing to meet, or cannot join the two.
@@ -278,9 +259,9 @@ def build_lazy_parts(model, input_size: int) -> None:
             mapping = distiller.loss_forward_mappings[name]
             loss.build(
                 *(
-                    shapes_of(distiller.get_record(**mapping[word]))
-                    for word in ('s_feature', 't_feature')
-                    if word in mapping
+                    shapes_of(distiller.get_record(**mapping[key]))
+                    for key in ('s_feature', 't_feature')
+                    if key in mapping
                 )
             )
 
@@ -327,31 +308,63 @@ def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:
 
 def _plain(distiller, record: dict) -> Tensor:
     """What was recorded, before any connector."""
-    return distiller.get_record(
-        **{
-            key: value
-            for key, value in record.items()
-            if key not in ('connector', 'connector_idx')
-        }
+    keys = ('connector', 'connector_idx')
+    record = {k: v for k, v in record.items() if k not in keys}
+    return distiller.get_record(**record)
+
+
+def finish_distiller(
+    distiller, student: nn.Module, teacher: nn.Module | None, own: bool = False
+) -> None:
+    """Check, prune and guard a distiller whose recorders listen.
+
+    With ``own`` the student's own loss is added.
+    """
+    check_losses(distiller, own)
+    drop_unused_inputs(distiller)
+    distiller.student_recorders = GuardedRecorders.over(
+        distiller.student_recorders, student, 'student'
     )
+    if teacher is not None:
+        distiller.teacher_recorders = GuardedRecorders.over(
+            distiller.teacher_recorders, teacher, 'teacher'
+        )
+
+
+def refuse_teachers(algorithm: str, **teachers: object) -> None:
+    """Refuse options of a teacher where there is none."""
+    for name, value in teachers.items():
+        if value is not None:
+            raise UserError(
+                f'model.{name} is set, but hkd_mm.{algorithm} has no teacher; '
+                f'set model.{name}=None, or take hkd_mm.FrozenTeacherDistill'
+            )
+
+
+def loss_parts(distiller) -> dict[str, Tensor]:
+    """Compute the losses of what was recorded: part or loss -> scalar.
+
+    Of parts with one name the later ones are ``<loss>.<part>``.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in distiller.compute_distill_losses().items():
+        parts = value if isinstance(value, dict) else {name: value}
+        for part, scalar in parts.items():
+            found[f'{name}.{part}' if part in found else part] = scalar
+    return found
 
 
 class StudentLossMixin:
-    """Mixed into an algorithm of MMRazor that has a student and a distiller.
+    """The losses of an algorithm of MMRazor with a student and a distiller.
 
     The class it is mixed into defines ``forward_both``, which fills the
-    recorders. The parts of a loss that returns a dict are logged under their
-    own names.
+    recorders.
     """
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None
     ) -> dict[str, Tensor]:
-        """Losses of one batch.
-
-        Args:
-            batch_inputs: images (N, 3, H, W), normalised for the student.
-            data_samples: N data samples with ``gt_label``.
+        """Losses of images (N, 3, H, W), normalised for the student.
 
         Returns:
             Name -> scalar. ``distill.<part>`` for each part of a loss that
@@ -360,27 +373,14 @@ class StudentLossMixin:
         """
         losses = self.forward_both(batch_inputs, data_samples)
         if not self.distillation_stopped:
-            for name, value in self.distiller.compute_distill_losses().items():
-                parts = value if isinstance(value, dict) else {name: value}
-                for part, scalar in parts.items():
-                    key = f'distill.{part}'
-                    if key in losses:
-                        key = f'distill.{name}.{part}'
-                    losses[key] = scalar
+            for part, value in loss_parts(self.distiller).items():
+                losses[f'distill.{part}'] = value
         return losses
 
     def run_student(
         self, batch_inputs: Tensor, data_samples: list | None
     ) -> dict[str, Tensor]:
-        """Run the student under its recorders.
-
-        Args:
-            batch_inputs: images (N, 3, H, W), normalised for the student.
-            data_samples: as of :meth:`loss`.
-
-        Returns:
-            The student's own losses, if they are calculated.
-        """
+        """Run the student under its recorders; its own losses, if any."""
         distiller = self.distiller
         distiller.set_deliveries_override(True)
         mode = 'loss' if self.calculate_student_loss else 'tensor'
@@ -398,11 +398,7 @@ class StudentLossMixin:
 
 
 def name_preprocessor(kwargs: dict) -> None:
-    """Fill in the type of ``data_preprocessor``, as mmpretrain's networks do.
-
-    Args:
-        kwargs: of an algorithm, changed in place.
-    """
+    """Fill in the type of ``data_preprocessor``, as mmpretrain does."""
     if isinstance(kwargs.get('data_preprocessor'), dict):
         kwargs['data_preprocessor'].setdefault(
             'type', 'mmpretrain.ClsDataPreprocessor'

@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Connectors that find by themselves which shapes they have to join."""
 
+import inspect
+
 import torch
 import torch.nn.functional as F
 from mmrazor.models.architectures.connectors.base_connector import (
@@ -10,6 +12,8 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
+
+Shape = tuple[int, ...]
 
 
 @MODELS.register_module()
@@ -30,15 +34,8 @@ class FeatureAlignConnector(BaseConnector):
         self.project: nn.Module | None = None
         self.target_size: tuple[int, int] | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
-        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W']).
-
-        Raises:
-            UserError: a shape is neither a map nor a vector, or the student
-                offers a vector where the teacher has a map.
-        """
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
         for shape in (student_shape, teacher_shape):
             if len(shape) not in (2, 4):
                 raise UserError(
@@ -60,14 +57,7 @@ class FeatureAlignConnector(BaseConnector):
             self.project = nn.Linear(*channels)
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """Align one student feature.
-
-        Args:
-            feature: (N, C, H, W) or (N, C), float.
-
-        Returns:
-            The feature in the teacher's shape.
-        """
+        """From (N, C[, H, W]) to the teacher's shape."""
         assert self.project is not None, (
             'FrozenTeacherDistill builds the connector before the first use'
         )
@@ -76,6 +66,38 @@ class FeatureAlignConnector(BaseConnector):
                 feature = feature.mean(dim=(2, 3))
             return self.project(feature)
         return self.project(resize_map(feature, self.target_size))
+
+
+def require(
+    owner: object, holds: bool, name: str, value: object, expected: str
+) -> None:
+    """Refuse a value that a user gave, unless ``holds``.
+
+    Args:
+        owner: the loss or connector.
+        holds: the value is good.
+        name: of the constructor's argument.
+        value: what was given.
+        expected: what it must be, such as ``> 0``.
+    """
+    if not holds:
+        made = inspect.signature(type(owner)).parameters.get(name)
+        hint = '' if made is None else f'; the default is {made.default}'
+        raise UserError(
+            f'{type(owner).__name__}: {name}={value!r} must be {expected}'
+            f'{hint}'
+        )
+
+
+def check_maps(user: str, *shapes: Shape) -> None:
+    """Refuse shapes that are not (N, C, H, W)."""
+    for shape in shapes:
+        if len(shape) != 4:
+            raise UserError(
+                f'{user} takes maps (N, C, H, W), but a recorder delivers '
+                f'{tuple(shape)}; record a stage with maps, such as '
+                'hkd_mm.Feature'
+            )
 
 
 def resize_map(feature: Tensor, size: tuple[int, int]) -> Tensor:
@@ -116,32 +138,17 @@ class RegressorConnector(FeatureAlignConnector):
     Args:
         hidden: hidden layers, >= 0.
         norm: a BatchNorm behind the last layer.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
-        self,
-        hidden: int = 0,
-        norm: bool = True,
-        init_cfg: dict | None = None,
+        self, hidden: int = 0, norm: bool = True, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
-        if hidden < 0:
-            raise UserError(
-                f'RegressorConnector: hidden={hidden} must be >= 0'
-            )
+        require(self, hidden >= 0, 'hidden', hidden, '>= 0')
         self.hidden, self.norm = hidden, norm
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
-        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W']).
-
-        Raises:
-            UserError: as :meth:`FeatureAlignConnector.build`.
-        """
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
         super().build(student_shape, teacher_shape)
         is_map = len(teacher_shape) == 4
         norm = nn.BatchNorm2d if is_map else nn.BatchNorm1d

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from hkd_mm.errors import UserError
 from hkd_mm.models.connectors.feature_align_connector import (
     FeatureAlignConnector,
+    Shape,
+    check_maps,
+    require,
     resize_map,
 )
 from hkd_mm.registry import MODELS
@@ -29,17 +32,13 @@ class MGDConnector(BaseConnector):
     then convolution 3x3, activation, convolution 3x3. In eval mode nothing
     is masked. ``mask='places'`` sets places to 0 in all channels, as the
     paper does for detection and mmrazor's connector of that name by default;
-    that one goes on masking in eval mode, and has to be told the channels.
+    that one goes on masking in eval mode, and needs the number of channels.
 
     Args:
         ratio: probability that a channel or place is masked, in [0, 1);
             lambda in the paper.
         mask: ``channels`` or ``places``.
         activation: ``relu`` or ``gelu``.
-        init_cfg: as of mmengine's ``BaseModule``.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
@@ -50,41 +49,22 @@ class MGDConnector(BaseConnector):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if not 0 <= ratio < 1:
-            raise UserError(
-                f'MGDConnector: ratio={ratio!r} must be in [0, 1); the paper '
-                'has 0.15 for classification'
-            )
-        if mask not in ('channels', 'places'):
-            raise UserError(
-                f'MGDConnector: mask={mask!r} must be channels or places'
-            )
-        check_activation(activation, 'MGDConnector')
+        require(self, 0 <= ratio < 1, 'ratio', ratio, 'in [0, 1)')
+        known = mask in ('channels', 'places')
+        require(self, known, 'mask', mask, 'channels or places')
+        _check_activation(self, activation)
         self.ratio, self.mask, self.activation = ratio, mask, activation
         self.align = FeatureAlignConnector()
         self.generate: nn.Module | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
-        """Create the layers for (N, C, H, W) -> (N, C', H', W').
-
-        Raises:
-            UserError: a shape is no map.
-        """
-        check_map(student_shape, teacher_shape, 'MGDConnector')
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        """Create the layers for (N, C, H, W) -> (N, C', H', W')."""
+        check_maps('MGDConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """Generate the teacher's map.
-
-        Args:
-            feature: (N, C, H, W) of the student.
-
-        Returns:
-            (N, C', H', W').
-        """
+        """From (N, C, H, W) to the teacher's (N, C', H', W')."""
         assert self.generate is not None, 'build() comes before the first use'
         feature = self.align(feature)
         if self.training and self.ratio:
@@ -99,47 +79,18 @@ class MGDConnector(BaseConnector):
         return self.generate(feature)
 
 
-def generation_block(channels: int, activation: str) -> nn.Sequential:
-    """Convolution 3x3, activation, convolution 3x3, of one width.
+def _check_activation(owner: nn.Module, activation: str) -> None:
+    known = activation in _ACTIVATIONS
+    require(owner, known, 'activation', activation, 'relu or gelu')
 
-    Args:
-        channels: of the teacher's map.
-        activation: ``relu`` or ``gelu``.
-    """
+
+def generation_block(channels: int, activation: str) -> nn.Sequential:
+    """Convolution 3x3, activation, convolution 3x3, of one width."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1),
         _ACTIVATIONS[activation](),
         nn.Conv2d(channels, channels, 3, padding=1),
     )
-
-
-def check_activation(activation: str, user: str) -> None:
-    """Refuse an activation that :func:`generation_block` does not know.
-
-    Raises:
-        UserError: it is neither ``relu`` nor ``gelu``.
-    """
-    if activation not in _ACTIVATIONS:
-        raise UserError(
-            f'{user}: activation={activation!r} must be one of '
-            f'{", ".join(_ACTIVATIONS)}'
-        )
-
-
-def check_map(
-    student_shape: tuple[int, ...], teacher_shape: tuple[int, ...], user: str
-) -> None:
-    """Refuse what is not (N, C, H, W).
-
-    Raises:
-        UserError: one of the two has another number of dimensions.
-    """
-    for shape in (student_shape, teacher_shape):
-        if len(shape) != 4:
-            raise UserError(
-                f'{user} joins maps (N, C, H, W), but a recorder delivers '
-                f'{shape}; record a map, such as hkd_mm.Feature'
-            )
 
 
 @MODELS.register_module()
@@ -167,10 +118,6 @@ class HFMaskConnector(BaseModule):
         phi: threshold on the attention, in (0, 1].
         fusion: share of a level's own attention, in [0, 1].
         activation: ``gelu`` or ``relu``.
-        init_cfg: as of mmengine's ``BaseModule``.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
@@ -181,39 +128,25 @@ class HFMaskConnector(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        for name, value, holds, said in (
-            ('phi', phi, 0 < phi <= 1, 'in (0, 1]'),
-            ('fusion', fusion, 0 <= fusion <= 1, 'in [0, 1]'),
-        ):
-            if not holds:
-                raise UserError(
-                    f'HFMaskConnector: {name}={value!r} must be {said}'
-                )
-        check_activation(activation, 'HFMaskConnector')
+        require(self, 0 < phi <= 1, 'phi', phi, 'in (0, 1]')
+        require(self, 0 <= fusion <= 1, 'fusion', fusion, 'in [0, 1]')
+        _check_activation(self, activation)
         self.phi, self.fusion, self.activation = phi, fusion, activation
         self.align = FeatureAlignConnector()
         self.generate: nn.Module | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
-        """Create the layers for (N, C, H, W) -> (N, C', H', W').
-
-        Raises:
-            UserError: a shape is no map.
-        """
-        check_map(student_shape, teacher_shape, 'HFMaskConnector')
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        """Create the layers for (N, C, H, W) -> (N, C', H', W')."""
+        check_maps('HFMaskConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
 
     def attention(self, maps: list[Tensor]) -> Tensor:
-        """Fused attention of the teacher, in [0, 1].
+        """Fused attention (N, 1, H, W) of the teacher, in [0, 1], float32.
 
         Args:
-            maps: (N, C_n, H_n, W_n), from the shallowest to the deepest.
-
-        Returns:
-            (N, 1, H, W), float32, of the size of the deepest map.
+            maps: (N, C_n, H_n, W_n), from the shallowest to the deepest,
+                whose size the attention has.
         """
         fused = None
         for feature in reversed(maps):
@@ -238,9 +171,6 @@ class HFMaskConnector(BaseModule):
 
         Returns:
             The generated and the merely aligned map, (N, C', H', W') both.
-
-        Raises:
-            UserError: it is used as a connector of a distiller.
         """
         if teacher_maps is None:
             raise UserError(
@@ -265,15 +195,9 @@ class ResizeConnector(BaseConnector):
         super().__init__(init_cfg)
         self.size: tuple[int, int] | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
-        """Remember the size of (N, C, H', W').
-
-        Raises:
-            UserError: a shape is no map, or the channels differ.
-        """
-        check_map(student_shape, teacher_shape, 'ResizeConnector')
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        """Remember the size of (N, C, H', W')."""
+        check_maps('ResizeConnector', student_shape, teacher_shape)
         if student_shape[1] != teacher_shape[1]:
             raise UserError(
                 f'ResizeConnector leaves {student_shape[1]} channels as they '

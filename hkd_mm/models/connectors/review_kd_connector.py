@@ -9,7 +9,11 @@ from mmrazor.models.architectures.connectors.base_connector import (
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.connectors.feature_align_connector import (
+    Shape,
+    require,
+    resize_map,
+)
 from hkd_mm.registry import MODELS
 
 
@@ -20,40 +24,26 @@ class ReviewKDConnector(BaseConnector):
     Chen et al., arXiv 2104.09044, sections 3.2 and 3.3: from the deepest
     stage up, a stage is reduced to ``channels`` (convolution 1x1, BatchNorm),
     mixed with the fused map of the deeper stages under two attention maps
-    that a 1x1 convolution makes of both, and handed on; a 3x3 convolution
+    that a 1x1 convolution makes of both, and passed on; a 3x3 convolution
     with BatchNorm brings each fused map to the teacher's shape.
 
     Args:
         channels: width of the fused maps, >= 1; that of the deepest student
             map where it is smaller.
-        init_cfg: as of mmengine's ``BaseModule``.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
         self, channels: int = 512, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
-        if channels < 1:
-            raise UserError(
-                f'ReviewKDConnector: channels={channels!r} must be >= 1; the '
-                'authors have 512'
-            )
+        require(self, channels >= 1, 'channels', channels, '>= 1')
         self.channels = channels
         self.stages = nn.ModuleList()
 
     def build(
-        self,
-        student_shape: list[tuple[int, ...]],
-        teacher_shape: list[tuple[int, ...]],
+        self, student_shape: list[Shape], teacher_shape: list[Shape]
     ) -> None:
-        """Create the layers between lists of (N, C, H, W), shallow to deep.
-
-        Raises:
-            UserError: they are no lists of maps, or of unlike length.
-        """
+        """Create the layers between lists of (N, C, H, W), shallow to deep."""
         if not (
             isinstance(student_shape, list)
             and isinstance(teacher_shape, list)
@@ -75,14 +65,7 @@ class ReviewKDConnector(BaseConnector):
         )
 
     def forward_train(self, feature: list[Tensor]) -> list[Tensor]:
-        """Fuse the student's maps.
-
-        Args:
-            feature: (N, C_i, H_i, W_i), from shallow to deep.
-
-        Returns:
-            As many, in the teacher's shapes.
-        """
+        """From maps (N, C_i, H_i, W_i), shallow to deep, to the teacher's."""
         assert self.stages, 'build() comes before the first use'
         fused, found = None, []
         for stage, own in zip(reversed(self.stages), reversed(feature)):
@@ -115,7 +98,7 @@ class _Fusion(nn.Module):
     def forward(
         self, own: Tensor, deeper: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The fused map, to hand on, and the same in the teacher's shape."""
+        """The fused map, to pass on, and the same in the teacher's shape."""
         fused = self.reduce(own)
         if self.attend is not None:
             deeper = F.interpolate(deeper, fused.shape[2:], mode='nearest')

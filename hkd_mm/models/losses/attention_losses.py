@@ -1,13 +1,15 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Attention maps: AT, CAT-KD and FBKD."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.connectors.feature_align_connector import (
+    check_maps,
+    resize_map,
+)
+from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
 from hkd_mm.models.losses.hint_losses import length_of_rows, unit_vectors
 from hkd_mm.models.recorders.network_recorders import (
     check_channels,
@@ -32,11 +34,6 @@ class ATLoss(DistillLoss):
 
     Args:
         beta: weight of the sum over the stages, >= 0.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range, the networks give unlike
-            numbers of stages, or a stage has no map.
     """
 
     family = 'feature'
@@ -47,46 +44,29 @@ class ATLoss(DistillLoss):
         '64.6 %).'
     )
     features = 'maps'
-    usual = dict(beta=(1, 1e5), loss_weight=(0, 100))
+    recommended_range = dict(beta=(1, 1e5), loss_weight=(0, 100))
     aligned = False
 
     def __init__(self, beta: float = 1000.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 1000')
-        self.beta = beta
+        self.set_not_negative(beta=beta)
 
     def forward(
         self, s_feature: list[Tensor], t_feature: list[Tensor]
     ) -> Tensor:
-        """Distance of the attention maps.
-
-        Args:
-            s_feature: a map (N, C, H, W) for each stage.
-            t_feature: as many of the teacher, of any channels and sizes.
-
-        Returns:
-            Float32 scalar.
-        """
-        _check(s_feature, t_feature)
-        distances = [
+        """From as many maps (N, C, H, W), of any channels and sizes."""
+        if len(s_feature) != len(t_feature):
+            raise UserError(
+                f'ATLoss: {len(s_feature)} student maps and '
+                f'{len(t_feature)} of the teacher; record as many stages of '
+                'both'
+            )
+        check_maps('ATLoss', *(x.shape for x in (*s_feature, *t_feature)))
+        total = sum(
             _distance(student.float(), teacher.detach().float())
             for student, teacher in zip(s_feature, t_feature)
-        ]
-        return self.loss_weight * self.beta / 2 * sum(distances)
-
-
-def _check(student: list[Tensor], teacher: list[Tensor]) -> None:
-    if len(student) != len(teacher):
-        raise UserError(
-            f'ATLoss: {len(student)} student maps and {len(teacher)} of the '
-            'teacher; record as many stages of both'
         )
-    for feature in (*student, *teacher):
-        if feature.dim() != 4:
-            raise UserError(
-                'ATLoss compares maps (N, C, H, W), but a recorder delivers '
-                f'{tuple(feature.shape)}; record stages with maps'
-            )
+        return self.loss_weight * self.beta / 2 * total
 
 
 def _distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -115,10 +95,6 @@ class CATKDLoss(DistillLoss):
 
     Args:
         size: side of the pooled activation maps, in cells, >= 1.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -135,35 +111,24 @@ class CATKDLoss(DistillLoss):
 
     def __init__(self, size: int = 2, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(size >= 1, 'size', size, '>= 1; the paper has 2')
+        self.require(size >= 1, 'size', size, '>= 1')
         self.size = size
         self._layers: tuple[nn.Linear, ...] = ()
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Remember both networks' last layers, without owning them.
-
-        Raises:
-            UserError: a network does not end in one linear layer.
-        """
-        name = type(self).__name__
+        """Remember both networks' last layers, without owning them."""
         # a tuple, which nn.Module does not look into
-        self._layers = tuple(
-            last_layer(network, name) for network in (student, teacher)
-        )
+        self._layers = last_layer(student, self), last_layer(teacher, self)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From maps (N, C, H, W) and (N, C', H', W') to a float32 scalar.
-
-        Raises:
-            UserError: a map is not what the last layer is given.
-        """
+        """From maps (N, C, H, W) and (N, C', H', W') to a float32 scalar."""
         assert self._layers, 'attach() comes before the first use'
-        mine, others = self._layers
-        for layer, feature in ((mine, s_feature), (others, t_feature)):
-            check_channels(layer, feature.size(1), type(self).__name__)
+        mine, other = self._layers
+        check_channels(mine, s_feature, self)
+        check_channels(other, t_feature, self)
         return self.loss_weight * F.mse_loss(
             self._activations(s_feature, mine.weight),
-            self._activations(t_feature.detach(), others.weight.detach()),
+            self._activations(t_feature.detach(), other.weight.detach()),
         )
 
     def _activations(self, feature: Tensor, weight: Tensor) -> Tensor:
@@ -203,9 +168,6 @@ class FBKDLoss(DistillLoss):
         gamma: weight of the non-local features, >= 0.
         loss_weight: factor on all parts. The weights are those of the
             authors' code for detectors, whose maps are far larger.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -216,7 +178,7 @@ class FBKDLoss(DistillLoss):
         'classification.'
     )
     features = 'map'
-    usual = dict(tau=(0.1, 2))  # of the masks
+    recommended_range = dict(tau=(0.1, 2))  # of the masks
 
     def __init__(
         self,
@@ -227,30 +189,17 @@ class FBKDLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, "> 0; 0.5 is the paper's")
-        for name, value in dict(alpha=alpha, beta=beta, gamma=gamma).items():
-            self.require(value >= 0, name, value, '>= 0')
-        self.tau = tau
-        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        self.set_positive(tau=tau)
+        self.set_not_negative(alpha=alpha, beta=beta, gamma=gamma)
 
     def forward(
         self, s_feature: Tensor, t_feature: Tensor
     ) -> dict[str, Tensor]:
-        """The three parts.
-
-        Args:
-            s_feature: (N, C, H, W), in the teacher's shape.
-            t_feature: the same of the teacher.
-
-        Returns:
-            Float32 scalars ``loss_attention``, ``loss_masked`` and
-            ``loss_non_local``.
-        """
+        """From maps (N, C, H, W), (N, C, H, W) to the three parts."""
         # (N, C, H * W)
         student = s_feature.float().flatten(2)
         teacher = t_feature.detach().float().flatten(2)
-        attention = masked = 0.0
-        masks = 1.0
+        attention, masks = 0.0, 1.0
         for dim in (1, 2):
             mine, other = (x.abs().mean(dim) for x in (student, teacher))
             attention = attention + length_of_rows(mine - other)
@@ -258,26 +207,21 @@ class FBKDLoss(DistillLoss):
             both = (mine.detach() + other) / self.tau
             mask = both.size(1) * both.softmax(dim=1)
             masks = masks * mask.unsqueeze(dim)
-        masked = length_of_rows(
-            (masks.sqrt() * (student - teacher)).flatten(1)
+        masked = masks.sqrt() * (student - teacher)
+        relations = _non_local(student) - _non_local(teacher)
+        masked, relations = (
+            length_of_rows(x.flatten(1)) for x in (masked, relations)
         )
-        relations = length_of_rows(
-            (_non_local(student) - _non_local(teacher)).flatten(1)
+        return self.scaled(
+            loss_attention=self.alpha * attention.mean(),
+            loss_masked=self.beta * masked.mean(),
+            loss_non_local=self.gamma * relations.mean(),
         )
-        weights = dict(
-            loss_attention=(self.alpha, attention),
-            loss_masked=(self.beta, masked),
-            loss_non_local=(self.gamma, relations),
-        )
-        return {
-            name: self.loss_weight * weight * value.mean()
-            for name, (weight, value) in weights.items()
-        }
 
 
 def _non_local(feature: Tensor) -> Tensor:
     """Gaussian non-local block without parameters, (N, C, D) to (N, C, D)."""
-    with torch.autocast(feature.device.type, enabled=False):
+    with full_precision(feature):
         likeness = feature.transpose(1, 2) @ feature
         weights = (likeness / feature.size(1) ** 0.5).softmax(dim=2)
         return feature @ weights.transpose(1, 2)

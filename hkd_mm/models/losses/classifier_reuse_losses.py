@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
 from hkd_mm.models.recorders.network_recorders import (
     check_channels,
     last_layer,
@@ -22,12 +22,6 @@ class SimKDLoss(DistillLoss):
     :class:`SimKDClassifier`, to whose head :meth:`attach` copies the
     teacher's last layer; its map has the teacher's channels, and
     :class:`ResizeConnector` brings it to the teacher's size.
-
-    Args:
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -40,18 +34,14 @@ class SimKDLoss(DistillLoss):
     features = 'last_map'
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Hand the teacher's last layer over to the student.
-
-        Raises:
-            UserError: the student cannot take it, or the teacher has none.
-        """
+        """Hand the teacher's last layer over to the student."""
         if not hasattr(student, 'reuse_last_layer'):
             raise UserError(
                 'SimKDLoss trains no last layer of its own: '
                 'model.architecture has to be a hkd_mm.SimKDClassifier, as '
                 f'in configs/zoo/simkd, not a {type(student).__name__}'
             )
-        student.reuse_last_layer(last_layer(teacher, type(self).__name__))
+        student.reuse_last_layer(last_layer(teacher, self))
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         """From maps (N, C, H, W), (N, C, H, W) to a float32 scalar."""
@@ -73,10 +63,6 @@ class SRRLLoss(DistillLoss):
     Args:
         alpha: factor on feature matching, >= 0.
         beta: factor on the scores, >= 0, not both 0.
-        loss_weight: factor on both parts.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -92,46 +78,31 @@ class SRRLLoss(DistillLoss):
         self, alpha: float = 1.0, beta: float = 1.0, loss_weight: float = 1.0
     ) -> None:
         super().__init__(loss_weight)
-        self.require(alpha >= 0, 'alpha', alpha, '>= 0; the paper has 1')
-        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 1')
+        self.set_not_negative(alpha=alpha, beta=beta)
         self.require(alpha + beta > 0, 'beta', beta, '> 0 where alpha is 0')
-        self.alpha, self.beta = alpha, beta
         self._layer: tuple[nn.Linear, ...] = ()
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Remember the teacher's last layer, without owning it.
-
-        Raises:
-            UserError: the teacher does not end in one linear layer.
-        """
+        """Remember the teacher's last layer, without owning it."""
         # a tuple, which nn.Module does not look into
-        self._layer = (last_layer(teacher, type(self).__name__),)
+        self._layer = (last_layer(teacher, self),)
 
     def forward(
         self, s_feature: Tensor, t_feature: Tensor
     ) -> dict[str, Tensor]:
-        """From vectors (N, C), (N, C) to the parts that are weighted.
-
-        Returns:
-            ``loss_feature`` and ``loss_score``, float32 scalars.
-
-        Raises:
-            UserError: the vectors are not what the last layer is given.
-        """
+        """From vectors (N, C), (N, C) to the parts whose weight is not 0."""
         assert self._layer, 'attach() comes before the first use'
         (layer,) = self._layer
-        check_channels(layer, t_feature.size(1), type(self).__name__)
+        check_channels(layer, t_feature, self)
         mine, others = s_feature.float(), t_feature.detach().float()
         parts = {}
         if self.alpha:
-            value = F.mse_loss(mine, others)
-            parts['loss_feature'] = self.loss_weight * self.alpha * value
+            parts['loss_feature'] = self.alpha * F.mse_loss(mine, others)
         if self.beta:
             # the bias is in both scores and cancels out
             scores = F.linear(mine - others, layer.weight.detach().float())
-            value = scores.float().square().mean()
-            parts['loss_score'] = self.loss_weight * self.beta * value
-        return parts
+            parts['loss_score'] = self.beta * scores.float().square().mean()
+        return self.scaled(**parts)
 
 
 _LEAST = 1e-6  # length of a feature that is divided by
@@ -157,13 +128,8 @@ class NormDirectionLoss(DistillLoss):
     with them.
 
     Args:
-        loss_weight: factor on the returned scalar.
         gather: the means are of all processes' batches; else each process
             has those of its own, and the checkpoint the first one's.
-
-    Raises:
-        UserError: the teacher does not end in a linear layer, or its
-            embeddings are not what that layer takes.
     """
 
     family = 'response'
@@ -184,23 +150,16 @@ class NormDirectionLoss(DistillLoss):
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
         """Ask the teacher for the number of classes and channels."""
-        del student
-        layer = last_layer(teacher, type(self).__name__)
+        layer = last_layer(teacher, self)
         self.centres = torch.zeros(layer.weight.shape)
         self.seen = torch.zeros(layer.out_features)
 
     def forward(
         self, s_feature: Tensor, t_feature: Tensor, gt_labels: Tensor
     ) -> Tensor:
-        """The loss, after the centres have taken in the batch.
+        """From embeddings (N, D), (N, D) and labels to a float32 scalar.
 
-        Args:
-            s_feature: the student's embeddings (N, D), aligned.
-            t_feature: the teacher's (N, D), what its last layer is given.
-            gt_labels: classes (N,), int64 in [0, C).
-
-        Returns:
-            A float32 scalar in [0, 2] times ``loss_weight``.
+        The teacher's are what its last layer is given.
         """
         student, teacher = s_feature.float(), t_feature.detach().float()
         channels = self.centres.size(1)
@@ -213,7 +172,7 @@ class NormDirectionLoss(DistillLoss):
         one_hot = F.one_hot(gt_labels, len(self.seen)).float()
         if self.training:
             self._take_in(teacher, one_hot)
-        with torch.autocast(student.device.type, enabled=False):
+        with full_precision(student):
             centre = one_hot @ self.centres
         length = torch.maximum(_length(student), _length(teacher))
         along = (student * F.normalize(centre, dim=1)).sum(dim=1)
@@ -222,11 +181,10 @@ class NormDirectionLoss(DistillLoss):
     @torch.no_grad()
     def _take_in(self, teacher: Tensor, one_hot: Tensor) -> None:
         """Add a batch to the running means."""
-        if self.gather:
-            teacher, one_hot = gather_batch(teacher), gather_batch(one_hot)
+        teacher, one_hot = self.gathered(teacher, one_hot)
         new = one_hot.sum(dim=0)
         self.seen += new
-        with torch.autocast(teacher.device.type, enabled=False):
+        with full_precision(teacher):
             sums = one_hot.T @ teacher
         share = self.seen.clamp_min(1).unsqueeze(1)
         self.centres += (sums - new.unsqueeze(1) * self.centres) / share

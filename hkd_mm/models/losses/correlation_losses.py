@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
+from hkd_mm.models.losses.kl_losses import divergence, log_probabilities
 from hkd_mm.registry import MODELS
 
 _SMALLEST = 1e-8  # of a norm, which divides
@@ -35,10 +36,6 @@ class DISTLoss(DistillLoss):
         beta: weight of the classes within a sample, >= 0.
         gamma: weight of the samples within a class, >= 0.
         loss_weight: factor on the returned scalar; 2 in the authors' recipe.
-        gather: correlate the batch of all processes.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -66,28 +63,20 @@ class DISTLoss(DistillLoss):
         gather: bool = False,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 1 and 4')
-        self.require(beta >= 0, 'beta', beta, '>= 0; customary is 1')
-        self.require(gamma >= 0, 'gamma', gamma, '>= 0; customary is 1')
-        self.tau, self.beta, self.gamma = tau, beta, gamma
+        self.set_positive(tau=tau)
+        self.set_not_negative(beta=beta, gamma=gamma)
         self.gather = gather
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         """From logits (N, C), (N, C) to a float32 scalar."""
-        preds_T = preds_T.detach()
-        if self.gather:
-            preds_S, preds_T = gather_batch(preds_S), gather_batch(preds_T)
         mine, other = (
             F.softmax(preds.float() / self.tau, dim=1)
-            for preds in (preds_S, preds_T)
+            for preds in self.gathered(preds_S, preds_T.detach())
         )
         inter = 1 - _correlation(mine, other, dim=1).mean()
         intra = 1 - _correlation(mine, other, dim=0).mean()
-        return (
-            self.loss_weight
-            * self.tau**2
-            * (self.beta * inter + self.gamma * intra)
-        )
+        total = self.beta * inter + self.gamma * intra
+        return self.loss_weight * self.tau**2 * total
 
 
 def _correlation(x: Tensor, y: Tensor, dim: int) -> Tensor:
@@ -120,11 +109,6 @@ class MLKDLoss(DistillLoss):
         gamma: weight of the class level, >= 0; it grows with B^2.
         quantile: share of the samples and classes that are chosen, the least
             confident first, in (0, 1].
-        loss_weight: factor on all three.
-        gather: compare the samples of all processes.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -149,67 +133,46 @@ class MLKDLoss(DistillLoss):
     ) -> None:
         super().__init__(loss_weight)
         self.taus = tuple(taus)
-        self.require(
-            bool(self.taus) and all(tau > 0 for tau in self.taus),
-            'taus',
-            taus,
-            'temperatures > 0; the paper has 2 to 6',
-        )
-        for name, value in dict(alpha=alpha, beta=beta, gamma=gamma).items():
-            self.require(value >= 0, name, value, '>= 0; the paper has 1')
-        self.require(
-            0 < quantile <= 1, 'quantile', quantile, 'in (0, 1]; 1 takes all'
-        )
-        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        good = bool(self.taus) and all(tau > 0 for tau in self.taus)
+        self.require(good, 'taus', taus, 'temperatures > 0')
+        self.set_not_negative(alpha=alpha, beta=beta, gamma=gamma)
+        self.require(0 < quantile <= 1, 'quantile', quantile, 'in (0, 1]')
         self.quantile, self.gather = quantile, gather
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> dict[str, Tensor]:
-        """The three levels.
-
-        Args:
-            preds_S: student logits (N, C).
-            preds_T: teacher logits (N, C); no gradient flows into them.
-
-        Returns:
-            ``loss_instance``, ``loss_batch``, ``loss_class``: float32
-            scalars, times their weights.
-        """
-        student, teacher = preds_S.float(), preds_T.detach().float()
-        if self.gather:
-            student, teacher = gather_batch(student), gather_batch(teacher)
-        with torch.autocast(student.device.type, enabled=False):
-            levels = self._levels(student, teacher)
-        weights = (self.alpha, self.beta, self.gamma)
-        return {
-            f'loss_{name}': self.loss_weight * weight * level
-            for name, weight, level in zip(
-                ('instance', 'batch', 'class'), weights, levels
-            )
-        }
+        """From logits (N, C), (N, C) to the scalars of the three levels."""
+        student, teacher = self.gathered(
+            preds_S.float(), preds_T.detach().float()
+        )
+        with full_precision(student):
+            instance, batch, classes = self._levels(student, teacher)
+        return self.scaled(
+            loss_instance=self.alpha * instance,
+            loss_batch=self.beta * batch,
+            loss_class=self.gamma * classes,
+        )
 
     def _levels(self, student: Tensor, teacher: Tensor) -> list[Tensor]:
         """Instances, batch and classes, summed over the temperatures."""
-        confident = F.softmax(teacher, dim=1)
-        samples = self._chosen(confident.amax(dim=1))
-        classes = self._chosen(confident.sum(dim=0))
-        found = []
+        confidence = F.softmax(teacher, dim=1)
+        samples = self._chosen(confidence.amax(dim=1))
+        classes = self._chosen(confidence.sum(dim=0))
+        levels = []
         for tau in self.taus:
-            log_S = F.log_softmax(student / tau, dim=1)
-            log_T = F.log_softmax(teacher / tau, dim=1)
+            log_S, log_T = (
+                log_probabilities(x, tau) for x in (student, teacher)
+            )
             p_S, p_T = log_S.exp(), log_T.exp()
-            divergence = F.kl_div(
-                log_S, log_T, reduction='none', log_target=True
-            ).sum(dim=1)
             batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum(dim=1)
             between = (p_T.T @ p_T - p_S.T @ p_S).square().sum(dim=1)
-            found.append(
-                [
-                    tau**2 * (samples * divergence).sum(),
+            levels.append(
+                (
+                    tau**2 * (samples * divergence(log_S, log_T)).sum(),
                     (samples * batch).sum(),
                     (classes * between).sum(),
-                ]
+                )
             )
-        return [sum(level) for level in zip(*found)]
+        return [sum(level) for level in zip(*levels)]
 
     def _chosen(self, confidence: Tensor) -> Tensor:
         """Weights (n,) that sum to 1: equal for the least confident."""

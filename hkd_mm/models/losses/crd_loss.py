@@ -7,16 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
-from hkd_mm.models.losses.relation_losses import full_precision, unit
+from hkd_mm.models.losses.distill_loss import (
+    DistillLoss,
+    Shape,
+    full_precision,
+)
+from hkd_mm.models.losses.relation_losses import unit
 from hkd_mm.registry import MODELS
 
 
 def contrast(similarity: Tensor, negative: Tensor, level: Tensor) -> Tensor:
-    """The critic's loss of N anchors, equation (18).
+    """The critic's loss of N anchors, equation (18), mean over the anchors.
 
     ``h = e^z / (e^z + n E)`` with z the similarity, n the negatives of the
-    anchor and E the usual size of e^z;
+    anchor and E the typical size of e^z;
     ``-log h(positive) - sum over the negatives of log(1 - h)``.
 
     Args:
@@ -24,9 +28,6 @@ def contrast(similarity: Tensor, negative: Tensor, level: Tensor) -> Tensor:
             N - 1 are the anchors' positives in order.
         negative: (N, K), bool; other j is a negative of anchor i.
         level: log E, a scalar.
-
-    Returns:
-        Scalar, mean over the anchors.
     """
     count = negative.sum(1, keepdim=True).clamp_min(1)
     margin = similarity - torch.log(count) - level
@@ -36,12 +37,7 @@ def contrast(similarity: Tensor, negative: Tensor, level: Tensor) -> Tensor:
 
 
 def level_of(similarity: Tensor, negative: Tensor) -> Tensor:
-    """Log of the mean of e^z over all positives and negatives, a scalar.
-
-    Args:
-        similarity: as of :func:`contrast`.
-        negative: likewise.
-    """
+    """Log of the mean of e^z over all positives and negatives, a scalar."""
     pairs = negative.clone()
     pairs.diagonal().fill_(True)
     found = similarity.masked_fill(~pairs, -torch.inf).flatten()
@@ -76,10 +72,6 @@ class CRDLoss(DistillLoss):
         dimensions: length of the vectors, >= 1; the paper has 128.
         queue: images kept of earlier batches, >= 0.
         loss_weight: factor on the returned scalar; the paper has 0.8.
-        gather: compare the samples of all processes, not of each one.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'relation'
@@ -93,7 +85,7 @@ class CRDLoss(DistillLoss):
     over_batch = True
     minimum_at_teacher = False
     smallest_batch = 32
-    usual = dict(tau=(0.02, 1))
+    recommended_range = dict(tau=(0.02, 1))
 
     def __init__(
         self,
@@ -104,13 +96,9 @@ class CRDLoss(DistillLoss):
         gather: bool = False,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 0.1')
-        self.require(
-            dimensions >= 1, 'dimensions', dimensions, '>= 1; usual are 128'
-        )
-        self.require(queue >= 0, 'queue', queue, '>= 0; 0 is none')
-        self.tau, self.dimensions = tau, dimensions
-        self.queue, self.gather = queue, gather
+        self.set_positive(tau=tau, dimensions=dimensions)
+        self.set_not_negative(queue=queue)
+        self.gather = gather
         self.embed_S: nn.Module | None = None
         self.embed_T: nn.Module | None = None
         for side in 'ST':
@@ -121,9 +109,7 @@ class CRDLoss(DistillLoss):
         # an empty place has the label -1 and is nobody's negative
         self.register_buffer('past_labels', torch.full((queue,), -1))
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Make the two layers for features (N, C) and (N, C')."""
         self.embed_S, self.embed_T = (
             nn.Linear(math.prod(shape[1:]), self.dimensions)
@@ -137,31 +123,13 @@ class CRDLoss(DistillLoss):
         s_feature: Tensor,
         t_feature: Tensor,
     ) -> Tensor:
-        """The loss of one batch.
-
-        Args:
-            preds_S: logits (N, C), of which only C is looked at.
-            gt_labels: (N,) int64 in [0, C).
-            s_feature: (N, D), float.
-            t_feature: (N, D'), float.
-
-        Returns:
-            A float32 scalar.
-        """
+        """From logits (N, C), labels, (N, D) and (N, D') to a scalar."""
         # refuses a label out of range, which an image of no class would be
         F.cross_entropy(preds_S.detach().float(), gt_labels)
         with full_precision(s_feature):
-            mine, other = (
-                unit(embed(feature.float().flatten(1)))
-                for embed, feature in (
-                    (self.embed_S, s_feature),
-                    (self.embed_T, t_feature.detach()),
-                )
-            )
-            if self.gather:
-                mine, other, gt_labels = map(
-                    gather_batch, (mine, other, gt_labels)
-                )
+            mine = unit(self.embed_S(s_feature.float().flatten(1)))
+            other = unit(self.embed_T(t_feature.detach().float().flatten(1)))
+            mine, other, gt_labels = self.gathered(mine, other, gt_labels)
             total = self._from(mine, other, 'T', gt_labels)
             total = total + self._from(other, mine, 'S', gt_labels)
         if self.training and self.queue:
@@ -185,10 +153,7 @@ class CRDLoss(DistillLoss):
 
     def _keep(self, mine: Tensor, other: Tensor, labels: Tensor) -> None:
         """Put a batch at the front of the queue; the oldest fall out."""
-        for name, new in (
-            ('past_S', mine),
-            ('past_T', other),
-            ('past_labels', labels),
-        ):
+        batch = dict(past_S=mine, past_T=other, past_labels=labels)
+        for name, new in batch.items():
             row = torch.cat([new, getattr(self, name)])
             setattr(self, name, row[: self.queue].clone())

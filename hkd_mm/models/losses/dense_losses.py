@@ -6,22 +6,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.connectors.feature_align_connector import check_maps
 from hkd_mm.models.losses.distill_loss import DistillLoss
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.mask_samples import IGNORE
 
 
 def with_background(logits: Tensor) -> Tensor:
-    """One logit a pixel as two: the background's is zero.
+    """One logit a pixel (N, 1, h, w) as two: the background's is zero.
 
     ``softmax((0, x))`` is ``sigmoid(x)`` for the class, and its cross-entropy
-    is the binary one of ``x``, so one formula serves both.
-
-    Args:
-        logits: (N, C, h, w); with C > 1 the background is the first.
-
-    Returns:
-        (N, max(C, 2), h, w), float32.
+    is the binary one of ``x``, so one formula serves both. Of several classes
+    the background is the first. Returns (N, max(C, 2), h, w), float32.
     """
     logits = logits.float()
     if logits.shape[1] > 1:
@@ -30,18 +26,11 @@ def with_background(logits: Tensor) -> Tensor:
 
 
 def one_hot_masks(gt_labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Masks as one plane a class.
-
-    Args:
-        gt_labels: (N, h, w) int64 in [0, classes), or 255.
-        classes: with the background.
+    """Masks (N, h, w), int64 in [0, classes) or 255, as one plane a class.
 
     Returns:
         (N, classes, h, w) float32, zero in all planes where a pixel is
         ignored, and (N, 1, h, w) float32, 1 where it counts.
-
-    Raises:
-        RuntimeError: a label is out of range.
     """
     counted = gt_labels != IGNORE
     # scatter_ has bounds checked on the device; a comparison has not
@@ -64,14 +53,6 @@ class CWDLoss(DistillLoss):
     names the recorder ``logits``, maps of class scores (3; these need no
     connector). mmrazor's ``ChannelWiseDivergence`` lets a gradient into the
     teacher and computes in half precision under autocast.
-
-    Args:
-        tau: temperature, > 0.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range, or a recorder delivers no
-            map.
     """
 
     family = 'feature'
@@ -82,28 +63,15 @@ class CWDLoss(DistillLoss):
         'teaches the student to be uniform.'
     )
     features = 'map'
-    usual = dict(tau=(1, 20), loss_weight=(0, 100))
+    recommended_range = dict(tau=(1, 20), loss_weight=(0, 100))
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 4')
-        self.tau = tau
+        self.set_positive(tau=tau)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """Compare two maps, channel by channel.
-
-        Args:
-            s_feature: (N, C, H, W), in the teacher's shape.
-            t_feature: the same of the teacher; no gradient flows into it.
-
-        Returns:
-            Float32 scalar.
-        """
-        if s_feature.dim() != 4:
-            raise UserError(
-                'CWDLoss compares maps (N, C, H, W), but a recorder delivers '
-                f'{tuple(s_feature.shape)}; record a stage with maps'
-            )
+        """From maps (N, C, H, W) of one shape to a float32 scalar."""
+        check_maps('CWDLoss', s_feature.shape)
         student, teacher = (
             torch.log_softmax(x.float().flatten(2) / self.tau, dim=2)
             for x in (s_feature, t_feature.detach())
@@ -136,11 +104,6 @@ class DiceBCELoss(DistillLoss):
         alpha: weight of the cross-entropy, >= 0.
         beta: weight of the Dice term, >= 0.
         smooth: in pixels, > 0.
-        loss_weight: factor on both.
-
-    Raises:
-        UserError: a value is out of its range, or labels or scores are those
-            of whole images.
     """
 
     family = 'response'
@@ -151,7 +114,7 @@ class DiceBCELoss(DistillLoss):
     )
     dense = True
     minimum_at_teacher = False
-    usual = dict(alpha=(0, 10), beta=(0, 10), smooth=(1e-6, 10))
+    recommended_range = dict(alpha=(0, 10), beta=(0, 10), smooth=(1e-6, 10))
 
     def __init__(
         self,
@@ -161,10 +124,8 @@ class DiceBCELoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(alpha >= 0, 'alpha', alpha, '>= 0; 1 is customary')
-        self.require(beta >= 0, 'beta', beta, '>= 0; 1 is customary')
-        self.require(smooth > 0, 'smooth', smooth, '> 0 pixels')
-        self.alpha, self.beta, self.smooth = alpha, beta, smooth
+        self.set_not_negative(alpha=alpha, beta=beta)
+        self.set_positive(smooth=smooth)
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
         """Compare class scores with masks.
@@ -173,12 +134,6 @@ class DiceBCELoss(DistillLoss):
             preds_S: logits (N, C, h, w), or (N, 1, h, w) of one class.
             gt_labels: (N, h, w) int64: 0 the background, 1 .. C - 1 (1 where
                 C is 1), 255 ignored.
-
-        Returns:
-            ``loss_bce`` and ``loss_dice``, float32 scalars.
-
-        Raises:
-            RuntimeError: a label is out of range.
         """
         log_p = torch.log_softmax(with_background(preds_S), dim=1)
         truth, counted = one_hot_masks(gt_labels, log_p.shape[1])
@@ -187,9 +142,9 @@ class DiceBCELoss(DistillLoss):
         p, y = log_p[:, 1:].exp() * counted, truth[:, 1:]
         both, either = (x.sum(dim=(2, 3)) for x in (p * y, p + y))
         dice = (2 * both + self.smooth) / (either + self.smooth)
-        return dict(
-            loss_bce=self.loss_weight * self.alpha * (entropy / pixels).mean(),
-            loss_dice=self.loss_weight * self.beta * (1 - dice).mean(),
+        return self.scaled(
+            loss_bce=self.alpha * (entropy / pixels).mean(),
+            loss_dice=self.beta * (1 - dice).mean(),
         )
 
 
@@ -202,15 +157,7 @@ class PixelKLLoss(DistillLoss):
     1903.04197, equation (1), with the temperature of plain KD. With one logit
     a pixel it is the divergence of the two distributions
     ``(1 - sigmoid(x / tau), sigmoid(x / tau))``; a softmax over one class
-    would be zero whatever the network says.
-
-    Args:
-        tau: temperature, > 0.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range, or the two networks say
-            something of other pixels or classes.
+    would be zero for any logits.
     """
 
     family = 'response'
@@ -223,19 +170,10 @@ class PixelKLLoss(DistillLoss):
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; 4 is customary')
-        self.tau = tau
+        self.set_positive(tau=tau)
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """Compare the class scores of all pixels.
-
-        Args:
-            preds_S: student logits (N, C, h, w).
-            preds_T: the same of the teacher; no gradient flows into them.
-
-        Returns:
-            Float32 scalar.
-        """
+        """From logits (N, C, h, w), (N, C, h, w) to a float32 scalar."""
         if preds_S.shape != preds_T.shape:
             raise UserError(
                 f'PixelKLLoss: the student gives {tuple(preds_S.shape)}, the '

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.connectors.feature_align_connector import Shape, require
 
 Feature = Tensor | list[Tensor]
 
@@ -21,18 +22,23 @@ class DistillLoss(nn.Module):
     """A distillation loss: its facts as class attributes, its maths as code.
 
     ``forward`` takes any of ``preds_S``, ``preds_T`` (logits (N, C)),
-    ``gt_labels`` ((N,) int64, or (N, C) float32 of mixed images),
-    ``s_feature`` and ``t_feature``, and returns a float32 scalar, or a dict
-    of them, already times ``loss_weight``. From the names of these words a
+    ``gt_labels`` ((N,) int64 in [0, C), or (N, C) float32 of mixed images),
+    ``s_feature`` and ``t_feature`` ((N, C, H, W) or (N, C)), and returns a
+    float32 scalar, or a dict of them, already times ``loss_weight``. No
+    gradient flows into what the teacher gives. From the names of its inputs a
     distiller finds out what to record
-    (:mod:`hkd_mm.models.algorithms.wiring`), from the attributes the
-    test suite knows which laws the loss obeys and the docs what to say of it.
+    (:mod:`hkd_mm.models.algorithms.wiring`); from the attributes the test
+    suite knows which laws the loss obeys, and docs/zoo.md is written.
+
+    A loss with ``build(student_shape[, teacher_shape])`` is given the shapes
+    of its features before the first use, one with ``attach(student,
+    teacher)`` the networks.
 
     Attributes:
         family: ``response``, ``feature``, ``relation``, ``self`` or
             ``online``.
         source: the paper and its equations.
-        upstream: whose maths is called; empty where it is ours.
+        upstream: package that computes it; empty where it is our own.
         fails: where the method is known to fail, for the docs.
         features: what ``s_feature`` and ``t_feature`` are: ``map``
             (N, C, H, W), ``last_map``, the one that is pooled for the last
@@ -45,16 +51,17 @@ class DistillLoss(nn.Module):
         soft_labels: ``gt_labels`` of mixed images make sense to it.
         over_batch: it compares the samples of a batch with each other, so
             its value depends on the batch; such a loss takes ``gather``.
-        minimum_at_teacher: nothing pulls at a student that says what the
-            teacher says (of the terms without a label).
+        minimum_at_teacher: a student that equals its teacher is not pulled
+            away (of the terms without a label).
         two_classes: what is lost with two classes; empty if nothing.
         smallest_batch: fewer samples in one process draw a warning.
         views: the batch is so many views of every image, stacked: all
             images in their first view, then all in the second
             (:class:`hkd_mm.RotationDistill`).
         fixed: its numbers that are read only when it is built.
-        usual: word -> range outside of which a run warns
+        recommended_range: argument -> range outside of which a run warns
             (:class:`hkd_mm.GuardRailsHook`).
+        gather: compare the samples of all processes, not of each one.
 
     Args:
         loss_weight: factor on what is returned, >= 0.
@@ -77,44 +84,67 @@ class DistillLoss(nn.Module):
     smallest_batch: ClassVar[int] = 1
     views: ClassVar[int] = 1
     fixed: ClassVar[tuple[str, ...]] = ()
-    usual: ClassVar[dict[str, tuple[float, float]]] = dict(tau=(1, 20))
+    recommended_range: ClassVar[dict[str, tuple[float, float]]] = dict(
+        tau=(1, 20)
+    )
+    gather: bool = False
+    require = require  # refuse an argument
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.require(loss_weight >= 0, 'loss_weight', loss_weight, '>= 0')
-        self.loss_weight = loss_weight
+        self.set_not_negative(loss_weight=loss_weight)
         self._warned: set[str] = set()
-        self._words = list(inspect.signature(self.forward).parameters)
-        self.register_forward_pre_hook(_look_at_inputs, with_kwargs=True)
+        self._inputs = input_names(self)
+        self.register_forward_pre_hook(_check_inputs, with_kwargs=True)
 
-    def require(
-        self, holds: bool, name: str, value: object, said: str
-    ) -> None:
-        """Refuse a value that a user gave.
+    def set_positive(self, **values: float) -> None:
+        """Keep arguments that must be > 0 as attributes."""
+        for name, value in values.items():
+            self.require(value > 0, name, value, '> 0')
+            setattr(self, name, value)
 
-        Args:
-            holds: the value is good.
-            name: of the constructor's argument.
-            value: what was given.
-            said: what it must be, such as ``> 0; the paper has 4``.
+    def set_not_negative(self, **values: float) -> None:
+        """Keep arguments that must be >= 0 as attributes."""
+        for name, value in values.items():
+            self.require(value >= 0, name, value, '>= 0')
+            setattr(self, name, value)
 
-        Raises:
-            UserError: it is not.
+    def set_class_weight(self, class_weight: list[float] | None) -> None:
+        """Keep one weight a class as a buffer, in no checkpoint.
+
+        ``'balanced'`` and ``'sqrt_balanced'`` are made numbers by the config
+        loader.
         """
-        if not holds:
-            raise UserError(
-                f'{type(self).__name__}: {name}={value!r} must be {said}'
-            )
+        self.require(
+            not isinstance(class_weight, str),
+            'class_weight',
+            class_weight,
+            'a list of numbers here; tools/train.py (hkd_mm.config.compose.'
+            'load_config) makes one from the training split',
+        )
+        weight = (
+            None
+            if class_weight is None
+            else torch.tensor(class_weight, dtype=torch.float32)
+        )
+        self.register_buffer('class_weight', weight, persistent=False)
 
-    def warn_once(self, key: str, text: str) -> None:
+    def scaled(self, **parts: Tensor) -> dict[str, Tensor]:
+        """Multiply all parts by ``loss_weight``."""
+        return {name: self.loss_weight * x for name, x in parts.items()}
+
+    def gathered(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Batches of all processes if ``gather`` is set, else as they are."""
+        return tuple(map(gather_batch, tensors)) if self.gather else tensors
+
+    def warn_once(self, key: str, message: str) -> None:
         """Warn about this instance, the first time only."""
         if key not in self._warned:
             self._warned.add(key)
-            warnings.warn(f'{type(self).__name__}: {text}', stacklevel=2)
+            warnings.warn(f'{type(self).__name__}: {message}', stacklevel=2)
 
     def extra_repr(self) -> str:
-        """The plain values the loss was made with."""
-        names = inspect.signature(type(self).__init__).parameters
+        names = inspect.signature(type(self)).parameters
         return ', '.join(
             f'{name}={value}'
             for name in names
@@ -128,11 +158,11 @@ def input_names(loss: type | nn.Module) -> list[str]:
     return found[1:] if isinstance(loss, type) else found
 
 
-def _look_at_inputs(loss: DistillLoss, args: tuple, kwargs: dict) -> None:
-    """What every loss refuses or warns about, before its forward."""
-    given = dict(zip(loss._words, args)) | kwargs
+def _check_inputs(loss: DistillLoss, args: tuple, kwargs: dict) -> None:
+    """Refuse or warn about the inputs of a forward."""
+    given = dict(zip(loss._inputs, args)) | kwargs
     labels, logits = given.get('gt_labels'), given.get('preds_S')
-    _look_at_places(loss, logits, labels)
+    _check_pixels(loss, logits, labels)
     if labels is not None and labels.dim() == 2 and not loss.soft_labels:
         raise UserError(
             f'{type(loss).__name__} needs one class an image, but mixup or '
@@ -141,14 +171,15 @@ def _look_at_inputs(loss: DistillLoss, args: tuple, kwargs: dict) -> None:
         )
     if logits is not None and logits.size(1) == 2 and loss.two_classes:
         loss.warn_once('classes', f'2 classes: {loss.two_classes}')
-    _compare_features(loss, given.get('s_feature'), given.get('t_feature'))
+    if loss.aligned and 't_feature' in given:
+        _compare_features(loss, given.get('s_feature'), given['t_feature'])
     if loss.training and loss.smallest_batch > 1:
         first = next(iter(given.values()))
         rows = len(first[0] if isinstance(first, (list, tuple)) else first)
-        _look_at_batch(loss, rows // loss.views)
+        _check_batch_size(loss, rows // loss.views)
 
 
-def _look_at_places(
+def _check_pixels(
     loss: DistillLoss, logits: Tensor | None, labels: Tensor | None
 ) -> None:
     """Whole images and masks need losses of their own."""
@@ -171,19 +202,18 @@ def _look_at_places(
         )
 
 
-def _look_at_batch(loss: DistillLoss, images: int) -> None:
+def _check_batch_size(loss: DistillLoss, images: int) -> None:
     """Warn of the first batch alone: the last of an epoch may be a rest."""
     if 'batch' in loss._warned:
         return
-    gather = getattr(loss, 'gather', False)
-    images *= get_world_size() if gather else 1
+    images *= get_world_size() if loss.gather else 1
     if images < loss.smallest_batch:
-        way = '' if gather or get_world_size() == 1 else ' or set gather=True'
+        alone = loss.gather or get_world_size() == 1
         loss.warn_once(
             'batch',
             f'{images} images a batch are few to be compared with each other '
-            f'(at least {loss.smallest_batch} make sense); raise '
-            f'batch_size{way}',
+            f'(at least {loss.smallest_batch} make sense); raise batch_size'
+            + ('' if alone else ' or set gather=True'),
         )
     loss._warned.add('batch')
 
@@ -193,16 +223,13 @@ def _compare_features(
 ) -> None:
     if student is None or teacher is None:
         return
-    mine, other = (
-        [tuple(x.shape) for x in (f if isinstance(f, (list, tuple)) else [f])]
-        for f in (student, teacher)
-    )
-    if len(mine) != len(other) and loss.aligned:
+    mine, other = _shapes(student), _shapes(teacher)
+    if len(mine) != len(other):
         raise UserError(
             f'{type(loss).__name__}: {len(mine)} student features and '
             f'{len(other)} of the teacher; record as many stages of both'
         )
-    if loss.aligned and mine != other:
+    if mine != other:
         raise UserError(
             f'{type(loss).__name__}: the student feature {mine} has not the '
             f"shape of the teacher's {other}; put a connector on s_feature, "
@@ -210,38 +237,15 @@ def _compare_features(
         )
 
 
-def set_class_weight(
-    loss: DistillLoss, class_weight: list[float] | None
-) -> None:
-    """Keep the weights as the buffer ``class_weight``, in no checkpoint.
-
-    Args:
-        loss: whose buffer it becomes.
-        class_weight: one number a class; None for none. ``'balanced'`` and
-            ``'sqrt_balanced'`` are made numbers by the config loader.
-
-    Raises:
-        UserError: the word reached the loss.
-    """
-    if isinstance(class_weight, str):
-        raise UserError(
-            f'{type(loss).__name__}: class_weight={class_weight!r} needs the '
-            'training split; set it through '
-            'hkd_mm.config.compose.load_config (tools/train.py does) '
-            'or give a list of numbers'
-        )
-    weight = (
-        None
-        if class_weight is None
-        else torch.tensor(class_weight, dtype=torch.float32)
-    )
-    loss.register_buffer('class_weight', weight, persistent=False)
+def _shapes(feature: Feature) -> list[Shape]:
+    features = feature if isinstance(feature, (list, tuple)) else [feature]
+    return [tuple(x.shape) for x in features]
 
 
 def weighted_cross_entropy(
     preds_S: Tensor, gt_labels: Tensor, class_weight: Tensor | None
 ) -> Tensor:
-    """Cross-entropy as a mean over the samples.
+    """Cross-entropy as a mean over the samples, float32.
 
     As in mmpretrain; torch divides by the sum of the weights. So several
     processes make the gradient of one.
@@ -250,12 +254,6 @@ def weighted_cross_entropy(
         preds_S: logits (N, C).
         gt_labels: (N,) int64 in [0, C), or (N, C) targets of mixed images.
         class_weight: (C,), or None.
-
-    Returns:
-        A float32 scalar, also under autocast.
-
-    Raises:
-        IndexError: a label is out of range.
     """
     return F.cross_entropy(
         preds_S.float(), gt_labels, weight=class_weight, reduction='none'
@@ -263,25 +261,25 @@ def weighted_cross_entropy(
 
 
 def gather_batch(tensor: Tensor) -> Tensor:
-    """Put the batches of all processes together, in order of rank.
+    """Put the batches (N, ...) of all processes together, in order of rank.
 
     Gradients flow back to each process's own part from the losses of all, so
     that after distributed training has averaged over the processes they are
     those of one process with the whole batch. All processes need batches of
     one size.
-
-    Args:
-        tensor: (N, ...) of this process.
-
-    Returns:
-        (N * processes, ...); the tensor itself where there is one process.
     """
-    if not dist.is_available() or not dist.is_initialized():
-        return tensor
-    if dist.get_world_size() == 1:
+    if get_world_size() == 1:
         return tensor
     if tensor.requires_grad:
         return torch.cat(all_gather(tensor.contiguous()))
-    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    parts = [torch.empty_like(tensor) for _ in range(get_world_size())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """A context without autocast on the tensor's device.
+
+    For differences of products, which half precision would round away.
+    """
+    return torch.autocast(tensor.device.type, enabled=False)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hkd_mm.models.losses.distill_loss import DistillLoss
 from hkd_mm.models.losses.kl_losses import (
+    LogitStdLoss,
     divergence,
     log_probabilities,
     non_target_log_probabilities,
@@ -14,15 +15,6 @@ from hkd_mm.models.losses.kl_losses import (
     target_mask,
 )
 from hkd_mm.registry import MODELS
-
-_LOST = (
-    'there is but one class besides the label, so the non-target part '
-    '(beta) is 0; only the target part (alpha) is left'
-)
-_LOST_ALL = (
-    'standardized scores are always 1 and -1, so nothing is learned but '
-    'which one is higher'
-)
 
 
 @MODELS.register_module()
@@ -33,11 +25,11 @@ class DKDLoss(DistillLoss):
     divergence between the two-valued distributions (label, all others), and
     NCKD the one between the distributions among the other classes, both at
     temperature ``tau``. Plain KD is the same with ``beta = 1 - p_T(label)``,
-    small where the teacher is sure.
+    small where the teacher is confident.
 
     The authors raise the weight from 0 over the first 20 of 240 epochs; here
     that is ``hkd_mm.LossScheduleHook``. mmrazor's ``DKDLoss`` sums over the
-    batch where it was told to average, and takes the label out of NCKD by
+    batch where an average is configured, and takes the label out of NCKD by
     subtracting 1000, which large logits survive.
 
     Args:
@@ -47,10 +39,6 @@ class DKDLoss(DistillLoss):
             pairs on CIFAR-100, 0.5 for ImageNet.
         standardize: take Z-scores of both networks' logits first
             (:class:`LogitStdLoss`).
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -60,8 +48,11 @@ class DKDLoss(DistillLoss):
         'teacher that is weak or hardly trained; the fewer the classes, the '
         'less NCKD has to say.'
     )
-    two_classes = _LOST
-    usual = dict(tau=(1, 20), alpha=(0, 10), beta=(0.1, 20))
+    two_classes = (
+        'there is but one class besides the label, so the non-target part '
+        '(beta) is 0; only the target part (alpha) is left'
+    )
+    recommended_range = dict(tau=(1, 20), alpha=(0, 10), beta=(0.1, 20))
 
     def __init__(
         self,
@@ -72,42 +63,26 @@ class DKDLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 4 and 1')
-        self.require(alpha >= 0, 'alpha', alpha, '>= 0; the paper has 1')
-        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 8')
-        self.tau, self.alpha, self.beta = tau, alpha, beta
+        self.set_positive(tau=tau)
+        self.set_not_negative(alpha=alpha, beta=beta)
         self.standardize = standardize
         if standardize:
-            self.two_classes = _LOST_ALL
+            self.two_classes = LogitStdLoss.two_classes
 
     def forward(
         self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
     ) -> Tensor:
-        """Compare class scores.
-
-        Args:
-            preds_S: student logits (N, C), C > 1.
-            preds_T: teacher logits (N, C).
-            gt_labels: (N,) int64 in [0, C).
-
-        Returns:
-            A float32 scalar.
-        """
+        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         target = target_mask(preds_S, gt_labels)
         both = preds_S, preds_T.detach()
         if self.standardize:
             both = tuple(standardize(logits) for logits in both)
-        tckd = divergence(
-            *(_label_or_not(logits, target, self.tau) for logits in both)
+        tckd, nckd = (
+            divergence(*(log_p(logits, target, self.tau) for logits in both))
+            for log_p in (_label_or_not, non_target_log_probabilities)
         )
-        nckd = divergence(
-            *(
-                non_target_log_probabilities(logits, target, self.tau)
-                for logits in both
-            )
-        )
-        whole = self.alpha * tckd + self.beta * nckd
-        return self.loss_weight * self.tau**2 * whole.mean()
+        total = self.alpha * tckd + self.beta * nckd
+        return self.loss_weight * self.tau**2 * total.mean()
 
 
 def _label_or_not(logits: Tensor, target: Tensor, tau: float) -> Tensor:
@@ -138,10 +113,6 @@ class NKDLoss(DistillLoss):
     Args:
         tau: temperature of the other classes, > 0.
         gamma: weight of the other classes, >= 0.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -160,23 +131,13 @@ class NKDLoss(DistillLoss):
         self, tau: float = 1.0, gamma: float = 1.5, loss_weight: float = 1.0
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 1')
-        self.require(gamma >= 0, 'gamma', gamma, '>= 0; the paper has 1.5')
-        self.tau, self.gamma = tau, gamma
+        self.set_positive(tau=tau)
+        self.set_not_negative(gamma=gamma)
 
     def forward(
         self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
     ) -> Tensor:
-        """Compare class scores.
-
-        Args:
-            preds_S: student logits (N, C), C > 1.
-            preds_T: teacher logits (N, C).
-            gt_labels: (N,) int64 in [0, C).
-
-        Returns:
-            A float32 scalar.
-        """
+        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         target = target_mask(preds_S, gt_labels)
         both = preds_S, preds_T.detach()
         log_S, log_T = (
@@ -210,12 +171,8 @@ class WSLDLoss(DistillLoss):
     cross-entropies as they are.
 
     Args:
-        tau: temperature, > 0.
         loss_weight: factor on the returned scalar; 2.5 in the paper for
             ImageNet, 2.25 with ``tau`` 4 for CIFAR-100.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -228,22 +185,12 @@ class WSLDLoss(DistillLoss):
 
     def __init__(self, tau: float = 2.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 2 and 4')
-        self.tau = tau
+        self.set_positive(tau=tau)
 
     def forward(
         self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
     ) -> Tensor:
-        """Compare class scores, weighted by sample.
-
-        Args:
-            preds_S: student logits (N, C).
-            preds_T: teacher logits (N, C).
-            gt_labels: (N,) int64 in [0, C), or (N, C) of mixed images.
-
-        Returns:
-            A float32 scalar.
-        """
+        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         apart = divergence(
             log_probabilities(preds_S, self.tau),
             log_probabilities(preds_T.detach(), self.tau),
@@ -254,7 +201,7 @@ class WSLDLoss(DistillLoss):
 
 @torch.no_grad()
 def _behind(preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-    """(N,) in [0, 1]: 0 where the student is right and sure."""
+    """(N,) in [0, 1]: 0 where the student is right and confident."""
     mine, other = (
         F.cross_entropy(preds.float(), gt_labels, reduction='none')
         for preds in (preds_S, preds_T)

@@ -1,29 +1,26 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Feature hints: FitNets, VID and activation boundaries."""
+"""Feature hints: FitNets, VID, AB, OFD and factor transfer."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.registry import MODELS
 
 _NOTHING = 1e-20  # vectors below it count as zero
 
 
 def unit_vectors(rows: Tensor) -> Tensor:
-    """Each row divided by its Euclidean length; zero stays zero.
+    """Each row (N, D) divided by its Euclidean length; zero stays zero.
 
     A row is scaled by its largest entry before it is squared, so that rows
     of any size are brought to length one, and the gradient at zero is finite.
-
-    Args:
-        rows: (N, D), float32.
-
-    Returns:
-        (N, D), float32.
     """
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
     scaled = rows / torch.where(largest > _NOTHING, largest, 1.0)
@@ -31,17 +28,10 @@ def unit_vectors(rows: Tensor) -> Tensor:
 
 
 def length_of_rows(rows: Tensor, eps: float = 1e-6) -> Tensor:
-    """Euclidean length of each row, smooth at zero.
+    """Euclidean length (N,) of each row of (N, D), smooth at zero.
 
     ``sqrt(sum(x^2) + eps^2) - eps``: zero at zero, where its gradient is
     zero, and less than the length by at most ``eps``.
-
-    Args:
-        rows: (N, D), float32.
-        eps: > 0.
-
-    Returns:
-        (N,), float32.
     """
     return (rows.square().sum(dim=1) + eps**2).sqrt() - eps
 
@@ -61,10 +51,6 @@ class FitNetLoss(DistillLoss):
         normalize: bring both features of an image to length one first and
             sum, not average, the squares: a value in [0, 4] that does not
             depend on the scale of the features.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -83,23 +69,13 @@ class FitNetLoss(DistillLoss):
         self.normalize = normalize
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """Distance of two features.
-
-        Args:
-            s_feature: (N, C, H, W) or (N, C), in the teacher's shape.
-            t_feature: the same of the teacher.
-
-        Returns:
-            Float32 scalar.
-        """
+        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
         student = s_feature.float()
         teacher = t_feature.detach().float()
         if not self.normalize:
             return self.loss_weight * F.mse_loss(student, teacher)
-        difference = unit_vectors(student.flatten(1)) - unit_vectors(
-            teacher.flatten(1)
-        )
-        return self.loss_weight * difference.square().sum(dim=1).mean()
+        mine, other = (unit_vectors(x.flatten(1)) for x in (student, teacher))
+        return self.loss_weight * (mine - other).square().sum(dim=1).mean()
 
 
 @MODELS.register_module()
@@ -117,10 +93,6 @@ class VIDLoss(DistillLoss):
     Args:
         variance: of every channel at the start, > eps.
         eps: least variance, > 0; bounds the loss from below.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -140,35 +112,20 @@ class VIDLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(eps > 0, 'eps', eps, '> 0; 1e-5 is customary')
+        self.set_positive(eps=eps)
         self.require(variance > eps, 'variance', variance, f'> eps={eps}')
-        self.variance, self.eps = variance, eps
+        self.variance = variance
         self.raw_variance: nn.Parameter | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
-        """Create the variances, one for each teacher channel.
-
-        Args:
-            student_shape: of ``s_feature``, behind its connector.
-            teacher_shape: (N, C[, H, W]) of ``t_feature``.
-        """
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        """Create the variances, one for each teacher channel."""
         softplus = self.variance - self.eps
         # the inverse of softplus, without exp of a large number
         raw = softplus + math.log(-math.expm1(-softplus))
         self.raw_variance = nn.Parameter(torch.full((teacher_shape[1],), raw))
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """Negative log-likelihood of the teacher's feature.
-
-        Args:
-            s_feature: (N, C, H, W) or (N, C), in the teacher's shape.
-            t_feature: the same of the teacher.
-
-        Returns:
-            Float32 scalar.
-        """
+        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
         assert self.raw_variance is not None, 'build() comes first'
         error = s_feature.float() - t_feature.detach().float()
         variance = F.softplus(self.raw_variance.float()) + self.eps
@@ -192,10 +149,6 @@ class ABLoss(DistillLoss):
 
     Args:
         margin: distance from the boundary that is asked for, > 0.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -210,20 +163,290 @@ class ABLoss(DistillLoss):
 
     def __init__(self, margin: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(margin > 0, 'margin', margin, '> 0; the paper has 1')
-        self.margin = margin
+        self.set_positive(margin=margin)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """Distance from the teacher's side of the boundary.
-
-        Args:
-            s_feature: (N, C, H, W) or (N, C), in the teacher's shape.
-            t_feature: the same of the teacher; only its sign counts.
-
-        Returns:
-            Float32 scalar.
-        """
+        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
         student = s_feature.float()
         side = torch.where(t_feature.detach() > 0, 1.0, -1.0)
         missing = F.relu(self.margin - side * student)
         return self.loss_weight * missing.square().mean()
+
+
+def margins_of(network: nn.Module) -> dict[int, Tensor]:
+    """Margins at the ends of the stages of a classifier.
+
+    Returns:
+        Channels -> margins (channels,), float32. For timm the last BatchNorm
+        of each stage, for others the last one of each width; where two have
+        the same width, the deeper.
+    """
+    inner = getattr(network, 'model', None)
+    info = getattr(inner, 'feature_info', None)
+    if not info:
+        return {
+            norm.num_features: expected_negative(norm)
+            for norm in _norms_of(network)
+        }
+    found = {}
+    for item in info:
+        norms = _norms_of(inner.get_submodule(item['module']))
+        if norms:
+            found[norms[-1].num_features] = expected_negative(norms[-1])
+    return found
+
+
+def _norms_of(network: nn.Module) -> list[_BatchNorm]:
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, _BatchNorm) and module.affine
+    ]
+
+
+def expected_negative(norm: _BatchNorm) -> Tensor:
+    """Mean of the negative outputs of a BatchNorm: (channels,), <= 0.
+
+    Its outputs are taken to be normal with mean ``beta`` (the shift) and
+    standard deviation ``|gamma|`` (the scale), so this is
+    ``beta - |gamma| * phi(beta / |gamma|) / Phi(-beta / |gamma|)``.
+    """
+    shift = norm.bias.detach().double()
+    scale = norm.weight.detach().double().abs().clamp(min=1e-12)
+    # beyond 100 standard deviations nothing negative is left
+    z = (shift / scale).clamp(max=100.0)
+    log_density = -z.square() / 2 - math.log(2 * math.pi) / 2
+    ratio = (log_density - torch.special.log_ndtr(-z)).exp()
+    return (
+        torch.where(z < 100.0, shift - scale * ratio, torch.zeros_like(shift))
+        .clamp(max=0)
+        .float()
+    )
+
+
+@MODELS.register_module()
+class OFDLoss(DistillLoss):
+    """Margin ReLU and partial L2 of Heo et al., section 3.
+
+    The target is ``max(t, m_c)`` with a margin ``m_c < 0`` a channel, the
+    expected value of the negative answers; the distance is
+    ``(s - target)^2``, but 0 where ``s <= target <= 0``, averaged over the
+    map. As in the paper, the margin follows from scale and shift of the
+    teacher's BatchNorm at the end of the stage, whose outputs are taken to be
+    normal (:meth:`attach`). A teacher without one, or with
+    ``fold_bn``, gets the mean of the negative answers in the batch.
+
+    Recorders deliver most stages behind their ReLU, where all that was
+    negative is 0: such a neuron's target is the margin itself, the expected
+    value of what is hidden. The paper sums over maps of all stages; here the
+    mean makes the weight independent of the size of the image, and each
+    further stage is a further loss with recorders of its own. mmrazor's
+    ``OFDLoss`` sums, and its margin needs an algorithm class of its own.
+
+    Args:
+        loss_weight: factor on the returned scalar; the paper's 1e-3 on a sum
+            is ``1e-3 * C * H * W`` of the teacher's map here.
+    """
+
+    family = 'feature'
+    source = 'Heo et al., arXiv 1904.01866, section 3, margin ReLU, partial L2'
+    fails = (
+        'It is made for maps before a ReLU; behind one, the negative answers '
+        'can only be guessed from the BatchNorm, and residual blocks add to '
+        'what that gives.'
+    )
+    features = 'map'
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.register_buffer('margin', None, persistent=False)
+        self._margins: dict[int, Tensor] | None = None
+        self._channels: int | None = None
+
+    def attach(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Read the margins off the teacher's BatchNorms."""
+        self._margins = margins_of(teacher)
+        self._settle()
+
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        """Learn which channels the teacher's feature has."""
+        self._channels = teacher_shape[1]
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._margins is None or self._channels is None:
+            return
+        self.margin = self._margins.get(self._channels)
+        if self.margin is None:
+            self.warn_once(
+                'margin',
+                f'no BatchNorm of {self._channels} channels ends a stage of '
+                'the teacher (teacher_inference.fold_bn?); the margin is the '
+                'mean of the negative answers in a batch, 0 behind a ReLU',
+            )
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
+        student, teacher = s_feature.float(), t_feature.detach().float()
+        margin = self.margin
+        if margin is None:
+            margin = _mean_of_negatives(teacher)
+        margin = margin.float().view(-1, *[1] * (teacher.dim() - 2))
+        hidden = teacher == 0  # by a ReLU
+        target = torch.where(hidden, margin, torch.maximum(teacher, margin))
+        near = (student <= target) & (target <= 0)
+        distance = (student - target).square().masked_fill(near, 0.0)
+        return self.loss_weight * distance.mean()
+
+
+def _mean_of_negatives(feature: Tensor) -> Tensor:
+    """Mean of each channel of (N, C, ...), 0 where none is negative."""
+    dims = [dim for dim in range(feature.dim()) if dim != 1]
+    count = (feature < 0).sum(dims).clamp(min=1)
+    return feature.clamp(max=0).sum(dims) / count
+
+
+class Paraphraser(nn.Module):
+    """Autoencoder of a teacher's map (Kim et al., arXiv 1802.04977, 3.1).
+
+    Three convolutions and three transposed ones, all of stride 1, each
+    followed by a leaky ReLU of slope 0.1; ``factors`` channels between them.
+    """
+
+    def __init__(self, channels: int, factors: int, kernel_size: int) -> None:
+        super().__init__()
+        self.encoder = conv_stack(
+            [channels, channels, factors, factors], kernel_size
+        )
+        self.decoder = conv_stack(
+            [factors, factors, channels, channels],
+            kernel_size,
+            nn.ConvTranspose2d,
+        )
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of a map (N, C, H, W), and the map rebuilt from them."""
+        factors = self.encoder(feature)
+        return factors, self.decoder(factors)
+
+
+def conv_stack(
+    channels: Sequence[int],
+    kernel_size: int,
+    kind: type[nn.Module] = nn.Conv2d,
+    norm: bool = False,
+) -> nn.Sequential:
+    """Convolutions that keep the size, with leaky ReLUs of slope 0.1.
+
+    Args:
+        channels: before, between and behind the layers.
+        kernel_size: odd.
+        kind: ``nn.Conv2d`` or ``nn.ConvTranspose2d``.
+        norm: a BatchNorm behind each convolution.
+    """
+    layers: list[nn.Module] = []
+    for before, behind in zip(channels, channels[1:]):
+        padding = kernel_size // 2
+        layers.append(
+            kind(before, behind, kernel_size, padding=padding, bias=not norm)
+        )
+        if norm:
+            layers.append(nn.BatchNorm2d(behind))
+        layers.append(nn.LeakyReLU(0.1))
+    return nn.Sequential(*layers)
+
+
+@MODELS.register_module()
+class FTLoss(DistillLoss):
+    """Factor transfer of Kim et al., section 3.
+
+    The paraphraser, an autoencoder, makes factors ``F_T`` of the teacher's
+    map; the translator makes factors ``F_S`` of the student's. Two parts:
+    ``loss_transfer = beta * mean(|F_T / |F_T|_2 - F_S / |F_S|_2|)``, one
+    length an image, and
+    ``loss_paraphraser = alpha * mean(|t - decoder(F_T)|^2 / |t|^2)``.
+
+    The paper trains the paraphraser first and then freezes it. Here one run
+    does both, so that no second schedule and checkpoint are needed: the
+    second part trains the paraphraser alone, on the detached teacher, and the
+    first sees its factors detached, so that they cannot come to meet the
+    student. They move in the first epochs, which is the price. The division
+    by ``|t|^2``, also ours, lets the paraphraser of a teacher with small
+    features learn as fast as any; without it, it hardly moves. A student map
+    of another size is brought to the teacher's before the translator. Both
+    networks belong to this loss: they are trained and saved with the student.
+
+    Args:
+        rate: factor channels over teacher channels, in (0, 1].
+        kernel_size: side of all kernels, odd; 3 in the paper, 1 where the
+            teacher is so wide that 3 would be heavier than itself.
+        alpha: weight of the paraphraser's part, > 0.
+        beta: weight of the transfer, >= 0; 200 is that of the CRD benchmark.
+    """
+
+    family = 'feature'
+    source = 'Kim et al., arXiv 1802.04977, section 3, paraphraser, translator'
+    fails = (
+        'Untrained factors say little, so in a run of few epochs or images '
+        'the student follows a target that still moves.'
+    )
+    features = 'map'
+    fixed = ('rate',)
+    aligned = False
+    minimum_at_teacher = False  # the translator makes equal maps unlike
+
+    def __init__(
+        self,
+        rate: float = 0.5,
+        kernel_size: int = 3,
+        alpha: float = 1.0,
+        beta: float = 200.0,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.require(0 < rate <= 1, 'rate', rate, 'in (0, 1]')
+        odd = kernel_size > 0 and kernel_size % 2 == 1
+        self.require(odd, 'kernel_size', kernel_size, 'odd: 1, 3, ...')
+        self.rate, self.kernel_size = rate, kernel_size
+        self.set_positive(alpha=alpha)
+        self.set_not_negative(beta=beta)
+        self.paraphraser: Paraphraser | None = None
+        self.translator: nn.Module | None = None
+
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+        """Create both networks for maps (N, C, H, W) and (N, C', H', W')."""
+        channels = teacher_shape[1]
+        factors = max(1, round(self.rate * channels))
+        size = self.kernel_size
+        self.paraphraser = Paraphraser(channels, factors, size)
+        self.translator = conv_stack(
+            [student_shape[1], student_shape[1], factors, factors],
+            size,
+            norm=True,
+        )
+
+    def forward(
+        self, s_feature: Tensor, t_feature: Tensor
+    ) -> dict[str, Tensor]:
+        """From maps (N, C, H, W) and (N, C', H', W') to the two parts."""
+        assert self.paraphraser is not None, 'build() comes first'
+        teacher = t_feature.detach().float()
+        student = resize_map(s_feature.float(), tuple(teacher.shape[2:]))
+        factors, again = self.paraphraser(teacher)
+        mine, other = (
+            unit_vectors(x.float().flatten(1))
+            for x in (self.translator(student), factors.detach())
+        )
+        error = _relative_error(again.float(), teacher).mean()
+        return self.scaled(
+            loss_transfer=self.beta * (mine - other).abs().mean(),
+            loss_paraphraser=self.alpha * error,
+        )
+
+
+def _relative_error(again: Tensor, feature: Tensor) -> Tensor:
+    """Squared error of each image (N, ...) over its squared length."""
+    error, energy = (
+        x.square().flatten(1).mean(dim=1) for x in (again - feature, feature)
+    )
+    return error / torch.where(energy > 1e-12, energy, 1.0)

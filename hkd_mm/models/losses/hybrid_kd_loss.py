@@ -6,7 +6,6 @@ from torch import Tensor
 
 from hkd_mm.models.losses.distill_loss import (
     DistillLoss,
-    set_class_weight,
     weighted_cross_entropy,
 )
 from hkd_mm.models.losses.kl_losses import soft_target_kl
@@ -28,16 +27,11 @@ class HybridKDLoss(DistillLoss):
     Args:
         alpha: weight of the soft targets, in [0, 1].
         beta: weight of the feature alignment, >= 0.
-        tau: temperature, > 0.
         class_weight: one weight a class for the cross-entropy. The mean stays
             over the samples, as in mmpretrain (torch divides by the sum of
             the weights), so that several processes make the gradient of one.
             ``'balanced'`` and ``'sqrt_balanced'`` are turned into numbers by
             the config loader.
-        loss_weight: factor on all three.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -45,7 +39,7 @@ class HybridKDLoss(DistillLoss):
     features = 'map'
     soft_labels = True
     minimum_at_teacher = False  # the label pulls as well
-    usual = dict(tau=(1, 20), alpha=(0.1, 1), beta=(0, 10))
+    recommended_range = dict(tau=(1, 20), alpha=(0.1, 1), beta=(0, 10))
 
     def __init__(
         self,
@@ -56,11 +50,11 @@ class HybridKDLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(0 <= alpha <= 1, 'alpha', alpha, 'in [0, 1]; paper 0.85')
-        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 0.02')
-        self.require(tau > 0, 'tau', tau, '> 0; 4 is customary')
-        self.alpha, self.beta, self.tau = alpha, beta, tau
-        set_class_weight(self, class_weight)
+        self.require(0 <= alpha <= 1, 'alpha', alpha, 'in [0, 1]')
+        self.alpha = alpha
+        self.set_not_negative(beta=beta)
+        self.set_positive(tau=tau)
+        self.set_class_weight(class_weight)
 
     def forward(
         self,
@@ -79,33 +73,26 @@ class HybridKDLoss(DistillLoss):
                 of mixed images; needed when ``alpha`` < 1.
             s_feature: student feature, aligned to the teacher's shape;
                 needed when ``beta`` > 0.
-            t_feature: teacher feature; no gradient flows into it.
-
-        Returns:
-            ``loss_kd``, ``loss_ce``, ``loss_align``: float32 scalars, batch
-            means, already times their weights.
+            t_feature: teacher feature.
         """
         losses = {}
         if self.alpha > 0:
-            losses['loss_kd'] = self.alpha * soft_target_kl(
-                preds_S, preds_T, self.tau
-            )
+            kd = soft_target_kl(preds_S, preds_T, self.tau)
+            losses['loss_kd'] = self.alpha * kd
         if self.alpha < 1:
             assert gt_labels is not None, 'alpha < 1 needs gt_labels mapped'
-            losses['loss_ce'] = (1 - self.alpha) * weighted_cross_entropy(
-                preds_S, gt_labels, self.class_weight
-            )
+            ce = weighted_cross_entropy(preds_S, gt_labels, self.class_weight)
+            losses['loss_ce'] = (1 - self.alpha) * ce
         if self.beta > 0:
             assert s_feature is not None and t_feature is not None, (
                 'beta > 0 needs s_feature and t_feature mapped'
             )
-            losses['loss_align'] = self.beta * F.mse_loss(
-                s_feature.float(), t_feature.detach().float()
-            )
-        return {name: self.loss_weight * x for name, x in losses.items()}
+            align = F.mse_loss(s_feature.float(), t_feature.detach().float())
+            losses['loss_align'] = self.beta * align
+        return self.scaled(**losses)
 
     @property
     def unused_inputs(self) -> tuple[str, ...]:
-        """Words of ``forward`` that the parts of weight 0 would need."""
+        """Inputs that only the parts of weight 0 would need."""
         labels = () if self.alpha < 1 else ('gt_labels',)
         return labels + (() if self.beta > 0 else ('s_feature', 't_feature'))

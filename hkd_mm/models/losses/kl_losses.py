@@ -13,92 +13,62 @@ from hkd_mm.registry import MODELS
 _TINY = 1e-7  # standard deviation below which scores count as all equal
 
 
-def log_probabilities(logits: Tensor, tau: float) -> Tensor:
+def log_probabilities(logits: Tensor, tau: float | Tensor) -> Tensor:
     """``log softmax(logits / tau)`` of (N, C), in float32."""
     return F.log_softmax(logits.float() / tau, dim=1)
 
 
 def divergence(log_p_S: Tensor, log_p_T: Tensor) -> Tensor:
-    """``sum_k p_T,k (log p_T,k - log p_S,k)`` of each sample.
-
-    Args:
-        log_p_S: (N, C) float32, finite.
-        log_p_T: (N, C) float32, finite.
-
-    Returns:
-        (N,) float32, >= 0 but for rounding.
-    """
+    """``sum_k p_T,k (log p_T,k - log p_S,k)`` of each sample: (N,), >= 0."""
     return F.kl_div(log_p_S, log_p_T, reduction='none', log_target=True).sum(1)
 
 
 def target_mask(logits: Tensor, gt_labels: Tensor) -> Tensor:
-    """Where each sample's label is, as (N, C) bool.
-
-    Raises:
-        RuntimeError: a label is not in [0, C).
-    """
+    """Mark each sample's label, as (N, C) bool."""
     return F.one_hot(gt_labels, logits.size(1)).bool()
 
 
 def non_target_log_probabilities(
     logits: Tensor, target: Tensor, tau: float
 ) -> Tensor:
-    """Log-probabilities among the classes that are not the label.
+    """Log-probabilities of (N, C) among the classes that are not the label.
 
     The label is taken out of the softmax, whatever the size of the logits; a
-    large number subtracted from it would not do that for large logits.
-
-    Args:
-        logits: (N, C), C > 1.
-        target: (N, C) bool of :func:`target_mask`.
-        tau: temperature, > 0.
-
-    Returns:
-        (N, C) float32; 0 at the label, so that it adds nothing to
-        :func:`divergence`.
+    large number subtracted from it would not do that for large logits. At
+    the label it is 0, so that it adds nothing to :func:`divergence`.
     """
     rest = (logits.float() / tau).masked_fill(target, -torch.inf)
     return F.log_softmax(rest, dim=1).masked_fill(target, 0)
 
 
 def standardize(logits: Tensor) -> Tensor:
-    """Z-score of each sample's class scores, in float32.
+    """Z-scores of each sample's class scores (N, C), in float32.
 
     ``(z - mean(z)) / sqrt(mean((z - mean(z))^2))`` over the classes, so that
     no score is beyond ``sqrt(C - 1)`` in size; finite for all equal scores.
     Source: Sun et al., arXiv 2403.01427, algorithm 1 (whose published code
     divides by C - 1 in place of C: a temperature ``sqrt(C / (C - 1))`` times
     as high).
-
-    Args:
-        logits: (N, C).
-
-    Returns:
-        (N, C) float32.
     """
     centred = logits.float() - logits.float().mean(dim=1, keepdim=True)
     variance = centred.square().mean(dim=1, keepdim=True)
     return centred / variance.clamp_min(_TINY**2).sqrt()
 
 
-def soft_target_kl(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
+def soft_target_kl(
+    preds_S: Tensor, preds_T: Tensor, tau: float | Tensor
+) -> Tensor:
     """``tau^2 * KL(softmax(preds_T / tau) || softmax(preds_S / tau))``.
 
     Source: Hinton et al., arXiv 1503.02531, section 2 (the factor ``tau^2``
-    keeps the gradient's size when ``tau`` changes).
-
-    Args:
-        preds_S: student logits (N, C).
-        preds_T: teacher logits (N, C); no gradient flows into them.
-        tau: temperature, > 0.
-
-    Returns:
-        Scalar, mean over the batch, in float32 also under autocast.
+    keeps the gradient's size when ``tau`` changes). The mean over the batch,
+    in float32 also under autocast; no gradient flows into ``preds_T``.
     """
-    log_p_S = F.log_softmax(preds_S.float() / tau, dim=1)
-    log_p_T = F.log_softmax(preds_T.detach().float() / tau, dim=1)
     return tau**2 * F.kl_div(
-        log_p_S, log_p_T, reduction='batchmean', log_target=True
+        log_probabilities(preds_S, tau),
+        log_probabilities(preds_T.detach(), tau),
+        reduction='batchmean',
+        log_target=True,
     )
 
 
@@ -109,13 +79,6 @@ class KLLoss(DistillLoss):
     ``tau^2 * mean_i KL(softmax(t_i / tau) || softmax(s_i / tau))``.
     mmrazor's ``KLDivergence`` computes the same and fails no test here; this
     one computes in float32 under autocast as well.
-
-    Args:
-        tau: temperature, > 0.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -128,8 +91,7 @@ class KLLoss(DistillLoss):
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; 4 is customary')
-        self.tau = tau
+        self.set_positive(tau=tau)
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         """From logits (N, C), (N, C) to a float32 scalar."""
@@ -153,9 +115,6 @@ class LogitStdLoss(DistillLoss):
             that a lower one than in plain KD does.
         loss_weight: factor on the returned scalar; 9 in the paper, beside
             0.1 for the hard label.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -173,8 +132,7 @@ class LogitStdLoss(DistillLoss):
 
     def __init__(self, tau: float = 2.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 2')
-        self.tau = tau
+        self.set_positive(tau=tau)
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         """From logits (N, C), (N, C) to a float32 scalar."""
@@ -196,11 +154,7 @@ class NormKDLoss(DistillLoss):
 
     Args:
         tau: temperature of scores with standard deviation 1, > 0 (T_norm).
-        loss_weight: factor on the returned scalar.
         eps: least standard deviation, > 0.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -210,7 +164,7 @@ class NormKDLoss(DistillLoss):
         'by the spread of each takes that out of the shape of the targets'
     )
     soft_labels = True
-    usual = dict(tau=(0.5, 8))  # of scores with deviation 1
+    recommended_range = dict(tau=(0.5, 8))  # of scores with deviation 1
     two_classes = (
         'two scores divided by their spread are always +-0.7, so nothing but '
         'the sign is left and no gradient flows; take hkd_mm.KLLoss'
@@ -220,28 +174,21 @@ class NormKDLoss(DistillLoss):
         self, tau: float = 2.0, loss_weight: float = 1.0, eps: float = 1e-2
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 2')
-        self.require(eps > 0, 'eps', eps, '> 0')
-        self.tau, self.eps = tau, eps
+        self.set_positive(tau=tau, eps=eps)
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         """From logits (N, C), (N, C), C >= 2, to a float32 scalar."""
-        student, teacher = preds_S.float(), preds_T.detach().float()
-        tau_S, tau_T = self._temperatures(student, teacher)
-        divergence = F.kl_div(
-            F.log_softmax(student / tau_S, dim=1),
-            F.log_softmax(teacher / tau_T, dim=1),
-            reduction='none',
-            log_target=True,
-        ).sum(dim=1, keepdim=True)
-        return self.loss_weight * (tau_T.square() * divergence).mean()
-
-    def _temperatures(self, *logits: Tensor) -> list[Tensor]:
-        """(N, 1) for each; the root only ever sees values >= eps^2."""
-        return [
+        both = preds_S.float(), preds_T.detach().float()
+        # the root only ever sees values >= eps^2
+        tau_S, tau_T = (
             self.tau * x.var(dim=1, keepdim=True).clamp_min(self.eps**2).sqrt()
-            for x in logits
-        ]
+            for x in both
+        )
+        apart = divergence(
+            log_probabilities(both[0], tau_S),
+            log_probabilities(both[1], tau_T),
+        )
+        return self.loss_weight * (tau_T[:, 0].square() * apart).mean()
 
 
 @MODELS.register_module()
@@ -264,10 +211,6 @@ class CTKDLoss(DistillLoss):
         tau_min: lower bound, > 0.
         tau_range: the upper bound is that much higher, > 0.
         reversal: strength of the adversary, >= 0; 0 keeps the temperature.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -287,20 +230,11 @@ class CTKDLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau_min > 0, 'tau_min', tau_min, '> 0; the paper has 1')
-        self.require(
-            tau_range > 0, 'tau_range', tau_range, '> 0; the paper has 20'
-        )
+        self.set_positive(tau_min=tau_min, tau_range=tau_range)
+        self.set_not_negative(reversal=reversal)
         share = (tau - tau_min) / tau_range
-        self.require(
-            0 < share < 1,
-            'tau',
-            tau,
-            f'between {tau_min:g} and {tau_min + tau_range:g}',
-        )
-        self.require(reversal >= 0, 'reversal', reversal, '>= 0; paper 0 to 1')
-        self.tau_min, self.tau_range = tau_min, tau_range
-        self.reversal = reversal
+        bounds = f'between {tau_min:g} and {tau_min + tau_range:g}'
+        self.require(0 < share < 1, 'tau', tau, bounds)
         self.w = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
 
     @property
@@ -311,13 +245,7 @@ class CTKDLoss(DistillLoss):
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         """From logits (N, C), (N, C) to a float32 scalar."""
         tau = _Reversed.apply(self.tau, self.reversal)
-        divergence = F.kl_div(
-            F.log_softmax(preds_S.float() / tau, dim=1),
-            F.log_softmax(preds_T.detach().float() / tau, dim=1),
-            reduction='batchmean',
-            log_target=True,
-        )
-        return self.loss_weight * tau.square() * divergence
+        return self.loss_weight * soft_target_kl(preds_S, preds_T, tau)
 
 
 class _Reversed(torch.autograd.Function):

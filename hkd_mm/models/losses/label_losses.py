@@ -5,10 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hkd_mm.errors import UserError
 from hkd_mm.models.losses.distill_loss import (
     DistillLoss,
-    set_class_weight,
     weighted_cross_entropy,
 )
 from hkd_mm.models.losses.kl_losses import divergence, log_probabilities
@@ -23,12 +21,8 @@ class HardLabelLoss(DistillLoss):
     loss can be combined with it.
 
     Args:
-        loss_weight: factor on the returned scalar.
         class_weight: one weight a class, ``'balanced'`` or
             ``'sqrt_balanced'``; the mean stays over the samples.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -37,12 +31,10 @@ class HardLabelLoss(DistillLoss):
     minimum_at_teacher = False
 
     def __init__(
-        self,
-        loss_weight: float = 1.0,
-        class_weight: list[float] | None = None,
+        self, loss_weight: float = 1.0, class_weight: list[float] | None = None
     ) -> None:
         super().__init__(loss_weight)
-        set_class_weight(self, class_weight)
+        self.set_class_weight(class_weight)
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
         """From logits (N, C) and labels (N,) to a float32 scalar."""
@@ -62,9 +54,6 @@ class DeiTHardLoss(DistillLoss):
 
     Args:
         loss_weight: factor on the returned scalar; 0.5 in the paper.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -100,13 +89,8 @@ class ClassWeightedKLLoss(DistillLoss):
     training images is 1.
 
     Args:
-        tau: temperature, > 0.
         class_weight: one weight >= 0 a class, ``'balanced'`` or
             ``'sqrt_balanced'``; None for plain KD.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'response'
@@ -128,32 +112,17 @@ class ClassWeightedKLLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; 4 is customary')
-        set_class_weight(self, class_weight)
+        self.set_positive(tau=tau)
+        self.set_class_weight(class_weight)
+        good = class_weight is None or min(class_weight) >= 0
         self.require(
-            class_weight is None or min(class_weight) >= 0,
-            'class_weight',
-            class_weight,
-            '>= 0 for every class',
+            good, 'class_weight', class_weight, '>= 0 for every class'
         )
-        self.tau = tau
 
     def forward(
         self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
     ) -> Tensor:
-        """Compare class scores, weighted by label.
-
-        Args:
-            preds_S: student logits (N, C).
-            preds_T: teacher logits (N, C).
-            gt_labels: (N,) int64 in [0, C), or (N, C) of mixed images.
-
-        Returns:
-            A float32 scalar.
-
-        Raises:
-            UserError: there are not as many weights as classes.
-        """
+        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         apart = divergence(
             log_probabilities(preds_S, self.tau),
             log_probabilities(preds_T.detach(), self.tau),
@@ -165,11 +134,12 @@ class ClassWeightedKLLoss(DistillLoss):
         weight = self.class_weight
         if weight is None:
             weight = torch.ones(classes, device=gt_labels.device)
-        if len(weight) != classes:
-            raise UserError(
-                f'{type(self).__name__}: class_weight has {len(weight)} '
-                f'numbers and the network {classes} classes; give one a class'
-            )
+        self.require(
+            len(weight) == classes,
+            'class_weight',
+            weight.tolist(),
+            f'one number for each of the {classes} classes',
+        )
         if gt_labels.dim() == 2:
             return (gt_labels.float() * weight).sum(dim=1)
         return weight.gather(0, gt_labels)

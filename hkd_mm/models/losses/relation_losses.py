@@ -1,23 +1,15 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Relations between samples: SP, PKT, correlation congruence."""
+"""Relations between samples: SP, PKT, correlation congruence, RKD."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
 from hkd_mm.registry import MODELS
-
-
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """A context without autocast on the tensor's device.
-
-    Relations are differences of products, which half precision would round
-    away.
-    """
-    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -51,13 +43,6 @@ class RelationLoss(DistillLoss):
 
     Student and teacher may have features of unlike width. Half precision is
     left before the relations are computed.
-
-    Args:
-        loss_weight: factor on the returned scalar.
-        gather: compare the samples of all processes, not of each one.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'relation'
@@ -72,37 +57,21 @@ class RelationLoss(DistillLoss):
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         """From features (N, ...) and (N, ...) to a float32 scalar."""
-        t_feature = t_feature.detach()
-        if self.gather:
-            s_feature, t_feature = map(gather_batch, (s_feature, t_feature))
-        with full_precision(s_feature):
+        mine, other = self.gathered(s_feature, t_feature.detach())
+        with full_precision(mine):
             return self.loss_weight * self.compare(
-                s_feature.float().flatten(1), t_feature.float().flatten(1)
+                mine.float().flatten(1), other.float().flatten(1)
             )
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        """The loss of student vectors (N, D) and teacher vectors (N, D').
-
-        Args:
-            mine: float32.
-            other: float32, without gradient.
-
-        Returns:
-            A scalar.
-        """
+        """The loss of float32 vectors (N, D), (N, D'), a scalar."""
         raise NotImplementedError
 
 
 def similarities(feature: Tensor) -> Tensor:
-    """Rows of length 1 of the matrix of inner products.
+    """Rows of length 1 of the matrix (N, N) of inner products of (N, ...).
 
     Source: Tung and Mori, arXiv 1907.09682, section 2.1.
-
-    Args:
-        feature: (N, ...), float32.
-
-    Returns:
-        (N, N).
     """
     rows = feature.flatten(1)
     return unit(rows @ rows.T)
@@ -117,10 +86,6 @@ class SPLoss(RelationLoss):
 
     Args:
         loss_weight: factor on the returned scalar; the paper has 3000.
-        gather: compare the samples of all processes, not of each one.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     source = 'Tung and Mori, arXiv 1907.09682, section 2.1'
@@ -131,7 +96,6 @@ class SPLoss(RelationLoss):
     features = 'last_map'
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        """From vectors (N, D) and (N, D') to a scalar."""
         mine, other = similarities(mine), similarities(other)
         return (mine - other).square().mean()
 
@@ -140,16 +104,11 @@ _LEAST = 1e-7  # similarity of opposite vectors, which has no logarithm
 
 
 def log_neighbours(vectors: Tensor) -> Tensor:
-    """Log-probabilities of the other samples as neighbours of each one.
+    """Log-probabilities (N, N - 1) of the others of (N, D) as neighbours.
 
     Source: Passalis and Tefas, arXiv 1803.10837, section 3:
     ``K(a, b) = (cos(a, b) + 1) / 2``, divided by its sum over the others.
-
-    Args:
-        vectors: (N, D), float32.
-
-    Returns:
-        (N, N - 1), row i without its own i.
+    Row i is without its own i.
     """
     rows = unit(vectors)
     kernel = (without_diagonal(rows @ rows.T) + 1) / 2
@@ -164,13 +123,6 @@ class PKTLoss(RelationLoss):
     other samples as neighbours of sample i. The paper sums over i, most code
     takes the mean over all N^2 entries and counts a sample as its own
     neighbour: a weight w there is w / N here.
-
-    Args:
-        loss_weight: factor on the returned scalar.
-        gather: compare the samples of all processes, not of each one.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     source = 'Passalis and Tefas, arXiv 1803.10837, section 3'
@@ -181,25 +133,16 @@ class PKTLoss(RelationLoss):
     smallest_batch = 16
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        """From vectors (N, D) and (N, D') to a scalar."""
         mine, other = log_neighbours(mine), log_neighbours(other)
         return torch.sum(other.exp() * (other - mine)) / len(mine)
 
 
 def gaussian_correlations(vectors: Tensor, gamma: float, order: int) -> Tensor:
-    """Gaussian kernel of unit vectors, as a Taylor series in their cosine.
+    """Gaussian kernel (N, N) of the directions of (N, D), as a Taylor series.
 
     Source: Peng et al., arXiv 1904.01802, section 3:
     ``exp(-gamma ||x - y||^2) = exp(-2 gamma) exp(2 gamma x.y)``, the second
     factor up to ``(x.y)^order``.
-
-    Args:
-        vectors: (N, D), float32, of any length.
-        gamma: width of the kernel, > 0.
-        order: highest power, >= 1.
-
-    Returns:
-        (N, N).
     """
     rows = unit(vectors)
     cosines = rows @ rows.T
@@ -221,11 +164,6 @@ class CCLoss(RelationLoss):
     Args:
         gamma: width of the kernel, > 0; the paper has 0.4.
         order: highest power of the series, >= 1; the paper has 2.
-        loss_weight: factor on the returned scalar.
-        gather: compare the samples of all processes, not of each one.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     source = 'Peng et al., arXiv 1904.01802, section 3'
@@ -242,19 +180,137 @@ class CCLoss(RelationLoss):
         gather: bool = False,
     ) -> None:
         super().__init__(loss_weight, gather)
-        self.require(gamma > 0, 'gamma', gamma, '> 0; the paper has 0.4')
-        self.require(
-            isinstance(order, int) and order >= 1,
-            'order',
-            order,
-            'a whole number >= 1; the paper has 2',
-        )
-        self.gamma, self.order = gamma, order
+        self.set_positive(gamma=gamma)
+        whole = isinstance(order, int) and order >= 1
+        self.require(whole, 'order', order, 'a whole number >= 1')
+        self.order = order
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        """From vectors (N, D) and (N, D') to a scalar."""
         mine, other = (
             gaussian_correlations(vectors, self.gamma, self.order)
             for vectors in (mine, other)
         )
         return (mine - other).square().mean()
+
+
+def relative_distances(vectors: Tensor) -> Tensor:
+    """Distances of all pairs of (N, D) in units of their mean: (N, N - 1).
+
+    Source: Park et al., arXiv 1904.05068, section 3.2.1. Computed
+    from differences, not from products, so that near vectors are not lost
+    to rounding; the gradient at equal vectors is zero. Row i is without its
+    own i; zero where all vectors are equal.
+    """
+    pairs = without_diagonal(
+        torch.cdist(
+            vectors, vectors, compute_mode='donot_use_mm_for_euclid_dist'
+        )
+    )
+    mean = pairs.sum() / max(pairs.numel(), 1)
+    return pairs / mean.clamp_min(1e-12)
+
+
+def distance_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
+    """Mean Huber loss between relative distances of (N, D) and (N, D').
+
+    Zero for one sample, which has no pairs.
+    """
+    mine, other = relative_distances(s_feature), relative_distances(t_feature)
+    return F.smooth_l1_loss(mine, other, reduction='sum') / max(
+        mine.numel(), 1
+    )
+
+
+@MODELS.register_module()
+class RKDDistanceLoss(RelationLoss):
+    """Distance-wise relational distillation, section 3.2.1.
+
+    The mean over the pairs of different samples of
+    ``huber(d_S / mean(d_S), d_T / mean(d_T))``, with d the Euclidean
+    distance. It is a mean over N (N - 1) pairs, where most code divides by
+    N^2. mmrazor's ``DistanceWiseRKD`` brings every vector to length 1
+    first, which the paper does not, and has NaN for a batch of one.
+
+    Args:
+        loss_weight: factor on the returned scalar; the paper has 25.
+    """
+
+    source = 'Park et al., arXiv 1904.05068, section 3.2.1'
+    fails = (
+        'In small batches the mean distance jumps from step to step, and with '
+        'it the target.'
+    )
+
+    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
+        return distance_loss(mine, other)
+
+
+_ELEMENTS = 2**24  # of the largest tensor held: 64 MiB of float32
+
+
+def angle_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
+    """Mean Huber loss between the cosines of angles of (N, D) and (N, D').
+
+    Source: Park et al., arXiv 1904.05068, section 3.2.2: the angle
+    at j between the directions to i and to k, three different samples; zero
+    for less than three samples. Large batches go vertex by vertex and are
+    computed again in the backward pass, so neither N^3 cosines nor N^2 D
+    differences are ever held.
+    """
+    n = len(s_feature)
+    width = max(n, s_feature.size(1), t_feature.size(1))
+    vertices = torch.arange(n, device=s_feature.device).split(
+        max(_ELEMENTS // (n * width), 1)
+    )
+    if len(vertices) == 1:
+        total = _at_vertices(s_feature, t_feature, vertices[0])
+    else:
+        total = sum(
+            checkpoint(
+                _at_vertices, s_feature, t_feature, part, use_reentrant=False
+            )
+            for part in vertices
+        )
+    return total / max(n * (n - 1) * (n - 2), 1)
+
+
+def _at_vertices(
+    s_feature: Tensor, t_feature: Tensor, vertices: Tensor
+) -> Tensor:
+    """Sum over all angles at some samples."""
+    mine, other = (_cosines(x, vertices) for x in (s_feature, t_feature))
+    # Directions to oneself are zero in both networks. What is left to take out
+    # is the angle of a direction with itself.
+    same = torch.eye(len(s_feature), dtype=torch.bool, device=mine.device)
+    huber = F.smooth_l1_loss(mine, other, reduction='none')
+    return huber.masked_fill(same, 0).sum()
+
+
+def _cosines(vectors: Tensor, vertices: Tensor) -> Tensor:
+    """(V, N, N): at each vertex, between the directions to i and to k."""
+    directions = unit(vectors - vectors[vertices, None])
+    return directions @ directions.transpose(1, 2)
+
+
+@MODELS.register_module()
+class RKDAngleLoss(RelationLoss):
+    """Angle-wise relational distillation, section 3.2.2.
+
+    The mean over the triples of different samples of
+    ``huber(cos_S(i, j, k), cos_T(i, j, k))``. It is a mean over
+    N (N - 1) (N - 2) triples, where most code divides by N^3. mmrazor's
+    ``AngleWiseRKD`` brings every vector to length 1 first, which the paper
+    does not, and holds all N^3 cosines and N^2 D differences.
+
+    Args:
+        loss_weight: factor on the returned scalar; the paper has 50.
+    """
+
+    source = 'Park et al., arXiv 1904.05068, section 3.2.2'
+    fails = (
+        'Of features in many dimensions nearly all angles are alike, 60 '
+        'degrees, and say little.'
+    )
+
+    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
+        return angle_loss(mine, other)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.models.losses.kl_losses import soft_target_kl
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
@@ -32,12 +32,6 @@ class BYOTLoss(DistillLoss):
     Args:
         alpha: share of the deepest classifier against the label, in [0, 1].
         beta: weight of the deepest map, >= 0.
-        tau: temperature, > 0.
-        loss_weight: factor on all three.
-
-    Raises:
-        UserError: a value is out of its range, fewer than two maps are
-            recorded, or the network does not end in a linear layer.
     """
 
     family = 'self'
@@ -49,7 +43,7 @@ class BYOTLoss(DistillLoss):
     features = 'maps'
     aligned = False
     soft_labels = True
-    usual = dict(tau=(1, 20), beta=(0, 10))
+    recommended_range = dict(tau=(1, 20), beta=(0, 10))
     minimum_at_teacher = False
 
     def __init__(
@@ -60,22 +54,20 @@ class BYOTLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(0 <= alpha <= 1, 'alpha', alpha, 'in [0, 1]; paper 0.3')
-        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 0.03')
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 3')
-        self.alpha, self.beta, self.tau = alpha, beta, tau
+        self.require(0 <= alpha <= 1, 'alpha', alpha, 'in [0, 1]')
+        self.alpha = alpha
+        self.set_not_negative(beta=beta)
+        self.set_positive(tau=tau)
         self.branches = nn.ModuleList()
-        self._shapes: list[tuple[int, ...]] | None = None
+        self._shapes: list[Shape] | None = None
         self._classes: int | None = None
 
     def attach(self, student: nn.Module, teacher: nn.Module | None) -> None:
         """Ask the network for its number of classes."""
-        del teacher
-        layer = last_layer(student, type(self).__name__)
-        self._classes = layer.out_features
+        self._classes = last_layer(student, self).out_features
         self._make_branches()
 
-    def build(self, student_shape: list[tuple[int, ...]]) -> None:
+    def build(self, student_shape: list[Shape]) -> None:
         """Take in the shapes (N, C, H, W) of the maps, shallow to deep."""
         self.require(
             len(student_shape) > 1,
@@ -97,17 +89,7 @@ class BYOTLoss(DistillLoss):
     def forward(
         self, preds_S: Tensor, gt_labels: Tensor, s_feature: list[Tensor]
     ) -> dict[str, Tensor]:
-        """The three parts.
-
-        Args:
-            preds_S: logits (N, C) of the network itself.
-            gt_labels: classes (N,), int64 in [0, C), or targets (N, C).
-            s_feature: maps (N, C_m, H_m, W_m), shallow to deep.
-
-        Returns:
-            ``loss_label``, ``loss_self`` and ``loss_hint``: float32 scalars,
-            times their weights.
-        """
+        """From logits, labels, maps (shallow to deep) to the three parts."""
         deepest = s_feature[-1].detach().float()
         label = self_ = hint = 0
         for branch, stage in zip(self.branches, s_feature[:-1], strict=True):
@@ -115,22 +97,15 @@ class BYOTLoss(DistillLoss):
             label = label + F.cross_entropy(logits.float(), gt_labels)
             self_ = self_ + soft_target_kl(logits, preds_S, self.tau)
             hint = hint + F.mse_loss(like_deepest.float(), deepest)
-        parts = dict(
+        return self.scaled(
             loss_label=(1 - self.alpha) * label,
             loss_self=self.alpha * self_,
             loss_hint=self.beta * hint,
         )
-        return {name: self.loss_weight * x for name, x in parts.items()}
 
 
 class _Branch(nn.Module):
-    """From a shallow map to one like the deepest, and to class scores.
-
-    Args:
-        channels: of the shallow map.
-        deepest: channels of the deepest one.
-        classes: number of scores.
-    """
+    """From a shallow map to one like the deepest, and to class scores."""
 
     def __init__(self, channels: int, deepest: int, classes: int) -> None:
         super().__init__()
@@ -176,11 +151,7 @@ class TfKDLoss(DistillLoss):
 
     Args:
         a: probability of the label, in (0, 1).
-        tau: temperature, > 0.
         loss_weight: factor on the returned scalar, the paper's alpha.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'self'
@@ -190,27 +161,19 @@ class TfKDLoss(DistillLoss):
         'holds them all equal, much as label smoothing does'
     )
     soft_labels = True
-    usual = dict(tau=(1, 40), a=(0.8, 1))
+    recommended_range = dict(tau=(1, 40), a=(0.8, 1))
     minimum_at_teacher = False
 
     def __init__(
         self, a: float = 0.99, tau: float = 20.0, loss_weight: float = 1.0
     ) -> None:
         super().__init__(loss_weight)
-        self.require(0 < a < 1, 'a', a, 'in (0, 1); the paper has 0.99')
-        self.require(tau > 0, 'tau', tau, '> 0; the paper has 20')
-        self.a, self.tau = a, tau
+        self.require(0 < a < 1, 'a', a, 'in (0, 1)')
+        self.a = a
+        self.set_positive(tau=tau)
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
-        """Against the virtual teacher.
-
-        Args:
-            preds_S: logits (N, C), C >= 2.
-            gt_labels: classes (N,), int64 in [0, C), or targets (N, C).
-
-        Returns:
-            A float32 scalar.
-        """
+        """From logits (N, C) and labels (N,) to a float32 scalar."""
         classes = preds_S.size(1)
         targets = gt_labels
         if gt_labels.dim() == 1:
@@ -243,11 +206,7 @@ class USKDLoss(DistillLoss):
     Args:
         alpha: weight of the target class, >= 0.
         beta: weight of the other classes, >= 0.
-        loss_weight: factor on both.
         gather: the mean in ``P`` is over the samples of all processes.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'self'
@@ -269,39 +228,26 @@ class USKDLoss(DistillLoss):
         gather: bool = False,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(alpha >= 0, 'alpha', alpha, '>= 0; the paper has 1')
-        self.require(beta >= 0, 'beta', beta, '>= 0; the paper has 0.1')
-        self.alpha, self.beta, self.gather = alpha, beta, gather
+        self.set_not_negative(alpha=alpha, beta=beta)
+        self.gather = gather
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
-        """The two parts.
-
-        Args:
-            preds_S: logits (N, C), C >= 2.
-            gt_labels: classes (N,), int64 in [0, C).
-
-        Returns:
-            ``loss_target`` and ``loss_others``: float32 scalars, times their
-            weights.
-        """
-        logits = preds_S.float()
-        if self.gather:
-            logits, gt_labels = gather_batch(logits), gather_batch(gt_labels)
+        """From logits (N, C) and labels (N,) to the two parts."""
+        logits, gt_labels = self.gathered(preds_S.float(), gt_labels)
         label = gt_labels.unsqueeze(1)
         log_target = F.log_softmax(logits, dim=1).gather(1, label)
         squares = log_target.detach().exp().square()
         smoothed = 1 + squares - squares.mean()
-        parts = dict(
+        return self.scaled(
             loss_target=self.alpha * -(smoothed * log_target).mean(),
             loss_others=self.beta * _against_zipf(_others(logits, label)),
         )
-        return {name: self.loss_weight * x for name, x in parts.items()}
 
 
 def _others(logits: Tensor, label: Tensor) -> Tensor:
     """(N, C - 1): the scores without that of the label (N, 1)."""
-    places = torch.arange(logits.size(1) - 1, device=logits.device)
-    return logits.gather(1, places + (places >= label).long())
+    classes = torch.arange(logits.size(1) - 1, device=logits.device)
+    return logits.gather(1, classes + (classes >= label).long())
 
 
 def _against_zipf(logits: Tensor) -> Tensor:

@@ -6,14 +6,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.losses.distill_loss import (
+    DistillLoss,
+    Shape,
+    full_precision,
+)
 from hkd_mm.models.losses.kl_losses import soft_target_kl
 from hkd_mm.models.losses.relation_losses import (
-    full_precision,
+    angle_loss,
+    distance_loss,
     safe_sqrt,
     unit,
 )
-from hkd_mm.models.losses.rkd_losses import angle_loss, distance_loss
 from hkd_mm.registry import MODELS
 
 
@@ -49,7 +53,7 @@ def least_wrong(scores: Tensor, target: Tensor, share: float) -> Tensor:
     """Mark the rows that are right, and a share of the wrong ones.
 
     Source: Xu et al., arXiv 2006.07114, section 3.3: wrong answers are
-    ranked by the place of the true class among the scores. Where places are
+    ranked by the rank of the true class among the scores. Where ranks are
     equal, the one with the smaller gap to the best score comes first.
 
     Args:
@@ -59,15 +63,12 @@ def least_wrong(scores: Tensor, target: Tensor, share: float) -> Tensor:
 
     Returns:
         (N,) bool.
-
-    Raises:
-        RuntimeError: a target is out of range.
     """
     truth = scores.gather(1, target[:, None])
-    place = (scores > truth).sum(1)
+    rank = (scores > truth).sum(1)
     gap = scores.amax(1) - truth[:, 0]
-    error = place + gap / (1 + gap) * (place > 0)
-    wrong = (place > 0).sum()
+    error = rank + gap / (1 + gap) * (rank > 0)
+    wrong = (rank > 0).sum()
     kept = len(scores) - wrong + (share * wrong).floor()
     order = error.argsort().argsort()
     return torch.lt(order, kept)
@@ -94,11 +95,6 @@ class SSDKDLoss(DistillLoss):
             rotations.
         beta: weight of the relations between samples, >= 0.
         gamma: weight of the relations between channels, >= 0; 1000.
-        loss_weight: factor on all parts.
-        gather: compare the samples of all processes, not of each one.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'relation'
@@ -123,12 +119,9 @@ class SSDKDLoss(DistillLoss):
         gather: bool = False,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; 4 is customary')
-        for name, value in (('alpha', alpha), ('beta', beta)):
-            self.require(value >= 0, name, value, '>= 0')
-        self.require(gamma >= 0, 'gamma', gamma, '>= 0; usual are 1000')
-        self.tau, self.alpha, self.beta = tau, alpha, beta
-        self.gamma, self.gather = gamma, gather
+        self.set_positive(tau=tau)
+        self.set_not_negative(alpha=alpha, beta=beta, gamma=gamma)
+        self.gather = gather
         self.project: nn.Module | None = None
 
     @property
@@ -136,9 +129,7 @@ class SSDKDLoss(DistillLoss):
         """Inputs that are not looked at, for a part of weight 0."""
         return () if self.alpha else ('preds_S', 'preds_T')
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Make the layers between maps (N, C, ...) and (N, C', ...)."""
         if self.gamma:
             self.project = nn.Sequential(
@@ -157,18 +148,13 @@ class SSDKDLoss(DistillLoss):
         """The parts whose weight is not 0.
 
         Args:
-            s_feature: map (N, C, H, W), float, that the last layer pools.
-            t_feature: map (N, C', H', W'), float, likewise.
+            s_feature: map (N, C, H, W) that the last layer pools.
+            t_feature: map (N, C', H', W'), likewise.
             preds_S: logits (N, K); None if alpha is 0.
             preds_T: logits (N, K); None if alpha is 0.
-
-        Returns:
-            Float32 scalars ``loss_kd``, ``loss_distance``, ``loss_angle``
-            and ``loss_channel``.
         """
-        t_feature = t_feature.detach()
-        if self.gather:  # all of it: BatchNorm looks at the batch as well
-            s_feature, t_feature = map(gather_batch, (s_feature, t_feature))
+        # all of it: BatchNorm looks at the batch as well
+        s_feature, t_feature = self.gathered(s_feature, t_feature.detach())
         parts = {}
         with full_precision(s_feature):
             if self.alpha:
@@ -177,15 +163,14 @@ class SSDKDLoss(DistillLoss):
             mine, other = s_feature.float(), t_feature.float()
             if self.beta:
                 pooled = mine.mean((2, 3)), other.mean((2, 3))
-                parts['loss_distance'] = (
-                    25 * self.beta * distance_loss(*pooled)
-                )
+                distance = 25 * self.beta * distance_loss(*pooled)
+                parts['loss_distance'] = distance
                 parts['loss_angle'] = 50 * self.beta * angle_loss(*pooled)
             if self.gamma:
                 mine = self.project(resize_map(mine, other.shape[2:]))
                 channel = channel_difference(mine, other)
                 parts['loss_channel'] = self.gamma * channel
-        return {name: self.loss_weight * x for name, x in parts.items()}
+        return self.scaled(**parts)
 
 
 @MODELS.register_module()
@@ -213,12 +198,7 @@ class SSDKDRotationLoss(DistillLoss):
         keep: share of the teacher's wrong soft targets that is followed.
         keep_similarity: the same of its wrong similarities.
         dimensions: of the vectors that the heads make, >= 1.
-        loss_weight: factor on all parts.
         gather: compare the images of all processes, not of each one.
-
-    Raises:
-        UserError: a value is out of its range, or the batch is not four
-            views.
     """
 
     family = 'relation'
@@ -248,26 +228,18 @@ class SSDKDRotationLoss(DistillLoss):
         gather: bool = False,
     ) -> None:
         super().__init__(loss_weight)
-        for name, value in dict(
-            tau=tau, tau_similarity=tau_similarity, beta=beta
-        ).items():
-            self.require(value > 0, name, value, '> 0; see the defaults')
-        for name, value in dict(
-            keep=keep, keep_similarity=keep_similarity
-        ).items():
-            self.require(0 <= value <= 1, name, value, 'from 0 to 1')
-        self.require(alpha >= 0, 'alpha', alpha, '>= 0')
-        self.require(dimensions >= 1, 'dimensions', dimensions, '>= 1')
-        self.tau, self.tau_similarity = tau, tau_similarity
-        self.alpha, self.beta = alpha, beta
+        self.set_positive(tau=tau, tau_similarity=tau_similarity, beta=beta)
+        self.set_not_negative(alpha=alpha)
         self.keep, self.keep_similarity = keep, keep_similarity
+        for name in ('keep', 'keep_similarity'):
+            share = getattr(self, name)
+            self.require(0 <= share <= 1, name, share, 'from 0 to 1')
+        self.require(dimensions >= 1, 'dimensions', dimensions, '>= 1')
         self.dimensions, self.gather = dimensions, gather
         self.head_S: nn.Module | None = None
         self.head_T: nn.Module | None = None
 
-    def build(
-        self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]
-    ) -> None:
+    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Make the two heads for features (N, D) and (N, D')."""
         self.head_S, self.head_T = (
             nn.Sequential(
@@ -292,11 +264,8 @@ class SSDKDRotationLoss(DistillLoss):
             preds_S: logits (4 N, C), upright views first.
             preds_T: logits (4 N, C).
             gt_labels: (4 N,) int64 in [0, C).
-            s_feature: (4 N, D), float.
-            t_feature: (4 N, D'), float.
-
-        Returns:
-            Float32 ``loss_rotated``, ``loss_similarity``, ``loss_head``.
+            s_feature: (4 N, D).
+            t_feature: (4 N, D').
         """
         t_feature = t_feature.detach()
         with full_precision(preds_S):
@@ -311,12 +280,11 @@ class SSDKDRotationLoss(DistillLoss):
                 self.keep,
             )
             similarity, head = self._similarities(s_feature, t_feature)
-        parts = dict(
+        return self.scaled(
             loss_rotated=self.alpha * self.tau**2 * rotated,
             loss_similarity=self.beta * self.tau_similarity**2 * similarity,
             loss_head=head,
         )
-        return {name: self.loss_weight * x for name, x in parts.items()}
 
     def _by_image(self, views: Tensor) -> Tensor:
         """(4 N, ...) to (N, 4, ...), of all processes if asked."""
@@ -327,7 +295,7 @@ class SSDKDRotationLoss(DistillLoss):
             'four views of each image; set model.type=hkd_mm.RotationDistill',
         )
         images = views.unflatten(0, (self.views, -1)).transpose(0, 1)
-        return gather_batch(images) if self.gather else images
+        return self.gathered(images)[0]
 
     def _similarities(
         self, s_feature: Tensor, t_feature: Tensor
@@ -335,9 +303,8 @@ class SSDKDRotationLoss(DistillLoss):
         """What the student and what the teacher's head has to learn."""
         mine, other = (
             _cosines(head(feature.float())) / self.tau_similarity
-            for head, feature in (
-                (self.head_S, s_feature),
-                (self.head_T, t_feature),
+            for head, feature in zip(
+                (self.head_S, self.head_T), (s_feature, t_feature)
             )
         )
         target = torch.arange(len(s_feature), device=mine.device)

@@ -1,12 +1,13 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Losses over several stages: knowledge review and SemCKD."""
+"""Losses of generated and fused maps: ReviewKD, SemCKD, MGD."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import DistillLoss, gather_batch
+from hkd_mm.models.connectors.mgd_connectors import HFMaskConnector
+from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.registry import MODELS
 
 
@@ -19,12 +20,6 @@ class ReviewKDLoss(DistillLoss):
     1/8 in this order, the loss of a stage is the weighted mean of the mean
     squared differences. The student's maps come through
     :class:`ReviewKDConnector`, which a config has to name like the loss.
-
-    Args:
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -48,15 +43,7 @@ class ReviewKDLoss(DistillLoss):
 
 
 def hierarchical_context(mine: Tensor, other: Tensor) -> Tensor:
-    """Weighted mean of squared differences at several resolutions.
-
-    Args:
-        mine: (N, C, H, W) float32.
-        other: (N, C, H, W) float32.
-
-    Returns:
-        Float32 scalar.
-    """
+    """Weighted mean of squared differences of maps at several resolutions."""
     value, weight, total = F.mse_loss(mine, other), 1.0, 1.0
     for size in (4, 2, 1):
         if size >= min(mine.shape[2:]):
@@ -76,7 +63,7 @@ class SemCKDLoss(DistillLoss):
     ``1 / (N S) * sum_{i,s,t} a[i,s,t] * mean (P_st(f_s)_i - f_t,i)^2`` over
     images, student stages and teacher stages. ``P_st`` projects a student
     stage to the shape of a teacher stage; ``a`` is, over the teacher stages,
-    the softmax of how alike image ``i`` is to the rest of the batch in
+    the softmax of how similar image ``i`` is to the rest of the batch in
     either stage: the cosine of row ``i`` of ``F_s F_s^T`` and of
     ``F_t F_t^T``, over ``tau``.
 
@@ -85,7 +72,7 @@ class SemCKDLoss(DistillLoss):
     images. Here the rows are compared themselves, and no gradient flows
     through ``a``, so that the loss does not fall by looking at the easiest
     stage. Maps after a ReLU have no negative similarity, so the cosines lie
-    near 1 and the paper's temperature of 1 would weigh all stages alike: at
+    near 1 and the paper's temperature of 1 would weigh all stages equally: at
     0.1 the weights of four stages go from about a tenth to a third. The
     projections are the authors' 1x1, 3x3, 1x1 convolutions with BatchNorm,
     but ``channels`` wide inside, not twice the teacher's width.
@@ -94,11 +81,6 @@ class SemCKDLoss(DistillLoss):
         tau: temperature of the attention, > 0; the paper has 1 behind its
             learned layer.
         channels: width inside the projections, >= 1.
-        gather: compare with the images of all processes.
-        loss_weight: factor on the returned scalar.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     family = 'feature'
@@ -113,7 +95,7 @@ class SemCKDLoss(DistillLoss):
     over_batch = True
     minimum_at_teacher = False  # learned projections lie between the maps
     smallest_batch = 16
-    usual = dict(tau=(0.01, 1))
+    recommended_range = dict(tau=(0.01, 1))
 
     def __init__(
         self,
@@ -123,15 +105,13 @@ class SemCKDLoss(DistillLoss):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(loss_weight)
-        self.require(tau > 0, 'tau', tau, '> 0; usual is 0.1')
+        self.set_positive(tau=tau)
         self.require(channels >= 1, 'channels', channels, '>= 1')
-        self.tau, self.channels, self.gather = tau, channels, gather
+        self.channels, self.gather = channels, gather
         self.project = nn.ModuleList()
 
     def build(
-        self,
-        student_shape: list[tuple[int, ...]],
-        teacher_shape: list[tuple[int, ...]],
+        self, student_shape: list[Shape], teacher_shape: list[Shape]
     ) -> None:
         """Create a projection for each pair of (N, C, H, W)."""
         self.project.extend(
@@ -147,12 +127,8 @@ class SemCKDLoss(DistillLoss):
     ) -> Tensor:
         """From lists of maps, in any shapes, to a float32 scalar."""
         assert self.project, 'build() comes before the first use'
-        mine = [x.float() for x in s_feature]
-        others = [x.detach().float() for x in t_feature]
-        if self.gather:
-            mine, others = (
-                [gather_batch(x) for x in maps] for maps in (mine, others)
-            )
+        mine = self.gathered(*(x.float() for x in s_feature))
+        others = self.gathered(*(x.detach().float() for x in t_feature))
         total = 0.0
         with torch.no_grad():
             weights = attention(mine, others, self.tau)
@@ -202,3 +178,104 @@ def _projection(channels: int, width: int, target: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(width, target, 1),
     )
+
+
+@MODELS.register_module()
+class MGDLoss(DistillLoss):
+    """Masked generative distillation of Yang et al., the loss itself.
+
+    ``alpha / N * sum_{n,c,h,w} (g - t)^2``: what :class:`MGDConnector` has
+    generated from the masked student map against the teacher's map. The sum
+    grows with the size of the map, so ``alpha`` belongs to one size: 7e-5 is
+    that of 512 x 7 x 7, a weight of 1.756 on the mean. mmrazor's sends a
+    gradient into the teacher's map and has no ``loss_weight``.
+
+    Args:
+        alpha: factor of the paper, > 0.
+    """
+
+    family = 'feature'
+    source = 'Yang et al., arXiv 2205.01529 (MGD), equations 2-5'
+    fails = (
+        'A sum over the map: with other images or another teacher the same '
+        'alpha is another weight. The generation block may do the work that '
+        'the student should learn.'
+    )
+    features = 'map'
+
+    def __init__(self, alpha: float = 7e-5, loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.set_positive(alpha=alpha)
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        """From maps (N, C, H, W), (N, C, H, W) to a float32 scalar."""
+        value = squared_sum(s_feature, t_feature)
+        return self.loss_weight * self.alpha * value
+
+
+def squared_sum(mine: Tensor, teachers: Tensor) -> Tensor:
+    """``sum (mine - teachers)^2`` of (N, ...), mean over the batch."""
+    difference = mine.float() - teachers.detach().float()
+    return difference.square().sum() / len(mine)
+
+
+@MODELS.register_module()
+class MGDHFLoss(DistillLoss):
+    """First stage of DSP-KD: MGD under the hierarchical fusion mask.
+
+    ``alpha / N * sum (g - t)^2 + beta / N * sum (f(s) - t)^2`` on the last
+    map: ``g`` generated by :class:`HFMaskConnector`, which this loss owns,
+    ``f(s)`` the aligned student map (the paper's ``L_orig``). The paper
+    states neither ``alpha`` nor the factor on ``L_orig``; both are MGD's.
+
+    Args:
+        alpha: factor on the generated map, > 0.
+        beta: factor on the aligned map, >= 0.
+        phi: attention from which on a place is masked, in (0, 1].
+        fusion: share of a level's own attention, in [0, 1].
+        activation: ``gelu`` or ``relu``.
+    """
+
+    family = 'feature'
+    source = 'Zeng et al., Bioengineering 2024, 11, 70 (DSP-KD), eq. 1-5'
+    fails = (
+        'The mask hides what the teacher looks at, also where that is a '
+        'ruler or a hair; on maps of few cells the threshold masks nearly '
+        'all or nearly nothing.'
+    )
+    features = 'maps'
+    aligned = False
+    minimum_at_teacher = False  # learned layers lie between the two maps
+
+    def __init__(
+        self,
+        alpha: float = 7e-5,
+        beta: float = 7e-5,
+        phi: float = 0.5,
+        fusion: float = 0.5,
+        activation: str = 'gelu',
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.set_positive(alpha=alpha)
+        self.set_not_negative(beta=beta)
+        self.mask = HFMaskConnector(phi, fusion, activation)
+
+    def build(
+        self, student_shape: list[Shape], teacher_shape: list[Shape]
+    ) -> None:
+        """Create the layers between the last maps."""
+        self.mask.build(student_shape[-1], teacher_shape[-1])
+
+    def forward(
+        self, s_feature: list[Tensor], t_feature: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """From maps, shallow to deep, to the parts whose weight is not 0."""
+        generated, aligned = self.mask(s_feature[-1].float(), t_feature)
+        target = t_feature[-1]
+        parts = dict(
+            loss_generated=self.alpha * squared_sum(generated, target)
+        )
+        if self.beta:
+            parts['loss_aligned'] = self.beta * squared_sum(aligned, target)
+        return self.scaled(**parts)

@@ -2,6 +2,7 @@
 """Upstream backbones with a switch for ImageNet weights, and CIFAR ResNets."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from mmpretrain.models.backbones import ResNet_CIFAR
 from mmpretrain.models.backbones import ShuffleNetV1 as _ShuffleNetV1
@@ -27,7 +28,6 @@ class CIFARResNet(ResNet_CIFAR):
 
     Args:
         depth: 8, 14, 20, 32, 44 or 56.
-        kwargs: passed on to mmpretrain's ``ResNet``.
     """
 
     arch_settings = {
@@ -47,27 +47,37 @@ class CIFARResNet(ResNet_CIFAR):
         super().__init__(depth, **{**settings, **kwargs})
 
 
-# Published in mmpretrain's configs/shufflenet_v1/metafile.yml, 68.13 % top-1.
-_URL_V1 = (
-    'https://download.openmmlab.com/mmclassification/v0/shufflenet_v1/'
-    'shufflenet_v1_batch1024_imagenet_20200804-5d6cec73.pth'
-)
+class _Published:
+    """Mixin in front of a backbone that mmpretrain publishes weights of.
+
+    ``init_weights`` ends by reading them the way ``hkd_mm.TimmClassifier``
+    does: safely, with one line on failure.
+    """
+
+    version: ClassVar[int]
+    _pretrained = False
+
+    def init_weights(self) -> None:
+        """Initialise, then read the ImageNet weights where asked, once."""
+        first = not self.is_init
+        super().init_weights()
+        if self._pretrained and first:
+            name = f'ShuffleNetV{self.version} x1.0'
+            load_backbone(self, published_weights(self.version), name)
 
 
 @MODELS.register_module()
-class ShuffleNetV1(_ShuffleNetV1):
-    """mmpretrain's ``ShuffleNetV1`` with ``pretrained``, as timm's networks
-    have.
-
-    ``init_weights`` is changed as in ``hkd_mm.ShuffleNetV2``.
+class ShuffleNetV1(_Published, _ShuffleNetV1):
+    """mmpretrain's ``ShuffleNetV1`` with ``pretrained``, as timm's networks.
 
     Args:
         groups: 1, 2, 3, 4 or 8, of the grouped 1x1 convolutions.
         widen_factor: on the number of channels.
         pretrained: start training from mmpretrain's ImageNet weights, which
             exist for ``groups=3`` and ``widen_factor=1.0`` alone.
-        kwargs: passed on to mmpretrain's class.
     """
+
+    version = 1
 
     def __init__(
         self,
@@ -85,53 +95,18 @@ class ShuffleNetV1(_ShuffleNetV1):
             )
         self._pretrained = pretrained
 
-    def init_weights(self) -> None:
-        """Initialise, then read the ImageNet weights where asked.
-
-        Raises:
-            UserError: the weights can neither be found nor fetched, or are
-                those of another network.
-        """
-        first = not self.is_init
-        super().init_weights()
-        if self._pretrained and first:
-            load_backbone(self, published_weights(1), 'ShuffleNetV1 x1.0')
-
-
-def published_weights(version: int) -> Path:
-    """Find or fetch mmpretrain's ImageNet weights of a ShuffleNet.
-
-    Args:
-        version: 1 or 2.
-
-    Raises:
-        UserError: they cannot be fetched.
-    """
-    url = {1: _URL_V1, 2: _URL_V2}[version]
-    return fetch_weights(url, url.rpartition('/')[2])
-
-
-# Published in mmpretrain's configs/shufflenet_v2/metafile.yml, 69.55 % top-1.
-_URL_V2 = (
-    'https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/'
-    'shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth'
-)
-
 
 @MODELS.register_module()
-class ShuffleNetV2(_ShuffleNetV2):
-    """mmpretrain's ``ShuffleNetV2`` with ``pretrained``, as timm's networks
-    have.
-
-    ``init_weights`` is changed: it ends by reading mmpretrain's weights the
-    way ``hkd_mm.TimmClassifier`` does (safely, with one line on failure).
+class ShuffleNetV2(_Published, _ShuffleNetV2):
+    """mmpretrain's ``ShuffleNetV2`` with ``pretrained``, as timm's networks.
 
     Args:
         widen_factor: 0.5, 1.0, 1.5 or 2.0, on the number of channels.
         pretrained: start training from mmpretrain's ImageNet weights, which
             exist for ``widen_factor=1.0`` alone.
-        kwargs: passed on to mmpretrain's class.
     """
+
+    version = 2
 
     def __init__(
         self, widen_factor: float = 1.0, pretrained: bool = False, **kwargs
@@ -144,14 +119,16 @@ class ShuffleNetV2(_ShuffleNetV2):
             )
         self._pretrained = pretrained
 
-    def init_weights(self) -> None:
-        """Initialise, then read the ImageNet weights where asked.
 
-        Raises:
-            UserError: the weights can neither be found nor fetched, or are
-                those of another network.
-        """
-        first = not self.is_init
-        super().init_weights()
-        if self._pretrained and first:
-            load_backbone(self, published_weights(2), 'ShuffleNetV2 x1.0')
+# Of mmpretrain's configs/shufflenet_v*/metafile.yml: 68.13 and 69.55 % top-1.
+_URL = 'https://download.openmmlab.com/mmclassification/v0/shufflenet_v'
+_FILES = {
+    1: '1/shufflenet_v1_batch1024_imagenet_20200804-5d6cec73.pth',
+    2: '2/shufflenet_v2_batch1024_imagenet_20200812-5bf4721e.pth',
+}
+
+
+def published_weights(version: int) -> Path:
+    """Find or fetch mmpretrain's ImageNet weights of a ShuffleNet."""
+    url = _URL + _FILES[version]
+    return fetch_weights(url, url.rpartition('/')[2])

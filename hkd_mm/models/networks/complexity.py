@@ -22,10 +22,8 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
     and 0.39.
 
     Args:
-        model: takes (N, C, H, W) alone, as every mmengine model does in mode
-            ``tensor``; C is its ``in_channels``, else 3. It may live on any
-            device, ``meta`` included (nothing is computed then). Its train /
-            eval state is kept.
+        model: takes (N, C, H, W) alone, on any device, ``meta`` included
+            (nothing is computed then). Its train / eval state is kept.
         input_size: height and width of the image, or their common value.
 
     Returns:

@@ -1,20 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Grad-CAM of a network, and how much two maps have in common."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 from torch import nn
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How much of two heat maps is common: sum of minima over that of maxima.
+    """Sum of minima of two heat maps (B, H, W) >= 0 over that of maxima.
 
-    Args:
-        one: (B, H, W) >= 0.
-        other: likewise.
-
-    Returns:
-        (B,) in [0, 1], 1 for equal maps; NaN where both are zero.
+    (B,) in [0, 1], 1 for equal maps; NaN where both are zero.
     """
     common = np.minimum(one, other).sum((1, 2))
     either = np.maximum(one, other).sum((1, 2))
@@ -24,13 +21,7 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def choose(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Places of images, from the classes in turn.
-
-    Args:
-        labels: (N,) int.
-        count: how many, all if there are fewer.
-        seed: of the order within each class.
-    """
+    """Choose indices of ``count`` images, from the classes in turn."""
     random = np.random.default_rng(seed)
     turns = np.empty(len(labels))
     for label in np.unique(labels):
@@ -44,7 +35,7 @@ def heat_maps(
 ) -> np.ndarray:
     """Grad-CAM of the true class at the last layer that has places.
 
-    Selvaraju et al., ICCV 2017. Of each image its maximum is 1.
+    Selvaraju et al., ICCV 2017.
 
     Args:
         network: takes (B, 3, H, W), returns (B, C).
@@ -52,7 +43,7 @@ def heat_maps(
         labels: (B,) int.
 
     Returns:
-        (B, H, W) float32 in [0, 1].
+        (B, H, W) float32 in [0, 1]; the maximum of each is 1.
     """
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -70,12 +61,7 @@ def heat_maps(
 
 
 def last_layer(network: nn.Module, image: torch.Tensor) -> nn.Module:
-    """The last layer, as the network runs, whose output still has places.
-
-    Args:
-        network: any.
-        image: (1, 3, H, W).
-    """
+    """The last layer, as the network runs, whose output still has places."""
     found: list[nn.Module] = []
 
     def note(module: nn.Module, given, output) -> None:
@@ -83,12 +69,9 @@ def last_layer(network: nn.Module, image: torch.Tensor) -> nn.Module:
             if output.shape[2] * output.shape[3] > 1:
                 found.append(module)
 
-    leaves = [m for m in network.modules() if not list(m.children())]
-    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
-    try:
-        with torch.no_grad():
-            network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in network.modules():
+            if not list(module.children()):
+                hooks.enter_context(module.register_forward_hook(note))
+        network(image)
     return found[-1]

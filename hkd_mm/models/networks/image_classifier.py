@@ -11,6 +11,7 @@ from mmpretrain.models.heads import ClsHead
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.connectors.feature_align_connector import require
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedPredictions, PackedSamples
@@ -27,13 +28,7 @@ class PackedBatches:
     def loss(
         self, inputs: Tensor, data_samples: Sequence, **kwargs
     ) -> dict[str, Tensor]:
-        """Losses of one batch.
-
-        Args:
-            inputs: (B, 3, H, W).
-            data_samples: packed, or B samples.
-            kwargs: of the loss module, where upstream has them.
-        """
+        """Losses of images (B, 3, H, W); ``kwargs`` are of the loss module."""
         loss_module = _plain_loss(self)
         if loss_module is None or not isinstance(data_samples, PackedSamples):
             return super().loss(inputs, data_samples, **kwargs)
@@ -44,16 +39,7 @@ class PackedBatches:
     def predict(
         self, inputs: Tensor, data_samples: Sequence | None = None, **kwargs
     ) -> list:
-        """Probabilities of one batch.
-
-        Args:
-            inputs: (B, 3, H, W).
-            data_samples: packed, or B samples, or None.
-            kwargs: of upstream.
-
-        Returns:
-            One :class:`PackedPredictions`, or B samples.
-        """
+        """One :class:`PackedPredictions` of a packed batch, else B samples."""
         if not isinstance(data_samples, PackedSamples):
             return super().predict(inputs, data_samples, **kwargs)
         logits = self.forward(inputs, mode='tensor')
@@ -122,7 +108,6 @@ class SimKDClassifier(ImageClassifier):
         teacher: config of the teacher, for the size of its last layer; the
             teacher itself is not kept.
         reduction: of the projector's width, >= 1.
-        kwargs: passed on to mmpretrain's ``ImageClassifier``.
 
     Raises:
         UserError: ``reduction`` is out of its range, or the teacher does not
@@ -132,12 +117,8 @@ class SimKDClassifier(ImageClassifier):
     def __init__(
         self, student: dict, teacher: dict, reduction: int = 2, **kwargs
     ) -> None:
-        if reduction < 1:
-            raise UserError(
-                f'SimKDClassifier: reduction={reduction!r} must be >= 1; the '
-                'paper has 2, 4 and 8'
-            )
-        layer = last_layer(MODELS.build(teacher), type(self).__name__)
+        require(self, reduction >= 1, 'reduction', reduction, '>= 1')
+        layer = last_layer(MODELS.build(teacher), self)
         super().__init__(
             backbone=_ProjectedTrunk(student, layer.in_features, reduction),
             neck=dict(type='GlobalAveragePooling'),
@@ -167,9 +148,8 @@ class SimKDClassifier(ImageClassifier):
             )
         with torch.no_grad():
             own.weight.copy_(layer.weight)
-            if layer.bias is None:
-                own.bias.zero_()
-            else:
+            own.bias.zero_()
+            if layer.bias is not None:
                 own.bias.copy_(layer.bias)
 
 

@@ -17,19 +17,12 @@ _TIMEOUT = 5  # seconds until a silent server counts as unreachable
 
 
 def weights_place(name: str) -> Path:
-    """Where a weight file of this name is looked for before any download.
-
-    Args:
-        name: file name, such as ``mobilenetv2_050.lamb_in1k.safetensors``.
-
-    Returns:
-        A path in the folder of torch hub, which ``TORCH_HOME`` moves.
-    """
+    """Path in the folder of torch hub where a weight file is looked for."""
     return Path(torch.hub.get_dir()) / 'checkpoints' / name
 
 
 def fetch_weights(url: str, name: str) -> Path:
-    """Path of a weight file, downloaded at most once.
+    """Path of a complete weight file, downloaded at most once.
 
     timm's own download tries each of two files six times, 50 s in all, before
     it gives up with a traceback; mmengine's has no time limit.
@@ -38,9 +31,6 @@ def fetch_weights(url: str, name: str) -> Path:
         url: where the file is published.
         name: its name in :func:`weights_place`; a hash at its end, as in
             ``network-5bf4721e.pth``, is checked.
-
-    Returns:
-        Path of the complete file.
 
     Raises:
         UserError: the server cannot be reached, or sends something else.
@@ -72,17 +62,23 @@ def fetch_weights(url: str, name: str) -> Path:
     return path
 
 
-def load_backbone(backbone: torch.nn.Module, path: Path, name: str) -> None:
-    """Read the backbone's part of a classifier that mmpretrain publishes.
+def hub_weights(repo: str, name: str, revision: str | None = None) -> Path:
+    """Path of ``model.safetensors`` of a Hugging Face repository.
 
-    Args:
-        backbone: changed in place.
-        path: the weight file.
-        name: of the network, for the message.
-
-    Raises:
-        UserError: the file holds weights of another network.
+    A file called ``name`` in torch hub's folder comes first, then the cache
+    of huggingface_hub, then the network.
     """
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+    file = 'model.safetensors'
+    cached = try_to_load_from_cache(repo, file, revision=revision)
+    if isinstance(cached, str) and not weights_place(name).is_file():
+        return Path(cached)
+    return fetch_weights(hf_hub_url(repo, file, revision=revision), name)
+
+
+def load_backbone(backbone: torch.nn.Module, path: Path, name: str) -> None:
+    """Load the backbone's part of a classifier that mmpretrain publishes."""
     prefix = 'backbone.'
     state = {
         key.removeprefix(prefix): value

@@ -13,10 +13,7 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
-from hkd_mm.models.networks.imagenet_weights import (
-    fetch_weights,
-    weights_place,
-)
+from hkd_mm.models.networks.imagenet_weights import hub_weights
 from hkd_mm.models.networks.timm_classifier import published_weights
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.mask_samples import MaskPredictions, MaskSamples
@@ -30,11 +27,7 @@ _REFUSED = dict(
 
 
 def library() -> ModuleType:
-    """The library, imported when the first segmentor is built.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """The library, imported when the first segmentor is built."""
     try:
         import segmentation_models_pytorch
     except ImportError as error:
@@ -47,11 +40,7 @@ def library() -> ModuleType:
 
 
 def accepted(kwargs: dict) -> dict:
-    """Arguments of a network's class without those that we set.
-
-    Raises:
-        UserError: one of these has a value.
-    """
+    """Arguments of a network's class without those that we set."""
     for name, reason in _REFUSED.items():
         if kwargs.get(name) is not None:
             raise UserError(f'SMPSegmentor: leave {name} out; {reason}')
@@ -61,18 +50,7 @@ def accepted(kwargs: dict) -> dict:
 def build_network(
     arch: str, encoder_name: str, in_channels: int, classes: int, **kwargs
 ) -> nn.Module:
-    """A network with random weights.
-
-    Args:
-        arch: name of the network's class.
-        encoder_name: of its encoder.
-        in_channels: of the images, >= 1.
-        classes: logits a pixel, >= 1.
-        kwargs: passed on to the class.
-
-    Raises:
-        UserError: there is no such network, or an argument is not taken.
-    """
+    """Build a network with random weights; ``classes`` logits a pixel."""
     _check_network(arch, encoder_name, kwargs)
     sizes = dict(in_channels=in_channels, num_classes=classes)
     for name, value in sizes.items():
@@ -96,54 +74,51 @@ def build_network(
 
 def _check_network(arch: str, encoder_name: str, kwargs: dict) -> None:
     archs = library().MODEL_ARCHITECTURES_MAPPING
-    kind = archs.get(str(arch).lower())
-    if kind is None:
-        _unknown('arch', arch, [x.__name__ for x in archs.values()])
-    _check_encoder(encoder_name)
+    _check_known(
+        'arch',
+        arch,
+        [x.__name__ for x in archs.values()],
+        str(arch).lower() in archs,
+    )
+    if str(encoder_name).startswith('tu-'):
+        import timm
+
+        known = [f'tu-{x}' for x in timm.list_models()]
+        _check_known('encoder_name', encoder_name.split('.')[0], known)
+        return
+    known = library().encoders.get_encoder_names()
+    _check_known('encoder_name', encoder_name, known)
+    kind = archs[arch.lower()]
     unknown = kwargs.keys() - inspect.signature(kind.__init__).parameters
-    if unknown and not encoder_name.startswith('tu-'):
-        # others than timm's encoders would be given it and say nothing
+    if unknown:  # only timm's encoders would refuse it
         raise UserError(
             f'SMPSegmentor: {kind.__name__} takes no {sorted(unknown)[0]!r}; '
             'leave it out'
         )
 
 
-def _check_encoder(name: str) -> None:
-    if str(name).startswith('tu-'):
-        import timm
-
-        known, own = timm.list_models(), name[3:].split('.')[0]
-        if own not in known:
-            _unknown('encoder_name', name, [f'tu-{x}' for x in known])
-    elif name not in (known := library().encoders.get_encoder_names()):
-        _unknown('encoder_name', name, known)
-
-
-def _unknown(key: str, value: object, known: list[str]) -> None:
+def _check_known(
+    key: str, value: object, known: list[str], holds: bool | None = None
+) -> None:
+    if value in known if holds is None else holds:
+        return
     close = difflib.get_close_matches(str(value), known, n=3)
     hint = f'did you mean {", ".join(close)}? ' if close else ''
-    some = ', '.join(known[:20])
+    more = ' and others' if len(known) > 20 else ''
     raise UserError(
         f'SMPSegmentor: {key}={value!r} is unknown to '
-        f'segmentation-models-pytorch; {hint}there are {some}'
-        + (' and others' if len(known) > 20 else '')
+        f'segmentation-models-pytorch; {hint}there are '
+        f'{", ".join(known[:20])}{more}'
     )
 
 
 def load_imagenet(
     encoder: nn.Module, encoder_name: str, in_channels: int, **kwargs
 ) -> None:
-    """Read the weights into an encoder, in place.
+    """Load the weights of an encoder that was built with these arguments.
 
     Those of three channels are adapted as the library does: the first layer
     is summed over them for one channel and repeated for more.
-
-    Args:
-        encoder: of a network that was built with the other arguments.
-        encoder_name: of segmentation-models-pytorch.
-        in_channels: of the images.
-        kwargs: the other arguments of the network.
 
     Raises:
         UserError: there are no weights, they can neither be found nor
@@ -187,24 +162,15 @@ def _timm_encoder(path: Path, name: str, **kwargs) -> nn.Module:
 
 
 def _published(name: str) -> Path:
-    from huggingface_hub import hf_hub_url, try_to_load_from_cache
-
     known = library().encoders.encoders[name]['pretrained_settings']
     if 'imagenet' not in known:
         raise UserError(
             f'no ImageNet weights of {name} are published; start from '
             'scratch with --cfg-options pretrained=False'
         )
-    place = known['imagenet']
-    repo, revision = place['repo_id'], place['revision']
+    found = known['imagenet']
     stored = f'smp-{name}.imagenet.safetensors'
-    cached = try_to_load_from_cache(
-        repo, 'model.safetensors', revision=revision
-    )
-    if isinstance(cached, str) and not weights_place(stored).is_file():
-        return Path(cached)
-    url = hf_hub_url(repo, 'model.safetensors', revision=revision)
-    return fetch_weights(url, stored)
+    return hub_weights(found['repo_id'], stored, found['revision'])
 
 
 _LOSS = dict(type='hkd_mm.DiceBCELoss')
@@ -214,8 +180,8 @@ _LOSS = dict(type='hkd_mm.DiceBCELoss')
 class SMPSegmentor(BaseModel):
     """A network of segmentation-models-pytorch, which is its ``model``.
 
-    It speaks as mmpretrain's classifiers do, so that the same distiller, the
-    same recorders and the same tools take it. ``init_weights`` reads the
+    It has the interface of mmpretrain's classifiers, so that the same
+    distiller, recorders and tools take it. ``init_weights`` reads the
     encoder's ImageNet weights; building never fetches anything.
 
     Args:
@@ -229,12 +195,11 @@ class SMPSegmentor(BaseModel):
         pretrained: start training from the encoder's ImageNet weights.
         loss: of ``mode='loss'``; takes logits and masks.
         data_preprocessor: config or module.
-        init_cfg: of mmengine's ``BaseModule``.
-        kwargs: passed on to the network's class, such as ``encoder_depth``.
+        kwargs: of the network's class, such as ``encoder_depth``.
 
     Raises:
         UserError: the library is missing, it has no such network, or an
-            argument would make the network something else than it says.
+            argument would contradict the ones above.
     """
 
     dense: ClassVar[bool] = True  # the answer is a class for every pixel
@@ -271,11 +236,7 @@ class SMPSegmentor(BaseModel):
         self._taken: set[tuple[int, int]] = set()  # sizes of images
 
     def init_weights(self) -> None:
-        """Read the encoder's ImageNet weights, once; the rest stays random.
-
-        Raises:
-            UserError: the weights can neither be found nor fetched.
-        """
+        """Read the encoder's ImageNet weights, once; the rest stays random."""
         if self._pretrained and not self.is_init:
             load_imagenet(self.model.encoder, **self._network)
         super().init_weights()
@@ -296,9 +257,6 @@ class SMPSegmentor(BaseModel):
         Returns:
             Logits (N, num_classes, h, w); name -> scalar; or a list of one
             :class:`MaskPredictions`.
-
-        Raises:
-            UserError: the network cannot take images of this size.
         """
         logits = self._logits(inputs)
         if mode == 'tensor':
@@ -318,7 +276,7 @@ class SMPSegmentor(BaseModel):
         return losses if isinstance(losses, dict) else dict(loss=losses)
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        """What the network says; of a size of images it may know nothing."""
+        """Logits; a size that the network cannot take is named."""
         size = tuple(inputs.shape[-2:])
         self._check_size(*size)
         if torch.compiler.is_compiling() or size in self._taken:
@@ -353,5 +311,5 @@ class SMPSegmentor(BaseModel):
 
 def _is_no_size(error: Exception) -> bool:
     """Of the memory, the device or the type, whatever the size."""
-    words = ('cuda', 'cudnn', 'memory', 'device', 'type')
-    return any(word in str(error).lower() for word in words)
+    causes = ('cuda', 'cudnn', 'memory', 'device', 'type')
+    return any(cause in str(error).lower() for cause in causes)

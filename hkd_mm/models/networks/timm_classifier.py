@@ -10,19 +10,10 @@ from torch import nn
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.models.networks.image_classifier import PackedBatches
-from hkd_mm.models.networks.imagenet_weights import (
-    fetch_weights,
-    weights_place,
-)
+from hkd_mm.models.networks.imagenet_weights import hub_weights
 from hkd_mm.registry import MODELS
 
-_OF_MMPRETRAIN = (
-    'loss',
-    'train_cfg',
-    'with_cp',
-    'data_preprocessor',
-    'init_cfg',
-)
+_OF_MMPRETRAIN = 'loss train_cfg with_cp data_preprocessor init_cfg'.split()
 
 
 @MODELS.register_module()
@@ -31,7 +22,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
     ``init_weights`` is changed, for upstream's undoes ``pretrained=True``:
     at the start of training mmengine calls ``init_weights`` of every child
-    that has one, and that of timm's ResNets draws all convolutions anew.
+    that has one, and timm's ResNets draw their convolutions again.
     Weights are also read there, not when the network is built, so that a
     network that gets a checkpoint anyway (testing, a teacher) fetches nothing;
     and a fetch that fails ends in one line within seconds.
@@ -41,7 +32,6 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         pretrained: start training from timm's ImageNet weights.
         pretrained_cfg_overlay: as in timm; ``dict(file=PATH)`` names a weight
             file that is read in place of the published one.
-        kwargs: passed on to mmpretrain's class and ``timm.create_model``.
 
     Raises:
         UserError: timm has no network of that name.
@@ -78,12 +68,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
             self._timm.pop(name, None)
 
     def init_weights(self) -> None:
-        """Read the ImageNet weights, once; the classifier layer stays random.
-
-        Raises:
-            UserError: the weights can neither be found nor fetched, or are
-                those of another network.
-        """
+        """Read the ImageNet weights, once; the last layer stays random."""
         if self._pretrained and not self.is_init:
             self._load_imagenet()
         super().init_weights()
@@ -117,16 +102,13 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
 
 def reset_wide_head(model: nn.Module) -> None:
-    """Initialise the classifier layer anew where timm's start is too wide.
+    """Initialise the last layer again where timm's start is too wide.
 
     EfficientNet's rule, which MobileNetV2 and others share, draws it uniform
     within ``1 / sqrt(number of classes)``: with seven classes in place of a
     thousand that is 13 times as wide as torch's rule for 1,280 features, and
     the first steps blow up. torch's own rule, ``1 / sqrt(features)``, does not
     depend on the classes.
-
-    Args:
-        model: a network of timm.
     """
     head = model.get_classifier()
     # on the meta device a network is counted and never run
@@ -157,14 +139,7 @@ def _from_timm_names(
 
 
 def published_weights(model_name: str) -> Path:
-    """The ImageNet weights of a timm network, fetched unless they lie here.
-
-    Args:
-        model_name: a network of timm.
-
-    Raises:
-        UserError: there are none, or they cannot be fetched.
-    """
+    """Find or fetch the ImageNet weights of a timm network."""
     from timm.models import get_pretrained_cfg
 
     cfg = get_pretrained_cfg(model_name)
@@ -174,20 +149,13 @@ def published_weights(model_name: str) -> Path:
 
 
 def _published(cfg: dict[str, Any]) -> Path:
-    from huggingface_hub import hf_hub_url, try_to_load_from_cache
-
-    repo, tag = cfg.get('hf_hub_id'), cfg.get('tag')
+    repo, name = cfg.get('hf_hub_id'), cfg['architecture']
     if not repo:
         raise UserError(
-            f'timm publishes no weights of {cfg["architecture"]}; '
-            'start from scratch with --cfg-options '
-            'pretrained=False'
+            f'timm publishes no weights of {name}; start from scratch with '
+            '--cfg-options pretrained=False'
         )
-    name = f'{cfg["architecture"]}.{tag}.safetensors'
-    cached = try_to_load_from_cache(repo, 'model.safetensors')
-    if isinstance(cached, str) and not weights_place(name).is_file():
-        return Path(cached)
-    return fetch_weights(hf_hub_url(repo, 'model.safetensors'), name)
+    return hub_weights(repo, f'{name}.{cfg.get("tag")}.safetensors')
 
 
 def _unknown(model_name: str) -> str:
@@ -196,9 +164,7 @@ def _unknown(model_name: str) -> str:
     import timm
 
     close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
-    hint = (
-        f'did you mean {", ".join(close)}?'
-        if close
-        else ('timm.list_models() lists them')
+    hint = f'did you mean {", ".join(close)}?' if close else ''
+    return f'model_name={model_name!r}: timm has no such network; ' + (
+        hint or 'timm.list_models() lists them'
     )
-    return f'model_name={model_name!r}: timm has no such network; {hint}'

@@ -10,14 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hkd_mm.models.preprocessors.augmentation import Size
+
 
 def matrix(
-    xx: Tensor, xy: Tensor, x0: Tensor, yx: Tensor, yy: Tensor, y0: Tensor
+    xx: Tensor,
+    yy: Tensor,
+    xy: Tensor | float = 0.0,
+    yx: Tensor | float = 0.0,
+    x0: Tensor | float = 0.0,
+    y0: Tensor | float = 0.0,
 ) -> Tensor:
-    """(B, 3, 3) from its six entries (B,), row by row."""
-    zero, one = torch.zeros_like(xx), torch.ones_like(xx)
-    entries = torch.stack([xx, xy, x0, yx, yy, y0, zero, zero, one], dim=1)
-    return entries.view(-1, 3, 3)
+    """(B, 3, 3) from entries (B,): scales, shears and offsets."""
+    zero = torch.zeros_like(xx)
+    rows = (xx, xy, x0, yx, yy, y0, 0.0, 0.0, 1.0)
+    return torch.stack([zero + x for x in rows], dim=1).view(-1, 3, 3)
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
@@ -32,22 +39,17 @@ def turn(degrees: Tensor) -> Tensor:
     """Turn the image counter-clockwise by ``degrees`` (B,)."""
     angle = torch.deg2rad(degrees)
     sin, cos = torch.sin(angle), torch.cos(angle)
-    zero = torch.zeros_like(sin)
-    return matrix(cos, -sin, zero, sin, cos, zero)
+    return matrix(cos, cos, xy=-sin, yx=sin)
 
 
-def sampling_grid(
-    matrices: Tensor, source: tuple[int, int], size: tuple[int, int]
-) -> Tensor:
-    """Where to read, in the units of ``grid_sample``.
+def sampling_grid(matrices: Tensor, source: Size, size: Size) -> Tensor:
+    """Where to read, in the units of ``grid_sample``: (B, h, w, 2).
 
     Args:
         matrices: (B, 3, 3), see the module.
-        source: (H, W) of the images that are read.
+        source: (H, W) of the images that are read; their outer edges are at
+            -1 and 1.
         size: (h, w) of the result.
-
-    Returns:
-        (B, h, w, 2), x then y, -1 and 1 at the outer edges of the source.
     """
 
     def centred(length: int) -> Tensor:
@@ -68,15 +70,15 @@ def sampling_grid(
 def warp(
     images: Tensor,
     matrices: Tensor,
-    size: tuple[int, int],
+    size: Size,
     fill: float,
     padding: str,
     mode: str = 'bilinear',
 ) -> Tensor:
-    """Read images through affine maps.
+    """Read images (B, C, H, W) through affine maps: (B, C, h, w).
 
     Args:
-        images: float32 (B, C, H, W); changed in place where a fill is used.
+        images: float32; changed in place where a fill is used.
         matrices: (B, 3, 3), see the module.
         size: (h, w) of the result.
         fill: value outside of the image; the outermost half pixel blends
@@ -84,9 +86,6 @@ def warp(
         padding: ``'constant'``, or ``'border'`` or ``'reflection'`` (then
             ``fill`` is not used).
         mode: ``'bilinear'``, or ``'nearest'`` for class ids.
-
-    Returns:
-        (B, C, h, w).
     """
     grid = sampling_grid(matrices, tuple(images.shape[-2:]), size)
     if padding != 'constant':

@@ -8,27 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Values = dict[str, Tensor]  # parameter -> (B, ...)
+Size = tuple[int, int]  # height, width
+
 
 class Draw(NamedTuple):
-    """What the parameters of one operation are computed from.
+    """What the parameters of one operation are computed from."""
 
-    Attributes:
-        numbers: uniform in [0, 1), float32 (B, draws of the operation).
-        labels: classes (B,), int64, or None where they are not known.
-        seed: of the run.
-        view: number of the view.
-        name: of the operation, unique in its list.
-        index: ids of the samples (B,), int64, see
-            :func:`hkd_mm.structures.packed_samples.sample_id`; None where
-            they do not matter.
-    """
-
-    numbers: Tensor
-    labels: Tensor | None
-    seed: int
+    numbers: Tensor  # uniform in [0, 1), float32 (B, draws of the operation)
+    labels: Tensor | None  # classes (B,), int64; None where not known
+    seed: int  # of the augmentation
     view: int
-    name: str
-    index: Tensor | None = None
+    name: str  # of the operation, unique in its list
+    index: Tensor | None = None  # sample ids (B,); None where irrelevant
 
 
 class Augmentation:
@@ -37,40 +29,32 @@ class Augmentation:
     Subclasses are registered in ``TASK_UTILS``. Images are float32
     (B, C, H, W), RGB or grey, in [0, 255]; they may be changed in place.
     Nothing is rounded between operations.
-
-    Attributes:
-        draws: uniform numbers that one sample needs.
-        commutes: a flip or quarter turn before the operation gives the
-            same as after it, with the same parameters.
-        host: parameters that stay on the device of the sample ids.
-        mixes: samples of one batch see each other: what becomes of a sample
-            depends on the batch it stands in.
-        moves: moves pixels in a way that a mask cannot follow.
-        later: arguments that a later version added; the fingerprint says
-            nothing of them at their defaults, and old caches stay good.
     """
 
+    # uniform numbers that one sample needs
     draws: ClassVar[int] = 0
+    # a flip or quarter turn before is the same as after, same parameters
     commutes: ClassVar[bool] = False
+    # parameters that stay on the device of the sample ids
     host: ClassVar[tuple[str, ...]] = ()
+    # what becomes of a sample depends on the batch it is in
     mixes: ClassVar[bool] = False
+    # moves pixels in a way that a mask cannot follow
     moves: ClassVar[bool] = False
+    # arguments of a later version; at their defaults the fingerprint leaves
+    # them out, so that old caches stay good
     later: ClassVar[tuple[str, ...]] = ()
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         """Parameters of each sample: name -> tensor (B, ...)."""
         raise NotImplementedError
 
-    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        """Change a batch.
+    def apply(self, images: Tensor, parameters: Values) -> Tensor:
+        """Change a batch (B, C, H, W), see the class; the shape stays.
 
         Args:
-            images: (B, 3, H, W), see the class.
-            parameters: what :meth:`parameters` returned, on the device of
-                the images.
-
-        Returns:
-            Images of the same shape.
+            images: may be changed in place.
+            parameters: what :meth:`parameters` returned, on their device.
         """
         raise NotImplementedError
 
@@ -102,14 +86,11 @@ _KNOTS = 4096
 
 
 class SymmetricBeta:
-    """The quantile function of Beta(alpha, alpha), tabulated.
+    """The quantile function of Beta(alpha, alpha), alpha > 0, tabulated.
 
     Below the median it is interpolated in ``t = x ** alpha``, of which the
     distribution function is smooth and nearly linear even where the density
     has a pole; above, by symmetry.
-
-    Args:
-        alpha: > 0.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -137,7 +118,7 @@ class SymmetricBeta:
 
 def random_box(
     numbers: Tensor, scale: tuple[float, float], ratio: tuple[float, float]
-) -> dict[str, Tensor]:
+) -> Values:
     """A box without its image: four uniform numbers (B, 4) -> four (B,).
 
     Returns:
@@ -154,7 +135,7 @@ def random_box(
 
 
 def box_in_pixels(
-    parameters: dict[str, Tensor], source: tuple[int, int]
+    parameters: Values, source: Size
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Whole-numbered (top, left, height, width), each float32 (B,)."""
     height, width = source
@@ -166,7 +147,7 @@ def box_in_pixels(
     return top, left, tall, wide
 
 
-def box_mask(parameters: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+def box_mask(parameters: Values, size: Size) -> Tensor:
     """1 in the boxes of ``random_box``, 0 outside: float32 (B, 1, H, W)."""
     top, left, height, width = (
         per_image(side) for side in box_in_pixels(parameters, size)

@@ -2,10 +2,8 @@
 """Colour and level operations on planar batches.
 
 Images are float32 (B, 3, H, W), RGB, in [0, 255]. The formulas are those of
-torchvision.transforms.v2.functional on float images, times 255.
-
-Images are float32 (B, 3, H, W) in [0, 255] and are not changed. Operations
-that are defined on whole levels round them first.
+torchvision.transforms.v2.functional on float images, times 255; operations on
+whole levels round them first.
 """
 
 import hashlib
@@ -18,6 +16,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
+    Values,
     between,
     per_image,
 )
@@ -48,9 +47,6 @@ def adjust_tone(
         factor: >= 0 (B,); 1 leaves the image as it is.
         contrast: 0 or 1, (B,).
         saturation: 0 or 1, (B,); not 1 where ``contrast`` is.
-
-    Returns:
-        ``images``.
     """
     other = grey(images)
     rest = 1 - factor
@@ -72,9 +68,6 @@ def shift_hue(images: Tensor, turns: Tensor, far: bool = True) -> Tensor:
         images: see the module.
         turns: parts of a full turn in [-0.5, 0.5], (B,).
         far: some turns may be beyond 1/6; without them it is less work.
-
-    Returns:
-        ``images``.
     """
     red, green, blue = images.unbind(1)
     high, low = torch.maximum(red, green), torch.minimum(red, green)
@@ -158,12 +151,7 @@ def solarize(images: Tensor, threshold: Tensor) -> Tensor:
 
 
 def sharpen(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from (> 1) or towards (< 1) a slightly blurred image.
-
-    Args:
-        images: see the module.
-        factor: >= 0 (B,).
-    """
+    """Away from (factor > 1) or towards (< 1) a slightly blurred image."""
     rows = images[..., :-2, :] + images[..., 1:-1, :]
     rows.add_(images[..., 2:, :])
     inner = images[..., 1:-1, 1:-1]
@@ -188,9 +176,9 @@ class ColorJitter(Augmentation):
     once and not four times. Grey images have no saturation and hue.
 
     Args:
-        brightness: >= 0.
-        contrast: >= 0.
-        saturation: >= 0.
+        brightness: >= 0, as contrast and saturation.
+        contrast: see there.
+        saturation: see there.
         hue: in [0, 0.5].
         prob: of a change, in [0, 1].
     """
@@ -217,7 +205,7 @@ class ColorJitter(Augmentation):
                 f'hue={hue} in [0, 0.5]'
             )
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         """``factors`` (B, 3) of brightness, contrast and saturation,
         ``order`` (B, n) of the n that are used, ``hue`` (B,) and
         ``hue_place``: how many of the n come before it (one number).
@@ -240,22 +228,22 @@ class ColorJitter(Augmentation):
             ),
         )
 
-    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    def apply(self, images: Tensor, parameters: Values) -> Tensor:
         order = parameters['order']
         factors = parameters['factors'].gather(1, order)
         contrast, saturation = (order == 1).float(), (order == 2).float()
         count = order.shape[1]
-        for place in range(count + 1):
+        for step in range(count + 1):
             coloured = images.shape[1] > 1
-            if self.hue and coloured and place == parameters['hue_place']:
+            if self.hue and coloured and step == parameters['hue_place']:
                 images = shift_hue(
                     images, parameters['hue'], far=self.hue > 1 / 6
                 )
-            if place < count:
+            if step < count:
                 images = adjust_tone(
                     images,
-                    factors[:, place],
-                    contrast[:, place],
-                    saturation[:, place],
+                    factors[:, step],
+                    contrast[:, step],
+                    saturation[:, step],
                 )
         return images

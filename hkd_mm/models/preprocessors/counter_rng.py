@@ -40,65 +40,10 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def bits(
-    seed: int, view: int, index: Tensor, operation: str, draws: int
-) -> Tensor:
-    """64 random bits a draw.
-
-    Args:
-        seed: of the run.
-        view: number of the view, >= 0.
-        index: stable ids of the samples (B,), int64, any device.
-        operation: name of what the numbers are for; two operations draw
-            independent numbers.
-        draws: numbers wanted for each sample.
-
-    Returns:
-        int64 (B, draws) on the device of ``index``.
-    """
-    name = zlib.crc32(operation.encode())
-    key = torch.full_like(index, _signed(seed * 0x9E3779B97F4A7C15 + name))
-    key = mix64(mix64(key) + _signed((view + 1) * _GAMMA))
-    key = mix64(key ^ mix64((index + 1) * _GAMMA))
-    position = torch.arange(1, draws + 1, device=index.device) * _GAMMA
-    return mix64(key[:, None] + position)
-
-
-def uniform(
-    seed: int, view: int, index: Tensor, operation: str, draws: int = 1
-) -> Tensor:
-    """Uniform numbers in [0, 1), multiples of 2^-24.
-
-    Args:
-        seed: see :func:`bits`, as the other arguments.
-        view: see :func:`bits`.
-        index: see :func:`bits`.
-        operation: see :func:`bits`.
-        draws: see :func:`bits`.
-
-    Returns:
-        float32 (B, draws), equal on every device.
-    """
-    top = _unsigned_shift(
-        bits(seed, view, index, operation, draws), 64 - _MANTISSA
-    )
-    return top.to(torch.float32) * 2.0**-_MANTISSA
-
-
-def uniform_by_name(
+def _bits(
     seed: int, view: int, index: Tensor, draws: Mapping[str, int]
-) -> dict[str, Tensor]:
-    """:func:`uniform` of several operations in one pass, the same numbers.
-
-    Args:
-        seed: see :func:`bits`, as ``view`` and ``index``.
-        view: number of the view.
-        index: ids (B,).
-        draws: operation -> numbers wanted for each sample.
-
-    Returns:
-        Operation -> float32 (B, draws).
-    """
+) -> Tensor:
+    """(B, sum of draws), operation by operation."""
     names = [
         _signed(seed * 0x9E3779B97F4A7C15 + zlib.crc32(name.encode()))
         for name, count in draws.items()
@@ -110,6 +55,29 @@ def uniform_by_name(
     key = torch.tensor(names, dtype=torch.int64, device=index.device)
     key = mix64(mix64(key) + _signed((view + 1) * _GAMMA))
     key = mix64(key ^ mix64((index + 1) * _GAMMA)[:, None])
-    key = mix64(key + key.new_tensor(positions))
-    numbers = _unsigned_shift(key, 64 - _MANTISSA).float() * 2.0**-_MANTISSA
+    return mix64(key + key.new_tensor(positions))
+
+
+def _fraction(random: Tensor) -> Tensor:
+    """The upper bits as float32 in [0, 1)."""
+    return _unsigned_shift(random, 64 - _MANTISSA).float() * 2.0**-_MANTISSA
+
+
+def uniform_by_name(
+    seed: int, view: int, index: Tensor, draws: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Uniform numbers in [0, 1), multiples of 2^-24, for several operations.
+
+    Args:
+        seed: of the augmentation.
+        view: number of the view, >= 0.
+        index: stable ids of the samples (B,), int64, any device.
+        draws: operation -> numbers of each sample; two operations draw
+            independent numbers.
+
+    Returns:
+        Operation -> float32 (B, draws), equal on every device.
+    """
+    random = _unsigned_shift(_bits(seed, view, index, draws), 64 - _MANTISSA)
+    numbers = random.float() * 2.0**-_MANTISSA
     return dict(zip(draws, numbers.split(list(draws.values()), dim=1)))

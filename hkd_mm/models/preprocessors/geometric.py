@@ -17,6 +17,8 @@ from hkd_mm.models.preprocessors import affine
 from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
+    Size,
+    Values,
     between,
     box_in_pixels,
     choose,
@@ -28,35 +30,20 @@ PADDINGS = ('constant', 'border', 'reflection')
 
 
 class Geometric(Augmentation):
-    """Something that moves pixels and leaves their colours alone.
+    """Something that moves pixels and leaves their colours alone."""
 
-    Attributes:
-        exact: moves whole pixels, needs no interpolation.
-        crops: delivers another size where one is asked for.
-        outside: (fill, padding) of places outside of the image, None where
-            none are read.
-    """
-
-    exact: ClassVar[bool] = False
-    crops: ClassVar[bool] = False
+    exact: ClassVar[bool] = False  # moves whole pixels, no interpolation
+    crops: ClassVar[bool] = False  # delivers another size where asked for
+    # (fill, padding) outside of the image; None where nothing is read there
     outside: tuple[float, str] | None = None
 
-    def matrices(
-        self,
-        parameters: dict[str, Tensor],
-        source: tuple[int, int],
-        size: tuple[int, int],
-    ) -> Tensor:
+    def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
         """(B, 3, 3) from result to source, see :mod:`.affine`."""
         raise NotImplementedError
 
 
 class _Flip(Geometric):
-    """A mirror image with some probability.
-
-    Args:
-        prob: of a flip, in [0, 1].
-    """
+    """A mirror image with probability ``prob``."""
 
     exact = True
     draws = 1
@@ -65,22 +52,18 @@ class _Flip(Geometric):
     def __init__(self, prob: float = 0.5) -> None:
         self.prob = prob
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         return dict(flip=draw.numbers[:, 0] < self.prob)
 
-    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    def apply(self, images: Tensor, parameters: Values) -> Tensor:
         return choose(parameters['flip'], images.flip(self.axis), images)
 
-    def matrices(
-        self,
-        parameters: dict[str, Tensor],
-        source: tuple[int, int],
-        size: tuple[int, int],
-    ) -> Tensor:
+    def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
         sign = 1 - 2 * parameters['flip'].float()
-        one, zero = torch.ones_like(sign), torch.zeros_like(sign)
-        x, y = (sign, one) if self.axis == -1 else (one, sign)
-        return affine.matrix(x, zero, zero, zero, y, zero)
+        one = torch.ones_like(sign)
+        return affine.matrix(
+            *((sign, one) if self.axis == -1 else (one, sign))
+        )
 
 
 @TASK_UTILS.register_module()
@@ -107,10 +90,10 @@ class Rotate90(Geometric):
     exact = True
     draws = 1
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         return dict(turns=(draw.numbers[:, 0] * 4).to(torch.int64))
 
-    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    def apply(self, images: Tensor, parameters: Values) -> Tensor:
         if images.shape[-1] != images.shape[-2]:
             raise UserError(
                 f'hkd_mm.Rotate90 got images of {images.shape[-2]} x '
@@ -122,17 +105,11 @@ class Rotate90(Geometric):
         )
         return choose(turns >= 2, images.flip((-1, -2)), images)
 
-    def matrices(
-        self,
-        parameters: dict[str, Tensor],
-        source: tuple[int, int],
-        size: tuple[int, int],
-    ) -> Tensor:
+    def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
         turns = parameters['turns']
         cos = (turns == 0).float() - (turns == 2).float()
         sin = (turns == 1).float() - (turns == 3).float()
-        zero = torch.zeros_like(sin)
-        return affine.matrix(cos, -sin, zero, sin, cos, zero)
+        return affine.matrix(cos, cos, xy=-sin, yx=sin)
 
 
 @TASK_UTILS.register_module()
@@ -160,17 +137,12 @@ class Rotate(Geometric):
         self.degrees, self.prob = degrees, prob
         self.outside = outside(fill, padding)
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         angle = between(-self.degrees, self.degrees, draw.numbers[:, 0])
         on = draw.numbers[:, 1] < self.prob
         return dict(angle=angle * on)
 
-    def matrices(
-        self,
-        parameters: dict[str, Tensor],
-        source: tuple[int, int],
-        size: tuple[int, int],
-    ) -> Tensor:
+    def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
         return affine.turn(parameters['angle'])
 
 
@@ -183,14 +155,14 @@ def outside(fill: float, padding: str) -> tuple[float, str]:
     return (fill if padding == 'constant' else 0.0), padding
 
 
-def fit(images: Tensor, size: tuple[int, int]) -> Tensor:
+def fit(images: Tensor, size: Size) -> Tensor:
     """Images (B, C, H, W) in size (h, w), with antialiasing."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     return F.interpolate(images, size, mode='bilinear', antialias=True)
 
 
-def fit_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+def fit_masks(masks: Tensor, size: Size) -> Tensor:
     """Class ids (B, 1, H, W) in size (h, w), uint8: nearest pixels."""
     if tuple(masks.shape[-2:]) != tuple(size):
         masks = F.interpolate(masks.float(), size, mode='nearest-exact')
@@ -201,7 +173,7 @@ def warp(
     images: Tensor,
     operations: list[Geometric],
     parameters: list[dict],
-    size: tuple[int, int],
+    size: Size,
     masks: bool = False,
 ) -> Tensor:
     """Compose the maps of several operations and interpolate once.
@@ -249,24 +221,16 @@ class RandomResizedCrop(Geometric):
     ) -> None:
         self.scale, self.ratio = tuple(scale), tuple(ratio)
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         return random_box(draw.numbers, self.scale, self.ratio)
 
-    def matrices(
-        self,
-        parameters: dict[str, Tensor],
-        source: tuple[int, int],
-        size: tuple[int, int],
-    ) -> Tensor:
+    def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
         top, left, height, width = box_in_pixels(parameters, source)
-        zero = torch.zeros_like(top)
         return affine.matrix(
             width / size[1],
-            zero,
-            left + (width - source[1]) / 2,
-            zero,
             height / size[0],
-            top + (height - source[0]) / 2,
+            x0=left + (width - source[1]) / 2,
+            y0=top + (height - source[0]) / 2,
         )
 
 
@@ -303,17 +267,11 @@ class RandomScale(Geometric):
         self.low, self.high, self.prob = low, high, prob
         self.outside = outside(fill, padding)
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         factor = between(self.low, self.high, draw.numbers[:, 0])
         on = draw.numbers[:, 1] < self.prob
         return dict(factor=torch.where(on, factor, torch.ones_like(factor)))
 
-    def matrices(
-        self,
-        parameters: dict[str, Tensor],
-        source: tuple[int, int],
-        size: tuple[int, int],
-    ) -> Tensor:
+    def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
         step = 1 / parameters['factor']
-        zero = torch.zeros_like(step)
-        return affine.matrix(step, zero, zero, zero, step, zero)
+        return affine.matrix(step, step)

@@ -16,6 +16,7 @@ from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
     SymmetricBeta,
+    Values,
     box_mask,
     per_image,
     random_box,
@@ -37,7 +38,7 @@ class _Mixing(Augmentation):
     def __init__(self, alpha: float = 1.0, prob: float = 1.0) -> None:
         self.prob, self.beta = prob, SymmetricBeta(alpha)
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         """``keep``: a sample's own share in (0, 1]; ``partner``: positions
         in the batch.
         """
@@ -56,18 +57,9 @@ class _Mixing(Augmentation):
         )
 
     def mix(
-        self, images: Tensor, scores: Tensor, parameters: dict[str, Tensor]
+        self, images: Tensor, scores: Tensor, parameters: Values
     ) -> tuple[Tensor, Tensor]:
-        """Mix a batch.
-
-        Args:
-            images: (B, 3, H, W), normalised or not.
-            scores: targets (B, C), rows that sum to 1.
-            parameters: of :meth:`parameters`.
-
-        Returns:
-            New images and targets.
-        """
+        """Mix images (B, 3, H, W) and targets (B, C), rows that sum to 1."""
         raise NotImplementedError
 
 
@@ -76,7 +68,7 @@ class Mixup(_Mixing):
     """Weighted mean of two images (mixup, arXiv:1710.09412)."""
 
     def mix(
-        self, images: Tensor, scores: Tensor, parameters: dict[str, Tensor]
+        self, images: Tensor, scores: Tensor, parameters: Values
     ) -> tuple[Tensor, Tensor]:
         partner, keep = parameters['partner'], parameters['keep']
         return (
@@ -94,18 +86,12 @@ class CutMix(_Mixing):
     """
 
     def mix(
-        self, images: Tensor, scores: Tensor, parameters: dict[str, Tensor]
+        self, images: Tensor, scores: Tensor, parameters: Values
     ) -> tuple[Tensor, Tensor]:
         partner, keep = parameters['partner'], parameters['keep']
         size = tuple(images.shape[-2:])
         ratio = torch.full_like(keep, size[1] / size[0])
-        box = dict(
-            area=1 - keep,
-            ratio=ratio,
-            top=parameters['top'],
-            left=parameters['left'],
-        )
-        inside = box_mask(box, size)
+        inside = box_mask(dict(parameters, area=1 - keep, ratio=ratio), size)
         inside *= per_image(keep < 1)
         own = 1 - inside.mean((1, 2, 3))
         return (
@@ -142,7 +128,7 @@ class RandomErasing(Augmentation):
         self.prob, self.fill = prob, fill
         self.scale, self.ratio = tuple(scale), tuple(ratio)
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         numbers = draw.numbers
         colour = numbers[:, 5:] * 255
         if self.fill is not None:
@@ -153,7 +139,7 @@ class RandomErasing(Augmentation):
             colour=colour,
         )
 
-    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    def apply(self, images: Tensor, parameters: Values) -> Tensor:
         inside = box_mask(parameters, tuple(images.shape[-2:]))
         inside *= per_image(parameters['on'])
         colour = parameters['colour'][:, : images.shape[1], None, None]

@@ -22,8 +22,8 @@ class PackedMaskPreprocessor(PackedPreprocessor):
     """Window, augment and normalise a packed batch with its masks.
 
     Operations that move pixels do the same to image (bilinear) and mask
-    (nearest, filled with 0); others change the image alone. Everything is
-    told of ``hkd_mm.PackedPreprocessor`` holds: a view of an image is the
+    (nearest, filled with 0); others change the image alone. As for
+    ``hkd_mm.PackedPreprocessor``, a view of an image is the
     same in any batch, process and run. In evaluation images are windowed and
     normalised only.
 
@@ -35,12 +35,9 @@ class PackedMaskPreprocessor(PackedPreprocessor):
         mean: of each channel, 0 to 255, after the window; its length is the
             number of channels.
         std: likewise.
-        augment: see ``hkd_mm.PackedPreprocessor``, as all that follow;
-            nothing that mixes samples, and no ``hkd_mm.RandAugment``.
-        num_views: see there.
-        seed: see there.
-        input_size: see there; masks are resized to the nearest pixel.
-        to_rgb: see there.
+        augment: nothing that mixes samples, and no ``hkd_mm.RandAugment``;
+            this and what follows as of ``hkd_mm.PackedPreprocessor``.
+        input_size: masks are resized to the nearest pixel.
 
     Raises:
         UserError: an argument out of its range, or an augmentation that
@@ -70,7 +67,7 @@ class PackedMaskPreprocessor(PackedPreprocessor):
             )
         if not all(value > 0 for value in std):
             raise UserError(f'data_preprocessor.std={std} must be above 0')
-        # a stand-in for num_classes: mixing is refused here in its own words
+        # a stand-in for num_classes: mixing is refused below
         super().__init__(
             mean, std, to_rgb, augment, num_views, seed, input_size, 1
         )

@@ -10,6 +10,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.preprocessors.augmentation import Size
 from hkd_mm.models.preprocessors.pipeline import Parameters, Pipeline, fit
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedSamples
@@ -93,17 +94,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
     def view_parameters(
         self, index: Tensor, view: int, labels: Tensor | None = None
     ) -> Parameters:
-        """What one view does to some images.
-
-        Args:
-            index: ids (B,) as in the packed store, int64.
-            view: number of the view.
-            labels: (B,), for operations on chosen classes; None counts every
-                class as chosen.
-
-        Returns:
-            Operation -> parameter -> tensor (B, ...).
-        """
+        """What a view does to images, see :meth:`.Pipeline.parameters`."""
         return self.pipeline.parameters(self.seed, view, index, labels)
 
     def fingerprint(self) -> str:
@@ -163,18 +154,9 @@ class PackedPreprocessor(BaseDataPreprocessor):
         view: int,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """One view of some images, normalised; nothing is mixed.
+        """A view of images, uint8 (B, H, W, 3), normalised; nothing is mixed.
 
         The parameters are computed in host memory, as for a loader's batch.
-
-        Args:
-            images: uint8 (B, H, W, 3), on the device of the preprocessor.
-            index: ids (B,).
-            view: number of the view.
-            labels: (B,), see :meth:`view_parameters`.
-
-        Returns:
-            float32 (B, 3, h, w).
         """
         parameters = self.view_parameters(
             index.cpu(), view, None if labels is None else labels.cpu()
@@ -222,7 +204,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
             images = images.flip(1)
         return torch.sub(images, self.mean, out=out).div_(self.std)
 
-    def _size(self, images: Tensor) -> tuple[int, int]:
+    def _size(self, images: Tensor) -> Size:
         if self.input_size is None:
             return tuple(images.shape[1:3])
         return self.input_size, self.input_size

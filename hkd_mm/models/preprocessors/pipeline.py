@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.preprocessors.augmentation import Augmentation, Draw
+from hkd_mm.models.preprocessors.augmentation import Augmentation, Draw, Size
 from hkd_mm.models.preprocessors.counter_rng import uniform_by_name
 from hkd_mm.models.preprocessors.geometric import (
     Geometric,
@@ -22,10 +22,6 @@ from hkd_mm.registry import TASK_UTILS
 
 def build(position: int, config: dict) -> tuple[Augmentation, str, dict]:
     """An operation, its name and all its arguments, defaults included.
-
-    Args:
-        position: in the list, for messages.
-        config: ``dict(type='hkd_mm.X', ...)``.
 
     Raises:
         UserError: no such operation, or not such arguments.
@@ -48,13 +44,10 @@ def build(position: int, config: dict) -> tuple[Augmentation, str, dict]:
     settings = {
         key: _plain(value)
         for key, value in bound.arguments.items()
-        if key not in found.later or value != _default(found, key)
+        if key not in found.later
+        or value != inspect.signature(found).parameters[key].default
     }
     return found(**arguments), found.__name__, settings
-
-
-def _default(function: Any, argument: str) -> Any:
-    return inspect.signature(function).parameters[argument].default
 
 
 def _plain(value: Any) -> Any:
@@ -70,15 +63,9 @@ def plan(
 ) -> tuple[list[str | list[str]], list[str]]:
     """What is done at once, and in which order.
 
-    Args:
-        operations: name -> operation, in the order of the list.
-
     Returns:
         Stages, each a name, or the names of geometric operations that are
         composed; and the names of those that mix samples.
-
-    Raises:
-        UserError: something comes after what mixes samples.
     """
     stages: list[str | list[str]] = []
     mixing: list[str] = []
@@ -100,11 +87,8 @@ def plan(
             and _join(operations, stages[-1], op)
         ):
             stages[-1].append(name)
-            floating = (
-                stages[-1]
-                if all(operations[n].exact for n in stages[-1])
-                else None
-            )
+            exact = all(operations[n].exact for n in stages[-1])
+            floating = stages[-1] if exact else None
         elif floating and not op.exact:
             stages.remove(floating)
             stages.append([*floating, name])
@@ -156,14 +140,10 @@ class Pipeline:
     def parameters(
         self, seed: int, view: int, index: Tensor, labels: Tensor | None = None
     ) -> Parameters:
-        """What happens to each sample: operation -> parameter -> tensor.
+        """What happens to each sample (B,): operation -> parameter -> tensor.
 
-        Args:
-            seed: of the augmentation.
-            view: number of the view.
-            index: stable ids (B,), int64.
-            labels: classes (B,); without them operations for chosen classes
-                count every class as chosen.
+        Without labels operations for chosen classes count every class as
+        chosen.
         """
         numbers = uniform_by_name(seed, view, index, self.draws)
         return {
@@ -190,7 +170,7 @@ class Pipeline:
         self,
         images: Tensor,
         parameters: Parameters,
-        size: tuple[int, int],
+        size: Size,
         out: Tensor,
         finish: Callable[[Tensor, Tensor], Any],
     ) -> None:
@@ -218,7 +198,7 @@ class Pipeline:
             finish(found, out[part])
 
     def _apply_part(
-        self, images: Tensor, parameters: Parameters, size: tuple[int, int]
+        self, images: Tensor, parameters: Parameters, size: Size
     ) -> Tensor:
         images = images.permute(0, 3, 1, 2).contiguous()
         for stage in self.stages:
@@ -231,17 +211,11 @@ class Pipeline:
         return fit(images.float(), size)
 
     def apply_to_masks(
-        self, masks: Tensor, parameters: Parameters, size: tuple[int, int]
+        self, masks: Tensor, parameters: Parameters, size: Size
     ) -> Tensor:
         """The geometric stages alone, on class ids, without interpolation.
 
-        Args:
-            masks: uint8 (B, H, W), of the size of the images.
-            parameters: of :meth:`parameters`, on the device of ``masks``.
-            size: (h, w) of the result.
-
-        Returns:
-            uint8 (B, h, w); 0 where images are filled.
+        From uint8 (B, H, W) to (B, h, w); 0 where images are filled.
         """
         masks = masks[:, None]
         for stage in self.stages:
@@ -254,7 +228,7 @@ class Pipeline:
         images: Tensor,
         names: list[str],
         parameters: Parameters,
-        size: tuple[int, int],
+        size: Size,
         masks: bool = False,
     ) -> Tensor:
         """One geometric stage."""

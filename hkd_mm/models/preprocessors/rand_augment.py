@@ -7,10 +7,14 @@ import torch
 from torch import Tensor
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.preprocessors import affine
-from hkd_mm.models.preprocessors import color as colour
-from hkd_mm.models.preprocessors import color as levels
-from hkd_mm.models.preprocessors.augmentation import Augmentation, Draw, choose
+from hkd_mm.models.preprocessors import affine, color
+from hkd_mm.models.preprocessors.augmentation import (
+    Augmentation,
+    Draw,
+    Size,
+    Values,
+    choose,
+)
 from hkd_mm.models.preprocessors.geometric import outside
 from hkd_mm.registry import TASK_UTILS
 from hkd_mm.structures.packed_samples import copy_of
@@ -31,17 +35,7 @@ OPERATIONS = (
     'translate_x',
     'translate_y',
 )
-_SIGNED = (
-    'rotate',
-    'color',
-    'contrast',
-    'brightness',
-    'sharpness',
-    'shear_x',
-    'shear_y',
-    'translate_x',
-    'translate_y',
-)
+_UNSIGNED = ('identity', 'autocontrast', 'equalize', 'solarize', 'posterize')
 
 
 @TASK_UTILS.register_module()
@@ -70,7 +64,7 @@ class RandAugment(Augmentation):
 
     def __init__(
         self,
-        count: tuple[int, int] = (1, 3),
+        count: Size = (1, 3),
         magnitude: float = 9.0,
         classes: Sequence[int] | None = None,
         fill: float = 128.0,
@@ -89,7 +83,7 @@ class RandAugment(Augmentation):
         self.copies_only = copies_only
         self.draws = 1 + 2 * high
 
-    def parameters(self, draw: Draw) -> dict[str, Tensor]:
+    def parameters(self, draw: Draw) -> Values:
         """``operation`` (B, highest count): positions in ``OPERATIONS``, 0
         (identity) beyond a sample's own count; ``sign`` likewise.
         """
@@ -103,16 +97,16 @@ class RandAugment(Augmentation):
             count = count * (copy_of(draw.index) > 0)
         operation, sign = draw.numbers[:, 1:].split(high, dim=1)
         operation = (operation * len(OPERATIONS)).long()
-        place = torch.arange(high, device=count.device)
+        step = torch.arange(high, device=count.device)
         return dict(
-            operation=operation * (place < count[:, None]),
+            operation=operation * (step < count[:, None]),
             sign=1 - 2 * (sign < 0.5).float(),
         )
 
-    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        for place in range(self.count[1]):
-            drawn = parameters['operation'][:, place]
-            sign = parameters['sign'][:, place]
+    def apply(self, images: Tensor, parameters: Values) -> Tensor:
+        for step in range(self.count[1]):
+            drawn = parameters['operation'][:, step]
+            sign = parameters['sign'][:, step]
             for number in _present(drawn):
                 function = self._function(OPERATIONS[number])
                 images = _where(drawn == number, function, images, sign)
@@ -122,7 +116,7 @@ class RandAugment(Augmentation):
         strength = self.magnitude / 30
 
         def change(images: Tensor, sign: Tensor) -> Tensor:
-            if name not in _SIGNED:
+            if name in _UNSIGNED:
                 sign = torch.ones_like(sign)
             return perform(images, name, strength * sign, self.outside)
 
@@ -132,22 +126,18 @@ class RandAugment(Augmentation):
 def perform(
     images: Tensor, name: str, strength: Tensor, outside: tuple[float, str]
 ) -> Tensor:
-    """One of the operations.
+    """One of the operations on float32 images (B, 3, H, W) in [0, 255].
 
     Args:
-        images: float32 (B, 3, H, W) in [0, 255]; may be changed.
+        images: may be changed.
         name: of ``OPERATIONS``.
-        strength: (B,), a part of the strongest in [0, 1], negative the other
-            way.
+        strength: (B,), a part of the strongest in [-1, 1].
         outside: (fill, padding) of :func:`.affine.warp`.
-
-    Returns:
-        (B, 3, H, W).
     """
     if name in _TONES:
         off = torch.zeros_like(strength)
         on = torch.ones_like(strength)
-        return colour.adjust_tone(
+        return color.adjust_tone(
             images,
             1 + 0.9 * strength,
             on if name == 'contrast' else off,
@@ -162,36 +152,30 @@ def perform(
 _TONES = ('brightness', 'contrast', 'color')
 _LEVELS = dict(
     identity=lambda images, _: images,
-    autocontrast=lambda images, _: levels.autocontrast(images),
-    equalize=lambda images, _: levels.equalize(images),
-    posterize=lambda images, s: levels.posterize(images, 8 - (4 * s).round()),
-    solarize=lambda images, s: levels.solarize(images, 255 * (1 - s)),
-    sharpness=lambda images, s: levels.sharpen(images, 1 + 0.9 * s),
+    autocontrast=lambda images, _: color.autocontrast(images),
+    equalize=lambda images, _: color.equalize(images),
+    posterize=lambda images, s: color.posterize(images, 8 - (4 * s).round()),
+    solarize=lambda images, s: color.solarize(images, 255 * (1 - s)),
+    sharpness=lambda images, s: color.sharpen(images, 1 + 0.9 * s),
 )
 
 
-def _map(name: str, strength: Tensor, size: tuple[int, int]) -> Tensor:
+def _map(name: str, strength: Tensor, size: Size) -> Tensor:
     """Affine map of a turn, shear or translation.
 
     A shear keeps the first row or column of pixels where it is.
     """
-    zero, one = torch.zeros_like(strength), torch.ones_like(strength)
-    height, width = size
+    one, (height, width) = torch.ones_like(strength), size
+    shear, shift = 0.3 * strength, -150 / 331 * strength
     if name == 'rotate':
         return affine.turn(30 * strength)
     if name == 'shear_x':
-        shear = 0.3 * strength
-        return affine.matrix(one, shear, shear * height / 2, zero, one, zero)
+        return affine.matrix(one, one, xy=shear, x0=shear * height / 2)
     if name == 'shear_y':
-        shear = 0.3 * strength
-        return affine.matrix(one, zero, zero, shear, one, shear * width / 2)
-    shift = -150 / 331 * strength
-    x, y = (
-        (shift * width, zero)
-        if name == 'translate_x'
-        else (zero, shift * height)
-    )
-    return affine.matrix(one, zero, x, zero, one, y)
+        return affine.matrix(one, one, yx=shear, y0=shear * width / 2)
+    if name == 'translate_x':
+        return affine.matrix(one, one, x0=shift * width)
+    return affine.matrix(one, one, y0=shift * height)
 
 
 def _present(drawn: Tensor) -> list[int]:
@@ -209,7 +193,7 @@ def _where(
 ) -> Tensor:
     """Change the images that are marked.
 
-    Sample ids, and with them the mask, usually lie in host memory, whatever
+    Sample ids, and with them the mask, are usually in host memory, whatever
     device the images are on: then only the marked rows are computed. Nothing
     is ever fetched from a device.
     """

@@ -3,98 +3,19 @@
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from mmrazor.models.task_modules import RecorderManager
-from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
-from mmrazor.models.task_modules.recorder.module_inputs_recorder import (
+from mmrazor.models.task_modules import (
     ModuleInputsRecorder,
+    ParameterRecorder,
+    RecorderManager,
 )
+from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from hkd_mm.errors import UserError
-
-
-class KeptRecords(list):
-    """Records, each tensor in them with its count of in-place changes.
-
-    Args:
-        mode: under which it is remembered whether they were changed.
-        copied: copy them.
-    """
-
-    def __init__(self, mode: tuple, copied: bool) -> None:
-        super().__init__()
-        self.mode, self.copied = mode, copied
-        self._kept: list[Any] = []
-
-    def append(self, record: Any) -> None:
-        super().append(record)
-        self._kept.append(_mapped(self._keep, record))
-
-    def _keep(self, leaf: Any) -> Any:
-        return _Kept(leaf, self.copied) if isinstance(leaf, Tensor) else leaf
-
-    def kept(self) -> Iterator['_Kept']:
-        """All tensors."""
-        return (leaf for leaf in leaves_of(self._kept) if type(leaf) is _Kept)
-
-    def given(self) -> list[Any]:
-        """The records as they were when they came."""
-        return _mapped(
-            lambda leaf: leaf.given if type(leaf) is _Kept else leaf,
-            self._kept,
-        )
-
-
-class _Kept:
-    """One recorded tensor."""
-
-    def __init__(self, tensor: Tensor, copied: bool) -> None:
-        self._tensor = tensor
-        self._version = None if tensor.is_inference() else tensor._version
-        needed = copied or self._version is None
-        self._copy = tensor.clone() if needed else None
-
-    @property
-    def changed(self) -> bool:
-        """Known to have been changed since."""
-        return (
-            self._version is not None
-            and self._tensor._version != self._version
-        )
-
-    @property
-    def given(self) -> Tensor:
-        """With the values that it had."""
-        if self._version is None or self.changed:
-            return self._copy
-        return self._tensor
-
-
-def _mapped(function: Callable, record: Any) -> Any:
-    """A function of all leaves in (nested) lists, tuples and dicts."""
-    if isinstance(record, dict):
-        return {k: _mapped(function, value) for k, value in record.items()}
-    if not isinstance(record, (list, tuple)):
-        return function(record)
-    items = [_mapped(function, value) for value in record]
-    if hasattr(record, '_fields'):  # a named tuple
-        return type(record)(*items)
-    return type(record)(items)
-
-
-def leaves_of(record: Any) -> Iterator[Any]:
-    """What lies in (nested) lists, tuples and dicts."""
-    if isinstance(record, dict):
-        record = list(record.values())
-    if not isinstance(record, (list, tuple)):
-        yield record
-        return
-    for value in record:
-        yield from leaves_of(value)
 
 
 class GuardedRecorders(RecorderManager):
@@ -105,11 +26,10 @@ class GuardedRecorders(RecorderManager):
     would see other values than the module gave. A tensor counts such changes
     (``Tensor._version``): the first forward in each mode of the network copies
     every record and looks which were changed. Those are copied from then on,
-    and the copies, which carry the gradient, are what is handed on; the
-    others are handed on as they are and cost nothing. The network is left
-    alone: its values, its gradients and its in-place operations stay.
-    Recorders of all kinds are guarded but those of parameters, which do
-    change.
+    and the copies, which carry the gradient, are delivered; the others are
+    delivered as they are and cost nothing. The network is left alone: its
+    values, its gradients and its in-place operations stay. Recorders of all
+    kinds are guarded but those of parameters, which do change.
 
     Tensors of inference mode do not count, so there all records are copies.
     ``mmrazor.ModuleInputs`` keeps what a module was given only after it has
@@ -117,7 +37,7 @@ class GuardedRecorders(RecorderManager):
 
     Args:
         recorders: name -> config, as of MMRazor.
-        side: whose records they are, for what is said.
+        side: ``student`` or ``teacher``, for messages.
 
     Raises:
         UserError: on leaving, a record was changed that was not in the first
@@ -131,122 +51,134 @@ class GuardedRecorders(RecorderManager):
         super().__init__(recorders)
         self.side = side
         self._network: nn.Module | None = None
-        self._overwritten: dict[tuple, bool] = {}
-        self._handed: dict[str, list[tuple[weakref.ref, int]]] = {}
-        self._watch()
+        self._changing: dict[tuple, bool] = {}  # (name, mode) -> copy it
+        self._delivered: dict[str, list[tuple[weakref.ref, int]]] = {}
 
     @classmethod
     def over(
         cls, manager: RecorderManager, network: nn.Module, side: str
     ) -> 'GuardedRecorders':
-        """Guard the recorders of another manager, which it stands for.
-
-        Args:
-            manager: its recorders may have been initialised already.
-            network: that they listen to.
-            side: ``student`` or ``teacher``.
-        """
+        """Take over the recorders that listen to a network already."""
         made = cls(side=side)
-        made._recorders, made._network = manager.recorders, network
-        made._watch()
-        made._keep_inputs()
+        made._recorders = manager.recorders
+        made._listen(network)
         return made
 
     def initialize(self, model: nn.Module) -> None:
-        """Let all recorders listen to a network."""
-        self._network = model
         super().initialize(model)
-        self._keep_inputs()
+        self._listen(model)
+
+    def _listen(self, network: nn.Module) -> None:
+        self._network = network
+        for name, recorder in self.recorders.items():
+            if not isinstance(recorder, ParameterRecorder):
+                recorder.reset_data_buffer = functools.partial(
+                    self._reset, name, recorder
+                )
+            if isinstance(recorder, ModuleInputsRecorder):
+                source = network.get_submodule(recorder.source)
+                for module in source.modules():
+                    if getattr(module, 'inplace', False):
+                        module.inplace = False
 
     def get_recorder(self, recorder: str) -> BaseRecorder:
-        """The recorder of a name, if its records are what they were."""
-        for reference, version in self._handed.get(recorder, ()):
+        for reference, version in self._delivered.get(recorder, ()):
             tensor = reference()
             if tensor is not None and tensor._version != version:
                 raise UserError(
-                    f'{self._called(recorder)}: a loss or a connector has '
+                    f'{self._describe(recorder)}: a loss or a connector has '
                     'changed the record in place, so others would see other '
                     'values; switch off its inplace'
                 )
         return super().get_recorder(recorder)
 
+    def _reset(self, name: str, recorder: BaseRecorder) -> None:
+        mode = name, self._network.training, torch.is_grad_enabled()
+        recorder._data_buffer = _Records(mode, self._changing.get(mode, True))
+
     def __exit__(self, exc_type, exc_value, traceback) -> None:
-        late = self._settle() if exc_type is None else None
+        lost = self._deliver() if exc_type is None else None
         super().__exit__(exc_type, exc_value, traceback)
-        if late is not None:
+        if lost is not None:
             raise UserError(
-                f'{self._called(late)}: in this forward the network changed '
+                f'{self._describe(lost)}: in this forward the network changed '
                 'the record in place, in the first one it did not; switch off '
                 'inplace in the layer behind it, or record another one'
             )
 
-    def _watch(self) -> None:
-        """Have every recorder begin a forward with a list of ours."""
-        usual = BaseRecorder.reset_data_buffer
-        for name, recorder in self.recorders.items():
-            if type(recorder).reset_data_buffer is usual:
-                recorder.reset_data_buffer = functools.partial(
-                    self._reset, name, recorder
-                )
-
-    def _keep_inputs(self) -> None:
-        """Have no module overwrite an input that is recorded."""
-        for recorder in self.recorders.values():
-            if isinstance(recorder, ModuleInputsRecorder):
-                for module in self._network.get_submodule(
-                    recorder.source
-                ).modules():
-                    if getattr(module, 'inplace', False):
-                        module.inplace = False
-
-    def _reset(self, name: str, recorder: BaseRecorder) -> None:
-        mode = name, self._network.training, torch.is_grad_enabled()
-        recorder._data_buffer = KeptRecords(
-            mode, self._overwritten.get(mode, True)
-        )
-
-    def _settle(self) -> str | None:
-        """Hand on what was given; the name of a record that is lost."""
-        late = None
+    def _deliver(self) -> str | None:
+        """Leave the recorders what was given; the name of a lost record."""
+        lost = None
         for name, recorder in self.recorders.items():
             records = recorder._data_buffer
-            if not isinstance(records, KeptRecords):
+            if not isinstance(records, _Records):
                 continue
-            changed = any(kept.changed for kept in records.kept())
-            if changed and not records.copied:
-                late = name
+            changed = records.changed
+            if changed and not records.copying:
+                lost = name
                 continue
-            self._overwritten[records.mode] = changed or self._overwritten.get(
+            self._changing[records.mode] = changed or self._changing.get(
                 records.mode, False
             )
             recorder._data_buffer = given = records.given()
-            self._handed[name] = [
+            self._delivered[name] = [
                 (weakref.ref(leaf), leaf._version)
-                for leaf in leaves_of(given)
+                for leaf in tree_leaves(given)
                 if isinstance(leaf, Tensor) and not leaf.is_inference()
             ]
-        return late
+        return lost
 
-    def _called(self, name: str) -> str:
+    def _describe(self, name: str) -> str:
         source = self.recorders[name].source
         module = f' (module {source})' if source else ''
         return f'recorder {name} of the {self.side}{module}'
 
 
-def guard_records(
-    distiller, student: nn.Module, teacher: nn.Module | None = None
-) -> None:
-    """Put guards over the recorders of a distiller.
+class _Records(list):
+    """Records of one forward, with their count of in-place changes.
 
     Args:
-        distiller: an ``mmrazor.ConfigurableDistiller``.
-        student: the network of its student recorders.
-        teacher: that of its teacher recorders; None where there are none.
+        mode: under which it is remembered whether they were changed.
+        copying: copy all; tensors of inference mode, which do not count, are
+            copied always.
     """
-    distiller.student_recorders = GuardedRecorders.over(
-        distiller.student_recorders, student, 'student'
-    )
-    if teacher is not None:
-        distiller.teacher_recorders = GuardedRecorders.over(
-            distiller.teacher_recorders, teacher, 'teacher'
+
+    def __init__(self, mode: tuple, copying: bool) -> None:
+        super().__init__()
+        self.mode, self.copying = mode, copying
+        self.copies: list[Any] = []
+        self._versions: list[list[int | None]] = []
+
+    def append(self, record: Any) -> None:
+        super().append(record)
+        self.copies.append(
+            tree_map_only(
+                Tensor,
+                lambda x: x.clone() if self.copying or x.is_inference() else x,
+                record,
+            )
         )
+        self._versions.append(_versions(record))
+
+    @property
+    def changed(self) -> bool:
+        return self._versions != [_versions(record) for record in self]
+
+    def given(self) -> list[Any]:
+        """The records as they were when they came."""
+        return [
+            record
+            if versions == _versions(record) and None not in versions
+            else copy
+            for record, copy, versions in zip(
+                self, self.copies, self._versions
+            )
+        ]
+
+
+def _versions(record: Any) -> list[int | None]:
+    return [
+        None if leaf.is_inference() else leaf._version
+        for leaf in tree_leaves(record)
+        if isinstance(leaf, Tensor)
+    ]

@@ -1,9 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Recorders that find their place in any classifier by themselves.
+"""Recorders that find their module in any classifier by themselves.
 
-MMRazor's recorders want a module name, which differs from network to network.
-These take what every classifier of mmpretrain has, so that a distillation
-config stays the same when a network is exchanged.
+MMRazor's recorders need a module name, which differs between networks. These
+take what every classifier of mmpretrain has, so that a distillation config
+stays the same when a network is exchanged.
 """
 
 from abc import abstractmethod
@@ -26,14 +26,32 @@ from hkd_mm.registry import TASK_UTILS
 class AutoSourceRecorder(ModuleOutputsRecorder):
     """Module outputs whose module is found when the network is known."""
 
+    def __init__(self) -> None:
+        super().__init__(source='')
+
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
-        assert model is not None
         self._source = self.find(model)
         super().prepare_from_model(model)
 
     @abstractmethod
     def find(self, model: nn.Module) -> str:
         """Name of the module whose outputs are recorded."""
+
+
+class HookRecorder(BaseRecorder):
+    """Whatever a hook keeps while ``recording`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(source='')
+        self.recording = False
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.recording = True
+
+    def __exit__(self, exc_type, exc_value, traceback) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        self.recording = False
 
 
 @TASK_UTILS.register_module()
@@ -44,9 +62,6 @@ class LogitsRecorder(AutoSourceRecorder):
     (the wrapped network), ``ImageClassifier`` (the head), and segmentors,
     whose scores are (N, C, h, w).
     """
-
-    def __init__(self) -> None:
-        super().__init__(source='')
 
     def find(self, model: nn.Module) -> str:
         return 'head' if hasattr(model, 'backbone') else 'model'
@@ -65,7 +80,7 @@ class FeatureRecorder(AutoSourceRecorder):
     """
 
     def __init__(self, stage: int = -1) -> None:
-        super().__init__(source='')
+        super().__init__()
         self.stage = stage
         self._segmentor = False
 
@@ -73,21 +88,23 @@ class FeatureRecorder(AutoSourceRecorder):
         self._segmentor = is_segmentor(model)
         if not is_timm(model):
             return model.encoder if self._segmentor else 'backbone'
-        info = model.model.feature_info
-        stages = [item['module'] for item in info]
-        if not -len(stages) <= self.stage < len(stages):
-            raise UserError(
-                f'recorder hkd_mm.Feature: stage={self.stage}, but the '
-                f'network has {len(stages)} stages: {", ".join(stages)}'
-            )
-        return f'model.{stages[self.stage]}'
+        names = [item['module'] for item in model.model.feature_info]
+        self._check(len(names), ', '.join(names))
+        return f'model.{names[self.stage]}'
+
+    def _check(self, count: int, names: str) -> None:
+        check_stages(
+            f'Feature: stage={self.stage}', [self.stage], count, names
+        )
 
     def forward_hook(
         self, module: nn.Module, inputs: tuple, outputs: Any
     ) -> None:
         """Keep the outputs; of an encoder the one stage."""
         if self._segmentor and self.recording:
-            outputs = stages_of(outputs, (self.stage,), 'Feature', 'stage')[0]
+            outputs = outputs[1:]  # without the image
+            self._check(len(outputs), 'encoder_depth')
+            outputs = outputs[self.stage]
         super().forward_hook(module, inputs, outputs)
 
     def get_record_data(
@@ -95,97 +112,9 @@ class FeatureRecorder(AutoSourceRecorder):
     ) -> Any:
         """One map; ``data_idx`` picks among several where a stage has them."""
         record = super().get_record_data(record_idx, data_idx)
-        if isinstance(record, (tuple, list)):
-            record = record[self.stage]
-        return record
-
-
-@TASK_UTILS.register_module()
-class GTLabelsRecorder(BaseRecorder):
-    """The labels (N,) int64 of the batch that the network is given.
-
-    Targets (N, C) float32 where mixup or cutmix has mixed the images.
-    ``hkd_mm.GTLabels`` in a config, on the student's side. It needs no loss
-    module, so that no student loss has to be computed for its sake.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(source='')
-        self._recording = False
-
-    def prepare_from_model(self, model: nn.Module | None = None) -> None:
-        assert model is not None
-        model.register_forward_pre_hook(self._record, with_kwargs=True)
-
-    def _record(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        if not self._recording:
-            return
-        samples = args[1] if len(args) > 1 else kwargs['data_samples']
-        self._data_buffer.append(labels_of(samples))
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._recording = True
-
-    def __exit__(self, exc_type, exc_value, traceback) -> None:
-        super().__exit__(exc_type, exc_value, traceback)
-        self._recording = False
-
-
-def labels_of(samples) -> torch.Tensor:
-    """Labels (N,) int64, or targets (N, C) float32 of mixed images.
-
-    Args:
-        samples: a list of data samples, or a packed batch.
-    """
-    labels = getattr(samples, 'gt_labels', None)
-    if labels is not None:
-        return labels if samples.gt_scores is None else samples.gt_scores
-    if 'gt_score' in samples[0]:
-        return torch.stack([sample.gt_score for sample in samples])
-    return torch.cat([sample.gt_label for sample in samples])
-
-
-def classifier_layer(model: nn.Module) -> nn.Module | None:
-    """What makes class scores of the pooled features; None if unknown."""
-    if is_segmentor(model):
-        return None
-    if is_timm(model):
-        return model.model.get_classifier()
-    return getattr(model.head, 'fc', None)
-
-
-def is_timm(model: nn.Module) -> bool:
-    """Whether a classifier wraps a network of timm; else it has a backbone."""
-    return not hasattr(model, 'backbone') and not is_segmentor(model)
-
-
-def is_segmentor(model: nn.Module) -> bool:
-    """Whether a network gives a class to every pixel."""
-    return getattr(model, 'dense', None) is True
-
-
-def stages_of(
-    outputs: Sequence[torch.Tensor], stages: Sequence[int], *said: str
-) -> list[torch.Tensor]:
-    """Some of the maps of an encoder.
-
-    Args:
-        outputs: of a segmentor's encoder: the image, then a map a stage.
-        stages: their indices; negative ones count from the last.
-        said: names of the recorder and of its argument, for the message.
-
-    Raises:
-        UserError: there are fewer stages.
-    """
-    maps = outputs[1:]
-    if any(not -len(maps) <= stage < len(maps) for stage in stages):
-        raise UserError(
-            f'recorder hkd_mm.{said[0]}: {said[1]}='
-            f'{stages if len(stages) > 1 else stages[0]}, but the encoder '
-            f'has {len(maps)} stages'
+        return (
+            record[self.stage] if isinstance(record, (tuple, list)) else record
         )
-    return [maps[stage] for stage in stages]
 
 
 @TASK_UTILS.register_module()
@@ -227,9 +156,6 @@ class PooledRecorder(AutoSourceRecorder):
     ``hkd_mm.Pooled`` in a config.
     """
 
-    def __init__(self) -> None:
-        super().__init__(source='')
-
     def find(self, model: nn.Module) -> str:
         last = classifier_layer(model)
         for name, module in model.named_modules():
@@ -249,7 +175,25 @@ class PooledRecorder(AutoSourceRecorder):
 
 
 @TASK_UTILS.register_module()
-class StageMapsRecorder(BaseRecorder):
+class GTLabelsRecorder(HookRecorder):
+    """The labels (N,) int64 of the batch that the network is given.
+
+    Targets (N, C) float32 where mixup or cutmix has mixed the images.
+    ``hkd_mm.GTLabels`` in a config, on the student's side. It needs no loss
+    module, so that no student loss has to be computed for its sake.
+    """
+
+    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+        model.register_forward_pre_hook(self._record, with_kwargs=True)
+
+    def _record(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if self.recording:
+            samples = args[1] if len(args) > 1 else kwargs['data_samples']
+            self._data_buffer.append(labels_of(samples))
+
+
+@TASK_UTILS.register_module()
+class StageMapsRecorder(HookRecorder):
     """The feature maps at the end of several stages, as one list.
 
     ``hkd_mm.StageMaps`` in a config.
@@ -261,88 +205,97 @@ class StageMapsRecorder(BaseRecorder):
     """
 
     def __init__(self, stages: Sequence[int] = (-4, -3, -2, -1)) -> None:
-        super().__init__(source='')
+        super().__init__()
         self.stages = tuple(stages)
-        self._recording = False
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
-        """Listen to the modules that end the stages.
-
-        Raises:
-            UserError: the network has fewer stages.
-        """
-        assert model is not None
-        if is_segmentor(model):
-            encoder = model.get_submodule(model.encoder)
-            encoder.register_forward_hook(self._keep_stages)
-            return
+        """Listen to the modules that end the stages."""
         if not is_timm(model):
-            model.backbone.register_forward_hook(self._keep_outputs)
+            segmentor = is_segmentor(model)
+            module = model.get_submodule(
+                model.encoder if segmentor else 'backbone'
+            )
+            module.register_forward_hook(
+                lambda _, __, outputs: self._keep_all(outputs, segmentor)
+            )
             return
         names = [item['module'] for item in model.model.feature_info]
         self._check(len(names), ', '.join(names))
-        for place, stage in enumerate(self.stages):
+        for position, stage in enumerate(self.stages):
             module = model.model.get_submodule(names[stage])
             module.register_forward_hook(
-                lambda _, __, output, place=place: self._keep(place, output)
+                lambda _, __, output, at=position: self._keep(at, output)
             )
 
-    def _check(self, count: int, said: str) -> None:
-        if any(not -count <= stage < count for stage in self.stages):
-            raise UserError(
-                f'recorder hkd_mm.StageMaps: stages={self.stages}, but the '
-                f'network has {count} stages: {said}; set fewer, such as '
-                'stages=(-2, -1)'
+    def _check(self, count: int, names: str) -> None:
+        name = f'StageMaps: stages={self.stages}'
+        check_stages(name, self.stages, count, names)
+
+    def _keep(self, position: int, output: Tensor) -> None:
+        if self.recording:
+            self._data_buffer.append((position, output))
+
+    def _keep_all(self, outputs: Sequence[Tensor], segmentor: bool) -> None:
+        if self.recording:
+            maps = outputs[1:] if segmentor else outputs  # not the image
+            self._check(
+                len(maps), 'encoder_depth' if segmentor else 'out_indices'
             )
-
-    def _keep(self, place: int, output: Tensor) -> None:
-        if self._recording:
-            self._data_buffer.append((place, output))
-
-    def _keep_outputs(
-        self, module: nn.Module, inputs: tuple, outputs: tuple
-    ) -> None:
-        """All of a backbone of mmpretrain, which returns a tuple."""
-        if not self._recording:
-            return
-        self._check(len(outputs), f'out_indices={module.out_indices}')
-        for place, stage in enumerate(self.stages):
-            self._keep(place, outputs[stage])
-
-    def _keep_stages(
-        self, module: nn.Module, inputs: tuple, outputs: list[Tensor]
-    ) -> None:
-        """Some of an encoder, which returns the image before them."""
-        if not self._recording:
-            return
-        maps = stages_of(outputs, self.stages, 'StageMaps', 'stages')
-        for place, output in enumerate(maps):
-            self._keep(place, output)
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._recording = True
+            for position, stage in enumerate(self.stages):
+                self._keep(position, maps[stage])
 
     def __exit__(self, exc_type, exc_value, traceback) -> None:
         super().__exit__(exc_type, exc_value, traceback)
-        self._recording = False
         if exc_type is None:
             maps = dict(self._data_buffer)
             assert len(maps) == len(self.stages)
-            self._data_buffer = [
-                [maps[place] for place in range(len(self.stages))]
-            ]
+            self._data_buffer = [[maps[i] for i in range(len(maps))]]
 
 
-def last_layer(network: nn.Module, user: str) -> nn.Linear:
-    """The linear layer at the end of a classifier.
+def check_stages(
+    recorder: str, stages: Sequence[int], count: int, names: str
+) -> None:
+    """Refuse stages that a network has not."""
+    if any(not -count <= stage < count for stage in stages):
+        raise UserError(
+            f'recorder hkd_mm.{recorder}, but the network has {count} stages '
+            f'({names}); name others, such as -1 for the last'
+        )
 
-    Args:
-        network: a ``TimmClassifier`` or an ``ImageClassifier``.
-        user: the loss that wants it, for the message.
 
-    Returns:
-        The layer itself; whoever keeps it must not register it.
+def labels_of(samples) -> Tensor:
+    """Labels (N,) int64, or targets (N, C) float32 of mixed images."""
+    labels = getattr(samples, 'gt_labels', None)
+    if labels is not None:
+        return labels if samples.gt_scores is None else samples.gt_scores
+    if 'gt_score' in samples[0]:
+        return torch.stack([sample.gt_score for sample in samples])
+    return torch.cat([sample.gt_label for sample in samples])
+
+
+def is_timm(model: nn.Module) -> bool:
+    """Whether a classifier wraps a network of timm; else it has a backbone."""
+    return not hasattr(model, 'backbone') and not is_segmentor(model)
+
+
+def is_segmentor(model: nn.Module) -> bool:
+    """Whether a network gives a class to every pixel."""
+    return getattr(model, 'dense', None) is True
+
+
+def classifier_layer(model: nn.Module) -> nn.Module | None:
+    """What makes class scores of the pooled features; None if unknown."""
+    if is_segmentor(model):
+        return None
+    if is_timm(model):
+        return model.model.get_classifier()
+    return getattr(model.head, 'fc', None)
+
+
+def last_layer(network: nn.Module, user: object) -> nn.Linear:
+    """The linear layer at the end of a classifier, for a loss or network.
+
+    Whoever keeps it must not register it.
 
     Raises:
         UserError: the network ends in something else.
@@ -351,25 +304,18 @@ def last_layer(network: nn.Module, user: str) -> nn.Linear:
     if isinstance(found, nn.Linear):
         return found
     raise UserError(
-        f'{user} needs networks that end in one linear layer, but one ends in '
-        f'{type(found).__name__}; take another network or another loss'
+        f'{type(user).__name__} needs networks that end in one linear layer, '
+        f'but one ends in {type(found).__name__}; take another network or '
+        'another loss'
     )
 
 
-def check_channels(layer: nn.Linear, channels: int, user: str) -> None:
-    """Refuse a feature that is not what the last layer is given.
-
-    Args:
-        layer: of :func:`last_layer`.
-        channels: of the feature.
-        user: the loss, for the message.
-
-    Raises:
-        UserError: the layer takes another number of channels.
-    """
-    if layer.in_features != channels:
+def check_channels(layer: nn.Linear, feature: Tensor, user: object) -> None:
+    """Refuse a feature (N, C, ...) that a last layer does not take."""
+    if layer.in_features != feature.size(1):
         raise UserError(
-            f'{user}: a last layer takes {layer.in_features} channels, but '
-            f'the feature has {channels}; record what that layer is given, '
-            'with hkd_mm.LastMap (maps) or hkd_mm.Pooled (vectors)'
+            f'{type(user).__name__}: a last layer takes {layer.in_features} '
+            f'channels, but the feature has {feature.size(1)}; record what '
+            'that layer is given, with hkd_mm.LastMap (maps) or '
+            'hkd_mm.Pooled (vectors)'
         )

@@ -52,11 +52,8 @@ class CacheFile:
         num_rows: int,
     ) -> None:
         self.folder = Path(folder)
-        self.num_views, self.num_rows, self.arrays = (
-            num_views,
-            num_rows,
-            arrays,
-        )
+        self.num_views, self.num_rows = num_views, num_rows
+        self.arrays = arrays
         header = dict(
             format=FORMAT,
             parts=parts,
@@ -174,13 +171,11 @@ class CacheFile:
 
     def _sizes(self) -> dict[str, int]:
         entries = self.num_views * self.num_rows
-        sizes = {
-            f'{name}.bin': entries
-            * math.prod(shape)
-            * np.dtype(dtype).itemsize
-            for name, (shape, dtype) in self.arrays.items()
-        }
-        return {**sizes, _DONE: entries, _CRC: 4 * entries}
+        sizes = {_DONE: entries, _CRC: 4 * entries}
+        for name, (shape, dtype) in self.arrays.items():
+            row = math.prod(shape) * np.dtype(dtype).itemsize
+            sizes[f'{name}.bin'] = entries * row
+        return sizes
 
     def _open(
         self, name: str, shape: tuple[int, ...], dtype: str
@@ -214,15 +209,11 @@ def _compare(path: Path, wanted: dict[str, Any]) -> None:
             f'teacher cache file {path} is damaged; delete its '
             'folder, it fills again'
         ) from None
+    found, wanted = found | parts, wanted | wanted['parts']
     names = [
         name
-        for name, text in wanted['parts'].items()
-        if parts.get(name) != text
-    ]
-    names += [
-        name
-        for name in wanted
-        if name != 'parts' and found.get(name) != wanted[name]
+        for name in sorted(wanted.keys() - {'parts'})
+        if found.get(name) != wanted[name]
     ]
     if names:
         raise UserError(

@@ -32,10 +32,6 @@ def open_teacher_cache(
         logger: is given the size, the folder and how much is stored already,
             or the reason.
         batch_size: images a step; the teacher is always run with as many.
-
-    Raises:
-        UserError: the cache on the disk is damaged or does not match, or the
-            data preprocessor has another number of views.
     """
     cache = model.teacher_cache
     cache.batch_size = batch_size
@@ -109,7 +105,6 @@ def _on_views(model) -> str:
 
 def _parts(model, dataset) -> dict[str, str]:
     """Everything that decides what the teacher answers."""
-    convert = model.convert_input
     recorders = model.distiller.teacher_recorders.recorders
     return dict(
         teacher=weights_hash(model.teacher),
@@ -121,13 +116,7 @@ def _parts(model, dataset) -> dict[str, str]:
         images=dataset.store.hash,
         split=_hash(dataset.index.numpy(), dataset.labels.numpy()),
         augmentation=model.data_preprocessor.fingerprint(),
-        teacher_input=repr(
-            (
-                convert.scale.flatten().tolist(),
-                convert.shift.flatten().tolist(),
-                convert.flip,
-            )
-        ),
+        teacher_input=repr(model.convert_input.key),
         recorders=repr(
             [
                 (

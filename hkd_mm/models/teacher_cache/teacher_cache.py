@@ -5,7 +5,6 @@ import errno
 import hashlib
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +44,6 @@ class TeacherCache:
         features: dtype of maps and pooled features. Logits are float32.
         check: entries that are computed again when a cache is opened.
         tolerance: largest difference then, relative to the largest value.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
@@ -84,7 +80,7 @@ class TeacherCache:
         exact: set[str],
         index: 'CacheIndex',
     ) -> str:
-        """Open or make the folder of this key.
+        """Open or make the folder of this key, and describe it in one line.
 
         Args:
             parts: name -> text of all that the outputs depend on.
@@ -92,36 +88,20 @@ class TeacherCache:
             exact: names that are kept in float32, the logits.
             index: all images and copies.
 
-        Returns:
-            What to tell the user.
-
         Raises:
             UserError: foreign or truncated, see :class:`CacheFile`.
             CacheDeclined: it does not fit.
         """
-        arrays: Arrays = {
-            name: (
-                tuple(value.shape[1:]),
-                'float32' if name in exact else self.features,
-            )
-            for name, value in records.items()
-        }
-        parts = {
-            **parts,
-            'features': self.features,
-            'code_version': str(CODE_VERSION),
-        }
-        key = hashlib.sha256(
-            repr(
-                (
-                    sorted(parts.items()),
-                    sorted(arrays.items()),
-                    self.num_views,
-                    index.count,
-                )
-            ).encode()
-        ).hexdigest()[:16]
-        folder = Path(self.dir) / key
+        arrays: Arrays = {}
+        for name, value in records.items():
+            kind = 'float32' if name in exact else self.features
+            arrays[name] = tuple(value.shape[1:]), kind
+        parts = dict(
+            parts, features=self.features, code_version=str(CODE_VERSION)
+        )
+        contents = (sorted(parts.items()), sorted(arrays.items()))
+        key = repr((*contents, self.num_views, index.count)).encode()
+        folder = Path(self.dir) / hashlib.sha256(key).hexdigest()[:16]
         size = CacheFile.size_of(arrays, self.num_views, index.count)
         filled_before = CacheFile.exists(folder)
         if not filled_before:
@@ -135,19 +115,19 @@ class TeacherCache:
                 raise
             if not filled_before:
                 shutil.rmtree(folder, ignore_errors=True)
-            raise self._too_large(size, 0) from None  # or a quota
+            self._check_room(size, 0)  # or a quota
         damaged = file.verify()
         self.file, self.index = file, index
-        return (
+        report = (
             f'{folder}: {size / _GIB:.2f} GiB for {self.num_views} views '
             f'of {index.count} images, {file.count()} entries there'
-            + (
+        )
+        if damaged:
+            report += (
                 f'; {damaged} MORE DID NOT MATCH THEIR CHECKSUMS (a power '
                 'cut, or a damaged disk) and are computed again'
-                if damaged
-                else ''
             )
-        )
+        return report
 
     @property
     def is_open(self) -> bool:
@@ -160,45 +140,40 @@ class TeacherCache:
             )
         return self.file is not None
 
-    def _check_room(self, size: int) -> None:
-        """Compare bytes with the budget and the free disk."""
-        place = Path(self.dir).absolute()
-        while not place.is_dir():
-            place = place.parent
-        free = max(shutil.disk_usage(place).free - _HEADROOM, 0)
-        if size > min(self._budget(), free):
-            raise self._too_large(size, free)
+    def _check_room(self, size: int, free: int | None = None) -> None:
+        """Decline a size in bytes beyond the budget or the free disk.
 
-    def _budget(self) -> float:
-        """Bytes."""
-        return math.inf if self.budget_gb is None else self.budget_gb * _GIB
-
-    def _too_large(self, size: int, free: int) -> 'CacheDeclined':
-        """The reason, with the options that would change it."""
-        limits, ways = [], []
-        if size > self._budget():
+        Raises:
+            CacheDeclined: with the options that would change it.
+        """
+        if free is None:
+            disk = Path(self.dir).absolute()
+            while not disk.is_dir():
+                disk = disk.parent
+            free = max(shutil.disk_usage(disk).free - _HEADROOM, 0)
+        option = 'model.teacher_cache'
+        budget = math.inf if self.budget_gb is None else self.budget_gb * _GIB
+        limits, changes = [], []
+        if size > budget:
             limits.append(
-                f'the {self.budget_gb:.3g} GiB of '
-                'model.teacher_cache.budget_gb'
+                f'the {self.budget_gb:.3g} GiB of {option}.budget_gb'
             )
             room = math.ceil(size / _GIB * 10) / 10
-            ways.append(f'model.teacher_cache.budget_gb={room:g}')
+            changes.append(f'{option}.budget_gb={room:g}')
         if size > free:
             limits.append(
                 f'the {free / _GIB:.3g} GiB that the disk of {self.dir} has '
                 'to spare'
             )
-            ways.append('model.teacher_cache.dir=FOLDER on a larger disk')
-        fits = int(min(self._budget(), free) // (size / self.num_views))
-        less = (
-            f', or with fewer views: model.teacher_cache.num_views={fits}'
-            if fits
-            else ''
-        )
-        return CacheDeclined(
+            changes.append(f'{option}.dir=FOLDER on a larger disk')
+        if not limits:
+            return
+        fits = int(min(budget, free) // (size / self.num_views))
+        fewer = f', or with fewer views: {option}.num_views={fits}'
+        raise CacheDeclined(
             f'{self.num_views} views take {size / _GIB:.3g} GiB, more than '
             f'{" and ".join(limits)}; it would fit with '
-            f'{" and ".join(ways)}{less}'
+            f'{" and ".join(changes)}{fewer if fits else ""}'
         )
 
     def start_view(
@@ -209,7 +184,7 @@ class TeacherCache:
         Args:
             view: its number.
             index: ids of all samples that the epoch will show.
-            device: where the records are wanted.
+            device: where the records are needed.
 
         Returns:
             Whether all of them are stored; otherwise the teacher runs.
@@ -234,14 +209,9 @@ class TeacherCache:
         return self.file.is_complete(view, self.index.on_host(index))
 
     def read(self, index: Tensor) -> dict[str, Tensor] | None:
-        """Records of a batch, or None where the teacher has to run.
+        """Records of a batch of ids (B,), float32 (B, ...) on their device.
 
-        Args:
-            index: ids (B,), int64, see
-                :func:`hkd_mm.structures.packed_samples.sample_id`.
-
-        Returns:
-            Name -> float32 (B, ...) on the device of ``index``.
+        None where the teacher has to run.
         """
         whole = self._whole.get(self._view)
         if whole is not None:
@@ -261,34 +231,24 @@ class TeacherCache:
     def write(
         self, index: Tensor, records: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Store the teacher's outputs for a batch.
-
-        Args:
-            index: ids (B,), as of :meth:`read`.
-            records: name -> (B, ...).
+        """Store the teacher's outputs for a batch of ids (B,).
 
         Returns:
             What :meth:`read` would: rounded as it is stored, and what was
             there before where an entry was. So the losses are given the same
             whether a batch is being stored or read.
-
-        Raises:
-            UserError: a value does not fit into float16.
         """
-        kinds = {name: kind for name, (_, kind) in self.file.arrays.items()}
-        stored = {
-            name: value.detach().to(getattr(torch, kinds[name]))
-            for name, value in records.items()
-        }
-        for name, value in stored.items():
-            if not value.isfinite().all():
+        stored = {}
+        for name, (_, kind) in self.file.arrays.items():
+            value = records[name].detach()
+            stored[name] = value.to(getattr(torch, kind))
+            if not stored[name].isfinite().all():
                 raise UserError(
                     f'teacher_cache: {name} of the teacher reaches '
-                    f'{records[name].abs().max():.3g}, too much for '
-                    f'{kinds[name]}; set '
+                    f'{value.abs().max():.3g}, too much for {kind}; set '
                     + (
                         'model.teacher_cache.features=float32'
-                        if kinds[name] == 'float16'
+                        if kind == 'float16'
                         else 'teacher_cache=False'
                     )
                 )
@@ -331,9 +291,6 @@ class TeacherCache:
             records: name -> (B, ...).
             coarse: the teacher runs in 16 bits, which other machines round
                 differently.
-
-        Raises:
-            UserError: they differ by more than the tolerance.
         """
         tolerance = max(self.tolerance, _COARSE if coarse else 0)
         rows = self.index.on_host(index)
@@ -362,11 +319,7 @@ class CacheIndex:
         self._on = {self.ids.device: self.ids}
 
     def of(self, index: Tensor) -> Tensor:
-        """Positions (B,) of ids (B,), on their device, without a wait.
-
-        Args:
-            index: int64, among those that the constructor was given.
-        """
+        """Positions (B,) of known ids (B,), on their device; no wait."""
         if index.device not in self._on:
             self._on[index.device] = self.ids.to(index.device)
         return torch.searchsorted(self._on[index.device], index)
@@ -393,39 +346,33 @@ def weights_hash(model: nn.Module) -> str:
 def flatten(buffers: dict[str, list[Any]], count: int) -> dict[str, Tensor]:
     """Recorder name -> its one record, tuples split up as ``name.i``.
 
-    Args:
-        buffers: recorder name -> records of one forward.
-        count: images of that forward.
-
     Raises:
         CacheDeclined: a recorder delivers something else than one tensor (or
-            tuple of tensors) a forward with one row an image.
+            tuple of tensors) a forward with one row for each of ``count``
+            images.
     """
-    return dict(_leaves(buffers, count))
-
-
-def _leaves(
-    buffers: dict[str, list[Any]], count: int
-) -> Iterator[tuple[str, Tensor]]:
+    records = {}
     for name, buffer in buffers.items():
         if len(buffer) != 1:
             raise CacheDeclined(
                 f'recorder {name} delivers {len(buffer)} records a forward, '
                 'and one can be stored'
             )
-        record = buffer[0]
-        single = isinstance(record, Tensor)
-        for i, value in enumerate([record] if single else record):
-            if not (
-                isinstance(value, Tensor)
-                and value.is_floating_point()
-                and value.shape[:1] == (count,)
-            ):
-                raise CacheDeclined(
-                    f'recorder {name} does not deliver one row of numbers an '
-                    'image'
-                )
-            yield (name if single else f'{name}.{i}'), value
+        if isinstance(buffer[0], Tensor):
+            records[name] = buffer[0]
+        else:
+            records |= {f'{name}.{i}': x for i, x in enumerate(buffer[0])}
+    for name, value in records.items():
+        if not (
+            isinstance(value, Tensor)
+            and value.is_floating_point()
+            and value.shape[:1] == (count,)
+        ):
+            raise CacheDeclined(
+                f'recorder {name.split(".")[0]} does not deliver one row of '
+                'numbers an image'
+            )
+    return records
 
 
 def unflatten(records: dict[str, Tensor]) -> dict[str, list[Any]]:

@@ -9,7 +9,7 @@ import torch
 from naive_logits import batch, gradient, run, softmax
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses import correlation_losses as dist_loss
+from hkd_mm.models.losses import distill_loss
 from hkd_mm.models.losses.correlation_losses import DISTLoss
 
 
@@ -88,7 +88,7 @@ def test_gathering_makes_the_loss_of_the_whole_batch(monkeypatch):
                 return found
         raise AssertionError('neither of the two inputs')
 
-    monkeypatch.setattr(dist_loss, 'gather_batch', gather)
+    monkeypatch.setattr(distill_loss, 'gather_batch', gather)
     found = run(DISTLoss(gather=True), s[:6], t[:6])
     assert found == pytest.approx(naive(s, t, 1, 1, 1), rel=1e-5)
     alone = run(DISTLoss(gather=False), s[:6], t[:6])

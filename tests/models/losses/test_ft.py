@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.ft_loss import FTLoss
+from hkd_mm.models.losses.hint_losses import FTLoss
 
 
 def naive_conv(x, layer):

@@ -8,7 +8,7 @@ from naive_maps import conv, gelu, resize, values
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.connectors.mgd_connectors import MGDConnector
-from hkd_mm.models.losses.mgd_losses import MGDLoss
+from hkd_mm.models.losses.stage_losses import MGDLoss
 
 
 def naive(s, t, alpha):

@@ -8,7 +8,7 @@ from naive_maps import bilinear, conv, gelu, pool, resize, values
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.connectors.mgd_connectors import HFMaskConnector
-from hkd_mm.models.losses.mgd_losses import MGDHFLoss
+from hkd_mm.models.losses.stage_losses import MGDHFLoss
 
 SIZES = (8, 4, 2)
 

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from hkd_mm.models.losses.ofd_loss import (
+from hkd_mm.models.losses.hint_losses import (
     OFDLoss,
     expected_negative,
     margins_of,

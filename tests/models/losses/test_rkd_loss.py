@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hkd_mm.models.losses import rkd_losses as rkd_angle_loss
-from hkd_mm.models.losses.rkd_losses import RKDAngleLoss, RKDDistanceLoss
+from hkd_mm.models.losses import relation_losses as rkd_angle_loss
+from hkd_mm.models.losses.relation_losses import RKDAngleLoss, RKDDistanceLoss
 
 
 def huber(a, b):

@@ -37,7 +37,7 @@ def no_network(tmp_path, monkeypatch):
     init_default_scope('mmpretrain')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     monkeypatch.setattr(
-        huggingface_hub, 'try_to_load_from_cache', lambda *args: None
+        huggingface_hub, 'try_to_load_from_cache', lambda *_, **__: None
     )
 
     def unreachable(request, timeout):
@@ -169,7 +169,7 @@ def test_huggingface_cache_is_used(tmp_path, monkeypatch):
     monkeypatch.setattr(
         huggingface_hub,
         'try_to_load_from_cache',
-        lambda repo, name: (
+        lambda repo, name, **_: (
             str(file) if repo == 'timm/mobilenetv2_050.lamb_in1k' else None
         ),
     )

@@ -7,11 +7,18 @@ import torch
 from scipy import stats
 
 from hkd_mm.models.preprocessors.counter_rng import (
-    bits,
+    _bits,
     mix64,
-    uniform,
     uniform_by_name,
 )
+
+
+def uniform(seed, view, index, operation, draws=1):
+    return uniform_by_name(seed, view, index, {operation: draws})[operation]
+
+
+def bits(seed, view, index, operation, draws):
+    return _bits(seed, view, index, {operation: draws})
 
 
 def splitmix64(value):

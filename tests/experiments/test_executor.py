@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.experiments import children
-from hkd_mm.experiments.executor import Processes
-from hkd_mm.experiments.plan import Row, Study, all_runs, is_done
+from hkd_mm.experiments.executor import RunExecutor
+from hkd_mm.experiments.run_folders import is_done
+from hkd_mm.experiments.study import Study, StudyRow, all_runs
 
 TRAIN = """
 import json, pathlib, sys, time
@@ -57,7 +58,7 @@ def study_of(*rows):
 
 
 def row(name, after=(), **options):
-    return Row(name, name, Path(f'{name}.py'), options, after)
+    return StudyRow(name, name, Path(f'{name}.py'), options, after)
 
 
 def calls(folder):
@@ -68,7 +69,9 @@ def test_every_run_is_trained_and_tested_once(tools, tmp_path):
     said = []
     study = study_of(row('a'), row('b', ('a',), place='{runs}/a'))
     runs = all_runs(study, range(2))
-    work = Processes(runs, tmp_path / 'w', ['data_root=x'], 2, say=said.append)
+    work = RunExecutor(
+        runs, tmp_path / 'w', ['data_root=x'], 2, log=said.append
+    )
     assert work.run() == {}
     for name in 'ab':
         for seed in range(2):
@@ -87,8 +90,8 @@ def test_a_failure_is_told_and_the_others_go_on(tools, tmp_path):
     study = study_of(
         row('bad', broken=True), row('builds_on_it', ('bad',)), row('good')
     )
-    work = Processes(
-        all_runs(study, range(1)), tmp_path, [], 1, say=lambda line: None
+    work = RunExecutor(
+        all_runs(study, range(1)), tmp_path, [], 1, log=lambda line: None
     )
     failed = work.run()
     assert set(failed) == {'bad seed 0', 'builds_on_it seed 0'}
@@ -97,12 +100,12 @@ def test_a_failure_is_told_and_the_others_go_on(tools, tmp_path):
     assert 'it is broken' in note['reason']
     assert is_done(tmp_path / 'seed0/good')
     # mended, it is tried again
-    again = Processes(
+    again = RunExecutor(
         all_runs(study_of(row('bad')), range(1)),
         tmp_path,
         [],
         1,
-        say=lambda line: None,
+        log=lambda line: None,
     )
     assert again.run() == {}
     assert not (tmp_path / 'seed0/bad/failed.json').exists()
@@ -115,7 +118,7 @@ def test_a_trained_run_is_only_tested(tools, tmp_path):
     (folder / 'metrics.json').write_text(
         '{"training_minutes": 2, "best": {"balanced_accuracy": 0.1}}'
     )
-    Processes(all_runs(study_of(row('a')), range(1)), tmp_path, [], 1).run()
+    RunExecutor(all_runs(study_of(row('a')), range(1)), tmp_path, [], 1).run()
     assert calls(folder) == ['test']
 
 
@@ -123,7 +126,7 @@ def test_a_run_that_was_broken_off_is_resumed(tools, tmp_path):
     folder = tmp_path / 'seed0/a'
     folder.mkdir(parents=True)
     (folder / 'epoch_3.pth').touch()
-    Processes(all_runs(study_of(row('a')), range(1)), tmp_path, [], 1).run()
+    RunExecutor(all_runs(study_of(row('a')), range(1)), tmp_path, [], 1).run()
     assert '--resume' in (folder / 'calls').read_text().split('\n')[0]
 
 
@@ -131,7 +134,7 @@ def run_slowly(folder, stay):
     # ignored in whatever was started in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = row('a', slow=True, stay=stay)
-    Processes(all_runs(study_of(rows), range(2)), folder, [], 2).run()
+    RunExecutor(all_runs(study_of(rows), range(2)), folder, [], 2).run()
 
 
 @pytest.mark.parametrize('how', ['SIGINT', 'SIGTERM', 'SIGKILL'])
@@ -174,13 +177,13 @@ def test_a_reason_is_that_of_the_last_attempt(tools, tmp_path):
     folder.mkdir(parents=True)
     (folder / 'console.log').write_text('+ train.py\nerror: an old one\n')
     runs = all_runs(study_of(row('bad', broken=True)), range(1))
-    failed = Processes(runs, tmp_path, [], 1, say=lambda line: None).run()
+    failed = RunExecutor(runs, tmp_path, [], 1, log=lambda line: None).run()
     assert 'it is broken' in failed['bad seed 0']
 
 
 def test_a_run_without_the_metric_fails_alone(tools, tmp_path):
     study = study_of(row('a'), row('b'))
-    work = Processes(
+    work = RunExecutor(
         all_runs(study, range(1)), tmp_path, [], 1, metric='nothing'
     )
     assert set(work.run()) == {'a seed 0', 'b seed 0'}

@@ -1,0 +1,243 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The live table of a study or a sweep."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from hkd_mm.experiments.run_folders import (
+    FAILED,
+    is_done,
+    read_history,
+    read_json_if_whole,
+)
+from hkd_mm.experiments.tables import (
+    format_figure,
+    format_params,
+    format_value,
+)
+from hkd_mm.experiments.trial_queue import TrialQueue, params_of
+from hkd_mm.io.progress import EVERY, how_far, left_of_runs
+
+if TYPE_CHECKING:  # sweeps go without torch
+    from hkd_mm.experiments.study import Run, Study
+
+_BEST = 12  # ended trials that a live table has room for
+
+
+class ProgressTable:
+    """Show how far runs are; a context.
+
+    On a terminal a table that stays in place; else lines on what is new, and
+    every 30 s one on the whole.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(soft_wrap=True, highlight=False)
+        if not self.console.is_terminal:  # a log file has no width
+            self.console = Console(width=200, soft_wrap=True, highlight=False)
+        self._stack = ExitStack()
+        self._live: Live | None = None
+
+    def table(self) -> Table:
+        """Where every run stands."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """How far all of it is, in one line."""
+        raise NotImplementedError
+
+    def news(self) -> list[str]:
+        """Lines on what changed since the last call."""
+        return []
+
+    def print(self, line: str) -> None:
+        """Print a line, above the table where there is one."""
+        self.console.print(line, markup=False)
+
+    def __enter__(self) -> ProgressTable:
+        self._shown = time.monotonic()
+        if self.console.is_terminal:
+            live = Live(
+                console=self.console, auto_refresh=False, transient=True
+            )
+            self._live = self._stack.enter_context(live)
+            self.update()
+        else:
+            self.news()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stack.close()
+
+    def update(self) -> None:
+        """Look again."""
+        if self._live is not None:
+            self._live.update(self.table(), refresh=True)
+            return
+        for line in self.news():
+            self.print(line)
+        if time.monotonic() - self._shown >= EVERY:
+            self._shown = time.monotonic()
+            self.print(self.summary())
+
+
+class StudyProgress(ProgressTable):
+    """Rows by seeds and folds, read from the folders of the runs."""
+
+    def __init__(
+        self,
+        study: Study,
+        work_dir: Path,
+        runs: list[Run],
+        summary: Callable[[], str],
+    ) -> None:
+        super().__init__()
+        self.study, self.work_dir, self.runs = study, work_dir, runs
+        self.summary = summary
+
+    def table(self) -> Table:
+        """Its cells: epoch, or the compared metric on validation."""
+        by_row: dict[str, list[Run]] = defaultdict(list)
+        for run in self.runs:
+            by_row[run.row.name].append(run)
+        metric = f'{self.study.compared_by} on validation'
+        logs = f'logs in {self.runs[0].root(self.work_dir)}/<row>/console.log'
+        table = Table(
+            title=self.study.title,
+            caption='; '.join([self.summary(), metric, logs]),
+        )
+        table.add_column('network')
+        for run in next(iter(by_row.values())):
+            table.add_column(run.column, justify='right')
+        for runs in by_row.values():
+            cells = [self._cell(run.folder(self.work_dir)) for run in runs]
+            table.add_row(runs[0].row.title, *cells)
+        return table
+
+    def _cell(self, folder: Path) -> str:
+        if (folder / FAILED).exists():
+            return '[red]failed[/red]'
+        if is_done(folder):
+            report = read_json_if_whole(folder / 'metrics.json') or {}
+            best = report.get('best') or {}
+            value = format_figure(best.get(self.study.compared_by))
+            return f'[green]{value or "done"}[/green]'
+        history = read_history(folder)
+        if history is None:
+            return 'begun' if folder.exists() else '[dim]-[/dim]'
+        last = max((entry['epoch'] for entry in history), default=0)
+        return f'[yellow]epoch {last}[/yellow]'
+
+
+class SweepProgress(ProgressTable):
+    """The trials of a queue, read from Optuna's storage."""
+
+    def __init__(self, queue: TrialQueue) -> None:
+        super().__init__()
+        self.queue, self.sweep = queue, queue.sweep
+        self._lines: dict[int, str] = {}
+
+    def news(self) -> list[str]:
+        """A line for each trial whose state changed."""
+        lines = {t.number: self._line(t) for t in self.queue.trials}
+        before, self._lines = self._lines, lines
+        return [
+            line
+            for number, line in lines.items()
+            if line and line != before.get(number)
+        ]
+
+    def _line(self, trial: Any) -> str:
+        match trial.state.name:
+            case 'WAITING':
+                return ''
+            case 'RUNNING':
+                text = format_params(params_of(trial))
+            case 'COMPLETE':
+                value = format_figure(trial.value)
+                text = f'{self.sweep.metric} {value} on validation'
+            case 'PRUNED':
+                text = f'pruned after epoch {trial.last_step}'
+            case _:
+                reason = trial.user_attrs.get('reason', 'no reason')
+                text = f'failed: {reason}'
+        return f'trial {trial.number}: {text}'
+
+    def summary(self) -> str:
+        """How many have ended, the time left, and the best so far."""
+        trials = self.queue.trials
+        states = [trial.state.name for trial in trials]
+        total = max(self.sweep.trials, len(trials))
+        ended = sum(trial.state.is_finished() for trial in trials)
+        text = how_far(ended, total, _seconds_left(trials, total), 'trials')
+        for name, word in dict(
+            RUNNING='running', PRUNED='pruned', FAIL='failed'
+        ).items():
+            if name in states:
+                text += f', {states.count(name)} {word}'
+        best = self.queue.best()
+        if best is not None:
+            value = format_figure(best.value)
+            text += f'; best: {value}, trial {best.number}'
+        return text
+
+    def table(self) -> Table:
+        """Trials under way, then the best ones."""
+        table = Table(title=self.sweep.title, caption=self.summary())
+        names = list(self.sweep.space)
+        for name in (
+            'trial',
+            *(n.rsplit('.', 1)[-1] for n in names),
+            *('epoch', self.sweep.metric, 'state'),
+        ):
+            table.add_column(name)
+        for trial in self._chosen():
+            params, step = params_of(trial), trial.last_step
+            value = trial.value
+            if value is None:
+                value = trial.intermediate_values.get(step)
+            table.add_row(
+                str(trial.number),
+                *(format_value(params.get(name, '')) for name in names),
+                '' if step is None else str(step),
+                format_figure(value),
+                trial.state.name.lower(),
+            )
+        return table
+
+    def _chosen(self) -> list:
+        """Those that there is room for."""
+        trials = self.queue.trials
+        sign = -1 if self.sweep.maximised else 1
+        running = [t for t in trials if t.state.name == 'RUNNING']
+        done = [t for t in trials if t.state.name == 'COMPLETE']
+        done.sort(key=lambda t: (sign * t.value, t.number))
+        others = [t for t in trials if t.state.name in ('PRUNED', 'FAIL')]
+        return [*running, *(done + others)[:_BEST]]
+
+
+def _seconds_left(trials: list, total: int) -> float | None:
+    """At the mean of the trials that ran, as many at once as run now."""
+    now = datetime.now()  # Optuna notes local times
+    running = [t for t in trials if t.state.name == 'RUNNING']
+    return left_of_runs(
+        [
+            t.duration.total_seconds()
+            for t in trials
+            if t.state.name in ('COMPLETE', 'PRUNED') and t.duration
+        ],
+        [(now - t.datetime_start).total_seconds() for t in running],
+        total - len(running) - sum(t.state.is_finished() for t in trials),
+        max(1, len(running)),
+    )

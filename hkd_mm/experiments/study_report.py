@@ -1,0 +1,206 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""The table of a study: for a terminal, for Markdown and for programs."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from hkd_mm.engine.run_summary import to_json
+from hkd_mm.experiments.outcome import MethodResult
+from hkd_mm.experiments.run_folders import write_text
+from hkd_mm.experiments.study import COMPARED_OF_MASKS, OF_NETS, Study
+from hkd_mm.experiments.tables import (
+    are_unknown,
+    format_difference,
+    format_image_count,
+    format_interval,
+    format_mean_sd,
+    markdown_table,
+    one_class_note,
+    row_title,
+    title_of,
+    unit_name,
+    unknown_groups_note,
+)
+
+# of figures that are no fractions
+_FORMS = dict(dict.fromkeys(OF_NETS, '.5g'), minutes='.1f')
+
+
+def caption(study: Study, outcomes: list[MethodResult]) -> str:
+    """Describe what the figures are of, and how far they reach."""
+    first = outcomes[0]
+    named_groups = first.predictions.sample_ids, first.predictions.groups
+    groups = (
+        'patients' if study.compared_by in COMPARED_OF_MASKS else 'lesions'
+    )
+    unknown = are_unknown(*named_groups)
+    unit = 'images' if unknown else groups
+    seeds = len(first.predictions.chosen)
+    folds = len(first.tests) // seeds
+    count = format_image_count(*named_groups, groups)
+    spread = 'one seed'
+    if len(first.tests) > 1:
+        spread = f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
+        spread += f' x {folds} folds' * (folds > 1)
+    text = (
+        f'Test split, {count}, read once a run; {spread}; checkpoints chosen '
+        'on validation.'
+    )
+    if first.has_multiple_groups:
+        text += (
+            f' The 95 % interval is over other {unit}, the networks staying '
+            'the same.'
+        )
+    else:
+        text += (
+            f' All images are of one {unit[:-1]}, so there is neither an '
+            'interval nor a test of differences.'
+        )
+    if unknown:
+        text += f' {unknown_groups_note(groups)}'
+    if any(outcome.against for outcome in outcomes):
+        text += (
+            f' Differences in {title_of(study.compared_by)}, paired over '
+            f'seeds and {unit}, with 95 % intervals; p after Holm'
+            + (', over all folds together.' if folds > 1 else '.')
+        )
+        if seeds == 1:
+            text += (
+                ' They are of these networks alone: one seed does not tell '
+                'what another would give.'
+            )
+    if any(outcome.row.paper for outcome in outcomes):
+        text += " The paper's figures are of its own images" + (
+            ' and of other networks.' if study.size else '.'
+        )
+    text += unit_name(outcomes) + one_class_note(outcomes)
+    missing = len(study.rows) - len(outcomes)
+    return text + (f' {missing} rows are not done yet.' if missing else '')
+
+
+def write_tables(
+    study: Study,
+    outcomes: list[MethodResult],
+    out: Path,
+    facts: dict[str, Any],
+) -> None:
+    """Write ``table.md``, ``results.json`` with ``facts``, and predictions."""
+    results = dict(
+        facts,
+        caption=caption(study, outcomes),
+        test=_test_split(outcomes),
+        rows=[_as_dict(study, outcome) for outcome in outcomes],
+    )
+    write_text(out / 'table.md', markdown(study, outcomes))
+    write_text(out / 'results.json', to_json(results))
+    write_text(out / 'predictions.csv', _predictions(outcomes))
+
+
+def markdown(study: Study, outcomes: list[MethodResult]) -> str:
+    """The table as Markdown, with ``mean +- sd``, and its caption."""
+    table = markdown_table(_cells(study, outcomes))
+    return f'{table}\n{caption(study, outcomes)}\n'
+
+
+def terminal(study: Study, outcomes: list[MethodResult]) -> Table:
+    """The table for a terminal."""
+    table = Table(title=study.title, caption=caption(study, outcomes))
+    header, *rows = _cells(study, outcomes)
+    for index, name in enumerate(header):
+        table.add_column(name, justify='right' if index else 'left')
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _cells(study: Study, outcomes: list[MethodResult]) -> list[list[str]]:
+    titles = {row.name: row.title for row in study.rows}
+    papers = [  # what any row's paper has
+        key
+        for key in (*study.metrics, 'minutes')
+        if any(key in row.paper for row in study.rows)
+    ]
+    header = [
+        'network',
+        *(title_of(key) for key in study.metrics),
+        f'{title_of(study.compared_by)}, 95 % interval',
+        'minutes',
+        *(f'paper: {title_of(key)}' for key in papers),
+        *(f'against {titles[name]}' for name in study.baselines),
+    ]
+    return [header] + [
+        [
+            row_title(outcome),
+            *(format_mean_sd(*outcome.test(key)) for key in study.metrics),
+            format_interval(outcome.interval),
+            f'{outcome.minutes:.1f}',
+            *(_of_paper(outcome.row.paper, key) for key in papers),
+            *(format_difference(outcome, name) for name in study.baselines),
+        ]
+        for outcome in outcomes
+    ]
+
+
+def _of_paper(paper: dict[str, float], key: str) -> str:
+    return f'{paper[key]:{_FORMS.get(key, ".4f")}}' if key in paper else ''
+
+
+def _test_split(outcomes: list[MethodResult]) -> dict[str, Any]:
+    first = outcomes[0].predictions
+    unknown = are_unknown(first.sample_ids, first.groups)
+    hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
+    return dict(
+        images=len(first.sample_ids),
+        groups=None if unknown else len(set(first.groups)),
+        split_hashes=sorted(filter(None, hashes)),
+        checkpoint='the best on validation',
+    )
+
+
+def _as_dict(study: Study, outcome: MethodResult) -> dict[str, Any]:
+    measured = [key for key in study.metrics if key not in OF_NETS]
+    return dict(
+        name=outcome.row.name,
+        title=outcome.row.title,
+        config=outcome.row.config.name,
+        options=outcome.row.options,
+        epochs=outcome.epochs,
+        seeds=len(outcome.predictions.chosen),
+        minutes=outcome.minutes,
+        network=outcome.reports[0].get('student'),
+        validation={key: outcome.validation(key) for key in measured},
+        test={key: outcome.test(key) for key in study.metrics},
+        one_class_runs=outcome.one_class_runs,
+        paper=outcome.row.paper,
+        interval=outcome.interval,
+        test_runs=outcome.tests,
+        against={
+            name: dict(
+                difference._asdict(),
+                seeds=difference.seeds,
+                p_holm=outcome.adjusted[name],
+            )
+            for name, difference in outcome.against.items()
+        },
+    )
+
+
+def _predictions(outcomes: list[MethodResult]) -> str:
+    """A line an image: its class, and what each network chose."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator='\n')
+    first = outcomes[0].predictions
+    columns = {
+        f'{outcome.row.name}_seed{seed}': chosen
+        for outcome in outcomes
+        for seed, chosen in enumerate(outcome.predictions.chosen)
+    }
+    writer.writerow(['sample_id', 'lesion_id', 'label', *columns])
+    writer.writerows(
+        zip(first.sample_ids, first.groups, first.labels, *columns.values())
+    )
+    return stream.getvalue()
