@@ -30,17 +30,11 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_records(args: argparse.Namespace):
-    """Read all images of a data root.
-
-    Args:
-        args: of :func:`add_source_arguments`.
+    """Read the images of :func:`add_source_arguments`.
 
     Returns:
         (list of Record, their labels in order, name of the data). Images with
         masks are labelled by whether the mask marks anything.
-
-    Raises:
-        UserError: as the data sets raise it.
     """
     from hkd_mm import datasets
     from hkd_mm.datasets.masks.folders import EMPTY, FOREGROUND

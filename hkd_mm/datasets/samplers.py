@@ -102,9 +102,6 @@ class CurriculumSampler(BalancedSampler):
         power: of :class:`BalancedSampler`: 1 draws all classes equally, 0 as
             they are; None takes every image once.
         num_samples: as there; not with ``power`` None.
-
-    Raises:
-        UserError: as there.
     """
 
     def __init__(

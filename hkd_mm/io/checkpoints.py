@@ -152,11 +152,8 @@ def load_weights(
 ) -> dict[str, Any]:
     """Load a plain classifier's weights strictly from a safe checkpoint.
 
-    Args:
-        model: gets the weights.
-        path: checkpoint of the classifier itself or of a distillation run
-            whose student is this classifier.
-        role: 'teacher' or 'student', for the message.
+    The checkpoint is of the classifier or of a distillation run with this
+    student; ``role`` (teacher, student) is for messages.
 
     Returns:
         The ``meta`` dict of the checkpoint, empty where it has none.

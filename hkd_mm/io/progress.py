@@ -50,14 +50,8 @@ def left_of_runs(
 ) -> float | None:
     """Estimate the seconds that parallel runs still take.
 
-    Args:
-        finished: seconds that each finished run took.
-        running: seconds since each current run began.
-        waiting: number of runs that have not begun.
-        side_by_side: most runs at once, >= 1.
-
-    Returns:
-        Seconds at the mean of the finished runs; None before there is one.
+    ``finished`` and ``running`` are seconds of each run, ``waiting`` is a
+    number of runs; the estimate is None before a run has finished.
     """
     if not finished:
         return None

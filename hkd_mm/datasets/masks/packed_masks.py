@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hkd_mm.datasets.masks.folders import MaskRecord
 from hkd_mm.datasets.masks.mask_dataset import MaskDataset
 from hkd_mm.datasets.masks.reading import extents, read_mask
 from hkd_mm.datasets.packed.packed_dataset import Batch, PackedDataset
@@ -23,7 +22,7 @@ from hkd_mm.io.images import read_stored
 from hkd_mm.registry import DATASETS
 from hkd_mm.structures.mask_samples import IGNORE
 
-VERSION = 2  # of what becomes of the pixels
+VERSION = 2  # of the stored pixels
 _DTYPES = {8: np.dtype('u1'), 16: np.dtype('<u2')}
 
 
@@ -75,14 +74,21 @@ class PackedMasks(PackedDataset):
                 'PackedMasks packs MaskDataset, LIDCNodule and '
                 f'SkinLesionMasks, not {type(inner).__name__}'
             )
-        return make_mask_plan(
-            inner.data_root,
-            inner.records(),
-            round(self.size * self.margin),
-            inner.channels,
-            inner.bits,
-            len(inner.classes),
-            self.interpolation,
+        records = inner.records()
+        side = round(self.size * self.margin)
+        rows = plan_rows(inner.data_root, records, side, self.interpolation)
+        paths = {record.sample_id: record.mask_path for record in records}
+        masks, sizes, times = file_states(
+            [paths[name] for name in rows['ids']], rows['root']
+        )
+        return MaskPlan(
+            **rows,
+            masks=masks,
+            mask_sizes=sizes,
+            mask_times=times,
+            channels=inner.channels,
+            bits=inner.bits,
+            classes=len(inner.classes),
         )
 
     def _marked(self, rows: torch.Tensor) -> torch.Tensor:
@@ -196,36 +202,6 @@ class MaskPlan(Plan):
     @property
     def reader(self) -> Callable[[tuple[str, str | None]], bytes]:
         return partial(_pair_bytes, self.rule)
-
-
-def make_mask_plan(
-    data_root: str,
-    records: Sequence[MaskRecord],
-    side: int,
-    channels: int,
-    bits: int,
-    classes: int,
-    interpolation: str = 'area',
-) -> MaskPlan:
-    """Plan a store of all images and masks of a data root.
-
-    Arguments and errors are those of :func:`..packed.plan.make_plan` and
-    :class:`MaskPlan`.
-    """
-    rows = plan_rows(data_root, records, side, interpolation)
-    paths = {record.sample_id: record.mask_path for record in records}
-    masks, sizes, times = file_states(
-        [paths[name] for name in rows['ids']], rows['root']
-    )
-    return MaskPlan(
-        **rows,
-        masks=masks,
-        mask_sizes=sizes,
-        mask_times=times,
-        channels=channels,
-        bits=bits,
-        classes=classes,
-    )
 
 
 def _pair_bytes(rule: dict, files: tuple[str, str | None]) -> bytes:

@@ -134,11 +134,7 @@ def make_plan(
 def plan_rows(
     data_root: str, records: Sequence[Record], side: int, interpolation: str
 ) -> dict[str, Any]:
-    """Check the arguments of :func:`make_plan` and look at all image files.
-
-    Returns:
-        The required arguments of :class:`Plan`.
-    """
+    """The required arguments of :class:`Plan`, from all image files."""
     if interpolation not in INTERPOLATIONS:
         raise UserError(
             f'interpolation={interpolation!r} of PackedDataset must be one '
