@@ -14,7 +14,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         'HTML file that is readable without network.'
     )
     parser.add_argument(
-        'places',
+        'paths',
         nargs='+',
         metavar='WORK_DIR | NAME=DIR...',
         help='the work dir of a study, or runs; several of one name are its '
