@@ -2,6 +2,7 @@
 """Calibration, risk at coverage, and agreement with the teacher."""
 
 import numpy as np
+from plotly import graph_objects as go
 
 from hkd_mm.evaluation.agreement import agreement, agreement_by_class
 from hkd_mm.evaluation.calibration import (
@@ -62,8 +63,6 @@ def _errors(scores: np.ndarray, labels: np.ndarray) -> list:
 
 
 def _reliability(data: ReportData, when: str, scores: dict) -> Chart:
-    from plotly import graph_objects as go
-
     diagonal = go.Scatter(
         x=[0, 1],
         y=[0, 1],

@@ -4,6 +4,7 @@
 import textwrap
 
 import numpy as np
+from plotly import graph_objects as go
 
 from hkd_mm.report.data import ReportData, ReportMethod
 
@@ -35,8 +36,6 @@ def figure(traces: list, x: str = '', y: str = '', **layout):
         y: title of the axis.
         layout: further arguments of plotly's layout.
     """
-    from plotly import graph_objects as go
-
     made = go.Figure(traces)
     made.update_layout(
         template='none',
@@ -88,8 +87,6 @@ def curve(
         hover: template of the text at a point.
         options: further arguments of ``plotly.graph_objects.Scatter``.
     """
-    from plotly import graph_objects as go
-
     return go.Scatter(
         x=np.round(x, 4),
         y=np.round(y, 4),
@@ -127,8 +124,6 @@ def heat_map(
         scale: colours of plotly.
         form: format of the numbers.
     """
-    from plotly import graph_objects as go
-
     trace = go.Heatmap(
         z=np.round(values, 5),
         x=columns,

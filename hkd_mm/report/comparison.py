@@ -1,12 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Tables of all methods: scores, differences, cost."""
 
-import json
-import statistics
+import math
 
 import numpy as np
+from plotly import graph_objects as go
 
-from hkd_mm.errors import UserError
 from hkd_mm.evaluation.agreement import pareto_front
 from hkd_mm.evaluation.metric_names import (
     CLASS_SUMMARY,
@@ -169,8 +168,6 @@ def verdict(base: ReportMethod, others: list[ReportMethod]) -> str:
 def _difference_traces(
     data: ReportData, method: ReportMethod, base: str
 ) -> list:
-    from plotly import graph_objects as go
-
     outcome = method.outcome
     found, p = outcome.against[base], outcome.adjusted[base]
     colour = line(data, method)['color']
@@ -218,9 +215,9 @@ def _difference_traces(
 def cost_section(data: ReportData) -> Section:
     """The compared metric against each cost."""
     charts = []
-    for key, name in _COSTS.items():
-        costs = {method: _cost(method, key) for method in data.methods}
-        points = {m: cost for m, cost in costs.items() if cost is not None}
+    columns = zip(*map(_costs, data.methods))
+    for (key, name), costs in zip(_COSTS.items(), columns):
+        points = {m: c for m, c in zip(data.methods, costs) if c == c}
         if len(points) > 1:
             charts.append(_cost_chart(data, key, name, points))
     if not charts:
@@ -239,8 +236,6 @@ def cost_section(data: ReportData) -> Section:
 def _cost_chart(
     data: ReportData, key: str, name: str, points: dict[ReportMethod, float]
 ) -> Chart:
-    from plotly import graph_objects as go
-
     metric = title_of(data.compared_by)
     methods, costs = list(points), list(points.values())
     found = [method.outcome.test(data.compared_by) for method in methods]
@@ -289,30 +284,12 @@ def _cost_chart(
     return Chart(f'cost-{key}', made, alt, 340)
 
 
-def _cost(method: ReportMethod, key: str) -> float | None:
-    if key == 'minutes':
-        return method.outcome.minutes
-    if key == 'latency':
-        return _latency(method)
-    if key == 'gflops':
-        gmacs = method.network.get('gmacs')
-        return None if gmacs is None else 2 * gmacs
-    parameters = method.network.get('parameters')
-    return parameters and parameters / 1e6
-
-
-def _latency(method: ReportMethod) -> float | None:
-    """Mean of ``median_ms`` of the runs that have been timed."""
-    found = []
-    for folder in method.folders:
-        path = folder / 'latency.json'
-        if not path.is_file():
-            continue
-        try:
-            timed = json.loads(path.read_text(encoding='utf-8'))
-            found.append(float(timed['median_ms']))
-        except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f'{path} holds no "median_ms"; remove it or write it again'
-            ) from None
-    return statistics.mean(found) if found else None
+def _costs(method: ReportMethod) -> list[float]:
+    """Values of ``_COSTS``, NaN where unknown."""
+    network, outcome = method.network, method.outcome
+    return [
+        network.get('parameters', math.nan) / 1e6,
+        2 * network.get('gmacs', math.nan),
+        outcome.minutes,
+        outcome.milliseconds,
+    ]

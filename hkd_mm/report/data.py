@@ -3,7 +3,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.metric_names import COMPARED_OF_MASKS, OF_SLICES
+from hkd_mm.evaluation.segmentation_scores import mean_by_group
 from hkd_mm.experiments.outcome import (
     MethodResult,
     compare_outcomes,
@@ -24,8 +25,6 @@ from hkd_mm.experiments.tables import (
 )
 from hkd_mm.report.run_places import find_runs
 
-_SCORE = 'score_'
-
 
 @dataclass
 class Scores:
@@ -37,7 +36,7 @@ class Scores:
         labels: (N,) int; 0 of segmentations.
         classes: C names; none of segmentations.
         scores: (N, C) float64.
-        figures: of a segmentor: name -> (N,) float64.
+        figures: of a segmentor: name -> (N,) float64, NaN where undefined.
     """
 
     sample_ids: list[str]
@@ -45,67 +44,39 @@ class Scores:
     labels: np.ndarray
     classes: list[str]
     scores: np.ndarray
-    figures: dict[str, np.ndarray] = field(default_factory=dict)
+    figures: dict[str, np.ndarray]
 
 
-def of_masks(path: Path) -> bool:
-    """Whether a ``predictions.csv`` is of a segmentor."""
-    try:
-        with path.open(newline='', encoding='utf-8') as stream:
-            return 'dice' in next(csv.reader(stream), [])
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path} cannot be read ({error})') from None
-
-
-def read_figures(path: Path) -> Scores:
-    """Read the figures of each image that ``tools/test.py`` has written."""
-    return _read_predictions(path, _figures, 'no figures of masks')
-
-
-def read_scores(path: Path) -> Scores:
-    """Read the probabilities that ``tools/test.py`` has written."""
-    return _read_predictions(path, _scores, 'no predictions with scores')
-
-
-def _read_predictions(
-    path: Path, parse: Callable[[list[dict]], Scores], problem: str
-) -> Scores:
+def read_predictions(path: Path) -> Scores:
+    """Read what ``tools/test.py`` has written of each image."""
     try:
         with path.open(newline='', encoding='utf-8') as stream:
             lines = list(csv.DictReader(stream))
-        return parse(sorted(lines, key=lambda line: line['sample_id']))
+        return _parse(sorted(lines, key=lambda line: line['sample_id']))
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(
-            f'{path} holds {problem} ({error}); write it again with '
-            f'tools/test.py --out {path}'
+            f'{path} holds no predictions with scores, and no figures of '
+            f'masks ({error}); write it again with tools/test.py --out {path}'
         ) from None
 
 
-def _figures(lines: list[dict]) -> Scores:
-    figures = {
-        name: np.array([float(line[name] or 'nan') for line in lines])
-        for name in OF_SLICES
-        if name in lines[0]
-    }
+def _parse(lines: list[dict]) -> Scores:
+    masks = 'dice' in lines[0]
+    group = 'patient' if masks else 'lesion_id'
+    names = [key for key in lines[0] if key.startswith('score_')]
+    classes = [name.removeprefix('score_') for name in names]
+    labels = [0 if masks else classes.index(line['label']) for line in lines]
     return Scores(
         [line['sample_id'] for line in lines],
-        [line['patient'] or line['sample_id'] for line in lines],
-        np.zeros(len(lines), int),
-        [],
-        np.zeros((len(lines), 0)),
-        figures,
-    )
-
-
-def _scores(lines: list[dict]) -> Scores:
-    names = [key for key in lines[0] if key.startswith(_SCORE)]
-    classes = [name.removeprefix(_SCORE) for name in names]
-    return Scores(
-        [line['sample_id'] for line in lines],
-        [line['lesion_id'] or line['sample_id'] for line in lines],
-        np.array([classes.index(line['label']) for line in lines]),
+        [line[group] or line['sample_id'] for line in lines],
+        np.array(labels),
         classes,
         np.array([[float(line[n]) for n in names] for line in lines]),
+        {
+            name: np.array([float(line[name] or 'nan') for line in lines])
+            for name in OF_SLICES
+            if name in lines[0]
+        },
     )
 
 
@@ -118,22 +89,22 @@ class ReportMethod:
         folders: the run of each seed, S of them.
         scores: (S, N, C) float64, probabilities of the test images; C is 0
             of a segmentor.
+        figures: of a segmentor: name -> (S, N) float64 of the test images,
+            NaN where undefined.
         val_scores: (S, M, C) of the validation images; None where unknown.
         val_labels: (M,) int.
         val_groups: M lesions.
         val_ids: M names.
-        figures: of a segmentor: name -> (S, N) float64 of the test images,
-            NaN where undefined.
     """
 
     outcome: MethodResult
     folders: list[Path]
     scores: np.ndarray
+    figures: dict[str, np.ndarray]
     val_scores: np.ndarray | None = None
     val_labels: np.ndarray | None = None
     val_groups: list[str] = field(default_factory=list)
     val_ids: list[str] = field(default_factory=list)
-    figures: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -234,6 +205,10 @@ class ReportData:
         found = (role for role, one in self.roles.items() if one is method)
         return next(found, None)
 
+    def dice_by_patient(self, method: ReportMethod) -> dict[str, float]:
+        """Patient -> mean Dice over images and seeds."""
+        return mean_by_group(method.figures['dice'].mean(0), self.groups)
+
     @property
     def image_count(self) -> str:
         """``300 images of 155 lesions``."""
@@ -253,17 +228,14 @@ class ReportData:
         )
 
 
-def read_same(
-    paths: list[Path], read: Callable[[Path], Scores], remedy: str
-) -> list[Scores]:
-    """Read predictions of the seeds of a method: the same images and classes.
+def read_same(paths: list[Path], remedy: str) -> list[Scores]:
+    """Read predictions that must be of the same images and classes.
 
     Args:
         paths: one a seed.
-        read: of a path.
         remedy: what a user does where they differ.
     """
-    found = [read(path) for path in paths]
+    found = [read_predictions(path) for path in paths]
     first = (found[0].sample_ids, found[0].classes)
     for path, one in zip(paths, found):
         if (one.sample_ids, one.classes) != first:
@@ -306,7 +278,8 @@ def gather(
             images, or a name is unknown.
     """
     study, folders, unfinished = find_runs(paths, study, baselines)
-    masks = of_masks(next(iter(folders.values()))[0] / 'predictions.csv')
+    first = next(iter(folders.values()))[0]
+    masks = read_predictions(first / 'predictions.csv').figures
     if masks and study.compared_by not in COMPARED_OF_MASKS:
         study = replace(study, compared_by='dice', metrics=('dice',))
     rows = tuple(row for row in study.rows if row.name in folders)
@@ -330,22 +303,22 @@ def gather(
 def _read_methods(
     study: Study, outcomes: list[MethodResult], folders: dict[str, list[Path]]
 ) -> ReportData:
-    names = [outcome.row.name for outcome in outcomes]
-    paths = [f / 'predictions.csv' for name in names for f in folders[name]]
-    read = read_figures if of_masks(paths[0]) else read_scores
-    found = iter(
-        read_same(paths, read, 'a report needs runs of one test split')
-    )
+    paths = [
+        folder / 'predictions.csv'
+        for outcome in outcomes
+        for folder in folders[outcome.row.name]
+    ]
+    found = iter(read_same(paths, 'a report needs runs of one test split'))
     methods = []
-    for outcome, name in zip(outcomes, names):
-        parts = [next(found) for _ in folders[name]]
+    for outcome in outcomes:
+        runs = folders[outcome.row.name]
+        parts = [next(found) for _ in runs]
         scores = np.stack([part.scores for part in parts])
-        method = ReportMethod(outcome, folders[name], scores)
-        method.figures = {
+        figures = {
             key: np.stack([part.figures[key] for part in parts])
             for key in parts[0].figures
         }
-        methods.append(method)
+        methods.append(ReportMethod(outcome, runs, scores, figures))
     return ReportData(
         study.title,
         methods,

@@ -3,6 +3,7 @@
 
 import numpy as np
 import torch
+from plotly import graph_objects as go
 from torch.nn import functional as F
 
 from hkd_mm.engine.student_loading import load_student
@@ -87,8 +88,6 @@ def _check(data: ReportData) -> None:
 
 
 def _overlaps(maps: dict[str, np.ndarray]) -> list:
-    from plotly import graph_objects as go
-
     traces, rows = [], []
     for role, own in maps.items():
         if role == 'teacher':

@@ -11,7 +11,6 @@ from hkd_mm.experiments.tables import format_mean_sd, unknown_groups_note
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import Facts, Section
 from hkd_mm.report.sources import method_config
-from hkd_mm.report.training import dice_by_patient
 
 LICENCE = (
     'code under Apache-2.0; weights and pictures stand under the terms of the '
@@ -134,7 +133,7 @@ def _metrics(data: ReportData, method: ReportMethod) -> str:
 def _weak_points(data: ReportData, method: ReportMethod) -> str:
     """The classes of the lowest sensitivity, or the patients of least Dice."""
     if data.of_masks:
-        found = dice_by_patient(data, method)
+        found = data.dice_by_patient(method)
         worst = sorted(found, key=found.get)[:3]
         listed = ', '.join(f'{name} {found[name]:.2f}' for name in worst)
         return f'patients whose images have the lowest mean Dice: {listed}'

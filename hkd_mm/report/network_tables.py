@@ -36,8 +36,7 @@ def network_complexity(network: dict, sizes: Sequence[int]) -> dict:
     """
     init_default_scope('mmpretrain')
     set_network(network, pretrained=False)
-    # mmpretrain's own networks ask for values while they are built: not on
-    # meta.
+    # mmpretrain's own networks ask for values while they are built
     device = 'meta' if 'model_name' in network else 'cpu'
     with torch.device(device):
         model = MODELS.build(network)
@@ -62,18 +61,13 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table('network', 'parameters / M')
-    for column in table.columns[1:]:
-        column.justify = 'right'
-    for size in sizes:
-        table.add_column(f'GMACs at {size}', justify='right')
+    table = Table('network')
+    for title in ('parameters / M', *(f'GMACs at {size}' for size in sizes)):
+        table.add_column(title, justify='right')
     for name in names or network_names():
         row = network_complexity(_network(name), sizes)
-        table.add_row(
-            name,
-            f'{row["parameters"] / 1e6:.3f}',
-            *(f'{value:.3f}' for value in row['gmacs']),
-        )
+        values = (row['parameters'] / 1e6, *row['gmacs'])
+        table.add_row(name, *(f'{value:.3f}' for value in values))
     console = Console()
     console.print(table)
     console.print(
@@ -120,20 +114,22 @@ def print_zoo_table(root: str = '.', check: bool = False) -> None:
     page = Path(root, 'docs/zoo.md')
     head, mark, _ = page.read_text().partition(_MARK)
     assert mark, f'{page} has no line {_MARK}'
-    text = f'{head}{_MARK}\n\n' + '\n'.join(table(Path(root)))
+    text = f'{head}{_MARK}\n\n' + '\n'.join(_zoo_table(Path(root)))
     if check and page.read_text() != text:
         raise UserError(
-            f'{page} is not what the registry says; run '
+            f'{page} differs from the registry; run '
             'python tools/analysis_tools/zoo_table.py'
         )
     if not check:
         page.write_text(text)
 
 
-def table(root: Path) -> Iterator[str]:
+def _zoo_table(root: Path) -> Iterator[str]:
     """Lines of Markdown, a table a family."""
-    costs = _read_costs(root)
-    found = [method(folder) for folder in _folders()]
+    path = root / _COSTS
+    costs = json.loads(path.read_text())['rows'] if path.is_file() else {}
+    readmes = sorted(config_root().glob('zoo/*/README.md'))
+    found = [zoo_method(readme.parent) for readme in readmes]
     for family, title in _FAMILIES.items():
         rows = [row for row in found if row['family'] == family]
         if not rows:
@@ -149,43 +145,44 @@ def table(root: Path) -> Iterator[str]:
                 _cost(costs.get(row['name']), row['cacheable']),
                 row['fails'],
             )
-            yield '| ' + ' | '.join(cells) + ' |'
+            yield f'| {" | ".join(cells)} |'
         yield ''
 
 
-def method(folder: Path) -> dict[str, Any]:
-    """What one folder of ``configs/zoo`` and the registry say of a method.
+def zoo_method(folder: Path) -> dict[str, Any]:
+    """Describe a method by its folder of ``configs/zoo`` and the registry.
 
     Returns:
         name, title, family, losses (class names), source, fails, and whether
         a teacher cache is of use.
     """
     name = folder.name
-    path = folder / f'{name}_wrn50_mbv2_skin.py'
-    cfg = Config.fromfile(path, import_custom_modules=False)
-    model = cfg.model
+    cfg = _read(folder / f'{name}_wrn50_mbv2_skin.py')
     types = _loss_types(cfg)
     types = [kind for kind in types if kind != _HARD] or types
-    kinds = [MODELS.get(kind) for kind in dict.fromkeys(types)]
-    algorithm = MODELS.get(model.type)
-    family = _RECIPES.get(name) or getattr(
-        algorithm, 'family', kinds[-1].family
-    )
-    said = (folder / 'README.md').read_text()
-    of_losses = ' '.join(kind.fails for kind in kinds if kind.fails)
+    losses = [MODELS.get(kind) for kind in dict.fromkeys(types)]
+    family = getattr(MODELS.get(cfg.model.type), 'family', losses[-1].family)
+    readme = (folder / 'README.md').read_text()
+    fails = re.search(r'\*\*Fails\*\* (.+)', readme)
     return dict(
         name=name,
-        title=re.match(r'# (.*)', said)[1],
-        family=family,
-        losses=[kind.__name__ for kind in kinds],
-        source=re.search(r'\[[^\]]+\]\(http[^)]+\)', said)[0],
-        fails=_paragraph(said, 'Fails') or of_losses,
-        cacheable=_cacheable(cfg),
+        title=re.match(r'# (.*)', readme)[1],
+        family=_RECIPES.get(name, family),
+        losses=[loss.__name__ for loss in losses],
+        source=re.search(r'\[[^\]]+\]\(http[^)]+\)', readme)[0],
+        fails=fails[1]
+        if fails
+        else ' '.join(loss.fails for loss in losses if loss.fails),
+        cacheable=_is_cacheable(cfg),
     )
 
 
-def _cacheable(cfg: Config) -> bool:
-    """Whether what the teacher says of an image can be kept."""
+def _read(path: Path) -> Config:
+    return Config.fromfile(path, import_custom_modules=False)
+
+
+def _is_cacheable(cfg: Config) -> bool:
+    """Whether the teacher's answer to an image can be kept."""
     model, augment = cfg.model, preprocessor(cfg).get('augment', ())
     mixes = any(
         getattr(TASK_UTILS.get(step['type']), 'mixes', False)
@@ -196,36 +193,11 @@ def _cacheable(cfg: Config) -> bool:
 
 
 def _loss_types(cfg: Config) -> list[str]:
-    """Of a stage and those before it."""
+    """Losses of a stage and those before it."""
     before = cfg.get('previous_stage_config')
-    types = (
-        _loss_types(
-            Config.fromfile(
-                config_root() / before, import_custom_modules=False
-            )
-        )
-        if before
-        else []
-    )
+    types = _loss_types(_read(config_root() / before)) if before else []
     specs = cfg.model.distiller.get('distill_losses', {}).values()
     return types + [spec['type'] for spec in specs if spec]
-
-
-def _folders() -> list[Path]:
-    return sorted(
-        path.parent for path in config_root().glob('zoo/*/README.md')
-    )
-
-
-def _paragraph(said: str, word: str) -> str:
-    """What a README says after a bold word."""
-    found = re.search(rf'\*\*{word}\*\* (.+)', said)
-    return found[1] if found else ''
-
-
-def _read_costs(root: Path) -> dict[str, dict]:
-    path = root / _COSTS
-    return json.loads(path.read_text())['rows'] if path.is_file() else {}
 
 
 def _cost(row: dict | None, cacheable: bool) -> str:

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.outcome import spread
@@ -72,14 +72,8 @@ def _pair(cell: Cell) -> tuple[str, float | None]:
     return text, None if value != value else value
 
 
-@dataclass
-class Picture:
-    """One tile: images beside each other with lines under them.
-
-    Args:
-        images: data URI and alternative text of each.
-        lines: of text.
-    """
+class Picture(NamedTuple):
+    """One tile: images (data URI, alternative text) with lines under them."""
 
     images: list[tuple[str, str]]
     lines: list[str]

@@ -11,38 +11,27 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from hkd_mm.errors import UserError
+from hkd_mm.experiments.study_file import read_study
+from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.progress import Progress
-from hkd_mm.report.data import ReportData
+from hkd_mm.report.data import ReportData, gather
 from hkd_mm.report.page import Chart, Section, render, require_libraries
+from hkd_mm.report.sources import add_val_scores
 
 _WIDTH = 900  # pixels
 _NEEDS = 'pip install "kaleido>=1.0" and a Chrome or Chromium'
 
 
+_ROLES = ('teacher', 'alone', 'distilled')
+
+
 def main(args: Namespace) -> None:
     """Make a report from the command line."""
-    make_report(
-        args.paths,
-        args.out,
-        study=args.study,
-        size=args.size,
-        baselines=args.baseline,
-        roles=dict(
-            teacher=args.teacher, alone=args.alone, distilled=args.distilled
-        ),
-        positive=args.positive,
-        figures=args.figures,
-        still=args.still,
-        options=dict(
-            images=not args.no_images,
-            calibration=not args.no_calibration,
-            metadata=args.metadata,
-            data_root=args.data_root,
-            verify_report=args.verify_report,
-            cam_images=args.cam_images,
-            title=args.title,
-        ),
-    )
+    options = vars(args)
+    roles = {role: options.pop(role) for role in _ROLES}
+    names = ('paths', 'out', 'study', 'size', 'baselines', 'positive')
+    named = {name: options.pop(name) for name in (*names, 'figures', 'still')}
+    make_report(**named, roles=roles, options=options)
 
 
 def make_report(
@@ -79,15 +68,15 @@ def make_report(
     require_libraries()
     if not out.endswith(('.html', '.htm')):
         raise UserError(f'--out {out}: the report is an .html file')
-    from hkd_mm.io.atomic_files import AtomicBackend
-
     if still:  # draw something before minutes go into the sections
-        trial = Chart('try', _empty_figure(), '', 100)
-        drawn([Section('try', '', blocks=[trial])])
-    from hkd_mm.report.data import gather
-    from hkd_mm.report.sources import add_val_scores
+        from plotly.graph_objects import Figure
 
-    data = gather(paths, _read_study(study, size), roles, positive, baselines)
+        trial = Chart('try', Figure(), '', 100)
+        drawn([Section('try', '', blocks=[trial])])
+    if study is None and size is not None:
+        raise UserError(f'--size {size} is that of a study file; add --study')
+    plan = read_study(study, size) if study else None
+    data = gather(paths, plan, roles, positive, baselines)
     data.options = options or {}
     data.title = data.options.get('title') or data.title
     if not data.of_masks:
@@ -105,20 +94,10 @@ def make_report(
     return path
 
 
-def _read_study(study: str | None, size: str | None):
-    if study is None and size is not None:
-        raise UserError(f'--size {size} is that of a study file; add --study')
-    if study is None:
-        return None
-    from hkd_mm.experiments.study_file import read_study
-
-    return read_study(study, size)
-
-
 def _make_sections(
     data: ReportData, report: Callable[[str], None]
 ) -> Iterator[Section]:
-    makers = _mask_sections() if data.of_masks else _class_sections()
+    makers = _sections(data.of_masks)
     with Progress('report', len(makers), 'sections') as progress:
         for make in makers:
             start = time.perf_counter()
@@ -130,52 +109,43 @@ def _make_sections(
             progress.advance(note=section.title)
 
 
-def _mask_sections() -> list[Callable[[ReportData], Section]]:
-    from hkd_mm.report.comparison import comparison_section, cost_section
-    from hkd_mm.report.examples import masks_section
-    from hkd_mm.report.model_card import card_section
-    from hkd_mm.report.subgroups import leakage_section
-    from hkd_mm.report.training import (
-        patients_section,
-        slices_section,
-        training_section,
+def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
+    from hkd_mm.report import (  # they import plotly
+        calibration,
+        classes,
+        comparison,
+        examples,
+        grad_cam,
+        model_card,
+        subgroups,
+        training,
     )
 
-    return [
-        comparison_section,
-        cost_section,
-        slices_section,
-        patients_section,
-        training_section,
-        masks_section,
-        leakage_section,
-        card_section,
+    of_task = [
+        training.slices_section,
+        training.patients_section,
+        training.training_section,
+        examples.masks_section,
     ]
-
-
-def _class_sections() -> list[Callable[[ReportData], Section]]:
-    from hkd_mm.report import calibration, classes, subgroups
-    from hkd_mm.report.comparison import comparison_section, cost_section
-    from hkd_mm.report.examples import lost_section
-    from hkd_mm.report.grad_cam import grad_cam_section
-    from hkd_mm.report.model_card import card_section
-    from hkd_mm.report.training import training_section
-
+    if not of_masks:
+        of_task = [
+            classes.f1_section,
+            classes.confusion_section,
+            calibration.calibration_section,
+            calibration.risk_section,
+            classes.roc_section,
+            training.training_section,
+            calibration.agreement_section,
+            grad_cam.grad_cam_section,
+            examples.lost_section,
+            subgroups.subgroups_section,
+        ]
     return [
-        comparison_section,
-        cost_section,
-        classes.f1_section,
-        classes.confusion_section,
-        calibration.calibration_section,
-        calibration.risk_section,
-        classes.roc_section,
-        training_section,
-        calibration.agreement_section,
-        grad_cam_section,
-        lost_section,
-        subgroups.subgroups_section,
+        comparison.comparison_section,
+        comparison.cost_section,
+        *of_task,
         subgroups.leakage_section,
-        card_section,
+        model_card.card_section,
     ]
 
 
@@ -241,12 +211,6 @@ def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
             ]
             for name, parts in found.items()
         }
-
-
-def _empty_figure():
-    from plotly.graph_objects import Figure
-
-    return Figure()
 
 
 def _data_uri(path: Path) -> str:

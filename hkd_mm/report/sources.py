@@ -15,12 +15,7 @@ from hkd_mm.config.packing import stock_steps
 from hkd_mm.config.tree import dataset_chain, kind
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
-from hkd_mm.report.data import (
-    ReportData,
-    ReportMethod,
-    read_same,
-    read_scores,
-)
+from hkd_mm.report.data import ReportData, ReportMethod, read_same
 
 VAL_FILE = 'predictions_val.csv'
 _ROOT = Path(__file__).resolve().parents[2]
@@ -172,7 +167,7 @@ def _split_key(config: Path) -> str:
 def _read_val_scores(method: ReportMethod, data: ReportData) -> None:
     paths = [folder / VAL_FILE for folder in method.folders]
     remedy = 'remove both and they are made again'
-    found = read_same(paths, read_scores, remedy)
+    found = read_same(paths, remedy)
     first = found[0]
     if first.classes != data.classes:
         raise UserError(f'{paths[0]} is of other classes; {remedy}')

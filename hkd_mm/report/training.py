@@ -2,9 +2,9 @@
 """Curves of the trainings, and scores of segmented images."""
 
 import numpy as np
+from plotly import graph_objects as go
 
 from hkd_mm.evaluation.metric_names import title_of
-from hkd_mm.evaluation.segmentation_scores import mean_by_group
 from hkd_mm.report.charts import (
     GREY,
     LEGEND_BELOW,
@@ -74,8 +74,6 @@ def training_section(data: ReportData) -> Section:
 
 
 def _losses(histories: Histories) -> Chart:
-    from plotly import graph_objects as go
-
     traces, choices = [], {}
     for method, found in histories.items():
         start = len(traces)
@@ -104,8 +102,6 @@ def _losses(histories: Histories) -> Chart:
 
 
 def _validation(data: ReportData, histories: Histories) -> Chart:
-    from plotly import graph_objects as go
-
     metric, name = data.compared_by, title_of(data.compared_by)
     traces = []
     for role, method in data.roles.items():
@@ -133,8 +129,6 @@ def _validation(data: ReportData, histories: Histories) -> Chart:
 
 def slices_section(data: ReportData) -> Section:
     """Spread of the Dice over images, and the share of poor masks."""
-    from plotly import graph_objects as go
-
     traces, rows = [], []
     for method in data.methods:
         dice = method.figures['dice']
@@ -168,14 +162,9 @@ def slices_section(data: ReportData) -> Section:
     return Section('slices', 'Images', how, data.basis, blocks)
 
 
-def dice_by_patient(data: ReportData, method: ReportMethod) -> dict:
-    """Patient -> mean Dice over images and seeds."""
-    return mean_by_group(method.figures['dice'].mean(0), data.groups)
-
-
 def patients_section(data: ReportData) -> Section:
     """A column a patient; of many those that methods disagree on most."""
-    found = [dice_by_patient(data, method) for method in data.methods]
+    found = [data.dice_by_patient(method) for method in data.methods]
     names = list(found[0])
     values = np.array([list(one.values()) for one in found])
     how = (

@@ -12,9 +12,8 @@ from tiny_slices import make_slice_run
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.metric_names import OF_SLICES
 from hkd_mm.report import make_report
-from hkd_mm.report.data import gather, of_masks, read_figures
+from hkd_mm.report.data import gather, read_predictions
 from hkd_mm.report.examples import choose_masks
-from hkd_mm.report.training import dice_by_patient
 
 pytest.importorskip('segmentation_models_pytorch')
 STEPS = dict(teacher=30, alone=4, kd=15)
@@ -93,7 +92,7 @@ def test_runs_of_masks_are_read(masks_dir):
     assert figures['dice'].shape == (2, 10)
     assert set(figures) == set(OF_SLICES)
     assert np.isnan(figures['sensitivity'][0, 0])
-    found = dice_by_patient(material, material.distilled)
+    found = material.dice_by_patient(material.distilled)
     assert found['p1'] == pytest.approx(figures['dice'][:, 4:8].mean())
 
 
@@ -175,8 +174,8 @@ def test_a_network_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
 
 
 def test_what_is_no_table_of_figures_is_named(tmp_path):
-    with pytest.raises(UserError, match='cannot be read'):
-        of_masks(tmp_path / 'lost.csv')
+    with pytest.raises(UserError, match='lost.csv holds no pred'):
+        read_predictions(tmp_path / 'lost.csv')
     (tmp_path / 'a.csv').write_text('sample_id,patient,dice\nx,y,wide\n')
-    with pytest.raises(UserError, match='no figures of masks'):
-        read_figures(tmp_path / 'a.csv')
+    with pytest.raises(UserError, match='no figures of masks .*wide'):
+        read_predictions(tmp_path / 'a.csv')

@@ -31,7 +31,7 @@ def test_an_old_table_is_found(tmp_path):
 
 @pytest.mark.parametrize('readme', FOLDERS, ids=lambda path: path.parent.name)
 def test_every_row_is_complete(readme):
-    row = zoo_table.method(readme.parent)
+    row = zoo_table.zoo_method(readme.parent)
     assert row['family'] in zoo_table._FAMILIES
     assert row['losses'] and row['title']
     assert len(row['fails']) > 30, 'say where the method is known to fail'
