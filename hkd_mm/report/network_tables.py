@@ -1,27 +1,19 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Tables of networks and of the methods of the zoo."""
+"""Table of networks: parameters and operations."""
 
-import json
-import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from hkd_mm.config.compose import read_config
 from hkd_mm.config.networks import (
-    config_root,
     network_config,
     network_names,
     set_network,
 )
-from hkd_mm.config.tree import preprocessor
-from hkd_mm.errors import UserError
 from hkd_mm.models.networks.complexity import complexity
-from hkd_mm.registry import MODELS, TASK_UTILS
+from hkd_mm.registry import MODELS
 
 
 def network_complexity(network: dict, sizes: Sequence[int]) -> dict:
@@ -81,128 +73,3 @@ def _network(name: str) -> dict:
         return network_config(name, pretrained=False)
     model = read_config(name).model
     return model.get('architecture', model).to_dict()
-
-
-_MARK = '<!-- made by tools/analysis_tools/zoo_table.py -->'
-_COSTS = 'docs/results/zoo/costs.json'
-_HARD = 'hkd_mm.HardLabelLoss'
-_FAMILIES = dict(
-    response='Response: class scores',
-    feature='Feature: maps and vectors',
-    relation='Relation: between images',
-    self='Self: no larger teacher',
-    online='Online: peers',
-    multi='Several teachers',
-    data='Data: which images, in which order',
-)
-# A recipe of known losses belongs where its idea does.
-_RECIPES = dict(
-    born_again='self', curriculum='data', dspkd='feature', mixup='data'
-)
-
-
-def print_zoo_table(root: str = '.', check: bool = False) -> None:
-    """Write the table into ``docs/zoo.md``.
-
-    Args:
-        root: of the repository.
-        check: only look whether it is up to date.
-
-    Raises:
-        UserError: with ``check``, if it is not.
-    """
-    page = Path(root, 'docs/zoo.md')
-    head, mark, _ = page.read_text().partition(_MARK)
-    assert mark, f'{page} has no line {_MARK}'
-    text = f'{head}{_MARK}\n\n' + '\n'.join(_zoo_table(Path(root)))
-    if check and page.read_text() != text:
-        raise UserError(
-            f'{page} differs from the registry; run '
-            'python tools/analysis_tools/zoo_table.py'
-        )
-    if not check:
-        page.write_text(text)
-
-
-def _zoo_table(root: Path) -> Iterator[str]:
-    """Lines of Markdown, a table a family."""
-    path = root / _COSTS
-    costs = json.loads(path.read_text())['rows'] if path.is_file() else {}
-    readmes = sorted(config_root().glob('zoo/*/README.md'))
-    found = [zoo_method(readme.parent) for readme in readmes]
-    for family, title in _FAMILIES.items():
-        rows = [row for row in found if row['family'] == family]
-        if not rows:
-            continue
-        yield f'## {title}\n'
-        yield '| Method | Losses | Source | Online, cached, MB | Fails |'
-        yield '|---|---|---|---|---|'
-        for row in rows:
-            cells = (
-                f'[{row["title"]}](../configs/zoo/{row["name"]})',
-                ', '.join(f'`{name}`' for name in row['losses']),
-                row['source'],
-                _cost(costs.get(row['name']), row['cacheable']),
-                row['fails'],
-            )
-            yield f'| {" | ".join(cells)} |'
-        yield ''
-
-
-def zoo_method(folder: Path) -> dict[str, Any]:
-    """Describe a method by its folder of ``configs/zoo`` and the registry.
-
-    Returns:
-        name, title, family, losses (class names), source, fails, and whether
-        a teacher cache is of use.
-    """
-    name = folder.name
-    cfg = _read(folder / f'{name}_wrn50_mbv2_skin.py')
-    types = _loss_types(cfg)
-    types = [kind for kind in types if kind != _HARD] or types
-    losses = [MODELS.get(kind) for kind in dict.fromkeys(types)]
-    family = getattr(MODELS.get(cfg.model.type), 'family', losses[-1].family)
-    readme = (folder / 'README.md').read_text()
-    fails = re.search(r'\*\*Fails\*\* (.+)', readme)
-    return dict(
-        name=name,
-        title=re.match(r'# (.*)', readme)[1],
-        family=_RECIPES.get(name, family),
-        losses=[loss.__name__ for loss in losses],
-        source=re.search(r'\[[^\]]+\]\(http[^)]+\)', readme)[0],
-        fails=fails[1]
-        if fails
-        else ' '.join(loss.fails for loss in losses if loss.fails),
-        cacheable=_is_cacheable(cfg),
-    )
-
-
-def _read(path: Path) -> Config:
-    return Config.fromfile(path, import_custom_modules=False)
-
-
-def _is_cacheable(cfg: Config) -> bool:
-    """Whether the teacher's answer to an image can be kept."""
-    model, augment = cfg.model, preprocessor(cfg).get('augment', ())
-    mixes = any(
-        getattr(TASK_UTILS.get(step['type']), 'mixes', False)
-        for step in augment
-    )
-    rotates = model.type.endswith('RotationDistill')
-    return not (mixes or rotates or model.get('fusion') == 'confidence')
-
-
-def _loss_types(cfg: Config) -> list[str]:
-    """Losses of a stage and those before it."""
-    before = cfg.get('previous_stage_config')
-    types = _loss_types(_read(config_root() / before)) if before else []
-    specs = cfg.model.distiller.get('distill_losses', {}).values()
-    return types + [spec['type'] for spec in specs if spec]
-
-
-def _cost(row: dict | None, cacheable: bool) -> str:
-    if row is None:
-        return ''
-    known = cacheable and row['cached'] is not None
-    cached = f'{row["cached"]:.2f}' if known else '-'
-    return f'{row["online"]:.2f}, {cached}, {row["megabytes"]:+.1f}'
