@@ -28,14 +28,7 @@ LEGEND_BELOW = dict(orientation='h', y=-0.2, yanchor='top')
 
 
 def figure(traces: list, x: str = '', y: str = '', **layout):
-    """A ``plotly.graph_objects.Figure`` in this report's frame.
-
-    Args:
-        traces: of plotly.
-        x: title of the axis.
-        y: title of the axis.
-        layout: further arguments of plotly's layout.
-    """
+    """A plotly figure in this report's frame, with titles of the axes."""
     made = go.Figure(traces)
     made.update_layout(
         template='none',
@@ -77,27 +70,15 @@ def curve(
     hover: str,
     **options,
 ):
-    """A method's line; hidden ones wait in the legend for a click.
-
-    Args:
-        data: of the report.
-        method: that has its colour and dash.
-        x: (N,) floats.
-        y: (N,) floats.
-        hover: template of the text at a point.
-        options: further arguments of ``plotly.graph_objects.Scatter``.
-    """
+    """A method's ``Scatter``; hidden ones wait in the legend for a click."""
     return go.Scatter(
         x=np.round(x, 4),
         y=np.round(y, 4),
         name=wrapped(method.title, 26),
         line=line(data, method),
         hovertemplate=hover,
-        **{
-            'mode': 'lines',
-            'visible': is_shown(data, method) or 'legendonly',
-            **options,
-        },
+        visible=is_shown(data, method) or 'legendonly',
+        **{'mode': 'lines', **options},
     )
 
 
@@ -122,7 +103,7 @@ def heat_map(
         columns: C names.
         limits: of the colours.
         scale: colours of plotly.
-        form: format of the numbers.
+        form: of the numbers.
     """
     trace = go.Heatmap(
         z=np.round(values, 5),

@@ -66,42 +66,34 @@ def confusion_section(data: ReportData) -> Section:
             'Confusion',
             left_out='name networks with --teacher, --alone and --distilled',
         )
-    found = {
-        role: confusion_shares(data.labels, method.chosen, len(data.classes))
-        for role, method in data.roles.items()
-    }
-    charts = []
-    for role, matrix in found.items():
-        title = data.roles[role].title
+    names, charts, found = data.classes, [], {}
+    for role, method in data.roles.items():
+        found[role] = 100 * confusion_shares(
+            data.labels, method.chosen, len(names)
+        )
+        title = method.title
         if not title.lower().startswith(role):
             title = f'{role}: {title}'
-        kept = 100 * np.nanmean(np.diag(matrix))
+        kept = np.nanmean(np.diag(found[role]))
         alt = f'{title}. Mean of the diagonal: {kept:.0f} per cent.'
-        made = _matrix(data.classes, 100 * matrix, (0, 100), 'Cividis', '.0f')
-        charts.append(Chart(_slug(role), made, alt, 380))
+        made = _matrix(names, found[role], (0, 100), 'Cividis', '.0f')
+        name = f'confusion-{role.replace(" ", "-")}'
+        charts.append(Chart(name, made, alt, 380))
     if 'distilled' in found and 'student alone' in found:
-        role = 'distilled - student alone'
-        change = 100 * (found['distilled'] - found['student alone'])
+        change = found['distilled'] - found['student alone']
         reach = max(float(np.nanmax(np.abs(change))), 1.0)
-        made = _matrix(
-            data.classes, change, (-reach, reach), DIVERGING, '+.0f'
-        )
+        made = _matrix(names, change, (-reach, reach), DIVERGING, '+.0f')
         alt = (
-            f'{role}, in per cent of the row; mean of the diagonal '
-            f'{np.nanmean(np.diag(change)):+.1f}.'
+            'distilled - student alone, in per cent of the row; mean of the '
+            f'diagonal {np.nanmean(np.diag(change)):+.1f}.'
         )
-        charts.append(Chart(_slug(role), made, alt, 380))
+        charts.append(Chart('confusion-change', made, alt, 380))
     how = (
         'Rows are the true classes, numbers the per cent of their images '
         'that were given the class of the column, mean over the seeds; in '
         'the difference, on the diagonal more is better.'
     )
     return Section('confusion', 'Confusion', how, data.basis, charts, tile=420)
-
-
-def _slug(role: str) -> str:
-    slug = role.replace(' - ', '-minus-').replace(' ', '-')
-    return f'confusion-{slug}'
 
 
 def _matrix(names: list[str], values, limits, scale, form: str):

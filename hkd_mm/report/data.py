@@ -85,16 +85,13 @@ class ReportMethod:
     """A row of the report: one config, trained with one or more seeds.
 
     Args:
-        outcome: its results on the test split.
         folders: the run of each seed, S of them.
         scores: (S, N, C) float64, probabilities of the test images; C is 0
             of a segmentor.
         figures: of a segmentor: name -> (S, N) float64 of the test images,
             NaN where undefined.
         val_scores: (S, M, C) of the validation images; None where unknown.
-        val_labels: (M,) int.
-        val_groups: M lesions.
-        val_ids: M names.
+            Their labels are (M,) int.
     """
 
     outcome: MethodResult
@@ -132,7 +129,6 @@ class ReportData:
     """What the sections share.
 
     Args:
-        title: of the report.
         methods: all of the same test images.
         classes: C names; none of segmentations.
         labels: (N,) int; 0 of segmentations.
@@ -140,12 +136,10 @@ class ReportData:
         sample_ids: N names.
         baselines: names of rows that the others are tested against.
         compared_by: the metric that is tested.
-        teacher: of the close look; None where it is not known.
-        alone: the student without a teacher, likewise.
-        distilled: the distilled student of the close look, likewise.
+        teacher: of the close look, like ``alone`` (the student without a
+            teacher) and ``distilled``; None where it is not known.
         positive: index of the class whose sensitivity matters most, or None.
         unfinished: names of rows left out.
-        options: of the command line.
         problems: what could not be done for its methods, a line each.
     """
 

@@ -168,9 +168,7 @@ def masks_section(data: ReportData) -> Section:
 def choose_masks(data: ReportData, count: int = _MASKS_SHOWN) -> list[int]:
     """Indices of the images of the greatest gain, and of the greatest loss.
 
-    Args:
-        data: of the report; without a student alone the worst are taken.
-        count: how many at most, half of each.
+    Without a student alone those of the least Dice are taken.
     """
     dice = data.closest.figures['dice'][0]
     if data.alone is None or data.distilled is None:

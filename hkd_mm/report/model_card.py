@@ -36,13 +36,7 @@ def split_name(split_hash: str | None) -> str:
 def size_text(
     parameters: float, size: tuple[int, int] | None, classes: list[str]
 ) -> str:
-    """Size, input and classes of a network.
-
-    Args:
-        parameters: number of them.
-        size: height and width of its images, where known.
-        classes: their names.
-    """
+    """Size of a network, of its images (height, width), and its classes."""
     parts = [f'{parameters / 1e6:.2f} M parameters']
     if size:
         parts.append(f'{size[1]} x {size[0]} pixels')

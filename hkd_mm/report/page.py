@@ -30,7 +30,7 @@ class Chart:
 
     Args:
         name: for its id and its files; letters, digits, ``-``.
-        figure: ``plotly.graph_objects.Figure`` without colours of its frame.
+        figure: ``plotly.graph_objects.Figure``.
         alt: description for those who do not see it.
         height: in pixels.
         choices: name -> traces to show, where one looks at a part at a time.
@@ -46,14 +46,7 @@ class Chart:
 
 @dataclass
 class Table:
-    """A table that a click on a heading sorts.
-
-    Args:
-        caption: above it.
-        header: names of the columns.
-        rows: cells of each.
-        marked: indices of rows that stand out.
-    """
+    """A table that a click on a heading sorts; some rows stand out."""
 
     kind: ClassVar[str] = 'table'
     caption: str
@@ -101,10 +94,8 @@ class Section:
 
     Args:
         name: for its anchor.
-        title: of the heading.
         how: a sentence on how to read it.
         basis: images, split and selection rule.
-        blocks: charts, tables, pictures, facts.
         left_out: reason why there is nothing, where there is nothing.
         tile: least width in pixels of charts that stand side by side; None
             sets them below each other.
@@ -135,7 +126,7 @@ def render(
     Args:
         title: of the page.
         sections: in their order.
-        subtitle: a line under the title.
+        subtitle: under the title.
         drawn: of each chart the pictures that stand in place of a script,
             with their names; None draws them in the reader's browser.
     """

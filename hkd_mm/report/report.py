@@ -47,23 +47,14 @@ def make_report(
     options: dict | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Write the page.
+    """Write the page to ``out``, an ``.html`` file.
 
-    Args:
-        paths: as of :func:`.data.gather`, like baselines, roles and positive.
-        out: the ``.html`` file.
-        study: a study file, in place of the plan in the work dir.
-        size: of that file.
-        baselines: names that the others are tested against.
-        roles: which networks are looked at closely.
-        positive: class whose sensitivity matters most.
-        figures: a folder for PNG and SVG files of all charts.
-        still: charts as pictures and not as scripts: a small page.
-        options: the other options of the command line.
-        report: takes lines on what is done.
-
-    Raises:
-        UserError: runs cannot be read, or a package is missing.
+    ``paths``, ``baselines``, ``roles`` and ``positive`` are those of
+    :func:`.data.gather`; ``study``, with ``size``, is a study file in place
+    of the plan in the work dir; ``figures`` a folder for PNG and SVG files of
+    all charts; ``still`` makes charts pictures in place of scripts, for a
+    small page; ``options`` are the others of ``tools/report.py``; ``report``
+    takes lines on what is done.
     """
     require_libraries()
     if not out.endswith(('.html', '.htm')):
@@ -150,13 +141,7 @@ def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
 
 
 class Part(NamedTuple):
-    """A chart, or one choice of it.
-
-    Args:
-        name: of its file.
-        choice: its name; empty of a whole chart.
-        figure: of plotly, on white.
-    """
+    """A chart (without a choice), or one choice of it."""
 
     name: str
     choice: str
@@ -170,11 +155,6 @@ def write_figures(
 
     A page is worth having without them: a reason why they cannot be drawn is
     reported in a line.
-
-    Args:
-        sections: of the page.
-        folder: made where it is missing.
-        report: takes that line.
     """
     charts = [chart for section in sections for chart in section.charts]
     found = [part for chart in charts for part in _parts(chart)]
@@ -190,9 +170,6 @@ def write_figures(
 
 def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
     """Every chart as pictures that a page holds in place of scripts.
-
-    Args:
-        sections: of the page.
 
     Returns:
         Name of a chart -> name of each choice and its SVG as a data URI.
@@ -219,11 +196,7 @@ def _data_uri(path: Path) -> str:
 
 
 def _draw(found: list[Part], folder: Path, kind: str) -> None:
-    """Write ``<folder>/<name>.<kind>`` of each.
-
-    Raises:
-        UserError: kaleido is missing, or finds no browser that starts.
-    """
+    """Write ``<folder>/<name>.<kind>`` of each."""
     try:
         import kaleido  # noqa: F401
     except ImportError:

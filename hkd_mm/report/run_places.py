@@ -16,13 +16,7 @@ _SEED = re.compile(r'seed(\d+)$')
 
 
 class FoundRuns(NamedTuple):
-    """The runs of a report.
-
-    Args:
-        study: titles, order, baselines and roles.
-        folders: name -> the run of each seed.
-        unfinished: rows that are not done with all seeds.
-    """
+    """The runs of a report: row -> a folder a seed, and rows not done."""
 
     study: Study
     folders: dict[str, list[Path]]

@@ -41,11 +41,8 @@ def read_dataset(
 ):
     """The dataset of a split; None where the data is not here.
 
-    Args:
-        data: of the report.
-        split: train, val or test.
-        method: its test pipeline makes the images that are taken out of the
-            dataset; None if none will be.
+    Images that are taken out of it are made by the test pipeline of
+    ``method``; without one there is no pipeline.
     """
     from mmengine.registry import DATASETS
 
@@ -119,10 +116,6 @@ def add_val_scores(
 
 def predict(folder: Path, data_root: str | None = None) -> None:
     """Write ``predictions_val.csv`` of a run beside its other files.
-
-    Args:
-        folder: of the run, with its config and ``student.pth``.
-        data_root: of the images, if not that of its config.
 
     Raises:
         UserError: it could not be done; the reason is that of the tool.

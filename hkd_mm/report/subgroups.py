@@ -54,12 +54,8 @@ def age_band(text: str) -> str:
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
     """Sample id -> ``age`` (a band), ``sex``, ``site``, as far as known.
 
-    Args:
-        path: CSV with a column of image names and some of age (years), sex
-            and site, as HAM10000 and ISIC call them.
-
-    Raises:
-        UserError: the file cannot be read or has none of these columns.
+    The CSV has a column of image names and some of age (years), sex and
+    site, as HAM10000 and ISIC call them.
     """
     try:
         with path.open(newline='', encoding='utf-8-sig') as stream:
@@ -159,9 +155,6 @@ def shared(parts: dict[str, dict[str, str]]) -> dict[str, tuple[int, int]]:
 
     Args:
         parts: split -> sample id -> lesion id.
-
-    Returns:
-        ``train and test`` -> images, lesions.
     """
     return {
         f'{one} and {other}': (
@@ -192,16 +185,15 @@ def leakage_section(data: ReportData) -> Section:
 
 
 def _hashes(data: ReportData) -> str:
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}  # names in their order
     for method in data.methods:
         for report in method.outcome.reports:
             split_hash = str(report.get('split_hash') or 'unknown')
-            found.setdefault(split_hash, []).append(method.title)
+            found.setdefault(split_hash, {})[method.title] = None
     if len(found) == 1:
-        return f'{next(iter(found))}, the same for all runs'
+        return f'{split_hash}, the same for all runs'
     return 'DIFFERENT splits: ' + '; '.join(
-        f'{key[:12]}: {", ".join(dict.fromkeys(names))}'
-        for key, names in found.items()
+        f'{key[:12]}: {", ".join(names)}' for key, names in found.items()
     )
 
 
