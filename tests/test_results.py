@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.experiments.study import OF_NETS
-from hkd_mm.experiments.tables import format_mean_sd, title_of
+from hkd_mm.experiments.tables import format_mean_sd
+from hkd_mm.metric_names import OF_NETS, title_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'docs/results'

@@ -10,10 +10,10 @@ from rich.table import Table
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.experiments.run_folders import read_json
-from hkd_mm.experiments.tables import title_of
 from hkd_mm.inference.student import named
+from hkd_mm.metric_names import CLASS_SUMMARY, title_of
 
-_METRICS = ('balanced_accuracy', 'top1', 'macro_f1')
+_METRICS = CLASS_SUMMARY[:3]  # without the AUROC
 
 
 class RunRow(NamedTuple):

@@ -11,7 +11,6 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 from hkd_mm.evaluation.significance import (
     Difference,
     accuracy,
@@ -23,12 +22,11 @@ from hkd_mm.evaluation.significance import (
 )
 from hkd_mm.experiments.run_folders import is_done, read_json
 from hkd_mm.experiments.study import (
-    COMPARED_OF_MASKS,
-    OF_NETS,
     Study,
     StudyRow,
     all_runs,
 )
+from hkd_mm.metric_names import COMPARED_OF_MASKS, OF_MASKS, OF_NETS
 
 _SCORES = dict(
     dict.fromkeys(COMPARED_OF_MASKS, mean_value),

@@ -15,16 +15,17 @@ from hkd_mm.config.overrides import NoPlaceError
 from hkd_mm.config.teacher_options import places_of
 from hkd_mm.engine.run_summary import to_json
 from hkd_mm.errors import UserError
-from hkd_mm.evaluation.classification_scores import OVERALL, PER_CLASS
-from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 from hkd_mm.experiments.run_folders import write_text
 from hkd_mm.experiments.sweep_file import check_keys, read_keys
+from hkd_mm.metric_names import (
+    CLASS_SUMMARY,
+    OF_MASKS,
+    OF_NETS,
+    OVERALL,
+    PER_CLASS,
+    TESTABLE,
+)
 
-COMPARED_OF_MASKS = ('dice', 'iou')  # every image has them
-TESTABLE = ('balanced_accuracy', 'top1', *COMPARED_OF_MASKS)
-# of the network itself: weights, operations, time of an image (one batch of 1)
-OF_NETS = ('parameters', 'gflops', 'milliseconds')
-METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
 PLAN = 'plan.json'
 _OVERALL = (*OVERALL, *OF_MASKS, *OF_NETS)
 _ROLES = ('teacher', 'alone', 'distilled')
@@ -83,7 +84,7 @@ class Study:
     rows: tuple[StudyRow, ...]
     baselines: tuple[str, ...]
     compared_by: str = 'balanced_accuracy'
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[str, ...] = CLASS_SUMMARY
     size: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
 
@@ -175,7 +176,7 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
         ),
         baselines=tuple(cfg.get('baselines') or ()),
         compared_by=cfg.get('compared_by') or 'balanced_accuracy',
-        metrics=tuple(cfg.get('metrics') or METRICS),
+        metrics=tuple(cfg.get('metrics') or CLASS_SUMMARY),
         size=size,
         roles=dict(cfg.get('roles') or {}),
     )

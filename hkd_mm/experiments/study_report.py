@@ -11,7 +11,7 @@ from rich.table import Table
 from hkd_mm.engine.run_summary import to_json
 from hkd_mm.experiments.outcome import MethodResult
 from hkd_mm.experiments.run_folders import write_text
-from hkd_mm.experiments.study import COMPARED_OF_MASKS, OF_NETS, Study
+from hkd_mm.experiments.study import Study
 from hkd_mm.experiments.tables import (
     are_unknown,
     format_difference,
@@ -21,13 +21,15 @@ from hkd_mm.experiments.tables import (
     markdown_table,
     one_class_note,
     row_title,
-    title_of,
     unit_name,
     unknown_groups_note,
 )
-
-# of figures that are no fractions
-_FORMS = dict(dict.fromkeys(OF_NETS, '.5g'), minutes='.1f')
+from hkd_mm.metric_names import (
+    COMPARED_OF_MASKS,
+    OF_NETS,
+    format_value,
+    title_of,
+)
 
 
 def caption(study: Study, outcomes: list[MethodResult]) -> str:
@@ -146,7 +148,7 @@ def _cells(study: Study, outcomes: list[MethodResult]) -> list[list[str]]:
 
 
 def _of_paper(paper: dict[str, float], key: str) -> str:
-    return f'{paper[key]:{_FORMS.get(key, ".4f")}}' if key in paper else ''
+    return format_value(key, paper[key]) if key in paper else ''
 
 
 def _test_split(outcomes: list[MethodResult]) -> dict[str, Any]:

@@ -16,19 +16,12 @@ from hkd_mm.config.compose import read_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.config.tree import dicts
 from hkd_mm.errors import UserError
+from hkd_mm.metric_names import MAIN, OF_MASKS, OVERALL
 
 METHOD = 'method'  # name of the choice among ``configs``
 SAMPLERS = ('grid', 'tpe', 'random')
 PRUNERS = ('median', 'hyperband')
-# Those of hkd_mm.evaluation, which imports torch: a worker goes without.
-_OF_CLASSES = (
-    *('balanced_accuracy', 'top1', 'top5', 'macro_f1', 'weighted_f1'),
-    *('macro_precision', 'macro_specificity', 'macro_auroc', 'ece'),
-)
-_OF_SLICES = ('dice', 'iou', 'sensitivity', 'precision', 'hd95')
-_OF_MASKS = (*_OF_SLICES, *(f'patient_{name}' for name in _OF_SLICES))
-METRICS = (*_OF_CLASSES, *_OF_MASKS)
-LOWER_IS_BETTER = ('ece', 'hd95', 'patient_hd95')
+METRICS = {**OVERALL, **OF_MASKS}
 _KEYS = (
     *('title', 'config', 'configs', 'space', 'sampler', 'sampler_seed'),
     *('metric', 'pruner', 'trials', 'options', 'seeds'),
@@ -81,7 +74,7 @@ class Sweep:
     @property
     def maximised(self) -> bool:
         """Whether more of the metric is better."""
-        return self.metric not in LOWER_IS_BETTER
+        return METRICS[self.metric].larger_is_better
 
     @property
     def ranges(self) -> dict[str, dict[str, Any]]:
@@ -280,10 +273,10 @@ def _metric(cfg: dict[str, Any], configs: dict[str, Path], path) -> str:
                 f'{names[1]}; name the one to compare trials by as metric'
             )
         return names[0]
-    _check_choice(path, 'metric', given, METRICS)
+    _check_choice(path, 'metric', given, tuple(METRICS))
     for file, name in chosen.items():
-        if (given in _OF_MASKS) != (name in _OF_MASKS):
-            task = 'masks' if given in _OF_MASKS else 'classes'
+        if (given in OF_MASKS) != (name in OF_MASKS):
+            task = 'masks' if given in OF_MASKS else 'classes'
             raise UserError(
                 f'{path}: {given} is a metric of {task}, and {file} is '
                 f'chosen by {name}; give another metric or config'
@@ -305,7 +298,7 @@ def _chosen_by(file: Path, options: dict[str, Any]) -> str:
         str(node.get('type')).endswith('SegmentationMetric')
         for node in dicts(cfg.get('val_evaluator'))
     )
-    return 'dice' if masks else 'balanced_accuracy'
+    return MAIN['segmentation' if masks else 'classification']
 
 
 def _pruner(given: Any, path) -> dict[str, Any] | None:

@@ -19,12 +19,9 @@ from hkd_mm.experiments.tables import (
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.experiments.trial_runner import RESULT
+from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY
 
 JSON, TABLE = 'sweep.json', 'table.md'
-_SHOWN = (  # of these, what the test has
-    *('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc'),
-    *('dice', 'iou', 'hd95', 'patient_dice'),
-)
 
 
 def is_over(queue: TrialQueue) -> bool:
@@ -47,7 +44,9 @@ def tested_figures(queue: TrialQueue, number: int) -> dict[str, float] | None:
     found = [read_json_if_whole(path) or {} for path in paths]
     return {
         key: statistics.mean(report[key] for report in found)
-        for key in dict.fromkeys((*_SHOWN, queue.sweep.metric))
+        for key in dict.fromkeys(
+            (*CLASS_SUMMARY, *MASK_SUMMARY, queue.sweep.metric)
+        )
         if all(key in report for report in found)
     }
 

@@ -9,33 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # sweeps go without torch
     from hkd_mm.experiments.outcome import MethodResult
 
-_TITLES = dict(
-    balanced_accuracy='balanced accuracy',
-    top1='accuracy',
-    top5='top-5 accuracy',
-    macro_f1='macro F1',
-    weighted_f1='weighted F1',
-    macro_auroc='macro AUROC',
-    macro_precision='macro precision',
-    macro_specificity='macro specificity',
-    dice='Dice',
-    patient_dice='Dice of a patient',
-    iou='IoU',
-    hd95='95 % Hausdorff distance',
-    parameters='parameters / M',
-    gflops='GFLOPs',
-    milliseconds='ms an image',
-)
-
-
-def title_of(metric: str) -> str:
-    """What a reader calls a metric; ``mel/f1`` becomes ``F1 of mel``."""
-    name, _, figure = metric.rpartition('/')
-    if name:
-        figure = figure.replace('f1', 'F1').replace('auroc', 'AUROC')
-        return f'{figure} of {name}'
-    return _TITLES.get(metric, metric)
-
 
 def format_figure(value: float | None, digits: int = 3) -> str:
     """``0.383``; nothing of None."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.calibration import softmax
 from hkd_mm.evaluation.classification_scores import classification_scores
 
 
@@ -60,9 +61,7 @@ def of_images(path: Path, images: Iterable[np.ndarray]) -> np.ndarray:
 
 def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """``softmax(logits / temperature)`` in float64, (N, C)."""
-    scaled = logits.astype(np.float64) / temperature
-    raised = np.exp(scaled - scaled.max(1, keepdims=True))
-    return raised / raised.sum(1, keepdims=True)
+    return softmax(logits.astype(np.float64), temperature)
 
 
 class Differences:

@@ -13,10 +13,11 @@ import numpy as np
 
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.export.card import packed_card
 from hkd_mm.export.checks import same_logits
 from hkd_mm.inference.manifest import read_manifest, write_manifest
 from hkd_mm.inference.manifest_fields import FILE, Manifest, file_spec
-from hkd_mm.inference.student import TAKES, read_student
+from hkd_mm.inference.student import read_student
 from hkd_mm.io.input_spec import normalised
 
 
@@ -188,7 +189,10 @@ def _fill(
     manifest = replace(
         manifest, files=files, licence=licence or manifest.licence
     )
-    _write_card(exported, out, manifest, licence)
+    card = (exported / CARD).read_text(encoding='utf-8')
+    old = read_manifest(exported).licence
+    card = packed_card(card, old, manifest, WEIGHTS)
+    (out / CARD).write_text(card, encoding='utf-8')
     write_manifest(manifest, out)
     return manifest
 
@@ -237,25 +241,3 @@ def without_places(value: Any) -> Any:
     if isinstance(value, str) and Path(value).is_absolute():
         return Path(value).name
     return value
-
-
-def _write_card(
-    exported: Path, out: Path, manifest: Manifest, licence: str | None
-) -> None:
-    """The card of the export under the header that the Hub reads."""
-    card = (exported / CARD).read_text(encoding='utf-8')
-    if licence:
-        old = read_manifest(exported).licence
-        card = card.replace(f'Licence: {old}.', f'Licence: {licence}.')
-    head = (
-        '---\nlicense: other\nlibrary_name: hkd_mm\n'
-        f'pipeline_tag: image-{manifest.task}\ntags:\n- medical\n'
-        '- knowledge-distillation\n- onnx\n---\n\n'
-    )
-    line = (
-        f'\n`{WEIGHTS}` holds the weights for torch, '
-        f'{manifest.files["torch"].bytes / 1e6:.2f} MB; '
-        f"`{TAKES[manifest.task].rsplit('.', 1)[-1]}.from_pretrained('.')` "
-        'takes this folder.\n'
-    )
-    (out / CARD).write_text(head + card + line, encoding='utf-8')

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.calibration import softmax
 from hkd_mm.inference.student import read_student
 from hkd_mm.io import images as reading
 
@@ -205,10 +206,7 @@ class SkinClassifier:
         Raises:
             UserError: the network gives what are no numbers.
         """
-        logits = (
-            self._network.logits(ready).astype(np.float64)
-            / self.student.temperature
-        )
+        logits = self._network.logits(ready).astype(np.float64)
         if logits.shape != (len(ready), len(self.classes)) or not (
             np.isfinite(logits).all()
         ):
@@ -216,9 +214,8 @@ class SkinClassifier:
                 f'{self.student.weights} does not give one finite number a '
                 'class; export it again'
             )
-        raised = np.exp(logits - logits.max(1, keepdims=True))
-        raised /= raised.sum(1, keepdims=True)
-        return raised.astype(np.float32)
+        scores = softmax(logits, self.student.temperature)
+        return scores.astype(np.float32)
 
     def answer(self, probabilities: np.ndarray) -> Answer:
         """The answer that (C,) probabilities amount to."""

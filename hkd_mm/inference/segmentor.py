@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.calibration import softmax
 from hkd_mm.inference.classifier import Images, check_words, sources_of
 from hkd_mm.inference.student import read_student
 from hkd_mm.io.images import Source, prepare_stored
@@ -28,8 +29,7 @@ def pixel_probabilities(logits: np.ndarray) -> np.ndarray:
     if values.shape[1] == 1:
         raised = np.exp(-np.abs(values))
         return np.where(values >= 0, 1, raised) / (1 + raised)
-    raised = np.exp(values - values.max(1, keepdims=True))
-    return raised / raised.sum(1, keepdims=True)
+    return softmax(values)
 
 
 def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:

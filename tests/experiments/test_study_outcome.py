@@ -19,7 +19,7 @@ from hkd_mm.experiments.study_report import (
     terminal,
     write_tables,
 )
-from hkd_mm.experiments.tables import title_of
+from hkd_mm.metric_names import title_of
 
 CLASSES = np.array(['MEL', 'NV', 'BCC'])
 RATES = dict(teacher=0.9, alone=0.5, kd=0.7, dist=0.52)

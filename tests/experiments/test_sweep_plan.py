@@ -12,7 +12,6 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments.outdated import check_settings, sweep_settings
 from hkd_mm.experiments.sweep import check_options
 from hkd_mm.experiments.sweep_file import (
-    METRICS,
     as_key,
     distribution,
     fill,
@@ -162,13 +161,6 @@ def test_the_study_of_alpha_weighs_both_terms():
             f'{losses}.{loss}.loss_weight': '0.7',
             f'{losses}.loss_ce.loss_weight': '0.3',
         }
-
-
-def test_metrics_are_those_of_an_evaluation():
-    from hkd_mm.evaluation.classification_scores import OVERALL
-    from hkd_mm.evaluation.segmentation_scores import OF_MASKS
-
-    assert set(METRICS) == {*OVERALL, *OF_MASKS}
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_what_speaks_against_the_figures_is_told(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(making_module, 'quantise', _shift)
         patch.setattr(
-            sure_module, 'sure_by_class', lambda *args: dict(Acne=spoilt)
+            sure_module, 'confident_by_class', lambda *args: dict(Acne=spoilt)
         )
         manifest = export(tiny_run, tmp_path / 'out', wishes, said.append)
     assert 'surely wrong' in capsys.readouterr().out

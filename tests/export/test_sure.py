@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hkd_mm.export.confidence import (
+from hkd_mm.evaluation.calibration import temperature_note
+from hkd_mm.evaluation.selective import (
     classes_note,
-    fit_threshold,
+    confident_by_class,
     int8_note,
-    sure_by_class,
-    temperature_note,
 )
+from hkd_mm.export.confidence import fit_threshold
 from hkd_mm.export.export_run import ExportOptions
 from hkd_mm.export.samples import lesions_of
 
@@ -39,7 +39,7 @@ def _arrays(answers):
 
 
 def test_counts_by_hand() -> None:
-    found = sure_by_class(*_arrays(ANSWERS), CLASSES, 0.8)
+    found = confident_by_class(*_arrays(ANSWERS), CLASSES, 0.8)
     keys = ('images', 'surely_right', 'surely_wrong', 'said_surely')
     assert found == {
         'mel': dict(zip(keys, (4, 1, 2, 2))),
@@ -48,7 +48,7 @@ def test_counts_by_hand() -> None:
     }
     told = classes_note(found)
     assert 'mel (2 wrong, 1 right)' in told and 'nv' not in told
-    never = sure_by_class(*_arrays(ANSWERS), CLASSES, None)
+    never = confident_by_class(*_arrays(ANSWERS), CLASSES, None)
     assert [one['images'] for one in never.values()] == [4, 4, 0]
     assert not any(one['said_surely'] for one in never.values())
     assert classes_note(never) is None

@@ -414,17 +414,16 @@ def test_a_lock_that_its_holder_has_just_removed_is_not_taken(
 ):
     from hkd_mm.io import locks
 
-    pytest.importorskip('fcntl')
     out, path = tmp_path / 'out.csv', tmp_path / 'out.csv.lock'
-    upstream, taken = locks._lock_output, []
+    upstream, taken = locks.fcntl.flock, []
 
-    def removed(handle, out):
+    def removed(file, how):
         if not taken:
             path.unlink()
-        taken.append(handle)
-        upstream(handle, out)
+        taken.append(file)
+        upstream(file, how)
 
-    monkeypatch.setattr(locks, '_lock_output', removed)
+    monkeypatch.setattr(locks.fcntl, 'flock', removed)
     with locks.only_writer(out):
         assert len(taken) == 2 and path.is_file()
         with pytest.raises(UserError, match='another process'):
