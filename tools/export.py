@@ -43,7 +43,10 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='change values of the config, such as data_root=PATH',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.sure_accuracy is not None:
+        parser.error('--sure-accuracy is now called --confident-accuracy')
+    return args
 
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
@@ -85,13 +88,14 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
         help='refuse losses above a limit also where they may be chance',
     )
     parser.add_argument(
-        '--sure-accuracy',
+        '--confident-accuracy',
         type=float,
         default=0.9,
         metavar='A',
-        help='accuracy that sure answers are to reach on validation '
+        help='accuracy that confident answers are to reach on validation '
         '(default: 0.9)',
     )
+    parser.add_argument('--sure-accuracy', help=argparse.SUPPRESS)
 
 
 def main(argv=None) -> int:

@@ -16,7 +16,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         'OpenMMLab.'
     )
     parser.add_argument(
-        'places', nargs='+', metavar='FOLDER|FILE', help='what to look at'
+        'paths', nargs='+', metavar='FOLDER|FILE', help='what to look at'
     )
     parser.add_argument(
         '--model',

@@ -7,7 +7,7 @@ from hkd_mm.engine.environment import command_of, environment_of, versions_of
 from hkd_mm.evaluation.segmentation_scores import OF_MASKS
 from hkd_mm.experiments.tables import unknown_groups_note
 from hkd_mm.export.confidence import classes_note
-from hkd_mm.inference.manifest_fields import ClassifierManifest, Manifest
+from hkd_mm.inference.manifest import ClassifierManifest, Manifest
 from hkd_mm.inference.run_folder import SourceRun
 
 _METRICS = dict(
@@ -43,10 +43,16 @@ from hkd_mm.apis import Segmentor
 segmentor = Segmentor('.')  # this folder
 print(segmentor('image.png').shares)
 ```"""
+_BY_CLASS = (
+    'That holds over all classes together, in the mixture of validation, and '
+    'of no class by itself. *Confident, correct* and *confident, wrong* are '
+    'images of the class; *confident, predicted* counts the confident answers '
+    'that name it, whatever the images show.'
+)
 
 
 def card_text(manifest: Manifest, run: SourceRun) -> str:
-    """The card, as Markdown; every figure names its split.
+    """Write the card as Markdown; every figure names its split.
 
     Args:
         manifest: all that was measured.
@@ -54,6 +60,15 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
     """
     environment = environment_of(run.folder)
     high, wide = manifest.input.size
+    files = (
+        (f'`{spec.path}`', f'{spec.bytes / 1e6:.2f}', spec.takes, spec.gives)
+        for spec in manifest.files.values()
+    )
+    if isinstance(manifest, ClassifierManifest):
+        usage = ['## Confident answers', *_confident(manifest)]
+        usage += ['## Use', _CLASSIFIER]
+    else:
+        usage = ['## Use', _SEGMENTOR]
     parts = [
         f'# {manifest.name}',
         f'{manifest.architecture}, {manifest.parameters / 1e6:.2f} M '
@@ -61,135 +76,98 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
         f'{", ".join(manifest.classes)}.',
         f'**{manifest.notice}**',
         f'Licence: {manifest.licence}.',
-        '## Files\n\n' + _files(manifest),
-        '## Figures\n\n' + _figures(manifest),
-        *_of_task(manifest),
-        '## Origin\n\n' + _origin(manifest, run),
+        '## Files',
+        _table(('file', 'MB', 'takes', 'gives'), files),
+        '## Figures',
+        *_figures(manifest),
+        *usage,
+        '## Origin',
+        _origin(manifest),
         f'Trained with: `{command_of(environment)}`',
         f'Versions: {versions_of(environment)}',
     ]
     return '\n\n'.join(parts) + '\n'
 
 
-def _files(manifest: Manifest) -> str:
-    rows = ['| file | MB | takes | gives |', '|---|---|---|---|']
-    for spec in manifest.files.values():
-        rows.append(
-            f'| `{spec.path}` | {spec.bytes / 1e6:.2f} | {spec.takes} | '
-            f'{spec.gives} |'
-        )
-    return '\n'.join(rows)
+def _table(head: Iterable[str], rows: Iterable[Iterable]) -> str:
+    head = list(head)
+    lines = [head, ['---'] * len(head), *rows]
+    return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in lines)
 
 
-def _of_task(manifest: Manifest) -> list[str]:
+def _figures(manifest: Manifest) -> list[str]:
+    val, test = manifest.metrics['val'], manifest.metrics['test'] or {}
+    rows = [
+        _row(name, (val.get(name), test.get(name)))
+        for name in _METRICS[manifest.task]
+    ]
+    parts = [_table(('metric', 'validation', 'test'), rows)]
+    measured = manifest.checks['measured']
     if isinstance(manifest, ClassifierManifest):
-        return [
-            '## Sure answers\n\n' + _sure(manifest),
-            '## Use\n\n' + _CLASSIFIER,
+        rows = [
+            (name, *_cells((m['recall'][name] for m in measured.values()), 3))
+            for name in manifest.classes
         ]
-    return ['## Use\n\n' + _SEGMENTOR]
-
-
-def _figures(manifest: Manifest) -> str:
-    rows = ['| metric | validation | test |', '|---|---|---|']
-    test = manifest.metrics['test'] or {}
-    for key in _METRICS[manifest.task]:
-        cells = [
-            f'{found[key]:.4f}' if key in found else '-'
-            for found in (manifest.metrics['val'], test)
-        ]
-        rows.append(f'| {key.replace("_", " ")} | {" | ".join(cells)} |')
-    parts = ['\n'.join(rows)]
-    if isinstance(manifest, ClassifierManifest):
-        parts += [_SCALED, _recalls(manifest)]
-        if manifest.checks['sure_lesions'] is None:
+        score = 'balanced_accuracy'
+        rows.append(_row(score, (m[score] for m in measured.values())))
+        parts += [_SCALED, _table(('recall, validation', *measured), rows)]
+        if manifest.checks['confident_lesions'] is None:
             parts.append(unknown_groups_note('lesions'))
     else:
-        parts += [_PLAIN, _overlaps(manifest)]
+        rows = [
+            _row(name, (m.get(name) for m in measured.values()))
+            for name in OF_MASKS
+            if any(m.get(name) is not None for m in measured.values())
+        ]
+        parts += [_PLAIN, _table(('validation', *measured), rows)]
     if note := manifest.checks.get('int8', {}).get('limit_note'):
         parts.append(f'**Note: {note}.**')
-    return '\n\n'.join(parts)
+    return parts
 
 
-def _overlaps(manifest: Manifest) -> str:
-    measured = manifest.checks['measured']
-    rows = _head('validation', measured)
-    for name in OF_MASKS:
-        values = [measured[kind].get(name) for kind in measured]
-        if any(value is not None for value in values):
-            rows.append(_row(name, values, 4))
-    return '\n'.join(rows)
+def _row(name: str, values: Iterable[float | None]) -> list[str]:
+    return [name.replace('_', ' '), *_cells(values, 4)]
 
 
-def _head(title: str, kinds: Iterable[str]) -> list[str]:
-    names = list(kinds)
-    return [
-        f'| {title} | {" | ".join(names)} |',
-        '|---' * (len(names) + 1) + '|',
-    ]
+def _cells(values: Iterable[float | None], digits: int) -> list[str]:
+    return ['-' if v is None else f'{v:.{digits}f}' for v in values]
 
 
-def _row(name: str, values: list[float | None], digits: int) -> str:
-    cells = ['-' if v is None else f'{v:.{digits}f}' for v in values]
-    return f'| {name.replace("_", " ")} | {" | ".join(cells)} |'
-
-
-def _recalls(manifest: ClassifierManifest) -> str:
-    measured = manifest.checks['measured']
-    kinds = list(measured)
-    rows = _head('recall, validation', kinds)
-    for name in manifest.classes:
-        values = [measured[kind]['recall'][name] for kind in kinds]
-        cells = ['-' if v is None else f'{v:.3f}' for v in values]
-        rows.append(f'| {name} | {" | ".join(cells)} |')
-    score = 'balanced_accuracy'
-    rows.append(_row(score, [measured[kind][score] for kind in kinds], 4))
-    return '\n'.join(rows)
-
-
-def _sure(manifest: ClassifierManifest) -> str:
+def _confident(manifest: ClassifierManifest) -> list[str]:
     found, checks = manifest.threshold, manifest.checks
     text = f'Temperature {manifest.temperature:.4f}. Rule: {found.rule}. '
     notes = [
         checks['temperature_note'],
-        checks.get('int8', {}).get('sure_note'),
+        checks.get('int8', {}).get('confident_note'),
     ]
+    parts = []
     if found.probability is None:
-        text += 'No threshold keeps it: every answer is "not sure".'
+        text += 'No threshold keeps it: every answer is "not confident".'
     else:
-        lesions = checks['sure_lesions']
+        lesions, by_class = (
+            checks[f'confident_{name}'] for name in ('lesions', 'by_class')
+        )
         text += (
             f'From a probability of {found.probability:.4f} on: '
             f'{found.coverage:.1%} of {found.n} validation images'
             f'{f" ({lesions} lesions)" if lesions else ""}, '
-            f'{found.accuracy:.1%} of them right.\n\n' + _by_class(manifest)
+            f'{found.accuracy:.1%} of them right.'
         )
-        notes.insert(0, classes_note(checks['sure_by_class']))
-    told = [f'**Note: {note}.**' for note in notes if note]
-    return '\n\n'.join([text, *told])
+        head = ('class', 'images') + tuple(
+            f'confident, {name}' for name in ('correct', 'wrong', 'predicted')
+        )
+        rows = ((name, *counts.values()) for name, counts in by_class.items())
+        parts = [_BY_CLASS, _table(head, rows)]
+        notes.insert(0, classes_note(by_class))
+    return [text, *parts, *(f'**Note: {note}.**' for note in notes if note)]
 
 
-def _by_class(manifest: ClassifierManifest) -> str:
-    rows = [
-        'That holds over all classes together, in the mixture of '
-        'validation, and of no class by itself. *Surely right* and *surely '
-        'wrong* are images of the class; *said surely* counts the sure '
-        'answers that name it, whatever they show.\n',
-        '| class | images | surely right | surely wrong | said surely |',
-        '|---|---|---|---|---|',
-    ]
-    for name, found in manifest.checks['sure_by_class'].items():
-        cells = ' | '.join(map(str, found.values()))
-        rows.append(f'| {name} | {cells} |')
-    return '\n'.join(rows)
-
-
-def _origin(manifest: Manifest, run: SourceRun) -> str:
+def _origin(manifest: Manifest) -> str:
     source = manifest.source
-    told = manifest.split_hash or 'unknown'
+    split = manifest.split_hash or 'unknown'
     return (
         f'Run `{source["run"]}`, checkpoint `{source["checkpoint"]}`, epoch '
-        f'{source["epoch"]}, seed {source["seed"]}; split {told[:12]}; '
+        f'{source["epoch"]}, seed {source["seed"]}; split {split[:12]}; '
         f'{manifest.calibration_images} training images calibrated int8; '
         f'exported with hkd_mm {manifest.hkd_mm}, {manifest.created}.'
     )

@@ -7,51 +7,51 @@ import numpy as np
 
 from hkd_mm.evaluation.confidence import BOUNDS, answered, sure_threshold
 from hkd_mm.export.checks import probabilities
-from hkd_mm.inference.manifest_fields import Threshold
+from hkd_mm.inference.manifest import Threshold
 
 _NEAR = 1.2  # of a bound of the temperature
 
 
-def fit_threshold(making) -> Threshold:
-    """From which probability on answers are sure.
+def fit_threshold(exporter) -> Threshold:
+    """Find the probability above which answers are confident.
 
-    What speaks against it is added to ``making.checks``: ``sure_by_class``,
-    ``sure_lesions``, ``temperature_note``, and of int8 ``sure_coverage``,
-    ``sure_accuracy`` and ``sure_note``; notes are None where there is
-    nothing to tell, and are told as warnings otherwise.
+    Evidence against it is added to ``exporter.checks``:
+    ``confident_by_class``, ``confident_lesions``, ``temperature_note``, and
+    of int8 ``confident_coverage``, ``confident_accuracy`` and
+    ``confident_note``. Notes are reported as warnings; None for no note.
 
     Args:
-        making: a :class:`.classifier_making.ClassifierMaking` whose networks
-            are measured.
+        exporter: a :class:`.exporter.ClassifierExporter` whose networks are
+            measured.
     """
-    val, checks = making.val, making.checks
-    wanted = making.wishes.sure_accuracy
-    scores = probabilities(making.logits['fp32'], making.temperature)
-    found = sure_threshold(scores, val.labels, wanted, val.lesions)
-    checks['sure_by_class'] = sure_by_class(
-        scores, val.labels, making.run.classes, found.probability
-    )
-    lesions = val.lesions
-    checks['sure_lesions'] = None if lesions is None else len(set(lesions))
-    checks['temperature_note'] = temperature_note(
-        making.temperature, scores, val.labels
+    labels, lesions = exporter.val.labels, exporter.val.lesions
+    checks, wanted = exporter.checks, exporter.options.confident_accuracy
+    temperature = exporter.temperature
+    scores = probabilities(exporter.logits['fp32'], temperature)
+    found = sure_threshold(scores, labels, wanted, lesions)
+    by_class = confident_by_class(
+        scores, labels, exporter.run.classes, found.probability
     )
     notes = [
-        checks['temperature_note'],
-        classes_note(checks['sure_by_class']),
+        temperature_note(temperature, scores, labels),
+        classes_note(by_class),
     ]
-    if 'int8' in making.logits:
-        int8 = probabilities(making.logits['int8'], making.temperature)
-        at = answered(int8, val.labels, found.probability, lesions)
-        note = int8_note(at.accuracy, at.coverage, wanted)
+    checks.update(
+        confident_by_class=by_class,
+        confident_lesions=None if lesions is None else len(set(lesions)),
+        temperature_note=notes[0],
+    )
+    if 'int8' in exporter.logits:
+        int8 = probabilities(exporter.logits['int8'], temperature)
+        at = answered(int8, labels, found.probability, lesions)
+        notes.append(int8_note(at.accuracy, at.coverage, wanted))
         checks['int8'].update(
-            sure_coverage=at.coverage,
-            sure_accuracy=at.accuracy,
-            sure_note=note,
+            confident_coverage=at.coverage,
+            confident_accuracy=at.accuracy,
+            confident_note=notes[-1],
         )
-        notes.append(note)
     for note in filter(None, notes):
-        making.say(f'warning: {note}')
+        exporter.report(f'warning: {note}')
     return Threshold(rule=_rule(wanted, lesions), **found._asdict())
 
 
@@ -68,66 +68,70 @@ def _rule(wanted: float, lesions: np.ndarray | None) -> str:
     )
 
 
-def sure_by_class(
+def confident_by_class(
     scores: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
     probability: float | None,
 ) -> dict[str, dict[str, int]]:
-    """Count sure answers by class.
+    """Count confident answers by class.
 
     Args:
         scores: (N, C) probabilities.
         labels: (N,) int.
         classes: C names.
-        probability: from which on an answer is sure; None for never.
+        probability: from which on an answer is confident; None for never.
 
     Returns:
         Name -> ``images`` of the class, how many of them are
-        ``surely_right`` and ``surely_wrong``, and ``said_surely``, the sure
-        answers that name it, whatever they show.
+        ``confident_correct`` and ``confident_wrong``, and
+        ``confident_predicted``, the confident answers that name it, whatever
+        the images show.
     """
-    named = scores.argmax(1)
-    sure = np.zeros(len(labels), bool)
-    if probability is not None:
-        sure = scores.max(1) >= probability
-    right = named == labels
-    found = {}
-    for place, name in enumerate(classes):
-        own = labels == place
-        found[name] = dict(
-            images=int(own.sum()),
-            surely_right=int((own & sure & right).sum()),
-            surely_wrong=int((own & sure & ~right).sum()),
-            said_surely=int((sure & (named == place)).sum()),
+    predicted = scores.argmax(1)
+    confident = scores.max(1) >= (
+        np.inf if probability is None else probability
+    )
+    correct = predicted == labels
+    return {
+        name: dict(
+            images=int((labels == label).sum()),
+            confident_correct=int(
+                ((labels == label) & confident & correct).sum()
+            ),
+            confident_wrong=int(
+                ((labels == label) & confident & ~correct).sum()
+            ),
+            confident_predicted=int((confident & (predicted == label)).sum()),
         )
-    return found
+        for label, name in enumerate(classes)
+    }
 
 
 def classes_note(by_class: dict[str, dict[str, int]]) -> str | None:
-    """Name the classes whose sure answers are wrong more often than right.
+    """Name the classes whose confident answers are mostly wrong.
 
     Args:
-        by_class: of :func:`sure_by_class`.
+        by_class: of :func:`confident_by_class`.
     """
-    told = [
-        f'{name} ({found["surely_wrong"]} wrong, {found["surely_right"]} '
-        'right)'
+    mostly_wrong = [
+        f'{name} ({found["confident_wrong"]} wrong, '
+        f'{found["confident_correct"]} right)'
         for name, found in by_class.items()
-        if found['surely_wrong'] > found['surely_right']
+        if found['confident_wrong'] > found['confident_correct']
     ]
-    if not told:
+    if not mostly_wrong:
         return None
     return (
-        'a sure answer to an image of these classes is wrong more often than '
-        f'right on validation: {", ".join(told)}'
+        'a confident answer to an image of these classes is wrong more often '
+        f'than right on validation: {", ".join(mostly_wrong)}'
     )
 
 
 def temperature_note(
     temperature: float, scores: np.ndarray, labels: np.ndarray
 ) -> str | None:
-    """Why the probabilities may not be taken at their word.
+    """Warn of probabilities that are not calibrated, or return None.
 
     Args:
         temperature: that was fitted.
@@ -138,8 +142,8 @@ def temperature_note(
     if (scores.argmax(1) == labels).all():
         return (
             f'no validation image is answered wrongly, so temperature '
-            f'{temperature:.3g} and threshold are guesses: nothing tells how '
-            'sure wrong answers are'
+            f'{temperature:.3g} and threshold are guesses: nothing shows how '
+            'confident wrong answers are'
         )
     if least * _NEAR < temperature < most / _NEAR:
         return None
@@ -150,17 +154,17 @@ def temperature_note(
 
 
 def int8_note(accuracy: float, coverage: float, wanted: float) -> str | None:
-    """Whether float32's threshold is too low for int8.
+    """Warn of a threshold that is too low for int8, or return None.
 
     Args:
-        accuracy: of the sure answers of int8.
-        coverage: share of images that are answered; 0 tells nothing.
-        wanted: ``--sure-accuracy``.
+        accuracy: of the confident answers of int8.
+        coverage: share of images that are answered; 0 shows nothing.
+        wanted: ``--confident-accuracy``.
     """
     if not coverage or accuracy >= wanted:
         return None
     return (
-        'int8 uses the temperature and threshold of float32, and its sure '
-        f'answers are right in {accuracy:.1%} on validation, below '
-        f'--sure-accuracy {wanted:g}'
+        'int8 uses the temperature and threshold of float32, and its '
+        f'confident answers are right in {accuracy:.1%} on validation, below '
+        f'--confident-accuracy {wanted:g}'
     )

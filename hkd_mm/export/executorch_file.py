@@ -9,6 +9,7 @@ import torch
 
 from hkd_mm.errors import UserError
 from hkd_mm.export.graphs import plain_network
+from hkd_mm.inference.hub import first_line
 from hkd_mm.inference.run_folder import SourceRun
 
 
@@ -31,11 +32,10 @@ def require_executorch() -> None:
             f'{torch.__version__}'
         ) from None
     except Exception as error:  # of extensions built for another torch
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise UserError(
             f'executorch {metadata.version("executorch")} does not go with '
-            f'torch {torch.__version__} ({reason[:120]}); leave --executorch '
-            'out, or install the version made for it'
+            f'torch {torch.__version__} ({first_line(error)[:120]}); leave '
+            '--executorch out, or install the version made for it'
         ) from None
 
 
@@ -44,13 +44,8 @@ def write_executorch(
 ) -> np.ndarray:
     """Lower the network to XNNPACK for one image at a time, and run the file.
 
-    Args:
-        run: whose student.
-        path: of the ``.pte``.
-        images: (N, 3, H, W) float32, normalised.
-
     Returns:
-        Logits (N, C) of the file.
+        Its logits (N, C) of normalised images (N, 3, H, W) float32.
 
     Raises:
         UserError: ExecuTorch cannot express the network.
@@ -68,11 +63,10 @@ def write_executorch(
             partitioner=[XnnpackPartitioner()],
         ).to_executorch()
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise UserError(
             f'executorch {metadata.version("executorch")} with torch '
             f'{torch.__version__} cannot lower {run.architecture} '
-            f'({reason[:160]}); leave --executorch out'
+            f'({first_line(error)[:160]}); leave --executorch out'
         ) from error
     path.write_bytes(program.buffer)
     method = Runtime.get().load_program(path).load_method('forward')

@@ -19,19 +19,17 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.export.resize_graph import OPSET, OWN, resized, resized_deep
+from hkd_mm.inference.hub import first_line
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.io.input_spec import InputSpec
 
 
 class _Logits(nn.Module):
-    """A classifier from normalised RGB images to its logits."""
-
     def __init__(self, network: nn.Module, swapped: bool) -> None:
         super().__init__()
         self.network, self.swapped = network, swapped
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) float32 to (N, C)."""
         images = images.flip(1) if self.swapped else images
         return self.network(images, mode='tensor')
 
@@ -44,9 +42,6 @@ def plain_network(run: SourceRun) -> nn.Module:
 def export_network(run: SourceRun) -> onnx.ModelProto:
     """Make the graph: any batch, BatchNorm folded, weights inside.
 
-    Args:
-        run: whose student.
-
     Returns:
         A checked model from ``images`` float32 (N, 3, H, W) to ``logits``
         (N, C), or (N, C, H, W) of a segmentor, which may take one channel.
@@ -54,8 +49,7 @@ def export_network(run: SourceRun) -> onnx.ModelProto:
     Raises:
         UserError: the network has something that ONNX cannot express.
     """
-    channels = getattr(run.network, 'in_channels', 3)
-    example = torch.zeros(2, channels, *run.spec.size)
+    example = torch.zeros(2, run.spec.channels, *run.spec.size)
     try:
         program = torch.onnx.export(
             plain_network(run),
@@ -68,19 +62,18 @@ def export_network(run: SourceRun) -> onnx.ModelProto:
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()
         raise UserError(
             f'{run.architecture} cannot be written as ONNX '
-            f'({reason[0] if reason else "no reason given"})'
+            f'({first_line(error)})'
         ) from error
     model = tidied(program.model_proto)
     onnx.checker.check_model(model, full_check=True)
-    _check_ends(model, run)
+    _check_outputs(model, run)
     return model
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take out what tells of the machine that wrote it, in place."""
+    """Remove, in place, what identifies the machine that wrote it."""
     graph = model.graph
     for part in (
         model,
@@ -104,15 +97,14 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _check_ends(model: onnx.ModelProto, run: SourceRun) -> None:
+def _check_outputs(model: onnx.ModelProto, run: SourceRun) -> None:
     shape = model.graph.output[0].type.tensor_type.shape.dim
-    dense = getattr(run.network, 'dense', False)
-    wanted = run.network.num_classes if dense else len(run.classes)
-    if len(shape) != (4 if dense else 2) or shape[1].dim_value != wanted:
+    wanted = run.network.num_classes if run.dense else len(run.classes)
+    if len(shape) != (4 if run.dense else 2) or shape[1].dim_value != wanted:
         found = [dim.dim_value or dim.dim_param for dim in shape]
         raise UserError(
             f'{run.architecture} gives {found} where {wanted} logits '
-            f'{"a pixel" if dense else "an image"} are expected'
+            f'{"a pixel" if run.dense else "an image"} are expected'
         )
 
 
@@ -143,7 +135,7 @@ def _prepare_deep(
 
 
 def preparing_graph(spec: InputSpec) -> ModelProto:
-    """What makes a network's input of images.
+    """Make the graph that prepares images for a network.
 
     Args:
         spec: what the network is fed.
@@ -157,9 +149,14 @@ def preparing_graph(spec: InputSpec) -> ModelProto:
     model = onnx.inliner.inline_local_functions(script.to_model_proto())
     graph = model.graph
     planar = (1, spec.channels, 1, 1)
+    low, width = 0.0, float(2**spec.bits - 1)
+    if spec.window is not None:
+        centre, width = spec.window
+        low = centre - width / 2
     values = dict(
         size=np.array(spec.size, np.int64),
-        **_window(spec),
+        low=np.array(low, np.float32),
+        factor=np.array(255 / width, np.float32),
         mean=np.array(spec.mean, np.float32).reshape(planar),
         std=np.array(spec.std, np.float32).reshape(planar),
     )
@@ -196,17 +193,6 @@ def _replace_cast_like(model: ModelProto) -> None:
             node.attribute.append(onnx.helper.make_attribute('to', kind))
 
 
-def _window(spec: InputSpec) -> dict[str, np.ndarray]:
-    """What is taken off and what it is multiplied by, as 0-d float32."""
-    low, width = 0.0, float(2**spec.bits - 1)
-    if spec.window is not None:
-        centre, width = spec.window
-        low = centre - width / 2
-    return dict(
-        low=np.array(low, np.float32), factor=np.array(255 / width, np.float32)
-    )
-
-
 def whole_graph(
     network: onnx.ModelProto, spec: InputSpec, temperature: float
 ) -> onnx.ModelProto:
@@ -232,26 +218,19 @@ def whole_graph(
             for one in network.opset_import
             if one.domain in ('', 'ai.onnx')
         )
-    model = _merged(before, network, after)
-    return tidied(model)
-
-
-def _merged(
-    before: onnx.ModelProto, network: onnx.ModelProto, after: onnx.ModelProto
-) -> onnx.ModelProto:
     before = onnx.compose.add_prefix(before, 'prepare/')
     network = onnx.compose.add_prefix(network, 'net/')
     after = onnx.compose.add_prefix(after, 'answer/')
-    first = before.graph.output[0].name
+    prepared = before.graph.output[0].name
     model = onnx.compose.merge_models(
-        before, network, io_map=[(first, 'net/images')]
+        before, network, io_map=[(prepared, 'net/images')]
     )
     model = onnx.compose.merge_models(
         model, after, io_map=[('net/logits', 'answer/logits')]
     )
     _rename(model, 'prepare/images', 'images')
     _rename(model, 'answer/probabilities', 'probabilities')
-    return model
+    return tidied(model)
 
 
 def _activation(
@@ -262,32 +241,23 @@ def _activation(
     dims = network.graph.output[0].type.tensor_type.shape.dim
     shape = [dim.dim_value or dim.dim_param for dim in dims]
     alone = len(shape) == 4 and shape[1] == 1
-    last = (
-        helper.make_node('Sigmoid', ['tempered'], ['probabilities'])
-        if alone
-        else helper.make_node(
-            'Softmax', ['tempered'], ['probabilities'], axis=1
-        )
-    )
-    ends = [
+    kind, options = ('Sigmoid', {}) if alone else ('Softmax', dict(axis=1))
+    nodes = [
+        helper.make_node('Div', ['logits', 'temperature'], ['tempered']),
+        helper.make_node(kind, ['tempered'], ['probabilities'], **options),
+    ]
+    logits, probabilities = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name in ('logits', 'probabilities')
-    ]
-    graph = helper.make_graph(
-        [
-            helper.make_node('Div', ['logits', 'temperature'], ['tempered']),
-            last,
-        ],
-        'answer',
-        ends[:1],
-        ends[1:],
-        [
-            helper.make_tensor(
-                'temperature', TensorProto.FLOAT, [], [temperature]
-            )
-        ],
     )
-    return helper.make_model(graph)
+    divisor = helper.make_tensor(
+        'temperature', TensorProto.FLOAT, [], [temperature]
+    )
+    return helper.make_model(
+        helper.make_graph(
+            nodes, 'answer', [logits], [probabilities], [divisor]
+        )
+    )
 
 
 def _rename(model: onnx.ModelProto, old: str, new: str) -> None:

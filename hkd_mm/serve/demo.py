@@ -169,25 +169,20 @@ def read_upload(text: str, most_bytes: int, most_pixels: int) -> np.ndarray:
             f'This file has {len(data) / 1e6:.1f} MB, more than the '
             f'{most_bytes / 1e6:.0f} MB allowed.'
         )
-    unreadable = UserError(
-        'This is no photograph that can be read: take a JPEG, PNG, WebP, BMP '
-        'or TIFF file that is whole.'
-    )
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except FAILURES:
-        raise unreadable from None
-    with image:
-        width, height = image.size
-        if width * height > most_pixels:
-            raise UserError(
-                f'This image has {width} x {height} pixels, more than the '
-                f'{most_pixels / 1e6:.0f} million allowed.'
-            )
-        try:
-            return read_rgb(image, most_pixels)
-        except UserError:
-            raise unreadable from None
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height <= most_pixels:
+                return read_rgb(image, most_pixels)
+    except (*FAILURES, UserError):
+        raise UserError(
+            'This is no photograph that can be read: take a JPEG, PNG, WebP, '
+            'BMP or TIFF file that is whole.'
+        ) from None
+    raise UserError(
+        f'This image has {width} x {height} pixels, more than the '
+        f'{most_pixels / 1e6:.0f} million allowed.'
+    )
 
 
 def make_look(

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""One network in one runtime, timed in a process of its own.
+"""Time one network in one runtime, in a process of its own.
 
 Imports torch only where the runtime is torch, so that the memory of the
 others is what a program without it needs.
@@ -43,7 +43,7 @@ class Job:
 
 
 def work(pipe: Connection, job: Job) -> None:
-    """Answer ``(seconds, calls)`` with times until told ``None``.
+    """Answer each ``(seconds, calls)`` with times, until ``None`` comes.
 
     Sends an empty text first, or why it cannot begin; the peak memory of the
     process in bytes last.
@@ -52,14 +52,14 @@ def work(pipe: Connection, job: Job) -> None:
         call = _load(job)
         for _ in range(_WARM_UP):
             call()
-    except Exception as error:  # told in the table of the parent
+    except Exception as error:  # shown in the table of the parent
         traceback.print_exc()
         pipe.send(f'{type(error).__name__}: {error}')
         return
     pipe.send('')
-    while (asked := pipe.recv()) is not None:
-        pipe.send(_time(call, *asked))
-    pipe.send(peak_memory())
+    while (request := pipe.recv()) is not None:
+        pipe.send(_time(call, *request))
+    pipe.send(_peak_memory())
 
 
 def _time(
@@ -76,17 +76,21 @@ def _time(
 
 
 def _load(job: Job) -> Callable[[], object]:
+    def noise(channels: int) -> np.ndarray:
+        shape = (job.batch, channels, *job.size)
+        return np.random.default_rng(0).standard_normal(shape, np.float32)
+
     if job.runtime in ('onnx', 'int8'):
         from hkd_mm.inference.onnx_backend import OnnxBackend
 
         network = OnnxBackend(job.file, job.threads)
-        images = _noise(job, network.channels)
+        images = noise(network.channels)
         return lambda: network.logits(images)
     import torch
 
     torch.set_num_threads(job.threads)
     network = load_network(job.file)
-    batch = torch.from_numpy(_noise(job, getattr(network, 'in_channels', 3)))
+    batch = torch.from_numpy(noise(getattr(network, 'in_channels', 3)))
     if job.runtime == 'compiled':
         network = torch.compile(network, dynamic=False)
 
@@ -97,13 +101,8 @@ def _load(job: Job) -> Callable[[], object]:
     return call
 
 
-def _noise(job: Job, channels: int) -> np.ndarray:
-    shape = (job.batch, channels, *job.size)
-    return np.random.default_rng(0).standard_normal(shape, np.float32)
-
-
 def load_network(file: str):
-    """A classifier in evaluation, of a ``student.pth`` or a config."""
+    """Build a network in evaluation, of a ``student.pth`` or a config."""
     if Path(file).suffix == '.pth':
         from hkd_mm.engine.student_loading import load_student
 
@@ -118,7 +117,7 @@ def load_network(file: str):
     return MODELS.build(student_config(compose_config(file).model)).eval()
 
 
-def peak_memory() -> int:
+def _peak_memory() -> int:
     """Largest resident memory that this process had, in bytes."""
     try:  # Linux counts in ru_maxrss what the parent had before exec
         with open('/proc/self/status') as status:

@@ -47,7 +47,7 @@ def photograph(colour=(200, 80, 60), size=(30, 20)):
 def exported(tiny_run, tmp_path_factory):
     run = tmp_path_factory.mktemp('demo_run') / tiny_run.name
     shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns('export'))
-    export(run, wishes=ExportOptions(int8=False), say=lambda line: None)
+    export(run, options=ExportOptions(int8=False), report=lambda line: None)
     return run
 
 
