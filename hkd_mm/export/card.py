@@ -10,16 +10,8 @@ from hkd_mm.export.confidence import classes_note
 from hkd_mm.inference.manifest import ClassifierManifest, Manifest
 from hkd_mm.inference.run_folder import SourceRun
 
-_METRICS = dict(
-    classification=(
-        'balanced_accuracy',
-        'top1',
-        'macro_f1',
-        'macro_auroc',
-        'ece',
-    ),
-    segmentation=OF_MASKS,
-)
+_METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
+_METRICS += OF_MASKS
 
 _SCALED = (
     'Validation is of `student.onnx` after temperature scaling, on images '
@@ -99,7 +91,8 @@ def _figures(manifest: Manifest) -> list[str]:
     val, test = manifest.metrics['val'], manifest.metrics['test'] or {}
     rows = [
         _row(name, (val.get(name), test.get(name)))
-        for name in _METRICS[manifest.task]
+        for name in _METRICS
+        if name in val or name in test
     ]
     parts = [_table(('metric', 'validation', 'test'), rows)]
     measured = manifest.checks['measured']

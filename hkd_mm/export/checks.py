@@ -20,20 +20,12 @@ PIXELS = 2e-3  # of int8, mean over those of an image
 
 @torch.no_grad()
 def torch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
-    """Logits of the network that was trained.
-
-    Args:
-        network: of :func:`.graphs.plain_network`.
-        images: (N, C, H, W) float32.
-    """
+    """Logits of the trained network, for images (N, C, H, W) float32."""
     return network(torch.from_numpy(images)).numpy()
 
 
 def graph_of(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Open a graph on the CPU as a function of its one input.
-
-    It has as many threads as torch.
-    """
+    """Open a graph, on the CPU with torch's threads, as a function."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -46,12 +38,7 @@ def graph_of(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 def image_probabilities(
     path: Path, images: Iterable[np.ndarray]
 ) -> np.ndarray:
-    """Probabilities of a graph that takes images, one row an image.
-
-    Args:
-        path: of the graph.
-        images: (H, W, C) each, of whole numbers; every one of its own size.
-    """
+    """Probabilities of a graph that takes images, of any size (H, W, C)."""
     graph = graph_of(path)
     return np.concatenate([graph(image[None]) for image in images])
 
@@ -120,13 +107,7 @@ class Differences:
 def same_logits(
     trained: np.ndarray, graph: np.ndarray, **messages
 ) -> dict[str, float]:
-    """Compare a graph's logits with torch's, see :func:`check_logits`.
-
-    Args:
-        trained: (N, C) of torch.
-        graph: (N, C) of the graph.
-        messages: as of :func:`check_logits`.
-    """
+    """Compare logits (N, C) of two networks, see :func:`check_logits`."""
     apart = Differences()
     apart.add(trained, graph)
     return check_logits(apart, **messages)
@@ -138,11 +119,6 @@ def check_logits(
     remedy: str = 'nothing was written',
 ) -> dict[str, float]:
     """Refuse differences of logits above the limit.
-
-    Args:
-        apart: of all images.
-        wrong: what a difference means.
-        remedy: what happens or is to be done then.
 
     Returns:
         ``max``, the largest difference; ``scaled``, the same after those of
@@ -170,8 +146,8 @@ def same_probabilities(
         tensors: (N, C) or (N, C, h, w) probabilities on images resized by
             cv2.
         images: the same on the images as they are.
-        int8: the graph computes in int8. Of pixels the mean over an image
-            counts then: a value on the edge of two levels moves some far.
+        int8: of pixels the mean over an image counts then: a value on the
+            edge of two levels moves some far.
 
     Raises:
         UserError: they differ by more than the limit.

@@ -19,10 +19,6 @@ def fit_threshold(exporter) -> Threshold:
     ``confident_by_class``, ``confident_lesions``, ``temperature_note``, and
     of int8 ``confident_coverage``, ``confident_accuracy`` and
     ``confident_note``. Notes are reported as warnings; None for no note.
-
-    Args:
-        exporter: a :class:`.exporter.ClassifierExporter` whose networks are
-            measured.
     """
     labels, lesions = exporter.val.labels, exporter.val.lesions
     checks, wanted = exporter.checks, exporter.options.confident_accuracy
@@ -80,7 +76,7 @@ def confident_by_class(
         scores: (N, C) probabilities.
         labels: (N,) int.
         classes: C names.
-        probability: from which on an answer is confident; None for never.
+        probability: threshold of confident answers; None for none.
 
     Returns:
         Name -> ``images`` of the class, how many of them are
@@ -109,11 +105,7 @@ def confident_by_class(
 
 
 def classes_note(by_class: dict[str, dict[str, int]]) -> str | None:
-    """Name the classes whose confident answers are mostly wrong.
-
-    Args:
-        by_class: of :func:`confident_by_class`.
-    """
+    """Name the classes whose confident answers are mostly wrong, if any."""
     mostly_wrong = [
         f'{name} ({found["confident_wrong"]} wrong, '
         f'{found["confident_correct"]} right)'
@@ -131,13 +123,7 @@ def classes_note(by_class: dict[str, dict[str, int]]) -> str | None:
 def temperature_note(
     temperature: float, scores: np.ndarray, labels: np.ndarray
 ) -> str | None:
-    """Warn of probabilities that are not calibrated, or return None.
-
-    Args:
-        temperature: that was fitted.
-        scores: (N, C) of the images that it was fitted on.
-        labels: (N,) int.
-    """
+    """Warn of probabilities (N, C) that are not calibrated, or return None."""
     least, most = BOUNDS
     if (scores.argmax(1) == labels).all():
         return (
@@ -156,10 +142,7 @@ def temperature_note(
 def int8_note(accuracy: float, coverage: float, wanted: float) -> str | None:
     """Warn of a threshold that is too low for int8, or return None.
 
-    Args:
-        accuracy: of the confident answers of int8.
-        coverage: share of images that are answered; 0 shows nothing.
-        wanted: ``--confident-accuracy``.
+    Accuracy and coverage are those of its confident answers.
     """
     if not coverage or accuracy >= wanted:
         return None

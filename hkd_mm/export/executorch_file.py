@@ -14,28 +14,18 @@ from hkd_mm.inference.run_folder import SourceRun
 
 
 def require_executorch() -> None:
-    """Refuse to begin without ExecuTorch, or with one of another torch.
-
-    Raises:
-        UserError: naming both versions.
-    """
+    """Refuse to begin without ExecuTorch, or with one of another torch."""
     try:
         from executorch.backends.xnnpack.partition import (  # noqa: F401
             xnnpack_partitioner,
         )
         from executorch.exir import to_edge_transform_and_lower  # noqa: F401
         from executorch.runtime import Runtime  # noqa: F401
-    except ModuleNotFoundError as error:
+    except Exception as error:  # missing, or built for another torch
         raise UserError(
-            f'--executorch needs {error.name}, which is not installed; pip '
-            'install executorch in the version that goes with torch '
-            f'{torch.__version__}'
-        ) from None
-    except Exception as error:  # of extensions built for another torch
-        raise UserError(
-            f'executorch {metadata.version("executorch")} does not go with '
-            f'torch {torch.__version__} ({first_line(error)[:120]}); leave '
-            '--executorch out, or install the version made for it'
+            '--executorch needs executorch in the version for torch '
+            f'{torch.__version__} ({first_line(error)[:120]}); install it, or '
+            'leave the option out'
         ) from None
 
 

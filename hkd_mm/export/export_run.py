@@ -1,8 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Export a finished run to a folder that its student is used from."""
 
+import os
+import re
+import shutil
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -10,8 +14,18 @@ from rich.console import Console
 from rich.table import Table
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import Manifest
+from hkd_mm.inference.manifest import FILE, Manifest, write_manifest
+from hkd_mm.training.runtime import make_work_dir
 
+CARD = 'README.md'
+NAMES = dict(
+    fp32='student.onnx',
+    int8='student_int8.onnx',
+    fp32_image='student_image.onnx',
+    int8_image='student_int8_image.onnx',
+    executorch='student.pte',
+)
+_PART = re.compile(r'\.(\d+)\.part')
 _PACKAGES = dict(
     onnx='onnx>=1.17,<2',
     onnxscript='onnxscript>=0.5',
@@ -104,20 +118,19 @@ def export(
     require_packages(options.executorch)
     from hkd_mm.export.card import card_text
     from hkd_mm.export.exporter import ClassifierExporter, SegmentorExporter
-    from hkd_mm.export.folder import move_files, staging
     from hkd_mm.inference.run_folder import read_run
 
     out = Path(out) if out else Path(run_dir) / 'export'
     run = read_run(run_dir, options.cfg_options)
     kind = SegmentorExporter if run.dense else ClassifierExporter
-    with staging(out) as staged:
+    with _staging(out) as staged:
         exporter = kind(run, options, staged, report)
         try:
             manifest = exporter.make()
         finally:
             if 'fp32' in exporter.measured:
                 _print_tables(exporter)
-        move_files(staged, out, manifest, card_text(manifest, run))
+        _move_files(staged, out, manifest, card_text(manifest, run))
     report(f'wrote {out}')
     return manifest
 
@@ -140,6 +153,54 @@ def require_packages(executorch: bool = False) -> None:
         from hkd_mm.export.executorch_file import require_executorch
 
         require_executorch()
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """Make a hidden folder to write to, which is removed in the end.
+
+    What killed exports have left is removed as well.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f'--out {out} is a file; give a folder')
+    new = not out.exists()
+    make_work_dir(str(out))
+    for left in out.glob('.*.part'):
+        found = _PART.fullmatch(left.name)
+        if left.is_dir() and found and not _alive(int(found[1])):
+            shutil.rmtree(left)
+    staged = out / f'.{os.getpid()}.part'
+    staged.mkdir()
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged)
+        if new and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
+
+
+def _move_files(
+    staged: Path, out: Path, manifest: Manifest, card: str
+) -> None:
+    """Move files to their folder; the manifest goes first and comes last."""
+    (staged / CARD).write_text(card, encoding='utf-8')
+    for name in (FILE, *NAMES.values()):
+        (out / name).unlink(missing_ok=True)
+    for name in [*(spec.path for spec in manifest.files.values()), CARD]:
+        with open(staged / name, 'rb') as file:
+            os.fsync(file.fileno())
+        os.replace(staged / name, out / name)
+    write_manifest(manifest, out)
 
 
 def _print_tables(exporter) -> None:

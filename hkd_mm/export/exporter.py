@@ -33,7 +33,7 @@ from hkd_mm.export.checks import (
     torch_logits,
 )
 from hkd_mm.export.confidence import fit_threshold
-from hkd_mm.export.folder import NAMES
+from hkd_mm.export.export_run import NAMES, ExportOptions
 from hkd_mm.export.graphs import (
     export_network,
     plain_network,
@@ -76,13 +76,9 @@ _HAIRS = (
 class Exporter(ABC):
     """One export under way; what depends on the task is in the children.
 
-    Args:
-        run: what is exported.
-        options: see :class:`.export_run.ExportOptions`.
+    Attributes:
         folder: where the files are written.
         report: takes lines on what is done.
-
-    Attributes:
         score: key and title of the figure that int8 may not lose.
         parts: title of :meth:`figures_by_part`.
         temperature: divides the logits.
@@ -100,7 +96,7 @@ class Exporter(ABC):
     def __init__(
         self,
         run: SourceRun,
-        options,
+        options: ExportOptions,
         folder: Path,
         report: Callable[[str], None],
     ) -> None:
@@ -124,7 +120,7 @@ class Exporter(ABC):
         self.report(f'{self.run.architecture}: writing {NAMES["fp32"]}')
         save(export_network(self.run), self.path('fp32'))
         self.measure('fp32')
-        self._add('fp32', 'tensor', 'logits')
+        self._add('fp32')
         if self.options.int8:
             self._int8()
         self.fit()
@@ -137,21 +133,14 @@ class Exporter(ABC):
 
     @abstractmethod
     def read(self, split: str, count: int | None = None) -> Samples | Slices:
-        """Read images of ``train`` or ``val``, at most so many.
-
-        Raises:
-            UserError: they are not here, or not those of the run.
-        """
+        """Read images of ``train`` or ``val``, at most so many."""
 
     @abstractmethod
     def measure(self, kind: str) -> None:
-        """Let a written graph answer the validation images.
+        """Add a graph's figures on validation to ``measured``.
 
-        Adds its figures to ``measured``; of ``fp32`` adds ``logits`` to
+        Of ``fp32``, which is compared with torch, add ``logits`` to
         ``checks``.
-
-        Raises:
-            UserError: the graph is not the trained network.
         """
 
     @abstractmethod
@@ -167,15 +156,7 @@ class Exporter(ABC):
 
     @abstractmethod
     def check_image(self, kind: str, path: Path) -> dict:
-        """Compare a graph that takes images with the one behind it.
-
-        Args:
-            kind: of the graph behind it.
-            path: of the graph.
-
-        Raises:
-            UserError: they do not answer equally.
-        """
+        """Compare a graph that takes images with the ``kind`` behind it."""
 
     @abstractmethod
     def figures_by_part(self, kind: str) -> dict[str, float | None]:
@@ -189,11 +170,7 @@ class Exporter(ABC):
         return self.folder / NAMES[kind]
 
     def describe(self, val: dict[str, float | None]) -> dict[str, Any]:
-        """Values of a manifest, without those of its task.
-
-        Args:
-            val: figures on validation.
-        """
+        """Values of a manifest, without those of its task."""
         run, name = self.run, self.run.folder.resolve().name
         tested = {
             key: value
@@ -226,8 +203,10 @@ class Exporter(ABC):
             created=datetime.now(timezone.utc).isoformat(timespec='seconds'),
         )
 
-    def _add(self, kind: str, takes: str, gives: str) -> None:
-        self.files[kind] = file_spec(self.path(kind), takes, gives)
+    def _add(self, kind: str) -> None:
+        image = kind.endswith('_image')
+        ends = ('image', 'probabilities') if image else ('tensor', 'logits')
+        self.files[kind] = file_spec(self.path(kind), *ends)
 
     def _int8(self) -> None:
         train = self.read('train', self.options.calibration_images)
@@ -237,7 +216,7 @@ class Exporter(ABC):
         batches = _watched(train.batches(BATCH), 'calibrating', len(train))
         quantise(self.path('fp32'), self.path('int8'), batches, bits)
         self.measure('int8')
-        self._add('int8', 'tensor', 'logits')
+        self._add('int8')
         costs = self.compare_int8()
         # recorded before it may be refused: the table shows it
         found = self.checks['int8'] = dict(costs, weight_bits=bits)
@@ -253,7 +232,7 @@ class Exporter(ABC):
         spec = self.run.spec
         save(whole_graph(network, spec, self.temperature), self.path(whole))
         self.checks[whole] = self.check_image(kind, self.path(whole))
-        self._add(whole, 'image', 'probabilities')
+        self._add(whole)
 
     def _executorch(self) -> None:
         from hkd_mm.export.executorch_file import write_executorch
@@ -266,7 +245,7 @@ class Exporter(ABC):
             found,
             wrong='student.pte is not the trained network',
         )
-        self._add('executorch', 'tensor', 'logits')
+        self._add('executorch')
 
 
 def _watched(
@@ -280,20 +259,15 @@ def _watched(
 
 
 class ClassifierExporter(Exporter):
-    """Export of a network that gives an image a class.
-
-    Attributes:
-        logits: kind -> (N, C) on validation.
-        threshold: of confident answers, fitted on validation.
-    """
+    """Export of a network that gives an image a class."""
 
     score = ('balanced_accuracy', 'balanced accuracy')
     parts = 'recall of each class'
-    threshold: Threshold
+    threshold: Threshold  # of confident answers
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
-        self.logits: dict[str, np.ndarray] = {}
+        self.logits: dict[str, np.ndarray] = {}  # (N, C) on validation
 
     def read(self, split: str, count: int | None = None) -> Samples:
         return read_samples(self.run, split, count)
@@ -325,7 +299,6 @@ class ClassifierExporter(Exporter):
         )
 
     def fit(self) -> None:
-        """Fit temperature, and the threshold of confident answers."""
         scores = probabilities(self.logits['fp32'])
         self.temperature = fit_temperature(scores, self.val.labels, _TINY)
         self.threshold = fit_threshold(self)
@@ -362,11 +335,8 @@ class SegmentorExporter(Exporter):
     """Export of a network that gives every pixel a class.
 
     Validation images go through two networks at a time and are forgotten; what
-    is kept of each is (classes, classes) counts of pixels.
-
-    Attributes:
-        threshold: probability above which a pixel belongs to the one class;
-            that of the run's validation.
+    is kept of each is (classes, classes) counts of pixels. The threshold of
+    the pixels is that of the run's validation.
     """
 
     score = ('dice', 'Dice')
@@ -413,12 +383,9 @@ class SegmentorExporter(Exporter):
         return pixel_classes(pixel_probabilities(logits), self.threshold)
 
     def compare_int8(self) -> dict:
-        """Measure what int8 costs; the error is that of other images.
-
-        Images of one patient count as independent: where they are similar the
-        error is larger than reported, and int8 is refused too early rather
-        than too late.
-        """
+        # Images of one patient count as independent: where they are similar
+        # the error is larger than reported, and int8 is refused too early
+        # rather than too late.
         before, after = (
             overlap_scores(self._counts[kind])['dice'].mean(1)
             for kind in ('fp32', 'int8')

@@ -23,6 +23,8 @@ from hkd_mm.inference.hub import first_line
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.io.input_spec import InputSpec
 
+_ONNX = ('', 'ai.onnx')  # names of the domain of standard operators
+
 
 class _Logits(nn.Module):
     def __init__(self, network: nn.Module, swapped: bool) -> None:
@@ -43,8 +45,8 @@ def export_network(run: SourceRun) -> onnx.ModelProto:
     """Make the graph: any batch, BatchNorm folded, weights inside.
 
     Returns:
-        A checked model from ``images`` float32 (N, 3, H, W) to ``logits``
-        (N, C), or (N, C, H, W) of a segmentor, which may take one channel.
+        A model from ``images`` float32 (N, 3, H, W) to ``logits`` (N, C), or
+        (N, C, H, W) of a segmentor, which may take one channel.
 
     Raises:
         UserError: the network has something that ONNX cannot express.
@@ -66,24 +68,14 @@ def export_network(run: SourceRun) -> onnx.ModelProto:
             f'{run.architecture} cannot be written as ONNX '
             f'({first_line(error)})'
         ) from error
-    model = tidied(program.model_proto)
-    onnx.checker.check_model(model, full_check=True)
-    _check_outputs(model, run)
-    return model
+    return tidied(program.model_proto)
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove, in place, what identifies the machine that wrote it."""
     graph = model.graph
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
+    values = (*graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *graph.node, *values, *graph.initializer):
         part.ClearField('metadata_props')
         part.ClearField('doc_string')
     graph.name = 'student'
@@ -92,20 +84,9 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Check the whole model once more and write it."""
+    """Check the whole model and write it."""
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _check_outputs(model: onnx.ModelProto, run: SourceRun) -> None:
-    shape = model.graph.output[0].type.tensor_type.shape.dim
-    wanted = run.network.num_classes if run.dense else len(run.classes)
-    if len(shape) != (4 if run.dense else 2) or shape[1].dim_value != wanted:
-        found = [dim.dim_value or dim.dim_param for dim in shape]
-        raise UserError(
-            f'{run.architecture} gives {found} where {wanted} logits '
-            f'{"a pixel" if run.dense else "an image"} are expected'
-        )
 
 
 @script(OWN, default_opset=op)
@@ -136,9 +117,6 @@ def _prepare_deep(
 
 def preparing_graph(spec: InputSpec) -> ModelProto:
     """Make the graph that prepares images for a network.
-
-    Args:
-        spec: what the network is fed.
 
     Returns:
         A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
@@ -198,11 +176,6 @@ def whole_graph(
 ) -> onnx.ModelProto:
     """Put the resize before a network and softmax or sigmoid behind it.
 
-    Args:
-        network: from ``images`` to ``logits``, float32 or int8.
-        spec: what it is fed.
-        temperature: that divides the logits.
-
     Returns:
         A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
         any size, to ``probabilities`` float32 (N, classes), or
@@ -214,9 +187,7 @@ def whole_graph(
         part.ir_version = network.ir_version
         del part.opset_import[:]
         part.opset_import.extend(
-            one
-            for one in network.opset_import
-            if one.domain in ('', 'ai.onnx')
+            one for one in network.opset_import if one.domain in _ONNX
         )
     before = onnx.compose.add_prefix(before, 'prepare/')
     network = onnx.compose.add_prefix(network, 'net/')

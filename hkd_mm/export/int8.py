@@ -40,8 +40,7 @@ def quantise(
     batches: Iterator[np.ndarray],
     weight_bits: int = 8,
 ) -> None:
-    """Write the int8 graph of a network: QDQ, one scale for each weight
-    channel.
+    """Write the int8 graph of a network: QDQ, a scale a weight channel.
 
     Ranges of activations are the least and the most that calibration has
     seen. The first convolution and the last layer stay float32: they are
@@ -87,7 +86,7 @@ def compare_int8(
     limit: float,
     recall_limit: float,
 ) -> dict[str, Any]:
-    """Measure what int8 costs.
+    """Measure what int8 costs, of logits (N, C) and labels (N,).
 
     ``points_lost`` and their standard error are of balanced accuracy. The
     error is that of other validation images: of each class the answers that
@@ -173,9 +172,7 @@ def refuse_int8(
     different from none.
 
     Args:
-        costs: ``points_lost``, their ``standard_error`` and the ``limit``;
-            of a classifier ``recall`` and ``recall_limit``, see
-            :func:`compare_int8`.
+        costs: of :meth:`.exporter.Exporter.compare_int8`.
         score: what the points are of.
         strict: a loss that may be chance is too much as well.
 
@@ -187,13 +184,10 @@ def refuse_int8(
     """
     doubts = []
     for loss, may_be_chance in _losses(costs, score):
-        if not may_be_chance:
+        if strict and may_be_chance:
+            loss += '; that may be chance, which --int8-strict refuses'
+        if strict or not may_be_chance:
             raise UserError(f'{loss}; {_REMEDY}; nothing was written')
-        if strict:
-            raise UserError(
-                f'{loss}; that may be chance, which --int8-strict does not '
-                f'let pass; {_REMEDY}; nothing was written'
-            )
         doubts.append(loss)
     if not doubts:
         return None

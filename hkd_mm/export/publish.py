@@ -15,7 +15,7 @@ from mmengine.config import Config
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError
 from hkd_mm.export.checks import same_logits
-from hkd_mm.export.folder import CARD
+from hkd_mm.export.export_run import CARD
 from hkd_mm.inference.hub import first_line
 from hkd_mm.inference.manifest import (
     FILE,
@@ -47,11 +47,9 @@ def publish(
 ) -> Path:
     """Pack an exported run into one folder.
 
-    It holds the files of the export, the weights as safetensors with the
-    network's config in their header, the config of the run without the paths
-    of this machine, its figures, the card, and a manifest with the hash of
-    each network. The packed folder is loaded and its networks are compared
-    before it is called done.
+    The weights become safetensors with the network's config in their header;
+    the config of the run loses the paths of this machine. The packed folder
+    is loaded and its networks are compared before it is called done.
 
     Args:
         run_dir: work dir of a finished run with an ``export`` in it.
@@ -181,13 +179,9 @@ def _check_packed(
 
 
 def upload(folder: Path, name: str, private: bool = True) -> str:
-    """Make the repository where there is none, and upload the folder.
+    """Upload a folder to the repository ``owner/name``, made if missing.
 
-    Args:
-        folder: of :func:`publish`.
-        name: ``owner/name``.
-        private: of a repository that is made; an existing one stays what it
-            is.
+    An existing repository stays public or private as it is.
 
     Returns:
         Address of what was uploaded.

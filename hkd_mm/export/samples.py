@@ -48,13 +48,7 @@ class Samples:
 
 
 class Slices:
-    """A split in its packed store, or a part of it.
-
-    Args:
-        dataset: a ``PackedMasks``.
-        places: positions in it.
-        spec: how the network is fed.
-    """
+    """A split in its packed store (``PackedMasks``), or a part of it."""
 
     def __init__(self, dataset, places: np.ndarray, spec: InputSpec) -> None:
         self._dataset, self._places, self._spec = dataset, places, spec
@@ -90,15 +84,11 @@ class Slices:
 def read_samples(
     run: SourceRun, split: str, count: int | None = None
 ) -> Samples:
-    """Read a split, or a class-balanced part of it.
-
-    Args:
-        run: whose data.
-        split: ``train`` or ``val``.
-        count: how many images at most; None for all.
+    """Read ``train`` or ``val``, or a class-balanced part of it.
 
     Raises:
-        UserError: as of :func:`_build_split`.
+        UserError: the data is not here, is of another split than the run's,
+            has other classes, or the split is empty.
     """
     *_, node = dataset_chain(run.cfg, f'{split}_dataloader')
     node = {**node, 'pipeline': [], 'serialize_data': False}
@@ -115,15 +105,9 @@ def read_samples(
 def read_slices(
     run: SourceRun, split: str, count: int | None = None
 ) -> Slices:
-    """Open a split, or a part with and without something to see in turn.
+    """Open a packed split, or a part of it; see :func:`read_samples`.
 
-    Args:
-        run: whose data; packed if they are not.
-        split: ``train`` or ``val``.
-        count: how many images at most; None for all.
-
-    Raises:
-        UserError: as of :func:`_build_split`.
+    A part has images with and without something to see in turn.
     """
     dataset = _build_split(run, split, run.cfg[f'{split}_dataloader'].dataset)
     places = _choice(run, dataset.labels.numpy(), count)
@@ -131,12 +115,7 @@ def read_slices(
 
 
 def _build_split(run: SourceRun, split: str, node: dict) -> Any:
-    """Build a data set of a run; never that of the test split.
-
-    Raises:
-        UserError: the data is not here, is of another split than the run's,
-            has other classes, or the split is empty.
-    """
+    """Build a data set of a run; never that of the test split."""
     if split not in ('train', 'val'):
         raise ValueError(f'an export does not read the {split} split')
     *_, inner = dataset_chain(dict(loader=dict(dataset=node)), 'loader')
@@ -177,16 +156,11 @@ def _choice(
 
 
 def balanced_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Choose images from the classes in turn.
-
-    Args:
-        labels: (N,) int.
-        count: how many; all where there are fewer.
-        seed: of the order within each class.
+    """Choose images from the classes in turn, at most ``count``.
 
     Returns:
-        Sorted positions. No class has two images more than another that has
-        any left.
+        Sorted positions in the labels (N,). No class has two images more
+        than another that has any left.
     """
     random = np.random.default_rng(seed)
     rank = np.empty(len(labels), np.int64)
@@ -198,24 +172,16 @@ def balanced_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def lesions_of(infos: list[dict]) -> np.ndarray | None:
-    """Number the images by the lesion they show.
+    """Number images by ``lesion_id``, (N,) int, unknown ones singly.
 
-    Args:
-        infos: of a data set; ``lesion_id`` where it is known.
-
-    Returns:
-        (N,) int, a number of its own for each unknown one; None where all
-        are unknown.
+    Returns None where all are unknown.
     """
     names = [info.get('lesion_id') for info in infos]
     if all(name is None for name in names):
         return None
-    keys = [
-        ('', place) if name is None else (name, -1)
-        for place, name in enumerate(names)
-    ]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.array([numbers[key] for key in keys])
+    numbers: dict[Any, int] = {}
+    keys = ((name, name is None and place) for place, name in enumerate(names))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 
 def _resized(path: str, spec: InputSpec) -> np.ndarray:

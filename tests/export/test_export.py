@@ -12,8 +12,8 @@ import torch
 
 from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.errors import UserError
+from hkd_mm.export import export_run as export_module
 from hkd_mm.export import exporter as exporter_module
-from hkd_mm.export import folder as folder_module
 from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
 from hkd_mm.export.export_run import ExportOptions, export
 from hkd_mm.export.graphs import plain_network
@@ -274,7 +274,7 @@ def test_a_killed_export_leaves_no_manifest(
     def killed(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder_module, 'write_manifest', killed)
+    monkeypatch.setattr(export_module, 'write_manifest', killed)
     with pytest.raises(KeyboardInterrupt):
         export(tiny_run, out, ExportOptions(int8=False))
     assert sorted(path.name for path in out.iterdir()) == [
