@@ -18,9 +18,8 @@ from rich.table import Table
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress, default_workers
-from hkd_mm.serve.latency_rounds import Timing, measure
+from hkd_mm.serve.latency_rounds import RUNTIMES, Job, Timing, measure
 from hkd_mm.serve.latency_subjects import Subject, make_graphs, read_subject
-from hkd_mm.serve.latency_worker import RUNTIMES, Job
 from hkd_mm.version import __version__
 
 

@@ -1,17 +1,50 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Time jobs in workers that take turns."""
+"""Time jobs in workers that take turns, each a process of its own.
+
+A worker imports torch only where its runtime is torch, so that the memory of
+the others is what a program without it needs.
+"""
 
 import multiprocessing
+import resource
+import sys
+import time
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from statistics import median
 
 import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
-from hkd_mm.serve.latency_worker import Job, work
+
+RUNTIMES = ('eager', 'compiled', 'onnx', 'int8')
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker times.
+
+    Attributes:
+        network: name of the network.
+        runtime: one of ``RUNTIMES``.
+        file: ``.onnx``; for torch a ``student.pth`` or a config, whose
+            weights are then random.
+        batch: images at once.
+        threads: of the operators.
+        size: (H, W) of an image in pixels.
+    """
+
+    network: str
+    runtime: str
+    file: str
+    batch: int
+    threads: int
+    size: tuple[int, int]
 
 
 @dataclass
@@ -132,3 +165,77 @@ class _Worker:
             f'its process ended with {self._process.exitcode} while it was '
             'timed (out of memory?)'
         )
+
+
+def work(pipe: Connection, job: Job) -> None:
+    """Answer each ``(seconds, calls)`` with times, until ``None`` comes.
+
+    Sends an empty text first, or why it cannot begin; the peak memory of the
+    process in bytes last.
+    """
+    try:
+        call = _load(job)
+        for _ in range(_WARM_UP):
+            call()
+    except Exception as error:  # shown in the table of the parent
+        traceback.print_exc()
+        pipe.send(f'{type(error).__name__}: {error}')
+        return
+    pipe.send('')
+    while (request := pipe.recv()) is not None:
+        pipe.send(_time(call, *request))
+    pipe.send(_peak_memory())
+
+
+def _time(
+    call: Callable[[], object], seconds: float, calls: int
+) -> list[float]:
+    """Seconds of each call, at least so many and for at least so long."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < calls or time.perf_counter() < end:
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return times
+
+
+def _load(job: Job) -> Callable[[], object]:
+    def noise(channels: int) -> np.ndarray:
+        shape = (job.batch, channels, *job.size)
+        return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+    if job.runtime in ('onnx', 'int8'):
+        from hkd_mm.inference.onnx_backend import OnnxBackend
+
+        network = OnnxBackend(job.file, job.threads)
+        images = noise(network.channels)
+        return lambda: network.logits(images)
+    import torch
+
+    from hkd_mm.serve.latency_subjects import load_network
+
+    torch.set_num_threads(job.threads)
+    network = load_network(job.file)
+    batch = torch.from_numpy(noise(getattr(network, 'in_channels', 3)))
+    if job.runtime == 'compiled':
+        network = torch.compile(network, dynamic=False)
+
+    def call() -> torch.Tensor:
+        with torch.inference_mode():
+            return network(batch, mode='tensor')
+
+    return call
+
+
+def _peak_memory() -> int:
+    """Largest resident memory that this process had, in bytes."""
+    try:  # Linux counts in ru_maxrss what the parent had before exec
+        with open('/proc/self/status') as status:
+            for line in status:
+                if line.startswith('VmHWM:'):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

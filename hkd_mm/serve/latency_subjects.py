@@ -6,14 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
+from mmengine.registry import init_default_scope
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.engine.run_files import STUDENT, finished_run
+from hkd_mm.engine.student_export import student_config
+from hkd_mm.engine.student_loading import load_student
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest import FILE, read_manifest
+from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.inference.student import named
 from hkd_mm.io.input_spec import InputSpec
-from hkd_mm.serve.latency_worker import load_network
+from hkd_mm.registry import MODELS
 
 _CALIBRATION = 4  # batches; scales decide nothing about time
 _GRAPHS = dict(onnx='fp32', int8='int8')  # runtime -> kind of a manifest
@@ -165,10 +170,6 @@ def make_graphs(
 
 def _as_run(subject: Subject):
     """What the export of a graph asks of a run."""
-    import torch
-
-    from hkd_mm.inference.run_folder import SourceRun
-
     network = load_network(str(subject.torch))
     channels = getattr(network, 'in_channels', 3)
     with torch.inference_mode():
@@ -180,3 +181,11 @@ def _as_run(subject: Subject):
     return SourceRun(
         subject.torch.parent, None, network, {}, classes, spec, False
     )
+
+
+def load_network(file: str):
+    """Build a network in evaluation, of a ``student.pth`` or a config."""
+    if Path(file).suffix == '.pth':
+        return load_student(file)[0]
+    init_default_scope('mmpretrain')
+    return MODELS.build(student_config(compose_config(file).model)).eval()

@@ -15,9 +15,8 @@ from hkd_mm.io.files import sha256
 from hkd_mm.io.progress import Progress
 from hkd_mm.serve import latency_rounds as module
 from hkd_mm.serve.latency import _write_reports, baselines, rows_of
-from hkd_mm.serve.latency_rounds import Timing, measure
+from hkd_mm.serve.latency_rounds import RUNTIMES, Job, Timing, measure
 from hkd_mm.serve.latency_subjects import Subject, read_subject
-from hkd_mm.serve.latency_worker import RUNTIMES, Job
 
 
 def timing(network, runtime, *times, batch=1):
