@@ -85,16 +85,10 @@ class SkinClassifier(StudentModel):
         return answers if many else answers[0]
 
     def probabilities(self, images: Images) -> np.ndarray:
-        """Classify, and return plain numbers.
-
-        Args:
-            images: as of :meth:`__call__`.
+        """Classify as :meth:`__call__`, and return plain numbers.
 
         Returns:
             (N, C) float32 in the order of ``classes``; N is 1 for one image.
-
-        Raises:
-            UserError: as of :meth:`__call__`.
         """
         sources, _ = sources_of(images)
         empty = np.zeros((0, len(self.classes)), np.float32)
@@ -109,25 +103,11 @@ class SkinClassifier(StudentModel):
         )
 
     def prepare(self, source: reading.Source) -> np.ndarray:
-        """Read one image as the network is fed it, (3, H, W) float32.
-
-        Raises:
-            UserError: it cannot be read.
-        """
+        """Read one image as the network is fed it, (3, H, W) float32."""
         return reading.prepare(source, self.student.input, self.max_pixels)
 
     def classify(self, ready: np.ndarray) -> np.ndarray:
-        """Probabilities of prepared images, in one batch.
-
-        Args:
-            ready: (N, 3, H, W) float32.
-
-        Returns:
-            (N, C) float32.
-
-        Raises:
-            UserError: the network does not give one finite number a class.
-        """
+        """Probabilities (N, C) of prepared images (N, 3, H, W), float32."""
         logits = self._network.logits(ready).astype(np.float64)
         if logits.shape != (len(ready), len(self.classes)) or not (
             np.isfinite(logits).all()
@@ -139,11 +119,7 @@ class SkinClassifier(StudentModel):
         return softmax(logits / self.student.temperature).astype(np.float32)
 
     def answer(self, probabilities: np.ndarray) -> Answer:
-        """Rank the classes of one image; the first of equals comes first.
-
-        Args:
-            probabilities: (C,).
-        """
+        """Rank the classes by (C,); the first of equals comes first."""
         order = np.argsort(-probabilities, kind='stable')
         ranked = ((self.classes[i], float(probabilities[i])) for i in order)
         threshold = self.student.threshold

@@ -21,17 +21,7 @@ def local_folder(
     """Return a folder of this machine, or fetch one unless it is cached.
 
     Of the Hub the manifest and the one file that backend and precision take
-    are fetched.
-
-    Args:
-        name: a path, or ``owner/name``.
-        backend: ``onnx``, ``torch`` or None.
-        precision: ``fp32`` or ``int8``.
-        revision: branch, tag or commit.
-
-    Raises:
-        UserError: it is no such name, not there or cannot be reached, or
-            huggingface_hub is missing.
+    are fetched; see :meth:`.base.StudentModel.from_pretrained`.
     """
     path, name = Path(name).expanduser(), str(name)
     if path.exists():

@@ -186,10 +186,6 @@ class Manifest:
     def file_of(self, folder: str | os.PathLike, kind: str) -> Path:
         """Path of a file whose length and hash are those of the manifest.
 
-        Args:
-            folder: of the manifest.
-            kind: a key of ``files``.
-
         Raises:
             UserError: it is not in the manifest, missing or changed.
         """

@@ -32,9 +32,6 @@ class WorkFile:
         path: the file.
         header: what the rows depend on; a file with another is refused.
         copied: rows that a new file begins with.
-
-    Raises:
-        UserError: it is of another header.
     """
 
     def __init__(
@@ -124,16 +121,7 @@ def _key(image: str) -> int:
 
 
 def check_header(path: Path, found: Any, header: dict[str, Any]) -> None:
-    """Refuse a file whose rows depend on something else.
-
-    Args:
-        path: of the file.
-        found: what it says, None where that is damaged.
-        header: what it has to say.
-
-    Raises:
-        UserError: naming the keys that differ.
-    """
+    """Refuse a file whose header, None of a damaged one, is another."""
     if not isinstance(found, dict):
         reason = 'what it says of itself is damaged'
     elif 'sure' in found.get('columns', ()):
@@ -153,11 +141,7 @@ _GROUP = 65536  # rows of a Parquet row group
 
 
 def check_suffix(out: Path) -> None:
-    """Refuse a file that cannot be written, before any work.
-
-    Raises:
-        UserError: of another kind, or pyarrow is missing.
-    """
+    """Refuse a file that cannot be written, before any work."""
     if out.suffix not in SUFFIXES:
         raise UserError(f'--out {out}: give a .csv or .parquet file')
     if out.suffix == '.parquet':

@@ -67,14 +67,7 @@ class Segmentor(StudentModel):
         return found if many else found[0]
 
     def stream(self, images: Images) -> Iterator[Segmentation]:
-        """Mark images one after another, for more than memory holds.
-
-        Args:
-            images: as of :meth:`__call__`.
-
-        Raises:
-            UserError: as of :meth:`__call__`, when it is its turn.
-        """
+        """Mark images one after another, for more than memory holds."""
         sources, _ = sources_of(images)
         for one in self._answers(sources):
             mask = pixel_classes(one[None], self.student.threshold)[0]
@@ -83,15 +76,9 @@ class Segmentor(StudentModel):
     def probabilities(self, image: Source) -> np.ndarray:
         """Probabilities of the pixels of one image, at its own size.
 
-        Args:
-            image: as of :meth:`__call__`.
-
         Returns:
             (C, H, W) float32; C = 1 of one class against the background, else
             with the background, which is first.
-
-        Raises:
-            UserError: as of :meth:`__call__`.
         """
         return next(self._answers([image]))
 
@@ -144,15 +131,7 @@ def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Enlarge the probabilities of one image to its own size, bilinear.
-
-    Args:
-        probabilities: (C, h, w) float32.
-        size: (H, W).
-
-    Returns:
-        (C, H, W) float32.
-    """
+    """Enlarge (C, h, w) to (C, H, W), float32, bilinear."""
     height, width = size
     planes = [
         cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)

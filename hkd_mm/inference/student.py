@@ -65,11 +65,7 @@ class Student:
     network: tuple[Any, bool] | None = field(default=None, repr=False)
 
     def load(self, threads: int | None, device: str | None) -> Any:
-        """Load the network, which has ``logits(images)``.
-
-        Raises:
-            UserError: as of the backends.
-        """
+        """Load the network, which has ``logits(images)``."""
         if self.backend == 'onnx':
             self._warn_of_overflow()
             return OnnxBackend(self.weights, threads, device)
@@ -122,13 +118,8 @@ def choose_file(
 ) -> tuple[str, str]:
     """Choose a backend, ONNX unless torch is all there is, and its file.
 
-    Args:
-        files: kinds that a manifest lists.
-        backend: ``onnx``, ``torch`` or None.
-        precision: ``fp32`` or ``int8``.
-
     Returns:
-        The backend and the kind of file.
+        The backend, and which of the kinds of ``files`` it takes.
     """
     if backend is None:
         onnx = 'torch' not in files or ('fp32' in files and available())

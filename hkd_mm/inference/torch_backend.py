@@ -70,10 +70,6 @@ def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
 
     Returns:
         The network, and whether it takes BGR.
-
-    Raises:
-        UserError: it is damaged, does not say what network it is, names what
-            is no plain network, or what training needs is not installed.
     """
     _check_packages()
     from hkd_mm.engine.student_loading import load_student
@@ -96,17 +92,10 @@ def takes_bgr(network: Any, statistics: dict[str, Any]) -> bool:
 
 
 def read_run(path: Path) -> Any:
-    """Read what a finished run left.
-
-    Args:
-        path: its work dir, or the ``student.pth`` in it.
+    """Read a finished run: its work dir, or the ``student.pth`` in it.
 
     Returns:
         A :class:`hkd_mm.inference.run_folder.SourceRun`.
-
-    Raises:
-        UserError: it is not finished, or prepares images in a way that is
-            not repeated here, or packages are missing.
     """
     folder = path.parent if path.name == STUDENT else path
     if not (folder / STUDENT).is_file():

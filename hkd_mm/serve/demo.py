@@ -66,11 +66,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def check_address(host: str, port: int) -> None:
-    """Refuse an address that is in use, before networks are loaded.
-
-    Raises:
-        UserError: it is taken, or none of this machine.
-    """
+    """Refuse an address that cannot be used, before networks are loaded."""
     try:
         family = socket.getaddrinfo(host, port)[0][0]
         with socket.create_server((host, port), family=family):
@@ -105,12 +101,6 @@ def make_app(
 
     Images come as text in a request and stay in memory; Gradio's own uploads,
     which are written to a folder, are refused.
-
-    Args:
-        sides: the networks, from left to right.
-        most_bytes: of a file.
-        most_pixels: of an image.
-        hosts: see :class:`Limits`.
 
     Raises:
         UserError: Gradio is not installed.
@@ -200,16 +190,10 @@ def read_upload(text: str, most_bytes: int, most_pixels: int) -> np.ndarray:
 class Limits:
     """An ASGI application that takes only what its page sends.
 
-    Requests for other hosts than its own are refused (a name that another
-    page has pointed here), so are calls of other pages, and bodies that are
-    too long: at once where they say how long they are, else when they have
-    become so.
-
-    Args:
-        app: what is guarded.
-        most: bytes of a request's body.
-        hosts: names that a request may be for, whatever the port; None for
-            any.
+    Requests for other hosts than ``hosts``, whatever the port, are refused (a
+    name that another page has pointed here), so are calls of other pages, and
+    bodies of more than ``most`` bytes: at once where they say how long they
+    are, else when they have become so.
     """
 
     def __init__(

@@ -55,9 +55,6 @@ class Side:
         title: what the page calls it.
         path: work dir of a run (whose export is taken where there is one),
             or an exported folder.
-
-    Raises:
-        UserError: there is no network in it.
     """
 
     def __init__(self, title: str, path: str | Path) -> None:
@@ -73,11 +70,7 @@ class Side:
         self._lock = threading.Lock()  # Grad-CAM hooks on to the network
 
     def look(self, rgb: np.ndarray) -> Look:
-        """Classify, time and explain.
-
-        Args:
-            rgb: (H, W, 3) uint8.
-        """
+        """Classify, time and explain an image, (H, W, 3) uint8."""
         ready = self.classifier.prepare(rgb)
         times = []
         with self._lock:
@@ -141,11 +134,7 @@ def _torch_network(student: Any) -> tuple[Any, bool] | None:
 
 
 def check_grad_cam() -> None:
-    """Refuse to begin without the package.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """Refuse to begin without the package."""
     try:
         import pytorch_grad_cam  # noqa: F401
     except ImportError:

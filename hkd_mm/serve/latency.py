@@ -8,6 +8,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -46,18 +47,8 @@ def latency(
 
     Every network and runtime is a process of its own. Those of one batch and
     number of threads are there at once and take turns, so that ratios hold
-    on a machine whose speed goes up and down.
-
-    Args:
-        networks: ``PATH`` or ``NAME=PATH`` each, see
-            :func:`.latency_subjects.read_subject`; the first is what the
-            others are compared with.
-        runtimes: of ``RUNTIMES``; all by default.
-        batch: images at once; 1 and 32 by default.
-        threads: of the operators; 1 and all cores by default.
-        rounds: turns of each.
-        seconds: that a turn lasts at least; it has two calls at least.
-        for_report: leave ``latency.json`` in the run of each network.
+    on a machine whose speed goes up and down. The arguments are the options
+    of ``tools/latency.py``.
 
     Returns:
         A row for each network, runtime, batch and number of threads:
@@ -126,22 +117,14 @@ def _jobs(
 def rows_of(
     timings: Sequence[Timing], subjects: dict[str, Subject]
 ) -> list[dict[str, Any]]:
-    """Make one row a timing.
-
-    ``times_faster`` is against ``baseline``: the first network in the first
-    runtime that was timed, with the same batch and threads.
-    """
+    """Make one row a timing; baselines have the same batch and threads."""
     first: dict[tuple, Timing] = {}
     rows = []
     for timing in timings:
         job = timing.job
-        row: dict[str, Any] = dict(
-            network=job.network,
-            runtime=job.runtime,
-            batch=job.batch,
-            threads=job.threads,
-            size=list(job.size),
-        )
+        row = {
+            key: value for key, value in asdict(job).items() if key != 'file'
+        }
         rows.append(row)
         if timing.error:
             row['error'] = timing.error
@@ -166,7 +149,7 @@ def baselines(
 
     Args:
         rows: of :func:`rows_of`.
-        wanted: network and runtime that were named first.
+        wanted: first network and runtime of the command line.
     """
     settings: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
@@ -189,11 +172,9 @@ def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
     for place, name in enumerate((*keys, *figures)):
         table.add_column(name, justify='right' if place > 1 else 'left')
     for row in rows:
-        values = [
-            row.get(key) for key in ('median_ms', 'p99_ms', 'times_faster')
-        ]
-        for key in ('peak_bytes', 'file_bytes'):
-            values.append(row[key] / 1e6 if row.get(key) is not None else None)
+        values = map(row.get, ('median_ms', 'p99_ms', 'times_faster'))
+        sizes = (row.get(key) for key in ('peak_bytes', 'file_bytes'))
+        values = [*values, *(size and size / 1e6 for size in sizes)]
         table.add_row(*(str(row[key]) for key in keys), *map(_number, values))
     console.print(table)
 
@@ -232,10 +213,10 @@ def _write_reports(
     subjects: Sequence[Subject],
     report: Callable[[str], None],
 ) -> None:
-    """Leave in each run what ``tools/report.py`` reads: its smallest setting.
+    """Leave the smallest setting in each run, for ``tools/report.py``.
 
-    That is batch and threads as small as they were measured, in ONNX float32
-    where that was, else in the first runtime.
+    That is the smallest batch and threads, in ONNX float32 where that was
+    measured, else in the first runtime.
     """
     for subject in subjects:
         if subject.lacks:
@@ -246,13 +227,8 @@ def _write_reports(
             if row['network'] == subject.name and 'error' not in row
         ]
         if subject.folder is not None and own:
-            own.sort(
-                key=lambda row: (
-                    row['batch'],
-                    row['threads'],
-                    row['runtime'] != 'onnx',
-                )
-            )
+            own.sort(key=lambda row: row['runtime'] != 'onnx')
+            own.sort(key=lambda row: (row['batch'], row['threads']))
             _write_json(own[0], subject.folder / 'latency.json')
 
 

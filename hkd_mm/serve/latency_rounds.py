@@ -30,7 +30,7 @@ class Job:
     """What a worker times.
 
     Attributes:
-        network: name of the network.
+        network: its name.
         runtime: one of ``RUNTIMES``.
         file: ``.onnx``; for torch a ``student.pth`` or a config, whose
             weights are then random.
@@ -84,15 +84,7 @@ def measure(
     """Time jobs side by side: in every round each has a turn.
 
     Only the one whose turn it is computes. The order goes on by one from
-    round to round.
-
-    Args:
-        jobs: processes of their own, all there at once.
-        rounds: turns of each.
-        seconds: that a turn lasts at least.
-        calls: that a turn has at least.
-        report: takes a line for each job that fails.
-        progress: in turns, of these jobs and others.
+    round to round. A turn has so many seconds and so many calls at least.
     """
     timings = [Timing(job, []) for job in jobs]
     with ExitStack() as started:
@@ -145,11 +137,7 @@ class _Worker:
             return self._ended()
 
     def ask(self, request):
-        """Send a request and return the answer.
-
-        Raises:
-            UserError: its process is gone.
-        """
+        """Send a request and return the answer."""
         try:
             self._pipe.send(request)
             return self._pipe.recv()

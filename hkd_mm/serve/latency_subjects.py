@@ -66,11 +66,9 @@ class Subject:
 
 
 def read_subject(text: str) -> Subject:
-    """Find the network that a word of the command line means.
+    """Find the network of ``PATH`` or ``NAME=PATH``.
 
-    Args:
-        text: ``PATH`` or ``NAME=PATH``: a work dir, an exported folder, or a
-            config; see :func:`hkd_mm.inference.student.named`.
+    The path is that of a work dir, an exported folder, or a config.
 
     Raises:
         UserError: there is no network in it.
@@ -129,20 +127,8 @@ def make_graphs(
     """Write the graphs that are asked for and not there.
 
     Their int8 scales come from noise: good for time, not for answers.
-
-    Args:
-        subject: changed in place.
-        runtimes: that are to be timed.
-        folder: for the files.
-
-    Raises:
-        UserError: packages are missing, or there is no network to write.
     """
-    missing = [
-        name
-        for name in _GRAPHS
-        if name in runtimes and name not in subject.graphs
-    ]
+    missing = set(_GRAPHS).intersection(runtimes) - set(subject.graphs)
     if not missing or subject.torch is None:
         return
     from hkd_mm.export.export_run import require_packages
@@ -160,10 +146,8 @@ def make_graphs(
         fp32 = subject.graphs['onnx']
         rng = np.random.default_rng(0)
         channels = onnx.load(fp32).graph.input[0].type.tensor_type.shape.dim[1]
-        shape = (4, channels.dim_value, *subject.size)
-        noise = (
-            rng.standard_normal(shape, np.float32) for _ in range(_CALIBRATION)
-        )
+        shape = (_CALIBRATION, 4, channels.dim_value, *subject.size)
+        noise = iter(rng.standard_normal(shape, np.float32))
         subject.graphs['int8'] = folder / f'{subject.name}_int8.onnx'
         quantise(fp32, subject.graphs['int8'], noise)
 

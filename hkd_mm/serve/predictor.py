@@ -51,16 +51,7 @@ def predict(
     """Classify all images of files and folders into one table.
 
     The same call goes on after a kill, and adds to a finished table; for its
-    files see docs/inference.md.
-
-    Args:
-        paths: files and folders.
-        model: see :class:`SkinClassifier`; also a name on the Hub.
-        out: ``.csv`` or ``.parquet``.
-        workers: threads that decode; 0 for one a core.
-        top: write the K most probable classes, not a column for each.
-        batch_size: images that go through the network together.
-        options: of the :class:`SkinClassifier`.
+    files see docs/inference.md, for the arguments ``tools/predict.py``.
 
     Returns:
         What ``<out>.json`` holds, with ``images``, ``unreadable`` and
@@ -94,15 +85,7 @@ def _print(line: str) -> None:
 
 
 def _header(classifier: SkinClassifier, top: int | None) -> dict[str, Any]:
-    """What the rows depend on.
-
-    Args:
-        classifier: that makes them.
-        top: how many classes a row names; None for a column for each.
-
-    Raises:
-        UserError: there are not so many classes.
-    """
+    """What the rows depend on."""
     classes = classifier.classes
     if top is not None and not 1 <= top <= len(classes):
         raise UserError(f'--top {top}: the model has {len(classes)} classes')
@@ -140,10 +123,6 @@ def _full_disk_message(target: Path) -> Iterator[None]:
 
 def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
     """Begin, go on where a killed call stopped, or add to a table.
-
-    Args:
-        out: the finished table, there or not.
-        header: of the rows.
 
     Raises:
         UserError: what is there was made by something else.
@@ -219,14 +198,7 @@ def _rows(
 def _finish(
     out: Path, work: WorkFile, header: dict[str, Any], skipped: int
 ) -> dict[str, Any]:
-    """Write the table and what goes with it, then remove the work file.
-
-    Returns:
-        What ``<out>.json`` holds.
-
-    Raises:
-        UserError: there is no row.
-    """
+    """Write the table and what goes with it, then remove the work file."""
     skipped_files = (
         f'{skipped} files whose suffix is that of no image, or that have '
         'none; to read one, name it'
