@@ -23,17 +23,11 @@ _PLAIN = (
     'checkpoint; means over the images, at the size that the network sees. '
     'Test is that of the run.'
 )
-_CLASSIFIER = """```python
-from hkd_mm.apis import SkinClassifier
+_USE = """```python
+from hkd_mm.apis import {0}
 
-classifier = SkinClassifier('.')  # this folder
-print(classifier('photo.jpg'))
-```"""
-_SEGMENTOR = """```python
-from hkd_mm.apis import Segmentor
-
-segmentor = Segmentor('.')  # this folder
-print(segmentor('image.png').shares)
+model = {0}('.')  # this folder
+print(model({1}))
 ```"""
 _BY_CLASS = (
     'That holds over all classes together, in the mixture of validation, and '
@@ -58,9 +52,9 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
     )
     if isinstance(manifest, ClassifierManifest):
         usage = ['## Confident answers', *_confident(manifest)]
-        usage += ['## Use', _CLASSIFIER]
+        usage += ['## Use', _USE.format('SkinClassifier', "'photo.jpg'")]
     else:
-        usage = ['## Use', _SEGMENTOR]
+        usage = ['## Use', _USE.format('Segmentor', "'image.png'")]
     parts = [
         f'# {manifest.name}',
         f'{manifest.architecture}, {manifest.parameters / 1e6:.2f} M '

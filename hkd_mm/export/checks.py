@@ -60,7 +60,7 @@ def figures(
 
 
 class Differences:
-    """Sum up how far two networks' logits, and the classes, are apart.
+    """Differences of two networks' logits, and of the classes they name.
 
     Attributes:
         most: largest difference of two logits; NaN where one is.
@@ -141,13 +141,9 @@ def same_probabilities(
 ) -> dict[str, float]:
     """Compare a graph that takes images with the one behind it.
 
-    Args:
-        name: of the graph.
-        tensors: (N, C) or (N, C, h, w) probabilities on images resized by
-            cv2.
-        images: the same on the images as they are.
-        int8: of pixels the mean over an image counts then: a value on the
-            edge of two levels moves some far.
+    Probabilities are (N, C) or (N, C, h, w), on images resized by cv2 and on
+    the images as they are. Of int8 pixels the mean over an image counts: a
+    value on the edge of two levels moves some far.
 
     Raises:
         UserError: they differ by more than the limit.

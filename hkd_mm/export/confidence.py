@@ -21,8 +21,8 @@ def fit_threshold(exporter) -> Threshold:
     ``confident_note``. Notes are reported as warnings; None for no note.
     """
     labels, lesions = exporter.val.labels, exporter.val.lesions
-    checks, wanted = exporter.checks, exporter.options.confident_accuracy
-    temperature = exporter.temperature
+    checks, temperature = exporter.checks, exporter.temperature
+    wanted = exporter.options.confident_accuracy
     scores = probabilities(exporter.logits['fp32'], temperature)
     found = sure_threshold(scores, labels, wanted, lesions)
     by_class = confident_by_class(
@@ -70,13 +70,7 @@ def confident_by_class(
     classes: Sequence[str],
     probability: float | None,
 ) -> dict[str, dict[str, int]]:
-    """Count confident answers by class.
-
-    Args:
-        scores: (N, C) probabilities.
-        labels: (N,) int.
-        classes: C names.
-        probability: threshold of confident answers; None for none.
+    """Count confident answers by class, from probabilities (N, C).
 
     Returns:
         Name -> ``images`` of the class, how many of them are
@@ -88,20 +82,16 @@ def confident_by_class(
     confident = scores.max(1) >= (
         np.inf if probability is None else probability
     )
-    correct = predicted == labels
-    return {
-        name: dict(
-            images=int((labels == label).sum()),
-            confident_correct=int(
-                ((labels == label) & confident & correct).sum()
-            ),
-            confident_wrong=int(
-                ((labels == label) & confident & ~correct).sum()
-            ),
-            confident_predicted=int((confident & (predicted == label)).sum()),
+    counts = {}
+    for label, name in enumerate(classes):
+        own, named = labels == label, predicted == label
+        counts[name] = dict(
+            images=int(own.sum()),
+            confident_correct=int((own & named & confident).sum()),
+            confident_wrong=int((own & ~named & confident).sum()),
+            confident_predicted=int((named & confident).sum()),
         )
-        for label, name in enumerate(classes)
-    }
+    return counts
 
 
 def classes_note(by_class: dict[str, dict[str, int]]) -> str | None:

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from math import inf
 from pathlib import Path
 
 from rich.console import Console
@@ -63,22 +64,24 @@ class ExportOptions:
     cfg_options: list[str] | dict = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.calibration_images < 1:
-            raise UserError(
-                f'--calibration-images {self.calibration_images} must be 1 '
-                'or more'
-            )
-        if not 0 < self.confident_accuracy < 1:
-            raise UserError(
-                f'--confident-accuracy {self.confident_accuracy:g} must be '
-                'between 0 and 1'
-            )
-        for name in ('int8_limit', 'int8_recall_limit'):
-            value = getattr(self, name)
-            if not 0 <= value < float('inf'):
+        for name, right, rule in (
+            ('calibration_images', self.calibration_images > 0, '1 or more'),
+            (
+                'confident_accuracy',
+                0 < self.confident_accuracy < 1,
+                'between 0 and 1',
+            ),
+            ('int8_limit', 0 <= self.int8_limit < inf, '0 or more points'),
+            (
+                'int8_recall_limit',
+                0 <= self.int8_recall_limit < inf,
+                '0 or more points',
+            ),
+        ):
+            if not right:
+                option = f'--{name.replace("_", "-")}'
                 raise UserError(
-                    f'--{name.replace("_", "-")} {value:g} must be 0 or more '
-                    'points'
+                    f'{option} {getattr(self, name):g} must be {rule}'
                 )
 
 
@@ -224,20 +227,14 @@ def _print_tables(exporter) -> None:
     console = Console()
     console.print(files)
     if 'int8' in exporter.measured:
-        before, after = map(exporter.figures_by_part, ('fp32', 'int8'))
+        before, after = exporter.by_part['fp32'], exporter.by_part['int8']
         rows = (_part(name, before[name], after[name]) for name in before)
         columns = ('', 'fp32', 'int8', 'points')
         console.print(_table(exporter.parts, columns, rows))
     if by_class := exporter.checks.get('confident_by_class'):
-        columns = (
-            'class',
-            'images',
-            'confident, correct',
-            'confident, wrong',
-            'confident, predicted',
-        )
-        rows = ((name, *found.values()) for name, found in by_class.items())
         title = 'confident answers on validation'
+        columns = ('class', 'images', 'correct', 'wrong', 'predicted')
+        rows = ((name, *found.values()) for name, found in by_class.items())
         console.print(_table(title, columns, rows))
 
 
@@ -260,10 +257,6 @@ def _part(name: str, before: float | None, after: float | None) -> list[str]:
 
 def _difference(checks: dict, kind: str) -> str:
     """Largest difference of a file from what it was made of."""
-    if kind == 'int8' and kind in checks:
-        return f'{checks[kind]["max_logit_difference"]:.1e} (logits)'
-    key = 'logits' if kind == 'fp32' else kind
-    if key not in checks:
-        return '-'
-    what = 'scores' if kind.endswith('image') else 'logits'
-    return f'{checks[key]["max"]:.1e} ({what})'
+    found = checks.get('logits' if kind == 'fp32' else kind, {})
+    value = found.get('max', found.get('max_logit_difference'))
+    return '-' if value is None else f'{value:.1e}'

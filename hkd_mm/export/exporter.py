@@ -2,7 +2,7 @@
 """The files of an export, each checked once it is written."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -80,10 +80,11 @@ class Exporter(ABC):
         folder: where the files are written.
         report: takes lines on what is done.
         score: key and title of the figure that int8 may not lose.
-        parts: title of :meth:`figures_by_part`.
+        parts: title of ``by_part``.
         temperature: divides the logits.
         files: kind -> file, as far as they are written.
         measured: kind -> figures on validation.
+        by_part: kind -> those that are printed line by line, in [0, 1].
         checks: what was compared.
         calibrated: training images that int8 has seen.
         val: the validation images.
@@ -104,6 +105,7 @@ class Exporter(ABC):
         self.folder, self.report = folder, report
         self.files: dict[str, FileSpec] = {}
         self.measured: dict[str, dict] = {}
+        self.by_part: dict[str, dict[str, float | None]] = {}
         self.checks: dict[str, dict] = {}
         self.calibrated = 0
 
@@ -155,12 +157,8 @@ class Exporter(ABC):
         """Fit to validation what follows the logits."""
 
     @abstractmethod
-    def check_image(self, kind: str, path: Path) -> dict:
-        """Compare a graph that takes images with the ``kind`` behind it."""
-
-    @abstractmethod
-    def figures_by_part(self, kind: str) -> dict[str, float | None]:
-        """Figures that are printed for a graph line by line, in [0, 1]."""
+    def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
+        """Probabilities of some images, and the images, (H, W, C) each."""
 
     @abstractmethod
     def manifest(self) -> Manifest:
@@ -230,8 +228,13 @@ class Exporter(ABC):
         self.report(f'{NAMES[whole]}: putting the resize into the graph')
         network = onnx.load(self.path(kind))
         spec = self.run.spec
-        save(whole_graph(network, spec, self.temperature), self.path(whole))
-        self.checks[whole] = self.check_image(kind, self.path(whole))
+        path = self.path(whole)
+        save(whole_graph(network, spec, self.temperature), path)
+        wanted, images = self.examples(kind)
+        found = image_probabilities(path, images)
+        self.checks[whole] = same_probabilities(
+            path.stem, wanted, found, int8=kind == 'int8'
+        )
         self._add(whole)
 
     def _executorch(self) -> None:
@@ -277,6 +280,7 @@ class ClassifierExporter(Exporter):
         found = self._answers(graph, f'measuring {kind}')
         self.logits[kind] = found
         self.measured[kind] = figures(found, self.val.labels, self.run.classes)
+        self.by_part[kind] = self.measured[kind]['recall']
         if kind == 'fp32':
             network = partial(torch_logits, plain_network(self.run))
             trained = self._answers(network, 'comparing')
@@ -303,21 +307,11 @@ class ClassifierExporter(Exporter):
         self.temperature = fit_temperature(scores, self.val.labels, _TINY)
         self.threshold = fit_threshold(self)
 
-    def check_image(self, kind: str, path: Path) -> dict:
+    def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen = balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
-        images = (
-            np.ascontiguousarray(read_image(self.val.paths[place])[..., ::-1])
-            for place in chosen
-        )
-        return same_probabilities(
-            path.stem,
-            probabilities(self.logits[kind][chosen], self.temperature),
-            image_probabilities(path, images),
-            int8=kind == 'int8',
-        )
-
-    def figures_by_part(self, kind: str) -> dict[str, float | None]:
-        return self.measured[kind]['recall']
+        images = (read_image(self.val.paths[i])[..., ::-1] for i in chosen)
+        wanted = probabilities(self.logits[kind][chosen], self.temperature)
+        return wanted, map(np.ascontiguousarray, images)
 
     def manifest(self) -> ClassifierManifest:
         scores = probabilities(self.logits['fp32'], self.temperature)
@@ -375,7 +369,8 @@ class SegmentorExporter(Exporter):
         scores = overlap_scores(self._counts[kind])
         patients = self.val.values('patient_id')
         add_patients(scores, by_patient(self._counts[kind], patients))
-        self.measured[kind] = means(scores, self.run.classes[1:])
+        found = self.measured[kind] = means(scores, self.run.classes[1:])
+        self.by_part[kind] = {name: found.get(name) for name in _OVERLAP}
         if kind == 'fp32':
             self.checks['logits'] = check_logits(apart)
 
@@ -404,25 +399,18 @@ class SegmentorExporter(Exporter):
     def fit(self) -> None:
         pass  # the threshold is that of the run's validation
 
-    def check_image(self, kind: str, path: Path) -> dict:
+    def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen, spec = self.val.part(_SLICES), self.run.spec
-        graph = graph_of(self.path(kind))
-        wanted = [
-            pixel_probabilities(graph(batch)) for batch in chosen.batches()
-        ]
+        logits = np.concatenate(
+            [*map(graph_of(self.path(kind)), chosen.batches())]
+        )
         images = (
             read_stored(name, spec.channels, spec.bits)
             for name in chosen.values('img_path')
         )
-        found = image_probabilities(
-            path, (one.reshape(*one.shape[:2], -1) for one in images)
+        return pixel_probabilities(logits), (
+            one.reshape(*one.shape[:2], -1) for one in images
         )
-        return same_probabilities(
-            path.stem, np.concatenate(wanted), found, int8=kind == 'int8'
-        )
-
-    def figures_by_part(self, kind: str) -> dict[str, float | None]:
-        return {name: self.measured[kind].get(name) for name in _OVERLAP}
 
     def manifest(self) -> SegmentorManifest:
         return SegmentorManifest(

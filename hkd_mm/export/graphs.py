@@ -12,9 +12,9 @@ import onnx.numpy_helper
 import onnx.shape_inference
 import torch
 from onnx import ModelProto, TensorProto
+from onnxscript import OnnxFunction, script
 from onnxscript import opset18 as op
-from onnxscript import script
-from onnxscript.onnx_types import FLOAT, INT64, UINT8, UINT16
+from onnxscript.onnx_types import FLOAT, INT64, UINT8
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
@@ -89,30 +89,20 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-@script(OWN, default_opset=op)
-def _prepare(
-    images: UINT8['N', 'H', 'W', 'C'],  # noqa: F821
-    size: INT64[2],
-    low: FLOAT,
-    factor: FLOAT,
-    mean: FLOAT[1, 'C', 1, 1],  # noqa: F821
-    std: FLOAT[1, 'C', 1, 1],  # noqa: F821
-) -> FLOAT['N', 'C', 'h', 'w']:  # noqa: F821
-    values = (resized(images, size) - low) * factor
-    return (op.Clip(values, 0.0, 255.0) - mean) / std
+def _script_of(resize: OnnxFunction) -> OnnxFunction:
+    @script(OWN, default_opset=op)
+    def prepare(
+        images: UINT8['N', 'H', 'W', 'C'],  # noqa: F821
+        size: INT64[2],
+        low: FLOAT,
+        factor: FLOAT,
+        mean: FLOAT[1, 'C', 1, 1],  # noqa: F821
+        std: FLOAT[1, 'C', 1, 1],  # noqa: F821
+    ) -> FLOAT['N', 'C', 'h', 'w']:  # noqa: F821
+        values = (resize(images, size) - low) * factor
+        return (op.Clip(values, 0.0, 255.0) - mean) / std
 
-
-@script(OWN, default_opset=op)
-def _prepare_deep(
-    images: UINT16['N', 'H', 'W', 'C'],  # noqa: F821
-    size: INT64[2],
-    low: FLOAT,
-    factor: FLOAT,
-    mean: FLOAT[1, 'C', 1, 1],  # noqa: F821
-    std: FLOAT[1, 'C', 1, 1],  # noqa: F821
-) -> FLOAT['N', 'C', 'h', 'w']:  # noqa: F821
-    values = (resized_deep(images, size) - low) * factor
-    return (op.Clip(values, 0.0, 255.0) - mean) / std
+    return prepare
 
 
 def preparing_graph(spec: InputSpec) -> ModelProto:
@@ -123,8 +113,11 @@ def preparing_graph(spec: InputSpec) -> ModelProto:
         any size, to ``prepared`` float32 (N, C, h, w), windowed and
         normalised.
     """
-    script = _prepare_deep if spec.bits == 16 else _prepare
+    script = _script_of(resized_deep if spec.bits == 16 else resized)
     model = onnx.inliner.inline_local_functions(script.to_model_proto())
+    if spec.bits == 16:
+        pixels = model.graph.input[0].type.tensor_type
+        pixels.elem_type = TensorProto.UINT16
     graph = model.graph
     planar = (1, spec.channels, 1, 1)
     low, width = 0.0, float(2**spec.bits - 1)

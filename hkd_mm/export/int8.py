@@ -86,20 +86,12 @@ def compare_int8(
     limit: float,
     recall_limit: float,
 ) -> dict[str, Any]:
-    """Measure what int8 costs, of logits (N, C) and labels (N,).
+    """Measure what int8 costs, from logits (N, C) and :func:`.checks.figures`.
 
     ``points_lost`` and their standard error are of balanced accuracy. The
     error is that of other validation images: of each class the answers that
     turned wrong less those that turned right, their variance over its
     images. ``recall`` has the same of each class that has images.
-
-    Args:
-        fp32: (N, C) logits.
-        int8: (N, C) logits.
-        labels: (N,) int.
-        measured: ``fp32`` and ``int8`` of :func:`.checks.figures`.
-        limit: of the loss, in points of balanced accuracy.
-        recall_limit: of the loss of one class, in points of its recall.
     """
     before, after = measured['fp32'], measured['int8']
     lost = before['balanced_accuracy'] - after['balanced_accuracy']

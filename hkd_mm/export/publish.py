@@ -57,9 +57,6 @@ def publish(
         licence: of the weights, in words; that of the export by default.
         report: takes lines on what is done.
 
-    Returns:
-        The folder.
-
     Raises:
         UserError: there is no export or it is of another run, the folder
             holds something, or its networks do not answer equally.
