@@ -38,7 +38,11 @@ TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'hkd_mm.datasets')
 FUNCTIONS = _child(MMENGINE_FUNCTIONS, 'hkd_mm.engine', 'hkd_mm.datasets')
 HOOKS = _child(MMENGINE_HOOKS, 'hkd_mm.engine')
 MODEL_WRAPPERS = _child(MMENGINE_MODEL_WRAPPERS, 'hkd_mm.engine')
-METRICS = _child(MMENGINE_METRICS, 'hkd_mm.evaluation')
+METRICS = _child(
+    MMENGINE_METRICS,
+    'hkd_mm.evaluation.clinical_metric',
+    'hkd_mm.evaluation.segmentation_metric',
+)
 MODELS = _child(MMENGINE_MODELS, 'hkd_mm.models')
 TASK_UTILS = _child(MMENGINE_TASK_UTILS, 'hkd_mm.models')
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.experiments.plan import OF_NETS
-from hkd_mm.experiments.tables import format_mean_sd, title_of
+from hkd_mm.evaluation.metric_names import OF_NETS, title_of
+from hkd_mm.experiments.tables import format_mean_sd
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'docs/results'

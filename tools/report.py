@@ -14,7 +14,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         'HTML file that is readable without network.'
     )
     parser.add_argument(
-        'places',
+        'paths',
         nargs='+',
         metavar='WORK_DIR | NAME=DIR...',
         help='the work dir of a study, or runs; several of one name are its '
@@ -32,6 +32,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--size', help='of that study file, if it has several')
     parser.add_argument(
         '--baseline',
+        dest='baselines',
         nargs='+',
         metavar='NAME',
         help='methods that the others are tested against (default: those of '
@@ -91,13 +92,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--no-images',
-        action='store_true',
+        dest='images',
+        action='store_false',
         help='no photographs in the page, which may then be passed on '
         'whatever their licence is',
     )
     parser.add_argument(
         '--no-calibration',
-        action='store_true',
+        dest='calibration',
+        action='store_false',
         help='do not predict the validation split where that is missing',
     )
 

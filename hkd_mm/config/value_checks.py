@@ -191,7 +191,7 @@ def _check_save_best(cfg: Config) -> None:
     kinds = [node.get('type') for node in evaluators]
     if kinds != ['hkd_mm.ClinicalMetric'] or evaluators[0].get('prefix'):
         return  # others know their names by themselves
-    from hkd_mm.evaluation.classification_scores import OVERALL
+    from hkd_mm.evaluation.metric_names import OVERALL
 
     for name in [wanted] if isinstance(wanted, str) else wanted:
         if '/' not in name and name not in OVERALL:

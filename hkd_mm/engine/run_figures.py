@@ -9,6 +9,11 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from hkd_mm.evaluation.metric_names import (
+    CLASS_SUMMARY,
+    MASK_SUMMARY,
+    title_of,
+)
 from hkd_mm.io.atomic_files import AtomicBackend
 
 
@@ -106,20 +111,6 @@ def _save(figure, path: str | Path) -> None:
         AtomicBackend().put(buffer.getvalue(), path)
 
 
-_SHOWN = (
-    ('balanced_accuracy', 'balanced accuracy'),
-    ('top1', 'top-1'),
-    ('top5', 'top-5'),
-    ('macro_f1', 'macro F1'),
-    ('macro_auroc', 'macro AUROC'),
-    ('ece', 'ECE'),
-    ('dice', 'Dice of a slice'),
-    ('patient_dice', 'Dice of a patient'),
-    ('iou', 'IoU'),
-    ('hd95', '95 % Hausdorff distance'),
-)
-
-
 def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     """Put the figures of a run into a table of two columns.
 
@@ -146,9 +137,9 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
             f'{kind} validation',
             f'epoch {chosen["epoch"]} of {report["epochs"]}',
         )
-        for key, label in _SHOWN:
+        for key in (*CLASS_SUMMARY, 'ece', *MASK_SUMMARY):
             if chosen.get(key) is not None:
-                table.add_row(label, f'{chosen[key]:.4f}')
+                table.add_row(title_of(key), f'{chosen[key]:.4f}')
     table.add_section()
     for role in ('student', 'teacher'):
         if role in report:

@@ -1,6 +1,2 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Clinical metrics."""
-
-from hkd_mm.registry import import_siblings
-
-import_siblings(__name__)
+"""Metrics and statistics; importing the package alone imports no torch."""

@@ -1,9 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Numbers of one evaluation, from class probabilities and labels.
 
-scikit-learn does the arithmetic wherever it has the definition. Top-k and the
-calibration error are ours: the former because scikit-learn breaks ties the
-other way round than ``argmax``, the latter because it is not there.
+scikit-learn does the arithmetic wherever it has the definition. Top-k is our
+own because scikit-learn breaks ties in the reverse order of ``argmax``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,27 +10,7 @@ from typing import Any
 
 import numpy as np
 
-# What :func:`classification_scores` says of all samples together.
-OVERALL = (
-    'balanced_accuracy',
-    'top1',
-    'top5',
-    'macro_f1',
-    'weighted_f1',
-    'macro_precision',
-    'macro_specificity',
-    'macro_auroc',
-    'ece',
-)
-# ... and of each class, as ``<class>/f1``.
-PER_CLASS = (
-    'precision',
-    'sensitivity',
-    'specificity',
-    'f1',
-    'auroc',
-    'support',
-)
+from hkd_mm.evaluation.calibration import expected_calibration_error
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -43,38 +22,11 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
         scores: (N, C) floats, no NaN.
         labels: (N,) ints in [0, C).
         k: in [1, C].
-
-    Returns:
-        A fraction in [0, 1].
     """
     own = scores[np.arange(len(labels)), labels][:, None]
     lower = np.arange(scores.shape[1])[None] < labels[:, None]
     rank = (scores > own).sum(1) + ((scores == own) & lower).sum(1)
     return float((rank < k).mean())
-
-
-def expected_calibration_error(
-    scores: np.ndarray, labels: np.ndarray, bins: int = 15
-) -> float:
-    """Gap between confidence and accuracy (Guo et al., ICML 2017, eq. 3).
-
-    ``ECE = sum_b |B_b| / N * |acc(B_b) - conf(B_b)|`` over equal-width bins
-    ``((b - 1) / bins, b / bins]`` of the confidence, which is the probability
-    of the predicted class. https://arxiv.org/abs/1706.04599
-
-    Args:
-        scores: (N, C) probabilities, N >= 1.
-        labels: (N,) ints in [0, C).
-        bins: number of bins; 15 as in the paper.
-
-    Returns:
-        A fraction in [0, 1]; 0 is perfectly calibrated.
-    """
-    confidence = scores.max(1).astype(np.float64)
-    correct = scores.argmax(1) == labels
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(index, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(labels))
 
 
 def _per_class(
@@ -163,6 +115,48 @@ def classification_scores(
                 int(value) if key == 'support' else float(value)
             )
     return {k: v for k, v in metrics.items() if v == v}, matrix
+
+
+def f1_by_class(
+    labels: np.ndarray, chosen: np.ndarray, classes: int
+) -> np.ndarray:
+    """F1 of each class, mean over the seeds.
+
+    Args:
+        labels: (N,) int.
+        chosen: (S, N) int, predicted classes.
+        classes: number of them, C.
+
+    Returns:
+        (C,) in [0, 1], NaN of a class without an image.
+    """
+    from sklearn.metrics import f1_score
+
+    every = np.arange(classes)
+    found = [
+        f1_score(labels, row, labels=every, average=None, zero_division=0)
+        for row in chosen
+    ]
+    return np.where(np.isin(every, labels), np.mean(found, 0), np.nan)
+
+
+def confusion_shares(
+    labels: np.ndarray, chosen: np.ndarray, classes: int
+) -> np.ndarray:
+    """Of the images of each class, the share predicted as each class.
+
+    Arguments as of :func:`f1_by_class`.
+
+    Returns:
+        (C, C), true class by row, mean over the seeds; NaN of a class
+        without an image.
+    """
+    from sklearn.metrics import confusion_matrix
+
+    every = np.arange(classes)
+    total = sum(confusion_matrix(labels, row, labels=every) for row in chosen)
+    sums = total.sum(1, keepdims=True)
+    return np.where(sums > 0, total / np.maximum(sums, 1), np.nan)
 
 
 def answers_one_class(metrics: Mapping[str, Any]) -> bool:

@@ -37,7 +37,7 @@ class ClinicalMetric(BaseMetric):
     ``confusion`` (C, C) counts, true class by row.
 
     Args:
-        collect_device: where ranks exchange results, ``cpu`` or ``gpu``.
+        collect_device: of MMEngine's BaseMetric, like ``collect_dir``.
         prefix: put before every name, with a slash.
         collect_dir: shared folder for the exchange through ``cpu``.
     """
@@ -51,7 +51,7 @@ class ClinicalMetric(BaseMetric):
         super().__init__(collect_device, prefix or 'unprefixed', collect_dir)
         self.prefix = prefix  # set late: upstream warns when it is None
         self.last: dict[str, Any] | None = None
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._one_class = False  # at the last evaluation
         self._stored = StoreNames()
 
@@ -60,7 +60,7 @@ class ClinicalMetric(BaseMetric):
 
         Args:
             data_batch: not used.
-            data_samples: one dict a sample with ``pred_score`` (C,)
+            data_samples: a dict a sample with ``pred_score`` (C,)
                 probabilities, ``gt_label`` one int64, and ``sample_id`` if
                 the pipeline packs it; or one ``PackedPredictions``.
         """
@@ -107,47 +107,30 @@ class ClinicalMetric(BaseMetric):
                 f'ClinicalMetric got {len(labels)} labels for '
                 f'{len(scores)} samples: one label each is needed'
             )
-        self.results.append(
-            (
-                scores.detach(),
-                labels.detach(),
-                list(sample_ids or [None] * len(scores))
-                if index is None
-                else index.detach(),
-            )
-        )
+        names = list(sample_ids or [None] * len(scores))
+        if index is not None:
+            names = index.detach()
+        self.results.append((scores.detach(), labels.detach(), names))
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Collect from all ranks, drop samples that pad them, compute.
-
-        Args:
-            size: number of samples of the data set.
-
-        Returns:
-            The metrics, on every rank.
-        """
+        """Collect from all ranks, drop samples that pad them, compute."""
         batches, self.results = self.results, []
         if batches:  # ranks exchange samples, so that padding can be cut off
             scores = torch.cat([b[0] for b in batches]).float().cpu().numpy()
             labels = torch.cat([b[1] for b in batches]).cpu().tolist()
-            names = [n for batch in batches for n in self._names(batch[2])]
+            names = []
+            for *_, part in batches:
+                if torch.is_tensor(part):  # rows of the packed store
+                    part = self._stored(self.dataset_meta, part)
+                names += part
             self.results = list(zip(scores, labels, names))
         return super().evaluate(size)
-
-    def _names(self, names: list | torch.Tensor) -> list[str | None]:
-        """Sample ids, looked up in the packed store where rows are given."""
-        if not torch.is_tensor(names):
-            return names
-        return self._stored(self.dataset_meta, names)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute every metric from samples of all ranks.
 
         Args:
             results: triples of probabilities (C,), label and sample name.
-
-        Returns:
-            The metrics by name.
 
         Raises:
             UserError: no sample, scores that are NaN or no probabilities, or
@@ -167,7 +150,7 @@ class ClinicalMetric(BaseMetric):
         self.last = dict(
             scores=scores, labels=labels, sample_ids=names, confusion=confusion
         )
-        self._tell_left_out(metrics, classes, len(labels))
+        self._report_left_out(metrics, classes, len(labels))
         self._warn_of_one_class(metrics, classes)
         return metrics
 
@@ -184,14 +167,14 @@ class ClinicalMetric(BaseMetric):
             )
         return list(names)
 
-    def _tell_left_out(
+    def _report_left_out(
         self, metrics: dict, classes: Sequence[str], total: int
     ) -> None:
         """Log once each class whose AUROC is undefined here."""
         for name in classes:
-            if f'{name}/auroc' in metrics or name in self._told:
+            if f'{name}/auroc' in metrics or name in self._reported:
                 continue
-            self._told.add(name)
+            self._reported.add(name)
             kind = (
                 'positives' if not metrics[f'{name}/support'] else 'negatives'
             )
@@ -219,7 +202,7 @@ class ClinicalMetric(BaseMetric):
 
 
 def _check(scores: np.ndarray, labels: np.ndarray, names: list) -> None:
-    """Refuse what would turn into wrong numbers without a sound."""
+    """Refuse what would silently turn into wrong numbers."""
     bad = ~np.isfinite(scores).all(1)
     if bad.any():
         first = names[int(bad.argmax())] or f'number {int(bad.argmax())}'

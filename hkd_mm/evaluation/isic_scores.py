@@ -81,29 +81,24 @@ def submission(
     Raises:
         UserError: they are the classes of neither challenge.
     """
-    place = {name.upper(): index for index, name in enumerate(classes)}
-    order = next(
-        (
-            names
-            for names in CHALLENGES.values()
-            if place.keys() in ({*names}, {*names} - {'UNK'})
-        ),
-        None,
-    )
-    if order is None:
-        told = '; '.join(
+    column = {name.upper(): index for index, name in enumerate(classes)}
+    for order in CHALLENGES.values():
+        if column.keys() in ({*order}, {*order} - {'UNK'}):
+            break
+    else:
+        known = '; '.join(
             f'{title}: {" ".join(names)}'
             for title, names in CHALLENGES.items()
         )
         raise UserError(
             f'the classes {" ".join(classes)} are those of no ISIC challenge '
-            f'({told}); a .csv without .isic takes any'
+            f'({known}); a .csv without .isic takes any'
         )
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator='\n')
     writer.writerow(['image', *order])
     for name, row in zip(sample_ids, scores):
-        cells = (row[place[key]] if key in place else 0.0 for key in order)
+        cells = (row[column[key]] if key in column else 0.0 for key in order)
         writer.writerow([name, *(f'{cell:.5f}' for cell in cells)])
     return stream.getvalue()
 

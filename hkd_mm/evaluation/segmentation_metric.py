@@ -1,28 +1,23 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The metric of segmentation: overlap and distance, by slice and patient."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from torch import Tensor
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_scores import (
     add_patients,
     by_patient,
-    check_shapes,
-    class_names,
     confusion_counts,
-    fits,
     hausdorff_95,
     means,
     named,
     overlap_scores,
-    refuse,
     slice_rows,
 )
 from hkd_mm.evaluation.store_names import StoreNames
@@ -30,75 +25,7 @@ from hkd_mm.registry import METRICS
 from hkd_mm.structures.mask_samples import IGNORE
 from hkd_mm.structures.packed_samples import masks_of
 
-Pair = tuple[float, float]
-
-
-class PixelSizes:
-    """Heights and widths of pixels, from whoever knows them.
-
-    Args:
-        spacing: of every pixel in mm, one number or two; None asks the data
-            set, for ``spacing``, or ``extents``: sample id -> height and
-            width of the whole image.
-
-    Raises:
-        UserError: not one or two lengths.
-    """
-
-    def __init__(self, spacing: float | Sequence[float] | None) -> None:
-        self._given = spacing_pair(spacing)
-
-    def known(self, meta: dict | None) -> bool:
-        """Whether distances are in mm."""
-        return bool(self._common(meta) or (meta or {}).get('extents'))
-
-    def of_slices(
-        self,
-        meta: dict | None,
-        index: Tensor,
-        names: Callable[[dict | None, Tensor], list[str | None]],
-        shape: tuple[int, int],
-    ) -> list[Pair]:
-        """Of a batch of masks of one shape; (1, 1) where nobody knows.
-
-        Args:
-            meta: of the data set.
-            index: (B,) rows in the packed store.
-            names: a :class:`.store_names.StoreNames`.
-            shape: of a mask.
-        """
-        common = self._common(meta)
-        extents = (meta or {}).get('extents')
-        if common or not extents:
-            return [common or (1.0, 1.0)] * len(index)
-        high, wide = shape
-        found = map(extents.get, names(meta, index))
-        return [(height / high, width / wide) for height, width in found]
-
-    def _common(self, meta: dict | None) -> Pair | None:
-        return self._given or spacing_pair((meta or {}).get('spacing'))
-
-
-def spacing_pair(
-    spacing: float | Sequence[float] | None,
-) -> tuple[float, float] | None:
-    """Height and width of a pixel, of one number or two.
-
-    Raises:
-        UserError: it is neither, or not above 0.
-    """
-    if spacing is None:
-        return None
-    pair = (spacing, spacing) if isinstance(spacing, Real) else tuple(spacing)
-    numbers = all(type(side) in (int, float) and side > 0 for side in pair)
-    if len(pair) != 2 or not numbers:
-        raise UserError(
-            f'SegmentationMetric: spacing={spacing} must be the height and '
-            'width of a pixel in mm, both > 0, or one number'
-        )
-    return pair
-
-
+# row in the store, counts of pixels, distances
 Result = tuple[int, np.ndarray, np.ndarray]
 
 
@@ -112,8 +39,8 @@ class SegmentationMetric(BaseMetric):
     mean. ``patient_dice``, ``patient_iou``, ``patient_sensitivity`` and
     ``patient_precision`` are of the pixels of all slices of a patient
     together, ``patient_hd95`` of the mean over these slices, each a mean over
-    the patients; they are there where the data set says whose a slice is
-    (its patient, else its lesion), of those slices of which it does.
+    the patients; they need the patient (else the lesion) of slices in the data
+    set, and cover the slices for which it is known.
     Definitions stand at :func:`overlap_scores` and
     :func:`hausdorff_95`: empty truth and empty prediction have dice = iou = 1
     and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95 is the
@@ -136,12 +63,9 @@ class SegmentationMetric(BaseMetric):
             ``extents`` (sample id -> height and width of the whole image),
             else counts pixels.
         hd95: False leaves the distances out, which cost most of the time.
-        collect_device: where ranks exchange results, ``cpu`` or ``gpu``.
+        collect_device: of MMEngine's BaseMetric, like ``collect_dir``.
         prefix: put before every name, with a slash.
         collect_dir: shared folder for the exchange through ``cpu``.
-
-    Raises:
-        UserError: a value is out of its range.
     """
 
     def __init__(
@@ -160,7 +84,7 @@ class SegmentationMetric(BaseMetric):
                 f'SegmentationMetric: threshold={threshold} must be in (0, 1)'
             )
         self.threshold, self.hd95 = threshold, hd95
-        self._sizes = PixelSizes(spacing)
+        self._spacing = _spacing_pair(spacing)
         self.last: dict[str, Any] | None = None
         self._stored = StoreNames()
 
@@ -200,27 +124,41 @@ class SegmentationMetric(BaseMetric):
         Raises:
             UserError: probabilities are NaN, or masks do not fit them.
         """
+        _check_shapes(probabilities, masks)
         classes = max(probabilities.shape[1], 2)
-        check_shapes(probabilities, masks)
         predicted = masks_of(probabilities, self.threshold).cpu().numpy()
-        truth, rows = masks.cpu().numpy(), index.tolist()
+        truth = masks.cpu().numpy()
         finite = probabilities.isfinite().flatten(1).all(1).tolist()
-        sizes = self._sizes.of_slices(
-            self.dataset_meta, index, self._stored, truth.shape[1:]
-        )
-        for place, row in enumerate(rows):
-            if not finite[place] or not fits(truth[place], classes):
-                names = self._stored(self.dataset_meta, index)
-                refuse(names[place] or row, finite[place], classes)
+        sizes = self._pixel_sizes(index, truth.shape[1:])
+        for one, row in enumerate(index.tolist()):
+            fits = (truth[one] < classes) | (truth[one] == IGNORE)
+            if not finite[one] or not fits.all():
+                name = self._stored(self.dataset_meta, index)[one] or row
+                raise UserError(_wrong_sample(name, finite[one], classes))
             self.results.append(
                 self._compare(
-                    row,
-                    predicted[place],
-                    truth[place],
-                    classes,
-                    sizes[place],
+                    row, predicted[one], truth[one], classes, sizes[one]
                 )
             )
+
+    def _known_spacing(self) -> tuple[float, float] | None:
+        meta = self.dataset_meta or {}
+        return self._spacing or _spacing_pair(meta.get('spacing'))
+
+    def _pixel_sizes(
+        self, index: torch.Tensor, shape: tuple[int, int]
+    ) -> list[tuple[float, float]]:
+        """Height and width of the pixels of B masks of one shape."""
+        spacing = self._known_spacing()
+        extents = (self.dataset_meta or {}).get('extents')
+        if spacing or not extents:
+            return [spacing or (1.0, 1.0)] * len(index)
+        names = self._stored(self.dataset_meta, index)
+        high, wide = shape
+        return [
+            (height / high, width / wide)
+            for height, width in map(extents.get, names)
+        ]
 
     def _compare(
         self,
@@ -243,12 +181,6 @@ class SegmentationMetric(BaseMetric):
     def compute_metrics(self, results: list[Result]) -> dict[str, float]:
         """Compute every metric from the slices of all ranks.
 
-        Args:
-            results: row in the store, counts of pixels and distances.
-
-        Returns:
-            The metrics by name.
-
         Raises:
             UserError: no slice, or classes that do not fit the data set.
         """
@@ -259,15 +191,16 @@ class SegmentationMetric(BaseMetric):
             )
         rows, counts, distances = zip(*results)
         counts = np.stack(counts)
-        classes = class_names(self.dataset_meta, counts.shape[1] - 1)
+        classes = _class_names(self.dataset_meta, counts.shape[1] - 1)
         figures = overlap_scores(counts)
         if self.hd95:
             figures['hd95'] = np.stack(distances)
-        names = self._stored(self.dataset_meta, torch.tensor(rows))
-        groups = (self.dataset_meta or {}).get('groups') or {}
+        meta = self.dataset_meta or {}
+        names = self._stored(meta, torch.tensor(rows))
+        groups = meta.get('groups') or {}
         patients = [groups.get(name) for name in names]
         found = by_patient(counts, patients, figures.get('hd95'))
-        known = self._sizes.known(self.dataset_meta)
+        in_mm = self._known_spacing() or meta.get('extents')
         self.last = dict(
             rows=slice_rows(names, patients, figures, classes),
             patients={
@@ -279,7 +212,61 @@ class SegmentationMetric(BaseMetric):
                 for patient, one in found.items()
             },
             classes=classes,
-            unit='mm' if known else 'pixel',
+            unit='mm' if in_mm else 'pixel',
         )
         add_patients(figures, found)
         return means(figures, classes)
+
+
+def _spacing_pair(
+    spacing: float | Sequence[float] | None,
+) -> tuple[float, float] | None:
+    """Height and width of a pixel, of one number or two."""
+    if spacing is None:
+        return None
+    pair = (spacing, spacing) if isinstance(spacing, Real) else tuple(spacing)
+    numbers = all(type(side) in (int, float) and side > 0 for side in pair)
+    if len(pair) != 2 or not numbers:
+        raise UserError(
+            f'SegmentationMetric: spacing={spacing} must be the height and '
+            'width of a pixel in mm, both > 0, or one number'
+        )
+    return pair
+
+
+def _check_shapes(probabilities: torch.Tensor, masks: torch.Tensor) -> None:
+    sizes = tuple(probabilities.shape[2:]), tuple(masks.shape[1:])
+    if len(probabilities) != len(masks) or sizes[0] != sizes[1]:
+        raise UserError(
+            f'SegmentationMetric got {len(probabilities)} predictions of '
+            f'{sizes[0]} and {len(masks)} masks of {sizes[1]}: the network '
+            'must answer in the size of its images'
+        )
+
+
+def _wrong_sample(name: str | int, finite: bool, classes: int) -> str:
+    """Message on a sample whose probabilities, else its mask, are wrong."""
+    if finite:
+        return (
+            f'the mask of sample {name} has a class beyond {classes - 1}, the '
+            'last that the network knows: num_classes must equal the classes '
+            'of the data set'
+        )
+    return (
+        f'probabilities of sample {name} are NaN or infinite: the network has '
+        'diverged; lower optim_wrapper.optimizer.lr or clip gradients'
+    )
+
+
+def _class_names(dataset_meta: dict | None, count: int) -> list[str]:
+    """Names of ``count`` classes without the background, the first one."""
+    names = (dataset_meta or {}).get('classes')
+    if names is None:
+        return [f'class_{number}' for number in range(1, count + 1)]
+    if len(names) != count + 1:
+        raise UserError(
+            f'the network tells {count} classes from the background but the '
+            f'data set has {len(names)} with it ({", ".join(names)}): set '
+            'num_classes of the network accordingly'
+        )
+    return list(names[1:])

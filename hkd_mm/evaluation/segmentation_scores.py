@@ -6,14 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from hkd_mm.errors import UserError
 from hkd_mm.structures.mask_samples import IGNORE
-
-# what SegmentationMetric calls its figures
-OF_SLICES = ('dice', 'iou', 'sensitivity', 'precision', 'hd95')
-OF_MASKS = (*OF_SLICES, *(f'patient_{name}' for name in OF_SLICES))
 
 
 def confusion_counts(
@@ -37,8 +31,8 @@ def confusion_counts(
 def overlap_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Overlap of every class but the background.
 
-    With the pixels that are rightly (TP), wrongly (FP) and not (FN) said to
-    be of a class: dice ``2 TP / (2 TP + FP + FN)``, iou
+    With true positive (TP), false positive (FP) and false negative (FN)
+    pixels of a class: dice ``2 TP / (2 TP + FP + FN)``, iou
     ``TP / (TP + FP + FN)``, both 1 where truth and prediction are empty;
     sensitivity ``TP / (TP + FN)``, NaN where the truth is empty; precision
     ``TP / (TP + FP)``, NaN where the prediction is.
@@ -51,12 +45,12 @@ def overlap_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """
     right = np.diagonal(confusion, axis1=-2, axis2=-1)[..., 1:]
     true = confusion.sum(-1)[..., 1:]
-    said = confusion.sum(-2)[..., 1:]
+    predicted = confusion.sum(-2)[..., 1:]
     return dict(
-        dice=_share(2 * right, true + said, 1.0),
-        iou=_share(right, true + said - right, 1.0),
+        dice=_share(2 * right, true + predicted, 1.0),
+        iou=_share(right, true + predicted - right, 1.0),
         sensitivity=_share(right, true, np.nan),
-        precision=_share(right, said, np.nan),
+        precision=_share(right, predicted, np.nan),
     )
 
 
@@ -68,7 +62,7 @@ def hausdorff_95(
     """95th percentile of the Hausdorff distance of two masks.
 
     The edge of a mask is its pixels with one of four neighbours outside of
-    it; what lies beyond the image is outside. Of all distances from an edge
+    it; beyond the image is outside. Of all distances from an edge
     pixel of one mask to the nearest of the other the 95th percentile is
     taken (linear between ranks), in both directions, and the larger returned.
     Masks that both mark something get what MONAI 1.6 gives with
@@ -125,85 +119,15 @@ def _share(
     return np.divide(part, whole, out=share, where=whole > 0)
 
 
-def check_shapes(probabilities: Tensor, masks: Tensor) -> None:
-    """Masks (B, h, w) are in the size of the probabilities (B, C, h, w).
-
-    Raises:
-        UserError: they are not.
-    """
-    sizes = tuple(probabilities.shape[2:]), tuple(masks.shape[1:])
-    if len(probabilities) != len(masks) or sizes[0] != sizes[1]:
-        raise UserError(
-            f'SegmentationMetric got {len(probabilities)} predictions of '
-            f'{sizes[0]} and {len(masks)} masks of {sizes[1]}: the network '
-            'must answer in the size of its images'
-        )
-
-
-def fits(truth: np.ndarray, classes: int) -> bool:
-    """Whether all ids of a mask are below ``classes``, or 255."""
-    return bool(((truth < classes) | (truth == IGNORE)).all())
-
-
-def refuse(name: str | int, finite: bool, classes: int) -> None:
-    """Say what is wrong with a sample.
-
-    Args:
-        name: its id, or its row.
-        finite: its probabilities are; then its mask is wrong.
-        classes: that the network tells apart.
-
-    Raises:
-        UserError: always.
-    """
-    if finite:
-        raise UserError(
-            f'the mask of sample {name} has a class beyond {classes - 1}, the '
-            'last that the network tells: num_classes must equal the classes '
-            'of the data set'
-        )
-    raise UserError(
-        f'probabilities of sample {name} are NaN or infinite: the network has '
-        'diverged; lower optim_wrapper.optimizer.lr or clip gradients'
-    )
-
-
 def threshold_of(evaluator: Any) -> float:
-    """The probability from which a pixel is of the class.
+    """Probability from which a pixel is of the class, 0.5 by default.
 
     Args:
-        evaluator: of a loop; None for a run without one.
-
-    Returns:
-        That of the first metric that has one; 0.5 where none has.
+        evaluator: of a loop, its first metric with a threshold counts; or
+            None.
     """
-    for metric in getattr(evaluator, 'metrics', ()):
-        if hasattr(metric, 'threshold'):
-            return metric.threshold
-    return 0.5
-
-
-def class_names(dataset_meta: dict | None, count: int) -> list[str]:
-    """Names of the classes but the background.
-
-    Args:
-        dataset_meta: with ``classes``, the background first; without them
-            they are called ``class_1`` and so on.
-        count: of classes that the network tells from the background.
-
-    Raises:
-        UserError: the data set has another number of classes.
-    """
-    names = (dataset_meta or {}).get('classes')
-    if names is None:
-        return [f'class_{number}' for number in range(1, count + 1)]
-    if len(names) != count + 1:
-        raise UserError(
-            f'the network tells {count} classes from the background but the '
-            f'data set has {len(names)} with it ({", ".join(names)}): set '
-            'num_classes of the network accordingly'
-        )
-    return list(names[1:])
+    metrics = getattr(evaluator, 'metrics', ())
+    return next((m.threshold for m in metrics if hasattr(m, 'threshold')), 0.5)
 
 
 def by_patient(
@@ -224,12 +148,12 @@ def by_patient(
     Returns:
         Patient -> ``patient_dice`` and so on -> (C - 1,), sorted.
     """
-    places = defaultdict(list)
-    for place, patient in enumerate(patients):
+    indices = defaultdict(list)
+    for index, patient in enumerate(patients):
         if patient is not None:
-            places[patient].append(place)
+            indices[patient].append(index)
     found = {}
-    for patient, own in sorted(places.items()):
+    for patient, own in sorted(indices.items()):
         figures = overlap_scores(counts[own].sum(0))
         if distances is not None:
             figures['hd95'] = distances[own].mean(0)
@@ -256,7 +180,7 @@ def slice_rows(
     figures: dict[str, np.ndarray],
     classes: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """What each slice has, as plain dicts; undefined figures are None.
+    """Rows of N slices as plain dicts; undefined figures are None.
 
     Args:
         names: N sample ids.
@@ -265,11 +189,11 @@ def slice_rows(
         classes: K names.
     """
     rows = []
-    for place, (name, patient) in enumerate(zip(names, patients)):
+    for index, (name, patient) in enumerate(zip(names, patients)):
         row = dict(sample_id=name, patient=patient)
         for figure, values in figures.items():
             row.update(dict.fromkeys(_keys(figure, classes)))
-            row.update(named(figure, values[place], classes))
+            row.update(named(figure, values[index], classes))
         rows.append(row)
     return rows
 
@@ -310,6 +234,15 @@ def means(
     for name, values in figures.items():
         found.update(named(name, _mean(values), classes))
     return found
+
+
+def mean_by_group(
+    values: np.ndarray, groups: Sequence[str]
+) -> dict[str, float]:
+    """Group -> mean of its values, both (N,); sorted."""
+    names, index = np.unique(groups, return_inverse=True)
+    means = np.bincount(index, values) / np.bincount(index)
+    return dict(zip(names.tolist(), means.tolist()))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 
 A figure over S trained networks and N images varies with both: another seed is
 another network, another sample of lesions another test split. This is the
-multi- reader, multi-case problem of radiology (Obuchowski and Rockette,
+multi-reader, multi-case problem of radiology (Obuchowski and Rockette,
 Commun. Stat. Simul. Comput. 24(2), 1995; Hillis, Stat. Med. 26, 2007) with
 seeds as readers and lesions as cases.
 """
@@ -15,6 +15,9 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 
+ALPHA = 0.05  # a difference counts where p, after Holm, is below
+
+# labels, predictions and weights (how often each image counts), each (N,)
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
@@ -39,20 +42,14 @@ class Difference(NamedTuple):
 
     @property
     def seeds(self) -> int:
-        """How many."""
+        """Number of seeds."""
         return len(self.by_seed)
 
 
 def balanced_accuracy(
     labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray
 ) -> float:
-    """Mean recall of the classes that occur.
-
-    Args:
-        labels: (N,) int.
-        predictions: (N,) int.
-        weights: (N,) how often each image counts, >= 0.
-    """
+    """Mean recall of the classes that occur."""
     size = int(max(labels.max(), predictions.max())) + 1
     total = np.bincount(labels, weights, size)
     right = np.bincount(labels, weights * (labels == predictions), size)
@@ -62,21 +59,23 @@ def balanced_accuracy(
 def accuracy(
     labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray
 ) -> float:
-    """Share of right predictions; arguments as of balanced_accuracy."""
+    """Share of right predictions."""
     return float(np.average(labels == predictions, weights=weights))
 
 
 def mean_value(
     labels: np.ndarray, values: np.ndarray, weights: np.ndarray
 ) -> float:
-    """Mean of a figure that every image has by itself, such as Dice.
-
-    Args:
-        labels: not used.
-        values: (N,) float, in place of predicted classes.
-        weights: (N,) how often each image counts, >= 0.
-    """
+    """Mean of a float of each image, such as Dice, in place of predictions."""
     return float(np.average(values, weights=weights))
+
+
+def scores_by_seed(
+    labels: np.ndarray, chosen: np.ndarray, score: Score = balanced_accuracy
+) -> np.ndarray:
+    """Score of each seed, (S,); ``chosen`` has a row a seed, (S, N)."""
+    ones = np.ones(len(labels))
+    return np.array([score(labels, row, ones) for row in chosen])
 
 
 def paired_difference(
@@ -103,13 +102,12 @@ def paired_difference(
         baseline: (S, N) int, of the same seeds in the same order.
         groups: (N,) lesion of each image; images of a lesion are drawn
             together.
-        score: of labels, predictions and weights, each (N,).
+        score: what is compared.
         resamples: bootstrap samples.
         seed: of the bootstrap.
 
     Returns:
-        See :class:`Difference`; with one seed its interval and p tell of
-        the images only.
+        With one seed its interval and p are of the images only.
 
     Raises:
         UserError: all images are of one lesion.
@@ -118,8 +116,8 @@ def paired_difference(
 
     method, baseline = np.atleast_2d(method), np.atleast_2d(baseline)
     assert method.shape == baseline.shape == (len(method), len(labels))
-    ones = np.ones(len(labels))
-    found = _differences(labels, method, baseline, ones, score)
+    found = scores_by_seed(labels, method, score)
+    found -= scores_by_seed(labels, baseline, score)
     count, each = len(found), tuple(found.tolist())
     mean = float(found.mean())
     sd = float(found.std(ddof=1)) if count > 1 else float('nan')
@@ -131,7 +129,12 @@ def paired_difference(
             'that nothing can be said of others; test on more'
         )
     means = [
-        _differences(labels, method, baseline, weights, score).mean()
+        np.mean(
+            [
+                score(labels, a, weights) - score(labels, b, weights)
+                for a, b in zip(method, baseline)
+            ]
+        )
         for weights in _samples(groups, resamples, seed)
     ]
     of_images = float(np.var(means, ddof=1))
@@ -160,9 +163,9 @@ def bootstrap_interval(
 
     Args:
         labels: (N,) int.
-        chosen: (S, N) int, predicted classes, a row a seed.
+        chosen: (S, N) predicted classes or values, a row a seed.
         groups: (N,) lesion of each image.
-        score: of labels, predictions and weights, each (N,).
+        score: of which the interval is.
         resamples: bootstrap samples of whole lesions, the networks stay; those
             for which there is no score (NaN) do not count.
         seed: of the bootstrap.
@@ -181,36 +184,27 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def bootstrap_mean(
+    values: np.ndarray, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean of independent values, (N,)."""
+    random = np.random.default_rng(seed)
+    means = random.choice(values, (resamples, len(values))).mean(1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values that hold for all comparisons together.
+    """P values adjusted for all comparisons together, in the same order.
 
-    Args:
-        p_values: of the comparisons, in any order.
-
-    Returns:
-        Adjusted ones in the same order (Holm, Scand. J. Stat. 6, 1979).
+    Holm, Scand. J. Stat. 6, 1979.
     """
     order = np.argsort(p_values)
     adjusted, floor = [0.0] * len(order), 0.0
-    for rank, place in enumerate(order):
-        floor = max(floor, (len(order) - rank) * p_values[place])
-        adjusted[place] = min(1.0, floor)
+    for rank, index in enumerate(order):
+        floor = max(floor, (len(order) - rank) * p_values[index])
+        adjusted[index] = min(1.0, floor)
     return adjusted
-
-
-def _differences(
-    labels: np.ndarray,
-    method: np.ndarray,
-    baseline: np.ndarray,
-    weights: np.ndarray,
-    score: Score,
-) -> np.ndarray:
-    return np.array(
-        [
-            score(labels, a, weights) - score(labels, b, weights)
-            for a, b in zip(method, baseline)
-        ]
-    )
 
 
 def _samples(

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
+from hkd_mm.evaluation.metric_names import CLASS_SUMMARY, title_of
 from hkd_mm.inference.student import named
 
-_METRICS = dict(
-    balanced_accuracy='balanced accuracy', top1='accuracy', macro_f1='macro F1'
-)
+_METRICS = CLASS_SUMMARY[:3]  # without the AUROC
 
 
 class Row(NamedTuple):
@@ -90,7 +89,7 @@ def as_table(rows: list[Row], title: str | None = None):
     splits = sorted({row.split for row in rows})
     if len(splits) > 1:
         table.add_column('split')
-    for header in (*_METRICS.values(), 'parameters', 'GMACs', 'minutes'):
+    for header in (*map(title_of, _METRICS), 'parameters', 'GMACs', 'minutes'):
         table.add_column(header, justify='right')
     best = {
         key: max((row.metrics.get(key) or 0) for row in rows)

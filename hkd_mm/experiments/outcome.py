@@ -11,7 +11,7 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.evaluation.segmentation_scores import OF_MASKS
+from hkd_mm.evaluation.metric_names import COMPARED_OF_MASKS, OF_MASKS, OF_NETS
 from hkd_mm.evaluation.significance import (
     Difference,
     accuracy,
@@ -22,8 +22,6 @@ from hkd_mm.evaluation.significance import (
     paired_difference,
 )
 from hkd_mm.experiments.plan import (
-    COMPARED_OF_MASKS,
-    OF_NETS,
     Row,
     Study,
     all_runs,

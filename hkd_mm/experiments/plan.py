@@ -9,17 +9,8 @@ from typing import Any, NamedTuple
 from hkd_mm.engine.run_files import TESTED
 from hkd_mm.engine.run_summary import to_json
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.metric_names import CLASS_SUMMARY
 from hkd_mm.io.atomic_files import AtomicBackend
-
-COMPARED_OF_MASKS = ('dice', 'iou')  # every image has them
-TESTABLE = (
-    'balanced_accuracy',
-    'top1',
-    *COMPARED_OF_MASKS,
-)  # for significance
-# of the network itself: weights, operations, time of an image (one batch of 1)
-OF_NETS = ('parameters', 'gflops', 'milliseconds')
-METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,7 @@ class Study:
     rows: tuple[Row, ...]
     baselines: tuple[str, ...]
     compared_by: str = 'balanced_accuracy'
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[str, ...] = CLASS_SUMMARY
     size: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
 

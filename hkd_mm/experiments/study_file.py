@@ -12,9 +12,14 @@ from hkd_mm.config.networks import config_root
 from hkd_mm.config.overrides import NoPlaceError
 from hkd_mm.config.teacher_options import places_of
 from hkd_mm.errors import UserError
-from hkd_mm.evaluation.classification_scores import OVERALL, PER_CLASS
-from hkd_mm.evaluation.segmentation_scores import OF_MASKS
-from hkd_mm.experiments.plan import OF_NETS, TESTABLE, Row, Run, Study
+from hkd_mm.evaluation.metric_names import (
+    OF_MASKS,
+    OF_NETS,
+    OVERALL,
+    PER_CLASS,
+    TESTABLE,
+)
+from hkd_mm.experiments.plan import Row, Run, Study
 
 _OVERALL = (*OVERALL, *OF_MASKS, *OF_NETS)
 _OF_STUDY = {

@@ -10,6 +10,7 @@ from hkd_mm.config.compose import read_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.config.tree import dicts
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.metric_names import MAIN, OF_MASKS, OVERALL
 from hkd_mm.experiments.search_space import (
     Choices,
     Space,
@@ -23,25 +24,8 @@ from hkd_mm.experiments.search_space import (
 METHOD = 'method'  # what the choice among ``configs`` is called
 SAMPLERS = ('grid', 'tpe', 'random')
 PRUNERS = ('median', 'hyperband')
-_OF_CLASSES = (  # what hkd_mm.ClinicalMetric says of all images together
-    'balanced_accuracy',
-    'top1',
-    'top5',
-    'macro_f1',
-    'weighted_f1',
-    'macro_precision',
-    'macro_specificity',
-    'macro_auroc',
-    'ece',
-)
-_OF_SLICES = ('dice', 'iou', 'sensitivity', 'precision', 'hd95')
-_OF_MASKS = (  # what hkd_mm.SegmentationMetric says
-    *_OF_SLICES,
-    *(f'patient_{name}' for name in _OF_SLICES),
-)
-METRIC_GROUPS = dict(classes=_OF_CLASSES, masks=_OF_MASKS)
-METRICS = (*_OF_CLASSES, *_OF_MASKS)
-LOWER_IS_BETTER = ('ece', 'hd95', 'patient_hd95')
+METRIC_GROUPS = dict(classes=OVERALL, masks=OF_MASKS)
+SWEEP_METRICS = {**OVERALL, **OF_MASKS}
 
 
 @dataclass(frozen=True)
@@ -84,7 +68,7 @@ class Sweep:
     @property
     def maximised(self) -> bool:
         """Whether more of the metric is better."""
-        return self.metric not in LOWER_IS_BETTER
+        return SWEEP_METRICS[self.metric].larger_is_better
 
     def config(self, params: dict[str, Any]) -> Path:
         """The config file of a trial."""
@@ -219,13 +203,13 @@ def _chosen_by(file: Path, options: dict[str, Any]) -> str:
         'default_hooks.checkpoint.save_best',
         (hooks.get('checkpoint') or {}).get('save_best'),
     )
-    if name in METRICS:
+    if name in SWEEP_METRICS:
         return name
     masks = any(
         str(node.get('type')).endswith('SegmentationMetric')
         for node in dicts(cfg.get('val_evaluator'))
     )
-    return 'dice' if masks else 'balanced_accuracy'
+    return MAIN['segmentation' if masks else 'classification']
 
 
 def _group(metric: Any) -> str | None:
@@ -262,7 +246,7 @@ def _seeds(given: Any, path) -> tuple[int, ...]:
 def _check(sweep: Sweep) -> None:
     for name, value, known in (
         ('sampler', sweep.sampler, SAMPLERS),
-        ('metric', sweep.metric, METRICS),
+        ('metric', sweep.metric, tuple(SWEEP_METRICS)),
     ):
         if value not in known:
             raise UserError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hkd_mm.engine.run_files import TESTED
+from hkd_mm.evaluation.metric_names import CLASS_SUMMARY, MASK_SUMMARY
 from hkd_mm.experiments.search_space import Choices
 from hkd_mm.experiments.sweep_file import Sweep
 from hkd_mm.experiments.sweep_storage import without_places
@@ -110,10 +111,6 @@ def listed(params: dict[str, Any]) -> str:
 
 
 JSON, TABLE = 'sweep.json', 'table.md'
-_TOLD = (  # of these, what the test has
-    *('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc'),
-    *('dice', 'iou', 'hd95', 'patient_dice'),
-)
 
 
 def winner_of(sweep: Sweep, trials: list) -> Any:
@@ -218,7 +215,7 @@ def tested_figures(
         found.append(read_json(path) or {})
     return {
         key: statistics.mean(report[key] for report in found)
-        for key in dict.fromkeys((*_TOLD, sweep.metric))
+        for key in dict.fromkeys((*CLASS_SUMMARY, *MASK_SUMMARY, sweep.metric))
         if all(key in report for report in found)
     }
 

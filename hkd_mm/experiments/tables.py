@@ -8,27 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hkd_mm.engine.run_summary import to_json
-from hkd_mm.experiments.outcome import MethodResult
-from hkd_mm.experiments.plan import COMPARED_OF_MASKS, OF_NETS, Study
-from hkd_mm.io.atomic_files import AtomicBackend
-
-_TITLES = dict(
-    balanced_accuracy='balanced accuracy',
-    top1='accuracy',
-    top5='top-5 accuracy',
-    macro_f1='macro F1',
-    weighted_f1='weighted F1',
-    macro_auroc='macro AUROC',
-    macro_precision='macro precision',
-    macro_specificity='macro specificity',
-    dice='Dice',
-    patient_dice='Dice of a patient',
-    iou='IoU',
-    hd95='95 % Hausdorff distance',
-    parameters='parameters / M',
-    gflops='GFLOPs',
-    milliseconds='ms an image',
+from hkd_mm.evaluation.metric_names import (
+    COMPARED_OF_MASKS,
+    OF_NETS,
+    format_value,
+    title_of,
 )
+from hkd_mm.experiments.outcome import MethodResult
+from hkd_mm.experiments.plan import Study
+from hkd_mm.io.atomic_files import AtomicBackend
 
 
 def caption(study: Study, outcomes: list[MethodResult]) -> str:
@@ -161,16 +149,6 @@ def one_class_note(outcomes: list[MethodResult]) -> str:
     )
 
 
-def title_of(metric: str) -> str:
-    """What a reader calls a metric; ``mel/f1`` becomes ``F1 of mel``."""
-    name, _, figure = metric.rpartition('/')
-    if name:
-        return (
-            f'{figure.replace("f1", "F1").replace("auroc", "AUROC")} of {name}'
-        )
-    return _TITLES.get(metric, metric)
-
-
 def format_mean_sd(mean: float, sd: float) -> str:
     """``0.383 +- 0.056``; the mean alone of one seed, nothing of none."""
     if math.isnan(mean):
@@ -196,10 +174,6 @@ def format_difference(outcome: MethodResult, baseline: str) -> str:
 def format_p_value(p: float) -> str:
     """``p 0.044``; a bound where three digits show none."""
     return 'p < 0.001' if p < 0.001 else f'p {p:.3f}'
-
-
-# of figures that are no fractions
-_FORMS = dict(dict.fromkeys(OF_NETS, '.5g'), minutes='.1f')
 
 
 def write_tables(
@@ -280,7 +254,7 @@ def _cells(study: Study, outcome: MethodResult) -> list[str]:
         format_interval(outcome.interval),
         f'{outcome.minutes:.1f}',
         *(
-            f'{paper[key]:{_FORMS.get(key, ".4f")}}' if key in paper else ''
+            format_value(key, paper[key]) if key in paper else ''
             for key in _of_papers(study)
         ),
         *(format_difference(outcome, name) for name in study.baselines),

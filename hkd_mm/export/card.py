@@ -1,17 +1,20 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""``README.md`` of an export: what the network is and what it is not for."""
+"""``README.md`` of an export and of a packed one: the model card."""
 
 from collections.abc import Iterable
 
-from hkd_mm.engine.environment import command_of, environment_of, versions_of
-from hkd_mm.evaluation.segmentation_scores import OF_MASKS
+from hkd_mm.evaluation.metric_names import MAIN, title_of
+from hkd_mm.evaluation.selective import classes_note
 from hkd_mm.experiments.tables import unknown_groups_note
-from hkd_mm.export.confidence import classes_note
 from hkd_mm.inference.manifest import ClassifierManifest, Manifest
 from hkd_mm.inference.run_folder import SourceRun
-
-_METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
-_METRICS += OF_MASKS
+from hkd_mm.inference.student import CLASS_OF_TASK
+from hkd_mm.report.model_card import (
+    CARD_METRICS,
+    provenance,
+    size_text,
+    split_name,
+)
 
 _SCALED = (
     'Validation is of `student.onnx` after temperature scaling, on images '
@@ -20,14 +23,14 @@ _SCALED = (
 )
 _PLAIN = (
     'Validation is of `student.onnx`, on images that also chose the '
-    'checkpoint; means over the images, at the size that the network sees. '
+    'checkpoint; means over the images, in the size of the model input. '
     'Test is that of the run.'
 )
 _USE = """```python
 from hkd_mm.apis import {0}
 
 model = {0}('.')  # this folder
-print(model({1}))
+print(model('image.jpg'))
 ```"""
 _BY_CLASS = (
     'That holds over all classes together, in the mixture of validation, and '
@@ -44,35 +47,63 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
         manifest: all that was measured.
         run: how it was trained.
     """
-    environment = environment_of(run.folder)
-    high, wide = manifest.input.size
+    size = size_text(
+        manifest.parameters, manifest.input.size, manifest.classes
+    )
     files = (
         (f'`{spec.path}`', f'{spec.bytes / 1e6:.2f}', spec.takes, spec.gives)
         for spec in manifest.files.values()
     )
+    confident = []
     if isinstance(manifest, ClassifierManifest):
-        usage = ['## Confident answers', *_confident(manifest)]
-        usage += ['## Use', _USE.format('SkinClassifier', "'photo.jpg'")]
-    else:
-        usage = ['## Use', _USE.format('Segmentor', "'image.png'")]
+        confident = ['## Confident answers', *_confident(manifest)]
     parts = [
         f'# {manifest.name}',
-        f'{manifest.architecture}, {manifest.parameters / 1e6:.2f} M '
-        f'parameters, {wide} x {high} pixels; classes '
-        f'{", ".join(manifest.classes)}.',
+        f'{manifest.architecture}, {size}.',
         f'**{manifest.notice}**',
-        f'Licence: {manifest.licence}.',
+        _licence(manifest.licence),
         '## Files',
         _table(('file', 'MB', 'takes', 'gives'), files),
         '## Figures',
         *_figures(manifest),
-        *usage,
+        *confident,
+        '## Use',
+        _USE.format(CLASS_OF_TASK[manifest.task]),
         '## Origin',
         _origin(manifest),
-        f'Trained with: `{command_of(environment)}`',
-        f'Versions: {versions_of(environment)}',
+        *(f'{key}: `{text}`' for key, text in provenance(run.folder)),
     ]
     return '\n\n'.join(parts) + '\n'
+
+
+def packed_card(
+    card: str, old_licence: str, manifest: Manifest, weights: str
+) -> str:
+    """Write the card of a packed export, under the header for the Hub.
+
+    Args:
+        card: of the export, see :func:`card_text`.
+        old_licence: that it names.
+        manifest: of the packed export, with its ``torch`` file.
+        weights: name of that file.
+    """
+    card = card.replace(_licence(old_licence), _licence(manifest.licence))
+    head = (
+        '---\nlicense: other\nlibrary_name: hkd_mm\n'
+        f'pipeline_tag: image-{manifest.task}\ntags:\n- medical\n'
+        '- knowledge-distillation\n- onnx\n---\n\n'
+    )
+    line = (
+        f'\n`{weights}` holds the weights for torch, '
+        f'{manifest.files["torch"].bytes / 1e6:.2f} MB; '
+        f"`{CLASS_OF_TASK[manifest.task]}.from_pretrained('.')` takes this "
+        'folder.\n'
+    )
+    return head + card + line
+
+
+def _licence(text: str) -> str:
+    return f'Licence: {text}.'
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable]) -> str:
@@ -82,12 +113,9 @@ def _table(head: Iterable[str], rows: Iterable[Iterable]) -> str:
 
 
 def _figures(manifest: Manifest) -> list[str]:
-    val, test = manifest.metrics['val'], manifest.metrics['test'] or {}
-    rows = [
-        _row(name, (val.get(name), test.get(name)))
-        for name in _METRICS
-        if name in val or name in test
-    ]
+    found = (manifest.metrics['val'], manifest.metrics['test'] or {})
+    keys = CARD_METRICS[manifest.task]
+    rows = [_row(key, (part.get(key) for part in found)) for key in keys]
     parts = [_table(('metric', 'validation', 'test'), rows)]
     measured = manifest.checks['measured']
     if isinstance(manifest, ClassifierManifest):
@@ -95,25 +123,23 @@ def _figures(manifest: Manifest) -> list[str]:
             (name, *_cells((m['recall'][name] for m in measured.values()), 3))
             for name in manifest.classes
         ]
-        score = 'balanced_accuracy'
+        score = MAIN[manifest.task]
         rows.append(_row(score, (m[score] for m in measured.values())))
         parts += [_SCALED, _table(('recall, validation', *measured), rows)]
         if manifest.checks['confident_lesions'] is None:
             parts.append(unknown_groups_note('lesions'))
     else:
         rows = [
-            _row(name, (m.get(name) for m in measured.values()))
-            for name in OF_MASKS
-            if any(m.get(name) is not None for m in measured.values())
+            _row(key, (m.get(key) for m in measured.values()))
+            for key in keys
+            if any(m.get(key) is not None for m in measured.values())
         ]
         parts += [_PLAIN, _table(('validation', *measured), rows)]
-    if note := manifest.checks.get('int8', {}).get('limit_note'):
-        parts.append(f'**Note: {note}.**')
-    return parts
+    return parts + _notes(manifest.checks.get('int8', {}).get('limit_note'))
 
 
-def _row(name: str, values: Iterable[float | None]) -> list[str]:
-    return [name.replace('_', ' '), *_cells(values, 4)]
+def _row(key: str, values: Iterable[float | None]) -> list[str]:
+    return [title_of(key), *_cells(values, 4)]
 
 
 def _cells(values: Iterable[float | None], digits: int) -> list[str]:
@@ -146,15 +172,19 @@ def _confident(manifest: ClassifierManifest) -> list[str]:
         rows = ((name, *counts.values()) for name, counts in by_class.items())
         parts = [_BY_CLASS, _table(head, rows)]
         notes.insert(0, classes_note(by_class))
-    return [text, *parts, *(f'**Note: {note}.**' for note in notes if note)]
+    return [text, *parts, *_notes(*notes)]
+
+
+def _notes(*notes: str | None) -> list[str]:
+    return [f'**Note: {note}.**' for note in notes if note]
 
 
 def _origin(manifest: Manifest) -> str:
     source = manifest.source
-    split = manifest.split_hash or 'unknown'
     return (
         f'Run `{source["run"]}`, checkpoint `{source["checkpoint"]}`, epoch '
-        f'{source["epoch"]}, seed {source["seed"]}; split {split[:12]}; '
+        f'{source["epoch"]}, seed {source["seed"]}; '
+        f'{split_name(manifest.split_hash)}; '
         f'{manifest.calibration_images} training images calibrated int8; '
         f'exported with hkd_mm {manifest.hkd_mm}, {manifest.created}.'
     )

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.calibration import softmax
 from hkd_mm.evaluation.classification_scores import classification_scores
-from hkd_mm.inference.base import softmax
 
 LOGITS = 1e-4  # of an image's largest logit, or of 1 where that is smaller
 IMAGES = dict(fp32=1e-3, int8=2e-2)  # probabilities
@@ -45,7 +45,7 @@ def image_probabilities(
 
 def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """``softmax(logits / temperature)`` in float64, (N, C)."""
-    return softmax(logits.astype(np.float64) / temperature)
+    return softmax(logits.astype(np.float64), temperature)
 
 
 def figures(

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 
 from hkd_mm.datasets.load_skin_image import read_image
+from hkd_mm.evaluation.calibration import fit_temperature
 from hkd_mm.evaluation.classification_scores import classification_scores
-from hkd_mm.evaluation.confidence import fit_temperature
+from hkd_mm.evaluation.int8_gate import compare_int8, refuse_int8
 from hkd_mm.evaluation.segmentation_scores import (
     add_patients,
     by_patient,
@@ -40,7 +41,7 @@ from hkd_mm.export.graphs import (
     save,
     whole_graph,
 )
-from hkd_mm.export.int8 import BATCH, compare_int8, quantise, refuse_int8
+from hkd_mm.export.int8 import BATCH, quantise
 from hkd_mm.export.samples import (
     Samples,
     Slices,

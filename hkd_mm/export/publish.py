@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.export.card import packed_card
 from hkd_mm.export.checks import same_logits
 from hkd_mm.export.export_run import CARD
 from hkd_mm.inference.hub import first_line
@@ -24,7 +25,7 @@ from hkd_mm.inference.manifest import (
     read_manifest,
     write_manifest,
 )
-from hkd_mm.inference.student import CLASS_OF_TASK, read_student
+from hkd_mm.inference.student import read_student
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.io.input_spec import normalised
 
@@ -127,26 +128,18 @@ def without_paths(value: Any) -> Any:
 def _write_manifest(
     exported: Path, out: Path, manifest: Manifest, licence: str | None
 ) -> Manifest:
-    """Write the manifest, and the card under the header for the Hub."""
+    """Write manifest and card."""
     torch = file_spec(out / WEIGHTS, 'tensor', 'logits')
+    packed = replace(
+        manifest,
+        files=dict(manifest.files, torch=torch),
+        licence=licence or manifest.licence,
+    )
     card = (exported / CARD).read_text(encoding='utf-8')
-    old, licence = manifest.licence, licence or manifest.licence
-    card = card.replace(f'Licence: {old}.', f'Licence: {licence}.')
-    head = (
-        '---\nlicense: other\nlibrary_name: hkd_mm\n'
-        f'pipeline_tag: image-{manifest.task}\ntags:\n- medical\n'
-        '- knowledge-distillation\n- onnx\n---\n\n'
-    )
-    line = (
-        f'\n`{WEIGHTS}` holds the weights for torch, {torch.bytes / 1e6:.2f} '
-        f"MB; `{CLASS_OF_TASK[manifest.task]}.from_pretrained('.')` takes "
-        'this folder.\n'
-    )
-    (out / CARD).write_text(head + card + line, encoding='utf-8')
-    files = dict(manifest.files, torch=torch)
-    manifest = replace(manifest, files=files, licence=licence)
-    write_manifest(manifest, out)
-    return manifest
+    card = packed_card(card, manifest.licence, packed, WEIGHTS)
+    (out / CARD).write_text(card, encoding='utf-8')
+    write_manifest(packed, out)
+    return packed
 
 
 def _check_packed(

@@ -128,9 +128,3 @@ def sources_of(images: Images) -> tuple[Iterable[Source], bool]:
     if lone or (isinstance(images, np.ndarray) and images.ndim != 4):
         return [images], False
     return images, True
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over axis 1, in the precision of its input."""
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    return raised / raised.sum(1, keepdims=True)

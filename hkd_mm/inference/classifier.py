@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.base import Images, StudentModel, softmax, sources_of
+from hkd_mm.evaluation.calibration import softmax
+from hkd_mm.inference.base import Images, StudentModel, sources_of
 from hkd_mm.io import images as reading
 
 _SHOWN = 3  # classes named when it is not confident
@@ -116,7 +117,8 @@ class SkinClassifier(StudentModel):
                 f'{self.student.weights} does not give one finite number a '
                 'class; export it again'
             )
-        return softmax(logits / self.student.temperature).astype(np.float32)
+        scores = softmax(logits, self.student.temperature)
+        return scores.astype(np.float32)
 
     def answer(self, probabilities: np.ndarray) -> Answer:
         """Rank the classes by (C,); the first of equals comes first."""

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.base import Images, StudentModel, softmax, sources_of
+from hkd_mm.evaluation.calibration import softmax
+from hkd_mm.inference.base import Images, StudentModel, sources_of
 from hkd_mm.io.images import Source, prepare_stored
 
 

@@ -4,17 +4,19 @@
 import textwrap
 
 import numpy as np
+from plotly import graph_objects as go
 
-from hkd_mm.report.data import Method, ReportData
+from hkd_mm.report.data import ReportData, ReportMethod
 
 # Okabe and Ito's colours without black and yellow, which vanish on one of
-# the two backgrounds; dashes and symbols tell methods apart without colour.
+# the two backgrounds; dashes distinguish methods without colour.
 ROLE_COLOURS = {
     'teacher': '#e69f00',
     'student alone': '#2f93d8',
     'distilled': '#d55e00',
 }
-_OTHERS = ('#009e73', '#cc79a7', '#8a8f98', '#56b4e9', '#a6761d')
+GREY = '#8a8f98'
+_OTHERS = ('#009e73', '#cc79a7', GREY, '#56b4e9', '#a6761d')
 _DASHES = ('dot', 'dashdot', 'longdash', 'dash', 'longdashdot')
 _ROLE_DASHES = {
     'teacher': 'dash',
@@ -22,20 +24,11 @@ _ROLE_DASHES = {
     'distilled': 'solid',
 }
 DIVERGING = [[0, '#2166ac'], [0.5, '#f7f7f7'], [1, '#b35806']]
-SEQUENTIAL = 'Cividis'
+LEGEND_BELOW = dict(orientation='h', y=-0.2, yanchor='top')
 
 
 def figure(traces: list, x: str = '', y: str = '', **layout):
-    """A ``plotly.graph_objects.Figure`` in this report's frame.
-
-    Args:
-        traces: of plotly.
-        x: title of the axis.
-        y: title of the axis.
-        layout: further of plotly's words.
-    """
-    from plotly import graph_objects as go
-
+    """A plotly figure in this report's frame, with titles of the axes."""
     made = go.Figure(traces)
     made.update_layout(
         template='none',
@@ -49,27 +42,44 @@ def figure(traces: list, x: str = '', y: str = '', **layout):
     return made
 
 
-def line(material: ReportData, method: Method) -> dict:
+def line(data: ReportData, method: ReportMethod) -> dict:
     """Colour and dash of a method's line."""
-    for role, one in material.roles.items():
-        if one is method:
-            return dict(
-                color=ROLE_COLOURS[role], dash=_ROLE_DASHES[role], width=2.5
-            )
-    place = material.methods.index(method)
+    if role := data.role_of(method):
+        return dict(
+            color=ROLE_COLOURS[role], dash=_ROLE_DASHES[role], width=2.5
+        )
+    index = data.methods.index(method)
     return dict(
-        color=_OTHERS[place % len(_OTHERS)],
-        dash=_DASHES[place // len(_OTHERS) % len(_DASHES)],
+        color=_OTHERS[index % len(_OTHERS)],
+        dash=_DASHES[index // len(_OTHERS) % len(_DASHES)],
         width=1.5,
     )
 
 
-def shown(material: ReportData, method: Method) -> bool | str:
-    """Plotly's ``visible``: others wait in the legend for a click."""
-    roles = material.roles
-    if not roles or any(one is method for one in roles.values()):
-        return True
-    return 'legendonly' if len(material.methods) > 5 else True
+def is_shown(data: ReportData, method: ReportMethod) -> bool:
+    """Whether a curve is drawn at once; of many methods only the roles."""
+    few = not data.roles or len(data.methods) <= 5
+    return few or data.role_of(method) is not None
+
+
+def curve(
+    data: ReportData,
+    method: ReportMethod,
+    x: np.ndarray,
+    y: np.ndarray,
+    hover: str,
+    **options,
+):
+    """A method's ``Scatter``; hidden ones wait in the legend for a click."""
+    return go.Scatter(
+        x=np.round(x, 4),
+        y=np.round(y, 4),
+        name=wrapped(method.title, 26),
+        line=line(data, method),
+        hovertemplate=hover,
+        visible=is_shown(data, method) or 'legendonly',
+        **{'mode': 'lines', **options},
+    )
 
 
 def wrapped(text: str, width: int = 20) -> str:
@@ -81,10 +91,9 @@ def heat_map(
     values: np.ndarray,
     rows: list[str],
     columns: list[str],
-    limits: tuple[float, float],
-    scale=SEQUENTIAL,
+    limits: tuple[float, float] = (0, 1),
+    scale='Cividis',
     form: str = '.2f',
-    **layout,
 ):
     """A matrix with its numbers written in it, the first row on top.
 
@@ -92,34 +101,34 @@ def heat_map(
         values: (R, C), NaN where there is nothing.
         rows: R names.
         columns: C names.
-        limits: of the colours, as ``scale``.
-        scale: of plotly.
+        limits: of the colours.
+        scale: colours of plotly.
         form: of the numbers.
-        layout: as of :func:`figure`.
     """
-    from plotly import graph_objects as go
-
     trace = go.Heatmap(
         z=np.round(values, 5),
         x=columns,
         y=[wrapped(row) for row in rows],
-        text=_numbers(values, form),
+        text=[['' if v != v else f'{v:{form}}' for v in r] for r in values],
         texttemplate='%{text}',
         hovertemplate='%{y}, %{x}: %{text}<extra></extra>',
         colorscale=scale,
         zmin=limits[0],
         zmax=limits[1],
         showscale=False,
+        xgap=1,
+        ygap=1,
     )
-    trace.update(xgap=1, ygap=1)
-    made = figure([trace], showlegend=False, **layout)
+    made = figure([trace], showlegend=False)
     made.update_yaxes(autorange='reversed', type='category', showgrid=False)
     made.update_xaxes(type='category', showgrid=False)
     return made
 
 
-def _numbers(values: np.ndarray, form: str) -> list[list[str]]:
-    return [
-        ['' if np.isnan(value) else f'{value:{form}}' for value in row]
-        for row in values
-    ]
+def class_map(methods: list[ReportMethod], values: list, columns: list[str]):
+    """Heat map of (M, C) shares: a row a method, the classes on top."""
+    titles = [method.title for method in methods]
+    made = heat_map(np.array(values), titles, columns)
+    made.update_xaxes(side='top')
+    made.update_layout(margin=dict(t=48, b=16))
+    return made

@@ -5,259 +5,141 @@ from functools import partial
 
 import numpy as np
 
-from hkd_mm.evaluation.significance import bootstrap_interval
-from hkd_mm.experiments.outcome import spread
-from hkd_mm.experiments.tables import format_interval, format_mean_sd
+from hkd_mm.evaluation.classification_scores import (
+    confusion_shares,
+    f1_by_class,
+)
+from hkd_mm.evaluation.operating_points import (
+    FALSE_ALARMS,
+    auroc_by_seed,
+    mean_roc,
+    sensitivity_at,
+)
+from hkd_mm.evaluation.significance import bootstrap_interval, scores_by_seed
+from hkd_mm.experiments.tables import format_interval
 from hkd_mm.report.charts import (
     DIVERGING,
+    class_map,
+    curve,
     figure,
     heat_map,
-    line,
-    shown,
-    wrapped,
+    is_shown,
 )
-from hkd_mm.report.data import Method, ReportData
-from hkd_mm.report.page import Chart, Section, Table
+from hkd_mm.report.data import ReportData
+from hkd_mm.report.page import Chart, Section, Table, mean_sd_cell
+
+SPECIFICITIES = (0.90, 0.95)
+_RESAMPLES = 500
 
 
-def mean_f1(method: Method, labels: np.ndarray) -> np.ndarray:
-    """F1 of each class, mean over the seeds.
-
-    Args:
-        method: whose.
-        labels: (N,) int.
-
-    Returns:
-        (C,) in [0, 1], NaN of a class without an image.
-    """
-    from sklearn.metrics import f1_score
-
-    every = np.arange(method.scores.shape[2])
-    found = [
-        f1_score(labels, row, labels=every, average=None, zero_division=0)
-        for row in method.chosen
+def f1_section(data: ReportData) -> Section:
+    """Heat map of F1, methods by classes."""
+    count = len(data.classes)
+    counts = np.bincount(data.labels, minlength=count)
+    values = [
+        f1_by_class(data.labels, method.chosen, count)
+        for method in data.methods
     ]
-    present = np.isin(every, labels)
-    return np.where(present, np.mean(found, 0), np.nan)
-
-
-def confusion(method: Method, labels: np.ndarray) -> np.ndarray:
-    """Of the images of each class, the share given each class.
-
-    Args:
-        method: whose.
-        labels: (N,) int.
-
-    Returns:
-        (C, C), true class by row, mean over the seeds; NaN of a class
-        without an image.
-    """
-    from sklearn.metrics import confusion_matrix
-
-    every = np.arange(method.scores.shape[2])
-    total = sum(
-        confusion_matrix(labels, row, labels=every) for row in method.chosen
+    listed = ', '.join(
+        f'{name} {count}' for name, count in zip(data.classes, counts)
     )
-    sums = total.sum(1, keepdims=True)
-    return np.where(sums > 0, total / np.maximum(sums, 1), np.nan)
-
-
-def per_class(material: ReportData) -> Section:
-    """The heat map of F1, methods by classes."""
-    counts = np.bincount(material.labels, minlength=len(material.classes))
-    values = np.array([mean_f1(m, material.labels) for m in material.methods])
-    titles = [method.title for method in material.methods]
-    made = heat_map(values, titles, material.classes, (0, 1))
-    made.update_xaxes(side='top')
-    made.update_layout(margin=dict(t=48, b=16))
-    told = ', '.join(
-        f'{name} {count}' for name, count in zip(material.classes, counts)
-    )
-    worst = material.classes[int(np.nanargmin(np.nanmean(values, 0)))]
+    worst = data.classes[int(np.nanargmin(np.nanmean(values, 0)))]
     alt = (
         'F1 of each class (columns) for each method (rows), mean over the '
-        f'seeds; the hardest class is {worst}. Test images: {told}.'
+        f'seeds; the hardest class is {worst}. Test images: {listed}.'
     )
-    chart = Chart('f1', made, alt, 110 + 44 * len(titles))
+    made = class_map(data.methods, values, data.classes)
+    chart = Chart('f1', made, alt, 110 + 44 * len(values))
     how = (
         'Bright is good; a column that is dark everywhere is a class that '
         'no method finds, a dark cell in a bright column one that a method '
         'has lost.'
     )
-    return Section('f1', 'F1 by class', how, material.basis, [chart])
+    return Section('f1', 'F1 by class', how, data.basis, [chart])
 
 
-def confusions(material: ReportData) -> Section:
+def confusion_section(data: ReportData) -> Section:
     """Confusion matrices side by side, and what distillation changes."""
-    if not material.roles:
+    if not data.roles:
         return Section(
             'confusion',
             'Confusion',
             left_out='name networks with --teacher, --alone and --distilled',
         )
-    found = {
-        role: confusion(method, material.labels)
-        for role, method in material.roles.items()
-    }
-    charts = [
-        _matrix(material, role, 100 * matrix, (0, 100), 'Cividis', '.0f')
-        for role, matrix in found.items()
-    ]
-    if 'distilled' in found and 'student alone' in found:
-        change = 100 * (found['distilled'] - found['student alone'])
-        reach = max(float(np.nanmax(np.abs(change))), 1.0)
-        charts.append(
-            _matrix(
-                material,
-                'distilled - student alone',
-                change,
-                (-reach, reach),
-                DIVERGING,
-                '+.0f',
-            )
+    names, charts, found = data.classes, [], {}
+    for role, method in data.roles.items():
+        found[role] = 100 * confusion_shares(
+            data.labels, method.chosen, len(names)
         )
+        title = method.title
+        if not title.lower().startswith(role):
+            title = f'{role}: {title}'
+        kept = np.nanmean(np.diag(found[role]))
+        alt = f'{title}. Mean of the diagonal: {kept:.0f} per cent.'
+        made = _matrix(names, found[role], (0, 100), 'Cividis', '.0f')
+        name = f'confusion-{role.replace(" ", "-")}'
+        charts.append(Chart(name, made, alt, 380))
+    if 'distilled' in found and 'student alone' in found:
+        change = found['distilled'] - found['student alone']
+        reach = max(float(np.nanmax(np.abs(change))), 1.0)
+        made = _matrix(names, change, (-reach, reach), DIVERGING, '+.0f')
+        alt = (
+            'distilled - student alone, in per cent of the row; mean of the '
+            f'diagonal {np.nanmean(np.diag(change)):+.1f}.'
+        )
+        charts.append(Chart('confusion-change', made, alt, 380))
     how = (
         'Rows are the true classes, numbers the per cent of their images '
         'that were given the class of the column, mean over the seeds; in '
         'the difference, on the diagonal more is better.'
     )
-    return Section(
-        'confusion', 'Confusion', how, material.basis, charts, tile=420
-    )
+    return Section('confusion', 'Confusion', how, data.basis, charts, tile=420)
 
 
-def _matrix(
-    material: ReportData, role: str, values, limits, scale, form: str
-) -> Chart:
-    names = material.classes
+def _matrix(names: list[str], values, limits, scale, form: str):
     made = heat_map(values, names, names, limits, scale, form)
-    method = material.roles.get(role)
-    title = role
-    if method:
-        own = method.title.lower().startswith(role)
-        title = method.title if own else f'{role}: {method.title}'
     made.update_xaxes(title=dict(text='predicted'))
     made.update_yaxes(title=dict(text='true'))
     made.update_layout(margin=dict(l=48, r=8, t=8, b=56))
-    kept = np.nanmean(np.diag(values))
-    alt = f'{title}. Mean of the diagonal: {kept:{form}} per cent.'
-    if method is None:
-        alt = f'{title}, in per cent of the row; mean of the diagonal '
-        alt += f'{kept:+.1f}.'
-    slug = role.replace(' - ', '-minus-').replace(' ', '-')
-    return Chart(f'confusion-{slug}', made, alt, 380)
+    return made
 
 
-SPECIFICITIES = (0.90, 0.95)
-_GRID = np.concatenate([np.linspace(0, 0.1, 41), np.linspace(0.12, 1, 45)])
-_RESAMPLES = 500
-
-
-def sensitivity_at(
-    truth: np.ndarray,
-    scores: np.ndarray,
-    weights: np.ndarray,
-    specificity: float,
-) -> float:
-    """The highest sensitivity of a threshold that is specific enough.
-
-    Args:
-        truth: (N,) bool or 0 / 1, the class against the rest.
-        scores: (N,) of the class.
-        weights: (N,) how often each image counts, >= 0.
-        specificity: least share of the others that is left alone, in [0, 1].
-
-    Returns:
-        In [0, 1]; NaN without positives or without others.
-    """
-    truth = np.asarray(truth, bool)
-    order = np.argsort(-scores, kind='stable')
-    ranked = scores[order]
-    hits = np.cumsum(np.where(truth, weights, 0.0)[order])
-    alarms = np.cumsum(np.where(truth, 0.0, weights)[order])
-    if hits[-1] == 0 or alarms[-1] == 0:
-        return float('nan')
-    last = np.append(ranked[1:] != ranked[:-1], True)  # of equal scores
-    allowed = alarms <= (1 - specificity) * alarms[-1] + 1e-9
-    found = hits[last & allowed]
-    return float(found[-1] / hits[-1]) if len(found) else 0.0
-
-
-def mean_roc(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Sensitivity on a grid of false alarms, mean over the seeds.
-
-    Args:
-        truth: (N,) bool.
-        scores: (S, N) of the class.
-
-    Returns:
-        (G,) in [0, 1].
-    """
-    from sklearn.metrics import roc_curve
-
-    found = []
-    for row in scores:
-        fpr, tpr, _ = roc_curve(truth, row, drop_intermediate=False)
-        # a vertical piece is a jump: what counts is its upper end
-        last = np.append(fpr[1:] != fpr[:-1], True)
-        found.append(np.interp(_GRID, fpr[last], tpr[last]))
-    return np.mean(found, 0)
-
-
-def operating_points(material: ReportData) -> Section:
+def roc_section(data: ReportData) -> Section:
     """ROC of every class, and the class that matters most in a table."""
     order = [
         index
-        for index in _by_importance(material)
-        if 0 < (material.labels == index).sum() < len(material.labels)
+        for index in range(len(data.classes))
+        if 0 < (data.labels == index).sum() < len(data.labels)
     ]
     if not order:
         return Section('roc', 'ROC', left_out='the test split has one class')
-    blocks: list = [_chart(material, order)]
-    basis = material.basis
-    if material.positive in order:
-        blocks.append(_table(material, material.positive))
-        count = int((material.labels == material.positive).sum())
-        name = material.classes[material.positive]
-        basis += f' {count} test images are {name}.'
+    order.sort(key=lambda index: index != data.positive)
+    blocks: list = [_roc(data, order)]
+    basis = data.basis
+    if data.positive in order:
+        blocks.append(_operating_points(data, data.positive))
+        count = int((data.labels == data.positive).sum())
+        basis += f' {count} test images are {data.classes[data.positive]}.'
     how = (
         'The further a curve bends to the upper left, the better a class is '
-        'told from all others. The table gives the sensitivity that the '
+        'separated from all others. The table gives the sensitivity that the '
         'curve reaches where 90 or 95 per cent of the other images raise no '
         'alarm; its thresholds are read off the test curve, so they compare '
-        'networks and are no working point for use.'
+        'networks and are no operating point for use.'
     )
     return Section('roc', 'ROC by class', how, basis, blocks)
 
 
-def _by_importance(material: ReportData) -> list[int]:
-    every = list(range(len(material.classes)))
-    first = material.positive
-    return sorted(every, key=lambda index: index != first)
-
-
-def _chart(material: ReportData, order: list[int]) -> Chart:
-    from plotly import graph_objects as go
-
+def _roc(data: ReportData, order: list[int]) -> Chart:
+    methods = [m for m in data.methods if is_shown(data, m)]
+    hover = 'false alarms %{x:.1%}, found %{y:.1%}'
     traces, choices = [], {}
     for index in order:
         start = len(traces)
-        truth = material.labels == index
-        for method in material.methods:
-            if shown(material, method) != True:  # noqa: E712
-                continue
-            curve = mean_roc(truth, method.scores[:, :, index])
-            traces.append(
-                go.Scatter(
-                    x=np.round(_GRID, 4),
-                    y=np.round(curve, 4),
-                    name=wrapped(method.title, 26),
-                    mode='lines',
-                    line=line(material, method),
-                    hovertemplate='false alarms %{x:.1%}, found %{y:.1%}',
-                )
-            )
-        choices[material.classes[index]] = list(range(start, len(traces)))
+        for method in methods:
+            roc = mean_roc(data.labels == index, method.scores[:, :, index])
+            traces.append(curve(data, method, FALSE_ALARMS, roc, hover))
+        choices[data.classes[index]] = list(range(start, len(traces)))
     made = figure(
         traces, '1 - specificity (false alarms)', 'sensitivity (found)'
     )
@@ -267,34 +149,26 @@ def _chart(material: ReportData, order: list[int]) -> Chart:
     return Chart('roc', made, alt, 460, choices)
 
 
-def _table(material: ReportData, index: int) -> Table:
-    name = material.classes[index]
+def _operating_points(data: ReportData, index: int) -> Table:
+    name, truth = data.classes[index], (data.labels == index).astype(int)
     header = ['method', f'AUROC {name}']
     for specificity in SPECIFICITIES:
         header += [f'sensitivity at {specificity:.0%} specificity']
         header += ['95 % interval']
-    rows = [_row(material, method, index) for method in material.methods]
+    rows = []
+    for method in data.methods:
+        scores = method.scores[:, :, index]
+        row = [method.title, mean_sd_cell(auroc_by_seed(truth, scores))]
+        for specificity in SPECIFICITIES:
+            score = partial(sensitivity_at, specificity=specificity)
+            ends = bootstrap_interval(
+                truth, scores, data.groups, score, _RESAMPLES
+            )
+            row.append(mean_sd_cell(scores_by_seed(truth, scores, score)))
+            row.append((format_interval(ends), ends[0]))
+        rows.append(row)
     caption = (
         f'{name} against the rest, mean +- sd over the seeds; intervals from '
-        f'a bootstrap over {material.unit}.'
+        f'a bootstrap over {data.unit}.'
     )
     return Table(caption, header, rows)
-
-
-def _row(material: ReportData, method: Method, index: int) -> list:
-    from sklearn.metrics import roc_auc_score
-
-    truth = (material.labels == index).astype(int)
-    scores = method.scores[:, :, index]
-    area = spread([float(roc_auc_score(truth, row)) for row in scores])
-    cells: list = [method.title, (format_mean_sd(*area), area[0])]
-    ones = np.ones(len(truth))
-    for specificity in SPECIFICITIES:
-        score = partial(sensitivity_at, specificity=specificity)
-        told = spread([score(truth, row, ones) for row in scores])
-        ends = bootstrap_interval(
-            truth, scores, material.groups, score, _RESAMPLES
-        )
-        cells.append((format_mean_sd(*told), told[0]))
-        cells.append((format_interval(ends), ends[0]))
-    return cells

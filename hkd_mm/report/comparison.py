@@ -1,14 +1,18 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Tables of all methods: scores, differences, cost."""
 
-import json
-import statistics
-from collections.abc import Iterable
+import math
 
 import numpy as np
+from plotly import graph_objects as go
 
-from hkd_mm.errors import UserError
-from hkd_mm.experiments.outcome import MethodResult
+from hkd_mm.evaluation.agreement import pareto_front
+from hkd_mm.evaluation.metric_names import (
+    CLASS_SUMMARY,
+    MASK_SUMMARY,
+    title_of,
+)
+from hkd_mm.evaluation.significance import ALPHA
 from hkd_mm.experiments.tables import (
     format_difference,
     format_interval,
@@ -16,38 +20,118 @@ from hkd_mm.experiments.tables import (
     format_p_value,
     one_class_note,
     row_title,
-    title_of,
     unknown_groups_note,
 )
-from hkd_mm.report.charts import figure, line, wrapped
-from hkd_mm.report.data import Method, ReportData
-from hkd_mm.report.page import Chart, Section, Table
+from hkd_mm.report.charts import GREY, figure, line, wrapped
+from hkd_mm.report.data import ReportData, ReportMethod
+from hkd_mm.report.page import Cell, Chart, Section, Table
 
-SURE = 0.05  # p after Holm's correction, below which a gain is told
+_MASK_METRICS = (*MASK_SUMMARY[:3], 'sensitivity', 'precision', 'hd95')
+_COSTS = dict(
+    parameters='parameters / M',
+    gflops='GFLOPs an image',
+    minutes='training minutes',
+    latency='latency / ms',
+)
 
 
-def difference_charts(material: ReportData) -> list[Chart]:
+def comparison_section(data: ReportData) -> Section:
+    """All methods with their scores and differences to the baselines."""
+    titles = {method.name: method.title for method in data.methods}
+    baselines = [name for name in data.baselines if name in titles]
+    metrics = _MASK_METRICS if data.of_masks else CLASS_SUMMARY
+    header = [
+        'method',
+        *map(title_of, metrics),
+        f'95 % interval ({title_of(data.compared_by)})',
+        *(f'against {titles[name]}' for name in baselines),
+        'minutes',
+    ]
+    rows = [_row(method, metrics, baselines) for method in data.methods]
+    basis = data.basis
+    if data.unfinished:
+        basis += f' Not finished, left out: {", ".join(data.unfinished)}.'
+    basis += one_class_note([method.outcome for method in data.methods])
+    marked = {
+        index
+        for index, method in enumerate(data.methods)
+        if method is data.distilled
+    }
+    table = Table('Click on a heading to sort.', header, rows, marked)
+    blocks = [table, *_difference_charts(data)]
+    how = _how_to_compare(data, bool(baselines))
+    return Section('comparison', 'Comparison', how, basis, blocks)
+
+
+def _how_to_compare(data: ReportData, tested: bool) -> str:
+    how = 'Mean +- sample sd over the seeds'
+    several = data.methods[0].outcome.has_multiple_groups
+    if several:
+        how += f'; the interval is a bootstrap over {data.unit}.'
+    else:
+        how += (
+            f'. All images are of one {data.group_name[:-1]}, so there is '
+            'neither an interval nor a test of differences.'
+        )
+    if data.unknown:
+        how += f' {unknown_groups_note(data.group_name)}'
+    if tested and several:
+        how += (
+            ' Differences are paired over seeds and '
+            f'{data.unit.removeprefix("whole ")}, with 95 % '
+            "intervals and p after Holm's correction: a difference counts "
+            f'where p is below {ALPHA}.'
+        )
+        if min(len(method.folders) for method in data.methods) == 1:
+            how += (
+                ' With one seed they are of these networks alone: nothing is '
+                'known of what another seed would give.'
+            )
+    return how
+
+
+def _row(
+    method: ReportMethod, metrics: tuple[str, ...], baselines: list[str]
+) -> list[Cell]:
+    outcome = method.outcome
+    cells: list[Cell] = [row_title(outcome)]
+    for key in metrics:
+        if all(key in test for test in outcome.tests):
+            mean, sd = outcome.test(key)
+            cells.append((format_mean_sd(mean, sd), mean))
+        else:
+            cells.append('')
+    cells.append((format_interval(outcome.interval), outcome.interval[0]))
+    for name in baselines:
+        found = outcome.against.get(name)
+        text = format_difference(outcome, name)
+        cells.append((text, found.mean) if found else '')
+    return [*cells, (f'{outcome.minutes:.1f}', outcome.minutes)]
+
+
+def _difference_charts(data: ReportData) -> list[Chart]:
     """One chart a baseline that something is tested against."""
-    by_name = {method.name: method for method in material.methods}
     charts = []
-    for name in material.baselines:
-        others = [m for m in material.methods if name in m.outcome.against]
-        if others:
-            charts.append(_chart(material, by_name[name], others))
+    for base in data.methods:
+        others = [m for m in data.methods if base.name in m.outcome.against]
+        if base.name in data.baselines and others:
+            charts.append(_difference_chart(data, base, others))
     return charts
 
 
-def _chart(material: ReportData, base: Method, others: list[Method]) -> Chart:
+def _difference_chart(
+    data: ReportData, base: ReportMethod, others: list[ReportMethod]
+) -> Chart:
+    metric = title_of(data.compared_by)
     traces = [
         trace
         for method in others
-        for trace in _traces(material, method, base.name)
+        for trace in _difference_traces(data, method, base.name)
     ]
-    metric = title_of(material.compared_by)
     made = figure(
         traces, f'gain in {metric}', showlegend=False, margin=dict(t=48)
     )
-    made.add_vline(x=0, line=dict(color='#8a8f98', width=1, dash='dash'))
+    made.add_vline(x=0, line=dict(color=GREY, width=1, dash='dash'))
     made.update_yaxes(autorange='reversed', type='category', showgrid=False)
     made.update_xaxes(tickformat='+.2f', zeroline=False)
     return Chart(
@@ -55,45 +139,45 @@ def _chart(material: ReportData, base: Method, others: list[Method]) -> Chart:
         made,
         f'Gain in {metric} over {base.title}: mean (dot), 95 % interval '
         '(line), each seed (tick); a dot is filled where p after Holm is '
-        f'below {SURE}. {verdict(base, others)}',
+        f'below {ALPHA}. {verdict(base, others)}',
         120 + 46 * len(others),
     )
 
 
-def verdict(base: Method, others: list[Method]) -> str:
+def verdict(base: ReportMethod, others: list[ReportMethod]) -> str:
     """The charts in words: what is ahead, what is behind, what is open."""
-    found: dict[str, list[str]] = {'ahead': [], 'behind': [], 'open': []}
+    found: dict[str, list[str]] = {'Ahead': [], 'Behind': [], 'open': []}
     for method in others:
         gain = method.outcome.against[base.name].mean
-        way = 'ahead' if gain > 0 else 'behind'
-        sure = method.outcome.adjusted[base.name] < SURE
-        found[way if sure else 'open'].append(method.title)
-    told = [
-        f'{way.capitalize()} by more than chance: {", ".join(found[way])}.'
-        for way in ('ahead', 'behind')
-        if found[way]
+        direction = 'Ahead' if gain > 0 else 'Behind'
+        significant = method.outcome.adjusted[base.name] < ALPHA
+        found[direction if significant else 'open'].append(method.title)
+    undecided = ', '.join(found.pop('open'))
+    sentences = [
+        f'{direction} by more than chance: {", ".join(titles)}.'
+        for direction, titles in found.items()
+        if titles
     ]
-    if found['open']:
-        told.append(
-            f'Not told apart from {base.title}: {", ".join(found["open"])}.'
+    if undecided:
+        sentences.append(
+            f'Not distinguishable from {base.title}: {undecided}.'
         )
-    return ' '.join(told)
+    return ' '.join(sentences)
 
 
-def _traces(material: ReportData, method: Method, base: str) -> list:
-    from plotly import graph_objects as go
-
+def _difference_traces(
+    data: ReportData, method: ReportMethod, base: str
+) -> list:
     outcome = method.outcome
-    found = outcome.against[base]
-    colour = line(material, method)['color']
-    name = wrapped(method.title, 28)
-    sure = outcome.adjusted[base] < SURE
+    found, p = outcome.against[base], outcome.adjusted[base]
+    colour = line(data, method)['color']
+    name, extra = wrapped(method.title, 28), f'<extra>{method.title}</extra>'
     mean = go.Scatter(
         x=[found.mean],
         y=[name],
         mode='markers+text',
         cliponaxis=False,
-        text=[format_p_value(outcome.adjusted[base])],
+        text=[format_p_value(p)],
         textposition='top center',
         error_x=dict(
             type='data',
@@ -107,12 +191,14 @@ def _traces(material: ReportData, method: Method, base: str) -> list:
         marker=dict(
             color=colour,
             size=11,
-            symbol='circle' if sure else 'circle-open',
+            symbol='circle' if p < ALPHA else 'circle-open',
             line=dict(width=2),
         ),
         hovertemplate=f'%{{x:+.3f}} [{found.low:+.3f}, {found.high:+.3f}]'
-        f'<extra>{method.title}</extra>',
+        + extra,
     )
+    if found.seeds == 1:
+        return [mean]
     seeds = go.Scatter(
         x=list(found.by_seed),
         y=[name] * found.seeds,
@@ -121,164 +207,61 @@ def _traces(material: ReportData, method: Method, base: str) -> list:
             symbol='line-ns-open', size=14, color=colour, line=dict(width=1.5)
         ),
         text=[str(seed) for seed in outcome.seeds],
-        hovertemplate='seed %{text}: %{x:+.3f}'
-        f'<extra>{method.title}</extra>',
+        hovertemplate='seed %{text}: %{x:+.3f}' + extra,
     )
-    return [mean, seeds] if found.seeds > 1 else [mean]
+    return [mean, seeds]
 
 
-_OF_CLASSES = dict(
-    balanced_accuracy='balanced accuracy',
-    top1='accuracy',
-    macro_f1='macro F1',
-    macro_auroc='macro AUROC',
-)
-_OF_MASKS = dict(
-    dice='Dice',
-    patient_dice='Dice of a patient',
-    iou='IoU',
-    sensitivity='sensitivity',
-    precision='precision',
-    hd95='95 % Hausdorff distance',
-)
-METRICS = {**_OF_CLASSES, **_OF_MASKS}
-
-
-def comparison(material: ReportData) -> Section:
-    """All methods with what they reach and what that differs from."""
-    metric = METRICS[material.compared_by]
-    shown = _OF_MASKS if material.of_masks else _OF_CLASSES
-    titles = {method.name: method.title for method in material.methods}
-    baselines = [name for name in material.baselines if name in titles]
-    header = [
-        'method',
-        *shown.values(),
-        f'95 % interval ({metric})',
-        *(f'against {titles[name]}' for name in baselines),
-        'minutes',
-    ]
-    rows = [
-        _row(method.outcome, shown, baselines) for method in material.methods
-    ]
-    unit = material.unit.removeprefix('whole ')
-    others = material.methods[0].outcome.has_multiple_groups
-    how = 'Mean +- sample sd over the seeds' + (
-        f'; the interval is a bootstrap over {material.unit}.'
-        if others
-        else f'. All images are of one {material.whose[:-1]}, so there is '
-        'neither an interval nor a test of differences.'
-    )
-    if material.unknown:
-        how += f' {unknown_groups_note(material.whose)}'
-    if baselines and others:
-        how += (
-            f' Differences are paired over seeds and {unit}, with 95 % '
-            "intervals and p after Holm's correction: a difference counts "
-            f'where p is below {SURE}.'
-        )
-        if min(len(method.folders) for method in material.methods) == 1:
-            how += (
-                ' With one seed they are of these networks alone: nothing is '
-                'known of what another seed would give.'
-            )
-    basis = material.basis
-    if material.unfinished:
-        basis += f' Not finished, left out: {", ".join(material.unfinished)}.'
-    basis += one_class_note([method.outcome for method in material.methods])
-    marked = {
-        place
-        for place, method in enumerate(material.methods)
-        if method is material.distilled
-    }
-    table = Table('Click on a heading to sort.', header, rows, marked)
-    blocks = [table, *difference_charts(material)]
-    return Section('comparison', 'Comparison', how, basis, blocks)
-
-
-def _row(
-    outcome: MethodResult, metrics: Iterable[str], baselines: list[str]
-) -> list:
-    cells = [row_title(outcome)]
-    for key in metrics:
-        if all(key in test for test in outcome.tests):
-            mean, sd = outcome.test(key)
-            cells.append((format_mean_sd(mean, sd), mean))
-        else:
-            cells.append('')
-    cells.append((format_interval(outcome.interval), outcome.interval[0]))
-    for name in baselines:
-        found = outcome.against.get(name)
-        told = format_difference(outcome, name)
-        cells.append((told, found.mean) if found else '')
-    return [*cells, (f'{outcome.minutes:.1f}', outcome.minutes)]
-
-
-_COSTS = dict(
-    parameters='parameters / M',
-    gflops='GFLOPs an image',
-    minutes='training minutes',
-    latency='latency / ms',
-)
-
-
-def pareto_front(costs, gains) -> np.ndarray:
-    """Which points no other point beats in cost and gain alike.
-
-    Args:
-        costs: (N,) less is better.
-        gains: (N,) more is better.
-
-    Returns:
-        (N,) bool; of equal points all are in it or none.
-    """
-    costs, gains = np.asarray(costs, float), np.asarray(gains, float)
-    no_worse = (costs[None] <= costs[:, None]) & (
-        gains[None] >= gains[:, None]
-    )
-    better = (costs[None] < costs[:, None]) | (gains[None] > gains[:, None])
-    return ~(no_worse & better).any(1)
-
-
-def cost(material: ReportData) -> Section:
-    """Balanced accuracy, or what is compared, against each cost."""
-    metric = material.compared_by
+def cost_section(data: ReportData) -> Section:
+    """The compared metric against each cost."""
     charts = []
-    for key, name in _COSTS.items():
-        points = [
-            (method, value)
-            for method in material.methods
-            if (value := _cost(method, key)) is not None
-        ]
+    columns = zip(*map(_costs, data.methods))
+    for (key, name), costs in zip(_COSTS.items(), columns):
+        points = {m: c for m, c in zip(data.methods, costs) if c == c}
         if len(points) > 1:
-            charts.append(_cost_chart(material, key, name, metric, points))
+            charts.append(_cost_chart(data, key, name, points))
     if not charts:
         return Section('cost', 'Cost', left_out='no run tells its cost')
     how = (
-        'Up is better, left is cheaper; a filled point with a ring lies on '
+        'Up is better, left is cheaper; a filled point with a ring is on '
         'the Pareto front: no other method is both at least as good and at '
         'least as cheap. Training minutes leave the teacher of a '
         'distillation out.'
     )
     return Section(
-        'cost', 'Accuracy against cost', how, material.basis, charts,
-        tile=262,
-    )  # fmt: skip
+        'cost', 'Accuracy against cost', how, data.basis, charts, tile=262
+    )
 
 
 def _cost_chart(
-    material: ReportData, key: str, name: str, metric: str, points: list
+    data: ReportData, key: str, name: str, points: dict[ReportMethod, float]
 ) -> Chart:
-    from plotly import graph_objects as go
-
-    found = [method.outcome.test(metric) for method, _ in points]
+    metric = title_of(data.compared_by)
+    methods, costs = list(points), list(points.values())
+    found = [method.outcome.test(data.compared_by) for method in methods]
     gains = [mean for mean, _ in found]
-    costs = [value for _, value in points]
     front = pareto_front(costs, gains)
     middle = (min(costs) + max(costs)) / 2
-    traces = [
-        _point(material, method, name, (value, *told), best, value > middle)
-        for (method, value), told, best in zip(points, found, front)
-    ]
+    traces = []
+    for method, cost, (mean, sd), best in zip(methods, costs, found, front):
+        label = wrapped(method.title) if best else ''
+        trace = go.Scatter(
+            x=[cost],
+            y=[mean],
+            name=wrapped(method.title, 30),
+            mode='markers+text',
+            text=f' {data.role_of(method) or label} ',
+            textposition=f'top {"left" if cost > middle else "right"}',
+            error_y=dict(array=[np.nan_to_num(sd)], width=4, thickness=1),
+            marker=dict(
+                size=14 if best else 9,
+                color=line(data, method)['color'],
+                symbol='circle-dot' if best else 'circle-open',
+                line=dict(width=2),
+            ),
+            hovertemplate=f'{name} %{{x:.4g}}<br>%{{y:.3f}}',
+        )
+        traces.append(trace)
     order = [i for i in np.argsort(costs, kind='stable') if front[i]]
     traces.append(
         go.Scatter(
@@ -286,83 +269,27 @@ def _cost_chart(
             y=[gains[i] for i in order],
             mode='lines',
             name='Pareto front',
-            line=dict(color='#8a8f98', dash='dot', width=1.5, shape='hv'),
+            line=dict(color=GREY, dash='dot', width=1.5, shape='hv'),
             hoverinfo='skip',
         )
     )
-    axis = dict(type='log') if max(costs) > 20 * min(costs) > 0 else {}
-    best = ', '.join(points[i][0].title for i in order)
+    made = figure(traces, name, metric, showlegend=False)
+    if max(costs) > 20 * min(costs) > 0:
+        made.update_xaxes(type='log')
     alt = (
-        f'{METRICS[metric].capitalize()} against {name}, mean and sd over '
-        f'the seeds; on the Pareto front: {best}.'
+        f'{metric[0].upper()}{metric[1:]} against {name}, mean and sd over '
+        'the seeds; on the Pareto front: '
+        f'{", ".join(methods[i].title for i in order)}.'
     )
-    made = figure(traces, name, METRICS[metric], showlegend=False)
-    made.update_xaxes(**axis)
     return Chart(f'cost-{key}', made, alt, 340)
 
 
-def _point(
-    material: ReportData,
-    method: Method,
-    name: str,
-    place: tuple[float, float, float],
-    best: bool,
-    right: bool,
-):
-    """A method: ``place`` is its cost, and mean and sd of what it gains."""
-    from plotly import graph_objects as go
-
-    value, mean, sd = place
-    return go.Scatter(
-        x=[value],
-        y=[mean],
-        name=wrapped(method.title, 30),
-        mode='markers+text',
-        text=_label(material, method, best),
-        textposition=f'top {"left" if right else "right"}',
-        error_y=dict(array=[np.nan_to_num(sd)], width=4, thickness=1),
-        marker=dict(
-            size=14 if best else 9,
-            color=line(material, method)['color'],
-            symbol='circle-dot' if best else 'circle-open',
-            line=dict(width=2),
-        ),
-        hovertemplate=f'{name} %{{x:.4g}}<br>%{{y:.3f}}',
-    )
-
-
-def _label(material: ReportData, method: Method, best: bool) -> str:
-    """Written beside a point; the others say it when pointed at."""
-    for role, one in material.roles.items():
-        if one is method:
-            return f' {role} '
-    return f' {wrapped(method.title)} ' if best else ''
-
-
-def _cost(method: Method, key: str) -> float | None:
-    if key == 'minutes':
-        return method.outcome.minutes
-    if key == 'latency':
-        return _latency(method)
-    if key == 'gflops':
-        gmacs = method.network.get('gmacs')
-        return None if gmacs is None else 2 * gmacs
-    value = method.network.get('parameters')
-    return value and value / 1e6
-
-
-def _latency(method: Method) -> float | None:
-    """Mean of ``median_ms`` where a run has been timed."""
-    found = []
-    for folder in method.folders:
-        path = folder / 'latency.json'
-        if not path.is_file():
-            continue
-        try:
-            told = json.loads(path.read_text(encoding='utf-8'))
-            found.append(float(told['median_ms']))
-        except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f'{path} holds no "median_ms"; remove it or write it again'
-            ) from None
-    return statistics.mean(found) if found else None
+def _costs(method: ReportMethod) -> list[float]:
+    """Values of ``_COSTS``, NaN where unknown."""
+    network, outcome = method.network, method.outcome
+    return [
+        network.get('parameters', math.nan) / 1e6,
+        2 * network.get('gmacs', math.nan),
+        outcome.minutes,
+        outcome.milliseconds,
+    ]

@@ -3,105 +3,107 @@
 
 import numpy as np
 import torch
-from torch import nn
+from plotly import graph_objects as go
+from torch.nn import functional as F
 
 from hkd_mm.engine.student_loading import load_student
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.significance import bootstrap_mean
 from hkd_mm.models.networks.heat_maps import choose, heat_maps, overlap
 from hkd_mm.report.charts import ROLE_COLOURS, figure
-from hkd_mm.report.data import Method, ReportData
-from hkd_mm.report.examples import data_uri, inputs_of, overlaid
-from hkd_mm.report.examples import image_as_rgb as as_rgb
-from hkd_mm.report.page import Chart, Picture, Pictures, Section, Table
+from hkd_mm.report.data import ReportData
+from hkd_mm.report.examples import (
+    data_uri,
+    image_as_rgb,
+    model_inputs,
+    overlaid,
+)
+from hkd_mm.report.page import (
+    Chart,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    count_cell,
+)
 
 _TITLE = 'Where networks look (Grad-CAM)'
 _SHOWN = 8
+_GRID = (64, 64)  # of maps of networks with other input sizes
 
 
-def load_network(method: Method) -> nn.Module:
-    """The plain network of a method's first seed, from its ``student.pth``."""
-    return load_student(method.folders[0] / 'student.pth')[0]
-
-
-def grad_cam(material: ReportData) -> Section:
+def grad_cam_section(data: ReportData) -> Section:
     """Overlap with the teacher's maps, and some maps to look at."""
-    why = _why_not(material)
-    if why:
-        return Section('cam', _TITLE, left_out=why)
-    places = choose(material.labels, material.options['cam_images'])
     try:
-        return _looked_at(material, places)
-    except UserError as error:  # the data has changed since
+        return _make(data)
+    except UserError as error:
         return Section('cam', _TITLE, left_out=str(error))
 
 
-def _looked_at(material: ReportData, places: np.ndarray) -> Section:
-    labels = material.labels[places]
-    names = [material.sample_ids[place] for place in places]
-    maps, photographs = {}, None
-    for role, method in material.roles.items():
-        images = inputs_of(material, method, names)
-        if images is None:
-            return Section('cam', _TITLE, left_out='the data is not here')
-        network = load_network(method)
-        ready = network.data_preprocessor(dict(inputs=images), False)['inputs']
-        maps[role] = _sized(heat_maps(network, ready, labels), images)
-        if role == 'distilled':
-            photographs = images
-    blocks = _figures(maps)
-    if material.options.get('images', True) and photographs is not None:
-        blocks.append(_pictures(material, places, maps, photographs))
+def _make(data: ReportData) -> Section:
+    _check(data)
+    indices = choose(data.labels, data.options['cam_images'])
+    labels = data.labels[indices]
+    names = [data.sample_ids[index] for index in indices]
+    maps, images = {}, {}
+    for role, method in data.roles.items():
+        inputs = images[role] = model_inputs(data, method, names)
+        if inputs is None:
+            raise UserError('the data is not here')
+        network = load_student(method.folders[0] / 'student.pth')[0]
+        ready = network.data_preprocessor(dict(inputs=inputs), False)
+        found = torch.from_numpy(heat_maps(network, ready['inputs'], labels))
+        scaled = F.interpolate(found[:, None].float(), _GRID, mode='bilinear')
+        maps[role] = scaled[:, 0].numpy()
+    blocks = _overlaps(maps)
+    if data.options.get('images', True) and 'distilled' in images:
+        blocks.append(_pictures(data, indices, maps, images['distilled']))
     how = (
         'Bright is what raises the score of the true class, at the last '
-        'layer that has places (coarse in small images); an overlap of 1 is '
-        'the same map; beside a photograph stand the maps of teacher and '
+        'layer with a spatial map (coarse in small images); an overlap of 1 '
+        'is the same map; beside a photograph stand the maps of teacher and '
         'student. More overlap than the student alone has means that '
         'the teacher has handed down where to look.'
     )
     basis = (
-        f'{len(places)} images of the test split, from the classes in turn; '
+        f'{len(indices)} images of the test split, from the classes in turn; '
         'the networks of the first seed, checkpoints chosen on validation.'
     )
     return Section('cam', _TITLE, how, basis, blocks)
 
 
-def _why_not(material: ReportData) -> str:
-    if not material.options.get('cam_images'):
-        return 'not asked for (--cam-images 0)'
-    if material.teacher is None or len(material.roles) < 2:
-        return 'name a teacher and a student with --teacher and --distilled'
+def _check(data: ReportData) -> None:
+    if not data.options.get('cam_images'):
+        raise UserError('not asked for (--cam-images 0)')
+    if data.teacher is None or len(data.roles) < 2:
+        raise UserError(
+            'name a teacher and a student with --teacher and --distilled'
+        )
     try:
         import pytorch_grad_cam  # noqa: F401
     except ImportError:
-        return 'it needs the package grad-cam; pip install "grad-cam>=1.5"'
-    return ''
+        raise UserError(
+            'it needs the package grad-cam; pip install "grad-cam>=1.5"'
+        ) from None
 
 
-def _sized(maps: np.ndarray, images: torch.Tensor, side: int = 64):
-    """Maps of networks with other input sizes on one grid."""
-    scaled = torch.nn.functional.interpolate(
-        torch.from_numpy(maps)[:, None].float(), (side, side), mode='bilinear'
-    )
-    return scaled[:, 0].numpy()
-
-
-def _figures(maps: dict[str, np.ndarray]) -> list:
-    from plotly import graph_objects as go
-
+def _overlaps(maps: dict[str, np.ndarray]) -> list:
     traces, rows = [], []
-    random = np.random.default_rng(0)
     for role, own in maps.items():
         if role == 'teacher':
             continue
         values = overlap(own, maps['teacher'])
         values = values[~np.isnan(values)]
-        draws = random.choice(values, (2000, len(values))).mean(1)
-        low, high = np.percentile(draws, (2.5, 97.5))
+        low, high = bootstrap_mean(values)
         mean = float(values.mean())
         rows.append(
-            [role, (str(len(values)), len(values)), (f'{mean:.3f}', mean)]
+            [
+                role,
+                count_cell(len(values)),
+                (f'{mean:.3f}', mean),
+                (f'[{low:.3f}, {high:.3f}]', low),
+            ]
         )
-        rows[-1].append((f'[{low:.3f}, {high:.3f}]', float(low)))
         traces.append(
             go.Box(
                 x=np.round(values, 4),
@@ -124,30 +126,25 @@ def _figures(maps: dict[str, np.ndarray]) -> list:
 
 
 def _pictures(
-    material: ReportData, places: np.ndarray, maps: dict, photographs
+    data: ReportData,
+    indices: np.ndarray,
+    maps: dict[str, np.ndarray],
+    inputs: torch.Tensor,
 ) -> Pictures:
+    common = overlap(maps['teacher'][:_SHOWN], maps['distilled'][:_SHOWN])
     tiles = []
-    for index, place in enumerate(places[:_SHOWN]):
-        image = as_rgb(photographs[index])
+    for place, index in enumerate(indices[:_SHOWN]):
+        image = image_as_rgb(inputs[place])
         images = [(data_uri(image), 'Photograph')]
-        label = material.labels[place]
-        lines = [f'true class: {material.classes[label]}']
+        lines = [f'true class: {data.classes[data.labels[index]]}']
         for role in ('teacher', 'distilled'):
-            heat = torch.from_numpy(maps[role][index])[None, None]
-            size = torch.nn.functional.interpolate(
-                heat, image.shape[:2], mode='bilinear'
-            )[0, 0]
-            seen = overlaid(image, size.clamp(0, 1).numpy())
+            heat = torch.from_numpy(maps[role][place])[None, None]
+            heat = F.interpolate(heat, image.shape[:2], mode='bilinear')[0, 0]
+            seen = overlaid(image, heat.clamp(0, 1).numpy())
             images.append((data_uri(seen), f'Where the {role} looks'))
-            scores = material.roles[role].scores[0, place]
+            scores = data.roles[role].scores[0, index]
             guess = int(scores.argmax())
-            lines.append(
-                f'{role}: {material.classes[guess]} {scores[guess]:.2f}'
-            )
-        common = overlap(
-            maps['teacher'][index : index + 1],
-            maps['distilled'][index : index + 1],
-        )
-        lines.append(f'overlap {common[0]:.2f}')
+            lines.append(f'{role}: {data.classes[guess]} {scores[guess]:.2f}')
+        lines.append(f'overlap {common[place]:.2f}')
         tiles.append(Picture(images, [', '.join(lines)]))
     return Pictures(tiles)

@@ -1,19 +1,16 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What a model card says, in a report and beside an export."""
+"""The model card of a report, and what it shares with that of an export."""
 
 from pathlib import Path
 
 from hkd_mm.engine.environment import command_of, environment_of, versions_of
 from hkd_mm.engine.student_loading import describe_network
-from hkd_mm.evaluation.segmentation_scores import OF_MASKS
-from hkd_mm.experiments.tables import (
-    format_image_count,
-    format_mean_sd,
-    unknown_groups_note,
-)
-from hkd_mm.report.data import Method, ReportData
+from hkd_mm.evaluation.classification_scores import confusion_shares
+from hkd_mm.evaluation.metric_names import CLASS_SUMMARY, OF_MASKS, title_of
+from hkd_mm.experiments.tables import format_mean_sd, unknown_groups_note
+from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import Facts, Section
-from hkd_mm.report.sources import closest, method_config
+from hkd_mm.report.sources import method_config
 
 LICENCE = (
     'code under Apache-2.0; weights and pictures stand under the terms of the '
@@ -26,121 +23,120 @@ INTENDED_USE = (
     'camera, population or prevalence; no decision on a patient may rest on '
     'it.'
 )
+CARD_METRICS = dict(
+    classification=(*CLASS_SUMMARY, 'ece'), segmentation=tuple(OF_MASKS)
+)
 
 
-_METRICS = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc', 'ece')
-_METRICS += OF_MASKS
+def split_name(split_hash: str | None) -> str:
+    """Short name of a split."""
+    return f'split {str(split_hash or "unknown")[:12]}'
 
 
-def model_card(material: ReportData) -> Section:
-    """What, data, licence, use, metrics, command and versions."""
-    method = closest(material)
-    environment = environment_of(method.folders[0])
-    items = [
-        ('Model', _network(material, method)),
-        ('Trained', _training(method)),
-        ('Data', _data(material, method)),
-        ('Licence', LICENCE),
-        ('Intended use', INTENDED_USE),
-        ('Metrics', _metrics(method)),
-        *_weak(material, method),
-        ('Config', str(method.outcome.reports[0].get('config', 'unknown'))),
+def size_text(
+    parameters: float, size: tuple[int, int] | None, classes: list[str]
+) -> str:
+    """Size of a network, of its images (height, width), and its classes."""
+    parts = [f'{parameters / 1e6:.2f} M parameters']
+    if size:
+        parts.append(f'{size[1]} x {size[0]} pixels')
+    named = f'; classes {", ".join(classes)}' if classes else ''
+    return ', '.join(parts) + named
+
+
+def provenance(folder: Path) -> list[tuple[str, str]]:
+    """The command that trained a run, and versions."""
+    environment = environment_of(folder)
+    return [
         ('Command', command_of(environment)),
         ('Versions', versions_of(environment)),
+    ]
+
+
+def card_section(data: ReportData) -> Section:
+    """What, data, licence, use, metrics, command and versions."""
+    method = data.closest
+    report = method.outcome.reports[0]
+    items = [
+        ('Model', _model(data, method)),
+        ('Trained', _training(method)),
+        ('Data', _data(data, method)),
+        ('Licence', LICENCE),
+        ('Intended use', INTENDED_USE),
+        ('Metrics', _metrics(data, method)),
+        ('Weak points', _weak_points(data, method)),
+        ('Config', str(report.get('config', 'unknown'))),
+        *provenance(method.folders[0]),
     ]
     how = (
         f'The card of {method.title}; figures are of the test split, mean '
         '+- sd over the seeds.'
     )
-    return Section('card', 'Model card', how, material.basis, [Facts(items)])
+    return Section('card', 'Model card', how, data.basis, [Facts(items)])
 
 
-def _network(material: ReportData, method: Method) -> str:
-    cfg = method_config(method)
-    model = (cfg or {}).get('model') or {}
+def _model(data: ReportData, method: ReportMethod) -> str:
+    model = (method_config(method) or {}).get('model') or {}
     network = model.get('architecture') or model
     kind = network.get('model_name') or (network.get('backbone') or {}).get(
         'type'
     )
     kind = kind or (describe_network(network) if network else 'a network')
-    text = f'{method.title}: {kind}'
-    size = method.network
-    if size:
-        pixels = size.get('input_size')
-        text += (
-            f', {size["parameters"] / 1e6:.2f} M parameters, '
-            f'{size["gmacs"]:.3f} GMACs'
+    text, found = f'{method.title}: {kind}', method.network
+    if found:
+        size = size_text(
+            found['parameters'], found.get('input_size'), data.classes
         )
-        text += f' at {pixels[0]} x {pixels[1]}' if pixels else ''
-    if material.teacher and material.teacher is not method:
-        text += f'; taught by {material.teacher.title}'
-    return text + _classes(material)
+        text += f', {found["gmacs"]:.3f} GMACs, {size}'
+    if data.teacher and data.teacher is not method:
+        text += f'; taught by {data.teacher.title}'
+    return text
 
 
-def _classes(material: ReportData) -> str:
-    if not material.classes:
-        return ''
-    return f'; classes {", ".join(material.classes)}'
-
-
-def _training(method: Method) -> str:
-    report = method.outcome.reports[0]
-    seeds = [str(one.get('seed', '?')) for one in method.outcome.reports]
+def _training(method: ReportMethod) -> str:
+    reports = method.outcome.reports
+    seeds = [str(report.get('seed', '?')) for report in reports]
     return (
-        f'{report.get("epochs", "?")} epochs, '
+        f'{reports[0].get("epochs", "?")} epochs, '
         f'{method.outcome.minutes:.1f} minutes, seeds {", ".join(seeds)}; '
         'the checkpoint of the best validation'
     )
 
 
-def _data(material: ReportData, method: Method) -> str:
-    cfg = method_config(method)
-    root = (cfg or {}).get('data_root')
-    name = Path(str(root)).name if root else 'unknown'
-    told = method.outcome.reports[0].get('split_hash') or 'unknown'
-    return (
-        f'{name}, split {str(told)[:12]}; tested on '
-        + format_image_count(
-            material.sample_ids, material.groups, material.whose
-        )
-        + (
-            f'. {unknown_groups_note(material.whose)}'
-            if material.unknown
-            else ''
-        )
+def _data(data: ReportData, method: ReportMethod) -> str:
+    root = (method_config(method) or {}).get('data_root')
+    text = (
+        f'{Path(str(root)).name if root else "unknown"}, '
+        f'{split_name(method.outcome.reports[0].get("split_hash"))}; '
+        f'tested on {data.image_count}'
     )
+    if data.unknown:
+        text += f'. {unknown_groups_note(data.group_name)}'
+    return text
 
 
-def _metrics(method: Method) -> str:
-    tests = method.outcome.tests
+def _metrics(data: ReportData, method: ReportMethod) -> str:
+    task = 'segmentation' if data.of_masks else 'classification'
     return ', '.join(
-        f'{key.replace("_", " ")} {format_mean_sd(*method.outcome.test(key))}'
-        for key in _METRICS
-        if all(key in test for test in tests)
+        f'{title_of(key)} {format_mean_sd(*method.outcome.test(key))}'
+        for key in CARD_METRICS[task]
+        if all(key in test for test in method.outcome.tests)
     )
 
 
-def _weak(material: ReportData, method: Method) -> list[tuple[str, str]]:
+def _weak_points(data: ReportData, method: ReportMethod) -> str:
     """The classes of the lowest sensitivity, or the patients of least Dice."""
-    if material.of_masks:
-        from hkd_mm.report.training import mean_by_patient
-
-        found = mean_by_patient(material, method)
+    if data.of_masks:
+        found = data.dice_by_patient(method)
         worst = sorted(found, key=found.get)[:3]
-        told = ', '.join(f'{name} {found[name]:.2f}' for name in worst)
-        return [
-            (
-                'Weak points',
-                f'patients whose images have the lowest mean Dice: {told}',
-            )
-        ]
-    from hkd_mm.report.classes import confusion
-
-    kept = confusion(method, material.labels).diagonal()
-    order = [i for i in kept.argsort() if kept[i] == kept[i]][:3]
-    told = ', '.join(
-        f'{material.classes[i]} {kept[i]:.2f} '
-        f'({(material.labels == i).sum()} test images)'
-        for i in order
+        listed = ', '.join(f'{name} {found[name]:.2f}' for name in worst)
+        return f'patients whose images have the lowest mean Dice: {listed}'
+    kept = confusion_shares(data.labels, method.chosen, len(data.classes))
+    kept = kept.diagonal()
+    listed = ', '.join(
+        f'{data.classes[i]} {kept[i]:.2f} '
+        f'({(data.labels == i).sum()} test images)'
+        for i in kept.argsort()[:3]
+        if kept[i] == kept[i]
     )
-    return [('Weak points', f'lowest sensitivity: {told}')]
+    return f'lowest sensitivity: {listed}'

@@ -1,13 +1,27 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What a page is made of, and the page itself."""
+"""Blocks that a page is made of, and the page itself."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 from hkd_mm.errors import UserError
+from hkd_mm.experiments.outcome import spread
+from hkd_mm.experiments.tables import format_mean_sd
 
 _HERE = Path(__file__).resolve().parent
+Cell = str | tuple[str, float]  # a text, or with the number to sort by
+
+
+def mean_sd_cell(values) -> Cell:
+    """``mean +- sd`` over the seeds."""
+    mean, sd = spread([float(value) for value in values])
+    return format_mean_sd(mean, sd), mean
+
+
+def count_cell(count) -> Cell:
+    """A whole number."""
+    return str(int(count)), int(count)
 
 
 @dataclass
@@ -16,70 +30,43 @@ class Chart:
 
     Args:
         name: for its id and its files; letters, digits, ``-``.
-        figure: ``plotly.graph_objects.Figure`` without colours of its frame.
-        alt: what it shows, for those who do not see it.
+        figure: ``plotly.graph_objects.Figure``.
+        alt: description for those who do not see it.
         height: in pixels.
-        choices: word -> traces to show, where one looks at a part at a time.
+        choices: name -> traces to show, where one looks at a part at a time.
     """
 
+    kind: ClassVar[str] = 'chart'
     name: str
     figure: Any
     alt: str
     height: int = 420
     choices: dict[str, list[int]] = field(default_factory=dict)
 
-    @property
-    def kind(self) -> str:
-        """Word for the template."""
-        return 'chart'
-
 
 @dataclass
 class Table:
-    """A table that a click on a heading sorts.
+    """A table that a click on a heading sorts; some rows stand out."""
 
-    Args:
-        caption: above it.
-        header: names of the columns.
-        rows: cells; a pair is a text with the number to sort by.
-        marked: indices of rows that stand out.
-    """
-
+    kind: ClassVar[str] = 'table'
     caption: str
     header: list[str]
-    rows: list[list[str | tuple[str, float]]]
+    rows: list[list[Cell]]
     marked: set[int] = field(default_factory=set)
 
     @property
-    def kind(self) -> str:
-        """Word for the template."""
-        return 'table'
-
-    @property
     def cells(self) -> list[list[tuple[str, Any]]]:
-        """All cells as pairs; the number is None for a word, or of NaN."""
-        return [
-            [
-                _pair(cell if isinstance(cell, tuple) else (cell, None))
-                for cell in row
-            ]
-            for row in self.rows
-        ]
+        """All cells as pairs; the number is None of a text, or of NaN."""
+        return [[_pair(cell) for cell in row] for row in self.rows]
 
 
-def _pair(cell: tuple[str, float | None]) -> tuple[str, float | None]:
-    text, value = cell
-    return (text, None) if value is not None and value != value else cell
+def _pair(cell: Cell) -> tuple[str, float | None]:
+    text, value = cell if isinstance(cell, tuple) else (cell, None)
+    return text, None if value != value else value
 
 
-@dataclass
-class Picture:
-    """One tile: images beside each other with lines under them.
-
-    Args:
-        images: data URI and alternative text of each.
-        lines: of text.
-    """
+class Picture(NamedTuple):
+    """One tile: images (data URI, alternative text) with lines under them."""
 
     images: list[tuple[str, str]]
     lines: list[str]
@@ -87,34 +74,18 @@ class Picture:
 
 @dataclass
 class Pictures:
-    """Tiles.
+    """Tiles, at least one."""
 
-    Args:
-        tiles: at least one.
-    """
-
+    kind: ClassVar[str] = 'pictures'
     tiles: list[Picture]
-
-    @property
-    def kind(self) -> str:
-        """Word for the template."""
-        return 'pictures'
 
 
 @dataclass
 class Facts:
-    """A list of names and texts.
+    """Pairs of a name and a text."""
 
-    Args:
-        items: name, text.
-    """
-
+    kind: ClassVar[str] = 'facts'
     items: list[tuple[str, str]]
-
-    @property
-    def kind(self) -> str:
-        """Word for the template."""
-        return 'facts'
 
 
 @dataclass
@@ -123,11 +94,9 @@ class Section:
 
     Args:
         name: for its anchor.
-        title: of the heading.
         how: a sentence on how to read it.
         basis: images, split and selection rule.
-        blocks: charts, tables, pictures, facts.
-        left_out: why there is nothing, where there is nothing.
+        left_out: reason why there is nothing, where there is nothing.
         tile: least width in pixels of charts that stand side by side; None
             sets them below each other.
     """
@@ -149,7 +118,7 @@ class Section:
 def render(
     title: str,
     sections: list[Section],
-    said: str,
+    subtitle: str,
     drawn: dict[str, list[tuple[str, str]]] | None = None,
 ) -> str:
     """The whole page, readable without network.
@@ -157,9 +126,9 @@ def render(
     Args:
         title: of the page.
         sections: in their order.
-        said: a line under the title.
+        subtitle: under the title.
         drawn: of each chart the pictures that stand in place of a script,
-            with their words; None draws them in the reader's browser.
+            with their names; None draws them in the reader's browser.
     """
     from jinja2 import Environment
     from plotly.offline import get_plotlyjs
@@ -167,27 +136,24 @@ def render(
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters['figure'] = _as_json
-    template = environment.from_string(_text('page.html.j2'))
-    return template.render(
+    # for a script element: no tag can end it
+    environment.filters['figure'] = lambda chart: (
+        chart.figure.to_json().replace('<', '\\u003c')
+    )
+    scripts = drawn is None and any(s.charts for s in sections)
+    return environment.from_string(_text('page.html.j2')).render(
         title=title,
-        said=said,
+        subtitle=subtitle,
         sections=sections,
         style=_text('page.css'),
         script=_text('page.js'),
         drawn=drawn,
-        plotly=get_plotlyjs()
-        if drawn is None and any(s.charts for s in sections)
-        else '',
+        plotly=get_plotlyjs() if scripts else '',
     )
 
 
 def require_libraries() -> None:
-    """Refuse to begin without what draws the page.
-
-    Raises:
-        UserError: a package is missing.
-    """
+    """Refuse to begin without what draws the page."""
     for module, package in (('plotly', 'plotly>=7,<8'), ('jinja2', 'jinja2')):
         try:
             __import__(module)
@@ -200,8 +166,3 @@ def require_libraries() -> None:
 
 def _text(name: str) -> str:
     return (_HERE / name).read_text(encoding='utf-8')
-
-
-def _as_json(chart: Chart) -> str:
-    """Of a figure, for a script element: no tag can end it."""
-    return chart.figure.to_json().replace('<', '\\u003c')

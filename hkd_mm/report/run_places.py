@@ -15,14 +15,8 @@ from hkd_mm.inference.student import named
 _SEED = re.compile(r'seed(\d+)$')
 
 
-class Found(NamedTuple):
-    """The runs of a report.
-
-    Args:
-        study: titles, order, baselines and roles.
-        folders: name -> the run of each seed.
-        unfinished: rows that are not done with all seeds.
-    """
+class FoundRuns(NamedTuple):
+    """The runs of a report: row -> a folder a seed, and rows not done."""
 
     study: Study
     folders: dict[str, list[Path]]
@@ -30,48 +24,47 @@ class Found(NamedTuple):
 
 
 def find_runs(
-    places: list[str],
+    paths: list[str],
     study: Study | None = None,
     baselines: Sequence[str] | None = None,
-) -> Found:
+) -> FoundRuns:
     """Look for finished runs.
 
     Args:
-        places: as of :func:`.gather.gather`.
-        study: of a work dir, in place of the plan that lies in it.
+        paths: as of :func:`.data.gather`.
+        study: of a work dir, in place of the plan that is stored in it.
         baselines: in place of those of the study.
 
     Raises:
         UserError: nothing is finished there, or a baseline is not.
     """
-    if len(places) == 1 and _seed_folders(Path(places[0])):
-        found = _of_work_dir(Path(places[0]), study)
+    if len(paths) == 1 and _seed_folders(Path(paths[0])):
+        found = _of_work_dir(Path(paths[0]), study)
     else:
-        found = _of_runs(places, study)
-    for name in baselines or ():
+        found = _of_runs(paths, study)
+    if not baselines:
+        return found
+    for name in baselines:
         if name not in found.folders:
             raise UserError(
                 f'--baseline {name}: finished are {", ".join(found.folders)}'
             )
-    if baselines:
-        other = replace(found.study, baselines=tuple(baselines))
-        found = found._replace(study=other)
-    return found
+    study = replace(found.study, baselines=tuple(baselines))
+    return found._replace(study=study)
 
 
-def _seed_folders(place: Path) -> list[Path]:
-    found = [path for path in place.glob('seed*') if _SEED.search(path.name)]
+def _seed_folders(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob('seed*') if _SEED.search(path.name)]
     return sorted(found, key=lambda path: int(_SEED.search(path.name)[1]))
 
 
-def _of_work_dir(place: Path, study: Study | None) -> Found:
-    plan = read_plan(place)
-    seeds = (
-        [place / f'seed{seed}' for seed in range(plan.seeds)]
-        if plan
-        else _seed_folders(place)
-    )
-    study = study or (plan.study if plan else _study_of(_names(seeds), place))
+def _of_work_dir(folder: Path, study: Study | None) -> FoundRuns:
+    plan = read_plan(folder)
+    seeds = _seed_folders(folder)
+    if plan:
+        seeds = [folder / f'seed{seed}' for seed in range(plan.seeds)]
+        study = study or plan.study
+    study = study or _study_of(_names(seeds), folder)
     folders, unfinished = {}, []
     for row in study.rows:
         runs = [seed / row.name for seed in seeds]
@@ -81,16 +74,17 @@ def _of_work_dir(place: Path, study: Study | None) -> Found:
             unfinished.append(row.name)
     if not folders:
         raise UserError(
-            f'{place} holds no method that is trained and tested with all of '
-            f'its {len(seeds)} seeds; let tools/compare.py finish one'
+            f'{folder} holds no method that is trained and tested with all '
+            f'of its {len(seeds)} seeds; let tools/compare.py finish one'
         )
-    return Found(study, folders, unfinished)
+    return FoundRuns(study, folders, unfinished)
 
 
 def _names(seeds: list[Path]) -> list[str]:
-    """Of runs below the folders of seeds, old states of them left out.
+    """Names of runs below the folders of seeds without their old states.
 
-    What a run has trained first lies in its own folder, and is none.
+    A prerequisite that a run has trained is stored in its folder, and is no
+    row.
     """
     names = {
         path.parent.relative_to(seed).as_posix()
@@ -100,34 +94,32 @@ def _names(seeds: list[Path]) -> list[str]:
     return [
         name
         for name in sorted(names)
-        if not is_old(name) and not names & set(_above(name))
+        if not is_old(name)
+        and not names & {path.as_posix() for path in Path(name).parents}
     ]
 
 
-def _above(name: str) -> list[str]:
-    return [parent.as_posix() for parent in Path(name).parents]
-
-
-def _of_runs(places: list[str], study: Study | None) -> Found:
+def _of_runs(paths: list[str], study: Study | None) -> FoundRuns:
     folders: dict[str, list[Path]] = {}
-    for place in places:
-        name, folder = named(place)
-        path = Path(folder)
-        if any(path.glob('fold*/seed*')):
+    for path in paths:
+        name, folder = named(path)
+        folder = Path(folder)
+        if any(folder.glob('fold*/seed*')):
             raise UserError(
-                f'{path} holds a cross-validation; give one of its folds, '
-                f'{path}/fold0'
+                f'{folder} holds a cross-validation; give one of its folds, '
+                f'{folder}/fold0'
             )
-        if not is_done(path):
+        if not is_done(folder):
             raise UserError(
-                f'{path} is no finished run: it needs metrics.json and '
+                f'{folder} is no finished run: it needs metrics.json and '
                 'student.pth of tools/train.py, and test.json and '
-                f'predictions.csv of: python tools/test.py {path}'
+                f'predictions.csv of: python tools/test.py {folder}'
             )
-        folders.setdefault(name or path.name, []).append(path)
-    ordered = {name: _by_seed(name, paths) for name, paths in folders.items()}
-    title = Path(places[0]).name if len(places) == 1 else 'Runs'
-    return Found(study or _study_of(list(folders), Path(title)), ordered, [])
+        folders.setdefault(name or folder.name, []).append(folder)
+    ordered = {name: _by_seed(name, runs) for name, runs in folders.items()}
+    title = Path(paths[0]).name if len(paths) == 1 else 'Runs'
+    study = study or _study_of(list(folders), Path(title))
+    return FoundRuns(study, ordered, [])
 
 
 def _by_seed(name: str, folders: list[Path]) -> list[Path]:
@@ -143,6 +135,6 @@ def _by_seed(name: str, folders: list[Path]) -> list[Path]:
     return sorted(folders, key=seeds.__getitem__)
 
 
-def _study_of(names: list[str], place: Path) -> Study:
+def _study_of(names: list[str], folder: Path) -> Study:
     rows = tuple(Row(name, name, Path(name)) for name in names)
-    return Study(place, place.name, rows, (), 'balanced_accuracy')
+    return Study(folder, folder.name, rows, (), 'balanced_accuracy')

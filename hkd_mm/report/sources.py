@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,42 +15,38 @@ from hkd_mm.config.packing import stock_steps
 from hkd_mm.config.tree import dataset_chain, kind
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
-from hkd_mm.report.data import Method, ReportData, read_scores
+from hkd_mm.report.data import ReportData, ReportMethod, read_same
+
+VAL_FILE = 'predictions_val.csv'
+_ROOT = Path(__file__).resolve().parents[2]
+_TOOLS = (_ROOT / 'tools/test.py', _ROOT / 'hkd_mm/.mim/tools/test.py')
 
 
-def method_config(method: Method) -> Config | None:
-    """The config of a method's first seed; None where none lies there."""
+def method_config(method: ReportMethod) -> Config | None:
+    """The config of a method's first seed; None where none is stored."""
     found = sorted(method.folders[0].glob('*.py'))
     return read_config(str(found[0])) if len(found) == 1 else None
 
 
-def closest(material: ReportData) -> Method:
-    """The method that stands for the data: all were tested on the same."""
-    return material.distilled or material.alone or material.methods[0]
+def data_root(data: ReportData) -> Path | None:
+    """Folder of the images; None where it is not on this machine."""
+    root = data.options.get('data_root')
+    if root is None:
+        root = (method_config(data.closest) or {}).get('data_root')
+    return Path(root) if root and Path(root).is_dir() else None
 
 
-def data_root(material: ReportData) -> Path | None:
-    """Where the images are; None where that is not on this machine."""
-    said = material.options.get('data_root')
-    if said is None:
-        cfg = method_config(closest(material))
-        said = cfg.get('data_root') if cfg is not None else None
-    return Path(said) if said and Path(said).is_dir() else None
-
-
-def listing(material: ReportData, split: str, seen_by: Method | None = None):
+def read_dataset(
+    data: ReportData, split: str, method: ReportMethod | None = None
+):
     """The dataset of a split; None where the data is not here.
 
-    Args:
-        material: whose data.
-        split: train, val or test.
-        seen_by: whose test pipeline makes the images that are taken out of
-            it; None if none will be.
+    Images that are taken out of it are made by the test pipeline of
+    ``method``; without one there is no pipeline.
     """
     from mmengine.registry import DATASETS
 
-    cfg = method_config(seen_by or closest(material))
-    root = data_root(material)
+    cfg, root = method_config(method or data.closest), data_root(data)
     if cfg is None or root is None or not cfg.get('test_dataloader'):
         return None
     *wrappers, inner = dataset_chain(cfg, 'test_dataloader')
@@ -58,7 +55,7 @@ def listing(material: ReportData, split: str, seen_by: Method | None = None):
         if kind(wrapper) == 'PackedDataset':
             node['pipeline'] = stock_steps(wrapper)
     node['serialize_data'] = False
-    if seen_by is None:
+    if method is None:
         node['pipeline'] = []
     scope = cfg.get('default_scope', 'mmpretrain')
     with DATASETS.switch_scope_and_registry(scope) as registry:
@@ -67,68 +64,69 @@ def listing(material: ReportData, split: str, seen_by: Method | None = None):
     return dataset
 
 
-def lesions(dataset) -> dict[str, str]:
-    """Sample id -> lesion id of a listing, the sample id where none is."""
+def infos_by_id(dataset) -> dict[str, dict]:
+    """Sample id -> info of a dataset, with its ``index``."""
     infos = map(dataset.get_data_info, range(len(dataset)))
     return {
-        info['sample_id']: info.get('lesion_id') or info['sample_id']
-        for info in infos
+        info['sample_id']: {**info, 'index': index}
+        for index, info in enumerate(infos)
     }
 
 
-FILE = 'predictions_val.csv'
-_TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'test.py'
-_MIM = Path(__file__).resolve().parents[1] / '.mim' / 'tools' / 'test.py'
+def lesions(dataset) -> dict[str, str]:
+    """Sample id -> lesion id of a dataset, the sample id where none is."""
+    return {
+        name: info.get('lesion_id') or name
+        for name, info in infos_by_id(dataset).items()
+    }
 
 
-def add_val_scores(material: ReportData, make: bool, say) -> None:
+def add_val_scores(
+    data: ReportData, make: bool, report: Callable[[str], None]
+) -> None:
     """Read what runs have, and make it for the networks of the close look.
 
     Args:
-        material: its methods get ``val_scores``; why one could not be
+        data: its methods get ``val_scores``; a reason why one could not be
             predicted is added to its ``problems``.
         make: whether to run ``tools/test.py`` where a file is missing.
-        say: takes a line on what is done.
+        report: takes a line on what is done.
 
     Raises:
         UserError: a run's validation split is not that of its other seeds.
     """
-    wanted = list(material.roles.values())
-    for method in material.methods:
-        missing = [f for f in method.folders if not (f / FILE).is_file()]
-        if missing and not (make and method in wanted):
+    for method in data.methods:
+        missing = [
+            folder
+            for folder in method.folders
+            if not (folder / VAL_FILE).is_file()
+        ]
+        if missing and not (make and data.role_of(method)):
             continue
         try:
             for folder in missing:
-                say(f'{folder.name}: predicting the validation split, once')
-                predict(folder, material.options.get('data_root'))
+                report(f'{folder.name}: predicting the validation split, once')
+                predict(folder, data.options.get('data_root'))
         except UserError as error:
-            say(str(error))
-            material.problems.append(str(error))
+            report(str(error))
+            data.problems.append(str(error))
             continue
-        _read(method, material)
+        _read_val_scores(method, data)
 
 
 def predict(folder: Path, data_root: str | None = None) -> None:
     """Write ``predictions_val.csv`` of a run beside its other files.
 
-    Args:
-        folder: of the run, with its config and ``student.pth``.
-        data_root: where the images are, if not where its config says.
-
     Raises:
         UserError: it could not be done; the reason is that of the tool.
     """
     run = finished_run(folder)
-    tool = _TOOL if _TOOL.is_file() else _MIM
     command = [
         sys.executable,
-        str(tool),
+        str(next(filter(Path.is_file, _TOOLS), _TOOLS[0])),
         str(folder),
-        '--work-dir',
-        str(folder / 'test_val'),
-        '--out',
-        str(folder / FILE),
+        *('--work-dir', str(folder / 'test_val')),
+        *('--out', str(folder / VAL_FILE)),
         '--cfg-options',
         f'{_split_key(run.config)}=val',
         *([f'data_root={data_root}'] if data_root else []),
@@ -142,40 +140,33 @@ def predict(folder: Path, data_root: str | None = None) -> None:
     )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        told = [line for line in lines if line.startswith('error: ')] or lines
-        reason = told[-1].removeprefix('error: ') if told else 'no message'
+        errors = [line for line in lines if line.startswith('error: ')]
+        reason = (errors or lines or ['no message'])[-1]
         raise UserError(
-            f'{folder}: its validation split cannot be predicted ({reason}); '
-            '--no-calibration does without'
+            f'{folder}: its validation split cannot be predicted '
+            f'({reason.removeprefix("error: ")}); --no-calibration does '
+            'without'
         )
 
 
 def _split_key(config: Path) -> str:
-    """The option that says which split is tested, however deep it lies."""
-    from hkd_mm.config.compose import read_config
-
-    cfg = read_config(str(config))
-    key, node = 'test_dataloader.dataset', cfg['test_dataloader']['dataset']
+    """The option that names the split, of the innermost dataset."""
+    key, node = 'test_dataloader', read_config(str(config))['test_dataloader']
     while 'dataset' in node:
         key, node = f'{key}.dataset', node['dataset']
     return f'{key}.split'
 
 
-def _read(method: Method, material: ReportData) -> None:
-    found = [read_scores(folder / FILE) for folder in method.folders]
+def _read_val_scores(method: ReportMethod, data: ReportData) -> None:
+    paths = [folder / VAL_FILE for folder in method.folders]
+    remedy = 'remove both and they are made again'
+    found = read_same(paths, remedy)
     first = found[0]
-    for folder, one in zip(method.folders, found):
-        if one.sample_ids != first.sample_ids or (
-            one.classes != material.classes
-        ):
-            raise UserError(
-                f'{folder / FILE} is of other images than {method.folders[0]}'
-                '; remove both and they are made again'
-            )
-    if set(first.sample_ids) & set(material.sample_ids):
+    if first.classes != data.classes:
+        raise UserError(f'{paths[0]} is of other classes; {remedy}')
+    if set(first.sample_ids) & set(data.sample_ids):
         raise UserError(
-            f'{method.folders[0] / FILE} holds test images; remove it and it '
-            'is made again'
+            f'{paths[0]} holds test images; remove it and it is made again'
         )
     method.val_scores = np.stack([one.scores for one in found])
     method.val_labels, method.val_groups = first.labels, first.groups

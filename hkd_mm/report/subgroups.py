@@ -13,6 +13,7 @@ from hkd_mm.evaluation.significance import (
     accuracy,
     balanced_accuracy,
     bootstrap_interval,
+    scores_by_seed,
 )
 from hkd_mm.experiments.tables import (
     are_unknown,
@@ -20,12 +21,18 @@ from hkd_mm.experiments.tables import (
     unknown_groups_note,
 )
 from hkd_mm.report.data import ReportData
-from hkd_mm.report.page import Facts, Section, Table
-from hkd_mm.report.sources import data_root, lesions, listing
+from hkd_mm.report.page import Cell, Facts, Section, Table, count_cell
+from hkd_mm.report.sources import data_root, lesions, read_dataset
 
 SMALL = 20  # images below which a group says nothing
 _RESAMPLES = 500
-_BANDS = ((0, 30), (30, 45), (45, 60), (60, 75), (75, 200))
+_BANDS = (
+    (30, '0 to 29'),
+    (45, '30 to 44'),
+    (60, '45 to 59'),
+    (75, '60 to 74'),
+    (200, '75 and over'),
+)
 _IDS = ('image_id', 'isic_id', 'image', 'sample_id')
 _FACTS = dict(
     age=('age', 'age_approx'),
@@ -39,22 +46,16 @@ def age_band(text: str) -> str:
     try:
         age = float(text)
     except ValueError:
-        return 'unknown'
-    for low, high in _BANDS:
-        if low <= age < high:
-            return f'{low} to {high - 1}' if high < 200 else f'{low} and over'
-    return 'unknown'
+        age = -1.0
+    bands = (band for end, band in _BANDS if 0 <= age < end)
+    return next(bands, 'unknown')
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """Sample id -> ``age`` (a band), ``sex``, ``site``, as far as told.
+    """Sample id -> ``age`` (a band), ``sex``, ``site``, as far as known.
 
-    Args:
-        path: CSV with a column of image names and some of age (years), sex
-            and site, as HAM10000 and ISIC call them.
-
-    Raises:
-        UserError: the file cannot be read or has none of these columns.
+    The CSV has a column of image names and some of age (years), sex and
+    site, as HAM10000 and ISIC call them.
     """
     try:
         with path.open(newline='', encoding='utf-8-sig') as stream:
@@ -82,105 +83,78 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
     }
 
 
-def subgroups(material: ReportData) -> Section:
+def subgroups_section(data: ReportData) -> Section:
     """A table each of age, sex and site."""
-    title = 'Groups of patients'
-    path = _find(material)
-    if path is None:
+    title, path = 'Groups of patients', data.options.get('metadata')
+    if not path and (root := data_root(data)):
+        path = min(root.glob('*metadata*.csv'), default=None)
+    if not path:
         return Section(
             'groups', title, left_out='no metadata; give a CSV with --metadata'
         )
-    told = read_metadata(path)
-    facts = [told.get(name) for name in material.sample_ids]
-    known = [fact for fact in facts if fact]
+    path = Path(path)
+    metadata = read_metadata(path)
+    known = [name for name in data.sample_ids if metadata.get(name)]
     if not known:
         return Section(
             'groups', title, left_out=f'{path.name} names no test image'
         )
-    blocks = [
-        _table(material, fact, [(f or {}).get(fact, 'unknown') for f in facts])
-        for fact in _FACTS
-        if fact in known[0]
-    ]
+    blocks = []
+    for fact in metadata[known[0]]:
+        values = [
+            metadata.get(name, {}).get(fact, 'unknown')
+            for name in data.sample_ids
+        ]
+        blocks.append(_table(data, fact, np.array(values)))
     how = (
-        f'An interval (95 %, bootstrap over {material.unit}) that lies apart '
-        'from the others tells of a group that is served otherwise; groups '
+        f'An interval (95 %, bootstrap over {data.unit}) apart from the '
+        'others shows a group with other results; groups '
         f'under {SMALL} images are marked: they say nothing. Balanced '
         'accuracy is over the classes that occur in a group, so it compares '
         'methods in a row, not groups in a column.'
     )
-    basis = f'{material.basis} Facts of {len(known)} images: {path.name}.'
+    basis = f'{data.basis} Metadata of {len(known)} images: {path.name}.'
     return Section('groups', title, how, basis, blocks)
 
 
-def _find(material: ReportData) -> Path | None:
-    """The file said, or the one that lies with the data."""
-    said = material.options.get('metadata')
-    if said:
-        return Path(said)
-    root = data_root(material)
-    if root is None:
-        return None
-    found = sorted(root.glob('*metadata*.csv'))
-    return found[0] if found else None
-
-
-def _table(material: ReportData, fact: str, values: list[str]) -> Table:
-    roles = material.roles or {m.title: m for m in material.methods[:3]}
+def _table(data: ReportData, fact: str, values: np.ndarray) -> Table:
+    roles = data.roles or {m.title: m for m in data.methods[:3]}
     header = [fact, 'images', 'lesions']
-    if material.positive is not None:
-        header.append(material.classes[material.positive])
+    if data.positive is not None:
+        header.append(data.classes[data.positive])
     for role in roles:
         header += [f'accuracy, {role}', f'balanced, {role}']
-    rows, marked = [], set()
-    every = np.array(values)
-    for place, value in enumerate(_ordered(set(values))):
-        kept = every == value
-        count = int(kept.sum())
-        groups = [g for g, inside in zip(material.groups, kept) if inside]
-        labels = material.labels[kept]
-        name = value if count >= SMALL else f'{value} (too small)'
-        row: list = [name, (str(count), count), _lesions(material, groups)]
-        if material.positive is not None:
-            found = int((labels == material.positive).sum())
-            row.append((str(found), found))
+    rows, small = [], set()
+    names = sorted(set(values.tolist()), key=lambda n: (n == 'unknown', n))
+    for index, name in enumerate(names):
+        kept = values == name
+        groups, labels = np.array(data.groups)[kept], data.labels[kept]
+        if len(labels) < SMALL:
+            small.add(index)
+            name = f'{name} (too small)'
+        lesion_count = count_cell(len(set(groups)))
+        if data.unknown:
+            lesion_count = ('unknown', 0)
+        row: list[Cell] = [name, count_cell(len(labels)), lesion_count]
+        if data.positive is not None:
+            row.append(count_cell((labels == data.positive).sum()))
         for method in roles.values():
             chosen = method.chosen[:, kept]
-            row += [
-                _score(labels, chosen, groups, score)
-                for score in (accuracy, balanced_accuracy)
-            ]
+            for score in (accuracy, balanced_accuracy):
+                mean = float(scores_by_seed(labels, chosen, score).mean())
+                low, high = bootstrap_interval(
+                    labels, chosen, groups, score, _RESAMPLES
+                )
+                row.append((f'{mean:.2f} [{low:.2f}, {high:.2f}]', mean))
         rows.append(row)
-        if count < SMALL:
-            marked.add(place)
-    return Table(f'By {fact}.', header, rows, marked)
-
-
-def _score(labels, chosen, groups, score) -> tuple[str, float]:
-    ones = np.ones(len(labels))
-    mean = float(np.mean([score(labels, row, ones) for row in chosen]))
-    low, high = bootstrap_interval(labels, chosen, groups, score, _RESAMPLES)
-    return f'{mean:.2f} [{low:.2f}, {high:.2f}]', mean
-
-
-def _ordered(names: set[str]) -> list[str]:
-    return sorted(names, key=lambda name: (name == 'unknown', name))
-
-
-def _lesions(material: ReportData, groups: list[str]) -> tuple[str, int]:
-    """How many lesions some images show, and a number to sort by."""
-    count = len(set(groups))
-    return ('unknown', 0) if material.unknown else (str(count), count)
+    return Table(f'By {fact}.', header, rows, small)
 
 
 def shared(parts: dict[str, dict[str, str]]) -> dict[str, tuple[int, int]]:
-    """How many images and lesions two parts have in common.
+    """Number of images and lesions that two parts have in common.
 
     Args:
         parts: split -> sample id -> lesion id.
-
-    Returns:
-        ``train and test`` -> images, lesions.
     """
     return {
         f'{one} and {other}': (
@@ -191,97 +165,92 @@ def shared(parts: dict[str, dict[str, str]]) -> dict[str, tuple[int, int]]:
     }
 
 
-def leakage(material: ReportData) -> Section:
+def leakage_section(data: ReportData) -> Section:
     """Hashes of the splits, what parts share, near duplicates."""
-    items = [('Split', _hashes(material)), *_parts(material)]
-    items.append(('Near duplicates', _near(material)))
+    items = [('Split', _hashes(data)), *_parts(data)]
+    items.append(('Near duplicates', _near_duplicates(data)))
     how = (
         'One split hash and nothing in common between the parts: the test '
         'split was never trained on'
     )
-    if material.unknown:
+    name = data.group_name
+    if data.unknown:
         how += (
-            f'. {material.whose.capitalize()} unknown: that holds for images '
-            f'alone. {unknown_groups_note(material.whose)}'
+            f'. {name.capitalize()} unknown: that holds for images '
+            f'alone. {unknown_groups_note(name)}'
         )
     else:
-        how += (
-            f', and none of the {material.whose} that are known is on both '
-            'sides.'
-        )
-    return Section('leakage', 'Leakage', how, material.basis, [Facts(items)])
+        how += f', and none of the {name} that are known is on both sides.'
+    return Section('leakage', 'Leakage', how, data.basis, [Facts(items)])
 
 
-def _hashes(material: ReportData) -> str:
-    found: dict[str, list[str]] = {}
-    for method in material.methods:
+def _hashes(data: ReportData) -> str:
+    found: dict[str, dict[str, None]] = {}  # names in their order
+    for method in data.methods:
         for report in method.outcome.reports:
-            told = str(report.get('split_hash') or 'unknown')
-            found.setdefault(told, []).append(method.title)
+            split_hash = str(report.get('split_hash') or 'unknown')
+            found.setdefault(split_hash, {})[method.title] = None
     if len(found) == 1:
-        return f'{next(iter(found))}, the same for all runs'
+        return f'{split_hash}, the same for all runs'
     return 'DIFFERENT splits: ' + '; '.join(
-        f'{key[:12]}: {", ".join(dict.fromkeys(names))}'
-        for key, names in found.items()
+        f'{key[:12]}: {", ".join(names)}' for key, names in found.items()
     )
 
 
-def _parts(material: ReportData) -> list[tuple[str, str]]:
-    parts = _from_data(material) or _from_predictions(material)
-    whose = material.whose
+def _parts(data: ReportData) -> list[tuple[str, str]]:
+    parts = _from_data(data) or _from_predictions(data)
+    name = data.group_name
     sizes = ', '.join(
-        f'{split} {format_image_count(part, part.values(), whose)}'
+        f'{split} {format_image_count(part, part.values(), name)}'
         for split, part in parts.items()
     )
     items = [('Parts', sizes)]
     for both, (images, count) in shared(parts).items():
-        one, other = (parts[name] for name in both.split(' and '))
-        unknown = any(are_unknown(p, p.values()) for p in (one, other))
-        told = f'{whose} unknown' if unknown else f'{count} {whose}'
+        unknown = any(
+            are_unknown(parts[split], parts[split].values())
+            for split in both.split(' and ')
+        )
+        groups = f'{name} unknown' if unknown else f'{count} {name}'
         leak = ' - LEAK' if images or (count and not unknown) else ''
-        items.append((f'In {both}', f'{images} images, {told}{leak}'))
+        items.append((f'In {both}', f'{images} images, {groups}{leak}'))
     return items
 
 
-def _from_data(material: ReportData) -> dict[str, dict[str, str]] | None:
+def _from_data(data: ReportData) -> dict[str, dict[str, str]] | None:
     """All three parts; None where the data or its split has changed."""
-    try:
-        found = {
-            split: listing(material, split)
-            for split in ('train', 'val', 'test')
-        }
-    except UserError:
-        return None
-    if None in found.values():
-        return None
-    parts = {split: lesions(one) for split, one in found.items()}
-    if set(parts['test']) != set(material.sample_ids):
-        return None
-    return parts
-
-
-def _from_predictions(material: ReportData) -> dict[str, dict[str, str]]:
-    """Validation and test, as far as their predictions lie there."""
     parts = {}
-    for method in material.methods:
+    for split in ('train', 'val', 'test'):
+        try:
+            dataset = read_dataset(data, split)
+        except UserError:
+            return None
+        if dataset is None:
+            return None
+        parts[split] = lesions(dataset)
+    return parts if set(parts['test']) == set(data.sample_ids) else None
+
+
+def _from_predictions(data: ReportData) -> dict[str, dict[str, str]]:
+    """Validation and test, as far as their predictions are stored."""
+    test = dict(zip(data.sample_ids, data.groups))
+    for method in data.methods:
         if method.val_labels is not None:
-            parts['val'] = dict(zip(method.val_ids, method.val_groups))
-            break
-    parts['test'] = dict(zip(material.sample_ids, material.groups))
-    return parts
+            val = dict(zip(method.val_ids, method.val_groups))
+            return dict(val=val, test=test)
+    return dict(test=test)
 
 
-def _near(material: ReportData) -> str:
-    path = material.options.get('verify_report')
+def _near_duplicates(data: ReportData) -> str:
+    path = data.options.get('verify_report')
     if path is None:
         return (
             'not looked for; give the file of '
             'tools/dataset_tools/verify.py --json with --verify-report'
         )
     try:
-        told = json.loads(Path(path).read_text(encoding='utf-8'))
-        checked = told['near_checked']
-        across, within = len(told['near_leaks']), len(told['near_duplicates'])
+        found = json.loads(Path(path).read_text(encoding='utf-8'))
+        checked = found['near_checked']
+        leaks, pairs = len(found['near_leaks']), len(found['near_duplicates'])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f'--verify-report {path} is not what '
@@ -289,14 +258,10 @@ def _near(material: ReportData) -> str:
         ) from None
     if not checked:
         return 'not looked for by verify.py'
+    which = ' of different lesions'
+    if found.get('without_lesion') == found['images']:
+        which = ' (lesions unknown)'
     return (
-        f'{within} pairs of near duplicates{_leakage_lesions(told)} among '
-        f'{told["images"]} images, {across} of them in different parts'
+        f'{pairs} pairs of near duplicates{which} among '
+        f'{found["images"]} images, {leaks} of them in different parts'
     )
-
-
-def _leakage_lesions(told: dict) -> str:
-    """Whether verify.py knew which images are of one lesion."""
-    if told.get('without_lesion') == told['images']:
-        return ' (lesions unknown)'
-    return ' of different lesions'

@@ -359,7 +359,7 @@ def test_missing_fields_are_named(key):
 
 
 def test_names_to_choose_a_checkpoint_by_are_those_of_the_metric():
-    from hkd_mm.evaluation.classification_scores import OVERALL
+    from hkd_mm.evaluation.metric_names import OVERALL
 
     found, _ = evaluate(*softmax_scores(20, 3))
     overall = {key for key in found if '/' not in key}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.metric_names import title_of
 from hkd_mm.evaluation.significance import holm, paired_difference
 from hkd_mm.experiments.outcome import read_outcomes
 from hkd_mm.experiments.plan import Row, Study
@@ -17,7 +18,6 @@ from hkd_mm.experiments.tables import (
     caption,
     markdown,
     terminal,
-    title_of,
     write_tables,
 )
 

@@ -18,7 +18,7 @@ from hkd_mm.experiments.search_space import (
     grid_points,
     names_in,
 )
-from hkd_mm.experiments.sweep_file import METRICS, read_sweep
+from hkd_mm.experiments.sweep_file import read_sweep
 from hkd_mm.experiments.sweep_report import rule
 from hkd_mm.experiments.sweep_storage import (
     check_options,
@@ -177,13 +177,6 @@ def test_the_study_of_alpha_weighs_both_terms():
             f'{losses}.{loss}.loss_weight': '0.7',
             f'{losses}.loss_ce.loss_weight': '0.3',
         }
-
-
-def test_metrics_are_those_of_an_evaluation():
-    from hkd_mm.evaluation.classification_scores import OVERALL
-    from hkd_mm.evaluation.segmentation_scores import OF_MASKS
-
-    assert set(METRICS) == {*OVERALL, *OF_MASKS}
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hkd_mm.export.confidence import (
+from hkd_mm.evaluation.calibration import temperature_note
+from hkd_mm.evaluation.selective import (
     classes_note,
     confident_by_class,
-    fit_threshold,
     int8_note,
-    temperature_note,
 )
+from hkd_mm.export.confidence import fit_threshold
 from hkd_mm.export.export_run import ExportOptions
 from hkd_mm.export.samples import lesions_of
 

@@ -143,7 +143,7 @@ def test_the_code_of_the_card_runs(
     from PIL import Image
 
     folder = shutil.copytree(exported, tmp_path / 'out')
-    Image.new('RGB', (40, 30), (160, 60, 60)).save(folder / 'photo.jpg')
+    Image.new('RGB', (40, 30), (160, 60, 60)).save(folder / 'image.jpg')
     monkeypatch.chdir(folder)
     card = (folder / 'README.md').read_text()
     exec(card.split('```python\n')[1].split('```')[0], {})

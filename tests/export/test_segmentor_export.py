@@ -62,7 +62,7 @@ def test_the_manifest_says_how_slices_are_read(run) -> None:
     assert manifest.metrics['val'] == measured['fp32']
     assert manifest.metrics['test'] == dict(dice=0.25, hd95=3.5)
     card = (run / 'export/README.md').read_text()
-    assert f'| dice | {measured["fp32"]["dice"]:.4f} | 0.2500 |' in card
+    assert f'| Dice | {measured["fp32"]["dice"]:.4f} | 0.2500 |' in card
     assert 'import Segmentor' in card and 'Confident answers' not in card
 
 

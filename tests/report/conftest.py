@@ -145,7 +145,7 @@ def page(study_dir, tmp_path_factory):
             cam_images=0,
             title='<b>Small & new</b>',
         ),
-        say=lambda line: None,
+        report=lambda line: None,
     )
 
 

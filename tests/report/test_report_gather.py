@@ -11,11 +11,21 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments.outcome import read_outcomes
 from hkd_mm.experiments.plan import Plan, Row, Study, write_plan
 from hkd_mm.experiments.tables import format_difference
-from hkd_mm.report.comparison import comparison, cost, verdict
+from hkd_mm.report.comparison import (
+    comparison_section,
+    cost_section,
+    verdict,
+)
 from hkd_mm.report.data import gather
-from hkd_mm.report.model_card import model_card
+from hkd_mm.report.model_card import card_section
 from hkd_mm.report.sources import add_val_scores
-from hkd_mm.report.subgroups import leakage, subgroups
+from hkd_mm.report.subgroups import (
+    age_band,
+    leakage_section,
+    shared,
+    subgroups_section,
+)
+from hkd_mm.report.training import loss_parts
 
 
 def facts(section):
@@ -48,14 +58,14 @@ def test_a_study_gives_titles_order_and_differences(study_dir, tmp_path):
     study = Study(study_dir, 'S', rows, ('alone',), 'balanced_accuracy')
     found = gather([str(study_dir)], study)
     assert found.unfinished == ['later']
-    table = comparison(found).blocks[0]
+    table = comparison_section(found).blocks[0]
     assert [row[0] for row in table.rows] == ['KD', 'ALONE', 'TEACHER']
     outcome = read_outcomes(study, study_dir, range(2))[0]
     told = outcome.against['alone']
     place = table.header.index('against ALONE')
     text, value = table.rows[0][place]
     assert value == told.mean and text == format_difference(outcome, 'alone')
-    assert 'left out: later' in comparison(found).basis
+    assert 'left out: later' in comparison_section(found).basis
 
 
 @pytest.fixture
@@ -100,13 +110,13 @@ def test_a_work_dir_says_itself_what_it_is(own_dir):
 
 
 def test_a_method_that_answers_one_class_is_marked(own_dir):
-    section = comparison(gather([str(own_dir)]))
+    section = comparison_section(gather([str(own_dir)]))
     assert 'ONE CLASS' not in section.basis
     path = own_dir / 'seed1/alone/test.json'
     figures = json.loads(path.read_text())
     figures |= {'predicted_classes': 1, 'mel/support': 9, 'nv/support': 3}
     path.write_text(json.dumps(figures))
-    section = comparison(gather([str(own_dir)]))
+    section = comparison_section(gather([str(own_dir)]))
     titles = [row[0] for row in section.blocks[0].rows]
     assert [title for title in titles if title.endswith(' *')] == ['alone *']
     assert 'every test image, alone in 1 of 2 runs.' in section.basis
@@ -123,7 +133,7 @@ def test_old_runs_are_no_methods_and_deeper_ones_are(own_dir):
 
 def test_gains_are_drawn_with_their_chance(study_dir):
     found = gather([str(study_dir)], baselines=['alone'])
-    table, chart = comparison(found).blocks
+    table, chart = comparison_section(found).blocks
     assert chart.name == 'against-alone'
     points = [t for t in chart.figure.data if t.error_x.array]
     told = [m.outcome for m in found.methods if m.name != 'alone']
@@ -141,7 +151,7 @@ def test_gains_are_drawn_with_their_chance(study_dir):
         list(o.against['alone'].by_seed) for o in told
     ]
     assert 'Ahead by more than chance: ' in chart.alt
-    assert comparison(gather([str(study_dir)])).blocks[1:] == []
+    assert comparison_section(gather([str(study_dir)])).blocks[1:] == []
 
 
 def test_the_verdict_names_every_method(study_dir):
@@ -153,16 +163,16 @@ def test_the_verdict_names_every_method(study_dir):
         outcome.against['kd'] = outcome.against['kd']._replace(mean=gain)
         outcome.adjusted['kd'] = p
     assert verdict(by_name['kd'], others) == (
-        'Behind by more than chance: dist. Not told apart from kd: alone, '
-        'teacher.'
+        'Behind by more than chance: dist. Not distinguishable from kd: '
+        'alone, teacher.'
     )
 
 
 def test_one_seed_is_told_as_one(study_dir):
     places = [f'{study_dir}/seed0/{name}' for name in ('alone', 'kd')]
-    section = comparison(gather(places, baselines=['alone']))
+    section = comparison_section(gather(places, baselines=['alone']))
     assert 'nothing is known of what another seed' in section.how
-    both = comparison(gather([str(study_dir)], baselines=['alone']))
+    both = comparison_section(gather([str(study_dir)], baselines=['alone']))
     assert 'another seed' not in both.how
 
 
@@ -171,7 +181,8 @@ def test_a_latency_of_one_seed_stands_for_the_row(own_dir):
         path = own_dir / f'seed0/{name}/latency.json'
         path.write_text(f'{{"median_ms": {value}}}')
     charts = {
-        chart.name: chart for chart in cost(gather([str(own_dir)])).charts
+        chart.name: chart
+        for chart in cost_section(gather([str(own_dir)])).charts
     }
     times = {t.x[0] for t in charts['cost-latency'].figure.data[:2]}
     assert times == {2.0, 9.0}
@@ -239,13 +250,13 @@ def test_validation_scores_are_never_of_test_images(study_dir, tmp_path):
 def test_where_no_lesion_is_known_none_is_claimed_to_be_apart(study_dir):
     found = gather([str(study_dir)])
     add_val_scores(found, False, print)
-    known = leakage(found)
+    known = leakage_section(found)
     assert 'none of the lesions that are known is on both' in known.how
-    assert '240 images of 120 lesions' in facts(model_card(found))['Data']
+    assert '240 images of 120 lesions' in facts(card_section(found))['Data']
     found.groups = list(found.sample_ids)
     for method in found.methods:
         method.val_groups = list(method.val_ids)
-    section = leakage(found)
+    section = leakage_section(found)
     assert 'on both sides' not in section.how
     assert 'Lesions unknown' in section.how
     told = facts(section)
@@ -254,39 +265,39 @@ def test_where_no_lesion_is_known_none_is_claimed_to_be_apart(study_dir):
         'val 120 images, lesions unknown, test 240 images, lesions unknown'
     )
     assert '240 images, lesions unknown; 2 seeds' in found.basis
-    assert 'lesions unknown' in facts(model_card(found))['Data']
-    assert 'bootstrap over images' in comparison(found).how
+    assert 'lesions unknown' in facts(card_section(found))['Data']
+    assert 'bootstrap over images' in comparison_section(found).how
 
 
 def test_leaks_are_told(study_dir, tmp_path):
     found = gather([str(study_dir)])
     add_val_scores(found, False, print)
-    told = facts(leakage(found))
+    told = facts(leakage_section(found))
     assert told['Split'] == 'a' * 64 + ', the same for all runs'
     assert told['In val and test'] == '0 images, 0 lesions'
     assert 'not looked for' in told['Near duplicates']
     for method in found.methods:
         method.val_groups[0] = found.groups[0]
     found.methods[0].outcome.reports[0]['split_hash'] = 'b' * 64
-    told = facts(leakage(found))
+    told = facts(leakage_section(found))
     assert told['In val and test'] == '0 images, 1 lesions - LEAK'
     assert told['Split'].startswith('DIFFERENT splits: ')
     report = tmp_path / 'verify.json'
     report.write_text('{"near_checked": true, "images": 9, '
                       '"near_leaks": [], "near_duplicates": [1]}')  # fmt: skip
     found.options['verify_report'] = str(report)
-    said = facts(leakage(found))['Near duplicates']
+    said = facts(leakage_section(found))['Near duplicates']
     assert said.startswith('1 pairs of near') and ', 0 of them' in said
     report.write_text('{}')
     with pytest.raises(UserError, match='verify-report'):
-        leakage(found)
+        leakage_section(found)
 
 
 def test_groups_are_counted_and_small_ones_marked(study_dir):
     found = gather([str(study_dir)])
-    assert 'no metadata' in subgroups(found).left_out
+    assert 'no metadata' in subgroups_section(found).left_out
     found.options['metadata'] = str(study_dir / 'metadata.csv')
-    age, sex, site = subgroups(found).blocks
+    age, sex, site = subgroups_section(found).blocks
     # ages 20 + i // 4: 40 images below 30, 60 each to 44 and 59, 60 to 74,
     # 20 from 75
     assert [row[1][1] for row in age.rows] == [40, 60, 60, 60, 20]
@@ -301,12 +312,48 @@ def test_groups_are_counted_and_small_ones_marked(study_dir):
     assert sex.rows[0][column][1] == pytest.approx(np.mean(right))
     found.options['metadata'] = str(study_dir / 'seed0/kd/test.json')
     with pytest.raises(UserError, match='no column of image names'):
-        subgroups(found)
+        subgroups_section(found)
 
 
 def test_the_card_names_no_folder_of_the_machine(study_dir):
-    told = facts(model_card(gather([str(study_dir)])))
+    told = facts(card_section(gather([str(study_dir)])))
     assert told['Command'] == 'python tools/train.py kd.py data_root=.../skin'
     assert 'No diagnostic device' in told['Intended use']
     assert 'torch 2.11.0' in told['Versions']
     assert '0.70 M parameters' in told['Model']
+
+
+def test_parts_of_a_loss_are_means_over_the_seeds():
+    first = [dict(train={'loss': 2.0, 'lr': 1.0}), dict(train={'loss': 1.0})]
+    second = [dict(train={'loss': 4.0, 'distill.loss_kd': 3.0})]
+    found = loss_parts([first, second])
+    assert list(found) == ['loss', 'distill.loss_kd']
+    assert found['loss'].tolist() == [3.0]
+    assert np.isnan(found['distill.loss_kd']).all()
+
+
+@pytest.mark.parametrize(
+    ('text', 'band'),
+    [
+        ('0', '0 to 29'),
+        ('29.0', '0 to 29'),
+        ('30', '30 to 44'),
+        ('75', '75 and over'),
+        ('', 'unknown'),
+        ('nan', 'unknown'),
+        ('-1', 'unknown'),
+    ],
+)
+def test_age_bands(text, band):
+    assert age_band(text) == band
+
+
+def test_shared_images_and_lesions_are_counted():
+    parts = dict(
+        train={'a': 'l1', 'b': 'l2'}, val={'c': 'l2'}, test={'a': 'l1'}
+    )
+    assert shared(parts) == {
+        'train and val': (0, 1),
+        'train and test': (1, 1),
+        'val and test': (0, 0),
+    }

@@ -16,20 +16,19 @@ from mmengine.registry import init_default_scope
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
-from hkd_mm.report.calibration import calibration
+from hkd_mm.report.calibration import calibration_section
 from hkd_mm.report.data import gather
-from hkd_mm.report.examples import data_uri, lost
-from hkd_mm.report.examples import image_as_rgb as as_rgb
-from hkd_mm.report.grad_cam import grad_cam
+from hkd_mm.report.examples import data_uri, image_as_rgb, lost_section
+from hkd_mm.report.grad_cam import grad_cam_section
 from hkd_mm.report.page import Pictures
 from hkd_mm.report.sources import (
-    FILE,
+    VAL_FILE,
     add_val_scores,
     lesions,
-    listing,
     predict,
+    read_dataset,
 )
-from hkd_mm.report.subgroups import leakage
+from hkd_mm.report.subgroups import leakage_section
 
 
 @pytest.fixture
@@ -101,7 +100,7 @@ def material(runs):
 def test_maps_and_photographs(material):
     pytest.importorskip('pytorch_grad_cam')
     material.options = dict(images=True, cam_images=4)
-    chart, table, pictures = grad_cam(material).blocks
+    chart, table, pictures = grad_cam_section(material).blocks
     assert len(chart.figure.data[0].x) == 4
     assert table.rows[0][1] == ('4', 4)
     assert len(pictures.tiles) == 4
@@ -109,25 +108,25 @@ def test_maps_and_photographs(material):
     material.options = dict(images=False, cam_images=4)
     assert not any(
         isinstance(block, Pictures)
-        for make in (grad_cam, lost)
+        for make in (grad_cam_section, lost_section)
         for block in make(material).blocks
     )
 
 
 def test_a_lost_photograph_is_that_of_its_name(material):
     material.options = dict(images=True)
-    table, pictures = lost(material).blocks
+    table, pictures = lost_section(material).blocks
     counts = np.bincount(material.labels, minlength=3)
     assert [row[2][1] for row in table.rows] == counts.tolist()
     assert [row[3][1] for row in table.rows] == [0, 0, 0]
-    dataset = listing(material, 'test', material.distilled)
+    dataset = read_dataset(material, 'test', material.distilled)
     own = {
         dataset.get_data_info(i)['sample_id']: i for i in range(len(dataset))
     }
     for tile in pictures.tiles:
         name, _, told = tile.lines[0].partition(', true class ')
         image = dataset[own[name]]['inputs']
-        assert tile.images[0][0] == data_uri(as_rgb(image))
+        assert tile.images[0][0] == data_uri(image_as_rgb(image))
         assert dataset.get_data_info(own[name])['gt_label'] == (
             material.classes.index(told)
         )
@@ -142,16 +141,16 @@ def test_data_that_has_changed_costs_the_pictures_alone(material, runs):
     config.write_text(
         f"{text}\ntest_dataloader['dataset']['split_file'] = 'cut.json'\n"
     )
-    section = lost(material)
+    section = lost_section(material)
     assert len(section.blocks) == 1 and 'No photographs: ' in section.basis
-    assert 'cut.json' in grad_cam(material).left_out
+    assert 'cut.json' in grad_cam_section(material).left_out
 
 
 def test_all_three_parts_are_compared(material):
-    told = dict(leakage(material).blocks[0].items)
+    told = dict(leakage_section(material).blocks[0].items)
     # class folders name no lesions
     assert told['In train and test'] == '0 images, lesions unknown'
-    sizes = [len(listing(material, split)) for split in ('train', 'val')]
+    sizes = [len(read_dataset(material, split)) for split in ('train', 'val')]
     assert told['Parts'].startswith(f'train {sizes[0]} images, lesions un')
     assert f'val {sizes[1]} images' in told['Parts']
 
@@ -160,9 +159,9 @@ def test_all_three_parts_are_compared(material):
 def test_the_validation_split_is_predicted_by_the_tool(material, runs):
     folder = runs / 'student'
     predict(folder)
-    with (folder / FILE).open(newline='') as stream:
+    with (folder / VAL_FILE).open(newline='') as stream:
         names = {line['sample_id'] for line in csv.DictReader(stream)}
-    assert names == set(lesions(listing(material, 'val')))
+    assert names == set(lesions(read_dataset(material, 'val')))
     assert not names & set(material.sample_ids)
 
 
@@ -185,7 +184,7 @@ def test_the_reason_of_the_tool_is_handed_on(runs, material, monkeypatch):
     assert 'data_root=moved' in commands[-1]
     assert [m.val_scores for m in material.methods] == [None, None]
     assert len(material.problems) == 2 and material.problems[0] in said
-    assert '(the checkpoint is damaged)' in calibration(material).basis
+    assert '(the checkpoint is damaged)' in calibration_section(material).basis
     shutil.copy(runs / 'student/tiny_student.py', runs / 'student/two.py')
     with pytest.raises(UserError, match='holds 2 configs'):
         predict(runs / 'student')

@@ -10,11 +10,10 @@ import pytest
 from tiny_slices import make_slice_run
 
 from hkd_mm.errors import UserError
-from hkd_mm.evaluation.segmentation_scores import OF_SLICES
+from hkd_mm.evaluation.metric_names import OF_SLICES
 from hkd_mm.report import make_report
-from hkd_mm.report.data import gather, of_masks, read_figures
-from hkd_mm.report.examples import chosen
-from hkd_mm.report.training import mean_by_patient
+from hkd_mm.report.data import gather, read_predictions
+from hkd_mm.report.examples import choose_masks
 
 pytest.importorskip('segmentation_models_pytorch')
 STEPS = dict(teacher=30, alone=4, kd=15)
@@ -93,7 +92,7 @@ def test_runs_of_masks_are_read(masks_dir):
     assert figures['dice'].shape == (2, 10)
     assert set(figures) == set(OF_SLICES)
     assert np.isnan(figures['sensitivity'][0, 0])
-    found = mean_by_patient(material, material.distilled)
+    found = material.dice_by_patient(material.distilled)
     assert found['p1'] == pytest.approx(figures['dice'][:, 4:8].mean())
 
 
@@ -102,11 +101,11 @@ def test_the_greatest_gain_and_loss_are_shown(masks_dir):
     gain = material.distilled.figures['dice'][0]
     gain = gain - material.alone.figures['dice'][0]
     order = np.argsort(-gain)
-    assert chosen(material, 4) == [*order[:2], *order[-2:]]
-    assert chosen(material, 10) == order.tolist()
+    assert choose_masks(material, 4) == [*order[:2], *order[-2:]]
+    assert choose_masks(material, 10) == order.tolist()
     material.alone = None
     worst = np.argsort(material.distilled.figures['dice'][0])
-    assert chosen(material, 3) == worst[:3].tolist()
+    assert choose_masks(material, 3) == worst[:3].tolist()
 
 
 @pytest.fixture(scope='module')
@@ -123,7 +122,7 @@ def test_the_page_shows_masks(masks_page):
     text = masks_page.read_text(encoding='utf-8')
     for number, title in enumerate(
         ['Comparison', 'Accuracy against cost', 'Images', 'Patients',
-         'Training', 'Marks', 'Leakage', 'Model card'], 1,
+         'Training', 'Masks', 'Leakage', 'Model card'], 1,
     ):  # fmt: skip
         assert f'>{number}. {title}</h2>' in text
     assert 'Left out: ' not in text
@@ -175,8 +174,8 @@ def test_a_network_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
 
 
 def test_what_is_no_table_of_figures_is_named(tmp_path):
-    with pytest.raises(UserError, match='cannot be read'):
-        of_masks(tmp_path / 'lost.csv')
+    with pytest.raises(UserError, match='lost.csv holds no pred'):
+        read_predictions(tmp_path / 'lost.csv')
     (tmp_path / 'a.csv').write_text('sample_id,patient,dice\nx,y,wide\n')
-    with pytest.raises(UserError, match='no figures of masks'):
-        read_figures(tmp_path / 'a.csv')
+    with pytest.raises(UserError, match='no figures of masks .*wide'):
+        read_predictions(tmp_path / 'a.csv')

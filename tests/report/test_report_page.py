@@ -207,7 +207,7 @@ def test_a_still_page_in_a_browser(study_dir, tmp_path, open_page):
         str(tmp_path / 'still.html'),
         still=True,
         options=dict(images=False, calibration=False, cam_images=0),
-        say=lambda line: None,
+        report=lambda line: None,
     )
     assert page.stat().st_size < 1_000_000
     tab = open_page(page)

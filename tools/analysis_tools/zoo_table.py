@@ -2,8 +2,30 @@
 """Write the table of all methods into docs/zoo.md, from the registry."""
 
 import argparse
+import json
 import os
+import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_MARK = '<!-- made by tools/analysis_tools/zoo_table.py -->'
+_COSTS = 'docs/results/zoo/costs.json'
+_HARD = 'hkd_mm.HardLabelLoss'
+_FAMILIES = dict(
+    response='Response: class scores',
+    feature='Feature: maps and vectors',
+    relation='Relation: between images',
+    self='Self: no larger teacher',
+    online='Online: peers',
+    multi='Several teachers',
+    data='Data: which images, in which order',
+)
+# A recipe of known losses belongs where its idea does.
+_RECIPES = dict(
+    born_again='self', curriculum='data', dspkd='feature', mixup='data'
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,12 +39,131 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def print_zoo_table(root: str = '.', check: bool = False) -> None:
+    """Write the table into ``docs/zoo.md``.
+
+    Args:
+        root: of the repository.
+        check: only look whether it is up to date.
+
+    Raises:
+        UserError: with ``check``, if it is not.
+    """
+    from hkd_mm.errors import UserError
+
+    page = Path(root, 'docs/zoo.md')
+    head, mark, _ = page.read_text().partition(_MARK)
+    assert mark, f'{page} has no line {_MARK}'
+    text = f'{head}{_MARK}\n\n' + '\n'.join(_zoo_table(Path(root)))
+    if check and page.read_text() != text:
+        raise UserError(
+            f'{page} differs from the registry; run '
+            'python tools/analysis_tools/zoo_table.py'
+        )
+    if not check:
+        page.write_text(text)
+
+
+def _zoo_table(root: Path) -> Iterator[str]:
+    """Lines of Markdown, a table a family."""
+    from hkd_mm.config.networks import config_root
+
+    path = root / _COSTS
+    costs = json.loads(path.read_text())['rows'] if path.is_file() else {}
+    readmes = sorted(config_root().glob('zoo/*/README.md'))
+    found = [zoo_method(readme.parent) for readme in readmes]
+    for family, title in _FAMILIES.items():
+        rows = [row for row in found if row['family'] == family]
+        if not rows:
+            continue
+        yield f'## {title}\n'
+        yield '| Method | Losses | Source | Online, cached, MB | Fails |'
+        yield '|---|---|---|---|---|'
+        for row in rows:
+            cells = (
+                f'[{row["title"]}](../configs/zoo/{row["name"]})',
+                ', '.join(f'`{name}`' for name in row['losses']),
+                row['source'],
+                _cost(costs.get(row['name']), row['cacheable']),
+                row['fails'],
+            )
+            yield f'| {" | ".join(cells)} |'
+        yield ''
+
+
+def zoo_method(folder: Path) -> dict[str, Any]:
+    """Describe a method by its folder of ``configs/zoo`` and the registry.
+
+    Returns:
+        name, title, family, losses (class names), source, fails, and whether
+        a teacher cache is of use.
+    """
+    from hkd_mm.registry import MODELS
+
+    name = folder.name
+    cfg = _read(folder / f'{name}_wrn50_mbv2_skin.py')
+    types = _loss_types(cfg)
+    types = [kind for kind in types if kind != _HARD] or types
+    losses = [MODELS.get(kind) for kind in dict.fromkeys(types)]
+    family = getattr(MODELS.get(cfg.model.type), 'family', losses[-1].family)
+    readme = (folder / 'README.md').read_text()
+    fails = re.search(r'\*\*Fails\*\* (.+)', readme)
+    return dict(
+        name=name,
+        title=re.match(r'# (.*)', readme)[1],
+        family=_RECIPES.get(name, family),
+        losses=[loss.__name__ for loss in losses],
+        source=re.search(r'\[[^\]]+\]\(http[^)]+\)', readme)[0],
+        fails=fails[1]
+        if fails
+        else ' '.join(loss.fails for loss in losses if loss.fails),
+        cacheable=_is_cacheable(cfg),
+    )
+
+
+def _read(path: Path):
+    from mmengine.config import Config
+
+    return Config.fromfile(path, import_custom_modules=False)
+
+
+def _is_cacheable(cfg) -> bool:
+    """Whether the teacher's answer to an image can be kept."""
+    from hkd_mm.config.tree import preprocessor
+    from hkd_mm.registry import TASK_UTILS
+
+    model, augment = cfg.model, preprocessor(cfg).get('augment', ())
+    mixes = any(
+        getattr(TASK_UTILS.get(step['type']), 'mixes', False)
+        for step in augment
+    )
+    rotates = model.type.endswith('RotationDistill')
+    return not (mixes or rotates or model.get('fusion') == 'confidence')
+
+
+def _loss_types(cfg) -> list[str]:
+    """Losses of a stage and those before it."""
+    from hkd_mm.config.networks import config_root
+
+    before = cfg.get('previous_stage_config')
+    types = _loss_types(_read(config_root() / before)) if before else []
+    specs = cfg.model.distiller.get('distill_losses', {}).values()
+    return types + [spec['type'] for spec in specs if spec]
+
+
+def _cost(row: dict | None, cacheable: bool) -> str:
+    if row is None:
+        return ''
+    known = cacheable and row['cached'] is not None
+    cached = f'{row["cached"]:.2f}' if known else '-'
+    return f'{row["online"]:.2f}, {cached}, {row["megabytes"]:+.1f}'
+
+
 if __name__ == '__main__':
     sys.path.insert(
         0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
     )
     args = parse_args()  # before any import of torch: --help is instant
     from hkd_mm.cli import run_tool
-    from hkd_mm.report.network_tables import print_zoo_table as main
 
-    sys.exit(run_tool(main, sys.path[0], args.check))
+    sys.exit(run_tool(print_zoo_table, sys.path[0], args.check))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.metric_names import MAIN
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.packed_samples import predicted
 
@@ -287,8 +288,7 @@ def agreement(distiller) -> dict[str, Tensor]:
 # Parameters of the teacher for one of the student. The paper's widest pair
 # that works is about 100; Mirzadeh et al. (arXiv 1902.03393) show the gap.
 _GAP = 200
-_COMPARED = ('balanced_accuracy', 'dice')
-_LEAD = 0.05  # of these; the teacher's comes from few images
+_LEAD = 0.05  # of the main metric; the teacher's comes from few images
 
 
 @HOOKS.register_module()
@@ -319,7 +319,7 @@ class GuardRailsHook(Hook):
         checked = runner.message_hub.runtime_info.get('teacher_check')
         if checked is None or self._teacher_said:
             return
-        for name in _COMPARED:
+        for name in MAIN.values():
             mine, teachers = (metrics or {}).get(name), checked.get(name)
             if None not in (mine, teachers) and mine > teachers + _LEAD:
                 self._teacher_said = True

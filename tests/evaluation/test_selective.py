@@ -4,7 +4,11 @@
 import numpy as np
 import pytest
 
-from hkd_mm.evaluation.confidence import answered, sure_threshold, wilson_lower
+from hkd_mm.evaluation.selective import (
+    answered,
+    confidence_threshold,
+    wilson_lower,
+)
 
 
 def test_wilson_by_hand() -> None:
@@ -42,7 +46,7 @@ def test_is_the_smallest_that_keeps_the_rule(seed) -> None:
     logits = random.normal(size=(300, 3)).round(1)  # many are equal
     logits[np.arange(300), labels] += 2.5
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    found = sure_threshold(scores, labels, 0.9)
+    found = confidence_threshold(scores, labels, 0.9)
     assert found.probability == _by_trying(scores, labels, 0.9)
     again = answered(scores, labels, found.probability)
     assert again == found
@@ -51,9 +55,9 @@ def test_is_the_smallest_that_keeps_the_rule(seed) -> None:
 def test_nothing_is_sure_on_few_images() -> None:
     scores = np.tile([[0.99, 0.01]], (34, 1))
     labels = np.zeros(34, int)
-    assert sure_threshold(scores, labels, 0.9) == (None, 0.0, 0.0, 34)
+    assert confidence_threshold(scores, labels, 0.9) == (None, 0.0, 0.0, 34)
     assert answered(scores, labels, None).coverage == 0
-    more = sure_threshold(
+    more = confidence_threshold(
         np.tile([[0.99, 0.01]], (35, 1)), np.zeros(35, int), 0.9
     )
     assert more == (0.99, 1.0, 1.0, 35)
@@ -64,9 +68,9 @@ def test_equal_probabilities_come_together() -> None:
     confidence = np.array([0.9] * 100 + [0.8] * 100)
     scores = np.stack([confidence, 1 - confidence], 1)
     labels = np.array([0] * 150 + [1] * 50)
-    found = sure_threshold(scores, labels, 0.9)
+    found = confidence_threshold(scores, labels, 0.9)
     assert found == (0.9, 0.5, 1.0, 200)
-    assert sure_threshold(scores[::-1], labels[::-1], 0.9) == found
+    assert confidence_threshold(scores[::-1], labels[::-1], 0.9) == found
 
 
 def test_photographs_of_a_lesion_count_as_one() -> None:
@@ -78,16 +82,18 @@ def test_photographs_of_a_lesion_count_as_one() -> None:
     lesions = np.repeat(np.arange(35), 2)
     scores = np.tile([[0.99, 0.01]], (70, 1))
     labels = np.zeros(70, int)
-    assert sure_threshold(scores, labels, 0.9, lesions)[0] == 0.99
+    assert confidence_threshold(scores, labels, 0.9, lesions)[0] == 0.99
     fewer = slice(2, None)
-    assert sure_threshold(scores[fewer], labels[fewer], 0.9)[0] == 0.99
-    found = sure_threshold(scores[fewer], labels[fewer], 0.9, lesions[fewer])
+    assert confidence_threshold(scores[fewer], labels[fewer], 0.9)[0] == 0.99
+    found = confidence_threshold(
+        scores[fewer], labels[fewer], 0.9, lesions[fewer]
+    )
     assert found == (None, 0.0, 0.0, 68)
     labels = np.append(labels, [0, 1])
     scores = np.tile([[0.99, 0.01]], (72, 1))
     lesions = np.append(lesions, [99, 99])
-    assert sure_threshold(scores, labels, 0.8805, lesions)[0] is None
-    found = sure_threshold(scores, labels, 0.8795, lesions)
+    assert confidence_threshold(scores, labels, 0.8805, lesions)[0] is None
+    found = confidence_threshold(scores, labels, 0.8795, lesions)
     assert found[:2] == (0.99, 1.0) and found.n == 72
     assert found.accuracy == pytest.approx(35.5 / 36)
 
@@ -112,7 +118,7 @@ def test_lesions_by_trying(seed) -> None:
         low = wilson_lower(np.sum(means), np.float64(len(means)))
         if low >= 0.9:
             wanted, share = probability, np.mean(means)
-    found = sure_threshold(scores, labels, 0.9, lesions)
+    found = confidence_threshold(scores, labels, 0.9, lesions)
     assert wanted is not None and found.probability == wanted
     assert found.accuracy == pytest.approx(share)
     assert answered(scores, labels, wanted, lesions) == (

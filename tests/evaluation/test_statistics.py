@@ -1,36 +1,33 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Every figure of a report, by hand or against scikit-learn."""
+"""Statistics of a report, by hand or against scikit-learn."""
 
 import numpy as np
 import pytest
+from scipy import special
 from sklearn import metrics
 
-from hkd_mm.evaluation.classification_scores import expected_calibration_error
-from hkd_mm.evaluation.confidence import fit_temperature, log_loss, tempered
-from hkd_mm.report.calibration import (
-    aurc,
-    best_aurc,
-    reliability,
-    risk_coverage,
-    same_by_class,
+from hkd_mm.evaluation.agreement import (
+    agreement_by_class,
+    pareto_front,
+    teacher_only_correct,
 )
-from hkd_mm.report.classes import (
-    _GRID,
-    confusion,
-    mean_f1,
+from hkd_mm.evaluation.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    log_loss,
+    softmax,
+    tempered,
+)
+from hkd_mm.evaluation.classification_scores import (
+    confusion_shares,
+    f1_by_class,
+)
+from hkd_mm.evaluation.operating_points import (
+    FALSE_ALARMS,
     mean_roc,
     sensitivity_at,
 )
-from hkd_mm.report.comparison import pareto_front
-from hkd_mm.report.data import Method
-from hkd_mm.report.examples import lost_places
-from hkd_mm.report.subgroups import age_band, shared
-from hkd_mm.report.training import loss_parts
-
-
-def softmax(logits):
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    return raised / raised.sum(1, keepdims=True)
+from hkd_mm.evaluation.selective import best_aurc, risk_coverage
 
 
 def drawn(count=400, classes=4, seed=0):
@@ -48,11 +45,17 @@ def test_the_temperature_of_drawn_scores_is_found(temperature):
     assert found == pytest.approx(temperature, rel=0.04)
 
 
+def test_softmax_is_scipys():
+    logits = 1e3 * np.random.default_rng(1).normal(size=(5, 3, 2, 2))
+    expected = special.softmax(logits / 2.5, axis=1)
+    assert softmax(logits, 2.5) == pytest.approx(expected)
+    assert softmax(logits.astype(np.float32)).dtype == np.float32
+
+
 def test_the_temperature_divides_the_logits():
     logits = np.random.default_rng(1).normal(size=(50, 3))
-    assert tempered(softmax(logits), 2.5) == pytest.approx(
-        softmax(logits / 2.5)
-    )
+    expected = special.softmax(logits / 2.5, axis=1)
+    assert tempered(softmax(logits), 2.5) == pytest.approx(expected)
     hard = np.array([[1.0, 0.0], [0.0, 1.0]])  # zeros stay finite
     assert np.isfinite(tempered(hard, 3.0)).all()
 
@@ -63,14 +66,14 @@ def test_log_loss_is_scikit_learns():
     assert log_loss(scores, labels) == pytest.approx(expected)
 
 
-def test_the_bins_sum_to_the_calibration_error():
-    scores, labels = drawn()
-    found = reliability(scores, labels, 15)
-    gaps = np.abs(found.confidence - found.accuracy)
-    expected = expected_calibration_error(scores, labels, 15)
-    assert found.counts.sum() == 400
-    total = (gaps * found.counts).sum() / 400
-    assert total == pytest.approx(expected)
+def test_the_calibration_error_by_hand():
+    # bins of a half: (0.4, 0.45) none right, (0.9, 0.8, 0.7) two right
+    confidence = np.array([0.4, 0.45, 0.9, 0.8, 0.7])
+    scores = np.stack([confidence, *np.tile((1 - confidence) / 2, (2, 1))], 1)
+    labels = np.array([1, 2, 0, 0, 1])
+    expected = 2 / 5 * 0.425 + 3 / 5 * (0.8 - 2 / 3)
+    found = expected_calibration_error(scores, labels, 2)
+    assert found == pytest.approx(expected)
 
 
 def test_risk_and_coverage_by_hand():
@@ -82,7 +85,7 @@ def test_risk_and_coverage_by_hand():
     assert coverage == pytest.approx([0.25, 0.5, 0.75, 1])
     assert risk == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
     # (0 + 1/2 + 1/3 + 1/2) / 4 = 1/3
-    assert aurc(scores, labels) == pytest.approx(1 / 3)
+    assert risk.mean() == pytest.approx(1 / 3)
     # two errors last: (0 + 0 + 1/3 + 2/4) / 4
     assert best_aurc(0.5, 4) == pytest.approx((1 / 3 + 1 / 2) / 4)
 
@@ -132,7 +135,7 @@ def test_the_mean_curve_has_the_mean_area():
     scores, labels = drawn(4000)
     both = np.stack([scores[:, 1], scores[:, 1] + scores[:, 2]])
     areas = [metrics.roc_auc_score(labels == 1, row) for row in both]
-    found = metrics.auc(_GRID, mean_roc(labels == 1, both))
+    found = metrics.auc(FALSE_ALARMS, mean_roc(labels == 1, both))
     assert found == pytest.approx(np.mean(areas), abs=0.005)
 
 
@@ -145,33 +148,28 @@ def test_the_pareto_front_by_hand():
     assert pareto_front(costs, gains).tolist() == expected
 
 
-def method(labels, seeds=2):
-    random = np.random.default_rng(5)
-    return Method(None, [], random.random((seeds, len(labels), 4)))
-
-
 def test_f1_and_confusion_are_scikit_learns():
     labels = np.random.default_rng(2).integers(0, 3, 200)  # never class 3
-    one = method(labels)
+    chosen = np.random.default_rng(5).integers(0, 4, (2, 200))
     expected = np.mean(
         [
             metrics.f1_score(labels, row, labels=range(4), average=None)
-            for row in one.chosen
+            for row in chosen
         ],
         0,
     )
-    found = mean_f1(one, labels)
+    found = f1_by_class(labels, chosen, 4)
     assert found[:3] == pytest.approx(expected[:3]) and np.isnan(found[3])
     expected = np.mean(
         [
             metrics.confusion_matrix(
                 labels, row, labels=range(4), normalize='true'
             )
-            for row in one.chosen
+            for row in chosen
         ],
         0,
     )
-    found = confusion(one, labels)
+    found = confusion_shares(labels, chosen, 4)
     assert found[:3] == pytest.approx(expected[:3])
     assert np.isnan(found[3]).all()
 
@@ -179,49 +177,13 @@ def test_f1_and_confusion_are_scikit_learns():
 def test_agreement_by_hand():
     labels = np.array([0, 0, 1, 1, 1])
     one, other = np.array([0, 1, 1, 2, 0]), np.array([0, 0, 1, 2, 1])
-    found = same_by_class(labels, one, other, 3)
+    found = agreement_by_class(labels, one, other, 3)
     assert found[:2] == pytest.approx([1 / 2, 2 / 3]) and np.isnan(found[2])
-
-
-def test_parts_of_a_loss_are_means_over_the_seeds():
-    first = [dict(train={'loss': 2.0, 'lr': 1.0}), dict(train={'loss': 1.0})]
-    second = [dict(train={'loss': 4.0, 'distill.loss_kd': 3.0})]
-    found = loss_parts([first, second])
-    assert list(found) == ['loss', 'distill.loss_kd']
-    assert found['loss'].tolist() == [3.0]
-    assert np.isnan(found['distill.loss_kd']).all()
-
-
-@pytest.mark.parametrize(
-    ('text', 'band'),
-    [
-        ('0', '0 to 29'),
-        ('29.0', '0 to 29'),
-        ('30', '30 to 44'),
-        ('75', '75 and over'),
-        ('', 'unknown'),
-        ('nan', 'unknown'),
-        ('-1', 'unknown'),
-    ],
-)
-def test_age_bands(text, band):
-    assert age_band(text) == band
 
 
 def test_what_is_lost_comes_by_the_lead():
     labels = np.array([0, 0, 1, 1])
     teacher = np.array([[0.6, 0.4], [0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
     student = np.array([[0.4, 0.6], [0.2, 0.8], [0.9, 0.1], [0.1, 0.9]])
-    assert lost_places(labels, teacher, student).tolist() == [1, 0]
-    assert lost_places(labels, student, teacher).tolist() == []
-
-
-def test_shared_images_and_lesions_are_counted():
-    parts = dict(
-        train={'a': 'l1', 'b': 'l2'}, val={'c': 'l2'}, test={'a': 'l1'}
-    )
-    assert shared(parts) == {
-        'train and val': (0, 1),
-        'train and test': (1, 1),
-        'val and test': (0, 0),
-    }
+    assert teacher_only_correct(labels, teacher, student).tolist() == [1, 0]
+    assert teacher_only_correct(labels, student, teacher).tolist() == []

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.int8_gate import compare_int8, refuse_int8
 from hkd_mm.export.checks import figures
-from hkd_mm.export.int8 import compare_int8, refuse_int8
 
 CLASSES = ('a', 'b')
 

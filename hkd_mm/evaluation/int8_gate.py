@@ -1,0 +1,165 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Loss of an int8 network, and whether it is too much."""
+
+from typing import Any
+
+import numpy as np
+
+from hkd_mm.errors import UserError
+from hkd_mm.evaluation.significance import ALPHA, holm
+
+_ONE_SIDED = 1.645  # standard errors: 5 % of chance lies above
+_CURE = 'calibrate on more images, allow more, or give --no-int8'
+
+
+def compare_int8(
+    fp32: np.ndarray,
+    int8: np.ndarray,
+    labels: np.ndarray,
+    measured: dict[str, dict],
+    limit: float,
+    recall_limit: float,
+) -> dict[str, Any]:
+    """Measure what int8 costs.
+
+    ``points_lost`` and their standard error are of balanced accuracy. The
+    error is that of other validation images: of each class the answers that
+    turned wrong less those that turned right, their variance over its
+    images. ``recall`` has the same of each class with images.
+
+    Args:
+        fp32: (N, C) logits.
+        int8: (N, C) logits.
+        labels: (N,) int.
+        measured: ``fp32`` and ``int8`` of :func:`.checks.figures`.
+        limit: of the loss, in points of balanced accuracy.
+        recall_limit: of the loss of one class, in points of its recall.
+    """
+    before, after = measured['fp32'], measured['int8']
+    lost = before['balanced_accuracy'] - after['balanced_accuracy']
+    right, still = (one.argmax(1) == labels for one in (fp32, int8))
+    return dict(
+        points_lost=100 * lost,
+        standard_error=100 * _standard_error(right, still, labels),
+        limit=limit,
+        recall_limit=recall_limit,
+        recall=_recall(right, still, labels, list(before['recall'])),
+        same_answers=float((fp32.argmax(1) == int8.argmax(1)).mean()),
+        max_logit_difference=float(np.abs(fp32 - int8).max()),
+        rms_logit_difference=float(np.sqrt(((fp32 - int8) ** 2).mean())),
+    )
+
+
+def _standard_error(
+    right: np.ndarray, still: np.ndarray, labels: np.ndarray
+) -> float:
+    """Of the difference of two balanced accuracies on the same images."""
+    lost = right.astype(float) - still
+    parts = [lost[labels == label] for label in np.unique(labels)]
+    # an error rate of none or all of two images says nothing of the rest
+    variances = [p.var(ddof=1) / len(p) for p in parts if len(p) > 1]
+    return float(np.sqrt(sum(variances)) / len(parts))
+
+
+def _recall(
+    right: np.ndarray, still: np.ndarray, labels: np.ndarray, names: list[str]
+) -> dict[str, dict[str, float]]:
+    """Loss of each class with images.
+
+    ``p`` is that of an exact sign test: how often as many of the answers
+    that changed turn wrong where right and wrong are as likely; adjusted
+    after Holm, for the classes are tested together.
+    """
+    from scipy.stats import binomtest
+
+    found = {}
+    for index, name in enumerate(names):
+        own = labels == index
+        if not own.any():
+            continue
+        wrong = int((own & right & ~still).sum())
+        mended = int((own & ~right & still).sum())
+        test = binomtest(wrong, max(wrong + mended, 1), alternative='greater')
+        found[name] = dict(
+            images=int(own.sum()),
+            turned_wrong=wrong,
+            turned_right=mended,
+            points_lost=100 * (wrong - mended) / int(own.sum()),
+            p=float(test.pvalue),  # 1 where nothing changed
+        )
+    adjusted = holm([one['p'] for one in found.values()])
+    for one, p in zip(found.values(), adjusted, strict=True):
+        one['p'] = float(p)
+    return found
+
+
+def refuse_int8(
+    costs: dict[str, Any],
+    score: str = 'balanced accuracy',
+    strict: bool = False,
+) -> str | None:
+    """Refuse an int8 network that lost too much, in all or in one class.
+
+    More than a limit is too much where chance does not explain it, in a
+    one-sided test at 5 %: a few validation images cannot distinguish a loss
+    of a point from none.
+
+    Args:
+        costs: ``points_lost``, their ``standard_error`` and the ``limit``;
+            of a classifier ``recall`` and ``recall_limit``, see
+            :func:`compare_int8`.
+        score: what the points are of.
+        strict: a loss that may be chance is too much as well.
+
+    Returns:
+        A note on losses above a limit that may be chance, else None.
+
+    Raises:
+        UserError: naming the class and what can be done.
+    """
+    doubts = []
+    for loss, chance in (*_of_score(costs, score), *_of_classes(costs)):
+        if not chance:
+            raise UserError(f'{loss}; {_CURE}; nothing was written')
+        if strict:
+            raise UserError(
+                f'{loss}; that may be chance, which --int8-strict does not '
+                f'let pass; {_CURE}; nothing was written'
+            )
+        doubts.append(loss)
+    if not doubts:
+        return None
+    return f'{"; ".join(doubts)}; that may be chance: more images would tell'
+
+
+def _of_score(costs: dict[str, Any], score: str) -> list[tuple[str, bool]]:
+    lost, error = costs['points_lost'], costs['standard_error']
+    if lost <= costs['limit']:
+        return []
+    loss = (
+        f'int8 loses {lost:.2f} points of {score} on the validation split '
+        f'(standard error {error:.2f}), more than '
+        f'--int8-limit {costs["limit"]:g}'
+    )
+    return [(loss, lost <= _ONE_SIDED * error)]
+
+
+def _of_classes(costs: dict[str, Any]) -> list[tuple[str, bool]]:
+    """Classes that lost more than the limit, the most certain loss first."""
+    above = [
+        (name, one)
+        for name, one in costs.get('recall', {}).items()
+        if one['points_lost'] > costs['recall_limit']
+    ]
+    above.sort(key=lambda item: (item[1]['p'], -item[1]['points_lost']))
+    return [
+        (
+            f'int8 loses {one["points_lost"]:.2f} points of the recall of '
+            f'{name} on the validation split (of {one["images"]} images '
+            f'{one["turned_wrong"]} turned wrong and {one["turned_right"]} '
+            'right), more than --int8-recall-limit '
+            f'{costs["recall_limit"]:g}',
+            one['p'] > ALPHA,
+        )
+        for name, one in above
+    ]
