@@ -101,9 +101,6 @@ def make_app(
 
     Images come as text in a request and stay in memory; Gradio's own uploads,
     which are written to a folder, are refused.
-
-    Raises:
-        UserError: Gradio is not installed.
     """
     os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
     try:
@@ -158,9 +155,7 @@ def make_look(
 def read_upload(text: str, most_bytes: int, most_pixels: int) -> np.ndarray:
     """Decode a file that a page sent in base64, to (H, W, 3) uint8 RGB.
 
-    Raises:
-        UserError: it is too large, which is found before it is unpacked, or
-            none of JPEG, PNG, WebP, BMP and TIFF.
+    One that is too large is refused before it is unpacked.
     """
     try:
         data = base64.b64decode(text, validate=True)

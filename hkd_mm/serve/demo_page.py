@@ -33,9 +33,7 @@ class Look:
     """A network's answer to one image.
 
     Attributes:
-        title: of the network.
-        facts: its size and speed, in words.
-        answer: ranked classes.
+        facts: size and speed of the network, in words.
         seen: (H, W, 3) uint8, the model input.
         heat: (H, W) in [0, 1], evidence for the best class (Grad-CAM); None
             where there are no weights for torch.

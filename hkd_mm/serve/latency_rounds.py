@@ -30,12 +30,9 @@ class Job:
     """What a worker times.
 
     Attributes:
-        network: its name.
         runtime: one of ``RUNTIMES``.
         file: ``.onnx``; for torch a ``student.pth`` or a config, whose
             weights are then random.
-        batch: images at once.
-        threads: of the operators.
         size: (H, W) of an image in pixels.
     """
 

@@ -29,7 +29,6 @@ class Subject:
     """A network and the files there are of it.
 
     Attributes:
-        name: in the table.
         size: (H, W) of its images in pixels.
         torch: ``student.pth``, or a config whose weights are random; None of
             an exported folder that is alone, or beside other weights.
@@ -69,9 +68,6 @@ def read_subject(text: str) -> Subject:
     """Find the network of ``PATH`` or ``NAME=PATH``.
 
     The path is that of a work dir, an exported folder, or a config.
-
-    Raises:
-        UserError: there is no network in it.
     """
     name, text = named(text)
     path = Path(text)

@@ -122,11 +122,7 @@ def _full_disk_message(target: Path) -> Iterator[None]:
 
 
 def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
-    """Begin, go on where a killed call stopped, or add to a table.
-
-    Raises:
-        UserError: what is there was made by something else.
-    """
+    """Begin, go on where a killed call stopped, or add to a table."""
     work, made_by = Path(f'{out}.part'), Path(f'{out}.json')
     if work.is_file() or not out.exists():
         opened = WorkFile(work, header)
