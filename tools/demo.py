@@ -12,14 +12,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Open a page where a photograph is dropped and networks '
         'answer side by side. No diagnostic device. Photographs stay in '
-        'memory; the page is for this machine alone unless --host says else.'
+        'memory; the page is for this machine alone unless --host opens it.'
     )
     parser.add_argument(
         'networks',
         nargs='+',
         metavar='[NAME=]PATH',
-        help='teacher and student, say: work dirs of runs (their export is '
-        'taken where there is one) or exported folders',
+        help='such as teacher and student: work dirs of runs (their export '
+        'is taken where there is one) or exported folders',
     )
     parser.add_argument('--host', default='127.0.0.1')
     parser.add_argument('--port', type=int, default=7860)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Pack an exported run into one folder to hand on."""
+"""Pack an exported run into one folder to share."""
 
 import argparse
 import os

@@ -240,8 +240,8 @@ def _print_tables(exporter) -> None:
 
 def _table(title: str, columns: Iterable[str], rows: Iterable) -> Table:
     table = Table(title=title)
-    for place, name in enumerate(columns):
-        table.add_column(name, justify='right' if place else 'left')
+    for index, name in enumerate(columns):
+        table.add_column(name, justify='right' if index else 'left')
     for row in rows:
         table.add_row(*map(str, row))
     return table

@@ -139,8 +139,8 @@ def preparing_graph(spec: InputSpec) -> ModelProto:
         for name, value in values.items()
     )
     for value in (graph.input[0], graph.output[0]):
-        place = 3 if value is graph.input[0] else 1
-        value.type.tensor_type.shape.dim[place].dim_value = spec.channels
+        index = 3 if value is graph.input[0] else 1
+        value.type.tensor_type.shape.dim[index].dim_value = spec.channels
     _replace_cast_like(model)
     return model
 
@@ -230,6 +230,6 @@ def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
         value.name = new if value.name == old else value.name
     for node in graph.node:
         for names in (node.input, node.output):
-            for place, name in enumerate(names):
+            for index, name in enumerate(names):
                 if name == old:
-                    names[place] = new
+                    names[index] = new

@@ -50,12 +50,12 @@ class Samples:
 class Slices:
     """A split in its packed store (``PackedMasks``), or a part of it."""
 
-    def __init__(self, dataset, places: np.ndarray, spec: InputSpec) -> None:
-        self._dataset, self._places, self._spec = dataset, places, spec
-        self.labels: np.ndarray = dataset.labels.numpy()[places]
+    def __init__(self, dataset, indices: np.ndarray, spec: InputSpec) -> None:
+        self._dataset, self._indices, self._spec = dataset, indices, spec
+        self.labels: np.ndarray = dataset.labels.numpy()[indices]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._indices)
 
     def batches(self, size: int = _SLICE_BATCH) -> Iterator[np.ndarray]:
         """Images as the network takes them, (B, C, H, W) float32 each."""
@@ -66,7 +66,7 @@ class Slices:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The same with the masks, (B, H, W) uint8."""
         for start in range(0, len(self), size):
-            chosen = self._places[start : start + size].tolist()
+            chosen = self._indices[start : start + size].tolist()
             batch = self._dataset.__getitems__(chosen)
             images = batch['inputs'].numpy().transpose(0, 3, 1, 2)
             yield normalised(images, self._spec), batch['masks'].numpy()
@@ -74,11 +74,13 @@ class Slices:
     def part(self, count: int) -> 'Slices':
         """Choose some of them, with and without something to see in turn."""
         chosen = balanced_choice(self.labels, count, 0)
-        return Slices(self._dataset, self._places[chosen], self._spec)
+        return Slices(self._dataset, self._indices[chosen], self._spec)
 
     def values(self, key: str) -> list[Any]:
         """``img_path`` or ``patient_id`` of each image."""
-        return [self._dataset.get_data_info(int(i))[key] for i in self._places]
+        return [
+            self._dataset.get_data_info(int(i))[key] for i in self._indices
+        ]
 
 
 def read_samples(
@@ -93,10 +95,10 @@ def read_samples(
     *_, node = dataset_chain(run.cfg, f'{split}_dataloader')
     node = {**node, 'pipeline': [], 'serialize_data': False}
     dataset = _build_split(run, split, node)
-    infos = [dataset.get_data_info(place) for place in range(len(dataset))]
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     labels = np.array([info['gt_label'] for info in infos], np.int64)
     chosen = _choice(run, labels, count)
-    infos = [infos[place] for place in chosen]
+    infos = [infos[index] for index in chosen]
     paths = [info['img_path'] for info in infos]
     images = np.stack([_resized(path, run.spec) for path in paths])
     return Samples(paths, labels[chosen], images, run.spec, lesions_of(infos))
@@ -110,8 +112,8 @@ def read_slices(
     A part has images with and without something to see in turn.
     """
     dataset = _build_split(run, split, run.cfg[f'{split}_dataloader'].dataset)
-    places = _choice(run, dataset.labels.numpy(), count)
-    return Slices(dataset, places, run.spec)
+    indices = _choice(run, dataset.labels.numpy(), count)
+    return Slices(dataset, indices, run.spec)
 
 
 def _build_split(run: SourceRun, split: str, node: dict) -> Any:
@@ -180,7 +182,7 @@ def lesions_of(infos: list[dict]) -> np.ndarray | None:
     if all(name is None for name in names):
         return None
     numbers: dict[Any, int] = {}
-    keys = ((name, name is None and place) for place, name in enumerate(names))
+    keys = ((name, name is None and index) for index, name in enumerate(names))
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 

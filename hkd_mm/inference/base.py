@@ -119,7 +119,7 @@ def _check_options(
 
 
 def sources_of(images: Images) -> tuple[Iterable[Source], bool]:
-    """List images, and say whether there may be several."""
+    """List images, and whether there may be several."""
     if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
         return find_images([images]), True
     lone = not isinstance(images, Iterable) or isinstance(

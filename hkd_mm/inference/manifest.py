@@ -177,8 +177,8 @@ class Manifest:
     def made_of(self, weights: str | os.PathLike) -> bool:
         """Whether a ``student.pth`` exists and is the one that was exported.
 
-        Neither the name of the run nor its path tells: folders are copied
-        and renamed, and runs are trained again.
+        Name and path of the run do not show it: folders are copied and
+        renamed, and runs are trained again.
         """
         known = self.source.get('weights_sha256')
         return os.path.isfile(weights) and sha256(weights) == known

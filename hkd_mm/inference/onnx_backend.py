@@ -87,7 +87,7 @@ class OnnxBackend:
 def may_overflow() -> bool:
     """Whether 8-bit weights may overflow on this processor.
 
-    True for an x86 one without VNNI, as far as Linux tells.
+    True for an x86 one without VNNI, as far as Linux knows.
     """
     if platform.machine().lower() not in ('x86_64', 'amd64'):
         return False

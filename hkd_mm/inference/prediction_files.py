@@ -75,8 +75,8 @@ class WorkFile:
     def has(self, image: str) -> bool:
         """Whether an image was there when the file was opened."""
         key = np.uint64(_key(image))
-        place = np.searchsorted(self._done, key)
-        return place < len(self._done) and self._done[place] == key
+        index = np.searchsorted(self._done, key)
+        return index < len(self._done) and self._done[index] == key
 
     def add(self, rows: Iterable[Row]) -> None:
         """Append rows; they survive the end of this process."""

@@ -55,10 +55,6 @@ def latency(
         ``median_ms``, ``p99_ms``, ``times_faster`` (than ``baseline``, the
         first network in the first runtime that was timed), ``peak_bytes`` of
         the process, ``file_bytes``; or ``error``.
-
-    Raises:
-        UserError: a network cannot be read, there is nothing to time, or
-            packages are missing.
     """
     subjects = {}
     for subject in map(read_subject, networks):
@@ -69,9 +65,8 @@ def latency(
             )
         subjects[subject.name] = subject
     runtimes = list(runtimes or RUNTIMES)
-    console = Console(soft_wrap=True, highlight=False)
-    if not console.is_terminal:  # a log file has no width
-        console = Console(width=110, soft_wrap=True, highlight=False)
+    width = None if sys.stdout.isatty() else 110  # of a log file
+    console = Console(width=width, soft_wrap=True, highlight=False)
     timings: list[Timing] = []
     with tempfile.TemporaryDirectory() as folder:
         for subject in subjects.values():
@@ -169,8 +164,8 @@ def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
     table = Table(title='milliseconds of a batch')
     keys = ('network', 'runtime', 'batch', 'threads')
     figures = ('median', 'p99', 'times faster', 'peak MB', 'file MB')
-    for place, name in enumerate((*keys, *figures)):
-        table.add_column(name, justify='right' if place > 1 else 'left')
+    for index, name in enumerate((*keys, *figures)):
+        table.add_column(name, justify='right' if index > 1 else 'left')
     for row in rows:
         values = map(row.get, ('median_ms', 'p99_ms', 'times_faster'))
         sizes = (row.get(key) for key in ('peak_bytes', 'file_bytes'))
