@@ -4,10 +4,9 @@
 import os
 import re
 import shutil
-from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
@@ -85,11 +84,9 @@ class ExportOptions:
                 )
 
 
-def main(args: Namespace) -> None:
+def main(run_dir: str, out: str | None, **options) -> None:
     """Export as the command line says."""
-    names = [one.name for one in fields(ExportOptions)]
-    options = ExportOptions(**{name: getattr(args, name) for name in names})
-    export(args.run_dir, args.out, options)
+    export(run_dir, out, ExportOptions(**options))
 
 
 def export(

@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import threading
-from argparse import Namespace
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
@@ -40,23 +39,25 @@ _PORT = re.compile(r':[0-9]*$')
 _LENGTH = re.compile('[0-9]{1,18}')  # isdigit() takes more than int() does
 
 
-def main(args: Namespace) -> None:
+def main(
+    networks: list[str],
+    host: str,
+    port: int,
+    max_megabytes: float,
+    max_megapixels: float,
+) -> None:
     """Serve as the command line says, until Ctrl-C."""
+    check_grad_cam()
+    check_address(host, port)
+    sides = [Side(*_named(text)) for text in networks]
+    most, pixels = round(1e6 * max_megabytes), round(1e6 * max_megapixels)
+    app = make_app(sides, most, pixels, hosts_of(host))
     import uvicorn
 
-    check_grad_cam()
-    check_address(args.host, args.port)
-    app = make_app(
-        [Side(*_named(text)) for text in args.networks],
-        round(1e6 * args.max_megabytes),
-        round(1e6 * args.max_megapixels),
-        hosts_of(args.host),
-    )
-    if args.host not in _LOCAL:
-        print(f'{args.host}: the page is open to whoever reaches this machine')
-    host = _bracketed(args.host)
-    print(f'http://{host}:{args.port}  (Ctrl-C ends it)', flush=True)
-    uvicorn.run(app, host=args.host, port=args.port, log_level='warning')
+    if host not in _LOCAL:
+        print(f'{host}: the page is open to whoever reaches this machine')
+    print(f'http://{_bracketed(host)}:{port}  (Ctrl-C ends it)', flush=True)
+    uvicorn.run(app, host=host, port=port, log_level='warning')
 
 
 def _named(text: str) -> tuple[str, str]:

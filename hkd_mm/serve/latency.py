@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 import tempfile
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -24,10 +23,8 @@ from hkd_mm.serve.latency_subjects import Subject, make_graphs, read_subject
 from hkd_mm.version import __version__
 
 
-def main(args: Namespace) -> None:
-    """Time as the command line says."""
-    options = vars(args)
-    out = options.pop('out')
+def main(out: str | None, **options) -> None:
+    """Time as the command line says; write the rows to ``out``."""
     rows = latency(**options)
     if out:
         command = ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -37,7 +34,7 @@ def main(args: Namespace) -> None:
 def latency(
     networks: list[str],
     runtimes: list[str] | None = None,
-    batch: list[int] | None = None,
+    batches: list[int] | None = None,
     threads: list[int] | None = None,
     rounds: int = 5,
     seconds: float = 1.0,
@@ -74,8 +71,8 @@ def latency(
             if absent := subject.missing(runtimes):
                 console.print(absent)
         groups = [
-            _jobs(subjects, runtimes, size, number)
-            for size in batch or [1, 32]
+            _jobs(subjects, runtimes, batch, number)
+            for batch in batches or [1, 32]
             for number in threads or sorted({1, default_workers()})
         ]
         turns = rounds * sum(map(len, groups))

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -32,11 +31,6 @@ from hkd_mm.io.progress import Progress, default_workers
 
 _FORMAT = 'hkd_mm predictions 2'
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-def main(args: Namespace) -> None:
-    """Predict as the command line says."""
-    predict(**vars(args))
 
 
 def predict(
