@@ -76,8 +76,8 @@ def temperature_note(
     if (scores.argmax(1) == labels).all():
         return (
             f'no validation image is answered wrongly, so temperature '
-            f'{temperature:.3g} and threshold are guesses: nothing tells how '
-            'sure wrong answers are'
+            f'{temperature:.3g} and threshold are guesses: nothing shows how '
+            'confident wrong answers are'
         )
     if least * _NEAR < temperature < most / _NEAR:
         return None

@@ -14,7 +14,7 @@ from hkd_mm.config.data_summary import DataSummary, build_listing
 from hkd_mm.config.packing import batched
 from hkd_mm.config.tree import hooks
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest_fields import sha256
+from hkd_mm.io.files import sha256
 
 # Everything in the parts of a config that are looked at (see ``of``) counts,
 # but for what follows: where a run computes, how fast, and what it reports.

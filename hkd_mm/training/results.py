@@ -16,7 +16,7 @@ from hkd_mm.engine.run_files import STUDENT, TESTED
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.evaluation.isic_scores import submission
-from hkd_mm.inference.manifest_fields import sha256
+from hkd_mm.io.files import sha256
 
 SUFFIXES = ('.json', '.csv', '.pkl')
 
