@@ -2,9 +2,7 @@
 """Convert public downloads and class folders into one layout."""
 
 import argparse
-import csv
 import fnmatch
-import os
 import re
 import shutil
 import tempfile
@@ -14,56 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hkd_mm.data_tools.downloads import Entry, list_downloads, place
+from hkd_mm.data_tools.tables import write_annotations
 from hkd_mm.errors import UserError
+from hkd_mm.io.images import IMAGE_SUFFIXES
 from hkd_mm.io.progress import tracked
 
-
-def place_images(found: list[tuple[Any, Entry]], out: str) -> int:
-    """Put every image where its record's path says, below ``out/images``.
-
-    Args:
-        found: pairs of a record and the entry of its image.
-        out: data root; made when missing.
-
-    Returns:
-        How many were not there before.
-    """
-    new = 0
-    for record, entry in tracked(found, 'placing', len(found), 'images'):
-        new += place(entry, Path(out, 'images', record.path))
-    return new
-
-
-def write_annotations(records, out: str) -> None:
-    """Write ``annotations.csv`` of records, whole or not at all."""
-    extra = list(
-        dict.fromkeys(key for record in records for key in record.metadata)
-    )
-    known = ['image', 'label']
-    known += ['lesion_id'] * any(record.lesion_id for record in records)
-    known += ['split'] * any(record.split for record in records)
-    target = Path(out, 'annotations.csv')
-    aside = target.with_name(f'.{target.name}.{os.getpid()}')
-    with open(aside, 'w', newline='', encoding='utf-8') as stream:
-        writer = csv.DictWriter(
-            stream,
-            [*known, *extra],
-            restval='',
-            lineterminator='\n',
-            extrasaction='ignore',
-        )
-        writer.writeheader()
-        for record in records:
-            writer.writerow(
-                dict(
-                    record.metadata,
-                    image=record.sample_id,
-                    label=record.label,
-                    lesion_id=record.lesion_id or '',
-                    split=record.split or '',
-                )
-            )
-    os.replace(aside, target)
+Found = list[tuple[Any, Entry]]  # records and the entries of their images
 
 
 def convert_folders(
@@ -102,15 +56,15 @@ def convert_folders(
             or a lesion in two parts of the download.
     """
     with ExitStack() as stack:
-        found = _find(sources, stack, rename or {})
+        found = _rename(_find_images(sources, stack), rename or {})
         _set_lesions(found, lesion_pattern)
         records = [record for record, _ in found]
         _number_twins(records)
         for record in records:
             record.split = None if ignore_split else record.split
         _complete_split(records, val_ratio, seed)
-        new = place_images(found, out)
-    write_annotations(records, out)
+        new = _place_images(found, out)
+    write_annotations(Path(out, 'annotations.csv'), records)
     return dict(
         images=len(records),
         new=new,
@@ -119,45 +73,97 @@ def convert_folders(
     )
 
 
-def _find(
-    sources: list[str], stack: ExitStack, rename: dict[str, str]
-) -> list[tuple]:
-    """Pairs of record and image, under the new names of the classes."""
-    from hkd_mm.datasets.records import IMAGE_SUFFIXES
+def convert_official(kind: str, sources: list[str], out: str) -> dict:
+    """Write ``out/images`` and ``out/annotations.csv``.
 
-    pairs = [
-        _record(entry)
-        for entry in list_downloads(sources, stack)
-        if entry.name.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    found = [pair for pair in pairs if pair is not None]
+    Images are linked where possible, else copied; existing ones are kept, so
+    a second call only completes.
+
+    Args:
+        kind: HAM10000 or ISIC2019.
+        sources: folders or zip archives of the download.
+        out: data root; made when missing.
+
+    Returns:
+        ``images``, ``new``, ``counts`` (class -> images), ``lesions``.
+
+    Raises:
+        UserError: a table or an image is missing or damaged.
+    """
+    with ExitStack() as stack:
+        entries = list_downloads(sources, stack)
+        records = _read_tables(kind, entries)
+        new = _place_images(_with_images(records, entries), out)
+    write_annotations(Path(out, 'annotations.csv'), records)
+    return dict(
+        images=len(records),
+        new=new,
+        counts=dict(Counter(record.label for record in records)),
+        lesions=len({r.lesion_id or r.sample_id for r in records}),
+    )
+
+
+def parse_args(
+    argv: list[str] | None, out: str, description: str, epilog: str
+) -> argparse.Namespace:
+    """Read the command line of a tool that converts an official download.
+
+    ``out`` is the default data root.
+    """
+    parser = argparse.ArgumentParser(description=description, epilog=epilog)
+    parser.add_argument(
+        'sources',
+        nargs='+',
+        help='folders, zip archives and tables of the download',
+    )
+    parser.add_argument(
+        '--out', default=out, help='data root (default: %(default)s)'
+    )
+    return parser.parse_args(argv)
+
+
+def run(kind: str, args: argparse.Namespace) -> None:
+    """Convert an official download and print the counts."""
+    done = convert_official(kind, args.sources, args.out)
+    counts = ', '.join(f'{name} {n}' for name, n in done['counts'].items())
+    print(
+        f'{done["images"]} images of {done["lesions"]} lesions in '
+        f'{args.out}, {done["new"]} newly placed ({counts})'
+    )
+
+
+def _place_images(found: Found, out: str) -> int:
+    """Put images below ``out/images``; return the number of new ones."""
+    return sum(
+        place(entry, Path(out, 'images', record.path))
+        for record, entry in tracked(found, 'placing', len(found), 'images')
+    )
+
+
+def _find_images(sources: list[str], stack: ExitStack) -> Found:
+    from hkd_mm.datasets.class_folders import SPLIT_NAMES
+    from hkd_mm.datasets.records import Record
+
+    found = []
+    for entry in list_downloads(sources, stack):
+        *folders, file = entry.name.parts
+        if entry.name.suffix.lower() not in IMAGE_SUFFIXES or not folders:
+            continue
+        *above, label = folders
+        if label.lower() in SPLIT_NAMES:
+            continue
+        splits = [SPLIT_NAMES.get(name.lower()) for name in reversed(above)]
+        split = next(filter(None, splits), None)
+        name = f'{label}/{file}'
+        found.append((Record(name, name, label, split=split), entry))
     if not found:
         raise UserError(
             f'{", ".join(sources)} holds no class folders with images'
         )
-    return _rename(found, rename)
+    return found
 
 
-def _record(entry: Entry):
-    from hkd_mm.datasets.class_folders import SPLIT_NAMES
-    from hkd_mm.datasets.records import Record
-
-    folders = entry.name.parts[:-1]
-    if not folders or folders[-1].lower() in SPLIT_NAMES:
-        return None
-    split = next(
-        (
-            SPLIT_NAMES[name.lower()]
-            for name in reversed(folders[:-1])
-            if name.lower() in SPLIT_NAMES
-        ),
-        None,
-    )
-    name = f'{folders[-1]}/{entry.name.name}'
-    return Record(name, name, folders[-1], split=split), entry
-
-
-def _rename(found: list, rename: dict[str, str]) -> list:
+def _rename(found: Found, rename: dict[str, str]) -> Found:
     known = {record.label for record, _ in found}
     for name in rename:
         if name not in known:
@@ -170,7 +176,7 @@ def _rename(found: list, rename: dict[str, str]) -> list:
     return [(record, entry) for record, entry in found if record.label]
 
 
-def _set_lesions(found: list, pattern: str | None) -> None:
+def _set_lesions(found: Found, pattern: str | None) -> None:
     if pattern is None:
         return
     try:
@@ -186,7 +192,7 @@ def _set_lesions(found: list, pattern: str | None) -> None:
         )
     for record, entry in found:
         match = expression.search(entry.name.name)
-        record.lesion_id = match.group(1) if match else None
+        record.lesion_id = match and match[1]
     if not any(record.lesion_id for record, _ in found):
         raise UserError(
             f'--lesion-id {pattern} fits no file name, such as '
@@ -238,153 +244,37 @@ def _complete_split(records, val_ratio: float, seed: int) -> None:
             record.split = 'val'
 
 
-# data set -> (main tables, companions), file name patterns in the order of
-# preference
-TABLES = dict(
-    HAM10000=(
-        (
-            'HAM10000_metadata',
-            'HAM10000_metadata.*',
-            'ISIC2018_Task3_Training_GroundTruth.csv',
-        ),
-        ('ISIC2018_Task3_Training_LesionGroupings.csv',),
-    ),
-    ISIC2019=(
-        ('ISIC_2019_Training_GroundTruth.csv',),
-        ('ISIC_2019_Training_Metadata.csv',),
-    ),
-)
-
-
-def convert_official(kind: str, sources: list[str], out: str) -> dict:
-    """Write ``out/images`` and ``out/annotations.csv``.
-
-    Images are linked where possible, else copied; those that are there are
-    left alone, so a second call only completes.
-
-    Args:
-        kind: HAM10000 or ISIC2019.
-        sources: folders or zip archives of the download.
-        out: data root; made when missing.
-
-    Returns:
-        ``images``, ``new``, ``counts`` (class -> images), ``lesions``.
-
-    Raises:
-        UserError: a table or an image is missing, or something is damaged.
-    """
-    with ExitStack() as stack:
-        entries = list_downloads(sources, stack)
-        records = _read_tables(kind, entries)
-        new = place_images(_with_images(records, entries), out)
-    write_annotations(records, out)
-    return dict(
-        images=len(records),
-        new=new,
-        counts=dict(Counter(record.label for record in records)),
-        lesions=len(
-            {record.lesion_id or record.sample_id for record in records}
-        ),
-    )
-
-
-def parse_args(
-    argv: list[str] | None, out: str, description: str, epilog: str
-) -> argparse.Namespace:
-    """Read the command line of a tool that converts one of the downloads.
-
-    Args:
-        argv: as given to the tool.
-        out: data root where the command line names none.
-        description: what the tool does.
-        epilog: where the download is found.
-    """
-    parser = argparse.ArgumentParser(description=description, epilog=epilog)
-    parser.add_argument(
-        'sources',
-        nargs='+',
-        help='folders, zip archives and tables of the download',
-    )
-    parser.add_argument(
-        '--out', default=out, help='data root (default: %(default)s)'
-    )
-    return parser.parse_args(argv)
-
-
-def run(kind: str, args: argparse.Namespace) -> None:
-    """Convert as the command line says, and tell what came of it."""
-    done = convert_official(kind, args.sources, args.out)
-    counts = ', '.join(f'{name} {n}' for name, n in done['counts'].items())
-    print(
-        f'{done["images"]} images of {done["lesions"]} lesions in '
-        f'{args.out}, {done["new"]} newly placed ({counts})'
-    )
-
-
-def _with_images(records, entries: list[Entry]) -> list[tuple]:
-    """Pairs of record and image; the record's path becomes its new name."""
-    from hkd_mm.datasets.records import IMAGE_SUFFIXES, same_id
-
-    images = {}
-    for entry in entries:
-        if (
-            entry.name.suffix.lower() in IMAGE_SUFFIXES
-            and 'originals' not in entry.name.parts
-        ):
-            images.setdefault(same_id(entry.name.name), entry)
-    missing = [
-        record.sample_id
-        for record in records
-        if same_id(record.sample_id) not in images
-    ]
-    if missing:
-        raise UserError(
-            f'{len(missing)} of {len(records)} images of the table are '
-            f'not in the download, the first is {missing[0]}; name all '
-            'its folders and archives'
-        )
-    pairs = [(record, images[same_id(record.sample_id)]) for record in records]
-    for record, entry in pairs:
-        record.path = record.sample_id + entry.name.suffix.lower()
-    return pairs
-
-
-def _read_tables(kind: str, entries: list[Entry]):
-    from hkd_mm.datasets.isic import (
-        HAM10000,
-        ISIC2019,
-        merge_metadata,
-        read_official,
-    )
+def _read_tables(kind: str, entries: list[Entry]) -> list:
+    from hkd_mm.datasets import isic
     from hkd_mm.datasets.records import check_records
 
-    classes = dict(HAM10000=HAM10000, ISIC2019=ISIC2019)[kind].METAINFO[
-        'classes'
-    ]
-    main, companions = TABLES[kind]
-    table = _find_official(entries, main)
+    dataset = getattr(isic, kind)
+    tables = dataset.TABLES[:-1]  # the last is a converted one
+    table = _find_table(entries, tables)
     if table is None:
         raise UserError(
-            f'the download holds no {" or ".join(main)}; name '
+            f'the download holds no {" or ".join(tables)}; name '
             'the folder or file that does as well'
         )
     with tempfile.TemporaryDirectory() as folder:
-        records = read_official(_unpack(table, folder), classes)
+        classes = dataset.METAINFO['classes']
+        path = _unpack(table, folder)
+        records = isic.read_official(path, classes)
         check_records(records, classes, str(table.name))
-        second = _find_official(entries, companions)
+        second = _find_table(entries, dataset.companions(path))
         if second is not None and not any(r.lesion_id for r in records):
-            merge_metadata(records, _unpack(second, folder))
+            isic.merge_metadata(records, _unpack(second, folder))
     return records
 
 
-def _find_official(
+def _find_table(
     entries: list[Entry], patterns: tuple[str, ...]
 ) -> Entry | None:
+    """The first entry of the first pattern that fits any."""
     for pattern in patterns:
         for entry in entries:
-            if fnmatch.fnmatchcase(
-                entry.name.name, pattern
-            ) and entry.name.suffix.lower() in ('', '.csv', '.tab'):
+            fits = fnmatch.fnmatchcase(entry.name.name, pattern)
+            if fits and entry.name.suffix.lower() in ('', '.csv', '.tab'):
                 return entry
     return None
 
@@ -394,3 +284,27 @@ def _unpack(entry: Entry, folder: str) -> Path:
     with entry.open() as source, open(target, 'wb') as copy:
         shutil.copyfileobj(source, copy)
     return target
+
+
+def _with_images(records, entries: list[Entry]) -> Found:
+    """Pairs of record and image; the record's path becomes its new name."""
+    from hkd_mm.datasets.records import same_id
+
+    images = {}
+    for entry in entries:
+        if (
+            entry.name.suffix.lower() in IMAGE_SUFFIXES
+            and 'originals' not in entry.name.parts
+        ):
+            images.setdefault(same_id(entry.name.name), entry)
+    found = [(r, images.get(same_id(r.sample_id))) for r in records]
+    missing = [record for record, entry in found if entry is None]
+    if missing:
+        raise UserError(
+            f'{len(missing)} of {len(records)} images of the table are '
+            f'not in the download, the first is {missing[0].sample_id}; name '
+            'all its folders and archives'
+        )
+    for record, entry in found:
+        record.path = record.sample_id + entry.name.suffix.lower()
+    return found

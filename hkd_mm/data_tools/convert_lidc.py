@@ -1,9 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""LIDC-IDRI as slices with consensus masks and a table."""
+"""Convert LIDC-IDRI to slices with consensus masks and a table."""
 
 import argparse
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -23,193 +21,48 @@ from hkd_mm.data_tools.lidc import (
     read_outlines,
     require_pydicom,
 )
+from hkd_mm.data_tools.tables import write_table
 from hkd_mm.errors import UserError
-from hkd_mm.io.atomic_files import AtomicBackend, mark_incomplete
+from hkd_mm.io.atomic_files import mark_incomplete
 from hkd_mm.io.progress import parallel_map
 
 DICOM = ('.dcm', '.ima', '')
-
-
-def find_readings(sources: list[str]) -> dict[str, Readings]:
-    """XML files by the series that they are about.
-
-    Raises:
-        UserError: two different ones are about the same.
-    """
-    found = {}
-    for path in find_files(sources, ('.xml',)):
-        one = read_outlines(path)
-        if one is None:
-            continue
-        first = found.setdefault(one.series_uid, one)
-        if (
-            first is not one
-            and Path(first.path).read_bytes() != path.read_bytes()
-        ):
-            raise UserError(
-                f'{first.path} and {path} are both about series '
-                f'{one.series_uid}; remove one of them'
-            )
-    return found
-
-
-def find_files(sources: list[str], suffixes: Sequence[str]) -> list[Path]:
-    """Files with some suffixes, each once, in the order of their paths.
-
-    Raises:
-        UserError: a source does not exist.
-    """
-    found = []
-    for source in sources:
-        base = Path(source).expanduser()
-        if not base.exists():
-            raise UserError(f'{source} does not exist')
-        found += [base] if base.is_file() else base.rglob('*')
-    fitting = sorted(
-        path
-        for path in found
-        if path.suffix.lower() in suffixes
-        and not path.name.startswith('.')
-        and path.is_file()
-    )
-    # sources may lie in each other, or link to each other
-    once: dict[Path, Path] = {}
-    for path in fitting:
-        once.setdefault(path.resolve(), path)
-    return list(once.values())
-
-
 OFFSET = 1024  # added to Hounsfield units, which begin at -1024
+Pairs = list[tuple[Scan, Readings]]
 
 
-def write_scan(
-    out: Path, window: tuple[float, float] | None, share: float, job: tuple
-) -> tuple[list[dict], int, int]:
-    """Write the slices of one scan.
-
-    Args:
-        out: data root.
-        window: see :func:`stored`.
-        share: of the readers who must agree.
-        job: name of the files, scan, outlines, number of clean slices.
-
-    Returns:
-        Rows of the table, the number of nodules, and that of outlines whose
-        slice is not among the files.
-
-    Raises:
-        UserError: that is so of all of them, or a slice cannot be read.
-    """
-    name, scan, readings, clean = job
-    marked, lost = _marked(scan, readings)
-    shape = scan.slices[0].shape
-    nodules = agreed_nodules(readings, scan.slice_of, shape, share)
-    # also what was reconstructed twice at the place of a marked one
-    places = {scan.slices[n].place for n in marked}
-    free = [n for n, one in enumerate(scan.slices) if one.place not in places]
-    rows = []
-    for number in sorted(
-        {n for nodule in nodules for n in nodule.masks}
-        | set(_some(free, clean))
-    ):
-        there = {i: a for i, a in enumerate(nodules) if number in a.masks}
-        stem = f'{name}_slice{number:04d}'
-        one = scan.slices[number]
-        pixels = stored(read_hounsfield(one.path), window)
-        _save(pixels, out / 'Image' / one.patient / f'{stem}.png')
-        if there:
-            mask = np.any([a.masks[number] for a in there.values()], 0)
-            if mask.shape != pixels.shape:
-                raise UserError(f'{one.path} differs in size from its scan')
-            mask = mask.astype(np.uint8) * 255
-            _save(mask, out / 'Mask' / one.patient / f'{stem}.png')
-        rows.append(_row(one, number, stem, there))
-    return rows, len(nodules), lost
-
-
-def _marked(scan: Scan, readings: Readings) -> tuple[set[int], int]:
-    """Slices that anyone outlined anything in, and outlines without one."""
-    places = [
-        scan.slice_of(outline)
-        for nodule in readings.nodules
-        for outline in nodule.outlines
-    ]
-    lost = places.count(None)
-    if places and lost == len(places):
-        raise UserError(
-            f'{readings.path}: the slices of all {lost} outlines are missing '
-            f'from the {len(scan.slices)} files of series '
-            f'{readings.series_uid}; complete its download, or take the XML '
-            'file away'
-        )
-    return set(places) - {None}, lost
-
-
-def stored(
-    hounsfield: np.ndarray, window: tuple[float, float] | None
-) -> np.ndarray:
-    """Hounsfield units as 16-bit values.
-
-    Args:
-        hounsfield: any shape.
-        window: (centre, width), stretched to 0..65535; None adds 1024.
-    """
-    if window is None:
-        values = hounsfield + OFFSET
-    else:
-        centre, width = window
-        values = (hounsfield - centre + width / 2) * (65535 / width)
-    return np.clip(np.rint(values), 0, 65535).astype(np.uint16)
-
-
-def _some(numbers: list[int], count: int) -> list[int]:
-    """At most ``count`` of some numbers, evenly from all of them."""
-    count = min(count, len(numbers))
-    return [
-        numbers[(2 * i + 1) * len(numbers) // (2 * count)]
-        for i in range(count)
-    ]
-
-
-def _row(one: Slice, number: int, stem: str, there: dict[int, Agreed]) -> dict:
-    rated = [a.malignancy for a in there.values() if a.malignancy is not None]
-    worst = max(rated, default=None)
-    cancer = '' if worst in (None, 3) else str(worst > 3).upper()
-    return dict(
-        patient_id=one.patient,
-        nodule_no=';'.join(map(str, there)),
-        slice_no=number,
-        original_image=stem,
-        mask_image=stem if there else '',
-        malignancy='' if worst is None else f'{worst:g}',
-        is_cancer=cancer,
-        is_clean='FALSE' if there else 'TRUE',
-        pixel_spacing=_spacing(one),
+def run(args: argparse.Namespace) -> None:
+    """Convert as the command line says and print the counts."""
+    done = convert_lidc(
+        args.sources,
+        args.out,
+        tuple(args.window) if args.window else None,
+        args.clean,
+        args.consensus,
+        args.workers,
     )
-
-
-def _spacing(one: Slice) -> str:
-    """One number where pixels are square, else height and width."""
-    return ' '.join(f'{side:g}' for side in dict.fromkeys(one.spacing or ()))
-
-
-def _save(pixels: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-TABLE = 'split_dataset.csv'
-COLUMNS = (
-    'patient_id',
-    'nodule_no',
-    'slice_no',
-    'original_image',
-    'mask_image',
-    'malignancy',
-    'is_cancer',
-    'is_clean',
-    'pixel_spacing',
-)
+    print(
+        f'{done["slices"]} slices of {done["patients"]} patients in '
+        f'{args.out}, {done["clean"]} of them clean; {done["nodules"]} '
+        'nodules that readers share'
+    )
+    print(
+        'train on them with '
+        + (
+            'data_preprocessor.window=None, the default: they are stretched '
+            'over all 16 bits'
+            if args.window
+            else '--cfg-options data_preprocessor.window=[424,1500], the lung '
+            'window -600 / 1500 in what is stored, Hounsfield units + 1024'
+        )
+    )
+    if done['unread']:
+        print(f'{done["unread"]} CT scans have no XML file and were left out')
+    if done['lost']:
+        print(
+            f'{done["lost"]} outlines were left out, for their slices are '
+            'missing; nodules may be cut or gone'
+        )
 
 
 def convert_lidc(
@@ -247,18 +100,26 @@ def convert_lidc(
             f'consensus {share} must lie in (0, 1], clean {clean} must be '
             f'>= 0 and the width of the window {window} > 0'
         )
-    pairs, unread = _pairs(sources, workers)
+    readings = _find_readings(sources)
+    scans = find_scans(_find_files(sources, DICOM), workers)
+    pairs = [(scan, readings[u]) for u, scan in scans.items() if u in readings]
+    if not pairs:
+        raise UserError(
+            f'{" ".join(sources)}: {len(scans)} CT scans and '
+            f'{len(readings)} XML files of nodules, and no two belong '
+            'together; give the folders of both'
+        )
+    pairs.sort(key=lambda pair: pair[0].patient)
     with mark_incomplete(Path(out), 'convert_lidc.py'):
-        jobs = _jobs(pairs, clean)
         done = parallel_map(
-            partial(write_scan, Path(out), window, share),
-            jobs,
-            f'converting {len(jobs)} scans',
+            partial(_write_scan, Path(out), window, share),
+            _jobs(pairs, clean),
+            f'converting {len(pairs)} scans',
             workers,
         )
         rows = [row for some, _, _ in done for row in some]
         if rows:
-            _write_table(rows, Path(out) / TABLE)
+            write_table(Path(out, 'split_dataset.csv'), rows)
     if not rows:  # then nothing was written either
         raise UserError(f'{" ".join(sources)}: no nodule that readers share')
     return dict(
@@ -266,89 +127,147 @@ def convert_lidc(
         slices=len(rows),
         clean=sum(row['is_clean'] == 'TRUE' for row in rows),
         nodules=sum(count for _, count, _ in done),
-        unread=unread,
+        unread=len(scans) - len(pairs),
         lost=sum(missing for _, _, missing in done),
     )
 
 
-def fitting_window(window: Sequence[float] | None) -> str:
-    """The option of a training that fits what :func:`convert_lidc` stored.
-
-    Args:
-        window: as there.
-    """
-    if window:
-        return (
-            'data_preprocessor.window=None, the default: they are stretched '
-            'over all 16 bits'
-        )
-    return (
-        '--cfg-options data_preprocessor.window=[424,1500], the lung window '
-        '-600 / 1500 in what is stored, Hounsfield units + 1024'
-    )
-
-
-def _pairs(
-    sources: list[str], workers: int
-) -> tuple[list[tuple[Scan, Readings]], int]:
-    """Scans with their outlines, and the number of those without any."""
-    readings = find_readings(sources)
-    scans = find_scans(find_files(sources, DICOM), workers)
-    both = [
-        (scan, readings[uid]) for uid, scan in scans.items() if uid in readings
-    ]
-    if not both:
-        raise UserError(
-            f'{" ".join(sources)}: {len(scans)} CT scans and '
-            f'{len(readings)} XML files of nodules, and no two belong '
-            'together; give the folders of both'
-        )
-    both.sort(key=lambda pair: pair[0].slices[0].patient)
-    return both, len(scans) - len(both)
+def _find_readings(sources: list[str]) -> dict[str, Readings]:
+    """XML files by their series; two different ones of one are refused."""
+    found = {}
+    for path in _find_files(sources, ('.xml',)):
+        one = read_outlines(path)
+        if one is None:
+            continue
+        first = found.setdefault(one.series_uid, one)
+        if (
+            first is not one
+            and Path(first.path).read_bytes() != path.read_bytes()
+        ):
+            raise UserError(
+                f'{first.path} and {path} are both about series '
+                f'{one.series_uid}; remove one of them'
+            )
+    return found
 
 
-def _jobs(pairs: list[tuple[Scan, Readings]], clean: int) -> list[tuple]:
+def _find_files(sources: list[str], suffixes: Sequence[str]) -> list[Path]:
+    """Files with some suffixes, each once, in the order of their paths."""
+    found = []
+    for source in sources:
+        base = Path(source).expanduser()
+        if not base.exists():
+            raise UserError(f'{source} does not exist')
+        found += [base] if base.is_file() else base.rglob('*')
+    once: dict[Path, Path] = {}  # sources may overlap or link to each other
+    for path in sorted(found):
+        if (
+            path.suffix.lower() in suffixes
+            and not path.name.startswith('.')
+            and path.is_file()
+        ):
+            once.setdefault(path.resolve(), path)
+    return list(once.values())
+
+
+def _jobs(pairs: Pairs, clean: int) -> list[tuple[str, Scan, Readings, int]]:
     """Name, scan, outlines and number of clean slices of each scan."""
     seen, jobs = Counter(), []
-    totals = Counter(scan.slices[0].patient for scan, _ in pairs)
+    totals = Counter(scan.patient for scan, _ in pairs)
     for scan, readings in pairs:
-        patient = scan.slices[0].patient
-        number, seen[patient] = seen[patient], seen[patient] + 1
-        share = (clean * (number + 1)) // totals[patient]
-        share -= (clean * number) // totals[patient]
-        name = patient if totals[patient] == 1 else f'{patient}_scan{number}'
+        number, total = seen[scan.patient], totals[scan.patient]
+        seen[scan.patient] += 1
+        share = clean * (number + 1) // total - clean * number // total
+        name = scan.patient if total == 1 else f'{scan.patient}_scan{number}'
         jobs.append((name, scan, readings, share))
     return jobs
 
 
-def _write_table(rows: list[dict], path: Path) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
-    AtomicBackend().put_text(text.getvalue(), path)
+def _write_scan(
+    out: Path, window: tuple[float, float] | None, share: float, job: tuple
+) -> tuple[list[dict], int, int]:
+    """Write the slices of one scan.
+
+    Returns:
+        Rows of the table, the number of nodules, and that of outlines whose
+        slice is missing.
+    """
+    name, scan, readings, clean = job
+    marked, lost = _marked(scan, readings)
+    shape = scan.slices[0].shape
+    nodules = agreed_nodules(readings, scan.slice_of, shape, share)
+    # also slices reconstructed twice at the position of a marked one
+    positions = {scan.slices[n].position for n in marked}
+    free = [
+        n for n, one in enumerate(scan.slices) if one.position not in positions
+    ]
+    count = min(clean, len(free))
+    kept = {free[(2 * i + 1) * len(free) // (2 * count)] for i in range(count)}
+    rows = []
+    for number in sorted(kept.union(*(nodule.masks for nodule in nodules))):
+        there = {i: a for i, a in enumerate(nodules) if number in a.masks}
+        stem = f'{name}_slice{number:04d}'
+        one = scan.slices[number]
+        pixels = _stored(read_hounsfield(one.path), window)
+        _save(pixels, out / 'Image' / one.patient / f'{stem}.png')
+        if there:
+            mask = np.any([a.masks[number] for a in there.values()], 0)
+            if mask.shape != pixels.shape:
+                raise UserError(f'{one.path} differs in size from its scan')
+            mask = mask.astype(np.uint8) * 255
+            _save(mask, out / 'Mask' / one.patient / f'{stem}.png')
+        rows.append(_row(one, number, stem, there))
+    return rows, len(nodules), lost
 
 
-def run(args: argparse.Namespace) -> None:
-    """Do the work of the tool and say what came of it."""
-    done = convert_lidc(
-        args.sources,
-        args.out,
-        tuple(args.window) if args.window else None,
-        args.clean,
-        args.consensus,
-        args.workers,
-    )
-    print(
-        f'{done["slices"]} slices of {done["patients"]} patients in '
-        f'{args.out}, {done["clean"]} of them clean; {done["nodules"]} '
-        'nodules that readers share'
-    )
-    print(f'train on them with {fitting_window(args.window)}')
-    if done['unread']:
-        print(f'{done["unread"]} CT scans have no XML file and were left out')
-    if done['lost']:
-        print(
-            f'{done["lost"]} outlines were left out, for their slices are '
-            'missing; nodules may be cut or gone'
+def _marked(scan: Scan, readings: Readings) -> tuple[set[int], int]:
+    """Slices with any outline, and the number of outlines without a slice."""
+    numbers = [
+        scan.slice_of(outline)
+        for nodule in readings.nodules
+        for outline in nodule.outlines
+    ]
+    lost = numbers.count(None)
+    if numbers and lost == len(numbers):
+        raise UserError(
+            f'{readings.path}: the slices of all {lost} outlines are missing '
+            f'from the {len(scan.slices)} files of series '
+            f'{readings.series_uid}; complete its download, or take the XML '
+            'file away'
         )
+    return set(numbers) - {None}, lost
+
+
+def _stored(
+    hounsfield: np.ndarray, window: tuple[float, float] | None
+) -> np.ndarray:
+    """Hounsfield units as uint16, see :func:`convert_lidc`."""
+    if window is None:
+        values = hounsfield + OFFSET
+    else:
+        centre, width = window
+        values = (hounsfield - centre + width / 2) * (65535 / width)
+    return np.clip(np.rint(values), 0, 65535).astype(np.uint16)
+
+
+def _row(one: Slice, number: int, stem: str, there: dict[int, Agreed]) -> dict:
+    rated = [a.malignancy for a in there.values() if a.malignancy is not None]
+    worst = max(rated, default=None)
+    # one number where pixels are square, else height and width
+    spacing = dict.fromkeys(one.spacing or ())
+    return dict(
+        patient_id=one.patient,
+        nodule_no=';'.join(map(str, there)),
+        slice_no=number,
+        original_image=stem,
+        mask_image=stem if there else '',
+        malignancy='' if worst is None else f'{worst:g}',
+        is_cancer='' if worst in (None, 3) else str(worst > 3).upper(),
+        is_clean='FALSE' if there else 'TRUE',
+        pixel_spacing=' '.join(f'{side:g}' for side in spacing),
+    )
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

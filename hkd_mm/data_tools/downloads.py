@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Files of a public download, unpacked or still in zip archives."""
+"""List the files of a public download, unpacked or in zip archives."""
 
 import os
 import shutil
@@ -20,8 +20,8 @@ class Entry:
     Args:
         name: path inside its folder or archive, with forward slashes.
         size: bytes.
-        path: where it lies unpacked, None inside an archive.
-        archive: the open archive it is in, else None.
+        path: of the unpacked file, None inside an archive.
+        archive: the open archive that holds it, else None.
     """
 
     name: PurePosixPath
@@ -37,11 +37,9 @@ class Entry:
 
 
 def list_downloads(sources: list[str], stack: ExitStack) -> list[Entry]:
-    """All files of folders and zip archives, archives inside them too.
+    """List all files of folders, zip archives and archives inside them.
 
-    Args:
-        sources: folders, zip archives or single files.
-        stack: keeps the archives open as long as it is.
+    The archives stay open as long as the stack.
 
     Returns:
         Entries in a fixed order, without hidden files.
@@ -54,28 +52,21 @@ def list_downloads(sources: list[str], stack: ExitStack) -> list[Entry]:
         path = Path(os.path.expanduser(source))
         if not path.exists():
             raise UserError(f'download {source} does not exist')
-        files = (
-            [path]
-            if path.is_file()
-            else sorted(file for file in path.rglob('*') if file.is_file())
-        )
-        for file in files:
-            base = path.parent if path.is_file() else path
+        alone = path.is_file()
+        for file in [path] if alone else sorted(path.rglob('*')):
+            base = path.parent if alone else path
             name = PurePosixPath(file.relative_to(base).as_posix())
-            if zipfile.is_zipfile(file):
+            if not file.is_file():
+                continue
+            if file.suffix.lower() == '.zip' or zipfile.is_zipfile(file):
                 entries += _read_archive(file, str(file), stack)
-            elif file.suffix.lower() == '.zip':
-                raise UserError(
-                    f'archive {file} is damaged; download it again'
-                )
             else:
                 entries.append(Entry(name, file.stat().st_size, path=file))
+    hidden = ('.', '__MACOSX')
     return [
         entry
         for entry in entries
-        if not any(
-            part.startswith(('.', '__MACOSX')) for part in entry.name.parts
-        )
+        if not any(part.startswith(hidden) for part in entry.name.parts)
     ]
 
 
@@ -83,7 +74,7 @@ def place(entry: Entry, target: Path) -> bool:
     """Put a file into place by hard link, or by copy where that fails.
 
     Returns:
-        Whether it was put there now; a file of that size is left alone.
+        Whether it was put there now; an existing file of that size is kept.
 
     Raises:
         UserError: the content cannot be read.
@@ -92,28 +83,22 @@ def place(entry: Entry, target: Path) -> bool:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f'.{target.name}.{os.getpid()}')
-    if entry.path is not None and not _linked(entry.path, aside):
-        shutil.copyfile(entry.path, aside)
-    elif entry.path is None:
-        try:
+    try:
+        if entry.path is None:
             with entry.open() as source, open(aside, 'wb') as copy:
                 shutil.copyfileobj(source, copy)
-        except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
-            aside.unlink(missing_ok=True)
-            raise UserError(
-                f'{entry.name} in {entry.archive.filename} '
-                f'cannot be unpacked ({error}); download the '
-                'archive again'
-            ) from None
+        else:
+            try:
+                os.link(entry.path.resolve(), aside)
+            except OSError:  # another disk, or no links there
+                shutil.copyfile(entry.path, aside)
+    except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(
+            f'{entry.name} in {entry.archive.filename} cannot be unpacked '
+            f'({error}); download the archive again'
+        ) from None
     os.replace(aside, target)
-    return True
-
-
-def _linked(source: Path, target: Path) -> bool:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another disk, or no links there
-        return False
     return True
 
 

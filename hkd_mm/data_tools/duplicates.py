@@ -1,23 +1,22 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Near-duplicates, and groups of images of the same photograph."""
+"""Find near duplicates, and group images of the same photograph."""
 
-import csv
-import io
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from hkd_mm.data_tools.tables import write_annotations
 from hkd_mm.errors import UserError
-from hkd_mm.io.atomic_files import AtomicBackend
 
 _BITS = 64  # of a hash
 
 
 def require_imagehash() -> None:
-    """Raise a UserError when near duplicates cannot be looked for."""
+    """Refuse to look for near duplicates without the package ImageHash."""
     try:
         import imagehash  # noqa: F401
     except ImportError:
@@ -37,13 +36,13 @@ def perceptual_hash(image: np.ndarray) -> int:
 
 
 def near_pairs(records, found: dict, near: int) -> list[dict]:
-    """Pairs of different content and lesion within ``near`` bits.
+    """Find pairs of different content and lesion within ``near`` bits.
 
-    Of equal files of one lesion the first stands for all: the others are
+    Of equal files of one lesion only the first is compared: the others are
     duplicates already.
 
     Args:
-        records: all photographs.
+        records: all images.
         found: sample id -> its ``sha256`` and ``phash``, None where it could
             not be read.
         near: bits that may differ.
@@ -51,16 +50,16 @@ def near_pairs(records, found: dict, near: int) -> list[dict]:
     Returns:
         ``images`` (two sample ids) and ``bits``, in the order of the records.
     """
-    contents: dict[str, dict] = {}  # content -> lesion -> place of a record
+    contents: dict[str, dict] = {}  # content -> lesion -> index of a record
     hashes = []
-    for place, record in enumerate(records):
+    for index, record in enumerate(records):
         scan = found[record.sample_id]
         if scan['phash'] is None:
             continue
         if scan['sha256'] not in contents:
             hashes.append(scan['phash'])
         known = contents.setdefault(scan['sha256'], {})
-        known.setdefault(record.lesion_id or ('alone',), place)
+        known.setdefault(record.lesion_id or ('alone',), index)
     members = list(contents.values())
     pairs = []
     for one, other, bits in zip(
@@ -81,12 +80,12 @@ def near_pairs(records, found: dict, near: int) -> list[dict]:
 def pairs_within(
     hashes: np.ndarray, near: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of hashes that differ in at most ``near`` bits.
+    """Find all pairs of hashes that differ in at most ``near`` bits.
 
-    Two such hashes agree in one of ``near + 1`` shares of their bits at
-    least, so that only those are compared that stand together when they are
-    sorted by a share: time and memory grow with the hashes, and not with
-    their square, as long as few are alike.
+    Two such hashes agree in at least one of ``near + 1`` shares of their
+    bits, so that only neighbours are compared after sorting by a share: time
+    and memory grow with the hashes, and not with their square, as long as
+    few are similar.
 
     Args:
         hashes: (N,) uint64.
@@ -99,7 +98,7 @@ def pairs_within(
     shares = near + 1 if near < _BITS // 2 else 1
     pairs = [np.zeros((0, 2), np.int64)]
     for share in range(shares):
-        # Every so manieth bit: neighbours in a hash are alike.
+        # every shares-th bit: neighbouring bits of a hash are correlated
         mask = sum(1 << bit for bit in range(share, _BITS, shares))
         keys = hashes & np.uint64(mask if shares > 1 else 0)
         order = np.argsort(keys, kind='stable')
@@ -113,17 +112,17 @@ def pairs_within(
 def _pairs_of_runs(
     keys: np.ndarray, hashes: np.ndarray, near: int
 ) -> np.ndarray:
-    """Places (M, 2) of near hashes within runs of equal, sorted keys."""
+    """Indices (M, 2) of near hashes within runs of equal, sorted keys."""
     found = [np.zeros((0, 2), np.int64)]
     first, distance = np.arange(len(keys)), 0
     while len(first):
         distance += 1
         first = first[first + distance < len(keys)]
-        # The next ones of a run that has ended here have ended as well.
+        # a run that has ended at this distance has ended at larger ones
         first = first[keys[first] == keys[first + distance]]
         second = first + distance
-        alike = _popcount(hashes[first] ^ hashes[second]) <= near
-        found.append(np.stack([first[alike], second[alike]], 1))
+        close = _popcount(hashes[first] ^ hashes[second]) <= near
+        found.append(np.stack([first[close], second[close]], 1))
     return np.concatenate(found)
 
 
@@ -138,11 +137,7 @@ def _popcount(values: np.ndarray) -> np.ndarray:
 def group_names(
     records: Sequence, links: Iterable[Sequence[str]]
 ) -> list[str | None]:
-    """Names of the connected groups of images.
-
-    Args:
-        records: all images; those of one lesion belong together.
-        links: sample ids that belong together as well.
+    """Name the connected groups of images, linked by lesion or by ``links``.
 
     Returns:
         One name a record, in their order: the first by the alphabet of the
@@ -152,14 +147,14 @@ def group_names(
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    place = {record.sample_id: i for i, record in enumerate(records)}
+    index = {record.sample_id: i for i, record in enumerate(records)}
     lesions = defaultdict(list)
     for i, record in enumerate(records):
         if record.lesion_id:
             lesions[record.lesion_id].append(i)
     edges = [(group[0], i) for group in lesions.values() for i in group[1:]]
     edges += [
-        (place[names[0]], place[name]) for names in links for name in names[1:]
+        (index[names[0]], index[name]) for names in links for name in names[1:]
     ]
     ends = np.array(edges, np.int64).reshape(-1, 2)
     size = len(records)
@@ -172,7 +167,7 @@ def group_names(
         name = members[0].lesion_id
         if len(members) > 1:
             name = min(r.lesion_id or r.sample_id for r in members)
-            # An image may be called as a lesion of others.
+            # an image may have the name of a lesion of others
             while name in lesions and all(
                 r.lesion_id != name for r in members
             ):
@@ -184,14 +179,10 @@ def group_names(
 def write_groups(
     records: Sequence, report: dict, data_root: str, out: str
 ) -> dict:
-    """Write an annotation table whose lesions are groups of photographs.
+    """Write an annotation table whose lesions are groups of equal images.
 
-    Args:
-        records: all images.
-        report: of :func:`hkd_mm.data_tools.verify.verify_data`, whose
-            duplicates and near duplicates are joined.
-        data_root: that the images are below.
-        out: the table.
+    Joined are the duplicates and near duplicates of a report of
+    :func:`hkd_mm.data_tools.verify.verify_data`.
 
     Returns:
         ``groups`` of several images, ``images`` in them, ``joined`` (images
@@ -203,6 +194,8 @@ def write_groups(
         UserError: the images have masks, or the file is there or cannot be
             written.
     """
+    from hkd_mm.datasets.records import ImageFinder
+
     if hasattr(records[0], 'mask_path'):
         raise UserError(
             '--group writes a table of classes, and these images have masks: '
@@ -221,26 +214,21 @@ def write_groups(
     several = [group for group in members.values() if len(group) > 1]
     torn = [group for group in several if len({r.split for r in group}) > 1]
     given = any(record.split for record in records) and not torn
-    rows = [
-        {
-            'image': image,
-            'label': record.label,
-            'lesion_id': name or '',
-            **(dict(split=record.split) if given else {}),
-            **record.metadata,
-        }
-        for record, name, image in zip(
-            records, names, _images(records, Path(data_root))
+    root = Path(os.path.expanduser(data_root))
+    finder = ImageFinder(root)
+    renamed = [
+        replace(
+            record,
+            sample_id=record.sample_id
+            if finder(record.sample_id) == record.path
+            else os.path.relpath(record.path, root),
+            lesion_id=name,
+            split=record.split if given else None,
         )
+        for record, name in zip(records, names)
     ]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval='', lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
     try:
-        Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
-        AtomicBackend().put_text(stream.getvalue(), os.path.abspath(out))
+        write_annotations(os.path.abspath(out), renamed)
     except OSError as error:
         raise UserError(
             f'{out} cannot be written ({error.strerror}); name another file '
@@ -256,17 +244,3 @@ def write_groups(
         ),
         torn=len(torn),
     )
-
-
-def _images(records: Sequence, root: Path) -> list[str]:
-    """What the table calls each image so that its file is found."""
-    from hkd_mm.datasets.records import ImageFinder
-
-    root = Path(os.path.expanduser(root))
-    finder = ImageFinder(root)
-    return [
-        record.sample_id
-        if finder(record.sample_id) == record.path
-        else os.path.relpath(record.path, root)
-        for record in records
-    ]

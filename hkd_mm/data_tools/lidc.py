@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""CT scans of LIDC-IDRI and the consensus of their readers."""
+"""Read CT scans of LIDC-IDRI, and vote on the outlines of their readers."""
 
 import math
 import re
@@ -16,7 +16,20 @@ import numpy as np
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import parallel_map
 
+Masks = dict[int, np.ndarray]  # slice -> (H, W) bool
 _ROOT = 'LidcReadMessage'
+_TAGS = (
+    'Modality',
+    'PatientID',
+    'SeriesInstanceUID',
+    'SOPInstanceUID',
+    'ImagePositionPatient',
+    'ImageOrientationPatient',
+    'PixelSpacing',
+    'InstanceNumber',
+    'Rows',
+    'Columns',
+)
 
 
 @dataclass
@@ -25,8 +38,8 @@ class Outline:
 
     Args:
         uid: SOP instance UID of the slice, may be empty.
-        z: position of the slice in mm, NaN where it is not told.
-        inclusion: what is inside belongs to the nodule; False takes it out.
+        z: position of the slice in mm, NaN if unknown.
+        inclusion: the inside belongs to the nodule; False takes it out.
         points: (N, 2) int32, x and y of pixels, counted from 0.
     """
 
@@ -53,14 +66,7 @@ class Nodule:
 
 @dataclass
 class Readings:
-    """All of one XML file.
-
-    Args:
-        path: of the file.
-        series_uid: of the CT scan.
-        readers: number of reading sessions.
-        nodules: of all readers.
-    """
+    """Contents of one XML file: all nodules of all its ``readers``."""
 
     path: str
     series_uid: str
@@ -68,13 +74,74 @@ class Readings:
     nodules: list[Nodule]
 
 
-def read_outlines(path: str | Path) -> Readings | None:
-    """Read one XML file; None where it is about something else.
+@dataclass
+class Slice:
+    """One file of a scan.
 
-    Marks of what is no nodule (``nonNodule``) are left out.
+    Args:
+        path: of the file.
+        series_uid: of the scan.
+        uid: SOP instance UID.
+        patient: patient id, fit for a file name.
+        position: along the axis of the scan, in mm.
+        z: third coordinate of the position, as in the XML files, in mm.
+        number: instance number, 0 without one.
+        shape: (H, W).
+        spacing: mm from row to row and from column to column, or None.
+    """
+
+    path: str
+    series_uid: str
+    uid: str
+    patient: str
+    position: float
+    z: float
+    number: int
+    shape: tuple[int, int]
+    spacing: tuple[float, float] | None
+
+
+@dataclass
+class Scan:
+    """Slices of one series, ordered by their position."""
+
+    slices: list[Slice]
+
+    @property
+    def patient(self) -> str:
+        """Patient id."""
+        return self.slices[0].patient
+
+    def slice_of(self, outline: Outline) -> int | None:
+        """Number of the slice of an outline: by its UID, else by its z."""
+        for number, one in enumerate(self.slices):
+            if outline.uid and one.uid == outline.uid:
+                return number
+        if outline.uid or math.isnan(outline.z):
+            return None
+        gaps = [abs(one.z - outline.z) for one in self.slices]
+        best = int(np.argmin(gaps))
+        return best if gaps[best] < 0.1 else None
+
+
+@dataclass
+class Agreed:
+    """A nodule that enough readers outlined.
+
+    Args:
+        masks: slice -> (H, W) bool, pixels that enough readers include.
+        malignancy: median of the ratings, 1 to 5, or None.
+    """
+
+    masks: Masks
+    malignancy: float | None
+
+
+def read_outlines(path: str | Path) -> Readings | None:
+    """Read the nodules of one XML file; None for other XML files.
 
     Raises:
-        UserError: it cannot be read, or lacks a number where one must be.
+        UserError: it cannot be read, or lacks a required number.
     """
     try:
         root = ElementTree.parse(path).getroot()
@@ -131,72 +198,8 @@ def _text(node: ElementTree.Element, name: str) -> str:
     return (found[0].text or '').strip() if found else ''
 
 
-_TAGS = (
-    'Modality',
-    'PatientID',
-    'SeriesInstanceUID',
-    'SOPInstanceUID',
-    'ImagePositionPatient',
-    'ImageOrientationPatient',
-    'PixelSpacing',
-    'InstanceNumber',
-    'Rows',
-    'Columns',
-)
-
-
-@dataclass
-class Slice:
-    """One file of a scan.
-
-    Args:
-        path: of the file.
-        series_uid: of the scan.
-        uid: SOP instance UID.
-        patient: patient id, fit for a file name.
-        place: position along the axis of the scan, in mm.
-        z: third coordinate of the position, which the XML files name, in mm.
-        number: instance number, 0 where there is none.
-        shape: (H, W).
-        spacing: mm from row to row and from column to column; None where
-            it is not told.
-    """
-
-    path: str
-    series_uid: str
-    uid: str
-    patient: str
-    place: float
-    z: float
-    number: int
-    shape: tuple[int, int]
-    spacing: tuple[float, float] | None
-
-
-@dataclass
-class Scan:
-    """Slices of one series, ordered by their position."""
-
-    slices: list[Slice]
-
-    def slice_of(self, outline: Outline) -> int | None:
-        """Number of the slice of an outline: by its UID, else by its z."""
-        for number, one in enumerate(self.slices):
-            if outline.uid and one.uid == outline.uid:
-                return number
-        if outline.uid or math.isnan(outline.z):
-            return None
-        gaps = [abs(one.z - outline.z) for one in self.slices]
-        best = int(np.argmin(gaps))
-        return best if gaps[best] < 0.1 else None
-
-
 def require_pydicom() -> None:
-    """Refuse to begin without it.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """Refuse to read DICOM files without pydicom."""
     try:
         import pydicom  # noqa: F401
     except ImportError:
@@ -207,15 +210,11 @@ def require_pydicom() -> None:
 
 
 def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
-    """CT scans by series UID; what is no CT slice is passed over.
-
-    Args:
-        files: DICOM files.
-        workers: processes, 0 for all cores.
+    """Read CT scans by series UID; other DICOM files are skipped.
 
     Raises:
-        UserError: a file is damaged, its position is not told, or two files
-            that differ call themselves the same slice.
+        UserError: a file is damaged or lacks its position, or two different
+            files are the same slice.
     """
     found = parallel_map(
         read_header, map(str, files), f'reading {len(files)} headers', workers
@@ -224,31 +223,28 @@ def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
     for one in found:
         if one is not None:
             first = by_series[one.series_uid].setdefault(one.uid, one)
-            _check_copy(first, one)
+            if (
+                first is not one
+                and Path(first.path).read_bytes()
+                != Path(one.path).read_bytes()
+            ):
+                raise UserError(
+                    f'{first.path} and {one.path} are both slice {one.uid} '
+                    'and differ; remove one of them'
+                )
     return {
         uid: Scan(
-            sorted(slices.values(), key=lambda one: (one.place, one.number))
+            sorted(slices.values(), key=lambda one: (one.position, one.number))
         )
         for uid, slices in sorted(by_series.items())
     }
 
 
-def _check_copy(first: Slice, other: Slice) -> None:
-    """A slice may lie there twice, two slices of one name may not."""
-    if first is other:
-        return
-    if Path(first.path).read_bytes() != Path(other.path).read_bytes():
-        raise UserError(
-            f'{first.path} and {other.path} are both slice {first.uid} and '
-            'differ; remove one of them'
-        )
-
-
 def read_header(path: str) -> Slice | None:
-    """What is known of a CT slice; None for other DICOM files.
+    """Read the header of a CT slice; None for other files.
 
     Raises:
-        UserError: not a DICOM file, damaged, or its position is not told.
+        UserError: damaged or incomplete.
     """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
@@ -257,15 +253,15 @@ def read_header(path: str) -> Slice | None:
         data = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
         if data.get('Modality') != 'CT':
             return None
-        position = [float(x) for x in data.ImagePositionPatient]
+        origin = [float(x) for x in data.ImagePositionPatient]
         sides = data.get('PixelSpacing')
         return Slice(
             path=path,
             series_uid=str(data.SeriesInstanceUID),
             uid=str(data.SOPInstanceUID),
             patient=re.sub(r'[^\w.-]+', '_', str(data.PatientID)),
-            place=_along(position, data.get('ImageOrientationPatient')),
-            z=position[2],
+            position=_along(origin, data.get('ImageOrientationPatient')),
+            z=origin[2],
             number=int(data.get('InstanceNumber') or 0),
             shape=(int(data.Rows), int(data.Columns)),
             spacing=(float(sides[0]), float(sides[1])) if sides else None,
@@ -282,15 +278,15 @@ def read_hounsfield(path: str) -> np.ndarray:
     """Pixels in Hounsfield units, (H, W) float64.
 
     Raises:
-        UserError: the pixels are missing, damaged or packed in a way that
-            needs another package.
+        UserError: the pixels are missing or damaged, or pydicom needs another
+            package to decode them.
     """
     from pydicom import dcmread
 
     try:
         data = dcmread(path)
         pixels = data.pixel_array
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise errors of any type
         line = str(error).splitlines()[0] if str(error) else repr(error)
         raise UserError(f'{path}: its pixels cannot be read: {line}') from None
     if pixels.ndim != 2:
@@ -309,41 +305,33 @@ def _along(
     return float(np.dot(np.cross(row, column), position))
 
 
-Masks = dict[int, np.ndarray]  # slice -> (H, W) bool
-
-
-@dataclass
-class Agreed:
-    """A nodule that enough readers outlined.
-
-    Args:
-        masks: slice -> (H, W) bool, pixels that enough readers include.
-        malignancy: median of those who rated it, 1 to 5; None for nobody.
-    """
-
-    masks: Masks
-    malignancy: float | None
-
-
 def agreed_nodules(
     readings: Readings,
     slice_of: Callable[[Outline], int | None],
     shape: tuple[int, int],
     share: float = 0.5,
 ) -> list[Agreed]:
-    """The nodules of a scan, ordered by their first slice.
+    """Vote on the nodules of a scan, ordered by their first slice.
 
     Nodules of different readers that share a pixel are one nodule. A pixel
     belongs to it if at least ``share`` of all readers of the scan include it,
-    2 of 4 by default; where no pixel does, the nodule is left out.
+    2 of 4 by default; a nodule without such a pixel is left out.
 
     Args:
         readings: of one XML file.
-        slice_of: number of the slice of an outline, None where it has none.
+        slice_of: number of the slice of an outline, or None.
         shape: (H, W) of the slices.
         share: in (0, 1].
     """
-    volumes = [volume(nodule, slice_of, shape) for nodule in readings.nodules]
+    volumes = []
+    for nodule in readings.nodules:
+        by_slice = defaultdict(list)
+        for outline in nodule.outlines:
+            number = slice_of(outline)
+            if number is not None:
+                by_slice[number].append(outline)
+        masks = {n: fill(lines, shape) for n, lines in by_slice.items()}
+        volumes.append({n: mask for n, mask in masks.items() if mask.any()})
     needed = max(1, math.ceil(share * readings.readers - 1e-9))
     found = []
     for group in _groups(volumes):
@@ -357,29 +345,8 @@ def agreed_nodules(
     return sorted(found, key=lambda nodule: min(nodule.masks))
 
 
-def volume(
-    nodule: Nodule,
-    slice_of: Callable[[Outline], int | None],
-    shape: tuple[int, int],
-) -> Masks:
-    """The slices of a nodule that have a pixel of it.
-
-    Args:
-        nodule: of one reader.
-        slice_of: see :func:`agreed_nodules`.
-        shape: (H, W).
-    """
-    by_slice = defaultdict(list)
-    for outline in nodule.outlines:
-        number = slice_of(outline)
-        if number is not None:
-            by_slice[number].append(outline)
-    masks = {n: fill(lines, shape) for n, lines in by_slice.items()}
-    return {n: mask for n, mask in masks.items() if mask.any()}
-
-
 def fill(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray:
-    """What the outlines of one slice enclose, (H, W) bool.
+    """The area inside of the outlines of one slice, (H, W) bool.
 
     Readers drew the line around the nodule: the pixels of the line itself
     are outside of it, those of an excluding line as well.
@@ -398,7 +365,7 @@ def fill(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray:
 
 
 def _groups(volumes: list[Masks]) -> list[list[int]]:
-    """Numbers of volumes that hang together by shared pixels."""
+    """Numbers of volumes that are connected by shared pixels."""
     home = list(range(len(volumes)))
     for one in range(len(volumes)):
         for two in range(one):

@@ -5,23 +5,12 @@ import os
 from argparse import Namespace
 
 from hkd_mm.data_tools.source import read_records
-from hkd_mm.datasets.packed.builder import ensure_store
-from hkd_mm.datasets.packed.plan import make_plan
-from hkd_mm.datasets.packed.store import PackedStore
+from hkd_mm.datasets.packed import PackedStore, ensure_store, make_plan
 from hkd_mm.errors import UserError
 
 
 def pack_root(args: Namespace) -> PackedStore:
-    """Build the store of a data root.
-
-    Args:
-        args: ``data_root``, ``dataset``, ``ann_file``, ``classes``, ``size``,
-            ``interpolation``, ``hair_removal``, ``store_dir`` and
-            ``workers``.
-
-    Raises:
-        UserError: as of building a store.
-    """
+    """Build the store of a data root, by the arguments of ``pack.py``."""
     if args.size is None:
         raise UserError(f'{args.data_root} is a folder: say --size PIXELS')
     records, _, _ = read_records(args)
@@ -42,7 +31,7 @@ def pack_root(args: Namespace) -> PackedStore:
 
 
 def print_store(store: PackedStore) -> None:
-    """Say in one line what a store is."""
+    """Describe a store in one line."""
     size = sum(entry.stat().st_size for entry in os.scandir(store.folder))
     print(
         f'{store.folder}: {len(store)} images of {store.side} x '

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A small copy of a data root, for benchmarks where decoding dominates."""
+"""Make a small copy of a data root, for runs dominated by decoding."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.progress import parallel_map
 
 _MARK = 'resized.json'
@@ -20,17 +21,10 @@ def resize_images(
 ) -> dict:
     """Write every image as a ``size`` x ``size`` PNG under ``out``.
 
-    The pixels are those that ``LoadSkinImage`` and
-    ``Resize(scale=(size, size), interpolation='area')`` give: EXIF applied,
-    8 bits, aspect ratio not kept. Folders and names stay, tables are copied,
-    ``originals`` is left out. Images that are already there are kept, so an
-    interrupted call goes on where it stopped.
-
-    Args:
-        data_root: the source, any layout.
-        out: the copy; made when missing.
-        size: pixels a side.
-        workers: processes, 0 for all cores.
+    The pixels are those of ``LoadSkinImage`` and ``Resize(scale=(size,
+    size), interpolation='area')``: EXIF applied, 8 bits, aspect ratio not
+    kept. Folders and names stay, tables are copied, ``originals`` is left
+    out. Existing images are kept, so an interrupted call can be resumed.
 
     Returns:
         ``images``, ``written`` and ``failed`` (list of messages).
@@ -46,13 +40,23 @@ def resize_images(
         raise UserError(f'--size {size} must be at least 8 pixels')
     if root.resolve() in (target.resolve(), *target.resolve().parents):
         raise UserError(
-            f'--out {out} lies in the data root {data_root}; name '
-            'a place outside'
+            f'--out {out} is inside of the data root {data_root}; name '
+            'a folder outside'
         )
     images = list_images(root)
     if not images:
         raise UserError(f'data root {data_root} holds no image')
-    _mark(target, size)
+    mark = target / _MARK
+    if mark.exists():
+        found = json.loads(mark.read_text())['size']
+        if found != size:
+            raise UserError(
+                f'--out {target} holds a copy of size {found}; '
+                f'name another place for size {size}'
+            )
+    else:
+        target.mkdir(parents=True, exist_ok=True)
+        mark.write_text(json.dumps(dict(size=size)) + '\n')
     _copy_tables(root, target)
     plain = Counter(path.with_suffix('') for path in images)
     jobs = []
@@ -62,31 +66,11 @@ def resize_images(
         name = (stem if plain[stem] == 1 else path).relative_to(root)
         jobs.append((str(path), str(target / name) + '.png'))
     todo = [job for job in jobs if not os.path.exists(job[1])]
-    done = parallel_map(
-        partial(_resize_one, size),
-        todo,
-        f'resizing to {size} x {size}',
-        workers,
-    )
+    what = f'resizing to {size} x {size}'
+    done = parallel_map(partial(_resize_one, size), todo, what, workers)
     failed = [message for message in done if message]
-    return dict(
-        images=len(images), written=len(todo) - len(failed), failed=failed
-    )
-
-
-def _mark(target: Path, size: int) -> None:
-    """Remember the size of a copy, refuse another one in the same place."""
-    mark = target / _MARK
-    if mark.exists():
-        found = json.loads(mark.read_text())['size']
-        if found != size:
-            raise UserError(
-                f'--out {target} holds a copy of size {found}; '
-                f'name another place for size {size}'
-            )
-        return
-    target.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(dict(size=size)) + '\n')
+    written = len(todo) - len(failed)
+    return dict(images=len(images), written=written, failed=failed)
 
 
 def _copy_tables(root: Path, target: Path) -> None:
@@ -94,11 +78,8 @@ def _copy_tables(root: Path, target: Path) -> None:
         names[:] = [name for name in names if not name.startswith('.')]
         for file in files:
             source = Path(parent, file)
-            # HAM10000_metadata comes without suffix.
-            if (
-                source.suffix.lower() in _TABLES
-                or source.name == 'HAM10000_metadata'
-            ):
+            # the suffix of HAM10000_metadata is empty
+            if source.suffix.lower() in _TABLES or file == 'HAM10000_metadata':
                 copy = target / source.relative_to(root)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, copy)
@@ -116,8 +97,5 @@ def _resize_one(size: int, job: tuple[str, str]) -> str | None:
     except UserError as error:
         return str(error)
     image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    aside = f'{target}.{os.getpid()}'
-    Path(aside).write_bytes(cv2.imencode('.png', image)[1].tobytes())
-    os.replace(aside, target)
+    AtomicBackend().put(cv2.imencode('.png', image)[1].tobytes(), target)
     return None

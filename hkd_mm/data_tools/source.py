@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Records of any data root, as the data tools read them."""
+"""Read the records of any data root for the data tools."""
 
 import argparse
 import csv
@@ -10,7 +10,7 @@ DATASETS = ('SkinDisease', 'HAM10000', 'ISIC2019', *MASKED)
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say which data a tool reads."""
+    """Add the arguments that choose the data of a tool."""
     parser.add_argument(
         'data_root', help='folder of the images, as in the config'
     )
@@ -30,60 +30,33 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_records(args: argparse.Namespace):
-    """All photographs of a data root, or all slices.
-
-    Args:
-        args: of :func:`add_source_arguments`.
+    """Read the images of :func:`add_source_arguments`.
 
     Returns:
         (list of Record, their labels in order, name of the data). Images with
         masks are labelled by whether the mask marks anything.
-
-    Raises:
-        UserError: as the data sets raise it.
     """
-    from hkd_mm.datasets.isic import HAM10000, ISIC2019
+    from hkd_mm import datasets
     from hkd_mm.datasets.masks.folders import EMPTY, FOREGROUND
     from hkd_mm.datasets.records import check_root
-    from hkd_mm.datasets.skin_disease import SkinDisease
 
     root = check_root(args.data_root)
-    found = args.dataset or _recognise(root, args.ann_file)
-    if found in MASKED:
-        return _read_masked(args, found), (EMPTY, FOREGROUND), _name(root)
-    kinds = dict(SkinDisease=SkinDisease, HAM10000=HAM10000, ISIC2019=ISIC2019)
-    dataset = kinds[found](
+    kind = args.dataset or _recognise(root, args.ann_file)
+    dataset = getattr(datasets, kind)(
         args.data_root,
         ann_file=args.ann_file,
         classes=args.classes,
         lazy_init=True,
     )
-    return dataset.records(), dataset.classes, _name(root)
-
-
-def _name(root: Path) -> str:
-    return root.resolve().name
-
-
-def _read_masked(args: argparse.Namespace, name: str):
-    from hkd_mm.datasets.masks.mask_dataset import LIDCNodule, SkinLesionMasks
-
-    kind = dict(LIDCNodule=LIDCNodule, SkinLesionMasks=SkinLesionMasks)[name]
-    return kind(
-        args.data_root,
-        ann_file=args.ann_file,
-        classes=args.classes,
-        lazy_init=True,
-    ).records()
+    labels = (EMPTY, FOREGROUND) if kind in MASKED else dataset.classes
+    return dataset.records(), labels, root.resolve().name
 
 
 def _recognise(root: Path, ann_file: str | None) -> str:
-    names = (
-        [Path(ann_file).name]
-        if ann_file
-        else [path.name for path in [*root.glob('*'), *root.glob('*/*.csv')]]
-    )
-    for name in sorted(names):
+    """The data set of a root, by its tables and folders."""
+    tables = [*root.glob('*'), *root.glob('*/*.csv')]
+    paths = [Path(ann_file)] if ann_file else tables
+    for name in sorted(path.name for path in paths):
         if name.startswith(('HAM10000_metadata', 'ISIC2018_Task3')):
             return 'HAM10000'
         if name.startswith('ISIC_2019'):
@@ -99,44 +72,45 @@ def _has_labels(root: Path) -> bool:
     if not table.is_file():
         return False
     with table.open(newline='', encoding='utf-8-sig') as stream:
-        header = {
-            name.strip().lower() for name in next(csv.reader(stream), ())
-        }
+        header = {n.strip().lower() for n in next(csv.reader(stream), ())}
     return 'label' in header and not header & {'mask', 'mask_image'}
 
 
 def _has_masks(root: Path) -> bool:
     """A table of masks, or folders of images and masks side by side."""
-    from hkd_mm.datasets.class_folders import split_folders
     from hkd_mm.datasets.masks.folders import image_folder, mask_folder
 
-    if (root / 'split_dataset.csv').is_file():
-        return True
-    places = split_folders(root, ()).values() or [root]
-    return all(image_folder(place) and mask_folder(place) for place in places)
+    return (root / 'split_dataset.csv').is_file() or all(
+        image_folder(part) and mask_folder(part) for part in _parts(root)
+    )
 
 
 def _is_deep(root: Path) -> bool:
     """Whether the first image has 16 bits, as slices have."""
     from PIL import Image
 
-    from hkd_mm.datasets.class_folders import split_folders
     from hkd_mm.datasets.masks.folders import image_folder
     from hkd_mm.datasets.records import list_images
     from hkd_mm.io.images import DEEP, FAILURES, FORMATS
 
-    place = next(iter(split_folders(root, ()).values()), root)
-    for path in list_images(image_folder(place) or place):
+    part = _parts(root)[0]
+    for path in list_images(image_folder(part) or part):
         try:
             with Image.open(path, formats=FORMATS) as image:
                 return image.mode[0] in DEEP
-        except FAILURES:  # told by whoever reads them all
+        except FAILURES:  # reported when all are read
             continue
     return False
 
 
+def _parts(root: Path) -> list[Path]:
+    from hkd_mm.datasets.class_folders import split_folders
+
+    return [*split_folders(root, ()).values()] or [root]
+
+
 def read_where(records, args: argparse.Namespace) -> tuple[dict, str]:
-    """Which splits each image is in, leaks and all.
+    """Find the splits of each image, leaks included.
 
     Args:
         records: of :func:`read_records`.
@@ -156,13 +130,11 @@ def read_where(records, args: argparse.Namespace) -> tuple[dict, str]:
         document = read_split(args.split_file)
         check_data(document, records, args.split_file)
     elif any(record.split for record in records):
-        document = as_document(
-            records,
-            {
-                part: [r.sample_id for r in records if r.split == part]
-                for part in SPLITS
-            },
-        )
+        parts = {
+            part: [r.sample_id for r in records if r.split == part]
+            for part in SPLITS
+        }
+        document = as_document(records, parts)
     else:
         document = draw_split(records, args.ratios, args.seed)
     where = {}

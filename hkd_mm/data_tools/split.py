@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Drawing a split file ahead of the training, by lesion and by content."""
+"""Draw a split file ahead of the training, by lesion and by content."""
 
 import hashlib
 from collections import defaultdict
@@ -20,23 +20,17 @@ def draw_split_file(
     group_duplicates: bool = False,
     workers: int = 0,
 ) -> tuple[dict, str, bool]:
-    """Draw a split and write it, unless the file is there already.
+    """Draw a split and write it, unless the file exists.
 
-    Args:
-        records: all photographs.
-        name: of the data.
-        ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
-        seed: any integer.
-        out: the file; None takes the place where a training looks for it.
-        group_duplicates: keep byte-identical files in one part as well.
-        workers: processes that read the files for it, 0 for all cores.
+    ``group_duplicates`` keeps byte-identical files in one part as well, for
+    which ``workers`` processes read the files.
 
     Returns:
         (content, path, whether it was written now).
 
     Raises:
-        UserError: the data comes split, or the file that is there belongs to
-            other data or other settings.
+        UserError: the data comes split, or the existing file belongs to other
+            data or settings.
     """
     from hkd_mm.datasets.split_file import (
         default_split_file,
@@ -51,7 +45,7 @@ def draw_split_file(
             'is nothing to draw'
         )
     grouped = (
-        merge_duplicates(records, workers) if group_duplicates else (records)
+        _merge_duplicates(records, workers) if group_duplicates else records
     )
     parts = draw_split(grouped, ratios, seed)
     document = as_document(records, parts, ratios, seed, name)
@@ -71,14 +65,10 @@ def draw_split_file(
     return document, path, True
 
 
-def merge_duplicates(records, workers: int = 0) -> list:
+def _merge_duplicates(records, workers: int) -> list:
     """Copies of the records in which equal files share a lesion id."""
-    hashes = parallel_map(
-        _sha256,
-        [record.path for record in records],
-        'comparing files',
-        workers,
-    )
+    paths = [record.path for record in records]
+    hashes = parallel_map(_sha256, paths, 'comparing files', workers)
     equal = defaultdict(list)
     for record, content in zip(records, hashes):
         equal[content].append(record.sample_id)

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Records of a folder tree whose folder names are the classes."""
+"""Read records from folders whose names are the classes."""
 
 import difflib
 import json
@@ -11,20 +11,36 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hkd_mm.datasets.records import Record, image_paths, read_table, subfolders
+from hkd_mm.datasets.records import (
+    Record,
+    file_stamp,
+    image_paths,
+    read_table,
+    subfolders,
+)
 from hkd_mm.errors import UserError
 
-OWN = 'annotations.csv'  # of any data set, says nothing of an official one
+# folder names, in lower case, of the parts of a split
+SPLIT_NAMES = dict(
+    train='train',
+    training='train',
+    val='val',
+    valid='val',
+    validation='val',
+    test='test',
+    testing='test',
+)
+OWN = 'annotations.csv'  # of any data set, not only of official ones
 
 
 class Layout(NamedTuple):
     """One official download.
 
     Args:
-        dataset_type: the data set that reads it.
+        dataset_type: type of its data set.
         classes: in the order of the labels.
-        tables: patterns below the data root, the first that fits is taken.
-        studies: what reads it in a study that asks for other images.
+        tables: patterns below the data root; the first that fits is taken.
+        studies: remedy in a study of other images.
     """
 
     dataset_type: str
@@ -62,11 +78,10 @@ def find_table(root: Path, patterns: tuple[str, ...]) -> Path | None:
 
 
 def way_out(root: Path) -> str:
-    """What to do with an official download that is read as something else.
+    """The remedy for an official download that is read as something else.
 
     Returns:
-        The rest of an error message, or nothing where ``root`` holds no
-        official table.
+        The rest of an error message, empty without an official table.
     """
     for layout in (HAM10000, ISIC2019):
         tables = tuple(name for name in layout.tables if name != OWN)
@@ -81,26 +96,10 @@ def way_out(root: Path) -> str:
     return ''
 
 
-# Folder names, in lower case, that mean a split.
-SPLIT_NAMES = dict(
-    train='train',
-    training='train',
-    val='val',
-    valid='val',
-    validation='val',
-    test='test',
-    testing='test',
-)
-
-
 def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
-    """Photographs under ``root/<class>`` or ``root/<split>/<class>``.
+    """Find images under ``root/<class>`` or ``root/<split>/<class>``.
 
     Ids are paths below the root without suffix. There are no lesion ids.
-
-    Args:
-        root: the data root.
-        classes: class names; the folders must have exactly these.
 
     Raises:
         UserError: a class folder is missing, unknown or empty, or a split
@@ -116,9 +115,7 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
                 f'{name} folder; add it, or let tools/data/'
                 'convert_class_folders.py put the images in place'
             )
-    other = [
-        folder.name for folder in folders if folder not in splits.values()
-    ]
+    other = [f.name for f in folders if f not in splits.values()]
     if other:
         raise UserError(
             f'data root {root} has a folder "{other[0]}" beside '
@@ -132,7 +129,7 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
 
 
 def split_folders(root: Path, classes: tuple[str, ...]) -> dict[str, Path]:
-    """Folders of a data root that stand for train, val and test."""
+    """The folders train, val and test of a data root."""
     return {
         SPLIT_NAMES[folder.name.lower()]: folder
         for folder in subfolders(root)
@@ -144,20 +141,16 @@ def split_folders(root: Path, classes: tuple[str, ...]) -> dict[str, Path]:
 def class_name(folder: Path) -> str:
     """Name of a class folder in Unicode's composed form (NFC).
 
-    macOS hands out names decomposed (NFD), lists are typed composed.
+    macOS gives names decomposed (NFD), lists are typed composed.
     """
     return unicodedata.normalize('NFC', folder.name)
 
 
 def class_names(value: Any) -> list[str] | None:
-    """Read class names from a list or from a file with one name a line.
-
-    Args:
-        value: a list, a path, or None. A file is UTF-8, with or without a
-            byte order mark; empty lines are skipped.
+    """Read class names from a list or from a UTF-8 file, one name a line.
 
     Returns:
-        Names in Unicode's composed form (NFC), or None.
+        Names in Unicode's composed form (NFC), or None for None.
 
     Raises:
         UserError: the file does not exist or cannot be read.
@@ -182,15 +175,6 @@ def class_names(value: Any) -> list[str] | None:
     return [unicodedata.normalize('NFC', str(name)) for name in value]
 
 
-def file_stamp(path: Path) -> tuple[int, ...]:
-    """Inode, size and time of a file; empty where it cannot be read."""
-    try:
-        found = path.stat()
-    except OSError:  # whoever reads it says so
-        return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
 @lru_cache(maxsize=4)
 def _labels_of(table: Path, stamp: tuple[int, ...]) -> tuple[str, ...]:
     """Labels of a table in this state, read once a process."""
@@ -200,20 +184,13 @@ def _labels_of(table: Path, stamp: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def find_classes(root: Path, ann_file: str | None = None) -> tuple[str, ...]:
-    """Find the class names of a data root, sorted.
-
-    Args:
-        root: the data root.
-        ann_file: its table; None takes ``annotations.csv`` if it is there.
-
-    Returns:
-        The labels of the table, else the names of the class folders.
+    """The labels of the table of a data root, else its class folders; sorted.
 
     Raises:
-        UserError: there is neither, or the root is an official download that
-            another data set reads.
+        UserError: there is neither, or the root is an official download of
+            another data set.
     """
-    table = root / (ann_file or 'annotations.csv')
+    table = root / (ann_file or OWN)
     if ann_file or table.exists():
         return _labels_of(table, file_stamp(table))
     official = way_out(root)
@@ -224,7 +201,7 @@ def find_classes(root: Path, ann_file: str | None = None) -> tuple[str, ...]:
     if not found:
         raise UserError(
             f'data root {root} has no class folders and no annotations.csv; '
-            'put the photographs into one folder for each class, or name a '
+            'put the images into one folder for each class, or name a '
             'table with ann_file=FILE'
         )
     return tuple(sorted(found))
@@ -233,8 +210,8 @@ def find_classes(root: Path, ann_file: str | None = None) -> tuple[str, ...]:
 def _read_classes(
     root: Path, folder: Path, classes: tuple[str, ...], split: str | None
 ) -> list[Record]:
-    places = subfolders(folder)
-    found = [class_name(place) for place in places]
+    folders = subfolders(folder)
+    found = [class_name(path) for path in folders]
     twice = [name for name, count in Counter(found).items() if count > 1]
     if twice:
         raise UserError(
@@ -245,18 +222,18 @@ def _read_classes(
     needed = classes if split in (None, 'train') else ()
     _check_names(folder, found, classes, needed)
     records = []
-    start = len(str(root / 'x')) - 1  # of what is below the root
-    for name, place in zip(found, places):
-        images = image_paths(place)
+    start = len(str(root / 'x')) - 1  # of the path below the root
+    for name, path in zip(found, folders):
+        images = image_paths(path)
         if not images and name in needed:
             raise UserError(
-                f'class folder {place} has no image; add some, or remove the '
+                f'class folder {path} has no image; add some, or remove the '
                 'folder'
             )
         plain = [os.path.splitext(path)[0] for path in images]
         stems = Counter(plain)
         records += [
-            # a.jpg beside a.png: only then the suffix tells them apart.
+            # the suffix belongs to the id only where a.jpg is beside a.png
             Record(
                 (stem if stems[stem] == 1 else path)[start:],
                 path,

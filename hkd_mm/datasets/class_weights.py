@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Weights against class imbalance, from the counts of the training split."""
+"""Compute weights against class imbalance from the training split."""
 
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Reading any photograph as 8-bit BGR."""
+"""Read any image as 8-bit BGR."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -11,10 +11,7 @@ from hkd_mm.registry import TRANSFORMS
 
 
 def read_image(path: str) -> np.ndarray:
-    """Read a photograph, see :func:`hkd_mm.io.images.decode`.
-
-    Args:
-        path: the file.
+    """Read an image, see :func:`hkd_mm.io.images.decode`.
 
     Returns:
         (H, W, 3) uint8 in BGR order, contiguous.

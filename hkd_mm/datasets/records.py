@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""One image as a record, and the files that records name.
+"""Records of images, and the files that they name.
 
 Class folders and annotation tables are read into the same list of
 :class:`Record`, so that splits, data sets and tools share one reader.
@@ -22,18 +22,18 @@ _SKIPPED_FOLDERS = frozenset(('__MACOSX', 'originals'))
 
 @dataclass(slots=True)
 class Record:
-    """One photograph before a split is chosen.
+    """One image before a split is chosen.
 
     Args:
         sample_id: unique within a data set.
         path: the image file.
         label: class name.
-        lesion_id: photographs of one lesion share it; None when unknown.
-        split: train, val or test where the data itself says so, else None.
+        lesion_id: shared by the images of one lesion; None when unknown.
+        split: train, val or test where the data comes split, else None.
         metadata: further columns of the table, as text.
 
     Attributes:
-        group: what ``lesion_id`` names, for messages and split files.
+        group: kind of ``lesion_id``, for messages and split files.
     """
 
     group: ClassVar[str] = 'lesion'
@@ -51,7 +51,7 @@ def check_root(data_root: str) -> Path:
 
     Raises:
         UserError: it does not exist, is not a folder, is empty, or was left
-            unfinished by the tool that makes it.
+            incomplete by the tool that makes it.
     """
     root = Path(os.path.expanduser(data_root))
     if not root.is_dir():
@@ -60,9 +60,7 @@ def check_root(data_root: str) -> Path:
             f'data root {data_root} {what}; set '
             '--cfg-options data_root=PATH to your images'
         )
-    if not any(
-        True for entry in root.iterdir() if not entry.name.startswith('.')
-    ):
+    if all(entry.name.startswith('.') for entry in root.iterdir()):
         raise UserError(
             f'data root {data_root} is empty; put the images '
             'there or set --cfg-options data_root=PATH'
@@ -70,10 +68,19 @@ def check_root(data_root: str) -> Path:
     tool = incomplete_marker(root)
     if tool is not None:
         raise UserError(
-            f'data root {data_root} is half made: {tool} is writing it, or '
+            f'data root {data_root} is incomplete: {tool} is writing it, or '
             'was ended before its end; run it again'
         )
     return root
+
+
+def file_stamp(path: str | os.PathLike) -> tuple[int, ...]:
+    """Inode, size and time of a file; empty where it cannot be read."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def is_skipped(name: str) -> bool:
@@ -97,7 +104,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def image_paths(folder: str | os.PathLike) -> list[str]:
-    """The same as texts, which are far quicker to make and to compare."""
+    """As :func:`list_images`, as text, which is much faster."""
     found = []
     for parent, names, files in os.walk(folder, followlinks=True):
         names[:] = [name for name in names if not is_skipped(name)]
@@ -112,14 +119,13 @@ def image_paths(folder: str | os.PathLike) -> list[str]:
 
 
 def read_table(path: Path, required: tuple[str, ...]) -> list[dict]:
-    """Rows of a comma, semicolon or tab separated file by column name.
+    """Read a comma, semicolon or tab separated file.
 
-    Args:
-        path: the table; its first line names the columns, in any case.
-        required: column names that must be there, in lower case.
+    Its first line names the columns, in any case; ``required`` are in lower
+    case.
 
     Returns:
-        One dict a row; keys in lower case, values without outer blanks.
+        One dict a row; keys in lower case, values stripped.
 
     Raises:
         UserError: unreadable, without rows, or without a required column.
@@ -131,7 +137,7 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[dict]:
             stream.seek(0)
             reader = csv.reader(stream, delimiter=delimiter)
             columns = [name.strip().lower() for name in next(reader, [])]
-            # Equal texts of a column are kept once.
+            # equal texts are kept once
             known: dict[str, str] = {}
             rows = []
             for row in reader:
@@ -166,11 +172,11 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[dict]:
 def check_records(
     records: list[Record], classes: tuple[str, ...], source: str
 ) -> None:
-    """Hold records against the classes.
+    """Check records against the classes.
 
     Raises:
         UserError: a label outside the classes, a class without an image, or
-            an id that stands twice.
+            a repeated id.
     """
     known, seen, used = set(classes), set(), set()
     for record in records:
@@ -182,8 +188,8 @@ def check_records(
             )
         if record.sample_id in seen:
             raise UserError(
-                f'{source}: image id {record.sample_id} stands '
-                'there twice; ids must be unique'
+                f'{source}: image id {record.sample_id} is listed twice; '
+                'ids must be unique'
             )
         seen.add(record.sample_id)
         used.add(record.label)
@@ -204,16 +210,13 @@ def same_id(name: str) -> str:
 
 
 class ImageFinder:
-    """Finds the file of an image that a table names.
+    """Find the file of an image that a table names.
 
     The name may be a path below the root or its ``images``, a file name or
     an id without suffix. The suffix may differ (``a.jpg`` finds ``a.png``
     of a resized copy) and ``_downsampled`` may be missing on either side.
     With a folder ``images`` in the root only that one is searched, otherwise
     all folders but ``originals``.
-
-    Args:
-        root: the data root.
     """
 
     def __init__(self, root: Path) -> None:
@@ -233,7 +236,7 @@ class ImageFinder:
         folder, _, file = name.replace('\\', '/').rpartition('/')
         named = os.path.join(self.root, folder, file)
         if folder and os.path.isfile(named):
-            # Path is slow and takes out no more than these
+            # Path is slow and normalises only these
             odd = '//' in named or '/./' in named or named.startswith('./')
             return str(Path(named)) if odd else named
         found = self._by_id.get(same_id(file), [])
@@ -243,11 +246,11 @@ class ImageFinder:
                 p for p in found if (os.path.dirname(p) or '.') in parents
             ]
         if len(found) > 1:
-            found = self._meant(name, file, found)
+            found = self._closest(name, file, found)
         return found[0] if found else None
 
-    def _meant(self, name: str, file: str, found: list[str]) -> list[str]:
-        """Those of several files of one id that are named most exactly."""
+    def _closest(self, name: str, file: str, found: list[str]) -> list[str]:
+        """The files of one id whose names are closest."""
         for wanted in (
             lambda path: os.path.basename(path) == file,
             lambda path: Path(path).stem == file,
@@ -257,11 +260,11 @@ class ImageFinder:
             if exact:
                 found = exact
                 break
-        # Archives hold some folders twice: equal sizes are taken as equal.
+        # some archives repeat a folder: equal sizes are taken as equal files
         if len({os.path.getsize(path) for path in found}) > 1:
             raise UserError(
-                f'image {name} lies in two places, {found[0]} and '
-                f'{found[1]}; remove the one that is not meant'
+                f'image {name} could be {found[0]} or {found[1]}; remove '
+                'the one that is not meant'
             )
         return found
 
@@ -272,7 +275,7 @@ def find_images(
     """Fill in ``path`` of every record of a table.
 
     Raises:
-        UserError: an image is not on disk; names the first and their number.
+        UserError: images are missing, or a file is listed twice.
     """
     finder = ImageFinder(root)
     missing, owner = [], {}

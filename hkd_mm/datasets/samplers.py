@@ -23,7 +23,7 @@ class BalancedSampler(Sampler):
     Args:
         dataset: has ``get_gt_labels()`` and may be wrapped.
         seed: None takes the run's.
-        power: 1 draws all classes alike, 0.5 in proportion to the root of
+        power: 1 draws all classes equally, 0.5 in proportion to the root of
             their size, 0 as they are.
         num_samples: images an epoch over all processes; None takes the size
             of the dataset. Rounded up to a multiple of the processes.
@@ -99,12 +99,9 @@ class CurriculumSampler(BalancedSampler):
     Args:
         dataset: has ``get_gt_labels()``.
         seed: None takes the run's.
-        power: of :class:`BalancedSampler`: 1 draws all classes alike, 0 as
+        power: of :class:`BalancedSampler`: 1 draws all classes equally, 0 as
             they are; None takes every image once.
         num_samples: as there; not with ``power`` None.
-
-    Raises:
-        UserError: as there.
     """
 
     def __init__(
@@ -125,12 +122,7 @@ class CurriculumSampler(BalancedSampler):
         self._confidence: np.ndarray | None = None
 
     def rank_by(self, confidence: np.ndarray) -> None:
-        """Order the images from now on.
-
-        Args:
-            confidence: (N,) of the teacher in its own prediction, in [0, 1],
-                one an image of the dataset.
-        """
+        """Set the teacher's confidence in its prediction, (N,) in [0, 1]."""
         assert len(confidence) == self._count
         self._confidence = np.asarray(confidence)
 
@@ -144,6 +136,3 @@ class CurriculumSampler(BalancedSampler):
             indices = np.array(super().drawn())
         order = np.argsort(-self._confidence[indices], kind='stable')
         return indices[order].tolist()
-
-    def __iter__(self) -> Iterator[int]:
-        return super().__iter__()

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Images of skin diseases from class folders or a table."""
+"""Read images of skin diseases from class folders or a table."""
 
 import os
 import time
@@ -20,6 +20,7 @@ from hkd_mm.datasets.records import (
     Record,
     check_records,
     check_root,
+    file_stamp,
     find_images,
     is_skipped,
     read_table,
@@ -34,149 +35,6 @@ _TABLES = ('', '.csv', '.tab')
 _known: dict[Hashable, 'RecordSet'] = {}  # the latest comes last
 
 
-class RecordSet:
-    """Checked records of a data root, with the splits that were read.
-
-    Args:
-        records: all images, in their order.
-        state: of the folders and tables that they were read from; None where
-            nobody else asks for them.
-    """
-
-    def __init__(
-        self, records: list[Record], state: 'FileState | None' = None
-    ) -> None:
-        self.records, self.state = records, state
-        self._splits: dict[Hashable, tuple[dict, FileState | None]] = {}
-
-    def split(
-        self, name: str, split_file: str | None, ratios, seed: int
-    ) -> dict:
-        """Find the split as :func:`.split_file.find_split` does, once.
-
-        A split file is read and checked again after it has changed.
-        """
-        given = any(record.split for record in self.records)
-        key = (name, split_file, os.getcwd(), str(ratios), seed)
-        document, state = self._splits.get(key, (None, None))
-        if document is not None and (state is None or state.is_current()):
-            return document
-        if not given:
-            path = split_file or default_split_file(
-                name, self.records, ratios, seed
-            )
-            state = FileState([os.path.abspath(path)])
-        document = find_split(self.records, name, split_file, ratios, seed)
-        self._splits[key] = document, state
-        return document
-
-
-class FileState:
-    """Inode, size and time of files and folders at one moment.
-
-    Args:
-        paths: what to look at; it need not exist.
-    """
-
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._before = time.time_ns() - _SETTLED
-        self._states: dict[str, tuple[int, ...] | None] = {}
-        self.add(paths)
-
-    def add(self, paths: Iterable[str]) -> None:
-        """Look at further paths as well."""
-        for path in paths:
-            self._states.setdefault(path, _state(path))
-
-    def is_current(self) -> bool:
-        """Whether nothing has changed since, as far as times show.
-
-        What was written a moment before may change once more within a tick of
-        the file system's clock: such a state never counts as current.
-        """
-        return all(
-            state is not None
-            and state[-1] < self._before
-            and _state(path) == state
-            for path, state in self._states.items()
-        )
-
-
-def read_once(
-    key: Hashable,
-    root: Path,
-    table: Path | None,
-    read: Callable[[], list[Record]],
-) -> RecordSet:
-    """Records of a data root, read again only after it has changed.
-
-    Images added, removed or renamed change the time of their folder, and a
-    table its own: then, and where that happened less than two seconds before
-    the last reading, everything is read again. The two data roots used last
-    are kept.
-
-    Args:
-        key: everything that decides how the data root is read.
-        root: the data root.
-        table: the table that was asked for, if any.
-        read: reads and checks the records.
-    """
-    known = _known.pop(key, None)
-    if known is None or not known.state.is_current():
-        state = FileState(_watched(root, table))
-        records = read()
-        state.add({os.path.dirname(record.path) for record in records})
-        known = RecordSet(records, state)
-    _known[key] = known
-    while len(_known) > _KEPT:
-        del _known[next(iter(_known))]
-    return known
-
-
-def _watched(root: Path, table: Path | None) -> Iterator[str]:
-    """Folders and tables whose change may change the records."""
-    if table is not None:
-        yield str(table)
-    # Tables are looked for in the data root and in its folders.
-    for folder in [str(root), *(e.path for e in _entries(root) if e.is_dir())]:
-        yield folder
-        for entry in _entries(folder):
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if suffix in _TABLES and entry.is_file():
-                yield entry.path
-    # The images of a table are looked for in `images` alone, if it is there.
-    named = table is not None or (root / 'annotations.csv').exists()
-    images = root / 'images'
-    seen, waiting = set(), [images if named and images.is_dir() else root]
-    while waiting:
-        folder = os.fspath(waiting.pop())
-        yield folder
-        place = os.path.realpath(folder)
-        if place not in seen:
-            seen.add(place)
-            waiting += [
-                entry.path
-                for entry in _entries(folder)
-                if not is_skipped(entry.name) and entry.is_dir()
-            ]
-
-
-def _entries(folder: str | Path) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:  # whoever reads the images has met it as well
-        return []
-
-
-def _state(path: str) -> tuple[int, ...] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
 class EmptyPartError(UserError):
     """A split whose train, val or test part holds no image."""
 
@@ -187,9 +45,9 @@ class SkinDisease(BaseDataset):
 
     A table has the columns ``image,label`` and may have ``lesion_id`` and
     ``split`` (train, val or test); other columns become ``metadata``.
-    ``annotations.csv`` in the data root is taken by itself. Where the data
-    does not come split, a stratified split that keeps lesions together is
-    drawn once, written to a file with a hash, and read from it afterwards.
+    ``annotations.csv`` in the data root is the default. Where the data does
+    not come split, a stratified split that keeps lesions together is drawn
+    once, written to a file with a hash, and read from it afterwards.
 
     One sample: ``img_path``, ``gt_label`` (int), ``sample_id`` (str),
     ``lesion_id`` (str or None), ``metadata`` (dict of str).
@@ -199,17 +57,17 @@ class SkinDisease(BaseDataset):
         split: train, val, test or all.
         ann_file: the table, absolute or below the data root.
         classes: class names in the order of the labels, or a file with one
-            a line; None takes those of the class attribute ``METAINFO``, and
-            without any the folders or labels that are there, sorted.
+            a line; None takes those of the class attribute ``METAINFO``, or
+            the existing folders or labels, sorted.
         split_file: split to use; drawn and written there when missing. None
             keeps it under ``work_dirs/splits``.
         split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
-        seed: of the split; apart from the seed of the training.
+        seed: of the split, independent of the training's.
         pipeline: transforms of a sample.
         kwargs: of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
-        UserError: the data, the table or the split file do not fit.
+        UserError: the data, the table or the split file is invalid.
     """
 
     def __init__(
@@ -286,7 +144,7 @@ class SkinDisease(BaseDataset):
         self._check_part(data)
         return data
 
-    def _record_set(self) -> RecordSet:
+    def _record_set(self) -> 'RecordSet':
         if self._records is None:
             root = check_root(self.data_root)
             if type(self).__init__ is SkinDisease.__init__:
@@ -299,7 +157,7 @@ class SkinDisease(BaseDataset):
                     else None,
                     lambda: self._read_records(root),
                 )
-            else:  # arguments of its own may decide what it reads
+            else:  # the arguments of another constructor may decide
                 self._records = RecordSet(self._read_records(root))
         return self._records
 
@@ -317,7 +175,7 @@ class SkinDisease(BaseDataset):
         return self._read_table(root, table)
 
     def _infos(self) -> Iterable[dict]:
-        """Infos of this split, not to be changed: nothing is copied."""
+        """Infos of this split, read-only: nothing is copied."""
         self.full_init()
         if not self.serialize_data:
             return self.data_list
@@ -364,7 +222,7 @@ class SkinDisease(BaseDataset):
     def _check_classes(self) -> None:
         twice = [n for n, c in Counter(self.classes).items() if c > 1]
         if twice:
-            raise UserError(f'classes: "{twice[0]}" stands there twice')
+            raise UserError(f'classes: "{twice[0]}" is listed twice')
         if len(self.classes) < 2:
             raise UserError(
                 'classes must name at least two classes, got '
@@ -379,3 +237,120 @@ class SkinDisease(BaseDataset):
             lesion_id=record.lesion_id,
             metadata=record.metadata,
         )
+
+
+class RecordSet:
+    """Checked records of a data root, with the splits that were read.
+
+    ``state`` is None for records that are not shared.
+    """
+
+    def __init__(
+        self, records: list[Record], state: 'FileState | None' = None
+    ) -> None:
+        self.records, self.state = records, state
+        self._splits: dict[Hashable, tuple[dict, FileState | None]] = {}
+
+    def split(
+        self, name: str, split_file: str | None, ratios, seed: int
+    ) -> dict:
+        """:func:`.split_file.find_split`, again only for a changed file."""
+        given = any(record.split for record in self.records)
+        key = (name, split_file, os.getcwd(), str(ratios), seed)
+        document, state = self._splits.get(key, (None, None))
+        if document is not None and (state is None or state.is_current()):
+            return document
+        if not given:
+            path = split_file or default_split_file(
+                name, self.records, ratios, seed
+            )
+            state = FileState([os.path.abspath(path)])
+        document = find_split(self.records, name, split_file, ratios, seed)
+        self._splits[key] = document, state
+        return document
+
+
+class FileState:
+    """Inode, size and time of files and folders at one moment."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._before = time.time_ns() - _SETTLED
+        self._states: dict[str, tuple[int, ...]] = {}
+        self.add(paths)
+
+    def add(self, paths: Iterable[str]) -> None:
+        """Observe further paths."""
+        for path in paths:
+            self._states.setdefault(path, file_stamp(path))
+
+    def is_current(self) -> bool:
+        """Whether nothing has changed since, as far as times show.
+
+        A file written a moment before may change once more within a tick of
+        the file system's clock: such a state never counts as current.
+        """
+        return all(
+            state and state[-1] < self._before and file_stamp(path) == state
+            for path, state in self._states.items()
+        )
+
+
+def read_once(
+    key: Hashable,
+    root: Path,
+    table: Path | None,
+    read: Callable[[], list[Record]],
+) -> RecordSet:
+    """Records of a data root, read again only after it has changed.
+
+    Images added, removed or renamed change the time of their folder, and a
+    table its own: then, and where that happened less than two seconds before
+    the last reading, everything is read again. The two data roots used last
+    are kept. The key holds everything that decides the records.
+    """
+    known = _known.pop(key, None)
+    if known is None or not known.state.is_current():
+        state = FileState(_watched(root, table))
+        records = read()
+        state.add({os.path.dirname(record.path) for record in records})
+        known = RecordSet(records, state)
+    _known[key] = known
+    while len(_known) > _KEPT:
+        del _known[next(iter(_known))]
+    return known
+
+
+def _watched(root: Path, table: Path | None) -> Iterator[str]:
+    """Folders and tables whose change may change the records."""
+    if table is not None:
+        yield str(table)
+    # tables are searched in the data root and in its folders
+    for folder in [str(root), *(e.path for e in _entries(root) if e.is_dir())]:
+        yield folder
+        for entry in _entries(folder):
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if suffix in _TABLES and entry.is_file():
+                yield entry.path
+    # the images of a table are searched in `images` alone, if it exists
+    named = table is not None or (root / 'annotations.csv').exists()
+    images = root / 'images'
+    seen, waiting = set(), [images if named and images.is_dir() else root]
+    while waiting:
+        folder = os.fspath(waiting.pop())
+        yield folder
+        real = os.path.realpath(folder)
+        if real not in seen:
+            seen.add(real)
+            waiting += [
+                entry.path
+                for entry in _entries(folder)
+                if not is_skipped(entry.name) and entry.is_dir()
+            ]
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:  # reading the images reports it
+        return []

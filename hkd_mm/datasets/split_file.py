@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Split files on disk: where they are, reading and whole writing."""
+"""Find, read and write split files."""
 
 import json
 import os
@@ -18,10 +18,11 @@ from hkd_mm.datasets.splits import (
     ratio_name,
 )
 from hkd_mm.errors import UserError
+from hkd_mm.io.atomic_files import AtomicBackend
 
 
 def read_split(path) -> dict:
-    """Content of a split file.
+    """Read a split file.
 
     Raises:
         UserError: missing, unreadable or not JSON.
@@ -43,14 +44,10 @@ def write_split(document: dict, path) -> None:
     """Write a split file whole or not at all.
 
     Raises:
-        UserError: the place cannot be written.
+        UserError: it cannot be written.
     """
-    path = Path(path)
-    aside = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(_as_text(document), encoding='utf-8')
-        os.replace(aside, path)
+        AtomicBackend().put_text(_as_text(document), path)
     except OSError as error:
         raise UserError(
             f'split file {path} cannot be written '
@@ -60,7 +57,7 @@ def write_split(document: dict, path) -> None:
 
 
 def _as_text(document: dict) -> str:
-    """What ``json.dumps(document, indent=1)`` gives, much sooner."""
+    """The text of ``json.dumps(document, indent=1)``, much faster."""
     lists = {name: document[name] for name in SPLITS if document[name]}
     text = json.dumps({**document, **dict.fromkeys(lists, [])}, indent=1)
     for name, ids in lists.items():
@@ -75,7 +72,7 @@ def _as_text(document: dict) -> str:
 def default_split_file(
     name: str, records: list[Record], ratios, seed: int
 ) -> str:
-    """Where a split is kept when the config names no file."""
+    """Path of the split file when the config names none."""
     clean = re.sub(r'[^A-Za-z0-9._-]+', '_', name) or 'data'
     return os.path.join(
         'work_dirs',
@@ -94,21 +91,14 @@ def find_split(
 ) -> dict:
     """The split of some data: its own, that of a file, or a new one.
 
-    A new one is written to the file and announced in one line.
-
-    Args:
-        records: all photographs.
-        name: of the data.
-        split_file: None takes :func:`default_split_file`.
-        ratios: of a new split.
-        seed: of a new split.
+    A new one is written to the file and logged in one line.
 
     Returns:
         The content of a split file.
 
     Raises:
-        UserError: the file does not fit the data, or a file is named for
-            data that comes split.
+        UserError: the file does not match the data, or is given for data
+            that comes split.
     """
     if any(record.split for record in records):
         if split_file:
@@ -116,7 +106,7 @@ def find_split(
                 f'data root {name} comes split into train, val and test; '
                 'leave split_file=None'
             )
-        return given_split(records, name)
+        return _given_split(records, name)
     path = split_file or default_split_file(name, records, ratios, seed)
     if os.path.exists(path):
         document = read_split(path)
@@ -133,12 +123,8 @@ def find_split(
     return document
 
 
-def given_split(records: list[Record], name: str) -> dict:
-    """The split that the data itself names.
-
-    Raises:
-        UserError: an image without a split, or a lesion in two.
-    """
+def _given_split(records: list[Record], name: str) -> dict:
+    """The split that the data comes with."""
     for record in records:
         if record.split not in SPLITS:
             raise UserError(

@@ -1,9 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Stratified, grouped splits and folds, equal on every machine.
+"""Draw stratified, grouped splits and folds, equal on every machine.
 
 Only integers, fractions and SHA-256 are used: no generator whose stream may
 change with a library version. A split is written to a JSON file, carries a
-hash of the data and of itself, and is never drawn anew for known data.
+hash of the data and of itself, and is never drawn again for known data.
 """
 
 import hashlib
@@ -79,12 +79,7 @@ def assignment_hash(parts: dict) -> str:
 
 
 def hash_list(items: Sequence, **options) -> str:
-    """SHA-256 (hex) of a list as JSON, whose text is never whole in memory.
-
-    Args:
-        items: what ``json.dumps`` writes.
-        options: of ``json.dumps``.
-    """
+    """SHA-256 (hex) of a list as ``json.dumps`` writes it, block by block."""
     digest = hashlib.sha256()
     _update(digest, items, **options)
     return digest.hexdigest()
@@ -101,19 +96,14 @@ def _update(digest, items: Sequence, **options) -> None:
 def draw_split(
     records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42
 ) -> dict:
-    """Split photographs by class share, lesions kept together.
+    """Split images by class share, lesions kept together.
 
-    Groups (lesions; a photograph without lesion id is its own group) are
-    taken from the largest to the smallest, in an order drawn by ``seed``
-    among equals. Each goes where its classes are filled least in relation to
-    the wanted share, ties to the larger split. So every class keeps its
-    share in every split up to the size of its last groups, and a class with
-    three lesions or more is in all three splits.
-
-    Args:
-        records: all photographs.
-        ratios: see :func:`parse_ratios`.
-        seed: any integer.
+    Groups (lesions; an image without lesion id is its own group) are taken
+    from the largest to the smallest, in an order drawn by ``seed`` among
+    equals. Each goes where its classes are filled least in relation to the
+    wanted share, ties to the larger split. So every class keeps its share in
+    every split up to the size of its last groups, and a class with three
+    lesions or more is in all three splits.
 
     Returns:
         The content of a split file, see :func:`as_document`.
@@ -128,11 +118,6 @@ def draw_parts(
 ) -> list[list[str]]:
     """Parts of any number, by the rule of :func:`draw_split`.
 
-    Args:
-        records: all photographs.
-        shares: of each part, they sum to one.
-        seed: any integer.
-
     Returns:
         Ids of each part.
     """
@@ -143,8 +128,8 @@ def draw_parts(
             ('lesion', lesion) if lesion else ('image', record.sample_id)
         ].append(record)
     totals = Counter(record.label for record in records)
-    # What each label has filled of a part, weighed so that all costs are
-    # whole numbers: exact, and much faster than fractions.
+    # Filling of a part by each label, weighted so that all costs are whole
+    # numbers: exact, and much faster than fractions.
     common = math.lcm(*totals.values())
     weights = {name: common // total for name, total in totals.items()}
     unit = math.lcm(*(share.numerator for share in shares if share))
@@ -160,7 +145,7 @@ def draw_parts(
     parts: list[list[str]] = [[] for _ in shares]
     drawn = f'[{json.dumps(seed)},'
     order = sorted(
-        (-len(members), _place(drawn, *key), key)
+        (-len(members), _rank(drawn, *key), key)
         for key, members in groups.items()
     )
     for _, _, key in order:
@@ -182,8 +167,8 @@ def draw_parts(
     return parts
 
 
-def _place(drawn: str, kind: str, name: str) -> bytes:
-    """Where a group comes among those of its size, by the seed."""
+def _rank(drawn: str, kind: str, name: str) -> bytes:
+    """Sort key of a group among those of its size, by the seed."""
     text = f'{drawn}"{kind}",{_as_json(name)}]'
     return hashlib.sha256(text.encode()).digest()
 
@@ -198,7 +183,7 @@ def as_document(
     """The content of a split file.
 
     Args:
-        records: all photographs.
+        records: all images.
         parts: ids by ``train``, ``val`` and ``test``.
         ratios: as drawn; None when the data came split.
         seed: as drawn; None when the data came split.
@@ -229,11 +214,11 @@ def as_document(
 
 
 def check_split(document: dict, records: list[Record], path) -> None:
-    """Hold a split against the data.
+    """Check a split against the data.
 
     Raises:
         UserError: a key is missing, the data or the lists have changed since
-            it was written, an id is in two splits, or a lesion is.
+            it was written, or an id or a lesion is in two splits.
     """
     check_data(document, records, path)
     where = {}
@@ -242,19 +227,19 @@ def check_split(document: dict, records: list[Record], path) -> None:
             if sample_id in where:
                 raise UserError(
                     f'split file {path}: image {sample_id} is in '
-                    f'{where[sample_id]} and in {name}; draw the split anew'
+                    f'{where[sample_id]} and in {name}; draw the split again'
                 )
             where[sample_id] = name
     check_lesions(records, where, f'split file {path}')
     if document['hash'] != assignment_hash(document):
         raise UserError(
             f'split file {path} was changed by hand (its hash '
-            'does not match its lists); draw the split anew'
+            'does not match its lists); draw the split again'
         )
 
 
 def check_data(document: dict, records: list[Record], path) -> None:
-    """Hold the data hash of a split against the data.
+    """Check the keys and the data hash of a split.
 
     Raises:
         UserError: a key is missing, or it was drawn for other data.
@@ -275,43 +260,33 @@ def check_data(document: dict, records: list[Record], path) -> None:
 
 
 def check_lesions(records: list[Record], where: dict, source: str) -> None:
-    """Refuse photographs of one lesion in two splits.
-
-    Args:
-        records: all photographs.
-        where: split by sample id; ids that are not there are passed over.
-        source: named in the message.
+    """Refuse images of one lesion in two splits (sample id -> split).
 
     Raises:
         UserError: naming the first such lesion.
     """
-    homes = {}
+    seen = {}
     for record in records:
         name = where.get(record.sample_id)
         if name is None or not record.lesion_id:
             continue
-        first = homes.setdefault(record.lesion_id, (name, record.sample_id))
+        first = seen.setdefault(record.lesion_id, (name, record.sample_id))
         if first[0] != name:
             raise UserError(
                 f'{source}: {record.group} {record.lesion_id} is in '
                 f'{first[0]} (image {first[1]}) and in {name} (image '
-                f'{record.sample_id}); draw the split anew'
+                f'{record.sample_id}); draw the split again'
             )
 
 
 def draw_folds(
     records: list[Record], count: int, seed: int = 42
 ) -> list[dict]:
-    """Splits for cross-validation: each photograph is tested once.
+    """Splits for cross-validation: each image is tested once.
 
-    The photographs are drawn into ``count`` equal parts by the rule of
+    The images are drawn into ``count`` equal parts by the rule of
     :func:`.splits.draw_split`. Fold i tests on part i, validates on the next
     one and trains on the others.
-
-    Args:
-        records: all photographs.
-        count: of folds, >= 3.
-        seed: any integer.
 
     Returns:
         The content of a split file for each fold.

@@ -9,7 +9,7 @@ import numpy as np
 from mmcv import imresize
 from mmengine.registry import DATASETS
 
-from hkd_mm.config.tree import dataset_chain
+from hkd_mm.config.tree import innermost_dataset
 from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.engine.run_data import split_hash
 from hkd_mm.errors import UserError
@@ -92,7 +92,7 @@ def read_samples(
         UserError: the data is not here, is of another split than the run's,
             has other classes, or the split is empty.
     """
-    *_, node = dataset_chain(run.cfg, f'{split}_dataloader')
+    node = innermost_dataset(run.cfg[f'{split}_dataloader'])
     node = {**node, 'pipeline': [], 'serialize_data': False}
     dataset = _build_split(run, split, node)
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
@@ -120,8 +120,7 @@ def _build_split(run: SourceRun, split: str, node: dict) -> Any:
     """Build a data set of a run; never that of the test split."""
     if split not in ('train', 'val'):
         raise ValueError(f'an export does not read the {split} split')
-    *_, inner = dataset_chain(dict(loader=dict(dataset=node)), 'loader')
-    named = inner.get('split', split)
+    named = innermost_dataset(dict(dataset=node)).get('split', split)
     if named != split:
         raise UserError(
             f'{split}_dataloader is on the split {named}; an export '

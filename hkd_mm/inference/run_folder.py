@@ -76,7 +76,7 @@ class SourceRun:
     @property
     def hairs_removed(self) -> bool:
         """Whether the network was trained on images without hairs."""
-        chain = dataset_chain(self.cfg, 'train_dataloader')
+        chain = dataset_chain(self.cfg.get('train_dataloader'))
         return any(node.get('hair_removal') for node in chain)
 
 
@@ -142,7 +142,7 @@ def _spec(
 
 def _segmentor_spec(cfg: Config, statistics: dict, channels: int) -> InputSpec:
     """Describe the input of a run on packed images with masks."""
-    chain = list(dataset_chain(cfg, 'val_dataloader'))
+    chain = list(dataset_chain(cfg.get('val_dataloader')))
     packed, stored = chain[0], chain[-1]
     if kind(packed) != 'PackedMasks':
         raise UserError(
@@ -175,7 +175,7 @@ def _setting(node: dict, name: str) -> Any:
 
 def _size(cfg: Config) -> tuple[int, int]:
     """(H, W) of the validation's resize, if that is all it does."""
-    chain = list(dataset_chain(cfg, 'val_dataloader'))
+    chain = list(dataset_chain(cfg.get('val_dataloader')))
     for node in chain:
         if is_packed_dataset(node):
             return _packed_size(node)

@@ -49,7 +49,7 @@ def read_dataset(
     cfg, root = method_config(method or data.closest), data_root(data)
     if cfg is None or root is None or not cfg.get('test_dataloader'):
         return None
-    *wrappers, inner = dataset_chain(cfg, 'test_dataloader')
+    *wrappers, inner = dataset_chain(cfg['test_dataloader'])
     node = {**inner, 'split': split, 'data_root': str(root)}
     for wrapper in wrappers:
         if kind(wrapper) == 'PackedDataset':
@@ -151,10 +151,8 @@ def predict(folder: Path, data_root: str | None = None) -> None:
 
 def _split_key(config: Path) -> str:
     """The option that names the split, of the innermost dataset."""
-    key, node = 'test_dataloader', read_config(str(config))['test_dataloader']
-    while 'dataset' in node:
-        key, node = f'{key}.dataset', node['dataset']
-    return f'{key}.split'
+    chain = dataset_chain(read_config(str(config))['test_dataloader'])
+    return 'test_dataloader' + len([*chain]) * '.dataset' + '.split'
 
 
 def _read_val_scores(method: ReportMethod, data: ReportData) -> None:

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The masks of a batch, and its predicted ones, as whole tensors."""
+"""True and predicted masks of a batch as whole tensors."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ IGNORE = 255  # a pixel of a mask that no loss and no metric counts
 
 
 class MaskSamples:
-    """What the network is told about a batch of images with masks.
+    """Masks of a batch, for losses and metrics.
 
     Args:
         gt_masks: (B, h, w) uint8, class ids: 0 is the background, 255 is
@@ -29,11 +29,7 @@ class MaskSamples:
         return len(self.gt_masks)
 
     def __getitem__(self, item: slice) -> 'MaskSamples':
-        """The same of a part of the batch.
-
-        Raises:
-            TypeError: not a slice; there are no single samples.
-        """
+        """A part of the batch; there are no single samples."""
         if not isinstance(item, slice):
             raise TypeError('MaskSamples takes slices: there is one tensor')
         return MaskSamples(self.gt_masks[item], self.index[item], self.view)
@@ -45,11 +41,11 @@ class MaskSamples:
 
     @property
     def targets(self) -> Tensor:
-        """What a loss compares with; the same as ``gt_labels``."""
+        """The targets of a loss: ``gt_labels``."""
         return self.gt_labels
 
     def to(self, *args, **kwargs) -> 'MaskSamples':
-        """The same on another device."""
+        """A copy on another device."""
         return MaskSamples(
             self.gt_masks.to(*args, **kwargs),
             self.index.to(*args, **kwargs),
@@ -61,12 +57,9 @@ class MaskPredictions(dict):
     """Predictions of a batch, the one element that ``predict`` returns.
 
     ``batch_probabilities`` (B, C, h, w) float32 (C = 1: sigmoid, else softmax
-    with the background), ``batch_masks`` (B, h, w) uint8, the truth, and
-    ``batch_index`` (B,) int64. mmengine hands it to the metrics as it is.
-
-    Args:
-        logits: (B, C, h, w).
-        samples: of the batch.
+    with the background) of logits of that shape, ``batch_masks`` (B, h, w)
+    uint8, the truth, and ``batch_index`` (B,) int64. mmengine passes it to
+    the metrics unchanged.
     """
 
     def __init__(self, logits: Tensor, samples: MaskSamples) -> None:

@@ -1,11 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Labels and predictions of a batch as whole tensors.
 
-``row + copy * 2**32``: the row of the image in the packed store, and 0 for
-the image itself, 1, 2, ... for the times that ``packed.top_up`` lists it in
-addition. What the augmentation draws and the teacher cache keeps hangs on
-this number, so that each copy has views of its own, while those of copy 0 are
-the same with and without copies.
+The id of a sample is ``row + copy * 2**32``: the row of the image in the
+packed store, and 0 for the image itself, 1, 2, ... for its copies by
+``packed.top_up``. Augmentation and teacher cache depend on this number, so
+that each copy has views of its own, while those of copy 0 are the same with
+and without copies.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,11 +39,9 @@ def copy_of(ids: Numbers) -> Numbers:
 
 
 def predicted(logits: Tensor) -> Tensor:
-    """The class of every image, or of every pixel.
+    """The class of every image (N, C) or pixel (N, C, h, w).
 
-    Args:
-        logits: (N, C), or (N, C, h, w); of pixels C may be 1, a class against
-            the background.
+    For pixels C may be 1, a class against the background.
 
     Returns:
         (N,) or (N, h, w) int64.
@@ -54,12 +52,9 @@ def predicted(logits: Tensor) -> Tensor:
 
 
 def masks_of(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
-    """The class of every pixel.
+    """The class of every pixel of (B, C, h, w) probabilities.
 
-    Args:
-        probabilities: (B, C, h, w); C = 1 of one class, else with the
-            background.
-        threshold: from which a pixel is of the class, where there is one.
+    With C = 1 the pixels at the threshold or above are foreground.
 
     Returns:
         (B, h, w) uint8.
@@ -72,19 +67,16 @@ def masks_of(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 class PackedSamples(Sequence):
-    """What the network is told about a batch, one tensor each.
+    """Labels of a batch as whole tensors.
 
-    Also a sequence of mmpretrain's ``DataSample``, made when asked
-    for, so that every head and metric of mmpretrain takes it; nothing of
-    ours asks.
+    Also a sequence of mmpretrain's ``DataSample``, made on access, so that
+    every head and metric of mmpretrain takes it; hkd_mm does not need them.
 
     Args:
         gt_labels: (B,) int64.
-        index: (B,) int64, rows of the images in the packed store, with the
-            number of the copy, see :mod:`.sample_ids`.
+        index: (B,) int64, ids of the samples, see above.
         view: number of the view, see ``hkd_mm.PackedPreprocessor``.
-        gt_scores: (B, C) float32, targets of mixed images; None where the
-            labels say all.
+        gt_scores: (B, C) float32, targets of mixed images, or None.
     """
 
     def __init__(
@@ -102,7 +94,7 @@ class PackedSamples(Sequence):
         return len(self.gt_labels)
 
     def __getitem__(self, item: int | slice) -> 'DataSample | PackedSamples':
-        """One sample, or the same of a part of the batch."""
+        """One sample, or a part of the batch."""
         if isinstance(item, slice):
             scores = self.gt_scores
             return PackedSamples(
@@ -125,11 +117,11 @@ class PackedSamples(Sequence):
 
     @property
     def targets(self) -> Tensor:
-        """What a loss compares with: mixed scores if any, else labels."""
+        """The targets of a loss: mixed scores if any, else labels."""
         return self.gt_labels if self.gt_scores is None else self.gt_scores
 
     def to(self, *args, **kwargs) -> 'PackedSamples':
-        """The same on another device."""
+        """A copy on another device."""
         scores = self.gt_scores
         return PackedSamples(
             self.gt_labels.to(*args, **kwargs),
@@ -142,12 +134,9 @@ class PackedSamples(Sequence):
 class PackedPredictions(dict):
     """Predictions of a batch, the one element that ``predict`` returns.
 
-    ``batch_scores`` (B, C) probabilities, ``batch_labels`` and
-    ``batch_index`` (B,) int64. mmengine hands it to the metrics as it is.
-
-    Args:
-        logits: (B, C), before softmax.
-        samples: of the batch.
+    ``batch_scores`` (B, C) probabilities of logits of that shape,
+    ``batch_labels`` and ``batch_index`` (B,) int64. mmengine passes it to the
+    metrics unchanged.
     """
 
     def __init__(self, logits: Tensor, samples: PackedSamples) -> None:

@@ -262,11 +262,11 @@ def test_what_was_ended_halfway_is_not_read(download, tmp_path, monkeypatch):
 
     root = dict(type='hkd_mm.LIDCNodule', data_root=str(out), split='all')
     with monkeypatch.context() as patch:
-        patch.setattr('hkd_mm.data_tools.convert_lidc._write_table', ended)
+        patch.setattr('hkd_mm.data_tools.convert_lidc.write_table', ended)
         with pytest.raises(KeyboardInterrupt):
             convert_lidc([str(download)], str(out), window=(-600, 400))
     with pytest.raises(
-        UserError, match='half made: convert_lidc.py is writing'
+        UserError, match='incomplete: convert_lidc.py is writing'
     ):
         DATASETS.build(root)
     convert_lidc([str(download)], str(out), window=(-600, 400))

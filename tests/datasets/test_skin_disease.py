@@ -266,7 +266,7 @@ def test_a_training_split_of_one_class_is_refused(
         _data(tmp_path / 'data', classes=['A', 'B'])
     with pytest.raises(UserError, match='at least two classes'):
         _data(tmp_path / 'data', classes=['A'])
-    with pytest.raises(UserError, match='"A" stands there twice'):
+    with pytest.raises(UserError, match='"A" is listed twice'):
         _data(tmp_path / 'data', classes=['A', 'B', 'A'])
     with pytest.raises(UserError, match='no image of class "C"'):
         _data(tmp_path / 'data', classes=['A', 'B', 'C'])
@@ -308,5 +308,5 @@ def test_two_files_that_could_be_meant_are_told(
     shutil.copytree(root / 'part_1', root / 'Part_1_again')
     assert len(_data(root, 'all')) == 9
     write_image(root / 'Part_1_again' / 'p3.png', 3, size=20)
-    with pytest.raises(UserError, match='p3 lies in two places'):
+    with pytest.raises(UserError, match='image p3 could be '):
         _data(root, 'all')

@@ -149,7 +149,7 @@ def test_an_image_listed_twice_is_refused(ct_root, dataset, rewrite):
         return row
 
     rewrite(ct_root, same)
-    with pytest.raises(UserError, match='P0/0_NI_0 stands there twice'):
+    with pytest.raises(UserError, match='P0/0_NI_0 is listed twice'):
         dataset(ct_root)
 
 
@@ -227,7 +227,7 @@ def test_masks_are_read_once_for_all_parts(ct_root, dataset, monkeypatch):
         return True
 
     monkeypatch.setattr(mask_dataset, 'marks_anything', counted)
-    monkeypatch.setattr(mask_dataset, '_KNOWN', {})
+    monkeypatch.setattr(mask_dataset, '_known', {})
     _as_folders(ct_root)
     for part in ('train', 'val', 'test'):
         dataset(ct_root, split=part)

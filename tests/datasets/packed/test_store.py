@@ -7,8 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from hkd_mm.datasets.packed.parts import seal
-from hkd_mm.datasets.packed.store import PackedStore, read_ids
+from hkd_mm.datasets.packed.store import PackedStore, read_ids, seal
 from hkd_mm.errors import UserError
 
 FILES = ('pixels.bin', 'crc32.bin', 'rows.json', 'header.json')
@@ -23,7 +22,7 @@ def _refused(packed, name):
     with pytest.raises(UserError) as caught:
         packed()
     message = str(caught.value)
-    assert name in message and 'built anew' in message
+    assert name in message and 'built again' in message
     assert '\n' not in message
     return message
 
