@@ -1,27 +1,32 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A whole config as the text of a file."""
 
-import argparse
 import keyword
 import math
+import os
 from typing import Any
 
 from mmengine.config import Config
 
-from hkd_mm.config.compose import compose_config, load_config
+from hkd_mm.config.compose import Options, compose_config, load_config
 from hkd_mm.errors import UserError
 
 _WIDTH = 79
 _ONE_LINE = -(10**9)  # columns used, so that everything fits
 
 
-def main(args: argparse.Namespace) -> None:
-    """Print the config of ``tools/print_config.py``."""
-    if args.data:
-        cfg = load_config(args.config, args.cfg_options)
-    else:
-        cfg = compose_config(args.config, args.cfg_options)
-    print(config_text(cfg), end='')
+def print_config(
+    config: str | os.PathLike, cfg_options: Options = None, data: bool = False
+) -> None:
+    """Print the config that would run, as Python without ``_base_``.
+
+    Args:
+        config: config file.
+        cfg_options: see :func:`.compose.load_config`.
+        data: read the training split for what is counted on it.
+    """
+    read = load_config if data else compose_config
+    print(config_text(read(config, cfg_options)), end='')
 
 
 def config_text(cfg: Config) -> str:

@@ -168,7 +168,7 @@ def _read_back(out: str | os.PathLike, state: dict) -> None:
         for key, value in state.items()
     )
     if not same:
-        raise OSError(
+        raise UserError(
             f'{out} reads back differently from what was written; '
             'the disk or file system is faulty'
         )

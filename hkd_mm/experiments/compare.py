@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Compare configs over several seeds: train, test, tabulate."""
 
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -176,24 +175,14 @@ def time_networks(
         say(f'the networks were not timed: {error}')
 
 
-def main(args: Namespace) -> None:
+def main(
+    data_root: str | None, cfg_options: list[str] | None, **options: Any
+) -> None:
     """Compare as the command line says."""
-    options = list(args.cfg_options or [])
-    if args.data_root:
-        options.append(f'data_root={args.data_root}')
-    run_study(
-        args.configs,
-        args.work_dir,
-        args.seeds,
-        options,
-        args.jobs,
-        args.out,
-        args.rows,
-        args.stale,
-        args.size,
-        args.folds,
-        args.baseline,
-    )
+    shared = list(cfg_options or [])
+    if data_root:
+        shared.append(f'data_root={data_root}')
+    run_study(options=shared, **options)
 
 
 def run_study(

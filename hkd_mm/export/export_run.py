@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Export a finished run to a folder that its student is used from."""
 
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,12 +133,9 @@ class ExportOptions:
     cfg_options: list[str] | dict = field(default_factory=list)
 
 
-def main(args: Namespace) -> None:
+def main(run_dir: str, out: str | None, **options) -> None:
     """Export as the command line says."""
-    words = vars(args)
-    names = ExportOptions.__dataclass_fields__
-    wishes = ExportOptions(**{k: v for k, v in words.items() if k in names})
-    export(args.run_dir, args.out, wishes)
+    export(run_dir, out, ExportOptions(**options))
 
 
 def export(

@@ -3,7 +3,6 @@
 
 import json
 import shutil
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -115,11 +114,11 @@ CARD = 'README.md'
 _FIGURES = ('metrics.json', 'test.json')
 
 
-def main(args: Namespace) -> None:
+def main(hub: str | None, public: bool, **options) -> None:
     """Pack as the command line says, and upload where it says so."""
-    folder = publish(args.run_dir, args.out, args.licence)
-    if args.hub:
-        print(f'uploaded to {upload(folder, args.hub, not args.public)}')
+    folder = publish(**options)
+    if hub:
+        print(f'uploaded to {upload(folder, hub, not public)}')
 
 
 def publish(

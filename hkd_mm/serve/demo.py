@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import threading
-from argparse import Namespace
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
@@ -128,16 +127,19 @@ _LOCAL = ('127.0.0.1', 'localhost', '::1')
 _AT_ONCE = 2  # photographs in memory
 
 
-def main(args: Namespace) -> None:
+def main(
+    networks: list[str],
+    host: str,
+    port: int,
+    max_megabytes: float,
+    max_megapixels: float,
+) -> None:
     """Serve as the command line says, until Ctrl-C."""
     check_grad_cam()
-    check_place(args.host, args.port)
-    sides = [Side(*_named(text)) for text in args.networks]
-    most = round(1e6 * args.max_megabytes)
-    pixels = round(1e6 * args.max_megapixels)
-    hosts = hosts_of(args.host)
-    app = make_app(sides, most, pixels, hosts)
-    serve(app, args.host, args.port)
+    check_place(host, port)
+    sides = [Side(*_named(text)) for text in networks]
+    most, pixels = round(1e6 * max_megabytes), round(1e6 * max_megapixels)
+    serve(make_app(sides, most, pixels, hosts_of(host)), host, port)
 
 
 def _named(text: str) -> tuple[str, str]:

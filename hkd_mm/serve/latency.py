@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 import tempfile
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -184,20 +183,12 @@ def write_for_report(rows: list[dict[str, Any]], subject: Subject) -> None:
     path.write_text(json.dumps(own[0], indent=1) + '\n', encoding='utf-8')
 
 
-def main(args: Namespace) -> None:
-    """Time as the command line says."""
-    rows = latency(
-        args.networks,
-        args.runtimes,
-        args.batch,
-        args.threads,
-        args.rounds,
-        args.seconds,
-        args.for_report,
-    )
-    if args.out:
+def main(out: str | None, **options) -> None:
+    """Time as the command line says; write the rows to ``out``."""
+    rows = latency(**options)
+    if out:
         command = ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        write_rows(rows, Path(args.out), command)
+        write_rows(rows, Path(out), command)
 
 
 def latency(

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -170,22 +169,6 @@ def _list_unreadable(path: Path, work: WorkFile) -> None:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-def main(args: Namespace) -> None:
-    """Predict as the command line says."""
-    predict(
-        args.places,
-        args.model,
-        args.out,
-        precision=args.precision,
-        backend=args.backend,
-        device=args.device,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        top=args.top,
-        max_pixels=args.max_pixels,
-    )
 
 
 def predict(

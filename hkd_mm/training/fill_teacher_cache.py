@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Fill a teacher cache ahead of the training."""
 
-from argparse import Namespace
 from typing import Any
 
 import torch
@@ -16,12 +15,6 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
 from hkd_mm.registry import DATASETS, MODELS
 from hkd_mm.training.runtime import choose_device
-
-
-def main(args: Namespace) -> None:
-    """Build as the command line says."""
-    built = build_teacher_cache(args.config, args.cfg_options, args.batch_size)
-    print(f'{built["entries"]} entries in {built["folder"]}')
 
 
 def build_teacher_cache(
@@ -70,7 +63,9 @@ def build_teacher_cache(
     if not cache.is_open:
         raise UserError(f'no teacher cache was built: {cache.declined}')
     fill(model, dataset, batch_size, torch.device(device))
-    return dict(folder=str(cache.file.folder), entries=cache.file.count())
+    built = dict(folder=str(cache.file.folder), entries=cache.file.count())
+    print('{entries} entries in {folder}'.format(**built))
+    return built
 
 
 def _check(cfg: Config, config: str) -> None:

@@ -2,12 +2,12 @@
 """Test a checkpoint or a run folder."""
 
 import os
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 from hkd_mm.config.compose import compose_config, read_config
@@ -92,23 +92,13 @@ _HOOKS = (
 __test__ = False  # a tool, nothing for pytest to collect
 
 
-def main(args: Namespace) -> None:
-    """Test as the command line says and print the table."""
-    from mmengine.dist import is_main_process
-
-    metrics = test(
-        args.config,
-        args.checkpoint,
-        args.work_dir,
-        args.out,
-        args.show_dir,
-        args.amp,
-        args.cfg_options,
-        args.launcher,
-        args.other_input,
-    )
+def test_and_print(
+    config: str, checkpoint: str | None = None, **options: Any
+) -> None:
+    """Call :func:`test` and print the metrics as a table."""
+    metrics = test(config, checkpoint, **options)
     if is_main_process():
-        print_metrics(metrics, f'{args.checkpoint or args.config}')
+        print_metrics(metrics, checkpoint or config)
 
 
 def test(
@@ -211,8 +201,6 @@ def _run(
     place: str | Path | None,
     other_input: bool,
 ) -> dict[str, float]:
-    from mmengine.dist import is_main_process
-
     from hkd_mm.engine.run_data import image_input
 
     runner = NamedRunner.from_cfg(cfg)

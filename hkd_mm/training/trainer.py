@@ -2,7 +2,6 @@
 """Train a config: checks, stages, runner, closing lines."""
 
 import os
-from argparse import Namespace
 from logging import Logger
 from typing import Any
 
@@ -222,20 +221,6 @@ def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
         f'Done: {finished["epoch"]} epochs; checkpoint '
         f'{os.path.join(runner.work_dir, finished["checkpoint"])}{score};'
         f' everything else in {runner.work_dir}'
-    )
-
-
-def main(args: Namespace) -> None:
-    """Train as the command line says."""
-    train(
-        args.config,
-        args.work_dir,
-        args.resume,
-        args.amp,
-        not args.no_validate,
-        args.auto_scale_lr,
-        args.cfg_options,
-        args.launcher,
     )
 
 
