@@ -112,7 +112,7 @@ def test_ci_runs_what_the_readme_tells_a_person_to_run():
         for line in (ROOT / '.ci/run').read_text().splitlines()
         if line and not line.startswith(('#', 'set ', 'cd '))
     ]
-    assert lines == ['bash tools/run_tests.sh']
+    assert lines == ['bash tools/dev/lint.sh', 'bash tools/run_tests.sh']
     assert os.access(ROOT / '.ci/run', os.X_OK)
     assert 'bash tools/run_tests.sh' in (ROOT / 'README.md').read_text()
 

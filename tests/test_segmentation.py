@@ -148,7 +148,7 @@ def test_a_last_batch_of_one_slice_is_left_out(
 def test_stores_of_masks_are_packed_ahead(slices, in_tmp, tool, capsys):
     config = CONFIGS / 'unet-r18_lidc.py'
     argv = [str(config), *words(slices)]
-    assert tool('dataset_tools/pack')(argv) == 0
+    assert tool('data/pack')(argv) == 0
     assert '40 images of 32 x 32' in capsys.readouterr().out
 
 

@@ -63,7 +63,7 @@ network() {
 }
 
 echo '[1/4] Images: drawn, not photographed'
-"$HKD_PY" tools/dataset_tools/make_demo_images.py --out "$images" --num 1000 \
+"$HKD_PY" tools/data/make_demo_images.py --out "$images" --num 1000 \
   </dev/null
 # One stamp for all three: they are compared.
 stamp=$(find configs/demo configs/_base_ "$images/demo.json" -name '*.py' \
@@ -75,7 +75,7 @@ network hybrid_resnet18_mbv2_demo \
   '[4/4] The same student with Hybrid KD'
 
 echo
-"$HKD_PY" tools/analysis_tools/compare_runs.py \
+"$HKD_PY" tools/compare_runs.py \
   --title 'Drawn images: they show that it works, and nothing about skin' \
   "teacher=$out/resnet18_demo" "student alone=$out/mbv2_demo" \
   "student, Hybrid KD=$out/hybrid_resnet18_mbv2_demo"

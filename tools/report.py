@@ -72,7 +72,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--verify-report',
         metavar='JSON',
-        help='of tools/dataset_tools/verify.py --json',
+        help='of tools/data/verify.py --json',
     )
     parser.add_argument(
         '--figures',

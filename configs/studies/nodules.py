@@ -1,7 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Does distillation help a segmentor of half a million weights?
 
-On generated slices (tools/dataset_tools/make_demo_slices.py), whose nodules
+On generated slices (tools/data/make_demo_slices.py), whose nodules
 are easy, medium or hard to find: one data root a grade. U-Net, ResNet-18 ->
 MobileNetV3-small x0.5, which two cores train in minutes. Learning rates and
 the weight of the soft masks are those of configs/sweeps/nodules_*.py, chosen

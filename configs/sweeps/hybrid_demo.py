@@ -1,7 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A small sweep on generated images: minutes on a CPU, no download.
 
-python tools/dataset_tools/make_demo_images.py data/demo
+python tools/data/make_demo_images.py data/demo
 """
 title = 'Hybrid KD on generated images'
 config = 'demo/hybrid_resnet18_mbv2_demo.py'

@@ -113,7 +113,7 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
         if name not in splits:
             raise UserError(
                 f'data root {root} has {" and ".join(sorted(splits))} but no '
-                f'{name} folder; add it, or let tools/dataset_tools/'
+                f'{name} folder; add it, or let tools/data/'
                 'convert_class_folders.py put the images in place'
             )
     other = [

@@ -28,7 +28,7 @@ def read_image(path: str) -> np.ndarray:
     except FAILURES as error:
         raise UserError(
             f'image {path} cannot be read ({reason(error, path)}); replace '
-            'or remove it (tools/dataset_tools/verify.py lists all '
+            'or remove it (tools/data/verify.py lists all '
             'such files)'
         ) from None
     return np.ascontiguousarray(rgb[..., ::-1])

@@ -34,8 +34,7 @@ def read_split(path) -> dict:
         raise UserError(f'split file {path} cannot be read: {error}') from None
     if not isinstance(document, dict):
         raise UserError(
-            f'split file {path} is not a split file of '
-            'tools/dataset_tools/split.py'
+            f'split file {path} is not a split file of tools/data/split.py'
         )
     return document
 

@@ -263,7 +263,7 @@ def check_data(document: dict, records: list[Record], path) -> None:
         if key not in document:
             raise UserError(
                 f'split file {path} has no "{key}"; is it a split '
-                'file of tools/dataset_tools/split.py?'
+                'file of tools/data/split.py?'
             )
     found = data_hash(records)
     if document['data_hash'] != found:

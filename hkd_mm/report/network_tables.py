@@ -89,7 +89,7 @@ def _network(name: str) -> dict:
     return model.get('architecture', model).to_dict()
 
 
-_MARK = '<!-- made by tools/analysis_tools/zoo_table.py -->'
+_MARK = '<!-- made by tools/dev/zoo_table.py -->'
 _COSTS = 'docs/results/zoo/costs.json'
 _HARD = 'hkd_mm.HardLabelLoss'
 _FAMILIES = dict(
@@ -124,7 +124,7 @@ def print_zoo_table(root: str = '.', check: bool = False) -> None:
     if check and page.read_text() != text:
         raise UserError(
             f'{page} is not what the registry says; run '
-            'python tools/analysis_tools/zoo_table.py'
+            'python tools/dev/zoo_table.py'
         )
     if not check:
         page.write_text(text)

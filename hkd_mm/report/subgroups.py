@@ -276,7 +276,7 @@ def _near(material: ReportData) -> str:
     if path is None:
         return (
             'not looked for; give the file of '
-            'tools/dataset_tools/verify.py --json with --verify-report'
+            'tools/data/verify.py --json with --verify-report'
         )
     try:
         told = json.loads(Path(path).read_text(encoding='utf-8'))
@@ -285,7 +285,7 @@ def _near(material: ReportData) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f'--verify-report {path} is not what '
-            'tools/dataset_tools/verify.py --json writes'
+            'tools/data/verify.py --json writes'
         ) from None
     if not checked:
         return 'not looked for by verify.py'

@@ -240,7 +240,7 @@ def test_a_resumed_run_makes_the_same_views(tiny_configs, tool, quick_runner):
 def test_pack_tool_builds_what_training_reads(
     tiny_configs, tiny_data, tool, capsys
 ):
-    pack = tool('dataset_tools/pack')
+    pack = tool('data/pack')
     config = str(tiny_configs['student'])
     assert pack([config, '--cfg-options', 'packed.margin=1.5']) == 0
     said = capsys.readouterr()

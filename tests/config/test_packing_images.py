@@ -183,7 +183,7 @@ def test_trains_on_copies_and_without_hairs(uneven, tool, quick_runner, capfd):
 def test_the_pack_tool_removes_hairs_too(
     tiny_configs, tiny_data, tool, capsys
 ):
-    pack = tool('dataset_tools/pack')
+    pack = tool('data/pack')
     argv = ['tiny_student.py', '--cfg-options', 'packed.hair_removal=True']
     assert pack(argv) == 0
     argv = [str(tiny_data), '--size', '16', '--interpolation', 'bilinear']

@@ -410,7 +410,7 @@ def test_two_scans_of_a_patient(download, tmp_path):
 
 
 def test_the_tool(download, tmp_path, tool, capsys):
-    main = tool('dataset_tools/convert_lidc')
+    main = tool('data/convert_lidc')
     out = str(tmp_path / 'lidc')
     assert main([str(download), '--out', out, '--clean', '1']) == 0
     said = capsys.readouterr().out

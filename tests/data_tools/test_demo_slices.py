@@ -108,8 +108,8 @@ def test_harder_nodules_are_smaller_and_fainter():
 def test_the_command_says_what_it_made(tmp_path, tool, capsys):
     argv = ['--out', str(tmp_path / 'ct'), '--patients', '10', '--slices']
     argv += ['2', '--size', '32', '--grade', 'medium', '--workers', '1']
-    assert tool('dataset_tools/make_demo_slices')(argv) == 0
-    assert tool('dataset_tools/make_demo_slices')(argv) == 0
+    assert tool('data/make_demo_slices')(argv) == 0
+    assert tool('data/make_demo_slices')(argv) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith('wrote 20 medium slices')
     assert second == first.replace('wrote', 'found')

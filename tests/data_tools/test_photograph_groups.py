@@ -112,7 +112,7 @@ def root(tmp_path):
 def verify(tool, *args):
     # crops are up to 10 bits apart, different photographs 18 and more
     args = [*map(str, args), '--near', '10', '--workers', '1']
-    return tool('dataset_tools/verify')(args)
+    return tool('data/verify')(args)
 
 
 def stems(data):

@@ -29,7 +29,7 @@ def rewrite(root, change):
 
 def verified(tool, root, *more):
     argv = [str(root), '--no-near', '--json', 'found.json', *more]
-    code = tool('dataset_tools/verify')([*argv, '--workers', '1'])
+    code = tool('data/verify')([*argv, '--workers', '1'])
     return code, json.loads(Path('found.json').read_text())
 
 
@@ -60,7 +60,7 @@ def test_a_split_of_slices_is_the_one_that_a_training_draws(
     from hkd_mm.datasets.masks.mask_dataset import LIDCNodule
 
     rewrite(slices, lambda row: dict(row, mode=''))
-    assert tool('dataset_tools/split')([str(slices), '--out', 's.json']) == 0
+    assert tool('data/split')([str(slices), '--out', 's.json']) == 0
     said = capsys.readouterr().out
     assert 'split by patient_id' in said and 'foreground' in said
     drawn = json.loads(Path('s.json').read_text())
@@ -87,10 +87,10 @@ def test_folders_of_photographs_and_masks_are_recognised(in_tmp, tool):
     assert code == 0 and 'foreground' not in str(found['counts'])
     table.unlink()
     shutil.rmtree(in_tmp / 'skin/Mask')
-    code = tool('dataset_tools/verify')([str(in_tmp / 'skin'), '--no-near'])
+    code = tool('data/verify')([str(in_tmp / 'skin'), '--no-near'])
     assert code == 0  # class folders of one class
 
 
 def test_slices_are_packed_by_a_config(slices, tool, capsys):
-    assert tool('dataset_tools/pack')([str(slices), '--size', '32']) == 2
+    assert tool('data/pack')([str(slices), '--size', '32']) == 2
     assert 'holds images with masks; give a config' in capsys.readouterr().err

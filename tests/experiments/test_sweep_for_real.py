@@ -23,7 +23,7 @@ options = dict(max_epochs=1)
 @pytest.mark.nightly
 def test_trials_of_several_rates_and_seeds_share_one_teacher(tmp_path):
     (tmp_path / 's.py').write_text(SWEEP)
-    images = 'tools/dataset_tools/make_demo_images.py'
+    images = 'tools/data/make_demo_images.py'
     for words in (
         [images, '--out', f'{tmp_path}/data', '--num', '80', '--size', '64'],
         ['tools/sweep.py', f'{tmp_path}/s.py', '--data-root']

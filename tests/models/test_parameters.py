@@ -93,7 +93,7 @@ def test_tool_prints_the_table(capsys):
 
 
 def test_tool_helps_at_once():
-    tool = config_root().parent / 'tools/analysis_tools/complexity.py'
+    tool = config_root().parent / 'tools/complexity.py'
     done = subprocess.run(
         [sys.executable, tool, '--help'],
         capture_output=True,

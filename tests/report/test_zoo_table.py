@@ -22,7 +22,7 @@ def test_an_old_table_is_found(tmp_path):
     page = tmp_path / 'docs/zoo.md'
     text = (ROOT / 'docs/zoo.md').read_text()
     page.write_text(text.replace('arXiv 1503.02531', 'arXiv 1503.02532'))
-    with pytest.raises(UserError, match=r'tools/analysis_tools/zoo_table\.py'):
+    with pytest.raises(UserError, match=r'tools/dev/zoo_table\.py'):
         zoo_table.print_zoo_table(str(tmp_path), check=True)
     zoo_table.print_zoo_table(str(tmp_path))
     rows = re.findall(r'arXiv 1503\.0253.', page.read_text())

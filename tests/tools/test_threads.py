@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 TOOLS = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / 'tools').rglob('*.py')
-    if not path.name.startswith('_') and path.parent.name != 'dev'
+    if not path.name.startswith('_')
+    and not path.is_symlink()  # names its new place
+    and path.parent.name != 'dev'
 )
 # Runs a tool up to where it imports torch or starts another process, with
 # some file as each argument it must have and small numbers; prints what the

@@ -6,7 +6,7 @@ as class folders and as a table with lesions, and measures each step in a
 process of its own: opening train, val and test for the first time (the split
 is drawn) and in later processes, opening them once more in the same process,
 packing, opening the packed splits, one epoch of loader, sampler and teacher
-cache with logits of six classes, and tools/dataset_tools/verify.py. Memory is
+cache with logits of six classes, and tools/data/verify.py. Memory is
 the peak above what the imports take, of the measuring process (on Linux). The
 growth exponent is the slope of log seconds over log N: 1 is proportional.
 
@@ -198,7 +198,7 @@ def _epochs(data, folder: Path) -> None:
 
 
 def measure_verifying(folder: Path, layout: str) -> dict[str, Any]:
-    """What tools/dataset_tools/verify.py does, near duplicates included."""
+    """What tools/data/verify.py does, near duplicates included."""
     from hkd_mm.data_tools.source import read_records, read_where
     from hkd_mm.data_tools.verify import verify_data
 

@@ -31,7 +31,7 @@ export OMP_NUM_THREADS=1
 config=$HKD_ROOT/configs/demo/hybrid_resnet18_mbv2_demo.py
 options=(data_root=images max_epochs=1)
 run() { "$HKD_PY" "$HKD_ROOT/tools/$1" "${@:2}" </dev/null; }
-run dataset_tools/make_demo_images.py --out images --num 120
+run data/make_demo_images.py --out images --num 120
 run train.py "$config" --work-dir run/hybrid --cfg-options "${options[@]}"
 run train.py "$config" --work-dir run/hybrid --resume \
   --cfg-options "${options[@]}" max_epochs=2 \

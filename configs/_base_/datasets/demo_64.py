@@ -1,7 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Generated lesion-like photographs at 64 x 64; no download, no meaning.
 
-tools/dataset_tools/make_demo_images.py writes them.
+tools/data/make_demo_images.py writes them.
 """
 _base_ = './skin_disease_116.py'
 

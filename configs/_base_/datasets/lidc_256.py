@@ -2,7 +2,7 @@
 """CT slices with nodule masks (LIDC-IDRI) at 256 x 256, packed at 16 bits.
 
 A data root holds Image/<patient>/*.png, Mask/<patient>/*.png and, if the
-data comes split, split_dataset.csv, as tools/dataset_tools/convert_lidc.py
+data comes split, split_dataset.csv, as tools/data/convert_lidc.py
 writes them.
 """
 data_root = 'data/lidc'

@@ -189,7 +189,7 @@ def marks_anything(path: str, classes: int) -> bool:
 class LIDCNodule(MaskDataset):
     """CT slices of LIDC-IDRI, 16 bits, one channel, with nodule masks.
 
-    Reads what ``tools/dataset_tools/convert_lidc.py`` writes, and any table
+    Reads what ``tools/data/convert_lidc.py`` writes, and any table
     or folders of :class:`MaskDataset`; patients must be known, from the table
     or from a folder of each. A slice without a mask file is clean.
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-TOOLS = Path(__file__).parents[2] / 'tools' / 'dataset_tools'
+TOOLS = Path(__file__).parents[2] / 'tools' / 'data'
 NAMES = sorted(path.stem for path in TOOLS.glob('*.py'))
 
 
@@ -82,7 +82,7 @@ def test_help_is_quick(name):
 
 @pytest.mark.parametrize('name', ['split', 'verify'])
 def test_mistakes_are_one_line_and_exit_code_2(tool, capsys, name):
-    assert tool(f'dataset_tools/{name}')(['nowhere']) == 2
+    assert tool(f'data/{name}')(['nowhere']) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith('error: data root nowhere does not exist')
     assert '\n' not in error
@@ -107,7 +107,7 @@ def test_demo_images_are_what_was_asked_for(demo):
 
 
 def test_demo_images_depend_on_the_seed_alone(tool, demo, capsys):
-    make = tool('dataset_tools/make_demo_images')
+    make = tool('data/make_demo_images')
     common = ['--num', '120', '--size', '32', '--workers', '2']
     assert make([*common, '--out', 'again']) == 0
     assert make([*common, '--out', 'other', '--seed', '1']) == 0
@@ -165,7 +165,7 @@ def test_demo_classes_are_learnable_but_no_threshold_separates_them(tmp_path):
 def test_split_writes_what_a_training_draws(tool, demo, capsys):
     from hkd_mm.datasets.skin_disease import SkinDisease
 
-    assert tool('dataset_tools/split')([str(demo)]) == 0
+    assert tool('data/split')([str(demo)]) == 0
     (path,) = Path('work_dirs/splits').glob('demo-*-80-10-10-seed42.json')
     document = json.loads(path.read_text())
     assert document['hash'] in capsys.readouterr().out
@@ -174,12 +174,12 @@ def test_split_writes_what_a_training_draws(tool, demo, capsys):
     assert data.split_hash == document['hash']
     assert [d['sample_id'] for d in data] == document['test']
     before = path.stat().st_mtime_ns
-    assert tool('dataset_tools/split')([str(demo)]) == 0
+    assert tool('data/split')([str(demo)]) == 0
     assert path.stat().st_mtime_ns == before
 
 
 def test_split_takes_ratios_seed_and_place(tool, demo, capsys):
-    split = tool('dataset_tools/split')
+    split = tool('data/split')
     args = [str(demo), '--ratios', '70:20:10', '--out', 's.json']
     assert split([*args, '--seed', '1']) == 0
     document = json.loads(Path('s.json').read_text())
@@ -206,7 +206,7 @@ def test_split_keeps_equal_files_together(tool, copy):
         assert lesion[first] != lesion[second]
     for seed in range(3):
         out = f'{seed}.json'
-        assert tool('dataset_tools/split')([
+        assert tool('data/split')([
             str(copy), '--group-duplicates', '--out', out,
             '--seed', str(seed), '--ratios', '50:25:25']) == 0  # fmt: skip
         document = json.loads(Path(out).read_text())
@@ -225,7 +225,7 @@ def test_split_keeps_equal_files_together(tool, copy):
 
 
 def _verify(tool, *args):
-    code = tool('dataset_tools/verify')([*map(str, args), '--json', 'v.json'])
+    code = tool('data/verify')([*map(str, args), '--json', 'v.json'])
     return code, json.loads(Path('v.json').read_text())
 
 
@@ -291,7 +291,7 @@ def test_verify_finds_leaks_by_lesion_and_content(tool, copy):
 
 
 def test_verify_finds_an_id_in_two_splits_of_a_file(tool, demo):
-    assert tool('dataset_tools/split')([str(demo), '--out', 's.json']) == 0
+    assert tool('data/split')([str(demo), '--out', 's.json']) == 0
     document = json.loads(Path('s.json').read_text())
     document['val'].append(document['train'][0])
     Path('s.json').write_text(json.dumps(document))
@@ -302,7 +302,7 @@ def test_verify_finds_an_id_in_two_splits_of_a_file(tool, demo):
     ] == [document['train'][0]]
     document['data_hash'] = '0' * 64
     Path('s.json').write_text(json.dumps(document))
-    assert tool('dataset_tools/verify')([
+    assert tool('data/verify')([
         str(demo), '--split-file', 's.json']) == 2  # fmt: skip
 
 
@@ -332,7 +332,7 @@ def test_verify_without_imagehash_says_so(tool, demo, monkeypatch, capsys):
     code, report = _verify(tool, demo)
     assert code == 0 and not report['near_checked']
     assert 'pip install ImageHash' in capsys.readouterr().err
-    assert tool('dataset_tools/verify')([str(demo), '--near', '2']) == 2
+    assert tool('data/verify')([str(demo), '--near', '2']) == 2
 
 
 # resize
@@ -353,7 +353,7 @@ def test_resize_gives_the_pixels_of_the_pipeline(tool, tmp_path, capsys):
     _photo(root / 'originals' / '0.png')
     (root / 'annotations.csv').write_text('image,label\n0,A\n1,B\n')
     args = [str(root), '--size', '16', '--out', 'small']
-    resize = tool('dataset_tools/resize_images')
+    resize = tool('data/resize_images')
     assert resize(args) == 0
     assert '6 newly written' in capsys.readouterr().out
     step = TRANSFORMS.build(
@@ -379,7 +379,7 @@ def test_resized_class_folders_keep_split_and_hash(tool, tmp_path):
 
     root = _folders(tmp_path / 'd', ['.'])
     _photo(root / 'A' / 'pat0_0.jpg', 99)  # beside pat0_0.png
-    assert tool('dataset_tools/resize_images')([
+    assert tool('data/resize_images')([
         str(root), '--size', '8', '--out', 'small']) == 0  # fmt: skip
     first, small = (
         SkinDisease(str(r), 'val', classes=['A', 'B']) for r in (root, 'small')
@@ -391,7 +391,7 @@ def test_resized_class_folders_keep_split_and_hash(tool, tmp_path):
 def test_resize_goes_on_after_a_damaged_file(tool, tmp_path, capsys):
     root = _folders(tmp_path / 'd', ['.'])
     (root / 'A' / 'pat0_0.png').write_bytes(b'')
-    assert tool('dataset_tools/resize_images')([
+    assert tool('data/resize_images')([
         str(root), '--size', '8', '--out', 'small']) == 2  # fmt: skip
     assert 'pat0_0.png cannot be read' in capsys.readouterr().err
     assert len(list(Path('small').rglob('*.png'))) == 19
@@ -433,7 +433,7 @@ def test_convert_ham10000_and_again(tool, tmp_path, capsys, nested):
     from hkd_mm.datasets.isic import HAM10000
 
     _ham_download(tmp_path / 'download', nested)
-    convert = tool('dataset_tools/convert_ham10000')
+    convert = tool('data/convert_ham10000')
     assert convert(['download', '--out', 'ham']) == 0
     assert '28 newly placed' in capsys.readouterr().out
     data = HAM10000('ham', 'all')
@@ -465,7 +465,7 @@ def test_convert_isic2019_links_unpacked_images(tool, tmp_path, capsys):
         (tmp_path / f'get/ISIC_2019_Training_{name}.csv').write_text(
             '\n'.join(lines)
         )
-    convert = tool('dataset_tools/convert_isic2019')
+    convert = tool('data/convert_isic2019')
     assert convert(['get', '--out', 'isic']) == 0
     data = ISIC2019('isic', 'all')
     assert data.class_counts().tolist() == [4] * 8
@@ -482,7 +482,7 @@ def test_convert_isic2019_links_unpacked_images(tool, tmp_path, capsys):
 
 
 def test_convert_names_damaged_and_missing_downloads(tool, capsys):
-    convert = tool('dataset_tools/convert_ham10000')
+    convert = tool('data/convert_ham10000')
     Path('broken.zip').write_bytes(b'PK\x03\x04half')
     assert convert(['broken.zip']) == 2
     assert 'broken.zip is damaged' in capsys.readouterr().err
@@ -504,7 +504,7 @@ def test_convert_class_folders_draws_val_from_train(tool, tmp_path, capsys):
     args = ['get', '--rename', 'acne=Acne', '--rename', 'rosacea=Acne',
             '--rename', 'junk=', '--val-ratio', '0.2',
             '--lesion-id', r'(pat\d+)_']  # fmt: skip
-    convert = tool('dataset_tools/convert_class_folders')
+    convert = tool('data/convert_class_folders')
     # Both parts hold a pat0: the split of the download is of no use.
     assert convert([*args, '--out', 'set']) == 2
     error = capsys.readouterr().err
@@ -534,7 +534,7 @@ def test_convert_class_folders_draws_val_from_train(tool, tmp_path, capsys):
 def test_convert_class_folders_from_an_archive_with_lesions(tool, tmp_path):
     root = _folders(tmp_path / 'plain', ['.'])
     shutil.make_archive('get', 'zip', root)
-    assert tool('dataset_tools/convert_class_folders')([
+    assert tool('data/convert_class_folders')([
         'get.zip', '--out', 'set', '--lesion-id', r'(pat\d+)_',
     ]) == 0  # fmt: skip
     rows = _rows(tmp_path / 'set')
@@ -557,5 +557,5 @@ def test_convert_class_folders_names_mistakes(
     tool, tmp_path, capsys, args, message
 ):
     _folders(tmp_path / 'get', ['.'], number=2)
-    assert tool('dataset_tools/convert_class_folders')(['get', *args]) == 2
+    assert tool('data/convert_class_folders')(['get', *args]) == 2
     assert message in capsys.readouterr().err

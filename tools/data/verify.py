@@ -1,0 +1,135 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Check a data set: unreadable, tiny and duplicate images, leaks, counts.
+
+Exit code 0: nothing serious; 1: an unreadable file, or the same image id,
+lesion or file content in two splits; 2: the data could not be looked at.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from hkd_mm.cli import run_tool
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    from hkd_mm.data_tools.source import add_source_arguments
+
+    add_source_arguments(parser)
+    parser.add_argument(
+        '--split-file',
+        help='split to hold against the data '
+        '(default: the one that a training draws)',
+    )
+    parser.add_argument(
+        '--ratios',
+        default='80:10:10',
+        help='of the split without --split-file (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=42,
+        help='of that split (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--min-size',
+        type=int,
+        default=32,
+        help='shorter sides below this are tiny (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--near',
+        type=int,
+        metavar='BITS',
+        help='bits of 64 '
+        'in which near duplicates may differ (default: 2 if '
+        'ImageHash is installed)',
+    )
+    parser.add_argument(
+        '--no-near',
+        action='store_true',
+        help='do not look for near duplicates',
+    )
+    parser.add_argument(
+        '--group',
+        metavar='OUT.csv',
+        help='write an annotation table in which images of the same '
+        'photograph, equal or near duplicates, share a lesion_id, so that '
+        'splits keep them together',
+    )
+    parser.add_argument('--json', metavar='FILE', help='write all findings')
+    parser.add_argument(
+        '--workers', type=int, default=0, help='processes (default: all cores)'
+    )
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace, codes: list[int]) -> None:
+    """Do the work."""
+    from hkd_mm.data_tools.duplicates import require_imagehash
+    from hkd_mm.data_tools.source import read_records, read_where
+    from hkd_mm.data_tools.verify import print_report, verify_data
+    from hkd_mm.errors import UserError
+
+    near = None if args.no_near else 2 if args.near is None else args.near
+    if near is not None:
+        try:
+            require_imagehash()
+        except UserError as error:
+            if args.near is not None:
+                raise
+            near = None
+            print(f'note: {error}', file=sys.stderr)
+    records, classes, name = read_records(args)
+    where, split_hash = read_where(records, args)
+    report = verify_data(records, where, args.min_size, near, args.workers)
+    report.update(data_root=args.data_root, split_hash=split_hash)
+    print_report(report, name, classes)
+    if args.json:
+        import json
+        from pathlib import Path
+
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
+    if args.group:
+        from hkd_mm.data_tools.duplicates import write_groups
+
+        done = write_groups(records, report, args.data_root, args.group)
+        print(_told(done, args))
+    codes.append(0 if report['ok'] else 1)
+
+
+def _told(done: dict, args: argparse.Namespace) -> str:
+    """What --group has written, and how to train on it."""
+    table, root = map(os.path.abspath, (args.group, args.data_root))
+    text = (
+        f'wrote {args.group}: {done["images"]} images in {done["groups"]} '
+        f'groups of several, {done["joined"]} of them joined by their '
+        'content'
+    )
+    if done['torn']:
+        text += (
+            f'. {done["torn"]} groups are in several parts of the split that '
+            'the data names, so the table names no parts and a split is drawn'
+        )
+    found = os.path.join(root, 'annotations.csv') == table
+    use = f'data_root={root}' + ('' if found else f' ann_file={table}')
+    return f'{text}\nuse it: --cfg-options {use}'
+
+
+def main(argv=None) -> int:
+    """Parse, then import what does the work."""
+    codes: list[int] = []
+    return run_tool(run, parse_args(argv), codes) or codes[0]
+
+
+if __name__ == '__main__':
+    sys.exit(main())
