@@ -21,8 +21,6 @@ def print_config(
     """Print the config that would run, as Python without ``_base_``.
 
     Args:
-        config: config file.
-        cfg_options: see :func:`.compose.load_config`.
         data: read the training split for what is counted on it.
     """
     read = load_config if data else compose_config
@@ -32,16 +30,10 @@ def print_config(
 def config_text(cfg: Config) -> str:
     """Write a config as Python that ``Config.fromfile`` reads back equal.
 
-    Args:
-        cfg: any config of dicts, lists, tuples, text, numbers, bools, None.
-
     Returns:
         One assignment for each top-level key, in the order of the config,
         without ``_base_``; lines have at most 79 columns where the values
         can be split.
-
-    Raises:
-        UserError: a value, or a top-level key, cannot stand in a file.
     """
     lines = []
     for key, value in cfg._cfg_dict.items():
@@ -60,14 +52,7 @@ def _is_name(key: Any) -> bool:
 
 
 def _text(value: Any, indent: int, used: int, place: str) -> str:
-    """Write a value on one line if it fits, else one line for each part.
-
-    Args:
-        value: of the config.
-        indent: columns before the line on which the value begins.
-        used: columns of that line which stand before and after the value.
-        place: dotted key, for the message of an error.
-    """
+    """Write a value on one line if it fits, else one line for each part."""
     if not isinstance(value, (dict, list, tuple)):
         return _scalar(value, place)
     opened, closed, parts = _parts(value, place)

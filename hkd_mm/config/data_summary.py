@@ -27,13 +27,10 @@ class DataSummary:
     """The splits of a config.
 
     Args:
-        data_root: as in the config.
-        classes: names in the order of the labels.
         split_hash: names the split; None where a dataset has none.
         sizes: samples by split name, of the loaders that the config has.
         train_counts: samples per class of the training split, those that
             ``packed.top_up`` lists again included, (C,) int64.
-        copies: how many those are.
     """
 
     data_root: str
@@ -61,10 +58,6 @@ def summarize_data(
     cfg: Config, loaders: tuple[str, ...] = LOADERS
 ) -> DataSummary:
     """List the data of the loaders, without reading an image.
-
-    Args:
-        cfg: a loaded config.
-        loaders: which of its loaders to look at.
 
     Raises:
         UserError: from the dataset, whatever is wrong with the data. A test
@@ -157,12 +150,7 @@ def top_up_of(cfg: Config, loader: str) -> Target:
 def check_training(
     cfg: Config, summary: DataSummary, world_size: int = 1
 ) -> None:
-    """Hold the batch size and the heads against the data.
-
-    Raises:
-        UserError: a batch is larger than the training split, or a network has
-            another number of classes than the data.
-    """
+    """Hold the batch size and the heads against the data."""
     train = cfg.train_dataloader
     size = (
         summary.sizes['train']
@@ -194,12 +182,7 @@ def check_classes(meta: dict, classes: Sequence[str], path: str) -> None:
     """Refuse a checkpoint whose outputs mean other classes.
 
     Args:
-        meta: of the checkpoint; nothing is known where it names no classes.
         classes: of the data, in the order of the labels.
-        path: of the checkpoint, for the message.
-
-    Raises:
-        UserError: other classes, or the same in another order.
     """
     from hkd_mm.io.checkpoints import classes_of
 
@@ -220,7 +203,6 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     ``class_weight`` become numbers, at the top and in every loss.
 
     Args:
-        cfg: changed in place.
         read_data: read the training split; without it heads stay, and a word
             in ``class_weight`` becomes None.
 

@@ -42,14 +42,9 @@ def network_config(
     Args:
         name: one of :func:`network_names`, or ``timm:NAME`` for any network of
             ``timm.list_models()``.
-        num_classes: size of its last layer.
-        pretrained: start from ImageNet weights where there are any.
 
     Returns:
         A dict of its own, the ``model`` of ``configs/_base_/models/<name>``.
-
-    Raises:
-        UserError: there is no such network.
     """
     if name.startswith('timm:'):
         network = _timm_config(name.removeprefix('timm:'))
@@ -99,7 +94,6 @@ def set_network(
     """Set the classes and the switch for ImageNet weights, in place.
 
     Args:
-        network: classifier config of timm's or mmpretrain's kind.
         num_classes: written wherever the network has the key; None leaves it.
         pretrained: written wherever the network has the key with a bool; None
             leaves it. Nets without published weights have no such key.
@@ -117,16 +111,11 @@ def apply_network_names(
     """Put named networks into the model.
 
     Args:
-        cfg: changed in place.
         names: ``teacher`` and ``student`` of a distillation, ``network`` of
             a config that trains one. A name replaces the whole network and
             keeps its number of classes. A named teacher also moves
             ``teacher_config`` to the file that trains it; where there is
             none, ``teacher_network`` tells what that file is to train.
-        pretrained: as of the options; None leaves what the network has.
-
-    Raises:
-        UserError: no network has that name, or the config has no such part.
     """
     for role, name in names.items():
         model = cfg.get('model') or {}
@@ -183,9 +172,6 @@ def fetch_network_weights(model: dict) -> None:
     Args:
         model: config of a classifier or a distillation; a teacher's weights
             are its checkpoint, and nothing is fetched for it.
-
-    Raises:
-        UserError: weights that training would start from cannot be fetched.
     """
     from mmengine.dist import barrier, is_main_process
 
@@ -238,18 +224,7 @@ def number_of_classes(network: dict) -> int:
 def check_same_network(
     teacher: dict, trained: dict, path: str, part: str = 'teacher'
 ) -> None:
-    """Refuse to train one network for hours and then load it into another.
-
-    Args:
-        teacher: ``model.teacher`` of the distillation, or another part.
-        trained: the model that the earlier stage trains.
-        path: that file, for the message.
-        part: of the distillation's model that the network is: ``teacher``, or
-            ``architecture`` for a student of an earlier stage.
-
-    Raises:
-        UserError: the weights of the one do not fit the other.
-    """
+    """Refuse to train one network for hours and then load it into another."""
     if _essence(teacher) == _essence(trained) or (
         _shapes(teacher) == _shapes(trained)
     ):
@@ -270,12 +245,7 @@ def check_same_network(
 
 
 def same_kind(one: dict, other: dict) -> bool:
-    """Whether two classifier configs differ in no more than their classes.
-
-    Args:
-        one: a classifier config, with or without its ``ckpt``.
-        other: likewise.
-    """
+    """Whether two classifier configs differ in no more than their classes."""
     return _essence(one) == _essence(other)
 
 

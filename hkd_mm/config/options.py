@@ -69,7 +69,6 @@ def split_options(
 
     Args:
         options: ``key=value`` texts, or a dict of dotted keys.
-        cfg: the config as read from its file.
 
     Returns:
         Word -> value, ``packed.<name>`` among them, and the other options.
@@ -144,9 +143,6 @@ def read_names(text: str) -> Any:
 
     Returns:
         A list of str, None, or the text where it is no list.
-
-    Raises:
-        UserError: brackets do not match, or a name is empty.
     """
     text = text.strip()
     if text == 'None':
@@ -196,11 +192,7 @@ def _join_hair_removal(found: dict[str, Any], name: str) -> None:
 
 
 def check_word(name: str, value: Any) -> None:
-    """Refuse a value that would otherwise fail late and obscurely.
-
-    Raises:
-        UserError: naming the word and what it may be.
-    """
+    """Refuse a value that would otherwise fail late and obscurely."""
     if name.startswith('packed.') and name not in PACKED:
         known = ', '.join(key.removeprefix('packed.') for key in PACKED)
         raise UserError(
@@ -283,13 +275,9 @@ def apply_dotted(cfg: Config, options: list[str] | dict[str, Any]) -> None:
     """Set dotted keys, in place.
 
     Args:
-        cfg: composed, with all words applied.
         options: ``key=value`` texts, read with the config's own values as
             the guide: where a value is text, or names a path, the new one is
             taken as it stands; elsewhere mmengine's rules hold. Or a dict.
-
-    Raises:
-        UserError: unknown key, or a value of the wrong kind.
     """
     options = apply_overrides(cfg, read_dotted(cfg, options))
     check_options(cfg, options)
@@ -301,10 +289,6 @@ def apply_overrides(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
 
     ``test_dataloader.dataset.split`` names the same whether a config packs
     its images or not.
-
-    Args:
-        cfg: the config.
-        options: dotted key -> value.
 
     Raises:
         UserError: one place is named in both ways.
@@ -345,10 +329,6 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
 
     A key is known when the config holds it, when the constructor at that
     place takes it, or when the options give its group a ``type`` as well.
-
-    Raises:
-        UserError: unknown key (with close matches) or a value of the wrong
-            kind.
     """
     for key, value in options.items():
         old, node, missing = lookup(cfg, key)
@@ -431,12 +411,8 @@ def refuse_name(key: str, missing: list[str], known: set[str]) -> NoReturn:
     """Refuse a key with the names that come close.
 
     Args:
-        key: as it was given.
         missing: its last parts, from the first that is not there.
         known: names that could stand at that place.
-
-    Raises:
-        NoPlaceError: always.
     """
     found = key.split('.')[: -len(missing)]
     close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)

@@ -415,8 +415,6 @@ def apply_override(cfg: Config, word: str, value: Any) -> None:
     """Set every place of a word.
 
     Args:
-        cfg: changed in place.
-        word: a key of :data:`OVERRIDES` or :data:`PACKED`.
         value: for its places; it also becomes the top-level value.
 
     Raises:
@@ -446,11 +444,7 @@ def _no_place(word: str, value: Any, row: Override) -> str:
 
 
 def check_top_level(cfg: Config) -> None:
-    """Refuse a file whose top-level words its nested values contradict.
-
-    Raises:
-        UserError: a word stands in the file, and no place has its value.
-    """
+    """Refuse a file whose top-level words its nested values contradict."""
     for word in ('teacher', 'student', 'network', 'pair'):
         if isinstance(cfg.get(word), str):
             raise UserError(

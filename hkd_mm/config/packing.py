@@ -29,17 +29,7 @@ _NUMBER = (int, float)
 
 
 def batched(steps: list[dict]) -> list[dict]:
-    """The augmentations of a ``PackedPreprocessor`` that do the same.
-
-    Args:
-        steps: of mmpretrain, without loading, resizing and packing.
-
-    Returns:
-        ``dict(type='hkd_mm.X', ...)`` each.
-
-    Raises:
-        UserError: a step, or a way of using it, has no counterpart.
-    """
+    """The augmentations of a ``PackedPreprocessor`` that do the same."""
     return [_batched(dict(step)) for step in steps]
 
 
@@ -108,17 +98,7 @@ _TURNS: dict[str, Callable[[dict], dict | None]] = dict(
 
 
 def stock(augment: list[dict]) -> list[dict]:
-    """Steps of mmpretrain that do what a ``PackedPreprocessor`` does.
-
-    Args:
-        augment: its augmentations, ``dict(type='hkd_mm.X', ...)`` each.
-
-    Returns:
-        Steps between resizing and packing, in the same order.
-
-    Raises:
-        UserError: an operation has no counterpart.
-    """
+    """Steps of mmpretrain that do what a ``PackedPreprocessor`` does."""
     return [_stock(dict(step)) for step in augment]
 
 
@@ -174,12 +154,8 @@ def set_packed(cfg: Config, options: dict[str, Any]) -> None:
     """Carry out ``packed`` and take it out of the options.
 
     Args:
-        cfg: changed in place.
         options: of the command line, by their words; ``packed.<name>`` asks
             for packed images as well.
-
-    Raises:
-        UserError: the config cannot be read in that way.
     """
     value = options.pop('packed', None)
     if isinstance(value, dict):
@@ -201,11 +177,7 @@ def set_packed(cfg: Config, options: dict[str, Any]) -> None:
 
 
 def check_pipelines(cfg: Config) -> None:
-    """Refuse a pipeline that packed images would not run.
-
-    Raises:
-        UserError: it stands in a packed dataset, or in the one inside.
-    """
+    """Refuse a pipeline that packed images would not run."""
     if cfg.get('packed') and not is_packed(cfg):
         raise UserError(
             f'{cfg.filename}: packed = {cfg.packed!r} stands at the top, and '
@@ -237,9 +209,6 @@ def unpack(cfg: Config) -> None:
 
     Args:
         cfg: changed in place; left alone where nothing is packed.
-
-    Raises:
-        UserError: something has no counterpart in mmpretrain's pipeline.
     """
     if not is_packed(cfg):
         cfg.packed = False
@@ -304,15 +273,7 @@ def stock_steps(node: dict) -> list[dict]:
 
 
 def pack(cfg: Config, augment: bool = True) -> None:
-    """Turn mmpretrain's pipeline into packed images, in place.
-
-    Args:
-        cfg: a config with datasets of this package.
-        augment: translate the random steps of the training pipeline.
-
-    Raises:
-        UserError: the config holds a step without a batched counterpart.
-    """
+    """Turn mmpretrain's pipeline into packed images, in place."""
     _pack_preprocessor(cfg, augment)
     for name in LOADERS:
         if cfg.get(name):

@@ -174,12 +174,7 @@ def names_of_type(name: str, default_scope: str) -> tuple[set[str], bool]:
 
 
 def check_model_groups(cfg: Config) -> None:
-    """Try ``model.teacher_cache`` and ``model.teacher_inference``.
-
-    Raises:
-        UserError: one is no group, or has an unknown name or a value of the
-            wrong kind or range.
-    """
+    """Try ``model.teacher_cache`` and ``model.teacher_inference``."""
     from hkd_mm.models.algorithms.teacher_inference import TeacherInference
     from hkd_mm.models.teacher_cache import TeacherCache
 
@@ -209,12 +204,7 @@ def check_model_groups(cfg: Config) -> None:
 
 
 def takes(model: dict, name: str) -> bool:
-    """Whether a model has an argument of that name, or may have it.
-
-    Args:
-        model: its config, whose type may be unknown here.
-        name: such as ``teacher_cache``.
-    """
+    """Whether a model has an argument of that name, or may have it."""
     kind = MODELS.get(model.get('type', ''))
     return kind is None or any(
         name in inspect.signature(base.__init__).parameters

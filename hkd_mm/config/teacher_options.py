@@ -50,11 +50,6 @@ def teacher_options(
     - the options of the command line but for ``model.*`` and what is the
       student's, as far as the teacher's config has a place for them.
 
-    Args:
-        cfg: the distillation.
-        path: the teacher's config file.
-        options: of the command line.
-
     Returns:
         The options for :func:`hkd_mm.config.compose.load_config`, and
         lines for the user on what was handed over and what was left out.
@@ -111,9 +106,6 @@ def stage_options(
     """List the options with which an earlier stage of a student is trained.
 
     Args:
-        cfg: the later stage, whose images, split and pair it shares.
-        path: config file of the earlier stage.
-        options: of the command line.
         left_out: keys that are not its business, with all below them.
 
     Returns:
@@ -160,14 +152,10 @@ def places_of(
 
     Args:
         base: a composed config, which stays as it is.
-        options: of the command line, without ``pair``.
 
     Returns:
         The options (of a dict: the keys) that the config has a place for, in
         their order, and those that it refuses with the reason.
-
-    Raises:
-        UserError: a value of the wrong kind.
     """
     options = options or []
     refused: dict[str, NoPlaceError] = {}

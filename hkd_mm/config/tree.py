@@ -14,7 +14,6 @@ def dicts(node: Any, skip: tuple[str, ...] = ()) -> Iterator[dict]:
     """Yield every dict of a nested config, outermost first.
 
     Args:
-        node: a dict, a list or anything else.
         skip: keys whose values are left out.
     """
     if isinstance(node, dict):

@@ -18,14 +18,8 @@ _DEFAULT = 0.5
 def pixel_threshold(evaluators: Any) -> float | None:
     """The threshold of the first metric that has one.
 
-    Args:
-        evaluators: ``val_evaluator`` or ``test_evaluator`` of a config.
-
     Returns:
         Its value, else its default; None where no metric has a threshold.
-
-    Raises:
-        UserError: it is no number.
     """
     for node in dicts(evaluators):
         metric = node.get('type')
@@ -43,12 +37,7 @@ def pixel_threshold(evaluators: Any) -> float | None:
 
 
 def check_mask_threshold(cfg: Config, value: Any) -> None:
-    """Refuse a ``mask_threshold`` that is no probability, or of no use.
-
-    Raises:
-        UserError: it is none, or the config has more classes than one and
-            the background.
-    """
+    """Refuse a ``mask_threshold`` that is no probability, or of no use."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 < value < 1:
         raise UserError(
@@ -65,11 +54,7 @@ def check_mask_threshold(cfg: Config, value: Any) -> None:
 
 
 def check_thresholds(cfg: Config) -> None:
-    """Validation, which a threshold is chosen on, and test have the same.
-
-    Raises:
-        UserError: they have not.
-    """
+    """Validation, which a threshold is chosen on, and test have the same."""
     chosen, tested = (pixel_threshold(cfg.get(name)) for name in _EVALUATORS)
     if None not in (chosen, tested) and chosen != tested:
         raise UserError(
@@ -89,12 +74,7 @@ def check_values(
     """Look at the values that torch and mmengine refuse without a name.
 
     Args:
-        cfg: composed, whatever the option that a value came from.
         device: cpu or cuda, settled.
-        loaders: which of its loaders are built.
-
-    Raises:
-        UserError: naming the value and what it may be.
     """
     check_seed('randomness.seed', (cfg.get('randomness') or {}).get('seed'))
     check_thresholds(cfg)
@@ -109,11 +89,7 @@ def check_values(
 
 
 def check_seed(name: str, value: Any) -> None:
-    """Refuse seeds that numpy does not take.
-
-    Raises:
-        UserError: negative, or above 32 bits.
-    """
+    """Refuse seeds that numpy does not take."""
     if isinstance(value, int) and not 0 <= value < _MAX_SEED:
         raise UserError(
             f'{name}={value} must be None or a whole number from 0 to '
@@ -122,11 +98,7 @@ def check_seed(name: str, value: Any) -> None:
 
 
 def check_weights(cfg: Config, classes: tuple[str, ...]) -> None:
-    """Hold lists of class weights against the classes of the data.
-
-    Raises:
-        UserError: a list is longer or shorter.
-    """
+    """Hold lists of class weights against the classes of the data."""
     for node in [cfg._cfg_dict, *dicts(cfg.get('model'))]:
         weight = node.get('class_weight')
         if isinstance(weight, (list, tuple)) and len(weight) != len(classes):

@@ -30,10 +30,7 @@ class NamedRunner(Runner):
     :func:`is_for_console`; there ``hkd_mm.ProgressHook`` writes.
 
     Args:
-        args: as of ``Runner``.
         experiment_name: what the name begins with; None takes the config's.
-        cfg: as of ``Runner``.
-        kwargs: as of ``Runner``.
     """
 
     def __init__(

@@ -28,9 +28,6 @@ _META = (
 def plain(value: Any) -> Any:
     """Turn a config into what a safe checkpoint may hold.
 
-    Args:
-        value: nested dicts and sequences of numbers, strings, None.
-
     Returns:
         The same of ``dict``, ``list``, ``tuple`` and scalars; anything else
         becomes its text.
@@ -55,9 +52,6 @@ def student_config(model: Any, data_preprocessor: Any = None) -> dict:
         data_preprocessor: of the top level of that config. Algorithms
             normalise with their own one, else with this; that of their
             student has no part in it.
-
-    Returns:
-        A plain dict for mmpretrain's ``MODELS.build``.
     """
     config = plain(model)
     if 'architecture' in config:
@@ -74,9 +68,6 @@ def student_config(model: Any, data_preprocessor: Any = None) -> dict:
 
 def plain_preprocessor(config: Any) -> dict:
     """What normalises single images as a run did, also a packed one.
-
-    Args:
-        config: of the run's data preprocessor.
 
     Returns:
         A plain dict; of a packed one its statistics, for mmpretrain's own;
@@ -129,11 +120,7 @@ def export_student(
     checkpoint knows them.
 
     Args:
-        checkpoint: of a distillation run or of a plain classifier.
         out: the ``.pth`` to write, in one go.
-
-    Returns:
-        The ``meta`` written.
 
     Raises:
         UserError: the checkpoint cannot be read safely, or is its own target.

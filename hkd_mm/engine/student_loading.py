@@ -53,10 +53,6 @@ _closed: ContextVar[bool] = ContextVar('closed', default=False)
 def checked_config(config: Any, where: object) -> dict:
     """The config of a network, if it names nothing but registered networks.
 
-    Args:
-        config: as a file gives it.
-        where: the file, for messages.
-
     Returns:
         A copy without start weights and without what only training uses.
 

@@ -28,7 +28,6 @@ def build_teacher_cache(
     it was. Training then finds the cache by its key.
 
     Args:
-        config: a distillation with ``model.teacher_cache``.
         cfg_options: as of ``tools/train.py``; those that decide what the
             teacher says (``data_root``, ``packed``, ``input_size``, the
             augmentation, ``model.teacher_ckpt``) must be those of the
@@ -107,14 +106,7 @@ def _check(cfg: Config, config: str) -> None:
 
 
 def fill(model, dataset, batch_size: int, device: torch.device) -> None:
-    """Let the teacher see every view that its open cache does not hold yet.
-
-    Args:
-        model: a distillation with an open ``teacher_cache``, on the device.
-        dataset: the packed images of the training.
-        batch_size: images a forward.
-        device: that the images are augmented on.
-    """
+    """Let the teacher see every view that its open cache does not hold yet."""
     cache, preprocessor = model.teacher_cache, model.data_preprocessor
     total = cache.num_views * len(dataset)
     with Progress('teacher', total, 'images') as progress:

@@ -94,7 +94,6 @@ class RunFingerprint:
         Args:
             cfg: composed, with class weights as numbers and the files of
                 weights that it starts from.
-            summary: of its data.
         """
         return cls(dict(data=_plain(_data(cfg, summary)), **settings(cfg)))
 
@@ -121,11 +120,7 @@ class RunFingerprint:
         return RunFingerprint(dict(self.parts, start=start))
 
     def difference(self, other: 'RunFingerprint') -> str | None:
-        """The first difference in words, or None.
-
-        Args:
-            other: of a training found elsewhere, told as ``there``.
-        """
+        """The first difference in words, or None."""
         found = _first_difference(self.parts, other.parts)
         if found is None:
             return None

@@ -38,10 +38,6 @@ _RULE = '=' * 72
 def check_given_teacher(path: str, summary: DataSummary) -> None:
     """Say loudly when a given teacher may know the student's test images.
 
-    Args:
-        path: ``model.teacher_ckpt``.
-        summary: the student's data.
-
     Raises:
         UserError: the checkpoint cannot be read safely, or was trained for
             other classes.
@@ -60,15 +56,7 @@ def check_given_teacher(path: str, summary: DataSummary) -> None:
 
 
 def check_data(stage, summary: DataSummary) -> None:
-    """Look before hours go into a model that could not be used.
-
-    Args:
-        stage: a :class:`.earlier_stage.Stage`.
-        summary: data of the run that builds on it.
-
-    Raises:
-        UserError: it would be trained on other data.
-    """
+    """Look before hours go into a model that could not be used."""
     own = summarize_data(stage.cfg, ('train_dataloader',))
     if own.split_hash == summary.split_hash and own.classes == summary.classes:
         return
@@ -101,10 +89,8 @@ class Stage:
     Args:
         role: ``teacher`` or ``first student``, for what is said.
         key: the config value that names its checkpoint.
-        path: config file that trains it.
         cfg: that file with the options, class weights as numbers.
         beside: work dir of the run that builds on it.
-        options: that go with the file, as of the command line.
     """
 
     role: str
@@ -169,7 +155,6 @@ class _Found(NamedTuple):
         checkpoint: of a finished run with the fingerprint.
         place: to train in; its lock is held.
         busy: where another process trains it.
-        error: why none of these can be.
         lines: on runs that are not taken.
     """
 
@@ -195,16 +180,6 @@ def provide(
     resumed. Otherwise it is trained, in the folder that is called like its
     config; where another run has that, in ``<config>-<fingerprint>``. Runs
     with another fingerprint are left as they are.
-
-    Args:
-        stage: what is wanted.
-        summary: data of the run that builds on it.
-        train: :func:`hkd_mm.training.trainer.train`.
-        amp: as of that run.
-        launcher: as of that run.
-
-    Returns:
-        Path of the checkpoint.
 
     Raises:
         UserError: the stage has other data than the run that builds on it,
@@ -243,10 +218,7 @@ class _Search:
     """Look through the folders beside a run, on rank 0.
 
     Args:
-        stage: what is wanted.
-        wanted: its fingerprint.
         held: gets the lock of the folder to train in.
-        lines: on runs that are not taken.
     """
 
     stage: Stage

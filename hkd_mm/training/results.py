@@ -30,11 +30,8 @@ def provenance(
     """Describe what figures of a test are of: weights, data and input.
 
     Args:
-        checkpoint: path of the weights.
-        dataset: that is tested on.
         prepared: its size and resize rule, as of
             :func:`hkd_mm.engine.run_data.image_input`.
-        preprocessor: that normalises its images.
 
     Returns:
         checkpoint (file name), weights_sha256, split, split_hash, images,
@@ -71,9 +68,6 @@ def result_files(
     ``test_epoch_3_val.json``, ``predictions_epoch_3_val.csv``.
 
     Args:
-        folder: where they go.
-        facts: as of :func:`provenance`.
-        other_input: images are prepared otherwise than in training.
         evaluator: of the test; without a metric that keeps predictions there
             is no file of them.
 
@@ -95,16 +89,7 @@ def result_files(
 
 
 def check_earlier(path: str, facts: dict[str, Any]) -> None:
-    """Refuse to write over the figures of another test.
-
-    Args:
-        path: the ``.json`` file to be written.
-        facts: of this test, as of :func:`provenance`.
-
-    Raises:
-        UserError: it holds figures of other weights, data or input, or does
-            not record of which.
-    """
+    """Refuse to write over the figures of another test."""
     try:
         text = Path(path).read_text(encoding='utf-8')
     except FileNotFoundError:
@@ -143,7 +128,6 @@ def write_results(
         out: path; its suffix chooses: ``.json`` the metrics, ``.isic.csv``
             an ISIC submission, ``.csv`` and ``.pkl`` the predictions.
         metrics: for ``.json``; of masks ``hd95_unit`` stands beside them.
-        facts: for ``.json``, its ``provenance``.
         runner: after ``test()``; its ``ClinicalMetric`` holds the
             predictions, its ``SegmentationMetric`` the figures of slices.
 
@@ -249,12 +233,7 @@ def _predictions_csv(
 
 
 def print_metrics(metrics: dict[str, float], title: str) -> None:
-    """Print the overall metrics and a table of the classes.
-
-    Args:
-        metrics: as :func:`test` returns them.
-        title: printed above.
-    """
+    """Print the overall metrics and a table of the classes."""
     from rich.console import Console
     from rich.table import Table
 

@@ -26,12 +26,6 @@ def write_finished(
 ) -> dict[str, Any]:
     """Write down that a run came to its end, and what came out.
 
-    Args:
-        runner: after ``train()``.
-        cfg: as the runner was built from it.
-        summary: its data.
-        fingerprint: of the run.
-
     Returns:
         epoch, max_epochs, checkpoint (file name of the best one, of the last
         where none was chosen), chosen_by, best_score, split_hash, classes,
@@ -61,8 +55,6 @@ def write_begun(
     """Write down what a folder holds, before anything is trained in it.
 
     Args:
-        work_dir: the folder.
-        fingerprint: of the training.
         stages: work dirs of the runs that were trained for it.
     """
     begun = dict(fingerprint=fingerprint.parts, stages=list(stages))
@@ -146,9 +138,6 @@ def archive_run(cfg: Config) -> None:
     belongs to. Nothing is deleted, and the run that was moved can be resumed
     from its new place. Where ``load_from``, ``model.teacher_ckpt`` or the
     ``ckpt`` of one of several teachers names a moved file, it follows.
-
-    Args:
-        cfg: of a run that starts anew, with ``work_dir`` set.
     """
     from mmengine.dist import (
         barrier,

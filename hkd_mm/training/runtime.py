@@ -24,9 +24,6 @@ def choose_device(cfg: Config) -> str:
 
     Returns:
         ``cpu`` or ``cuda``.
-
-    Raises:
-        UserError: a GPU is asked for and there is none.
     """
     import torch
     from mmengine.device import utils
@@ -47,11 +44,7 @@ def choose_device(cfg: Config) -> str:
 
 
 def set_up_processes(cfg: Config, launcher: str, device: str) -> None:
-    """Join the other processes and choose the model wrapper.
-
-    Raises:
-        UserError: see :func:`hkd_mm.engine.distributed.init_process_group`.
-    """
+    """Join the other processes and choose the model wrapper."""
     cfg.launcher = launcher
     if launcher == 'none':
         return
@@ -75,9 +68,6 @@ def precision(device: str) -> tuple[str, str]:
 
     Returns:
         ``bfloat16`` or ``float16``, and what to tell the user.
-
-    Raises:
-        UserError: there is no GPU.
     """
     import torch
 
@@ -96,9 +86,6 @@ def use_amp(cfg: Config, device: str) -> str:
 
     Returns:
         What to tell the user.
-
-    Raises:
-        UserError: no GPU, or the config has a wrapper of its own.
     """
     dtype, said = precision(device)
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
@@ -124,11 +111,7 @@ def default_work_dir(config: str, given: str | None, cfg: Config) -> str:
 
 
 def make_work_dir(path: str) -> None:
-    """Make the folder now, so that a bad place is told before any work.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
+    """Make the folder now, so that a bad place is told before any work."""
     try:
         os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -148,12 +131,6 @@ def hold_work_dir(path: str) -> Iterator[None]:
     Rank 0 holds the lock for all processes of a distributed run. The kernel
     lets go of it when that process ends, also by ``kill -9``. A file system
     without locks keeps nobody out; one line says so.
-
-    Args:
-        path: made when missing.
-
-    Raises:
-        UserError: another training holds it, or it cannot be written to.
     """
     from mmengine.dist import is_main_process
 

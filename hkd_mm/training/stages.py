@@ -21,15 +21,7 @@ from hkd_mm.training.previous_run import (
 
 
 def check_distiller(cfg: Config) -> None:
-    """Build the losses, recorders and connectors, but no network.
-
-    Args:
-        cfg: a distillation, its class weights resolved.
-
-    Raises:
-        UserError: a loss refuses its arguments, or would train nothing.
-        KeyError: nothing of that type is registered.
-    """
+    """Build the losses, recorders and connectors, but no network."""
     from mmengine.registry import DefaultScope
 
     from hkd_mm.models.algorithms.wiring import check_losses, complete
@@ -54,21 +46,6 @@ def provide_teacher(
     The teacher's config is ``teacher_config``. Its options are those of
     :func:`hkd_mm.config.teacher_options.teacher_options`; where it is
     found or trained, see :func:`.earlier_stage.provide`.
-
-    Args:
-        cfg: the distillation, with ``work_dir`` set.
-        summary: its data.
-        train: :func:`hkd_mm.training.trainer.train`.
-        amp: as of the distillation.
-        launcher: as of the distillation.
-        cfg_options: as of the distillation.
-
-    Returns:
-        Path of the teacher's checkpoint.
-
-    Raises:
-        UserError: see :func:`.earlier_stage.provide`; or the distiller
-            cannot be built, or the config trains another network.
     """
     path = config_named(cfg, 'teacher_config')
     check_distiller(cfg)
@@ -107,22 +84,6 @@ def provide_student(
     has the same teacher, images, split and pair, and all options of the
     command line but those on the distiller; where it is found or trained, see
     :func:`.earlier_stage.provide`.
-
-    Args:
-        cfg: the later stage, with ``work_dir`` and ``model.teacher_ckpt``
-            set.
-        summary: its data.
-        train: :func:`hkd_mm.training.trainer.train`.
-        amp: as of the later stage.
-        launcher: as of the later stage.
-        cfg_options: as of the later stage.
-
-    Returns:
-        Path of the student's checkpoint.
-
-    Raises:
-        UserError: see :func:`.earlier_stage.provide`; or the config trains
-            another student.
     """
     path = config_named(cfg, 'previous_stage_config')
     options, lines = stage_options(cfg, path, cfg_options, _OF_THE_STAGE)
@@ -150,10 +111,6 @@ def provide_student(
 
 def check_teachers(cfg: Config, summary: DataSummary) -> None:
     """Look at the checkpoints of ``model.teachers``, where there are any.
-
-    Args:
-        cfg: any config.
-        summary: its data.
 
     Raises:
         UserError: a teacher has no checkpoint, or one that cannot be read

@@ -17,9 +17,6 @@ def check_split(
 
     Args:
         meta: of the checkpoint; one that is not of ours names no split.
-        dataset: that is tested on.
-        checkpoint: its path, for the message.
-        warn: takes a line where only the user can tell.
 
     Raises:
         UserError: the checkpoint was trained on another split than the one
@@ -67,20 +64,10 @@ def check_input(
 
     Args:
         meta: of the checkpoint; one of another project names nothing.
-        preprocessor: of the test.
         tested: size and resize rule of the test, as of
             :func:`hkd_mm.engine.run_data.image_input`.
-        path: of the checkpoint, for the message.
         warn: takes a line on what could not be checked, or differs on
             purpose.
-        other_input: the test is meant to differ.
-
-    Returns:
-        Whether it differs.
-
-    Raises:
-        UserError: size, resize rule, window, mean, std or the order of the
-            channels are others, and that is not meant.
     """
     found = [*_resized(meta, tested), *_normalised(meta, preprocessor)]
     if not meta.get('input') or tested is None:

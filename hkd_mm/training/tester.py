@@ -56,11 +56,6 @@ def check_stored_threshold(
 
     Exported networks have the threshold of the run, which its config beside
     the checkpoint tells; figures of another one are not theirs.
-
-    Args:
-        cfg: of the test.
-        checkpoint: in the work dir of the run.
-        warn: takes one line.
     """
     tested = pixel_threshold(cfg.get('test_evaluator'))
     if tested is None:
@@ -127,19 +122,13 @@ def test(
             prediction for each image. Where none is given they go to
             ``work_dir``, else to the work dir that the checkpoint lies in,
             under the names of :func:`.results.result_files`.
-        show_dir: a folder for each image with its prediction drawn on it.
-        amp: as in training.
         cfg_options: see :func:`hkd_mm.config.compose.load_config`;
             ``test_dataloader.dataset.split=val`` looks at another split.
-        launcher: none, pytorch, slurm or mpi.
         other_input: test on images of another size, resize rule or
             normalisation than those of the training.
 
     Returns:
         Metric name -> value, of the config's ``test_evaluator``.
-
-    Raises:
-        UserError: anything that the user can fix.
     """
     from hkd_mm.io.checkpoints import safe_load
 

@@ -136,18 +136,7 @@ def _images_an_epoch(cfg: Config, summary: DataSummary) -> int:
 
 
 def set_start(cfg: Config, resume: str | None) -> str:
-    """Point the config to the file that the run starts from, if any.
-
-    Args:
-        cfg: changed in place.
-        resume: as of :func:`hkd_mm.training.trainer.train`.
-
-    Returns:
-        What to add to the start line.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
+    """Point the config to the file that the run starts from, if any."""
     from hkd_mm.io.atomic_files import latest_intact_checkpoint
     from hkd_mm.io.checkpoints import safe_load
 
@@ -237,22 +226,16 @@ def train(
     """Train a network or distil a student; the teacher first if there is none.
 
     Args:
-        config: config file.
         work_dir: where the run leaves its files; ``work_dirs/<config>`` if
             neither this nor the config names one.
         resume: ``auto`` for the latest intact checkpoint of the work dir, or
             the path of a checkpoint; None starts anew.
-        amp: bf16 where the GPU has it, else fp16 with loss scaling.
         validate: validate after the epochs; without it no best checkpoint.
         auto_scale_lr: scale the learning rate to the batch of all processes.
         cfg_options: see :func:`hkd_mm.config.compose.load_config`.
-        launcher: none, pytorch, slurm or mpi.
 
     Returns:
         What ``finished.json`` in the work dir holds.
-
-    Raises:
-        UserError: anything that the user can mend.
     """
     from mmengine.dist import get_world_size
 

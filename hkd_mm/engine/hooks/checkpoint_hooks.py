@@ -171,9 +171,6 @@ class SafeCheckpointHook(CheckpointHook):
       best checkpoint is that of an uninterrupted run;
     - a best checkpoint that is gone on resuming gives way to the next one,
       and that is said.
-
-    Args:
-        kwargs: those of ``mmengine.hooks.CheckpointHook``.
     """
 
     def __init__(self, **kwargs) -> None:

@@ -49,9 +49,6 @@ class LossScheduleHook(Hook):
         end: value at last; None for the config's.
         begin: the last epoch that still has ``start``.
         word: which of the loss's numbers, such as ``tau`` or ``alpha``.
-
-    Raises:
-        UserError: unknown kind, loss or word, or epochs out of order.
     """
 
     priority = 'HIGH'
@@ -129,11 +126,7 @@ class LossScheduleHook(Hook):
 
 
 def check_number(name: str, loss: nn.Module, word: str) -> None:
-    """Refuse what is no number of a loss, or read when it is built only.
-
-    Raises:
-        UserError: as said.
-    """
+    """Refuse what is no number of a loss, or read when it is built only."""
     own = getattr(loss, word, None)
     made = inspect.signature(type(loss).__init__).parameters
     if (

@@ -116,11 +116,7 @@ class DeferredLogHook(RuntimeInfoHook):
 
 
 def on_host(pending: dict[str, list]) -> dict[str, list[float]]:
-    """All values as numbers; the tensors of a device in one transfer.
-
-    Args:
-        pending: name -> numbers and tensors of one element.
-    """
+    """All values as numbers; the tensors of a device in one transfer."""
     waiting = defaultdict(list)
     for value in chain.from_iterable(pending.values()):
         if isinstance(value, Tensor):
@@ -162,11 +158,7 @@ class FiniteLossHook(Hook):
         data_batch=None,
         outputs: dict | None = None,
     ) -> None:
-        """Look at the losses of this iteration.
-
-        Raises:
-            UserError: one is not finite.
-        """
+        """Look at the losses of this iteration."""
         last = batch_idx + 1 == len(runner.train_dataloader)
         if not outputs or not (
             last or self.every_n_inner_iters(batch_idx, self.interval)

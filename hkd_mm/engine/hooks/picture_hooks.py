@@ -51,8 +51,6 @@ class MaskPicturesHook(Hook):
         """Write the pictures of one batch.
 
         Args:
-            runner: its test data set names the images.
-            batch_idx: not used.
             data_batch: ``inputs`` (B, h, w, C) uint8 or uint16.
             outputs: one ``MaskPredictions``.
         """
@@ -135,9 +133,7 @@ def draw_panels(
     """An image several times, each with the outlines of a mask.
 
     Args:
-        rgb: (h, w, 3) uint8.
         panels: title -> mask (h, w), None for the bare image.
-        line: written below.
     """
     scale = max(1, -(-_SIDE // min(rgb.shape[:2])))
     size = rgb.shape[1] * scale, rgb.shape[0] * scale
@@ -160,11 +156,6 @@ def outlined(rgb: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
 
     Args:
         rgb: (h * scale, w * scale, 3) uint8.
-        mask: (h, w) class ids.
-        scale: how much larger the image is.
-
-    Returns:
-        A copy of the image, in colours.
     """
     from scipy.ndimage import binary_erosion
 
@@ -202,14 +193,7 @@ class PredictionPicturesHook(Hook):
         data_batch: dict | None = None,
         outputs: Sequence | None = None,
     ) -> None:
-        """Write the pictures of one batch.
-
-        Args:
-            runner: its test data set names the classes.
-            batch_idx: not used.
-            data_batch: ``inputs`` holds uint8 images (3, H, W), BGR.
-            outputs: data samples with ``pred_score`` (C,) and ``gt_label``.
-        """
+        """Write the pictures of one batch."""
         classes = runner.test_loop.dataloader.dataset.metainfo['classes']
         for image, sample in zip(data_batch['inputs'], outputs):
             label = int(sample.gt_label)

@@ -198,9 +198,6 @@ class TeacherRankingHook(Hook):
     Confidence is the probability of the class that the teacher predicts, on
     the image as in validation, without augmentation. The teacher is frozen,
     so a resumed run finds the same order.
-
-    Raises:
-        UserError: nothing is distilled, or the sampler is another one.
     """
 
     def before_train(self, runner) -> None:
@@ -232,10 +229,6 @@ class TeacherRankingHook(Hook):
 @torch.no_grad()
 def teacher_confidence(model, runner) -> np.ndarray:
     """Probability of the teacher's own prediction, an image each.
-
-    Args:
-        model: a distillation with a frozen teacher.
-        runner: whose training images are looked at.
 
     Returns:
         (N,) float32 in [0, 1], in the order of the training dataset.

@@ -36,8 +36,6 @@ class CompileHook(Hook):
     Args:
         student: compile the student (or the network that is trained alone).
         teacher: compile the teacher, where there is one.
-        mode: of ``torch.compile``.
-        backend: of ``torch.compile``.
     """
 
     def __init__(
@@ -51,11 +49,7 @@ class CompileHook(Hook):
         self.mode, self.backend = mode, backend
 
     def before_run(self, runner) -> None:
-        """Compile; the work itself is done by the first forwards.
-
-        Raises:
-            UserError: a CPU, and no C++ compiler.
-        """
+        """Compile; the work itself is done by the first forwards."""
         model = bare_model(runner.model)
         student = getattr(model, 'student', model)
         peers = getattr(model, 'peers', {}).values()
@@ -80,16 +74,7 @@ class CompileHook(Hook):
 def compile_network(
     network: nn.Module, mode: str | None = None, backend: str = 'inductor'
 ) -> int:
-    """Compile the largest modules that nobody listens inside of, in place.
-
-    Args:
-        network: a classifier of mmpretrain.
-        mode: of ``torch.compile``.
-        backend: of ``torch.compile``.
-
-    Returns:
-        How many modules were compiled.
-    """
+    """Compile the largest modules that nobody listens inside of, in place."""
     regions = list(_regions(network))
     # dynamo counts the graphs of all regions together, for the code it enters
     # is the same; beyond the limit it goes on without compiling
