@@ -14,6 +14,7 @@ from hkd_mm.config.tree import (
     TEACHERS,
     datasets,
     dicts,
+    innermost_dataset,
     is_binary_segmentor,
 )
 from hkd_mm.datasets.class_weights import balanced_weights
@@ -102,10 +103,8 @@ def build_listing(cfg: Config, loader: str):
 
     if not cfg.get(loader):
         return None
-    node = cfg[loader].dataset
-    while 'dataset' in node:
-        node = node['dataset']
     # Serialising collects garbage for half a second, for nothing here.
+    node = innermost_dataset(cfg[loader])
     node = {**node, 'pipeline': [], 'serialize_data': False}
     if not is_main_process():
         barrier()

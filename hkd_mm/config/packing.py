@@ -18,6 +18,8 @@ from hkd_mm.config.networks import number_of_classes
 from hkd_mm.config.overrides import PACKED
 from hkd_mm.config.tree import (
     LOADERS,
+    dataset_chain,
+    innermost_dataset,
     is_packed_dataset,
     kind,
     packed_datasets,
@@ -244,10 +246,10 @@ def _unpack_loader(
     if loader == 'train_dataloader':
         steps[2:2] = stock(preprocessing.get('augment', []))
     inner = dict(node['dataset'], pipeline=steps)
-    holder = cfg[loader]
-    while not is_packed_dataset(holder['dataset']):
-        holder = holder['dataset']
-    holder['dataset'] = inner
+    for holder in (cfg[loader], *dataset_chain(cfg[loader])):
+        if is_packed_dataset(holder['dataset']):
+            holder['dataset'] = inner
+            break
     collate = cfg[loader].get('collate_fn') or {}
     if kind(collate) == 'packed_collate':
         cfg[loader].pop('collate_fn')
@@ -290,22 +292,14 @@ def pack(cfg: Config, augment: bool = True) -> None:
         cfg.custom_hooks = [*hooks, dict(type='hkd_mm.ViewHook')]
 
 
-def _innermost(loader: dict) -> tuple[dict, dict]:
-    """(what holds the innermost dataset, that dataset)."""
-    holder = loader
-    while 'dataset' in holder['dataset']:
-        holder = holder['dataset']
-    return holder, holder['dataset']
-
-
 def _steps(loader: dict) -> list[dict]:
     """The steps of a pipeline that change pixels at random or by rule."""
-    pipeline = _innermost(loader)[1].get('pipeline', [])
+    pipeline = innermost_dataset(loader).get('pipeline', [])
     return [step for step in pipeline if kind(step) not in _NEUTRAL]
 
 
 def _pack_loader(loader: dict, training: bool) -> None:
-    holder, inner = _innermost(loader)
+    *_, holder, inner = loader, *dataset_chain(loader)
     if not training and _steps(loader):
         raise UserError(
             f'packed=True cannot do {_steps(loader)[0]["type"]} of an '

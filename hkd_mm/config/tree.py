@@ -42,26 +42,29 @@ def is_packed_dataset(node: dict) -> bool:
     return kind(node) in ('PackedDataset', 'PackedMasks')
 
 
-def dataset_chain(cfg: Config, loader: str) -> Iterator[dict]:
+def dataset_chain(loader: dict | None) -> Iterator[dict]:
     """Yield the dataset configs of a loader, the outermost wrapper first."""
-    node = (cfg.get(loader) or {}).get('dataset')
+    node = (loader or {}).get('dataset')
     while isinstance(node, dict):
         yield node
         node = node.get('dataset')
 
 
+def innermost_dataset(loader: dict) -> dict:
+    """The config of a loader's dataset without its wrappers."""
+    return [*dataset_chain(loader)][-1]
+
+
 def datasets(cfg: Config) -> Iterator[dict]:
     """Yield the innermost dataset config of every loader."""
     for name in LOADERS:
-        chain = list(dataset_chain(cfg, name))
-        if chain:
-            yield chain[-1]
+        yield from [*dataset_chain(cfg.get(name))][-1:]
 
 
 def packed_datasets(cfg: Config) -> Iterator[tuple[str, dict]]:
     """Yield (loader, config) of every packed dataset."""
     for name in LOADERS:
-        for node in dataset_chain(cfg, name):
+        for node in dataset_chain(cfg.get(name)):
             if is_packed_dataset(node):
                 yield name, node
 

@@ -11,7 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hkd_mm.datasets.records import Record, image_paths, read_table, subfolders
+from hkd_mm.datasets.records import (
+    Record,
+    file_stamp,
+    image_paths,
+    read_table,
+    subfolders,
+)
 from hkd_mm.errors import UserError
 
 OWN = 'annotations.csv'  # of any data set, says nothing of an official one
@@ -180,15 +186,6 @@ def class_names(value: Any) -> list[str] | None:
     if value is None:
         return None
     return [unicodedata.normalize('NFC', str(name)) for name in value]
-
-
-def file_stamp(path: Path) -> tuple[int, ...]:
-    """Inode, size and time of a file; empty where it cannot be read."""
-    try:
-        found = path.stat()
-    except OSError:  # whoever reads it says so
-        return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=4)

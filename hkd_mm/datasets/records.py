@@ -76,6 +76,15 @@ def check_root(data_root: str) -> Path:
     return root
 
 
+def file_stamp(path: str | os.PathLike) -> tuple[int, ...]:
+    """Inode, size and time of a file; empty where it cannot be read."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def is_skipped(name: str) -> bool:
     """Whether a folder of this name is hidden, or ``originals``."""
     return name.startswith('.') or name in _SKIPPED_FOLDERS

@@ -20,6 +20,7 @@ from hkd_mm.datasets.records import (
     Record,
     check_records,
     check_root,
+    file_stamp,
     find_images,
     is_skipped,
     read_table,
@@ -80,13 +81,13 @@ class FileState:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._before = time.time_ns() - _SETTLED
-        self._states: dict[str, tuple[int, ...] | None] = {}
+        self._states: dict[str, tuple[int, ...]] = {}
         self.add(paths)
 
     def add(self, paths: Iterable[str]) -> None:
         """Look at further paths as well."""
         for path in paths:
-            self._states.setdefault(path, _state(path))
+            self._states.setdefault(path, file_stamp(path))
 
     def is_current(self) -> bool:
         """Whether nothing has changed since, as far as times show.
@@ -95,9 +96,7 @@ class FileState:
         the file system's clock: such a state never counts as current.
         """
         return all(
-            state is not None
-            and state[-1] < self._before
-            and _state(path) == state
+            state and state[-1] < self._before and file_stamp(path) == state
             for path, state in self._states.items()
         )
 
@@ -167,14 +166,6 @@ def _entries(folder: str | Path) -> list[os.DirEntry]:
             return list(entries)
     except OSError:  # whoever reads the images has met it as well
         return []
-
-
-def _state(path: str) -> tuple[int, ...] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class EmptyPartError(UserError):

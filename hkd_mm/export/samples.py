@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from hkd_mm.config.tree import innermost_dataset
 from hkd_mm.errors import UserError
-from hkd_mm.inference.run_folder import SourceRun, innermost
+from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.io.input_spec import InputSpec, normalised
 
 _SPLITS = ('train', 'val')
@@ -32,7 +33,7 @@ def build_split(run: SourceRun, split: str, node: dict) -> Any:
 
     if split not in _SPLITS:
         raise ValueError(f'an export does not read the {split} split')
-    named = innermost(dict(dataset=node)).get('split', split)
+    named = innermost_dataset(dict(dataset=node)).get('split', split)
     if named != split:
         raise UserError(
             f'{split}_dataloader is on the split {named}; an export '
@@ -140,7 +141,11 @@ def lesions_of(infos: list[dict]) -> np.ndarray | None:
 
 def _listing(run: SourceRun, split: str) -> list[dict]:
     loader = run.cfg[f'{split}_dataloader']
-    node = {**innermost(loader), 'pipeline': [], 'serialize_data': False}
+    node = {
+        **innermost_dataset(loader),
+        'pipeline': [],
+        'serialize_data': False,
+    }
     dataset = build_split(run, split, node)
     return [dataset.get_data_info(place) for place in range(len(dataset))]
 

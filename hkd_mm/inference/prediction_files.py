@@ -25,7 +25,7 @@ class WorkFile:
     ``dict(image=..., reason=...)`` of one that cannot be read. A line that a
     kill cut off is taken away when the file is opened again. Of what is done
     eight bytes an image are in memory. Who opens it holds
-    :func:`.out_lock.only_writer`.
+    :func:`hkd_mm.io.locks.only_writer`.
 
     Args:
         path: the file.

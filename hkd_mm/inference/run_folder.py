@@ -12,7 +12,11 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from hkd_mm.config.compose import compose_config
-from hkd_mm.config.tree import packed_datasets
+from hkd_mm.config.tree import (
+    dataset_chain,
+    innermost_dataset,
+    packed_datasets,
+)
 from hkd_mm.config.value_checks import pixel_threshold
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.engine.student_loading import describe_network
@@ -21,14 +25,6 @@ from hkd_mm.inference.manifest_fields import sha256
 from hkd_mm.io.input_spec import InputSpec
 
 _STEPS = ('LoadSkinImage', 'Resize', 'PackInputs')
-
-
-def innermost(loader: dict) -> dict:
-    """The config of a loader's data set, without what wraps it."""
-    node = loader['dataset']
-    while 'dataset' in node:
-        node = node['dataset']
-    return node
 
 
 def check_loaders(cfg: Config) -> None:
@@ -97,8 +93,8 @@ def segmentor_spec(
             f'of the run has interpolation={interpolation!r}, '
             f'margin={margin}, size={side}, and its input_size is {asked}'
         )
-    bits = _setting(innermost(cfg.val_dataloader), 'bits')
-    found = _setting(innermost(cfg.val_dataloader), 'channels')
+    bits = _setting(innermost_dataset(cfg.val_dataloader), 'bits')
+    found = _setting(innermost_dataset(cfg.val_dataloader), 'channels')
     if found != channels:
         raise UserError(
             f'the images of val_dataloader have {found} channels and the '
@@ -163,7 +159,7 @@ def _resize(cfg: Config) -> tuple[int, int]:
     for loader, node in packed_datasets(cfg):
         if loader == 'val_dataloader':
             return _packed_side(node)
-    pipeline = innermost(cfg.val_dataloader).get('pipeline') or []
+    pipeline = innermost_dataset(cfg.val_dataloader).get('pipeline') or []
     steps = {step['type'].rsplit('.', 1)[-1]: step for step in pipeline}
     other = [name for name in steps if name not in _STEPS]
     if other or not {'LoadSkinImage', 'Resize'} <= set(steps):
@@ -241,12 +237,8 @@ class SourceRun:
     @property
     def hairs_removed(self) -> bool:
         """Whether the network was trained on images without hairs."""
-        node = self.cfg.train_dataloader['dataset']
-        while 'dataset' in node:
-            if node.get('hair_removal'):
-                return True
-            node = node['dataset']
-        return False
+        chain = dataset_chain(self.cfg.train_dataloader)
+        return any(node.get('hair_removal') for node in chain)
 
     def notes(self, name: str) -> dict[str, Any]:
         """A JSON file of the run; empty where it is not there."""

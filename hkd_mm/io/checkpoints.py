@@ -1,21 +1,26 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Read checkpoints without ever running code that hides in them.
+"""Read checkpoints without running code from them; find intact ones.
 
-``hkd_mm.io.runner_patches`` puts them in the place of MMEngine's, so that
-``load_from``, ``resume`` and the ``Pretrained`` of an ``init_cfg`` are safe,
-whoever calls them in this process.
+``hkd_mm.io.runner_patches`` replaces MMEngine's loaders by :func:`load`, so
+that ``load_from``, ``resume`` and the ``Pretrained`` of an ``init_cfg`` are
+safe in the whole process.
 """
 
 import json
+import logging
 import os
 import pickle
+import re
+import zipfile
 from collections import OrderedDict
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
 import torch
 from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
 from torch import nn
 
 from hkd_mm.errors import UserError
@@ -24,33 +29,14 @@ _STUDENT = 'architecture.'
 _HEADER = 'hkd_mm'  # key of the meta in a .safetensors file
 _STATISTICS = ('min', 'max', 'current', 'mean')  # of a HistoryBuffer
 _SHOWN = 3  # names shown of a long list of keys
-# torch's archive, the pickle before it
-_MAGIC = (b'PK', b'\x80')
-
-
-def _allowed() -> list:
-    """What mmengine's own checkpoints hold beside tensors."""
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    def statistic(owner: type, name: str):
-        # the only use a checkpoint has for getattr; anything else could
-        # reach code
-        if owner is HistoryBuffer and name in _STATISTICS:
-            return getattr(owner, name)
-        raise pickle.UnpicklingError(f'GLOBAL getattr of {name}')
-
-    # numpy 1.26 has a _core as well, but an empty one
-    core = np.core if np.__version__.startswith('1.') else np._core
-    dtypes = ('uint32', 'int64', 'float32', 'float64')
-    return [
-        (statistic, 'builtins.getattr'),
-        HistoryBuffer,
-        np.ndarray,
-        np.dtype,
-        core.multiarray._reconstruct,
-        core.multiarray.scalar,
-        *{type(np.dtype(name)) for name in dtypes},
-    ]
+_MAGIC = (b'PK', b'\x80')  # torch's archive, the pickle before it
+_ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 def safe_load(path: str | os.PathLike) -> dict[str, Any]:
@@ -103,15 +89,44 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
     return loaded
 
 
-def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
-    """The classes that a checkpoint of ours was trained for, in order.
+def load(prefix: str, filename: str) -> dict[str, Any]:
+    """Read a checkpoint for MMEngine, safely.
 
     Args:
-        meta: of a run's checkpoint (mmengine's ``dataset_meta.classes``) or
-            of a ``student.pth`` (``classes``).
+        prefix: of MMEngine's loaders, such as ``''`` or ``https://``; others
+            than these are model zoos, whose loaders may run code.
+        filename: a path (``~`` is expanded) or an address with that prefix,
+            which is downloaded once into torch's folder.
 
-    Returns:
-        Their names, None where the checkpoint does not say.
+    Raises:
+        UserError: it cannot be fetched, or not read without running code.
+    """
+    if prefix == '':
+        return safe_load(os.path.expanduser(filename))
+    if prefix not in ('http://', 'https://'):
+        raise UserError(
+            f'checkpoint {filename}: download it and give the path of the '
+            'file, so that it can be read safely'
+        )
+    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
+    path = os.path.join(folder, os.path.basename(filename.split('?')[0]))
+    if is_main_process() and not os.path.isfile(path):
+        os.makedirs(folder, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(filename, path, progress=False)
+        except (URLError, ConnectionError, TimeoutError) as error:
+            raise UserError(
+                f'cannot fetch {filename} ({error}); download it to {path}'
+            ) from error
+    barrier()
+    return safe_load(path)
+
+
+def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
+    """Class names of the ``meta`` of a checkpoint, None if it has none.
+
+    They are in ``dataset_meta`` of a run's checkpoint (mmengine), and at the
+    top of a ``student.pth``.
     """
     known = (meta.get('dataset_meta') or {}).get('classes')
     known = meta.get('classes') if known is None else known
@@ -119,11 +134,11 @@ def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def student_state_dict(checkpoint: dict[str, Any]) -> 'OrderedDict':
-    """The plain classifier's weights out of any checkpoint of ours.
+    """Weights of the plain classifier in a checkpoint.
 
     Args:
-        checkpoint: what :func:`safe_load` returned, of a distillation run
-            (student under ``architecture.``) or of a plain classifier.
+        checkpoint: of :func:`safe_load`, of a distillation run (student under
+            ``architecture.``) or of a plain classifier.
 
     Returns:
         Name -> tensor, as the plain mmpretrain classifier names them.
@@ -143,18 +158,17 @@ def load_weights(
     """Load a plain classifier's weights strictly from a safe checkpoint.
 
     Args:
-        model: the network that takes the weights.
+        model: gets the weights.
         path: checkpoint of the classifier itself or of a distillation run
             whose student is this classifier.
-        role: what the network is to the user ('teacher', 'student'), for the
-            message.
+        role: 'teacher' or 'student', for the message.
 
     Returns:
         The ``meta`` dict of the checkpoint, empty where it has none.
 
     Raises:
-        UserError: the file cannot be read safely, or belongs to another
-            network or another number of classes.
+        UserError: the file cannot be read safely, or does not match the model
+            or its number of classes.
     """
     checkpoint = safe_load(path)
     state = student_state_dict(checkpoint)
@@ -188,6 +202,121 @@ def load_weights(
     return checkpoint.get('meta') or {}
 
 
+def find_damage(path: str | Path) -> str | None:
+    """Check a ``.pth`` file by its checksums and the safe loader.
+
+    torch does not check the CRC of what it reads, so that a flipped bit in a
+    weight would go unnoticed; here every entry of the archive is checked.
+
+    Returns:
+        The damage in a few words, or None.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return 'it does not exist'
+    if path.stat().st_size == 0:
+        return 'it is empty'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except _ARCHIVE_ERRORS as error:
+        return f'it is cut off or no checkpoint ({error})'
+    if damaged is not None:
+        return f'the checksum of its part {damaged} is wrong'
+    try:
+        safe_load(path)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def latest_intact_checkpoint(work_dir: str | Path) -> str | None:
+    """Find the checkpoint to resume a run from, None without an intact one.
+
+    It is the one that ``last_checkpoint`` names, if it is intact, else the
+    newest older ``epoch_*.pth`` (``iter_*.pth``) that is; where nothing is
+    named, the newest intact one. Each skipped file is logged as a warning.
+    The folder may have been moved since.
+    """
+    folder = Path(work_dir)
+    saved = {path: _step(path) for path in folder.glob('*.pth')}
+    candidates = sorted(
+        (path for path, step in saved.items() if step is not None),
+        key=lambda path: saved[path],
+        reverse=True,
+    )
+    named = _named_last(folder)
+    if named is not None:
+        step = _step(named)
+        older = [
+            path
+            for path in candidates
+            if path.name != named.name and (step is None or saved[path] < step)
+        ]
+        candidates = [named, *older]
+    for path in candidates:
+        damage = find_damage(path)
+        if damage is None:
+            return str(path)
+        _warn(
+            f'CHECKPOINT {path} IS NOT USED: {damage}. Falling back to the '
+            'one before.'
+        )
+    if candidates:
+        _warn(
+            f'NO INTACT CHECKPOINT IS LEFT IN {folder}: training starts from '
+            'the beginning.'
+        )
+    return None
+
+
+def _warn(message: str) -> None:
+    print_log(message, logger='current', level=logging.WARNING)
+
+
+def _step(path: Path) -> tuple[int, int] | None:
+    """(kind, number) of an epoch or iteration checkpoint; else None."""
+    match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)
+    return match and (match[1] == 'epoch', int(match[2]))
+
+
+def _named_last(folder: Path) -> Path | None:
+    """The file that ``last_checkpoint`` names, if possible in this folder."""
+    pointer = folder / 'last_checkpoint'
+    if not pointer.is_file():
+        return None
+    text = pointer.read_text(errors='replace').strip('\0 \n')
+    if not text:  # killed while mmengine wrote it
+        return None
+    beside = folder / Path(text).name
+    return beside if beside.is_file() else Path(text)
+
+
+def _allowed() -> list:
+    """Types in mmengine's own checkpoints beside tensors."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    def statistic(owner: type, name: str):
+        # the only use a checkpoint has for getattr; anything else could
+        # reach code
+        if owner is HistoryBuffer and name in _STATISTICS:
+            return getattr(owner, name)
+        raise pickle.UnpicklingError(f'GLOBAL getattr of {name}')
+
+    # numpy 1.26 has a _core as well, but an empty one
+    core = np.core if np.__version__.startswith('1.') else np._core
+    dtypes = ('uint32', 'int64', 'float32', 'float64')
+    return [
+        (statistic, 'builtins.getattr'),
+        HistoryBuffer,
+        np.ndarray,
+        np.dtype,
+        core.multiarray._reconstruct,
+        core.multiarray.scalar,
+        *{type(np.dtype(name)) for name in dtypes},
+    ]
+
+
 def _load_safetensors(path: str) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
@@ -205,7 +334,7 @@ def _load_safetensors(path: str) -> dict[str, Any]:
 
 
 def _check_magic(path: str) -> None:
-    """Tell what is no checkpoint at all from one that hides code."""
+    """Refuse files that are no checkpoint at all."""
     try:
         with open(path, 'rb') as file:
             start = file.read(512)
@@ -231,77 +360,3 @@ def _damaged(path: str) -> UserError:
         f'({os.path.getsize(path)} bytes); copy it again or give '
         'another one'
     )
-
-
-def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Read a local checkpoint to the CPU, safely.
-
-    Args:
-        filename: path; ``~`` is expanded.
-        map_location: not used: whoever takes the weights copies them to its
-            own device.
-
-    Raises:
-        UserError: as :func:`safe_load`.
-    """
-    del map_location
-    return safe_load(os.path.expanduser(filename))
-
-
-def load_from_http(
-    filename: str, map_location: Any = None, **kwargs
-) -> dict[str, Any]:
-    """Download a checkpoint once into torch's folder and read it safely.
-
-    Args:
-        filename: its ``http://`` or ``https://`` address.
-        map_location: as in :func:`load_from_file`.
-        kwargs: of mmengine's loader; not used.
-
-    Raises:
-        UserError: it cannot be fetched or read.
-    """
-    del map_location, kwargs
-    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
-    path = os.path.join(folder, os.path.basename(filename.split('?')[0]))
-    if is_main_process() and not os.path.isfile(path):
-        os.makedirs(folder, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(filename, path, progress=False)
-        except (URLError, ConnectionError, TimeoutError) as error:
-            raise UserError(
-                f'cannot fetch {filename} ({error}); download it to {path}'
-            ) from error
-    barrier()
-    return safe_load(path)
-
-
-def load_from_elsewhere(filename: str, map_location: Any = None) -> NoReturn:
-    """Refuse the addresses of model zoos, whose loaders may run code.
-
-    Raises:
-        UserError: always.
-    """
-    del map_location
-    raise UserError(
-        f'checkpoint {filename}: download it and give the path '
-        'of the file, so that it can be read safely'
-    )
-
-
-def load(prefix: str, filename: str) -> dict[str, Any]:
-    """Read a checkpoint safely.
-
-    Args:
-        prefix: of MMEngine's loaders, such as ``''`` or ``https://``.
-        filename: a path or an address with that prefix.
-
-    Raises:
-        UserError: it cannot be read without running code.
-    """
-    loader = {
-        '': load_from_file,
-        'http://': load_from_http,
-        'https://': load_from_http,
-    }.get(prefix, load_from_elsewhere)
-    return loader(filename)

@@ -1,14 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Decode, orient and resize images of any kind and depth.
-
-Photographs for classifiers are another matter, see :mod:`.images`: there any
-depth is reduced to 8 bits.
-"""
+"""Decode, orient and resize images of 8 and 16 bits."""
 
 import io
 import os
 import struct
 import zlib
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,11 +18,11 @@ from hkd_mm.io.input_spec import InputSpec, normalised
 _JPEG = ('.jpg', '.jpeg', '.jpe', '.jfif', '.jfi', '.jif')
 IMAGE_SUFFIXES = frozenset((*_JPEG, '.png', '.bmp', '.tif', '.tiff', '.webp'))
 # Pillow hands other formats to programs: EPS goes to Ghostscript. JPEG may
-# turn out to be MPO, several photographs in one file.
+# turn out to be MPO, several images in one file.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
 _KNOWN = f'{", ".join(FORMATS[:-1])} and {FORMATS[-1]}'
 MAX_PIXELS = 100_000_000  # against files that unpack to gigabytes
-# What Pillow raises of files with odd or damaged parts, as fuzzing finds it.
+# What Pillow raises for odd or damaged files, found by fuzzing.
 FAILURES = (
     OSError,
     SyntaxError,
@@ -51,19 +49,21 @@ _UPRIGHT = {  # value of the EXIF tag -> what undoes it
     8: Image.Transpose.ROTATE_90,
 }
 _ALPHA = ('RGBA', 'RGBa', 'LA', 'La', 'PA')
+DEEP = ('I', 'F')  # first letters of modes with more than 8 bits
+_DTYPES = {8: np.uint8, 16: np.uint16}
 
 Source = str | os.PathLike | bytes | Image.Image | np.ndarray
 
 
 def read_rgb(source: Source, max_pixels: int | None = None) -> np.ndarray:
-    """Decode one photograph of any kind.
+    """Decode one image of any depth to 8-bit RGB.
 
     Args:
         source: a path, the bytes of a file, a Pillow image, or an array:
             uint8 (H, W, 3) RGB or (H, W) grey.
         max_pixels: larger images are refused before they are unpacked;
-            ``MAX_PIXELS`` by default. Pillow has a limit of its own,
-            ``PIL.Image.MAX_IMAGE_PIXELS``, of which it refuses the double.
+            ``MAX_PIXELS`` by default. Pillow refuses images of more than
+            twice its own limit, ``PIL.Image.MAX_IMAGE_PIXELS``.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
@@ -72,40 +72,113 @@ def read_rgb(source: Source, max_pixels: int | None = None) -> np.ndarray:
         UserError: it is missing, damaged, too large or none of ``FORMATS``.
     """
     limit = MAX_PIXELS if max_pixels is None else max_pixels
-    if isinstance(source, os.PathLike):
-        source = os.fspath(source)
+    source = _opened(source)
     try:
         if isinstance(source, np.ndarray):
-            return _from_array(source, limit)
-        if isinstance(source, Image.Image):
-            return decode(source, limit)
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            source = io.BytesIO(source)
-        elif not isinstance(source, str):
-            raise ValueError(
-                'a path, bytes, a Pillow image or a uint8 array is wanted, '
-                f'not {type(source).__name__}'
-            )
-        with Image.open(source, formats=FORMATS) as image:
+            return _check_array(source, 3, 8, limit)
+        with _image(source) as image:
             return decode(image, limit)
     except (*FAILURES, MemoryError) as error:
         raise UserError(
-            f'{called(source)} cannot be read ({reason(error, source)})'
+            f'{_name(source)} cannot be read ({reason(error, source)})'
         ) from None
 
 
-def called(source: object) -> str:
-    """How errors name an image."""
+def read_stored(
+    source: Source, channels: int, bits: int, max_pixels: int | None = None
+) -> np.ndarray:
+    """Decode an image without changing its depth.
+
+    Args:
+        source: as of :func:`read_rgb`, arrays of the depth.
+        channels: 3 for RGB, 1 for grey (of 8-bit colours the luma).
+        bits: 8 or 16; 16 bits have one channel.
+        max_pixels: see :func:`read_rgb`.
+
+    Returns:
+        (H, W) or (H, W, 3) of uint8 or uint16.
+
+    Raises:
+        UserError: unreadable, too large, or of another depth.
+    """
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    source = _opened(source)
+    name = _name(source)
+    try:
+        if isinstance(source, np.ndarray):
+            pixels = _check_array(source, channels, bits, limit)
+        else:
+            with _image(source) as image:
+                refuse_deep_colour(image)
+                if (image.mode[0] in DEEP) != (bits == 16):
+                    _refuse_depth(name, image.mode, bits)
+                if bits == 16:
+                    check_size(image.width, image.height, limit)
+                    return from_deep(image)
+                pixels = decode(image, limit)
+    except (*FAILURES, MemoryError) as error:
+        raise unreadable(name, source, error) from None
+    if channels == 1 and pixels.ndim == 3:
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    return pixels
+
+
+def _opened(source: Source) -> Any:
+    """Paths as text, bytes as a stream."""
+    if isinstance(source, os.PathLike):
+        return os.fspath(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source)
+    return source
+
+
+def _image(source: Any) -> AbstractContextManager[Image.Image]:
+    if isinstance(source, Image.Image):
+        return nullcontext(source)
+    if not isinstance(source, (str, io.BytesIO)):
+        raise ValueError(
+            'a path, bytes, a Pillow image or an array is wanted, not '
+            f'{type(source).__name__}'
+        )
+    return Image.open(source, formats=FORMATS)
+
+
+def _check_array(
+    pixels: np.ndarray, channels: int, bits: int, limit: int
+) -> np.ndarray:
+    """An array of the depth, contiguous; grey is repeated for 3 channels."""
+    grey = pixels.ndim == 2
+    colour = pixels.ndim == 3 and pixels.shape[2] == 3 and bits == 8
+    if (
+        pixels.dtype != _DTYPES[bits]
+        or not (grey or colour)
+        or not pixels.size
+    ):
+        kind = '(H, W)' if bits == 16 else '(H, W, 3), RGB, or (H, W)'
+        raise ValueError(
+            f'arrays must be {_DTYPES[bits].__name__} of shape {kind}; this '
+            f'is {pixels.dtype} of {pixels.shape}'
+        )
+    check_size(pixels.shape[1], pixels.shape[0], limit)
+    if grey and channels == 3:
+        pixels = np.repeat(pixels[..., None], 3, -1)
+    return np.ascontiguousarray(pixels)
+
+
+def _name(source: object) -> str:
     return f'image {source}' if isinstance(source, str) else 'the image'
 
 
-def reason(error: BaseException, path: object) -> str:
-    """Why a file cannot be read, in a part of one line.
+def unreadable(name: str, source: object, error: BaseException) -> UserError:
+    """The error of a file that a data set cannot do without."""
+    return UserError(
+        f'{name} cannot be read ({reason(error, source)}); replace or remove '
+        'it'
+    )
 
-    Args:
-        error: what was raised.
-        path: taken out of the text, for the message names it anyway.
-    """
+
+def reason(error: BaseException, path: object) -> str:
+    """Why a file cannot be read, in a part of one line without its path."""
     text = str(error).splitlines()[0] if str(error) else repr(error)
     if isinstance(error, UnidentifiedImageError):
         return f'cannot identify image file; it is none of {_KNOWN}'
@@ -115,12 +188,12 @@ def reason(error: BaseException, path: object) -> str:
 
 
 def decode(image: Image.Image, max_pixels: int | None = None) -> np.ndarray:
-    """The pixels of an image that Pillow has opened.
+    """Decode an image that Pillow has opened to 8-bit RGB.
 
     EXIF orientation is applied. Grey becomes three equal channels, 16-bit
     grey is scaled so that 65535 becomes 255, CMYK and palettes become RGB,
-    and transparent pixels are laid over white. Of several frames the first
-    is taken. Colour profiles are not applied.
+    and transparent pixels are blended with white. Of several frames the
+    first is taken. Colour profiles are not applied.
 
     Args:
         image: opened, not loaded yet.
@@ -141,8 +214,8 @@ def decode(image: Image.Image, max_pixels: int | None = None) -> np.ndarray:
 def upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation of a loaded image.
 
-    ``ImageOps.exif_transpose`` writes the whole EXIF block anew, of which
-    cameras and editors leave more than Pillow can write; nobody reads it here.
+    ``ImageOps.exif_transpose`` rewrites the whole EXIF block, which may hold
+    more than Pillow can write.
     """
     turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
     return image if turn is None else image.transpose(turn)
@@ -178,139 +251,11 @@ def _from_16_bit(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.uint8)
 
 
-def _from_array(pixels: np.ndarray, max_pixels: int) -> np.ndarray:
-    grey = pixels.ndim == 2
-    right = grey or (pixels.ndim == 3 and pixels.shape[2] == 3)
-    if pixels.dtype != np.uint8 or not right or not pixels.size:
-        raise ValueError(
-            'arrays must be uint8 of shape (H, W, 3), RGB, or (H, W); this '
-            f'is {pixels.dtype} of {pixels.shape}'
-        )
-    check_size(pixels.shape[1], pixels.shape[0], max_pixels)
-    if grey:
-        pixels = np.repeat(pixels[..., None], 3, -1)
-    return np.ascontiguousarray(pixels)
-
-
-def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """To (H, W) as in training; the aspect ratio is not kept."""
-    height, width = size
-    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def prepare(
-    source: Source, spec: InputSpec, max_pixels: int | None = None
-) -> np.ndarray:
-    """One photograph as the network is fed it.
-
-    Args:
-        source: see :func:`read_rgb`.
-        spec: size, mean and std.
-        max_pixels: see :func:`read_rgb`.
-
-    Returns:
-        (3, H, W) float32.
-
-    Raises:
-        UserError: as of :func:`read_rgb`.
-    """
-    small = resize(read_rgb(source, max_pixels), spec.size)
-    return normalised(small.transpose(2, 0, 1), spec)
-
-
-DEEP = ('I', 'F')  # first letters of modes with more than 8 bits
-_DTYPES = {8: np.uint8, 16: np.uint16}
-
-
-def read_stored(
-    source: Source, channels: int, bits: int, max_pixels: int | None = None
-) -> np.ndarray:
-    """Read an image without a change of its depth.
-
-    Args:
-        source: a path, the bytes of a file, a Pillow image, or an array:
-            (H, W), or (H, W, 3) RGB, of the depth.
-        channels: 3 for RGB, 1 for grey (of 8-bit colours the luma).
-        bits: 8 or 16; 16 bits have one channel.
-        max_pixels: larger images are refused; ``images.MAX_PIXELS`` by
-            default.
-
-    Returns:
-        (H, W) or (H, W, 3) of uint8 or uint16.
-
-    Raises:
-        UserError: unreadable, too large, or of another depth.
-    """
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
-    if isinstance(source, os.PathLike):
-        source = os.fspath(source)
-    name = called(source)
-    try:
-        if isinstance(source, np.ndarray):
-            return _stored_from_array(source, channels, bits, limit)
-        if isinstance(source, Image.Image):
-            return _from_image(source, channels, bits, limit, name)
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            source = io.BytesIO(source)
-        elif not isinstance(source, str):
-            raise ValueError(
-                'a path, bytes, a Pillow image or an array is wanted, not '
-                f'{type(source).__name__}'
-            )
-        with Image.open(source, formats=FORMATS) as image:
-            return _from_image(image, channels, bits, limit, name)
-    except (*FAILURES, MemoryError) as error:
-        raise UserError(
-            f'{name} cannot be read ({reason(error, source)}); replace or '
-            'remove it'
-        ) from None
-
-
-def _from_image(
-    image: Image.Image, channels: int, bits: int, limit: int, name: str
-) -> np.ndarray:
-    refuse_deep_colour(image)
-    deep = image.mode[0] in DEEP
-    if deep != (bits == 16):
-        _refuse_depth(name, image.mode, bits)
-    if bits == 16:
-        check_size(image.width, image.height, limit)
-        return from_deep(image)
-    return _of_channels(decode(image, limit), channels)
-
-
-def _of_channels(rgb: np.ndarray, channels: int) -> np.ndarray:
-    return rgb if channels == 3 else cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-
-
-def _stored_from_array(
-    pixels: np.ndarray, channels: int, bits: int, limit: int
-) -> np.ndarray:
-    wanted = _DTYPES[bits]
-    colour = pixels.ndim == 3 and pixels.shape[2] == 3
-    right = pixels.ndim == 2 if bits == 16 else pixels.ndim == 2 or colour
-    if pixels.dtype != wanted or not right or not pixels.size:
-        kind = '(H, W)' if bits == 16 else '(H, W, 3), RGB, or (H, W)'
-        raise ValueError(
-            f'arrays must be {wanted.__name__} of shape {kind}; this is '
-            f'{pixels.dtype} of {pixels.shape}'
-        )
-    check_size(pixels.shape[1], pixels.shape[0], limit)
-    if colour:
-        return _of_channels(np.ascontiguousarray(pixels), channels)
-    if channels == 3:
-        pixels = np.repeat(pixels[..., None], 3, -1)
-    return np.ascontiguousarray(pixels)
-
-
 def refuse_deep_colour(image: Image.Image) -> None:
     """Refuse 16 bits a channel in colour, which Pillow would cast.
 
-    Args:
-        image: opened, not loaded yet.
-
     Raises:
-        ValueError: it has them.
+        ValueError: an opened image, not loaded yet, has them.
     """
     deep = any(';16' in str(tile) for tile in getattr(image, 'tile', ()))
     if deep and image.mode[0] not in DEEP:
@@ -320,11 +265,7 @@ def refuse_deep_colour(image: Image.Image) -> None:
 
 
 def from_deep(image: Image.Image) -> np.ndarray:
-    """Pixels of an opened image of 16 bits, (H, W) uint16.
-
-    Raises:
-        FAILURES: damaged, or values that 16 bits do not hold.
-    """
+    """Pixels of an opened image of 16 bits, (H, W) uint16."""
     image.load()
     pixels = np.asarray(upright(image))
     if image.mode.startswith('I;16'):
@@ -338,7 +279,7 @@ def _refuse_depth(name: str, mode: str, bits: int) -> None:
     if bits == 16:
         raise UserError(
             f'{name} has 8 bits a channel (mode {mode}) where 16 are '
-            'expected; it was cast on its way: take the original (a data set '
+            'expected; it was cast before: take the original (a data set '
             'of 8 bits is read with bits=8)'
         )
     raise UserError(
@@ -348,29 +289,42 @@ def _refuse_depth(name: str, mode: str, bits: int) -> None:
     )
 
 
-def resize_stored(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """To (H, W) by area, at the same depth; the aspect ratio is not kept."""
     height, width = size
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
 
 
+def prepare(
+    source: Source, spec: InputSpec, max_pixels: int | None = None
+) -> np.ndarray:
+    """The input of a classifier from one image of any depth.
+
+    Args:
+        source: see :func:`read_rgb`.
+        spec: size, mean and std.
+        max_pixels: see :func:`read_rgb`.
+
+    Returns:
+        (3, H, W) float32.
+    """
+    small = resize(read_rgb(source, max_pixels), spec.size)
+    return normalised(small.transpose(2, 0, 1), spec)
+
+
 def prepare_stored(
     source: Source, spec: InputSpec, max_pixels: int | None = None
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """One image as a segmentor is fed it.
+    """The input of a segmentor from one image of the model's depth.
 
     Args:
         source: see :func:`read_stored`.
-        spec: of the network.
-        max_pixels: see :func:`read_stored`.
+        spec: of the model.
+        max_pixels: see :func:`read_rgb`.
 
     Returns:
         (C, H, W) float32, and the (H, W) of the image itself.
-
-    Raises:
-        UserError: as of :func:`read_stored`.
     """
     pixels = read_stored(source, spec.channels, spec.bits, max_pixels)
-    small = resize_stored(pixels, spec.size)
-    small = small.reshape(*spec.size, spec.channels)
+    small = resize(pixels, spec.size).reshape(*spec.size, spec.channels)
     return normalised(small.transpose(2, 0, 1), spec), pixels.shape[:2]

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How an image becomes what the network sees.
+    """Preparation of an image for a model.
 
     Attributes:
         size: (H, W) in pixels.
@@ -17,11 +17,11 @@ class InputSpec:
         colour: ``RGB``, order of the channels; ``grey`` for one channel.
         mean: of each channel, in 0..255; subtracted.
         std: of each channel, in 0..255; divided by afterwards.
-        bits: of a channel of the image, 8 or 16; of photographs, which are
-            taken at any depth and reduced to it, always 8.
-        window: (centre, width) in values of the image: what is below becomes
-            0, what is above 255, linear in between; None takes the whole
-            range of ``bits`` for 0..255.
+        bits: of a channel, 8 or 16; always 8 for classifiers, whose images
+            are reduced to it.
+        window: (centre, width) in values of the image: lower values become
+            0, higher ones 255, linear in between; None takes the whole range
+            of ``bits`` for 0..255.
     """
 
     size: tuple[int, int]
@@ -34,7 +34,7 @@ class InputSpec:
 
     @property
     def channels(self) -> int:
-        """Of the image and of what the network sees."""
+        """Of the image and of the model's input."""
         return 1 if self.colour == 'grey' else 3
 
 
@@ -52,14 +52,9 @@ def windowed(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
 
 
 def normalised(planes: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Window and normalise, as the data preprocessors of training do.
+    """Window and normalise (..., C, H, W) uint8 or uint16 to float32.
 
-    Args:
-        planes: (..., C, H, W) uint8 or uint16.
-        spec: window, mean and std.
-
-    Returns:
-        The same as float32.
+    As the data preprocessors of training do.
     """
     mean = np.float32(spec.mean)[:, None, None]
     std = np.float32(spec.std)[:, None, None]

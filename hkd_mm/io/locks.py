@@ -20,8 +20,8 @@ _BUSY = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-# fcntl locks belong to a process, and closing any handle of the file lets go
-# of them: what this process holds is kept here and not opened again.
+# fcntl locks belong to a process, and closing any handle of the file releases
+# them: files that this process holds are kept here and not opened again.
 _guard = threading.Lock()
 _held: set[str] = set()
 _mine: ContextVar[frozenset[str]] = ContextVar('locks', default=frozenset())
@@ -44,16 +44,16 @@ def locked(
 ) -> Iterator[bool]:
     """Hold the lock of a folder.
 
-    The kernel lets go of it when the process ends, however it ends; children
-    do not inherit it. Who holds it may take it again; another thread of the
+    The kernel releases it when the process ends, however it ends; children
+    do not inherit it. Its holder may take it again; another thread of the
     process may not. Where a file system has no locks, it is taken as held:
     two builders of a packed store then write the same bytes to the same
-    places.
+    offsets.
 
     Args:
         folder: made when missing.
-        wait: until another process lets go.
-        waiting: said on stderr when there is something to wait for.
+        wait: until it is released.
+        waiting: message on stderr before a wait.
 
     Yields:
         Whether it is held; always True with ``wait``.
@@ -91,8 +91,8 @@ def is_locked(folder: Path) -> bool:
 
 
 def holder(folder: Path) -> str:
-    """Who took the lock of a folder last, in words: process, host, time."""
-    if _key(folder) in _held:  # reading it would let go of it
+    """Describe the last holder of a lock: process, host, time."""
+    if _key(folder) in _held:  # reading it would release it
         return f'this process, {os.getpid()}'
     try:
         text = (folder / 'lock').read_text(errors='replace').strip()
@@ -102,11 +102,7 @@ def holder(folder: Path) -> str:
 
 
 def has_locks(folder: Path) -> bool:
-    """Whether the file system of a folder knows locks.
-
-    Args:
-        folder: made when missing.
-    """
+    """Whether the file system of a folder, made when missing, has locks."""
     folder.mkdir(parents=True, exist_ok=True)
     if _key(folder) in _held:
         return True
@@ -121,7 +117,7 @@ def has_locks(folder: Path) -> bool:
 
 
 def as_rank_0(value: Any) -> Any:
-    """What rank 0 has, on every rank."""
+    """Broadcast the value of rank 0."""
     from mmengine.dist import broadcast_object_list
 
     box = [value]
@@ -142,12 +138,9 @@ def _acquire(folder: Path, wait: bool, waiting: str) -> int | None:
     key, held = _key(folder), False
     if not _reserve(key, wait, waiting):
         return None
+    handle = None
     try:
         handle = _open(folder)
-    except OSError:
-        _held.discard(key)
-        raise
-    try:
         held = _take(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not held and wait:
             if waiting:
@@ -161,15 +154,15 @@ def _acquire(folder: Path, wait: bool, waiting: str) -> int | None:
     return handle if held else None
 
 
-def _release(handle: int, key: str) -> None:
+def _release(handle: int | None, key: str) -> None:
     with _guard:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
         _held.discard(key)
 
 
 def _reserve(key: str, wait: bool, waiting: str) -> bool:
     """Keep the other threads of this process away."""
-    said = False
     while True:
         with _guard:
             if key not in _held:
@@ -177,20 +170,20 @@ def _reserve(key: str, wait: bool, waiting: str) -> bool:
                 return True
         if not wait:
             return False
-        if waiting and not said:
+        if waiting:
             print(waiting, file=sys.stderr, flush=True)
-            said = True
+            waiting = ''
         time.sleep(0.1)
 
 
 def _sign(handle: int) -> None:
-    """Leave in the lock who holds it."""
+    """Write the holder into the lock."""
     now = time.strftime('%Y-%m-%d %H:%M:%S')
     text = f'process {os.getpid()} on {socket.gethostname()} since {now}\n'
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, text.encode(), 0)
-    except OSError:  # a full disk must not end who merely waits for room
+    except OSError:  # a full disk must not end the holder
         pass
 
 
@@ -205,20 +198,13 @@ def _take(handle: int, how: int) -> bool:
     return True
 
 
-try:
-    import fcntl
-except ImportError:  # Windows: nobody is kept from writing it twice
-    fcntl = None
-
-
 @contextmanager
 def only_writer(out: Path) -> Iterator[None]:
     """Hold ``<out>.lock``, which is removed at the end.
 
-    The lock is that of a file of its own, opened once: ``flock`` stays while
-    other files are opened and closed, and the kernel lets go of it when the
-    process ends, however it ends. Where a file system has no locks, it is
-    taken as held.
+    ``flock`` stays while other files are opened and closed, and the kernel
+    releases it when the process ends, however it ends. Where a file system
+    has no locks, it is taken as held.
 
     Args:
         out: the table; its folder exists.
@@ -226,36 +212,26 @@ def only_writer(out: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it.
     """
-    if fcntl is None:
-        yield
-        return
     path = Path(f'{out}.lock')
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _lock_output(handle, out)
-            if not _is_at(handle, path):  # removed by who held it before
+        with open(path, 'a') as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in _BUSY:
+                    raise UserError(
+                        f'another process is writing {out}; wait for it, or '
+                        'give another --out'
+                    ) from None
+                if error.errno not in _NO_LOCKS:
+                    raise
+            if not _is_at(file.fileno(), path):  # removed by its last holder
                 continue
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
             return
-        finally:
-            os.close(handle)
-
-
-def _lock_output(handle: int, out: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _BUSY:
-            raise UserError(
-                f'another process is writing {out}; wait for it, or give '
-                'another --out'
-            ) from None
-        if error.errno not in _NO_LOCKS:
-            raise
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Progress of long jobs, and a function over many files on all cores."""
+"""Show the progress of long jobs, and map a function on all cores."""
 
 import ctypes
 import os
@@ -13,6 +13,7 @@ from typing import Any, TextIO, TypeVar
 T = TypeVar('T')
 EVERY = 30.0  # seconds between two lines where there is no terminal
 REDRAW = 0.2  # seconds between two drawings on a terminal
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def about(seconds: float) -> str:
@@ -33,12 +34,7 @@ def how_far(
 ) -> str:
     """Describe a job, as in ``7 of 120 images, about 90 s left``.
 
-    Args:
-        done: units that are finished.
-        total: units of the whole job.
-        seconds_left: an estimate; None where there is none yet.
-        unit: what is counted, in the plural.
-        note: stands between the two.
+    ``note`` goes between the count and the time.
     """
     parts = [f'{done} of {total} {unit}'.rstrip(), *([note] if note else [])]
     if seconds_left is not None and done < total:
@@ -52,13 +48,13 @@ def left_of_runs(
     waiting: int,
     side_by_side: int,
 ) -> float | None:
-    """Estimate how long runs that go side by side still take.
+    """Estimate the seconds that parallel runs still take.
 
     Args:
         finished: seconds that each finished run took.
-        running: seconds since each run under way began.
-        waiting: runs that have not begun.
-        side_by_side: most runs at once, 1 or more.
+        running: seconds since each current run began.
+        waiting: number of runs that have not begun.
+        side_by_side: most runs at once, >= 1.
 
     Returns:
         Seconds at the mean of the finished runs; None before there is one.
@@ -72,19 +68,19 @@ def left_of_runs(
 
 
 class Progress:
-    """Shows how far a job is; a context.
+    """Context that shows the progress of a job.
 
     On a terminal a bar that stays in place, if rich is installed. Elsewhere a
     line every 30 s: a job that takes less writes nothing, one that takes more
-    ends with a line too. Nothing is drawn by another thread, so processes may
-    be forked meanwhile.
+    ends with a line too. No thread draws, so processes may be forked
+    meanwhile.
 
     Args:
         what: the job, as in ``packing``.
         total: units of the whole job.
-        unit: what is counted, in the plural.
+        unit: name of the units, in the plural.
         done: units that an earlier call finished; no part of the speed.
-        stream: that is written to; None: stderr.
+        stream: output; None: stderr.
     """
 
     def __init__(
@@ -99,7 +95,7 @@ class Progress:
         self.done = self._first = done
         self._stream = stream
         self._bar: Any = None
-        self._told = False
+        self._printed = False
 
     def __enter__(self) -> 'Progress':
         stream = self._stream or sys.stderr
@@ -116,7 +112,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        elif self._told and error[:1] == (None,):
+        elif self._printed and error[:1] == (None,):
             spent = about(time.monotonic() - self._begun)
             self._print(f'{self.text(ended=True)} in {spent}')
 
@@ -132,22 +128,11 @@ class Progress:
         return time.monotonic() - self._shown >= wait
 
     def advance(self, count: int = 1, note: str = '') -> None:
-        """Count units that are finished now.
-
-        Args:
-            count: units.
-            note: shown beside their number.
-        """
+        """Count finished units; ``note`` is shown beside their number."""
         self.update(self.done + count, note)
 
     def update(self, done: int, note: str = '', force: bool = False) -> None:
-        """Set the number of finished units; show it when it is due.
-
-        Args:
-            done: units.
-            note: shown beside their number.
-            force: show it now.
-        """
+        """Set the number of finished units; show it when due, or forced."""
         self.done = done
         if not force and not self.due:
             return
@@ -164,12 +149,7 @@ class Progress:
         self._bar.refresh()
 
     def text(self, note: str = '', ended: bool = False) -> str:
-        """Describe the job as it is now.
-
-        Args:
-            note: stands between the number and the time left.
-            ended: leave out the time left.
-        """
+        """Describe the job, once it has ended without the time left."""
         left = None if ended else self.seconds_left()
         counted = how_far(self.done, self.total, left, self.unit, note)
         return f'{self.what}: {counted}'
@@ -183,7 +163,7 @@ class Progress:
         return spent / fresh * (self.total - self.done)
 
     def _print(self, line: str) -> None:
-        self._told = True
+        self._printed = True
         print(line, file=self._stream or sys.stderr, flush=True)
 
 
@@ -208,21 +188,11 @@ def _bar(stream: TextIO) -> Any:
 def tracked(
     items: Iterable[T], what: str, total: int, unit: str = ''
 ) -> Iterator[T]:
-    """Pass items on and show how many there were.
-
-    Args:
-        items: each is finished when the next is asked for.
-        what: see :class:`Progress`.
-        total: number of items.
-        unit: what they are, in the plural.
-    """
+    """Yield items and show the progress, see :class:`Progress`."""
     with Progress(what, total, unit) as progress:
         for item in items:
             yield item
             progress.advance()
-
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def default_workers() -> int:
@@ -238,11 +208,11 @@ def parallel_map(
     what: str,
     workers: int = 0,
 ) -> list[Any]:
-    """Results in the order of the items.
+    """Map an importable function over items; results in their order.
 
     Args:
-        function: importable, takes one item.
-        items: what it is called with.
+        function: takes one item.
+        items: its arguments.
         what: the job, shown with its progress on stderr.
         workers: processes; 0 takes all cores, 1 stays in this process.
     """

@@ -1,9 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Two changes of MMEngine's ``Runner`` that hold wherever hkd_mm is imported.
+"""Two patches of MMEngine's ``Runner``, active wherever hkd_mm is imported.
 
 A config of this package imports it (``custom_imports``), so that
 ``Runner.from_cfg(Config.fromfile(CONFIG))`` trains as ``tools/train.py``
-does. Neither needs more than MMEngine until it is used.
+does.
 """
 
 import importlib.abc
@@ -27,7 +27,7 @@ def install() -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Notice the import of ``mmengine.runner``, once."""
+    """Patch ``mmengine.runner`` when it is imported, once."""
 
     def find_spec(self, name, path, target=None):
         if name != _RUNNER:
@@ -62,15 +62,15 @@ def _change() -> None:
 
 def _safe_loader(prefix: str):
     def load(filename: str, map_location: Any = None, **kwargs) -> dict:
-        from hkd_mm.io import checkpoints as safe_loading
+        from hkd_mm.io import checkpoints
 
-        return safe_loading.load(prefix, filename)
+        return checkpoints.load(prefix, filename)
 
     return load
 
 
 def build_model(runner, model):
-    """Build the model of a runner, in channels_last if its config says so.
+    """``Runner.build_model``, in channels_last if the config says so.
 
     The weights of all networks, teacher included, are stored in
     channels_last. A convolution with such weights delivers channels_last
@@ -80,11 +80,6 @@ def build_model(runner, model):
 
     A hook comes too late: distributed training lays out its gradients when
     the model is wrapped, and afterwards mixes up their elements.
-
-    Args:
-        runner: any runner of MMEngine; ``channels_last`` of its config is
-            read.
-        model: a module or its config, as of ``Runner.build_model``.
     """
     import torch
 

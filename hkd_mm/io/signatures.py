@@ -1,8 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Constructor arguments of registered classes, read from their source.
+"""Read constructor arguments of registered classes from their source.
 
-A misspelled option is refused before torch is imported, so the class cannot
-be asked itself.
+A misspelled option is refused before torch is imported, so the class itself
+cannot be inspected.
 """
 
 import ast
@@ -15,12 +15,10 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 class Arguments(NamedTuple):
-    """What a constructor takes.
+    """Keywords of a constructor, own ones first.
 
-    Args:
-        names: keywords, in the order of the source, own ones first.
-        is_open: it takes further keywords, or a base class outside this
-            package may.
+    ``is_open``: it takes further keywords, or a base class outside of this
+    package may.
     """
 
     names: tuple[str, ...]
@@ -33,17 +31,16 @@ class _Found(NamedTuple):
 
 
 def constructor_arguments(type_name: str) -> Arguments | None:
-    """Find what a config may pass to a registered class or function.
+    """Find the arguments of a registered class or function.
 
-    Imports nothing, so it also knows classes whose packages are missing.
+    Imports nothing, so it also covers classes whose packages are missing.
 
     Args:
         type_name: as in a config, such as ``hkd_mm.HybridKDLoss``.
 
     Returns:
-        Its arguments with those of base classes that its constructor passes
-        keywords on to; None for a type of another package and for a name
-        that is not registered here.
+        Its arguments with those of the base classes that its constructor
+        passes keywords on to; None for a name that is not registered here.
     """
     scope, _, name = type_name.rpartition('.')
     found = _registered(name) if scope == _PACKAGE.name else None
@@ -96,7 +93,7 @@ def _names(function: ast.FunctionDef, skip: int) -> tuple[list[str], bool]:
 def _registered(name: str) -> _Found | None:
     pattern = re.compile(rf'^(class|def) {re.escape(name)}\b', re.MULTILINE)
     for path in sorted(_PACKAGE.rglob('*.py')):
-        if pattern.search(path.read_text(encoding='utf-8')) is None:
+        if not pattern.search(path.read_text(encoding='utf-8')):
             continue
         module = _module_of(path)
         node = _definitions(module).get(name)

@@ -52,7 +52,7 @@ def listing(material: ReportData, split: str, seen_by: Method | None = None):
     root = data_root(material)
     if cfg is None or root is None or not cfg.get('test_dataloader'):
         return None
-    *wrappers, inner = dataset_chain(cfg, 'test_dataloader')
+    *wrappers, inner = dataset_chain(cfg['test_dataloader'])
     node = {**inner, 'split': split, 'data_root': str(root)}
     for wrapper in wrappers:
         if kind(wrapper) == 'PackedDataset':
@@ -155,10 +155,8 @@ def _split_key(config: Path) -> str:
     from hkd_mm.config.compose import read_config
 
     cfg = read_config(str(config))
-    key, node = 'test_dataloader.dataset', cfg['test_dataloader']['dataset']
-    while 'dataset' in node:
-        key, node = f'{key}.dataset', node['dataset']
-    return f'{key}.split'
+    depth = len([*dataset_chain(cfg['test_dataloader'])])
+    return 'test_dataloader' + depth * '.dataset' + '.split'
 
 
 def _read(method: Method, material: ReportData) -> None:

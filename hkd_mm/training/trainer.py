@@ -20,12 +20,13 @@ from hkd_mm.config.data_summary import (
     weighs_classes,
 )
 from hkd_mm.config.networks import fetch_network_weights
-from hkd_mm.config.tree import is_packed_dataset
+from hkd_mm.config.tree import dataset_chain, is_packed_dataset
 from hkd_mm.config.value_checks import check_values, check_weights
 from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import latest_intact_checkpoint, safe_load
 from hkd_mm.io.locks import as_rank_0
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.pack_data import pack_or_read_singly
@@ -114,11 +115,11 @@ def _images_an_epoch(cfg: Config, summary: DataSummary) -> int:
     from mmengine.registry import DATA_SAMPLERS, DATASETS
 
     loader = cfg.train_dataloader
-    wrappers, node = [], loader.dataset
-    while 'dataset' in node:
-        if not is_packed_dataset(node):
-            wrappers.append({k: v for k, v in node.items() if k != 'dataset'})
-        node = node.dataset
+    wrappers = [
+        {key: value for key, value in node.items() if key != 'dataset'}
+        for node in [*dataset_chain(loader)][:-1]
+        if not is_packed_dataset(node)
+    ]
     if wrappers:
         name = 'train_dataloader'
         dataset, _ = topped_up(build_listing(cfg, name), top_up_of(cfg, name))
@@ -137,9 +138,6 @@ def _images_an_epoch(cfg: Config, summary: DataSummary) -> int:
 
 def set_start(cfg: Config, resume: str | None) -> str:
     """Point the config to the file that the run starts from, if any."""
-    from hkd_mm.io.atomic_files import latest_intact_checkpoint
-    from hkd_mm.io.checkpoints import safe_load
-
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
     note = ''

@@ -211,11 +211,11 @@ def test_packed_images_are_turned_off_or_it_says_why_not(name):
     assert not list(packed_datasets(new)) and new.packed is False
     assert not new.model.get('teacher_cache')
     for loader in LOADERS:
-        (node,) = dataset_chain(new, loader)
+        (node,) = dataset_chain(new[loader])
         kinds = [kind(step) for step in node.pipeline]
         assert kinds[:2] == ['LoadSkinImage', 'Resize']
         assert kinds[-1] == 'PackInputs'
-        *_, inner = dataset_chain(cfg, loader)
+        *_, inner = dataset_chain(cfg[loader])
         assert {k: node[k] for k in inner} == inner
         assert ('RandomFlip' in kinds) is (loader == 'train_dataloader')
 

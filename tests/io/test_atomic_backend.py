@@ -12,20 +12,16 @@ import torch
 from mmengine.fileio import get_file_backend
 from mmengine.runner import save_checkpoint
 
-import hkd_mm.io.atomic_files as module
-from hkd_mm.io.atomic_files import (
-    AtomicBackend,
-    latest_intact_checkpoint,
-    remove_parts,
-    what_is_wrong,
-)
+from hkd_mm.io import checkpoints
+from hkd_mm.io.atomic_files import AtomicBackend, remove_parts
+from hkd_mm.io.checkpoints import find_damage, latest_intact_checkpoint
 
 
 @pytest.fixture
 def said(monkeypatch):
     lines = []
     monkeypatch.setattr(
-        module, 'print_log', lambda text, **kwargs: lines.append(text)
+        checkpoints, 'print_log', lambda text, **kwargs: lines.append(text)
     )
     return lines
 
@@ -112,7 +108,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, step):
     def full(*args):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(module.os, step, full)
+    monkeypatch.setattr(os, step, full)
     with pytest.raises(OSError, match='No space'):
         AtomicBackend().put(b'new', target)
     assert target.read_bytes() == b'old'
@@ -148,7 +144,7 @@ def test_the_named_one_is_taken_when_intact(tmp_path, said):
 def test_a_damaged_last_falls_back_and_says_so(tmp_path, said, damage):
     paths = write_run(tmp_path)
     damage(paths[3])
-    assert what_is_wrong(paths[3])
+    assert find_damage(paths[3])
     assert latest_intact_checkpoint(tmp_path) == str(paths[2])
     assert len(said) == 1 and str(paths[3]) in said[0]
     damage(paths[2])
@@ -160,7 +156,7 @@ def test_a_flipped_bit_is_found_though_torch_reads_the_file(tmp_path):
     flip_a_byte_of_the_weights(path)
     weight = torch.load(path, weights_only=True)['state_dict']['weight']
     assert not torch.equal(weight, torch.full((64, 64), 3.0))
-    assert 'checksum' in what_is_wrong(path)
+    assert 'checksum' in find_damage(path)
 
 
 def test_none_left_is_none_and_said(tmp_path, said):

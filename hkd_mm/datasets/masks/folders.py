@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Image and mask files side by side, in folders or named by a table."""
+"""Find image and mask files in folders side by side or by name."""
 
 import os
 from collections import defaultdict
@@ -12,6 +12,10 @@ from hkd_mm.datasets.records import Record, list_images, same_id, subfolders
 from hkd_mm.errors import UserError
 
 EMPTY, FOREGROUND = 'empty', 'foreground'  # labels, for the split
+IMAGE_FOLDERS = ('image', 'images', 'img', 'imgs')
+MASK_FOLDERS = ('mask', 'masks', 'segmentation', 'segmentations')
+_MASK_WORD = 'segmentation'  # HAM10000_segmentations_lesion_tschandl
+_MASK_ENDINGS = ('_segmentation', '_mask')
 
 
 @dataclass(slots=True)
@@ -19,8 +23,8 @@ class MaskRecord(Record):
     """A :class:`hkd_mm.datasets.records.Record` with a mask.
 
     Args:
-        mask_path: the mask file; None where nothing is to be seen.
-        grouped_by: what ``lesion_id`` names, ``patient`` or ``lesion``.
+        mask_path: the mask file; None for an empty mask.
+        grouped_by: kind of ``lesion_id``, ``patient`` or ``lesion``.
     """
 
     mask_path: str | None = None
@@ -32,19 +36,13 @@ class MaskRecord(Record):
         return self.grouped_by
 
 
-IMAGE_FOLDERS = ('image', 'images', 'img', 'imgs')
-MASK_FOLDERS = ('mask', 'masks', 'segmentation', 'segmentations')
-_MASK_WORD = 'segmentation'  # HAM10000_segmentations_lesion_tschandl
-_MASK_ENDINGS = ('_segmentation', '_mask')
-
-
 def image_folder(root: Path) -> Path | None:
-    """The folder of images of a root, if it has one."""
+    """The folder of images of a root, or None."""
     return _folder_of(root, IMAGE_FOLDERS)
 
 
 def mask_folder(root: Path) -> Path | None:
-    """The folder of masks of a root, if it has one.
+    """The folder of masks of a root, or None.
 
     Raises:
         UserError: several could be meant.
@@ -75,19 +73,19 @@ def stem_of(path: Path, folder: Path, mask: bool = False) -> str:
 
 
 class NamedFiles:
-    """Finds files by the names that a table gives them.
+    """Find files by the names that a table gives them.
 
     A name is a path below the data root or below the folder, or a file name
     or an id without suffix; where several files have it, the one in a folder
-    that is named as the patient. A file in a folder that is named as another
-    patient is never taken.
+    named as the patient. A file in a folder named as another patient is
+    never taken.
 
     Args:
         root: the data root.
-        folder: the one to search.
-        groups: all patients of the table.
+        folder: the folder to search.
+        groups: names of all patients of the table.
         mask: the names may lack ``_segmentation`` or ``_mask``.
-        skipped: a folder below, whose files are others.
+        skipped: a folder below that is not searched.
     """
 
     def __init__(
@@ -100,26 +98,19 @@ class NamedFiles:
     ) -> None:
         self.root, self.folder, self._groups = root, folder, set(groups)
         self._by_id = defaultdict(list)
-        self._by_stem = {}
+        #: path below the folder without suffix -> file
+        self.by_stem: dict[str, Path] = {}
         for path in list_images(folder):
             if skipped and path.is_relative_to(skipped):
                 continue
             stem = stem_of(path, folder, mask)
-            self._by_stem[stem] = path
+            self.by_stem[stem] = path
             for name in {same_id(path.name), stem.rsplit('/', 1)[-1]}:
                 self._by_id[name].append(path)
 
-    def called(self, name: str) -> list[Path]:
-        """The files of a name or id, in whatever folder."""
-        return list(self._by_id.get(same_id(name), ()))
-
-    def items(self) -> Iterable[tuple[str, Path]]:
-        """Paths below the folder without suffix, and the files."""
-        return self._by_stem.items()
-
-    def at(self, stem: str) -> Path | None:
-        """The file of a path below the folder without suffix, or None."""
-        return self._by_stem.get(stem)
+    def named(self, name: str) -> list[Path]:
+        """The files of a name or id, in any folder."""
+        return self._by_id.get(same_id(name), [])
 
     def find(
         self, name: str, group: str | None, other: Path | None = None
@@ -128,7 +119,7 @@ class NamedFiles:
 
         Args:
             name: see the class.
-            group: whose it is.
+            group: name of its patient.
             other: a file that is not meant.
 
         Raises:
@@ -137,11 +128,15 @@ class NamedFiles:
         name = name.replace('\\', '/')
         for base in (self.root, self.folder) if '/' in name else ():
             if (base / name).is_file():
-                return self._tidy(base / name)
+                # without `..`
+                path = Path(os.path.abspath(base / name))
+                top = Path(os.path.abspath(self.root))
+                below = path.is_relative_to(top)
+                return self.root / path.relative_to(top) if below else path
         foreign = self._groups - {group}
         found = [
             path
-            for path in self._by_id.get(same_id(name), [])
+            for path in self.named(name)
             if path != other
             and foreign.isdisjoint(path.relative_to(self.folder).parts[:-1])
         ]
@@ -159,10 +154,10 @@ class NamedFiles:
         return found[0] if found else None
 
     def id_of(self, path: Path) -> str:
-        """Path of a found file without suffix: below the folder, or the root.
+        """Path of a found file without suffix, below the folder or the root.
 
         Raises:
-            UserError: it lies below neither.
+            UserError: it is below neither.
         """
         for base in (self.folder, self.root):
             if path.is_relative_to(base):
@@ -172,27 +167,17 @@ class NamedFiles:
             'it there, or set data_root to a folder above both'
         )
 
-    def _tidy(self, path: Path) -> Path:
-        """Without ``..``, and from the root where it lies below it."""
-        whole, root = (os.path.abspath(x) for x in (path, self.root))
-        found = Path(whole)
-        return (
-            self.root / found.relative_to(root)
-            if found.is_relative_to(root)
-            else found
-        )
-
 
 def read_mask_folders(root: Path, without_mask: bool) -> list[MaskRecord]:
-    """Pairs of equal names below ``Image`` and ``Mask``.
+    """Pair images and masks of equal names below ``Image`` and ``Mask``.
 
-    The two lie in the root, or in each of its folders train, val and test. A
-    first folder below ``Image`` is a patient. Labels are empty where the
-    mask must be read.
+    The two folders are in the root, or in each of its folders train, val and
+    test. A first folder below ``Image`` is a patient. Labels are empty where
+    the mask must be read.
 
     Args:
         root: the data root.
-        without_mask: an image without a mask file has nothing to show.
+        without_mask: an image without a mask file is clean.
 
     Raises:
         UserError: a folder is missing, a mask has no image, or an image no
@@ -236,7 +221,17 @@ def _read_pair(
             raise UserError(
                 f'image {path} has no mask {masks / stem}.png; add it'
             )
-        records.append(_record(path, stem, mask, split))
+        patient, slash, _ = stem.partition('/')
+        records.append(
+            MaskRecord(
+                sample_id=f'{split}/{stem}' if split else stem,
+                path=str(path),
+                label='' if mask else EMPTY,
+                lesion_id=patient if slash else None,
+                split=split,
+                mask_path=mask and str(mask),
+            )
+        )
     if by_stem:
         orphan = next(iter(by_stem.values()))
         raise UserError(
@@ -246,17 +241,3 @@ def _read_pair(
     if not records:
         raise UserError(f'{images} has no image')
     return records
-
-
-def _record(
-    path: Path, stem: str, mask: Path | None, split: str | None
-) -> MaskRecord:
-    patient, slash, _ = stem.partition('/')
-    return MaskRecord(
-        sample_id=f'{split}/{stem}' if split else stem,
-        path=str(path),
-        label='' if mask else EMPTY,
-        lesion_id=patient if slash else None,
-        split=split,
-        mask_path=mask and str(mask),
-    )

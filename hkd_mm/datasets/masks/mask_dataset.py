@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Data sets of images with masks, from a table or folders."""
+"""Read images with masks from a table or folders."""
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from hkd_mm.datasets.masks.folders import (
 )
 from hkd_mm.datasets.masks.reading import read_mask
 from hkd_mm.datasets.masks.tables import read_mask_table
+from hkd_mm.datasets.records import file_stamp
 from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import parallel_map
@@ -31,19 +31,19 @@ class MaskDataset(SkinDisease):
     A table (``split_dataset.csv``, or ``ann_file``) names the images in
     ``original_image`` or ``image``, the masks in ``mask_image`` or ``mask``,
     and may name patients (``patient_id``, ``patient``, ``lesion_id``),
-    parts (``mode``, ``split``) and images without anything to see
-    (``is_clean``). Without a table, folders ``Image`` and ``Mask`` hold
-    files of the same names, see :mod:`.folders`.
+    parts (``mode``, ``split``) and images with an empty mask (``is_clean``).
+    Without a table, folders ``Image`` and ``Mask`` hold files of the same
+    names, see :mod:`.folders`.
 
-    No patient is in two parts: such a table is refused. Where the data does
-    not come split, one is drawn once, patients kept together, with equal
-    shares of images that have something to see, and written to a file.
+    A table with a patient in two parts is refused. Where the data does not
+    come split, a split is drawn once, patients kept together, with equal
+    shares of marked images, and written to a file.
 
-    One sample: ``img_path``, ``mask_path`` (None: nothing to see),
-    ``gt_label`` (0 if the mask is empty, else 1; where ``is_clean`` is FALSE
-    the mask is not opened for that), ``sample_id`` (path below the image
-    folder without suffix), ``patient_id`` and ``lesion_id`` (the same, str
-    or None), ``metadata`` (other columns, dict of str).
+    One sample: ``img_path``, ``mask_path`` (None: empty), ``gt_label`` (0 if
+    the mask is empty, else 1; where ``is_clean`` is FALSE the mask is not
+    opened for that), ``sample_id`` (path below the image folder without
+    suffix), ``patient_id`` and ``lesion_id`` (the same, str or None),
+    ``metadata`` (other columns, dict of str).
 
     Args:
         data_root: folder of the data.
@@ -52,8 +52,8 @@ class MaskDataset(SkinDisease):
             binary, every value above 0 being the second.
         channels: 3 (RGB) or 1; None takes that of the class.
         bits: of a channel, 8 or 16 (then one channel); None likewise.
-        without_mask: an image without a mask file has nothing to see; False
-            refuses it; None likewise.
+        without_mask: an image without a mask file is clean; False refuses
+            it; None likewise.
         kwargs: of ``hkd_mm.SkinDisease``.
 
     Raises:
@@ -62,10 +62,7 @@ class MaskDataset(SkinDisease):
     """
 
     METAINFO = {'classes': ('background', 'foreground')}
-    TABLES: ClassVar[tuple[str, ...]] = (
-        'split_dataset.csv',
-        'annotations.csv',
-    )
+    TABLES: ClassVar = ('split_dataset.csv', 'annotations.csv')
     channels: int = 3
     bits: int = 8
     without_mask: bool = False
@@ -102,7 +99,7 @@ class MaskDataset(SkinDisease):
         return records
 
     def class_counts(self) -> np.ndarray:
-        """Images without and with something to see, (2,) int64."""
+        """Images with an empty and with a marked mask, (2,) int64."""
         return np.bincount(self.get_gt_labels(), minlength=2)
 
     def _find_table(self, root: Path) -> Path | None:
@@ -157,26 +154,21 @@ class MaskDataset(SkinDisease):
         )
 
 
-_KNOWN: dict[tuple, bool] = {}  # train, val and test ask for the same masks
+_known: dict[tuple, bool] = {}  # train, val and test ask for the same masks
 
 
 def _marked(paths: Sequence[str], classes: int) -> list[bool]:
     """Whether mask files mark anything; each is read once a process."""
-    keys = [(path, classes, *_state(path)) for path in paths]
-    new = [key for key in dict.fromkeys(keys) if key not in _KNOWN]
+    keys = [(path, classes, *file_stamp(path)) for path in paths]
+    new = [key for key in dict.fromkeys(keys) if key not in _known]
     if new:
         found = parallel_map(
             partial(marks_anything, classes=classes),
             [key[0] for key in new],
             f'reading {len(new)} masks',
         )
-        _KNOWN.update(zip(new, found, strict=True))
-    return [_KNOWN[key] for key in keys]
-
-
-def _state(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
+        _known.update(zip(new, found, strict=True))
+    return [_known[key] for key in keys]
 
 
 def marks_anything(path: str, classes: int) -> bool:
@@ -216,10 +208,10 @@ class LIDCNodule(MaskDataset):
 
 @DATASETS.register_module()
 class SkinLesionMasks(MaskDataset):
-    """RGB photographs and lossless lesion masks, as of ISIC and HAM10000.
+    """RGB images and lossless lesion masks, as of ISIC and HAM10000.
 
-    Masks may be named ``<image>_segmentation.png``. Every photograph needs
-    one. Arguments and errors are those of :class:`MaskDataset`.
+    Masks may be named ``<image>_segmentation.png``. Every image needs one.
+    Arguments and errors are those of :class:`MaskDataset`.
     """
 
     METAINFO = {'classes': ('background', 'lesion')}

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -16,11 +15,9 @@ from torch import Tensor
 from hkd_mm.datasets.masks.folders import MaskRecord
 from hkd_mm.datasets.masks.mask_dataset import MaskDataset
 from hkd_mm.datasets.masks.reading import extents, read_mask
-from hkd_mm.datasets.packed.builder import ensure_store
 from hkd_mm.datasets.packed.packed_dataset import Batch, PackedDataset
-from hkd_mm.datasets.packed.parts import put_row
-from hkd_mm.datasets.packed.plan import Plan, check_pixels, stats
-from hkd_mm.datasets.packed.store import PackedStore, open_store
+from hkd_mm.datasets.packed.plan import Plan, file_states, plan_rows
+from hkd_mm.datasets.packed.store import PackedStore
 from hkd_mm.errors import UserError
 from hkd_mm.io.images import read_stored
 from hkd_mm.registry import DATASETS
@@ -30,116 +27,122 @@ VERSION = 2  # of what becomes of the pixels
 _DTYPES = {8: np.dtype('u1'), 16: np.dtype('<u2')}
 
 
-def decode_pair(
-    folder: Path,
-    count: int,
-    rule: dict,
-    job: tuple[int, tuple[str, str | None]],
-) -> str | None:
-    """Pack one (row, files); a message when a file cannot be used.
+@DATASETS.register_module()
+class PackedMasks(PackedDataset):
+    """Batches of a ``MaskDataset``, decoded and resized once.
 
-    Args:
-        folder: of the store.
-        count: rows of the store.
-        rule: of the :class:`.mask_plan.MaskPlan`.
-        job: the row, and its image and mask file.
-    """
-    row, (path, mask_path) = job
-    try:
-        image, mask = pack_pair(path, mask_path, rule)
-    except UserError as error:
-        return str(error)
-    put_row(folder, count, row, image.tobytes() + mask.tobytes())
-    return None
+    Images are resized by area, masks by the share of each class, see
+    :func:`resize_mask`: marks smaller than half a pixel of the result are
+    lost. 16 bits stay 16 bits.
 
+    A batch is a dict of ``inputs`` (B, side, side, C) uint8 or uint16,
+    ``masks`` (B, side, side) uint8, class ids with 255 for ignored pixels,
+    ``labels`` (B,) int64, 1 where the mask marks anything, and ``index``
+    (B,) int64, the row in the store. Loaders take it with
+    ``collate_fn=dict(type='hkd_mm.packed_collate')``.
 
-def pack_pair(
-    path: str, mask_path: str | None, rule: dict
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read and resize an image and its mask.
+    Arguments are those of :class:`PackedDataset`.
 
-    Args:
-        path: the image file.
-        mask_path: the mask file; None for an empty mask.
-        rule: of the :class:`.mask_plan.MaskPlan`.
-
-    Returns:
-        (side, side, channels) uint8 or uint16, and (side, side) uint8.
+    Attributes:
+        labels: whether anything is marked in the stored mask, (N,) int64.
 
     Raises:
-        UserError: a file cannot be read, or the two differ in size.
+        UserError: as of :class:`PackedDataset`, or a mask and its image
+            differ in size.
     """
-    from mmcv import imresize
 
-    kind, side = rule['masks'], rule['side']
-    image = read_stored(path, kind['channels'], kind['bits'])
-    mask = np.zeros((side, side), np.uint8)
-    if mask_path is not None:
-        found = read_mask(mask_path, kind['classes'])
-        if found.shape != image.shape[:2]:
-            (high, wide), (tall, broad) = image.shape[:2], found.shape
+    def __init__(
+        self,
+        dataset: dict | MaskDataset,
+        size: int = 128,
+        margin: float = 1.0,
+        store_dir: str = 'work_dirs/packed',
+        interpolation: str = 'area',
+        in_memory: bool = False,
+        verify: str = 'all',
+    ) -> None:
+        super().__init__(
+            dataset, size, margin, store_dir, interpolation, in_memory, verify
+        )
+        self.labels = torch.cat(
+            [self._marked(part) for part in self.rows.split(1024)]
+        )
+
+    def _plan(self) -> 'MaskPlan':
+        inner = self.dataset
+        if not isinstance(inner, MaskDataset):
             raise UserError(
-                f'image {path} has {wide} x {high} pixels and its mask '
-                f'{mask_path} {broad} x {tall}; they must be of one size'
+                'PackedMasks packs MaskDataset, LIDCNodule and '
+                f'SkinLesionMasks, not {type(inner).__name__}'
             )
-        mask = resize_mask(found, side, kind['classes'])
-    image = imresize(
-        image, (side, side), interpolation=rule['interpolation'], backend='cv2'
-    )
-    dtype = _DTYPES[kind['bits']]
-    assert image.dtype.itemsize == dtype.itemsize, 'the depth is kept'
-    image = image.reshape(side, side, kind['channels']).astype(dtype)
-    return np.ascontiguousarray(image), mask
+        return make_mask_plan(
+            inner.data_root,
+            inner.records(),
+            round(self.size * self.margin),
+            inner.channels,
+            inner.bits,
+            len(inner.classes),
+            self.interpolation,
+        )
 
+    def _marked(self, rows: torch.Tensor) -> torch.Tensor:
+        masks = unpack(self.store, rows, masks_only=True)[1]
+        return ((masks > 0) & (masks != IGNORE)).flatten(1).any(1).long()
 
-def resize_mask(mask: np.ndarray, side: int, classes: int) -> np.ndarray:
-    """Resize by the share of each class in what becomes a pixel.
+    @property
+    def masks_lost_by_resize(self) -> torch.Tensor:
+        """Images whose mask marks something that its stored size does not.
 
-    The largest share wins (of equal ones the smaller id); with two classes
-    half is enough for the foreground. Ignored pixels count as a class.
+        (N,) bool. Images that the table calls not clean count as marked.
+        """
+        marked = torch.from_numpy(np.asarray(self.dataset.get_gt_labels()))
+        return (marked > 0) & (self.labels == 0)
 
-    Args:
-        mask: (H, W) uint8, class ids.
-        side: pixels a side.
-        classes: number of them, background included.
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The batch of some positions in the split, see the class."""
+        chosen = torch.as_tensor(indices)
+        images, masks = unpack(self.store, self.rows[chosen])
+        return dict(
+            inputs=images,
+            masks=masks,
+            labels=self.labels[chosen],
+            index=self.index[chosen],
+        )
 
-    Returns:
-        (side, side) uint8.
-    """
-    if mask.shape == (side, side):
-        return mask
-    if classes == 2:
-        share = _area((mask == 1).astype(np.float32), side)
-        return (share >= 0.5 - 1e-6).astype(np.uint8)
-    ids = [*range(classes), IGNORE]
-    shares = np.stack([_area(np.float32(mask == i), side) for i in ids])
-    return np.array(ids, np.uint8)[shares.argmax(0)]
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """That of :class:`PackedDataset` and, outside of training, patients.
 
+        Checkpoints keep that of the training part and must not hold
+        patients; a test on that part takes :attr:`tested_metainfo`.
+        """
+        if self.split == 'train':
+            return super().metainfo
+        return self.tested_metainfo
 
-def unpack(
-    store: PackedStore, rows: Tensor, masks_only: bool = False
-) -> tuple[Tensor | None, Tensor]:
-    """Images (B, side, side, C) and masks (B, side, side) of some rows.
+    @property
+    def tested_metainfo(self) -> dict[str, Any]:
+        """Metadata for ``hkd_mm.SegmentationMetric``, of any part.
 
-    Args:
-        store: of a :class:`.mask_plan.MaskPlan`.
-        rows: (B,) int64.
-        masks_only: None in place of the images.
-    """
-    kind, side = store.header['masks'], store.side
-    dtype = _DTYPES[kind['bits']]
-    size = side * side * kind['channels'] * dtype.itemsize
-    masks = store.gather_bytes(rows, slice(size, None))
-    masks = torch.from_numpy(masks).view(-1, side, side)
-    if masks_only:
-        return None, masks
-    images = store.gather_bytes(rows, slice(size)).view(dtype)
-    shape = (-1, side, side, kind['channels'])
-    return torch.from_numpy(images).view(shape), masks
+        Beside that of :class:`PackedDataset` ``groups``, sample id ->
+        patient, and ``extents``, sample id -> height and width of the image
+        in mm, where the table has ``pixel_spacing`` (mm from pixel to pixel).
+        """
+        infos = (self.get_data_info(i) for i in range(len(self)))
+        groups = {
+            info['sample_id']: info['patient_id']
+            for info in infos
+            if info['patient_id'] is not None
+        }
+        return dict(super().metainfo, groups=groups, extents=self._extents)
 
+    @cached_property
+    def _extents(self) -> dict[str, tuple[float, float]]:
+        return extents([self.get_data_info(i) for i in range(len(self))])
 
-def _area(plane: np.ndarray, side: int) -> np.ndarray:
-    return cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA)
+    def class_counts(self) -> np.ndarray:
+        """Images whose stored mask is empty, and others, (2,) int64."""
+        return np.bincount(self.labels.numpy(), minlength=2)
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,12 @@ class MaskPlan(Plan):
     """The rows of a store, each an image and its mask.
 
     Args:
-        masks: paths as ``files``; None where nothing is to be seen.
-        mask_sizes: of the mask files, in bytes.
-        mask_times: when they were last written, in nanoseconds.
+        masks: paths as ``files``; None for an empty mask.
+        mask_sizes: as ``sizes``.
+        mask_times: as ``times``.
         channels: of the images, 1 or 3.
         bits: of a channel, 8 or 16.
-        classes: number of them, background included.
+        classes: number of classes, background included.
     """
 
     columns: ClassVar[tuple[str, ...]] = (
@@ -188,10 +191,11 @@ class MaskPlan(Plan):
     def sources(self, row: int) -> tuple[str, str | None]:
         """Image and mask file of a row."""
         mask = self.masks[row]
-        return self.path(row), mask and os.path.join(self.root, mask)
+        return super().sources(row), mask and os.path.join(self.root, mask)
 
-    def worker(self, folder: Path) -> Callable:
-        return partial(decode_pair, folder, len(self.ids), self.rule)
+    @property
+    def reader(self) -> Callable[[tuple[str, str | None]], bytes]:
+        return partial(_pair_bytes, self.rule)
 
 
 def make_mask_plan(
@@ -203,169 +207,116 @@ def make_mask_plan(
     classes: int,
     interpolation: str = 'area',
 ) -> MaskPlan:
-    """Look at the files of all images and masks of a data root.
+    """Plan a store of all images and masks of a data root.
 
-    Args:
-        data_root: as of the data set.
-        records: of all splits, in any order.
-        side: pixels a side.
-        channels: see :class:`MaskPlan`.
-        bits: see :class:`MaskPlan`.
-        classes: see :class:`MaskPlan`.
-        interpolation: of the images, see :class:`Plan`.
-
-    Raises:
-        UserError: a bad side or interpolation, or a file is not there.
+    Arguments and errors are those of :func:`..packed.plan.make_plan` and
+    :class:`MaskPlan`.
     """
-    check_pixels(side, interpolation)
-    root = os.path.abspath(os.path.expanduser(data_root))
-    ordered = sorted(records, key=lambda record: record.sample_id)
-    found = stats([record.path for record in ordered], root) + stats(
-        [record.mask_path for record in ordered], root
+    rows = plan_rows(data_root, records, side, interpolation)
+    paths = {record.sample_id: record.mask_path for record in records}
+    masks, sizes, times = file_states(
+        [paths[name] for name in rows['ids']], rows['root']
     )
     return MaskPlan(
-        root=root,
-        side=side,
-        interpolation=interpolation,
-        ids=tuple(record.sample_id for record in ordered),
+        **rows,
+        masks=masks,
+        mask_sizes=sizes,
+        mask_times=times,
         channels=channels,
         bits=bits,
         classes=classes,
-        **dict(zip(MaskPlan.columns, found)),
     )
 
 
-_AT_ONCE = 1024  # masks that are looked at together
+def _pair_bytes(rule: dict, files: tuple[str, str | None]) -> bytes:
+    image, mask = pack_pair(*files, rule)
+    return image.tobytes() + mask.tobytes()
 
 
-@DATASETS.register_module()
-class PackedMasks(PackedDataset):
-    """One of our data sets with masks, decoded and resized once.
-
-    Images are resized by area, masks by the share of each class, see
-    :func:`.pixels.resize_mask`: what is smaller than half a pixel of the
-    result is gone. 16 bits stay 16 bits.
-
-    A batch is a dict of ``inputs`` (B, side, side, C) uint8 or uint16,
-    ``masks`` (B, side, side) uint8, class ids with 255 for ignored pixels,
-    ``labels`` (B,) int64, 1 where the mask marks anything, and ``index``
-    (B,) int64, the row in the store. Loaders take it with
-    ``collate_fn=dict(type='hkd_mm.packed_collate')``.
+def pack_pair(
+    path: str, mask_path: str | None, rule: dict
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read and resize an image and its mask.
 
     Args:
-        dataset: config of the inner data set, or the data set.
-        size: see :class:`PackedDataset`, as all that follow.
-        margin: see there.
-        store_dir: see there.
-        interpolation: of the images, see there.
-        in_memory: see there.
-        verify: see there.
+        path: the image file.
+        mask_path: None for an empty mask.
+        rule: of the :class:`MaskPlan`.
 
-    Attributes:
-        labels: whether anything is marked in the stored mask, (N,) int64.
+    Returns:
+        (side, side, channels) uint8 or uint16, and (side, side) uint8.
 
     Raises:
-        UserError: as of :class:`PackedDataset`, or a mask and its image
-            differ in size.
+        UserError: a file cannot be read, or the two differ in size.
     """
+    from mmcv import imresize
 
-    def __init__(
-        self,
-        dataset: dict | MaskDataset,
-        size: int = 128,
-        margin: float = 1.0,
-        store_dir: str = 'work_dirs/packed',
-        interpolation: str = 'area',
-        in_memory: bool = False,
-        verify: str = 'all',
-    ) -> None:
-        super().__init__(
-            dataset, size, margin, store_dir, interpolation, in_memory, verify
-        )
-        self.labels = torch.cat(
-            [self._marked(part) for part in self.rows.split(_AT_ONCE)]
-        )
-
-    def _open(self) -> PackedStore:
-        inner = self.dataset
-        if not isinstance(inner, MaskDataset):
+    kind, side = rule['masks'], rule['side']
+    image = read_stored(path, kind['channels'], kind['bits'])
+    mask = np.zeros((side, side), np.uint8)
+    if mask_path is not None:
+        found = read_mask(mask_path, kind['classes'])
+        if found.shape != image.shape[:2]:
+            (high, wide), (tall, broad) = image.shape[:2], found.shape
             raise UserError(
-                'PackedMasks packs MaskDataset, LIDCNodule and '
-                f'SkinLesionMasks, not {type(inner).__name__}'
+                f'image {path} has {wide} x {high} pixels and its mask '
+                f'{mask_path} {broad} x {tall}; they must be of one size'
             )
-        inner.full_init()
-        plan = make_mask_plan(
-            inner.data_root,
-            inner.records(),
-            round(self.size * self.margin),
-            inner.channels,
-            inner.bits,
-            len(inner.classes),
-            self.interpolation,
-        )
-        folder = ensure_store(plan, self.store_dir)
-        return open_store(folder, self.verify, self.in_memory, plan)
+        mask = resize_mask(found, side, kind['classes'])
+    image = imresize(
+        image, (side, side), interpolation=rule['interpolation'], backend='cv2'
+    )
+    dtype = _DTYPES[kind['bits']]
+    assert image.dtype.itemsize == dtype.itemsize, 'the depth is kept'
+    image = image.reshape(side, side, kind['channels']).astype(dtype)
+    return np.ascontiguousarray(image), mask
 
-    def _marked(self, rows: torch.Tensor) -> torch.Tensor:
-        masks = unpack(self.store, rows, masks_only=True)[1]
-        return ((masks > 0) & (masks != IGNORE)).flatten(1).any(1).long()
 
-    @property
-    def vanished(self) -> torch.Tensor:
-        """Where a mask marks something that its stored size does not show.
+def resize_mask(mask: np.ndarray, side: int, classes: int) -> np.ndarray:
+    """Resize by the share of each class in a new pixel.
 
-        (N,) bool. Images that the table calls not clean count as marked.
-        """
-        marked = torch.from_numpy(np.asarray(self.dataset.get_gt_labels()))
-        return (marked > 0) & (self.labels == 0)
+    The largest share wins (of equal ones the smaller id); with two classes
+    half is enough for the foreground. Ignored pixels count as a class.
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """One batch, see the class.
+    Args:
+        mask: (H, W) uint8, class ids.
+        side: pixels a side.
+        classes: number of them, background included.
 
-        Args:
-            indices: B positions in the split.
-        """
-        chosen = torch.as_tensor(indices)
-        images, masks = unpack(self.store, self.rows[chosen])
-        return dict(
-            inputs=images,
-            masks=masks,
-            labels=self.labels[chosen],
-            index=self.index[chosen],
-        )
+    Returns:
+        (side, side) uint8.
+    """
+    if mask.shape == (side, side):
+        return mask
+    if classes == 2:
+        share = _area((mask == 1).astype(np.float32), side)
+        return (share >= 0.5 - 1e-6).astype(np.uint8)
+    ids = [*range(classes), IGNORE]
+    shares = np.stack([_area(np.float32(mask == i), side) for i in ids])
+    return np.array(ids, np.uint8)[shares.argmax(0)]
 
-    @property
-    def metainfo(self) -> dict[str, Any]:
-        """That of :class:`PackedDataset` and, outside of training, patients.
 
-        Checkpoints keep what the training part says, and patients have no
-        place there; who tests on it takes :attr:`tested_metainfo`.
-        """
-        if self.split == 'train':
-            return super().metainfo
-        return self.tested_metainfo
+def unpack(
+    store: PackedStore, rows: Tensor, masks_only: bool = False
+) -> tuple[Tensor | None, Tensor]:
+    """Images (B, side, side, C) and masks (B, side, side) of some rows.
 
-    @property
-    def tested_metainfo(self) -> dict[str, Any]:
-        """What ``hkd_mm.SegmentationMetric`` asks for, of any part.
+    Args:
+        store: of a :class:`MaskPlan`.
+        rows: (B,) int64.
+        masks_only: None in place of the images.
+    """
+    kind, side = store.header['masks'], store.side
+    dtype = _DTYPES[kind['bits']]
+    size = side * side * kind['channels'] * dtype.itemsize
+    masks = store.gather_bytes(rows, slice(size, None))
+    masks = torch.from_numpy(masks).view(-1, side, side)
+    if masks_only:
+        return None, masks
+    images = store.gather_bytes(rows, slice(size)).view(dtype)
+    shape = (-1, side, side, kind['channels'])
+    return torch.from_numpy(images).view(shape), masks
 
-        Beside that of :class:`PackedDataset` ``groups``, sample id ->
-        patient, and ``extents``, sample id -> height and width of what is
-        shown in mm, where the table has ``pixel_spacing`` (mm from pixel to
-        pixel).
-        """
-        infos = (self.get_data_info(i) for i in range(len(self)))
-        groups = {
-            info['sample_id']: info['patient_id']
-            for info in infos
-            if info['patient_id'] is not None
-        }
-        return dict(super().metainfo, groups=groups, extents=self._extents)
 
-    @cached_property
-    def _extents(self) -> dict[str, tuple[float, float]]:
-        return extents([self.get_data_info(i) for i in range(len(self))])
-
-    def class_counts(self) -> np.ndarray:
-        """Images whose stored mask is empty, and others, (2,) int64."""
-        return np.bincount(self.labels.numpy(), minlength=2)
+def _area(plane: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA)

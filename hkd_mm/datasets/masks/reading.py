@@ -13,13 +13,15 @@ from hkd_mm.io.images import (
     FAILURES,
     FORMATS,
     from_deep,
-    reason,
     refuse_deep_colour,
+    unreadable,
     upright,
 )
 from hkd_mm.structures.mask_samples import IGNORE
 
 _LOSSY = ('JPEG', 'MPO', 'WEBP')  # nothing tells a lossless WebP
+SPACING = 'pixel_spacing'  # column: mm from pixel to pixel
+_TURNED = (5, 6, 7, 8)  # orientations in EXIF that exchange the sides
 _LOSSY_TIFF = ('jpeg', 'tiff_jpeg', 'webp', 'tiff_sgilog', 'tiff_sgilog24')
 
 
@@ -49,10 +51,7 @@ def read_mask(path: str, classes: int) -> np.ndarray:
                 return _coloured(path, upright(image))
             pixels = _mask_pixels(image)
     except FAILURES as error:
-        raise UserError(
-            f'mask {path} cannot be read ({reason(error, path)}); replace or '
-            'remove it'
-        ) from None
+        raise unreadable(f'mask {path}', path, error) from None
     if classes == 2:
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         return (pixels > 0).any(-1).astype(np.uint8)
@@ -119,10 +118,6 @@ def _check_ids(path: str, pixels: np.ndarray, classes: int) -> None:
         )
 
 
-SPACING = 'pixel_spacing'  # column: mm from pixel to pixel
-_TURNED = (5, 6, 7, 8)  # orientations in EXIF that exchange the sides
-
-
 def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
     """Height and width of images whose table has ``pixel_spacing``.
 
@@ -133,18 +128,17 @@ def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
         Sample id -> (height, width) in mm; empty where no image has one.
 
     Raises:
-        UserError: some have one and some do not, or it is not one length, or
-            two: from row to row and from column to column, as in DICOM.
+        UserError: some have one and some do not, or it is not one length or
+            two (row to row and column to column, as in DICOM).
     """
-    told = {
-        info['sample_id']: str((info['metadata'] or {}).get(SPACING) or '')
-        for info in infos
-    }
-    if not any(told.values()):
+    texts = [
+        str((info['metadata'] or {}).get(SPACING) or '') for info in infos
+    ]
+    if not any(texts):
         return {}
     found = {}
-    for info in infos:
-        rows, columns = _lengths(told[info['sample_id']], info['sample_id'])
+    for info, text in zip(infos, texts):
+        rows, columns = _lengths(text, info['sample_id'])
         height, width = _size(info['img_path'])
         found[info['sample_id']] = (rows * height, columns * width)
     return found
@@ -157,10 +151,7 @@ def _size(path: str) -> tuple[int, int]:
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
             size = image.width, image.height
     except FAILURES as error:
-        raise UserError(
-            f'image {path} cannot be read ({reason(error, path)}); replace or '
-            'remove it'
-        ) from None
+        raise unreadable(f'image {path}', path, error) from None
     return size if turned else size[::-1]
 
 

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Records from a table of images and masks, by the names of its columns."""
+"""Read records from a table of images and masks, by its column names."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,106 +18,30 @@ from hkd_mm.datasets.masks.folders import (
 from hkd_mm.datasets.records import read_table
 from hkd_mm.errors import UserError
 
-PATIENT = ('patient_id', 'patient')
-LESION = 'lesion_id'
-NONE = ('', 'nan', 'none')  # what programs write into empty cells
-
-
-class Group(NamedTuple):
-    """Images that never come apart.
-
-    Args:
-        name: of the patient or the lesion; None where neither is known.
-        kind: ``patient`` or ``lesion``.
-    """
-
-    name: str | None
-    kind: str
-
-
-def groups_of(rows: Sequence[dict[str, str]], table: Path) -> list[Group]:
-    """The group of each row: its patient, else its lesion.
-
-    Where the patient of a row is not told but its lesion is that of a patient
-    in another row, the row is that patient's. Lesions of patients are not
-    looked at otherwise: some tables number them anew for each patient.
-
-    Args:
-        rows: of the table.
-        table: for messages.
-
-    Raises:
-        UserError: such a lesion has several patients.
-    """
-    patients = defaultdict(dict)  # lesion -> its patients, in their order
-    for row in rows:
-        if (patient := _patient(row)) and (lesion := _filled(row, LESION)):
-            patients[lesion][patient] = None
-    known = {patient for row in rows if (patient := _patient(row))}
-    return [_group(row, patients, known, table) for row in rows]
-
-
-def columns_of(header: Sequence[str]) -> list[str]:
-    """The columns that name patients, or lesions where there are none."""
-    found = [name for name in PATIENT if name in header]
-    return found or [name for name in (LESION,) if name in header]
-
-
-def _group(
-    row: dict[str, str],
-    patients: dict[str, dict[str, None]],
-    known: set[str],
-    table: Path,
-) -> Group:
-    if patient := _patient(row):
-        return Group(patient, 'patient')
-    lesion = _filled(row, LESION)
-    if not lesion:
-        return Group(None, 'patient')
-    found = list(patients.get(lesion, ()))
-    if len(found) > 1:
-        raise UserError(
-            f'{table}: lesion {lesion} is of patient {found[0]}, of '
-            f'{found[1]} and of an image whose patient is not told; fill in '
-            'its patient'
-        )
-    if found:
-        return Group(found[0], 'patient')
-    taken = lesion in known  # a patient may be called as a lesion
-    return Group(f'lesion {lesion}' if taken else lesion, 'lesion')
-
-
-def _patient(row: dict[str, str]) -> str:
-    return next((name for key in PATIENT if (name := _filled(row, key))), '')
-
-
-def _filled(row: dict[str, str], key: str) -> str:
-    value = row.get(key, '')
-    return '' if value.lower() in NONE else value
-
-
 IMAGE = ('original_image', 'image', 'image_id')
 MASK = ('mask_image', 'mask')
 SPLIT = ('mode', 'split')
 _CLEAN = 'is_clean'
 _YES, _NO = ('true', '1', 'yes'), ('false', '0', 'no')
+PATIENT = ('patient_id', 'patient')
+LESION = 'lesion_id'
+NONE = ('', 'nan', 'none')  # what programs write into empty cells
 
 
 def read_mask_table(
     root: Path, table: Path, without_mask: bool
 ) -> list[MaskRecord]:
-    """Records of a table; labels are empty where the mask must be read.
+    """Read the records of a table; a label is empty if the mask must be read.
 
     Args:
         root: the data root.
-        table: has a column of each kind above; only the image is needed.
-            Masks that have no column of their own are sought by the image's
-            name.
-        without_mask: an image without a mask file has nothing to show.
+        table: only the column of images is required. Without a column of
+            masks they are found by the image's name.
+        without_mask: an image without a mask file is clean.
 
     Raises:
-        UserError: no image column, a file is missing, or masks are there
-            that images without a mask may lack.
+        UserError: no image column, a file is missing, or an unnamed mask
+            exists beside an image without one.
     """
     rows = read_table(table, ())
     names = {
@@ -138,15 +62,7 @@ def read_mask_table(
 
 
 class _Reader:
-    """Rows of one table.
-
-    Args:
-        root: the data root.
-        table: for messages.
-        names: kind of a column -> its name, or None.
-        groups: names of all groups of the table.
-        without_mask: see :func:`read_mask_table`.
-    """
+    """Read the rows of one table, whose ``names`` are kind -> column."""
 
     def __init__(
         self,
@@ -161,9 +77,9 @@ class _Reader:
         self.images = NamedFiles(root, images or root, groups, skipped=masks)
         self.masks = NamedFiles(root, masks or root, groups, mask=True)
         self.apart = masks is not None
-        self.unmarked: list[Path] = []  # nobody said that they are clean
+        self.unmarked: list[Path] = []  # without a mask, not called clean
 
-    def record(self, row: dict[str, str], group: Group) -> MaskRecord:
+    def record(self, row: dict[str, str], group: 'Group') -> MaskRecord:
         """The record of a row."""
         cell = {kind: row.get(name, '') for kind, name in self.names.items()}
         split = cell['split'].lower()
@@ -177,7 +93,9 @@ class _Reader:
         clean = row.get(_CLEAN, '').lower()
         mask = self._mask(path, cell, clean, group.name)
         marked = FOREGROUND if clean in _NO else ''  # many masks unread
-        used = (*self.names.values(), *columns_of(list(row)), _CLEAN)
+        # lesions of patients are kept as metadata
+        group_columns = [key for key in PATIENT if key in row] or [LESION]
+        used = (*self.names.values(), *group_columns, _CLEAN)
         return MaskRecord(
             sample_id=self.images.id_of(path),
             path=str(path),
@@ -190,20 +108,22 @@ class _Reader:
         )
 
     def check_masks(self, records: list[MaskRecord]) -> None:
-        """Refuse masks that nobody names beside images that lack one.
+        """Refuse unnamed masks beside images that lack one.
 
         Raises:
-            UserError: so it is, and no word says that they are clean.
+            UserError: there are some, and no cell calls the images clean.
         """
         if not self.apart or not self.unmarked:
             return
         used = {record.mask_path for record in records}
-        lone = {s: p for s, p in self.masks.items() if str(p) not in used}
+        lone = {
+            s: p for s, p in self.masks.by_stem.items() if str(p) not in used
+        }
         # those of the very path of an image are that image's
         own = {
             stem.rsplit('/', 1)[-1]: path
             for stem, path in lone.items()
-            if self.images.at(stem) is None
+            if stem not in self.images.by_stem
         }
         for image in self.unmarked:
             name = self.images.id_of(image)
@@ -214,8 +134,8 @@ class _Reader:
                     f'{mask} is there; name it, or say in a column {_CLEAN} '
                     'that nothing is to be seen (TRUE)'
                 )
-        # masks of images that the table leaves out are nobody's mistake
-        lost = [p for s, p in own.items() if not self.images.called(s)]
+        # masks of images that the table leaves out are no mistake
+        lost = [p for s, p in own.items() if not self.images.named(s)]
         if lost and not self.names['mask']:
             raise UserError(
                 f'{self.table} names no masks, {len(self.unmarked)} of its '
@@ -233,19 +153,81 @@ class _Reader:
         sought, found = named, None
         if not self.names['mask']:
             sought = self.images.id_of(image)
-            found = self.masks.at(sought)
+            found = self.masks.by_stem.get(sought)
             sought = sought.rsplit('/', 1)[-1]
         if found in (None, image) and sought:
             found = self.masks.find(sought, group, image)
         if found and found != image:
             return found
-        said = named or clean  # that there is one
-        if not said:
+        expected = named or clean
+        if not expected:
             self.unmarked.append(image)
-        if clean in _YES or (self.without_mask and not said):
+        if clean in _YES or (self.without_mask and not expected):
             return None
         raise UserError(
             f'{self.table}: the mask {sought or "(none named)"} of image '
             f'{cell["image"]} is not under {self.masks.folder}; add it, or '
             f'say in a column {_CLEAN} that nothing is to be seen (TRUE)'
         )
+
+
+class Group(NamedTuple):
+    """Images that stay in one part: of a ``patient`` or of a ``lesion``."""
+
+    name: str | None
+    kind: str
+
+
+def groups_of(rows: Sequence[dict[str, str]], table: Path) -> list[Group]:
+    """The group of each row: its patient, else its lesion.
+
+    A row without a patient whose lesion belongs to a patient in another row
+    is that patient's. Otherwise lesions of patients are ignored: some tables
+    number them from one for each patient.
+
+    Args:
+        rows: of the table.
+        table: for messages.
+
+    Raises:
+        UserError: such a lesion has several patients.
+    """
+    patients = defaultdict(dict)  # lesion -> its patients, in their order
+    for row in rows:
+        if (patient := _patient(row)) and (lesion := _filled(row, LESION)):
+            patients[lesion][patient] = None
+    known = {patient for row in rows if (patient := _patient(row))}
+    return [_group(row, patients, known, table) for row in rows]
+
+
+def _group(
+    row: dict[str, str],
+    patients: dict[str, dict[str, None]],
+    known: set[str],
+    table: Path,
+) -> Group:
+    if patient := _patient(row):
+        return Group(patient, 'patient')
+    lesion = _filled(row, LESION)
+    if not lesion:
+        return Group(None, 'patient')
+    found = list(patients.get(lesion, ()))
+    if len(found) > 1:
+        raise UserError(
+            f'{table}: lesion {lesion} is of patient {found[0]}, of '
+            f'{found[1]} and of an image whose patient is not named; fill in '
+            'its patient'
+        )
+    if found:
+        return Group(found[0], 'patient')
+    taken = lesion in known  # a patient may be called as a lesion
+    return Group(f'lesion {lesion}' if taken else lesion, 'lesion')
+
+
+def _patient(row: dict[str, str]) -> str:
+    return next((name for key in PATIENT if (name := _filled(row, key))), '')
+
+
+def _filled(row: dict[str, str], key: str) -> str:
+    value = row.get(key, '')
+    return '' if value.lower() in NONE else value

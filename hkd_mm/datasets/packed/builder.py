@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Build a packed store once, on all cores, whatever interrupts it."""
+"""Build a packed store once, on all cores, and resume after interruptions."""
 
 import errno
 import json
@@ -7,24 +7,32 @@ import os
 import shutil
 import sys
 import time
+import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from hkd_mm.datasets.packed.parts import (
-    DONE,
+import numpy as np
+
+from hkd_mm.datasets.packed.plan import Plan
+from hkd_mm.datasets.packed.store import (
+    CRC,
     FORMAT,
     HEADER,
+    PIXELS,
     ROWS,
-    Parts,
     seal,
     sha256,
+    wrong_rows,
 )
-from hkd_mm.datasets.packed.plan import Plan
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.locks import locked
+from hkd_mm.io.progress import parallel_map
 
+DONE = 'done.bin'
 _SPARE = 2**24  # bytes that must stay free on the disk
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class NoRoomError(UserError):
@@ -34,18 +42,17 @@ class NoRoomError(UserError):
 def ensure_store(
     plan: Plan, store_dir: str | os.PathLike, workers: int = 0
 ) -> Path:
-    """The folder of the finished store of a plan; built if need be.
+    """Return the folder of the finished store of a plan; build it if missing.
 
     The name of the folder carries a hash of the rule and of the names, sizes
-    and times of the source files, so that changed sources make a new store
-    (images that did not change are copied from the old one). An image that is
-    done is on disk before its checksum, and that before its mark, so that a
-    killed build goes on where it was. Several processes may call it at once:
-    one builds, the others wait.
+    and times of the source files, so that changed sources make a new store.
+    An image is on disk before its checksum, and that before its mark, so that
+    a killed build resumes. Several processes may call it at once: one builds,
+    the others wait.
 
     Args:
-        plan: what it holds.
-        store_dir: where stores lie.
+        plan: rows of the store.
+        store_dir: folder of all stores.
         workers: processes that decode; 0 takes all cores.
 
     Raises:
@@ -56,63 +63,55 @@ def ensure_store(
     folder = store_dir / f'{plan.family}_{plan.key[:8]}'
     if (folder / HEADER).exists():
         return folder
+    waiting = f'packed store: another process builds {folder}; waiting'
     try:
-        with locked(
-            folder,
-            waiting=f'packed store: another process builds {folder}; waiting',
-        ):
+        with locked(folder, waiting=waiting):
             if not (folder / HEADER).exists():
                 _build(plan, folder, workers)
     except OSError as error:
-        raise _told(error, plan, folder) from error
+        raise _explained(error, plan, folder) from error
     return folder
 
 
 def _build(plan: Plan, folder: Path, workers: int) -> None:
-    clock = time.perf_counter()
+    start = time.perf_counter()
     size = len(plan.ids) * plan.row_bytes
-    others = _others(plan, folder)
-    for other in others:
-        if _root(other) == plan.root and (other / HEADER).exists():
-            _say(
+    for other in folder.parent.glob(f'{plan.family}_' + '[0-9a-f]' * 8):
+        if other != folder and _data_root(other) == plan.root:
+            _print(
                 f'THE IMAGES IN {plan.root} HAVE CHANGED since {other} was '
                 'built (it may be removed now)'
             )
-    _say(
+    _print(
         f'building {folder} from {plan.root}: {len(plan.ids)} images of '
         f'{plan.side} x {plan.side}, {size / 1e6:.0f} MB'
         + (', hairs removed' if plan.hair_removal else '')
     )
     _write_rows(plan, folder)
-    _check_space(folder, size)
-    with Parts(folder, len(plan.ids), plan.row_bytes) as parts:
-        kept = parts.verified()
-        copied = sum(
-            parts.copy(other, plan.rule, plan.file_columns) for other in others
-        )
-        if kept or copied:
-            _say(f'{kept} images were packed before, {copied} are copied')
-        _decode_all(plan, folder, parts.missing(), workers)
-        for row in parts.wrong():
+    used = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+    if shutil.disk_usage(folder).free < size - used + _SPARE:
+        raise OSError(errno.ENOSPC, 'too little room')
+    with PartialStore(folder, len(plan.ids), plan.row_bytes) as store:
+        kept = store.verified()
+        if kept:
+            _print(f'{kept} images were packed before')
+        _decode_all(plan, folder, store.missing(), workers)
+        for row in store.wrong():
             raise UserError(
                 f'packed store: image {plan.ids[row]} in {folder} reads back '
                 'otherwise than it was written; the disk is faulty'
             )
-        parts.sync()
-        crc = parts.crc.tobytes()
+        store.sync()
+        crc = store.crc.tobytes()
     _write_header(plan, folder, crc)
-    _say(f'{folder} is ready after {time.perf_counter() - clock:.1f} s')
-    for other in others:
-        _remove_unfinished(plan, other)
+    _print(f'{folder} is ready after {time.perf_counter() - start:.1f} s')
 
 
 def _decode_all(
     plan: Plan, folder: Path, rows: list[int], workers: int
 ) -> None:
-    from hkd_mm.io.progress import parallel_map
-
     failed = parallel_map(
-        plan.worker(folder),
+        partial(_pack_row, folder, len(plan.ids), plan.reader),
         [(row, plan.sources(row)) for row in rows],
         f'packing {len(rows)} images',
         workers,
@@ -123,8 +122,102 @@ def _decode_all(
         raise UserError(failed[0] + more)
 
 
+def _pack_row(
+    folder: Path,
+    count: int,
+    read: Callable[[Any], bytes],
+    job: tuple[int, Any],
+) -> str | None:
+    """Pack one (row, sources); a message when a file cannot be used."""
+    row, sources = job
+    try:
+        content = read(sources)
+    except UserError as error:
+        return str(error)
+    with PartialStore(folder, count, len(content)) as store:
+        store.put(row, content)
+    return None
+
+
+class PartialStore:
+    """Pixels, checksums and marks of an incomplete store.
+
+    Pixels are written with ``pwrite``: a full disk is then an ``OSError``,
+    where a memory map would kill the process.
+
+    Args:
+        folder: of the store.
+        count: images that it is to hold.
+        row_bytes: of one image.
+    """
+
+    def __init__(self, folder: Path, count: int, row_bytes: int) -> None:
+        self.folder, self.count, self.row_bytes = folder, count, row_bytes
+        self._handles = {}
+        for name, each in ((PIXELS, row_bytes), (CRC, 4), (DONE, 1)):
+            handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+            self._handles[name] = handle
+            if os.fstat(handle).st_size != count * each:
+                os.ftruncate(handle, count * each)
+
+    def __enter__(self) -> 'PartialStore':
+        return self
+
+    def __exit__(self, *error) -> None:
+        for handle in self._handles.values():
+            os.close(handle)
+
+    def put(self, row: int, pixels: bytes) -> None:
+        """Write one image, then its checksum, then its mark."""
+        self._write(PIXELS, pixels, row * len(pixels))
+        self._write(CRC, zlib.crc32(pixels).to_bytes(4, 'little'), row * 4)
+        self._write(DONE, b'\1', row)
+
+    def _write(self, name: str, content: bytes, offset: int) -> None:
+        while content:
+            count = os.pwrite(self._handles[name], content, offset)
+            content, offset = content[count:], offset + count
+
+    @property
+    def crc(self) -> np.ndarray:
+        """Checksums (N,) uint32."""
+        return np.memmap(self.folder / CRC, '<u4', 'r')
+
+    @property
+    def _done(self) -> np.ndarray:
+        return np.memmap(self.folder / DONE, np.uint8, 'r')
+
+    def missing(self) -> list[int]:
+        """Rows that are not done."""
+        return np.flatnonzero(self._done == 0).tolist()
+
+    def wrong(self, rows: np.ndarray | None = None) -> list[int]:
+        """Rows that do not read back as they were written."""
+        rows = np.arange(self.count) if rows is None else rows
+        shape = (self.count, self.row_bytes)
+        pixels = np.memmap(self.folder / PIXELS, np.uint8, 'r', shape=shape)
+        return wrong_rows(pixels, self.crc, rows)
+
+    def verified(self) -> int:
+        """Remove marks that a power failure left without their pixels.
+
+        Returns:
+            Number of images that are done.
+        """
+        done = np.flatnonzero(self._done)
+        wrong = self.wrong(done)
+        for row in wrong:
+            self._write(DONE, b'\0', row)
+        return len(done) - len(wrong)
+
+    def sync(self) -> None:
+        """Flush everything to the disk."""
+        for handle in self._handles.values():
+            os.fsync(handle)
+
+
 def _write_rows(plan: Plan, folder: Path) -> None:
-    """Say what is being built; leave it alone where it is said already."""
+    """Record what is being built, unless the folder says so already."""
     text = json.dumps(plan.as_dict())
     path = folder / ROWS
     if path.is_file() and path.read_text(errors='replace') == text:
@@ -152,13 +245,7 @@ def _write_header(plan: Plan, folder: Path, crc: bytes) -> None:
     (folder / DONE).unlink(missing_ok=True)
 
 
-def _others(plan: Plan, folder: Path) -> list[Path]:
-    """Other stores of images of the same name and size."""
-    found = folder.parent.glob(f'{plan.family}_' + '[0-9a-f]' * 8)
-    return sorted(other for other in found if other != folder)
-
-
-def _root(folder: Path) -> str | None:
+def _data_root(folder: Path) -> str | None:
     """The data root that a store, finished or not, was made from."""
     try:
         return json.loads((folder / ROWS).read_text())['root']
@@ -166,36 +253,21 @@ def _root(folder: Path) -> str | None:
         return None
 
 
-def _remove_unfinished(plan: Plan, other: Path) -> None:
-    """Remove what a killed build left of a state that is gone."""
-    if _root(other) != plan.root or (other / HEADER).exists():
-        return
-    with locked(other, wait=False) as held:
-        if held and not (other / HEADER).exists():
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _check_space(folder: Path, size: int) -> None:
-    used = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
-    if shutil.disk_usage(folder).free < size - used + _SPARE:
-        raise OSError(errno.ENOSPC, 'too little room')
-
-
-def _told(error: OSError, plan: Plan, folder: Path) -> Exception:
-    way_out = 'another place with --cfg-options packed.store_dir=DIR'
+def _explained(error: OSError, plan: Plan, folder: Path) -> Exception:
+    remedy = 'another place with --cfg-options packed.store_dir=DIR'
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return UserError(
-            f'packed store: {folder.parent} is a file; give {way_out}'
+            f'packed store: {folder.parent} is a file; give {remedy}'
         )
-    if error.errno not in _FULL:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
     size = len(plan.ids) * plan.row_bytes
     return NoRoomError(
         f'packed store: the disk of {folder} is full, {size / 1e6:.0f} MB '
-        f'are needed; make room, or give {way_out}; the build goes on where '
+        f'are needed; make room, or give {remedy}; the build goes on where '
         'it stopped'
     )
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(f'packed store: {line}', file=sys.stderr, flush=True)

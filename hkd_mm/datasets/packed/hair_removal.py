@@ -1,8 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Dark hairs taken out of photographs before they are packed.
-
-cv2 comes with mmcv, which needs it itself; it stands in no list of ours.
-"""
+"""Remove dark hairs from images before they are packed."""
 
 import inspect
 import math
@@ -28,12 +25,12 @@ def remove_hair(
     length: float = 0.1,
     radius: float = 3,
 ) -> np.ndarray:
-    """Fill dark hairs from what surrounds them.
+    """Fill dark hairs from their surroundings.
 
     A black-hat (closing minus image, on the luminance) finds what is darker
     than its surroundings and thinner than the kernel; above the threshold,
-    what hangs together and is long enough counts as hair, with a rim of one
-    pixel, and is painted over (Telea 2004). Dots and globules of a lesion are
+    connected regions that are long enough count as hair, with a rim of one
+    pixel, and are inpainted (Telea 2004). Dots and globules of a lesion are
     thin, but short, and stay. Light hairs stay as well, and dark lines of a
     pigment network or a vessel as long as ``length`` do not. After DullRazor
     (Lee et al., Computers in Biology and Medicine 27:533, 1997).
@@ -46,7 +43,7 @@ def remove_hair(
             levels of 255; in (0, 255].
         length: diagonal of the box about the shortest hair, in parts of the
             shorter side; >= 0.
-        radius: pixels about a point that it is painted from; > 0.
+        radius: of the inpainting, in pixels; > 0.
 
     Returns:
         (H, W, 3) uint8; a copy.
@@ -79,19 +76,19 @@ def _hairs(
 def remove_hair_for(
     image: np.ndarray, side: int, settings: dict[str, float]
 ) -> np.ndarray:
-    """:func:`remove_hair` of a photograph that is to become smaller.
+    """Apply :func:`remove_hair` to an image that is resized afterwards.
 
-    A photograph whose shorter side has more than 1024 pixels, and more than
+    An image whose shorter side has more than 1024 pixels, and more than
     twice those wanted, is reduced to that first: the time would grow with
     the fourth power of the size.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        side: pixels that the photograph is to have afterwards.
+        side: pixels a side after the resize.
         settings: of :func:`remove_hair`.
 
     Returns:
-        (h, w, 3) uint8, at least twice as large as wanted, or as it was.
+        (h, w, 3) uint8, at least twice as large as wanted, or unchanged.
     """
     height, width = image.shape[:2]
     ratio = max(_SEARCHED, 2 * side) / min(height, width)
@@ -106,23 +103,15 @@ def hair_settings(word: bool | dict | None) -> dict[str, float] | None:
 
     Args:
         word: ``packed.hair_removal``: True, or a dict of some of them; False
-            and None switch it off.
-
-    Returns:
-        None where it is off.
+            and None give None.
 
     Raises:
-        UserError: not such a word, or a setting out of its range.
+        UserError: another value, or a setting out of its range.
     """
     if word is None or word is False:
         return None
-    found = {
-        name: parameter.default
-        for name, parameter in inspect.signature(
-            remove_hair
-        ).parameters.items()
-        if name in SETTINGS
-    }
+    parameters = inspect.signature(remove_hair).parameters
+    found = {name: parameters[name].default for name in SETTINGS}
     if word is not True and not isinstance(word, dict):
         raise UserError(
             f'packed.hair_removal={word!r} must be True, False or a dict of '
@@ -135,7 +124,6 @@ def hair_settings(word: bool | dict | None) -> dict[str, float] | None:
                 f'{", ".join(found)}'
             )
         found[name] = value
-    for name, value in found.items():
         _check(name, value)
     return {name: float(value) for name, value in found.items()}
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hkd_mm.datasets.packed.builder import ensure_store
-from hkd_mm.datasets.packed.plan import make_plan
-from hkd_mm.datasets.packed.store import PackedStore, open_store
+from hkd_mm.datasets.packed.plan import Plan, make_plan
+from hkd_mm.datasets.packed.store import open_store
 from hkd_mm.datasets.packed.top_up import Target, topped_up
 from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.errors import UserError
@@ -23,29 +23,29 @@ Batch = dict[str, Tensor]
 
 @DATASETS.register_module()
 class PackedDataset(Dataset):
-    """One of our data sets, decoded and resized once.
+    """Batches of a ``SkinDisease`` data set, decoded and resized once.
 
-    The store holds all photographs of the data root, so that all splits and
-    seeds share it; the inner data set chooses the rows and gives the labels.
-    Its pipeline is not used: pixels are those of ``LoadSkinImage`` and
-    ``Resize(scale=(size, size), interpolation=interpolation)``, and
-    augmentation is the data preprocessor's.
+    The store holds all images of the data root, so that all splits and seeds
+    share it; the inner data set chooses the rows and gives the labels. Its
+    pipeline is not used: pixels are those of ``LoadSkinImage`` and
+    ``Resize(scale=(size, size), interpolation=interpolation)``, and the data
+    preprocessor augments.
 
     A batch is a dict of ``inputs`` (B, side, side, 3) uint8 RGB, ``labels``
-    (B,) int64 and ``index`` (B,) int64, the row in the store, which stands
-    for the image in every split and run; copies of ``top_up`` carry their
-    number in it as well, see :mod:`hkd_mm.structures.packed_samples`. Loaders
-    take it with ``collate_fn=dict(type='hkd_mm.packed_collate')``.
+    (B,) int64 and ``index`` (B,) int64, the row in the store, which
+    identifies the image in every split and run; copies of ``top_up`` carry
+    their number in it as well, see :mod:`hkd_mm.structures.packed_samples`.
+    Loaders take it with ``collate_fn=dict(type='hkd_mm.packed_collate')``.
 
     Args:
         dataset: config of the inner data set, or the data set.
-        size: side of the images that the network is given, in pixels.
+        size: side of the model's input, in pixels.
         margin: images are stored at ``round(size * margin)`` pixels a side,
             room for random crops; >= 1. Evaluation wants 1.
-        store_dir: where stores lie.
+        store_dir: folder of all stores.
         interpolation: of the resize, a word of ``mmcv.imresize``.
         in_memory: read the store into memory of this process.
-        verify: what to check when it is opened, ``all`` or ``sample``, see
+        verify: check on opening, ``all`` or ``sample``, see
             :class:`hkd_mm.datasets.packed.store.PackedStore`.
         hair_removal: take dark hairs out of the stored images: True, or a
             dict of settings of
@@ -60,8 +60,8 @@ class PackedDataset(Dataset):
         labels: classes, (N,) int64.
 
     Raises:
-        UserError: the inner data set is none of ours, an argument is out of
-            its range, or the store cannot be built or is damaged.
+        UserError: the inner data set is no ``SkinDisease``, an argument is
+            out of its range, or the store cannot be built or is damaged.
     """
 
     def __init__(
@@ -89,40 +89,33 @@ class PackedDataset(Dataset):
                 f'not {type(dataset).__name__}; set packed=False for it'
             )
         self.hair_removal, self.top_up = hair_removal, top_up
+        self.size, self.margin = size, margin
+        self.interpolation = interpolation
         self.dataset, copies = topped_up(dataset, top_up)
-        self.size = size
-        self.margin, self.interpolation = margin, interpolation
-        self.store_dir, self.in_memory = store_dir, in_memory
-        self.verify = verify
-        self.store = self._open()
+        self.dataset.full_init()
+        plan = self._plan()
+        folder = ensure_store(plan, store_dir)
+        self.store = open_store(folder, verify, in_memory, plan)
         row_of = {name: row for row, name in enumerate(self.store.ids)}
         self.sample_ids = self.dataset.sample_ids()
         self.rows = torch.tensor([row_of[name] for name in self.sample_ids])
         self.index = sample_id(self.rows, torch.from_numpy(copies))
         self.labels = torch.from_numpy(self.dataset.get_gt_labels())
 
-    def _open(self) -> PackedStore:
-        inner = self.dataset
-        inner.full_init()
-        plan = make_plan(
-            inner.data_root,
-            inner.records(),
+    def _plan(self) -> Plan:
+        return make_plan(
+            self.dataset.data_root,
+            self.dataset.records(),
             round(self.size * self.margin),
             self.interpolation,
             self.hair_removal,
         )
-        folder = ensure_store(plan, self.store_dir)
-        return open_store(folder, self.verify, self.in_memory, plan)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """One batch, see the class.
-
-        Args:
-            indices: B positions in the split.
-        """
+        """The batch of some positions in the split, see the class."""
         chosen = torch.as_tensor(indices)
         return dict(
             inputs=self.store.gather(self.rows[chosen]),
@@ -135,11 +128,11 @@ class PackedDataset(Dataset):
         return {k: v[0] for k, v in self.__getitems__([int(index)]).items()}
 
     def full_init(self) -> None:
-        """Nothing is left to do; mmengine asks for it."""
+        """Do nothing: mmengine calls it, and all is initialised."""
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The inner one and ``packed_store``, the folder with the ids."""
+        """That of the inner data set and ``packed_store``, the folder."""
         return dict(self.dataset.metainfo, packed_store=str(self.store.folder))
 
     @property
@@ -149,7 +142,7 @@ class PackedDataset(Dataset):
 
     @property
     def data_root(self) -> str:
-        """Folder of the photographs."""
+        """Folder of the images."""
         return self.dataset.data_root
 
     @property
@@ -181,11 +174,7 @@ class PackedDataset(Dataset):
 
 @FUNCTIONS.register_module()
 def packed_collate(batch: Batch | Sequence[Batch]) -> Batch:
-    """The batch as it is; single samples, as wrappers give them, stacked.
-
-    Args:
-        batch: of :meth:`PackedDataset.__getitems__`, or a list of samples.
-    """
+    """Return a batch as it is; stack single samples, as wrappers give them."""
     if isinstance(batch, dict):
         return batch
     return {

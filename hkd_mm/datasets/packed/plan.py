@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What a packed store is to hold, known before any image is read."""
+"""Contents of a packed store, known before any image is read."""
 
 import json
 import os
@@ -7,70 +7,39 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
+from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.datasets.packed.hair_removal import VERSION as HAIR_VERSION
-from hkd_mm.datasets.packed.hair_removal import hair_settings
-from hkd_mm.datasets.packed.parts import decode
+from hkd_mm.datasets.packed.hair_removal import hair_settings, remove_hair_for
 from hkd_mm.datasets.records import Record
 from hkd_mm.datasets.splits import hash_list
 from hkd_mm.errors import UserError
 
-
-def stats(paths: Sequence[str | None], root: str) -> tuple[tuple, ...]:
-    """Names below a root, sizes and times of files; None for no file.
-
-    Raises:
-        UserError: a file is not there.
-    """
-    names, sizes, times = [], [], []
-    for path in paths:
-        stat = None if path is None else _stat(path)
-        names.append(None if path is None else _below(path, root))
-        sizes.append(None if stat is None else stat.st_size)
-        times.append(None if stat is None else stat.st_mtime_ns)
-    return tuple(names), tuple(sizes), tuple(times)
-
-
-def _stat(path: str) -> os.stat_result:
-    try:
-        return os.stat(path)
-    except OSError as error:
-        raise UserError(
-            f'image {path} cannot be read ({error.strerror}); replace or '
-            'remove it'
-        ) from None
-
-
-def _below(path: str, root: str) -> str:
-    path = os.path.abspath(path)
-    start = os.path.join(root, '')
-    return path[len(start) :] if path.startswith(start) else path
-
-
 VERSION = 1  # of the pixels and of the files
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos')
-_MOST = 8192  # pixels a side
+_MAX_SIDE = 8192  # pixels
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a store and how their pixels come about.
+    """The rows of a store and how their pixels are computed.
 
     Args:
-        root: the data root, absolute.
-        side: pixels a side of the square images.
+        root: absolute path of the data root.
+        side: pixels a side of the stored images.
         interpolation: of the resize, a word of ``mmcv.imresize``.
         ids: sample ids, sorted; row i of the store is ``ids[i]``.
-        files: paths below ``root`` (absolute where they lie elsewhere).
+        files: paths below ``root``, absolute for files outside of it.
         sizes: of the files, in bytes.
         times: when the files were last written, in nanoseconds.
         hair_removal: settings of :func:`.hair_removal.remove_hair`; None
             leaves hairs where they are.
 
     Attributes:
-        columns: what says whether the files of a row have changed.
+        columns: values by which changed files of a row are noticed.
     """
 
     columns: ClassVar[tuple[str, ...]] = ('files', 'sizes', 'times')
@@ -86,7 +55,7 @@ class Plan:
 
     @property
     def rule(self) -> dict:
-        """What decides, with the file, about the pixels of one image."""
+        """Settings that decide, with the file, the pixels of one image."""
         rule = dict(
             version=VERSION, side=self.side, interpolation=self.interpolation
         )
@@ -99,7 +68,7 @@ class Plan:
     @cached_property
     def key(self) -> str:
         """SHA-256 over the rule and over name, size and time of all files."""
-        rows = zip(self.ids, *self.file_columns.values())
+        rows = zip(self.ids, *self._file_columns.values())
         return hash_list([self.rule, *rows], sort_keys=True)
 
     @property
@@ -108,46 +77,34 @@ class Plan:
         name = os.path.basename(self.root) or 'data'
         other = '' if self.interpolation == 'area' else self.interpolation
         if self.hair_removal is not None:
-            said = json.dumps(self.rule['hair_removal'], sort_keys=True)
-            other += f'_hairless{zlib.crc32(said.encode()):08x}'
+            text = json.dumps(self.rule['hair_removal'], sort_keys=True)
+            other += f'_hairless{zlib.crc32(text.encode()):08x}'
         return f'{name}_{self.side}{other}'
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one image."""
+        """Bytes of one row."""
         return row_bytes(self.rule)
 
     @property
-    def file_columns(self) -> dict[str, tuple]:
-        """The columns by name, one value a row."""
+    def _file_columns(self) -> dict[str, tuple]:
         return {name: getattr(self, name) for name in self.columns}
 
-    def path(self, row: int) -> str:
-        """The image file of a row."""
+    def sources(self, row: int) -> Any:
+        """The argument of :attr:`reader` for a row: its image file."""
         return os.path.join(self.root, self.files[row])
 
-    def sources(self, row: int) -> Any:
-        """What :meth:`worker` is told of a row."""
-        return self.path(row)
-
-    def worker(self, folder: Path) -> Callable[[tuple[int, Any]], str | None]:
-        """What packs one (row, sources) into the store in a folder."""
+    @property
+    def reader(self) -> Callable[[Any], bytes]:
+        """Function from the sources of a row to its bytes; can be pickled."""
         return partial(
-            decode,
-            folder,
-            len(self.ids),
-            self.side,
-            self.interpolation,
-            self.hair_removal,
+            _image_bytes, self.side, self.interpolation, self.hair_removal
         )
 
     def as_dict(self) -> dict:
         """The rows as ``rows.json`` keeps them."""
         return dict(
-            rule=self.rule,
-            root=self.root,
-            ids=self.ids,
-            **self.file_columns,
+            rule=self.rule, root=self.root, ids=self.ids, **self._file_columns
         )
 
 
@@ -169,24 +126,44 @@ def make_plan(
     interpolation: str = 'area',
     hair_removal: bool | dict | None = None,
 ) -> Plan:
-    """Look at the files of all photographs of a data root.
+    """Plan a store of all images of a data root.
 
     Args:
         data_root: as of the data set.
-        records: photographs of all splits, in any order.
+        records: images of all splits, in any order.
         side: see :class:`Plan`.
         interpolation: see :class:`Plan`.
         hair_removal: see :func:`.hair_removal.hair_settings`.
 
     Raises:
-        UserError: a bad side, interpolation or setting, or a file that is not
-            there.
+        UserError: a bad side, interpolation or setting, or a missing file.
     """
-    check_pixels(side, interpolation)
+    rows = plan_rows(data_root, records, side, interpolation)
+    return Plan(**rows, hair_removal=hair_settings(hair_removal))
+
+
+def plan_rows(
+    data_root: str, records: Sequence[Record], side: int, interpolation: str
+) -> dict[str, Any]:
+    """Check the arguments of :func:`make_plan` and look at all image files.
+
+    Returns:
+        The required arguments of :class:`Plan`.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise UserError(
+            f'interpolation={interpolation!r} of PackedDataset must be one '
+            f'of {", ".join(INTERPOLATIONS)}'
+        )
+    if not 1 <= side <= _MAX_SIDE:
+        raise UserError(
+            f'packed images of {side} pixels a side: must lie in '
+            f'1..{_MAX_SIDE}; set input_size or margin accordingly'
+        )
     root = os.path.abspath(os.path.expanduser(data_root))
     ordered = sorted(records, key=lambda record: record.sample_id)
-    files, sizes, times = stats([record.path for record in ordered], root)
-    return Plan(
+    files, sizes, times = file_states([r.path for r in ordered], root)
+    return dict(
         root=root,
         side=side,
         interpolation=interpolation,
@@ -194,19 +171,73 @@ def make_plan(
         files=files,
         sizes=sizes,
         times=times,
-        hair_removal=hair_settings(hair_removal),
     )
 
 
-def check_pixels(side: int, interpolation: str) -> None:
-    """Refuse a bad side or interpolation."""
-    if interpolation not in INTERPOLATIONS:
-        raise UserError(
-            f'interpolation={interpolation!r} of PackedDataset must be one '
-            f'of {", ".join(INTERPOLATIONS)}'
+def file_states(
+    paths: Sequence[str | None], root: str
+) -> tuple[tuple, tuple, tuple]:
+    """Names below a root, sizes and times of files; None for no file.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    start = os.path.join(root, '')
+    rows = []
+    for path in paths:
+        if path is None:
+            rows.append((None, None, None))
+            continue
+        try:
+            stat = os.stat(path)
+        except OSError as error:
+            raise UserError(
+                f'image {path} cannot be read ({error.strerror}); replace or '
+                'remove it'
+            ) from None
+        name = os.path.abspath(path).removeprefix(start)
+        rows.append((name, stat.st_size, stat.st_mtime_ns))
+    return tuple(zip(*rows)) or ((), (), ())
+
+
+def _image_bytes(
+    side: int,
+    interpolation: str,
+    hair_removal: dict[str, float] | None,
+    path: str,
+) -> bytes:
+    return pack_image(path, side, interpolation, hair_removal).tobytes()
+
+
+def pack_image(
+    path: str,
+    side: int,
+    interpolation: str,
+    hair_removal: dict[str, float] | None = None,
+) -> np.ndarray:
+    """Decode and resize one image as the stock pipeline does.
+
+    ``LoadSkinImage`` followed by ``Resize(scale=(side, side),
+    interpolation=interpolation)``, bit for bit, in RGB order; hairs are
+    removed before the resize.
+
+    Args:
+        path: the file.
+        side: pixels.
+        interpolation: a word of ``mmcv.imresize``.
+        hair_removal: settings of :func:`.hair_removal.remove_hair`, or None.
+
+    Returns:
+        (side, side, 3) uint8.
+    """
+    from mmcv import imresize
+
+    image = read_image(path)
+    if hair_removal is not None:
+        image = np.ascontiguousarray(
+            remove_hair_for(image[..., ::-1], side, hair_removal)[..., ::-1]
         )
-    if not 1 <= side <= _MOST:
-        raise UserError(
-            f'packed images of {side} pixels a side: must lie in 1..{_MOST}; '
-            'set input_size or margin accordingly'
-        )
+    image = imresize(
+        image, (side, side), interpolation=interpolation, backend='cv2'
+    )
+    return np.ascontiguousarray(image[..., ::-1])

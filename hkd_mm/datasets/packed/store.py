@@ -1,40 +1,42 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""One memory map of decoded photographs, checked when it is opened.
+"""One memory map of decoded images, checked when it is opened.
 
 A store is a folder::
 
     pixels.bin   (N, side, side, 3) uint8, RGB; where there are masks, rows
-                 of an image and its mask, see :mod:`..masks.pixels`
+                 of an image and its mask, see :mod:`..masks.packed_masks`
     crc32.bin    (N,) uint32, little endian, of each image's bytes
     rows.json    sample ids, source files, their sizes and times; the rule
     header.json  written last: hashes of all of the above
     done.bin     (N,) uint8, while it is being built
 """
 
+import hashlib
 import json
 import os
 import weakref
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
 
-from hkd_mm.datasets.packed.parts import (
-    CRC,
-    HEADER,
-    PIXELS,
-    ROWS,
-    check_size,
-    read_hashed,
-    read_header,
-    refuse,
-    wrong_rows,
-)
 from hkd_mm.datasets.packed.plan import Plan, row_bytes
 from hkd_mm.errors import UserError
 
+FORMAT = 'hkd_mm packed images'
+PIXELS, CRC, ROWS, HEADER = (
+    'pixels.bin',
+    'crc32.bin',
+    'rows.json',
+    'header.json',
+)
 CHECKS = ('all', 'sample')
 _SAMPLE = 256  # images that the check "sample" reads
+_BLOCK = 64  # images a thread checks at a time
 _opened: 'weakref.WeakValueDictionary' = weakref.WeakValueDictionary()
 
 
@@ -42,14 +44,14 @@ class PackedStore:
     """Read access to a finished store.
 
     Args:
-        folder: where it lies.
-        check: ``all`` holds every image against its checksum (about a
-            second for 1 GB, which is then in the page cache, where training
-            wants it), ``sample`` 256 of them; sizes and the hashes of the
-            other files are always checked.
+        folder: of the store.
+        check: ``all`` compares every image with its checksum (about a second
+            for 1 GB, which is then in the page cache, where training wants
+            it), ``sample`` 256 of them; sizes and the hashes of the other
+            files are always checked.
         in_memory: read everything into memory of this process instead of
             mapping the file.
-        plan: what the store must hold; None takes it as it is.
+        plan: required contents; None accepts any.
 
     Raises:
         UserError: foreign, truncated or damaged; names the file.
@@ -68,16 +70,16 @@ class PackedStore:
                 f'{", ".join(CHECKS)}'
             )
         self.folder, self.in_memory = Path(folder), in_memory
-        self.header = read_header(self.folder)
+        self.header = _read_header(self.folder / HEADER)
         if plan is not None and self.header['key'] != plan.key:
-            refuse(
+            _refuse(
                 self.folder / HEADER,
                 f'it is foreign, made from other images than those of '
                 f'{plan.root}',
             )
-        rows = read_hashed(self.folder, ROWS, self.header['rows_sha256'])
+        rows = _read_hashed(self.folder / ROWS, self.header['rows_sha256'])
         self.ids: list[str] = json.loads(rows)['ids']
-        crc = read_hashed(self.folder, CRC, self.header['crc_sha256'])
+        crc = _read_hashed(self.folder / CRC, self.header['crc_sha256'])
         self.crc = np.frombuffer(crc, '<u4')
         self._map()
         self._check(check)
@@ -85,7 +87,13 @@ class PackedStore:
     def _map(self) -> None:
         path = self.folder / PIXELS
         shape = (self.header['count'], row_bytes(self.header))
-        check_size(path, shape[0] * shape[1])
+        size = path.stat().st_size if path.is_file() else 0
+        if size != shape[0] * shape[1]:
+            _refuse(
+                path,
+                f'it is truncated or foreign, {size} bytes instead of '
+                f'{shape[0] * shape[1]}',
+            )
         if self.in_memory:
             pixels = np.fromfile(path, np.uint8).reshape(shape)
         else:  # copy on write: torch dislikes what cannot be written
@@ -99,7 +107,7 @@ class PackedStore:
             rows = np.linspace(0, count - 1, _SAMPLE).astype(int)
         wrong = wrong_rows(self.pixels.numpy(), self.crc, rows)
         if wrong:
-            refuse(
+            _refuse(
                 self.folder / PIXELS,
                 f'the checksum of image {self.ids[wrong[0]]} (row '
                 f'{wrong[0]}) is wrong'
@@ -134,7 +142,7 @@ class PackedStore:
     def gather_bytes(
         self, rows: torch.Tensor, part: slice = slice(None)
     ) -> np.ndarray:
-        """A part of some rows, (B, bytes) uint8, memory of its own."""
+        """A slice of some rows, (B, bytes) uint8, memory of its own."""
         # NumPy copies rows on one core at the speed of the memory; torch
         # would wake all threads for it, which costs more where cores are busy.
         return self.pixels.numpy()[:, part][rows.numpy()]
@@ -151,9 +159,9 @@ class PackedStore:
 def open_store(
     folder: Path, check: str, in_memory: bool, plan: Plan | None = None
 ) -> PackedStore:
-    """A store, shared by all data sets of this process that want it.
+    """Open a store, once for all data sets of this process.
 
-    It is checked once, and again after any of its files changed.
+    It is checked again after any of its files changed.
     """
     found = [folder / name for name in (PIXELS, CRC, ROWS, HEADER)]
     stats = [path.stat() for path in found if path.exists()]
@@ -168,3 +176,67 @@ def open_store(
 def read_ids(folder: str | os.PathLike) -> list[str]:
     """Sample ids of a store that has been opened; item i names row i."""
     return json.loads((Path(folder) / ROWS).read_bytes())['ids']
+
+
+def sha256(content: bytes) -> str:
+    """Hexadecimal digest."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def seal(header: dict) -> dict:
+    """The header with the hash of everything in it."""
+    text = json.dumps(header, sort_keys=True)
+    return dict(header, header_hash=sha256(text.encode()))
+
+
+def wrong_rows(
+    pixels: np.ndarray, crc: np.ndarray, rows: Iterable[int]
+) -> list[int]:
+    """Rows whose bytes do not match their checksum, in order.
+
+    Args:
+        pixels: (N, bytes) uint8.
+        crc: (N,) uint32.
+        rows: to be checked.
+    """
+    rows = np.asarray(rows)
+
+    def check(part: np.ndarray) -> list[int]:
+        return [int(r) for r in part if zlib.crc32(pixels[r]) != crc[r]]
+
+    parts = np.array_split(rows, max(1, len(rows) // _BLOCK))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [row for found in pool.map(check, parts) for row in found]
+
+
+def _read_header(path: Path) -> dict:
+    try:
+        header = json.loads(_read(path))
+        stated = header.pop('header_hash')
+        kind = header['format']
+    except (ValueError, KeyError, AttributeError):
+        _refuse(path, 'it is damaged or foreign, no header of a packed store')
+    if kind != FORMAT or seal(header)['header_hash'] != stated:
+        _refuse(path, 'it is damaged: its hash is wrong')
+    return header
+
+
+def _read_hashed(path: Path, expected: str) -> bytes:
+    content = _read(path)
+    if sha256(content) != expected:
+        _refuse(path, 'it is truncated or damaged: its hash is wrong')
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        _refuse(path, f'it cannot be read ({error.strerror})')
+
+
+def _refuse(path: Path, reason: str) -> NoReturn:
+    raise UserError(
+        f'packed store: {path}: {reason}; remove {path.parent} and it is '
+        'built anew'
+    )

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Small classes of the training split listed several times."""
+"""List images of small classes of the training split several times."""
 
 import copy
 import hashlib
@@ -14,12 +14,19 @@ Target = str | int | float | None
 
 
 def target_of(word: Any) -> Target:
-    """The target that ``packed.top_up`` names, a number also as text.
+    """Check ``packed.top_up``, whose number may be text.
 
     Raises:
         UserError: neither ``largest``, nor a fraction, nor a number.
     """
-    target = _number_of(word) if isinstance(word, str) else word
+    target = word
+    if isinstance(word, str):
+        for number in (int, float):
+            try:
+                target = number(word)
+                break
+            except ValueError:
+                continue
     fraction = isinstance(target, float) and 0 < target <= 1
     number = (
         isinstance(target, int)
@@ -38,16 +45,16 @@ def target_of(word: Any) -> Target:
 def plan_copies(
     labels: Sequence[int], sample_ids: Sequence[str], target: Target
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which images to list again, and how often.
+    """Choose the images to list again, and how often.
 
     A class of n images, fewer than the target t, is listed t times: every
     image floor(t / n) times, and those whose ids have the smallest hashes
-    once more. Larger classes and empty ones stay as they are. It depends on
-    nothing but the arguments.
+    once more. Larger classes and empty ones stay as they are. The result
+    depends on the arguments alone.
 
     Args:
         labels: classes (N,).
-        sample_ids: names (N,), each once.
+        sample_ids: unique names (N,).
         target: see :func:`target_of`; a fraction is rounded.
 
     Returns:
@@ -72,13 +79,13 @@ def plan_copies(
 
 
 def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
-    """A training split with its copies.
+    """List the images of a training split with their copies.
 
-    The split is drawn before, so that all copies of an image lie in the part
-    where the image is.
+    The split is drawn before, so that all copies of an image are in the part
+    of the image.
 
     Args:
-        dataset: a part of one of our data sets; it is not changed.
+        dataset: a part of a ``SkinDisease``; it is not changed.
         target: see :func:`target_of`; None lists nothing twice.
 
     Returns:
@@ -101,15 +108,6 @@ def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
     longer = copy.copy(dataset)
     longer.get_subset_(positions.tolist())
     return longer, copies
-
-
-def _number_of(word: str) -> str | int | float:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            pass
-    return word
 
 
 def _number(target: str | int | float, sizes: np.ndarray) -> int:

@@ -128,7 +128,7 @@ class MasksLostByResizeHook(Hook):
 
     def _look(self, runner, loop) -> None:
         data = loop.dataloader.dataset
-        gone = getattr(data, 'vanished', None)
+        gone = getattr(data, 'masks_lost_by_resize', None)
         if gone is None or not gone.any():
             return
         marked = int(data.labels.sum() + gone.sum())

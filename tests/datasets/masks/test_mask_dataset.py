@@ -227,7 +227,7 @@ def test_masks_are_read_once_for_all_parts(ct_root, dataset, monkeypatch):
         return True
 
     monkeypatch.setattr(mask_dataset, 'marks_anything', counted)
-    monkeypatch.setattr(mask_dataset, '_KNOWN', {})
+    monkeypatch.setattr(mask_dataset, '_known', {})
     _as_folders(ct_root)
     for part in ('train', 'val', 'test'):
         dataset(ct_root, split=part)

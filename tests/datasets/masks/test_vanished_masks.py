@@ -22,9 +22,11 @@ def small(ct_root, dataset, packed_masks, save):
 
 def test_what_half_the_size_does_not_show_is_gone(small):
     data = small(20)
-    assert np.flatnonzero(data.vanished).tolist() == [0, 3]
+    assert np.flatnonzero(data.masks_lost_by_resize).tolist() == [0, 3]
     assert data.class_counts().tolist() == [5 + 2, 23]
-    assert not small(40).vanished.any()  # slices that are clean are not
+    assert not small(
+        40
+    ).masks_lost_by_resize.any()  # slices that are clean are not
 
 
 @pytest.mark.parametrize('moment', ['train', 'test'])

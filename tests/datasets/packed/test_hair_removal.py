@@ -14,8 +14,7 @@ from hkd_mm.datasets.packed.hair_removal import (
     remove_hair,
     remove_hair_for,
 )
-from hkd_mm.datasets.packed.parts import pack_image
-from hkd_mm.datasets.packed.plan import make_plan
+from hkd_mm.datasets.packed.plan import make_plan, pack_image
 from hkd_mm.datasets.records import Record
 from hkd_mm.errors import UserError
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
 from hkd_mm.datasets.packed.packed_dataset import packed_collate
-from hkd_mm.datasets.packed.parts import pack_image
+from hkd_mm.datasets.packed.plan import pack_image
 from hkd_mm.datasets.samplers import BalancedSampler
 from hkd_mm.errors import UserError
 from hkd_mm.registry import DATASETS

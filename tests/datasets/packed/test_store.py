@@ -7,8 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from hkd_mm.datasets.packed.parts import seal
-from hkd_mm.datasets.packed.store import PackedStore, read_ids
+from hkd_mm.datasets.packed.store import PackedStore, read_ids, seal
 from hkd_mm.errors import UserError
 
 FILES = ('pixels.bin', 'crc32.bin', 'rows.json', 'header.json')

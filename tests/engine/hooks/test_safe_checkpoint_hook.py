@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.runner import Runner
 
-from hkd_mm.io.atomic_files import AtomicBackend, what_is_wrong
-from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.checkpoints import find_damage, safe_load
 
 
 class Scripted(BaseMetric):
@@ -68,7 +68,7 @@ def test_only_the_best_and_the_newest_are_kept(config, tmp_path):
     _, _, files = run(config, tmp_path / 'run', [0.1, 0.5, 0.3, 0.2], keep=1)
     assert files == {'epoch_4.pth', 'best_balanced_accuracy_epoch_2.pth'}
     for name in files:
-        assert what_is_wrong(tmp_path / 'run' / name) is None
+        assert find_damage(tmp_path / 'run' / name) is None
 
 
 def test_a_kill_before_the_new_best_is_written_keeps_the_old(config, tmp_path):
