@@ -30,6 +30,7 @@ from hkd_mm.config.overrides import (
     settle_top_level,
 )
 from hkd_mm.config.packing import check_pipelines, set_packed
+from hkd_mm.config.renamed import check_renamed
 from hkd_mm.errors import UserError
 
 _PAIRS = '_base_/pairs'
@@ -77,8 +78,6 @@ def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
 
 
 def _pair_file(pair: str) -> Path:
-    from hkd_mm.config.networks import config_root
-
     folder = config_root() / _PAIRS
     if not (folder / f'{pair}.py').is_file():
         known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
@@ -159,7 +158,7 @@ def read_config(path: str | os.PathLike) -> Config:
             'configs/hybrid_wrn50_mbv2.py'
         )
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except UserError:
         raise
     except Exception as error:  # a config is code: anything may be raised
@@ -167,6 +166,8 @@ def read_config(path: str | os.PathLike) -> Config:
         raise UserError(
             f'config {path} cannot be read: {type(error).__name__}: {reason}'
         ) from error
+    check_renamed(cfg._cfg_dict, path)
+    return cfg
 
 
 def config_named(cfg: Config, key: str) -> str:

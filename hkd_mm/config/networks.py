@@ -11,6 +11,7 @@ from mmengine import Config
 from hkd_mm.config.overrides import NoPlaceError
 from hkd_mm.config.tree import dicts
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 _MODELS = '_base_/models'
 # Top-level value of a config -> the part of a distillation model it names.
@@ -255,7 +256,7 @@ def _essence(network: dict) -> dict:
     return {
         key: _essence(value)
         if isinstance(value, dict)
-        else str(value).rsplit('.', 1)[-1]
+        else type_name(value)
         if key == 'type'
         else value
         for key, value in network.items()

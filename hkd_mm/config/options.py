@@ -16,6 +16,7 @@ from hkd_mm.config.overrides import (
     NoPlaceError,
     words,
 )
+from hkd_mm.config.renamed import check_renamed
 from hkd_mm.config.tree import is_packed_dataset
 from hkd_mm.errors import UserError
 
@@ -87,6 +88,7 @@ def split_options(
         rest = [f'{k}={v}' for k, v in pairs if not is_word(k)]
         names = [k for k, _ in pairs if not is_word(k)]
     for name in names:
+        check_renamed({name.partition('.')[0]: None}, '--cfg-options')
         _check_head(cfg, name)
     for name in [key for key in found if key.startswith('packed.hair_rem')]:
         _join_hair_removal(found, name)
@@ -282,6 +284,7 @@ def apply_dotted(cfg: Config, options: list[str] | dict[str, Any]) -> None:
     options = apply_overrides(cfg, read_dotted(cfg, options))
     check_options(cfg, options)
     cfg.merge_from_dict(options)
+    check_renamed(cfg._cfg_dict, '--cfg-options')
 
 
 def apply_overrides(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:

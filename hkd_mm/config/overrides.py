@@ -24,11 +24,11 @@ from hkd_mm.config.tree import (
     hooks,
     is_binary_segmentor,
     is_ours,
-    kind,
     packed_datasets,
     preprocessor,
 )
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 
 class NoPlaceError(UserError):
@@ -101,7 +101,10 @@ def num_classes(cfg: Config, number: int) -> Targets:
     for node in [*dicts(model), *dicts(cfg.get('data_preprocessor'))]:
         if number == 2 and is_binary_segmentor(node):
             continue
-        if kind(node) == 'TimmClassifier' or node.get('num_classes', -1) > 0:
+        if (
+            type_name(node) == 'TimmClassifier'
+            or node.get('num_classes', -1) > 0
+        ):
             yield Target(node, 'num_classes', number)
 
 
@@ -112,7 +115,7 @@ def input_size(cfg: Config, value: int) -> Targets:
     pipelines = [node.get('pipeline') for node in datasets(cfg)]
     pipelines += [cfg.get(f'{name}_pipeline') for name in ('train', 'test')]
     for step in dicts(pipelines):
-        key = _SIZED.get(kind(step))
+        key = _SIZED.get(type_name(step))
         if key in step:
             square = isinstance(step[key], (list, tuple))
             side = type(step[key])((value, value)) if square else value
@@ -140,7 +143,10 @@ def sampler(cfg: Config, value: str | None) -> Targets:
             'often) or None (shuffled)'
         )
     loader = cfg.get('train_dataloader') or {}
-    if kind(loader.get('sampler')) in ('DefaultSampler', 'BalancedSampler'):
+    if type_name(loader.get('sampler')) in (
+        'DefaultSampler',
+        'BalancedSampler',
+    ):
         new = (
             dict(type='hkd_mm.BalancedSampler')
             if value
@@ -176,20 +182,22 @@ def max_epochs(cfg: Config, value: int) -> Targets:
 
 
 def _warms_up(step: dict) -> bool:
-    return kind(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
+    return (
+        type_name(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
+    )
 
 
 def patience(cfg: Config, value: int) -> Targets:
     """Set the epochs that early stopping waits."""
     for node in hooks(cfg):
-        if kind(node).endswith('EarlyStoppingHook'):
+        if type_name(node).endswith('EarlyStoppingHook'):
             yield Target(node, 'patience', value)
 
 
 def compiled(cfg: Config, value: bool) -> Targets:
     """Compile student and teacher."""
     for node in hooks(cfg):
-        if kind(node) == 'CompileHook':
+        if type_name(node) == 'CompileHook':
             yield Target(node, 'student', value)
             yield Target(node, 'teacher', value)
 
@@ -205,7 +213,7 @@ def pretrained(cfg: Config, value: bool) -> Targets:
         node
         for node in dicts(cfg.get('model'), skip=TEACHERS)
         if isinstance(node.get('pretrained'), bool)
-        or kind(node) == 'TimmClassifier'
+        or type_name(node) == 'TimmClassifier'
     ]
     for node in found:
         yield Target(node, 'pretrained', value)
@@ -242,9 +250,9 @@ def class_weight(cfg: Config, value: Any) -> Targets:
         skip.append('architecture')
     scope = cfg.get('default_scope', 'mmpretrain')
     for node in dicts(model, tuple(skip)):
-        if kind(node) == 'CrossEntropyLoss' or (
+        if type_name(node) == 'CrossEntropyLoss' or (
             is_ours(node)
-            and 'Loss' in kind(node)
+            and 'Loss' in type_name(node)
             and 'class_weight' in names_of_type(node['type'], scope)[0]
         ):
             yield Target(node, 'class_weight', value)
@@ -256,7 +264,7 @@ def mask_threshold(cfg: Config, value: float) -> Targets:
 
     for name in ('val_evaluator', 'test_evaluator'):
         for node in dicts(cfg.get(name)):
-            if kind(node) == 'SegmentationMetric':
+            if type_name(node) == 'SegmentationMetric':
                 check_mask_threshold(cfg, value)
                 yield Target(node, 'threshold', value)
 
@@ -281,10 +289,10 @@ def teacher_cache(cfg: Config, value: Any) -> Targets:
 def augment(cfg: Config, value: Any) -> Targets:
     """Turn the batched augmentation off, or name its operations."""
     node = preprocessor(cfg)
-    if kind(node) in ('PackedPreprocessor', 'PackedMaskPreprocessor'):
+    if type_name(node) in ('PackedPreprocessor', 'PackedMaskPreprocessor'):
         new = node.get('augment', []) if value is True else value or []
         yield Target(node, 'augment', new)
-        mixed = any(kind(step) in ('Mixup', 'CutMix') for step in new)
+        mixed = any(type_name(step) in ('Mixup', 'CutMix') for step in new)
         if mixed and not node.get('num_classes'):
             yield Target(node, 'num_classes', _number_of_classes(cfg))
 
@@ -307,7 +315,10 @@ def _of_store(key: str, of_training: bool = False):
         if key == 'top_up' and value is not None:
             # the copies are to differ, the photographs need not
             for step in preprocessor(cfg).get('augment', []):
-                if kind(step) == 'RandAugment' and 'copies_only' not in step:
+                if (
+                    type_name(step) == 'RandAugment'
+                    and 'copies_only' not in step
+                ):
                     yield Target(step, 'copies_only', True)
         if key == 'margin' and value > 1:
             for _, node in packed_datasets(cfg):
@@ -322,7 +333,7 @@ def _of_views(key: str):
 
     def targets(cfg: Config, value: Any) -> Targets:
         node = preprocessor(cfg)
-        if kind(node).startswith('Packed') and _takes(node, key):
+        if type_name(node).startswith('Packed') and _takes(node, key):
             yield Target(node, key, value)
 
     return targets

@@ -21,11 +21,11 @@ from hkd_mm.config.tree import (
     dataset_chain,
     innermost_dataset,
     is_packed_dataset,
-    kind,
     packed_datasets,
     preprocessor,
 )
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 _NUMBER = (int, float)
 
@@ -36,7 +36,7 @@ def batched(steps: list[dict]) -> list[dict]:
 
 
 def _batched(step: dict) -> dict:
-    name = step.pop('type').rsplit('.', 1)[-1]
+    name = type_name(step.pop('type'))
     turn = _TURNS.get(name)
     new = turn(step) if turn is not None else None
     if new is None:
@@ -105,7 +105,7 @@ def stock(augment: list[dict]) -> list[dict]:
 
 
 def _stock(step: dict) -> dict:
-    name = step.pop('type').rsplit('.', 1)[-1]
+    name = type_name(step.pop('type'))
     if name in ('HorizontalFlip', 'VerticalFlip'):
         direction = name.removesuffix('Flip').lower()
         return dict(
@@ -216,7 +216,7 @@ def unpack(cfg: Config) -> None:
         cfg.packed = False
         return
     old = preprocessor(cfg)
-    if kind(old) != 'PackedPreprocessor':
+    if type_name(old) != 'PackedPreprocessor':
         raise UserError(
             'packed=False: images with masks are always packed; leave it out'
         )
@@ -251,7 +251,7 @@ def _unpack_loader(
             holder['dataset'] = inner
             break
     collate = cfg[loader].get('collate_fn') or {}
-    if kind(collate) == 'packed_collate':
+    if type_name(collate) == 'packed_collate':
         cfg[loader].pop('collate_fn')
         cfg[loader].update(_STOCK_LOADER)
 
@@ -288,14 +288,14 @@ def pack(cfg: Config, augment: bool = True) -> None:
             network.type = 'hkd_mm.ImageClassifier'
     hooks = [*(cfg.get('custom_hooks') or [])]
     named = (cfg.get('default_hooks') or {}).values()
-    if not any(kind(hook) == 'ViewHook' for hook in [*hooks, *named]):
+    if not any(type_name(hook) == 'ViewHook' for hook in [*hooks, *named]):
         cfg.custom_hooks = [*hooks, dict(type='hkd_mm.ViewHook')]
 
 
 def _steps(loader: dict) -> list[dict]:
     """The steps of a pipeline that change pixels at random or by rule."""
     pipeline = innermost_dataset(loader).get('pipeline', [])
-    return [step for step in pipeline if kind(step) not in _NEUTRAL]
+    return [step for step in pipeline if type_name(step) not in _NEUTRAL]
 
 
 def _pack_loader(loader: dict, training: bool) -> None:
@@ -321,7 +321,7 @@ def _pack_loader(loader: dict, training: bool) -> None:
 def _resize(dataset: dict) -> dict:
     """Size and interpolation of the pipeline's Resize."""
     pipeline = dataset.get('pipeline', [])
-    kinds = {kind(step): step for step in pipeline}
+    kinds = {type_name(step): step for step in pipeline}
     step = kinds.get('Resize', {})
     scale = step.get('scale')
     sides = set(scale) if isinstance(scale, (list, tuple)) else {scale}
@@ -362,7 +362,7 @@ def _pack_preprocessor(cfg: Config, augment: bool) -> None:
         new['num_classes'] = old['num_classes']
     if cfg.get('train_dataloader') and augment:
         new['augment'] = batched(_steps(cfg.train_dataloader))
-    if any(kind(step) in _MIXING for step in new.get('augment', [])):
+    if any(type_name(step) in _MIXING for step in new.get('augment', [])):
         network = cfg.model.get('architecture', cfg.model)
         new.setdefault('num_classes', number_of_classes(network))
     _replace_preprocessor(cfg, new)

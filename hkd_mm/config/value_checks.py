@@ -10,6 +10,7 @@ from mmengine.registry import METRICS
 from hkd_mm.config.schema import check_model_groups
 from hkd_mm.config.tree import LOADERS, dicts
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
 _DEFAULT = 0.5
@@ -130,8 +131,7 @@ def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str) -> None:
     import torch
     from mmengine.registry import OPTIMIZERS
 
-    kind = str(wrapper.get('type', 'OptimWrapper')).rsplit('.', 1)[-1]
-    if kind == 'AmpOptimWrapper' and device == 'cpu':
+    if type_name(wrapper) == 'AmpOptimWrapper' and device == 'cpu':
         raise UserError(
             'optim_wrapper.type=AmpOptimWrapper is mixed precision, which '
             'needs a GPU; use OptimWrapper on a CPU'

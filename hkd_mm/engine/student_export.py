@@ -12,6 +12,7 @@ import torch
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.checkpoints import classes_of, safe_load, student_state_dict
+from hkd_mm.io.signatures import type_name
 from hkd_mm.version import __version__
 
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
@@ -74,11 +75,11 @@ def plain_preprocessor(config: Any) -> dict:
         of one for masks what it does in evaluation.
     """
     config = plain(config)
-    kind = str(config.get('type', ''))
-    if kind.endswith('PackedPreprocessor'):
+    kind = type_name(config)
+    if kind == 'PackedPreprocessor':
         config = {key: config[key] for key in _STATISTICS if key in config}
-    elif kind.endswith('PackedMaskPreprocessor'):
-        config = dict(type=kind, **_of_masks(config))
+    elif kind == 'PackedMaskPreprocessor':
+        config = dict(type=config['type'], **_of_masks(config))
     return config
 
 

@@ -21,6 +21,7 @@ from torch import nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import load_weights, safe_load
+from hkd_mm.io.signatures import type_name
 
 # Registries that are imported to look a name up; others, of a user's own
 # package, count where the user has imported them before.
@@ -241,5 +242,5 @@ def describe_network(network: dict[str, Any]) -> str:
         )
         if key in backbone
     ]
-    name = str(backbone.get('type', 'network')).rsplit('.', 1)[-1]
+    name = type_name(backbone) or 'network'
     return f'{name}({", ".join(details)})' if details else name

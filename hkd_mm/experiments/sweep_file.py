@@ -19,6 +19,7 @@ from hkd_mm.experiments.search_space import (
     names_in,
     read_space,
 )
+from hkd_mm.io.signatures import type_name
 
 METHOD = 'method'  # what the choice among ``configs`` is called
 SAMPLERS = ('grid', 'tpe', 'random')
@@ -222,7 +223,7 @@ def _chosen_by(file: Path, options: dict[str, Any]) -> str:
     if name in METRICS:
         return name
     masks = any(
-        str(node.get('type')).endswith('SegmentationMetric')
+        type_name(node) == 'SegmentationMetric'
         for node in dicts(cfg.get('val_evaluator'))
     )
     return 'dice' if masks else 'balanced_accuracy'

@@ -23,6 +23,7 @@ from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest_fields import sha256
 from hkd_mm.io.input_spec import InputSpec
+from hkd_mm.io.signatures import type_name
 
 _STEPS = ('LoadSkinImage', 'Resize', 'PackInputs')
 
@@ -74,7 +75,7 @@ def segmentor_spec(
     """
     check_loaders(cfg)
     packed = cfg.val_dataloader['dataset']
-    kind = str(packed.get('type', '')).rsplit('.', 1)[-1]
+    kind = type_name(packed)
     if kind != 'PackedMasks':
         raise UserError(
             'an export of a segmentor repeats hkd_mm.PackedMasks; the '
@@ -160,7 +161,7 @@ def _resize(cfg: Config) -> tuple[int, int]:
         if loader == 'val_dataloader':
             return _packed_side(node)
     pipeline = innermost_dataset(cfg.val_dataloader).get('pipeline') or []
-    steps = {step['type'].rsplit('.', 1)[-1]: step for step in pipeline}
+    steps = {type_name(step): step for step in pipeline}
     other = [name for name in steps if name not in _STEPS]
     if other or not {'LoadSkinImage', 'Resize'} <= set(steps):
         raise UserError(

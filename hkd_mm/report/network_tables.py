@@ -20,6 +20,7 @@ from hkd_mm.config.networks import (
 )
 from hkd_mm.config.tree import preprocessor
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 from hkd_mm.models.networks.complexity import complexity
 from hkd_mm.registry import MODELS, TASK_UTILS
 
@@ -191,7 +192,7 @@ def _cacheable(cfg: Config) -> bool:
         getattr(TASK_UTILS.get(step['type']), 'mixes', False)
         for step in augment
     )
-    rotates = model.type.endswith('RotationDistill')
+    rotates = type_name(model) == 'RotationDistill'
     return not (mixes or rotates or model.get('fusion') == 'confidence')
 
 

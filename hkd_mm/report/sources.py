@@ -11,9 +11,10 @@ from mmengine.config import Config
 
 from hkd_mm.config.compose import read_config
 from hkd_mm.config.packing import stock_steps
-from hkd_mm.config.tree import dataset_chain, kind
+from hkd_mm.config.tree import dataset_chain
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 from hkd_mm.report.data import Method, ReportData, read_scores
 
 
@@ -55,7 +56,7 @@ def listing(material: ReportData, split: str, seen_by: Method | None = None):
     *wrappers, inner = dataset_chain(cfg['test_dataloader'])
     node = {**inner, 'split': split, 'data_root': str(root)}
     for wrapper in wrappers:
-        if kind(wrapper) == 'PackedDataset':
+        if type_name(wrapper) == 'PackedDataset':
             node['pipeline'] = stock_steps(wrapper)
     node['serialize_data'] = False
     if seen_by is None:

@@ -24,6 +24,7 @@ from hkd_mm.engine.run_files import finished_run, run_config, run_folder_of
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 from hkd_mm.training.results import (
     SUFFIXES,
     check_earlier,
@@ -46,7 +47,7 @@ from hkd_mm.training.test_checks import check_input, check_split
 def has_masks(cfg: Config) -> bool:
     """Whether the test split is one of packed images with masks."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    return str(dataset.get('type', '')).endswith('PackedMasks')
+    return type_name(dataset) == 'PackedMasks'
 
 
 def check_stored_threshold(

@@ -18,7 +18,7 @@ OPTIONS = dict(max_epochs=1, teacher_config='tiny_teacher.py')
 def two_stages(tiny_configs, quick_runner, tmp_path):
     second = tmp_path / 'second.py'
     second.write_text(
-        '_base_ = "tiny_kd.py"\nearlier_stage_config = "tiny_kd.py"\n'
+        '_base_ = "tiny_kd.py"\nprevious_stage_config = "tiny_kd.py"\n'
         'optim_wrapper = dict(optimizer=dict(lr=0.0, momentum=0.0))\n'
         'model = dict(distiller=dict(distill_losses=dict('
         'loss_hybrid=dict(beta=0.0))))\n'

@@ -289,8 +289,8 @@ class GuardRailsHook(Hook):
     """Warn of settings and of a teacher that will not help, with the figure.
 
     - a teacher more than 200 times the size of the student,
-    - a temperature or a weight far from what is usual for its loss
-      (``usual`` of the loss),
+    - a temperature or a weight outside the recommended range of its loss
+      (its ``recommended_range``),
     - a student that has become better than its teacher.
 
     Too small a batch and too few classes are said by the losses themselves,
@@ -339,10 +339,12 @@ def _settings(model) -> Iterator[str]:
             'teaches better (capacity gap)'
         )
     for name, loss in model.distiller.distill_losses.items():
-        for word, (low, high) in getattr(loss, 'usual', {}).items():
+        for word, (low, high) in getattr(
+            loss, 'recommended_range', {}
+        ).items():
             value = getattr(loss, word, None)
             if isinstance(value, (int, float)) and not low <= value <= high:
                 yield (
-                    f'distill_losses.{name}.{word}={value:g} lies far from '
-                    f'what is usual ({low:g} to {high:g})'
+                    f'distill_losses.{name}.{word}={value:g} is outside '
+                    f'the recommended range ({low:g} to {high:g})'
                 )

@@ -47,7 +47,7 @@ class ATLoss(DistillLoss):
         '64.6 %).'
     )
     features = 'maps'
-    usual = dict(beta=(1, 1e5), loss_weight=(0, 100))
+    recommended_range = dict(beta=(1, 1e5), loss_weight=(0, 100))
     aligned = False
 
     def __init__(self, beta: float = 1000.0, loss_weight: float = 1.0) -> None:
@@ -216,7 +216,7 @@ class FBKDLoss(DistillLoss):
         'classification.'
     )
     features = 'map'
-    usual = dict(tau=(0.1, 2))  # of the masks
+    recommended_range = dict(tau=(0.1, 2))  # of the masks
 
     def __init__(
         self,

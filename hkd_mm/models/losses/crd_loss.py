@@ -93,7 +93,7 @@ class CRDLoss(DistillLoss):
     over_batch = True
     minimum_at_teacher = False
     smallest_batch = 32
-    usual = dict(tau=(0.02, 1))
+    recommended_range = dict(tau=(0.02, 1))
 
     def __init__(
         self,

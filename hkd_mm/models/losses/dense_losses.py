@@ -82,7 +82,7 @@ class CWDLoss(DistillLoss):
         'teaches the student to be uniform.'
     )
     features = 'map'
-    usual = dict(tau=(1, 20), loss_weight=(0, 100))
+    recommended_range = dict(tau=(1, 20), loss_weight=(0, 100))
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
@@ -151,7 +151,7 @@ class DiceBCELoss(DistillLoss):
     )
     dense = True
     minimum_at_teacher = False
-    usual = dict(alpha=(0, 10), beta=(0, 10), smooth=(1e-6, 10))
+    recommended_range = dict(alpha=(0, 10), beta=(0, 10), smooth=(1e-6, 10))
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ class DistillLoss(nn.Module):
             images in their first view, then all in the second
             (:class:`hkd_mm.RotationDistill`).
         fixed: its numbers that are read only when it is built.
-        usual: word -> range outside of which a run warns
+        recommended_range: word -> range outside of which a run warns
             (:class:`hkd_mm.GuardRailsHook`).
 
     Args:
@@ -77,7 +77,9 @@ class DistillLoss(nn.Module):
     smallest_batch: ClassVar[int] = 1
     views: ClassVar[int] = 1
     fixed: ClassVar[tuple[str, ...]] = ()
-    usual: ClassVar[dict[str, tuple[float, float]]] = dict(tau=(1, 20))
+    recommended_range: ClassVar[dict[str, tuple[float, float]]] = dict(
+        tau=(1, 20)
+    )
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()

@@ -61,7 +61,7 @@ class DKDLoss(DistillLoss):
         'less NCKD has to say.'
     )
     two_classes = _LOST
-    usual = dict(tau=(1, 20), alpha=(0, 10), beta=(0.1, 20))
+    recommended_range = dict(tau=(1, 20), alpha=(0, 10), beta=(0.1, 20))
 
     def __init__(
         self,

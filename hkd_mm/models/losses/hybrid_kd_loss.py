@@ -45,7 +45,7 @@ class HybridKDLoss(DistillLoss):
     features = 'map'
     soft_labels = True
     minimum_at_teacher = False  # the label pulls as well
-    usual = dict(tau=(1, 20), alpha=(0.1, 1), beta=(0, 10))
+    recommended_range = dict(tau=(1, 20), alpha=(0.1, 1), beta=(0, 10))
 
     def __init__(
         self,

@@ -210,7 +210,7 @@ class NormKDLoss(DistillLoss):
         'by the spread of each takes that out of the shape of the targets'
     )
     soft_labels = True
-    usual = dict(tau=(0.5, 8))  # of scores with deviation 1
+    recommended_range = dict(tau=(0.5, 8))  # of scores with deviation 1
     two_classes = (
         'two scores divided by their spread are always +-0.7, so nothing but '
         'the sign is left and no gradient flows; take hkd_mm.KLLoss'

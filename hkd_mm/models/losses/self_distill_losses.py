@@ -49,7 +49,7 @@ class BYOTLoss(DistillLoss):
     features = 'maps'
     aligned = False
     soft_labels = True
-    usual = dict(tau=(1, 20), beta=(0, 10))
+    recommended_range = dict(tau=(1, 20), beta=(0, 10))
     minimum_at_teacher = False
 
     def __init__(
@@ -190,7 +190,7 @@ class TfKDLoss(DistillLoss):
         'holds them all equal, much as label smoothing does'
     )
     soft_labels = True
-    usual = dict(tau=(1, 40), a=(0.8, 1))
+    recommended_range = dict(tau=(1, 40), a=(0.8, 1))
     minimum_at_teacher = False
 
     def __init__(

@@ -113,7 +113,7 @@ class SemCKDLoss(DistillLoss):
     over_batch = True
     minimum_at_teacher = False  # learned projections lie between the maps
     smallest_batch = 16
-    usual = dict(tau=(0.01, 1))
+    recommended_range = dict(tau=(0.01, 1))
 
     def __init__(
         self,

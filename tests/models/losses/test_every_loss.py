@@ -188,7 +188,7 @@ def test_its_facts_are_written_down(kind):
 @every_loss
 def test_its_defaults_are_usual(kind):
     loss = kind()
-    for word, (low, high) in kind.usual.items():
+    for word, (low, high) in kind.recommended_range.items():
         value = getattr(loss, word, None)
         assert value is None or low <= value <= high, word
 
