@@ -23,23 +23,10 @@ from hkd_mm.errors import UserError
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
     (
-        'data_root',
-        'split_file',
-        'ann_file',
-        'teacher_ckpt',
-        'student_ckpt',
-        'ckpt',
-        'teacher_config',
-        'student_config',
-        'previous_stage_config',
-        'load_from',
-        'work_dir',
-        'out_dir',
-        'dir',
-        'checkpoint',
-        'file',
-        'store_dir',
-    )
+        'data_root split_file ann_file teacher_ckpt student_ckpt ckpt '
+        'teacher_config student_config previous_stage_config load_from '
+        'work_dir out_dir dir checkpoint file store_dir'
+    ).split()
 )
 _SIMILAR = 0.75  # difflib ratio from which a name counts as a slip
 
@@ -209,12 +196,8 @@ def check_word(name: str, value: Any) -> None:
         name in ('seed', 'split_seed') and isinstance(value, bool)
     ):
         raise UserError(f'{name}={value!r} must be {description}')
-    if name in ('seed', 'split_seed') and value is not None:
-        if not 0 <= value < _MAX_SEED:
-            raise UserError(
-                f'{name}={value} must be None or a whole number from 0 to '
-                f'{_MAX_SEED - 1}'
-            )
+    if name in ('seed', 'split_seed'):
+        check_seed(name, value)
     if name == 'device' and value not in ('auto', 'cpu', 'cuda'):
         raise UserError(f'device={value!r} must be auto, cpu or cuda')
     if name == 'class_weight':
@@ -229,12 +212,20 @@ def check_word(name: str, value: Any) -> None:
         target_of(value)
 
 
+def check_seed(name: str, value: Any) -> None:
+    """Refuse seeds that numpy does not take."""
+    if isinstance(value, int) and not 0 <= value < _MAX_SEED:
+        raise UserError(
+            f'{name}={value} must be None or a whole number from 0 to '
+            f'{_MAX_SEED - 1}'
+        )
+
+
 def _check_class_weight(value: Any) -> None:
     numbers = isinstance(value, (list, tuple)) and all(
         isinstance(w, (int, float)) and w > 0 for w in value
     )
-    words_ = ('balanced', 'sqrt_balanced')
-    if value is not None and value not in words_ and not numbers:
+    if value not in (None, 'balanced', 'sqrt_balanced') and not numbers:
         raise UserError(
             f'class_weight={value!r} must be balanced, '
             'sqrt_balanced, None or a list of numbers > 0, one a '
@@ -246,19 +237,9 @@ def _check_head(cfg: Config, key: str) -> None:
     """Refuse a key whose first part nothing knows, before anything else."""
     from hkd_mm.config.schema import RUN_KEYS
 
-    head = key.partition('.')[0]
     known = {*cfg._cfg_dict, *words(), *RUN_KEYS}
-    if head in known:
-        return
-    close = difflib.get_close_matches(head, known, 3, 0.5)
-    hint = (
-        'did you mean ' + ' or '.join(close) + '?'
-        if close
-        else 'known there: ' + ', '.join(sorted(words())[:8])
-    )
-    raise NoPlaceError(
-        f'--cfg-options {key}: the config has no "{head}"; {hint}'
-    )
+    if key.partition('.')[0] not in known:
+        refuse_name(key, key.split('.'), known)
 
 
 def read_dotted(
@@ -417,10 +398,9 @@ def refuse_name(key: str, missing: list[str], known: set[str]) -> NoReturn:
         missing: its last parts, from the first that is not there.
         known: names that could stand at that place.
     """
-    found = key.split('.')[: -len(missing)]
     close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)
     close = close or difflib.get_close_matches(missing[0], known, 3, 0.5)
-    prefix = '.'.join(found) + '.' if found else ''
+    prefix = key.removesuffix('.'.join(missing))
     hint = (
         'did you mean ' + ' or '.join(prefix + name for name in close)
         if close

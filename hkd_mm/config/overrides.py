@@ -57,14 +57,9 @@ _SIZED = dict(
 _CACHE = dict(num_views=10)  # what teacher_cache=True means
 # Told to the runs that a training builds on, or silent where they are lost.
 _SHARED = (
-    'data_root',
-    'classes',
-    'split_file',
-    'split_ratios',
-    'split_seed',
-    'input_size',
-    'class_weight',
-)
+    'data_root classes split_file split_ratios split_seed input_size '
+    'class_weight'
+).split()
 
 
 def _of_dataset(key: str) -> Callable[[Config, Any], Targets]:

@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
+from hkd_mm.config.options import check_seed
 from hkd_mm.config.schema import check_model_groups
 from hkd_mm.config.tree import LOADERS, dicts
 from hkd_mm.errors import UserError
@@ -28,7 +29,7 @@ def pixel_threshold(evaluators: Any) -> float | None:
         known = inspect.signature(metric).parameters if metric else {}
         if 'threshold' in known:
             value = node.get('threshold', known['threshold'].default)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if type(value) not in (int, float):
                 raise UserError(
                     f'threshold={value!r} of {node["type"]} must be a number '
                     'between 0 and 1; set --cfg-options mask_threshold=0.5'
@@ -39,8 +40,7 @@ def pixel_threshold(evaluators: Any) -> float | None:
 
 def check_mask_threshold(cfg: Config, value: Any) -> None:
     """Refuse a ``mask_threshold`` that is no probability, or of no use."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value < 1:
+    if type(value) not in (int, float) or not 0 < value < 1:
         raise UserError(
             f'mask_threshold={value!r} must be a number between 0 and 1'
         )
@@ -66,9 +66,6 @@ def check_thresholds(cfg: Config) -> None:
         )
 
 
-_MAX_SEED = 2**32  # numpy takes seeds below it
-
-
 def check_values(
     cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS
 ) -> None:
@@ -89,15 +86,6 @@ def check_values(
         check_model_groups(cfg)
 
 
-def check_seed(name: str, value: Any) -> None:
-    """Refuse seeds that numpy does not take."""
-    if isinstance(value, int) and not 0 <= value < _MAX_SEED:
-        raise UserError(
-            f'{name}={value} must be None or a whole number from 0 to '
-            f'{_MAX_SEED - 1}'
-        )
-
-
 def check_weights(cfg: Config, classes: tuple[str, ...]) -> None:
     """Hold lists of class weights against the classes of the data."""
     for node in [cfg._cfg_dict, *dicts(cfg.get('model'))]:
@@ -112,11 +100,7 @@ def check_weights(cfg: Config, classes: tuple[str, ...]) -> None:
 
 def _check_loader(name: str, loader: dict[str, Any]) -> None:
     workers = loader.get('num_workers', 0)
-    if (
-        isinstance(workers, bool)
-        or not isinstance(workers, int)
-        or workers < 0
-    ):
+    if type(workers) is not int or workers < 0:
         raise UserError(
             f'{name}.num_workers={workers!r} must be a whole number >= 0'
         )

@@ -15,20 +15,9 @@ from pathlib import Path
 import torch
 
 _PACKAGES = (
-    'torch',
-    'torchvision',
-    'timm',
-    'numpy',
-    'scikit-learn',
-    'onedl-mmengine',
-    'mmengine',
-    'onedl-mmcv',
-    'mmcv',
-    'mmcv-lite',
-    'onedl-mmpretrain',
-    'mmpretrain',
-    'mmrazor',
-)
+    'torch torchvision timm numpy scikit-learn onedl-mmengine mmengine '
+    'onedl-mmcv mmcv mmcv-lite onedl-mmpretrain mmpretrain mmrazor'
+).split()
 
 
 def collect_environment() -> dict:

@@ -23,11 +23,11 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.locks import as_rank_0, holder, is_locked, locked
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.run_notes import (
-    BEGUN,
-    FINISHED,
+    STATE,
     fingerprint_of,
     read_begun,
     read_finished,
+    read_state,
     write_begun,
 )
 from hkd_mm.training.runtime import make_work_dir
@@ -231,7 +231,7 @@ class _Search:
         checkpoint = self._finished()
         if checkpoint:
             return self._answer(checkpoint=checkpoint)
-        for folder in self._folders(BEGUN):
+        for folder in self._folders():
             begun = read_begun(folder)
             if begun is None or self.wanted.difference(begun):
                 continue
@@ -248,11 +248,11 @@ class _Search:
 
     def _finished(self) -> str | None:
         """The checkpoint of a run with the fingerprint."""
-        for folder in self._folders(FINISHED):
+        for folder in self._folders(archived=True):
             found = self._checkpoint(folder)
             if found:
                 return found
-            if self._is_named(folder):
+            if self._is_named(folder) and read_state(folder).get('result'):
                 self._refuse(folder)
         return None
 
@@ -263,13 +263,13 @@ class _Search:
             return None
         return str(folder / finished['checkpoint'])
 
-    def _folders(self, note: str) -> list[Path]:
-        """Folders with a note; those called like the config come first."""
+    def _folders(self, archived: bool = False) -> list[Path]:
+        """Folders of runs; those called like the config come first."""
         own = os.path.realpath(self.stage.beside)
-        places = [*self.stage.parent.glob(f'*/{note}')]
-        if note == FINISHED:  # moved there when a new run took its folder
-            places += self.stage.parent.glob(f'*/earlier_*/{note}')
-        folders = {path.parent for path in places}
+        states = [*self.stage.parent.glob(f'*/{STATE}')]
+        if archived:  # moved there when a new run took its folder
+            states += self.stage.parent.glob(f'*/previous_*/{STATE}')
+        folders = {path.parent for path in states}
         return sorted(
             (
                 folder
@@ -343,8 +343,7 @@ class _Search:
 
 def _is_used(folder: Path) -> bool:
     """Whether a folder holds anything of a run."""
-    notes = (folder / BEGUN).exists() or (folder / FINISHED).exists()
-    return notes or any(folder.glob('*.pth'))
+    return (folder / STATE).exists() or any(folder.glob('*.pth'))
 
 
 def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:

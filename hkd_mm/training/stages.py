@@ -61,13 +61,9 @@ def provide_teacher(
 
 
 _OF_THE_STAGE = (
-    'model.distiller',
-    'model.student_ckpt',
-    'previous_stage_config',
-    'work_dir',
-    'load_from',
-    'resume',
-)
+    'model.distiller model.student_ckpt previous_stage_config work_dir '
+    'load_from resume'
+).split()
 
 
 def provide_student(

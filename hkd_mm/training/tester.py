@@ -77,14 +77,9 @@ def check_stored_threshold(
 
 # MMEngine's own, by which a child may replace them
 _HOOKS = (
-    'runtime_info',
-    'timer',
-    'sampler_seed',
-    'logger',
-    'param_scheduler',
-    'checkpoint',
-    'visualization',
-)
+    'runtime_info timer sampler_seed logger param_scheduler checkpoint '
+    'visualization'
+).split()
 __test__ = False  # a tool, nothing for pytest to collect
 
 
@@ -259,15 +254,9 @@ def _keep_the_student(cfg: Config) -> None:
         checks = ('WindowCheckHook', 'MasksLostByResizeHook')
         cfg.custom_hooks += [dict(type=f'hkd_mm.{name}') for name in checks]
     for name in (
-        'train_dataloader',
-        'train_cfg',
-        'optim_wrapper',
-        'param_scheduler',
-        'val_dataloader',
-        'val_cfg',
-        'val_evaluator',
-        'auto_scale_lr',
-    ):
+        'train_dataloader train_cfg optim_wrapper param_scheduler '
+        'val_dataloader val_cfg val_evaluator auto_scale_lr'
+    ).split():
         cfg[name] = None
 
 

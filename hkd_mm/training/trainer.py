@@ -158,7 +158,7 @@ def train(
         cfg_options: see :func:`hkd_mm.config.compose.load_config`.
 
     Returns:
-        What ``finished.json`` in the work dir holds.
+        The ``result`` in ``run_state.json`` of the work dir.
     """
     from mmengine.dist import get_world_size
 

@@ -54,5 +54,6 @@ def test_trials_of_several_rates_and_seeds_share_one_teacher(tmp_path):
     said = '\n'.join(path.read_text() for path in consoles)
     assert said.count('TEACHER: done') == 1
     # the rate is the student's; the teacher has that of its own config
-    own = json.loads((runs / 'resnet18_demo/finished.json').read_text())
-    assert own['config']['optim_wrapper']['optimizer']['lr'] == 0.05
+    own = json.loads((runs / 'resnet18_demo/run_state.json').read_text())
+    schedule = own['fingerprint']['schedule']
+    assert schedule['optim_wrapper']['optimizer']['lr'] == 0.05

@@ -8,6 +8,7 @@ from mmengine.registry import DefaultScope
 
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.registry import DATASETS
+from hkd_mm.training.run_notes import read_finished
 
 
 @DATASETS.register_module()
@@ -119,4 +120,4 @@ model = dict(backbone=dict(
         == 0
     )  # 18 images of 16 x 16
     assert capsys.readouterr().out.count('single image') == 1
-    assert (tmp_path / 'run/finished.json').is_file()
+    assert read_finished(tmp_path / 'run')['epoch'] == 1
