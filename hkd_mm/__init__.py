@@ -103,9 +103,4 @@ _begun = False
 if sys.modules.get('mmengine'):  # a config of MMEngine imports this package
     begin_training()
 
-__all__ = [
-    '__version__',
-    'begin_training',
-    'check_versions',
-    'wait_passively',
-]
+__all__ = ['__version__', 'begin_training', 'check_versions', 'wait_passively']

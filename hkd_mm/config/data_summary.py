@@ -12,6 +12,7 @@ from hkd_mm.config.overrides import num_classes, override
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
+    dataset_chain,
     datasets,
     dicts,
     innermost_dataset,
@@ -21,6 +22,7 @@ from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.datasets.packed.top_up import Target, topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import classes_of
 
 
 @dataclass
@@ -138,25 +140,17 @@ def _check_type(kind: str | type, registry) -> None:
 
 def top_up_of(cfg: Config, loader: str) -> Target:
     """``packed.top_up``, where it stands in the dataset of a loader."""
-    node = (cfg.get(loader) or {}).get('dataset')
-    while isinstance(node, dict):
-        if node.get('top_up') is not None:
-            return node['top_up']
-        node = node.get('dataset')
-    return None
+    chain = dataset_chain(cfg.get(loader))
+    found = (node['top_up'] for node in chain if node.get('top_up'))
+    return next(found, None)
 
 
 def check_training(
     cfg: Config, summary: DataSummary, world_size: int = 1
 ) -> None:
     """Hold the batch size and the heads against the data."""
-    train = cfg.train_dataloader
-    size = (
-        summary.sizes['train']
-        if 'train' in summary.sizes
-        else (int(summary.train_counts.sum()))
-    )
-    batch = train.get('batch_size')
+    size = summary.sizes.get('train') or int(summary.train_counts.sum())
+    batch = cfg.train_dataloader.get('batch_size')
     if batch and batch * world_size > size:
         many = f' on each of {world_size} processes' if world_size > 1 else ''
         raise UserError(
@@ -183,8 +177,6 @@ def check_classes(meta: dict, classes: Sequence[str], path: str) -> None:
     Args:
         classes: of the data, in the order of the labels.
     """
-    from hkd_mm.io.checkpoints import classes_of
-
     known = classes_of(meta)
     if known is not None and known != tuple(classes):
         raise UserError(

@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The networks of ``configs/_base_/models`` by name, for any pair of them."""
 
-import copy
 import difflib
 from copy import deepcopy
 from pathlib import Path, PurePosixPath
@@ -9,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from mmengine import Config
 
 from hkd_mm.config.overrides import NoPlaceError
-from hkd_mm.config.tree import dicts
+from hkd_mm.config.tree import TEACHERS, dicts, number_of_classes
 from hkd_mm.errors import UserError
 from hkd_mm.io.signatures import type_name
 
@@ -155,16 +154,8 @@ def apply_network_names(
 
 
 def _starts(network: dict) -> bool:
-    """Whether the network that is replaced starts from ImageNet weights.
-
-    One for which nobody publishes weights says nothing of its successor.
-    """
-    found = [
-        part['pretrained']
-        for part in dicts(network)
-        if isinstance(part.get('pretrained'), bool)
-    ]
-    return all(found)
+    """Whether a network starts from ImageNet weights, if there are any."""
+    return all(part.get('pretrained') is not False for part in dicts(network))
 
 
 def fetch_network_weights(model: dict) -> None:
@@ -181,18 +172,12 @@ def fetch_network_weights(model: dict) -> None:
     if not is_main_process():
         barrier()
         return
-    trained = {k: model[k] for k in model if k not in ('teacher', 'teachers')}
-    for network in dicts(trained):
-        kind = str(network.get('type', ''))
-        if not network.get('pretrained'):
-            continue
-        if kind == 'hkd_mm.ShuffleNetV1':
-            backbones.published_weights(1)
-        elif kind == 'hkd_mm.ShuffleNetV2':
-            backbones.published_weights(2)
-        elif kind == 'hkd_mm.TimmClassifier' and not (
-            network.get('pretrained_cfg_overlay') or {}
-        ).get('file'):
+    for network in dicts(model, skip=TEACHERS):
+        kind = network.get('type') if network.get('pretrained') else None
+        file = (network.get('pretrained_cfg_overlay') or {}).get('file')
+        if kind in ('hkd_mm.ShuffleNetV1', 'hkd_mm.ShuffleNetV2'):
+            backbones.published_weights(int(kind[-1]))
+        elif kind == 'hkd_mm.TimmClassifier' and not file:
             timm_classifier.published_weights(network['model_name'])
     barrier()
 
@@ -212,14 +197,6 @@ def _move_teacher_config(cfg: Config, name: str) -> None:
             cfg.teacher_config = new
             return
     cfg.teacher_network = name
-
-
-def number_of_classes(network: dict) -> int:
-    """Size of the last layer of a classifier's config."""
-    counts = [
-        part['num_classes'] for part in dicts(network) if 'num_classes' in part
-    ]
-    return counts[-1] if counts else 6
 
 
 def check_same_network(
@@ -270,5 +247,5 @@ def _shapes(network: dict) -> dict:
     from hkd_mm.registry import MODELS
 
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        state = MODELS.build(copy.deepcopy(network)).state_dict()
+        state = MODELS.build(deepcopy(network)).state_dict()
     return {key: value.shape for key, value in state.items()}

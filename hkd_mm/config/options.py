@@ -17,6 +17,7 @@ from hkd_mm.config.overrides import (
     words,
 )
 from hkd_mm.config.renamed import check_renamed
+from hkd_mm.config.schema import RUN_KEYS, names_of_group, names_of_type
 from hkd_mm.config.tree import is_packed_dataset
 from hkd_mm.errors import UserError
 
@@ -235,8 +236,6 @@ def _check_class_weight(value: Any) -> None:
 
 def _check_head(cfg: Config, key: str) -> None:
     """Refuse a key whose first part nothing knows, before anything else."""
-    from hkd_mm.config.schema import RUN_KEYS
-
     known = {*cfg._cfg_dict, *words(), *RUN_KEYS}
     if key.partition('.')[0] not in known:
         refuse_name(key, key.split('.'), known)
@@ -416,8 +415,6 @@ def _known_names(
     cfg: Config, path: list[str], node: ConfigDict
 ) -> tuple[set[str], bool]:
     """Names that may stand in a group, and whether others may as well."""
-    from hkd_mm.config.schema import names_of_group, names_of_type
-
     names = set(node)
     if not path:
         return names | set(words()) | names_of_group(''), False

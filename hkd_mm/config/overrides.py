@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
+from hkd_mm.config.schema import class_of_type, names_of_type
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -24,6 +25,7 @@ from hkd_mm.config.tree import (
     hooks,
     is_binary_segmentor,
     is_ours,
+    number_of_classes,
     packed_datasets,
     preprocessor,
 )
@@ -237,8 +239,6 @@ def _from_scratch(cfg: Config) -> Targets:
 
 def class_weight(cfg: Config, value: Any) -> Targets:
     """Weigh the classes in every loss that is computed and takes weights."""
-    from hkd_mm.config.schema import names_of_type
-
     model = cfg.get('model') or {}
     skip = [*TEACHERS, 'peers']
     if not model.get('calculate_student_loss', False):
@@ -255,13 +255,27 @@ def class_weight(cfg: Config, value: Any) -> Targets:
 
 def mask_threshold(cfg: Config, value: float) -> Targets:
     """Set the probability above which a pixel belongs to the mask."""
-    from hkd_mm.config.value_checks import check_mask_threshold
-
     for name in ('val_evaluator', 'test_evaluator'):
         for node in dicts(cfg.get(name)):
             if type_name(node) == 'SegmentationMetric':
-                check_mask_threshold(cfg, value)
+                _check_mask_threshold(cfg, value)
                 yield Target(node, 'threshold', value)
+
+
+def _check_mask_threshold(cfg: Config, value: Any) -> None:
+    """Refuse a ``mask_threshold`` that is no probability, or of no use."""
+    if type(value) not in (int, float) or not 0 < value < 1:
+        raise UserError(
+            f'mask_threshold={value!r} must be a number between 0 and 1'
+        )
+    classes = cfg.get('classes')
+    several = isinstance(classes, (list, tuple)) and len(classes) > 2
+    if several and value != 0.5:
+        raise UserError(
+            f'mask_threshold={value!r} is for one class against the '
+            f'background; of {len(classes)} classes the most probable '
+            'one counts: leave it out'
+        )
 
 
 def seed(cfg: Config, value: int | None) -> Targets:
@@ -289,14 +303,9 @@ def augment(cfg: Config, value: Any) -> Targets:
         yield Target(node, 'augment', new)
         mixed = any(type_name(step) in ('Mixup', 'CutMix') for step in new)
         if mixed and not node.get('num_classes'):
-            yield Target(node, 'num_classes', _number_of_classes(cfg))
-
-
-def _number_of_classes(cfg: Config) -> int:
-    from hkd_mm.config.networks import number_of_classes
-
-    model = cfg.get('model') or {}
-    return number_of_classes(model.get('architecture', model))
+            model = cfg.get('model') or {}
+            network = model.get('architecture', model)
+            yield Target(node, 'num_classes', number_of_classes(network))
 
 
 def _of_store(key: str, of_training: bool = False):
@@ -344,8 +353,6 @@ def _itself(word: str):
 
 
 def _takes(node: dict, name: str) -> bool:
-    from hkd_mm.config.schema import class_of_type, names_of_type
-
     kind_, scope = str(node.get('type', '')), 'mmpretrain'
     if class_of_type(kind_, scope) is None:  # the registry will tell
         return True
@@ -539,8 +546,6 @@ def _agrees(target: Target) -> bool:
 
 def _default(node: dict, key: str) -> Any:
     """Default of a constructor argument, None where there is none."""
-    from hkd_mm.config.schema import class_of_type
-
     name = node.get('type')
     found = class_of_type(str(name), 'mmpretrain') if name else None
     if found is None:

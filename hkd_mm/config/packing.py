@@ -14,13 +14,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-from hkd_mm.config.networks import number_of_classes
 from hkd_mm.config.overrides import PACKED
 from hkd_mm.config.tree import (
     LOADERS,
     dataset_chain,
     innermost_dataset,
     is_packed_dataset,
+    number_of_classes,
     packed_datasets,
     preprocessor,
 )
@@ -77,9 +77,7 @@ def _rotate(step: dict) -> dict | None:
     level = step.pop('magnitude_level', 10) / step.pop('total_level', 10)
     prob, fill = step.pop('prob', 0.5), step.pop('pad_val', 128)
     fixed = dict(
-        magnitude_std='inf',
-        random_negative_prob=0.5,
-        interpolation='bilinear',
+        magnitude_std='inf', random_negative_prob=0.5, interpolation='bilinear'
     )
     given = dict(
         dict(magnitude_std=0, random_negative_prob=0.5, interpolation=None),

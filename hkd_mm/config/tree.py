@@ -88,3 +88,11 @@ def is_binary_segmentor(node: dict) -> bool:
     return (
         type_name(node) == 'SMPSegmentor' and node.get('num_classes', 1) == 1
     )
+
+
+def number_of_classes(network: dict) -> int:
+    """Size of the last layer of a classifier's config."""
+    counts = [
+        part['num_classes'] for part in dicts(network) if 'num_classes' in part
+    ]
+    return counts[-1] if counts else 6

@@ -14,7 +14,6 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.signatures import type_name
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
-_DEFAULT = 0.5
 
 
 def pixel_threshold(evaluators: Any) -> float | None:
@@ -36,22 +35,6 @@ def pixel_threshold(evaluators: Any) -> float | None:
                 )
             return float(value)
     return None
-
-
-def check_mask_threshold(cfg: Config, value: Any) -> None:
-    """Refuse a ``mask_threshold`` that is no probability, or of no use."""
-    if type(value) not in (int, float) or not 0 < value < 1:
-        raise UserError(
-            f'mask_threshold={value!r} must be a number between 0 and 1'
-        )
-    classes = cfg.get('classes')
-    several = isinstance(classes, (list, tuple)) and len(classes) > 2
-    if several and value != _DEFAULT:
-        raise UserError(
-            f'mask_threshold={value!r} is for one class against the '
-            f'background; of {len(classes)} classes the most probable '
-            'one counts: leave it out'
-        )
 
 
 def check_thresholds(cfg: Config) -> None:

@@ -13,6 +13,7 @@ from hkd_mm.config.data_summary import resolve_data
 from hkd_mm.config.schema import check_model_groups, takes
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
+from hkd_mm.models.teacher_cache import open_teacher_cache
 from hkd_mm.registry import DATASETS, MODELS
 from hkd_mm.training.runtime import choose_device
 
@@ -53,8 +54,6 @@ def build_teacher_cache(
     model = MODELS.build(cfg.model).to(device).eval()
     if cfg.get('channels_last'):  # as the training does
         model.to(memory_format=torch.channels_last)
-    from hkd_mm.models.teacher_cache import open_teacher_cache
-
     batch_size = batch_size or cfg.train_dataloader.batch_size
     logger = MMLogger.get_instance('build_teacher_cache')
     open_teacher_cache(model, dataset, logger, batch_size)
@@ -82,15 +81,12 @@ def _check(cfg: Config, config: str) -> None:
             'teacher_cache=True'
         )
     check_model_groups(cfg)
-    several = model.get('teachers')
-    files = (
-        {
+    files = {'teacher_ckpt': model.get('teacher_ckpt')}
+    if model.get('teachers'):
+        files = {
             f'teachers.{i}.ckpt': network.get('ckpt')
-            for i, network in enumerate(several)
+            for i, network in enumerate(model.teachers)
         }
-        if several
-        else {'teacher_ckpt': model.get('teacher_ckpt')}
-    )
     for key, file in files.items():
         if not file:
             raise UserError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 
 from hkd_mm.config.data_summary import DataSummary, build_listing
 from hkd_mm.config.packing import batched
@@ -249,8 +250,6 @@ def _normalisation(preprocessor: dict, size: Any) -> dict[str, Any]:
 
 
 def _schedule(cfg: Config) -> dict[str, Any]:
-    from mmengine.dist import get_world_size
-
     loader = cfg.train_dataloader
     wrappers = [n for n in _chain(loader)[:-1] if not is_packed_dataset(n)]
     found = _without(loader, _IGNORED['train_dataloader'])

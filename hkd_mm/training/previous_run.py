@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 
 from hkd_mm.config.data_summary import (
     DataSummary,
@@ -20,6 +21,7 @@ from hkd_mm.config.data_summary import (
 )
 from hkd_mm.engine.run_files import is_old
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.io.locks import as_rank_0, holder, is_locked, locked
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.run_notes import (
@@ -42,8 +44,6 @@ def check_given_teacher(path: str, summary: DataSummary) -> None:
         UserError: the checkpoint cannot be read safely, or was trained for
             other classes.
     """
-    from hkd_mm.io.checkpoints import safe_load
-
     meta = safe_load(path).get('meta') or {}
     check_classes(meta, summary.classes, path)
     split = meta.get('split_hash')
@@ -55,7 +55,7 @@ def check_given_teacher(path: str, summary: DataSummary) -> None:
         )
 
 
-def check_data(stage, summary: DataSummary) -> None:
+def check_data(stage: 'Stage', summary: DataSummary) -> None:
     """Look before hours go into a model that could not be used."""
     own = summarize_data(stage.cfg, ('train_dataloader',))
     if own.split_hash == summary.split_hash and own.classes == summary.classes:
@@ -70,8 +70,6 @@ def check_data(stage, summary: DataSummary) -> None:
 
 def say(line: str) -> None:
     """Print a line that nobody overlooks, once for all processes."""
-    from mmengine.dist import is_main_process
-
     if is_main_process():
         print(f'{_RULE}\n{line}\n{_RULE}', flush=True)
 
@@ -115,12 +113,7 @@ class Stage:
         say(f'{self.role.upper()}: {line}')
 
     def train(
-        self,
-        work_dir: str,
-        train: Train,
-        summary: DataSummary,
-        amp: bool,
-        launcher: str,
+        self, work_dir: str, train: Train, summary: DataSummary, **how: Any
     ) -> str:
         """Train it or go on with it; path of its checkpoint."""
         begun = as_rank_0(any(Path(work_dir).glob('epoch_*.pth')))
@@ -133,9 +126,8 @@ class Stage:
             self.path,
             work_dir=work_dir,
             resume='auto' if begun else None,
-            amp=amp,
             cfg_options=self.options,
-            launcher=launcher,
+            **how,
         )
         if finished['split_hash'] != summary.split_hash:
             raise UserError(
@@ -169,8 +161,7 @@ def provide(
     stage: Stage,
     summary: DataSummary,
     train: Train,
-    amp: bool = False,
-    launcher: str = 'none',
+    **how: Any,
 ) -> str:
     """Find the checkpoint of a stage, or train it.
 
@@ -185,8 +176,6 @@ def provide(
         UserError: the stage has other data than the run that builds on it,
             or nothing can be written beside that.
     """
-    from mmengine.dist import is_main_process
-
     check_data(stage, summary)
     wanted = RunFingerprint.of(stage.cfg, summary)
     told: set[str] = set()
@@ -209,7 +198,7 @@ def provide(
                 )
                 return found.checkpoint
             if found.place:
-                return stage.train(found.place, train, summary, amp, launcher)
+                return stage.train(found.place, train, summary, **how)
         _wait(stage, Path(found.busy), wanted)
 
 
@@ -290,9 +279,8 @@ class _Search:
         """Note why what a folder holds is not taken."""
         finished = read_finished(folder)
         found = fingerprint_of(finished) if finished else read_begun(folder)
-        if found is None:
-            why = 'it has no fingerprint that this version can compare'
-        else:
+        why = 'it has no fingerprint that this version can compare'
+        if found is not None:
             why = self.wanted.difference(found)
         line = f'the one in {folder} is not taken: {why}'
         if finished:
@@ -352,7 +340,6 @@ def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
     Rank 0 looks again and again and tells the others each time, so that none
     of them waits in a collective until that times out.
     """
-    from mmengine.dist import is_main_process
 
     def under_way() -> bool:
         begun = read_begun(folder)

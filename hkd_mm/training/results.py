@@ -10,13 +10,17 @@ from typing import Any
 
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
 from torch import nn
 
+from hkd_mm.engine.run_data import split_hash
 from hkd_mm.engine.run_files import STUDENT, TESTED
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.evaluation.isic_scores import submission
 from hkd_mm.inference.manifest_fields import sha256
+from hkd_mm.io.atomic_files import AtomicBackend
 
 SUFFIXES = ('.json', '.csv', '.pkl')
 
@@ -37,8 +41,6 @@ def provenance(
         checkpoint (file name), weights_sha256, split, split_hash, images,
         input; fit for JSON.
     """
-    from hkd_mm.engine.run_data import split_hash
-
     found = dict(prepared or {})
     for name in ('mean', 'std'):
         values = getattr(preprocessor, name, None)
@@ -117,10 +119,7 @@ def _short(value: Any) -> str:
 
 
 def write_results(
-    out: str,
-    metrics: dict[str, float],
-    runner: Runner,
-    facts: dict[str, Any],
+    out: str, metrics: dict[str, float], runner: Runner, facts: dict[str, Any]
 ) -> None:
     """Write the metrics or the predictions, whole or not at all.
 
@@ -135,8 +134,6 @@ def write_results(
         UserError: predictions are wanted and no such metric ran, or a
             submission of a segmentation.
     """
-    from hkd_mm.io.atomic_files import AtomicBackend
-
     last = next(
         (
             metric.last
@@ -175,8 +172,6 @@ def write_results(
 
 def _write_slices(out: str, last: dict[str, Any]) -> None:
     """Figures of every slice of a segmentation."""
-    from hkd_mm.io.atomic_files import AtomicBackend
-
     if out.endswith('.isic.csv'):
         raise UserError(
             f'--out {out}: a submission holds classes of images, and this '
@@ -234,9 +229,6 @@ def _predictions_csv(
 
 def print_metrics(metrics: dict[str, float], title: str) -> None:
     """Print the overall metrics and a table of the classes."""
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console()
     console.print(title, highlight=False)
     overall = Table()

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
+from mmengine.device import utils
+from mmengine.dist import get_world_size, is_main_process
 
 from hkd_mm.config.tree import hooks
+from hkd_mm.engine.distributed import init_process_group
 from hkd_mm.engine.memory import tune_malloc
 from hkd_mm.errors import UserError
 from hkd_mm.io.locks import as_rank_0, has_locks, holder, locked
@@ -25,9 +29,6 @@ def choose_device(cfg: Config) -> str:
     Returns:
         ``cpu`` or ``cuda``.
     """
-    import torch
-    from mmengine.device import utils
-
     asked = cfg.get('device', 'auto')
     found = torch.cuda.is_available()
     if asked == 'cuda' and not found:
@@ -48,8 +49,6 @@ def set_up_processes(cfg: Config, launcher: str, device: str) -> None:
     cfg.launcher = launcher
     if launcher == 'none':
         return
-    from hkd_mm.engine.distributed import init_process_group
-
     init_process_group(
         launcher, device, **(cfg.get('env_cfg') or {}).get('dist_cfg', {})
     )
@@ -69,8 +68,6 @@ def precision(device: str) -> tuple[str, str]:
     Returns:
         ``bfloat16`` or ``float16``, and what to tell the user.
     """
-    import torch
-
     if device != 'cuda':
         raise UserError(
             '--amp needs a GPU and there is none in use; leave '
@@ -132,8 +129,6 @@ def hold_work_dir(path: str) -> Iterator[None]:
     lets go of it when that process ends, also by ``kill -9``. A file system
     without locks keeps nobody out; one line says so.
     """
-    from mmengine.dist import is_main_process
-
     make_work_dir(path)
     folder = Path(path)
     with ExitStack() as stack:
@@ -181,13 +176,8 @@ def ensure_hooks(cfg: Config, *types: str) -> None:
 
 def describe_device(device: str) -> str:
     """Name of the device and how many processes share the work."""
-    import torch
-    from mmengine.dist import get_world_size
-
-    name = (
-        torch.cuda.get_device_name()
-        if device == 'cuda'
-        else (f'CPU ({torch.get_num_threads()} threads)')
-    )
+    name = f'CPU ({torch.get_num_threads()} threads)'
+    if device == 'cuda':
+        name = torch.cuda.get_device_name()
     many = get_world_size()
     return f'{many} x {name}' if many > 1 else name

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hkd_mm.engine.run_data import split_hash
 from hkd_mm.errors import UserError
 
 
@@ -22,8 +23,6 @@ def check_split(
         UserError: the checkpoint was trained on another split than the one
             tested on; asking for all images of the data is left to the user.
     """
-    from hkd_mm.engine.run_data import split_hash
-
     there, here = meta.get('split_hash'), split_hash(dataset)
     if here is None or there == here:
         return

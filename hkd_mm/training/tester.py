@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 
 from hkd_mm.config.compose import compose_config, read_config
 from hkd_mm.config.data_summary import (
@@ -20,10 +20,13 @@ from hkd_mm.config.data_summary import (
 )
 from hkd_mm.config.packing import is_packed
 from hkd_mm.config.value_checks import check_values, pixel_threshold
+from hkd_mm.engine.run_data import image_input
 from hkd_mm.engine.run_files import finished_run, run_config, run_folder_of
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.io.signatures import type_name
 from hkd_mm.training.results import (
     SUFFIXES,
@@ -126,8 +129,6 @@ def test(
     Returns:
         Metric name -> value, of the config's ``test_evaluator``.
     """
-    from hkd_mm.io.checkpoints import safe_load
-
     outs = [out] if isinstance(out, str) else list(out)
     for path in outs:
         _check_out(path)
@@ -186,8 +187,6 @@ def _run(
     place: str | Path | None,
     other_input: bool,
 ) -> dict[str, float]:
-    from hkd_mm.engine.run_data import image_input
-
     runner = NamedRunner.from_cfg(cfg)
     dataset = runner.test_loop.dataloader.dataset
     # of the training part as well, whose metainfo goes into checkpoints
@@ -195,8 +194,7 @@ def _run(
         runner.test_evaluator.dataset_meta = dataset.tested_metainfo
     check_classes(meta, dataset.metainfo['classes'], checkpoint)
     check_split(meta, dataset, checkpoint, runner.logger.warning)
-    model = runner.model
-    model = model.module if is_model_wrapper(model) else model
+    model = bare_model(runner.model)
     prepared = image_input(dataset, model.data_preprocessor)
     differs = check_input(
         meta,
@@ -261,8 +259,6 @@ def _keep_the_student(cfg: Config) -> None:
 
 
 def _use_amp(cfg: Config, device: str) -> None:
-    import torch
-
     dtype, _ = precision(device)
     torch.set_autocast_dtype('cuda', getattr(torch, dtype))
     cfg.test_cfg.fp16 = True  # mmengine's word for autocast of any kind

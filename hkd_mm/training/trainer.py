@@ -6,6 +6,7 @@ from logging import Logger
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
 from hkd_mm.config.compose import compose_config
@@ -21,6 +22,7 @@ from hkd_mm.config.value_checks import check_values, check_weights
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.io.checkpoints import latest_intact_checkpoint, safe_load
 from hkd_mm.io.locks import as_rank_0
 from hkd_mm.io.signatures import type_name
@@ -65,28 +67,22 @@ def set_start(cfg: Config, resume: str | None) -> str:
     """Point the config to the file that the run starts from, if any."""
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
-    note = ''
     if resume == 'auto':
         found = latest_intact_checkpoint(cfg.work_dir)
         cfg.load_from, cfg.resume = found, found is not None
-        note = (
-            ''
-            if found
-            else (
-                f'; --resume: no checkpoint in '
-                f'{cfg.work_dir}, from the beginning'
+        if found is None:
+            return (
+                f'; --resume: no checkpoint in {cfg.work_dir}, from the '
+                'beginning'
             )
-        )
     elif resume is not None:
         cfg.load_from, cfg.resume = resume, True
-    if cfg.get('load_from'):
-        if '://' not in cfg.load_from:
-            safe_load(
-                cfg.load_from
-            )  # before minutes go into building networks
-        verb = 'resumed from' if cfg.resume else 'starting with weights of'
-        note = f'; {verb} {cfg.load_from}'
-    return note
+    if not cfg.get('load_from'):
+        return ''
+    if '://' not in cfg.load_from:
+        safe_load(cfg.load_from)  # before minutes go into building networks
+    verb = 'resumed from' if cfg.resume else 'starting with weights of'
+    return f'; {verb} {cfg.load_from}'
 
 
 def start_line(cfg: Config, summary: DataSummary, machine: str) -> str:
@@ -111,21 +107,18 @@ def _teachers(model: dict) -> str:
             for network in given
         )
     peers = (model.get('peers') or {}).values()
-    return ', '.join(
-        f'peer {describe_network(network)}' for network in peers
-    ) or ('no teacher')
+    names = [f'peer {describe_network(network)}' for network in peers]
+    return ', '.join(names) or 'no teacher'
 
 
 def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
     """What came out and where it lies."""
-    from hkd_mm.evaluation.classification_scores import answers_one_class
-
-    score = (
-        ''
-        if finished['best_score'] is None
-        else f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
-        'validation'
-    )
+    score = ''
+    if finished['best_score'] is not None:
+        score = (
+            f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
+            'validation'
+        )
     report = runner.message_hub.runtime_info.get('run_report') or {}
     if answers_one_class(report.get('best') or report.get('last') or {}):
         score += ' (ONE CLASS ONLY: it predicts one class for every image)'
@@ -160,8 +153,6 @@ def train(
     Returns:
         The ``result`` in ``run_state.json`` of the work dir.
     """
-    from mmengine.dist import get_world_size
-
     cfg = compose_config(config, cfg_options)
     device = choose_device(cfg)
     # Before the data is read: one process of many may write the split file.

@@ -80,19 +80,16 @@ class LossScheduleHook(Hook):
         self.begin, self.until = begin, until
 
     def before_train(self, runner) -> None:
-        """Find the loss, and the config's value of its number."""
         self._modules = self._find(runner)
         own = getattr(self._modules[0], self.word)
         self._from = own if self.start is None else self.start
         self._to = own if self.end is None else self.end
 
     def before_train_epoch(self, runner) -> None:
-        """Set the number of this epoch."""
         for module in self._modules:
             setattr(module, self.word, self.value(runner.epoch))
 
     def after_train(self, runner) -> None:
-        """Leave what the last epoch had: it is what a checkpoint came from."""
         runner.logger.info(
             f'{self.loss}.{self.word} ended at '
             f'{getattr(self._modules[0], self.word):g}'
@@ -192,7 +189,6 @@ class DistillDiagnosticsHook(Hook):
         self._on = False
 
     def before_train(self, runner) -> None:
-        """Look at the losses where they are added up."""
         model = bare_model(runner.model)
         if not hasattr(model, 'distiller'):
             runner.logger.warning(
@@ -213,10 +209,7 @@ class DistillDiagnosticsHook(Hook):
 
         model.parse_losses = looked_at
 
-    def before_train_iter(
-        self, runner, batch_idx: int, data_batch=None
-    ) -> None:
-        """Say whether this is an iteration to look at."""
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         loader = runner.train_dataloader
         short = len(loader) < self.interval
         self._on = self.every_n_inner_iters(batch_idx, self.interval) or (
@@ -224,7 +217,6 @@ class DistillDiagnosticsHook(Hook):
         )
 
     def after_train(self, runner) -> None:
-        """Take the look out again."""
         vars(bare_model(runner.model)).pop('parse_losses', None)
 
 
@@ -299,7 +291,6 @@ class GuardRailsHook(Hook):
     """
 
     def before_train(self, runner) -> None:
-        """Look at the networks and the losses."""
         model = bare_model(runner.model)
         self._teacher_said = not hasattr(model, 'teacher')
         if not hasattr(model, 'distiller'):
@@ -308,7 +299,6 @@ class GuardRailsHook(Hook):
             runner.logger.warning(line)
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        """Compare the student with what the teacher scored at the start."""
         checked = runner.message_hub.runtime_info.get('teacher_check')
         if checked is None or self._teacher_said:
             return

@@ -2,7 +2,6 @@
 """Pictures of tested images with truth and prediction."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -42,11 +41,7 @@ class MaskPicturesHook(Hook):
         self.out_dir = Path(out_dir)
 
     def after_test_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         """Write the pictures of one batch.
 
@@ -187,13 +182,8 @@ class PredictionPicturesHook(Hook):
         self.out_dir = Path(out_dir)
 
     def after_test_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Write the pictures of one batch."""
         classes = runner.test_loop.dataloader.dataset.metainfo['classes']
         for image, sample in zip(data_batch['inputs'], outputs):
             label = int(sample.gt_label)

@@ -49,7 +49,6 @@ class CompileHook(Hook):
         self.mode, self.backend = mode, backend
 
     def before_run(self, runner) -> None:
-        """Compile; the work itself is done by the first forwards."""
         model = bare_model(runner.model)
         student = getattr(model, 'student', model)
         peers = getattr(model, 'peers', {}).values()
@@ -137,13 +136,11 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     rule_map = dict(greater=operator.ge, less=operator.le)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Store the count and the best score."""
         checkpoint[_KEY] = dict(
             wait_count=self.wait_count, best_score=float(self.best_score)
         )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Take them back; weights of other runs (``load_from``) have none."""
         stored = checkpoint.get(_KEY)
         if stored and runner._resume:
             self.wait_count = stored['wait_count']
