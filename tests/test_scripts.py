@@ -55,14 +55,12 @@ def test_program_finds_the_clone_that_it_lies_in(program):
         assert 'ROOT = Path(__file__).resolve().parents[2]' in text[:place]
         assert common.resolve().parents[2] == ROOT
         return
-    lines = [*body, *getattr(body[-1], 'body', ())]
-    text = [ast.unparse(line) for line in lines]
-    first = next(
-        i for i, t in enumerate(text) if t.startswith('sys.path.insert(0, ')
-    )
+    text = [ast.unparse(item) for item in body]
+    first = next(i for i, t in enumerate(text) if 'sys.path.insert(0, ' in t)
+    assert not any('hkd_mm' in line for line in text[1:first])
     place = eval(
-        ast.unparse(lines[first].value.args[1]),
-        dict(os=os, Path=Path, __file__=str(program)),
+        ast.unparse(body[first].value.args[1]),
+        dict(Path=Path, __file__=str(program)),
     )
     assert place == str(ROOT)
 

@@ -16,20 +16,9 @@ import torch
 from hkd_mm.io.files import read_record
 
 _PACKAGES = (
-    'torch',
-    'torchvision',
-    'timm',
-    'numpy',
-    'scikit-learn',
-    'onedl-mmengine',
-    'mmengine',
-    'onedl-mmcv',
-    'mmcv',
-    'mmcv-lite',
-    'onedl-mmpretrain',
-    'mmpretrain',
-    'mmrazor',
-)
+    'torch torchvision timm numpy scikit-learn onedl-mmengine mmengine '
+    'onedl-mmcv mmcv mmcv-lite onedl-mmpretrain mmpretrain mmrazor'
+).split()
 
 
 def collect_environment() -> dict:

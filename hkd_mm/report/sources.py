@@ -12,9 +12,10 @@ from mmengine.config import Config
 
 from hkd_mm.config.compose import read_config
 from hkd_mm.config.packing import stock_steps
-from hkd_mm.config.tree import dataset_chain, kind
+from hkd_mm.config.tree import dataset_chain
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 from hkd_mm.report.data import ReportData, ReportMethod, read_same
 
 VAL_FILE = 'predictions_val.csv'
@@ -52,7 +53,7 @@ def read_dataset(
     *wrappers, inner = dataset_chain(cfg['test_dataloader'])
     node = {**inner, 'split': split, 'data_root': str(root)}
     for wrapper in wrappers:
-        if kind(wrapper) == 'PackedDataset':
+        if type_name(wrapper) == 'PackedDataset':
             node['pipeline'] = stock_steps(wrapper)
     node['serialize_data'] = False
     if method is None:
