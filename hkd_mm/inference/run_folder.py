@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from hkd_mm.config.compose import compose_config
-from hkd_mm.config.tree import dataset_chain, is_packed_dataset, kind
+from hkd_mm.config.tree import dataset_chain, is_packed_dataset
 from hkd_mm.config.value_checks import pixel_threshold
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.engine.student_loading import describe_network, load_student
@@ -144,10 +144,10 @@ def _segmentor_spec(cfg: Config, statistics: dict, channels: int) -> InputSpec:
     """Describe the input of a run on packed images with masks."""
     chain = list(dataset_chain(cfg.get('val_dataloader')))
     packed, stored = chain[0], chain[-1]
-    if kind(packed) != 'PackedMasks':
+    if type_name(packed) != 'PackedMasks':
         raise UserError(
             'an export of a segmentor repeats hkd_mm.PackedMasks; the '
-            f'val_dataloader of the run has {kind(packed)}'
+            f'val_dataloader of the run has {type_name(packed)}'
         )
     size = _packed_size(packed, statistics.get('input_size'))
     found = _setting(stored, 'channels')
@@ -179,7 +179,7 @@ def _size(cfg: Config) -> tuple[int, int]:
     for node in chain:
         if is_packed_dataset(node):
             return _packed_size(node)
-    steps = {kind(step): step for step in chain[-1].get('pipeline') or []}
+    steps = {type_name(step): step for step in chain[-1].get('pipeline') or []}
     other = [name for name in steps if name not in _STEPS]
     if other or not {'LoadSkinImage', 'Resize'} <= set(steps):
         raise UserError(
