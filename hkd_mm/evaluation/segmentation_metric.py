@@ -127,11 +127,15 @@ class SegmentationMetric(StoredMetric):
             if not finite[one] or not fits.all():
                 name = self.sample_names(index)[one] or row
                 raise UserError(_wrong_sample(name, finite[one], classes))
-            self.results.append(
-                self._compare(
-                    row, predicted[one], truth[one], classes, sizes[one]
-                )
-            )
+            counts = confusion_counts(predicted[one], truth[one], classes)
+            distances = np.full(classes - 1, np.nan)
+            if self.hd95:
+                counted = np.where(truth[one] == IGNORE, 0, predicted[one])
+                distances[:] = [
+                    hausdorff_95(counted == k, truth[one] == k, sizes[one])
+                    for k in range(1, classes)
+                ]
+            self.results.append((row, counts, distances))
 
     def _known_spacing(self) -> tuple[float, float] | None:
         meta = self.dataset_meta or {}
@@ -151,24 +155,6 @@ class SegmentationMetric(StoredMetric):
             (height / high, width / wide)
             for height, width in map(extents.get, names)
         ]
-
-    def _compare(
-        self,
-        row: int,
-        predicted: np.ndarray,
-        truth: np.ndarray,
-        classes: int,
-        spacing: tuple[float, float],
-    ) -> Result:
-        counts = confusion_counts(predicted, truth, classes)
-        distances = np.full(classes - 1, np.nan)
-        if self.hd95:
-            counted = truth != IGNORE
-            distances[:] = [
-                hausdorff_95((predicted == k) & counted, truth == k, spacing)
-                for k in range(1, classes)
-            ]
-        return row, counts, distances
 
     def compute_metrics(self, results: list[Result]) -> dict[str, float]:
         """Compute every metric from the slices of all ranks.
