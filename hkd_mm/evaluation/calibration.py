@@ -65,13 +65,7 @@ def fit_temperature(
 def temperature_note(
     temperature: float, scores: np.ndarray, labels: np.ndarray
 ) -> str | None:
-    """Calibration warning of a fitted temperature, or None.
-
-    Args:
-        temperature: that was fitted.
-        scores: of the images that it was fitted on.
-        labels: of the same.
-    """
+    """Calibration warning of a temperature fitted on scores, or None."""
     least, most = BOUNDS
     if (scores.argmax(1) == labels).all():
         return (

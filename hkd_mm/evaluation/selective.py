@@ -170,13 +170,7 @@ def confident_by_class(
     classes: Sequence[str],
     probability: float | None,
 ) -> dict[str, dict[str, int]]:
-    """Count confident answers by class.
-
-    Args:
-        scores: see above.
-        labels: see above.
-        classes: C names.
-        probability: threshold; None: never confident.
+    """Count confident answers by class; none without a threshold.
 
     Returns:
         Name -> ``images`` of the class, how many of them are
@@ -199,11 +193,7 @@ def confident_by_class(
 
 
 def classes_note(by_class: dict[str, dict[str, int]]) -> str | None:
-    """Warning of classes whose confident answers are mostly wrong, or None.
-
-    Args:
-        by_class: of :func:`confident_by_class`.
-    """
+    """Warning of classes whose confident answers are mostly wrong, or None."""
     bad = [
         f'{name} ({found["confident_wrong"]} wrong, '
         f'{found["confident_correct"]} right)'

@@ -85,16 +85,14 @@ def lesions(dataset) -> dict[str, str]:
 def add_val_scores(
     data: ReportData, make: bool, report: Callable[[str], None]
 ) -> None:
-    """Read what runs have, and make it for the networks of the close look.
+    """Give methods their ``val_scores``.
 
     Args:
-        data: its methods get ``val_scores``; a reason why one could not be
-            predicted is added to its ``problems``.
-        make: whether to run ``tools/test.py`` where a file is missing.
+        data: a reason why a method could not be predicted is added to its
+            ``problems``.
+        make: whether to run ``tools/test.py`` for networks of the close look
+            where a file is missing.
         report: takes a line on what is done.
-
-    Raises:
-        UserError: a run's validation split is not that of its other seeds.
     """
     for method in data.methods:
         missing = [
