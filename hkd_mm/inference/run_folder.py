@@ -20,6 +20,7 @@ from hkd_mm.inference.torch_backend import statistics_of, takes_bgr
 from hkd_mm.io.checkpoints import classes_of
 from hkd_mm.io.files import sha256
 from hkd_mm.io.input_spec import InputSpec
+from hkd_mm.io.signatures import type_name
 
 _STEPS = ('LoadSkinImage', 'Resize', 'PackInputs')
 
@@ -179,7 +180,8 @@ def _size(cfg: Config) -> tuple[int, int]:
     for node in chain:
         if is_packed_dataset(node):
             return _packed_size(node)
-    steps = {type_name(step): step for step in chain[-1].get('pipeline') or []}
+    pipeline = chain[-1].get('pipeline') or []
+    steps = {type_name(step): step for step in pipeline}
     other = [name for name in steps if name not in _STEPS]
     if other or not {'LoadSkinImage', 'Resize'} <= set(steps):
         raise UserError(
