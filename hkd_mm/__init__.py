@@ -100,12 +100,7 @@ def begin_training() -> None:
 
 wait_passively()
 _begun = False
-if 'mmengine' in sys.modules:  # a config of MMEngine imports this package
+if sys.modules.get('mmengine'):  # a config of MMEngine imports this package
     begin_training()
 
-__all__ = [
-    '__version__',
-    'begin_training',
-    'check_versions',
-    'wait_passively',
-]
+__all__ = ['__version__', 'begin_training', 'check_versions', 'wait_passively']

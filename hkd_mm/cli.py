@@ -8,7 +8,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hkd_mm import check_versions
@@ -19,7 +20,7 @@ USER_ERROR = 2
 INTERRUPTED = 130
 PARENT = 'HKD_MM_PARENT'  # process that a tool is to end with
 
-# Files and disks that the user can mend; other OSErrors are looked at.
+# OSErrors that the user can fix; others keep their traceback.
 _DISK = {
     errno.ENOSPC: 'the disk is full; make room, or give another --work-dir',
     errno.EDQUOT: 'the disk quota is used up; make room, or give another '
@@ -30,14 +31,15 @@ _DISK = {
 _UNREGISTERED = re.compile(r'(\S+) is not in the (\S+ )?registry')
 
 
-def run_tool(main: Callable[..., Any] | str, *args, **kwargs) -> int:
+def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     """Call a tool's work and turn what went wrong into an exit code.
 
     Args:
-        main: the work, or ``module:function`` to import it first; what it
+        work: a function, or ``module:function`` to import it first; what it
             returns is dropped.
         args: passed on.
-        kwargs: passed on.
+        kwargs: passed on; ``cfg_options`` for a ``config`` are checked before
+            the import.
 
     Returns:
         0, or 2 after a mistake of the user (one ``error:`` line on stderr),
@@ -46,21 +48,25 @@ def run_tool(main: Callable[..., Any] | str, *args, **kwargs) -> int:
     # A log file on a full disk must not print one traceback a message.
     logging.raiseExceptions = False
     _stay_with_parent()
-    code = _exit_code(main, *args, **kwargs)
+    code = _exit_code(work, *args, **kwargs)
     distributed = sys.modules.get('hkd_mm.engine.distributed')
     if distributed is not None:
         distributed.end_process(code)
     return code
 
 
-def _exit_code(main: Callable[..., Any] | str, *args, **kwargs) -> int:
+def _exit_code(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     try:
-        if isinstance(main, str):
-            _check_options(*args)
-            main = _imported(main)
-        main(*args, **kwargs)
+        if isinstance(work, str):
+            with _named_versions():
+                if kwargs.get('config') and kwargs.get('cfg_options'):
+                    from hkd_mm.config.early_check import check_early
+
+                    check_early(kwargs['config'], kwargs['cfg_options'])
+                work = _imported(work)
+        work(*args, **kwargs)
     except KeyboardInterrupt:
-        _say(
+        _print_error(
             'interrupted; the same command goes on where it was, that of '
             'train.py with --resume'
         )
@@ -69,30 +75,29 @@ def _exit_code(main: Callable[..., Any] | str, *args, **kwargs) -> int:
         line = user_line(error)
         if line is None:
             raise
-        _say(f'error: {line}')
+        _print_error(f'error: {line}')
         return USER_ERROR
     return 0
 
 
-def _check_options(*args: Any) -> None:
-    """Refuse what can be refused of the options before torch is imported."""
-    given = args[0] if args else None
-    config = getattr(given, 'config', None)
-    options = getattr(given, 'cfg_options', None)
-    if isinstance(config, str) and options:
-        from hkd_mm.config.early_check import check_early
-
-        check_early(config, options)
+@contextmanager
+def _named_versions() -> Iterator[None]:
+    """Tell of a package that is missing, or has another version, in a line."""
+    try:
+        yield
+    except ImportError as error:
+        try:
+            check_versions()
+        except ImportError as reason:
+            raise UserError(str(reason)) from error
+        raise
 
 
 def _imported(name: str) -> Callable[..., Any]:
-    """The function ``module:function``.
+    """Import ``module:function``.
 
     The imports make hundreds of thousands of objects that stay: looking for
     garbage among them is a quarter of the time they take, and goes on later.
-
-    Raises:
-        UserError: a package is missing, or its version does not fit.
     """
     module, function = name.split(':')
     if module in sys.modules:
@@ -101,12 +106,6 @@ def _imported(name: str) -> Callable[..., Any]:
     gc.disable()
     try:
         return getattr(importlib.import_module(module), function)
-    except ImportError as error:
-        try:
-            check_versions()
-        except ImportError as reason:
-            raise UserError(str(reason)) from error
-        raise
     finally:
         gc.freeze()
         if enabled:
@@ -134,21 +133,15 @@ def user_line(error: BaseException) -> str | None:
     context of another exception, and as the text that a loader worker or a
     registry made of it.
     """
-    seen: set[int] = set()
     chain: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
+    while current is not None and current not in chain:
         chain.append(current)
         current = current.__cause__ or current.__context__
     for link in chain:
         if isinstance(link, UserError):
             return _clean(str(link))
-    for link in chain:
-        line = _known(link)
-        if line is not None:
-            return line
-    return None
+    return next(filter(None, map(_known, chain)), None)
 
 
 def _clean(text: str) -> str:
@@ -183,7 +176,7 @@ def _known(error: BaseException) -> str | None:
     return None
 
 
-def _say(line: str) -> None:
+def _print_error(line: str) -> None:
     rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID'))
     many = int(os.environ.get('WORLD_SIZE', '1')) > 1
     prefix = f'[rank {rank}] ' if many and rank is not None else ''

@@ -185,7 +185,7 @@ def demo_run(tmp_path_factory):
 
 @pytest.fixture
 def exported(tmp_path) -> Path:
-    """Takes 8 x 6 pixels, 3 classes, temperature 2, sure from 0.6."""
+    """Takes 8 x 6 pixels, 3 classes, temperature 2, confident from 0.6."""
     return export_tiny(tmp_path / 'export')
 
 

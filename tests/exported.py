@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hkd_mm.inference.manifest import write_manifest
-from hkd_mm.inference.manifest_fields import (
+from hkd_mm.inference.manifest import (
     ClassifierManifest,
     Threshold,
     file_spec,
+    write_manifest,
 )
 from hkd_mm.io.input_spec import InputSpec
 
@@ -43,7 +43,7 @@ def export_tiny(
     Args:
         folder: made.
         weights: (C, 3).
-        threshold: of sure answers.
+        threshold: of confident answers.
         classes: C names.
     """
     pytest.importorskip('onnx')

@@ -55,10 +55,12 @@ def test_program_finds_the_clone_that_it_lies_in(program):
         assert 'ROOT = Path(__file__).resolve().parents[2]' in text[:place]
         assert common.resolve().parents[2] == ROOT
         return
-    first = body[-1].body[0]
-    assert ast.unparse(first).startswith('sys.path.insert(0, ')
+    text = [ast.unparse(item) for item in body]
+    first = next(i for i, t in enumerate(text) if 'sys.path.insert(0, ' in t)
+    assert not any('hkd_mm' in line for line in text[1:first])
     place = eval(
-        ast.unparse(first.value.args[1]), dict(os=os, __file__=str(program))
+        ast.unparse(body[first].value.args[1]),
+        dict(Path=Path, __file__=str(program)),
     )
     assert place == str(ROOT)
 

@@ -50,7 +50,7 @@ def test_a_pair_trains_resumes_and_is_tested(
 
     whole = torch.load('kd/epoch_2.pth', weights_only=False)['state_dict']
     Path('kd/epoch_2.pth').unlink()
-    Path('kd/finished.json').unlink()
+    Path('kd/run_state.json').unlink()
     for path in Path('kd').glob('best_dice_epoch_2.pth'):
         path.unlink()
     resumed = [str(KD), '--work-dir', 'kd', '--resume', *more]

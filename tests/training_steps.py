@@ -47,5 +47,5 @@ def two_epochs(path, images, given, first, folder):
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert (folder / 'run' / 'student.pth').is_file()
-    runs = {file.parent.name for file in folder.glob('*/finished.json')}
+    runs = {file.parent.name for file in folder.glob('*/run_state.json')}
     assert runs == {'run'} | first

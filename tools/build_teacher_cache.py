@@ -3,8 +3,11 @@
 """Fill the teacher cache of a distillation ahead of the training."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -33,15 +36,12 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    """Parse first, import after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool('hkd_mm.training.fill_teacher_cache:main', args)
+    """Parse, then import what does the work."""
+    return run_tool(
+        'hkd_mm.training.fill_teacher_cache:build_teacher_cache',
+        **vars(parse_args(argv)),
+    )
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..'))
-    )
     sys.exit(main())

@@ -3,8 +3,11 @@
 """Train many configs with several seeds and compare them."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -92,15 +95,11 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv=None) -> int:
-    """Parse first, import the heavy packages after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool('hkd_mm.experiments.compare:main', args)
+    """Parse, then import what does the work."""
+    return run_tool(
+        'hkd_mm.experiments.compare:main', **vars(parse_args(argv))
+    )
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

@@ -3,8 +3,11 @@
 """Print finished runs side by side."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -22,16 +25,11 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    """Parse first, import after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-    from hkd_mm.experiments.compare_runs import compare
-
-    return run_tool(compare, args.runs, args.title)
+    """Parse, then import what does the work."""
+    return run_tool(
+        'hkd_mm.experiments.compare_runs:compare', **vars(parse_args(argv))
+    )
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..'))
-    )
     sys.exit(main())

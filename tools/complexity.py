@@ -2,36 +2,42 @@
 """Print parameters and GMACs of networks, at any image sizes."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        'networks',
+        'names',
         nargs='*',
+        metavar='networks',
         help='names of configs/_base_/models, or config files (of a '
         'distillation the student); all networks if none is given',
     )
     parser.add_argument(
         '--input-size',
+        dest='sizes',
         type=int,
         nargs='+',
         default=[116, 224],
         metavar='PIXELS',
         help='sides of the square images (default: 116 224)',
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    """Parse, then import what does the work."""
+    return run_tool(
+        'hkd_mm.report.network_tables:print_network_table',
+        **vars(parse_args(argv)),
+    )
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..'))
-    )
-    args = parse_args()  # before any import of torch: --help is instant
-    from hkd_mm.cli import run_tool
-    from hkd_mm.report.network_tables import print_network_table as main
-
-    sys.exit(run_tool(main, args.networks, args.input_size))
+    sys.exit(main())

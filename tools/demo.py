@@ -3,8 +3,11 @@
 """A page to try a teacher and its student on a photograph."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -12,14 +15,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Open a page where a photograph is dropped and networks '
         'answer side by side. No diagnostic device. Photographs stay in '
-        'memory; the page is for this machine alone unless --host says else.'
+        'memory; the page is for this machine alone unless --host opens it.'
     )
     parser.add_argument(
         'networks',
         nargs='+',
         metavar='[NAME=]PATH',
-        help='teacher and student, say: work dirs of runs (their export is '
-        'taken where there is one) or exported folders',
+        help='such as teacher and student: work dirs of runs (their export '
+        'is taken where there is one) or exported folders',
     )
     parser.add_argument('--host', default='127.0.0.1')
     parser.add_argument('--port', type=int, default=7860)
@@ -45,15 +48,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    """Parse first, import the heavy packages after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool('hkd_mm.serve.demo:main', args)
+    """Parse, then import what does the work."""
+    return run_tool('hkd_mm.serve.demo:main', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

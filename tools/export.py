@@ -3,8 +3,11 @@
 """Export the student of a finished run as ONNX, float32 and int8."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -43,7 +46,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='change values of the config, such as data_root=PATH',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.sure_accuracy is not None:
+        parser.error('--sure-accuracy is now called --confident-accuracy')
+    del args.sure_accuracy
+    return args
 
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
@@ -85,25 +92,20 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
         help='refuse losses above a limit also where they may be chance',
     )
     parser.add_argument(
-        '--sure-accuracy',
+        '--confident-accuracy',
         type=float,
         default=0.9,
         metavar='A',
-        help='accuracy that sure answers are to reach on validation '
+        help='accuracy that confident answers are to reach on validation '
         '(default: 0.9)',
     )
+    parser.add_argument('--sure-accuracy', help=argparse.SUPPRESS)
 
 
 def main(argv=None) -> int:
-    """Parse first, import the heavy packages after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool('hkd_mm.export.export_run:main', args)
+    """Parse, then import what does the work."""
+    return run_tool('hkd_mm.export.export_run:main', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

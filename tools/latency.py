@@ -3,8 +3,11 @@
 """Time a teacher and its student in torch and in ONNX Runtime."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -27,7 +30,13 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='torch as it is, torch.compile, ONNX Runtime in float32 and in '
         'int8 (default: all; compiling takes minutes)',
     )
-    parser.add_argument('--batch', nargs='+', type=int, help='(default: 1 32)')
+    parser.add_argument(
+        '--batch',
+        dest='batches',
+        nargs='+',
+        type=int,
+        help='(default: 1 32)',
+    )
     parser.add_argument(
         '--threads', nargs='+', type=int, help='(default: 1 and all cores)'
     )
@@ -47,24 +56,18 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='leave latency.json in each work dir, for tools/report.py',
     )
     args = parser.parse_args(argv)
-    for name in ('batch', 'threads'):
-        if any(value < 1 for value in getattr(args, name) or ()):
-            parser.error(f'--{name} must be at least 1')
+    for flag, counts in (('batch', args.batches), ('threads', args.threads)):
+        if any(count < 1 for count in counts or ()):
+            parser.error(f'--{flag} must be at least 1')
     if args.rounds < 1 or args.seconds < 0:
         parser.error('--rounds must be at least 1, --seconds at least 0')
     return args
 
 
 def main(argv=None) -> int:
-    """Parse first, import the heavy packages after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool('hkd_mm.serve.latency:main', args)
+    """Parse, then import what does the work."""
+    return run_tool('hkd_mm.serve.latency:main', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

@@ -3,8 +3,11 @@
 """Classify photographs with an exported student."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -16,7 +19,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         'OpenMMLab.'
     )
     parser.add_argument(
-        'places', nargs='+', metavar='FOLDER|FILE', help='what to look at'
+        'paths', nargs='+', metavar='FOLDER|FILE', help='what to look at'
     )
     parser.add_argument(
         '--model',
@@ -63,15 +66,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv=None) -> int:
-    """Parse first, import the heavy packages after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool('hkd_mm.serve.predictor:main', args)
+    """Parse, then import what does the work."""
+    return run_tool('hkd_mm.serve.predictor:predict', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

@@ -3,8 +3,11 @@
 """Print the config that would run, as one file."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -32,21 +35,11 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    """Parse first, import the heavy packages after."""
-    args = parse_args(argv)
-    try:
-        from hkd_mm.cli import run_tool
-        from hkd_mm.config.config_text import main as work
-    except ImportError as error:
-        if 'Mend it with' not in str(error):
-            raise
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return run_tool(work, args)
+    """Parse, then import what does the work."""
+    return run_tool(
+        'hkd_mm.config.config_text:print_config', **vars(parse_args(argv))
+    )
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

@@ -1,10 +1,13 @@
 #!/usr/bin/env python
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Pack an exported run into one folder to hand on."""
+"""Pack an exported run into one folder to share."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -37,15 +40,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    """Parse first, import the heavy packages after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool('hkd_mm.export.publish:main', args)
+    """Parse, then import what does the work."""
+    return run_tool('hkd_mm.export.publish:main', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

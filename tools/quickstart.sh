@@ -54,7 +54,7 @@ network() {
     printf '      found in %s\n' "$dir"
     return
   fi
-  if [ ! -f "$dir/finished.json" ]; then
+  if ! grep -q '"best_score"' "$dir/run_state.json" 2>/dev/null; then
     run "$dir/train.log" "$HKD_PY" tools/train.py "$config" \
       --work-dir "$dir" --resume --cfg-options data_root="$images"
   fi

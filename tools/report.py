@@ -3,8 +3,11 @@
 """Make one HTML page of a study, or of single runs."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -106,15 +109,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv=None) -> int:
-    """Parse first, import the heavy packages after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool('hkd_mm.report.report:main', args)
+    """Parse, then import what does the work."""
+    return run_tool('hkd_mm.report.report:main', parse_args(argv))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

@@ -3,8 +3,11 @@
 """Try settings over a grid or a search space, and test the winner once."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -73,8 +76,6 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
     entry = 'sweep:main'
     if args.teacher_of:
         entry = 'trial_runner:provide_teacher'
@@ -84,7 +85,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

@@ -5,6 +5,10 @@
 import argparse
 import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -33,7 +37,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--no-validate',
-        action='store_true',
+        dest='validate',
+        action='store_false',
         help='do not validate during training',
     )
     parser.add_argument(
@@ -63,20 +68,14 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='set by some launchers',
     )
     args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', str(vars(args).pop('local_rank')))
     return args
 
 
 def main(argv=None) -> int:
-    """Parse first, import the heavy packages after."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool('hkd_mm.training.trainer:main', args)
+    """Parse, then import what does the work."""
+    return run_tool('hkd_mm.training.trainer:train', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )
     sys.exit(main())

@@ -4,7 +4,5 @@
 from hkd_mm.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
-    __name__,
-    compose='compose_config load_config',
-    config_text='config_text',
+    __name__, compose='compose_config load_config', config_text='config_text'
 )

@@ -32,6 +32,7 @@ from hkd_mm.config.overrides import (
     settle_top_level,
 )
 from hkd_mm.config.packing import check_pipelines, set_packed
+from hkd_mm.config.renamed import check_renamed
 from hkd_mm.errors import UserError
 
 _PAIRS = '_base_/pairs'
@@ -47,10 +48,6 @@ def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
     Args:
         path: a config that inherits a file of ``_base_/pairs``, itself or
             through other configs.
-        pair: the stem of another.
-
-    Raises:
-        UserError: there is no such pair, or the config inherits none.
     """
     target = _pair_file(pair)
     listed = Config._get_base_files
@@ -83,8 +80,6 @@ def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
 
 
 def _pair_file(pair: str) -> Path:
-    from hkd_mm.config.networks import config_root
-
     folder = config_root() / _PAIRS
     if not (folder / f'{pair}.py').is_file():
         known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
@@ -103,7 +98,6 @@ def load_config(
     """Read a config the way the tools do, with the numbers of its data.
 
     Args:
-        path: a config file.
         cfg_options: ``key=value`` texts as on the command line, or a dict of
             dotted keys.
         read_data: look at the training split for class names and class
@@ -139,11 +133,7 @@ def compose_config(
 
 
 def apply_options(cfg: Config, options: list[str] | dict[str, Any]) -> None:
-    """Apply options other than ``pair`` to a config, in place.
-
-    Raises:
-        UserError: see :func:`load_config`.
-    """
+    """Apply options other than ``pair`` to a config, in place."""
     found, dotted = split_options(options, cfg)
     networks = {
         role: found.pop(role)
@@ -163,24 +153,22 @@ def apply_options(cfg: Config, options: list[str] | dict[str, Any]) -> None:
 
 
 def read_config(path: str | os.PathLike) -> Config:
-    """Call ``Config.fromfile``; failures become one line.
-
-    Raises:
-        UserError: missing, of another kind, or not executable.
-    """
+    """Call ``Config.fromfile``; failures become one line."""
     if not os.path.isfile(path):
         raise UserError(
             f'config {path} does not exist; give a file such as '
             'configs/hybrid_wrn50_mbv2.py'
         )
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except UserError:
         raise
     except Exception as error:  # a config is code: anything may be raised
         raise UserError(
             f'config {path} cannot be read: {_reason(error)}'
         ) from error
+    check_renamed(cfg._cfg_dict, path)
+    return cfg
 
 
 def _reason(error: BaseException) -> str:
@@ -215,11 +203,7 @@ def config_named(cfg: Config, key: str) -> str:
     """Path of the file that a top-level value names.
 
     Args:
-        cfg: the config.
         key: ``teacher_config`` or ``previous_stage_config``.
-
-    Raises:
-        UserError: the config names none, or there is no such file.
     """
     name = cfg.get(key)
     if not name:

@@ -1,42 +1,39 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A whole config as the text of a file."""
 
-import argparse
 import keyword
 import math
+import os
 from typing import Any
 
 from mmengine.config import Config
 
-from hkd_mm.config.compose import compose_config, load_config
+from hkd_mm.config.compose import Options, compose_config, load_config
 from hkd_mm.errors import UserError
 
 _WIDTH = 79
 _ONE_LINE = -(10**9)  # columns used, so that everything fits
 
 
-def main(args: argparse.Namespace) -> None:
-    """Print the config of ``tools/print_config.py``."""
-    if args.data:
-        cfg = load_config(args.config, args.cfg_options)
-    else:
-        cfg = compose_config(args.config, args.cfg_options)
-    print(config_text(cfg), end='')
+def print_config(
+    config: str | os.PathLike, cfg_options: Options = None, data: bool = False
+) -> None:
+    """Print the config that would run, as Python without ``_base_``.
+
+    Args:
+        data: read the training split for what is counted on it.
+    """
+    read = load_config if data else compose_config
+    print(config_text(read(config, cfg_options)), end='')
 
 
 def config_text(cfg: Config) -> str:
     """Write a config as Python that ``Config.fromfile`` reads back equal.
 
-    Args:
-        cfg: any config of dicts, lists, tuples, text, numbers, bools, None.
-
     Returns:
         One assignment for each top-level key, in the order of the config,
         without ``_base_``; lines have at most 79 columns where the values
         can be split.
-
-    Raises:
-        UserError: a value, or a top-level key, cannot stand in a file.
     """
     lines = []
     for key, value in cfg._cfg_dict.items():
@@ -55,14 +52,7 @@ def _is_name(key: Any) -> bool:
 
 
 def _text(value: Any, indent: int, used: int, place: str) -> str:
-    """Write a value on one line if it fits, else one line for each part.
-
-    Args:
-        value: of the config.
-        indent: columns before the line on which the value begins.
-        used: columns of that line which stand before and after the value.
-        place: dotted key, for the message of an error.
-    """
+    """Write a value on one line if it fits, else one line for each part."""
     if not isinstance(value, (dict, list, tuple)):
         return _scalar(value, place)
     opened, closed, parts = _parts(value, place)

@@ -12,6 +12,7 @@ from hkd_mm.config.overrides import num_classes, override
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
+    dataset_chain,
     datasets,
     dicts,
     innermost_dataset,
@@ -21,6 +22,7 @@ from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.datasets.packed.top_up import Target, topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import classes_of
 
 
 @dataclass
@@ -28,13 +30,10 @@ class DataSummary:
     """The splits of a config.
 
     Args:
-        data_root: as in the config.
-        classes: names in the order of the labels.
         split_hash: names the split; None where a dataset has none.
         sizes: samples by split name, of the loaders that the config has.
         train_counts: samples per class of the training split, those that
             ``packed.top_up`` lists again included, (C,) int64.
-        copies: how many those are.
     """
 
     data_root: str
@@ -62,10 +61,6 @@ def summarize_data(
     cfg: Config, loaders: tuple[str, ...] = LOADERS
 ) -> DataSummary:
     """List the data of the loaders, without reading an image.
-
-    Args:
-        cfg: a loaded config.
-        loaders: which of its loaders to look at.
 
     Raises:
         UserError: from the dataset, whatever is wrong with the data. A test
@@ -145,30 +140,17 @@ def _check_type(kind: str | type, registry) -> None:
 
 def top_up_of(cfg: Config, loader: str) -> Target:
     """``packed.top_up``, where it stands in the dataset of a loader."""
-    node = (cfg.get(loader) or {}).get('dataset')
-    while isinstance(node, dict):
-        if node.get('top_up') is not None:
-            return node['top_up']
-        node = node.get('dataset')
-    return None
+    chain = dataset_chain(cfg.get(loader))
+    found = (node['top_up'] for node in chain if node.get('top_up'))
+    return next(found, None)
 
 
 def check_training(
     cfg: Config, summary: DataSummary, world_size: int = 1
 ) -> None:
-    """Hold the batch size and the heads against the data.
-
-    Raises:
-        UserError: a batch is larger than the training split, or a network has
-            another number of classes than the data.
-    """
-    train = cfg.train_dataloader
-    size = (
-        summary.sizes['train']
-        if 'train' in summary.sizes
-        else (int(summary.train_counts.sum()))
-    )
-    batch = train.get('batch_size')
+    """Hold the batch size and the heads against the data."""
+    size = summary.sizes.get('train') or int(summary.train_counts.sum())
+    batch = cfg.train_dataloader.get('batch_size')
     if batch and batch * world_size > size:
         many = f' on each of {world_size} processes' if world_size > 1 else ''
         raise UserError(
@@ -193,15 +175,8 @@ def check_classes(meta: dict, classes: Sequence[str], path: str) -> None:
     """Refuse a checkpoint whose outputs mean other classes.
 
     Args:
-        meta: of the checkpoint; nothing is known where it names no classes.
         classes: of the data, in the order of the labels.
-        path: of the checkpoint, for the message.
-
-    Raises:
-        UserError: other classes, or the same in another order.
     """
-    from hkd_mm.io.checkpoints import classes_of
-
     known = classes_of(meta)
     if known is not None and known != tuple(classes):
         raise UserError(
@@ -219,7 +194,6 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     ``class_weight`` become numbers, at the top and in every loss.
 
     Args:
-        cfg: changed in place.
         read_data: read the training split; without it heads stay, and a word
             in ``class_weight`` becomes None.
 

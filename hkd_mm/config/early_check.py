@@ -25,10 +25,6 @@ def check_early(
     this does not see, a missing file among it,
     :func:`.compose.compose_config` sees later.
 
-    Args:
-        config: path of a config file.
-        options: of the command line.
-
     Raises:
         UserError: as of ``compose_config``, with the same words.
     """

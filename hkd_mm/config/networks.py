@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The networks of ``configs/_base_/models`` by name, for any pair of them."""
 
-import copy
 import difflib
 from copy import deepcopy
 from pathlib import Path, PurePosixPath
@@ -9,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from mmengine import Config
 
 from hkd_mm.config.overrides import NoPlaceError
-from hkd_mm.config.tree import dicts
+from hkd_mm.config.tree import TEACHERS, dicts, number_of_classes
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 _MODELS = '_base_/models'
 # Top-level value of a config -> the part of a distillation model it names.
@@ -42,14 +42,9 @@ def network_config(
     Args:
         name: one of :func:`network_names`, or ``timm:NAME`` for any network of
             ``timm.list_models()``.
-        num_classes: size of its last layer.
-        pretrained: start from ImageNet weights where there are any.
 
     Returns:
         A dict of its own, the ``model`` of ``configs/_base_/models/<name>``.
-
-    Raises:
-        UserError: there is no such network.
     """
     if name.startswith('timm:'):
         network = _timm_config(name.removeprefix('timm:'))
@@ -99,7 +94,6 @@ def set_network(
     """Set the classes and the switch for ImageNet weights, in place.
 
     Args:
-        network: classifier config of timm's or mmpretrain's kind.
         num_classes: written wherever the network has the key; None leaves it.
         pretrained: written wherever the network has the key with a bool; None
             leaves it. Nets without published weights have no such key.
@@ -117,16 +111,11 @@ def apply_network_names(
     """Put named networks into the model.
 
     Args:
-        cfg: changed in place.
         names: ``teacher`` and ``student`` of a distillation, ``network`` of
             a config that trains one. A name replaces the whole network and
             keeps its number of classes. A named teacher also moves
             ``teacher_config`` to the file that trains it; where there is
             none, ``teacher_network`` tells what that file is to train.
-        pretrained: as of the options; None leaves what the network has.
-
-    Raises:
-        UserError: no network has that name, or the config has no such part.
     """
     for role, name in names.items():
         model = cfg.get('model') or {}
@@ -165,16 +154,8 @@ def apply_network_names(
 
 
 def _starts(network: dict) -> bool:
-    """Whether the network that is replaced starts from ImageNet weights.
-
-    One for which nobody publishes weights says nothing of its successor.
-    """
-    found = [
-        part['pretrained']
-        for part in dicts(network)
-        if isinstance(part.get('pretrained'), bool)
-    ]
-    return all(found)
+    """Whether a network starts from ImageNet weights, if there are any."""
+    return all(part.get('pretrained') is not False for part in dicts(network))
 
 
 def fetch_network_weights(model: dict) -> None:
@@ -183,9 +164,6 @@ def fetch_network_weights(model: dict) -> None:
     Args:
         model: config of a classifier or a distillation; a teacher's weights
             are its checkpoint, and nothing is fetched for it.
-
-    Raises:
-        UserError: weights that training would start from cannot be fetched.
     """
     from mmengine.dist import barrier, is_main_process
 
@@ -194,18 +172,12 @@ def fetch_network_weights(model: dict) -> None:
     if not is_main_process():
         barrier()
         return
-    trained = {k: model[k] for k in model if k not in ('teacher', 'teachers')}
-    for network in dicts(trained):
-        kind = str(network.get('type', ''))
-        if not network.get('pretrained'):
-            continue
-        if kind == 'hkd_mm.ShuffleNetV1':
-            backbones.published_weights(1)
-        elif kind == 'hkd_mm.ShuffleNetV2':
-            backbones.published_weights(2)
-        elif kind == 'hkd_mm.TimmClassifier' and not (
-            network.get('pretrained_cfg_overlay') or {}
-        ).get('file'):
+    for network in dicts(model, skip=TEACHERS):
+        kind = network.get('type') if network.get('pretrained') else None
+        file = (network.get('pretrained_cfg_overlay') or {}).get('file')
+        if kind in ('hkd_mm.ShuffleNetV1', 'hkd_mm.ShuffleNetV2'):
+            backbones.published_weights(int(kind[-1]))
+        elif kind == 'hkd_mm.TimmClassifier' and not file:
             timm_classifier.published_weights(network['model_name'])
     barrier()
 
@@ -227,29 +199,10 @@ def _move_teacher_config(cfg: Config, name: str) -> None:
     cfg.teacher_network = name
 
 
-def number_of_classes(network: dict) -> int:
-    """Size of the last layer of a classifier's config."""
-    counts = [
-        part['num_classes'] for part in dicts(network) if 'num_classes' in part
-    ]
-    return counts[-1] if counts else 6
-
-
 def check_same_network(
     teacher: dict, trained: dict, path: str, part: str = 'teacher'
 ) -> None:
-    """Refuse to train one network for hours and then load it into another.
-
-    Args:
-        teacher: ``model.teacher`` of the distillation, or another part.
-        trained: the model that the earlier stage trains.
-        path: that file, for the message.
-        part: of the distillation's model that the network is: ``teacher``, or
-            ``architecture`` for a student of an earlier stage.
-
-    Raises:
-        UserError: the weights of the one do not fit the other.
-    """
+    """Refuse to train one network for hours and then load it into another."""
     if _essence(teacher) == _essence(trained) or (
         _shapes(teacher) == _shapes(trained)
     ):
@@ -270,12 +223,7 @@ def check_same_network(
 
 
 def same_kind(one: dict, other: dict) -> bool:
-    """Whether two classifier configs differ in no more than their classes.
-
-    Args:
-        one: a classifier config, with or without its ``ckpt``.
-        other: likewise.
-    """
+    """Whether two classifier configs differ in no more than their classes."""
     return _essence(one) == _essence(other)
 
 
@@ -285,7 +233,7 @@ def _essence(network: dict) -> dict:
     return {
         key: _essence(value)
         if isinstance(value, dict)
-        else str(value).rsplit('.', 1)[-1]
+        else type_name(value)
         if key == 'type'
         else value
         for key, value in network.items()
@@ -299,5 +247,5 @@ def _shapes(network: dict) -> dict:
     from hkd_mm.registry import MODELS
 
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        state = MODELS.build(copy.deepcopy(network)).state_dict()
+        state = MODELS.build(deepcopy(network)).state_dict()
     return {key: value.shape for key, value in state.items()}

@@ -16,29 +16,18 @@ from hkd_mm.config.overrides import (
     NoPlaceError,
     words,
 )
+from hkd_mm.config.renamed import check_renamed
+from hkd_mm.config.schema import RUN_KEYS, names_of_group, names_of_type
 from hkd_mm.config.tree import is_packed_dataset
 from hkd_mm.errors import UserError
 
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
     (
-        'data_root',
-        'split_file',
-        'ann_file',
-        'teacher_ckpt',
-        'student_ckpt',
-        'ckpt',
-        'teacher_config',
-        'student_config',
-        'previous_stage_config',
-        'load_from',
-        'work_dir',
-        'out_dir',
-        'dir',
-        'checkpoint',
-        'file',
-        'store_dir',
-    )
+        'data_root split_file ann_file teacher_ckpt student_ckpt ckpt '
+        'teacher_config student_config previous_stage_config load_from '
+        'work_dir out_dir dir checkpoint file store_dir'
+    ).split()
 )
 _SIMILAR = 0.75  # difflib ratio from which a name counts as a slip
 
@@ -69,7 +58,6 @@ def split_options(
 
     Args:
         options: ``key=value`` texts, or a dict of dotted keys.
-        cfg: the config as read from its file.
 
     Returns:
         Word -> value, ``packed.<name>`` among them, and the other options.
@@ -88,6 +76,7 @@ def split_options(
         rest = [f'{k}={v}' for k, v in pairs if not is_word(k)]
         names = [k for k, _ in pairs if not is_word(k)]
     for name in names:
+        check_renamed({name.partition('.')[0]: None}, '--cfg-options')
         _check_head(cfg, name)
     for name in [key for key in found if key.startswith('packed.hair_rem')]:
         _join_hair_removal(found, name)
@@ -144,9 +133,6 @@ def read_names(text: str) -> Any:
 
     Returns:
         A list of str, None, or the text where it is no list.
-
-    Raises:
-        UserError: brackets do not match, or a name is empty.
     """
     text = text.strip()
     if text == 'None':
@@ -196,11 +182,7 @@ def _join_hair_removal(found: dict[str, Any], name: str) -> None:
 
 
 def check_word(name: str, value: Any) -> None:
-    """Refuse a value that would otherwise fail late and obscurely.
-
-    Raises:
-        UserError: naming the word and what it may be.
-    """
+    """Refuse a value that would otherwise fail late and obscurely."""
     if name.startswith('packed.') and name not in PACKED:
         known = ', '.join(key.removeprefix('packed.') for key in PACKED)
         raise UserError(
@@ -215,12 +197,8 @@ def check_word(name: str, value: Any) -> None:
         name in ('seed', 'split_seed') and isinstance(value, bool)
     ):
         raise UserError(f'{name}={value!r} must be {description}')
-    if name in ('seed', 'split_seed') and value is not None:
-        if not 0 <= value < _MAX_SEED:
-            raise UserError(
-                f'{name}={value} must be None or a whole number from 0 to '
-                f'{_MAX_SEED - 1}'
-            )
+    if name in ('seed', 'split_seed'):
+        check_seed(name, value)
     if name == 'device' and value not in ('auto', 'cpu', 'cuda'):
         raise UserError(f'device={value!r} must be auto, cpu or cuda')
     if name == 'class_weight':
@@ -235,12 +213,20 @@ def check_word(name: str, value: Any) -> None:
         target_of(value)
 
 
+def check_seed(name: str, value: Any) -> None:
+    """Refuse seeds that numpy does not take."""
+    if isinstance(value, int) and not 0 <= value < _MAX_SEED:
+        raise UserError(
+            f'{name}={value} must be None or a whole number from 0 to '
+            f'{_MAX_SEED - 1}'
+        )
+
+
 def _check_class_weight(value: Any) -> None:
     numbers = isinstance(value, (list, tuple)) and all(
         isinstance(w, (int, float)) and w > 0 for w in value
     )
-    words_ = ('balanced', 'sqrt_balanced')
-    if value is not None and value not in words_ and not numbers:
+    if value not in (None, 'balanced', 'sqrt_balanced') and not numbers:
         raise UserError(
             f'class_weight={value!r} must be balanced, '
             'sqrt_balanced, None or a list of numbers > 0, one a '
@@ -250,21 +236,9 @@ def _check_class_weight(value: Any) -> None:
 
 def _check_head(cfg: Config, key: str) -> None:
     """Refuse a key whose first part nothing knows, before anything else."""
-    from hkd_mm.config.schema import RUN_KEYS
-
-    head = key.partition('.')[0]
     known = {*cfg._cfg_dict, *words(), *RUN_KEYS}
-    if head in known:
-        return
-    close = difflib.get_close_matches(head, known, 3, 0.5)
-    hint = (
-        'did you mean ' + ' or '.join(close) + '?'
-        if close
-        else 'known there: ' + ', '.join(sorted(words())[:8])
-    )
-    raise NoPlaceError(
-        f'--cfg-options {key}: the config has no "{head}"; {hint}'
-    )
+    if key.partition('.')[0] not in known:
+        refuse_name(key, key.split('.'), known)
 
 
 def read_dotted(
@@ -283,17 +257,14 @@ def apply_dotted(cfg: Config, options: list[str] | dict[str, Any]) -> None:
     """Set dotted keys, in place.
 
     Args:
-        cfg: composed, with all words applied.
         options: ``key=value`` texts, read with the config's own values as
             the guide: where a value is text, or names a path, the new one is
             taken as it stands; elsewhere mmengine's rules hold. Or a dict.
-
-    Raises:
-        UserError: unknown key, or a value of the wrong kind.
     """
     options = apply_overrides(cfg, read_dotted(cfg, options))
     check_options(cfg, options)
     cfg.merge_from_dict(options)
+    check_renamed(cfg._cfg_dict, '--cfg-options')
 
 
 def apply_overrides(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
@@ -301,10 +272,6 @@ def apply_overrides(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
 
     ``test_dataloader.dataset.split`` names the same whether a config packs
     its images or not.
-
-    Args:
-        cfg: the config.
-        options: dotted key -> value.
 
     Raises:
         UserError: one place is named in both ways.
@@ -345,10 +312,6 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
 
     A key is known when the config holds it, when the constructor at that
     place takes it, or when the options give its group a ``type`` as well.
-
-    Raises:
-        UserError: unknown key (with close matches) or a value of the wrong
-            kind.
     """
     for key, value in options.items():
         old, node, missing = lookup(cfg, key)
@@ -431,17 +394,12 @@ def refuse_name(key: str, missing: list[str], known: set[str]) -> NoReturn:
     """Refuse a key with the names that come close.
 
     Args:
-        key: as it was given.
         missing: its last parts, from the first that is not there.
         known: names that could stand at that place.
-
-    Raises:
-        NoPlaceError: always.
     """
-    found = key.split('.')[: -len(missing)]
     close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)
     close = close or difflib.get_close_matches(missing[0], known, 3, 0.5)
-    prefix = '.'.join(found) + '.' if found else ''
+    prefix = key.removesuffix('.'.join(missing))
     hint = (
         'did you mean ' + ' or '.join(prefix + name for name in close)
         if close
@@ -457,8 +415,6 @@ def _known_names(
     cfg: Config, path: list[str], node: ConfigDict
 ) -> tuple[set[str], bool]:
     """Names that may stand in a group, and whether others may as well."""
-    from hkd_mm.config.schema import names_of_group, names_of_type
-
     names = set(node)
     if not path:
         return names | set(words()) | names_of_group(''), False

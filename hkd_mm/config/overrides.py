@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
+from hkd_mm.config.schema import class_of_type, names_of_type
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -24,11 +25,12 @@ from hkd_mm.config.tree import (
     hooks,
     is_binary_segmentor,
     is_ours,
-    kind,
+    number_of_classes,
     packed_datasets,
     preprocessor,
 )
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 
 class NoPlaceError(UserError):
@@ -57,14 +59,9 @@ _SIZED = dict(
 _CACHE = dict(num_views=10)  # what teacher_cache=True means
 # Told to the runs that a training builds on, or silent where they are lost.
 _SHARED = (
-    'data_root',
-    'classes',
-    'split_file',
-    'split_ratios',
-    'split_seed',
-    'input_size',
-    'class_weight',
-)
+    'data_root classes split_file split_ratios split_seed input_size '
+    'class_weight'
+).split()
 
 
 def _of_dataset(key: str) -> Callable[[Config, Any], Targets]:
@@ -101,7 +98,10 @@ def num_classes(cfg: Config, number: int) -> Targets:
     for node in [*dicts(model), *dicts(cfg.get('data_preprocessor'))]:
         if number == 2 and is_binary_segmentor(node):
             continue
-        if kind(node) == 'TimmClassifier' or node.get('num_classes', -1) > 0:
+        if (
+            type_name(node) == 'TimmClassifier'
+            or node.get('num_classes', -1) > 0
+        ):
             yield Target(node, 'num_classes', number)
 
 
@@ -112,7 +112,7 @@ def input_size(cfg: Config, value: int) -> Targets:
     pipelines = [node.get('pipeline') for node in datasets(cfg)]
     pipelines += [cfg.get(f'{name}_pipeline') for name in ('train', 'test')]
     for step in dicts(pipelines):
-        key = _SIZED.get(kind(step))
+        key = _SIZED.get(type_name(step))
         if key in step:
             square = isinstance(step[key], (list, tuple))
             side = type(step[key])((value, value)) if square else value
@@ -140,7 +140,10 @@ def sampler(cfg: Config, value: str | None) -> Targets:
             'often) or None (shuffled)'
         )
     loader = cfg.get('train_dataloader') or {}
-    if kind(loader.get('sampler')) in ('DefaultSampler', 'BalancedSampler'):
+    if type_name(loader.get('sampler')) in (
+        'DefaultSampler',
+        'BalancedSampler',
+    ):
         new = (
             dict(type='hkd_mm.BalancedSampler')
             if value
@@ -176,20 +179,22 @@ def max_epochs(cfg: Config, value: int) -> Targets:
 
 
 def _warms_up(step: dict) -> bool:
-    return kind(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
+    return (
+        type_name(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
+    )
 
 
 def patience(cfg: Config, value: int) -> Targets:
     """Set the epochs that early stopping waits."""
     for node in hooks(cfg):
-        if kind(node).endswith('EarlyStoppingHook'):
+        if type_name(node).endswith('EarlyStoppingHook'):
             yield Target(node, 'patience', value)
 
 
 def compiled(cfg: Config, value: bool) -> Targets:
     """Compile student and teacher."""
     for node in hooks(cfg):
-        if kind(node) == 'CompileHook':
+        if type_name(node) == 'CompileHook':
             yield Target(node, 'student', value)
             yield Target(node, 'teacher', value)
 
@@ -205,7 +210,7 @@ def pretrained(cfg: Config, value: bool) -> Targets:
         node
         for node in dicts(cfg.get('model'), skip=TEACHERS)
         if isinstance(node.get('pretrained'), bool)
-        or kind(node) == 'TimmClassifier'
+        or type_name(node) == 'TimmClassifier'
     ]
     for node in found:
         yield Target(node, 'pretrained', value)
@@ -234,17 +239,15 @@ def _from_scratch(cfg: Config) -> Targets:
 
 def class_weight(cfg: Config, value: Any) -> Targets:
     """Weigh the classes in every loss that is computed and takes weights."""
-    from hkd_mm.config.schema import names_of_type
-
     model = cfg.get('model') or {}
     skip = [*TEACHERS, 'peers']
     if not model.get('calculate_student_loss', False):
         skip.append('architecture')
     scope = cfg.get('default_scope', 'mmpretrain')
     for node in dicts(model, tuple(skip)):
-        if kind(node) == 'CrossEntropyLoss' or (
+        if type_name(node) == 'CrossEntropyLoss' or (
             is_ours(node)
-            and 'Loss' in kind(node)
+            and 'Loss' in type_name(node)
             and 'class_weight' in names_of_type(node['type'], scope)[0]
         ):
             yield Target(node, 'class_weight', value)
@@ -252,13 +255,27 @@ def class_weight(cfg: Config, value: Any) -> Targets:
 
 def mask_threshold(cfg: Config, value: float) -> Targets:
     """Set the probability above which a pixel belongs to the mask."""
-    from hkd_mm.config.value_checks import check_mask_threshold
-
     for name in ('val_evaluator', 'test_evaluator'):
         for node in dicts(cfg.get(name)):
-            if kind(node) == 'SegmentationMetric':
-                check_mask_threshold(cfg, value)
+            if type_name(node) == 'SegmentationMetric':
+                _check_mask_threshold(cfg, value)
                 yield Target(node, 'threshold', value)
+
+
+def _check_mask_threshold(cfg: Config, value: Any) -> None:
+    """Refuse a ``mask_threshold`` that is no probability, or of no use."""
+    if type(value) not in (int, float) or not 0 < value < 1:
+        raise UserError(
+            f'mask_threshold={value!r} must be a number between 0 and 1'
+        )
+    classes = cfg.get('classes')
+    several = isinstance(classes, (list, tuple)) and len(classes) > 2
+    if several and value != 0.5:
+        raise UserError(
+            f'mask_threshold={value!r} is for one class against the '
+            f'background; of {len(classes)} classes the most probable '
+            'one counts: leave it out'
+        )
 
 
 def seed(cfg: Config, value: int | None) -> Targets:
@@ -281,19 +298,14 @@ def teacher_cache(cfg: Config, value: Any) -> Targets:
 def augment(cfg: Config, value: Any) -> Targets:
     """Turn the batched augmentation off, or name its operations."""
     node = preprocessor(cfg)
-    if kind(node) in ('PackedPreprocessor', 'PackedMaskPreprocessor'):
+    if type_name(node) in ('PackedPreprocessor', 'PackedMaskPreprocessor'):
         new = node.get('augment', []) if value is True else value or []
         yield Target(node, 'augment', new)
-        mixed = any(kind(step) in ('Mixup', 'CutMix') for step in new)
+        mixed = any(type_name(step) in ('Mixup', 'CutMix') for step in new)
         if mixed and not node.get('num_classes'):
-            yield Target(node, 'num_classes', _number_of_classes(cfg))
-
-
-def _number_of_classes(cfg: Config) -> int:
-    from hkd_mm.config.networks import number_of_classes
-
-    model = cfg.get('model') or {}
-    return number_of_classes(model.get('architecture', model))
+            model = cfg.get('model') or {}
+            network = model.get('architecture', model)
+            yield Target(node, 'num_classes', number_of_classes(network))
 
 
 def _of_store(key: str, of_training: bool = False):
@@ -307,7 +319,10 @@ def _of_store(key: str, of_training: bool = False):
         if key == 'top_up' and value is not None:
             # the copies are to differ, the photographs need not
             for step in preprocessor(cfg).get('augment', []):
-                if kind(step) == 'RandAugment' and 'copies_only' not in step:
+                if (
+                    type_name(step) == 'RandAugment'
+                    and 'copies_only' not in step
+                ):
                     yield Target(step, 'copies_only', True)
         if key == 'margin' and value > 1:
             for _, node in packed_datasets(cfg):
@@ -322,7 +337,7 @@ def _of_views(key: str):
 
     def targets(cfg: Config, value: Any) -> Targets:
         node = preprocessor(cfg)
-        if kind(node).startswith('Packed') and _takes(node, key):
+        if type_name(node).startswith('Packed') and _takes(node, key):
             yield Target(node, key, value)
 
     return targets
@@ -338,8 +353,6 @@ def _itself(word: str):
 
 
 def _takes(node: dict, name: str) -> bool:
-    from hkd_mm.config.schema import class_of_type, names_of_type
-
     kind_, scope = str(node.get('type', '')), 'mmpretrain'
     if class_of_type(kind_, scope) is None:  # the registry will tell
         return True
@@ -415,8 +428,6 @@ def apply_override(cfg: Config, word: str, value: Any) -> None:
     """Set every place of a word.
 
     Args:
-        cfg: changed in place.
-        word: a key of :data:`OVERRIDES` or :data:`PACKED`.
         value: for its places; it also becomes the top-level value.
 
     Raises:
@@ -446,11 +457,7 @@ def _no_place(word: str, value: Any, row: Override) -> str:
 
 
 def check_top_level(cfg: Config) -> None:
-    """Refuse a file whose top-level words its nested values contradict.
-
-    Raises:
-        UserError: a word stands in the file, and no place has its value.
-    """
+    """Refuse a file whose top-level words its nested values contradict."""
     for word in ('teacher', 'student', 'network', 'pair'):
         if isinstance(cfg.get(word), str):
             raise UserError(
@@ -539,8 +546,6 @@ def _agrees(target: Target) -> bool:
 
 def _default(node: dict, key: str) -> Any:
     """Default of a constructor argument, None where there is none."""
-    from hkd_mm.config.schema import class_of_type
-
     name = node.get('type')
     found = class_of_type(str(name), 'mmpretrain') if name else None
     if found is None:

@@ -14,39 +14,29 @@ from typing import Any
 
 from mmengine.config import Config
 
-from hkd_mm.config.networks import number_of_classes
 from hkd_mm.config.overrides import PACKED
 from hkd_mm.config.tree import (
     LOADERS,
     dataset_chain,
     innermost_dataset,
     is_packed_dataset,
-    kind,
+    number_of_classes,
     packed_datasets,
     preprocessor,
 )
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 _NUMBER = (int, float)
 
 
 def batched(steps: list[dict]) -> list[dict]:
-    """The augmentations of a ``PackedPreprocessor`` that do the same.
-
-    Args:
-        steps: of mmpretrain, without loading, resizing and packing.
-
-    Returns:
-        ``dict(type='hkd_mm.X', ...)`` each.
-
-    Raises:
-        UserError: a step, or a way of using it, has no counterpart.
-    """
+    """The augmentations of a ``PackedPreprocessor`` that do the same."""
     return [_batched(dict(step)) for step in steps]
 
 
 def _batched(step: dict) -> dict:
-    name = step.pop('type').rsplit('.', 1)[-1]
+    name = type_name(step.pop('type'))
     turn = _TURNS.get(name)
     new = turn(step) if turn is not None else None
     if new is None:
@@ -87,9 +77,7 @@ def _rotate(step: dict) -> dict | None:
     level = step.pop('magnitude_level', 10) / step.pop('total_level', 10)
     prob, fill = step.pop('prob', 0.5), step.pop('pad_val', 128)
     fixed = dict(
-        magnitude_std='inf',
-        random_negative_prob=0.5,
-        interpolation='bilinear',
+        magnitude_std='inf', random_negative_prob=0.5, interpolation='bilinear'
     )
     given = dict(
         dict(magnitude_std=0, random_negative_prob=0.5, interpolation=None),
@@ -110,22 +98,12 @@ _TURNS: dict[str, Callable[[dict], dict | None]] = dict(
 
 
 def stock(augment: list[dict]) -> list[dict]:
-    """Steps of mmpretrain that do what a ``PackedPreprocessor`` does.
-
-    Args:
-        augment: its augmentations, ``dict(type='hkd_mm.X', ...)`` each.
-
-    Returns:
-        Steps between resizing and packing, in the same order.
-
-    Raises:
-        UserError: an operation has no counterpart.
-    """
+    """Steps of mmpretrain that do what a ``PackedPreprocessor`` does."""
     return [_stock(dict(step)) for step in augment]
 
 
 def _stock(step: dict) -> dict:
-    name = step.pop('type').rsplit('.', 1)[-1]
+    name = type_name(step.pop('type'))
     if name in ('HorizontalFlip', 'VerticalFlip'):
         direction = name.removesuffix('Flip').lower()
         return dict(
@@ -176,12 +154,8 @@ def set_packed(cfg: Config, options: dict[str, Any]) -> None:
     """Carry out ``packed`` and take it out of the options.
 
     Args:
-        cfg: changed in place.
         options: of the command line, by their words; ``packed.<name>`` asks
             for packed images as well.
-
-    Raises:
-        UserError: the config cannot be read in that way.
     """
     value = options.pop('packed', None)
     if isinstance(value, dict):
@@ -203,11 +177,7 @@ def set_packed(cfg: Config, options: dict[str, Any]) -> None:
 
 
 def check_pipelines(cfg: Config) -> None:
-    """Refuse a pipeline that packed images would not run.
-
-    Raises:
-        UserError: it stands in a packed dataset, or in the one inside.
-    """
+    """Refuse a pipeline that packed images would not run."""
     if cfg.get('packed') and not is_packed(cfg):
         raise UserError(
             f'{cfg.filename}: packed = {cfg.packed!r} stands at the top, and '
@@ -239,15 +209,12 @@ def unpack(cfg: Config) -> None:
 
     Args:
         cfg: changed in place; left alone where nothing is packed.
-
-    Raises:
-        UserError: something has no counterpart in mmpretrain's pipeline.
     """
     if not is_packed(cfg):
         cfg.packed = False
         return
     old = preprocessor(cfg)
-    if kind(old) != 'PackedPreprocessor':
+    if type_name(old) != 'PackedPreprocessor':
         raise UserError(
             'packed=False: images with masks are always packed; leave it out'
         )
@@ -282,7 +249,7 @@ def _unpack_loader(
             holder['dataset'] = inner
             break
     collate = cfg[loader].get('collate_fn') or {}
-    if kind(collate) == 'packed_collate':
+    if type_name(collate) == 'packed_collate':
         cfg[loader].pop('collate_fn')
         cfg[loader].update(_STOCK_LOADER)
 
@@ -306,15 +273,7 @@ def stock_steps(node: dict) -> list[dict]:
 
 
 def pack(cfg: Config, augment: bool = True) -> None:
-    """Turn mmpretrain's pipeline into packed images, in place.
-
-    Args:
-        cfg: a config with datasets of this package.
-        augment: translate the random steps of the training pipeline.
-
-    Raises:
-        UserError: the config holds a step without a batched counterpart.
-    """
+    """Turn mmpretrain's pipeline into packed images, in place."""
     _pack_preprocessor(cfg, augment)
     for name in LOADERS:
         if cfg.get(name):
@@ -327,14 +286,14 @@ def pack(cfg: Config, augment: bool = True) -> None:
             network.type = 'hkd_mm.ImageClassifier'
     hooks = [*(cfg.get('custom_hooks') or [])]
     named = (cfg.get('default_hooks') or {}).values()
-    if not any(kind(hook) == 'ViewHook' for hook in [*hooks, *named]):
+    if not any(type_name(hook) == 'ViewHook' for hook in [*hooks, *named]):
         cfg.custom_hooks = [*hooks, dict(type='hkd_mm.ViewHook')]
 
 
 def _steps(loader: dict) -> list[dict]:
     """The steps of a pipeline that change pixels at random or by rule."""
     pipeline = innermost_dataset(loader).get('pipeline', [])
-    return [step for step in pipeline if kind(step) not in _NEUTRAL]
+    return [step for step in pipeline if type_name(step) not in _NEUTRAL]
 
 
 def _pack_loader(loader: dict, training: bool) -> None:
@@ -360,7 +319,7 @@ def _pack_loader(loader: dict, training: bool) -> None:
 def _resize(dataset: dict) -> dict:
     """Size and interpolation of the pipeline's Resize."""
     pipeline = dataset.get('pipeline', [])
-    kinds = {kind(step): step for step in pipeline}
+    kinds = {type_name(step): step for step in pipeline}
     step = kinds.get('Resize', {})
     scale = step.get('scale')
     sides = set(scale) if isinstance(scale, (list, tuple)) else {scale}
@@ -401,7 +360,7 @@ def _pack_preprocessor(cfg: Config, augment: bool) -> None:
         new['num_classes'] = old['num_classes']
     if cfg.get('train_dataloader') and augment:
         new['augment'] = batched(_steps(cfg.train_dataloader))
-    if any(kind(step) in _MIXING for step in new.get('augment', [])):
+    if any(type_name(step) in _MIXING for step in new.get('augment', [])):
         network = cfg.model.get('architecture', cfg.model)
         new.setdefault('num_classes', number_of_classes(network))
     _replace_preprocessor(cfg, new)

@@ -15,48 +15,19 @@ from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
 
 _OF_RUN = (
-    'device',
-    'work_dir',
-    'sync_bn',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'compile',
-    'efficient_conv_bn_eval',
-    'activation_checkpointing',
-    'teacher_config',
-    'student_config',
-    'previous_stage_config',
-)
+    'device work_dir sync_bn find_unused_parameters model_wrapper_cfg '
+    'compile efficient_conv_bn_eval activation_checkpointing teacher_config '
+    'student_config previous_stage_config'
+).split()
 # What MMEngine's Runner and these tools read at the top of a config.
-RUN_KEYS = frozenset(
+RUN_KEYS = frozenset(_OF_RUN) | set(
     (
-        *_OF_RUN,
-        'model',
-        'train_dataloader',
-        'val_dataloader',
-        'test_dataloader',
-        'train_cfg',
-        'val_cfg',
-        'test_cfg',
-        'auto_scale_lr',
-        'optim_wrapper',
-        'param_scheduler',
-        'val_evaluator',
-        'test_evaluator',
-        'default_hooks',
-        'custom_hooks',
-        'data_preprocessor',
-        'load_from',
-        'resume',
-        'launcher',
-        'env_cfg',
-        'log_processor',
-        'log_level',
-        'visualizer',
-        'default_scope',
-        'randomness',
-        'experiment_name',
-    )
+        'model train_dataloader val_dataloader test_dataloader train_cfg '
+        'val_cfg test_cfg auto_scale_lr optim_wrapper param_scheduler '
+        'val_evaluator test_evaluator default_hooks custom_hooks '
+        'data_preprocessor load_from resume launcher env_cfg log_processor '
+        'log_level visualizer default_scope randomness experiment_name'
+    ).split()
 )
 # Groups whose reader in mmengine has no signature to ask.
 _GROUPS = {
@@ -67,15 +38,19 @@ _GROUPS = {
     'dist_cfg': {'backend', 'timeout'},
     'hair_removal': {'kernel', 'threshold', 'length', 'radius'},
     'clip_grad': {'max_norm', 'norm_type', 'type'},
-    'default_hooks': {
-        'runtime_info',
-        'timer',
-        'sampler_seed',
-        'logger',
-        'param_scheduler',
-        'checkpoint',
-        'visualization',
-    },
+    'default_hooks': set(
+        'runtime_info timer sampler_seed logger param_scheduler checkpoint '
+        'visualization'.split()
+    ),
+}
+
+
+# type of a default -> types that a value may have, and their description
+_KINDS = {
+    bool: ((bool,), 'True or False'),
+    int: ((int,), 'a whole number'),
+    float: ((float, int), 'a number'),
+    str: ((str,), 'a text'),
 }
 
 
@@ -95,42 +70,37 @@ def names_of_group(name: str) -> set[str]:
     Args:
         name: last part of the group's dotted name; empty for the top level.
     """
+    from mmengine.optim import AmpOptimWrapper, OptimWrapper
     from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
+    from torch.utils.data import DataLoader
+
+    from hkd_mm.models.algorithms.teacher_inference import TeacherInference
+    from hkd_mm.models.teacher_cache import TeacherCache
 
     if name == '':
         return _signature(Runner.__init__)[0] - {'cfg'} | set(_OF_RUN)
     if name in LOADERS:
-        from torch.utils.data import DataLoader
-
         return _signature(DataLoader.__init__)[0] | {'num_batch_per_epoch'}
     if name == 'train_cfg':
-        return _signature(EpochBasedTrainLoop.__init__)[0] - {
-            'runner',
-            'dataloader',
-        } | {'by_epoch', 'type'}
+        return _loop(EpochBasedTrainLoop) | {'by_epoch'}
     if name in ('val_cfg', 'test_cfg'):
-        return _signature(TestLoop.__init__)[0] - {
-            'runner',
-            'dataloader',
-            'evaluator',
-        } | {'type'}
+        return _loop(TestLoop)
     if name == 'optim_wrapper':
-        from mmengine.optim import AmpOptimWrapper, OptimWrapper
-
         return (
             _signature(AmpOptimWrapper.__init__)[0]
             | _signature(OptimWrapper.__init__)[0]
             | {'type', 'constructor', 'paramwise_cfg'}
         )
     if name == 'teacher_cache':
-        from hkd_mm.models.teacher_cache import TeacherCache
-
         return _signature(TeacherCache.__init__)[0]
     if name == 'teacher_inference':
-        from hkd_mm.models.algorithms.teacher_inference import TeacherInference
-
         return _signature(TeacherInference.__init__)[0]
     return set(_GROUPS.get(name, ()))
+
+
+def _loop(kind: type) -> set[str]:
+    given = {'runner', 'dataloader', 'evaluator'}
+    return _signature(kind.__init__)[0] - given | {'type'}
 
 
 def class_of_type(name: str, default_scope: str):
@@ -174,47 +144,36 @@ def names_of_type(name: str, default_scope: str) -> tuple[set[str], bool]:
 
 
 def check_model_groups(cfg: Config) -> None:
-    """Try ``model.teacher_cache`` and ``model.teacher_inference``.
-
-    Raises:
-        UserError: one is no group, or has an unknown name or a value of the
-            wrong kind or range.
-    """
+    """Try ``model.teacher_cache`` and ``model.teacher_inference``."""
     from hkd_mm.models.algorithms.teacher_inference import TeacherInference
     from hkd_mm.models.teacher_cache import TeacherCache
 
+    model = cfg.get('model') or {}
+    taught = model.get('teacher') or model.get('teachers')
     for name, kind in (
         ('teacher_cache', TeacherCache),
         ('teacher_inference', TeacherInference),
     ):
-        model = cfg.get('model') or {}
         group = model.get(name)
-        taught = model.get('teacher') or model.get('teachers')
-        if group is not None and not (taught and takes(model, name)):
+        if group is None:
+            continue
+        if not (taught and takes(model, name)):
             raise UserError(
                 f'model.{name} is for one frozen teacher; '
                 f'{model.get("type")} has none, leave it out'
             )
-        if group is not None:
-            _check_group(f'model.{name}', group, kind)
+        _check_group(f'model.{name}', group, kind)
     views = preprocessor(cfg).get('num_views')
-    cached = (cfg.get('model') or {}).get('teacher_cache') or {}
-    if None not in (views, cached.get('num_views')):
-        if views != cached['num_views']:
-            raise UserError(
-                f'packed.num_views={views} and model.teacher_cache.num_views='
-                f'{cached["num_views"]} must be one number; set both, or '
-                'teacher_cache=False'
-            )
+    cached = (model.get('teacher_cache') or {}).get('num_views')
+    if None not in (views, cached) and views != cached:
+        raise UserError(
+            f'packed.num_views={views} and model.teacher_cache.num_views='
+            f'{cached} must be one number; set both, or teacher_cache=False'
+        )
 
 
 def takes(model: dict, name: str) -> bool:
-    """Whether a model has an argument of that name, or may have it.
-
-    Args:
-        model: its config, whose type may be unknown here.
-        name: such as ``teacher_cache``.
-    """
+    """Whether a model has an argument of that name, or may have it."""
     kind = MODELS.get(model.get('type', ''))
     return kind is None or any(
         name in inspect.signature(base.__init__).parameters
@@ -234,25 +193,14 @@ def _check_group(name: str, group: Any, kind: type) -> None:
     for key, value in group.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, 1, 0.5)
-            hint = (
-                f'did you mean {name}.{close[0]}?'
-                if close
-                else (f'known there: {", ".join(known)}')
-            )
+            hint = f'known there: {", ".join(known)}'
+            if close:
+                hint = f'did you mean {name}.{close[0]}?'
             raise UserError(f'{name} has no "{key}"; {hint}')
         default = known[key].default
-        wanted = type(default)
-        if value is None or default is None:
+        if None in (value, default):
             continue
-        fits = isinstance(value, wanted) or (
-            wanted is float and isinstance(value, int)
-        )
-        if not fits or (isinstance(value, bool) and wanted is not bool):
-            said = {
-                bool: 'True or False',
-                int: 'a whole number',
-                float: 'a number',
-                str: 'a text',
-            }[wanted]
-            raise UserError(f'{name}.{key}={value!r} must be {said}')
+        kinds, description = _KINDS[type(default)]
+        if type(value) not in kinds:
+            raise UserError(f'{name}.{key}={value!r} must be {description}')
     kind(**group)  # its own checks

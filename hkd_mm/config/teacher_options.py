@@ -14,27 +14,12 @@ from hkd_mm.config.tree import packed_datasets
 
 # A teacher sees the student's images and must not know its test images.
 DATA = (
-    'data_root',
-    'classes',
-    'split_file',
-    'split_ratios',
-    'split_seed',
-    'input_size',
-)
+    'data_root classes split_file split_ratios split_seed input_size'
+).split()
 _STUDENT_ONLY = (
-    'model',
-    'teacher',
-    'student',
-    'pair',
-    'teacher_cache',
-    'teacher_config',
-    'teacher_network',
-    'student_config',
-    'previous_stage_config',
-    'work_dir',
-    'load_from',
-    'resume',
-)
+    'model teacher student pair teacher_cache teacher_config teacher_network '
+    'student_config previous_stage_config work_dir load_from resume'
+).split()
 
 
 def teacher_options(
@@ -49,11 +34,6 @@ def teacher_options(
     - the network that ``teacher=NAME`` asked for, where no config trains it;
     - the options of the command line but for ``model.*`` and what is the
       student's, as far as the teacher's config has a place for them.
-
-    Args:
-        cfg: the distillation.
-        path: the teacher's config file.
-        options: of the command line.
 
     Returns:
         The options for :func:`hkd_mm.config.compose.load_config`, and
@@ -111,9 +91,6 @@ def stage_options(
     """List the options with which an earlier stage of a student is trained.
 
     Args:
-        cfg: the later stage, whose images, split and pair it shares.
-        path: config file of the earlier stage.
-        options: of the command line.
         left_out: keys that are not its business, with all below them.
 
     Returns:
@@ -160,14 +137,10 @@ def places_of(
 
     Args:
         base: a composed config, which stays as it is.
-        options: of the command line, without ``pair``.
 
     Returns:
         The options (of a dict: the keys) that the config has a place for, in
         their order, and those that it refuses with the reason.
-
-    Raises:
-        UserError: a value of the wrong kind.
     """
     options = options or []
     refused: dict[str, NoPlaceError] = {}

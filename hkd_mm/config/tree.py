@@ -6,6 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from hkd_mm.io.signatures import type_name
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 TEACHERS = ('teacher', 'teachers')
 
@@ -14,7 +16,6 @@ def dicts(node: Any, skip: tuple[str, ...] = ()) -> Iterator[dict]:
     """Yield every dict of a nested config, outermost first.
 
     Args:
-        node: a dict, a list or anything else.
         skip: keys whose values are left out.
     """
     if isinstance(node, dict):
@@ -27,12 +28,6 @@ def dicts(node: Any, skip: tuple[str, ...] = ()) -> Iterator[dict]:
             yield from dicts(value, skip)
 
 
-def kind(node: Any) -> str:
-    """Class name of a config's ``type``, without its scope."""
-    name = node.get('type', '') if isinstance(node, dict) else ''
-    return str(name).rsplit('.', 1)[-1]
-
-
 def is_ours(node: dict) -> bool:
     """Whether ``type`` names a component of hkd_mm."""
     return str(node.get('type', '')).startswith('hkd_mm.')
@@ -40,7 +35,7 @@ def is_ours(node: dict) -> bool:
 
 def is_packed_dataset(node: dict) -> bool:
     """Whether a dataset config is a ``PackedDataset`` or ``PackedMasks``."""
-    return kind(node) in ('PackedDataset', 'PackedMasks')
+    return type_name(node) in ('PackedDataset', 'PackedMasks')
 
 
 def dataset_chain(loader: dict | None) -> Iterator[dict]:
@@ -90,4 +85,14 @@ def hooks(cfg: Config) -> Iterator[dict]:
 
 def is_binary_segmentor(node: dict) -> bool:
     """Whether a network has one logit a pixel, for two classes."""
-    return kind(node) == 'SMPSegmentor' and node.get('num_classes', 1) == 1
+    return (
+        type_name(node) == 'SMPSegmentor' and node.get('num_classes', 1) == 1
+    )
+
+
+def number_of_classes(network: dict) -> int:
+    """Size of the last layer of a classifier's config."""
+    counts = [
+        part['num_classes'] for part in dicts(network) if 'num_classes' in part
+    ]
+    return counts[-1] if counts else 6

@@ -7,25 +7,20 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
+from hkd_mm.config.options import check_seed
 from hkd_mm.config.schema import check_model_groups
 from hkd_mm.config.tree import LOADERS, dicts
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
-_DEFAULT = 0.5
 
 
 def pixel_threshold(evaluators: Any) -> float | None:
     """The threshold of the first metric that has one.
 
-    Args:
-        evaluators: ``val_evaluator`` or ``test_evaluator`` of a config.
-
     Returns:
         Its value, else its default; None where no metric has a threshold.
-
-    Raises:
-        UserError: it is no number.
     """
     for node in dicts(evaluators):
         metric = node.get('type')
@@ -33,7 +28,7 @@ def pixel_threshold(evaluators: Any) -> float | None:
         known = inspect.signature(metric).parameters if metric else {}
         if 'threshold' in known:
             value = node.get('threshold', known['threshold'].default)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if type(value) not in (int, float):
                 raise UserError(
                     f'threshold={value!r} of {node["type"]} must be a number '
                     'between 0 and 1; set --cfg-options mask_threshold=0.5'
@@ -42,34 +37,8 @@ def pixel_threshold(evaluators: Any) -> float | None:
     return None
 
 
-def check_mask_threshold(cfg: Config, value: Any) -> None:
-    """Refuse a ``mask_threshold`` that is no probability, or of no use.
-
-    Raises:
-        UserError: it is none, or the config has more classes than one and
-            the background.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value < 1:
-        raise UserError(
-            f'mask_threshold={value!r} must be a number between 0 and 1'
-        )
-    classes = cfg.get('classes')
-    several = isinstance(classes, (list, tuple)) and len(classes) > 2
-    if several and value != _DEFAULT:
-        raise UserError(
-            f'mask_threshold={value!r} is for one class against the '
-            f'background; of {len(classes)} classes the most probable '
-            'one counts: leave it out'
-        )
-
-
 def check_thresholds(cfg: Config) -> None:
-    """Validation, which a threshold is chosen on, and test have the same.
-
-    Raises:
-        UserError: they have not.
-    """
+    """Validation, which a threshold is chosen on, and test have the same."""
     chosen, tested = (pixel_threshold(cfg.get(name)) for name in _EVALUATORS)
     if None not in (chosen, tested) and chosen != tested:
         raise UserError(
@@ -80,21 +49,13 @@ def check_thresholds(cfg: Config) -> None:
         )
 
 
-_MAX_SEED = 2**32  # numpy takes seeds below it
-
-
 def check_values(
     cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS
 ) -> None:
     """Look at the values that torch and mmengine refuse without a name.
 
     Args:
-        cfg: composed, whatever the option that a value came from.
         device: cpu or cuda, settled.
-        loaders: which of its loaders are built.
-
-    Raises:
-        UserError: naming the value and what it may be.
     """
     check_seed('randomness.seed', (cfg.get('randomness') or {}).get('seed'))
     check_thresholds(cfg)
@@ -108,25 +69,8 @@ def check_values(
         check_model_groups(cfg)
 
 
-def check_seed(name: str, value: Any) -> None:
-    """Refuse seeds that numpy does not take.
-
-    Raises:
-        UserError: negative, or above 32 bits.
-    """
-    if isinstance(value, int) and not 0 <= value < _MAX_SEED:
-        raise UserError(
-            f'{name}={value} must be None or a whole number from 0 to '
-            f'{_MAX_SEED - 1}'
-        )
-
-
 def check_weights(cfg: Config, classes: tuple[str, ...]) -> None:
-    """Hold lists of class weights against the classes of the data.
-
-    Raises:
-        UserError: a list is longer or shorter.
-    """
+    """Hold lists of class weights against the classes of the data."""
     for node in [cfg._cfg_dict, *dicts(cfg.get('model'))]:
         weight = node.get('class_weight')
         if isinstance(weight, (list, tuple)) and len(weight) != len(classes):
@@ -139,11 +83,7 @@ def check_weights(cfg: Config, classes: tuple[str, ...]) -> None:
 
 def _check_loader(name: str, loader: dict[str, Any]) -> None:
     workers = loader.get('num_workers', 0)
-    if (
-        isinstance(workers, bool)
-        or not isinstance(workers, int)
-        or workers < 0
-    ):
+    if type(workers) is not int or workers < 0:
         raise UserError(
             f'{name}.num_workers={workers!r} must be a whole number >= 0'
         )
@@ -158,8 +98,7 @@ def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str) -> None:
     import torch
     from mmengine.registry import OPTIMIZERS
 
-    kind = str(wrapper.get('type', 'OptimWrapper')).rsplit('.', 1)[-1]
-    if kind == 'AmpOptimWrapper' and device == 'cpu':
+    if type_name(wrapper) == 'AmpOptimWrapper' and device == 'cpu':
         raise UserError(
             'optim_wrapper.type=AmpOptimWrapper is mixed precision, which '
             'needs a GPU; use OptimWrapper on a CPU'

@@ -56,11 +56,6 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
 
     The constructor is changed: mmengine always passes ``device_ids``, which
     torch refuses for CPU modules.
-
-    Args:
-        module: the model.
-        device_ids: dropped.
-        kwargs: those of ``MMDistributedDataParallel``.
     """
 
     def __init__(
@@ -74,7 +69,6 @@ def init_process_group(launcher: str, device: str, **kwargs) -> None:
     """Join the processes of a launcher; without a GPU through gloo.
 
     Args:
-        launcher: none, pytorch, slurm or mpi.
         device: ``cpu`` or ``cuda``; on GPUs mmengine makes the NCCL group.
         kwargs: ``env_cfg.dist_cfg`` of the config, for GPUs.
 
@@ -117,9 +111,6 @@ def end_process(code: int) -> None:
     What is registered at exit runs and streams are flushed, but the
     interpreter is not taken down: threads of gloo that are alive then abort
     the process after finished work, and the launcher calls the run failed.
-
-    Args:
-        code: exit code of the process.
     """
     if not _joined:
         return

@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """On what a run was made: versions, machine, commit."""
 
-import json
 import os
 import platform
 import shlex
@@ -14,21 +13,12 @@ from pathlib import Path
 
 import torch
 
+from hkd_mm.io.files import read_record
+
 _PACKAGES = (
-    'torch',
-    'torchvision',
-    'timm',
-    'numpy',
-    'scikit-learn',
-    'onedl-mmengine',
-    'mmengine',
-    'onedl-mmcv',
-    'mmcv',
-    'mmcv-lite',
-    'onedl-mmpretrain',
-    'mmpretrain',
-    'mmrazor',
-)
+    'torch torchvision timm numpy scikit-learn onedl-mmengine mmengine '
+    'onedl-mmcv mmcv mmcv-lite onedl-mmpretrain mmpretrain mmrazor'
+).split()
 
 
 def collect_environment() -> dict:
@@ -114,11 +104,7 @@ def _memory_gib() -> float | None:
 
 def environment_of(folder: Path) -> dict:
     """``environment.json`` of a run; empty where it cannot be read."""
-    try:
-        text = (folder / 'environment.json').read_text(encoding='utf-8')
-        return json.loads(text)
-    except (OSError, ValueError):
-        return {}
+    return read_record(folder / 'environment.json')
 
 
 def command_of(environment: dict) -> str:

@@ -18,12 +18,6 @@ def split_hash(dataset) -> str | None:
 def check_resumed_split(meta: dict[str, Any], dataset, name: str) -> None:
     """Let a run go on only on the split it was begun on.
 
-    Args:
-        meta: of the checkpoint that the run is resumed from; one that names
-            no split passes.
-        dataset: of the training.
-        name: of the checkpoint, for the message.
-
     Raises:
         UserError: the data have another split now, so images that the network
             was trained on would validate it.
@@ -80,10 +74,6 @@ def training_input(
     """Describe the resize of a training data set, for runs unvalidated.
 
     Its other steps are augmentation and no part of an evaluation.
-
-    Args:
-        dataset: of the training, built.
-        preprocessor: as of :func:`image_input`.
 
     Returns:
         As :func:`image_input`, without steps; None where a crop decides on

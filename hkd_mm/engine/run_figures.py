@@ -25,7 +25,6 @@ def save_curves(
     Args:
         records: those of :class:`History`, oldest first; metrics of single
             classes (with a slash) are not drawn.
-        path: the PNG.
         best_epoch: marked by a vertical line.
     """
     rows = (('train', 'training loss'), ('val', 'validation metric'))
@@ -66,9 +65,6 @@ def save_confusion(
 
     Args:
         confusion: (C, C) counts, true class by row.
-        classes: C names.
-        path: the PNG.
-        title: put above.
     """
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -116,11 +112,7 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
 
     Args:
         report: what :func:`summarise` returned.
-        work_dir: where everything lies; the last row.
         plain: draw lines in ASCII, for files and pipes.
-
-    Returns:
-        A table for a rich console.
     """
     table = Table(
         title=report['config'] or 'run',

@@ -27,14 +27,7 @@ class FinishedRun(NamedTuple):
 
 
 def finished_run(folder: str | Path) -> FinishedRun:
-    """Find config and student of a finished training.
-
-    Args:
-        folder: its work dir.
-
-    Raises:
-        UserError: there is no student, or not one config.
-    """
+    """Find config and student of a finished training."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
@@ -59,11 +52,7 @@ def run_folder_of(checkpoint: str | Path) -> Path | None:
 
 
 def run_config(folder: Path) -> Path:
-    """Find the whole config in a work dir.
-
-    Raises:
-        UserError: there is none, or it is not known which of several.
-    """
+    """Find the whole config in a work dir."""
     found = sorted(folder.glob('*.py'))
     if len(found) != 1:
         raise UserError(

@@ -21,9 +21,6 @@ class History:
     A record holds ``epoch`` (1-based) and, as far as they are known,
     ``train`` (mean of each logged loss), ``lr``, ``seconds`` and ``images``
     of training, ``val`` (metrics), ``val_seconds`` and ``confusion``.
-
-    Args:
-        path: the file; its folder is made when it is first written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -36,7 +33,6 @@ class History:
         Args:
             up_to: last epoch that the resumed checkpoint contains; later
                 ones will be trained again.
-            sources: files to try after the own one.
 
         Returns:
             Whether one of them was there.
@@ -108,8 +104,6 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     """Collect what a run came to.
 
     Args:
-        runner: after training.
-        history: of every epoch, those before a resume included.
         input_size: height and width of the training images, for the
             operation counts.
 

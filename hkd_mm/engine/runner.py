@@ -30,10 +30,7 @@ class NamedRunner(Runner):
     :func:`is_for_console`; there ``hkd_mm.ProgressHook`` writes.
 
     Args:
-        args: as of ``Runner``.
         experiment_name: what the name begins with; None takes the config's.
-        cfg: as of ``Runner``.
-        kwargs: as of ``Runner``.
     """
 
     def __init__(
@@ -54,6 +51,30 @@ class NamedRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(is_for_console)
         return logger
+
+    def build_dataloader(self, dataloader, *args: Any, **kwargs: Any):
+        """Build a loader; one of training leaves a lone last image out.
+
+        A network whose last map is 1 x 1 would stop there: BatchNorm expects
+        more than one value per channel. Another image is left out every
+        epoch.
+        """
+        build = super().build_dataloader
+        loader = build(dataloader, *args, **kwargs)
+        size = loader.batch_size or 1
+        if (
+            dataloader is not self._train_dataloader
+            or loader.drop_last
+            or size == 1
+            or len(loader.sampler) % size != 1
+        ):
+            return loader
+        self.logger.info(
+            f'The last batch of an epoch (batch_size={size}) would be a '
+            'single image, which BatchNorm cannot train on: left out'
+        )
+        settings = dict(dataloader, dataset=loader.dataset, drop_last=True)
+        return build(settings, *args, **kwargs)
 
 
 def is_for_console(record: logging.LogRecord) -> bool:

@@ -12,6 +12,7 @@ import torch
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.checkpoints import classes_of, safe_load, student_state_dict
+from hkd_mm.io.signatures import type_name
 from hkd_mm.version import __version__
 
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
@@ -27,9 +28,6 @@ _META = (
 
 def plain(value: Any) -> Any:
     """Turn a config into what a safe checkpoint may hold.
-
-    Args:
-        value: nested dicts and sequences of numbers, strings, None.
 
     Returns:
         The same of ``dict``, ``list``, ``tuple`` and scalars; anything else
@@ -55,9 +53,6 @@ def student_config(model: Any, data_preprocessor: Any = None) -> dict:
         data_preprocessor: of the top level of that config. Algorithms
             normalise with their own one, else with this; that of their
             student has no part in it.
-
-    Returns:
-        A plain dict for mmpretrain's ``MODELS.build``.
     """
     config = plain(model)
     if 'architecture' in config:
@@ -75,19 +70,16 @@ def student_config(model: Any, data_preprocessor: Any = None) -> dict:
 def plain_preprocessor(config: Any) -> dict:
     """What normalises single images as a run did, also a packed one.
 
-    Args:
-        config: of the run's data preprocessor.
-
     Returns:
         A plain dict; of a packed one its statistics, for mmpretrain's own;
         of one for masks what it does in evaluation.
     """
     config = plain(config)
-    kind = str(config.get('type', ''))
-    if kind.endswith('PackedPreprocessor'):
+    kind = type_name(config)
+    if kind == 'PackedPreprocessor':
         config = {key: config[key] for key in _STATISTICS if key in config}
-    elif kind.endswith('PackedMaskPreprocessor'):
-        config = dict(type=kind, **_of_masks(config))
+    elif kind == 'PackedMaskPreprocessor':
+        config = dict(type=config['type'], **_of_masks(config))
     return config
 
 
@@ -129,11 +121,7 @@ def export_student(
     checkpoint knows them.
 
     Args:
-        checkpoint: of a distillation run or of a plain classifier.
         out: the ``.pth`` to write, in one go.
-
-    Returns:
-        The ``meta`` written.
 
     Raises:
         UserError: the checkpoint cannot be read safely, or is its own target.
@@ -168,7 +156,7 @@ def _read_back(out: str | os.PathLike, state: dict) -> None:
         for key, value in state.items()
     )
     if not same:
-        raise OSError(
+        raise UserError(
             f'{out} reads back differently from what was written; '
             'the disk or file system is faulty'
         )

@@ -21,6 +21,7 @@ from torch import nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import load_weights, safe_load
+from hkd_mm.io.signatures import type_name
 
 # Registries that are imported to look a name up; others, of a user's own
 # package, count where the user has imported them before.
@@ -52,10 +53,6 @@ _closed: ContextVar[bool] = ContextVar('closed', default=False)
 
 def checked_config(config: Any, where: object) -> dict:
     """The config of a network, if it names nothing but registered networks.
-
-    Args:
-        config: as a file gives it.
-        where: the file, for messages.
 
     Returns:
         A copy without start weights and without what only training uses.
@@ -245,5 +242,5 @@ def describe_network(network: dict[str, Any]) -> str:
         )
         if key in backbone
     ]
-    name = str(backbone.get('type', 'network')).rsplit('.', 1)[-1]
+    name = type_name(backbone) or 'network'
     return f'{name}({", ".join(details)})' if details else name

@@ -43,13 +43,7 @@ def agreement(
 def agreement_by_class(
     labels: np.ndarray, one: np.ndarray, other: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Share of equal predictions among the images of each class.
-
-    Args:
-        labels: (N,) int.
-        one: (N,) int, predicted classes.
-        other: (N,) int, predicted classes.
-        classes: number of them, C.
+    """Share of equal predictions, (N,) int each, in each of C classes.
 
     Returns:
         (C,) in [0, 1], NaN of a class without an image.

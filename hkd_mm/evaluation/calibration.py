@@ -65,19 +65,13 @@ def fit_temperature(
 def temperature_note(
     temperature: float, scores: np.ndarray, labels: np.ndarray
 ) -> str | None:
-    """Calibration warning of a fitted temperature, or None.
-
-    Args:
-        temperature: that was fitted.
-        scores: of the images that it was fitted on.
-        labels: of the same.
-    """
+    """Calibration warning of a temperature fitted on scores, or None."""
     least, most = BOUNDS
     if (scores.argmax(1) == labels).all():
         return (
             f'no validation image is answered wrongly, so temperature '
-            f'{temperature:.3g} and threshold are guesses: nothing tells how '
-            'sure wrong answers are'
+            f'{temperature:.3g} and threshold are guesses: nothing shows how '
+            'confident wrong answers are'
         )
     if least * _NEAR < temperature < most / _NEAR:
         return None

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from hkd_mm.errors import UserError
@@ -14,12 +13,12 @@ from hkd_mm.evaluation.classification_scores import (
     answers_one_class,
     classification_scores,
 )
-from hkd_mm.evaluation.store_names import StoreNames
+from hkd_mm.evaluation.stored_metric import StoredMetric
 from hkd_mm.registry import METRICS
 
 
 @METRICS.register_module()
-class ClinicalMetric(BaseMetric):
+class ClinicalMetric(StoredMetric):
     """Metrics of a single-label classifier that clinicians ask for.
 
     Over all samples ``top1``, ``top5`` (of at most as many classes as there
@@ -35,25 +34,10 @@ class ClinicalMetric(BaseMetric):
     After an evaluation ``last`` holds, on rank 0, ``scores`` (N, C) float32,
     ``labels`` (N,) int64, ``sample_ids`` (N strings or None each) and
     ``confusion`` (C, C) counts, true class by row.
-
-    Args:
-        collect_device: of MMEngine's BaseMetric, like ``collect_dir``.
-        prefix: put before every name, with a slash.
-        collect_dir: shared folder for the exchange through ``cpu``.
     """
 
-    def __init__(
-        self,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
-    ) -> None:
-        super().__init__(collect_device, prefix or 'unprefixed', collect_dir)
-        self.prefix = prefix  # set late: upstream warns when it is None
-        self.last: dict[str, Any] | None = None
-        self._reported: set[str] = set()
-        self._one_class = False  # at the last evaluation
-        self._stored = StoreNames()
+    _one_class = False  # at the last evaluation
+    _reported: frozenset[str] = frozenset()  # classes without an AUROC
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep one batch of predictions.
@@ -121,7 +105,7 @@ class ClinicalMetric(BaseMetric):
             names = []
             for *_, part in batches:
                 if torch.is_tensor(part):  # rows of the packed store
-                    part = self._stored(self.dataset_meta, part)
+                    part = self.sample_names(part)
                 names += part
             self.results = list(zip(scores, labels, names))
         return super().evaluate(size)
@@ -144,7 +128,7 @@ class ClinicalMetric(BaseMetric):
         scores = np.stack([r[0] for r in results]).astype(np.float32)
         labels = np.array([r[1] for r in results], dtype=np.int64)
         names = [r[2] for r in results]
-        classes = self._classes(scores.shape[1])
+        classes = self.class_names(scores.shape[1])
         _check(scores, labels, names)
         metrics, confusion = classification_scores(scores, labels, classes)
         self.last = dict(
@@ -154,19 +138,6 @@ class ClinicalMetric(BaseMetric):
         self._warn_of_one_class(metrics, classes)
         return metrics
 
-    def _classes(self, num_classes: int) -> list[str]:
-        """Names from the data set, else ``class_0`` and so on."""
-        names = (self.dataset_meta or {}).get('classes')
-        if names is None:
-            return [f'class_{index}' for index in range(num_classes)]
-        if len(names) != num_classes:
-            raise UserError(
-                f'the network gives {num_classes} scores but the data set has '
-                f'{len(names)} classes ({", ".join(names)}): set num_classes '
-                'of the head, or the top-level classes, accordingly'
-            )
-        return list(names)
-
     def _report_left_out(
         self, metrics: dict, classes: Sequence[str], total: int
     ) -> None:
@@ -174,7 +145,7 @@ class ClinicalMetric(BaseMetric):
         for name in classes:
             if f'{name}/auroc' in metrics or name in self._reported:
                 continue
-            self._reported.add(name)
+            self._reported |= {name}
             kind = (
                 'positives' if not metrics[f'{name}/support'] else 'negatives'
             )

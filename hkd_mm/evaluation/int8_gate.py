@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Loss of an int8 network, and whether it is too much."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def refuse_int8(
         UserError: naming the class and what can be done.
     """
     doubts = []
-    for loss, chance in (*_of_score(costs, score), *_of_classes(costs)):
+    for loss, chance in _losses(costs, score):
         if not chance:
             raise UserError(f'{loss}; {_CURE}; nothing was written')
         if strict:
@@ -132,34 +133,29 @@ def refuse_int8(
     return f'{"; ".join(doubts)}; that may be chance: more images would tell'
 
 
-def _of_score(costs: dict[str, Any], score: str) -> list[tuple[str, bool]]:
+def _losses(costs: dict[str, Any], score: str) -> Iterator[tuple[str, bool]]:
+    """Losses above a limit, of classes the most certain first, and whether
+    they may be chance.
+    """
     lost, error = costs['points_lost'], costs['standard_error']
-    if lost <= costs['limit']:
-        return []
-    loss = (
-        f'int8 loses {lost:.2f} points of {score} on the validation split '
-        f'(standard error {error:.2f}), more than '
-        f'--int8-limit {costs["limit"]:g}'
-    )
-    return [(loss, lost <= _ONE_SIDED * error)]
-
-
-def _of_classes(costs: dict[str, Any]) -> list[tuple[str, bool]]:
-    """Classes that lost more than the limit, the most certain loss first."""
+    if lost > costs['limit']:
+        loss = (
+            f'int8 loses {lost:.2f} points of {score} on the validation split '
+            f'(standard error {error:.2f}), more than '
+            f'--int8-limit {costs["limit"]:g}'
+        )
+        yield loss, lost <= _ONE_SIDED * error
     above = [
         (name, one)
         for name, one in costs.get('recall', {}).items()
         if one['points_lost'] > costs['recall_limit']
     ]
     above.sort(key=lambda item: (item[1]['p'], -item[1]['points_lost']))
-    return [
-        (
+    for name, one in above:
+        loss = (
             f'int8 loses {one["points_lost"]:.2f} points of the recall of '
             f'{name} on the validation split (of {one["images"]} images '
             f'{one["turned_wrong"]} turned wrong and {one["turned_right"]} '
-            'right), more than --int8-recall-limit '
-            f'{costs["recall_limit"]:g}',
-            one['p'] > ALPHA,
+            f'right), more than --int8-recall-limit {costs["recall_limit"]:g}'
         )
-        for name, one in above
-    ]
+        yield loss, one['p'] > ALPHA

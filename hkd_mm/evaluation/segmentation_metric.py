@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_scores import (
@@ -20,7 +19,7 @@ from hkd_mm.evaluation.segmentation_scores import (
     overlap_scores,
     slice_rows,
 )
-from hkd_mm.evaluation.store_names import StoreNames
+from hkd_mm.evaluation.stored_metric import StoredMetric
 from hkd_mm.registry import METRICS
 from hkd_mm.structures.mask_samples import IGNORE
 from hkd_mm.structures.packed_samples import masks_of
@@ -30,7 +29,7 @@ Result = tuple[int, np.ndarray, np.ndarray]
 
 
 @METRICS.register_module()
-class SegmentationMetric(BaseMetric):
+class SegmentationMetric(StoredMetric):
     """Overlap and boundary distance of masks.
 
     ``dice``, ``iou``, ``sensitivity``, ``precision`` and ``hd95`` are means
@@ -63,9 +62,7 @@ class SegmentationMetric(BaseMetric):
             ``extents`` (sample id -> height and width of the whole image),
             else counts pixels.
         hd95: False leaves the distances out, which cost most of the time.
-        collect_device: of MMEngine's BaseMetric, like ``collect_dir``.
-        prefix: put before every name, with a slash.
-        collect_dir: shared folder for the exchange through ``cpu``.
+        collected: of :class:`.StoredMetric`.
     """
 
     def __init__(
@@ -73,20 +70,15 @@ class SegmentationMetric(BaseMetric):
         threshold: float = 0.5,
         spacing: float | Sequence[float] | None = None,
         hd95: bool = True,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **collected,
     ) -> None:
-        super().__init__(collect_device, prefix or 'unprefixed', collect_dir)
-        self.prefix = prefix  # set late: upstream warns when it is None
+        super().__init__(**collected)
         if not 0 < threshold < 1:
             raise UserError(
                 f'SegmentationMetric: threshold={threshold} must be in (0, 1)'
             )
         self.threshold, self.hd95 = threshold, hd95
         self._spacing = _spacing_pair(spacing)
-        self.last: dict[str, Any] | None = None
-        self._stored = StoreNames()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the figures of one batch.
@@ -133,13 +125,17 @@ class SegmentationMetric(BaseMetric):
         for one, row in enumerate(index.tolist()):
             fits = (truth[one] < classes) | (truth[one] == IGNORE)
             if not finite[one] or not fits.all():
-                name = self._stored(self.dataset_meta, index)[one] or row
+                name = self.sample_names(index)[one] or row
                 raise UserError(_wrong_sample(name, finite[one], classes))
-            self.results.append(
-                self._compare(
-                    row, predicted[one], truth[one], classes, sizes[one]
-                )
-            )
+            counts = confusion_counts(predicted[one], truth[one], classes)
+            distances = np.full(classes - 1, np.nan)
+            if self.hd95:
+                counted = np.where(truth[one] == IGNORE, 0, predicted[one])
+                distances[:] = [
+                    hausdorff_95(counted == k, truth[one] == k, sizes[one])
+                    for k in range(1, classes)
+                ]
+            self.results.append((row, counts, distances))
 
     def _known_spacing(self) -> tuple[float, float] | None:
         meta = self.dataset_meta or {}
@@ -153,30 +149,12 @@ class SegmentationMetric(BaseMetric):
         extents = (self.dataset_meta or {}).get('extents')
         if spacing or not extents:
             return [spacing or (1.0, 1.0)] * len(index)
-        names = self._stored(self.dataset_meta, index)
+        names = self.sample_names(index)
         high, wide = shape
         return [
             (height / high, width / wide)
             for height, width in map(extents.get, names)
         ]
-
-    def _compare(
-        self,
-        row: int,
-        predicted: np.ndarray,
-        truth: np.ndarray,
-        classes: int,
-        spacing: tuple[float, float],
-    ) -> Result:
-        counts = confusion_counts(predicted, truth, classes)
-        distances = np.full(classes - 1, np.nan)
-        if self.hd95:
-            counted = truth != IGNORE
-            distances[:] = [
-                hausdorff_95((predicted == k) & counted, truth == k, spacing)
-                for k in range(1, classes)
-            ]
-        return row, counts, distances
 
     def compute_metrics(self, results: list[Result]) -> dict[str, float]:
         """Compute every metric from the slices of all ranks.
@@ -191,12 +169,12 @@ class SegmentationMetric(BaseMetric):
             )
         rows, counts, distances = zip(*results)
         counts = np.stack(counts)
-        classes = _class_names(self.dataset_meta, counts.shape[1] - 1)
+        classes = self.class_names(counts.shape[1])[1:]
         figures = overlap_scores(counts)
         if self.hd95:
             figures['hd95'] = np.stack(distances)
         meta = self.dataset_meta or {}
-        names = self._stored(meta, torch.tensor(rows))
+        names = self.sample_names(torch.tensor(rows))
         groups = meta.get('groups') or {}
         patients = [groups.get(name) for name in names]
         found = by_patient(counts, patients, figures.get('hd95'))
@@ -256,17 +234,3 @@ def _wrong_sample(name: str | int, finite: bool, classes: int) -> str:
         f'probabilities of sample {name} are NaN or infinite: the network has '
         'diverged; lower optim_wrapper.optimizer.lr or clip gradients'
     )
-
-
-def _class_names(dataset_meta: dict | None, count: int) -> list[str]:
-    """Names of ``count`` classes without the background, the first one."""
-    names = (dataset_meta or {}).get('classes')
-    if names is None:
-        return [f'class_{number}' for number in range(1, count + 1)]
-    if len(names) != count + 1:
-        raise UserError(
-            f'the network tells {count} classes from the background but the '
-            f'data set has {len(names)} with it ({", ".join(names)}): set '
-            'num_classes of the network accordingly'
-        )
-    return list(names[1:])

@@ -170,18 +170,13 @@ def confident_by_class(
     classes: Sequence[str],
     probability: float | None,
 ) -> dict[str, dict[str, int]]:
-    """Count confident answers by class.
-
-    Args:
-        scores: see above.
-        labels: see above.
-        classes: C names.
-        probability: threshold; None: never confident.
+    """Count confident answers by class; none without a threshold.
 
     Returns:
         Name -> ``images`` of the class, how many of them are
-        ``surely_right`` and ``surely_wrong``, and ``said_surely``, the
-        confident answers that name it, whatever they show.
+        ``confident_correct`` and ``confident_wrong``, and
+        ``confident_predicted``, the confident answers that name it, whatever
+        the images show.
     """
     named = scores.argmax(1)
     confident, right = _confident(scores, probability), named == labels
@@ -190,30 +185,26 @@ def confident_by_class(
         own = labels == index
         found[name] = dict(
             images=int(own.sum()),
-            surely_right=int((own & confident & right).sum()),
-            surely_wrong=int((own & confident & ~right).sum()),
-            said_surely=int((confident & (named == index)).sum()),
+            confident_correct=int((own & confident & right).sum()),
+            confident_wrong=int((own & confident & ~right).sum()),
+            confident_predicted=int((confident & (named == index)).sum()),
         )
     return found
 
 
 def classes_note(by_class: dict[str, dict[str, int]]) -> str | None:
-    """Warning of classes whose confident answers are mostly wrong, or None.
-
-    Args:
-        by_class: of :func:`confident_by_class`.
-    """
+    """Warning of classes whose confident answers are mostly wrong, or None."""
     bad = [
-        f'{name} ({found["surely_wrong"]} wrong, {found["surely_right"]} '
-        'right)'
+        f'{name} ({found["confident_wrong"]} wrong, '
+        f'{found["confident_correct"]} right)'
         for name, found in by_class.items()
-        if found['surely_wrong'] > found['surely_right']
+        if found['confident_wrong'] > found['confident_correct']
     ]
     if not bad:
         return None
     return (
-        'a sure answer to an image of these classes is wrong more often than '
-        f'right on validation: {", ".join(bad)}'
+        'a confident answer to an image of these classes is wrong more often '
+        f'than right on validation: {", ".join(bad)}'
     )
 
 
@@ -223,12 +214,12 @@ def int8_note(accuracy: float, coverage: float, wanted: float) -> str | None:
     Args:
         accuracy: of the confident answers of int8.
         coverage: share of images that are answered; 0 says nothing.
-        wanted: ``--sure-accuracy``.
+        wanted: ``--confident-accuracy``.
     """
     if not coverage or accuracy >= wanted:
         return None
     return (
-        'int8 uses the temperature and threshold of float32, and its sure '
-        f'answers are right in {accuracy:.1%} on validation, below '
-        f'--sure-accuracy {wanted:g}'
+        'int8 uses the temperature and threshold of float32, and its '
+        f'confident answers are right in {accuracy:.1%} on validation, below '
+        f'--confident-accuracy {wanted:g}'
     )

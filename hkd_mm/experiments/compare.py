@@ -2,11 +2,11 @@
 """Compare configs over several seeds: train, test, tabulate."""
 
 import itertools
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,11 +45,11 @@ from hkd_mm.io.progress import default_workers
 _WITHOUT_IMAGES = ('support', 'specificity')  # the others are undefined
 
 
-def main(args: Namespace) -> None:
+def main(
+    data_root: str | None, cfg_options: list[str] | None, **given: Any
+) -> None:
     """Compare as the command line asks."""
-    given = vars(args)
-    options = given.pop('cfg_options') or []
-    data_root = given.pop('data_root')
+    options = list(cfg_options or [])
     options += [f'data_root={data_root}'] if data_root else []
     run_study(options=options, **given)
 

@@ -16,6 +16,7 @@ from hkd_mm.config.compose import read_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.config.tree import dicts
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 from hkd_mm.metric_names import MAIN, OF_MASKS, OVERALL
 
 METHOD = 'method'  # name of the choice among ``configs``
@@ -295,7 +296,7 @@ def _chosen_by(file: Path, options: dict[str, Any]) -> str:
     if name in METRICS:
         return name
     masks = any(
-        str(node.get('type')).endswith('SegmentationMetric')
+        type_name(node) == 'SegmentationMetric'
         for node in dicts(cfg.get('val_evaluator'))
     )
     return MAIN['segmentation' if masks else 'classification']

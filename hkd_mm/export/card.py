@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from hkd_mm.evaluation.selective import classes_note
 from hkd_mm.experiments.tables import unknown_groups_note
-from hkd_mm.inference.manifest_fields import ClassifierManifest, Manifest
+from hkd_mm.inference.manifest import ClassifierManifest, Manifest
 from hkd_mm.inference.run_folder import SourceRun
-from hkd_mm.inference.student import TAKES
+from hkd_mm.inference.student import CLASS_OF_TASK
 from hkd_mm.metric_names import MAIN, title_of
 from hkd_mm.report.model_card import (
     CARD_METRICS,
@@ -26,28 +26,22 @@ _PLAIN = (
     'checkpoint; means over the images, in the size of the model input. '
     'Test is that of the run.'
 )
+_USE = """```python
+from hkd_mm.apis import {0}
+
+model = {0}('.')  # this folder
+print(model('image.jpg'))
+```"""
 _BY_CLASS = (
     'That holds over all classes together, in the mixture of validation, and '
-    'of no class by itself. *Surely right* and *surely wrong* are images of '
-    'the class; *said surely* counts the sure answers that name it, whatever '
-    'they show.'
+    'of no class by itself. *Confident, correct* and *confident, wrong* are '
+    'images of the class; *confident, predicted* counts the confident answers '
+    'that name it, whatever the images show.'
 )
-_CLASSIFIER = """```python
-from hkd_mm.apis import SkinClassifier
-
-classifier = SkinClassifier('.')  # this folder
-print(classifier('photo.jpg'))
-```"""
-_SEGMENTOR = """```python
-from hkd_mm.apis import Segmentor
-
-segmentor = Segmentor('.')  # this folder
-print(segmentor('image.png').shares)
-```"""
 
 
 def card_text(manifest: Manifest, run: SourceRun) -> str:
-    """The card, as Markdown; every figure names its split.
+    """Write the card as Markdown; every figure names its split.
 
     Args:
         manifest: all that was measured.
@@ -56,33 +50,36 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
     size = size_text(
         manifest.parameters, manifest.input.size, manifest.classes
     )
-    files = [
-        [f'`{spec.path}`', f'{spec.bytes / 1e6:.2f}', spec.takes, spec.gives]
+    files = (
+        (f'`{spec.path}`', f'{spec.bytes / 1e6:.2f}', spec.takes, spec.gives)
         for spec in manifest.files.values()
-    ]
+    )
+    confident = []
+    if isinstance(manifest, ClassifierManifest):
+        confident = ['## Confident answers', *_confident(manifest)]
     parts = [
         f'# {manifest.name}',
         f'{manifest.architecture}, {size}.',
         f'**{manifest.notice}**',
         _licence(manifest.licence),
         '## Files',
-        _table(['file', 'MB', 'takes', 'gives'], files),
+        _table(('file', 'MB', 'takes', 'gives'), files),
         '## Figures',
         *_figures(manifest),
+        *confident,
+        '## Use',
+        _USE.format(CLASS_OF_TASK[manifest.task]),
+        '## Origin',
+        _origin(manifest),
+        *(f'{key}: `{text}`' for key, text in provenance(run.folder)),
     ]
-    if isinstance(manifest, ClassifierManifest):
-        parts += ['## Sure answers', *_sure(manifest), '## Use', _CLASSIFIER]
-    else:
-        parts += ['## Use', _SEGMENTOR]
-    parts += ['## Origin', _origin(manifest)]
-    parts += [f'{key}: `{text}`' for key, text in provenance(run.folder)]
     return '\n\n'.join(parts) + '\n'
 
 
 def packed_card(
     card: str, old_licence: str, manifest: Manifest, weights: str
 ) -> str:
-    """The card of a packed export, under the header that the Hub reads.
+    """Write the card of a packed export, under the header for the Hub.
 
     Args:
         card: of the export, see :func:`card_text`.
@@ -99,8 +96,8 @@ def packed_card(
     line = (
         f'\n`{weights}` holds the weights for torch, '
         f'{manifest.files["torch"].bytes / 1e6:.2f} MB; '
-        f"`{TAKES[manifest.task].rsplit('.', 1)[-1]}.from_pretrained('.')` "
-        'takes this folder.\n'
+        f"`{CLASS_OF_TASK[manifest.task]}.from_pretrained('.')` takes this "
+        'folder.\n'
     )
     return head + card + line
 
@@ -109,76 +106,73 @@ def _licence(text: str) -> str:
     return f'Licence: {text}.'
 
 
-def _table(header: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [header, ['---'] * len(header), *rows]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return '-' if value is None else f'{value:.{digits}f}'
+def _table(head: Iterable[str], rows: Iterable[Iterable]) -> str:
+    head = list(head)
+    lines = [head, ['---'] * len(head), *rows]
+    return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in lines)
 
 
 def _figures(manifest: Manifest) -> list[str]:
     found = (manifest.metrics['val'], manifest.metrics['test'] or {})
     keys = CARD_METRICS[manifest.task]
-    rows = [
-        [title_of(key), *(_number(part.get(key)) for part in found)]
-        for key in keys
-    ]
-    parts = [_table(['metric', 'validation', 'test'], rows)]
+    rows = [_row(key, (part.get(key) for part in found)) for key in keys]
+    parts = [_table(('metric', 'validation', 'test'), rows)]
+    measured = manifest.checks['measured']
     if isinstance(manifest, ClassifierManifest):
-        parts += [_SCALED, _recalls(manifest)]
-        if manifest.checks['sure_lesions'] is None:
+        rows = [
+            (name, *_cells((m['recall'][name] for m in measured.values()), 3))
+            for name in manifest.classes
+        ]
+        score = MAIN[manifest.task]
+        rows.append(_row(score, (m[score] for m in measured.values())))
+        parts += [_SCALED, _table(('recall, validation', *measured), rows)]
+        if manifest.checks['confident_lesions'] is None:
             parts.append(unknown_groups_note('lesions'))
     else:
-        parts += [_PLAIN, _by_file(manifest, 'validation', [], keys)]
+        rows = [
+            _row(key, (m.get(key) for m in measured.values()))
+            for key in keys
+            if any(m.get(key) is not None for m in measured.values())
+        ]
+        parts += [_PLAIN, _table(('validation', *measured), rows)]
     return parts + _notes(manifest.checks.get('int8', {}).get('limit_note'))
 
 
-def _recalls(manifest: ClassifierManifest) -> str:
-    measured = manifest.checks['measured'].values()
-    rows = [
-        [name, *(_number(one['recall'][name], 3) for one in measured)]
-        for name in manifest.classes
-    ]
-    score = MAIN[manifest.task]
-    return _by_file(manifest, 'recall, validation', rows, [score])
+def _row(key: str, values: Iterable[float | None]) -> list[str]:
+    return [title_of(key), *_cells(values, 4)]
 
 
-def _by_file(
-    manifest: Manifest, title: str, rows: list[list[str]], keys: Iterable[str]
-) -> str:
-    """Validation of each network; what none has is left out."""
-    measured = manifest.checks['measured']
-    rows = rows + [
-        [title_of(key), *(_number(one.get(key)) for one in measured.values())]
-        for key in keys
-        if any(one.get(key) is not None for one in measured.values())
-    ]
-    return _table([title, *measured], rows)
+def _cells(values: Iterable[float | None], digits: int) -> list[str]:
+    return ['-' if v is None else f'{v:.{digits}f}' for v in values]
 
 
-def _sure(manifest: ClassifierManifest) -> list[str]:
+def _confident(manifest: ClassifierManifest) -> list[str]:
     found, checks = manifest.threshold, manifest.checks
     text = f'Temperature {manifest.temperature:.4f}. Rule: {found.rule}. '
     notes = [
         checks['temperature_note'],
-        checks.get('int8', {}).get('sure_note'),
+        checks.get('int8', {}).get('confident_note'),
     ]
+    parts = []
     if found.probability is None:
-        text += 'No threshold keeps it: every answer is "not sure".'
-        return [text, *_notes(*notes)]
-    lesions, by_class = checks['sure_lesions'], checks['sure_by_class']
-    text += (
-        f'From a probability of {found.probability:.4f} on: '
-        f'{found.coverage:.1%} of {found.n} validation images'
-        f'{f" ({lesions} lesions)" if lesions else ""}, '
-        f'{found.accuracy:.1%} of them right.'
-    )
-    header = ['class', 'images', 'surely right', 'surely wrong', 'said surely']
-    rows = [[name, *map(str, n.values())] for name, n in by_class.items()]
-    notes = _notes(classes_note(by_class), *notes)
-    return [text, _BY_CLASS, _table(header, rows), *notes]
+        text += 'No threshold keeps it: every answer is "not confident".'
+    else:
+        lesions, by_class = (
+            checks[f'confident_{name}'] for name in ('lesions', 'by_class')
+        )
+        text += (
+            f'From a probability of {found.probability:.4f} on: '
+            f'{found.coverage:.1%} of {found.n} validation images'
+            f'{f" ({lesions} lesions)" if lesions else ""}, '
+            f'{found.accuracy:.1%} of them right.'
+        )
+        head = ('class', 'images') + tuple(
+            f'confident, {name}' for name in ('correct', 'wrong', 'predicted')
+        )
+        rows = ((name, *counts.values()) for name, counts in by_class.items())
+        parts = [_BY_CLASS, _table(head, rows)]
+        notes.insert(0, classes_note(by_class))
+    return [text, *parts, *_notes(*notes)]
 
 
 def _notes(*notes: str | None) -> list[str]:

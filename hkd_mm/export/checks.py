@@ -13,151 +13,39 @@ from hkd_mm.errors import UserError
 from hkd_mm.evaluation.calibration import softmax
 from hkd_mm.evaluation.classification_scores import classification_scores
 
-
-@torch.no_grad()
-def of_torch(network: nn.Module, images: np.ndarray) -> np.ndarray:
-    """Logits of the network that was trained.
-
-    Args:
-        network: of :func:`.network_graph.plain_network`.
-        images: (N, C, H, W) float32.
-    """
-    return network(torch.from_numpy(images)).numpy()
-
-
-def session_of(path: Path) -> onnxruntime.InferenceSession:
-    """A graph on the CPU, with as many threads as torch has."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(path), options, providers=['CPUExecutionProvider']
-    )
-
-
-def graph_of(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A graph that takes tensors, as a function to its logits."""
-    session = session_of(path)
-    return lambda images: session.run(['logits'], dict(images=images))[0]
-
-
-def of_images(path: Path, images: Iterable[np.ndarray]) -> np.ndarray:
-    """Probabilities of a graph that takes images.
-
-    Args:
-        path: of the graph.
-        images: (H, W, C) each, of whole numbers; every one of its own size.
-
-    Returns:
-        One row an image.
-    """
-    session = session_of(path)
-    parts = [
-        session.run(['probabilities'], dict(images=image[None]))[0]
-        for image in images
-    ]
-    return np.concatenate(parts)
-
-
-def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """``softmax(logits / temperature)`` in float64, (N, C)."""
-    return softmax(logits.astype(np.float64), temperature)
-
-
-class Differences:
-    """Of logits, and of the classes they name."""
-
-    def __init__(self) -> None:
-        self._most = self._scaled = np.float64(0)
-        self._squares, self._count = 0.0, 0
-        self._same, self._answers = 0, 0
-
-    def add(self, one: np.ndarray, other: np.ndarray) -> None:
-        """A batch of logits of both networks, (N, ...) of any equal shape."""
-        apart = np.abs(one - other)
-        self._most = np.maximum(self._most, apart.max())  # keeps NaN
-        most, largest = (
-            np.abs(values).reshape(len(one), -1).max(1)
-            for values in (apart, one)
-        )
-        scaled = (most / np.maximum(1.0, largest)).max()
-        self._scaled = np.maximum(self._scaled, scaled)
-        self._squares += float(np.square(apart, dtype=np.float64).sum())
-        self._count += apart.size
-
-    def add_answers(self, one: np.ndarray, other: np.ndarray) -> None:
-        """A batch of class ids of both networks, of any equal shape."""
-        self._same += int((one == other).sum())
-        self._answers += one.size
-
-    @property
-    def most(self) -> float:
-        """Largest difference of two logits; NaN where one is."""
-        return float(self._most)
-
-    @property
-    def scaled(self) -> float:
-        """Largest difference in an image, where logits of the first network
-        are above 1 as a part of the largest of the same image; NaN where one
-        is.
-        """
-        return float(self._scaled)
-
-    @property
-    def rms(self) -> float:
-        """Root of the mean square of the differences."""
-        return float(np.sqrt(self._squares / self._count))
-
-    @property
-    def same_answers(self) -> float:
-        """Share of equal class ids."""
-        return self._same / self._answers
-
-
 LOGITS = 1e-4  # of an image's largest logit, or of 1 where that is smaller
 IMAGES = dict(fp32=1e-3, int8=2e-2)  # probabilities
 PIXELS = 2e-3  # of int8, mean over those of an image
 
 
-def same_logits(
-    trained: np.ndarray,
-    graph: np.ndarray,
-    wrong: str = 'the ONNX graph is not the trained network',
-    then: str = 'nothing was written',
-) -> dict[str, float]:
-    """Hold the graph's logits against torch's.
-
-    Args:
-        trained: (N, C) of torch.
-        graph: (N, C) of the graph.
-        wrong: says what a difference means.
-        then: says what becomes of it.
-
-    Returns:
-        ``max``, the largest difference; ``scaled``, the same after those of
-        each image are divided by its own largest logit where that is above
-        1; and the ``limit`` of that.
-
-    Raises:
-        UserError: they differ by more than the limit, or are not finite.
-    """
-    apart = Differences()
-    apart.add(trained, graph)
-    return close(apart, wrong, then)
+@torch.no_grad()
+def torch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Logits of the trained network, for images (N, C, H, W) float32."""
+    return network(torch.from_numpy(images)).numpy()
 
 
-def close(
-    apart: Differences,
-    wrong: str = 'the ONNX graph is not the trained network',
-    then: str = 'nothing was written',
-) -> dict[str, float]:
-    """As :func:`same_logits`, of differences that were summed up."""
-    if not apart.scaled <= LOGITS:
-        raise UserError(
-            f'{wrong}: logits differ by {apart.scaled:.2e} of the largest of '
-            f'an image (limit {LOGITS:g}); {then}'
-        )
-    return dict(max=apart.most, scaled=apart.scaled, limit=LOGITS)
+def graph_of(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Open a graph, on the CPU with torch's threads, as a function."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=['CPUExecutionProvider']
+    )
+    return lambda images: session.run(None, dict(images=images))[0]
+
+
+def image_probabilities(
+    path: Path, images: Iterable[np.ndarray]
+) -> np.ndarray:
+    """Probabilities of a graph that takes images, of any size (H, W, C)."""
+    graph = graph_of(path)
+    return np.concatenate([graph(image[None]) for image in images])
+
+
+def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """``softmax(logits / temperature)`` in float64, (N, C)."""
+    return softmax(logits.astype(np.float64), temperature)
 
 
 def figures(
@@ -171,18 +59,91 @@ def figures(
     )
 
 
+class Differences:
+    """Differences of two networks' logits, and of the classes they name.
+
+    Attributes:
+        most: largest difference of two logits; NaN where one is.
+        scaled: largest difference in an image, where logits of the first
+            network are above 1 as a part of the largest of the same image;
+            NaN where one is.
+    """
+
+    def __init__(self) -> None:
+        self.most = self.scaled = 0.0
+        self._squares, self._count = 0.0, 0
+        self._same, self._answers = 0, 0
+
+    def add(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Add logits of both networks, (N, ...) of any equal shape."""
+        apart = np.abs(one - other)
+        most, largest = (
+            np.abs(values).reshape(len(one), -1).max(1)
+            for values in (apart, one)
+        )
+        scaled = most / np.maximum(1.0, largest)
+        # np.maximum keeps NaN
+        self.most = float(np.maximum(self.most, most.max()))
+        self.scaled = float(np.maximum(self.scaled, scaled.max()))
+        self._squares += float(np.square(apart, dtype=np.float64).sum())
+        self._count += apart.size
+
+    def add_answers(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Add class ids of both networks, of any equal shape."""
+        self._same += int((one == other).sum())
+        self._answers += one.size
+
+    @property
+    def rms(self) -> float:
+        """Root of the mean square of the differences."""
+        return float(np.sqrt(self._squares / self._count))
+
+    @property
+    def same_answers(self) -> float:
+        """Share of equal class ids."""
+        return self._same / self._answers
+
+
+def same_logits(
+    trained: np.ndarray, graph: np.ndarray, **messages
+) -> dict[str, float]:
+    """Compare logits (N, C) of two networks, see :func:`check_logits`."""
+    apart = Differences()
+    apart.add(trained, graph)
+    return check_logits(apart, **messages)
+
+
+def check_logits(
+    apart: Differences,
+    wrong: str = 'the ONNX graph is not the trained network',
+    remedy: str = 'nothing was written',
+) -> dict[str, float]:
+    """Refuse differences of logits above the limit.
+
+    Returns:
+        ``max``, the largest difference; ``scaled``, the same after those of
+        each image are divided by its own largest logit where that is above
+        1; and the ``limit`` of that.
+
+    Raises:
+        UserError: they differ by more than the limit, or are not finite.
+    """
+    if not apart.scaled <= LOGITS:
+        raise UserError(
+            f'{wrong}: logits differ by {apart.scaled:.2e} of the largest of '
+            f'an image (limit {LOGITS:g}); {remedy}'
+        )
+    return dict(max=apart.most, scaled=apart.scaled, limit=LOGITS)
+
+
 def same_probabilities(
     name: str, tensors: np.ndarray, images: np.ndarray, int8: bool = False
 ) -> dict[str, float]:
-    """Hold a graph that takes images against the one behind it.
+    """Compare a graph that takes images with the one behind it.
 
-    Args:
-        name: of the graph.
-        tensors: (N, C) or (N, C, h, w) probabilities on images resized by
-            cv2.
-        images: the same on the images as they are.
-        int8: the graph computes in int8. Of pixels the mean over an image
-            counts then: a value on the edge of two levels moves some far.
+    Probabilities are (N, C) or (N, C, h, w), on images resized by cv2 and on
+    the images as they are. Of int8 pixels the mean over an image counts: a
+    value on the edge of two levels moves some far.
 
     Raises:
         UserError: they differ by more than the limit.

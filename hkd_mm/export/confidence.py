@@ -12,49 +12,45 @@ from hkd_mm.evaluation.selective import (
     int8_note,
 )
 from hkd_mm.export.checks import probabilities
-from hkd_mm.inference.manifest_fields import Threshold
+from hkd_mm.inference.manifest import Threshold
 
 
-def fit_threshold(making) -> Threshold:
-    """From which probability on answers are sure.
+def fit_threshold(exporter) -> Threshold:
+    """Find the probability above which answers are confident.
 
-    What speaks against it is added to ``making.checks``: ``sure_by_class``,
-    ``sure_lesions``, ``temperature_note``, and of int8 ``sure_coverage``,
-    ``sure_accuracy`` and ``sure_note``; notes are None where there is
-    nothing to tell, and are told as warnings otherwise.
-
-    Args:
-        making: a :class:`.classifier_making.ClassifierMaking` whose networks
-            are measured.
+    Evidence against it is added to ``exporter.checks``:
+    ``confident_by_class``, ``confident_lesions``, ``temperature_note``, and
+    of int8 ``confident_coverage``, ``confident_accuracy`` and
+    ``confident_note``. Notes are reported as warnings; None for no note.
     """
-    val, checks = making.val, making.checks
-    wanted = making.wishes.sure_accuracy
-    scores = probabilities(making.logits['fp32'], making.temperature)
-    found = confidence_threshold(scores, val.labels, wanted, val.lesions)
-    checks['sure_by_class'] = confident_by_class(
-        scores, val.labels, making.run.classes, found.probability
-    )
-    lesions = val.lesions
-    checks['sure_lesions'] = None if lesions is None else len(set(lesions))
-    checks['temperature_note'] = temperature_note(
-        making.temperature, scores, val.labels
+    labels, lesions = exporter.val.labels, exporter.val.lesions
+    checks, temperature = exporter.checks, exporter.temperature
+    wanted = exporter.options.confident_accuracy
+    scores = probabilities(exporter.logits['fp32'], temperature)
+    found = confidence_threshold(scores, labels, wanted, lesions)
+    by_class = confident_by_class(
+        scores, labels, exporter.run.classes, found.probability
     )
     notes = [
-        checks['temperature_note'],
-        classes_note(checks['sure_by_class']),
+        temperature_note(temperature, scores, labels),
+        classes_note(by_class),
     ]
-    if 'int8' in making.logits:
-        int8 = probabilities(making.logits['int8'], making.temperature)
-        at = answered(int8, val.labels, found.probability, lesions)
-        note = int8_note(at.accuracy, at.coverage, wanted)
+    checks.update(
+        confident_by_class=by_class,
+        confident_lesions=None if lesions is None else len(set(lesions)),
+        temperature_note=notes[0],
+    )
+    if 'int8' in exporter.logits:
+        int8 = probabilities(exporter.logits['int8'], temperature)
+        at = answered(int8, labels, found.probability, lesions)
+        notes.append(int8_note(at.accuracy, at.coverage, wanted))
         checks['int8'].update(
-            sure_coverage=at.coverage,
-            sure_accuracy=at.accuracy,
-            sure_note=note,
+            confident_coverage=at.coverage,
+            confident_accuracy=at.accuracy,
+            confident_note=notes[-1],
         )
-        notes.append(note)
     for note in filter(None, notes):
-        making.say(f'warning: {note}')
+        exporter.report(f'warning: {note}')
     return Threshold(rule=_rule(wanted, lesions), **found._asdict())
 
 

@@ -9,33 +9,23 @@ import torch
 
 from hkd_mm.errors import UserError
 from hkd_mm.export.graphs import plain_network
+from hkd_mm.inference.hub import first_line
 from hkd_mm.inference.run_folder import SourceRun
 
 
 def require_executorch() -> None:
-    """Refuse to begin without ExecuTorch, or with one of another torch.
-
-    Raises:
-        UserError: naming both versions.
-    """
+    """Refuse to begin without ExecuTorch, or with one of another torch."""
     try:
         from executorch.backends.xnnpack.partition import (  # noqa: F401
             xnnpack_partitioner,
         )
         from executorch.exir import to_edge_transform_and_lower  # noqa: F401
         from executorch.runtime import Runtime  # noqa: F401
-    except ModuleNotFoundError as error:
+    except Exception as error:  # missing, or built for another torch
         raise UserError(
-            f'--executorch needs {error.name}, which is not installed; pip '
-            'install executorch in the version that goes with torch '
-            f'{torch.__version__}'
-        ) from None
-    except Exception as error:  # of extensions built for another torch
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise UserError(
-            f'executorch {metadata.version("executorch")} does not go with '
-            f'torch {torch.__version__} ({reason[:120]}); leave --executorch '
-            'out, or install the version made for it'
+            '--executorch needs executorch in the version for torch '
+            f'{torch.__version__} ({first_line(error)[:120]}); install it, or '
+            'leave the option out'
         ) from None
 
 
@@ -44,13 +34,8 @@ def write_executorch(
 ) -> np.ndarray:
     """Lower the network to XNNPACK for one image at a time, and run the file.
 
-    Args:
-        run: whose student.
-        path: of the ``.pte``.
-        images: (N, 3, H, W) float32, normalised.
-
     Returns:
-        Logits (N, C) of the file.
+        Its logits (N, C) of normalised images (N, 3, H, W) float32.
 
     Raises:
         UserError: ExecuTorch cannot express the network.
@@ -68,11 +53,10 @@ def write_executorch(
             partitioner=[XnnpackPartitioner()],
         ).to_executorch()
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise UserError(
             f'executorch {metadata.version("executorch")} with torch '
             f'{torch.__version__} cannot lower {run.architecture} '
-            f'({reason[:160]}); leave --executorch out'
+            f'({first_line(error)[:160]}); leave --executorch out'
         ) from error
     path.write_bytes(program.buffer)
     method = Runtime.get().load_program(path).load_method('forward')

@@ -1,19 +1,31 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Export a finished run to a folder that its student is used from."""
 
-from argparse import Namespace
-from collections.abc import Callable
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from hkd_mm.errors import UserError
-from hkd_mm.export.exporter import Exporter
-from hkd_mm.inference.manifest_fields import Manifest
+from hkd_mm.inference.manifest import FILE, Manifest, write_manifest
+from hkd_mm.training.runtime import make_work_dir
 
+CARD = 'README.md'
+NAMES = dict(
+    fp32='student.onnx',
+    int8='student_int8.onnx',
+    fp32_image='student_image.onnx',
+    int8_image='student_int8_image.onnx',
+    executorch='student.pte',
+)
+_PART = re.compile(r'\.(\d+)\.part')
 _PACKAGES = dict(
     onnx='onnx>=1.17,<2',
     onnxscript='onnxscript>=0.5',
@@ -21,8 +33,110 @@ _PACKAGES = dict(
 )
 
 
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of the command line.
+
+    Attributes:
+        int8: write an int8 network as well.
+        with_preprocessing: write graphs that take images as they are.
+        executorch: write a ``.pte`` for mobile devices.
+        calibration_images: training images that int8 is calibrated on.
+        weight_bits: of int8, 8 or 7, see :func:`.int8.quantise`.
+        int8_limit: points of balanced accuracy, or of Dice, that int8 may
+            lose.
+        int8_recall_limit: points of one class's recall that int8 may lose.
+        int8_strict: refuse losses above a limit that may be chance, too.
+        confident_accuracy: that confident answers are to reach, in (0, 1).
+        cfg_options: changes to the config of the run.
+    """
+
+    int8: bool = True
+    with_preprocessing: bool = False
+    executorch: bool = False
+    calibration_images: int = 512
+    weight_bits: int = 8
+    int8_limit: float = 1.0
+    int8_recall_limit: float = 5.0
+    int8_strict: bool = False
+    confident_accuracy: float = 0.9
+    cfg_options: list[str] | dict = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, right, rule in (
+            ('calibration_images', self.calibration_images > 0, '1 or more'),
+            (
+                'confident_accuracy',
+                0 < self.confident_accuracy < 1,
+                'between 0 and 1',
+            ),
+            ('int8_limit', 0 <= self.int8_limit < inf, '0 or more points'),
+            (
+                'int8_recall_limit',
+                0 <= self.int8_recall_limit < inf,
+                '0 or more points',
+            ),
+        ):
+            if not right:
+                option = f'--{name.replace("_", "-")}'
+                raise UserError(
+                    f'{option} {getattr(self, name):g} must be {rule}'
+                )
+
+
+def main(run_dir: str, out: str | None, **options) -> None:
+    """Export as the command line says."""
+    export(run_dir, out, ExportOptions(**options))
+
+
+def export(
+    run_dir: str | Path,
+    out: str | Path | None = None,
+    options: ExportOptions | None = None,
+    report: Callable[[str], None] = print,
+) -> Manifest:
+    """Make a folder that a student is used from, of a finished run.
+
+    Training images calibrate, validation images measure; the test split is
+    not read.
+
+    Args:
+        run_dir: work dir of the run.
+        out: the folder; ``<run_dir>/export`` by default.
+        options: what the folder is to hold.
+        report: takes lines on what is done.
+
+    Returns:
+        The manifest, written last.
+
+    Raises:
+        UserError: anything that the user can fix, and a network that does not
+            answer as the trained one; an earlier export is then left as it
+            was.
+    """
+    options = options or ExportOptions()
+    require_packages(options.executorch)
+    from hkd_mm.export.card import card_text
+    from hkd_mm.export.exporter import ClassifierExporter, SegmentorExporter
+    from hkd_mm.inference.run_folder import read_run
+
+    out = Path(out) if out else Path(run_dir) / 'export'
+    run = read_run(run_dir, options.cfg_options)
+    kind = SegmentorExporter if run.dense else ClassifierExporter
+    with _staging(out) as staged:
+        exporter = kind(run, options, staged, report)
+        try:
+            manifest = exporter.make()
+        finally:
+            if 'fp32' in exporter.measured:
+                _print_tables(exporter)
+        _move_files(staged, out, manifest, card_text(manifest, run))
+    report(f'wrote {out}')
+    return manifest
+
+
 def require_packages(executorch: bool = False) -> None:
-    """Refuse to begin without them.
+    """Refuse to begin without the packages of an export.
 
     Raises:
         UserError: one is missing, or does not go with this torch.
@@ -41,178 +155,105 @@ def require_packages(executorch: bool = False) -> None:
         require_executorch()
 
 
-def print_table(making: Exporter) -> None:
-    """Print the files, and each class's recall; also of one refused."""
-    console = Console()
-    table = Table(title=f'validation, {len(making.val)} images')
-    table.add_column('file')
-    key, score = making.score
-    for name in ('MB', 'max difference', score):
-        table.add_column(name, justify='right')
-    for kind, spec in making.files.items():
-        figures = making.measured.get(kind)
-        table.add_row(
-            spec.path,
-            f'{spec.bytes / 1e6:.2f}',
-            _difference(making, kind),
-            f'{100 * figures[key]:.2f}' if figures else '-',
-        )
-    console.print(table)
-    if 'int8' in making.measured:
-        console.print(_parts(making))
-    if 'sure_by_class' in making.checks:
-        console.print(_sure(making))
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """Make a hidden folder to write to, which is removed in the end.
 
-
-def _parts(making: Exporter) -> Table:
-    table = Table(title=making.parts)
-    table.add_column('')
-    for name in ('fp32', 'int8', 'points'):
-        table.add_column(name, justify='right')
-    after = making.figures_by_part('int8')
-    for name, value in making.figures_by_part('fp32').items():
-        both = (value, after[name])
-        cells = ['-' if one is None else f'{100 * one:.1f}' for one in both]
-        points = '-'
-        if None not in both:
-            points = f'{100 * (after[name] - value):+.1f}'
-        table.add_row(name, *cells, points)
-    return table
-
-
-def _sure(making: Exporter) -> Table:
-    """Sure answers to images of each class, and sure ones that name it."""
-    table = Table(title='sure answers on validation')
-    table.add_column('class')
-    for name in ('images', 'surely right', 'surely wrong', 'said surely'):
-        table.add_column(name, justify='right')
-    for name, found in making.checks['sure_by_class'].items():
-        table.add_row(name, *map(str, found.values()))
-    return table
-
-
-def _difference(making: Exporter, kind: str) -> str:
-    """Largest of a file, against what it was made of."""
-    checks = making.checks
-    if kind == 'int8':
-        found = checks['int8']['max_logit_difference']
-        return f'{found:.1e} (logits)'
-    key = 'logits' if kind == 'fp32' else kind
-    if key not in checks:
-        return '-'
-    what = 'scores' if kind.endswith('image') else 'logits'
-    return f'{checks[key]["max"]:.1e} ({what})'
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """The words of the command line.
-
-    Attributes:
-        int8: write an int8 network as well.
-        with_preprocessing: write graphs that take photographs.
-        executorch: write a ``.pte`` for mobile devices.
-        calibration_images: training images that int8 is calibrated on.
-        weight_bits: of int8, 8 or 7, see :func:`.int8.quantise`.
-        int8_limit: points of balanced accuracy, or of Dice, that int8 may
-            lose.
-        int8_recall_limit: points of one class's recall that int8 may lose.
-        int8_strict: refuse losses above a limit that may be chance, too.
-        sure_accuracy: that sure answers are to reach, in (0, 1).
-        cfg_options: changes to the config of the run.
+    What killed exports have left is removed as well.
     """
-
-    int8: bool = True
-    with_preprocessing: bool = False
-    executorch: bool = False
-    calibration_images: int = 512
-    weight_bits: int = 8
-    int8_limit: float = 1.0
-    int8_recall_limit: float = 5.0
-    int8_strict: bool = False
-    sure_accuracy: float = 0.9
-    cfg_options: list[str] | dict = field(default_factory=list)
-
-
-def main(args: Namespace) -> None:
-    """Export as the command line says."""
-    words = vars(args)
-    names = ExportOptions.__dataclass_fields__
-    wishes = ExportOptions(**{k: v for k, v in words.items() if k in names})
-    export(args.run_dir, args.out, wishes)
+    if out.exists() and not out.is_dir():
+        raise UserError(f'--out {out} is a file; give a folder')
+    new = not out.exists()
+    make_work_dir(str(out))
+    for left in out.glob('.*.part'):
+        found = _PART.fullmatch(left.name)
+        if left.is_dir() and found and not _alive(int(found[1])):
+            shutil.rmtree(left)
+    staged = out / f'.{os.getpid()}.part'
+    staged.mkdir()
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged)
+        if new and not any(out.iterdir()):
+            out.rmdir()
 
 
-def export(
-    run_dir: str | Path,
-    out: str | Path | None = None,
-    wishes: ExportOptions | None = None,
-    say: Callable[[str], None] = print,
-) -> Manifest:
-    """Make a folder that a student is used from, of a finished run.
-
-    Training images calibrate, validation images measure; the test split is
-    not read.
-
-    Args:
-        run_dir: work dir of the run.
-        out: the folder; ``<run_dir>/export`` by default.
-        wishes: what is to be in it.
-        say: takes lines on what is done.
-
-    Returns:
-        The manifest, written last.
-
-    Raises:
-        UserError: anything that the user can mend, and a network that does not
-            answer as the trained one; an earlier export is then left as it
-            was.
-    """
-    wishes = wishes or ExportOptions()
-    _check(wishes)
-    require_packages(wishes.executorch)
-    from hkd_mm.export.card import card_text
-    from hkd_mm.export.folder import publish, staging
-    from hkd_mm.inference.run_folder import read_run
-
-    out = Path(out) if out else Path(run_dir) / 'export'
-    run = read_run(run_dir, wishes.cfg_options)
-    with staging(out) as place:
-        making = _kind(run)(run, wishes, place, say)
-        try:
-            manifest = making.make()
-        finally:
-            if 'fp32' in making.measured:
-                print_table(making)
-        publish(place, out, manifest, card_text(manifest, run))
-    say(f'wrote {out}')
-    return manifest
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
-def _kind(run) -> type:
-    if run.dense:
-        from hkd_mm.export.exporter import SegmentorMaking
+def _move_files(
+    staged: Path, out: Path, manifest: Manifest, card: str
+) -> None:
+    """Move files to their folder; the manifest goes first and comes last."""
+    (staged / CARD).write_text(card, encoding='utf-8')
+    for name in (FILE, *NAMES.values()):
+        (out / name).unlink(missing_ok=True)
+    for name in [*(spec.path for spec in manifest.files.values()), CARD]:
+        with open(staged / name, 'rb') as file:
+            os.fsync(file.fileno())
+        os.replace(staged / name, out / name)
+    write_manifest(manifest, out)
 
-        return SegmentorMaking
-    from hkd_mm.export.exporter import ClassifierMaking
 
-    return ClassifierMaking
-
-
-def _check(wishes: ExportOptions) -> None:
-    if wishes.calibration_images < 1:
-        raise UserError(
-            f'--calibration-images {wishes.calibration_images} must be 1 or '
-            'more'
-        )
-    if not 0 < wishes.sure_accuracy < 1:
-        raise UserError(
-            f'--sure-accuracy {wishes.sure_accuracy:g} must lie between 0 '
-            'and 1'
-        )
-    for name in ('int8_limit', 'int8_recall_limit'):
-        value = getattr(wishes, name)
-        if not np.isfinite(value) or value < 0:
-            raise UserError(
-                f'--{name.replace("_", "-")} {value:g} must be 0 or more '
-                'points'
+def _print_tables(exporter) -> None:
+    """Print the files, and figures of each class; also of one refused."""
+    key, score = exporter.score
+    files = _table(
+        f'validation, {len(exporter.val)} images',
+        ('file', 'MB', 'max difference', score),
+        (
+            (
+                spec.path,
+                f'{spec.bytes / 1e6:.2f}',
+                _difference(exporter.checks, kind),
+                f'{100 * exporter.measured[kind][key]:.2f}'
+                if kind in exporter.measured
+                else '-',
             )
+            for kind, spec in exporter.files.items()
+        ),
+    )
+    console = Console()
+    console.print(files)
+    if 'int8' in exporter.measured:
+        before, after = exporter.by_part['fp32'], exporter.by_part['int8']
+        rows = (_part(name, before[name], after[name]) for name in before)
+        columns = ('', 'fp32', 'int8', 'points')
+        console.print(_table(exporter.parts, columns, rows))
+    if by_class := exporter.checks.get('confident_by_class'):
+        title = 'confident answers on validation'
+        columns = ('class', 'images', 'correct', 'wrong', 'predicted')
+        rows = ((name, *found.values()) for name, found in by_class.items())
+        console.print(_table(title, columns, rows))
+
+
+def _table(title: str, columns: Iterable[str], rows: Iterable) -> Table:
+    table = Table(title=title)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify='right' if index else 'left')
+    for row in rows:
+        table.add_row(*map(str, row))
+    return table
+
+
+def _part(name: str, before: float | None, after: float | None) -> list[str]:
+    cells = ['-' if v is None else f'{100 * v:.1f}' for v in (before, after)]
+    points = '-'
+    if None not in (before, after):
+        points = f'{100 * (after - before):+.1f}'
+    return [name, *cells, points]
+
+
+def _difference(checks: dict, kind: str) -> str:
+    """Largest difference of a file from what it was made of."""
+    found = checks.get('logits' if kind == 'fp32' else kind, {})
+    value = found.get('max', found.get('max_logit_difference'))
+    return '-' if value is None else f'{value:.1e}'

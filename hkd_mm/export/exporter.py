@@ -2,7 +2,8 @@
 """The files of an export, each checked once it is written."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,17 +24,17 @@ from hkd_mm.evaluation.segmentation_scores import (
 )
 from hkd_mm.export.checks import (
     Differences,
-    close,
+    check_logits,
     figures,
     graph_of,
-    of_images,
-    of_torch,
+    image_probabilities,
     probabilities,
     same_logits,
     same_probabilities,
+    torch_logits,
 )
 from hkd_mm.export.confidence import fit_threshold
-from hkd_mm.export.folder import HAIRS, NAMES, described
+from hkd_mm.export.export_run import NAMES, ExportOptions
 from hkd_mm.export.graphs import (
     export_network,
     plain_network,
@@ -48,7 +49,7 @@ from hkd_mm.export.samples import (
     read_samples,
     read_slices,
 )
-from hkd_mm.inference.manifest_fields import (
+from hkd_mm.inference.manifest import (
     ClassifierManifest,
     FileSpec,
     Manifest,
@@ -58,41 +59,54 @@ from hkd_mm.inference.manifest_fields import (
 )
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.inference.segmentor import pixel_classes, pixel_probabilities
+from hkd_mm.io.files import read_record
 from hkd_mm.io.images import read_stored
 from hkd_mm.io.progress import Progress
+from hkd_mm.report.model_card import INTENDED_USE, LICENCE
 
 _EXECUTORCH = 8  # images that student.pte is checked on
+_PHOTOGRAPHS, _SLICES = 32, 8  # that graphs with a resize are checked on
+_TINY = 1e-300  # probabilities come from logits, nothing is rounded
+_OVERLAP = ('dice', 'iou', 'sensitivity', 'precision')
+_HAIRS = (
+    'the network was trained on images whose hairs were removed; here it is '
+    'measured, and will be used, on photographs as they are'
+)
 
 
 class Exporter(ABC):
-    """One export under way; what a task asks of it stands in the children.
-
-    Args:
-        run: what is exported.
-        wishes: see :class:`.run_export.ExportOptions`.
-        place: where the files are written.
-        say: takes lines on what is done.
+    """One export under way; what depends on the task is in the children.
 
     Attributes:
+        folder: where the files are written.
+        report: takes lines on what is done.
         score: key and title of the figure that int8 may not lose.
-        parts: title of what ``measured`` has beside it, see
-            :meth:`figures_by_part`.
+        parts: title of ``by_part``.
+        temperature: divides the logits.
         files: kind -> file, as far as they are written.
         measured: kind -> figures on validation.
+        by_part: kind -> those that are printed line by line, in [0, 1].
         checks: what was compared.
         calibrated: training images that int8 has seen.
-        val: the validation images; ``len`` of it, and ``batches(size)``.
+        val: the validation images.
     """
 
     score: ClassVar[tuple[str, str]]
     parts: ClassVar[str]
+    temperature = 1.0
 
     def __init__(
-        self, run: SourceRun, wishes, place: Path, say: Callable[[str], None]
+        self,
+        run: SourceRun,
+        options: ExportOptions,
+        folder: Path,
+        report: Callable[[str], None],
     ) -> None:
-        self.run, self.wishes, self.place, self.say = run, wishes, place, say
+        self.run, self.options = run, options
+        self.folder, self.report = folder, report
         self.files: dict[str, FileSpec] = {}
         self.measured: dict[str, dict] = {}
+        self.by_part: dict[str, dict[str, float | None]] = {}
         self.checks: dict[str, dict] = {}
         self.calibrated = 0
 
@@ -102,188 +116,182 @@ class Exporter(ABC):
         Raises:
             UserError: a file does not answer as it should.
         """
-        self.say(f'{self.run.folder}: reading the validation images')
+        self.report(f'{self.run.folder}: reading the validation images')
         self.val = self.read('val')
         if self.run.hairs_removed:
-            self.say(f'ATTENTION: {HAIRS}')
-        self._fp32()
-        if self.wishes.int8:
+            self.report(f'ATTENTION: {_HAIRS}')
+        self.report(f'{self.run.architecture}: writing {NAMES["fp32"]}')
+        save(export_network(self.run), self.path('fp32'))
+        self.measure('fp32')
+        self._add('fp32')
+        if self.options.int8:
             self._int8()
         self.fit()
-        if self.wishes.with_preprocessing:
+        if self.options.with_preprocessing:
             for kind in list(self.measured):
                 self._image(kind)
-        if self.wishes.executorch:
+        if self.options.executorch:
             self._executorch()
         return self.manifest()
 
     @abstractmethod
-    def read(self, split: str, count: int | None = None) -> Any:
-        """Images of ``train`` or ``val``, at most so many.
-
-        Raises:
-            UserError: they are not here, or not those of the run.
-        """
+    def read(self, split: str, count: int | None = None) -> Samples | Slices:
+        """Read images of ``train`` or ``val``, at most so many."""
 
     @abstractmethod
     def measure(self, kind: str) -> None:
-        """Let a written graph answer the validation images.
+        """Add a graph's figures on validation to ``measured``.
 
-        Adds its figures to ``measured``; of ``fp32`` adds ``logits`` to
+        Of ``fp32``, which is compared with torch, add ``logits`` to
         ``checks``.
-
-        Raises:
-            UserError: the graph is not the trained network.
         """
 
     @abstractmethod
     def compare_int8(self) -> dict:
-        """What int8 costs: ``points_lost`` of the score, its
+        """Measure what int8 costs: ``points_lost`` of the score, its
         ``standard_error``, the ``limit`` and ``max_logit_difference``; of a
         classifier ``recall`` and ``recall_limit`` as well.
         """
 
     @abstractmethod
     def fit(self) -> None:
-        """Fit to validation what comes behind the logits."""
-
-    @property
-    @abstractmethod
-    def temperature(self) -> float:
-        """That divides the logits."""
+        """Fit to validation what follows the logits."""
 
     @abstractmethod
-    def check_image(self, kind: str, path: Path) -> dict:
-        """Hold a graph that takes images against the one behind it.
-
-        Args:
-            kind: of the graph behind it.
-            path: of the graph.
-
-        Raises:
-            UserError: they do not answer alike.
-        """
-
-    @abstractmethod
-    def figures_by_part(self, kind: str) -> dict[str, float | None]:
-        """What is told of a graph line by line, in [0, 1]."""
+    def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
+        """Probabilities of some images, and the images, (H, W, C) each."""
 
     @abstractmethod
     def manifest(self) -> Manifest:
         """Describe the files, when all is done."""
 
     def path(self, kind: str) -> Path:
-        """Of a file."""
-        return self.place / NAMES[kind]
+        return self.folder / NAMES[kind]
 
-    def _add(self, kind: str, takes: str, gives: str) -> None:
-        self.files[kind] = file_spec(self.path(kind), takes, gives)
+    def describe(self, val: dict[str, float | None]) -> dict[str, Any]:
+        """Values of a manifest, without those of its task."""
+        run, name = self.run, self.run.folder.resolve().name
+        tested = {
+            key: value
+            for key, value in read_record(run.folder / 'test.json').items()
+            if isinstance(value, (int, float)) and value == value
+        }
+        hairs = f' Note: {_HAIRS}.' if run.hairs_removed else ''
+        return dict(
+            name=name,
+            architecture=run.architecture,
+            parameters=sum(p.numel() for p in run.network.parameters()),
+            classes=tuple(run.classes),
+            input=run.spec,
+            files=self.files,
+            split_hash=run.meta.get('split_hash'),
+            source=dict(
+                run=name,
+                checkpoint=run.meta.get('source'),
+                epoch=run.meta.get('epoch'),
+                seed=run.meta.get('seed'),
+                weights_sha256=run.weights_sha256,
+            ),
+            metrics=dict(val=val, test=tested or None),
+            checks=dict(
+                self.checks, images=len(self.val), measured=self.measured
+            ),
+            calibration_images=self.calibrated,
+            licence=LICENCE,
+            notice=INTENDED_USE + hairs,
+            created=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        )
 
-    def _fp32(self) -> None:
-        self.say(f'{self.run.architecture}: writing {NAMES["fp32"]}')
-        save(export_network(self.run), self.path('fp32'))
-        self.measure('fp32')
-        self._add('fp32', 'tensor', 'logits')
+    def _add(self, kind: str) -> None:
+        image = kind.endswith('_image')
+        ends = ('image', 'probabilities') if image else ('tensor', 'logits')
+        self.files[kind] = file_spec(self.path(kind), *ends)
 
     def _int8(self) -> None:
-        train = self.read('train', self.wishes.calibration_images)
+        train = self.read('train', self.options.calibration_images)
         self.calibrated = len(train)
-        self.say(f'int8: calibrating on {self.calibrated} training images')
-        bits = self.wishes.weight_bits
-        quantise(
-            self.path('fp32'),
-            self.path('int8'),
-            watched(train.batches(BATCH), 'calibrating', len(train)),
-            bits,
-        )
+        self.report(f'int8: calibrating on {self.calibrated} training images')
+        bits = self.options.weight_bits
+        batches = _watched(train.batches(BATCH), 'calibrating', len(train))
+        quantise(self.path('fp32'), self.path('int8'), batches, bits)
         self.measure('int8')
-        self._add('int8', 'tensor', 'logits')
+        self._add('int8')
         costs = self.compare_int8()
+        # recorded before it may be refused: the table shows it
         found = self.checks['int8'] = dict(costs, weight_bits=bits)
-        strict = self.wishes.int8_strict
-        found['limit_note'] = refuse_int8(costs, self.score[1], strict)
-        if found['limit_note']:
-            self.say(f'warning: {found["limit_note"]}')
+        strict = self.options.int8_strict
+        note = found['limit_note'] = refuse_int8(costs, self.score[1], strict)
+        if note:
+            self.report(f'warning: {note}')
 
     def _image(self, kind: str) -> None:
         whole = f'{kind}_image'
-        self.say(f'{NAMES[whole]}: putting the resize into the graph')
+        self.report(f'{NAMES[whole]}: putting the resize into the graph')
         network = onnx.load(self.path(kind))
         spec = self.run.spec
-        save(whole_graph(network, spec, self.temperature), self.path(whole))
-        self.checks[whole] = self.check_image(kind, self.path(whole))
-        self._add(whole, 'image', 'probabilities')
+        path = self.path(whole)
+        save(whole_graph(network, spec, self.temperature), path)
+        wanted, images = self.examples(kind)
+        found = image_probabilities(path, images)
+        self.checks[whole] = same_probabilities(
+            path.stem, wanted, found, int8=kind == 'int8'
+        )
+        self._add(whole)
 
     def _executorch(self) -> None:
         from hkd_mm.export.executorch_file import write_executorch
 
-        self.say(f'{NAMES["executorch"]}: lowering to ExecuTorch')
-        given = next(self.val.batches(_EXECUTORCH))
-        found = write_executorch(self.run, self.path('executorch'), given)
+        self.report(f'{NAMES["executorch"]}: lowering to ExecuTorch')
+        images = next(self.val.batches(_EXECUTORCH))
+        found = write_executorch(self.run, self.path('executorch'), images)
         self.checks['executorch'] = same_logits(
-            of_torch(plain_network(self.run), given),
+            torch_logits(plain_network(self.run), images),
             found,
-            'student.pte is not the trained network',
+            wrong='student.pte is not the trained network',
         )
-        self._add('executorch', 'tensor', 'logits')
+        self._add('executorch')
 
 
-def watched(
-    batches: Iterator[np.ndarray], what: str, total: int
+def _watched(
+    batches: Iterator[np.ndarray], title: str, total: int
 ) -> Iterator[np.ndarray]:
-    """Pass batches on and show how many images there were.
-
-    Args:
-        batches: (B, ...) each.
-        what: is done to them.
-        total: images of all batches.
-    """
-    with Progress(what, total, 'images') as progress:
+    """Pass batches on and show how many images there were."""
+    with Progress(title, total, 'images') as progress:
         for batch in batches:
             yield batch
             progress.advance(len(batch))
 
 
-_PHOTOGRAPHS = 32  # that graphs with a resize are checked on
-_TINY = 1e-300  # probabilities come from logits, nothing is rounded
-
-
-class ClassifierMaking(Exporter):
-    """Of a network that gives an image a class.
-
-    Attributes:
-        logits: kind -> (N, C) on validation.
-        threshold: of sure answers, fitted on validation.
-    """
+class ClassifierExporter(Exporter):
+    """Export of a network that gives an image a class."""
 
     score = ('balanced_accuracy', 'balanced accuracy')
     parts = 'recall of each class'
+    threshold: Threshold  # of confident answers
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
-        self.logits: dict[str, np.ndarray] = {}
-        self.threshold: Threshold | None = None
-        self._temperature = 1.0
+        self.logits: dict[str, np.ndarray] = {}  # (N, C) on validation
 
     def read(self, split: str, count: int | None = None) -> Samples:
         return read_samples(self.run, split, count)
 
     def measure(self, kind: str) -> None:
-        answer = graph_of(self.path(kind))
-        found = np.concatenate(
-            [answer(part) for part in self._batches(f'measuring {kind}')]
-        )
+        graph = graph_of(self.path(kind))
+        found = self._answers(graph, f'measuring {kind}')
         self.logits[kind] = found
         self.measured[kind] = figures(found, self.val.labels, self.run.classes)
+        self.by_part[kind] = self.measured[kind]['recall']
         if kind == 'fp32':
-            network = plain_network(self.run)
-            trained = [
-                of_torch(network, part) for part in self._batches('comparing')
-            ]
-            self.checks['logits'] = same_logits(np.concatenate(trained), found)
+            network = partial(torch_logits, plain_network(self.run))
+            trained = self._answers(network, 'comparing')
+            self.checks['logits'] = same_logits(trained, found)
 
-    def _batches(self, what: str) -> Iterator[np.ndarray]:
-        return watched(self.val.batches(), what, len(self.val))
+    def _answers(
+        self, network: Callable[[np.ndarray], np.ndarray], title: str
+    ) -> np.ndarray:
+        batches = _watched(self.val.batches(), title, len(self.val))
+        return np.concatenate([network(batch) for batch in batches])
 
     def compare_int8(self) -> dict:
         return compare_int8(
@@ -291,35 +299,20 @@ class ClassifierMaking(Exporter):
             self.logits['int8'],
             self.val.labels,
             self.measured,
-            self.wishes.int8_limit,
-            self.wishes.int8_recall_limit,
+            self.options.int8_limit,
+            self.options.int8_recall_limit,
         )
 
     def fit(self) -> None:
-        """Temperature, and the threshold of sure answers."""
         scores = probabilities(self.logits['fp32'])
-        self._temperature = fit_temperature(scores, self.val.labels, _TINY)
+        self.temperature = fit_temperature(scores, self.val.labels, _TINY)
         self.threshold = fit_threshold(self)
 
-    @property
-    def temperature(self) -> float:
-        return self._temperature
-
-    def check_image(self, kind: str, path: Path) -> dict:
+    def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen = balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
-        photographs = (
-            np.ascontiguousarray(read_image(self.val.paths[place])[..., ::-1])
-            for place in chosen
-        )
-        return same_probabilities(
-            path.stem,
-            probabilities(self.logits[kind][chosen], self.temperature),
-            of_images(path, photographs),
-            int8=kind == 'int8',
-        )
-
-    def figures_by_part(self, kind: str) -> dict[str, float | None]:
-        return self.measured[kind]['recall']
+        images = (read_image(self.val.paths[i])[..., ::-1] for i in chosen)
+        wanted = probabilities(self.logits[kind][chosen], self.temperature)
+        return wanted, map(np.ascontiguousarray, images)
 
     def manifest(self) -> ClassifierManifest:
         scores = probabilities(self.logits['fp32'], self.temperature)
@@ -327,25 +320,18 @@ class ClassifierMaking(Exporter):
             scores, self.val.labels, self.run.classes
         )
         return ClassifierManifest(
-            **described(self, val),
+            **self.describe(val),
             temperature=self.temperature,
             threshold=self.threshold,
         )
 
 
-_IMAGES = 8  # that graphs with a resize are checked on
-_OVERLAP = ('dice', 'iou', 'sensitivity', 'precision')
-
-
-class SegmentorMaking(Exporter):
-    """Of a network that gives every pixel a class.
+class SegmentorExporter(Exporter):
+    """Export of a network that gives every pixel a class.
 
     Validation images go through two networks at a time and are forgotten; what
-    is kept of each is (classes, classes) counts of pixels.
-
-    Attributes:
-        threshold: from which probability on a pixel is of the one class; that
-            of the run's validation.
+    is kept of each is (classes, classes) counts of pixels. The threshold of
+    the pixels is that of the run's validation.
     """
 
     score = ('dice', 'Dice')
@@ -361,25 +347,12 @@ class SegmentorMaking(Exporter):
         return read_slices(self.run, split, count)
 
     def measure(self, kind: str) -> None:
+        graph, apart = graph_of(self.path(kind)), Differences()
         if kind == 'fp32':
-            other = partial(of_torch, plain_network(self.run))
+            other = partial(torch_logits, plain_network(self.run))
         else:
             other = graph_of(self.path('fp32'))
-        apart = self._compare(kind, graph_of(self.path(kind)), other)
-        figures = overlap_scores(self._counts[kind])
-        found = by_patient(self._counts[kind], self.val.patients)
-        add_patients(figures, found)
-        self.measured[kind] = means(figures, self.run.classes[1:])
-        if kind == 'fp32':
-            self.checks['logits'] = close(apart)
-
-    def _compare(
-        self,
-        kind: str,
-        graph: Callable[[np.ndarray], np.ndarray],
-        other: Callable[[np.ndarray], np.ndarray],
-    ) -> Differences:
-        apart, counts = Differences(), []
+        counts = []
         with Progress(
             f'measuring {kind}', len(self.val), 'images'
         ) as progress:
@@ -394,18 +367,21 @@ class SegmentorMaking(Exporter):
                 ]
                 progress.advance(len(images))
         self._counts[kind], self._apart[kind] = np.stack(counts), apart
-        return apart
+        scores = overlap_scores(self._counts[kind])
+        patients = self.val.values('patient_id')
+        add_patients(scores, by_patient(self._counts[kind], patients))
+        found = self.measured[kind] = means(scores, self.run.classes[1:])
+        self.by_part[kind] = {name: found.get(name) for name in _OVERLAP}
+        if kind == 'fp32':
+            self.checks['logits'] = check_logits(apart)
 
     def _classes_of(self, logits: np.ndarray) -> np.ndarray:
         return pixel_classes(pixel_probabilities(logits), self.threshold)
 
     def compare_int8(self) -> dict:
-        """As of every task; the error is that of other images.
-
-        Images of one patient count as independent: where they are alike the
-        error is larger than said, and int8 is refused too early rather than
-        too late.
-        """
+        # Images of one patient count as independent: where they are similar
+        # the error is larger than reported, and int8 is refused too early
+        # rather than too late.
         before, after = (
             overlap_scores(self._counts[kind])['dice'].mean(1)
             for kind in ('fp32', 'int8')
@@ -415,39 +391,29 @@ class SegmentorMaking(Exporter):
         return dict(
             points_lost=100 * float(lost.mean()),
             standard_error=100 * float(error),
-            limit=self.wishes.int8_limit,
+            limit=self.options.int8_limit,
             same_pixels=apart.same_answers,
             max_logit_difference=apart.most,
             rms_logit_difference=apart.rms,
         )
 
     def fit(self) -> None:
-        """Nothing: the threshold is that of the run's validation."""
+        pass  # the threshold is that of the run's validation
 
-    @property
-    def temperature(self) -> float:
-        return 1.0
-
-    def check_image(self, kind: str, path: Path) -> dict:
-        chosen, spec = self.val.part(_IMAGES), self.run.spec
-        answer = graph_of(self.path(kind))
-        wanted = [
-            pixel_probabilities(answer(part)) for part in chosen.batches()
-        ]
-        pixels = (
+    def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
+        chosen, spec = self.val.part(_SLICES), self.run.spec
+        logits = np.concatenate(
+            [*map(graph_of(self.path(kind)), chosen.batches())]
+        )
+        images = (
             read_stored(name, spec.channels, spec.bits)
-            for name in chosen.paths
+            for name in chosen.values('img_path')
         )
-        found = of_images(
-            path, (one.reshape(*one.shape[:2], -1) for one in pixels)
+        return pixel_probabilities(logits), (
+            one.reshape(*one.shape[:2], -1) for one in images
         )
-        return same_probabilities(
-            path.stem, np.concatenate(wanted), found, int8=kind == 'int8'
-        )
-
-    def figures_by_part(self, kind: str) -> dict[str, float | None]:
-        return {name: self.measured[kind].get(name) for name in _OVERLAP}
 
     def manifest(self) -> SegmentorManifest:
-        words = described(self, self.measured['fp32'])
-        return SegmentorManifest(**words, threshold=self.threshold)
+        return SegmentorManifest(
+            **self.describe(self.measured['fp32']), threshold=self.threshold
+        )

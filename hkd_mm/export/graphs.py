@@ -12,26 +12,26 @@ import onnx.numpy_helper
 import onnx.shape_inference
 import torch
 from onnx import ModelProto, TensorProto
+from onnxscript import OnnxFunction, script
 from onnxscript import opset18 as op
-from onnxscript import script
-from onnxscript.onnx_types import FLOAT, INT64, UINT8, UINT16
+from onnxscript.onnx_types import FLOAT, INT64, UINT8
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.export.resize_graph import OPSET, OWN, resized, resized_deep
+from hkd_mm.inference.hub import first_line
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.io.input_spec import InputSpec
 
+_ONNX = ('', 'ai.onnx')  # names of the domain of standard operators
+
 
 class _Logits(nn.Module):
-    """A classifier from normalised RGB images to its logits."""
-
     def __init__(self, network: nn.Module, swapped: bool) -> None:
         super().__init__()
         self.network, self.swapped = network, swapped
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) float32 to (N, C)."""
         images = images.flip(1) if self.swapped else images
         return self.network(images, mode='tensor')
 
@@ -44,18 +44,14 @@ def plain_network(run: SourceRun) -> nn.Module:
 def export_network(run: SourceRun) -> onnx.ModelProto:
     """Make the graph: any batch, BatchNorm folded, weights inside.
 
-    Args:
-        run: whose student.
-
     Returns:
-        A checked model from ``images`` float32 (N, 3, H, W) to ``logits``
-        (N, C), or (N, C, H, W) of a segmentor, which may take one channel.
+        A model from ``images`` float32 (N, 3, H, W) to ``logits`` (N, C), or
+        (N, C, H, W) of a segmentor, which may take one channel.
 
     Raises:
         UserError: the network has something that ONNX cannot express.
     """
-    channels = getattr(run.network, 'in_channels', 3)
-    example = torch.zeros(2, channels, *run.spec.size)
+    example = torch.zeros(2, run.spec.channels, *run.spec.size)
     try:
         program = torch.onnx.export(
             plain_network(run),
@@ -68,29 +64,18 @@ def export_network(run: SourceRun) -> onnx.ModelProto:
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()
         raise UserError(
             f'{run.architecture} cannot be written as ONNX '
-            f'({reason[0] if reason else "no reason given"})'
+            f'({first_line(error)})'
         ) from error
-    model = tidied(program.model_proto)
-    onnx.checker.check_model(model, full_check=True)
-    _check_ends(model, run)
-    return model
+    return tidied(program.model_proto)
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take out what tells of the machine that wrote it, in place."""
+    """Remove, in place, what identifies the machine that wrote it."""
     graph = model.graph
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
+    values = (*graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *graph.node, *values, *graph.initializer):
         part.ClearField('metadata_props')
         part.ClearField('doc_string')
     graph.name = 'student'
@@ -99,67 +84,50 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Check the whole model once more and write it."""
+    """Check the whole model and write it."""
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _check_ends(model: onnx.ModelProto, run: SourceRun) -> None:
-    shape = model.graph.output[0].type.tensor_type.shape.dim
-    dense = getattr(run.network, 'dense', False)
-    wanted = run.network.num_classes if dense else len(run.classes)
-    if len(shape) != (4 if dense else 2) or shape[1].dim_value != wanted:
-        found = [dim.dim_value or dim.dim_param for dim in shape]
-        raise UserError(
-            f'{run.architecture} gives {found} where {wanted} logits '
-            f'{"a pixel" if dense else "an image"} are expected'
-        )
+def _script_of(resize: OnnxFunction) -> OnnxFunction:
+    @script(OWN, default_opset=op)
+    def prepare(
+        images: UINT8['N', 'H', 'W', 'C'],  # noqa: F821
+        size: INT64[2],
+        low: FLOAT,
+        factor: FLOAT,
+        mean: FLOAT[1, 'C', 1, 1],  # noqa: F821
+        std: FLOAT[1, 'C', 1, 1],  # noqa: F821
+    ) -> FLOAT['N', 'C', 'h', 'w']:  # noqa: F821
+        values = (resize(images, size) - low) * factor
+        return (op.Clip(values, 0.0, 255.0) - mean) / std
 
-
-@script(OWN, default_opset=op)
-def _prepare(
-    images: UINT8['N', 'H', 'W', 'C'],  # noqa: F821
-    size: INT64[2],
-    low: FLOAT,
-    factor: FLOAT,
-    mean: FLOAT[1, 'C', 1, 1],  # noqa: F821
-    std: FLOAT[1, 'C', 1, 1],  # noqa: F821
-) -> FLOAT['N', 'C', 'h', 'w']:  # noqa: F821
-    values = (resized(images, size) - low) * factor
-    return (op.Clip(values, 0.0, 255.0) - mean) / std
-
-
-@script(OWN, default_opset=op)
-def _prepare_deep(
-    images: UINT16['N', 'H', 'W', 'C'],  # noqa: F821
-    size: INT64[2],
-    low: FLOAT,
-    factor: FLOAT,
-    mean: FLOAT[1, 'C', 1, 1],  # noqa: F821
-    std: FLOAT[1, 'C', 1, 1],  # noqa: F821
-) -> FLOAT['N', 'C', 'h', 'w']:  # noqa: F821
-    values = (resized_deep(images, size) - low) * factor
-    return (op.Clip(values, 0.0, 255.0) - mean) / std
+    return prepare
 
 
 def preparing_graph(spec: InputSpec) -> ModelProto:
-    """What makes a network's input of images.
-
-    Args:
-        spec: what the network is fed.
+    """Make the graph that prepares images for a network.
 
     Returns:
         A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
         any size, to ``prepared`` float32 (N, C, h, w), windowed and
         normalised.
     """
-    script = _prepare_deep if spec.bits == 16 else _prepare
+    script = _script_of(resized_deep if spec.bits == 16 else resized)
     model = onnx.inliner.inline_local_functions(script.to_model_proto())
+    if spec.bits == 16:
+        pixels = model.graph.input[0].type.tensor_type
+        pixels.elem_type = TensorProto.UINT16
     graph = model.graph
     planar = (1, spec.channels, 1, 1)
+    low, width = 0.0, float(2**spec.bits - 1)
+    if spec.window is not None:
+        centre, width = spec.window
+        low = centre - width / 2
     values = dict(
         size=np.array(spec.size, np.int64),
-        **_window(spec),
+        low=np.array(low, np.float32),
+        factor=np.array(255 / width, np.float32),
         mean=np.array(spec.mean, np.float32).reshape(planar),
         std=np.array(spec.std, np.float32).reshape(planar),
     )
@@ -171,8 +139,8 @@ def preparing_graph(spec: InputSpec) -> ModelProto:
         for name, value in values.items()
     )
     for value in (graph.input[0], graph.output[0]):
-        place = 3 if value is graph.input[0] else 1
-        value.type.tensor_type.shape.dim[place].dim_value = spec.channels
+        index = 3 if value is graph.input[0] else 1
+        value.type.tensor_type.shape.dim[index].dim_value = spec.channels
     _replace_cast_like(model)
     return model
 
@@ -196,26 +164,10 @@ def _replace_cast_like(model: ModelProto) -> None:
             node.attribute.append(onnx.helper.make_attribute('to', kind))
 
 
-def _window(spec: InputSpec) -> dict[str, np.ndarray]:
-    """What is taken off and what it is multiplied by, as 0-d float32."""
-    low, width = 0.0, float(2**spec.bits - 1)
-    if spec.window is not None:
-        centre, width = spec.window
-        low = centre - width / 2
-    return dict(
-        low=np.array(low, np.float32), factor=np.array(255 / width, np.float32)
-    )
-
-
 def whole_graph(
     network: onnx.ModelProto, spec: InputSpec, temperature: float
 ) -> onnx.ModelProto:
     """Put the resize before a network and softmax or sigmoid behind it.
-
-    Args:
-        network: from ``images`` to ``logits``, float32 or int8.
-        spec: what it is fed.
-        temperature: that divides the logits.
 
     Returns:
         A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
@@ -228,30 +180,21 @@ def whole_graph(
         part.ir_version = network.ir_version
         del part.opset_import[:]
         part.opset_import.extend(
-            one
-            for one in network.opset_import
-            if one.domain in ('', 'ai.onnx')
+            one for one in network.opset_import if one.domain in _ONNX
         )
-    model = _merged(before, network, after)
-    return tidied(model)
-
-
-def _merged(
-    before: onnx.ModelProto, network: onnx.ModelProto, after: onnx.ModelProto
-) -> onnx.ModelProto:
     before = onnx.compose.add_prefix(before, 'prepare/')
     network = onnx.compose.add_prefix(network, 'net/')
     after = onnx.compose.add_prefix(after, 'answer/')
-    first = before.graph.output[0].name
+    prepared = before.graph.output[0].name
     model = onnx.compose.merge_models(
-        before, network, io_map=[(first, 'net/images')]
+        before, network, io_map=[(prepared, 'net/images')]
     )
     model = onnx.compose.merge_models(
         model, after, io_map=[('net/logits', 'answer/logits')]
     )
     _rename(model, 'prepare/images', 'images')
     _rename(model, 'answer/probabilities', 'probabilities')
-    return model
+    return tidied(model)
 
 
 def _activation(
@@ -262,32 +205,23 @@ def _activation(
     dims = network.graph.output[0].type.tensor_type.shape.dim
     shape = [dim.dim_value or dim.dim_param for dim in dims]
     alone = len(shape) == 4 and shape[1] == 1
-    last = (
-        helper.make_node('Sigmoid', ['tempered'], ['probabilities'])
-        if alone
-        else helper.make_node(
-            'Softmax', ['tempered'], ['probabilities'], axis=1
-        )
-    )
-    ends = [
+    kind, options = ('Sigmoid', {}) if alone else ('Softmax', dict(axis=1))
+    nodes = [
+        helper.make_node('Div', ['logits', 'temperature'], ['tempered']),
+        helper.make_node(kind, ['tempered'], ['probabilities'], **options),
+    ]
+    logits, probabilities = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name in ('logits', 'probabilities')
-    ]
-    graph = helper.make_graph(
-        [
-            helper.make_node('Div', ['logits', 'temperature'], ['tempered']),
-            last,
-        ],
-        'answer',
-        ends[:1],
-        ends[1:],
-        [
-            helper.make_tensor(
-                'temperature', TensorProto.FLOAT, [], [temperature]
-            )
-        ],
     )
-    return helper.make_model(graph)
+    divisor = helper.make_tensor(
+        'temperature', TensorProto.FLOAT, [], [temperature]
+    )
+    return helper.make_model(
+        helper.make_graph(
+            nodes, 'answer', [logits], [probabilities], [divisor]
+        )
+    )
 
 
 def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
@@ -296,6 +230,6 @@ def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
         value.name = new if value.name == old else value.name
     for node in graph.node:
         for names in (node.input, node.output):
-            for place, name in enumerate(names):
+            for index, name in enumerate(names):
                 if name == old:
-                    names[place] = new
+                    names[index] = new

@@ -16,7 +16,7 @@ _LAYERS = ('Conv', 'Gemm', 'MatMul')
 
 
 class _Reader(quantization.CalibrationDataReader):
-    """Batches as onnxruntime asks for them."""
+    """Feed batches to onnxruntime."""
 
     def __init__(self, batches: Iterator[np.ndarray]) -> None:
         self.batches = batches
@@ -32,15 +32,14 @@ def quantise(
     batches: Iterator[np.ndarray],
     weight_bits: int = 8,
 ) -> None:
-    """Write the int8 graph of a network: QDQ, one scale for each weight
-    channel.
+    """Write the int8 graph of a network: QDQ, a scale a weight channel.
 
     Ranges of activations are the least and the most that calibration has
     seen. The first convolution and the last layer stay float32: they are
     small, and see the widest values.
 
     Args:
-        fp32: of :func:`.network_graph.export_network`.
+        fp32: of :func:`.graphs.export_network`.
         out: the file to write.
         batches: normalised training images, (B, C, H, W) float32 each.
         weight_bits: 8, or 7 for x86 processors without VNNI, where a sum of
@@ -51,6 +50,9 @@ def quantise(
         shape_inference.quant_pre_process(
             str(fp32), str(ready), skip_symbolic_shape=True
         )
+        nodes = onnx.load(ready).graph.node
+        first = [node.name for node in nodes if node.op_type == 'Conv'][:1]
+        last = [node.name for node in nodes if node.op_type in _LAYERS][-1:]
         quantization.quantize_static(
             str(ready),
             str(out),
@@ -61,16 +63,8 @@ def quantise(
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
-            nodes_to_exclude=_ends(onnx.load(ready)),
+            nodes_to_exclude=first + last,
         )
     finally:
         ready.unlink(missing_ok=True)
     save(tidied(onnx.load(out)), out)
-
-
-def _ends(model: onnx.ModelProto) -> list[str]:
-    """Names of the first convolution and the last layer."""
-    nodes = model.graph.node
-    first = [node.name for node in nodes if node.op_type == 'Conv'][:1]
-    last = [node.name for node in nodes if node.op_type in _LAYERS][-1:]
-    return first + last

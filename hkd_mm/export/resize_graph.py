@@ -77,20 +77,20 @@ def _neighbours(side, out, scale):
     """First of two source pixels and the second one's weight, (out,)."""
     rows = op.Cast(op.Range(0, out, 1), to=_DOUBLE)
     one = op.CastLike(1.0, scale)
-    place = op.Floor(rows * scale)
+    index = op.Floor(rows * scale)
     inverse = op.Cast(out, to=_DOUBLE) / op.Cast(side, to=_DOUBLE)
-    offset = op.Cast((rows + one) - (place + one) * inverse, to=_FLOAT)
+    offset = op.Cast((rows + one) - (index + one) * inverse, to=_FLOAT)
     weight = op.Where(offset <= 0.0, 0.0, offset - op.Floor(offset))
     last = op.Cast(side, to=_DOUBLE) - one
-    weight = op.Where(place >= last, 0.0, weight)
-    return op.Cast(op.Min(place, last), to=_INT64), weight
+    weight = op.Where(index >= last, 0.0, weight)
+    return op.Cast(op.Min(index, last), to=_INT64), weight
 
 
 @script(OWN, default_opset=op)
-def _taps(side, place, weight):
+def _taps(side, index, weight):
     """The two neighbours' weights in 1 / 2048, (out, side)."""
     columns = op.Unsqueeze(op.Range(0, side, 1), [0])
-    here = op.Unsqueeze(place, [1])
+    here = op.Unsqueeze(index, [1])
     second = op.Round(op.Unsqueeze(weight, [1]) * _BITS)
     first = op.Round((1.0 - op.Unsqueeze(weight, [1])) * _BITS)
     taps = op.Where(columns == here, first, 0.0)
@@ -98,7 +98,7 @@ def _taps(side, place, weight):
 
 
 @script(OWN, default_opset=op)
-def _mixed_rows(images, side, place, weight):
+def _mixed_rows(images, side, index, weight):
     """Two rows mixed as cv2 does for 8 bits: shifts of whole numbers."""
     sixteenths = op.Cast(op.Floor(images / 16.0), to=_INT32)
     column = op.Unsqueeze(weight, [1])
@@ -106,17 +106,17 @@ def _mixed_rows(images, side, place, weight):
     upper = op.Cast(op.Round((1.0 - column) * _BITS), to=_INT32)
     two = op.Cast(2, to=_INT32)
     unit = op.Cast(65536, to=_INT32)
-    beyond = op.Min(place + 1, side - 1)
-    total = op.Gather(sixteenths, place, axis=2) * upper / unit
+    beyond = op.Min(index + 1, side - 1)
+    total = op.Gather(sixteenths, index, axis=2) * upper / unit
     total = total + op.Gather(sixteenths, beyond, axis=2) * lower / unit
     return op.Cast((total + two) / op.Cast(4, to=_INT32), to=_FLOAT)
 
 
 @script(OWN, default_opset=op)
-def _weights(side, place, weight):
+def _weights(side, index, weight):
     """The two neighbours' weights as floats, (out, side): for 16 bits."""
     columns = op.Unsqueeze(op.Range(0, side, 1), [0])
-    here = op.Unsqueeze(place, [1])
+    here = op.Unsqueeze(index, [1])
     second = op.Unsqueeze(weight, [1])
     taps = op.Where(columns == here, 1.0 - second, 0.0)
     return taps + op.Where(columns == here + 1, second, 0.0)
@@ -135,7 +135,7 @@ def _sides(images, out):
 
 @script(OWN, default_opset=op)
 def _shrinking(side, out, scale, whole):
-    """Shares, or places of whole factors, (out, side)."""
+    """Shares, or members of whole factors, (out, side)."""
     return op.Where(whole, _blocks(side, out, scale), _areas(side, out, scale))
 
 
@@ -155,17 +155,17 @@ def resized_deep(images, out):
     y, x = _scale(height, high), _scale(width, wide)
     shrinks = op.And(height >= high, width >= wide)
     whole = op.And(shrinks, op.And(_whole(y), _whole(x)))
-    place_y, weight_y = _neighbours(height, high, y)
-    place_x, weight_x = _neighbours(width, wide, x)
+    index_y, weight_y = _neighbours(height, high, y)
+    index_x, weight_x = _neighbours(width, wide, x)
     across = op.Where(
         shrinks,
         _shrinking(width, wide, x, whole),
-        _weights(width, place_x, weight_x),
+        _weights(width, index_x, weight_x),
     )
     down = op.Where(
         shrinks,
         _shrinking(height, high, y, whole),
-        _weights(height, place_y, weight_y),
+        _weights(height, index_y, weight_y),
     )
     rows = op.MatMul(planes, op.Transpose(across, perm=[1, 0]))
     mean = _mean(op.MatMul(down, rows), whole, y, x)
@@ -179,15 +179,15 @@ def resized(images, out):
     y, x = _scale(height, high), _scale(width, wide)
     shrinks = op.And(height >= high, width >= wide)
     whole = op.And(shrinks, op.And(_whole(y), _whole(x)))
-    place_y, weight_y = _neighbours(height, high, y)
-    place_x, weight_x = _neighbours(width, wide, x)
+    index_y, weight_y = _neighbours(height, high, y)
+    index_x, weight_x = _neighbours(width, wide, x)
     across = op.Where(
         shrinks,
         _shrinking(width, wide, x, whole),
-        _taps(width, place_x, weight_x),
+        _taps(width, index_x, weight_x),
     )
     rows = op.MatMul(planes, op.Transpose(across, perm=[1, 0]))
     total = op.MatMul(_shrinking(height, high, y, whole), rows)
     mean = _mean(total, whole, y, x)
-    mixed = _mixed_rows(rows, height, place_y, weight_y)
+    mixed = _mixed_rows(rows, height, index_y, weight_y)
     return op.Clip(op.Where(shrinks, mean, mixed), 0.0, 255.0)

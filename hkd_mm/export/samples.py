@@ -6,32 +6,119 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from mmcv import imresize
+from mmengine.registry import DATASETS
 
 from hkd_mm.config.tree import innermost_dataset
+from hkd_mm.datasets.load_skin_image import read_image
+from hkd_mm.engine.run_data import split_hash
 from hkd_mm.errors import UserError
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.io.input_spec import InputSpec, normalised
 
-_SPLITS = ('train', 'val')
+_BATCH = 64
+_SLICE_BATCH = 8  # images whose logits are there at once
 
 
-def build_split(run: SourceRun, split: str, node: dict) -> Any:
-    """Build a data set of a run; never that of the test split.
+@dataclass
+class Samples:
+    """Images as the network's pipeline resizes them.
 
-    Args:
-        run: whose data.
-        split: ``train`` or ``val``.
-        node: config of the data set, a part of the loader's.
+    Attributes:
+        labels: (N,) int64.
+        images: (N, 3, H, W) uint8, RGB.
+        spec: how the network is fed them.
+        lesions: (N,) int, equal for images of one lesion; None where the data
+            name no lesion.
+    """
+
+    paths: list[str]
+    labels: np.ndarray
+    images: np.ndarray
+    spec: InputSpec
+    lesions: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, size: int = _BATCH) -> Iterator[np.ndarray]:
+        """Normalised parts, (B, 3, H, W) float32 each."""
+        for start in range(0, len(self), size):
+            yield normalised(self.images[start : start + size], self.spec)
+
+
+class Slices:
+    """A split in its packed store (``PackedMasks``), or a part of it."""
+
+    def __init__(self, dataset, indices: np.ndarray, spec: InputSpec) -> None:
+        self._dataset, self._indices, self._spec = dataset, indices, spec
+        self.labels: np.ndarray = dataset.labels.numpy()[indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def batches(self, size: int = _SLICE_BATCH) -> Iterator[np.ndarray]:
+        """Images as the network takes them, (B, C, H, W) float32 each."""
+        return (images for images, _ in self.pairs(size))
+
+    def pairs(
+        self, size: int = _SLICE_BATCH
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same with the masks, (B, H, W) uint8."""
+        for start in range(0, len(self), size):
+            chosen = self._indices[start : start + size].tolist()
+            batch = self._dataset.__getitems__(chosen)
+            images = batch['inputs'].numpy().transpose(0, 3, 1, 2)
+            yield normalised(images, self._spec), batch['masks'].numpy()
+
+    def part(self, count: int) -> 'Slices':
+        """Choose some of them, with and without something to see in turn."""
+        chosen = balanced_choice(self.labels, count, 0)
+        return Slices(self._dataset, self._indices[chosen], self._spec)
+
+    def values(self, key: str) -> list[Any]:
+        """``img_path`` or ``patient_id`` of each image."""
+        return [
+            self._dataset.get_data_info(int(i))[key] for i in self._indices
+        ]
+
+
+def read_samples(
+    run: SourceRun, split: str, count: int | None = None
+) -> Samples:
+    """Read ``train`` or ``val``, or a class-balanced part of it.
 
     Raises:
         UserError: the data is not here, is of another split than the run's,
             has other classes, or the split is empty.
     """
-    from mmengine.registry import DATASETS
+    node = innermost_dataset(run.cfg[f'{split}_dataloader'])
+    node = {**node, 'pipeline': [], 'serialize_data': False}
+    dataset = _build_split(run, split, node)
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    labels = np.array([info['gt_label'] for info in infos], np.int64)
+    chosen = _choice(run, labels, count)
+    infos = [infos[index] for index in chosen]
+    paths = [info['img_path'] for info in infos]
+    images = np.stack([_resized(path, run.spec) for path in paths])
+    return Samples(paths, labels[chosen], images, run.spec, lesions_of(infos))
 
-    from hkd_mm.engine.run_data import split_hash
 
-    if split not in _SPLITS:
+def read_slices(
+    run: SourceRun, split: str, count: int | None = None
+) -> Slices:
+    """Open a packed split, or a part of it; see :func:`read_samples`.
+
+    A part has images with and without something to see in turn.
+    """
+    dataset = _build_split(run, split, run.cfg[f'{split}_dataloader'].dataset)
+    indices = _choice(run, dataset.labels.numpy(), count)
+    return Slices(dataset, indices, run.spec)
+
+
+def _build_split(run: SourceRun, split: str, node: dict) -> Any:
+    """Build a data set of a run; never that of the test split."""
+    if split not in ('train', 'val'):
         raise ValueError(f'an export does not read the {split} split')
     named = innermost_dataset(dict(dataset=node)).get('split', split)
     if named != split:
@@ -61,205 +148,45 @@ def build_split(run: SourceRun, split: str, node: dict) -> Any:
     return dataset
 
 
-_BATCH = 64
-
-
-@dataclass
-class Samples:
-    """Images as the network's pipeline resizes them.
-
-    Attributes:
-        paths: of the photographs.
-        labels: (N,) int64.
-        images: (N, 3, H, W) uint8, RGB.
-        spec: how the network is fed them.
-        lesions: (N,) int, equal for photographs of one lesion; None where
-            the data name no lesion.
-    """
-
-    paths: list[str]
-    labels: np.ndarray
-    images: np.ndarray
-    spec: InputSpec
-    lesions: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(self, size: int = _BATCH) -> Iterator[np.ndarray]:
-        """Normalised parts, (B, 3, H, W) float32 each."""
-        for start in range(0, len(self), size):
-            yield normalised(self.images[start : start + size], self.spec)
-
-
-def read_samples(
-    run: SourceRun, split: str, count: int | None = None
-) -> Samples:
-    """Read a split, or a class-balanced part of it.
-
-    Args:
-        run: whose data.
-        split: ``train`` or ``val``.
-        count: how many images at most; None for all.
-
-    Raises:
-        UserError: the data is not here, is of another split than the run's,
-            or the split is empty.
-    """
-    infos = _listing(run, split)
-    labels = np.array([info['gt_label'] for info in infos], np.int64)
-    chosen = np.arange(len(infos))
-    if count is not None:
-        seed = int(run.meta.get('seed') or 0)
-        chosen = balanced_choice(labels, count, seed)
-    paths = [infos[place]['img_path'] for place in chosen]
-    images = np.stack([resized(path, run.spec) for path in paths])
-    lesions = lesions_of([infos[place] for place in chosen])
-    return Samples(paths, labels[chosen], images, run.spec, lesions)
-
-
-def lesions_of(infos: list[dict]) -> np.ndarray | None:
-    """Which photographs show one lesion.
-
-    Args:
-        infos: of a data set; ``lesion_id`` where it is known.
-
-    Returns:
-        (N,) int, a number of its own for each unknown one; None where all
-        are unknown.
-    """
-    names = [info.get('lesion_id') for info in infos]
-    if all(name is None for name in names):
-        return None
-    keys = [
-        ('', place) if name is None else (name, -1)
-        for place, name in enumerate(names)
-    ]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.array([numbers[key] for key in keys])
-
-
-def _listing(run: SourceRun, split: str) -> list[dict]:
-    loader = run.cfg[f'{split}_dataloader']
-    node = {
-        **innermost_dataset(loader),
-        'pipeline': [],
-        'serialize_data': False,
-    }
-    dataset = build_split(run, split, node)
-    return [dataset.get_data_info(place) for place in range(len(dataset))]
+def _choice(
+    run: SourceRun, labels: np.ndarray, count: int | None
+) -> np.ndarray:
+    if count is None:
+        return np.arange(len(labels))
+    return balanced_choice(labels, count, int(run.meta.get('seed') or 0))
 
 
 def balanced_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Places of images, from the classes in turn.
-
-    Args:
-        labels: (N,) int.
-        count: how many; all where there are fewer.
-        seed: of the order within each class.
+    """Choose images from the classes in turn, at most ``count``.
 
     Returns:
-        Sorted places. No class has two images more than another that has any
-        left.
+        Sorted positions in the labels (N,). No class has two images more
+        than another that has any left.
     """
     random = np.random.default_rng(seed)
     rank = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
-        places = np.flatnonzero(labels == label)
-        rank[random.permutation(places)] = np.arange(len(places))
+        own = np.flatnonzero(labels == label)
+        rank[random.permutation(own)] = np.arange(len(own))
     order = np.lexsort((labels, rank))
     return np.sort(order[:count])
 
 
-def resized(path: str, spec: InputSpec) -> np.ndarray:
-    """A photograph as validation sees it.
+def lesions_of(infos: list[dict]) -> np.ndarray | None:
+    """Number images by ``lesion_id``, (N,) int, unknown ones singly.
 
-    Args:
-        path: of the file.
-        spec: the size.
-
-    Returns:
-        (3, H, W) uint8, RGB.
+    Returns None where all are unknown.
     """
-    from mmcv import imresize
+    names = [info.get('lesion_id') for info in infos]
+    if all(name is None for name in names):
+        return None
+    numbers: dict[Any, int] = {}
+    keys = ((name, name is None and index) for index, name in enumerate(names))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
-    from hkd_mm.datasets.load_skin_image import read_image
 
+def _resized(path: str, spec: InputSpec) -> np.ndarray:
+    """Read an image as validation sees it, (3, H, W) uint8 RGB."""
     high, wide = spec.size
     image = imresize(read_image(path), (wide, high), interpolation='area')
     return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
-
-
-_SLICE_BATCH = 8  # images whose logits are there at once
-
-
-class Slices:
-    """A split in its packed store, or a part of it.
-
-    Args:
-        dataset: a ``PackedMasks``.
-        places: positions in it.
-        spec: how the network is fed.
-    """
-
-    def __init__(self, dataset, places: np.ndarray, spec: InputSpec) -> None:
-        self._dataset, self._places, self._spec = dataset, places, spec
-        self.labels: np.ndarray = dataset.labels.numpy()[places]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def batches(self, size: int = _SLICE_BATCH) -> Iterator[np.ndarray]:
-        """Images as the network takes them, (B, C, H, W) float32 each."""
-        return (images for images, _ in self.pairs(size))
-
-    def pairs(
-        self, size: int = _SLICE_BATCH
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The same with the masks, (B, H, W) uint8."""
-        for start in range(0, len(self), size):
-            chosen = self._places[start : start + size].tolist()
-            batch = self._dataset.__getitems__(chosen)
-            images = normalised(
-                batch['inputs'].numpy().transpose(0, 3, 1, 2), self._spec
-            )
-            yield images, batch['masks'].numpy()
-
-    def part(self, count: int) -> 'Slices':
-        """Some of them, with and without something to see in turn."""
-        chosen = balanced_choice(self.labels, count, 0)
-        return Slices(self._dataset, self._places[chosen], self._spec)
-
-    @property
-    def paths(self) -> list[str]:
-        """Of the images."""
-        return [info['img_path'] for info in self._infos()]
-
-    @property
-    def patients(self) -> list[str | None]:
-        """Whose each image is."""
-        return [info['patient_id'] for info in self._infos()]
-
-    def _infos(self) -> Iterator[dict]:
-        return (self._dataset.get_data_info(int(i)) for i in self._places)
-
-
-def read_slices(
-    run: SourceRun, split: str, count: int | None = None
-) -> Slices:
-    """Open a split, or a part with and without something to see in turn.
-
-    Args:
-        run: whose data; packed if they are not.
-        split: ``train`` or ``val``.
-        count: how many images at most; None for all.
-
-    Raises:
-        UserError: as of :func:`.run_data.build_split`.
-    """
-    dataset = build_split(run, split, run.cfg[f'{split}_dataloader'].dataset)
-    places = np.arange(len(dataset))
-    if count is not None:
-        seed = int(run.meta.get('seed') or 0)
-        places = balanced_choice(dataset.labels.numpy(), count, seed)
-    return Slices(dataset, places, run.spec)

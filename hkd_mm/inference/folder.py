@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Finding photographs, and decoding them while the network is at work."""
+"""Find images, and decode them while the network is at work."""
 
 import os
 from collections import deque
@@ -11,7 +11,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.images import IMAGE_SUFFIXES
 
 _SKIPPED = '__MACOSX'
-# Of photographs that are not read. They are found, to be told of, and the
+# Formats that are not read. Their files are found, to be reported, and the
 # reader refuses them; or reads them, where the name is wrong.
 _OTHER_IMAGES = frozenset(
     '.apng .arw .avif .cr2 .cr3 .dcm .dib .dicom .dng .gif .heic .heif .hif '
@@ -20,27 +20,24 @@ _OTHER_IMAGES = frozenset(
 )
 
 
-def check_places(places: Sequence[str]) -> list[str]:
-    """What was named, each once.
-
-    Args:
-        places: files and folders.
+def distinct_paths(paths: Sequence[str]) -> list[str]:
+    """Drop files and folders that are named twice, or inside another one.
 
     Returns:
-        Their normal paths, without those that lie in one of the others.
+        Their normal paths.
 
     Raises:
         UserError: one does not exist.
     """
     real: dict[str, str] = {}
-    for place in map(os.fspath, places):
-        if not os.path.lexists(place):
-            raise UserError(f'{place} does not exist; name images or folders')
-        real.setdefault(os.path.realpath(place), os.path.normpath(place))
+    for path in map(os.fspath, paths):
+        if not os.path.lexists(path):
+            raise UserError(f'{path} does not exist; name images or folders')
+        real.setdefault(os.path.realpath(path), os.path.normpath(path))
     return [
-        place
-        for path, place in real.items()
-        if not any(parent in real for parent in _parents(path))
+        path
+        for resolved, path in real.items()
+        if not any(parent in real for parent in _parents(resolved))
     ]
 
 
@@ -51,49 +48,49 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def find_images(
-    places: Iterable[str | os.PathLike],
+    paths: Iterable[str | os.PathLike],
     failed: Callable[[str, str], Any] | None = None,
-    passed: Callable[[str], Any] | None = None,
+    skipped: Callable[[str], Any] | None = None,
 ) -> Iterator[str]:
-    """Paths of photographs, one after another, in an order that is fixed.
+    """Yield paths of images in a fixed order.
 
-    Folders are searched with what is in them; hidden files and folders are
+    Folders are searched with their subfolders; hidden files and folders are
     left out. What has the suffix of an image is given, also where its format
-    is not read, so that no photograph is passed by in silence; other files
-    are passed by. The names of one folder at a time are in memory.
+    is not read, so that no image is skipped in silence; other files are
+    skipped. The names of one folder at a time are in memory.
 
     Args:
-        places: files, taken whatever their suffix, and folders.
+        paths: files, taken whatever their suffix, and folders.
         failed: called with a folder that cannot be listed, and why; without
             it that is an error.
-        passed: called with each file that is passed by for its suffix.
+        skipped: called with each file that is skipped for its suffix.
 
     Raises:
         UserError: a folder cannot be listed.
     """
-    for place in map(os.fspath, places):
-        if os.path.isdir(place):
-            yield from _walk(place, (), failed, passed)
+    for path in map(os.fspath, paths):
+        if os.path.isdir(path):
+            yield from _walk(path, (), failed, skipped)
         else:
-            yield place
+            yield path
 
 
 def _walk(
     folder: str,
     above: tuple[tuple[int, int], ...],
     failed: Callable[[str, str], Any] | None,
-    passed: Callable[[str], Any] | None,
+    skipped: Callable[[str], Any] | None,
 ) -> Iterator[str]:
     try:
         status = os.stat(folder)
         own = (status.st_dev, status.st_ino)
-        if own in above:  # a link to a folder that it lies in
+        if own in above:  # a link to a folder around it
             return
         with os.scandir(folder) as entries:
-            kinds = sorted(
-                (entry.name, entry.is_dir())
+            kept = sorted(
+                (entry.is_dir(), entry.name)
                 for entry in entries
-                if _may_be(entry)
+                if _may_be_image(entry)
             )
     except OSError as error:
         if failed is None:
@@ -102,29 +99,27 @@ def _walk(
             ) from None
         failed(folder, f'the folder cannot be listed ({error.strerror})')
         return
-    for name in (name for name, is_folder in kinds if not is_folder):
+    for is_folder, name in kept:  # files first
         path = os.path.join(folder, name)
-        if is_image(name):
+        if is_folder:
+            yield from _walk(path, (*above, own), failed, skipped)
+        elif _has_image_suffix(name):
             yield path
-        elif passed is not None:
-            passed(path)
-    for name in (name for name, is_folder in kinds if is_folder):
-        place = os.path.join(folder, name)
-        yield from _walk(place, (*above, own), failed, passed)
+        elif skipped is not None:
+            skipped(path)
 
 
-def is_image(name: str) -> bool:
-    """Whether a file's suffix is that of an image, of any format."""
+def _has_image_suffix(name: str) -> bool:
     suffix = os.path.splitext(name)[1].lower()
     return suffix in IMAGE_SUFFIXES or suffix in _OTHER_IMAGES
 
 
-def _may_be(entry: os.DirEntry) -> bool:
+def _may_be_image(entry: os.DirEntry) -> bool:
     if entry.name.startswith('.'):
         return False
     if entry.is_dir():
         return entry.name != _SKIPPED
-    # A link to nowhere is listed, to be told of; a pipe would never end.
+    # A link to nowhere is listed, to be reported; a pipe would never end.
     return entry.is_file() or not os.path.exists(entry.path)
 
 
@@ -134,12 +129,12 @@ def prepared(
     workers: int,
     ahead: int,
 ) -> Iterator[tuple[str, Any]]:
-    """Read photographs in threads, in order, a few ahead of the reader.
+    """Read images in threads, in order, a few ahead of the reader.
 
     Pillow and OpenCV let go of the interpreter while they work.
 
     Args:
-        paths: of the photographs.
+        paths: of the images.
         prepare: reads one.
         workers: threads.
         ahead: how many may wait, which bounds the memory.

@@ -6,66 +6,40 @@ import re
 from pathlib import Path
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import read_manifest
-from hkd_mm.inference.manifest_fields import FILE
-from hkd_mm.inference.student import default_backend, kind_of
+from hkd_mm.inference.manifest import FILE, read_manifest
+from hkd_mm.inference.student import choose_file
 
 _NAME = re.compile(r'[\w.-]+/[\w.-]+')
 
 
-def place_of(
+def local_folder(
     name: str | os.PathLike,
     backend: str | None,
     precision: str,
     revision: str | None,
 ) -> Path:
-    """A folder on this machine, or one fetched by :func:`fetch`.
+    """Return a folder of this machine, or fetch one unless it is cached.
 
-    Raises:
-        UserError: as of :func:`fetch`.
+    Of the Hub the manifest and the one file that backend and precision take
+    are fetched; see :meth:`.base.StudentModel.from_pretrained`.
     """
-    path = Path(name).expanduser()
+    path, name = Path(name).expanduser(), str(name)
     if path.exists():
         return path
-    return fetch(str(name), backend, precision, revision)
-
-
-def fetch(
-    name: str,
-    backend: str | None,
-    precision: str,
-    revision: str | None = None,
-) -> Path:
-    """The folder of a model, fetched unless it lies in the Hub's cache.
-
-    Args:
-        name: ``owner/name``.
-        backend: ``onnx``, ``torch`` or None; says with the next which file
-            is fetched beside the manifest.
-        precision: ``fp32`` or ``int8``.
-        revision: branch, tag or commit.
-
-    Raises:
-        UserError: it is no such name, not there or cannot be reached, or
-            huggingface_hub is missing.
-    """
     if not _NAME.fullmatch(name):
         raise UserError(
             f'{name} is neither a folder that exists nor a name OWNER/NAME '
             'on the Hugging Face Hub'
         )
     folder = _fetch(name, FILE, revision)
-    manifest = read_manifest(folder)
-    kind = kind_of(
-        backend or default_backend(manifest.files, precision), precision
-    )
-    if kind not in manifest.files:
+    files = read_manifest(folder).files
+    _, kind = choose_file(files, backend, precision)
+    if kind not in files:
         raise UserError(
-            f'{name} on the Hub has no "{kind}"; it has '
-            f'{", ".join(manifest.files)}'
+            f'{name} on the Hub has no "{kind}"; it has {", ".join(files)}'
         )
     # The second file has to be of the same commit as the first.
-    return _fetch(name, manifest.files[kind].path, folder.name)
+    return _fetch(name, files[kind].path, folder.name)
 
 
 def _fetch(name: str, file: str, revision: str | None) -> Path:
@@ -74,14 +48,18 @@ def _fetch(name: str, file: str, revision: str | None) -> Path:
     except ImportError:
         raise UserError(
             f'{name} is no folder here, and models of the Hub need '
-            'huggingface_hub; mend it with: pip install huggingface_hub'
+            'huggingface_hub; fix it with: pip install huggingface_hub'
         ) from None
     try:
         return Path(hf_hub_download(name, file, revision=revision)).parent
     except Exception as error:  # of the Hub, its client, or the network
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        why = lines[0].strip() if lines else type(error).__name__
         raise UserError(
-            f'{file} of {name} cannot be had from the Hugging Face Hub, and '
-            f'the path {name} does not exist here ({why})'
+            f'{file} of {name} cannot be fetched from the Hugging Face Hub, '
+            f'and the path {name} does not exist here ({first_line(error)})'
         ) from None
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error's text that is not blank, else its type."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__

@@ -1,32 +1,30 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""``manifest.json``: what is known of an exported student."""
+"""``manifest.json``: what is known of an exported student.
+
+The keys of the file are the fields of the classes below, each with the rule
+that its value is checked by.
+"""
 
 import json
 import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest_fields import (
-    FILE,
-    MANIFESTS,
-    FileSpec,
-    Manifest,
-    Threshold,
-)
+from hkd_mm.io.files import read_json, replacing, sha256
 from hkd_mm.io.input_spec import InputSpec
+from hkd_mm.version import __version__
 
+FILE = 'manifest.json'
+FORMAT = 'hkd_mm'
+FORMAT_VERSION = 3
 KINDS = ('fp32', 'int8', 'fp32_image', 'int8_image', 'executorch', 'torch')
 
 Rule = tuple[str, Callable[[Any], bool]]
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and value >= 0
 
 
 def _number(value: Any) -> bool:
@@ -37,181 +35,229 @@ def _positive(value: Any) -> bool:
     return _number(value) and value > 0
 
 
-def _share(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
-
-
 def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _list_of(count: int, item: Callable[[Any], bool]) -> Callable:
-    def fits(value: Any) -> bool:
-        right = isinstance(value, list) and len(value) == count
-        return right and all(map(item, value))
-
-    return fits
-
-
-def _channels(item: Callable[[Any], bool]) -> Callable:
-    return lambda value: any(_list_of(n, item)(value) for n in (1, 3))
-
-
-def _names(value: Any) -> bool:
-    right = isinstance(value, list) and len(value) > 1
-    return right and all(map(_text, value)) and len(set(value)) == len(value)
-
-
-def _file_name(value: Any) -> bool:
-    """A plain name: nothing outside of the folder is ever opened."""
-    return _text(value) and not re.search(r'[/\\:]', value) and value[0] != '.'
+def _list_of(value: Any, item: Callable[[Any], bool], count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == (count or len(value))
+        and all(map(item, value))
+    )
 
 
 def _one_of(*values: Any) -> Rule:
     return ' or '.join(map(repr, values)), lambda value: value in values
 
 
-_DICT: Rule = ('an object', lambda value: isinstance(value, dict))
+_DICT: Rule = ('an object', lambda v: isinstance(v, dict))
 _STRING: Rule = ('a text', _text)
-_COUNT: Rule = ('a whole number, 0 or more', _whole)
-_SHARE: Rule = ('a number in [0, 1]', _share)
+_COUNT: Rule = (
+    'a whole number, 0 or more',
+    lambda v: type(v) is int and v >= 0,
+)
+_SHARE: Rule = ('a number in [0, 1]', lambda v: _number(v) and 0 <= v <= 1)
 
-_TOP: dict[str, Rule] = dict(
-    format=_STRING,
-    format_version=_COUNT,
-    hkd_mm=_STRING,
-    created=_STRING,
-    name=_STRING,
-    architecture=_STRING,
-    parameters=_COUNT,
-    classes=('a list of two or more different names', _names),
-    input=_DICT,
-    files=('an object with a file', lambda v: isinstance(v, dict) and v),
-    split_hash=('a text or null', lambda v: v is None or _text(v)),
-    source=_DICT,
-    metrics=_DICT,
-    checks=_DICT,
-    calibration_images=_COUNT,
-    licence=_STRING,
-    notice=_STRING,
-)
-_TASK = dict(task=_one_of('classification', 'segmentation'))
-_OF_TASK: dict[str, dict[str, Rule]] = dict(
-    classification=dict(
-        temperature=('a number above 0', _positive),
-        threshold=_DICT,
-    ),
-    segmentation=dict(
-        threshold=(
-            'a number between 0 and 1',
-            lambda v: _share(v) and 0 < v < 1,
-        ),
-    ),
-)
+
+def _key(rule: Rule, **options) -> Any:
+    return field(metadata=dict(rule=rule), **options)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Below which probability an answer is "not confident".
+
+    Attributes:
+        probability: in [0, 1], after temperature scaling; None where no
+            threshold kept the rule: then every answer is "not confident".
+        rule: in words.
+        coverage: share of the validation images that are answered.
+        accuracy: of those answers, those to one lesion counted as one; 0
+            where there are none.
+        n: validation images that it was fitted on.
+    """
+
+    probability: float | None = _key(
+        ('a number in [0, 1] or null', lambda v: v is None or _SHARE[1](v))
+    )
+    rule: str = _key(_STRING)
+    coverage: float = _key(_SHARE)
+    accuracy: float = _key(_SHARE)
+    n: int = _key(_COUNT)
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """One file of the folder.
+
+    Attributes:
+        path: plain name: nothing outside of the folder is ever opened.
+        takes: ``tensor``: normalised float32 (N, C, H, W); ``image``: whole
+            numbers of ``input.bits`` (N, H, W, C), RGB or grey, of any size.
+        gives: ``logits`` or ``probabilities``, (N, C), or (N, C, h, w) of a
+            segmentor.
+    """
+
+    path: str = _key(
+        (
+            'a name of a file in the folder',
+            lambda v: _text(v) and not re.search(r'[/\\:]|^\.', v),
+        )
+    )
+    sha256: str = _key(
+        (
+            'a SHA-256 in hexadecimal',
+            lambda v: _text(v) and re.fullmatch('[0-9a-f]{64}', v),
+        )
+    )
+    bytes: int = _key(_COUNT)
+    takes: str = _key(_one_of('tensor', 'image'))
+    gives: str = _key(_one_of('logits', 'probabilities'))
+
+
+def file_spec(path: Path, takes: str, gives: str) -> FileSpec:
+    """Describe a file of the folder."""
+    size = path.stat().st_size
+    return FileSpec(path.name, sha256(path), size, takes, gives)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What the file says of a network of any task.
+
+    Attributes:
+        task: ``classification`` or ``segmentation``.
+        name: of the run.
+        parameters: number of weights.
+        classes: in the order of the outputs; of a segmentor the background
+            first, which has no output where there are two.
+        input: what the network is fed.
+        files: kind, one of ``KINDS``, -> file.
+        source: ``run``, ``checkpoint``, ``epoch``, ``seed``, and
+            ``weights_sha256`` of its ``student.pth``.
+        metrics: ``val`` and ``test``, each name -> value or None.
+        checks: what the export measured.
+        calibration_images: training images that int8 was calibrated on, 0
+            without int8.
+        licence: of the weights.
+        notice: what the network is not for.
+        split_hash: of the data split.
+        hkd_mm: version that wrote it.
+        created: ISO 8601, UTC.
+    """
+
+    task: ClassVar[str]
+
+    name: str = _key(_STRING)
+    architecture: str = _key(_STRING)
+    parameters: int = _key(_COUNT)
+    classes: tuple[str, ...] = _key(
+        (
+            'a list of two or more different names',
+            lambda v: _list_of(v, _text, 0) and 1 < len(v) == len(set(v)),
+        )
+    )
+    input: InputSpec = _key(_DICT)
+    files: dict[str, FileSpec] = _key(
+        ('an object with a file', lambda v: isinstance(v, dict) and v)
+    )
+    source: dict = _key(_DICT)
+    metrics: dict = _key(_DICT)
+    checks: dict = _key(_DICT)
+    calibration_images: int = _key(_COUNT)
+    licence: str = _key(_STRING)
+    notice: str = _key(_STRING)
+    created: str = _key(_STRING)
+    split_hash: str | None = _key(
+        ('a text or null', lambda v: v is None or _text(v)), default=None
+    )
+    hkd_mm: str = _key(_STRING, default=__version__)
+
+    def made_of(self, weights: str | os.PathLike) -> bool:
+        """Whether a ``student.pth`` exists and is the one that was exported.
+
+        Name and path of the run do not show it: folders are copied and
+        renamed, and runs are trained again.
+        """
+        known = self.source.get('weights_sha256')
+        return os.path.isfile(weights) and sha256(weights) == known
+
+    def file_of(self, folder: str | os.PathLike, kind: str) -> Path:
+        """Path of a file whose length and hash are those of the manifest.
+
+        Raises:
+            UserError: it is not in the manifest, missing or changed.
+        """
+        where = Path(folder) / FILE
+        if kind not in self.files:
+            raise UserError(
+                f'{where} lists no "{kind}"; it has {", ".join(self.files)}'
+            )
+        spec = self.files[kind]
+        path = Path(folder) / spec.path
+        if not path.is_file():
+            raise UserError(
+                f'{path} is missing, {where} lists it; copy the whole folder'
+            )
+        if path.stat().st_size != spec.bytes or sha256(path) != spec.sha256:
+            raise UserError(
+                f'{path} is not the file that {where} describes (files.{kind}'
+                '.sha256 differs); copy or export it again'
+            )
+        return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierManifest(Manifest):
+    """Manifest of a network that gives an image a class.
+
+    Attributes:
+        temperature: ``softmax(logits / temperature)`` are the probabilities.
+        threshold: of confident answers.
+    """
+
+    task = 'classification'
+
+    temperature: float = _key(('a number above 0', _positive))
+    threshold: Threshold = _key(_DICT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentorManifest(Manifest):
+    """Manifest of a network that gives every pixel a class.
+
+    Attributes:
+        threshold: probability above which a pixel belongs to the one class
+            beside the background. Of several classes the most probable is
+            taken.
+    """
+
+    task = 'segmentation'
+
+    threshold: float = _key(
+        ('a number between 0 and 1', lambda v: _positive(v) and v < 1)
+    )
+
+
+MANIFESTS = {
+    kind.task: kind for kind in (ClassifierManifest, SegmentorManifest)
+}
 _INPUT: dict[str, Rule] = dict(
     size=(
         'two whole numbers above 0',
-        _list_of(2, lambda v: _whole(v) and v > 0),
+        lambda v: _list_of(v, lambda one: type(one) is int and one > 0, 2),
     ),
     resize=_one_of('area'),
     colour=_one_of('RGB', 'grey'),
-    mean=('three numbers, or one of grey images', _channels(_number)),
-    std=('as many numbers above 0 as mean', _channels(_positive)),
+    mean=('numbers', lambda v: _list_of(v, _number, 0)),
+    std=('numbers above 0', lambda v: _list_of(v, _positive, 0)),
     bits=_one_of(8, 16),
     window=(
         'a centre and a width above 0, or null',
-        lambda v: v is None or (_list_of(2, _number)(v) and v[1] > 0),
+        lambda v: v is None or (_list_of(v, _number, 2) and v[1] > 0),
     ),
 )
-_THRESHOLD: dict[str, Rule] = dict(
-    probability=(
-        'a number in [0, 1] or null',
-        lambda v: v is None or _share(v),
-    ),
-    rule=_STRING,
-    coverage=_SHARE,
-    accuracy=_SHARE,
-    n=_COUNT,
-)
-_FILE: dict[str, Rule] = dict(
-    path=('a name of a file in the folder', _file_name),
-    sha256=(
-        'a SHA-256 in hexadecimal',
-        lambda v: _text(v) and re.fullmatch('[0-9a-f]{64}', v),
-    ),
-    bytes=_COUNT,
-    takes=_one_of('tensor', 'image'),
-    gives=_one_of('logits', 'probabilities'),
-)
-
-
-def check(
-    data: Any, where: str | os.PathLike, form: str, version: int
-) -> None:
-    """Hold a manifest against the rules.
-
-    Args:
-        data: the file's content.
-        where: named in errors.
-        form: what ``format`` must be.
-        version: what ``format_version`` must be.
-
-    Raises:
-        UserError: the first key that is missing, unknown or wrong.
-    """
-    if not isinstance(data, dict) or data.get('format') != form:
-        raise UserError(f'{where} is no manifest of {form} (key "format")')
-    if data.get('format_version') != version:
-        raise UserError(
-            f'{where} has format_version {data.get("format_version")!r}, this '
-            f'hkd_mm reads {version}; use the hkd_mm that wrote it '
-            f'({data.get("hkd_mm", "unknown")}) or export again'
-        )
-    _check({k: data[k] for k in data if k in _TASK}, _TASK, where, '')
-    task = data['task']
-    _check(data, {**_TASK, **_TOP, **_OF_TASK[task]}, where, '')
-    _check(data['input'], _INPUT, where, 'input.')
-    _check_channels(data['input'], where)
-    if task == 'classification':
-        _check(data['threshold'], _THRESHOLD, where, 'threshold.')
-    for kind, file in data['files'].items():
-        if kind not in KINDS:
-            raise UserError(
-                f'{where}: files.{kind} is unknown; known: {", ".join(KINDS)}'
-            )
-        if not isinstance(file, dict):
-            raise UserError(f'{where}: files.{kind} must be an object')
-        _check(file, _FILE, where, f'files.{kind}.')
-
-
-def _check(
-    data: dict, rules: dict[str, Rule], where: str | os.PathLike, prefix: str
-) -> None:
-    for key in data:
-        if key not in rules:
-            raise UserError(f'{where}: {prefix}{key} is unknown')
-    for key, (what, fits) in rules.items():
-        if key not in data:
-            raise UserError(f'{where}: {prefix}{key} is missing')
-        if not fits(data[key]):
-            raise UserError(
-                f'{where}: {prefix}{key} must be {what}, it is {data[key]!r}'
-            )
-
-
-def _check_channels(data: dict, where: str | os.PathLike) -> None:
-    count = 1 if data['colour'] == 'grey' else 3
-    for key in ('mean', 'std'):
-        if len(data[key]) != count:
-            raise UserError(
-                f'{where}: input.{key} must be one number a channel, '
-                f'{count} of {data["colour"]} images, it is {data[key]!r}'
-            )
-
-
-FORMAT = 'hkd_mm'
-FORMAT_VERSION = 2
-_DEEPEST = 100  # brackets within brackets; ours has five
 
 
 def read_manifest(folder: str | os.PathLike) -> Manifest:
@@ -232,55 +278,10 @@ def read_manifest(folder: str | os.PathLike) -> Manifest:
             '(tools/export.py writes it last)'
         )
     try:
-        data = json.loads(_shallow(path.read_bytes()), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:  # JSON, its encoding
+        data = read_json(path, parse_constant=_refuse)
+    except ValueError as error:
         raise UserError(f'{path} is damaged ({error})') from None
-    return from_dict(data, path)
-
-
-def from_dict(data: dict, where: str | os.PathLike) -> Manifest:
-    """Check what the file holds.
-
-    Args:
-        data: the file's content.
-        where: named in errors.
-
-    Raises:
-        UserError: as of :func:`read_manifest`.
-    """
-    check(data, where, FORMAT, FORMAT_VERSION)
-    words = {k: v for k, v in data.items() if not k.startswith('format')}
-    kind = MANIFESTS[words.pop('task')]
-    shape = words['input']
-    words['input'] = InputSpec(**{k: _fixed(v) for k, v in shape.items()})
-    words['classes'] = tuple(words['classes'])
-    if isinstance(words['threshold'], dict):
-        words['threshold'] = Threshold(**words['threshold'])
-    words['files'] = {
-        kind: FileSpec(**file) for kind, file in words['files'].items()
-    }
-    return kind(**words)
-
-
-def _shallow(text: bytes) -> bytes:
-    """Refuse nesting that the parser's stack might not bear.
-
-    Python's own guard depends on a limit that other packages raise.
-    """
-    depth = 0
-    for byte in text:
-        depth += (byte in b'[{') - (byte in b']}')
-        if depth > _DEEPEST:
-            raise ValueError('nested too deeply')
-    return text
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f'{word} is no number')
-
-
-def _fixed(value):
-    return tuple(value) if isinstance(value, list) else value
+    return _from_dict(data, path)
 
 
 def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
@@ -290,22 +291,96 @@ def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
         UserError: it could not be read again.
     """
     path = Path(folder) / FILE
-    data = dict(format=FORMAT, format_version=FORMAT_VERSION)
-    data.update(task=manifest.task, **asdict(manifest))
+    data = dict(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        task=manifest.task,
+        **asdict(manifest),
+    )
     try:
         text = json.dumps(data, indent=1, allow_nan=False) + '\n'
     except ValueError:
         raise UserError(f'{path}: a value is not a finite number') from None
-    from_dict(json.loads(text), path)
+    _from_dict(json.loads(text), path)
     for kind in manifest.files:
         manifest.file_of(folder, kind)
-    aside = path.with_name(f'.{FILE}.{os.getpid()}.part')
-    try:
-        with open(aside, 'w', encoding='utf-8') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(path, 'w', encoding='utf-8') as file:
+        file.write(text)
     return path
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f'{constant} is no number')
+
+
+def _from_dict(data: Any, where: Path) -> Manifest:
+    if not isinstance(data, dict) or data.get('format') != FORMAT:
+        raise UserError(f'{where} is no manifest of {FORMAT} (key "format")')
+    version = data.get('format_version')
+    if version != FORMAT_VERSION:
+        renamed = ', whose "sure" is now called "confident"'
+        raise UserError(
+            f'{where} has format_version {version!r}'
+            f'{renamed if version == 2 else ""}; this hkd_mm reads '
+            f'{FORMAT_VERSION}: export again, or use the hkd_mm that wrote it '
+            f'({data.get("hkd_mm", "unknown")})'
+        )
+    task = {key: data[key] for key in data if key == 'task'}
+    _check(task, dict(task=_one_of(*MANIFESTS)), where)
+    kind = MANIFESTS[data['task']]
+    values = {
+        key: value
+        for key, value in data.items()
+        if key not in ('format', 'format_version', 'task')
+    }
+    _check(values, _rules(kind), where)
+    values['classes'] = tuple(values['classes'])
+    values['input'] = _input_of(values['input'], where)
+    if kind is ClassifierManifest:
+        found = values['threshold']
+        _check(found, _rules(Threshold), where, 'threshold.')
+        values['threshold'] = Threshold(**found)
+    _check(values['files'], {}, where, 'files.', KINDS)
+    for name, file in values['files'].items():
+        _check(file, _rules(FileSpec), where, f'files.{name}.')
+    values['files'] = {k: FileSpec(**v) for k, v in values['files'].items()}
+    return kind(**values)
+
+
+def _rules(kind: type) -> dict[str, Rule]:
+    return {one.name: one.metadata['rule'] for one in fields(kind)}
+
+
+def _check(
+    data: Any,
+    rules: dict[str, Rule],
+    where: Path,
+    prefix: str = '',
+    known: tuple[str, ...] = (),
+) -> None:
+    """Refuse the first key that is unknown, missing or wrong."""
+    if not isinstance(data, dict):
+        raise UserError(f'{where}: {prefix[:-1]} must be an object')
+    for key in data:
+        if key not in rules and key not in known:
+            raise UserError(f'{where}: {prefix}{key} is unknown')
+    for key, (what, fits) in rules.items():
+        if key not in data:
+            raise UserError(f'{where}: {prefix}{key} is missing')
+        if not fits(data[key]):
+            raise UserError(
+                f'{where}: {prefix}{key} must be {what}, it is {data[key]!r}'
+            )
+
+
+def _input_of(data: dict, where: Path) -> InputSpec:
+    _check(data, _INPUT, where, 'input.')
+    fixed = {k: tuple(v) if type(v) is list else v for k, v in data.items()}
+    spec = InputSpec(**fixed)
+    for key in ('mean', 'std'):
+        if len(data[key]) != spec.channels:
+            raise UserError(
+                f'{where}: input.{key} must be one number a channel, '
+                f'{spec.channels} of {spec.colour} images, it is {data[key]!r}'
+            )
+    return spec

@@ -1,8 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""A network as an ONNX file; needs ONNX Runtime and nothing of training."""
+"""Run a network from an ONNX file; needs nothing of training."""
 
 import os
 import platform
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -13,7 +14,7 @@ _PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
 
 
 class OnnxBackend:
-    """From prepared images to logits; may be called by several threads.
+    """Compute logits of prepared images; several threads may call it.
 
     Args:
         path: takes ``images`` (N, C, H, W) float32, gives ``logits``.
@@ -34,7 +35,13 @@ class OnnxBackend:
         threads: int | None = None,
         device: str | None = None,
     ) -> None:
-        runtime = _import_runtime()
+        try:
+            import onnxruntime as runtime
+        except ImportError as error:
+            raise UserError(
+                f'ONNX Runtime cannot be imported ({error}); fix it with: '
+                'pip install onnxruntime'
+            ) from None
         provider = _PROVIDERS.get(device or 'cpu')
         if provider not in runtime.get_available_providers():
             raise UserError(
@@ -66,7 +73,7 @@ class OnnxBackend:
             raise UserError(
                 f'device {device!r}: ONNX Runtime {runtime.__version__} took '
                 f'{", ".join(taken)} instead, for the libraries it was built '
-                'for (CUDA, cuDNN) cannot be loaded; mend them, or leave '
+                'for (CUDA, cuDNN) cannot be loaded; fix them, or leave '
                 'device out for the CPU'
             )
         given = self._session.get_inputs()[0]
@@ -80,7 +87,7 @@ class OnnxBackend:
 def may_overflow() -> bool:
     """Whether 8-bit weights may overflow on this processor.
 
-    True for an x86 one without VNNI, as far as Linux tells.
+    True for an x86 one without VNNI, as far as Linux knows.
     """
     if platform.machine().lower() not in ('x86_64', 'amd64'):
         return False
@@ -93,17 +100,4 @@ def may_overflow() -> bool:
 
 def available() -> bool:
     """Whether ONNX Runtime is installed; does not import it."""
-    from importlib.util import find_spec
-
     return find_spec('onnxruntime') is not None
-
-
-def _import_runtime():
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(
-            f'ONNX Runtime cannot be imported ({error}); mend it with: '
-            'pip install onnxruntime'
-        ) from None
-    return onnxruntime

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import replacing
 
 Row = list | dict
 
@@ -31,9 +32,6 @@ class WorkFile:
         path: the file.
         header: what the rows depend on; a file with another is refused.
         copied: rows that a new file begins with.
-
-    Raises:
-        UserError: it is of another header.
     """
 
     def __init__(
@@ -41,35 +39,28 @@ class WorkFile:
     ) -> None:
         self.path = path
         if not path.is_file():
-            aside = Path(f'{path}.new')
-            with open(aside, 'wb') as file:
+            with replacing(path) as file:
                 file.write(_line(header))
                 file.writelines(map(_line, copied))
-                sync(file)
-            os.replace(aside, path)
         self._file = open(path, 'r+b')
         try:
-            self._take_up(header)
+            self._resume(header)
         except BaseException:
             self._file.close()
             raise
 
-    def _take_up(self, header: dict[str, Any]) -> None:
-        found, end = self._file.readline(), self._file.tell()
-        if _parsed(found) != header:
-            raise UserError(
-                f'{self.path} is of another model or other options '
-                f'({_differing(_parsed(found), header)}); remove it, or give '
-                'another --out'
-            )
-        done = array('Q')
+    def _resume(self, header: dict[str, Any]) -> None:
+        check_header(self.path, _parsed(self._file.readline()), header)
+        end, done = self._file.tell(), array('Q')
         self.images = self.unreadable = 0
         for line in self._file:
             row = _parsed(line)
             if row is None:
                 break
             end += len(line)
-            done.append(_key(_image(row)))
+            done.append(
+                _key(row['image'] if isinstance(row, dict) else row[0])
+            )
             self._count(row)
         self._file.truncate(end)
         self._file.seek(end)
@@ -84,8 +75,8 @@ class WorkFile:
     def has(self, image: str) -> bool:
         """Whether an image was there when the file was opened."""
         key = np.uint64(_key(image))
-        place = np.searchsorted(self._done, key)
-        return place < len(self._done) and self._done[place] == key
+        index = np.searchsorted(self._done, key)
+        return index < len(self._done) and self._done[index] == key
 
     def add(self, rows: Iterable[Row]) -> None:
         """Append rows; they survive the end of this process."""
@@ -95,7 +86,7 @@ class WorkFile:
         self._file.flush()
 
     def rows(self) -> Iterator[Row]:
-        """All rows, read again from the file."""
+        """Read all rows again from the file."""
         with open(self.path, 'rb') as file:
             file.readline()
             for line in file:
@@ -108,19 +99,13 @@ class WorkFile:
         self._file.close()
 
 
-def sync(file: Any) -> None:
-    """Have an open file reach the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _line(row: Row) -> bytes:
     # ASCII: names that are no Unicode, and line breaks in names, get through
     return json.dumps(row, separators=(',', ':')).encode() + b'\n'
 
 
 def _parsed(line: bytes) -> Any:
-    """The row of a whole line, else None."""
+    """Parse a whole line, else return None."""
     if not line.endswith(b'\n'):
         return None
     try:
@@ -130,22 +115,24 @@ def _parsed(line: bytes) -> Any:
     return row if row and isinstance(row, (list, dict)) else None
 
 
-def _image(row: Row) -> str:
-    return row['image'] if isinstance(row, dict) else row[0]
-
-
 def _key(image: str) -> int:
     path = os.path.abspath(image).encode('utf-8', 'surrogateescape')
     return int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), 'big')
 
 
-def _differing(found: Any, header: dict[str, Any]) -> str:
+def check_header(path: Path, found: Any, header: dict[str, Any]) -> None:
+    """Refuse a file whose header, None of a damaged one, is another."""
     if not isinstance(found, dict):
-        return 'its first line is damaged'
-    keys = {*found, *header}
-    return ', '.join(
-        sorted(key for key in keys if found.get(key) != header.get(key))
-    )
+        reason = 'what it says of itself is damaged'
+    elif 'sure' in found.get('columns', ()):
+        reason = 'its column "sure" is now called "confident"'
+    else:
+        reason = ', '.join(k for k in header if found.get(k) != header[k])
+    if reason:
+        raise UserError(
+            f'{path} is of another model or other options ({reason}); remove '
+            'it, or give another --out'
+        )
 
 
 SUFFIXES = ('.csv', '.parquet')
@@ -154,11 +141,7 @@ _GROUP = 65536  # rows of a Parquet row group
 
 
 def check_suffix(out: Path) -> None:
-    """Refuse what cannot be written, before any work.
-
-    Raises:
-        UserError: of another kind, or pyarrow is missing.
-    """
+    """Refuse a file that cannot be written, before any work."""
     if out.suffix not in SUFFIXES:
         raise UserError(f'--out {out}: give a .csv or .parquet file')
     if out.suffix == '.parquet':
@@ -166,33 +149,41 @@ def check_suffix(out: Path) -> None:
 
 
 def write_table(out: Path, columns: list[str], rows: Iterable[list]) -> None:
-    """Write aside, then rename.
+    """Write a table, which is whole or not there.
 
     Args:
-        out: its suffix chooses.
+        out: its suffix chooses the format.
         columns: their names; the first and those that begin with ``best``
-            hold texts, ``sure`` yes or no, the others numbers.
+            hold texts, ``confident`` yes or no, the others numbers.
         rows: cells in the order of the columns.
     """
-    write = _write_csv if out.suffix == '.csv' else _write_parquet
-    _aside(out, lambda path: write(path, columns, rows))
+    if out.suffix == '.csv':
+        with replacing(out, 'w', **_TEXT) as file:
+            writer = csv.writer(file, lineterminator='\n')
+            writer.writerow(columns)
+            writer.writerows(map(_cell, row) for row in rows)
+    else:
+        with replacing(out) as file:
+            _write_parquet(file, columns, iter(rows))
 
 
-def _aside(out: Path, write: Callable[[Path], Any]) -> None:
-    part = out.with_name(f'.{out.name}.{os.getpid()}.part')
-    try:
-        write(part)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _write_csv(path: Path, columns: list[str], rows: Iterable[list]) -> None:
-    with open(path, 'w', **_TEXT) as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(columns)
-        writer.writerows([_cell(cell) for cell in row] for row in rows)
-        sync(file)
+def read_table(out: Path) -> Iterator[list]:
+    """Read the rows of a table that :func:`write_table` wrote."""
+    if out.suffix == '.parquet':
+        _, parquet = _pyarrow()
+        with parquet.ParquetFile(out) as file:
+            for batch in file.iter_batches(_GROUP):
+                for row in zip(*(c.to_pylist() for c in batch.columns)):
+                    yield [
+                        round(cell, 6) if isinstance(cell, float) else cell
+                        for cell in row
+                    ]
+        return
+    with open(out, **_TEXT) as file:
+        reader = csv.reader(file)
+        kinds = _kinds(next(reader))
+        for row in reader:
+            yield [_value(cell, kind) for cell, kind in zip(row, kinds)]
 
 
 def _cell(value: Any) -> str:
@@ -203,29 +194,25 @@ def _cell(value: Any) -> str:
     return '' if value is None else value
 
 
+def _value(cell: str, kind: str) -> Any:
+    if kind == 'bool_':
+        return {'yes': True, 'no': False}.get(cell)
+    return float(cell) if kind == 'float32' else cell
+
+
 def _write_parquet(
-    path: Path, columns: list[str], rows: Iterable[list]
+    file: Any, columns: list[str], rows: Iterator[list]
 ) -> None:
     arrow, parquet = _pyarrow()
-    schema = arrow.schema(
-        [
-            (name, arrow.string() if kind is str else getattr(arrow, kind)())
-            for name, kind in zip(columns, _kinds(columns))
-        ]
-    )
-    rows = iter(rows)
-    with open(path, 'wb') as file:
-        with parquet.ParquetWriter(file, schema) as writer:
-            while group := list(islice(rows, _GROUP)):
-                cells = [list(map(_unicode, column)) for column in zip(*group)]
-                arrays = [
-                    arrow.array(column, field.type)
-                    for column, field in zip(cells, schema)
-                ]
-                writer.write_table(
-                    arrow.Table.from_arrays(arrays, schema=schema)
-                )
-        sync(file)
+    kinds = [getattr(arrow, kind)() for kind in _kinds(columns)]
+    schema = arrow.schema(list(zip(columns, kinds)))
+    with parquet.ParquetWriter(file, schema) as writer:
+        while group := list(islice(rows, _GROUP)):
+            arrays = [
+                arrow.array(list(map(_unicode, column)), kind)
+                for column, kind in zip(zip(*group), kinds)
+            ]
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
 
 def _unicode(value: Any) -> Any:
@@ -235,41 +222,15 @@ def _unicode(value: Any) -> Any:
     return value
 
 
-def _kinds(columns: list[str]) -> list:
-    return [
-        str
-        if place == 0 or name.startswith('best')
-        else 'bool_'
-        if name == 'sure'
-        else 'float32'
-        for place, name in enumerate(columns)
+def _kinds(columns: list[str]) -> list[str]:
+    """Types of the columns, as pyarrow names them."""
+    kinds = [
+        'string' if name.startswith('best') else 'float32' for name in columns
     ]
-
-
-def read_table(out: Path) -> Iterator[list]:
-    """The rows of a table that :func:`write_table` wrote."""
-    if out.suffix == '.parquet':
-        _, parquet = _pyarrow()
-        with parquet.ParquetFile(out) as file:
-            for batch in file.iter_batches(_GROUP):
-                for row in zip(*(c.to_pylist() for c in batch.columns)):
-                    yield [_rounded(cell) for cell in row]
-        return
-    with open(out, **_TEXT) as file:
-        reader = csv.reader(file)
-        kinds = _kinds(next(reader))
-        for row in reader:
-            yield [_value(cell, kind) for cell, kind in zip(row, kinds)]
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 6) if isinstance(value, float) else value
-
-
-def _value(cell: str, kind: Any) -> Any:
-    if kind == 'bool_':
-        return {'yes': True, 'no': False}.get(cell)
-    return float(cell) if kind == 'float32' else cell
+    kinds[0] = 'string'
+    if 'confident' in columns:
+        kinds[columns.index('confident')] = 'bool_'
+    return kinds
 
 
 def _pyarrow():
@@ -278,7 +239,7 @@ def _pyarrow():
         from pyarrow import parquet
     except ImportError as error:
         raise UserError(
-            f'.parquet files need pyarrow ({error}); mend it with: pip '
+            f'.parquet files need pyarrow ({error}); fix it with: pip '
             'install pyarrow, or write a .csv'
         ) from None
     return pyarrow, parquet

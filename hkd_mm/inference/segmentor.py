@@ -1,72 +1,16 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A trained student that marks: images in, masks out."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import cv2
 import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.calibration import softmax
-from hkd_mm.inference.classifier import Images, check_words, sources_of
-from hkd_mm.inference.student import read_student
+from hkd_mm.inference.base import Images, StudentModel, sources_of
 from hkd_mm.io.images import Source, prepare_stored
-
-
-def pixel_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Sigmoid of one output, softmax of several.
-
-    Args:
-        logits: (N, C, H, W) floats.
-
-    Returns:
-        (N, C, H, W) float32.
-    """
-    values = logits.astype(np.float32)
-    if values.shape[1] == 1:
-        raised = np.exp(-np.abs(values))
-        return np.where(values >= 0, 1, raised) / (1 + raised)
-    return softmax(values)
-
-
-def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
-    """The class of each pixel, as ``hkd_mm.SegmentationMetric`` takes it.
-
-    Args:
-        probabilities: (N, C, H, W); C = 1 of one class against the
-            background, else with the background, which is first.
-        threshold: from which a pixel is of the one class.
-
-    Returns:
-        (N, H, W) uint8.
-    """
-    if probabilities.shape[1] == 1:
-        return (probabilities[:, 0] >= threshold).astype(np.uint8)
-    return probabilities.argmax(1).astype(np.uint8)
-
-
-def enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The probabilities of one image at its own size, bilinear.
-
-    Args:
-        probabilities: (C, h, w) float32.
-        size: (H, W).
-
-    Returns:
-        (C, H, W) float32.
-    """
-    height, width = size
-    planes = [
-        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
-        for plane in probabilities
-    ]
-    return np.stack(planes)
-
-
-Prepared = tuple[np.ndarray, tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +18,7 @@ class Segmentation:
     """What a segmentor says of one image; as text one line.
 
     Attributes:
-        mask: (H, W) uint8, of the size of the image: places in ``classes``.
+        mask: (H, W) uint8, of the size of the image: positions in ``classes``.
         classes: names, the background first.
     """
 
@@ -93,67 +37,14 @@ class Segmentation:
         return ', '.join(found) or 'nothing marked'
 
 
-class Segmentor:
+class Segmentor(StudentModel):
     """Marks images as the student was trained to.
 
-    With the ONNX backend neither torch nor OpenMMLab is imported. Once built,
-    it may be called by several threads.
-
-    Args:
-        path: a folder of ``tools/export.py``; or, for torch, the work dir of
-            a run or its ``student.pth``.
-        backend: ``onnx`` or ``torch``; None takes the first that the folder
-            and this machine have.
-        precision: ``fp32``, or ``int8`` (ONNX alone).
-        threads: of the backend; None leaves it to the backend.
-        device: ``cpu`` or ``cuda``; None is the CPU for ONNX, and the GPU
-            where there is one for torch.
-        batch_size: images that go through the network together.
-        max_pixels: larger images are refused;
-            ``hkd_mm.io.images.MAX_PIXELS`` by default.
-
-    Raises:
-        UserError: a file is missing, changed or of another version, the
-            network is a classifier, or a package is missing.
+    For its arguments see :class:`.base.StudentModel`.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        backend: str | None = None,
-        precision: str = 'fp32',
-        threads: int | None = None,
-        device: str | None = None,
-        batch_size: int = 4,
-        max_pixels: int | None = None,
-    ) -> None:
-        check_words(backend, precision, threads, batch_size)
-        self.student = read_student(path, backend, precision, 'segmentation')
-        self.classes = tuple(self.student.classes)
-        self.batch_size, self.max_pixels = batch_size, max_pixels
-        self._network = self.student.load(threads, device)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | os.PathLike,
-        backend: str | None = None,
-        precision: str = 'fp32',
-        revision: str | None = None,
-        **kwargs,
-    ) -> 'Segmentor':
-        """A folder here, or one of the Hugging Face Hub.
-
-        As :meth:`.classifier.SkinClassifier.from_pretrained`.
-
-        Raises:
-            UserError: as of the class; or it is not there, the Hub cannot be
-                reached, or huggingface_hub is missing.
-        """
-        from hkd_mm.inference.hub import place_of
-
-        folder = place_of(name, backend, precision, revision)
-        return cls(folder, backend, precision, **kwargs)
+    task = 'segmentation'
+    _batch_size = 4
 
     def __call__(self, images: Images) -> Segmentation | list[Segmentation]:
         """Mark one image, or several.
@@ -177,53 +68,74 @@ class Segmentor:
         return found if many else found[0]
 
     def stream(self, images: Images) -> Iterator[Segmentation]:
-        """The same one after another, for more than memory holds.
-
-        Args:
-            images: as of :meth:`__call__`.
-
-        Raises:
-            UserError: as of :meth:`__call__`, when it is its turn.
-        """
+        """Mark images one after another, for more than memory holds."""
         sources, _ = sources_of(images)
         for one in self._answers(sources):
             mask = pixel_classes(one[None], self.student.threshold)[0]
             yield Segmentation(mask, self.classes)
 
     def probabilities(self, image: Source) -> np.ndarray:
-        """Of one image, at its own size.
-
-        Args:
-            image: as of :meth:`__call__`.
+        """Probabilities of the pixels of one image, at its own size.
 
         Returns:
             (C, H, W) float32; C = 1 of one class against the background, else
             with the background, which is first.
-
-        Raises:
-            UserError: as of :meth:`__call__`.
         """
         return next(self._answers([image]))
 
     def _answers(self, sources: Iterable[Source]) -> Iterator[np.ndarray]:
-        ready = map(self._prepare, sources)
-        while batch := list(islice(ready, self.batch_size)):
+        for batch in self._batches(sources, self._prepare):
             images = np.stack([image for image, _ in batch])
             found = pixel_probabilities(self._logits(images))
             for one, (_, size) in zip(found, batch, strict=True):
                 yield enlarged(one, size)
 
-    def _prepare(self, source: Source) -> Prepared:
+    def _prepare(self, source: Source) -> tuple[np.ndarray, tuple[int, int]]:
         return prepare_stored(source, self.student.input, self.max_pixels)
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
         logits = self._network.logits(images)
         count = len(self.classes)
-        outputs = 1 if count == 2 else count
-        right = logits.ndim == 4 and logits.shape[1] in (outputs, count)
+        outputs = (1, 2) if count == 2 else (count,)
+        right = logits.ndim == 4 and logits.shape[1] in outputs
         if not right or not np.isfinite(logits).all():
             raise UserError(
                 f'{self.student.weights} does not give finite numbers for '
                 'every pixel and class; export it again'
             )
         return logits
+
+
+def pixel_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Sigmoid of one output, softmax of several; (N, C, H, W) float32."""
+    values = logits.astype(np.float32)
+    if values.shape[1] > 1:
+        return softmax(values)
+    raised = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1, raised) / (1 + raised)
+
+
+def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """Name the class of each pixel, as ``hkd_mm.SegmentationMetric`` takes it.
+
+    Args:
+        probabilities: (N, C, H, W); C = 1 of one class against the
+            background, else with the background, which is first.
+        threshold: from which a pixel is of the one class.
+
+    Returns:
+        (N, H, W) uint8.
+    """
+    if probabilities.shape[1] == 1:
+        return (probabilities[:, 0] >= threshold).astype(np.uint8)
+    return probabilities.argmax(1).astype(np.uint8)
+
+
+def enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Enlarge (C, h, w) to (C, H, W), float32, bilinear."""
+    height, width = size
+    planes = [
+        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+        for plane in probabilities
+    ]
+    return np.stack(planes)

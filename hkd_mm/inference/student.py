@@ -4,24 +4,26 @@
 import math
 import os
 import warnings
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import read_manifest
-from hkd_mm.inference.manifest_fields import (
+from hkd_mm.inference.manifest import (
     FILE,
     ClassifierManifest,
     Manifest,
-    SegmentorManifest,
+    read_manifest,
 )
 from hkd_mm.inference.onnx_backend import OnnxBackend, available, may_overflow
 from hkd_mm.io.input_spec import InputSpec
 
+CLASS_OF_TASK = dict(classification='SkinClassifier', segmentation='Segmentor')
+
 
 def named(text: str) -> tuple[str, str]:
-    """Take a name and a path apart.
+    """Split a name and a path.
 
     Args:
         text: ``NAME=PATH``, or a path, which may have ``=`` in it: what
@@ -36,12 +38,6 @@ def named(text: str) -> tuple[str, str]:
     return name, path
 
 
-TAKES = dict(
-    classification='hkd_mm.apis.SkinClassifier',
-    segmentation='hkd_mm.apis.Segmentor',
-)
-
-
 @dataclass(frozen=True)
 class Student:
     """An exported student, or that of a run.
@@ -53,7 +49,7 @@ class Student:
             background first.
         input: what the network is fed.
         temperature: ``softmax(logits / temperature)``; 1 of a segmentor.
-        threshold: of sure answers; infinite where none is ever sure enough,
+        threshold: of confident answers; infinite where none is ever confident,
             None where it is not known. Of a segmentor that of its pixels.
         manifest: of an exported folder.
         network: of a run: the network in torch, and whether it takes BGR.
@@ -61,7 +57,7 @@ class Student:
 
     backend: str
     weights: Path
-    classes: list[str]
+    classes: tuple[str, ...]
     input: InputSpec
     temperature: float = 1.0
     threshold: float | None = None
@@ -69,27 +65,22 @@ class Student:
     network: tuple[Any, bool] | None = field(default=None, repr=False)
 
     def load(self, threads: int | None, device: str | None) -> Any:
-        """The network, with ``logits(images)``.
-
-        Raises:
-            UserError: as of the backends.
-        """
+        """Load the network, which has ``logits(images)``."""
         if self.backend == 'onnx':
-            self._look_at_processor()
+            self._warn_of_overflow()
             return OnnxBackend(self.weights, threads, device)
         from hkd_mm.inference.torch_backend import TorchBackend, load_weights
 
         network, swapped = self.network or load_weights(self.weights)
         return TorchBackend(network, swapped, threads, device)
 
-    def _look_at_processor(self) -> None:
+    def _warn_of_overflow(self) -> None:
         """Warn where int8 may answer otherwise than when it was checked."""
-        files = self.manifest.files if self.manifest else {}
-        int8 = 'int8' in files and self.weights.name == files['int8'].path
-        if not int8 or not may_overflow():
+        int8 = self.manifest.files.get('int8')
+        if int8 is None or self.weights.name != int8.path:
             return
         bits = self.manifest.checks.get('int8', {}).get('weight_bits')
-        if bits != 7:
+        if bits != 7 and may_overflow():
             warnings.warn(
                 f'{self.weights} has weights of 8 bits, whose sums may '
                 'overflow on this processor (x86 without VNNI); take float32, '
@@ -98,115 +89,88 @@ class Student:
 
 
 def read_student(
-    place: str | os.PathLike,
+    path: str | os.PathLike,
     backend: str | None,
     precision: str,
     task: str = 'classification',
 ) -> Student:
-    """Look at a folder.
-
-    Args:
-        place: an exported folder, or what a run left.
-        backend: ``onnx``, ``torch`` or None.
-        precision: ``fp32`` or ``int8``.
-        task: ``classification`` or ``segmentation``.
+    """Find the student of an exported folder, or of what a run left.
 
     Raises:
-        UserError: there is nothing of the kind in it, or a network of another
-            task.
+        UserError: there is none, or its network is of another task.
     """
-    place = Path(place).expanduser()
-    place = place.parent if place.name == FILE else place
-    if (place / FILE).is_file():
-        return _exported(place, backend, precision, task)
-    if not place.exists():
-        raise UserError(f'{place} does not exist')
+    path = Path(path).expanduser()
+    path = path.parent if path.name == FILE else path
+    if (path / FILE).is_file():
+        return _exported(path, backend, precision, task)
+    if not path.exists():
+        raise UserError(f'{path} does not exist')
     if backend == 'onnx' or precision != 'fp32':
         raise UserError(
-            f'{place} has no {FILE}, so that it is no exported folder; make '
+            f'{path} has no {FILE}, so that it is no exported folder; make '
             'one with tools/export.py'
         )
-    return _of_run(place, task)
+    return _of_run(path, task)
 
 
-def kind_of(backend: str | None, precision: str) -> str:
-    """Which file of a manifest is wanted."""
-    return 'torch' if backend == 'torch' else precision
+def choose_file(
+    files: Collection[str], backend: str | None, precision: str
+) -> tuple[str, str]:
+    """Choose a backend, ONNX unless torch is all there is, and its file.
 
-
-def default_backend(files: Any, precision: str) -> str:
-    """ONNX, unless torch is all there is.
-
-    Args:
-        files: kinds that a manifest lists.
-        precision: ``fp32`` or ``int8``.
+    Returns:
+        The backend, and which of the kinds of ``files`` it takes.
     """
-    if precision == 'fp32' and 'torch' in files:
-        return 'onnx' if 'fp32' in files and available() else 'torch'
-    return 'onnx'
-
-
-def check_task(place: Path, found: str, task: str) -> None:
-    """Refuse a network of another task, with the name of what takes it.
-
-    Raises:
-        UserError: it is one.
-    """
-    if found != task:
-        raise UserError(
-            f'{place} holds a network for {found}, which {TAKES[found]} takes'
-        )
+    if backend is None:
+        onnx = 'torch' not in files or ('fp32' in files and available())
+        backend = 'onnx' if onnx or precision != 'fp32' else 'torch'
+    return backend, 'torch' if backend == 'torch' else precision
 
 
 def _exported(
     folder: Path, backend: str | None, precision: str, task: str
 ) -> Student:
     manifest = read_manifest(folder)
-    check_task(folder, manifest.task, task)
-    backend = backend or default_backend(manifest.files, precision)
-    kind = kind_of(backend, precision)
-    weights = manifest.file_of(folder, kind)
-    spec = manifest.files[kind]
-    if (spec.takes, spec.gives) != ('tensor', 'logits'):
-        raise UserError(
-            f'{folder / FILE}: files.{kind} takes {spec.takes} and gives '
-            f'{spec.gives}; tensor and logits are wanted'
-        )
-    student = Student(
+    _check_task(folder, manifest.task, task)
+    backend, kind = choose_file(manifest.files, backend, precision)
+    temperature, threshold = 1.0, manifest.threshold
+    if isinstance(manifest, ClassifierManifest):
+        temperature, threshold = manifest.temperature, threshold.probability
+    return Student(
         backend,
-        weights,
-        list(manifest.classes),
+        manifest.file_of(folder, kind),
+        manifest.classes,
         manifest.input,
-        manifest=manifest,
-    )
-    if isinstance(manifest, SegmentorManifest):
-        return replace(student, threshold=manifest.threshold)
-    assert isinstance(manifest, ClassifierManifest)
-    limit = manifest.threshold.probability
-    return replace(
-        student,
-        temperature=manifest.temperature,
-        threshold=math.inf if limit is None else limit,
+        temperature,
+        math.inf if threshold is None else threshold,
+        manifest,
     )
 
 
-def _of_run(place: Path, task: str) -> Student:
+def _of_run(path: Path, task: str) -> Student:
     from hkd_mm.inference.torch_backend import STUDENT, read_run
 
-    run = read_run(place)
-    check_task(place, 'segmentation' if run.dense else 'classification', task)
-    student = Student(
+    run = read_run(path)
+    _check_task(path, 'segmentation' if run.dense else 'classification', task)
+    if not run.dense:
+        warnings.warn(
+            f'{path} is no exported folder: probabilities are not calibrated '
+            '(temperature 1) and no answer says whether it is confident; '
+            'tools/export.py fits both on validation'
+        )
+    return Student(
         'torch',
         run.folder / STUDENT,
-        list(run.classes),
+        tuple(run.classes),
         run.spec,
+        threshold=run.pixel_threshold if run.dense else None,
         network=(run.network, run.swapped),
     )
-    if run.dense:
-        return replace(student, threshold=run.pixel_threshold)
-    warnings.warn(
-        f'{place} is no exported folder: probabilities are not calibrated '
-        '(temperature 1) and no answer says whether it is sure; '
-        'tools/export.py fits both on validation'
-    )
-    return student
+
+
+def _check_task(path: Path, found: str, task: str) -> None:
+    if found != task:
+        raise UserError(
+            f'{path} holds a network for {found}, which '
+            f'hkd_mm.apis.{CLASS_OF_TASK[found]} takes'
+        )

@@ -19,7 +19,7 @@ STUDENT = 'student.pth'
 
 
 class TorchBackend:
-    """From prepared images to logits; may be called by several threads.
+    """Compute logits of prepared images; several threads may call it.
 
     Args:
         network: a plain classifier or segmentor, in evaluation.
@@ -63,17 +63,13 @@ class TorchBackend:
 
 
 def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
-    """The network of an exported folder.
+    """Load the network of an exported folder.
 
     Args:
         path: ``.safetensors``, whose header says what network it is.
 
     Returns:
         The network, and whether it takes BGR.
-
-    Raises:
-        UserError: it is damaged, does not say what network it is, names what
-            is no plain network, or what training needs is not installed.
     """
     _check_packages()
     from hkd_mm.engine.student_loading import load_student
@@ -81,30 +77,30 @@ def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
     if Path(path).suffix != '.safetensors':
         raise UserError(f'{path}: weights are read from .safetensors only')
     network, meta = load_student(path)
-    statistics = meta['student'].get('data_preprocessor') or {}
-    statistics = statistics or meta.get('data_preprocessor') or {}
-    return network, not statistics.get(
-        'to_rgb', getattr(network, 'dense', False)
-    )
+    return network, takes_bgr(network, statistics_of(meta))
 
 
-def read_run(place: Path) -> Any:
-    """What a finished run left.
+def statistics_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the data preprocessor that weights were trained with."""
+    own = meta['student'].get('data_preprocessor')
+    return own or meta.get('data_preprocessor') or {}
 
-    Args:
-        place: its work dir, or the ``student.pth`` in it.
+
+def takes_bgr(network: Any, statistics: dict[str, Any]) -> bool:
+    """Whether a network takes BGR, as MMPretrain's do by default."""
+    return not statistics.get('to_rgb', getattr(network, 'dense', False))
+
+
+def read_run(path: Path) -> Any:
+    """Read a finished run: its work dir, or the ``student.pth`` in it.
 
     Returns:
         A :class:`hkd_mm.inference.run_folder.SourceRun`.
-
-    Raises:
-        UserError: it is not finished, or prepares images in a way that is
-            not repeated here, or packages are missing.
     """
-    folder = place.parent if place.name == STUDENT else place
+    folder = path.parent if path.name == STUDENT else path
     if not (folder / STUDENT).is_file():
         raise UserError(
-            f'{place} holds neither manifest.json nor {STUDENT}; give a '
+            f'{path} holds neither manifest.json nor {STUDENT}; give a '
             'folder of tools/export.py, or the work dir of a finished run'
         )
     _check_packages()

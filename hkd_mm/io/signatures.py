@@ -9,7 +9,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -30,19 +30,25 @@ class _Found(NamedTuple):
     node: ast.ClassDef | ast.FunctionDef
 
 
-def constructor_arguments(type_name: str) -> Arguments | None:
+def type_name(node: Any) -> str:
+    """Name of a class without its scope: of a config, or of its ``type``."""
+    name = node.get('type') if isinstance(node, dict) else node
+    return getattr(name, '__name__', str(name or '')).rpartition('.')[2]
+
+
+def constructor_arguments(name: str) -> Arguments | None:
     """Find the arguments of a registered class or function.
 
     Imports nothing, so it also covers classes whose packages are missing.
 
     Args:
-        type_name: as in a config, such as ``hkd_mm.HybridKDLoss``.
+        name: as in a config, such as ``hkd_mm.HybridKDLoss``.
 
     Returns:
         Its arguments with those of the base classes that its constructor
         passes keywords on to; None for a name that is not registered here.
     """
-    scope, _, name = type_name.rpartition('.')
+    scope, _, name = name.rpartition('.')
     found = _registered(name) if scope == _PACKAGE.name else None
     if found is None:
         return None

@@ -23,12 +23,7 @@ _SHOWN = 12
 
 
 def data_uri(image: np.ndarray, side: int = _SIDE) -> str:
-    """A small JPEG.
-
-    Args:
-        image: (H, W, 3) uint8, RGB.
-        side: pixels of its longer side at most.
-    """
+    """A small JPEG of (H, W, 3) uint8, RGB; ``side`` pixels at most."""
     picture = Image.fromarray(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
@@ -61,15 +56,7 @@ def image_as_rgb(image: torch.Tensor) -> np.ndarray:
 
 
 def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A heat map on an image.
-
-    Args:
-        image: (H, W, 3) uint8.
-        heat: (H, W) in [0, 1].
-
-    Returns:
-        (H, W, 3) uint8.
-    """
+    """A heat map (H, W) in [0, 1] on an image (H, W, 3) uint8."""
     from matplotlib import colormaps
 
     colours = 255 * colormaps['inferno'](heat)[..., :3]

@@ -29,12 +29,7 @@ def find_runs(
     study: Study | None = None,
     baselines: Sequence[str] | None = None,
 ) -> FoundRuns:
-    """Look for finished runs.
-
-    Args:
-        paths: as of :func:`.data.gather`.
-        study: of a work dir, in place of the plan that is stored in it.
-        baselines: in place of those of the study.
+    """Look for finished runs; arguments as of :func:`.data.gather`.
 
     Raises:
         UserError: nothing is finished there, or a baseline is not.

@@ -12,9 +12,10 @@ from mmengine.config import Config
 
 from hkd_mm.config.compose import read_config
 from hkd_mm.config.packing import stock_steps
-from hkd_mm.config.tree import dataset_chain, kind
+from hkd_mm.config.tree import dataset_chain
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 from hkd_mm.report.data import ReportData, ReportMethod, read_same
 
 VAL_FILE = 'predictions_val.csv'
@@ -52,7 +53,7 @@ def read_dataset(
     *wrappers, inner = dataset_chain(cfg['test_dataloader'])
     node = {**inner, 'split': split, 'data_root': str(root)}
     for wrapper in wrappers:
-        if kind(wrapper) == 'PackedDataset':
+        if type_name(wrapper) == 'PackedDataset':
             node['pipeline'] = stock_steps(wrapper)
     node['serialize_data'] = False
     if method is None:
@@ -84,16 +85,14 @@ def lesions(dataset) -> dict[str, str]:
 def add_val_scores(
     data: ReportData, make: bool, report: Callable[[str], None]
 ) -> None:
-    """Read what runs have, and make it for the networks of the close look.
+    """Give methods their ``val_scores``.
 
     Args:
-        data: its methods get ``val_scores``; a reason why one could not be
-            predicted is added to its ``problems``.
-        make: whether to run ``tools/test.py`` where a file is missing.
+        data: a reason why a method could not be predicted is added to its
+            ``problems``.
+        make: whether to run ``tools/test.py`` for networks of the close look
+            where a file is missing.
         report: takes a line on what is done.
-
-    Raises:
-        UserError: a run's validation split is not that of its other seeds.
     """
     for method in data.methods:
         missing = [
@@ -151,9 +150,8 @@ def predict(folder: Path, data_root: str | None = None) -> None:
 
 def _split_key(config: Path) -> str:
     """The option that names the split, of the innermost dataset."""
-    loader = read_config(str(config))['test_dataloader']
-    depth = len([*dataset_chain(loader)])
-    return 'test_dataloader' + depth * '.dataset' + '.split'
+    chain = dataset_chain(read_config(str(config))['test_dataloader'])
+    return 'test_dataloader' + len([*chain]) * '.dataset' + '.split'
 
 
 def _read_val_scores(method: ReportMethod, data: ReportData) -> None:

@@ -12,26 +12,31 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import cv2
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference import torch_backend
 from hkd_mm.inference.classifier import Answer, SkinClassifier
-from hkd_mm.inference.manifest_fields import FILE
+from hkd_mm.inference.manifest import FILE
 
-_TIMED = 5  # answers to one photograph
+_TIMED = 5  # answers to one image
+_SIDE = 320  # pixels of a picture
+NOTICE = (
+    'This is research, and no diagnostic device. Nothing here says whether a '
+    'mark on your skin is harmless; a doctor does.'
+)
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a network says of one photograph.
+    """A network's answer to one image.
 
     Attributes:
-        title: of the network.
-        facts: its size and speed, in words.
-        answer: ranked classes.
-        seen: (H, W, 3) uint8, the photograph as the network sees it.
-        heat: (H, W) in [0, 1], where the best class comes from (Grad-CAM);
-            None where there are no weights for torch.
+        facts: size and speed of the network, in words.
+        seen: (H, W, 3) uint8, the model input.
+        heat: (H, W) in [0, 1], evidence for the best class (Grad-CAM); None
+            where there are no weights for torch.
     """
 
     title: str
@@ -48,30 +53,22 @@ class Side:
         title: what the page calls it.
         path: work dir of a run (whose export is taken where there is one),
             or an exported folder.
-
-    Raises:
-        UserError: there is no network in it.
     """
 
     def __init__(self, title: str, path: str | Path) -> None:
         self.title = title
-        place = Path(path)
-        exported = place / 'export'
-        if not (exported / FILE).is_file():
-            exported = place
+        folder = Path(path)
+        if (folder / 'export' / FILE).is_file():
+            folder = folder / 'export'
         with warnings.catch_warnings():
             # the page itself shows that they are not calibrated
             warnings.filterwarnings('ignore', '.* is no exported folder')
-            self.classifier = SkinClassifier(exported, device='cpu')
-        self._torch = _torch_network(self.classifier.student, place)
+            self.classifier = SkinClassifier(folder, device='cpu')
+        self._torch = _torch_network(self.classifier.student)
         self._lock = threading.Lock()  # Grad-CAM hooks on to the network
 
     def look(self, rgb: np.ndarray) -> Look:
-        """Classify, time and explain.
-
-        Args:
-            rgb: (H, W, 3) uint8.
-        """
+        """Classify, time and explain an image, (H, W, 3) uint8."""
         ready = self.classifier.prepare(rgb)
         times = []
         with self._lock:
@@ -81,30 +78,28 @@ class Side:
                 times.append(time.perf_counter() - begun)
             heat = self._heat(ready, int(row.argmax()))
         spec = self.classifier.student.input
-        mean = np.float32(spec.mean)[:, None, None]
-        std = np.float32(spec.std)[:, None, None]
-        seen = (ready * std + mean).round().clip(0, 255).astype(np.uint8)
+        planes = ready.transpose(1, 2, 0) * np.float32(spec.std)
+        seen = (planes + np.float32(spec.mean)).round().clip(0, 255)
         return Look(
             self.title,
             self._facts(1e3 * median(times)),
             self.classifier.answer(row),
-            np.ascontiguousarray(seen.transpose(1, 2, 0)),
+            seen.astype(np.uint8),
             heat,
         )
 
     def _facts(self, milliseconds: float) -> str:
-        student = self.classifier.student
-        words = []
+        student, count = self.classifier.student, None
         if student.manifest is not None:
-            words.append(f'{student.manifest.parameters / 1e6:.2f} M weights')
+            count = student.manifest.parameters
         elif self._torch is not None:
             count = sum(p.numel() for p in self._torch[0].parameters())
-            words.append(f'{count / 1e6:.2f} M weights')
-        words.append(f'{student.weights.stat().st_size / 1e6:.1f} MB')
-        words.append(f'{milliseconds:.1f} ms ({student.backend})')
+        facts = [] if count is None else [f'{count / 1e6:.2f} M weights']
+        facts.append(f'{student.weights.stat().st_size / 1e6:.1f} MB')
+        facts.append(f'{milliseconds:.1f} ms ({student.backend})')
         if student.manifest is None:
-            words.append('no export')
-        return ', '.join(words)
+            facts.append('no export')
+        return ', '.join(facts)
 
     def _heat(self, ready: np.ndarray, label: int) -> np.ndarray | None:
         if self._torch is None:
@@ -119,21 +114,17 @@ class Side:
         return heat_maps(network, images, np.array([label]))[0]
 
 
-def _torch_network(student: Any, place: Path) -> tuple[Any, bool] | None:
+def _torch_network(student: Any) -> tuple[Any, bool] | None:
     """The network for Grad-CAM, and whether it takes BGR.
 
     None unless it has the weights that answer.
     """
-    from hkd_mm.inference import torch_backend
-
     if student.network is not None:
         return student.network
-    manifest = student.manifest
+    manifest, folder = student.manifest, student.weights.parent
     if 'torch' in manifest.files:
-        folder = student.weights.parent
-        weights = manifest.file_of(folder, 'torch')
-        return torch_backend.load_weights(weights)
-    run = student.weights.resolve().parent.parent
+        return torch_backend.load_weights(manifest.file_of(folder, 'torch'))
+    run = folder.resolve().parent
     if manifest.made_of(run / torch_backend.STUDENT):
         found = torch_backend.read_run(run)
         return found.network, found.swapped
@@ -141,11 +132,7 @@ def _torch_network(student: Any, place: Path) -> tuple[Any, bool] | None:
 
 
 def check_grad_cam() -> None:
-    """Refuse to begin without the package.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """Refuse to begin without the package."""
     try:
         import pytorch_grad_cam  # noqa: F401
     except ImportError:
@@ -154,15 +141,8 @@ def check_grad_cam() -> None:
         ) from None
 
 
-_SIDE = 320  # pixels of a picture
-NOTICE = (
-    'This is research, and no diagnostic device. Nothing here says whether a '
-    'mark on your skin is harmless; a doctor does.'
-)
-
-
 def page_file(name: str) -> str:
-    """A file beside this one."""
+    """Read a file beside this one."""
     return files(__package__).joinpath(name).read_text(encoding='utf-8')
 
 
@@ -185,42 +165,45 @@ def refusal(reason: str) -> str:
 
 
 def answers(looks: Sequence[Look]) -> str:
-    """What the networks said, side by side."""
+    """The answers of the networks, side by side."""
     return f'<div class="sides">{"".join(map(_side, looks))}</div>'
 
 
 def _side(look: Look) -> str:
     answer = look.answer
-    kind = {True: 'sure', False: 'unsure', None: 'untold'}[answer.sure]
-    said = f'{answer.best} {answer.probability:.1%}'
-    if answer.sure is None:
-        said += ', not calibrated'
-    elif not answer.sure:
-        said = str(answer)
+    kind, verdict = 'confident', f'{answer.best} {answer.probability:.1%}'
+    if answer.confident is None:
+        kind, verdict = 'uncalibrated', f'{verdict}, not calibrated'
+    elif not answer.confident:
+        kind, verdict = 'unconfident', str(answer)
+    bars = ''.join(
+        f'<tr><th scope="row">{escape(name)}</th><td><div class="bar" '
+        f'style="width:{100 * value:.1f}%"></div></td>'
+        f'<td>{value:.1%}</td></tr>'
+        for name, value in answer.classes
+    )
     return (
         f'<section class="{kind}"><h2>{escape(look.title)}</h2>'
         f'<p class="small">{escape(look.facts)}</p>'
-        f'<p class="verdict">{escape(said)}</p>'
-        f'<div class="pictures">{_pictures(look)}</div>{_bars(look)}</section>'
+        f'<p class="verdict">{escape(verdict)}</p>'
+        f'<div class="pictures">{_pictures(look)}</div>'
+        f'<table><tbody>{bars}</tbody></table></section>'
     )
 
 
 def _pictures(look: Look) -> str:
+    from hkd_mm.report.examples import overlaid
+
     seen = _sized(look.seen)
-    tiles = [_picture(seen, 'as the network sees it')]
+    shown = _picture(seen, 'model input')
     if look.heat is None:
-        tiles.append(
+        return shown + (
             '<p class="small">Where it looks (Grad-CAM) needs the weights '
             'for torch: student.pth or student.safetensors.</p>'
         )
-    else:
-        from hkd_mm.report.examples import overlaid
-
-        heat = _sized((255 * look.heat).astype(np.uint8)) / 255
-        shown = overlaid(seen, heat)
-        what = f'what speaks for {look.answer.best} (Grad-CAM)'
-        tiles.append(_picture(shown, what))
-    return ''.join(tiles)
+    heat = _sized((255 * look.heat).astype(np.uint8)) / 255
+    caption = f'evidence for {look.answer.best} (Grad-CAM)'
+    return shown + _picture(overlaid(seen, heat), caption)
 
 
 def _picture(image: np.ndarray, caption: str) -> str:
@@ -234,20 +217,8 @@ def _picture(image: np.ndarray, caption: str) -> str:
 
 
 def _sized(image: np.ndarray) -> np.ndarray:
-    """Small images enlarged, so that both lie on each other."""
-    import cv2
-
+    """Enlarge a small image, so that input and heat map have one size."""
     height, width = image.shape[:2]
     scale = _SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-
-
-def _bars(look: Look) -> str:
-    rows = ''.join(
-        f'<tr><th scope="row">{escape(name)}</th><td><div class="bar" '
-        f'style="width:{100 * value:.1f}%"></div></td>'
-        f'<td>{value:.1%}</td></tr>'
-        for name, value in look.answer.classes
-    )
-    return f'<table><tbody>{rows}</tbody></table>'

@@ -6,198 +6,29 @@ import os
 import platform
 import sys
 import tempfile
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.progress import default_workers
-from hkd_mm.serve.latency_rounds import (
-    Subject,
-    Timing,
-    TurnsProgress,
-    make_graphs,
-    measure,
-    read_subject,
-)
-from hkd_mm.serve.latency_worker import RUNTIMES, Job
+from hkd_mm.io.progress import Progress, default_workers
+from hkd_mm.serve.latency_rounds import RUNTIMES, Job, Timing, measure
+from hkd_mm.serve.latency_subjects import Subject, make_graphs, read_subject
 from hkd_mm.version import __version__
 
-# title, teacher, student in seconds: what papers say of theirs
-PAPERS = (
-    ('U-Net, ResNet-152 -> ResNet-18, CT of the lung', 4.63, 1.62),
-    ('Res2Net-101 -> ShuffleNetV2 (DSP-KD, table 6), 224 x 224', 0.297, 0.023),
-)
 
-
-def rows_of(
-    timings: Sequence[Timing], subjects: dict[str, Subject]
-) -> list[dict[str, Any]]:
-    """One row a timing.
-
-    ``times_faster`` is against ``baseline``: the first network in the first
-    runtime that was timed, with the same batch and threads.
-    """
-    first: dict[tuple, Timing] = {}
-    for timing in timings:
-        if not timing.error:
-            setting = timing.job.batch, timing.job.threads
-            first.setdefault(setting, timing)
-    rows = []
-    for timing in timings:
-        job = timing.job
-        row: dict[str, Any] = dict(
-            network=job.network,
-            runtime=job.runtime,
-            batch=job.batch,
-            threads=job.threads,
-            size=list(job.size),
-        )
-        if timing.error:
-            row['error'] = timing.error
-        else:
-            baseline = first[job.batch, job.threads]
-            row.update(
-                median_ms=1e3 * timing.median,
-                p99_ms=1e3 * timing.p99,
-                times_faster=timing.times_faster(baseline),
-                baseline=[baseline.job.network, baseline.job.runtime],
-                calls=timing.calls,
-                peak_bytes=timing.memory,
-                file_bytes=subjects[job.network].bytes(job.runtime),
-            )
-        rows.append(row)
-    return rows
-
-
-def baselines(
-    rows: Sequence[dict[str, Any]], wanted: tuple[str, str]
-) -> Iterator[str]:
-    """Say what *times faster* is against, a line for each that was taken.
-
-    Args:
-        rows: of :func:`rows_of`.
-        wanted: network and runtime that were named first.
-    """
-    settings: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if 'error' not in row:
-            told = settings.setdefault(tuple(row['baseline']), [])
-            told.append(f'batch {row["batch"]}, threads {row["threads"]}')
-    for (network, runtime), where in settings.items():
-        line = f'times faster: than {network} in {runtime}'
-        if len(settings) > 1:
-            line += f' ({"; ".join(dict.fromkeys(where))})'
-        if (network, runtime) != wanted:
-            line += f', for {" in ".join(wanted)} was not timed'
-        yield line
-
-
-def print_rows(rows: list[dict[str, Any]], console: Console) -> None:
-    """One table; then what papers say of theirs."""
-    table = Table(title='milliseconds of a batch')
-    for i, name in enumerate(
-        (
-            'network',
-            'runtime',
-            'batch',
-            'threads',
-            'median',
-            'p99',
-            'times faster',
-            'peak MB',
-            'file MB',
-        )
-    ):
-        table.add_column(name, justify='right' if i > 1 else 'left')
-    for row in rows:
-        cells = [row['network'], row['runtime'], row['batch'], row['threads']]
-        if 'error' in row:
-            cells += ['-'] * 5
-        else:
-            cells += [
-                _number(row['median_ms']),
-                _number(row['p99_ms']),
-                _number(row['times_faster']),
-                _megabytes(row['peak_bytes']),
-                _megabytes(row['file_bytes']),
-            ]
-        table.add_row(*map(str, cells))
-    console.print(table)
-    for title, teacher, student in PAPERS:
-        console.print(
-            f'a paper: {title}: {teacher} s -> {student} s, '
-            f'{teacher / student:.1f} times faster'
-        )
-
-
-def _number(value: float) -> str:
-    """Three digits that count."""
-    return f'{value:.3g}' if value < 100 else f'{value:.0f}'
-
-
-def _megabytes(count: int | None) -> str:
-    return '-' if count is None else _number(count / 1e6)
-
-
-def write_rows(rows: list[dict[str, Any]], path: Path, command: str) -> None:
-    """All of it as JSON, with the machine it was measured on."""
-    machine = dict(
-        processor=platform.processor() or platform.machine(),
-        cores=os.cpu_count(),
-        system=platform.system(),
-        torch=_version('torch'),
-        onnxruntime=_version('onnxruntime'),
-        hkd_mm=__version__,
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    told = dict(command=command, machine=machine, rows=rows)
-    path.write_text(json.dumps(told, indent=1) + '\n', encoding='utf-8')
-
-
-def _version(package: str) -> str | None:
-    """None where it is not installed: then it was not timed either."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def write_for_report(rows: list[dict[str, Any]], subject: Subject) -> None:
-    """Leave in a run what ``tools/report.py`` asks: its smallest setting.
-
-    That is batch and threads as small as they were measured, in ONNX float32
-    where that was, else in the first runtime.
-    """
-    own = [
-        r for r in rows if r['network'] == subject.name and 'error' not in r
-    ]
-    if subject.folder is None or not own:
-        return
-    own.sort(key=lambda r: (r['batch'], r['threads'], r['runtime'] != 'onnx'))
-    path = subject.folder / 'latency.json'
-    path.write_text(json.dumps(own[0], indent=1) + '\n', encoding='utf-8')
-
-
-def main(args: Namespace) -> None:
-    """Time as the command line says."""
-    rows = latency(
-        args.networks,
-        args.runtimes,
-        args.batch,
-        args.threads,
-        args.rounds,
-        args.seconds,
-        args.for_report,
-    )
-    if args.out:
+def main(out: str | None, **options) -> None:
+    """Time as the command line says; write the rows to ``out``."""
+    rows = latency(**options)
+    if out:
         command = ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        write_rows(rows, Path(args.out), command)
+        _write_rows(rows, Path(out), command)
 
 
 def latency(
@@ -213,98 +44,185 @@ def latency(
 
     Every network and runtime is a process of its own. Those of one batch and
     number of threads are there at once and take turns, so that ratios hold
-    on a machine whose speed goes up and down.
-
-    Args:
-        networks: ``PATH`` or ``NAME=PATH`` each, see :func:`.read_subject`;
-            the first is what the others are compared with.
-        runtimes: of ``RUNTIMES``; all by default.
-        batches: images at once; 1 and 32 by default.
-        threads: of the operators; 1 and all cores by default.
-        rounds: turns of each.
-        seconds: that a turn lasts at least; it has two calls at least.
-        for_report: leave ``latency.json`` in the run of each network.
+    on a machine whose speed goes up and down. The arguments are the options
+    of ``tools/latency.py``.
 
     Returns:
         A row for each network, runtime, batch and number of threads:
         ``median_ms``, ``p99_ms``, ``times_faster`` (than ``baseline``, the
         first network in the first runtime that was timed), ``peak_bytes`` of
         the process, ``file_bytes``; or ``error``.
-
-    Raises:
-        UserError: a network cannot be read, there is nothing to time, or
-            packages are missing.
     """
-    subjects = [read_subject(text) for text in networks]
-    names = [subject.name for subject in subjects]
-    for name in names:
-        if names.count(name) > 1:
+    subjects = {}
+    for subject in map(read_subject, networks):
+        if subject.name in subjects:
             raise UserError(
-                f'two networks are called {name}; write NAME=PATH for one'
+                f'two networks are called {subject.name}; write NAME=PATH for '
+                'one'
             )
+        subjects[subject.name] = subject
     runtimes = list(runtimes or RUNTIMES)
-    threads = threads or sorted({1, default_workers()})
-    console = Console(soft_wrap=True, highlight=False)
-    if not console.is_terminal:  # a log file has no width
-        console = Console(width=110, soft_wrap=True, highlight=False)
+    width = None if sys.stdout.isatty() else 110  # of a log file
+    console = Console(width=width, soft_wrap=True, highlight=False)
     timings: list[Timing] = []
-    with tempfile.TemporaryDirectory() as place:
-        _make_all(subjects, runtimes, Path(place), console.print)
+    with tempfile.TemporaryDirectory() as folder:
+        for subject in subjects.values():
+            make_graphs(subject, runtimes, Path(folder))
+            if absent := subject.missing(runtimes):
+                console.print(absent)
         groups = [
             _jobs(subjects, runtimes, batch, number)
             for batch in batches or [1, 32]
-            for number in threads
+            for number in threads or sorted({1, default_workers()})
         ]
-        with TurnsProgress([len(g) for g in groups], rounds) as progress:
+        turns = rounds * sum(map(len, groups))
+        if not turns:
+            raise UserError(
+                f'nothing to time in {", ".join(runtimes)}; give other '
+                '--runtimes, or the work dirs of the runs'
+            )
+        with Progress('timing', turns, 'turns') as progress:
             for jobs in groups:
                 timings += measure(
                     jobs, rounds, seconds, 2, console.print, progress
                 )
-        rows = rows_of(timings, {s.name: s for s in subjects})
-    print_rows(rows, console)
-    for line in baselines(rows, (names[0], runtimes[0])):
+        rows = rows_of(timings, subjects)
+    _print_rows(rows, console)
+    for line in baselines(rows, (next(iter(subjects)), runtimes[0])):
         console.print(line)
     if for_report:
-        for subject in subjects:
-            write_for_report(rows, subject)
-            if subject.lacks:
-                console.print(
-                    f'{subject.name}: no latency.json, for {subject.lacks}'
-                )
+        _write_reports(rows, subjects.values(), console.print)
     return rows
 
 
-def _make_all(
-    subjects: list[Subject],
-    runtimes: list[str],
-    place: Path,
-    say: Callable[[str], None],
-) -> None:
-    """Make the graphs that are not there; tell what cannot be timed."""
-    for subject in subjects:
-        make_graphs(subject, runtimes, place)
-        if told := subject.missing(runtimes):
-            say(told)
-    if not any(s.file(name) for s in subjects for name in runtimes):
-        raise UserError(
-            f'nothing to time in {", ".join(runtimes)}; give other '
-            '--runtimes, or the work dirs of the runs'
-        )
-
-
 def _jobs(
-    subjects: list[Subject], runtimes: list[str], batch: int, threads: int
+    subjects: dict[str, Subject], runtimes: list[str], batch: int, threads: int
 ) -> list[Job]:
     return [
-        Job(
-            subject.name,
-            runtime,
-            os.fspath(subject.file(runtime)),
-            batch,
-            threads,
-            subject.size,
-        )
-        for subject in subjects
+        Job(name, runtime, str(file), batch, threads, subject.size)
+        for name, subject in subjects.items()
         for runtime in runtimes
-        if subject.file(runtime) is not None
+        if (file := subject.file(runtime)) is not None
     ]
+
+
+def rows_of(
+    timings: Sequence[Timing], subjects: dict[str, Subject]
+) -> list[dict[str, Any]]:
+    """Make one row a timing; baselines have the same batch and threads."""
+    first: dict[tuple, Timing] = {}
+    rows = []
+    for timing in timings:
+        job = timing.job
+        row = {
+            key: value for key, value in asdict(job).items() if key != 'file'
+        }
+        rows.append(row)
+        if timing.error:
+            row['error'] = timing.error
+            continue
+        baseline = first.setdefault((job.batch, job.threads), timing)
+        row.update(
+            median_ms=1e3 * float(np.median(timing.times)),
+            p99_ms=1e3 * float(np.percentile(timing.times, 99)),
+            times_faster=timing.times_faster(baseline),
+            baseline=[baseline.job.network, baseline.job.runtime],
+            calls=len(timing.times),
+            peak_bytes=timing.memory,
+            file_bytes=subjects[job.network].bytes(job.runtime),
+        )
+    return rows
+
+
+def baselines(
+    rows: Sequence[dict[str, Any]], wanted: tuple[str, str]
+) -> Iterator[str]:
+    """Name what *times faster* is against, a line for each baseline.
+
+    Args:
+        rows: of :func:`rows_of`.
+        wanted: first network and runtime of the command line.
+    """
+    settings: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        if 'error' not in row:
+            setting = f'batch {row["batch"]}, threads {row["threads"]}'
+            settings.setdefault(tuple(row['baseline']), {})[setting] = None
+    for (network, runtime), where in settings.items():
+        line = f'times faster: than {network} in {runtime}'
+        if len(settings) > 1:
+            line += f' ({"; ".join(where)})'
+        if (network, runtime) != wanted:
+            line += f', for {" in ".join(wanted)} was not timed'
+        yield line
+
+
+def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
+    table = Table(title='milliseconds of a batch')
+    keys = ('network', 'runtime', 'batch', 'threads')
+    figures = ('median', 'p99', 'times faster', 'peak MB', 'file MB')
+    for index, name in enumerate((*keys, *figures)):
+        table.add_column(name, justify='right' if index > 1 else 'left')
+    for row in rows:
+        values = map(row.get, ('median_ms', 'p99_ms', 'times_faster'))
+        sizes = (row.get(key) for key in ('peak_bytes', 'file_bytes'))
+        values = [*values, *(size and size / 1e6 for size in sizes)]
+        table.add_row(*(str(row[key]) for key in keys), *map(_number, values))
+    console.print(table)
+
+
+def _number(value: float | None) -> str:
+    """Format three digits that count."""
+    if value is None:
+        return '-'
+    return f'{value:.3g}' if value < 100 else f'{value:.0f}'
+
+
+def _write_rows(rows: list[dict[str, Any]], path: Path, command: str) -> None:
+    """Write all of it as JSON, with the machine it was measured on."""
+    machine = dict(
+        processor=platform.processor() or platform.machine(),
+        cores=os.cpu_count(),
+        system=platform.system(),
+        torch=_version('torch'),
+        onnxruntime=_version('onnxruntime'),
+        hkd_mm=__version__,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_json(dict(command=command, machine=machine, rows=rows), path)
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: then it was not timed either."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _write_reports(
+    rows: list[dict[str, Any]],
+    subjects: Sequence[Subject],
+    report: Callable[[str], None],
+) -> None:
+    """Leave the smallest setting in each run, for ``tools/report.py``.
+
+    That is the smallest batch and threads, in ONNX float32 where that was
+    measured, else in the first runtime.
+    """
+    for subject in subjects:
+        if subject.lacks:
+            report(f'{subject.name}: no latency.json, for {subject.lacks}')
+        own = [
+            row
+            for row in rows
+            if row['network'] == subject.name and 'error' not in row
+        ]
+        if subject.folder is not None and own:
+            own.sort(key=lambda row: row['runtime'] != 'onnx')
+            own.sort(key=lambda row: (row['batch'], row['threads']))
+            _write_json(own[0], subject.folder / 'latency.json')
+
+
+def _write_json(data: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')

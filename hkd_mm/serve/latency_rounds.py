@@ -1,25 +1,47 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Networks that are timed, in workers that take turns."""
+"""Time jobs in workers that take turns, each a process of its own.
+
+A worker imports torch only where its runtime is torch, so that the memory of
+the others is what a program without it needs.
+"""
 
 import multiprocessing
+import resource
+import sys
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from statistics import median
 
 import numpy as np
 
-from hkd_mm.config.compose import compose_config
-from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import read_manifest
-from hkd_mm.inference.manifest_fields import FILE
-from hkd_mm.inference.student import named
-from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.io.progress import Progress
-from hkd_mm.serve.latency_worker import Job, load_network, work
+
+RUNTIMES = ('eager', 'compiled', 'onnx', 'int8')
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker times.
+
+    Attributes:
+        runtime: one of ``RUNTIMES``.
+        file: ``.onnx``; for torch a ``student.pth`` or a config, whose
+            weights are then random.
+        size: (H, W) of an image in pixels.
+    """
+
+    network: str
+    runtime: str
+    file: str
+    batch: int
+    threads: int
+    size: tuple[int, int]
 
 
 @dataclass
@@ -27,7 +49,6 @@ class Timing:
     """What was measured of a job.
 
     Attributes:
-        job: which.
         rounds: times of the calls of each round, in seconds.
         memory: peak of its process, in bytes.
         error: why there is nothing, else empty.
@@ -39,23 +60,9 @@ class Timing:
     error: str = ''
 
     @property
-    def median(self) -> float:
-        """Of all calls, in seconds."""
-        return median(self._all)
-
-    @property
-    def p99(self) -> float:
-        """99th percentile of all calls, in seconds."""
-        return float(np.percentile(self._all, 99))
-
-    @property
-    def calls(self) -> int:
-        """How many there were."""
-        return len(self._all)
-
-    @property
-    def _all(self) -> list[float]:
-        return [seconds for times in self.rounds for seconds in times]
+    def times(self) -> np.ndarray:
+        """Seconds of all calls."""
+        return np.concatenate(self.rounds)
 
     def times_faster(self, other: 'Timing') -> float:
         """Than another job: the median over the rounds' ratios."""
@@ -68,35 +75,26 @@ def measure(
     rounds: int,
     seconds: float,
     calls: int,
-    say: Callable[[str], None],
-    progress: 'TurnsProgress',
+    report: Callable[[str], None],
+    progress: Progress,
 ) -> list[Timing]:
     """Time jobs side by side: in every round each has a turn.
 
     Only the one whose turn it is computes. The order goes on by one from
-    round to round.
-
-    Args:
-        jobs: processes of their own, all there at once.
-        rounds: turns of each.
-        seconds: that a turn lasts at least.
-        calls: that a turn has at least.
-        say: takes a line for each job that fails.
-        progress: of all jobs, with these among them.
+    round to round. A turn has so many seconds and so many calls at least.
     """
     timings = [Timing(job, []) for job in jobs]
-    progress.begin_group()
     with ExitStack() as started:
         alive = []
         for timing in timings:
-            worker = started.enter_context(_Worker(timing.job))
-            timing.error = worker.begun()
+            job = timing.job
+            worker = started.enter_context(_Worker(job))
+            timing.error = worker.wait()
             if timing.error:
-                job = timing.job
-                say(f'{job.network}, {job.runtime}: {timing.error}')
+                report(f'{job.network}, {job.runtime}: {timing.error}')
+                progress.advance(rounds)
             else:
                 alive.append((worker, timing))
-            progress.started(timing.job, rounds if timing.error else 0)
         for number in range(rounds):
             first = number % max(1, len(alive))
             for worker, timing in alive[first:] + alive[:first]:
@@ -105,58 +103,6 @@ def measure(
         for worker, timing in alive:
             timing.memory = worker.ask(None)
     return timings
-
-
-class TurnsProgress(Progress):
-    """Progress of groups of jobs; knows that a group takes time to start.
-
-    Args:
-        groups: sizes, in jobs.
-        rounds: turns of a job.
-    """
-
-    def __init__(self, groups: list[int], rounds: int) -> None:
-        super().__init__('timing', sum(groups) * rounds, 'turns')
-        self._jobs = sum(groups)
-        self._to_start = self._jobs
-        self._starting = self._turning = 0.0  # seconds
-
-    def begin_group(self) -> None:
-        """Begin to start the jobs of a group."""
-        self._clock = time.monotonic()
-
-    def started(self, job: Job, skipped: int) -> None:
-        """Count a job that is ready.
-
-        Args:
-            job: which.
-            skipped: turns that it will not have, as it cannot be timed.
-        """
-        self._to_start -= 1
-        self._starting += self._lap()
-        self.done += skipped
-        self._first += skipped
-        self.update(self.done, f'{job.network} in {job.runtime} is ready')
-
-    def advance(self, count: int = 1, note: str = '') -> None:
-        """Count turns that have just ended."""
-        self._turning += self._lap()
-        super().advance(count, note)
-
-    def seconds_left(self) -> float | None:
-        """Estimate the rest from what a start and a turn took so far."""
-        turns = self.done - self._first
-        started = self._jobs - self._to_start
-        if not turns or not started:
-            return None
-        return (
-            self._turning / turns * (self.total - self.done)
-            + self._starting / started * self._to_start
-        )
-
-    def _lap(self) -> float:
-        before, self._clock = self._clock, time.monotonic()
-        return self._clock - before
 
 
 class _Worker:
@@ -180,21 +126,17 @@ class _Worker:
         self._process.terminate()
         self._process.join()
 
-    def begun(self) -> str:
-        """Wait until it is ready; why it is not, else empty."""
+    def wait(self) -> str:
+        """Wait until it is ready; return why it is not, else an empty text."""
         try:
             return self._pipe.recv()
         except EOFError:
             return self._ended()
 
-    def ask(self, message):
-        """What it answers.
-
-        Raises:
-            UserError: its process is gone.
-        """
+    def ask(self, request):
+        """Send a request and return the answer."""
         try:
-            self._pipe.send(message)
+            self._pipe.send(request)
             return self._pipe.recv()
         except (EOFError, BrokenPipeError):
             raise UserError(
@@ -210,167 +152,75 @@ class _Worker:
         )
 
 
-_CALIBRATION = 4  # batches; scales decide nothing about time
-_GRAPHS = dict(onnx='fp32', int8='int8')  # runtime -> kind of a manifest
+def work(pipe: Connection, job: Job) -> None:
+    """Answer each ``(seconds, calls)`` with times, until ``None`` comes.
 
-
-@dataclass
-class Subject:
-    """A network and what there is of it.
-
-    Attributes:
-        name: in the table.
-        size: (H, W) of its images in pixels.
-        torch: ``student.pth``, or a config whose weights are random; None
-            where an exported folder lies alone, or beside other weights.
-        folder: work dir of the run.
-        graphs: runtime -> ``.onnx``.
-        lacks: why there is no ``torch``.
+    Sends an empty text first, or why it cannot begin; the peak memory of the
+    process in bytes last.
     """
-
-    name: str
-    size: tuple[int, int]
-    torch: Path | None = None
-    folder: Path | None = None
-    graphs: dict[str, Path] = field(default_factory=dict)
-    lacks: str = ''
-
-    def file(self, runtime: str) -> Path | None:
-        """What a runtime runs; None where there is nothing for it."""
-        return self.graphs.get(runtime) or (
-            None if runtime in _GRAPHS else self.torch
-        )
-
-    def missing(self, runtimes: Sequence[str]) -> str | None:
-        """Which runtimes there is nothing for, and why; in a line."""
-        absent = [name for name in runtimes if self.file(name) is None]
-        if not absent:
-            return None
-        return f'{self.name}: no {", ".join(absent)}, for {self.lacks}'
-
-    def bytes(self, runtime: str) -> int | None:
-        """Of that file; a config has none."""
-        file = self.file(runtime)
-        if file is None or file.suffix == '.py':
-            return None
-        return file.stat().st_size
-
-
-def read_subject(text: str) -> Subject:
-    """One word of the command line.
-
-    Args:
-        text: ``PATH`` or ``NAME=PATH``: a work dir, an exported folder, or a
-            config; see :func:`hkd_mm.inference.student.named`.
-
-    Raises:
-        UserError: there is no network in it.
-    """
-    name, path = named(text)
-    place = Path(path)
-    if place.suffix == '.py':
-        cfg = compose_config(place)
-        size = (cfg.input_size, cfg.input_size)
-        return Subject(name or place.stem, size, place)
-    if (place / FILE).is_file():
-        return _exported(name, place)
-    if not (place / 'student.pth').is_file():
-        raise UserError(
-            f'{path} is no network to time; give a work dir with student.pth, '
-            'an exported folder, or a config'
-        )
-    if (place / 'export' / FILE).is_file():
-        return _exported(name or place.name, place / 'export')
-    run = finished_run(place)
-    cfg = compose_config(str(run.config))
-    size = (cfg.input_size, cfg.input_size)
-    return Subject(name or place.name, size, run.student, place)
-
-
-def _exported(name: str, folder: Path) -> Subject:
-    """An export, with the run that it lies in."""
-    manifest = read_manifest(folder)
-    graphs = {
-        runtime: manifest.file_of(folder, kind)
-        for runtime, kind in _GRAPHS.items()
-        if kind in manifest.files
-    }
-    run = folder.resolve().parent
-    weights = run / 'student.pth'
-    there = manifest.made_of(weights)
-    lacks = (
-        f'{folder} was not made of {weights} as it is now (export the run '
-        'again)'
-        if weights.is_file()
-        else f'no student.pth lies above {folder}'
-    )
-    return Subject(
-        name or manifest.name,
-        manifest.input.size,
-        weights if there else None,
-        run if there else None,
-        graphs,
-        '' if there else lacks,
-    )
-
-
-def make_graphs(
-    subject: Subject, runtimes: Sequence[str], place: Path
-) -> None:
-    """Write the graphs that are asked for and not there.
-
-    Their int8 scales come from noise: good for time, not for answers.
-
-    Args:
-        subject: changed in place.
-        runtimes: that are to be timed.
-        place: folder for the files.
-
-    Raises:
-        UserError: packages are missing, or there is no network to write.
-    """
-    wanted = [name for name in _GRAPHS if name in runtimes]
-    missing = [name for name in wanted if name not in subject.graphs]
-    if not missing or subject.torch is None:
+    try:
+        call = _load(job)
+        for _ in range(_WARM_UP):
+            call()
+    except Exception as error:  # shown in the table of the parent
+        traceback.print_exc()
+        pipe.send(f'{type(error).__name__}: {error}')
         return
-    from hkd_mm.export.export_run import require_packages
-
-    require_packages()
-    import onnx
-
-    from hkd_mm.export.graphs import export_network, save
-    from hkd_mm.export.int8 import quantise
-
-    fp32 = subject.graphs.get('onnx')
-    if fp32 is None:
-        fp32 = place / f'{subject.name}.onnx'
-        save(export_network(_as_run(subject)), fp32)
-        subject.graphs['onnx'] = fp32
-    if 'int8' in missing:
-        rng = np.random.default_rng(0)
-        channels = onnx.load(fp32).graph.input[0].type.tensor_type.shape.dim[1]
-        shape = (4, channels.dim_value, *subject.size)
-        noise = (
-            rng.standard_normal(shape, np.float32) for _ in range(_CALIBRATION)
-        )
-        int8 = place / f'{subject.name}_int8.onnx'
-        quantise(fp32, int8, noise)
-        subject.graphs['int8'] = int8
+    pipe.send('')
+    while (request := pipe.recv()) is not None:
+        pipe.send(_time(call, *request))
+    pipe.send(_peak_memory())
 
 
-def _as_run(subject: Subject):
-    """What the export of a graph asks of a run."""
+def _time(
+    call: Callable[[], object], seconds: float, calls: int
+) -> list[float]:
+    """Seconds of each call, at least so many and for at least so long."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < calls or time.perf_counter() < end:
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return times
+
+
+def _load(job: Job) -> Callable[[], object]:
+    def noise(channels: int) -> np.ndarray:
+        shape = (job.batch, channels, *job.size)
+        return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+    if job.runtime in ('onnx', 'int8'):
+        from hkd_mm.inference.onnx_backend import OnnxBackend
+
+        network = OnnxBackend(job.file, job.threads)
+        images = noise(network.channels)
+        return lambda: network.logits(images)
     import torch
 
-    from hkd_mm.inference.run_folder import SourceRun
+    from hkd_mm.serve.latency_subjects import load_network
 
-    network = load_network(str(subject.torch))
-    blank = torch.zeros(1, getattr(network, 'in_channels', 3), *subject.size)
-    with torch.inference_mode():
-        outputs = network(blank, mode='tensor').shape[1]
-    zeros, ones = (0.0,) * 3, (1.0,) * 3
-    spec = InputSpec(subject.size, 'area', 'RGB', zeros, ones)
-    classes = [str(i) for i in range(outputs)]
-    return SourceRun(
-        subject.torch.parent, None, network, {}, classes, spec, False
-    )
+    torch.set_num_threads(job.threads)
+    network = load_network(job.file)
+    batch = torch.from_numpy(noise(getattr(network, 'in_channels', 3)))
+    if job.runtime == 'compiled':
+        network = torch.compile(network, dynamic=False)
+
+    def call() -> torch.Tensor:
+        with torch.inference_mode():
+            return network(batch, mode='tensor')
+
+    return call
+
+
+def _peak_memory() -> int:
+    """Largest resident memory that this process had, in bytes."""
+    try:  # Linux counts in ru_maxrss what the parent had before exec
+        with open('/proc/self/status') as status:
+            for line in status:
+                if line.startswith('VmHWM:'):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

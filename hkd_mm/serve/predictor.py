@@ -6,8 +6,6 @@ import json
 import os
 import sys
 import time
-from argparse import Namespace
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -18,46 +16,80 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.classifier import SkinClassifier
-from hkd_mm.inference.folder import check_places, find_images, prepared
-from hkd_mm.inference.manifest_fields import sha256
+from hkd_mm.inference.folder import distinct_paths, find_images, prepared
 from hkd_mm.inference.prediction_files import (
     Row,
     WorkFile,
+    check_header,
     check_suffix,
     read_table,
     write_table,
 )
+from hkd_mm.io.files import read_record, sha256
 from hkd_mm.io.locks import only_writer
 from hkd_mm.io.progress import Progress, default_workers
 
-_FORMAT = 'hkd_mm predictions 1'
+_FORMAT = 'hkd_mm predictions 2'
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def say(line: str) -> None:
-    """Print one line on stderr."""
+def predict(
+    paths: Sequence[str],
+    model: str,
+    out: str = 'predictions.csv',
+    workers: int = 0,
+    top: int | None = None,
+    batch_size: int = 32,
+    **options,
+) -> dict[str, Any]:
+    """Classify all images of files and folders into one table.
+
+    The same call goes on after a kill, and adds to a finished table; for its
+    files see docs/inference.md, for the arguments ``tools/predict.py``.
+
+    Returns:
+        What ``<out>.json`` holds, with ``images``, ``unreadable`` and
+        ``skipped``.
+
+    Raises:
+        UserError: anything that the user can fix.
+    """
+    target = Path(out).expanduser()
+    check_suffix(target)
+    paths = distinct_paths(paths)
+    if workers < 0 or batch_size < 1:
+        raise UserError('--workers: 0 or more; --batch-size: 1 or more')
+    classifier = SkinClassifier.from_pretrained(
+        model, batch_size=batch_size, **options
+    )
+    header = _header(classifier, top)
+    # held before anything is searched, and until all is written
+    with (
+        _full_disk_message(target),
+        only_writer(target),
+        open_work(target, header) as work,
+    ):
+        workers = workers or default_workers()
+        skipped = _classify(classifier, paths, work, workers, top)
+        return _finish(target, work, header, skipped)
+
+
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def header_of(classifier: SkinClassifier, top: int | None) -> dict[str, Any]:
-    """What the rows depend on.
-
-    Args:
-        classifier: that makes them.
-        top: how many classes a row names; None for a column for each.
-
-    Raises:
-        UserError: there are not so many classes.
-    """
+def _header(classifier: SkinClassifier, top: int | None) -> dict[str, Any]:
+    """What the rows depend on."""
     classes = classifier.classes
     if top is not None and not 1 <= top <= len(classes):
         raise UserError(f'--top {top}: the model has {len(classes)} classes')
     student = classifier.student
     manifest = student.manifest
-    columns = ['image', 'best', 'probability', 'sure']
+    columns = ['image', 'best', 'probability', 'confident']
     if top is None:
         columns += [f'probability_{name}' for name in classes]
-    for place in range(2, (top or 1) + 1):
-        columns += [f'best_{place}', f'probability_{place}']
+    for rank in range(2, (top or 1) + 1):
+        columns += [f'best_{rank}', f'probability_{rank}']
     return dict(
         format=_FORMAT,
         model=sha256(student.weights),
@@ -67,175 +99,6 @@ def header_of(classifier: SkinClassifier, top: int | None) -> dict[str, Any]:
         precision=classifier.precision,
         columns=columns,
     )
-
-
-def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
-    """Begin, go on where a killed call stopped, or add to a table.
-
-    Args:
-        out: the finished table, there or not.
-        header: see :func:`header_of`.
-
-    Raises:
-        UserError: what is there was made by something else.
-    """
-    work, made_by = Path(f'{out}.part'), Path(f'{out}.json')
-    if work.is_file() or not out.exists():
-        opened = WorkFile(work, header)
-        if opened.images or opened.unreadable:
-            say(f'going on: {opened.images} images were done before')
-        return opened
-    try:
-        found = json.loads(made_by.read_bytes())
-        found = {key: found.get(key) for key in header}
-    except (OSError, ValueError, AttributeError):
-        raise UserError(
-            f'{out} exists and {made_by} does not say what made it; remove '
-            'it, or give another --out'
-        ) from None
-    wrong = [key for key in header if found[key] != header[key]]
-    if wrong:
-        raise UserError(
-            f'{out} is of another model or other options '
-            f'({", ".join(wrong)}); remove it, or give another --out'
-        )
-    opened = WorkFile(work, header, read_table(out))
-    say(f'{opened.images} images are in {out} already')
-    return opened
-
-
-def finish(
-    out: Path, work: WorkFile, header: dict[str, Any], passed: int
-) -> dict[str, Any]:
-    """Write the table and what goes with it, then remove the work file.
-
-    Args:
-        out: the table.
-        work: with all of its rows.
-        header: see :func:`header_of`.
-        passed: files that were passed by for their suffix.
-
-    Returns:
-        What ``<out>.json`` holds.
-
-    Raises:
-        UserError: there is no row.
-    """
-    if not work.images and not work.unreadable:
-        os.unlink(work.path)
-        raise UserError(
-            'there is no image in what was named'
-            + (f', but {_passed_by(passed)}' if passed else '')
-        )
-    facts = dict(
-        header,
-        images=work.images,
-        unreadable=work.unreadable,
-        passed_by=passed,
-    )
-    good = (row for row in work.rows() if isinstance(row, list))
-    write_table(out, header['columns'], good)
-    _list_unreadable(Path(f'{out}.unreadable.csv'), work)
-    # the last to be removed is what a kill in between goes on from
-    Path(f'{out}.json').write_text(json.dumps(facts, indent=1) + '\n')
-    os.unlink(work.path)
-    told = f'Done: {work.images} images in {out}'
-    if work.unreadable:
-        told += (
-            f'; {work.unreadable} could not be read, see {out}.unreadable.csv'
-        )
-    if passed:
-        told += f'; passed by: {_passed_by(passed)}'
-    say(told)
-    return facts
-
-
-def _passed_by(count: int) -> str:
-    return (
-        f'{count} files whose suffix is that of no image, or that have none; '
-        'to read one, name it'
-    )
-
-
-def _list_unreadable(path: Path, work: WorkFile) -> None:
-    if not work.unreadable:
-        path.unlink(missing_ok=True)
-        return
-    bad = (
-        [row['image'], row['reason']]
-        for row in work.rows()
-        if isinstance(row, dict)
-    )
-    write_table(path, ['image', 'reason'], bad)
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-def main(args: Namespace) -> None:
-    """Predict as the command line says."""
-    predict(
-        args.places,
-        args.model,
-        args.out,
-        precision=args.precision,
-        backend=args.backend,
-        device=args.device,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        top=args.top,
-        max_pixels=args.max_pixels,
-    )
-
-
-def predict(
-    places: Sequence[str],
-    model: str,
-    out: str = 'predictions.csv',
-    workers: int = 0,
-    top: int | None = None,
-    batch_size: int = 32,
-    **options,
-) -> dict[str, Any]:
-    """Classify all photographs of files and folders into one table.
-
-    The same call goes on after a kill, and adds to a finished table; for its
-    files see docs/inference.md.
-
-    Args:
-        places: files and folders.
-        model: see :class:`SkinClassifier`; also a name on the Hub.
-        out: ``.csv`` or ``.parquet``.
-        workers: threads that decode; 0 for one a core.
-        top: write the K most probable classes, not a column for each.
-        batch_size: photographs that go through the network together.
-        options: of the :class:`SkinClassifier`.
-
-    Returns:
-        What ``<out>.json`` holds, with ``images``, ``unreadable`` and
-        ``passed_by``.
-
-    Raises:
-        UserError: anything that the user can mend.
-    """
-    target = Path(out).expanduser()
-    check_suffix(target)
-    places = check_places(places)
-    if workers < 0 or batch_size < 1:
-        raise UserError('--workers: 0 or more; --batch-size: 1 or more')
-    classifier = SkinClassifier.from_pretrained(
-        model, batch_size=batch_size, **options
-    )
-    header = header_of(classifier, top)
-    # held before anything is looked for, and until all is written
-    with (
-        _full_disk_message(target),
-        only_writer(target),
-        open_work(target, header) as work,
-    ):
-        workers = workers or default_workers()
-        passed = _classify(classifier, places, work, workers, top)
-        return finish(target, work, header, passed)
 
 
 @contextmanager
@@ -252,29 +115,46 @@ def _full_disk_message(target: Path) -> Iterator[None]:
         ) from None
 
 
+def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
+    """Begin, go on where a killed call stopped, or add to a table."""
+    work, made_by = Path(f'{out}.part'), Path(f'{out}.json')
+    if work.is_file() or not out.exists():
+        opened = WorkFile(work, header)
+        if opened.images or opened.unreadable:
+            _print(f'going on: {opened.images} images were done before')
+        return opened
+    found = read_record(made_by)
+    if not found:
+        raise UserError(
+            f'{out} exists and {made_by} does not say what made it; remove '
+            'it, or give another --out'
+        )
+    check_header(out, found, header)
+    opened = WorkFile(work, header, read_table(out))
+    _print(f'{opened.images} images are in {out} already')
+    return opened
+
+
 def _classify(
     classifier: SkinClassifier,
-    places: list[str],
+    paths: list[str],
     work: WorkFile,
     workers: int,
     top: int | None,
 ) -> int:
-    """Fill the work file; how many files were passed by for their suffix."""
-    passed: Counter[str] = Counter()
+    """Fill the work file; how many files were skipped for their suffix."""
+    skipped: list[None] = []
 
     def failed(folder: str, reason: str) -> None:
         if not work.has(folder):
             work.add([dict(image=folder, reason=reason)])
 
-    def pass_by(path: str) -> None:
-        passed['files'] += 1
-
-    found = find_images(places, failed, pass_by)
+    counted = find_images(paths, lambda *unused: None)
+    total = sum(not work.has(path) for path in counted)
+    found = find_images(paths, failed, lambda path: skipped.append(None))
     missing = (path for path in found if not work.has(path))
     ahead = 2 * classifier.batch_size + workers
     read = prepared(missing, classifier.prepare, workers, ahead)
-    counted = find_images(places, lambda *unused: None)
-    total = sum(not work.has(path) for path in counted)
     begun = time.monotonic()
     with Progress('predicting', total, 'images') as progress:
         while batch := list(islice(read, classifier.batch_size)):
@@ -282,8 +162,8 @@ def _classify(
             progress.advance(len(batch))
     if done := progress.done:
         spent = max(time.monotonic() - begun, 1e-3)
-        say(f'{done} images in {spent:.1f} s, {done / spent:.0f} a second')
-    return passed['files']
+        _print(f'{done} images in {spent:.1f} s, {done / spent:.0f} a second')
+    return len(skipped)
 
 
 def _rows(
@@ -294,20 +174,54 @@ def _rows(
     for path, item in batch:
         if isinstance(item, UserError):
             yield dict(image=path, reason=str(item))
-        else:
-            yield _row(classifier, path, next(found), top)
+            continue
+        probabilities = next(found)
+        answer = classifier.answer(probabilities)
+        row = [path, answer.best, answer.probability, answer.confident]
+        if top is None:
+            row += probabilities.tolist()
+        for name, value in answer.classes[1 : top or 1]:
+            row += [name, value]
+        yield [round(v, 6) if isinstance(v, float) else v for v in row]
 
 
-def _row(
-    classifier: SkinClassifier,
-    path: str,
-    probabilities: np.ndarray,
-    top: int | None,
-) -> Row:
-    answer = classifier.answer(probabilities)
-    row = [path, answer.best, round(answer.probability, 6), answer.sure]
-    if top is None:
-        return row + [round(float(value), 6) for value in probabilities]
-    for name, value in answer.classes[1:top]:
-        row += [name, round(value, 6)]
-    return row
+def _finish(
+    out: Path, work: WorkFile, header: dict[str, Any], skipped: int
+) -> dict[str, Any]:
+    """Write the table and what goes with it, then remove the work file."""
+    skipped_files = (
+        f'{skipped} files whose suffix is that of no image, or that have '
+        'none; to read one, name it'
+    )
+    if not work.images and not work.unreadable:
+        os.unlink(work.path)
+        raise UserError(
+            'there is no image in what was named'
+            + (f', but {skipped_files}' if skipped else '')
+        )
+    record = dict(
+        header, images=work.images, unreadable=work.unreadable, skipped=skipped
+    )
+    write_table(
+        out,
+        header['columns'],
+        (row for row in work.rows() if isinstance(row, list)),
+    )
+    unreadable = Path(f'{out}.unreadable.csv')
+    unreadable.unlink(missing_ok=True)
+    if work.unreadable:
+        rows = (row for row in work.rows() if isinstance(row, dict))
+        columns = ['image', 'reason']
+        write_table(
+            unreadable, columns, ([row[k] for k in columns] for row in rows)
+        )
+    # the last to be removed is what a kill in between goes on from
+    Path(f'{out}.json').write_text(json.dumps(record, indent=1) + '\n')
+    os.unlink(work.path)
+    line = f'Done: {work.images} images in {out}'
+    if work.unreadable:
+        line += f'; {work.unreadable} could not be read, see {unreadable}'
+    if skipped:
+        line += f'; skipped: {skipped_files}'
+    _print(line)
+    return record

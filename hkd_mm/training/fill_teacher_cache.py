@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Fill a teacher cache ahead of the training."""
 
-from argparse import Namespace
 from typing import Any
 
 import torch
@@ -14,14 +13,9 @@ from hkd_mm.config.data_summary import resolve_data
 from hkd_mm.config.schema import check_model_groups, takes
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
+from hkd_mm.models.teacher_cache import open_teacher_cache
 from hkd_mm.registry import DATASETS, MODELS
 from hkd_mm.training.runtime import choose_device
-
-
-def main(args: Namespace) -> None:
-    """Build as the command line says."""
-    built = build_teacher_cache(args.config, args.cfg_options, args.batch_size)
-    print(f'{built["entries"]} entries in {built["folder"]}')
 
 
 def build_teacher_cache(
@@ -35,7 +29,6 @@ def build_teacher_cache(
     it was. Training then finds the cache by its key.
 
     Args:
-        config: a distillation with ``model.teacher_cache``.
         cfg_options: as of ``tools/train.py``; those that decide what the
             teacher says (``data_root``, ``packed``, ``input_size``, the
             augmentation, ``model.teacher_ckpt``) must be those of the
@@ -61,8 +54,6 @@ def build_teacher_cache(
     model = MODELS.build(cfg.model).to(device).eval()
     if cfg.get('channels_last'):  # as the training does
         model.to(memory_format=torch.channels_last)
-    from hkd_mm.models.teacher_cache import open_teacher_cache
-
     batch_size = batch_size or cfg.train_dataloader.batch_size
     logger = MMLogger.get_instance('build_teacher_cache')
     open_teacher_cache(model, dataset, logger, batch_size)
@@ -70,7 +61,9 @@ def build_teacher_cache(
     if not cache.is_open:
         raise UserError(f'no teacher cache was built: {cache.declined}')
     fill(model, dataset, batch_size, torch.device(device))
-    return dict(folder=str(cache.file.folder), entries=cache.file.count())
+    built = dict(folder=str(cache.file.folder), entries=cache.file.count())
+    print('{entries} entries in {folder}'.format(**built))
+    return built
 
 
 def _check(cfg: Config, config: str) -> None:
@@ -88,15 +81,12 @@ def _check(cfg: Config, config: str) -> None:
             'teacher_cache=True'
         )
     check_model_groups(cfg)
-    several = model.get('teachers')
-    files = (
-        {
+    files = {'teacher_ckpt': model.get('teacher_ckpt')}
+    if model.get('teachers'):
+        files = {
             f'teachers.{i}.ckpt': network.get('ckpt')
-            for i, network in enumerate(several)
+            for i, network in enumerate(model.teachers)
         }
-        if several
-        else {'teacher_ckpt': model.get('teacher_ckpt')}
-    )
     for key, file in files.items():
         if not file:
             raise UserError(
@@ -112,14 +102,7 @@ def _check(cfg: Config, config: str) -> None:
 
 
 def fill(model, dataset, batch_size: int, device: torch.device) -> None:
-    """Let the teacher see every view that its open cache does not hold yet.
-
-    Args:
-        model: a distillation with an open ``teacher_cache``, on the device.
-        dataset: the packed images of the training.
-        batch_size: images a forward.
-        device: that the images are augmented on.
-    """
+    """Let the teacher see every view that its open cache does not hold yet."""
     cache, preprocessor = model.teacher_cache, model.data_preprocessor
     total = cache.num_views * len(dataset)
     with Progress('teacher', total, 'images') as progress:

@@ -4,17 +4,24 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 
 from hkd_mm.config.data_summary import DataSummary, build_listing
 from hkd_mm.config.packing import batched
-from hkd_mm.config.tree import hooks
+from hkd_mm.config.tree import (
+    dataset_chain,
+    hooks,
+    is_packed_dataset,
+    preprocessor,
+)
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest_fields import sha256
+from hkd_mm.io.files import sha256
+from hkd_mm.io.signatures import type_name
 
 # Everything in the parts of a config that are looked at (see ``of``) counts,
 # but for what follows: where a run computes, how fast, and what it reports.
@@ -94,7 +101,6 @@ class RunFingerprint:
         Args:
             cfg: composed, with class weights as numbers and the files of
                 weights that it starts from.
-            summary: of its data.
         """
         return cls(dict(data=_plain(_data(cfg, summary)), **settings(cfg)))
 
@@ -121,11 +127,7 @@ class RunFingerprint:
         return RunFingerprint(dict(self.parts, start=start))
 
     def difference(self, other: 'RunFingerprint') -> str | None:
-        """The first difference in words, or None.
-
-        Args:
-            other: of a training found elsewhere, told as ``there``.
-        """
+        """The first difference in words, or None."""
         found = _first_difference(self.parts, other.parts)
         if found is None:
             return None
@@ -188,31 +190,18 @@ def _file_sizes(dataset) -> str | None:
 
 
 def _chain(loader: dict) -> list[dict]:
-    """The data sets of a loader, each without the one it wraps; inner last."""
-    found, node = [], loader.get('dataset')
-    while isinstance(node, dict):
-        found.append({k: v for k, v in node.items() if k != 'dataset'})
-        node = node.get('dataset')
-    return found
-
-
-def _is_packed(node: dict) -> bool:
-    kind = str(node.get('type', ''))
-    return kind.endswith(('PackedDataset', 'PackedMasks'))
+    """The datasets of a loader, each without the one it wraps; inner last."""
+    return [_without(node, {'dataset'}) for node in dataset_chain(loader)]
 
 
 def _input(cfg: Config, loader: str) -> dict[str, Any]:
     """Resizing, augmentation and normalisation, stock and packed alike."""
     chain = _chain(cfg[loader])
     steps = list(chain[-1].get('pipeline') or [])
-    packed = next((node for node in chain if _is_packed(node)), None)
-    preprocessor = dict(
-        cfg.model.get('data_preprocessor')
-        or cfg.get('data_preprocessor')
-        or {}
-    )
+    packed = next((node for node in chain if is_packed_dataset(node)), None)
+    preprocessing = dict(preprocessor(cfg))
     resize = next(
-        (dict(step) for step in steps if _kind(step) == 'Resize'), {}
+        (dict(step) for step in steps if type_name(step) == 'Resize'), {}
     )
     if packed is not None:
         resize = dict(
@@ -224,14 +213,14 @@ def _input(cfg: Config, loader: str) -> dict[str, Any]:
     if isinstance(sides, (list, tuple)) and len(set(sides)) == 1:
         resize['scale'] = sides[0]
     resize.setdefault('interpolation', 'bilinear')
-    augment = [step for step in steps if _kind(step) not in _NEUTRAL]
+    augment = [step for step in steps if type_name(step) not in _NEUTRAL]
     if packed is None:
         try:
             augment = batched(augment)
         except UserError:
             pass  # a step without a batched form counts as it is written
     else:
-        augment = list(preprocessor.pop('augment', None) or [])
+        augment = list(preprocessing.pop('augment', None) or [])
     found = dict(resize=resize, augmentation=augment)
     if packed is not None:
         extra = _without(packed, _IGNORED['packed'])
@@ -241,13 +230,13 @@ def _input(cfg: Config, loader: str) -> dict[str, Any]:
             if value not in (None, False) and (key, value) != ('margin', 1)
         }
     found.setdefault('packed', {})
-    found['normalisation'] = _normalisation(preprocessor, resize.get('scale'))
+    found['normalisation'] = _normalisation(preprocessing, resize.get('scale'))
     return found
 
 
 def _normalisation(preprocessor: dict, size: Any) -> dict[str, Any]:
     found = dict(preprocessor)
-    kind = str(found.pop('type', 'ClsDataPreprocessor')).rsplit('.', 1)[-1]
+    kind = type_name(found.pop('type', 'ClsDataPreprocessor'))
     if kind not in ('ClsDataPreprocessor', 'PackedPreprocessor'):
         found['type'] = kind
     found.pop('num_classes', None)
@@ -261,10 +250,8 @@ def _normalisation(preprocessor: dict, size: Any) -> dict[str, Any]:
 
 
 def _schedule(cfg: Config) -> dict[str, Any]:
-    from mmengine.dist import get_world_size
-
     loader = cfg.train_dataloader
-    wrappers = [n for n in _chain(loader)[:-1] if not _is_packed(n)]
+    wrappers = [n for n in _chain(loader)[:-1] if not is_packed_dataset(n)]
     found = _without(loader, _IGNORED['train_dataloader'])
     sampler = found.get('sampler')
     if isinstance(sampler, dict):
@@ -273,7 +260,7 @@ def _schedule(cfg: Config) -> dict[str, Any]:
     loop = dict(cfg.train_cfg)
     loop.pop('val_interval', None)  # in ``selection``
     counted = [
-        hook for hook in hooks(cfg) if _kind(hook) not in _IGNORED['hooks']
+        hook for hook in hooks(cfg) if type_name(hook) not in _IGNORED['hooks']
     ]
     scaled = cfg.get('auto_scale_lr') or {}
     steps = cfg.get('param_scheduler')
@@ -329,7 +316,7 @@ def _told_by_content(node: Any) -> Any:
     for key in ('checkpoint', 'ckpt', 'file'):
         if isinstance(found.get(key), str):
             found[key] = _content(found[key])
-    if _kind(found) == 'ImageClassifier':  # the packed one is our own
+    if type_name(found) == 'ImageClassifier':  # the packed one is our own
         found['type'] = 'ImageClassifier'
     return found
 
@@ -355,11 +342,7 @@ def _content(path: Any) -> Any:
     return sha256(path)[:16]
 
 
-def _kind(step: dict) -> str:
-    return str(step.get('type', '')).rsplit('.', 1)[-1]
-
-
-def _without(group: dict, ignored: frozenset[str]) -> dict[str, Any]:
+def _without(group: dict, ignored: Set[str]) -> dict[str, Any]:
     return {key: v for key, v in group.items() if key not in ignored}
 
 

@@ -24,16 +24,7 @@ def pack_config(
     cfg_options: list[str] | dict[str, Any] | None = None,
     workers: int = 0,
 ) -> list[PackedStore]:
-    """Build every store that a config reads.
-
-    Args:
-        config: a config file; packed whatever its ``packed`` says.
-        cfg_options: as of ``tools/train.py``.
-        workers: processes, 0 for all cores.
-
-    Raises:
-        UserError: as of building a store.
-    """
+    """Build every store that a config reads."""
     cfg = compose_config(config, cfg_options)
     if not is_packed(cfg):
         pack(cfg)
@@ -41,15 +32,7 @@ def pack_config(
 
 
 def build_stores(cfg: Config, workers: int = 0) -> list[PackedStore]:
-    """Build every store that the packed datasets of a config read.
-
-    Args:
-        cfg: a composed config.
-        workers: processes, 0 for all cores.
-
-    Raises:
-        UserError: as of ``ensure_store``.
-    """
+    """Build every store that the packed datasets of a config read."""
     plans = {}
     for loader, node in packed_datasets(cfg):
         side = round(node['size'] * node.get('margin', 1.0))
@@ -76,9 +59,6 @@ def pack_or_read_singly(cfg: Config) -> str:
 
     Returns:
         What to tell the user, nothing where the images are packed.
-
-    Raises:
-        UserError: as of :func:`build_stores`.
     """
     if preprocessor(cfg).get('type') != 'hkd_mm.PackedPreprocessor':
         return ''

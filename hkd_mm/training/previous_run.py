@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 
 from hkd_mm.config.data_summary import (
     DataSummary,
@@ -20,14 +21,15 @@ from hkd_mm.config.data_summary import (
 )
 from hkd_mm.engine.run_files import is_old
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.io.locks import as_rank_0, holder, is_locked, locked
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.run_notes import (
-    BEGUN,
-    FINISHED,
+    STATE,
     fingerprint_of,
     read_begun,
     read_finished,
+    read_state,
     write_begun,
 )
 from hkd_mm.training.runtime import make_work_dir
@@ -38,16 +40,10 @@ _RULE = '=' * 72
 def check_given_teacher(path: str, summary: DataSummary) -> None:
     """Say loudly when a given teacher may know the student's test images.
 
-    Args:
-        path: ``model.teacher_ckpt``.
-        summary: the student's data.
-
     Raises:
         UserError: the checkpoint cannot be read safely, or was trained for
             other classes.
     """
-    from hkd_mm.io.checkpoints import safe_load
-
     meta = safe_load(path).get('meta') or {}
     check_classes(meta, summary.classes, path)
     split = meta.get('split_hash')
@@ -59,16 +55,8 @@ def check_given_teacher(path: str, summary: DataSummary) -> None:
         )
 
 
-def check_data(stage, summary: DataSummary) -> None:
-    """Look before hours go into a model that could not be used.
-
-    Args:
-        stage: a :class:`.earlier_stage.Stage`.
-        summary: data of the run that builds on it.
-
-    Raises:
-        UserError: it would be trained on other data.
-    """
+def check_data(stage: 'Stage', summary: DataSummary) -> None:
+    """Look before hours go into a model that could not be used."""
     own = summarize_data(stage.cfg, ('train_dataloader',))
     if own.split_hash == summary.split_hash and own.classes == summary.classes:
         return
@@ -82,8 +70,6 @@ def check_data(stage, summary: DataSummary) -> None:
 
 def say(line: str) -> None:
     """Print a line that nobody overlooks, once for all processes."""
-    from mmengine.dist import is_main_process
-
     if is_main_process():
         print(f'{_RULE}\n{line}\n{_RULE}', flush=True)
 
@@ -101,10 +87,8 @@ class Stage:
     Args:
         role: ``teacher`` or ``first student``, for what is said.
         key: the config value that names its checkpoint.
-        path: config file that trains it.
         cfg: that file with the options, class weights as numbers.
         beside: work dir of the run that builds on it.
-        options: that go with the file, as of the command line.
     """
 
     role: str
@@ -129,12 +113,7 @@ class Stage:
         say(f'{self.role.upper()}: {line}')
 
     def train(
-        self,
-        work_dir: str,
-        train: Train,
-        summary: DataSummary,
-        amp: bool,
-        launcher: str,
+        self, work_dir: str, train: Train, summary: DataSummary, **how: Any
     ) -> str:
         """Train it or go on with it; path of its checkpoint."""
         begun = as_rank_0(any(Path(work_dir).glob('epoch_*.pth')))
@@ -147,9 +126,8 @@ class Stage:
             self.path,
             work_dir=work_dir,
             resume='auto' if begun else None,
-            amp=amp,
             cfg_options=self.options,
-            launcher=launcher,
+            **how,
         )
         if finished['split_hash'] != summary.split_hash:
             raise UserError(
@@ -169,7 +147,6 @@ class _Found(NamedTuple):
         checkpoint: of a finished run with the fingerprint.
         place: to train in; its lock is held.
         busy: where another process trains it.
-        error: why none of these can be.
         lines: on runs that are not taken.
     """
 
@@ -184,8 +161,7 @@ def provide(
     stage: Stage,
     summary: DataSummary,
     train: Train,
-    amp: bool = False,
-    launcher: str = 'none',
+    **how: Any,
 ) -> str:
     """Find the checkpoint of a stage, or train it.
 
@@ -196,22 +172,10 @@ def provide(
     config; where another run has that, in ``<config>-<fingerprint>``. Runs
     with another fingerprint are left as they are.
 
-    Args:
-        stage: what is wanted.
-        summary: data of the run that builds on it.
-        train: :func:`hkd_mm.training.trainer.train`.
-        amp: as of that run.
-        launcher: as of that run.
-
-    Returns:
-        Path of the checkpoint.
-
     Raises:
         UserError: the stage has other data than the run that builds on it,
             or nothing can be written beside that.
     """
-    from mmengine.dist import is_main_process
-
     check_data(stage, summary)
     wanted = RunFingerprint.of(stage.cfg, summary)
     told: set[str] = set()
@@ -234,7 +198,7 @@ def provide(
                 )
                 return found.checkpoint
             if found.place:
-                return stage.train(found.place, train, summary, amp, launcher)
+                return stage.train(found.place, train, summary, **how)
         _wait(stage, Path(found.busy), wanted)
 
 
@@ -243,10 +207,7 @@ class _Search:
     """Look through the folders beside a run, on rank 0.
 
     Args:
-        stage: what is wanted.
-        wanted: its fingerprint.
         held: gets the lock of the folder to train in.
-        lines: on runs that are not taken.
     """
 
     stage: Stage
@@ -259,7 +220,7 @@ class _Search:
         checkpoint = self._finished()
         if checkpoint:
             return self._answer(checkpoint=checkpoint)
-        for folder in self._folders(BEGUN):
+        for folder in self._folders():
             begun = read_begun(folder)
             if begun is None or self.wanted.difference(begun):
                 continue
@@ -276,11 +237,11 @@ class _Search:
 
     def _finished(self) -> str | None:
         """The checkpoint of a run with the fingerprint."""
-        for folder in self._folders(FINISHED):
+        for folder in self._folders(archived=True):
             found = self._checkpoint(folder)
             if found:
                 return found
-            if self._is_named(folder):
+            if self._is_named(folder) and read_state(folder).get('result'):
                 self._refuse(folder)
         return None
 
@@ -291,13 +252,13 @@ class _Search:
             return None
         return str(folder / finished['checkpoint'])
 
-    def _folders(self, note: str) -> list[Path]:
-        """Folders with a note; those called like the config come first."""
+    def _folders(self, archived: bool = False) -> list[Path]:
+        """Folders of runs; those called like the config come first."""
         own = os.path.realpath(self.stage.beside)
-        places = [*self.stage.parent.glob(f'*/{note}')]
-        if note == FINISHED:  # moved there when a new run took its folder
-            places += self.stage.parent.glob(f'*/earlier_*/{note}')
-        folders = {path.parent for path in places}
+        states = [*self.stage.parent.glob(f'*/{STATE}')]
+        if archived:  # moved there when a new run took its folder
+            states += self.stage.parent.glob(f'*/previous_*/{STATE}')
+        folders = {path.parent for path in states}
         return sorted(
             (
                 folder
@@ -318,9 +279,8 @@ class _Search:
         """Note why what a folder holds is not taken."""
         finished = read_finished(folder)
         found = fingerprint_of(finished) if finished else read_begun(folder)
-        if found is None:
-            why = 'it has no fingerprint that this version can compare'
-        else:
+        why = 'it has no fingerprint that this version can compare'
+        if found is not None:
             why = self.wanted.difference(found)
         line = f'the one in {folder} is not taken: {why}'
         if finished:
@@ -371,8 +331,7 @@ class _Search:
 
 def _is_used(folder: Path) -> bool:
     """Whether a folder holds anything of a run."""
-    notes = (folder / BEGUN).exists() or (folder / FINISHED).exists()
-    return notes or any(folder.glob('*.pth'))
+    return (folder / STATE).exists() or any(folder.glob('*.pth'))
 
 
 def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
@@ -381,7 +340,6 @@ def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
     Rank 0 looks again and again and tells the others each time, so that none
     of them waits in a collective until that times out.
     """
-    from mmengine.dist import is_main_process
 
     def under_way() -> bool:
         begun = read_begun(folder)

@@ -10,13 +10,17 @@ from typing import Any
 
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
 from torch import nn
 
+from hkd_mm.engine.run_data import split_hash
 from hkd_mm.engine.run_files import STUDENT, TESTED
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.evaluation.isic_scores import submission
-from hkd_mm.inference.manifest_fields import sha256
+from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.files import sha256
 
 SUFFIXES = ('.json', '.csv', '.pkl')
 
@@ -30,18 +34,13 @@ def provenance(
     """Describe what figures of a test are of: weights, data and input.
 
     Args:
-        checkpoint: path of the weights.
-        dataset: that is tested on.
         prepared: its size and resize rule, as of
             :func:`hkd_mm.engine.run_data.image_input`.
-        preprocessor: that normalises its images.
 
     Returns:
         checkpoint (file name), weights_sha256, split, split_hash, images,
         input; fit for JSON.
     """
-    from hkd_mm.engine.run_data import split_hash
-
     found = dict(prepared or {})
     for name in ('mean', 'std'):
         values = getattr(preprocessor, name, None)
@@ -71,9 +70,6 @@ def result_files(
     ``test_epoch_3_val.json``, ``predictions_epoch_3_val.csv``.
 
     Args:
-        folder: where they go.
-        facts: as of :func:`provenance`.
-        other_input: images are prepared otherwise than in training.
         evaluator: of the test; without a metric that keeps predictions there
             is no file of them.
 
@@ -95,16 +91,7 @@ def result_files(
 
 
 def check_earlier(path: str, facts: dict[str, Any]) -> None:
-    """Refuse to write over the figures of another test.
-
-    Args:
-        path: the ``.json`` file to be written.
-        facts: of this test, as of :func:`provenance`.
-
-    Raises:
-        UserError: it holds figures of other weights, data or input, or does
-            not record of which.
-    """
+    """Refuse to write over the figures of another test."""
     try:
         text = Path(path).read_text(encoding='utf-8')
     except FileNotFoundError:
@@ -132,10 +119,7 @@ def _short(value: Any) -> str:
 
 
 def write_results(
-    out: str,
-    metrics: dict[str, float],
-    runner: Runner,
-    facts: dict[str, Any],
+    out: str, metrics: dict[str, float], runner: Runner, facts: dict[str, Any]
 ) -> None:
     """Write the metrics or the predictions, whole or not at all.
 
@@ -143,7 +127,6 @@ def write_results(
         out: path; its suffix chooses: ``.json`` the metrics, ``.isic.csv``
             an ISIC submission, ``.csv`` and ``.pkl`` the predictions.
         metrics: for ``.json``; of masks ``hd95_unit`` stands beside them.
-        facts: for ``.json``, its ``provenance``.
         runner: after ``test()``; its ``ClinicalMetric`` holds the
             predictions, its ``SegmentationMetric`` the figures of slices.
 
@@ -151,8 +134,6 @@ def write_results(
         UserError: predictions are wanted and no such metric ran, or a
             submission of a segmentation.
     """
-    from hkd_mm.io.atomic_files import AtomicBackend
-
     last = next(
         (
             metric.last
@@ -191,8 +172,6 @@ def write_results(
 
 def _write_slices(out: str, last: dict[str, Any]) -> None:
     """Figures of every slice of a segmentation."""
-    from hkd_mm.io.atomic_files import AtomicBackend
-
     if out.endswith('.isic.csv'):
         raise UserError(
             f'--out {out}: a submission holds classes of images, and this '
@@ -249,15 +228,7 @@ def _predictions_csv(
 
 
 def print_metrics(metrics: dict[str, float], title: str) -> None:
-    """Print the overall metrics and a table of the classes.
-
-    Args:
-        metrics: as :func:`test` returns them.
-        title: printed above.
-    """
-    from rich.console import Console
-    from rich.table import Table
-
+    """Print the overall metrics and a table of the classes."""
     console = Console()
     console.print(title, highlight=False)
     overall = Table()

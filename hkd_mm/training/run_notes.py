@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
 
 from hkd_mm.config.data_summary import DataSummary
+from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.locks import as_rank_0
 from hkd_mm.training.fingerprint import RunFingerprint
 
-FINISHED = 'finished.json'
-BEGUN = 'begun.json'  # the fingerprint of the run that this folder holds
+STATE = 'run_state.json'  # what the run of a folder is, and what came out
 
 
 def write_finished(
@@ -25,12 +27,6 @@ def write_finished(
     fingerprint: RunFingerprint,
 ) -> dict[str, Any]:
     """Write down that a run came to its end, and what came out.
-
-    Args:
-        runner: after ``train()``.
-        cfg: as the runner was built from it.
-        summary: its data.
-        fingerprint: of the run.
 
     Returns:
         epoch, max_epochs, checkpoint (file name of the best one, of the last
@@ -51,7 +47,7 @@ def write_finished(
         classes=list(summary.classes),
         fingerprint=fingerprint.parts,
     )
-    _write(finished, cfg.work_dir, FINISHED)
+    update_state(cfg.work_dir, result=finished)
     return finished
 
 
@@ -61,35 +57,29 @@ def write_begun(
     """Write down what a folder holds, before anything is trained in it.
 
     Args:
-        work_dir: the folder.
-        fingerprint: of the training.
         stages: work dirs of the runs that were trained for it.
     """
-    begun = dict(fingerprint=fingerprint.parts, stages=list(stages))
-    _write(begun, work_dir, BEGUN)
+    update_state(work_dir, fingerprint=fingerprint.parts, stages=list(stages))
 
 
 def read_begun(work_dir: str | os.PathLike) -> RunFingerprint | None:
     """The fingerprint of a run; None where none can be read."""
-    return fingerprint_of(_read(work_dir, BEGUN))
+    return fingerprint_of(read_state(work_dir))
 
 
 def read_stages(work_dir: str | os.PathLike) -> list[str]:
     """Work dirs of the runs that were trained for one."""
-    return list((_read(work_dir, BEGUN) or {}).get('stages', []))
+    return list(read_state(work_dir).get('stages', []))
 
 
-def forget_finished(work_dir: str) -> None:
-    """Take the note away while a run is under way again."""
-    from mmengine.dist import is_main_process
-
-    if is_main_process():
-        Path(work_dir, FINISHED).unlink(missing_ok=True)
+def forget_finished(work_dir: str | os.PathLike) -> None:
+    """Take the result away while a run is under way again."""
+    update_state(work_dir, result=None)
 
 
 def read_finished(work_dir: str | os.PathLike) -> dict[str, Any] | None:
-    """The note of a finished run whose checkpoint is there, or None."""
-    found = _read(work_dir, FINISHED) or {}
+    """The result of a finished run whose checkpoint is there, or None."""
+    found = read_state(work_dir).get('result') or {}
     checkpoint = found.get('checkpoint')
     if checkpoint and Path(work_dir, checkpoint).is_file():
         return found
@@ -102,41 +92,28 @@ def fingerprint_of(record: dict[str, Any] | None) -> RunFingerprint | None:
     return RunFingerprint(parts) if isinstance(parts, dict) else None
 
 
-def _read(work_dir: str | os.PathLike, name: str) -> dict[str, Any] | None:
+def read_state(work_dir: str | os.PathLike) -> dict[str, Any]:
+    """What ``run_state.json`` holds; nothing where it cannot be read."""
     try:
-        found = json.loads(Path(work_dir, name).read_text(encoding='utf-8'))
+        found = json.loads(Path(work_dir, STATE).read_text(encoding='utf-8'))
     except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _write(record: dict[str, Any], work_dir: str, name: str) -> None:
-    from mmengine.dist import is_main_process
-
+def update_state(work_dir: str | os.PathLike, **changes: Any) -> None:
+    """Write ``run_state.json`` anew, on rank 0."""
     if is_main_process():
-        from hkd_mm.io.atomic_files import AtomicBackend
-
-        AtomicBackend().put_text(
-            json.dumps(record, indent=1) + '\n', os.path.join(work_dir, name)
-        )
+        text = json.dumps({**read_state(work_dir), **changes}, indent=1)
+        AtomicBackend().put_text(f'{text}\n', Path(work_dir, STATE))
 
 
 # The logs have a folder for every start and stay.
 _MOVED = (
-    'epoch_*.pth',
-    'iter_*.pth',
-    'best_*.pth',
-    'student.pth',
-    'last_checkpoint',
-    'finished.json',
-    'history.json',
-    'metrics.json',
-    'environment.json',
-    'curves.png',
-    'confusion_matrix.png',
-    'test*.json',
-    'predictions*.csv',
-)
+    'epoch_*.pth iter_*.pth best_*.pth student.pth last_checkpoint '
+    'run_state.json history.json metrics.json environment.json curves.png '
+    'confusion_matrix.png test*.json predictions*.csv'
+).split()
 
 
 def archive_run(cfg: Config) -> None:
@@ -146,21 +123,12 @@ def archive_run(cfg: Config) -> None:
     belongs to. Nothing is deleted, and the run that was moved can be resumed
     from its new place. Where ``load_from``, ``model.teacher_ckpt`` or the
     ``ckpt`` of one of several teachers names a moved file, it follows.
-
-    Args:
-        cfg: of a run that starts anew, with ``work_dir`` set.
     """
-    from mmengine.dist import (
-        barrier,
-        broadcast_object_list,
-        is_main_process,
-    )
-
     barrier()  # every process has read the files it starts from
     name = os.path.basename(cfg.filename or '')
-    answer = [_move(Path(cfg.work_dir), name) if is_main_process() else None]
-    broadcast_object_list(answer)
-    target = answer[0]
+    target = as_rank_0(
+        _move(Path(cfg.work_dir), name) if is_main_process() else None
+    )
     if target is None:
         return
     teachers = [
@@ -175,7 +143,7 @@ def archive_run(cfg: Config) -> None:
                 group[key] = os.path.join(target, os.path.basename(path))
     if is_main_process():
         print(
-            f'EARLIER RUN: {cfg.work_dir} held checkpoints; they are in '
+            f'PREVIOUS RUN: {cfg.work_dir} held checkpoints; they are in '
             f'{target} now (--resume would have gone on with them)',
             flush=True,
         )
@@ -186,14 +154,13 @@ def _move(folder: Path, config: str) -> str | None:
     if not any(path.suffix == '.pth' for path in found):
         return None
     number = 1
-    while (target := folder / f'earlier_{number}').exists():
+    while (target := folder / f'previous_{number}').exists():
         number += 1
     target.mkdir()
     for path in found:
         path.rename(target / path.name)
     # Of the run that was; the new one writes its own over them. Not moved: in
     # a work dir that holds the user's own configs it is one of those.
-    for name in filter(None, (config, BEGUN)):
-        if (folder / name).is_file():
-            shutil.copy2(folder / name, target / name)
+    if config and (folder / config).is_file():
+        shutil.copy2(folder / config, target / config)
     return str(target)

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
+from mmengine.device import utils
+from mmengine.dist import get_world_size, is_main_process
 
 from hkd_mm.config.tree import hooks
+from hkd_mm.engine.distributed import init_process_group
 from hkd_mm.engine.memory import tune_malloc
 from hkd_mm.errors import UserError
 from hkd_mm.io.locks import as_rank_0, has_locks, holder, locked
@@ -24,13 +28,7 @@ def choose_device(cfg: Config) -> str:
 
     Returns:
         ``cpu`` or ``cuda``.
-
-    Raises:
-        UserError: a GPU is asked for and there is none.
     """
-    import torch
-    from mmengine.device import utils
-
     asked = cfg.get('device', 'auto')
     found = torch.cuda.is_available()
     if asked == 'cuda' and not found:
@@ -47,16 +45,10 @@ def choose_device(cfg: Config) -> str:
 
 
 def set_up_processes(cfg: Config, launcher: str, device: str) -> None:
-    """Join the other processes and choose the model wrapper.
-
-    Raises:
-        UserError: see :func:`hkd_mm.engine.distributed.init_process_group`.
-    """
+    """Join the other processes and choose the model wrapper."""
     cfg.launcher = launcher
     if launcher == 'none':
         return
-    from hkd_mm.engine.distributed import init_process_group
-
     init_process_group(
         launcher, device, **(cfg.get('env_cfg') or {}).get('dist_cfg', {})
     )
@@ -75,12 +67,7 @@ def precision(device: str) -> tuple[str, str]:
 
     Returns:
         ``bfloat16`` or ``float16``, and what to tell the user.
-
-    Raises:
-        UserError: there is no GPU.
     """
-    import torch
-
     if device != 'cuda':
         raise UserError(
             '--amp needs a GPU and there is none in use; leave '
@@ -96,9 +83,6 @@ def use_amp(cfg: Config, device: str) -> str:
 
     Returns:
         What to tell the user.
-
-    Raises:
-        UserError: no GPU, or the config has a wrapper of its own.
     """
     dtype, said = precision(device)
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
@@ -124,11 +108,7 @@ def default_work_dir(config: str, given: str | None, cfg: Config) -> str:
 
 
 def make_work_dir(path: str) -> None:
-    """Make the folder now, so that a bad place is told before any work.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
+    """Make the folder now, so that a bad place is told before any work."""
     try:
         os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -148,15 +128,7 @@ def hold_work_dir(path: str) -> Iterator[None]:
     Rank 0 holds the lock for all processes of a distributed run. The kernel
     lets go of it when that process ends, also by ``kill -9``. A file system
     without locks keeps nobody out; one line says so.
-
-    Args:
-        path: made when missing.
-
-    Raises:
-        UserError: another training holds it, or it cannot be written to.
     """
-    from mmengine.dist import is_main_process
-
     make_work_dir(path)
     folder = Path(path)
     with ExitStack() as stack:
@@ -204,13 +176,8 @@ def ensure_hooks(cfg: Config, *types: str) -> None:
 
 def describe_device(device: str) -> str:
     """Name of the device and how many processes share the work."""
-    import torch
-    from mmengine.dist import get_world_size
-
-    name = (
-        torch.cuda.get_device_name()
-        if device == 'cuda'
-        else (f'CPU ({torch.get_num_threads()} threads)')
-    )
+    name = f'CPU ({torch.get_num_threads()} threads)'
+    if device == 'cuda':
+        name = torch.cuda.get_device_name()
     many = get_world_size()
     return f'{many} x {name}' if many > 1 else name

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
-from hkd_mm.config.compose import config_named, load_config
+from hkd_mm.config.compose import Options, config_named, load_config
 from hkd_mm.config.data_summary import DataSummary
 from hkd_mm.config.networks import check_same_network, same_kind
 from hkd_mm.config.teacher_options import stage_options, teacher_options
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
+from hkd_mm.models.algorithms.wiring import check_losses, fill_wiring
+from hkd_mm.registry import MODELS
 from hkd_mm.training.previous_run import (
     Stage,
     Train,
@@ -21,20 +24,7 @@ from hkd_mm.training.previous_run import (
 
 
 def check_distiller(cfg: Config) -> None:
-    """Build the losses, recorders and connectors, but no network.
-
-    Args:
-        cfg: a distillation, its class weights resolved.
-
-    Raises:
-        UserError: a loss refuses its arguments, or would train nothing.
-        KeyError: nothing of that type is registered.
-    """
-    from mmengine.registry import DefaultScope
-
-    from hkd_mm.models.algorithms.wiring import check_losses, fill_wiring
-    from hkd_mm.registry import MODELS
-
+    """Build the losses, recorders and connectors, but no network."""
     scope = cfg.get('default_scope', 'mmpretrain')
     with DefaultScope.overwrite_default_scope(scope):
         distiller = MODELS.build(fill_wiring(cfg.model.distiller))
@@ -45,30 +35,18 @@ def provide_teacher(
     cfg: Config,
     summary: DataSummary,
     train: Train,
-    amp: bool = False,
-    launcher: str = 'none',
-    cfg_options: list[str] | dict[str, Any] | None = None,
+    cfg_options: Options = None,
+    **how: Any,
 ) -> str:
-    """A checkpoint for ``model.teacher_ckpt``, by training if need be.
+    """Return a checkpoint for ``model.teacher_ckpt``; train it if need be.
 
-    The teacher's config is ``teacher_config``. Its options are those of
-    :func:`hkd_mm.config.teacher_options.teacher_options`; where it is
-    found or trained, see :func:`.earlier_stage.provide`.
+    Its config is ``teacher_config``, its options are those of
+    :func:`hkd_mm.config.teacher_options.teacher_options`; where it is found
+    or trained, see :func:`.previous_run.provide`.
 
     Args:
-        cfg: the distillation, with ``work_dir`` set.
-        summary: its data.
         train: :func:`hkd_mm.training.trainer.train`.
-        amp: as of the distillation.
-        launcher: as of the distillation.
-        cfg_options: as of the distillation.
-
-    Returns:
-        Path of the teacher's checkpoint.
-
-    Raises:
-        UserError: see :func:`.earlier_stage.provide`; or the distiller
-            cannot be built, or the config trains another network.
+        how: ``amp`` and ``launcher`` of the distillation.
     """
     path = config_named(cfg, 'teacher_config')
     check_distiller(cfg)
@@ -80,80 +58,45 @@ def provide_teacher(
     for line in lines:
         stage.say(line)
     check_same_network(cfg.model.teacher, teacher.model, path)
-    return provide(stage, summary, train, amp, launcher)
+    return provide(stage, summary, train, **how)
 
 
 _OF_THE_STAGE = (
-    'model.distiller',
-    'model.student_ckpt',
-    'previous_stage_config',
-    'work_dir',
-    'load_from',
-    'resume',
-)
+    'model.distiller model.student_ckpt previous_stage_config work_dir '
+    'load_from resume'
+).split()
 
 
 def provide_student(
     cfg: Config,
     summary: DataSummary,
     train: Train,
-    amp: bool = False,
-    launcher: str = 'none',
-    cfg_options: list[str] | dict[str, Any] | None = None,
+    cfg_options: Options = None,
+    **how: Any,
 ) -> str:
-    """A checkpoint for ``model.student_ckpt``, by training if need be.
+    """Return a checkpoint for ``model.student_ckpt``; train it if need be.
 
     ``previous_stage_config`` names the distillation of the stage before. It
     has the same teacher, images, split and pair, and all options of the
-    command line but those on the distiller; where it is found or trained, see
-    :func:`.earlier_stage.provide`.
-
-    Args:
-        cfg: the later stage, with ``work_dir`` and ``model.teacher_ckpt``
-            set.
-        summary: its data.
-        train: :func:`hkd_mm.training.trainer.train`.
-        amp: as of the later stage.
-        launcher: as of the later stage.
-        cfg_options: as of the later stage.
-
-    Returns:
-        Path of the student's checkpoint.
-
-    Raises:
-        UserError: see :func:`.earlier_stage.provide`; or the config trains
-            another student.
+    command line but those on the distiller. Arguments as of
+    :func:`provide_teacher`; ``model.teacher_ckpt`` is set.
     """
     path = config_named(cfg, 'previous_stage_config')
     options, lines = stage_options(cfg, path, cfg_options, _OF_THE_STAGE)
     if cfg.model.get('teacher_ckpt'):
         options['model.teacher_ckpt'] = cfg.model.teacher_ckpt
     first = load_config(path, options)
-    stage = Stage(
-        'first student',
-        'model.student_ckpt',
-        path,
-        first,
-        cfg.work_dir,
-        options,
-    )
+    key = 'model.student_ckpt'
+    stage = Stage('first student', key, path, first, cfg.work_dir, options)
     for line in lines:
         stage.say(line)
-    check_same_network(
-        cfg.model.architecture,
-        first.model.get('architecture', first.model),
-        path,
-        'architecture',
-    )
-    return provide(stage, summary, train, amp, launcher)
+    trained = first.model.get('architecture', first.model)
+    check_same_network(cfg.model.architecture, trained, path, 'architecture')
+    return provide(stage, summary, train, **how)
 
 
 def check_teachers(cfg: Config, summary: DataSummary) -> None:
     """Look at the checkpoints of ``model.teachers``, where there are any.
-
-    Args:
-        cfg: any config.
-        summary: its data.
 
     Raises:
         UserError: a teacher has no checkpoint, or one that cannot be read

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hkd_mm.engine.run_data import split_hash
 from hkd_mm.errors import UserError
 
 
@@ -17,16 +18,11 @@ def check_split(
 
     Args:
         meta: of the checkpoint; one that is not of ours names no split.
-        dataset: that is tested on.
-        checkpoint: its path, for the message.
-        warn: takes a line where only the user can tell.
 
     Raises:
         UserError: the checkpoint was trained on another split than the one
             tested on; asking for all images of the data is left to the user.
     """
-    from hkd_mm.engine.run_data import split_hash
-
     there, here = meta.get('split_hash'), split_hash(dataset)
     if here is None or there == here:
         return
@@ -67,20 +63,10 @@ def check_input(
 
     Args:
         meta: of the checkpoint; one of another project names nothing.
-        preprocessor: of the test.
         tested: size and resize rule of the test, as of
             :func:`hkd_mm.engine.run_data.image_input`.
-        path: of the checkpoint, for the message.
         warn: takes a line on what could not be checked, or differs on
             purpose.
-        other_input: the test is meant to differ.
-
-    Returns:
-        Whether it differs.
-
-    Raises:
-        UserError: size, resize rule, window, mean, std or the order of the
-            channels are others, and that is not meant.
     """
     found = [*_resized(meta, tested), *_normalised(meta, preprocessor)]
     if not meta.get('input') or tested is None:

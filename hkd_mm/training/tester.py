@@ -2,13 +2,13 @@
 """Test a checkpoint or a run folder."""
 
 import os
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.dist import is_main_process
 
 from hkd_mm.config.compose import compose_config, read_config
 from hkd_mm.config.data_summary import (
@@ -20,10 +20,14 @@ from hkd_mm.config.data_summary import (
 )
 from hkd_mm.config.packing import is_packed
 from hkd_mm.config.value_checks import check_values, pixel_threshold
+from hkd_mm.engine.run_data import image_input
 from hkd_mm.engine.run_files import finished_run, run_config, run_folder_of
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
+from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.io.signatures import type_name
 from hkd_mm.training.results import (
     SUFFIXES,
     check_earlier,
@@ -46,7 +50,7 @@ from hkd_mm.training.test_checks import check_input, check_split
 def has_masks(cfg: Config) -> bool:
     """Whether the test split is one of packed images with masks."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    return str(dataset.get('type', '')).endswith('PackedMasks')
+    return type_name(dataset) == 'PackedMasks'
 
 
 def check_stored_threshold(
@@ -56,11 +60,6 @@ def check_stored_threshold(
 
     Exported networks have the threshold of the run, which its config beside
     the checkpoint tells; figures of another one are not theirs.
-
-    Args:
-        cfg: of the test.
-        checkpoint: in the work dir of the run.
-        warn: takes one line.
     """
     tested = pixel_threshold(cfg.get('test_evaluator'))
     if tested is None:
@@ -81,34 +80,19 @@ def check_stored_threshold(
 
 # MMEngine's own, by which a child may replace them
 _HOOKS = (
-    'runtime_info',
-    'timer',
-    'sampler_seed',
-    'logger',
-    'param_scheduler',
-    'checkpoint',
-    'visualization',
-)
+    'runtime_info timer sampler_seed logger param_scheduler checkpoint '
+    'visualization'
+).split()
 __test__ = False  # a tool, nothing for pytest to collect
 
 
-def main(args: Namespace) -> None:
-    """Test as the command line says and print the table."""
-    from mmengine.dist import is_main_process
-
-    metrics = test(
-        args.config,
-        args.checkpoint,
-        args.work_dir,
-        args.out,
-        args.show_dir,
-        args.amp,
-        args.cfg_options,
-        args.launcher,
-        args.other_input,
-    )
+def test_and_print(
+    config: str, checkpoint: str | None = None, **options: Any
+) -> None:
+    """Call :func:`test` and print the metrics as a table."""
+    metrics = test(config, checkpoint, **options)
     if is_main_process():
-        print_metrics(metrics, f'{args.checkpoint or args.config}')
+        print_metrics(metrics, checkpoint or config)
 
 
 def test(
@@ -137,22 +121,14 @@ def test(
             prediction for each image. Where none is given they go to
             ``work_dir``, else to the work dir that the checkpoint lies in,
             under the names of :func:`.results.result_files`.
-        show_dir: a folder for each image with its prediction drawn on it.
-        amp: as in training.
         cfg_options: see :func:`hkd_mm.config.compose.load_config`;
             ``test_dataloader.dataset.split=val`` looks at another split.
-        launcher: none, pytorch, slurm or mpi.
         other_input: test on images of another size, resize rule or
             normalisation than those of the training.
 
     Returns:
         Metric name -> value, of the config's ``test_evaluator``.
-
-    Raises:
-        UserError: anything that the user can fix.
     """
-    from hkd_mm.io.checkpoints import safe_load
-
     outs = [out] if isinstance(out, str) else list(out)
     for path in outs:
         _check_out(path)
@@ -211,10 +187,6 @@ def _run(
     place: str | Path | None,
     other_input: bool,
 ) -> dict[str, float]:
-    from mmengine.dist import is_main_process
-
-    from hkd_mm.engine.run_data import image_input
-
     runner = NamedRunner.from_cfg(cfg)
     dataset = runner.test_loop.dataloader.dataset
     # of the training part as well, whose metainfo goes into checkpoints
@@ -222,8 +194,7 @@ def _run(
         runner.test_evaluator.dataset_meta = dataset.tested_metainfo
     check_classes(meta, dataset.metainfo['classes'], checkpoint)
     check_split(meta, dataset, checkpoint, runner.logger.warning)
-    model = runner.model
-    model = model.module if is_model_wrapper(model) else model
+    model = bare_model(runner.model)
     prepared = image_input(dataset, model.data_preprocessor)
     differs = check_input(
         meta,
@@ -281,21 +252,13 @@ def _keep_the_student(cfg: Config) -> None:
         checks = ('WindowCheckHook', 'MasksLostByResizeHook')
         cfg.custom_hooks += [dict(type=f'hkd_mm.{name}') for name in checks]
     for name in (
-        'train_dataloader',
-        'train_cfg',
-        'optim_wrapper',
-        'param_scheduler',
-        'val_dataloader',
-        'val_cfg',
-        'val_evaluator',
-        'auto_scale_lr',
-    ):
+        'train_dataloader train_cfg optim_wrapper param_scheduler '
+        'val_dataloader val_cfg val_evaluator auto_scale_lr'
+    ).split():
         cfg[name] = None
 
 
 def _use_amp(cfg: Config, device: str) -> None:
-    import torch
-
     dtype, _ = precision(device)
     torch.set_autocast_dtype('cuda', getattr(torch, dtype))
     cfg.test_cfg.fp16 = True  # mmengine's word for autocast of any kind

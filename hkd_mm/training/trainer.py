@@ -2,32 +2,30 @@
 """Train a config: checks, stages, runner, closing lines."""
 
 import os
-from argparse import Namespace
 from logging import Logger
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.data_summary import (
     DataSummary,
-    build_listing,
     check_training,
     resolve_data,
     summarize_data,
-    top_up_of,
     weighs_classes,
 )
 from hkd_mm.config.networks import fetch_network_weights
-from hkd_mm.config.tree import dataset_chain, is_packed_dataset
 from hkd_mm.config.value_checks import check_values, check_weights
-from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.classification_scores import answers_one_class
+from hkd_mm.io.checkpoints import latest_intact_checkpoint, safe_load
 from hkd_mm.io.locks import as_rank_0
+from hkd_mm.io.signatures import type_name
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.pack_data import pack_or_read_singly
 from hkd_mm.training.previous_run import check_given_teacher
@@ -58,123 +56,33 @@ from hkd_mm.training.stages import (
 def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
     """One line where the sampler and a loss both make up for imbalance."""
     sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
-    drawn = str(sampler.get('type', '')).endswith('BalancedSampler')
-    if drawn and weighs_classes(cfg):
+    if type_name(sampler) == 'BalancedSampler' and weighs_classes(cfg):
         logger.warning(
             'sampler=balanced and class_weight are both on: rare classes '
             'count twice, once drawn and once weighed; most want one of them'
         )
 
 
-class _Listed:
-    """As much of a data set as a sampler looks at."""
-
-    def __init__(self, counts: np.ndarray) -> None:
-        self._labels = np.repeat(np.arange(len(counts)), counts)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def get_gt_labels(self) -> np.ndarray:
-        return self._labels
-
-
-def drop_singleton_batch(cfg: Config, summary: DataSummary) -> str:
-    """Drop the last training batch where it is one image on a process.
-
-    A network whose last map is 1 x 1 would stop there: BatchNorm expects more
-    than one value per channel. Another image is left out every epoch.
-
-    Args:
-        cfg: its ``train_dataloader`` gets ``drop_last=True`` if need be.
-        summary: of its data.
-
-    Returns:
-        What to add to the start line; nothing where nothing was changed.
-    """
-    loader = cfg.train_dataloader
-    batch = loader.get('batch_size') or 1
-    if (
-        batch == 1
-        or loader.get('drop_last')
-        or loader.get('batch_sampler')
-        or loader.get('num_batch_per_epoch')
-        or not isinstance(loader.get('sampler'), dict)
-        or _images_an_epoch(cfg, summary) % batch != 1
-    ):
-        return ''
-    loader.drop_last = True
-    return (
-        f'; the last batch of an epoch (batch_size={batch}) would be a '
-        'single image, which BatchNorm cannot train on: left out'
-    )
-
-
-def _images_an_epoch(cfg: Config, summary: DataSummary) -> int:
-    """Images that the sampler gives this process."""
-    from mmengine.registry import DATA_SAMPLERS, DATASETS
-
-    loader = cfg.train_dataloader
-    wrappers = [
-        {key: value for key, value in node.items() if key != 'dataset'}
-        for node in [*dataset_chain(loader)][:-1]
-        if not is_packed_dataset(node)
-    ]
-    if wrappers:
-        name = 'train_dataloader'
-        dataset, _ = topped_up(build_listing(cfg, name), top_up_of(cfg, name))
-    else:
-        dataset = _Listed(summary.train_counts)
-    scope = cfg.get('default_scope', 'mmpretrain')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        for wrapper in reversed(wrappers):
-            dataset = registry.build(dict(wrapper, dataset=dataset))
-    with DATA_SAMPLERS.switch_scope_and_registry(scope) as registry:
-        sampler = registry.build(
-            dict(loader.sampler), default_args=dict(dataset=dataset, seed=0)
-        )
-    return len(sampler)
-
-
 def set_start(cfg: Config, resume: str | None) -> str:
-    """Point the config to the file that the run starts from, if any.
-
-    Args:
-        cfg: changed in place.
-        resume: as of :func:`hkd_mm.training.trainer.train`.
-
-    Returns:
-        What to add to the start line.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    from hkd_mm.io.checkpoints import latest_intact_checkpoint, safe_load
-
+    """Point the config to the file that the run starts from, if any."""
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
-    note = ''
     if resume == 'auto':
         found = latest_intact_checkpoint(cfg.work_dir)
         cfg.load_from, cfg.resume = found, found is not None
-        note = (
-            ''
-            if found
-            else (
-                f'; --resume: no checkpoint in '
-                f'{cfg.work_dir}, from the beginning'
+        if found is None:
+            return (
+                f'; --resume: no checkpoint in {cfg.work_dir}, from the '
+                'beginning'
             )
-        )
     elif resume is not None:
         cfg.load_from, cfg.resume = resume, True
-    if cfg.get('load_from'):
-        if '://' not in cfg.load_from:
-            safe_load(
-                cfg.load_from
-            )  # before minutes go into building networks
-        verb = 'resumed from' if cfg.resume else 'starting with weights of'
-        note = f'; {verb} {cfg.load_from}'
-    return note
+    if not cfg.get('load_from'):
+        return ''
+    if '://' not in cfg.load_from:
+        safe_load(cfg.load_from)  # before minutes go into building networks
+    verb = 'resumed from' if cfg.resume else 'starting with weights of'
+    return f'; {verb} {cfg.load_from}'
 
 
 def start_line(cfg: Config, summary: DataSummary, machine: str) -> str:
@@ -199,21 +107,18 @@ def _teachers(model: dict) -> str:
             for network in given
         )
     peers = (model.get('peers') or {}).values()
-    return ', '.join(
-        f'peer {describe_network(network)}' for network in peers
-    ) or ('no teacher')
+    names = [f'peer {describe_network(network)}' for network in peers]
+    return ', '.join(names) or 'no teacher'
 
 
 def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
     """What came out and where it lies."""
-    from hkd_mm.evaluation.classification_scores import answers_one_class
-
-    score = (
-        ''
-        if finished['best_score'] is None
-        else f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
-        'validation'
-    )
+    score = ''
+    if finished['best_score'] is not None:
+        score = (
+            f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
+            'validation'
+        )
     report = runner.message_hub.runtime_info.get('run_report') or {}
     if answers_one_class(report.get('best') or report.get('last') or {}):
         score += ' (ONE CLASS ONLY: it predicts one class for every image)'
@@ -221,20 +126,6 @@ def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
         f'Done: {finished["epoch"]} epochs; checkpoint '
         f'{os.path.join(runner.work_dir, finished["checkpoint"])}{score};'
         f' everything else in {runner.work_dir}'
-    )
-
-
-def main(args: Namespace) -> None:
-    """Train as the command line says."""
-    train(
-        args.config,
-        args.work_dir,
-        args.resume,
-        args.amp,
-        not args.no_validate,
-        args.auto_scale_lr,
-        args.cfg_options,
-        args.launcher,
     )
 
 
@@ -251,25 +142,17 @@ def train(
     """Train a network or distil a student; the teacher first if there is none.
 
     Args:
-        config: config file.
         work_dir: where the run leaves its files; ``work_dirs/<config>`` if
             neither this nor the config names one.
         resume: ``auto`` for the latest intact checkpoint of the work dir, or
             the path of a checkpoint; None starts anew.
-        amp: bf16 where the GPU has it, else fp16 with loss scaling.
         validate: validate after the epochs; without it no best checkpoint.
         auto_scale_lr: scale the learning rate to the batch of all processes.
         cfg_options: see :func:`hkd_mm.config.compose.load_config`.
-        launcher: none, pytorch, slurm or mpi.
 
     Returns:
-        What ``finished.json`` in the work dir holds.
-
-    Raises:
-        UserError: anything that the user can mend.
+        The ``result`` in ``run_state.json`` of the work dir.
     """
-    from mmengine.dist import get_world_size
-
     cfg = compose_config(config, cfg_options)
     device = choose_device(cfg)
     # Before the data is read: one process of many may write the split file.
@@ -350,7 +233,7 @@ def _run(
     stages: list[str],
 ) -> dict[str, Any]:
     fingerprint = RunFingerprint.of(cfg, summary)
-    note = set_start(cfg, resume) + drop_singleton_batch(cfg, summary)
+    note = set_start(cfg, resume)
     with annotate_os_error(cfg.work_dir):
         if cfg.get('resume'):
             there = os.path.dirname(cfg.load_from)

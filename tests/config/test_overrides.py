@@ -32,12 +32,12 @@ from hkd_mm.config.tree import (
     datasets,
     dicts,
     hooks,
-    kind,
     packed_datasets,
     preprocessor,
 )
 from hkd_mm.datasets.class_folders import class_names
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 RUNNABLE = sorted(
@@ -97,11 +97,11 @@ def changed(name: str, options) -> Config:
 def value_for(word: str, cfg: Config):
     """A value that the config does not have yet."""
     if word == 'dataset_type':
-        kinds = {kind(node) for node in datasets(cfg)}
+        kinds = {type_name(node) for node in datasets(cfg)}
         return f'hkd_mm.{({"HAM10000", "ISIC2019"} - kinds).pop()}'
     if word == 'sampler':
         loader = cfg.train_dataloader
-        balanced = kind(loader.sampler) == 'BalancedSampler'
+        balanced = type_name(loader.sampler) == 'BalancedSampler'
         return None if balanced else 'balanced'
     if word == 'pretrained':
         return not cfg.get('pretrained', True)
@@ -113,21 +113,25 @@ def value_for(word: str, cfg: Config):
 def has_place(word: str, cfg: Config) -> bool:
     """Whether a config has what a word is about, by a look at its types."""
     model = cfg.model
-    masked = any(kind(node) == _MASKED for _, node in packed_datasets(cfg))
+    masked = any(
+        type_name(node) == _MASKED for _, node in packed_datasets(cfg)
+    )
     nodes = list(dicts(cfg._cfg_dict))
     if word == 'sampler':
-        sampler = kind(cfg.train_dataloader.get('sampler'))
+        sampler = type_name(cfg.train_dataloader.get('sampler'))
         return sampler in ('DefaultSampler', 'BalancedSampler')
     if word == 'mask_threshold':
-        return any(kind(node) == _METRIC for node in nodes)
+        return any(type_name(node) == _METRIC for node in nodes)
     if word in ('packed.hair_removal', 'packed.top_up'):
         return not masked
     if word == 'class_weight':  # not where the student has but soft targets
         losses = (model.get('distiller') or {}).get('distill_losses') or {}
-        soft = {kind(loss) for loss in losses.values()} in _SOFT
+        soft = {type_name(loss) for loss in losses.values()} in _SOFT
         return not masked and not soft
     if word == 'teacher_cache':
-        return kind(model) != 'ImageClassifier' and bool(model.get('teacher'))
+        return type_name(model) != 'ImageClassifier' and bool(
+            model.get('teacher')
+        )
     if word == 'pretrained':
         student = [*dicts(model, skip=('teacher', 'teachers'))]
         return any('pretrained' in node for node in student)
@@ -198,9 +202,9 @@ def test_packed_images_are_turned_off_or_it_says_why_not(name):
         for key in ('hair_removal', 'top_up')
         if node.get(key)
     ]
-    augment = {kind(step) for step in preprocessor(cfg).augment}
+    augment = {type_name(step) for step in preprocessor(cfg).augment}
     needed += sorted(augment & {'CutMix', 'Mixup', 'RandAugment'})
-    if kind(preprocessor(cfg)) != 'PackedPreprocessor':
+    if type_name(preprocessor(cfg)) != 'PackedPreprocessor':
         needed = ['masks']
     if needed:
         with pytest.raises(UserError, match='^packed=False: ') as caught:
@@ -212,7 +216,7 @@ def test_packed_images_are_turned_off_or_it_says_why_not(name):
     assert not new.model.get('teacher_cache')
     for loader in LOADERS:
         (node,) = dataset_chain(new[loader])
-        kinds = [kind(step) for step in node.pipeline]
+        kinds = [type_name(step) for step in node.pipeline]
         assert kinds[:2] == ['LoadSkinImage', 'Resize']
         assert kinds[-1] == 'PackInputs'
         *_, inner = dataset_chain(cfg[loader])
@@ -260,8 +264,8 @@ def _child(folder: Path, text: str, base='hybrid_wrn50_mbv2.py') -> Path:
 def test_a_child_keeps_the_hooks_of_every_run(base, tmp_path):
     text = "custom_hooks = [dict(type='EMAHook')]"
     new = compose_config(_child(tmp_path, text, base))
-    found = [kind(hook) for hook in hooks(new)]
-    assert found[:-1] == [kind(hook) for hook in hooks(composed(base))]
+    found = [type_name(hook) for hook in hooks(new)]
+    assert found[:-1] == [type_name(hook) for hook in hooks(composed(base))]
     assert found[-1] == 'EMAHook'
     assert {'GuardRailsHook', 'RunReportHook', 'CheckpointGuardHook'} < {
         *found
@@ -278,7 +282,7 @@ def test_a_runner_of_a_child_has_the_hooks_of_every_run(tmp_path):
     runner._hooks = []
     runner.register_hooks(cfg.default_hooks, cfg.custom_hooks)
     found = [type(hook).__name__ for hook in runner.hooks]
-    assert sorted(found) == sorted(kind(hook) for hook in hooks(cfg))
+    assert sorted(found) == sorted(type_name(hook) for hook in hooks(cfg))
     assert 'EMAHook' in found and 'EpochSeedHook' in found
 
 

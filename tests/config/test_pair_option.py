@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.config.compose import compose_config, config_named
-from hkd_mm.config.networks import check_same_network, number_of_classes
+from hkd_mm.config.networks import check_same_network
 from hkd_mm.config.teacher_options import teacher_options
+from hkd_mm.config.tree import number_of_classes
 from hkd_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

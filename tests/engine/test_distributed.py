@@ -150,7 +150,9 @@ def test_two_processes_train_and_leave_one_run(tiny_configs, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'run').glob('epoch*')) == [
         'epoch_1.pth'
     ]
-    finished = json.loads((tmp_path / 'run' / 'finished.json').read_text())
+    finished = json.loads((tmp_path / 'run' / 'run_state.json').read_text())[
+        'result'
+    ]
     assert finished['checkpoint'] == 'best_balanced_accuracy_epoch_1.pth'
     saved = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=False)
     assert saved['meta']['iter'] == 3  # 18 images / (2 x 3)

@@ -78,7 +78,7 @@ def test_a_faulty_disk_is_noticed(tmp_path, monkeypatch):
         'put',
         lambda self, obj, path: real(self, other.read_bytes(), path),
     )
-    with pytest.raises(OSError, match='reads back differently'):
+    with pytest.raises(UserError, match='reads back differently'):
         export_student(tmp_path / 'kd.pth', tmp_path / 'out.pth')
 
 

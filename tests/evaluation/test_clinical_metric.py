@@ -336,7 +336,7 @@ def test_prefix_and_no_upstream_warning(caplog):
             [[0.5, 0.5], [0.5, 0.5]],
             [0, 1],
             ['a', 'b', 'c'],
-            '2 scores.*3 classes',
+            '2 classes.*has 3',
         ),
         ([[5.0, -1.0], [0.5, 0.5]], [0, 1], None, 'softmax'),
         ([], [], None, 'empty'),

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.evaluation import segmentation_metric as module
 from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
 from hkd_mm.evaluation.segmentation_scores import hausdorff_95
 from hkd_mm.registry import METRICS
@@ -153,10 +152,11 @@ def evaluate(probabilities, masks, metric=None, batch=2, size=None, **meta):
 
 
 def named_store(monkeypatch, names):
+    metric = SegmentationMetric()
     monkeypatch.setattr(
-        module, 'StoreNames', lambda: lambda meta, index: names[: len(index)]
+        metric, 'sample_names', lambda index: names[: len(index)]
     )
-    return SegmentationMetric()
+    return metric
 
 
 def mean(values):
@@ -336,7 +336,7 @@ def test_predictions_of_a_network():
         (np.full((1, 1, 4, 4), np.nan), np.ones((1, 4, 4)), {}, 'lr'),
         (np.ones((1, 1, 4, 4)), np.full((1, 4, 4), 2), {}, 'beyond 1'),
         (np.ones((1, 1, 4, 4)), np.ones((1, 2, 2)), {}, 'size'),
-        (np.ones((1, 3, 4, 4)), np.ones((1, 4, 4)), {}, '2 classes.*has 2'),
+        (np.ones((1, 3, 4, 4)), np.ones((1, 4, 4)), {}, '3 classes.*has 2'),
         (np.ones((0, 1, 4, 4)), np.ones((0, 4, 4)), {}, 'empty'),
         (np.ones((1, 1, 4, 4)), np.ones((1, 4, 4)), dict(spacing=0), 'mm'),
     ],

@@ -12,16 +12,15 @@ import torch
 
 from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.errors import UserError
-from hkd_mm.export import exporter as classifier_module
-from hkd_mm.export import exporter as making_module
-from hkd_mm.export import folder as folder_module
+from hkd_mm.export import export_run as export_module
+from hkd_mm.export import exporter as exporter_module
 from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
 from hkd_mm.export.export_run import ExportOptions, export
 from hkd_mm.export.graphs import plain_network
 from hkd_mm.export.samples import balanced_choice, read_samples
 from hkd_mm.inference.manifest import read_manifest
-from hkd_mm.inference.manifest_fields import sha256
 from hkd_mm.inference.run_folder import read_run
+from hkd_mm.io.files import sha256
 
 WHOLE = [
     'README.md',
@@ -42,16 +41,16 @@ def exported(tiny_run):
         splits.append(split)
         return read_samples(run, split, *args)
 
-    wishes = ExportOptions(
+    options = ExportOptions(
         with_preprocessing=True,
         calibration_images=9,
         int8_limit=100.0,
         int8_recall_limit=100.0,
-        sure_accuracy=0.5,
+        confident_accuracy=0.5,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifier_module, 'read_samples', counting)
-        export(tiny_run, None, wishes)
+        patch.setattr(exporter_module, 'read_samples', counting)
+        export(tiny_run, None, options)
     assert splits == ['val', 'train']
     return tiny_run / 'export'
 
@@ -144,7 +143,7 @@ def test_the_code_of_the_card_runs(
     from PIL import Image
 
     folder = shutil.copytree(exported, tmp_path / 'out')
-    Image.new('RGB', (40, 30), (160, 60, 60)).save(folder / 'photo.jpg')
+    Image.new('RGB', (40, 30), (160, 60, 60)).save(folder / 'image.jpg')
     monkeypatch.chdir(folder)
     card = (folder / 'README.md').read_text()
     exec(card.split('```python\n')[1].split('```')[0], {})
@@ -153,17 +152,18 @@ def test_the_code_of_the_card_runs(
     assert any(name in told for name in manifest.classes)
 
 
-def test_sure_answers_are_told_by_class(exported) -> None:
+def test_confident_answers_are_counted_by_class(exported) -> None:
     manifest = read_manifest(exported)
-    found = manifest.checks['sure_by_class']
+    found = manifest.checks['confident_by_class']
     assert list(found) == list(manifest.classes)
-    sure = round(manifest.threshold.coverage * manifest.threshold.n)
-    assert sure and sure == sum(one['said_surely'] for one in found.values())
+    confident = round(manifest.threshold.coverage * manifest.threshold.n)
+    counts = [one['confident_predicted'] for one in found.values()]
+    assert confident and confident == sum(counts)
     card = (exported / 'README.md').read_text()
-    assert '| class | images | surely right | surely wrong |' in card
+    assert '| class | images | confident, correct | confident, wrong |' in card
     for name, one in found.items():
         assert f'| {name} | {" | ".join(map(str, one.values()))} |' in card
-    assert manifest.checks['sure_lesions'] is None
+    assert manifest.checks['confident_lesions'] is None
     assert 'no lesion is known' in manifest.threshold.rule
     assert 'With lesions unknown each image counts for itself' in card
 
@@ -172,28 +172,32 @@ def test_what_speaks_against_the_figures_is_told(
     tiny_run, tmp_path, capsys
 ) -> None:
     """Classes that are trivial, an int8 that is wrong, and a bad class."""
-    from hkd_mm.export import confidence as sure_module
+    from hkd_mm.export import confidence as confidence_module
 
     said = []
-    spoilt = dict(images=9, surely_right=1, surely_wrong=2, said_surely=1)
-    wishes = ExportOptions(
+    spoilt = dict(
+        images=9, confident_correct=1, confident_wrong=2, confident_predicted=1
+    )
+    options = ExportOptions(
         int8_limit=100.0,
         int8_recall_limit=100.0,
-        sure_accuracy=0.5,
+        confident_accuracy=0.5,
         calibration_images=3,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making_module, 'quantise', _shift)
+        patch.setattr(exporter_module, 'quantise', _shift)
         patch.setattr(
-            sure_module, 'confident_by_class', lambda *args: dict(Acne=spoilt)
+            confidence_module,
+            'confident_by_class',
+            lambda *args: dict(Acne=spoilt),
         )
-        manifest = export(tiny_run, tmp_path / 'out', wishes, said.append)
-    assert 'surely wrong' in capsys.readouterr().out
+        manifest = export(tiny_run, tmp_path / 'out', options, said.append)
+    assert 'confident answers on validation' in capsys.readouterr().out
     card = (tmp_path / 'out' / 'README.md').read_text()
     note = manifest.checks['temperature_note']
     assert 'no validation image is answered wrongly' in note
-    int8 = manifest.checks['int8']['sure_note']
-    assert 'below --sure-accuracy 0.5' in int8
+    int8 = manifest.checks['int8']['confident_note']
+    assert 'below --confident-accuracy 0.5' in int8
     for told in (note, int8, 'right on validation: Acne (2 wrong, 1 right)'):
         lines = [line for line in said if told in line]
         assert len(lines) == 1 and lines[0].startswith('warning: ')
@@ -201,7 +205,7 @@ def test_what_speaks_against_the_figures_is_told(
 
 
 def _shift(fp32, out, batches, weight_bits) -> None:
-    """An int8 network that is as sure, of the next class."""
+    """An int8 network that is as confident, of the next class."""
     list(batches)
     model = onnx.load(fp32)
     model.graph.node[-1].output[0] = 'right'
@@ -222,10 +226,10 @@ def test_a_loss_of_int8_that_may_be_chance_is_noted(
         asked.append(strict)
         return f'int8 loses a little {score}'
 
-    monkeypatch.setattr(making_module, 'refuse_int8', doubt)
-    monkeypatch.setattr(making_module, 'quantise', _shift)
-    wishes = ExportOptions(calibration_images=3, int8_strict=True)
-    manifest = export(tiny_run, tmp_path / 'out', wishes, said.append)
+    monkeypatch.setattr(exporter_module, 'refuse_int8', doubt)
+    monkeypatch.setattr(exporter_module, 'quantise', _shift)
+    options = ExportOptions(calibration_images=3, int8_strict=True)
+    manifest = export(tiny_run, tmp_path / 'out', options, said.append)
     note = 'int8 loses a little balanced accuracy'
     assert manifest.checks['int8']['limit_note'] == note
     assert f'warning: {note}' in said and asked == [True]
@@ -249,7 +253,7 @@ def test_int8_that_loses_too_much_is_refused(
     exported, tiny_run, tool, monkeypatch, capsys
 ) -> None:
     before = (exported / 'manifest.json').read_bytes()
-    monkeypatch.setattr(making_module, 'quantise', _ruin)
+    monkeypatch.setattr(exporter_module, 'quantise', _ruin)
     command = [str(tiny_run), '--calibration-images', '3']
     assert tool('export')(command) == 2
     told = capsys.readouterr()
@@ -270,7 +274,7 @@ def test_a_killed_export_leaves_no_manifest(
     def killed(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder_module, 'write_manifest', killed)
+    monkeypatch.setattr(export_module, 'write_manifest', killed)
     with pytest.raises(KeyboardInterrupt):
         export(tiny_run, out, ExportOptions(int8=False))
     assert sorted(path.name for path in out.iterdir()) == [
@@ -362,7 +366,7 @@ def test_a_folder_without_a_student_is_refused(tmp_path, tool, capsys) -> None:
     'words',
     [
         ['--calibration-images', '0'],
-        ['--sure-accuracy', '1'],
+        ['--confident-accuracy', '1'],
         ['--int8-limit', '-1'],
         ['--int8-limit', 'nan'],
         ['--int8-recall-limit', '-1'],
@@ -373,6 +377,14 @@ def test_values_out_of_range_are_refused(
 ) -> None:
     assert tool('export')([str(tiny_run), *words]) == 2
     assert words[0] in capsys.readouterr().err
+
+
+def test_the_old_name_of_an_option_is_refused_with_the_new(
+    tiny_run, tool, capsys
+) -> None:
+    with pytest.raises(SystemExit):
+        tool('export')([str(tiny_run), '--sure-accuracy', '0.9'])
+    assert 'now called --confident-accuracy' in capsys.readouterr().err
 
 
 def test_calibration_takes_the_classes_in_turn() -> None:
@@ -473,7 +485,7 @@ def test_executorch_answers_as_torch(tiny_run, tmp_path) -> None:
 
 def test_manifest_is_json_of_the_contract(exported) -> None:
     data = json.loads((exported / 'manifest.json').read_text())
-    assert data['format'] == 'hkd_mm' and data['format_version'] == 2
+    assert data['format'] == 'hkd_mm' and data['format_version'] == 3
     assert data['threshold'].keys() == {
         'probability',
         'rule',

@@ -13,7 +13,7 @@ import pytest
 from hkd_mm.errors import UserError
 from hkd_mm.export import publish as pack
 from hkd_mm.export.export_run import ExportOptions, export
-from hkd_mm.export.publish import publish, without_places
+from hkd_mm.export.publish import publish, without_paths
 from hkd_mm.inference.classifier import SkinClassifier
 from hkd_mm.inference.manifest import read_manifest, write_manifest
 
@@ -23,7 +23,7 @@ def exported(tiny_run, tmp_path_factory):
     """The run with an export in it."""
     run = tmp_path_factory.mktemp('publish') / tiny_run.name
     _copy(tiny_run, run)
-    export(run, wishes=ExportOptions(int8=False), say=lambda line: None)
+    export(run, options=ExportOptions(int8=False), report=lambda line: None)
     return run
 
 
@@ -55,7 +55,7 @@ def test_nothing_tells_of_this_machine(exported, tmp_path):
     folder = publish(exported, tmp_path / 'packed')
     for path in folder.iterdir():
         assert str(exported.parents[1]).encode() not in path.read_bytes()
-    told = without_places({'a': ['/home/me/data', 'x/y'], 'b': ('/q', 3)})
+    told = without_paths({'a': ['/home/me/data', 'x/y'], 'b': ('/q', 3)})
     assert told == {'a': ['data', 'x/y'], 'b': ('q', 3)}
 
 
@@ -136,9 +136,9 @@ def test_weights_without_a_graph_are_not_called_compared(exported, tmp_path):
     spec = replace(manifest.files['fp32'], path='student_int8.onnx')
     write_manifest(replace(manifest, files=dict(int8=spec)), run / 'export')
     said = []
-    publish(run, tmp_path / 'packed', say=said.append)
+    publish(run, tmp_path / 'packed', report=said.append)
     assert said[0] == (
-        'warning: no float32 graph to hold student.safetensors against'
+        'warning: no float32 graph to compare student.safetensors with'
     )
 
 

@@ -17,13 +17,12 @@ from tiny_slices import SIDE, make_slice_run
 
 from hkd_mm.apis import Segmentor, SkinClassifier
 from hkd_mm.errors import UserError
-from hkd_mm.export import exporter as making_module
+from hkd_mm.export import exporter as exporter_module
 from hkd_mm.export.checks import Differences, same_probabilities
 from hkd_mm.export.export_run import ExportOptions, export
 from hkd_mm.export.publish import publish
 from hkd_mm.export.samples import read_slices
-from hkd_mm.inference.manifest import read_manifest
-from hkd_mm.inference.manifest_fields import SegmentorManifest
+from hkd_mm.inference.manifest import SegmentorManifest, read_manifest
 from hkd_mm.inference.run_folder import read_run
 from hkd_mm.io.images import prepare_stored
 
@@ -64,7 +63,7 @@ def test_the_manifest_says_how_slices_are_read(run) -> None:
     assert manifest.metrics['test'] == dict(dice=0.25, hd95=3.5)
     card = (run / 'export/README.md').read_text()
     assert f'| Dice | {measured["fp32"]["dice"]:.4f} | 0.2500 |' in card
-    assert 'import Segmentor' in card and 'Sure answers' not in card
+    assert 'import Segmentor' in card and 'Confident answers' not in card
 
 
 def test_slices_are_fed_as_in_validation(run) -> None:
@@ -85,7 +84,7 @@ def test_slices_are_fed_as_in_validation(run) -> None:
         ready['data_samples'].gt_masks,
         torch.from_numpy(np.concatenate([m for _, m in val.pairs(3)])),
     )
-    for place, path in enumerate(val.paths):
+    for place, path in enumerate(val.values('img_path')):
         found, size = prepare_stored(path, source.spec)
         np.testing.assert_array_equal(found, fed[place])
         assert size == (SIDE, SIDE)
@@ -108,7 +107,7 @@ def test_masks_have_the_size_of_the_image(run) -> None:
 def test_all_backends_and_sources_agree(run, tmp_path) -> None:
     path, _ = slice_of(run, '3/p3_4.png')
     pixels = np.asarray(Image.open(path)).astype(np.uint16)
-    folder = publish(run, tmp_path / 'packed', say=lambda line: None)
+    folder = publish(run, tmp_path / 'packed', report=lambda line: None)
     assert 'image-segmentation' in (folder / 'README.md').read_text()
     networks = [
         Segmentor.from_pretrained(folder, 'onnx'),
@@ -155,7 +154,7 @@ def test_int8_that_loses_dice_is_refused(
         onnx.save(model, out)
 
     before = (run / 'export/manifest.json').read_bytes()
-    monkeypatch.setattr(making_module, 'quantise', ruin)
+    monkeypatch.setattr(exporter_module, 'quantise', ruin)
     assert tool('export')([str(run), '--calibration-images', '3']) == 2
     told = capsys.readouterr()
     assert 'points of Dice on the validation split' in told.err
@@ -179,7 +178,7 @@ def test_an_int8_that_marks_nothing_is_told(
         )
         onnx.save(model, out)
 
-    monkeypatch.setattr(making_module, 'quantise', silence)
+    monkeypatch.setattr(exporter_module, 'quantise', silence)
     assert tool('export')([str(run), '--calibration-images', '3']) == 2
     told = capsys.readouterr()
     assert 'points of Dice' in told.err and 'Traceback' not in told.err

@@ -67,7 +67,7 @@ def test_one_a_list_and_a_folder(exported, tmp_path, noise, monkeypatch):
         classifier([noise(0), 'lost.png'])
 
 
-def test_the_answer_ranks_and_says_whether_it_is_sure(exported):
+def test_the_answer_ranks_and_says_whether_it_is_confident(exported):
     classifier = SkinClassifier(exported)
     for value in (np.uint8([20, 60, 90]), np.uint8([110, 115, 120])):
         rgb = np.broadcast_to(value, (H, W, 3))
@@ -77,24 +77,26 @@ def test_the_answer_ranks_and_says_whether_it_is_sure(exported):
         assert [name for name, _ in answer.classes] == names
         assert (answer.best, answer.probability) == answer.classes[0]
         assert answer.probability == pytest.approx(wanted.max(), rel=1e-4)
-        assert answer.sure is bool(wanted.max() >= 0.6)
+        assert answer.confident is bool(wanted.max() >= 0.6)
         assert '\n' not in str(answer) and answer.best in str(answer)
-        assert ('not sure' in str(answer)) is not answer.sure
-    assert {classifier(np.full((H, W, 3), v, np.uint8)).sure
+        assert ('not confident' in str(answer)) is not answer.confident
+    assert {classifier(np.full((H, W, 3), v, np.uint8)).confident
             for v in (0, 108, 255)} == {True, False}  # fmt: skip
 
 
-def test_without_a_reachable_threshold_nothing_is_sure(tmp_path):
+def test_without_a_reachable_threshold_nothing_is_confident(tmp_path):
     folder = export_tiny(tmp_path / 'a', 100 * WEIGHTS, None)
     answer = SkinClassifier(folder)(np.zeros((H, W, 3), np.uint8))
-    assert answer.probability == 1 and answer.sure is False
+    assert answer.probability == 1 and answer.confident is False
 
 
 def test_an_answer_is_fixed_and_tells_that_no_threshold_is_known():
     answer = Answer((('mel', 0.75), ('nv', 0.25)), None)
-    assert 'not known' in str(answer) and 'not sure' not in str(answer)
+    assert 'not known' in str(answer) and 'not confident' not in str(answer)
     with pytest.raises(AttributeError):
-        answer.sure = True
+        answer.confident = True
+    with pytest.raises(AttributeError, match='now called Answer.confident'):
+        _ = answer.sure
 
 
 def test_several_threads_read_the_same(exported, noise):

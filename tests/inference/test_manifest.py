@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import read_manifest, write_manifest
-from hkd_mm.inference.manifest_fields import (
+from hkd_mm.inference.manifest import (
     ClassifierManifest,
     SegmentorManifest,
     Threshold,
     file_spec,
+    read_manifest,
+    write_manifest,
 )
 from hkd_mm.io.input_spec import InputSpec
 
@@ -196,7 +197,7 @@ def test_unknown_keys_are_named(folder: Path) -> None:
         '[1]',
         '{"format": "other"}',
         '[' * 100_000,
-        '{"format": "hkd_mm", "format_version": 2, "temperature": NaN}',
+        '{"format": "hkd_mm", "format_version": 3, "temperature": NaN}',
     ],
 )
 def test_damaged_files_are_refused(folder: Path, text: str) -> None:
@@ -212,8 +213,11 @@ def test_bytes_that_are_no_text_are_refused(folder: Path) -> None:
 
 
 def test_another_version_is_refused(folder: Path) -> None:
-    _rewrite(folder, lambda data: data.update(format_version=3))
-    with pytest.raises(UserError, match='format_version 3, this hkd_mm reads'):
+    _rewrite(folder, lambda data: data.update(format_version=4))
+    with pytest.raises(UserError, match='format_version 4; this hkd_mm reads'):
+        read_manifest(folder)
+    _rewrite(folder, lambda data: data.update(format_version=2))
+    with pytest.raises(UserError, match='"sure" is now called "confident"'):
         read_manifest(folder)
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from hkd_mm.apis import SkinClassifier
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest_fields import file_spec
+from hkd_mm.inference.manifest import file_spec
 from hkd_mm.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures('quick_runner')
@@ -90,8 +90,8 @@ def test_both_backends_agree(tmp_path, noise, to_rgb):
         classifier = SkinClassifier(folder, backend, batch_size=3)
         assert classifier.student.backend == backend
         found[backend] = classifier.probabilities(images)
-        sure = [answer.sure for answer in classifier(images)]
-        assert sure == [bool(row.max() >= 0.6) for row in found[backend]]
+        confident = [answer.confident for answer in classifier(images)]
+        assert confident == [bool(row.max() >= 0.6) for row in found[backend]]
     assert np.ptp(found['onnx']) > 0.3
     np.testing.assert_allclose(found['torch'], found['onnx'], atol=1e-4)
 
@@ -156,7 +156,7 @@ def test_a_run_answers_without_temperature_and_threshold(run, noise):
             classifier = SkinClassifier(place)
         assert sum('export' in str(one.message) for one in told) == 1
         answer = classifier(rgb)
-        assert answer.sure is None and 'not known' in str(answer)
+        assert answer.confident is None and 'not known' in str(answer)
         pooled = ((rgb - MEAN) / STD).mean((0, 1))
         raised = np.exp(WEIGHTS @ pooled)
         np.testing.assert_allclose(

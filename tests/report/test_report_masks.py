@@ -170,7 +170,7 @@ def test_a_network_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
     assert 'size=32' in text
     config.write_text(text.replace('size=32', 'size=32, margin=1.5'))
     page = make_report([str(study)], str(tmp_path / 'x.html'))
-    assert 'Left out: an export of a segmentor repeats' in page.read_text()
+    assert 'Left out: an export repeats images packed' in page.read_text()
 
 
 def test_what_is_no_table_of_figures_is_named(tmp_path):

@@ -19,7 +19,7 @@ from hkd_mm.export.export_run import ExportOptions, export
 from hkd_mm.serve import demo as server
 from hkd_mm.serve.demo import (
     Limits,
-    check_place,
+    check_address,
     hosts_of,
     make_look,
     read_upload,
@@ -47,7 +47,7 @@ def photograph(colour=(200, 80, 60), size=(30, 20)):
 def exported(tiny_run, tmp_path_factory):
     run = tmp_path_factory.mktemp('demo_run') / tiny_run.name
     shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns('export'))
-    export(run, wishes=ExportOptions(int8=False), say=lambda line: None)
+    export(run, options=ExportOptions(int8=False), report=lambda line: None)
     return run
 
 
@@ -292,11 +292,11 @@ def test_no_more_photographs_are_in_memory_than_two(monkeypatch):
 def test_a_place_that_is_taken_is_told():
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f'--port {port} cannot be had'):
-            check_place('127.0.0.1', port)
-    check_place('127.0.0.1', port)
-    with pytest.raises(UserError, match='cannot be had'):
-        check_place('no.such.host.invalid', 80)
+        with pytest.raises(UserError, match=f'--port {port} cannot be used'):
+            check_address('127.0.0.1', port)
+    check_address('127.0.0.1', port)
+    with pytest.raises(UserError, match='cannot be used'):
+        check_address('no.such.host.invalid', 80)
 
 
 def test_mistakes_are_one_line(tool, in_tmp, capsys):

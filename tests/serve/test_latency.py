@@ -9,18 +9,14 @@ import pytest
 from exported import CLASSES, export_tiny, write_tiny_manifest
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest_fields import file_spec, sha256
+from hkd_mm.inference.manifest import file_spec
 from hkd_mm.inference.student import named
+from hkd_mm.io.files import sha256
+from hkd_mm.io.progress import Progress
 from hkd_mm.serve import latency_rounds as module
-from hkd_mm.serve.latency import baselines, rows_of, write_for_report
-from hkd_mm.serve.latency_rounds import (
-    Subject,
-    Timing,
-    TurnsProgress,
-    measure,
-    read_subject,
-)
-from hkd_mm.serve.latency_worker import RUNTIMES, Job
+from hkd_mm.serve.latency import _write_reports, baselines, rows_of
+from hkd_mm.serve.latency_rounds import RUNTIMES, Job, Timing, measure
+from hkd_mm.serve.latency_subjects import Subject, read_subject
 
 
 def timing(network, runtime, *times, batch=1):
@@ -33,8 +29,11 @@ def test_ratios_are_of_rounds_and_not_of_sums():
     teacher = timing('t', 'eager', (4.0, 4.0, 8.0), (40.0, 40.0), (4.0, 4.0))
     student = timing('s', 'int8', (1.0, 1.0, 1.0), (10.0, 10.0), (1.0, 1.0))
     assert student.times_faster(teacher) == 4
-    assert student.median == 1 and student.calls == 7
-    assert teacher.p99 == pytest.approx(40)
+    subject = Subject('t', (8, 8))
+    row, other = rows_of([teacher, student], dict(t=subject, s=subject))
+    assert other['median_ms'] == 1000 and other['calls'] == 7
+    assert other['times_faster'] == 4
+    assert row['p99_ms'] == pytest.approx(40_000)
 
 
 def test_a_setting_is_compared_with_the_first_network_in_it(tmp_path):
@@ -65,7 +64,7 @@ def test_the_report_is_left_the_smallest_setting(tmp_path):
         dict(network='t', runtime='onnx', batch=1, threads=1, median_ms=9.0),
     ]
     subject = Subject('s', (8, 8), folder=tmp_path)
-    write_for_report(rows, subject)
+    _write_reports(rows, [subject], print)
     told = json.loads((tmp_path / 'latency.json').read_text())
     assert told['median_ms'] == 2.0
 
@@ -109,7 +108,7 @@ def test_an_export_of_other_weights_has_no_torch_and_says_so(tmp_path):
     assert 'export the run again' in told
     (place / 'student.pth').unlink()
     told = read_subject(str(place / 'export')).missing(['eager', 'onnx'])
-    assert told.startswith('tiny: no eager, for no student.pth lies above')
+    assert told.startswith('tiny: no eager, for there is no student.pth')
 
 
 def test_paths_may_have_an_equals_sign(tmp_path, monkeypatch):
@@ -180,7 +179,7 @@ def test_what_is_no_network_is_named(in_tmp, text, said):
 def test_a_worker_that_cannot_begin_is_told_and_left_out(tmp_path):
     said = []
     job = Job('s', 'onnx', str(tmp_path / 'absent.onnx'), 1, 1, (8, 8))
-    with TurnsProgress([1], 2) as progress:
+    with Progress('timing', 2, 'turns') as progress:
         [found] = measure([job], 2, 0, 1, said.append, progress)
     assert progress.done == progress.total == 2
     assert 'absent.onnx' in found.error and found.rounds == []
@@ -196,7 +195,7 @@ def test_a_worker_that_dies_is_named(monkeypatch):
     monkeypatch.setattr(module, 'work', _die)
     job = Job('big', 'onnx', 'x', 32, 1, (8, 8))
     with (
-        TurnsProgress([1], 1) as progress,
+        Progress('timing', 1, 'turns') as progress,
         pytest.raises(UserError, match='big, onnx: its process ended with'),
     ):
         measure([job], 1, 0, 1, print, progress)
@@ -233,4 +232,4 @@ def test_a_network_is_timed_in_torch_and_in_onnx(tiny_configs, tool, capsys):
     # a program without torch is smaller
     assert rows['onnx']['peak_bytes'] < rows['eager']['peak_bytes'] / 2
     assert rows['onnx']['file_bytes'] > 0 < rows['int8']['file_bytes']
-    assert '12.9 times faster' in capsys.readouterr().out
+    assert 'times faster: than small in eager' in capsys.readouterr().out

@@ -85,7 +85,7 @@ def test_every_image_is_in_the_table_once(predict, model, photos, tmp_path):
         'image',
         'best',
         'probability',
-        'sure',
+        'confident',
         *(f'probability_{name}' for name in CLASSES),
     ]
     assert sorted(_seed(row['image']) for row in rows) == list(range(11))
@@ -96,8 +96,8 @@ def test_every_image_is_in_the_table_once(predict, model, photos, tmp_path):
         np.testing.assert_allclose(found, wanted, atol=2e-6)
         assert row['best'] == CLASSES[wanted.argmax()]
         assert float(row['probability']) == max(found)
-        assert row['sure'] == ('yes' if wanted.max() >= 0.6 else 'no')
-    assert {row['sure'] for row in rows} == {'yes', 'no'}
+        assert row['confident'] == ('yes' if wanted.max() >= 0.6 else 'no')
+    assert {row['confident'] for row in rows} == {'yes', 'no'}
     assert _left(out.parent) == {'out.csv', 'out.csv.json'}
 
 
@@ -138,9 +138,7 @@ def test_unreadable_files_are_listed_and_tried_again(
     assert out.read_text().startswith(before) and len(_rows(out)) == 12
 
 
-def test_no_photograph_is_passed_by_in_silence(
-    predict, model, tmp_path, capsys
-):
+def test_no_photograph_is_skipped_in_silence(predict, model, tmp_path, capsys):
     photos, out = tmp_path / 'photos', tmp_path / 'out.csv'
     (photos / 'b').mkdir(parents=True)
     read = ['1.jfif', '2.JPE', 'b/3.jif', 'b/named wrongly.gif', '4.mpo']
@@ -155,7 +153,7 @@ def test_no_photograph_is_passed_by_in_silence(
         (photos / name).write_bytes(b'')
     assert predict(photos, '--model', model, '--out', out) == 0
     told = capsys.readouterr().err
-    assert '5 could not be read' in told and 'passed by: 3 files' in told
+    assert '5 could not be read' in told and 'skipped: 3 files' in told
     names = {str(Path(row['image']).relative_to(photos)) for row in _rows(out)}
     assert names == set(read)
     unreadable = _rows(tmp_path / 'out.csv.unreadable.csv')
@@ -163,7 +161,7 @@ def test_no_photograph_is_passed_by_in_silence(
     assert names == {*not_read, '9.gif'}
     assert all('none of JPEG, PNG' in row['reason'] for row in unreadable)
     facts = json.loads((tmp_path / 'out.csv.json').read_text())
-    assert facts['passed_by'] == 3 and facts['unreadable'] == 5
+    assert facts['skipped'] == 3 and facts['unreadable'] == 5
     # what is named is read, whatever its suffix
     (photos / '1.jfif').rename(photos / 'photo')
     alone = tmp_path / 'alone.csv'
@@ -215,7 +213,7 @@ def test_parquet_holds_the_same(predict, model, photos, tmp_path):
     assert types == ['string', 'string', 'float', 'bool', *['float'] * 3]
     for row, other in zip(table.to_pylist(), _rows(tmp_path / 'out.csv')):
         assert row['image'] == other['image'] and row['best'] == other['best']
-        assert row['sure'] is (other['sure'] == 'yes')
+        assert row['confident'] is (other['confident'] == 'yes')
         np.testing.assert_allclose(
             [row[key] for key in list(row)[4:]],
             [float(other[key]) for key in list(row)[4:]],
@@ -245,6 +243,12 @@ def test_another_model_or_option_is_refused(
         message = capsys.readouterr().err
         assert word in message and 'another --out' in message
     assert out.read_bytes() == before
+    note = tmp_path / 'out.csv.json'
+    new = note.read_text()
+    note.write_text(new.replace('"confident"', '"sure"'))
+    assert predict(photos, '--model', model, '--out', out) == 2
+    assert 'now called "confident"' in capsys.readouterr().err
+    note.write_text(new)
     (tmp_path / 'mine.csv').write_text('precious\n')
     argv = ('--model', model, '--out', tmp_path / 'mine.csv')
     assert predict(photos, *argv) == 2
@@ -382,12 +386,10 @@ def test_nobody_else_writes_from_the_first_look_to_the_end(
     predict, model, photos, tmp_path, monkeypatch, capsys, when
 ):
     """The lock outlives other descriptors of the work file."""
-    from hkd_mm.serve import predictor as predict_files
-    from hkd_mm.serve import predictor as predict_module
+    from hkd_mm.serve import predictor
 
     (photos / 'bad.png').write_bytes(b'no image')  # rows() is read twice
-    module = predict_module if when == 'open_work' else predict_files
-    upstream, out = getattr(module, when), tmp_path / 'out.csv'
+    upstream, out = getattr(predictor, when), tmp_path / 'out.csv'
     asked = []
 
     def meanwhile(*args):
@@ -400,7 +402,7 @@ def test_nobody_else_writes_from_the_first_look_to_the_end(
         assert second.returncode == 2 and 'another process' in told
         return upstream(*args) if when == 'open_work' else made
 
-    monkeypatch.setattr(module, when, meanwhile)
+    monkeypatch.setattr(predictor, when, meanwhile)
     assert predict(photos, '--model', model, '--out', out) == 0
     begun = {'out.csv.lock'}
     begun |= set() if when == 'open_work' else {'out.csv.part'}

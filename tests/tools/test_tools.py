@@ -89,7 +89,7 @@ def test_distils_from_nothing_and_tests_like_the_best_validation(
     said = capsys.readouterr().out
     assert 'TEACHER: model.teacher_ckpt is None' in said
     assert said.count('Start: ') == 2 and said.count('Done: ') == 2
-    finished = json.loads((run / 'finished.json').read_text())
+    finished = json.loads((run / 'run_state.json').read_text())['result']
     best = run / finished['checkpoint']
     state = torch.load(best, weights_only=False)
     assert not [k for k in state['state_dict'] if 'teacher' in k]
@@ -189,9 +189,9 @@ def test_training_leaves_the_dumped_config_alone_when_testing(
     assert tool('test')([config, str(run / 'epoch_1.pth')]) == 0
     assert (run / 'tiny_student.py').read_text() == dumped
     assert not list(run.glob('best*'))
-    assert json.loads((run / 'finished.json').read_text())['checkpoint'] == (
-        'epoch_1.pth'
-    )
+    assert json.loads((run / 'run_state.json').read_text())['result'][
+        'checkpoint'
+    ] == ('epoch_1.pth')
 
 
 def test_network_is_not_tested_on_images_it_was_trained_on(
@@ -232,17 +232,17 @@ def test_new_run_moves_the_earlier_one_aside(
     # the weights it starts from lie in the folder: they are found all the same
     best = run / 'best_balanced_accuracy_epoch_1.pth'
     assert tool('train')([*argv, f'load_from={best}']) == 0
-    said = [x for x in capsys.readouterr().out.splitlines() if 'EARLIER' in x]
-    aside = run / 'earlier_1'
+    said = [x for x in capsys.readouterr().out.splitlines() if 'PREVIOUS' in x]
+    aside = run / 'previous_1'
     assert len(said) == 1 and str(aside) in said[0]
     assert (aside / 'epoch_1.pth').read_bytes() == first
     assert (aside / 'best_balanced_accuracy_epoch_7.pth').is_file()
-    assert (aside / 'finished.json').is_file()
+    assert (aside / 'run_state.json').is_file()
     assert (run / 'mine.pth').is_file()
     assert len(list(run.glob('best_*.pth'))) == 1
     forget_runs()
     assert tool('train')([*argv[:-1], 'max_epochs=2', '--resume']) == 0
-    assert not (run / 'earlier_2').exists()
+    assert not (run / 'previous_2').exists()
     assert len(list(run.glob('best_*.pth'))) == 1
 
 

@@ -12,7 +12,7 @@ from hkd_mm.config.compose import compose_config, load_config
 from hkd_mm.config.data_summary import summarize_data
 from hkd_mm.config.networks import config_root
 from hkd_mm.training.fingerprint import RunFingerprint, settings
-from hkd_mm.training.run_notes import BEGUN, read_begun, write_begun
+from hkd_mm.training.run_notes import STATE, read_begun, write_begun
 
 CONFIG = config_root() / 'teachers/wrn50_ham10000.py'
 
@@ -159,5 +159,5 @@ def test_what_is_gone_on_with_is_the_run_that_began(plain, tmp_path):
     assert read_begun(tmp_path) == gone_on
     said = longer.difference(longer.resumed(None))
     assert said == 'run it was resumed from none here, unknown there'
-    Path(tmp_path, BEGUN).write_text('{"fingerprint":')
+    Path(tmp_path, STATE).write_text('{"fingerprint":')
     assert read_begun(tmp_path) is None

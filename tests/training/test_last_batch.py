@@ -1,42 +1,53 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """No training batch is one image, which BatchNorm would stop at."""
 
-import numpy as np
+from types import SimpleNamespace
+
 import pytest
-from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
-from hkd_mm.config.data_summary import DataSummary
-from hkd_mm.training.trainer import drop_singleton_batch
-
-COUNTS = np.array([60, 30, 6])  # 96 images
-
-
-def _config(batch, sampler=None, **more):
-    sampler = sampler or dict(type='DefaultSampler', shuffle=True)
-    return Config(
-        dict(
-            train_dataloader=dict(
-                batch_size=batch,
-                sampler=sampler,
-                dataset=dict(type='hkd_mm.SkinDisease'),
-                **more,
-            )
-        )
-    )
+from hkd_mm.engine.runner import NamedRunner
+from hkd_mm.registry import DATASETS
+from hkd_mm.training.run_notes import read_finished
 
 
-def _dropped(cfg, monkeypatch, processes=1):
-    for module in (
-        'mmengine.dataset.sampler',
-        'hkd_mm.datasets.samplers',
-    ):
+@DATASETS.register_module()
+class Images96:
+    """Listed and nothing else."""
+
+    metainfo = dict(classes=('a', 'b', 'c'))
+
+    def __len__(self):
+        return 96
+
+    def __getitem__(self, index):
+        return index
+
+    def full_init(self):
+        pass
+
+    def get_gt_labels(self):
+        return [0] * 60 + [1] * 30 + [2] * 6
+
+
+def _batches(monkeypatch, batch, processes=1, training=True, **more):
+    for module in ('mmengine.dataset.sampler', 'hkd_mm.datasets.samplers'):
         monkeypatch.setattr(f'{module}.get_dist_info', lambda: (0, processes))
-    summary = DataSummary('x', ('a', 'b', 'c'), None, train_counts=COUNTS)
-    said = drop_singleton_batch(cfg, summary)
-    assert bool(said) == (said.count('single image') == 1)
-    dropped = bool(cfg.train_dataloader.get('drop_last'))
-    assert bool(said) == dropped
-    return dropped
+    cfg = dict(
+        batch_size=batch,
+        num_workers=0,
+        dataset=dict(type='hkd_mm.Images96'),
+        sampler=dict(type='DefaultSampler', shuffle=True),
+    )
+    cfg.update(more)
+    runner = NamedRunner.__new__(NamedRunner)
+    runner._train_dataloader = cfg if training else None
+    lines = []
+    runner.logger = SimpleNamespace(info=lines.append)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        loader = runner.build_dataloader(cfg, seed=0)
+    assert len(lines) == (loader.drop_last and 'drop_last' not in more)
+    return loader.drop_last, len(loader)
 
 
 @pytest.mark.parametrize(
@@ -57,42 +68,26 @@ def _dropped(cfg, monkeypatch, processes=1):
 def test_the_remainder_on_a_process_decides(
     batch, processes, dropped, monkeypatch
 ):
-    assert _dropped(_config(batch), monkeypatch, processes) is dropped
+    share = -(-96 // processes)
+    batches = share // batch if dropped else -(-share // batch)
+    assert _batches(monkeypatch, batch, processes) == (dropped, batches)
 
 
-def test_samplers_and_wrappers_are_counted_as_they_are(
-    tiny_data, tmp_path, monkeypatch
-):
+def test_samplers_and_wrappers_are_counted_as_they_are(monkeypatch):
     balanced = dict(type='hkd_mm.BalancedSampler', num_samples=101)
-    assert _dropped(_config(20, balanced), monkeypatch)
-    assert not _dropped(_config(19, balanced), monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    cfg = _config(19)
-    inner = dict(
-        type='hkd_mm.SkinDisease',
-        data_root=str(tiny_data),
-        classes=['Acne', 'Benign', 'Eczema'],
-        split_ratios=(0.5, 0.25, 0.25),
-    )  # 18 images
-    cfg.train_dataloader.dataset = dict(
-        type='RepeatDataset', times=2, dataset=inner
+    assert _batches(monkeypatch, 20, sampler=balanced) == (True, 5)
+    assert _batches(monkeypatch, 19, sampler=balanced) == (False, 6)
+    twice = dict(
+        type='RepeatDataset', times=2, dataset=dict(type='hkd_mm.Images96')
     )
-    assert not _dropped(cfg, monkeypatch)  # 36 = 19 + 17
-    cfg.train_dataloader.batch_size = 35
-    assert _dropped(cfg, monkeypatch)
-    cfg = _config(19)
-    cfg.train_dataloader.dataset = dict(
-        type='hkd_mm.PackedDataset', dataset=inner
-    )
-    assert _dropped(cfg, monkeypatch)
+    assert _batches(monkeypatch, 19, dataset=twice) == (False, 11)
+    assert _batches(monkeypatch, 191, dataset=twice) == (True, 1)
 
 
-def test_loaders_that_say_what_they_want_are_left_alone(monkeypatch):
-    for more in (
-        dict(num_batch_per_epoch=3),
-        dict(batch_sampler=dict(type='BatchSampler')),
-    ):
-        assert not _dropped(_config(19, **more), monkeypatch)
+def test_other_loaders_are_left_alone(monkeypatch):
+    assert _batches(monkeypatch, 19, training=False) == (False, 6)
+    assert _batches(monkeypatch, 19, drop_last=True) == (True, 5)
+    assert _batches(monkeypatch, 19, num_batch_per_epoch=3) == (False, 3)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +120,4 @@ model = dict(backbone=dict(
         == 0
     )  # 18 images of 16 x 16
     assert capsys.readouterr().out.count('single image') == 1
-    assert (tmp_path / 'run/finished.json').is_file()
+    assert read_finished(tmp_path / 'run')['epoch'] == 1

@@ -223,7 +223,7 @@ def test_a_new_training_takes_the_figures_of_the_former_aside(
     forget_runs()
     train('tiny_student.py', str(run), cfg_options=['max_epochs=1', 'seed=1'])
     assert results(run) == set()
-    assert results(run / 'earlier_1') == {'test.json', 'predictions.csv'}
+    assert results(run / 'previous_1') == {'test.json', 'predictions.csv'}
     assert measure(run)[0] == 0
 
 

@@ -17,10 +17,11 @@ from hkd_mm.io.locks import locked
 from hkd_mm.training import previous_run as earlier_stage
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.run_notes import (
-    BEGUN,
-    FINISHED,
+    STATE,
+    forget_finished,
     read_begun,
     read_finished,
+    update_state,
     write_begun,
 )
 from hkd_mm.training.stages import provide_teacher
@@ -48,7 +49,7 @@ def teacher_of(tiny_configs, tmp_path):
             fingerprint=RunFingerprint.of(cfg, summary).parts,
         )
         Path(work_dir, 'best.pth').write_text(f'{len(calls)}')
-        Path(work_dir, FINISHED).write_text(json.dumps(finished))
+        update_state(work_dir, result=finished)
         return finished
 
     def provide(*options):
@@ -162,7 +163,7 @@ def test_it_is_found_whatever_its_folder_is_called(teacher_of, place, capsys):
     other = place.rename(place.with_name('my_teacher'))
     assert teacher_of() == (str(other / 'best.pth'), [None])
     # moved there when a new run took its folder
-    aside = other / 'earlier_1'
+    aside = other / 'previous_1'
     aside.mkdir()
     for path in other.glob('*.*'):
         path.rename(aside / path.name)
@@ -207,7 +208,7 @@ def test_what_nobody_knows_the_settings_of_is_left_alone(
 ):
     incomplete_marker(place)
     if note is not None:
-        (place / BEGUN).write_text(note)
+        (place / STATE).write_text(note)
     before = files_of(place)
     path, calls = teacher_of()
     assert Path(path).parent != place and calls == [None]
@@ -246,7 +247,7 @@ def test_a_folder_that_another_run_has_is_not_waited_for(
         assert other.stdout.readline() == 'held\n'
         path, calls = teacher_of()
         # and one that has not said yet what it is: for a moment
-        (place / BEGUN).unlink()
+        (place / STATE).unlink()
         (place / 'epoch_1.pth').unlink()
         shutil.rmtree(Path(path).parent)
         again, calls = teacher_of()
@@ -265,7 +266,7 @@ def test_a_training_leaves_what_is_looked_for(
     expected = str(place / finished['checkpoint'])
     assert teacher_of('max_epochs=1') == (expected, [])
     assert read_begun(place) == wanted(tiny_configs, 'max_epochs=1')
-    (place / FINISHED).unlink()
+    forget_finished(place)
     assert teacher_of('max_epochs=1', 'batch_size=3')[1] == [None]
     assert teacher_of('max_epochs=1')[1] == [None, 'auto']
 
@@ -324,7 +325,7 @@ def test_students_started_at_once_share_a_teacher_of_the_same_data_only(
     assert len(hashes) == 2
     for name in said:
         own = read_finished(runs / name)
-        (stage,) = json.loads((runs / name / BEGUN).read_text())['stages']
+        (stage,) = json.loads((runs / name / STATE).read_text())['stages']
         teacher = read_finished(tmp_path / stage)
         assert teacher['split_hash'] == own['split_hash']
 

@@ -9,6 +9,7 @@ import torch
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load, student_state_dict
+from hkd_mm.training.run_notes import forget_finished
 from hkd_mm.training.trainer import train
 
 OPTIONS = dict(max_epochs=1, teacher_config='tiny_teacher.py')
@@ -18,7 +19,7 @@ OPTIONS = dict(max_epochs=1, teacher_config='tiny_teacher.py')
 def two_stages(tiny_configs, quick_runner, tmp_path):
     second = tmp_path / 'second.py'
     second.write_text(
-        '_base_ = "tiny_kd.py"\nearlier_stage_config = "tiny_kd.py"\n'
+        '_base_ = "tiny_kd.py"\nprevious_stage_config = "tiny_kd.py"\n'
         'optim_wrapper = dict(optimizer=dict(lr=0.0, momentum=0.0))\n'
         'model = dict(distiller=dict(distill_losses=dict('
         'loss_hybrid=dict(beta=0.0))))\n'
@@ -54,7 +55,7 @@ def test_the_second_stage_starts_where_the_first_ended(
     for key in weights:
         if 'num_batches' not in key:
             assert torch.equal(first[key], second[key]), key  # lr 0
-    begun = json.loads((runs / 'second' / 'begun.json').read_text())
+    begun = json.loads((runs / 'second' / 'run_state.json').read_text())
     assert begun['stages'] == [
         str(runs / 'tiny_teacher'),
         str(runs / 'tiny_kd'),
@@ -74,10 +75,10 @@ def test_what_is_done_is_used_and_what_is_begun_resumed(
     assert 'FIRST STUDENT: using the one trained before' in said
     assert (runs / 'tiny_kd' / 'epoch_1.pth').stat().st_mtime_ns == stamp
     # killed between its last epoch and its last word
-    (runs / 'tiny_kd' / 'finished.json').unlink()
+    forget_finished(runs / 'tiny_kd')
     two_stages()
     assert 'the first student is resumed first' in capsys.readouterr().out
-    assert (runs / 'tiny_kd' / 'finished.json').is_file()
+    assert (runs / 'tiny_kd' / 'run_state.json').is_file()
 
 
 def test_another_first_stage_gets_a_folder_of_its_own(
@@ -85,7 +86,7 @@ def test_another_first_stage_gets_a_folder_of_its_own(
 ):
     two_stages()
     runs = tmp_path / 'runs'
-    before = (runs / 'tiny_kd' / 'finished.json').read_bytes()
+    before = (runs / 'tiny_kd' / 'run_state.json').read_bytes()
     capsys.readouterr()
     two_stages(max_epochs=2, **{'model.teacher_ckpt': teacher()})
     said = capsys.readouterr().out
@@ -94,9 +95,12 @@ def test_another_first_stage_gets_a_folder_of_its_own(
         'max_epochs 2 here, 1 there; to use it all the same: --cfg-options '
         f'model.student_ckpt={runs / "tiny_kd"}/' in said
     )
-    assert (runs / 'tiny_kd' / 'finished.json').read_bytes() == before
+    assert (runs / 'tiny_kd' / 'run_state.json').read_bytes() == before
     (other,) = runs.glob('tiny_kd-????????')
-    assert json.loads((other / 'finished.json').read_text())['epoch'] == 2
+    assert (
+        json.loads((other / 'run_state.json').read_text())['result']['epoch']
+        == 2
+    )
 
 
 def teacher():

@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What a teacher that is trained along takes over from its student."""
 
-import json
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ from hkd_mm.config.tree import datasets
 from hkd_mm.errors import UserError
 from hkd_mm.training import previous_run as earlier_stage
 from hkd_mm.training.fingerprint import RunFingerprint
-from hkd_mm.training.run_notes import FINISHED, write_begun
+from hkd_mm.training.run_notes import update_state, write_begun
 
 
 def _handed(student, teacher, options=None):
@@ -180,7 +179,7 @@ def _leave_teacher(cfg, folder) -> dict:
         fingerprint=RunFingerprint.of(cfg, summary).parts,
     )
     (folder / 'best.pth').write_bytes(b'')
-    (folder / FINISHED).write_text(json.dumps(finished))
+    update_state(folder, result=finished)
     return finished
 
 

@@ -11,7 +11,7 @@ import pytest
 from tiny import make_class_folders
 
 from hkd_mm.io import locks as file_lock
-from hkd_mm.training.run_notes import BEGUN, read_finished
+from hkd_mm.training.run_notes import STATE, read_finished
 from hkd_mm.training.runtime import hold_work_dir
 
 _ROOT = Path(__file__).parents[2]
@@ -57,13 +57,13 @@ def test_a_second_training_is_refused_and_a_killed_one_gone_on_with(
             assert f'(process {first.pid} on ' in line
             assert line.endswith('or give another --work-dir')
             assert first.poll() is None
-            assert not (run / 'earlier_1').exists()
+            assert not (run / 'previous_1').exists()
         finally:
             first.kill()
     before = files_of(run)
     # of the run that was killed, which nobody holds now
     assert tool('train')([*argv, 'max_epochs=1']) == 0
-    aside = files_of(run / 'earlier_1')
+    aside = files_of(run / 'previous_1')
     for name, content in before.items():
         if name.endswith(('.pth', '.py', '.json')):
             assert aside[name] == content, name
@@ -89,13 +89,13 @@ def test_other_data_in_the_same_folder_loses_nothing_of_the_first(
     before = files_of(run)
     root = make_class_folders(tmp_path / 'more', per_class=16)
     assert tool('train')([*argv, f'data_root={root}']) == 0
-    assert 'EARLIER RUN' in capsys.readouterr().out
-    after = files_of(run / 'earlier_1')
+    assert 'PREVIOUS RUN' in capsys.readouterr().out
+    after = files_of(run / 'previous_1')
     del before['lock']
     assert after == before
-    assert files_of(run)['finished.json'] != before['finished.json']
+    assert files_of(run)['run_state.json'] != before['run_state.json']
     # and the first may be gone on with where it is now
-    assert (run / 'earlier_1' / BEGUN).is_file()
+    assert (run / 'previous_1' / STATE).is_file()
 
 
 _RANK = """

@@ -1,8 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Put a download of HAM10000 (or ISIC 2018 task 3) into one layout."""
 
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from hkd_mm.cli import run_tool
 
 KIND, OUT = 'HAM10000', 'data/ham10000'
 EPILOG = (
@@ -14,15 +17,11 @@ EPILOG = (
 
 
 def main(argv=None) -> int:
-    """Run the tool and return its exit code."""
-    from hkd_mm.cli import run_tool
+    """Parse, then import what does the work."""
     from hkd_mm.data_tools.convert import parse_args, run
 
     return run_tool(run, KIND, parse_args(argv, OUT, __doc__, EPILOG))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     sys.exit(main())

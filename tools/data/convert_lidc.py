@@ -2,8 +2,11 @@
 """Turn LIDC-IDRI (DICOM and XML) into 16-bit slices with nodule masks."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -49,16 +52,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> int:
-    """Run the tool and return its exit code."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-    from hkd_mm.data_tools.convert_lidc import run
-
-    return run_tool(run, args)
+    """Parse, then import what does the work."""
+    return run_tool('hkd_mm.data_tools.convert_lidc:run', parse_args(argv))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     sys.exit(main())

@@ -8,6 +8,10 @@ goes on where it was; what is there is checked.
 import argparse
 import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -62,8 +66,6 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Do the work."""
-    import os
-
     from hkd_mm.data_tools.pack import pack_root, print_store
     from hkd_mm.training.pack_data import pack_config
 
@@ -75,15 +77,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv=None) -> int:
-    """Run the tool and return its exit code."""
-    args = parse_args(argv)
-    from hkd_mm.cli import run_tool
-
-    return run_tool(run, args)
+    """Parse, then import what does the work."""
+    return run_tool(run, parse_args(argv))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     sys.exit(main())

@@ -8,6 +8,10 @@ lesion or file content in two splits; 2: the data could not be looked at.
 import argparse
 import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from hkd_mm.cli import run_tool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -122,15 +126,10 @@ def _told(done: dict, args: argparse.Namespace) -> str:
 
 
 def main(argv=None) -> int:
-    """Run the tool and return its exit code."""
-    args, codes = parse_args(argv), []
-    from hkd_mm.cli import run_tool
-
-    return run_tool(run, args, codes) or codes[0]
+    """Parse, then import what does the work."""
+    codes: list[int] = []
+    return run_tool(run, parse_args(argv), codes) or codes[0]
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     sys.exit(main())

@@ -7,9 +7,10 @@ python tools/dev/study_curves.py work_dirs/ham10000_64 --out FOLDER
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def curves(work_dir: Path, metric: str) -> dict[str, dict[str, list[float]]]:
@@ -80,10 +81,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0,
-        os.path.dirname(
-            os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        ),
-    )
     main()

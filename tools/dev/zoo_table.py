@@ -3,12 +3,14 @@
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from hkd_mm.cli import run_tool
 
 _MARK = '<!-- made by tools/dev/zoo_table.py -->'
 _COSTS = 'docs/results/zoo/costs.json'
@@ -28,7 +30,7 @@ _RECIPES = dict(
 )
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -36,7 +38,12 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='change nothing; exit code 2 if the table is out of date',
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    """Parse, then import what does the work."""
+    return run_tool(print_zoo_table, sys.path[0], **vars(parse_args(argv)))
 
 
 def print_zoo_table(root: str = '.', check: bool = False) -> None:
@@ -160,10 +167,4 @@ def _cost(row: dict | None, cacheable: bool) -> str:
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
-    args = parse_args()  # before any import of torch: --help is instant
-    from hkd_mm.cli import run_tool
-
-    sys.exit(run_tool(print_zoo_table, sys.path[0], args.check))
+    sys.exit(main())

@@ -2,11 +2,14 @@
 """Write the plain mmpretrain student of a distillation checkpoint."""
 
 import argparse
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from hkd_mm.cli import run_tool
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description='Write the plain mmpretrain student of a checkpoint: no '
@@ -15,28 +18,22 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('checkpoint', help='.pth of a distillation run')
     parser.add_argument('out', help='.pth to write')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> int:
-    """Convert; 2 for a mistake of the user's."""
-    args = parse_args()
-    # torch is imported after --help has been answered
+def run(args: argparse.Namespace) -> None:
+    """Do the work."""
     from hkd_mm.engine.student_export import export_student
-    from hkd_mm.errors import UserError
 
-    try:
-        meta = export_student(args.checkpoint, args.out)
-    except (UserError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    meta = export_student(args.checkpoint, args.out)
     classes = ', '.join(meta['classes'] or ['unknown classes'])
     print(f'{args.out}: student of epoch {meta.get("epoch", "?")} ({classes})')
-    return 0
+
+
+def main(argv=None) -> int:
+    """Parse, then import what does the work."""
+    return run_tool(run, parse_args(argv))
 
 
 if __name__ == '__main__':
-    sys.path.insert(
-        0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-    )
     sys.exit(main())

@@ -7,11 +7,11 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from torch import nn
 
 from hkd_mm.engine.memory import match_memory_order
 from hkd_mm.engine.run_data import check_resumed_split, split_hash
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import remove_parts
 from hkd_mm.registry import HOOKS
@@ -37,17 +37,14 @@ class CheckpointGuardHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def after_load_checkpoint(
-        self, runner, checkpoint: dict[str, Any]
-    ) -> None:
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Rename the student's weights if need be, and compare.
 
         Raises:
             UserError: the checkpoint belongs to another network or another
                 number of classes.
         """
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = bare_model(runner.model)
         name = runner._load_from or 'the checkpoint'
         if runner._resume:
             _check_resumable(runner, checkpoint, str(name))
@@ -60,15 +57,11 @@ class CheckpointGuardHook(Hook):
         checkpoint['state_dict'] = state
 
     def before_train(self, runner) -> None:
-        """Lay out what a resumed optimizer remembers as the weights are."""
         wrapper = runner.optim_wrapper
         for one in getattr(wrapper, 'optim_wrappers', {'': wrapper}).values():
             match_memory_order(one.optimizer)
 
-    def before_save_checkpoint(
-        self, runner, checkpoint: dict[str, Any]
-    ) -> None:
-        """Note which split the weights were trained on."""
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         split = split_hash(runner.train_dataloader.dataset)
         if split is not None:
             checkpoint['meta']['split_hash'] = split
@@ -171,9 +164,6 @@ class SafeCheckpointHook(CheckpointHook):
       best checkpoint is that of an uninterrupted run;
     - a best checkpoint that is gone on resuming gives way to the next one,
       and that is said.
-
-    Args:
-        kwargs: those of ``mmengine.hooks.CheckpointHook``.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -181,7 +171,6 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(**kwargs)
 
     def before_train(self, runner) -> None:
-        """Clear the folder and make up for what a kill prevented."""
         if is_main_process() and os.path.isdir(runner.work_dir):
             remove_parts(runner.work_dir)
         self._forget_missing_best(runner)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from hkd_mm.engine.hooks.teacher_hooks import samples_of
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.registry import HOOKS
 
 _NARROW = 0.1  # of the range of the input, from the 1st to the 99th percent
@@ -35,17 +35,14 @@ class WindowCheckHook(Hook):
         self.num_images = num_images
 
     def before_train(self, runner) -> None:
-        """Look at training images."""
         self._look(runner, runner.train_loop.dataloader)
 
     def before_test(self, runner) -> None:
-        """Look at test images."""
         self._look(runner, runner.test_loop.dataloader)
 
     @torch.no_grad()
     def _look(self, runner, loader) -> None:
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = bare_model(runner.model)
         preprocessor = model.data_preprocessor
         if not hasattr(preprocessor, 'windowed'):
             return
@@ -117,13 +114,11 @@ class MasksLostByResizeHook(Hook):
     """
 
     def before_train(self, runner) -> None:
-        """Look at the training and the validation split."""
         self._look(runner, runner.train_loop)
         if runner.val_loop is not None:
             self._look(runner, runner.val_loop)
 
     def before_test(self, runner) -> None:
-        """Look at the test split."""
         self._look(runner, runner.test_loop)
 
     def _look(self, runner, loop) -> None:
@@ -153,9 +148,7 @@ class ViewHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train_epoch(self, runner) -> None:
-        """Set ``runner.epoch``."""
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = bare_model(runner.model)
         preprocessor = getattr(model, 'data_preprocessor', None)
         if hasattr(preprocessor, 'set_epoch'):
             preprocessor.set_epoch(runner.epoch)

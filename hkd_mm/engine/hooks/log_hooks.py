@@ -6,7 +6,6 @@ import logging
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
@@ -45,7 +44,6 @@ class DeferredLogHook(RuntimeInfoHook):
     """
 
     def before_train(self, runner) -> None:
-        """Find the log points; bound the histories."""
         super().before_train(runner)
         self._pending: dict[str, list[Tensor | float]] = defaultdict(list)
         self._intervals = [
@@ -55,22 +53,14 @@ class DeferredLogHook(RuntimeInfoHook):
         ]
         self._kept = max(_KEPT, len(runner.train_dataloader))
 
-    def before_train_iter(
-        self, runner, batch_idx: int, data_batch=None
-    ) -> None:
-        """Note the iteration and its learning rates."""
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         runner.message_hub.update_info('iter', runner.iter)
         for name, rates in runner.optim_wrapper.get_lr().items():
             self._pending[f'train/{name}'].append(rates[0])
 
     def after_train_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch=None,
-        outputs: dict | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Note the losses; pass everything on at a log point."""
         for name, value in (outputs or {}).items():
             if isinstance(value, Tensor):
                 value = value.detach()
@@ -79,13 +69,11 @@ class DeferredLogHook(RuntimeInfoHook):
             self._flush(runner)
 
     def before_val(self, runner) -> None:
-        """Pass everything on to what looks at the hub while validating."""
         if getattr(self, '_pending', None):
             self._flush(runner)
         super().before_val(runner)
 
     def after_train(self, runner) -> None:
-        """Pass on what a loop without epochs has left."""
         self._flush(runner)
         super().after_train(runner)
 
@@ -116,11 +104,7 @@ class DeferredLogHook(RuntimeInfoHook):
 
 
 def on_host(pending: dict[str, list]) -> dict[str, list[float]]:
-    """All values as numbers; the tensors of a device in one transfer.
-
-    Args:
-        pending: name -> numbers and tensors of one element.
-    """
+    """All values as numbers; the tensors of a device in one transfer."""
     waiting = defaultdict(list)
     for value in chain.from_iterable(pending.values()):
         if isinstance(value, Tensor):
@@ -156,17 +140,8 @@ class FiniteLossHook(Hook):
         self.interval = interval
 
     def after_train_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch=None,
-        outputs: dict | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Look at the losses of this iteration.
-
-        Raises:
-            UserError: one is not finite.
-        """
         last = batch_idx + 1 == len(runner.train_dataloader)
         if not outputs or not (
             last or self.every_n_inner_iters(batch_idx, self.interval)
@@ -210,11 +185,9 @@ class ProgressHook(Hook):
         self._progress: Progress | None = None
 
     def before_train(self, runner) -> None:
-        """Begin; a resumed run starts where it was."""
         self._open(runner, 'training', runner.max_iters, 'steps', runner.iter)
 
     def before_test(self, runner) -> None:
-        """Begin to count batches."""
         self._open(
             runner, 'testing', len(runner.test_dataloader), 'batches', 0
         )
@@ -253,13 +226,8 @@ class ProgressHook(Hook):
         atexit.unregister(self.close)
 
     def after_train_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Count a step; read its loss only if it is shown."""
         if self._progress is None or not self._progress.due:
             return
         note = f'epoch {runner.epoch + 1} of {runner.max_epochs}'
@@ -270,13 +238,8 @@ class ProgressHook(Hook):
         self._progress.update(runner.iter + 1, note)
 
     def after_val_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Show that a validation is running."""
         if self._progress is not None and self._progress.due:
             self._progress.update(
                 runner.iter,
@@ -285,20 +248,12 @@ class ProgressHook(Hook):
             )
 
     def after_test_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Count a batch."""
         if self._progress is not None:
             self._progress.update(batch_idx + 1)
 
-    def after_val_epoch(
-        self, runner, metrics: dict[str, float] | None = None
-    ) -> None:
-        """Print what the epoch came to, and the best one so far."""
+    def after_val_epoch(self, runner, metrics=None) -> None:
         if self._progress is None or not metrics:
             return
         chosen_by, best = _best(runner)
@@ -320,7 +275,6 @@ class ProgressHook(Hook):
 
     @master_only
     def after_run(self, runner) -> None:
-        """Take the bar away; print the table of a training."""
         self.close()
         report = runner.message_hub.runtime_info.get('run_report')
         if report is not None:

@@ -2,7 +2,6 @@
 """Pictures of tested images with truth and prediction."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -42,17 +41,11 @@ class MaskPicturesHook(Hook):
         self.out_dir = Path(out_dir)
 
     def after_test_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         """Write the pictures of one batch.
 
         Args:
-            runner: its test data set names the images.
-            batch_idx: not used.
             data_batch: ``inputs`` (B, h, w, C) uint8 or uint16.
             outputs: one ``MaskPredictions``.
         """
@@ -135,9 +128,7 @@ def draw_panels(
     """An image several times, each with the outlines of a mask.
 
     Args:
-        rgb: (h, w, 3) uint8.
         panels: title -> mask (h, w), None for the bare image.
-        line: written below.
     """
     scale = max(1, -(-_SIDE // min(rgb.shape[:2])))
     size = rgb.shape[1] * scale, rgb.shape[0] * scale
@@ -160,11 +151,6 @@ def outlined(rgb: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
 
     Args:
         rgb: (h * scale, w * scale, 3) uint8.
-        mask: (h, w) class ids.
-        scale: how much larger the image is.
-
-    Returns:
-        A copy of the image, in colours.
     """
     from scipy.ndimage import binary_erosion
 
@@ -196,20 +182,8 @@ class PredictionPicturesHook(Hook):
         self.out_dir = Path(out_dir)
 
     def after_test_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Write the pictures of one batch.
-
-        Args:
-            runner: its test data set names the classes.
-            batch_idx: not used.
-            data_batch: ``inputs`` holds uint8 images (3, H, W), BGR.
-            outputs: data samples with ``pred_score`` (C,) and ``gt_label``.
-        """
         classes = runner.test_loop.dataloader.dataset.metainfo['classes']
         for image, sample in zip(data_batch['inputs'], outputs):
             label = int(sample.gt_label)

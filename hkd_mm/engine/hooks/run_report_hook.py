@@ -54,11 +54,9 @@ class RunReportHook(Hook):
     priority = 'LOW'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Remember what the loaded run was trained on."""
         self._loaded_meta = checkpoint.get('meta') or {}
 
     def before_train(self, runner) -> None:
-        """Describe the machine; go on with the history of a resumed run."""
         self.history = History(Path(runner.work_dir) / 'history.json')
         self.input_size: tuple[int, int] | None = None
         if runner.epoch > 0:
@@ -85,7 +83,6 @@ class RunReportHook(Hook):
             )
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Say in the checkpoint what it was trained on and what it is."""
         meta = checkpoint['meta']
         meta['split_hash'] = split_hash(runner.train_dataloader.dataset)
         meta['input'] = _input_of(runner)
@@ -99,19 +96,13 @@ class RunReportHook(Hook):
             )
 
     def before_train_epoch(self, runner) -> None:
-        """Start the clock."""
         self._sums: dict[str, torch.Tensor | float] = {}
         self._steps = self._images = 0
         self._clock = time.perf_counter()
 
     def after_train_iter(
-        self,
-        runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Add up losses, without waiting for the device, and images."""
         for name, value in (outputs or {}).items():
             value = value.detach() if torch.is_tensor(value) else value
             self._sums[name] = self._sums.get(name, 0) + value
@@ -122,7 +113,6 @@ class RunReportHook(Hook):
 
     @master_only
     def after_train_epoch(self, runner) -> None:
-        """Record the epoch."""
         losses = {
             name: float(total) / self._steps
             for name, total in self._sums.items()
@@ -136,12 +126,10 @@ class RunReportHook(Hook):
         )
 
     def before_val_epoch(self, runner) -> None:
-        """Start the clock."""
         self._val_clock = time.perf_counter()
 
     @master_only
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        """Record the metrics, and the confusion matrix if a metric has it."""
         if not hasattr(self, 'history'):
             return  # a validation on its own
         scalars = {
@@ -160,7 +148,6 @@ class RunReportHook(Hook):
 
     @master_only
     def after_train(self, runner) -> None:
-        """Write figures, pictures and the student."""
         folder = Path(runner.work_dir)
         report = summarise(runner, self.history, self._shape(runner))
         runner.message_hub.update_info('run_report', report)

@@ -4,7 +4,6 @@
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
@@ -38,9 +37,7 @@ class TeacherCheckHook(Hook):
 
     @torch.no_grad()
     def before_train(self, runner) -> None:
-        """Run the teacher and compare its predictions with the labels."""
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = bare_model(runner.model)
         if not hasattr(model, 'teacher'):
             return
         if getattr(model, 'missing_ckpts', None):
@@ -164,7 +161,6 @@ class ClassFusionHook(Hook):
 
     @torch.no_grad()
     def before_train(self, runner) -> None:
-        """Run every teacher over the split once."""
         model = bare_model(runner.model)
         teacher = getattr(model, 'teacher', None)
         fusion = getattr(teacher, 'model', None)
@@ -198,13 +194,9 @@ class TeacherRankingHook(Hook):
     Confidence is the probability of the class that the teacher predicts, on
     the image as in validation, without augmentation. The teacher is frozen,
     so a resumed run finds the same order.
-
-    Raises:
-        UserError: nothing is distilled, or the sampler is another one.
     """
 
     def before_train(self, runner) -> None:
-        """Run the teacher over the training images."""
         model = bare_model(runner.model)
         loader = runner.train_dataloader
         if getattr(model, 'teacher', None) is None:
@@ -232,10 +224,6 @@ class TeacherRankingHook(Hook):
 @torch.no_grad()
 def teacher_confidence(model, runner) -> np.ndarray:
     """Probability of the teacher's own prediction, an image each.
-
-    Args:
-        model: a distillation with a frozen teacher.
-        runner: whose training images are looked at.
 
     Returns:
         (N,) float32 in [0, 1], in the order of the training dataset.
@@ -290,8 +278,7 @@ class TeacherCacheHook(Hook):
     """
 
     def before_train(self, runner) -> None:
-        """Open the cache, see ``open_teacher_cache``."""
-        model = _of(runner)
+        model = bare_model(runner.model)
         if getattr(model, 'teacher_cache', None) is not None:
             from hkd_mm.models.teacher_cache import open_teacher_cache
 
@@ -309,8 +296,7 @@ class TeacherCacheHook(Hook):
                 )
 
     def before_train_epoch(self, runner) -> None:
-        """Start the view of this epoch."""
-        model = _of(runner)
+        model = bare_model(runner.model)
         cache = getattr(model, 'teacher_cache', None)
         if cache is None or not cache.is_open:
             return
@@ -325,12 +311,6 @@ class TeacherCacheHook(Hook):
         )
 
     def after_train_epoch(self, runner) -> None:
-        """Hand what was written to the disk."""
-        cache = getattr(_of(runner), 'teacher_cache', None)
+        cache = getattr(bare_model(runner.model), 'teacher_cache', None)
         if cache is not None and cache.is_open:
             cache.file.flush()
-
-
-def _of(runner):
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model

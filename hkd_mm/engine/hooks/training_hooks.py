@@ -36,8 +36,6 @@ class CompileHook(Hook):
     Args:
         student: compile the student (or the network that is trained alone).
         teacher: compile the teacher, where there is one.
-        mode: of ``torch.compile``.
-        backend: of ``torch.compile``.
     """
 
     def __init__(
@@ -51,11 +49,6 @@ class CompileHook(Hook):
         self.mode, self.backend = mode, backend
 
     def before_run(self, runner) -> None:
-        """Compile; the work itself is done by the first forwards.
-
-        Raises:
-            UserError: a CPU, and no C++ compiler.
-        """
         model = bare_model(runner.model)
         student = getattr(model, 'student', model)
         peers = getattr(model, 'peers', {}).values()
@@ -80,16 +73,7 @@ class CompileHook(Hook):
 def compile_network(
     network: nn.Module, mode: str | None = None, backend: str = 'inductor'
 ) -> int:
-    """Compile the largest modules that nobody listens inside of, in place.
-
-    Args:
-        network: a classifier of mmpretrain.
-        mode: of ``torch.compile``.
-        backend: of ``torch.compile``.
-
-    Returns:
-        How many modules were compiled.
-    """
+    """Compile the largest modules that nobody listens inside of, in place."""
     regions = list(_regions(network))
     # dynamo counts the graphs of all regions together, for the code it enters
     # is the same; beyond the limit it goes on without compiling
@@ -152,13 +136,11 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     rule_map = dict(greater=operator.ge, less=operator.le)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Store the count and the best score."""
         checkpoint[_KEY] = dict(
             wait_count=self.wait_count, best_score=float(self.best_score)
         )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Take them back; weights of other runs (``load_from``) have none."""
         stored = checkpoint.get(_KEY)
         if stored and runner._resume:
             self.wait_count = stored['wait_count']

@@ -11,6 +11,7 @@ from mmpretrain.models.heads import ClsHead
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import type_name
 from hkd_mm.models.connectors.feature_align_connector import require
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
@@ -76,9 +77,7 @@ class ImageClassifier(PackedBatches, _ImageClassifier):
         **kwargs,
     ) -> None:
         # Upstream hands every config an argument that only its own take.
-        if isinstance(data_preprocessor, dict) and str(
-            data_preprocessor.get('type')
-        ).endswith('PackedPreprocessor'):
+        if type_name(data_preprocessor) == 'PackedPreprocessor':
             if train_cfg:
                 raise UserError(
                     'model.train_cfg has no effect on packed images; name '

@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What an export says of sure answers."""
+"""What an export says of confident answers."""
 
 from types import SimpleNamespace
 
@@ -40,7 +40,12 @@ def _arrays(answers):
 
 def test_counts_by_hand() -> None:
     found = confident_by_class(*_arrays(ANSWERS), CLASSES, 0.8)
-    keys = ('images', 'surely_right', 'surely_wrong', 'said_surely')
+    keys = (
+        'images',
+        'confident_correct',
+        'confident_wrong',
+        'confident_predicted',
+    )
     assert found == {
         'mel': dict(zip(keys, (4, 1, 2, 2))),
         'nv': dict(zip(keys, (4, 2, 1, 4))),
@@ -50,7 +55,7 @@ def test_counts_by_hand() -> None:
     assert 'mel (2 wrong, 1 right)' in told and 'nv' not in told
     never = confident_by_class(*_arrays(ANSWERS), CLASSES, None)
     assert [one['images'] for one in never.values()] == [4, 4, 0]
-    assert not any(one['said_surely'] for one in never.values())
+    assert not any(one['confident_predicted'] for one in never.values())
     assert classes_note(never) is None
 
 
@@ -91,17 +96,17 @@ def test_lesions_reach_the_threshold_and_its_rule() -> None:
     """40 right photographs are enough, of 20 lesions they are not."""
     labels = np.zeros(40, int)
     logits = np.tile([[9.0, 0.0]], (40, 1))
-    for lesions, sure in ((None, True), (np.arange(40) // 2, False)):
-        making = SimpleNamespace(
+    for lesions, enough in ((None, True), (np.arange(40) // 2, False)):
+        exporter = SimpleNamespace(
             val=SimpleNamespace(labels=labels, lesions=lesions),
-            wishes=ExportOptions(),
+            options=ExportOptions(),
             run=SimpleNamespace(classes=['a', 'b']),
             logits=dict(fp32=logits),
             temperature=1.0,
             checks={},
-            say=lambda line: None,
+            report=lambda line: None,
         )
-        found = fit_threshold(making)
-        assert (found.probability is not None) == sure
-        assert ('of a lesion count as one' in found.rule) != sure
-        assert making.checks['sure_lesions'] == (None if sure else 20)
+        found = fit_threshold(exporter)
+        assert (found.probability is not None) == enough
+        assert ('of a lesion count as one' in found.rule) != enough
+        assert exporter.checks['confident_lesions'] == (None if enough else 20)

@@ -1,0 +1,130 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""What a classifier and a segmentor share."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from hkd_mm.errors import UserError
+from hkd_mm.inference.folder import find_images
+from hkd_mm.inference.student import read_student
+from hkd_mm.io.images import Source
+
+Images = Source | Iterable[Source]
+
+
+class StudentModel:
+    """A student that answers. Several threads may call one.
+
+    With the ONNX backend neither torch nor OpenMMLab is imported.
+
+    Args:
+        path: a folder of ``tools/export.py``; or, for torch, the work dir of
+            a run or its ``student.pth``, which know neither temperature nor
+            threshold of confident answers.
+        backend: ``onnx`` or ``torch``; None takes the first that the folder
+            and this machine have.
+        precision: ``fp32``, or ``int8`` (ONNX alone).
+        threads: of the backend; None leaves it to the backend.
+        device: ``cpu`` or ``cuda``; None is the CPU for ONNX, and the GPU
+            where there is one for torch.
+        batch_size: images that go through the network together; 32 of a
+            classifier, 4 of a segmentor by default.
+        max_pixels: larger images are refused, see
+            :func:`hkd_mm.io.images.read_rgb`.
+
+    Raises:
+        UserError: a file is missing, changed or of another version, or a
+            package is missing.
+    """
+
+    task: ClassVar[str]
+    _batch_size: ClassVar[int]
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        threads: int | None = None,
+        device: str | None = None,
+        batch_size: int | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
+        if batch_size is None:
+            batch_size = self._batch_size
+        _check_options(backend, precision, threads, batch_size)
+        self.student = read_student(path, backend, precision, self.task)
+        self.classes = self.student.classes
+        self.precision = precision
+        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self._network = self.student.load(threads, device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        revision: str | None = None,
+        **kwargs,
+    ) -> 'StudentModel':
+        """Load a folder on this machine, or one of the Hugging Face Hub.
+
+        Of the Hub only the manifest and the one file that is used are
+        fetched, and that file's hash must be the manifest's.
+
+        Args:
+            name: path of the folder, or ``owner/name``.
+            backend: as of the class.
+            precision: as of the class.
+            revision: branch, tag or commit on the Hub.
+            kwargs: passed on to the class.
+
+        Raises:
+            UserError: as of the class; or it is not there, the Hub cannot be
+                reached, or huggingface_hub is missing.
+        """
+        from hkd_mm.inference.hub import local_folder
+
+        folder = local_folder(name, backend, precision, revision)
+        return cls(folder, backend, precision, **kwargs)
+
+    def _batches(
+        self, sources: Iterable[Source], prepare: Callable[[Source], Any]
+    ) -> Iterator[list]:
+        """Yield lists of prepared images."""
+        ready = map(prepare, sources)
+        while batch := list(islice(ready, self.batch_size)):
+            yield batch
+
+
+def _check_options(
+    backend: str | None, precision: str, threads: int | None, batch_size: int
+) -> None:
+    if backend not in (None, 'onnx', 'torch'):
+        raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
+    if precision not in ('fp32', 'int8'):
+        raise UserError(f'precision {precision!r}: give "fp32" or "int8"')
+    if backend == 'torch' and precision != 'fp32':
+        raise UserError('int8 runs in ONNX Runtime only; leave out torch')
+    if threads is not None and threads < 1:
+        raise UserError(f'threads={threads}: at least 1')
+    if batch_size < 1:
+        raise UserError(f'batch_size={batch_size}: at least 1')
+
+
+def sources_of(images: Images) -> tuple[Iterable[Source], bool]:
+    """List images, and whether there may be several."""
+    if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+        return find_images([images]), True
+    lone = not isinstance(images, Iterable) or isinstance(
+        images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+    )  # the reader says what is wrong with a source of another type
+    if lone or (isinstance(images, np.ndarray) and images.ndim != 4):
+        return [images], False
+    return images, True
