@@ -11,14 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hkd_mm.datasets.records import (
-    Record,
-    file_stamp,
-    image_paths,
-    read_table,
-    subfolders,
-)
+from hkd_mm.datasets.records import Record, file_stamp, image_paths, subfolders
 from hkd_mm.errors import UserError
+from hkd_mm.io.tables import read_table
 
 # folder names, in lower case, of the parts of a split
 SPLIT_NAMES = dict(

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from hkd_mm.datasets import class_folders
 from hkd_mm.datasets.class_folders import find_table, way_out
-from hkd_mm.datasets.records import Record, find_images, read_table, same_id
+from hkd_mm.datasets.groups import groups_of_rows
+from hkd_mm.datasets.records import Record, find_images, same_id
 from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.errors import UserError
+from hkd_mm.io.tables import read_table
 from hkd_mm.registry import DATASETS
 
 _IMAGE = ('image', 'image_id', 'isic_id')
@@ -105,8 +107,9 @@ def read_official(table: Path, classes: tuple[str, ...]) -> list[Record]:
     names = {name.lower(): name for name in classes}
     if label is None:
         _check_columns(table, columns, classes)
+    groups, kind = groups_of_rows(rows)
     records = []
-    for row in rows:
+    for row, group in zip(rows, groups):
         name = (
             _one_hot(table, row, row[image], names)
             if label is None
@@ -118,9 +121,10 @@ def read_official(table: Path, classes: tuple[str, ...]) -> list[Record]:
                     row[image],
                     '',
                     name,
-                    row.get('lesion_id') or None,
+                    group,
                     row.get('split') or None,
                     _metadata(row, names),
+                    kind,
                 )
             )
     return records
@@ -137,15 +141,19 @@ def merge_metadata(records: list[Record], table: Path) -> None:
         UserError: no image column, or an image of ``records`` is not in it.
     """
     rows, image = _read_rows(table)
-    by_id = {same_id(row[image]): row for row in rows}
+    groups, kind = groups_of_rows(rows)
+    by_id = {
+        same_id(row[image]): (row, group) for row, group in zip(rows, groups)
+    }
     for record in records:
-        row = by_id.get(same_id(record.sample_id))
+        row, group = by_id.get(same_id(record.sample_id), (None, None))
         if row is None:
             raise UserError(
                 f'table {table} has no row for image '
                 f'{record.sample_id}; is it of another release?'
             )
-        record.lesion_id = record.lesion_id or row.get('lesion_id') or None
+        if group is not None and record.lesion_id is None:
+            record.lesion_id, record.group = group, kind
         record.metadata.update(_metadata(row, {}))
 
 

@@ -15,6 +15,7 @@ from hkd_mm.datasets.class_folders import (
     find_classes,
     read_class_folders,
 )
+from hkd_mm.datasets.groups import groups_of_rows
 from hkd_mm.datasets.records import (
     SPLITS,
     Record,
@@ -22,11 +23,11 @@ from hkd_mm.datasets.records import (
     check_root,
     file_stamp,
     find_images,
-    is_skipped,
-    read_table,
 )
 from hkd_mm.datasets.split_file import default_split_file, find_split
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import is_skipped
+from hkd_mm.io.tables import read_table
 from hkd_mm.registry import DATASETS
 
 _KEPT = 2  # data roots whose records stay in memory
@@ -189,17 +190,23 @@ class SkinDisease(BaseDataset):
 
     def _read_table(self, root: Path, table: Path) -> list[Record]:
         rows = read_table(table, ('image', 'label'))
+        names, kind = groups_of_rows(rows)
+        if 'patient_id' not in rows[0]:  # else a lesion is not the group
+            rows = [
+                {k: row[k] for k in row if k != 'lesion_id'} for row in rows
+            ]
         return find_images(
             [
                 Record(
                     sample_id=row.pop('image'),
                     path='',
                     label=row.pop('label'),
-                    lesion_id=row.pop('lesion_id', None) or None,
+                    lesion_id=name,
                     split=row.pop('split', None) or None,
                     metadata=row,
+                    group=kind,
                 )
-                for row in rows
+                for row, name in zip(rows, names)
             ],
             root,
             table,

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from json.encoder import encode_basestring_ascii as _as_json
 
+from hkd_mm.datasets.groups import column_of
 from hkd_mm.datasets.records import SPLITS, Record
 from hkd_mm.errors import UserError
 
@@ -201,7 +202,7 @@ def as_document(
         ratios=None if ratios is None else ratio_name(ratios),
         seed=seed,
         grouped_by=next(
-            (f'{r.group}_id' for r in records if r.lesion_id), 'image'
+            (column_of(r.group) for r in records if r.lesion_id), 'image'
         ),
         counts={
             name: dict(sorted(Counter(map(labels.get, ids)).items()))

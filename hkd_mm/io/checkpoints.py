@@ -13,6 +13,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 
@@ -37,6 +38,22 @@ _ARCHIVE_ERRORS = (
     NotImplementedError,
     ValueError,
 )
+# Where programs put the weights in their files, the likeliest first.
+CONTAINERS = (
+    'state_dict',
+    'model',
+    'model_state_dict',
+    'net',
+    'network',
+    'params',
+    'weights',
+    'state_dict_ema',
+    'model_ema',
+    'ema',
+)
+# What wrappers put in front of every name.
+_PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.', 'network.')
+_ADDED = ('model.', 'backbone.', 'backbone.model.')
 
 
 def safe_load(path: str | os.PathLike) -> dict[str, Any]:
@@ -58,8 +75,11 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
             'a .pth or .safetensors file'
         )
     if path.endswith('.safetensors'):
-        return _load_safetensors(path)
+        loaded = _load_safetensors(path)
+        check_tensors(loaded['state_dict'], path)
+        return loaded
     _check_magic(path)
+    _check_archive(path)
     try:
         with torch.serialization.safe_globals(_allowed()):
             loaded = torch.load(path, map_location='cpu', weights_only=True)
@@ -83,6 +103,8 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
     if 'state_dict' not in loaded:
         inner = loaded.get('model')
         loaded = dict(state_dict=inner if isinstance(inner, dict) else loaded)
+    if isinstance(loaded['state_dict'], dict):
+        check_tensors(loaded['state_dict'], path)
     return loaded
 
 
@@ -168,6 +190,13 @@ def load_weights(
     missing = [key for key in own if key not in state]
     unknown = [key for key in state if key not in own]
     if missing or unknown:
+        found = fitting_state(checkpoint['state_dict'], own)
+        if found is not None:
+            state, note = found
+            check_tensors(state, str(path))
+            missing = unknown = []
+            print_log(f'{path}: the weights {note}', logger='current')
+    if missing or unknown:
         raise UserError(
             f'checkpoint {path} is of another network than the {role}: '
             f'{len(missing)} weights missing {missing[:_SHOWN]}, '
@@ -194,11 +223,81 @@ def load_weights(
     return checkpoint.get('meta') or {}
 
 
-def find_damage(path: str | Path) -> str | None:
-    """Check a ``.pth`` file by its checksums and the safe loader.
+def check_tensors(state: Mapping[str, Any], path: str) -> None:
+    """Refuse weights that are not there or are no numbers.
 
-    torch does not check the CRC of what it reads, so that a flipped bit in a
-    weight would go unnoticed; here every entry of the archive is checked.
+    Raises:
+        UserError: a tensor is on the ``meta`` device, or holds NaN or
+            infinity.
+    """
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            continue
+        if tensor.is_meta:
+            raise UserError(
+                f'checkpoint {path}: {name} has a shape and no values (device '
+                'meta); save it again with its values'
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f'checkpoint {path}: {name} holds NaN or infinity, so its '
+                'training has diverged; give an earlier checkpoint'
+            )
+
+
+def fitting_state(
+    stored: Mapping[str, Any], names: Collection[str]
+) -> tuple[dict[str, Tensor], str] | None:
+    """Find the weights of a network in a dict of another program.
+
+    Args:
+        stored: contents of a file: weights by name, or dicts of them.
+        names: what the network calls its weights.
+
+    Returns:
+        Name -> tensor, and which dict and prefix they were found under;
+        None where nothing has exactly these names.
+    """
+    wanted = set(names)
+    for container, state in _dicts(stored):
+        for note, renamed in _renamed(state):
+            if renamed.keys() == wanted:
+                found = [f'under {container!r}'] if container else []
+                return renamed, ', '.join([*found, *note])
+    return None
+
+
+def _dicts(stored: Mapping[str, Any]) -> Iterator[tuple[str, dict]]:
+    for name in ('', *CONTAINERS):
+        inner = stored.get(name) if name else stored
+        if isinstance(inner, Mapping):
+            yield (
+                name,
+                {k: v for k, v in inner.items() if isinstance(v, Tensor)},
+            )
+
+
+def _renamed(state: dict[str, Tensor]) -> Iterator[tuple[list[str], dict]]:
+    """A state dict without the prefixes of wrappers, one after the other."""
+    note: list[str] = []
+    while state:
+        yield note, state
+        for added in _ADDED:
+            yield (
+                [*note, f'with prefix {added!r}'],
+                {added + key: value for key, value in state.items()},
+            )
+        prefix = next(
+            (p for p in _PREFIXES if all(k.startswith(p) for k in state)), None
+        )
+        if prefix is None:
+            return
+        note = [*note, f'without prefix {prefix!r}']
+        state = {key[len(prefix) :]: value for key, value in state.items()}
+
+
+def find_damage(path: str | Path) -> str | None:
+    """Check a ``.pth`` file by the safe loader.
 
     Returns:
         The damage in a few words, or None.
@@ -208,13 +307,6 @@ def find_damage(path: str | Path) -> str | None:
         return 'it does not exist'
     if path.stat().st_size == 0:
         return 'it is empty'
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except _ARCHIVE_ERRORS as error:
-        return f'it is cut off or no checkpoint ({error})'
-    if damaged is not None:
-        return f'the checksum of its part {damaged} is wrong'
     try:
         safe_load(path)
     except UserError as error:
@@ -323,6 +415,26 @@ def _load_safetensors(path: str) -> dict[str, Any]:
     if isinstance(meta, dict) and meta:
         loaded['meta'] = meta
     return loaded
+
+
+def _check_archive(path: str) -> None:
+    """Compare the checksums of torch's archive with its contents.
+
+    torch does not: a flipped bit in a weight would go unnoticed.
+    """
+    with open(path, 'rb') as file:
+        if file.read(2) != b'PK':
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+    except _ARCHIVE_ERRORS as error:
+        raise _damaged(path) from error
+    if part is not None:
+        raise UserError(
+            f'checkpoint {path} is damaged: the checksum of its part {part} '
+            'is wrong; copy it again or give another one'
+        )
 
 
 def _check_magic(path: str) -> None:

@@ -1,15 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Hash files, read small JSON files, write files that are whole or absent."""
+"""Walk folders, hash files, read small JSON files, write whole files."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 _DEEPEST = 100  # brackets within brackets; our files have five
+# Besides hidden folders: full-size copies, and what file systems add.
+SKIPPED = frozenset(('originals', '@eaDir', '__MACOSX', '#recycle'))
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -70,3 +72,47 @@ def replacing(path: Path, mode: str = 'wb', **options) -> Iterator[IO]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def is_skipped(name: str) -> bool:
+    """Whether a folder of this name holds nothing to read."""
+    return name.startswith('.') or name in SKIPPED
+
+
+def walk(
+    root: str | os.PathLike, on_repeat: Callable[[str], None] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder with the names of its files, both sorted.
+
+    Links to folders are followed. A folder that was read before, under
+    whatever path, is not read again, so loops and chains of links end.
+
+    Args:
+        root: where to begin.
+        on_repeat: called with the path of each folder that is left out
+            because it was read before.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    seen: set[tuple[int, int]] = set()
+    stack = [os.fspath(root)]
+    while stack:
+        folder = stack.pop()
+        state = os.stat(folder)
+        identity = (state.st_dev, state.st_ino)
+        if identity in seen:
+            if on_repeat is not None:
+                on_repeat(folder)
+            continue
+        seen.add(identity)
+        folders, files = [], []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    if not is_skipped(entry.name):
+                        folders.append(entry.path)
+                elif entry.is_file():  # no FIFO, socket, device, dead link
+                    files.append(entry.name)
+        yield folder, sorted(files)
+        stack += sorted(folders, reverse=True)

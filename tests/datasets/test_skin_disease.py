@@ -194,10 +194,10 @@ TABLE_MISTAKES = [
     (lambda root, table: (root / 'images/p4.png').unlink(),
      ['annotations.csv', 'p4', '1 of 30']),
     (_edit('p5,', 'p4,'), ['p4', 'twice']),
-    (_edit(',2\n', '\n'), ['row 4', '"age"']),
+    (_edit(',2\n', '\n'), ['line 4', '"age"']),
     (lambda root, table: table.write_text('image,label\n'), ['no rows']),
     (lambda root, table: table.write_bytes(b'\xff\xfe\x00'),
-     ['annotations.csv', 'cannot be read']),
+     ['annotations.csv', 'is UTF-16']),
 ]  # fmt: skip
 
 

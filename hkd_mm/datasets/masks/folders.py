@@ -24,16 +24,11 @@ class MaskRecord(Record):
 
     Args:
         mask_path: the mask file; None for an empty mask.
-        grouped_by: kind of ``lesion_id``, ``patient`` or ``lesion``.
+        group: kind of ``lesion_id``, ``patient`` or ``lesion``.
     """
 
     mask_path: str | None = None
-    grouped_by: str = 'patient'
-
-    @property
-    def group(self) -> str:
-        """As ``grouped_by``."""
-        return self.grouped_by
+    group: str = 'patient'
 
 
 def image_folder(root: Path) -> Path | None:

@@ -15,8 +15,8 @@ from hkd_mm.datasets.masks.folders import (
     image_folder,
     mask_folder,
 )
-from hkd_mm.datasets.records import read_table
 from hkd_mm.errors import UserError
+from hkd_mm.io.tables import read_table
 
 IMAGE = ('original_image', 'image', 'image_id')
 MASK = ('mask_image', 'mask')
@@ -104,7 +104,7 @@ class _Reader:
             split=SPLIT_NAMES.get(split, split) or None,
             metadata={k: v for k, v in row.items() if k not in used},
             mask_path=mask and str(mask),
-            grouped_by=group.kind,
+            group=group.kind,
         )
 
     def check_masks(self, records: list[MaskRecord]) -> None:
