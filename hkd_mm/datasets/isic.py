@@ -10,8 +10,12 @@ from pathlib import Path
 
 from hkd_mm.datasets import class_folders
 from hkd_mm.datasets.class_folders import find_table, way_out
-from hkd_mm.datasets.groups import groups_of_rows
-from hkd_mm.datasets.records import Record, find_images, same_id
+from hkd_mm.datasets.records import (
+    Record,
+    find_images,
+    groups_of_rows,
+    same_id,
+)
 from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.errors import UserError
 from hkd_mm.io.tables import read_table

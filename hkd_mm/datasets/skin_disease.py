@@ -15,7 +15,6 @@ from hkd_mm.datasets.class_folders import (
     find_classes,
     read_class_folders,
 )
-from hkd_mm.datasets.groups import groups_of_rows
 from hkd_mm.datasets.records import (
     SPLITS,
     Record,
@@ -23,6 +22,7 @@ from hkd_mm.datasets.records import (
     check_root,
     file_stamp,
     find_images,
+    groups_of_rows,
 )
 from hkd_mm.datasets.split_file import default_split_file, find_split
 from hkd_mm.errors import UserError

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from json.encoder import encode_basestring_ascii as _as_json
 
-from hkd_mm.datasets.groups import column_of
-from hkd_mm.datasets.records import SPLITS, Record
+from hkd_mm.datasets.records import SPLITS, Record, column_of
 from hkd_mm.errors import UserError
 
 VERSION = 1

@@ -244,3 +244,14 @@ def describe_network(network: dict[str, Any]) -> str:
     ]
     name = type_name(backbone) or 'network'
     return f'{name}({", ".join(details)})' if details else name
+
+
+def statistics_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the data preprocessor that weights were trained with."""
+    own = meta['student'].get('data_preprocessor')
+    return own or meta.get('data_preprocessor') or {}
+
+
+def takes_bgr(network: Any, statistics: dict[str, Any]) -> bool:
+    """Whether a network takes BGR, as MMPretrain's do by default."""
+    return not statistics.get('to_rgb', getattr(network, 'dense', False))

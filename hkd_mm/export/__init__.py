@@ -5,6 +5,7 @@ from hkd_mm.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,
-    export_run='ExportOptions export',
-    publish='pack',
+    export_run='export',
+    options='ExportOptions',
+    publish='publish',
 )

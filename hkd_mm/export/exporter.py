@@ -26,6 +26,7 @@ from hkd_mm.export.checks import (
     Differences,
     check_logits,
     figures,
+    fit_threshold,
     graph_of,
     image_probabilities,
     probabilities,
@@ -33,8 +34,6 @@ from hkd_mm.export.checks import (
     same_probabilities,
     torch_logits,
 )
-from hkd_mm.export.confidence import fit_threshold
-from hkd_mm.export.export_run import NAMES, ExportOptions
 from hkd_mm.export.graphs import (
     export_network,
     plain_network,
@@ -42,6 +41,7 @@ from hkd_mm.export.graphs import (
     whole_graph,
 )
 from hkd_mm.export.int8 import BATCH, quantise
+from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.export.samples import (
     Samples,
     Slices,

@@ -14,9 +14,13 @@ from hkd_mm.config.compose import compose_config
 from hkd_mm.config.tree import dataset_chain, is_packed_dataset
 from hkd_mm.config.value_checks import pixel_threshold
 from hkd_mm.engine.run_files import finished_run
-from hkd_mm.engine.student_loading import describe_network, load_student
+from hkd_mm.engine.student_loading import (
+    describe_network,
+    load_student,
+    statistics_of,
+    takes_bgr,
+)
 from hkd_mm.errors import UserError
-from hkd_mm.inference.torch_backend import statistics_of, takes_bgr
 from hkd_mm.io.checkpoints import classes_of
 from hkd_mm.io.files import sha256
 from hkd_mm.io.input_spec import InputSpec

@@ -72,23 +72,16 @@ def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
         The network, and whether it takes BGR.
     """
     _check_packages()
-    from hkd_mm.engine.student_loading import load_student
+    from hkd_mm.engine.student_loading import (
+        load_student,
+        statistics_of,
+        takes_bgr,
+    )
 
     if Path(path).suffix != '.safetensors':
         raise UserError(f'{path}: weights are read from .safetensors only')
     network, meta = load_student(path)
     return network, takes_bgr(network, statistics_of(meta))
-
-
-def statistics_of(meta: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the data preprocessor that weights were trained with."""
-    own = meta['student'].get('data_preprocessor')
-    return own or meta.get('data_preprocessor') or {}
-
-
-def takes_bgr(network: Any, statistics: dict[str, Any]) -> bool:
-    """Whether a network takes BGR, as MMPretrain's do by default."""
-    return not statistics.get('to_rgb', getattr(network, 'dense', False))
 
 
 def read_run(path: Path) -> Any:

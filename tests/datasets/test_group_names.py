@@ -7,8 +7,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from hkd_mm.datasets import SkinDisease
-from hkd_mm.datasets.groups import group_names, kind_of
-from hkd_mm.datasets.records import SPLITS
+from hkd_mm.datasets.records import SPLITS, group_names, kind_of
 
 BOTH = ('lesion_id', 'patient_id')
 

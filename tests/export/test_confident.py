@@ -12,8 +12,8 @@ from hkd_mm.evaluation.selective import (
     confident_by_class,
     int8_note,
 )
-from hkd_mm.export.confidence import fit_threshold
-from hkd_mm.export.export_run import ExportOptions
+from hkd_mm.export.checks import fit_threshold
+from hkd_mm.export.options import ExportOptions
 from hkd_mm.export.samples import lesions_of
 
 # named class, probability, true class

@@ -15,8 +15,9 @@ from hkd_mm.errors import UserError
 from hkd_mm.export import export_run as export_module
 from hkd_mm.export import exporter as exporter_module
 from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
-from hkd_mm.export.export_run import ExportOptions, export
+from hkd_mm.export.export_run import export
 from hkd_mm.export.graphs import plain_network
+from hkd_mm.export.options import ExportOptions
 from hkd_mm.export.samples import balanced_choice, read_samples
 from hkd_mm.inference.manifest import read_manifest
 from hkd_mm.inference.run_folder import read_run
@@ -172,7 +173,7 @@ def test_what_speaks_against_the_figures_is_told(
     tiny_run, tmp_path, capsys
 ) -> None:
     """Classes that are trivial, an int8 that is wrong, and a bad class."""
-    from hkd_mm.export import confidence as confidence_module
+    from hkd_mm.export import checks as confidence_module
 
     said = []
     spoilt = dict(

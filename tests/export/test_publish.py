@@ -12,7 +12,8 @@ import pytest
 
 from hkd_mm.errors import UserError
 from hkd_mm.export import publish as pack
-from hkd_mm.export.export_run import ExportOptions, export
+from hkd_mm.export.export_run import export
+from hkd_mm.export.options import ExportOptions
 from hkd_mm.export.publish import publish, without_paths
 from hkd_mm.inference.classifier import SkinClassifier
 from hkd_mm.inference.manifest import read_manifest, write_manifest

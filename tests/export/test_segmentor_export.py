@@ -19,7 +19,8 @@ from hkd_mm.apis import Segmentor, SkinClassifier
 from hkd_mm.errors import UserError
 from hkd_mm.export import exporter as exporter_module
 from hkd_mm.export.checks import Differences, same_probabilities
-from hkd_mm.export.export_run import ExportOptions, export
+from hkd_mm.export.export_run import export
+from hkd_mm.export.options import ExportOptions
 from hkd_mm.export.publish import publish
 from hkd_mm.export.samples import read_slices
 from hkd_mm.inference.manifest import SegmentorManifest, read_manifest

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from hkd_mm.errors import UserError
-from hkd_mm.export.export_run import ExportOptions, export
+from hkd_mm.export.export_run import export
+from hkd_mm.export.options import ExportOptions
 from hkd_mm.serve import demo as server
 from hkd_mm.serve.demo import (
     Limits,
