@@ -7,5 +7,4 @@ __getattr__, __all__ = lazy_exports(
     __name__,
     export_run='export',
     options='ExportOptions',
-    publish='publish',
 )
