@@ -527,8 +527,8 @@ def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
         if not targets and not value:  # False or empty: nothing asked
             continue
         # the training loader comes first; another test set may be meant
-        told = targets[:1] if word in _SHARED else targets
-        if not any(_agrees(target) for target in told):
+        stated = targets[:1] if word in _SHARED else targets
+        if not any(_agrees(target) for target in stated):
             yield word, value, targets
 
 

@@ -40,9 +40,9 @@ def _batched(step: dict) -> dict:
     turn = _TURNS.get(name)
     new = turn(step) if turn is not None else None
     if new is None:
-        said = ', '.join(f'{key}={value!r}' for key, value in step.items())
+        given = ', '.join(f'{key}={value!r}' for key, value in step.items())
         raise UserError(
-            f'packed=True has no batched form of {name}({said}); name the '
+            f'packed=True has no batched form of {name}({given}); name the '
             'augmentation yourself in a config with data_preprocessor=dict('
             "type='hkd_mm.PackedPreprocessor', augment=[...]), or set "
             'packed=False'

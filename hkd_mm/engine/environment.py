@@ -136,8 +136,8 @@ def versions_of(environment: dict) -> str:
     """Packages and machine of a run, in one line."""
     if not environment:
         return 'unknown'
-    told = {key: environment.get(key) for key in ('hkd_mm', 'python')}
-    told.update(environment.get('packages') or {})
-    text = ', '.join(f'{key} {value}' for key, value in told.items() if value)
+    shown = {key: environment.get(key) for key in ('hkd_mm', 'python')}
+    shown.update(environment.get('packages') or {})
+    text = ', '.join(f'{key} {value}' for key, value in shown.items() if value)
     where = environment.get('gpus') or [environment.get('cpu')]
     return f'{text}; on {", ".join(str(one) for one in where)}'

@@ -27,7 +27,7 @@ JSON, TABLE = 'sweep.json', 'table.md'
 def is_over(queue: TrialQueue) -> bool:
     """Whether all trials have ended, the winner is tested, all is written."""
     written = read_json_if_whole(queue.work_dir / JSON)
-    if queue.is_unfinished() or written is None:
+    if queue.is_incomplete() or written is None:
         return False
     best = queue.best()
     return len(written['trials']) == len(queue.trials) and (

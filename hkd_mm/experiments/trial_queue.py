@@ -91,11 +91,11 @@ class TrialQueue:
         while True:
             with self._taking():
                 trial = self._orphan(held) or self._new(held)
-            if trial is not None or not self.is_unfinished():
+            if trial is not None or not self.is_incomplete():
                 return trial
             time.sleep(PAUSE)
 
-    def is_unfinished(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Whether some trial has not ended."""
         trials = self.trials
         return self._has_room(trials) or any(

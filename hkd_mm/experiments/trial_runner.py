@@ -44,17 +44,17 @@ class TrialRunner:
             Interrupted: a training was ended by somebody else; the trial
                 stays under way and is taken up again later.
         """
-        tell, states = self.queue.study.tell, optuna().trial.TrialState
+        study, states = self.queue.study, optuna().trial.TrialState
         try:
             reports = [self._train(trial, seed) for seed in self.sweep.seeds]
             values = [self._score(report) for report in reports]
         except ChildStopped:
             self._write_result(trial, reason='pruned')
-            tell(trial, state=states.PRUNED)
+            study.tell(trial, state=states.PRUNED)
         except Failed as error:
             self._write_result(trial, reason=str(error))
             trial.set_user_attr('reason', str(error))
-            tell(trial, state=states.FAIL)
+            study.tell(trial, state=states.FAIL)
         else:
             self._write_result(
                 trial,
@@ -63,7 +63,7 @@ class TrialRunner:
                 minutes=sum(r.get('training_minutes', 0) for r in reports),
             )
             trial.set_user_attr('values', values)
-            tell(trial, statistics.mean(values))
+            study.tell(trial, statistics.mean(values))
 
     def test(self, number: int, params: dict[str, Any]) -> None:
         """Test the networks of a trial, unless that is done.

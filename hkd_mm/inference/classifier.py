@@ -2,6 +2,7 @@
 """A trained student that answers: images in, classes out."""
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -36,10 +37,9 @@ class Answer:
         """Probability of the best class."""
         return self.classes[0][1]
 
-    @property
-    def sure(self) -> None:
-        """The name of ``confident`` in earlier releases."""
-        raise AttributeError('Answer.sure is now called Answer.confident')
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = ' is now called Answer.confident' if name == 'sure' else ''
+        raise AttributeError(f'Answer.{name}{hint or " does not exist"}')
 
     def __str__(self) -> str:
         if self.confident:

@@ -49,8 +49,8 @@ def comparison_section(data: ReportData) -> Section:
     ]
     rows = [_row(method, metrics, baselines) for method in data.methods]
     basis = data.basis
-    if data.unfinished:
-        basis += f' Not finished, left out: {", ".join(data.unfinished)}.'
+    if data.incomplete:
+        basis += f' Not finished, left out: {", ".join(data.incomplete)}.'
     basis += one_class_note([method.outcome for method in data.methods])
     marked = {
         index

@@ -139,7 +139,7 @@ class ReportData:
         teacher: of the close look, like ``alone`` (the student without a
             teacher) and ``distilled``; None where it is not known.
         positive: index of the class whose sensitivity matters most, or None.
-        unfinished: names of rows left out.
+        incomplete: names of rows left out.
         problems: what could not be done for its methods, a line each.
     """
 
@@ -155,7 +155,7 @@ class ReportData:
     alone: ReportMethod | None = None
     distilled: ReportMethod | None = None
     positive: int | None = None
-    unfinished: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
     options: dict = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -271,7 +271,7 @@ def gather(
         UserError: nothing is finished there, runs were tested on other
             images, or a name is unknown.
     """
-    study, folders, unfinished = find_runs(paths, study, baselines)
+    study, folders, incomplete = find_runs(paths, study, baselines)
     first = next(iter(folders.values()))[0]
     masks = read_predictions(first / 'predictions.csv').figures
     if masks and study.compared_by not in COMPARED_OF_MASKS:
@@ -286,7 +286,7 @@ def gather(
     ]
     compare_outcomes(outcomes, study)
     data = _read_methods(study, outcomes, folders)
-    data.unfinished = unfinished
+    data.incomplete = incomplete
     given = {role: name for role, name in (roles or {}).items() if name}
     kept = {r: name for r, name in study.roles.items() if name in names}
     _choose(data, {**kept, **given})

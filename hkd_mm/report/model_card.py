@@ -9,7 +9,7 @@ from hkd_mm.evaluation.classification_scores import confusion_shares
 from hkd_mm.experiments.tables import format_mean_sd, unknown_groups_note
 from hkd_mm.metric_names import CLASS_SUMMARY, OF_MASKS, title_of
 from hkd_mm.report.data import ReportData, ReportMethod
-from hkd_mm.report.page import Facts, Section
+from hkd_mm.report.page import KeyFacts, Section
 from hkd_mm.report.sources import method_config
 
 LICENCE = (
@@ -72,7 +72,7 @@ def card_section(data: ReportData) -> Section:
         f'The card of {method.title}; figures are of the test split, mean '
         '+- sd over the seeds.'
     )
-    return Section('card', 'Model card', how, data.basis, [Facts(items)])
+    return Section('card', 'Model card', how, data.basis, [KeyFacts(items)])
 
 
 def _model(data: ReportData, method: ReportMethod) -> str:

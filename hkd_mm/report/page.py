@@ -81,7 +81,7 @@ class Pictures:
 
 
 @dataclass
-class Facts:
+class KeyFacts:
     """Pairs of a name and a text."""
 
     kind: ClassVar[str] = 'facts'

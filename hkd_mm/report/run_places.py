@@ -21,7 +21,7 @@ class FoundRuns(NamedTuple):
 
     study: Study
     folders: dict[str, list[Path]]
-    unfinished: list[str]
+    incomplete: list[str]
 
 
 def find_runs(
@@ -61,19 +61,19 @@ def _of_work_dir(folder: Path, study: Study | None) -> FoundRuns:
         seeds = [folder / f'seed{seed}' for seed in range(plan.seeds)]
         study = study or plan.study
     study = study or _study_of(_names(seeds), folder)
-    folders, unfinished = {}, []
+    folders, incomplete = {}, []
     for row in study.rows:
         runs = [seed / row.name for seed in seeds]
         if all(map(is_done, runs)):
             folders[row.name] = runs
         else:
-            unfinished.append(row.name)
+            incomplete.append(row.name)
     if not folders:
         raise UserError(
             f'{folder} holds no method that is trained and tested with all '
             f'of its {len(seeds)} seeds; let tools/compare.py finish one'
         )
-    return FoundRuns(study, folders, unfinished)
+    return FoundRuns(study, folders, incomplete)
 
 
 def _names(seeds: list[Path]) -> list[str]:

@@ -21,7 +21,7 @@ from hkd_mm.experiments.tables import (
     unknown_groups_note,
 )
 from hkd_mm.report.data import ReportData
-from hkd_mm.report.page import Cell, Facts, Section, Table, count_cell
+from hkd_mm.report.page import Cell, KeyFacts, Section, Table, count_cell
 from hkd_mm.report.sources import data_root, lesions, read_dataset
 
 SMALL = 20  # images below which a group says nothing
@@ -181,7 +181,7 @@ def leakage_section(data: ReportData) -> Section:
         )
     else:
         how += f', and none of the {name} that are known is on both sides.'
-    return Section('leakage', 'Leakage', how, data.basis, [Facts(items)])
+    return Section('leakage', 'Leakage', how, data.basis, [KeyFacts(items)])
 
 
 def _hashes(data: ReportData) -> str:

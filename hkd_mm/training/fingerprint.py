@@ -303,16 +303,16 @@ def _model(model: dict) -> dict[str, Any]:
         found['teacher_cache'] = _without(
             model['teacher_cache'], _IGNORED['teacher_cache']
         )
-    return _told_by_content(found)
+    return _known_by_content(found)
 
 
-def _told_by_content(node: Any) -> Any:
+def _known_by_content(node: Any) -> Any:
     """Files of weights by what is in them; one name for one classifier."""
     if isinstance(node, (list, tuple)):
-        return [_told_by_content(part) for part in node]
+        return [_known_by_content(part) for part in node]
     if not isinstance(node, dict):
         return node
-    found = {key: _told_by_content(value) for key, value in node.items()}
+    found = {key: _known_by_content(value) for key, value in node.items()}
     for key in ('checkpoint', 'ckpt', 'file'):
         if isinstance(found.get(key), str):
             found[key] = _content(found[key])

@@ -48,7 +48,7 @@ def check_given_teacher(path: str, summary: DataSummary) -> None:
     check_classes(meta, summary.classes, path)
     split = meta.get('split_hash')
     if split and summary.split_hash and split != summary.split_hash:
-        say(
+        announce(
             f'WARNING: teacher {path} was trained on another split '
             f'({split[:8]}) than the one in use '
             f'({summary.split_hash[:8]}): it may have seen the test images'
@@ -68,7 +68,7 @@ def check_data(stage: 'Stage', summary: DataSummary) -> None:
     )
 
 
-def say(line: str) -> None:
+def announce(line: str) -> None:
     """Print a line that nobody overlooks, once for all processes."""
     if is_main_process():
         print(f'{_RULE}\n{line}\n{_RULE}', flush=True)
@@ -108,16 +108,16 @@ class Stage:
         """Where it is looked for."""
         return Path(os.path.dirname(os.path.normpath(self.beside)))
 
-    def say(self, line: str) -> None:
+    def announce(self, line: str) -> None:
         """Print a line that nobody overlooks."""
-        say(f'{self.role.upper()}: {line}')
+        announce(f'{self.role.upper()}: {line}')
 
     def train(
         self, work_dir: str, train: Train, summary: DataSummary, **how: Any
     ) -> str:
         """Train it or go on with it; path of its checkpoint."""
         begun = as_rank_0(any(Path(work_dir).glob('epoch_*.pth')))
-        self.say(
+        self.announce(
             f'{self.key} is None, so the {self.role} is '
             f'{"resumed" if begun else "trained"} first with {self.path} in '
             f'{work_dir}; the student follows'
@@ -136,7 +136,7 @@ class Stage:
                 'trained on those of now'
             )
         found = os.path.join(work_dir, finished['checkpoint'])
-        self.say(f'done, {found}; now the student')
+        self.announce(f'done, {found}; now the student')
         return found
 
 
@@ -178,7 +178,7 @@ def provide(
     """
     check_data(stage, summary)
     wanted = RunFingerprint.of(stage.cfg, summary)
-    told: set[str] = set()
+    announced: set[str] = set()
     while True:
         with ExitStack() as held:
             found = None
@@ -186,13 +186,13 @@ def provide(
                 found = _Search(stage, wanted, held).look()
             found = as_rank_0(found)
             for line in found.lines:
-                if line not in told:
-                    stage.say(line)
-                    told.add(line)
+                if line not in announced:
+                    stage.announce(line)
+                    announced.add(line)
             if found.error:
                 raise UserError(found.error)
             if found.checkpoint:
-                stage.say(
+                stage.announce(
                     f'using the one trained before, {found.checkpoint} (same '
                     f'data and settings, fingerprint {wanted.digest})'
                 )

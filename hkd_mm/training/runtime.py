@@ -84,7 +84,7 @@ def use_amp(cfg: Config, device: str) -> str:
     Returns:
         What to tell the user.
     """
-    dtype, said = precision(device)
+    dtype, message = precision(device)
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UserError(
@@ -95,7 +95,7 @@ def use_amp(cfg: Config, device: str) -> str:
         dtype=dtype,
         loss_scale=dict(enabled=False) if dtype == 'bfloat16' else 'dynamic',
     )
-    return said
+    return message
 
 
 def default_work_dir(config: str, given: str | None, cfg: Config) -> str:

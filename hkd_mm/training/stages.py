@@ -56,7 +56,7 @@ def provide_teacher(
         'teacher', 'model.teacher_ckpt', path, teacher, cfg.work_dir, options
     )
     for line in lines:
-        stage.say(line)
+        stage.announce(line)
     check_same_network(cfg.model.teacher, teacher.model, path)
     return provide(stage, summary, train, **how)
 
@@ -89,7 +89,7 @@ def provide_student(
     key = 'model.student_ckpt'
     stage = Stage('first student', key, path, first, cfg.work_dir, options)
     for line in lines:
-        stage.say(line)
+        stage.announce(line)
     trained = first.model.get('architecture', first.model)
     check_same_network(cfg.model.architecture, trained, path, 'architecture')
     return provide(stage, summary, train, **how)

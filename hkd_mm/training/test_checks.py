@@ -32,16 +32,16 @@ def check_split(
             'whether it knows the test images cannot be checked'
         )
         return
-    said = (
+    message = (
         f'checkpoint {checkpoint} was trained on another split '
         f'({there[:8]}) than the one in use ({here[:8]}), so it may know the '
         'test images'
     )
     if getattr(dataset, 'split', None) == 'all':
-        warn(said)
+        warn(message)
         return
     raise UserError(
-        f'{said}; repeat the --cfg-options of the training, or give the '
+        f'{message}; repeat the --cfg-options of the training, or give the '
         'folder of the run in place of a config; for data that had no part '
         'in the training set test_dataloader.dataset.split=all'
     )

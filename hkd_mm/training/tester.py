@@ -165,10 +165,10 @@ def _find(config: str, checkpoint: str | None) -> tuple[str, str]:
             return str(run_config(Path(config))), checkpoint
         return config, checkpoint
     if os.path.isfile(config):
-        whose = os.path.dirname(config) or '.'
+        folder = os.path.dirname(config) or '.'
         raise UserError(
             f'{config} alone is no trained model: give the folder of a run, '
-            f'such as {whose}'
+            f'such as {folder}'
             if config.endswith('.pth')
             else f'config {config} needs a checkpoint after it; or give the '
             'folder of a finished run alone, such as work_dirs/'

@@ -57,7 +57,7 @@ def test_a_study_gives_titles_order_and_differences(study_dir, tmp_path):
     )
     study = Study(study_dir, 'S', rows, ('alone',), 'balanced_accuracy')
     found = gather([str(study_dir)], study)
-    assert found.unfinished == ['later']
+    assert found.incomplete == ['later']
     table = comparison_section(found).blocks[0]
     assert [row[0] for row in table.rows] == ['KD', 'ALONE', 'TEACHER']
     outcome = read_outcomes(study, study_dir, range(2))[0]
@@ -91,7 +91,7 @@ def test_a_work_dir_says_itself_what_it_is(own_dir):
         'DIST',
         'KD',
     ]
-    assert (found.title, found.unfinished) == ('Hm', ['later'])
+    assert (found.title, found.incomplete) == ('Hm', ['later'])
     assert found.baselines == ('alone',) and found.distilled.name == 'dist'
     # what is said on the command line wins
     found = gather(

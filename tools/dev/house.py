@@ -103,15 +103,24 @@ class Imports:
         return sorted(set(found))
 
 
+def _is_read(node: ast.Name | ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
 def old_words(trees: dict[str, ast.Module]) -> list[str]:
-    """Names of modules, classes, functions, arguments and variables."""
+    """Names that are given: to modules, classes, functions, variables."""
     found = set()
     for module, tree in trees.items():
         names = {module.rpartition('.')[2]}
         for node in ast.walk(tree):
-            for field in ('name', 'id', 'arg', 'attr'):
-                value = getattr(node, field, None)
-                names |= {value} if isinstance(value, str) else set()
+            if isinstance(node, ast.Name):
+                names |= set() if _is_read(node) else {node.id}
+            elif isinstance(node, ast.arg):
+                names.add(node.arg)
+            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                names.add(node.name)
+            elif isinstance(node, ast.Attribute) and not _is_read(node):
+                names.add(node.attr)
         for name in names:
             parts = {name.strip('_'), *name.split('_')}
             found |= {f'{module}: {name}'} if parts & WORDS else set()

@@ -308,7 +308,7 @@ class GuardRailsHook(Hook):
     def before_train(self, runner) -> None:
         """Look at the networks and the losses."""
         model = bare_model(runner.model)
-        self._teacher_said = not hasattr(model, 'teacher')
+        self._teacher_reported = not hasattr(model, 'teacher')
         if not hasattr(model, 'distiller'):
             return
         for line in _settings(model):
@@ -317,12 +317,12 @@ class GuardRailsHook(Hook):
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         """Compare the student with what the teacher scored at the start."""
         checked = runner.message_hub.runtime_info.get('teacher_check')
-        if checked is None or self._teacher_said:
+        if checked is None or self._teacher_reported:
             return
         for name in MAIN.values():
             mine, teachers = (metrics or {}).get(name), checked.get(name)
             if None not in (mine, teachers) and mine > teachers + _LEAD:
-                self._teacher_said = True
+                self._teacher_reported = True
                 runner.logger.warning(
                     f'the student ({name.replace("_", " ")} {mine:.3f} on '
                     f'validation) has passed its teacher ({teachers:.3f} on '
