@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from hkd_mm.version import __version__
+
 _PACKAGES = (
     'torch torchvision timm numpy scikit-learn onedl-mmengine mmengine '
     'onedl-mmcv mmcv mmcv-lite onedl-mmpretrain mmpretrain mmrazor'
@@ -29,8 +31,6 @@ def collect_environment() -> dict:
         ``memory_gib``, ``gpus``, ``cuda``, ``threads``, ``command``,
         ``started``.
     """
-    from hkd_mm.version import __version__
-
     gpus = [
         torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
     ]
