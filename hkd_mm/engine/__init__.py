@@ -1,7 +1,29 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""What runs beside training: hooks, checkpoints, distribution."""
+"""Runner, hooks, distribution, and the files and students of a run."""
 
-from hkd_mm.engine import hooks  # noqa: F401
-from hkd_mm.registry import import_siblings
+from hkd_mm.engine import hooks
+from hkd_mm.engine.distributed import (
+    CPUDistributedDataParallel,
+    EpochSeedHook,
+    init_process_group,
+    seed_worker,
+)
+from hkd_mm.engine.environment import collect_environment
+from hkd_mm.engine.run_files import FinishedRun, finished_run
+from hkd_mm.engine.runner import NamedRunner
+from hkd_mm.engine.student_export import export_student
+from hkd_mm.engine.student_loading import load_student
 
-import_siblings(__name__)
+__all__ = [
+    'CPUDistributedDataParallel',
+    'EpochSeedHook',
+    'FinishedRun',
+    'NamedRunner',
+    'collect_environment',
+    'export_student',
+    'finished_run',
+    'hooks',
+    'init_process_group',
+    'load_student',
+    'seed_worker',
+]

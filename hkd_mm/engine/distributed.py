@@ -19,6 +19,7 @@ import atexit
 import gc
 import os
 import random
+import subprocess
 import sys
 
 import numpy as np
@@ -33,20 +34,18 @@ from hkd_mm.registry import FUNCTIONS, HOOKS, MODEL_WRAPPERS
 
 _joined: list[str] = []  # launchers of the groups of this process
 # launcher -> torch's name -> the launcher's name
-_SLURM = dict(
-    RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'
-)
-_MPI = dict(
-    RANK='OMPI_COMM_WORLD_RANK',
-    WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
-    LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
-)
 _VARIABLES = dict(
-    slurm=_SLURM,
-    mpi=_MPI,
-    pytorch=dict(
-        RANK='RANK', WORLD_SIZE='WORLD_SIZE', LOCAL_RANK='LOCAL_RANK'
+    slurm=dict(
+        RANK='SLURM_PROCID',
+        WORLD_SIZE='SLURM_NTASKS',
+        LOCAL_RANK='SLURM_LOCALID',
     ),
+    mpi=dict(
+        RANK='OMPI_COMM_WORLD_RANK',
+        WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+        LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
+    ),
+    pytorch={name: name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')},
 )
 
 
@@ -135,8 +134,6 @@ def _read_environment(launcher: str) -> None:
 
 def _master_address(launcher: str) -> str:
     if launcher == 'slurm':
-        import subprocess
-
         nodes = os.environ['SLURM_NODELIST']
         found = subprocess.run(
             ['scontrol', 'show', 'hostnames', nodes],

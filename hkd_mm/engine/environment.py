@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from hkd_mm.io.files import read_record
+from hkd_mm.version import __version__
 
 _PACKAGES = (
     'torch torchvision timm numpy scikit-learn onedl-mmengine mmengine '
@@ -30,8 +31,6 @@ def collect_environment() -> dict:
         ``memory_gib``, ``gpus``, ``cuda``, ``threads``, ``command``,
         ``started``.
     """
-    from hkd_mm.version import __version__
-
     gpus = [
         torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
     ]

@@ -29,16 +29,11 @@ class FinishedRun(NamedTuple):
 def finished_run(folder: str | Path) -> FinishedRun:
     """Find config and student of a finished training."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(
-            f'{folder} does not exist; give the work dir of a finished '
-            'training'
-        )
     student = folder / STUDENT
     if not student.is_file():
+        lacks = f'holds no {STUDENT}' if folder.is_dir() else 'does not exist'
         raise UserError(
-            f'{folder} holds no {STUDENT}; give the work dir of a finished '
-            'training'
+            f'{folder} {lacks}; give the work dir of a finished training'
         )
     return FinishedRun(folder, run_config(folder), student)
 

@@ -13,17 +13,13 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.checkpoints import classes_of, safe_load, student_state_dict
 from hkd_mm.io.signatures import type_name
+from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
+    PackedMaskPreprocessor,
+)
 from hkd_mm.version import __version__
 
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
-_META = (
-    'epoch',
-    'seed',
-    'split_hash',
-    'input',
-    'student',
-    'data_preprocessor',
-)
+_META = 'epoch seed split_hash input student data_preprocessor'.split()
 
 
 def plain(value: Any) -> Any:
@@ -84,11 +80,6 @@ def plain_preprocessor(config: Any) -> dict:
 
 
 def _of_masks(config: dict) -> dict:
-    """What one for masks does in evaluation, its defaults written out."""
-    from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
-        PackedMaskPreprocessor,
-    )
-
     known = inspect.signature(PackedMaskPreprocessor).parameters
     return {
         name: plain(config.get(name, known[name].default))

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from mmengine.registry import Registry
+from mmengine.registry import Registry, init_default_scope
 from mmengine.registry import registry as _upstream
 from torch import nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import load_weights, safe_load
 from hkd_mm.io.signatures import type_name
+from hkd_mm.registry import MMENGINE_MODELS, MODELS
 
 # Registries that are imported to look a name up; others, of a user's own
 # package, count where the user has imported them before.
@@ -30,15 +31,7 @@ _ROOT = 'mmengine'  # scope of what MMCV and torch register
 # Of these packages, what networks are made of. The rest takes paths, fetches
 # from elsewhere or is no part of a student. Other packages are the user's own.
 _PARTS = dict(
-    mmpretrain=(
-        'backbones',
-        'classifiers',
-        'heads',
-        'losses',
-        'necks',
-        'peft',
-        'utils',
-    ),
+    mmpretrain='backbones classifiers heads losses necks peft utils'.split(),
     hkd_mm=('losses', 'networks', 'preprocessors'),
     mmrazor=('architectures', 'losses'),
 )
@@ -111,15 +104,15 @@ def _check_type(name: Any, where: object, scope: str) -> None:
 
 def _registry(scope: Any) -> Registry | None:
     """The networks of a scope, which is not imported unless it is known."""
-    from hkd_mm.registry import MMENGINE_MODELS as ROOT
-
     if scope == _ROOT:
-        return ROOT
+        return MMENGINE_MODELS
     if scope in _OURS:
         found = importlib.import_module(f'{scope}.registry').MODELS
         found.import_from_location()
         return found
-    return ROOT.children.get(scope) if isinstance(scope, str) else None
+    return (
+        MMENGINE_MODELS.children.get(scope) if isinstance(scope, str) else None
+    )
 
 
 def _is_part(found: Any) -> bool:
@@ -187,8 +180,6 @@ def load_student(path: str | os.PathLike) -> tuple[nn.Module, dict]:
         UserError: the file cannot be read safely, does not name its network,
             or names something that is no plain network.
     """
-    from mmengine.registry import init_default_scope
-
     meta = safe_load(path).get('meta') or {}
     if not isinstance(meta, dict) or not meta.get('student'):
         raise UserError(
@@ -208,8 +199,6 @@ def load_student(path: str | os.PathLike) -> tuple[nn.Module, dict]:
 
 
 def _build(config: dict, path: str | os.PathLike) -> nn.Module:
-    from hkd_mm.registry import MODELS
-
     try:
         with closed_registries():
             return MODELS.build(config)

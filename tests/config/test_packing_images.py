@@ -4,21 +4,22 @@
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmengine.registry import DefaultScope
 from tiny import forget_runs
 
 from hkd_mm.config.compose import compose_config, load_config
 from hkd_mm.config.data_summary import (
-    DataSummary,
     check_training,
     summarize_data,
 )
 from hkd_mm.datasets.packed.store import PackedStore
+from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.errors import UserError
 from hkd_mm.training.fingerprint import settings
-from hkd_mm.training.trainer import drop_singleton_batch
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 EXAMPLE = CONFIGS / 'ham10000_64/mbv2.py'
@@ -146,8 +147,6 @@ def test_what_is_counted_counts_the_copies(uneven):
     assert one.split_hash == two.split_hash
     topped.train_dataloader.batch_size = one.sizes['train'] + 1
     check_training(topped, two)
-    topped.train_dataloader.batch_size = 3 * most - 1
-    assert 'single image' in drop_singleton_batch(topped, two)
 
 
 def test_the_last_batch_of_a_wrapped_data_set(uneven):
@@ -161,8 +160,12 @@ def test_the_last_batch_of_a_wrapped_data_set(uneven):
         type='mmengine.RepeatDataset', times=2, dataset=loader.dataset
     )
     loader.batch_size = 2 * size - 1
-    summary = DataSummary('x', ('a', 'b', 'c'), None)
-    assert 'single image' in drop_singleton_batch(cfg, summary)
+    runner, lines = NamedRunner.__new__(NamedRunner), []
+    runner._train_dataloader = loader
+    runner.logger = SimpleNamespace(info=lines.append)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        assert runner.build_dataloader(loader, seed=0).drop_last
+    assert len(lines) == 1 and 'single image' in lines[0]
 
 
 def test_trains_on_copies_and_without_hairs(uneven, tool, quick_runner, capfd):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
 from hkd_mm.metric_names import MAIN
+from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.packed_samples import predicted
 
@@ -112,9 +113,8 @@ class LossScheduleHook(Hook):
     def _find(self, runner) -> list:
         """The loss, and the same of every other network that is taught."""
         model = bare_model(runner.model)
-        losses = getattr(
-            getattr(model, 'distiller', None), 'distill_losses', {}
-        )
+        distiller = getattr(model, 'distiller', None)
+        losses = getattr(distiller, 'distill_losses', {})
         if self.loss not in losses:
             raise UserError(
                 f'LossScheduleHook: no loss is called {self.loss!r}; '
@@ -267,8 +267,6 @@ def agreement(distiller) -> dict[str, Tensor]:
     Of images, or of pixels, which there are of a class from probability 0.5
     on, whatever ``mask_threshold`` is.
     """
-    from hkd_mm.models.recorders.network_recorders import LogitsRecorder
-
     sides = []
     for recorders in (
         distiller.student_recorders,

@@ -1,15 +1,19 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Hooks that check, rank and cache teachers."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 
 from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
 from hkd_mm.evaluation.segmentation_scores import threshold_of
 from hkd_mm.io.locks import as_rank_0
 from hkd_mm.models.recorders.network_recorders import labels_of
+from hkd_mm.models.teacher_cache import open_teacher_cache
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.mask_samples import MaskPredictions
 
@@ -50,17 +54,13 @@ class TeacherCheckHook(Hook):
         count = min(self.num_images, len(loader.dataset))
         chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
         predictions, labels, masks = [], [], []
-        for part in np.array_split(chosen, -(-count // _BATCH)):
-            batch = loader.collate_fn(samples_of(loader.dataset, part))
-            data = model.data_preprocessor(batch, training=False)
-            logits = model.teacher(
-                model.convert_input(data['inputs']), mode='tensor'
-            )
+        for data in _batches(model, loader, chosen):
+            logits = _teacher_logits(model, data)
             if logits.dim() == 4:
                 masks.append((logits, data['data_samples']))
                 continue
             predictions += logits.argmax(1).tolist()
-            labels += _labels(data['data_samples'])
+            labels += labels_of(data['data_samples']).tolist()
         if masks:
             self._report_masks(runner, masks)
         else:
@@ -89,11 +89,7 @@ class TeacherCheckHook(Hook):
             )
 
     def _report(
-        self,
-        runner,
-        predictions: list[int],
-        labels: list[int],
-        num_classes: int,
+        self, runner, predictions: list, labels: list, num_classes: int
     ) -> None:
         hits = np.equal(predictions, labels)
         counts = np.bincount(labels)
@@ -101,14 +97,9 @@ class TeacherCheckHook(Hook):
         recalls = np.bincount(labels, hits)[present] / counts[present]
         accuracy, balanced = float(hits.mean()), float(recalls.mean())
         chance = 1 / num_classes
-        runner.message_hub.update_info(
-            'teacher_check',
-            dict(
-                accuracy=accuracy,
-                balanced_accuracy=balanced,
-                images=len(labels),
-            ),
-        )
+        found = dict(accuracy=accuracy, balanced_accuracy=balanced)
+        found['images'] = len(labels)
+        runner.message_hub.update_info('teacher_check', found)
         figures = (
             f'accuracy {accuracy:.3f}, balanced accuracy '
             f'{balanced:.3f} on {len(labels)} images'
@@ -129,16 +120,19 @@ def samples_of(dataset, indices: np.ndarray) -> list | dict:
     return [dataset[i] for i in indices]
 
 
-def _labels(samples) -> list[int]:
-    if hasattr(samples, 'gt_labels'):  # a packed batch
-        return samples.gt_labels.tolist()
-    return [int(sample.gt_label) for sample in samples]
+def _batches(model, loader, indices: np.ndarray) -> Iterator[dict]:
+    """Yield images of a loader's dataset as an evaluation prepares them."""
+    for part in np.array_split(indices, -(-len(indices) // _BATCH)):
+        batch = loader.collate_fn(samples_of(loader.dataset, part))
+        yield model.data_preprocessor(batch, training=False)
+
+
+def _teacher_logits(model, data: dict) -> torch.Tensor:
+    return model.teacher(model.convert_input(data['inputs']), mode='tensor')
 
 
 def _dice(batches: list[tuple], threshold: float) -> float:
     """As ``hkd_mm.SegmentationMetric`` has it: the mean over the images."""
-    from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
-
     metric = SegmentationMetric(threshold, hd95=False)
     for logits, samples in batches:
         predictions = MaskPredictions(logits, samples)
@@ -169,11 +163,9 @@ class ClassFusionHook(Hook):
         loader = (runner.val_loop or runner.train_loop).dataloader
         rows = np.arange(len(loader.dataset))
         hits = total = 0
-        for part in np.array_split(rows, -(-len(rows) // _BATCH)):
-            batch = loader.collate_fn(samples_of(loader.dataset, part))
-            data = model.data_preprocessor(batch, training=False)
+        for data in _batches(model, loader, rows):
             labels = labels_of(data['data_samples'])
-            scores = torch.stack(teacher.scores(data['inputs']))
+            scores = torch.stack(teacher.scores(data['inputs']))  # (K, N, C)
             truth = torch.nn.functional.one_hot(labels, scores.size(2)).float()
             right = (scores.argmax(2) == labels).float()  # (K, N)
             hits, total = hits + right @ truth, total + truth.sum(0)
@@ -239,17 +231,11 @@ def teacher_confidence(model, runner) -> np.ndarray:
         )
     if augmented is not None:
         dataset.pipeline = _plain_pipeline(runner)
-    found = []
     try:
-        for part in np.array_split(
-            np.arange(len(dataset)), -(-len(dataset) // _BATCH)
-        ):
-            batch = loader.collate_fn(samples_of(dataset, part))
-            data = model.data_preprocessor(batch, training=False)
-            logits = model.teacher(
-                model.convert_input(data['inputs']), mode='tensor'
-            )
-            found.append(logits.float().softmax(1).amax(1).cpu())
+        found = [
+            _teacher_logits(model, data).float().softmax(1).amax(1).cpu()
+            for data in _batches(model, loader, np.arange(len(dataset)))
+        ]
     finally:
         if augmented is not None:
             dataset.pipeline = augmented
@@ -279,21 +265,20 @@ class TeacherCacheHook(Hook):
 
     def before_train(self, runner) -> None:
         model = bare_model(runner.model)
-        if getattr(model, 'teacher_cache', None) is not None:
-            from hkd_mm.models.teacher_cache import open_teacher_cache
-
-            loader = runner.train_dataloader
-            open_teacher_cache(
-                model, loader.dataset, runner.logger, loader.batch_size
+        if getattr(model, 'teacher_cache', None) is None:
+            return
+        loader = runner.train_dataloader
+        open_teacher_cache(
+            model, loader.dataset, runner.logger, loader.batch_size
+        )
+        cache, epochs = model.teacher_cache, runner.max_epochs
+        if cache.is_open and epochs <= cache.num_views:
+            runner.logger.info(
+                f'Teacher cache: {epochs} epochs show none of '
+                f'{cache.num_views} views twice, so it is filled for other '
+                'runs of this teacher; teacher_cache=False trains the same '
+                'without it'
             )
-            cache, epochs = model.teacher_cache, runner.max_epochs
-            if cache.is_open and epochs <= cache.num_views:
-                runner.logger.info(
-                    f'Teacher cache: {epochs} epochs show none of '
-                    f'{cache.num_views} views twice, so it is filled for '
-                    'other runs of this teacher; teacher_cache=False '
-                    'trains the same without it'
-                )
 
     def before_train_epoch(self, runner) -> None:
         model = bare_model(runner.model)
