@@ -1,6 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Images with a mask each: reading, packing, batches."""
 
+from hkd_mm.registry import import_siblings
+
+# isort: split
 from hkd_mm.datasets.masks.mask_dataset import (
     LIDCNodule,
     MaskDataset,
@@ -8,7 +11,6 @@ from hkd_mm.datasets.masks.mask_dataset import (
 )
 from hkd_mm.datasets.masks.packed_masks import PackedMasks
 from hkd_mm.datasets.masks.reading import read_mask
-from hkd_mm.registry import import_siblings
 
 import_siblings(__name__)
 

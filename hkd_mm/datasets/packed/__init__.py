@@ -1,12 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Images decoded and resized once, then gathered batch by batch."""
 
+from hkd_mm.registry import import_siblings
+
+# isort: split
 from hkd_mm.datasets.packed.builder import ensure_store
 from hkd_mm.datasets.packed.hair_removal import remove_hair
 from hkd_mm.datasets.packed.packed_dataset import PackedDataset, packed_collate
 from hkd_mm.datasets.packed.plan import make_plan
 from hkd_mm.datasets.packed.store import PackedStore
-from hkd_mm.registry import import_siblings
 
 import_siblings(__name__)
 
