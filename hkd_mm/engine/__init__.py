@@ -12,6 +12,7 @@ from hkd_mm.engine.distributed import (
     seed_worker,
 )
 from hkd_mm.engine.environment import collect_environment
+from hkd_mm.engine.hooks import *  # noqa: F403
 from hkd_mm.engine.run_files import FinishedRun, finished_run
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_export import export_student
@@ -29,4 +30,5 @@ __all__ = [
     'init_process_group',
     'load_student',
     'seed_worker',
+    *hooks.__all__,
 ]

@@ -39,6 +39,9 @@ WITH_8_CLASSES = dict(
     efficientnet_b4=17562960,
     shufflenetv1=912416,
     resnet18=11180616,
+    effnet_lite0=3381256,
+    effnet_lite1=4145928,
+    effnet_lite2=4821320,
 )
 SIZES = (116, 224)
 

@@ -113,8 +113,13 @@ def _corrupt(p):
 
 
 def _full_disk(p):
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'epoch_1.pth')
+    upstream = os.fsync
+
+    def full(handle):
+        if 'epoch_1.pth' in os.readlink(f'/proc/self/fd/{handle}'):
+            reason = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, reason, 'epoch_1.pth')
+        upstream(handle)
 
     p.patch.setattr('hkd_mm.io.atomic_files.os.fsync', full)
     return p.train()

@@ -131,7 +131,7 @@ def test_a_training_with_its_teacher_reads_few_files(
     cfg = load_config(config_root() / 'hybrid_wrn50_mbv2.py', options)
     cfg.work_dir = str(tmp_path / 'runs/kd')
 
-    def train(path, work_dir, resume, amp, cfg_options, launcher):
+    def train(path, work_dir, resume, cfg_options, **_):
         teacher = load_config(path, cfg_options)
         assert teacher.optim_wrapper.optimizer.lr == 0.1
         return _leave_teacher(teacher, Path(work_dir))
@@ -190,7 +190,7 @@ def stage(tiny_configs, tmp_path):
 
     calls = []
 
-    def train(path, work_dir, resume, amp, cfg_options, launcher):
+    def train(path, work_dir, resume, cfg_options, **_):
         cfg = load_config(path, cfg_options)
         calls.append(cfg)
         return _leave_teacher(cfg, Path(work_dir))

@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Hooks that the tools rely on, in a config that lacks some."""
 
+from types import SimpleNamespace
+
 from mmengine.config import Config
 
 from hkd_mm.config.compose import compose_config
@@ -31,20 +33,18 @@ def test_a_config_of_this_package_lacks_none():
 def test_without_room_for_packed_images_they_are_read_one_by_one(
     tiny_configs, monkeypatch
 ):
-    import errno
-
     from hkd_mm.config.compose import compose_config
     from hkd_mm.config.packing import is_packed
     from hkd_mm.datasets.packed import builder
     from hkd_mm.training.pack_data import pack_or_read_singly
 
-    def full(folder, size):
-        raise OSError(errno.ENOSPC, 'no room')
+    def full(folder):
+        return SimpleNamespace(free=0)
 
     options = dict(packed=True, max_epochs=1)
     cfg = compose_config(tiny_configs['student'], options)
     with monkeypatch.context() as patched:
-        patched.setattr(builder, '_check_space', full)
+        patched.setattr(builder.shutil, 'disk_usage', full)
         said = pack_or_read_singly(cfg)
     assert said.count('\n') == 0 and 'packed=False' in said
     assert 'is full' in said and 'packed.store_dir=DIR' in said
