@@ -21,7 +21,7 @@ def write(path, prefix='architecture.', **meta):
     state = {
         f'{prefix}head.weight': torch.randn(3, 4),
         f'{prefix}bn.num_batches_tracked': torch.tensor(7),
-        f'{prefix}bn.running_mean': torch.tensor([float('nan'), 1.0]),
+        f'{prefix}bn.running_mean': torch.tensor([-0.0, 1.0]),
     }
     if prefix:
         state['distiller.connectors.align.weight'] = torch.randn(2, 2)
