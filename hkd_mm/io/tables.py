@@ -1,14 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Tables of text: read strictly, written so that no cell is a formula."""
+"""Read tables of text strictly: what is cut, doubled or open is refused."""
 
 import codecs
 import csv
-import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hkd_mm.errors import UserError
 
@@ -17,8 +14,6 @@ _BLANK = frozenset(
     ('', 'nan', 'na', 'n/a', '#n/a', 'none', 'null', 'nil', '-', '--', '?')
     + ('unknown', 'unk', 'missing', 'not available')
 )
-# A spreadsheet takes a text that begins so for a formula.
-_FORMULA = ('=', '+', '-', '@', '\t', '\r')
 _DELIMITERS = '\t;,'
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -75,45 +70,6 @@ def read_table(
     if not rows:
         raise UserError(f'table {path} has no rows under its column names')
     return rows
-
-
-def write_table(
-    columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
-) -> bytes:
-    """Write rows as CSV in UTF-8.
-
-    A text that a spreadsheet program would run as a formula gets a quote
-    mark in front, which :func:`plain_cell` takes off. Names that are no
-    UTF-8 keep their bytes.
-
-    Args:
-        columns: names in order.
-        rows: values by column name; a missing one leaves its cell empty.
-    """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow([safe_cell(name) for name in columns])
-    for row in rows:
-        writer.writerow([safe_cell(row.get(name, '')) for name in columns])
-    return stream.getvalue().encode('utf-8', 'surrogateescape')
-
-
-def safe_cell(value: Any) -> Any:
-    """Put a quote mark before a text that is a formula to spreadsheets."""
-    if not isinstance(value, str) or not value.startswith(_FORMULA):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
-
-
-def plain_cell(text: str) -> str:
-    """Take off what :func:`safe_cell` put in front."""
-    if text.startswith("'") and text[1:].startswith(_FORMULA):
-        return text[1:]
-    return text
 
 
 def _lines(path: Path) -> list[str]:

@@ -4,7 +4,7 @@
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.tables import is_blank, plain_cell, read_table, write_table
+from hkd_mm.io.tables import is_blank, read_table
 
 
 def written(tmp_path, text, encoding='utf-8'):
@@ -72,20 +72,3 @@ def test_programs_write_nothing_in_many_ways():
         assert is_blank(text), text
     for text in ('0', 'lesion', 'HAM_0001', 'nano'):
         assert not is_blank(text), text
-
-
-def test_what_is_written_is_read_and_no_formula(tmp_path):
-    names = ['=cmd|x', '+1+1', '-2+3', '@SUM(A1)', "it's", 'a,"b"', '-0.5']
-    data = write_table(['name', 'n'], [dict(name=n, n=-1.5) for n in names])
-    path = tmp_path / 't.csv'
-    path.write_bytes(data)
-    rows = read_table(path)
-    cells = [row['name'] for row in rows]
-    assert [plain_cell(cell) for cell in cells] == names
-    assert not any(cell.startswith(('=', '+', '@', '-2')) for cell in cells)
-    assert {row['n'] for row in rows} == {'-1.5'}
-
-
-def test_names_that_are_no_utf_8_keep_their_bytes():
-    name = b'bild_\xe9.jpg'.decode('utf-8', 'surrogateescape')
-    assert b'bild_\xe9.jpg' in write_table(['name'], [dict(name=name)])
