@@ -88,7 +88,7 @@ def _with_handed(
 def stage_options(
     cfg: Config, path: str, options: Options, left_out: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[str]]:
-    """List the options with which an earlier stage of a student is trained.
+    """List the options with which a previous stage of a student is trained.
 
     Args:
         left_out: keys that are not its business, with all below them.

@@ -134,7 +134,7 @@ def _popcount(values: np.ndarray) -> np.ndarray:
     return table[octets].sum(-1, dtype=np.uint8)
 
 
-def group_names(
+def joined_names(
     records: Sequence, links: Iterable[Sequence[str]]
 ) -> list[str | None]:
     """Name the connected groups of images, linked by lesion or by ``links``.
@@ -144,23 +144,17 @@ def group_names(
         lesions, and of the ids where an image has no lesion. A lone image
         keeps its lesion, or None.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+    from hkd_mm.datasets.records import connected_groups
 
     index = {record.sample_id: i for i, record in enumerate(records)}
     lesions = defaultdict(list)
     for i, record in enumerate(records):
         if record.lesion_id:
             lesions[record.lesion_id].append(i)
-    edges = [(group[0], i) for group in lesions.values() for i in group[1:]]
-    edges += [
-        (index[names[0]], index[name]) for names in links for name in names[1:]
-    ]
-    ends = np.array(edges, np.int64).reshape(-1, 2)
-    size = len(records)
-    graph = coo_matrix((np.ones(len(ends), bool), ends.T), (size, size))
+    known = [[index[name] for name in names] for names in links]
+    numbers = connected_groups(len(records), [*lesions.values(), *known])
     groups = defaultdict(list)
-    for record, number in zip(records, connected_components(graph)[1]):
+    for record, number in zip(records, numbers):
         groups[number].append(record)
     names = {}
     for members in groups.values():
@@ -207,7 +201,7 @@ def write_groups(
             '--group'
         )
     near = [pair['images'] for pair in report['near_duplicates']]
-    names = group_names(records, [*report['duplicates'], *near])
+    names = joined_names(records, [*report['duplicates'], *near])
     members = defaultdict(list)
     for record, name in zip(records, names):
         members[name or ('alone', record.sample_id)].append(record)

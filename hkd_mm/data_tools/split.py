@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from hkd_mm.data_tools.duplicates import group_names
+from hkd_mm.data_tools.duplicates import joined_names
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import parallel_map
 
@@ -72,7 +72,7 @@ def _merge_duplicates(records, workers: int) -> list:
     equal = defaultdict(list)
     for record, content in zip(records, hashes):
         equal[content].append(record.sample_id)
-    names = group_names(records, equal.values())
+    names = joined_names(records, equal.values())
     return [
         replace(record, lesion_id=name) for record, name in zip(records, names)
     ]

@@ -7,9 +7,11 @@ Class folders and annotation tables are read into the same list of
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import incomplete_marker
@@ -290,40 +292,40 @@ def group_names(
         ``column=value`` of the last column known in the group, the first in
         order of the alphabet; None where an image has no value.
     """
-    parents: dict[tuple[int, str], tuple[int, str]] = {}
-
-    def root(node: tuple[int, str]) -> tuple[int, str]:
-        while parents[node] != node:
-            parents[node] = parents[parents[node]]
-            node = parents[node]
-        return node
-
-    keys = [
-        [
-            (place, value.strip())
-            for place, value in enumerate(row)
-            if not is_blank(value)
-        ]
+    known = [
+        [None if is_blank(value) else value.strip() for value in row]
         for row in values
     ]
-    for nodes in keys:
-        for node in nodes:
-            parents.setdefault(node, node)
-        for node in nodes[1:]:
-            parents[root(node)] = root(nodes[0])
-    names: dict[tuple[int, str], tuple[int, str]] = {}
-    for node in parents:
-        top = root(node)
-        best = names.setdefault(top, node)
-        if (-node[0], node[1]) < (-best[0], best[1]):
-            names[top] = node
-    found = []
-    for nodes in keys:
-        if not nodes:
-            found.append(None)
-            continue
-        place, value = names[root(nodes[0])]
-        found.append(
-            value if len(columns) == 1 else f'{columns[place]}={value}'
-        )
-    return found
+    if len(columns) < 2:
+        return [row[0] if row else None for row in known]
+    images = defaultdict(list)
+    for index, row in enumerate(known):
+        for place, value in enumerate(row):
+            if value is not None:
+                images[place, value].append(index)
+    numbers = connected_groups(len(known), images.values())
+    names: dict[int, str] = {}
+    # the last column counts, of its values the first by the alphabet
+    for place, value in sorted(images, key=lambda key: (-key[0], key[1])):
+        number = numbers[images[place, value][0]]
+        names.setdefault(number, f'{columns[place]}={value}')
+    return [names.get(number) for number in numbers]
+
+
+def connected_groups(size: int, links: Iterable[Sequence[int]]) -> list[int]:
+    """Number the groups of items that are connected by links.
+
+    Args:
+        size: number of items.
+        links: items that belong together, each as a list.
+
+    Returns:
+        The number of its group for each item, equal within a group.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    edges = [(link[0], item) for link in links for item in link[1:]]
+    ends = np.array(edges, np.int64).reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(ends), bool), ends.T), (size, size))
+    return connected_components(graph)[1].tolist()

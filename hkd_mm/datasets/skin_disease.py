@@ -191,10 +191,8 @@ class SkinDisease(BaseDataset):
     def _read_table(self, root: Path, table: Path) -> list[Record]:
         rows = read_table(table, ('image', 'label'))
         names, kind = groups_of_rows(rows)
-        if 'patient_id' not in rows[0]:  # else a lesion is not the group
-            rows = [
-                {k: row[k] for k in row if k != 'lesion_id'} for row in rows
-            ]
+        for row in rows:
+            row.pop('lesion_id', None)  # else it would be written twice
         return find_images(
             [
                 Record(

@@ -154,7 +154,7 @@ def _seed_everything(seed: int) -> None:
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seed Python, NumPy and torch anew before each training epoch.
+    """Seed Python, NumPy and torch before each training epoch.
 
     mmengine seeds once per run and stores no generator state, so that a
     resumed run draws other augmentations than the uninterrupted one; its

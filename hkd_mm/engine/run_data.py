@@ -27,7 +27,7 @@ def check_resumed_split(meta: dict[str, Any], dataset, name: str) -> None:
         raise UserError(
             f'{name} was trained on split {there[:8]}, but data_root, '
             f'split_file or split_seed now give another split '
-            f'({(here or "none")[:8]}); set them back, or start anew without '
+            f'({(here or "none")[:8]}); set them back, or begin again without '
             '--resume in another --work-dir'
         )
 

@@ -79,13 +79,15 @@ def _recall(
         if not own.any():
             continue
         wrong = int((own & right & ~still).sum())
-        mended = int((own & ~right & still).sum())
-        test = binomtest(wrong, max(wrong + mended, 1), alternative='greater')
+        corrected = int((own & ~right & still).sum())
+        test = binomtest(
+            wrong, max(wrong + corrected, 1), alternative='greater'
+        )
         found[name] = dict(
             images=int(own.sum()),
             turned_wrong=wrong,
-            turned_right=mended,
-            points_lost=100 * (wrong - mended) / int(own.sum()),
+            turned_right=corrected,
+            points_lost=100 * (wrong - corrected) / int(own.sum()),
             p=float(test.pvalue),  # 1 where nothing changed
         )
     adjusted = holm([one['p'] for one in found.values()])

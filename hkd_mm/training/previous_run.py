@@ -82,7 +82,7 @@ _TOLD = 3  # most runs of which is said why they are not taken
 
 @dataclass(frozen=True)
 class Stage:
-    """The teacher of a distillation, or the student of an earlier stage.
+    """The teacher of a distillation, or the student of a previous stage.
 
     Args:
         role: ``teacher`` or ``first student``, for what is said.

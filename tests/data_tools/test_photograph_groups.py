@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hkd_mm.data_tools.duplicates import group_names, near_pairs, pairs_within
+from hkd_mm.data_tools.duplicates import joined_names, near_pairs, pairs_within
 from hkd_mm.datasets.records import SPLITS, Record
 from hkd_mm.datasets.skin_disease import SkinDisease
 
@@ -74,7 +74,7 @@ def test_groups_join_lesions_and_links():
     names = 'abcdefg'
     lesions = dict(a='L2', b='L2', c='L1', f='d')
     records = [Record(n, n, 'A', lesions.get(n)) for n in names]
-    found = group_names(records, [('b', 'c'), ('d', 'e')])
+    found = joined_names(records, [('b', 'c'), ('d', 'e')])
     # d and e are no part of the lesion that is called d as well
     assert found == ['L1', 'L1', 'L1', 'd+', 'd+', 'd', None]
 

@@ -6,6 +6,7 @@ import json
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from hkd_mm.data_tools.duplicates import write_groups
 from hkd_mm.datasets import SkinDisease
 from hkd_mm.datasets.records import SPLITS, group_names, kind_of
 
@@ -80,3 +81,23 @@ def test_no_patient_and_no_lesion_is_on_two_sides(tmp_path):
     assert len(homes) == 15 and set(homes.values()) == set(SPLITS)
     document = json.loads((tmp_path / 'split.json').read_text())
     assert document['grouped_by'] == 'lesion_id and patient_id'
+
+
+def test_groups_that_are_written_are_those_that_are_read(tmp_path):
+    """Joined copies stay joined beside the lesions of the table."""
+    (tmp_path / 'images').mkdir()
+    lines = ['image,label,lesion_id,patient_id']
+    for i in range(4):
+        Image.new('RGB', (8, 8), (i, i, i)).save(tmp_path / f'images/{i}.png')
+        lines.append(f'{i},{"ab"[i % 2]},l{i},p{i}')
+    (tmp_path / 'annotations.csv').write_text('\n'.join(lines))
+    data = SkinDisease(data_root=str(tmp_path), classes=['a', 'b'])
+    records = data.read_records(tmp_path)
+    report = dict(duplicates=[['0', '3']], near_duplicates=[])
+    write_groups(records, report, str(tmp_path), str(tmp_path / 'g.csv'))
+    again = SkinDisease(
+        data_root=str(tmp_path), classes=['a', 'b'], ann_file='g.csv'
+    ).read_records(tmp_path)
+    names = {record.sample_id: record.lesion_id for record in again}
+    assert names['0'] == names['3']
+    assert len(set(names.values())) == 3

@@ -113,8 +113,8 @@ def old_words(trees: dict[str, ast.Module]) -> list[str]:
     for module, tree in trees.items():
         names = {module.rpartition('.')[2]}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Name):
-                names |= set() if _is_read(node) else {node.id}
+            if isinstance(node, ast.Name) and not _is_read(node):
+                names.add(node.id)
             elif isinstance(node, ast.arg):
                 names.add(node.arg)
             elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):

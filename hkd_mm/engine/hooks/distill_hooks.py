@@ -158,7 +158,7 @@ def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
             recorded, or, with several processes, for less than it was built
             for.
     """
-    if hasattr(loss, 'require'):  # one of ours: its own checks
+    if hasattr(loss, 'require'):  # it checks its own arguments
         type(loss)(**{word: value})
     then = copy.copy(loss)
     setattr(then, word, value)

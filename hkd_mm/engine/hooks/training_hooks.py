@@ -123,9 +123,10 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
 
     Only a score that is better by more than ``min_delta`` is a gain; upstream
     takes an equal one for a gain at ``min_delta=0`` and never stops on a
-    plateau. Two methods are added, for upstream starts counting anew, without
-    its best score, whenever a run is resumed. A checkpoint is written before
-    the validation of its epoch: a resumed run counts on from the one before.
+    plateau. Two methods are added, for upstream counts from zero again,
+    without its best score, whenever a run is resumed. A checkpoint is written
+    before the validation of its epoch: a resumed run counts on from the one
+    before.
 
     Args:
         kwargs: ``monitor``, ``rule``, ``min_delta``, ``patience`` and the

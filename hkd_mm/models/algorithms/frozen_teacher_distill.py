@@ -57,7 +57,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             that was built from a config has random weights, and
             ``hkd_mm.TeacherCheckHook`` refuses to train with it.
         student_ckpt: file with weights that the student starts from (an
-            earlier stage), loaded strictly by ``init_weights``.
+            previous stage), loaded strictly by ``init_weights``.
         input_size: side of the square training images in pixels, for the dry
             forward.
         teacher_cache: arguments of

@@ -58,11 +58,6 @@ def _bits(
     return mix64(key + key.new_tensor(positions))
 
 
-def _fraction(random: Tensor) -> Tensor:
-    """The upper bits as float32 in [0, 1)."""
-    return _unsigned_shift(random, 64 - _MANTISSA).float() * 2.0**-_MANTISSA
-
-
 def uniform_by_name(
     seed: int, view: int, index: Tensor, draws: Mapping[str, int]
 ) -> dict[str, Tensor]:
