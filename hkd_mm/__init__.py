@@ -72,8 +72,7 @@ def check_versions() -> None:
                 continue
         if found is None:
             raise ImportError(
-                f'hkd_mm needs {name}, which is not installed. '
-                f'Mend it with: {command}'
+                f'hkd_mm needs {name}, which is not installed. Mend it with: {command}'
             )
         if not Version(lowest) <= Version(found) < Version(refused):
             raise ImportError(

@@ -23,8 +23,7 @@ PARENT = 'HKD_MM_PARENT'  # process that a tool is to end with
 # OSErrors that the user can fix; others keep their traceback.
 _DISK = {
     errno.ENOSPC: 'the disk is full; make room, or give another --work-dir',
-    errno.EDQUOT: 'the disk quota is used up; make room, or give another '
-    '--work-dir',
+    errno.EDQUOT: 'the disk quota is used up; make room, or give another --work-dir',
     errno.EACCES: 'permission denied; give a place you may write to',
     errno.EROFS: 'the file system is read-only; give another --work-dir',
 }
@@ -129,9 +128,8 @@ def _stay_with_parent() -> None:
 def user_line(error: BaseException) -> str | None:
     """The one line for a mistake of the user, None for a defect of ours.
 
-    A ``UserError`` is found directly, behind ``raise ... from``, as the
-    context of another exception, and as the text that a loader worker or a
-    registry made of it.
+    A ``UserError`` is found directly, behind ``raise ... from``, as the context of
+    another exception, and as the text that a loader worker or a registry made of it.
     """
     chain: list[BaseException] = []
     current: BaseException | None = error
@@ -161,8 +159,7 @@ def _known(error: BaseException) -> str | None:
         return _clean(text.rsplit('errors.UserError: ', 1)[1].split('\n')[0])
     if type(error).__name__ == 'OutOfMemoryError':
         return (
-            'the GPU memory is full; lower batch_size with '
-            '--cfg-options batch_size=N'
+            'the GPU memory is full; lower batch_size with --cfg-options batch_size=N'
         )
     if isinstance(error, RuntimeError) and 'No space left' in text:
         return _DISK[errno.ENOSPC]

@@ -23,9 +23,7 @@ _QUANTIZATION = 'mmrazor.structures.quantization.backend_config'
 _POSTPONED = {
     'mmrazor.models.distillers.ofd_distiller': 'scipy.stats',
     'mmrazor.models.task_modules.predictor.metric_predictor': 'scipy.stats',
-    'mmrazor.models.task_modules.predictor.handler.carts_handler': (
-        'sklearn.tree'
-    ),
+    'mmrazor.models.task_modules.predictor.handler.carts_handler': ('sklearn.tree'),
 }
 _BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
 
@@ -69,20 +67,15 @@ def import_mmrazor_without_version_check() -> None:
     # The body of mmrazor/__init__.py holds nothing but the check and these two
     # names, so a package with the right __path__ and both of them equals it.
     sys.modules['mmrazor'] = package
-    package.__version__ = importlib.import_module(
-        'mmrazor.version'
-    ).__version__
-    package.digit_version = importlib.import_module(
-        'mmengine.utils'
-    ).digit_version
+    package.__version__ = importlib.import_module('mmrazor.version').__version__
+    package.digit_version = importlib.import_module('mmengine.utils').digit_version
 
 
 def stand_in_for_quantization_backends() -> None:
     """Let ``import mmrazor.models`` pass on torch >= 2.0.
 
-    Symptom: ``ImportError: cannot import name '_Conv2dBNQConfig...'`` (and
-    others) from ``torch.ao.quantization`` inside
-    ``mmrazor.structures.quantization.backend_config``.
+    Symptom: ``ImportError: cannot import name '_Conv2dBNQConfig...'`` (and others) from
+    ``torch.ao.quantization`` inside ``mmrazor.structures.quantization.backend_config``.
     Versions: mmrazor 1.0.0 with torch >= 2.0.
     Delete when: mmrazor's quantisation supports torch >= 2.0. Until then its
     quantisers raise when used; hkd_mm quantises through ONNX Runtime.
@@ -152,8 +145,7 @@ def silence_upstream() -> None:
     logged = re.compile('|'.join(_MMENGINE))
     # MMLogger is no child of the root logger, and has an instance a run
     mmengine.logging.MMLogger.filter = lambda self, record: (
-        not logged.match(record.getMessage())
-        and logging.Logger.filter(self, record)
+        not logged.match(record.getMessage()) and logging.Logger.filter(self, record)
     )
 
     def without_noise(*words: object) -> None:
@@ -201,12 +193,8 @@ class _PostponingLoader(importlib.machinery.SourceFileLoader):
 
         def import_later(name, variables=None, local=None, names=(), level=0):
             # A package that is not installed raises here, as it would.
-            if name != postponed or not importlib.util.find_spec(
-                name.split('.')[0]
-            ):
-                return builtins.__import__(
-                    name, variables, local, names, level
-                )
+            if name != postponed or not importlib.util.find_spec(name.split('.')[0]):
+                return builtins.__import__(name, variables, local, names, level)
             if names:
                 found = {item: _Later(name, item) for item in names}
             else:  # import a.b as c

@@ -20,19 +20,13 @@ def lazy_exports(
         AttributeError: of ``__getattr__``, for any other name.
     """
     places = {
-        name: module
-        for module, names in modules.items()
-        for name in names.split()
+        name: module for module, names in modules.items() for name in names.split()
     }
 
     def __getattr__(name: str):
         if name not in places:
-            raise AttributeError(
-                f'module {package!r} has no attribute {name!r}'
-            )
-        found = getattr(
-            import_module(f'{root or package}.{places[name]}'), name
-        )
+            raise AttributeError(f'module {package!r} has no attribute {name!r}')
+        found = getattr(import_module(f'{root or package}.{places[name]}'), name)
         setattr(sys.modules[package], name, found)
         return found
 

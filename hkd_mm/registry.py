@@ -28,9 +28,7 @@ begin_training()  # before any of OpenMMLab is imported
 
 
 def _child(root: Registry, *locations: str) -> Registry:
-    return Registry(
-        root.name, parent=root, scope='hkd_mm', locations=list(locations)
-    )
+    return Registry(root.name, parent=root, scope='hkd_mm', locations=list(locations))
 
 
 DATASETS = _child(MMENGINE_DATASETS, 'hkd_mm.datasets')

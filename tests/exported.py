@@ -71,11 +71,7 @@ def write_onnx(path: Path, weights: np.ndarray) -> None:
             helper.make_node('MatMul', ['flat', 'weights'], ['logits']),
         ],
         'tiny',
-        [
-            helper.make_tensor_value_info(
-                'images', TensorProto.FLOAT, ['N', 3, *SIZE]
-            )
-        ],
+        [helper.make_tensor_value_info('images', TensorProto.FLOAT, ['N', 3, *SIZE])],
         [
             helper.make_tensor_value_info(
                 'logits', TensorProto.FLOAT, ['N', len(weights)]

@@ -20,9 +20,7 @@ import torch
 EPOCHS = 5
 
 
-def main(
-    config: str, options: dict, folder: str, kills: int, shared: bool
-) -> None:
+def main(config: str, options: dict, folder: str, kills: int, shared: bool) -> None:
     """Compare ``kills`` killed and resumed trainings with a whole one.
 
     Args:
@@ -80,9 +78,7 @@ def main(
         print(json.dumps(dict(ends=ends, differ=differ)), flush=True)
 
 
-def _fork(
-    config: str, work_dir: Path, options: dict, after: int | None
-) -> int:
+def _fork(config: str, work_dir: Path, options: dict, after: int | None) -> int:
     """Train in a child, which kills itself at a checksum, if told so."""
     child = os.fork()
     if child:

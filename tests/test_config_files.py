@@ -10,18 +10,13 @@ from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
-ALL = sorted(
-    path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py')
-)
+ALL = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py'))
 BASES = [name for name in ALL if '_base_' in name]  # never run themselves
 TOLD = ('studies/', 'sweeps/')  # files of tools/compare.py and tools/sweep.py
-RUNNABLE = [
-    name for name in ALL if name not in BASES and not name.startswith(TOLD)
-]
+RUNNABLE = [name for name in ALL if name not in BASES and not name.startswith(TOLD)]
 SHARED = ('', 'demo/', 'students/', 'teachers/')  # folders of many data sets
 VARIANTS = [
-    f'{method}_wrn50_mbv2.py'
-    for method in ('hybrid', 'kd', 'kd_hard', 'kd_align')
+    f'{method}_wrn50_mbv2.py' for method in ('hybrid', 'kd', 'kd_hard', 'kd_align')
 ]
 
 
@@ -45,9 +40,7 @@ def test_config_loads_and_can_be_trained_and_tested(name):
         assert key in config, key
     assert config.auto_scale_lr.base_batch_size > 0
     if config.model.type == 'hkd_mm.FrozenTeacherDistill':
-        assert all(
-            'loss' in key for key in config.model.distiller.distill_losses
-        )
+        assert all('loss' in key for key in config.model.distiller.distill_losses)
 
 
 @pytest.mark.parametrize('name', RUNNABLE)
@@ -61,8 +54,7 @@ def test_config_name_follows_the_rule(name):
     fields = f'({field})+' if folder + slash in SHARED else f'({field})*'
     assert re.fullmatch(r'[a-z][a-z0-9]*(-[a-z0-9]+)*' + fields, stem)
     distilled = (
-        Config.fromfile(CONFIGS / name).model.type
-        == 'hkd_mm.FrozenTeacherDistill'
+        Config.fromfile(CONFIGS / name).model.type == 'hkd_mm.FrozenTeacherDistill'
     )
     if folder in ('', 'demo'):
         assert distilled == (stem.split('_')[0] in ('kd', 'hybrid'))

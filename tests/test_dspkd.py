@@ -99,9 +99,7 @@ def test_every_config_says_what_the_paper_says(path, pair):
 def test_sizes_are_those_of_table_1(name):
     printed, gflops, classes = TABLE_1[name]
     network = composed(FOLDER / f'{name}_isic2019.py').model.to_dict()
-    (network if 'num_classes' in network else network['head'])[
-        'num_classes'
-    ] = classes
+    (network if 'num_classes' in network else network['head'])['num_classes'] = classes
     if 'backbone' in network:  # of the fast path; the same layers
         network['type'] = 'ImageClassifier'
     found = network_complexity(network, (224,))

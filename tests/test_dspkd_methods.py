@@ -110,8 +110,6 @@ def test_second_stage_begins_with_the_student_of_the_first(
 def test_two_epochs_on_the_demo_data(path, demo_run, tmp_path):
     images, teacher = demo_run
     cfg = composed(path, 'pair=demo')
-    given = (
-        [f'model.teacher_ckpt={teacher}'] if cfg.model.get('teacher') else []
-    )
+    given = [f'model.teacher_ckpt={teacher}'] if cfg.model.get('teacher') else []
     first = STAGES.get(path.stem.removesuffix(f'_{PAIR}'))
     two_epochs(path, images, given, {first} - {None}, tmp_path)

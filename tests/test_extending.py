@@ -16,9 +16,7 @@ from hkd_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / 'docs/extending.md').read_text(encoding='utf-8')
-FILES = dict(
-    re.findall(r'```python\n(?:# (\S+\.py)\n)(.*?)```', PAGE, re.DOTALL)
-)
+FILES = dict(re.findall(r'```python\n(?:# (\S+\.py)\n)(.*?)```', PAGE, re.DOTALL))
 CONFIGS = sorted(name for name in FILES if name.startswith('configs/'))
 TINY = [
     'classes=[Acne,Benign,Eczema]',
@@ -112,9 +110,7 @@ def test_layers_are_listed(project):
         (None, 'No module named .*PYTHONPATH=.'),
     ],
 )
-def test_a_custom_import_that_fails_names_its_cause(
-    text, cause, tmp_path, monkeypatch
-):
+def test_a_custom_import_that_fails_names_its_cause(text, cause, tmp_path, monkeypatch):
     name = f'mine_{abs(hash(cause))}'
     if text is not None:
         (tmp_path / f'{name}.py').write_text(text)

@@ -107,9 +107,7 @@ def test_wheel_carries_configs_and_tools_where_mim_looks(project_copy):
         if 'extra ==' not in line
     }
     assert needed == {
-        item.name
-        for kind in ('runtime', 'mminstall')
-        for item in requirements(kind)
+        item.name for kind in ('runtime', 'mminstall') for item in requirements(kind)
     }
 
 
@@ -129,9 +127,7 @@ def test_editable_install_links_and_can_be_repeated(project_copy):
 
 @pytest.mark.parametrize('name', hkd_mm._WINDOWS)
 @pytest.mark.parametrize('found', ['0.0.1', '99.0', None])
-def test_version_outside_its_window_names_the_mending_command(
-    name, found, monkeypatch
-):
+def test_version_outside_its_window_names_the_mending_command(name, found, monkeypatch):
     distributions, lowest, refused, command = hkd_mm._WINDOWS[name]
     real = metadata.version
 
@@ -205,8 +201,7 @@ def test_help_is_quick_and_imports_no_torch(tool):
     after = os.times()
     assert '--cfg-options' in ran.stdout
     imported = {
-        line.rsplit('|')[-1].strip().split('.')[0]
-        for line in ran.stderr.splitlines()
+        line.rsplit('|')[-1].strip().split('.')[0] for line in ran.stderr.splitlines()
     }
     assert not imported & {'torch', 'mmengine', 'mmcv', 'numpy'}
     assert (
@@ -234,9 +229,7 @@ def test_importing_hkd_mm_imports_no_heavy_bystander():
 
 
 def test_no_file_is_larger_than_a_megabyte():
-    sizes = {
-        str(name): (ROOT / name).stat().st_size for name in project_files()
-    }
+    sizes = {str(name): (ROOT / name).stat().st_size for name in project_files()}
     assert {name: size for name, size in sizes.items() if size > 2**20} == {}
 
 

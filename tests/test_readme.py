@@ -17,13 +17,9 @@ def test_links_and_named_files_exist(page):
     text = page.read_text(encoding='utf-8')
     named = re.findall(r'\]\((?!https?:|#)([^)#]+)', text)
     missing = [name for name in named if not (page.parent / name).exists()]
-    commands = re.findall(
-        r'(?:python|bash) ((?:tools|configs)/[\w/.-]*\w)', text
-    )
+    commands = re.findall(r'(?:python|bash) ((?:tools|configs)/[\w/.-]*\w)', text)
     commands += re.findall(r'`((?:configs|tools|docs)/[\w/.]+\.\w+)`', text)
     missing += [
-        name
-        for name in commands
-        if not (ROOT / name).exists() and name not in FILES
+        name for name in commands if not (ROOT / name).exists() and name not in FILES
     ]
     assert missing == []

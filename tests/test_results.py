@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.experiments.tables import format_mean_sd
+from hkd_mm.experiments.table_text import format_mean_sd
 from hkd_mm.metric_names import OF_NETS, title_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,9 +24,7 @@ STUDIES = sorted(
 @pytest.mark.parametrize('page', ['docs/results/README.md', 'README.md'])
 def test_pages_quote_the_table_as_it_is(page):
     lines = (ROOT / page).read_text().splitlines()
-    quoted = [
-        line for line in lines if ' +- ' in line and line.startswith('|')
-    ]
+    quoted = [line for line in lines if ' +- ' in line and line.startswith('|')]
     known = {
         line
         for pattern in ('*/*/table.md', '*/table.md')

@@ -47,9 +47,7 @@ def test_program_finds_the_clone_that_it_lies_in(program):
         for item in body
     ):  # the benchmarks share a line, which runs before hkd_mm is imported
         common = program.parent / '_common.py'
-        text = [
-            ast.unparse(item) for item in ast.parse(common.read_text()).body
-        ]
+        text = [ast.unparse(item) for item in ast.parse(common.read_text()).body]
         place = text.index('sys.path.insert(0, str(ROOT))')
         assert place < text.index('import hkd_mm')
         assert 'ROOT = Path(__file__).resolve().parents[2]' in text[:place]

@@ -32,9 +32,7 @@ def words(root, *more):
     return ['--cfg-options', *options]
 
 
-def test_a_pair_trains_resumes_and_is_tested(
-    slices, in_tmp, quick_runner, tool, capfd
-):
+def test_a_pair_trains_resumes_and_is_tested(slices, in_tmp, quick_runner, tool, capfd):
     # one look at it: teacher, then two epochs; broken off and gone on with
     more = words(slices, *SMALL, 'max_epochs=2')
     assert tool('train')([str(KD), '--work-dir', 'kd', *more]) == 0

@@ -13,9 +13,7 @@ from hkd_mm.config.compose import load_config
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER = 'demo/resnet18_demo.py'  # of pair=demo
 CONFIGS = sorted((ROOT / 'configs' / 'zoo').glob('*/*.py'))
-every_config = pytest.mark.parametrize(
-    'path', CONFIGS, ids=lambda path: path.stem
-)
+every_config = pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 
 
 @every_config

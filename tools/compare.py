@@ -41,9 +41,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='cross-validate: every photograph is tested once a seed '
         '(default: the one split of the configs)',
     )
-    parser.add_argument(
-        '--size', help='of a study that has several: small, say'
-    )
+    parser.add_argument('--size', help='of a study that has several: small, say')
     parser.add_argument(
         '--jobs',
         type=int,
@@ -82,9 +80,7 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
         help='rows that the others are tested against (default: those of '
         'the study; of configs the first)',
     )
-    parser.add_argument(
-        '--out', help='folder of the tables (default: the work dir)'
-    )
+    parser.add_argument('--out', help='folder of the tables (default: the work dir)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -96,9 +92,7 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
 
 def main(argv=None) -> int:
     """Parse, then import what does the work."""
-    return run_tool(
-        'hkd_mm.experiments.compare:main', **vars(parse_args(argv))
-    )
+    return run_tool('hkd_mm.experiments.run_study:main', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':

@@ -26,9 +26,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     """Parse, then import what does the work."""
-    return run_tool(
-        'hkd_mm.experiments.compare_runs:compare', **vars(parse_args(argv))
-    )
+    return run_tool('hkd_mm.experiments.runs_table:compare', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':

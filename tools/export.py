@@ -18,9 +18,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         'is not read.'
     )
     parser.add_argument('run_dir', help='work dir of the training')
-    parser.add_argument(
-        '--out', metavar='DIR', help='(default: RUN_DIR/export)'
-    )
+    parser.add_argument('--out', metavar='DIR', help='(default: RUN_DIR/export)')
     parser.add_argument(
         '--int8',
         action=argparse.BooleanOptionalAction,
@@ -83,8 +81,7 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=5.0,
         metavar='POINTS',
-        help="of one class's recall on validation that int8 may lose "
-        '(default: 5)',
+        help="of one class's recall on validation that int8 may lose (default: 5)",
     )
     parser.add_argument(
         '--int8-strict',

@@ -44,9 +44,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--precision', choices=['fp32', 'int8'], default='fp32'
-    )
+    parser.add_argument('--precision', choices=['fp32', 'int8'], default='fp32')
     parser.add_argument('--backend', choices=['onnx', 'torch'])
     parser.add_argument('--device', choices=['cpu', 'cuda'])
     parser.add_argument('--batch-size', type=int, default=32, metavar='N')

@@ -36,9 +36,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     """Parse, then import what does the work."""
-    return run_tool(
-        'hkd_mm.config.config_text:print_config', **vars(parse_args(argv))
-    )
+    return run_tool('hkd_mm.config.config_text:print_config', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':

@@ -18,13 +18,10 @@ def parse_args(argv=None) -> argparse.Namespace:
         'figures, card, hashes. Nothing leaves this machine without --hub.'
     )
     parser.add_argument('run_dir', help='work dir with an export in it')
-    parser.add_argument(
-        '--out', required=True, metavar='DIR', help='a new folder'
-    )
+    parser.add_argument('--out', required=True, metavar='DIR', help='a new folder')
     parser.add_argument(
         '--licence',
-        help='of the weights, in words (default: that the terms of the '
-        'images hold)',
+        help='of the weights, in words (default: that the terms of the images hold)',
     )
     parser.add_argument(
         '--hub',

@@ -20,12 +20,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         'paths',
         nargs='+',
         metavar='WORK_DIR | NAME=DIR...',
-        help='the work dir of a study, or runs; several of one name are its '
-        'seeds',
+        help='the work dir of a study, or runs; several of one name are its seeds',
     )
-    parser.add_argument(
-        '--out', default='report.html', help='(default: report.html)'
-    )
+    parser.add_argument('--out', default='report.html', help='(default: report.html)')
     parser.add_argument(
         '--study',
         metavar='FILE',
@@ -38,8 +35,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         dest='baselines',
         nargs='+',
         metavar='NAME',
-        help='methods that the others are tested against (default: those of '
-        'the study)',
+        help='methods that the others are tested against (default: those of the study)',
     )
     _add_roles(parser)
     _add_options(parser)
@@ -67,9 +63,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar='CSV',
         help='age, sex and site of the images (default: that of the data)',
     )
-    parser.add_argument(
-        '--data-root', help='the images, where they have moved'
-    )
+    parser.add_argument('--data-root', help='the images, where they have moved')
     parser.add_argument(
         '--verify-report',
         metavar='JSON',

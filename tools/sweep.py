@@ -23,9 +23,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='where everything goes (default: work_dirs/<sweep>)',
     )
     parser.add_argument('--data-root', help='the images, for every run')
-    parser.add_argument(
-        '--workers', type=int, default=1, help='trials side by side'
-    )
+    parser.add_argument('--workers', type=int, default=1, help='trials side by side')
     parser.add_argument(
         '--trials', type=int, help='how many, in place of those of the file'
     )

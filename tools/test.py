@@ -89,9 +89,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     """Parse, then import what does the work."""
-    return run_tool(
-        'hkd_mm.training.tester:test_and_print', **vars(parse_args(argv))
-    )
+    return run_tool('hkd_mm.training.tester:test_and_print', **vars(parse_args(argv)))
 
 
 if __name__ == '__main__':

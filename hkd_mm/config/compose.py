@@ -117,9 +117,7 @@ def load_config(
     return cfg
 
 
-def compose_config(
-    path: str | os.PathLike, cfg_options: Options = None
-) -> Config:
+def compose_config(path: str | os.PathLike, cfg_options: Options = None) -> Config:
     """Read a config and apply options, without a look at the data.
 
     Without options the result equals ``Config.fromfile(path)``.
@@ -164,9 +162,7 @@ def read_config(path: str | os.PathLike) -> Config:
     except UserError:
         raise
     except Exception as error:  # a config is code: anything may be raised
-        raise UserError(
-            f'config {path} cannot be read: {_reason(error)}'
-        ) from error
+        raise UserError(f'config {path} cannot be read: {_reason(error)}') from error
     check_renamed(cfg._cfg_dict, path)
     return cfg
 

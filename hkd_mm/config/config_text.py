@@ -31,9 +31,8 @@ def config_text(cfg: Config) -> str:
     """Write a config as Python that ``Config.fromfile`` reads back equal.
 
     Returns:
-        One assignment for each top-level key, in the order of the config,
-        without ``_base_``; lines have at most 79 columns where the values
-        can be split.
+        One assignment for each top-level key, in the order of the config, without
+        ``_base_``; lines have at most 79 columns where the values can be split.
     """
     lines = []
     for key, value in cfg._cfg_dict.items():

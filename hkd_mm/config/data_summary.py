@@ -45,21 +45,15 @@ class DataSummary:
 
     def __str__(self) -> str:
         sizes = ', '.join(
-            f'{n} {name}' if n else f'no {name} part'
-            for name, n in self.sizes.items()
+            f'{n} {name}' if n else f'no {name} part' for name, n in self.sizes.items()
         )
         if self.copies:
             sizes += f'; {self.copies} of the training images are copies'
         split = (self.split_hash or 'unknown')[:8]
-        return (
-            f'{self.data_root} ({len(self.classes)} classes; {sizes}; '
-            f'split {split})'
-        )
+        return f'{self.data_root} ({len(self.classes)} classes; {sizes}; split {split})'
 
 
-def summarize_data(
-    cfg: Config, loaders: tuple[str, ...] = LOADERS
-) -> DataSummary:
+def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSummary:
     """List the data of the loaders, without reading an image.
 
     Raises:
@@ -145,9 +139,7 @@ def top_up_of(cfg: Config, loader: str) -> Target:
     return next(found, None)
 
 
-def check_training(
-    cfg: Config, summary: DataSummary, world_size: int = 1
-) -> None:
+def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> None:
     """Hold the batch size and the heads against the data."""
     size = summary.sizes.get('train') or int(summary.train_counts.sum())
     batch = cfg.train_dataloader.get('batch_size')
@@ -215,9 +207,7 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     for word in sorted(words):
         value = None
         if read_data:
-            value = balanced_weights(
-                summary.train_counts, word, summary.classes
-            )
+            value = balanced_weights(summary.train_counts, word, summary.classes)
         for node in [cfg._cfg_dict, *dicts(cfg.get('model'), TEACHERS)]:
             if node.get('class_weight') == word:
                 node['class_weight'] = value

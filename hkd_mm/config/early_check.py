@@ -15,15 +15,12 @@ from hkd_mm.config.overrides import EXCHANGES
 from hkd_mm.io.signatures import constructor_arguments
 
 
-def check_early(
-    config: str, options: list[str] | dict[str, Any] | None
-) -> None:
+def check_early(config: str, options: list[str] | dict[str, Any] | None) -> None:
     """Refuse mistakes in options that need nothing but the config file.
 
-    Top-level words that nothing knows or that have a value of
-    the wrong kind, and names that no constructor of this package takes. What
-    this does not see, a missing file among it,
-    :func:`.compose.compose_config` sees later.
+    Top-level words that nothing knows or that have a value of the wrong kind, and names
+    that no constructor of this package takes. What this does not see, a missing file
+    among it, :func:`.compose.compose_config` sees later.
 
     Raises:
         UserError: as of ``compose_config``, with the same words.

@@ -34,9 +34,7 @@ def network_names() -> list[str]:
     return sorted(path.stem for path in (config_root() / _MODELS).glob('*.py'))
 
 
-def network_config(
-    name: str, num_classes: int = 6, pretrained: bool = True
-) -> dict:
+def network_config(name: str, num_classes: int = 6, pretrained: bool = True) -> dict:
     """Build the classifier config of a network.
 
     Args:
@@ -186,9 +184,7 @@ def _move_teacher_config(cfg: Config, name: str) -> None:
     """``teachers/wrn50_skin.py`` -> ``teachers/<name>_skin.py``, if any."""
     old = PurePosixPath(cfg.teacher_config)
     known = [
-        network
-        for network in network_names()
-        if old.stem.startswith(f'{network}_')
+        network for network in network_names() if old.stem.startswith(f'{network}_')
     ]
     if known:
         data = old.stem[len(max(known, key=len)) :]
@@ -203,9 +199,7 @@ def check_same_network(
     teacher: dict, trained: dict, path: str, part: str = 'teacher'
 ) -> None:
     """Refuse to train one network for hours and then load it into another."""
-    if _essence(teacher) == _essence(trained) or (
-        _shapes(teacher) == _shapes(trained)
-    ):
+    if _essence(teacher) == _essence(trained) or (_shapes(teacher) == _shapes(trained)):
         return
     role = dict(architecture='student').get(part, part)
     known = [

@@ -95,8 +95,7 @@ def split_text(text: str) -> tuple[str, str]:
     key, equals, value = text.partition('=')
     if not equals or not key.strip():
         raise UserError(
-            f'--cfg-options {text}: write key=value, without '
-            'blanks around the "="'
+            f'--cfg-options {text}: write key=value, without blanks around the "="'
         )
     return key.strip(), value
 
@@ -120,8 +119,7 @@ def _read_value(key: str, text: str, old: Any) -> Any:
         return DictAction._parse_iterable(text)
     except AssertionError:
         raise UserError(
-            f'--cfg-options {key}={text}: the brackets of the value do not '
-            'match'
+            f'--cfg-options {key}={text}: the brackets of the value do not match'
         ) from None
 
 
@@ -151,8 +149,7 @@ def read_names(text: str) -> Any:
     if text.startswith(('[', '(')):
         if not text.endswith(']' if text[0] == '[' else ')'):
             raise UserError(
-                f'--cfg-options classes={text}: the brackets of the value do '
-                'not match'
+                f'--cfg-options classes={text}: the brackets of the value do not match'
             )
         inner = text[1:-1]
     names = [name.strip().strip('\'"') for name in inner.split(',')]
@@ -186,8 +183,7 @@ def check_word(name: str, value: Any) -> None:
     if name.startswith('packed.') and name not in PACKED:
         known = ', '.join(key.removeprefix('packed.') for key in PACKED)
         raise UserError(
-            f'packed has no "{name.removeprefix("packed.")}"; known there: '
-            f'{known}'
+            f'packed has no "{name.removeprefix("packed.")}"; known there: {known}'
         )
     whole = isinstance(value, int) and not isinstance(value, bool)
     if name in _POSITIVE and (not whole or value < 1):
@@ -217,8 +213,7 @@ def check_seed(name: str, value: Any) -> None:
     """Refuse seeds that numpy does not take."""
     if isinstance(value, int) and not 0 <= value < _MAX_SEED:
         raise UserError(
-            f'{name}={value} must be None or a whole number from 0 to '
-            f'{_MAX_SEED - 1}'
+            f'{name}={value} must be None or a whole number from 0 to {_MAX_SEED - 1}'
         )
 
 
@@ -241,16 +236,12 @@ def _check_head(cfg: Config, key: str) -> None:
         refuse_name(key, key.split('.'), known)
 
 
-def read_dotted(
-    cfg: Config, options: list[str] | dict[str, Any]
-) -> dict[str, Any]:
+def read_dotted(cfg: Config, options: list[str] | dict[str, Any]) -> dict[str, Any]:
     """Read texts of dotted keys with the config's values as the guide."""
     if isinstance(options, dict):
         return options
     pairs = [split_text(text) for text in options]
-    return {
-        key: _read_value(key, text, lookup(cfg, key)[0]) for key, text in pairs
-    }
+    return {key: _read_value(key, text, lookup(cfg, key)[0]) for key, text in pairs}
 
 
 def apply_dotted(cfg: Config, options: list[str] | dict[str, Any]) -> None:
@@ -329,9 +320,7 @@ def lookup(cfg: Any, key: str) -> tuple[Any, Any, list[str]]:
         if isinstance(node, dict) and part in node:
             node = node[part]
         elif (
-            isinstance(node, (list, tuple))
-            and part.isdigit()
-            and int(part) < len(node)
+            isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node)
         ):
             node = node[int(part)]
         else:
@@ -345,9 +334,7 @@ def _check_kind(key: str, old: Any, new: Any) -> None:
     hint = f'got {new!r}; the config has {key}={old!r}'
     if isinstance(old, bool):
         if not isinstance(new, bool):
-            raise UserError(
-                f'--cfg-options {key} must be True or False, {hint}'
-            )
+            raise UserError(f'--cfg-options {key} must be True or False, {hint}')
     elif isinstance(old, (int, float)):
         if isinstance(new, bool) or not isinstance(new, (int, float)):
             raise UserError(f'--cfg-options {key} must be a number, {hint}')
@@ -406,8 +393,7 @@ def refuse_name(key: str, missing: list[str], known: set[str]) -> NoReturn:
         else 'known there: ' + ', '.join(sorted(known)[:8])
     )
     raise NoPlaceError(
-        f'--cfg-options {key}: the config has no "{prefix}{missing[0]}"; '
-        f'{hint}'
+        f'--cfg-options {key}: the config has no "{prefix}{missing[0]}"; {hint}'
     )
 
 

@@ -59,8 +59,7 @@ _SIZED = dict(
 _CACHE = dict(num_views=10)  # what teacher_cache=True means
 # Told to the runs that a training builds on, or silent where they are lost.
 _SHARED = (
-    'data_root classes split_file split_ratios split_seed input_size '
-    'class_weight'
+    'data_root classes split_file split_ratios split_seed input_size class_weight'
 ).split()
 
 
@@ -98,10 +97,7 @@ def num_classes(cfg: Config, number: int) -> Targets:
     for node in [*dicts(model), *dicts(cfg.get('data_preprocessor'))]:
         if number == 2 and is_binary_segmentor(node):
             continue
-        if (
-            type_name(node) == 'TimmClassifier'
-            or node.get('num_classes', -1) > 0
-        ):
+        if type_name(node) == 'TimmClassifier' or node.get('num_classes', -1) > 0:
             yield Target(node, 'num_classes', number)
 
 
@@ -179,9 +175,7 @@ def max_epochs(cfg: Config, value: int) -> Targets:
 
 
 def _warms_up(step: dict) -> bool:
-    return (
-        type_name(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
-    )
+    return type_name(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
 
 
 def patience(cfg: Config, value: int) -> Targets:
@@ -265,9 +259,7 @@ def mask_threshold(cfg: Config, value: float) -> Targets:
 def _check_mask_threshold(cfg: Config, value: Any) -> None:
     """Refuse a ``mask_threshold`` that is no probability, or of no use."""
     if type(value) not in (int, float) or not 0 < value < 1:
-        raise UserError(
-            f'mask_threshold={value!r} must be a number between 0 and 1'
-        )
+        raise UserError(f'mask_threshold={value!r} must be a number between 0 and 1')
     classes = cfg.get('classes')
     several = isinstance(classes, (list, tuple)) and len(classes) > 2
     if several and value != 0.5:
@@ -319,10 +311,7 @@ def _of_store(key: str, of_training: bool = False):
         if key == 'top_up' and value is not None:
             # the copies are to differ, the photographs need not
             for step in preprocessor(cfg).get('augment', []):
-                if (
-                    type_name(step) == 'RandAugment'
-                    and 'copies_only' not in step
-                ):
+                if type_name(step) == 'RandAugment' and 'copies_only' not in step:
                     yield Target(step, 'copies_only', True)
         if key == 'margin' and value > 1:
             for _, node in packed_datasets(cfg):
@@ -472,8 +461,7 @@ def check_top_level(cfg: Config) -> None:
         if not targets:
             row = OVERRIDES[word]
             raise UserError(
-                f'{cfg.filename}: {_no_place(word, value, row)} or write '
-                f'{word} = None'
+                f'{cfg.filename}: {_no_place(word, value, row)} or write {word} = None'
             )
         group, key, _ = targets[0]
         raise UserError(

@@ -51,9 +51,7 @@ def _batched(step: dict) -> dict:
 
 
 def _flip(step: dict) -> dict | None:
-    kinds = dict(
-        horizontal='hkd_mm.HorizontalFlip', vertical='hkd_mm.VerticalFlip'
-    )
+    kinds = dict(horizontal='hkd_mm.HorizontalFlip', vertical='hkd_mm.VerticalFlip')
     direction = step.pop('direction', 'horizontal')
     prob = step.pop('prob', None)
     if step or direction not in kinds or not isinstance(prob, _NUMBER):
@@ -65,8 +63,7 @@ def _jitter(step: dict) -> dict | None:
     step.pop('backend', None)
     known = ('brightness', 'contrast', 'saturation', 'hue')
     if not all(
-        key in known and isinstance(value, _NUMBER)
-        for key, value in step.items()
+        key in known and isinstance(value, _NUMBER) for key, value in step.items()
     ):
         return None
     return dict(type='hkd_mm.ColorJitter', **step)
@@ -87,9 +84,7 @@ def _rotate(step: dict) -> dict | None:
         fill = fill[0]  # stock: a bare number would fill blue alone
     if low != 0 or given != fixed or not isinstance(fill, _NUMBER):
         return None
-    return dict(
-        type='hkd_mm.Rotate', degrees=high * level, prob=prob, fill=fill
-    )
+    return dict(type='hkd_mm.Rotate', degrees=high * level, prob=prob, fill=fill)
 
 
 _TURNS: dict[str, Callable[[dict], dict | None]] = dict(
@@ -106,9 +101,7 @@ def _stock(step: dict) -> dict:
     name = type_name(step.pop('type'))
     if name in ('HorizontalFlip', 'VerticalFlip'):
         direction = name.removesuffix('Flip').lower()
-        return dict(
-            type='RandomFlip', prob=step.get('prob', 0.5), direction=direction
-        )
+        return dict(type='RandomFlip', prob=step.get('prob', 0.5), direction=direction)
     if name == 'ColorJitter' and step.pop('prob', 1.0) == 1:
         return dict(type='ColorJitter', **step)
     if name == 'Rotate' and not set(step) - {'degrees', 'prob', 'fill'}:
@@ -231,9 +224,7 @@ def unpack(cfg: Config) -> None:
     cfg.packed = False
 
 
-def _unpack_loader(
-    cfg: Config, loader: str, node: dict, preprocessing: dict
-) -> None:
+def _unpack_loader(cfg: Config, loader: str, node: dict, preprocessing: dict) -> None:
     for key in ('hair_removal', 'top_up', 'margin'):
         if node.get(key) and (key, node[key]) != ('margin', 1):
             raise UserError(
@@ -279,10 +270,7 @@ def pack(cfg: Config, augment: bool = True) -> None:
         if cfg.get(name):
             _pack_loader(cfg[name], name == 'train_dataloader')
     for network in (cfg.model, cfg.model.get('architecture')):
-        if (
-            network
-            and network.type.removeprefix('mmpretrain.') == 'ImageClassifier'
-        ):
+        if network and network.type.removeprefix('mmpretrain.') == 'ImageClassifier':
             network.type = 'hkd_mm.ImageClassifier'
     hooks = [*(cfg.get('custom_hooks') or [])]
     named = (cfg.get('default_hooks') or {}).values()
@@ -306,9 +294,7 @@ def _pack_loader(loader: dict, training: bool) -> None:
         )
     resize = _resize(inner)
     inner = {key: inner[key] for key in inner if key != 'pipeline'}
-    holder['dataset'] = dict(
-        type='hkd_mm.PackedDataset', **resize, dataset=inner
-    )
+    holder['dataset'] = dict(type='hkd_mm.PackedDataset', **resize, dataset=inner)
     # not update(), which would keep arguments of the old function
     loader['collate_fn'] = dict(type='hkd_mm.packed_collate')
     loader.update(num_workers=0, persistent_workers=False)
@@ -336,9 +322,7 @@ def _resize(dataset: dict) -> dict:
             + (', '.join(s['type'] for s in pipeline) or 'no step')
             + f' with scale={scale}. Set packed=False'
         )
-    return dict(
-        size=sides.pop(), interpolation=step.get('interpolation', 'bilinear')
-    )
+    return dict(size=sides.pop(), interpolation=step.get('interpolation', 'bilinear'))
 
 
 def _pack_preprocessor(cfg: Config, augment: bool) -> None:

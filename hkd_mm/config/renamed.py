@@ -28,6 +28,5 @@ def check_renamed(config: dict[str, Any], source: object) -> None:
         for name in (*node, *([kind] if isinstance(kind, str) else ())):
             if name in RENAMED:
                 raise UserError(
-                    f'{source}: {name} is now called {RENAMED[name]}; write '
-                    'that'
+                    f'{source}: {name} is now called {RENAMED[name]}; write that'
                 )

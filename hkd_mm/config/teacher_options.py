@@ -13,9 +13,7 @@ from hkd_mm.config.packing import is_packed
 from hkd_mm.config.tree import packed_datasets
 
 # A teacher sees the student's images and must not know its test images.
-DATA = (
-    'data_root classes split_file split_ratios split_seed input_size'
-).split()
+DATA = ('data_root classes split_file split_ratios split_seed input_size').split()
 _STUDENT_ONLY = (
     'model teacher student pair teacher_cache teacher_config teacher_network '
     'student_config previous_stage_config work_dir load_from resume'
@@ -100,9 +98,7 @@ def stage_options(
     pair = {'pair': cfg.on_pair} if cfg.get('on_pair') else {}
     stage = compose_config(path, pair)
     handed = _data_of(cfg, stage)
-    given, lines = _with_handed(
-        cfg, stage, handed, options, (*left_out, 'pair')
-    )
+    given, lines = _with_handed(cfg, stage, handed, options, (*left_out, 'pair'))
     return {**pair, **given}, lines
 
 
@@ -113,9 +109,7 @@ def _supported(
     own = [
         option
         for option in options or []
-        if not any(
-            f'{_key(option)}.'.startswith(f'{name}.') for name in left_out
-        )
+        if not any(f'{_key(option)}.'.startswith(f'{name}.') for name in left_out)
     ]
     kept, refused = places_of(base, _chosen(options, own))
     lines = [

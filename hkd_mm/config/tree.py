@@ -77,22 +77,16 @@ def hooks(cfg: Config) -> Iterator[dict]:
         if isinstance(node, dict):
             yield node
     yield from (
-        node
-        for node in cfg.get('custom_hooks') or []
-        if isinstance(node, dict)
+        node for node in cfg.get('custom_hooks') or [] if isinstance(node, dict)
     )
 
 
 def is_binary_segmentor(node: dict) -> bool:
     """Whether a network has one logit a pixel, for two classes."""
-    return (
-        type_name(node) == 'SMPSegmentor' and node.get('num_classes', 1) == 1
-    )
+    return type_name(node) == 'SMPSegmentor' and node.get('num_classes', 1) == 1
 
 
 def number_of_classes(network: dict) -> int:
     """Size of the last layer of a classifier's config."""
-    counts = [
-        part['num_classes'] for part in dicts(network) if 'num_classes' in part
-    ]
+    counts = [part['num_classes'] for part in dicts(network) if 'num_classes' in part]
     return counts[-1] if counts else 6

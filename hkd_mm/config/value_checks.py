@@ -49,9 +49,7 @@ def check_thresholds(cfg: Config) -> None:
         )
 
 
-def check_values(
-    cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS
-) -> None:
+def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -> None:
     """Look at the values that torch and mmengine refuse without a name.
 
     Args:
@@ -84,13 +82,9 @@ def check_weights(cfg: Config, classes: tuple[str, ...]) -> None:
 def _check_loader(name: str, loader: dict[str, Any]) -> None:
     workers = loader.get('num_workers', 0)
     if type(workers) is not int or workers < 0:
-        raise UserError(
-            f'{name}.num_workers={workers!r} must be a whole number >= 0'
-        )
+        raise UserError(f'{name}.num_workers={workers!r} must be a whole number >= 0')
     if loader.get('persistent_workers') and workers == 0:
-        raise UserError(
-            f'{name}.persistent_workers=True needs {name}.num_workers >= 1'
-        )
+        raise UserError(f'{name}.persistent_workers=True needs {name}.num_workers >= 1')
 
 
 def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hkd_mm.data_tools.downloads import Entry, list_downloads, place
-from hkd_mm.data_tools.tables import write_annotations
+from hkd_mm.data_tools.table_files import write_annotations
 from hkd_mm.errors import UserError
 from hkd_mm.io.images import IMAGE_SUFFIXES
 from hkd_mm.io.progress import tracked
@@ -31,10 +31,9 @@ def convert_folders(
 ) -> dict:
     """Write ``out/images/<class>/`` and ``out/annotations.csv``.
 
-    The class is the folder that holds the image. Where the download has
-    train and test folders but none for validation, that one is drawn from
-    train, stratified and by lesion. Where it has no such folders, the split
-    is left to the data set.
+    The class is the folder that holds the image. Where the download has train and test
+    folders but none for validation, that one is drawn from train, stratified and by
+    lesion. Where it has no such folders, the split is left to the data set.
 
     Args:
         sources: folders or zip archives.
@@ -48,8 +47,7 @@ def convert_folders(
         ignore_split: leave the split to the data set in any case.
 
     Returns:
-        ``images``, ``new``, ``counts`` (class -> images), ``splits``
-        (split -> images).
+        ``images``, ``new``, ``counts`` (class -> images), ``splits`` (split -> images).
 
     Raises:
         UserError: no images, an unknown class in ``rename``, a bad pattern,
@@ -116,9 +114,7 @@ def parse_args(
         nargs='+',
         help='folders, zip archives and tables of the download',
     )
-    parser.add_argument(
-        '--out', default=out, help='data root (default: %(default)s)'
-    )
+    parser.add_argument('--out', default=out, help='data root (default: %(default)s)')
     return parser.parse_args(argv)
 
 
@@ -157,9 +153,7 @@ def _find_images(sources: list[str], stack: ExitStack) -> Found:
         name = f'{label}/{file}'
         found.append((Record(name, name, label, split=split), entry))
     if not found:
-        raise UserError(
-            f'{", ".join(sources)} holds no class folders with images'
-        )
+        raise UserError(f'{", ".join(sources)} holds no class folders with images')
     return found
 
 
@@ -195,8 +189,7 @@ def _set_lesions(found: Found, pattern: str | None) -> None:
         record.lesion_id = match and match[1]
     if not any(record.lesion_id for record, _ in found):
         raise UserError(
-            f'--lesion-id {pattern} fits no file name, such as '
-            f'{found[0][1].name.name}'
+            f'--lesion-id {pattern} fits no file name, such as {found[0][1].name.name}'
         )
 
 
@@ -267,9 +260,7 @@ def _read_tables(kind: str, entries: list[Entry]) -> list:
     return records
 
 
-def _find_table(
-    entries: list[Entry], patterns: tuple[str, ...]
-) -> Entry | None:
+def _find_table(entries: list[Entry], patterns: tuple[str, ...]) -> Entry | None:
     """The first entry of the first pattern that fits any."""
     for pattern in patterns:
         for entry in entries:

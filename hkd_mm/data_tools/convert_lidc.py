@@ -21,7 +21,7 @@ from hkd_mm.data_tools.lidc import (
     read_outlines,
     require_pydicom,
 )
-from hkd_mm.data_tools.tables import write_table
+from hkd_mm.data_tools.table_files import write_table
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import mark_incomplete
 from hkd_mm.io.progress import parallel_map
@@ -140,10 +140,7 @@ def _find_readings(sources: list[str]) -> dict[str, Readings]:
         if one is None:
             continue
         first = found.setdefault(one.series_uid, one)
-        if (
-            first is not one
-            and Path(first.path).read_bytes() != path.read_bytes()
-        ):
+        if first is not one and Path(first.path).read_bytes() != path.read_bytes():
             raise UserError(
                 f'{first.path} and {path} are both about series '
                 f'{one.series_uid}; remove one of them'
@@ -198,9 +195,7 @@ def _write_scan(
     nodules = agreed_nodules(readings, scan.slice_of, shape, share)
     # also slices reconstructed twice at the position of a marked one
     positions = {scan.slices[n].position for n in marked}
-    free = [
-        n for n, one in enumerate(scan.slices) if one.position not in positions
-    ]
+    free = [n for n, one in enumerate(scan.slices) if one.position not in positions]
     count = min(clean, len(free))
     kept = {free[(2 * i + 1) * len(free) // (2 * count)] for i in range(count)}
     rows = []
@@ -238,9 +233,7 @@ def _marked(scan: Scan, readings: Readings) -> tuple[set[int], int]:
     return set(numbers) - {None}, lost
 
 
-def _stored(
-    hounsfield: np.ndarray, window: tuple[float, float] | None
-) -> np.ndarray:
+def _stored(hounsfield: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
     """Hounsfield units as uint16, see :func:`convert_lidc`."""
     if window is None:
         values = hounsfield + OFFSET

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator, default_rng
 
-from hkd_mm.data_tools.tables import write_table
+from hkd_mm.data_tools.table_files import write_table
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import incomplete_marker, mark_incomplete
 from hkd_mm.io.progress import parallel_map
@@ -64,12 +64,8 @@ class Look(NamedTuple):
 LOOKS = dict(
     Acne=Look(0.22, (0.80, 0.27, 0.26), 0.55, 0.18, 0.06, 0.12, 0.06, 4.0),
     Benign=Look(0.36, (0.50, 0.30, 0.20), 0.68, 0.34, 0.05, 0.12, 0.06, 1.0),
-    Infectious=Look(
-        0.14, (0.78, 0.34, 0.30), 0.58, 0.50, 0.11, 0.22, 0.65, 1.3
-    ),
-    Malignant=Look(
-        0.10, (0.30, 0.20, 0.19), 0.80, 0.50, 0.20, 0.34, 0.10, 1.1
-    ),
+    Infectious=Look(0.14, (0.78, 0.34, 0.30), 0.58, 0.50, 0.11, 0.22, 0.65, 1.3),
+    Malignant=Look(0.10, (0.30, 0.20, 0.19), 0.80, 0.50, 0.20, 0.34, 0.10, 1.1),
     Pigment=Look(0.18, (0.58, 0.42, 0.30), 0.44, 0.54, 0.14, 0.16, 0.04, 1.4),
 )
 

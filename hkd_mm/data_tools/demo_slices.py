@@ -1,10 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Draw CT-like slices with nodules of graded difficulty.
 
-They teach nothing about lungs. A patient has lungs and a nodule whose centre,
-size and contrast are drawn from the ranges of the grade; the slices go
-through it at different heights, each with vessels and noise of its own, and
-some hold none of it.
+They teach nothing about lungs. A patient has lungs and a nodule whose centre, size and
+contrast are drawn from the ranges of the grade; the slices go through it at different
+heights, each with vessels and noise of its own, and some hold none of it.
 """
 
 from collections import Counter
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.random import Generator, default_rng
 
 from hkd_mm.data_tools.demo_images import building
-from hkd_mm.data_tools.tables import write_table
+from hkd_mm.data_tools.table_files import write_table
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import parallel_map
 
@@ -78,8 +77,7 @@ def make_demo_slices(
         were there already).
 
     Raises:
-        UserError: unknown grade, too few or too small slices, or ``out``
-            holds others.
+        UserError: unknown grade, too few or too small slices, or ``out`` holds others.
     """
     if grade not in GRADES:
         raise UserError(f'--grade {grade}: there are {", ".join(GRADES)}')

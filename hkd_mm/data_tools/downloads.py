@@ -116,6 +116,4 @@ def _read_archive(file, label: str, stack: ExitStack) -> Iterator[Entry]:
             inner = stack.enter_context(archive.open(info))
             yield from _read_archive(inner, f'{label}:{info.filename}', stack)
         else:
-            yield Entry(
-                PurePosixPath(info.filename), info.file_size, archive=archive
-            )
+            yield Entry(PurePosixPath(info.filename), info.file_size, archive=archive)

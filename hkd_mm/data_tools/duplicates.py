@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hkd_mm.data_tools.tables import write_annotations
+from hkd_mm.data_tools.table_files import write_annotations
 from hkd_mm.errors import UserError
 
 _BITS = 64  # of a hash
@@ -62,9 +62,7 @@ def near_pairs(records, found: dict, near: int) -> list[dict]:
         known.setdefault(record.lesion_id or ('alone',), index)
     members = list(contents.values())
     pairs = []
-    for one, other, bits in zip(
-        *pairs_within(np.array(hashes, np.uint64), near)
-    ):
+    for one, other, bits in zip(*pairs_within(np.array(hashes, np.uint64), near)):
         pairs += [
             (*sorted((first, second)), int(bits))
             for lesion, first in members[one].items()
@@ -82,18 +80,16 @@ def pairs_within(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find all pairs of hashes that differ in at most ``near`` bits.
 
-    Two such hashes agree in at least one of ``near + 1`` shares of their
-    bits, so that only neighbours are compared after sorting by a share: time
-    and memory grow with the hashes, and not with their square, as long as
-    few are similar.
+    Two such hashes agree in at least one of ``near + 1`` shares of their bits, so that
+    only neighbours are compared after sorting by a share: time and memory grow with the
+    hashes, and not with their square, as long as few are similar.
 
     Args:
         hashes: (N,) uint64.
         near: bits that may differ; from 32 on, all pairs are compared.
 
     Returns:
-        i and j (M,) int64, i < j, each pair once and in order, and their
-        bits (M,).
+        i and j (M,) int64, i < j, each pair once and in order, and their bits (M,).
     """
     shares = near + 1 if near < _BITS // 2 else 1
     pairs = [np.zeros((0, 2), np.int64)]
@@ -109,9 +105,7 @@ def pairs_within(
     return found[:, 0], found[:, 1], bits
 
 
-def _pairs_of_runs(
-    keys: np.ndarray, hashes: np.ndarray, near: int
-) -> np.ndarray:
+def _pairs_of_runs(keys: np.ndarray, hashes: np.ndarray, near: int) -> np.ndarray:
     """Indices (M, 2) of near hashes within runs of equal, sorted keys."""
     found = [np.zeros((0, 2), np.int64)]
     first, distance = np.arange(len(keys)), 0
@@ -134,15 +128,12 @@ def _popcount(values: np.ndarray) -> np.ndarray:
     return table[octets].sum(-1, dtype=np.uint8)
 
 
-def joined_names(
-    records: Sequence, links: Iterable[Sequence[str]]
-) -> list[str | None]:
+def joined_names(records: Sequence, links: Iterable[Sequence[str]]) -> list[str | None]:
     """Name the connected groups of images, linked by lesion or by ``links``.
 
     Returns:
-        One name a record, in their order: the first by the alphabet of the
-        lesions, and of the ids where an image has no lesion. A lone image
-        keeps its lesion, or None.
+        One name a record, in their order: the first by the alphabet of the lesions, and
+        of the ids where an image has no lesion. A lone image keeps its lesion, or None.
     """
     from hkd_mm.datasets.records import connected_groups
 
@@ -162,17 +153,13 @@ def joined_names(
         if len(members) > 1:
             name = min(r.lesion_id or r.sample_id for r in members)
             # an image may have the name of a lesion of others
-            while name in lesions and all(
-                r.lesion_id != name for r in members
-            ):
+            while name in lesions and all(r.lesion_id != name for r in members):
                 name += '+'
         names.update((record.sample_id, name) for record in members)
     return [names[record.sample_id] for record in records]
 
 
-def write_groups(
-    records: Sequence, report: dict, data_root: str, out: str
-) -> dict:
+def write_groups(records: Sequence, report: dict, data_root: str, out: str) -> dict:
     """Write an annotation table whose lesions are groups of equal images.
 
     Joined are the duplicates and near duplicates of a report of
@@ -185,8 +172,7 @@ def write_groups(
         any, the table names no parts, so that a split is drawn.
 
     Raises:
-        UserError: the images have masks, or the file is there or cannot be
-            written.
+        UserError: the images have masks, or the file is there or cannot be written.
     """
     from hkd_mm.datasets.records import ImageFinder
 
@@ -197,8 +183,7 @@ def write_groups(
         )
     if os.path.lexists(out):
         raise UserError(
-            f'{out} is there already; remove it or name another file with '
-            '--group'
+            f'{out} is there already; remove it or name another file with --group'
         )
     near = [pair['images'] for pair in report['near_duplicates']]
     names = joined_names(records, [*report['duplicates'], *near])

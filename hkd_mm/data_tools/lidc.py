@@ -187,9 +187,7 @@ def _name(node: ElementTree.Element) -> str:
     return node.tag.rpartition('}')[2]
 
 
-def _children(
-    node: ElementTree.Element, name: str
-) -> list[ElementTree.Element]:
+def _children(node: ElementTree.Element, name: str) -> list[ElementTree.Element]:
     return [child for child in node if _name(child) == name]
 
 
@@ -204,8 +202,7 @@ def require_pydicom() -> None:
         import pydicom  # noqa: F401
     except ImportError:
         raise UserError(
-            'DICOM files need pydicom, which is not installed; pip install '
-            '"pydicom>=3"'
+            'DICOM files need pydicom, which is not installed; pip install "pydicom>=3"'
         ) from None
 
 
@@ -225,17 +222,14 @@ def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
             first = by_series[one.series_uid].setdefault(one.uid, one)
             if (
                 first is not one
-                and Path(first.path).read_bytes()
-                != Path(one.path).read_bytes()
+                and Path(first.path).read_bytes() != Path(one.path).read_bytes()
             ):
                 raise UserError(
                     f'{first.path} and {one.path} are both slice {one.uid} '
                     'and differ; remove one of them'
                 )
     return {
-        uid: Scan(
-            sorted(slices.values(), key=lambda one: (one.position, one.number))
-        )
+        uid: Scan(sorted(slices.values(), key=lambda one: (one.position, one.number)))
         for uid, slices in sorted(by_series.items())
     }
 
@@ -295,9 +289,7 @@ def read_hounsfield(path: str) -> np.ndarray:
     return pixels * slope + float(data.get('RescaleIntercept', 0))
 
 
-def _along(
-    position: list[float], orientation: Sequence[float] | None
-) -> float:
+def _along(position: list[float], orientation: Sequence[float] | None) -> float:
     """Position along the normal of the slice."""
     if not orientation:
         return position[2]
@@ -330,14 +322,12 @@ def agreed_nodules(
             number = slice_of(outline)
             if number is not None:
                 by_slice[number].append(outline)
-        masks = {n: fill(lines, shape) for n, lines in by_slice.items()}
+        masks = {n: fill_outlines(lines, shape) for n, lines in by_slice.items()}
         volumes.append({n: mask for n, mask in masks.items() if mask.any()})
     needed = max(1, math.ceil(share * readings.readers - 1e-9))
     found = []
     for group in _groups(volumes):
-        masks = _vote(
-            [(readings.nodules[i].reader, volumes[i]) for i in group], needed
-        )
+        masks = _vote([(readings.nodules[i].reader, volumes[i]) for i in group], needed)
         rated = [readings.nodules[i].malignancy for i in group]
         rated = [number for number in rated if number is not None]
         if masks:
@@ -345,7 +335,7 @@ def agreed_nodules(
     return sorted(found, key=lambda nodule: min(nodule.masks))
 
 
-def fill(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray:
+def fill_outlines(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray:
     """The area inside of the outlines of one slice, (H, W) bool.
 
     Readers drew the line around the nodule: the pixels of the line itself

@@ -16,9 +16,7 @@ _MARK = 'resized.json'
 _TABLES = ('.csv', '.tab', '.tsv', '.json', '.md')
 
 
-def resize_images(
-    data_root: str, out: str, size: int, workers: int = 0
-) -> dict:
+def resize_images(data_root: str, out: str, size: int, workers: int = 0) -> dict:
     """Write every image as a ``size`` x ``size`` PNG under ``out``.
 
     The pixels are those of ``LoadSkinImage`` and ``Resize(scale=(size,
@@ -40,8 +38,7 @@ def resize_images(
         raise UserError(f'--size {size} must be at least 8 pixels')
     if root.resolve() in (target.resolve(), *target.resolve().parents):
         raise UserError(
-            f'--out {out} is inside of the data root {data_root}; name '
-            'a folder outside'
+            f'--out {out} is inside of the data root {data_root}; name a folder outside'
         )
     images = list_images(root)
     if not images:

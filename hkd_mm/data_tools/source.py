@@ -11,17 +11,13 @@ DATASETS = ('SkinDisease', 'HAM10000', 'ISIC2019', *MASKED)
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose the data of a tool."""
-    parser.add_argument(
-        'data_root', help='folder of the images, as in the config'
-    )
+    parser.add_argument('data_root', help='folder of the images, as in the config')
     parser.add_argument(
         '--dataset',
         choices=DATASETS,
         help='how to read it (default: found by its tables)',
     )
-    parser.add_argument(
-        '--ann-file', help='table, absolute or below the data root'
-    )
+    parser.add_argument('--ann-file', help='table, absolute or below the data root')
     parser.add_argument(
         '--classes',
         nargs='+',
@@ -131,8 +127,7 @@ def read_where(records, args: argparse.Namespace) -> tuple[dict, str]:
         check_data(document, records, args.split_file)
     elif any(record.split for record in records):
         parts = {
-            part: [r.sample_id for r in records if r.split == part]
-            for part in SPLITS
+            part: [r.sample_id for r in records if r.split == part] for part in SPLITS
         }
         document = as_document(records, parts)
     else:

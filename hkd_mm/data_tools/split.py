@@ -41,12 +41,9 @@ def draw_split_file(
 
     if any(record.split for record in records):
         raise UserError(
-            f'{name} comes split into train, val and test; there '
-            'is nothing to draw'
+            f'{name} comes split into train, val and test; there is nothing to draw'
         )
-    grouped = (
-        _merge_duplicates(records, workers) if group_duplicates else records
-    )
+    grouped = _merge_duplicates(records, workers) if group_duplicates else records
     parts = draw_split(grouped, ratios, seed)
     document = as_document(records, parts, ratios, seed, name)
     if group_duplicates:
@@ -73,15 +70,11 @@ def _merge_duplicates(records, workers: int) -> list:
     for record, content in zip(records, hashes):
         equal[content].append(record.sample_id)
     names = joined_names(records, equal.values())
-    return [
-        replace(record, lesion_id=name) for record, name in zip(records, names)
-    ]
+    return [replace(record, lesion_id=name) for record, name in zip(records, names)]
 
 
 def _sha256(path: str) -> str:
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
-        raise UserError(
-            f'image {path} cannot be read ({error.strerror})'
-        ) from None
+        raise UserError(f'image {path} cannot be read ({error.strerror})') from None

@@ -47,15 +47,14 @@ def verify_data(
         workers: processes, 0 for all cores.
 
     Returns:
-        images; without_lesion, how many of them name no lesion or patient;
-        counts (split -> class -> images); unreadable (image, reason);
-        tiny (image, width, height); duplicates, a list of groups of images
-        with equal bytes; conflicting, those of them with several labels;
-        near_duplicates (two images of different lesions, bits); leaks (kind
-        id, lesion, patient or content; key; the splits and images);
-        near_leaks, the near duplicates in different splits; ok (bool: no
-        unreadable file and no leak). Near duplicates do not count: similar
-        lesions exist.
+        images; without_lesion, how many of them name no lesion or patient; counts
+        (split -> class -> images); unreadable (image, reason); tiny (image, width,
+        height); duplicates, a list of groups of images with equal bytes; conflicting,
+        those of them with several labels; near_duplicates (two images of different
+        lesions, bits); leaks (kind id, lesion, patient or content; key; the splits and
+        images); near_leaks, the near duplicates in different splits; ok (bool: no
+        unreadable file and no leak). Near duplicates do not count: similar lesions
+        exist.
 
     Raises:
         UserError: ``near`` is given and the package ImageHash is missing.
@@ -228,9 +227,7 @@ def _line(key: str, finding) -> str:
     if key == 'unreadable':
         return f'{finding["image"]} ({finding["reason"]})'
     if key == 'tiny':
-        return (
-            f'{finding["image"]} is {finding["width"]} x {finding["height"]}'
-        )
+        return f'{finding["image"]} is {finding["width"]} x {finding["height"]}'
     if key == 'duplicates':
         return ' = '.join(finding)
     if key == 'conflicting':

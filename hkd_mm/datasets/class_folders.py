@@ -64,8 +64,7 @@ def find_table(root: Path, patterns: tuple[str, ...]) -> Path | None:
             found = sorted(
                 path
                 for path in root.glob(depth + pattern)
-                if path.is_file()
-                and path.suffix.lower() in ('', '.csv', '.tab')
+                if path.is_file() and path.suffix.lower() in ('', '.csv', '.tab')
             )
             if found:
                 return found[0]
@@ -128,8 +127,7 @@ def split_folders(root: Path, classes: tuple[str, ...]) -> dict[str, Path]:
     return {
         SPLIT_NAMES[folder.name.lower()]: folder
         for folder in subfolders(root)
-        if folder.name.lower() in SPLIT_NAMES
-        and class_name(folder) not in classes
+        if folder.name.lower() in SPLIT_NAMES and class_name(folder) not in classes
     }
 
 
@@ -222,8 +220,7 @@ def _read_classes(
         images = image_paths(path)
         if not images and name in needed:
             raise UserError(
-                f'class folder {path} has no image; add some, or remove the '
-                'folder'
+                f'class folder {path} has no image; add some, or remove the folder'
             )
         plain = [os.path.splitext(path)[0] for path in images]
         stems = Counter(plain)

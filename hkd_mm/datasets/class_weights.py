@@ -54,6 +54,5 @@ def balanced_weights(
         )
     raw = 1 / counts if word == 'balanced' else 1 / np.sqrt(counts)
     return [
-        round(float(weight), 6)
-        for weight in raw * counts.sum() / (raw * counts).sum()
+        round(float(weight), 6) for weight in raw * counts.sum() / (raw * counts).sum()
     ]

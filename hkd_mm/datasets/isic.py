@@ -1,9 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Read HAM10000 and ISIC 2019 from their official tables.
 
-Two forms exist: one column a class with ``1.0`` in the right one, and one
-column ``dx`` with the name. Columns are found by name, for their order
-differs between files.
+Two forms exist: one column a class with ``1.0`` in the right one, and one column ``dx``
+with the name. Columns are found by name, for their order differs between files.
 """
 
 from pathlib import Path
@@ -30,12 +29,11 @@ _NOT_METADATA = {*_IMAGE, *_LABEL, 'lesion_id', 'split', 'unk'}
 class HAM10000(SkinDisease):
     """10,015 dermoscopy images of 7,470 lesions in 7 classes.
 
-    Reads ``HAM10000_metadata`` (.csv, .tab or without suffix) with its
-    column ``dx``, or the one-hot ``ISIC2018_Task3_Training_GroundTruth.csv``
-    with ``..._LesionGroupings.csv`` beside it; then the classes keep the
-    names of ``dx``. Images lie in ``images``, in
-    ``HAM10000_images_part_1`` and ``_2``, or in any other folder of the data
-    root except ``originals``.
+    Reads ``HAM10000_metadata`` (.csv, .tab or without suffix) with its column ``dx``,
+    or the one-hot ``ISIC2018_Task3_Training_GroundTruth.csv`` with
+    ``..._LesionGroupings.csv`` beside it; then the classes keep the names of ``dx``.
+    Images lie in ``images``, in ``HAM10000_images_part_1`` and ``_2``, or in any other
+    folder of the data root except ``originals``.
 
     Tschandl, Rosendahl, Kittler, Sci Data 5:180161 (2018), CC BY-NC 4.0.
     Arguments and errors are those of :class:`SkinDisease`.
@@ -47,9 +45,7 @@ class HAM10000(SkinDisease):
 
     def _find_table(self, root: Path) -> Path:
         table = (
-            super()._find_table(root)
-            if self._table
-            else find_table(root, self.TABLES)
+            super()._find_table(root) if self._table else find_table(root, self.TABLES)
         )
         if table is None:
             remedy = 'put it there or name the table with ann_file=FILE'
@@ -86,9 +82,8 @@ class ISIC2019(HAM10000):
     the challenge is read with ``ann_file='ISIC_2019_Test_GroundTruth.csv'``
     and ``split='all'``; its rows marked UNK are left out.
 
-    HAM10000 is part of it: never test on HAM10000 a network trained here.
-    CC BY-NC 4.0. Arguments and errors are those of
-    :class:`hkd_mm.datasets.skin_disease.SkinDisease`.
+    HAM10000 is part of it: never test on HAM10000 a network trained here. CC BY-NC 4.0.
+    Arguments and errors are those of :class:`hkd_mm.datasets.skin_disease.SkinDisease`.
     """
 
     METAINFO = {'classes': class_folders.ISIC2019.classes}
@@ -102,8 +97,7 @@ def read_official(table: Path, classes: tuple[str, ...]) -> list[Record]:
     Rows of the one-hot form that are marked UNK are left out.
 
     Raises:
-        UserError: a column is missing, or a row does not have exactly one
-            class.
+        UserError: a column is missing, or a row does not have exactly one class.
     """
     rows, image = _read_rows(table)
     columns = tuple(rows[0])
@@ -146,9 +140,7 @@ def merge_metadata(records: list[Record], table: Path) -> None:
     """
     rows, image = _read_rows(table)
     groups, kind = groups_of_rows(rows)
-    by_id = {
-        same_id(row[image]): (row, group) for row, group in zip(rows, groups)
-    }
+    by_id = {same_id(row[image]): (row, group) for row, group in zip(rows, groups)}
     for record in records:
         row, group = by_id.get(same_id(record.sample_id), (None, None))
         if row is None:
@@ -197,8 +189,7 @@ def _one_hot(table: Path, row: dict, image: str, names: dict) -> str | None:
         unknown = float(row.get('unk') or 0) > 0.5
     except ValueError as error:
         raise UserError(
-            f'table {table}, image {image}: a class column holds '
-            f'no number ({error})'
+            f'table {table}, image {image}: a class column holds no number ({error})'
         ) from None
     if len(marks) != 1 and not (unknown and not marks):
         raise UserError(

@@ -120,9 +120,7 @@ def image_paths(folder: str | os.PathLike) -> list[str]:
     return sorted(found)
 
 
-def check_records(
-    records: list[Record], classes: tuple[str, ...], source: str
-) -> None:
+def check_records(records: list[Record], classes: tuple[str, ...], source: str) -> None:
     """Check records against the classes.
 
     Raises:
@@ -163,11 +161,10 @@ def same_id(name: str) -> str:
 class ImageFinder:
     """Find the file of an image that a table names.
 
-    The name may be a path below the root or its ``images``, a file name or
-    an id without suffix. The suffix may differ (``a.jpg`` finds ``a.png``
-    of a resized copy) and ``_downsampled`` may be missing on either side.
-    With a folder ``images`` in the root only that one is searched, otherwise
-    all folders but ``originals``.
+    The name may be a path below the root or its ``images``, a file name or an id
+    without suffix. The suffix may differ (``a.jpg`` finds ``a.png`` of a resized copy)
+    and ``_downsampled`` may be missing on either side. With a folder ``images`` in the
+    root only that one is searched, otherwise all folders but ``originals``.
     """
 
     def __init__(self, root: Path) -> None:
@@ -193,9 +190,7 @@ class ImageFinder:
         found = self._by_id.get(same_id(file), [])
         if folder:
             parents = [str(base / folder) for base in (self.root, self.folder)]
-            found = [
-                p for p in found if (os.path.dirname(p) or '.') in parents
-            ]
+            found = [p for p in found if (os.path.dirname(p) or '.') in parents]
         if len(found) > 1:
             found = self._closest(name, file, found)
         return found[0] if found else None
@@ -220,9 +215,7 @@ class ImageFinder:
         return found
 
 
-def find_images(
-    records: list[Record], root: Path, source: Path
-) -> list[Record]:
+def find_images(records: list[Record], root: Path, source: Path) -> list[Record]:
     """Fill in ``path`` of every record of a table.
 
     Raises:
@@ -293,8 +286,7 @@ def group_names(
         order of the alphabet; None where an image has no value.
     """
     known = [
-        [None if is_blank(value) else value.strip() for value in row]
-        for row in values
+        [None if is_blank(value) else value.strip() for value in row] for row in values
     ]
     if len(columns) < 2:
         return [row[0] if row else None for row in known]

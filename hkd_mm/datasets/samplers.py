@@ -40,9 +40,7 @@ class BalancedSampler(Sampler):
         num_samples: int | None = None,
     ) -> None:
         if not 0 <= power <= 1:
-            raise UserError(
-                f'BalancedSampler power={power} must lie in [0, 1]'
-            )
+            raise UserError(f'BalancedSampler power={power} must lie in [0, 1]')
         if num_samples is not None and num_samples < 1:
             raise UserError(
                 f'BalancedSampler num_samples={num_samples} must be at least 1'
@@ -51,13 +49,9 @@ class BalancedSampler(Sampler):
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         labels = np.asarray(dataset.get_gt_labels())
-        self._images = [
-            np.flatnonzero(labels == label) for label in np.unique(labels)
-        ]
+        self._images = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         sizes = np.array([len(images) for images in self._images], float)
-        self._edges = np.cumsum(
-            sizes ** (1 - power) / sum(sizes ** (1 - power))
-        )
+        self._edges = np.cumsum(sizes ** (1 - power) / sum(sizes ** (1 - power)))
         total = num_samples or len(labels)
         self.num_samples = -(-total // self.world_size)
 

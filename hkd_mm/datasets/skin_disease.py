@@ -153,9 +153,7 @@ class SkinDisease(BaseDataset):
                 self._records = read_once(
                     (*key, self.data_root, self.classes),
                     root,
-                    root / os.path.expanduser(self._table)
-                    if self._table
-                    else None,
+                    root / os.path.expanduser(self._table) if self._table else None,
                     lambda: self._read_records(root),
                 )
             else:  # the arguments of another constructor may decide
@@ -230,8 +228,7 @@ class SkinDisease(BaseDataset):
             raise UserError(f'classes: "{twice[0]}" is listed twice')
         if len(self.classes) < 2:
             raise UserError(
-                'classes must name at least two classes, got '
-                f'{list(self.classes)}'
+                f'classes must name at least two classes, got {list(self.classes)}'
             )
 
     def _data_info(self, record: Record) -> dict:
@@ -250,15 +247,11 @@ class RecordSet:
     ``state`` is None for records that are not shared.
     """
 
-    def __init__(
-        self, records: list[Record], state: 'FileState | None' = None
-    ) -> None:
+    def __init__(self, records: list[Record], state: 'FileState | None' = None) -> None:
         self.records, self.state = records, state
         self._splits: dict[Hashable, tuple[dict, FileState | None]] = {}
 
-    def split(
-        self, name: str, split_file: str | None, ratios, seed: int
-    ) -> dict:
+    def split(self, name: str, split_file: str | None, ratios, seed: int) -> dict:
         """:func:`.split_file.find_split`, again only for a changed file."""
         given = any(record.split for record in self.records)
         key = (name, split_file, os.getcwd(), str(ratios), seed)
@@ -266,9 +259,7 @@ class RecordSet:
         if document is not None and (state is None or state.is_current()):
             return document
         if not given:
-            path = split_file or default_split_file(
-                name, self.records, ratios, seed
-            )
+            path = split_file or default_split_file(name, self.records, ratios, seed)
             state = FileState([os.path.abspath(path)])
         document = find_split(self.records, name, split_file, ratios, seed)
         self._splits[key] = document, state

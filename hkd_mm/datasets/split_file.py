@@ -34,9 +34,7 @@ def read_split(path) -> dict:
     except (OSError, ValueError) as error:
         raise UserError(f'split file {path} cannot be read: {error}') from None
     if not isinstance(document, dict):
-        raise UserError(
-            f'split file {path} is not a split file of tools/data/split.py'
-        )
+        raise UserError(f'split file {path} is not a split file of tools/data/split.py')
     return document
 
 
@@ -63,22 +61,17 @@ def _as_text(document: dict) -> str:
     for name, ids in lists.items():
         # json writes without indent in C, ids of any characters included
         rows = json.dumps(ids, separators=(',\n  ', ': '))[1:-1]
-        text = text.replace(
-            f'\n "{name}": []', f'\n "{name}": [\n  {rows}\n ]'
-        )
+        text = text.replace(f'\n "{name}": []', f'\n "{name}": [\n  {rows}\n ]')
     return text + '\n'
 
 
-def default_split_file(
-    name: str, records: list[Record], ratios, seed: int
-) -> str:
+def default_split_file(name: str, records: list[Record], ratios, seed: int) -> str:
     """Path of the split file when the config names none."""
     clean = re.sub(r'[^A-Za-z0-9._-]+', '_', name) or 'data'
     return os.path.join(
         'work_dirs',
         'splits',
-        f'{clean}-{data_hash(records)[:8]}-'
-        f'{ratio_name(ratios)}-seed{seed}.json',
+        f'{clean}-{data_hash(records)[:8]}-{ratio_name(ratios)}-seed{seed}.json',
     )
 
 
@@ -117,8 +110,7 @@ def find_split(
     write_split(document, path)
     sizes = ' / '.join(f'{len(document[part])} {part}' for part in SPLITS)
     MMLogger.get_current_instance().info(
-        f'Drew the split {sizes} of {name} by {document["grouped_by"]}, '
-        f'wrote {path}'
+        f'Drew the split {sizes} of {name} by {document["grouped_by"]}, wrote {path}'
     )
     return document
 
@@ -134,8 +126,5 @@ def _given_split(records: list[Record], name: str) -> dict:
             )
     where = {record.sample_id: record.split for record in records}
     check_lesions(records, where, name)
-    parts = {
-        part: [i for i, home in where.items() if home == part]
-        for part in SPLITS
-    }
+    parts = {part: [i for i, home in where.items() if home == part] for part in SPLITS}
     return as_document(records, parts, dataset=name)

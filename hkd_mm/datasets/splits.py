@@ -42,15 +42,12 @@ def parse_ratios(ratios) -> tuple[Fraction, Fraction, Fraction]:
     try:
         shares = [Fraction(str(part)) for part in parts]
     except (ValueError, ZeroDivisionError):
-        raise UserError(
-            f'split_ratios {ratios} are not numbers; {hint}'
-        ) from None
+        raise UserError(f'split_ratios {ratios} are not numbers; {hint}') from None
     if len(shares) == 2:
         shares.append(Fraction(0))
     if len(shares) != 3 or min(shares) < 0 or 0 in shares[:2]:
         raise UserError(
-            f'split_ratios {ratios} must be two or three numbers '
-            f'above zero; {hint}'
+            f'split_ratios {ratios} must be two or three numbers above zero; {hint}'
         )
     return tuple(share / sum(shares) for share in shares)
 
@@ -93,17 +90,14 @@ def _update(digest, items: Sequence, **options) -> None:
     digest.update(b']' if items else b'[]')
 
 
-def draw_split(
-    records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42
-) -> dict:
+def draw_split(records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42) -> dict:
     """Split images by class share, lesions kept together.
 
-    Groups (lesions; an image without lesion id is its own group) are taken
-    from the largest to the smallest, in an order drawn by ``seed`` among
-    equals. Each goes where its classes are filled least in relation to the
-    wanted share, ties to the larger split. So every class keeps its share in
-    every split up to the size of its last groups, and a class with three
-    lesions or more is in all three splits.
+    Groups (lesions; an image without lesion id is its own group) are taken from the
+    largest to the smallest, in an order drawn by ``seed`` among equals. Each goes where
+    its classes are filled least in relation to the wanted share, ties to the larger
+    split. So every class keeps its share in every split up to the size of its last
+    groups, and a class with three lesions or more is in all three splits.
 
     Returns:
         The content of a split file, see :func:`as_document`.
@@ -124,9 +118,9 @@ def draw_parts(
     groups = defaultdict(list)
     for record in records:
         lesion = record.lesion_id
-        groups[
-            ('lesion', lesion) if lesion else ('image', record.sample_id)
-        ].append(record)
+        groups[('lesion', lesion) if lesion else ('image', record.sample_id)].append(
+            record
+        )
     totals = Counter(record.label for record in records)
     # Filling of a part by each label, weighted so that all costs are whole
     # numbers: exact, and much faster than fractions.
@@ -134,8 +128,7 @@ def draw_parts(
     weights = {name: common // total for name, total in totals.items()}
     unit = math.lcm(*(share.numerator for share in shares if share))
     costs = [
-        share and share.denominator * (unit // share.numerator)
-        for share in shares
+        share and share.denominator * (unit // share.numerator) for share in shares
     ]
     filled = {name: [0] * len(shares) for name in totals}
     open_parts = sorted(
@@ -145,8 +138,7 @@ def draw_parts(
     parts: list[list[str]] = [[] for _ in shares]
     drawn = f'[{json.dumps(seed)},'
     order = sorted(
-        (-len(members), _rank(drawn, *key), key)
-        for key, members in groups.items()
+        (-len(members), _rank(drawn, *key), key) for key, members in groups.items()
     )
     for _, _, key in order:
         members = groups[key]
@@ -200,9 +192,7 @@ def as_document(
         dataset=dataset,
         ratios=None if ratios is None else ratio_name(ratios),
         seed=seed,
-        grouped_by=next(
-            (column_of(r.group) for r in records if r.lesion_id), 'image'
-        ),
+        grouped_by=next((column_of(r.group) for r in records if r.lesion_id), 'image'),
         counts={
             name: dict(sorted(Counter(map(labels.get, ids)).items()))
             for name, ids in parts.items()
@@ -279,9 +269,7 @@ def check_lesions(records: list[Record], where: dict, source: str) -> None:
             )
 
 
-def draw_folds(
-    records: list[Record], count: int, seed: int = 42
-) -> list[dict]:
+def draw_folds(records: list[Record], count: int, seed: int = 42) -> list[dict]:
     """Splits for cross-validation: each image is tested once.
 
     The images are drawn into ``count`` equal parts by the rule of

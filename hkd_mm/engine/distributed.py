@@ -156,20 +156,17 @@ def _seed_everything(seed: int) -> None:
 class EpochSeedHook(Hook):
     """Seed Python, NumPy and torch before each training epoch.
 
-    mmengine seeds once per run and stores no generator state, so that a
-    resumed run draws other augmentations than the uninterrupted one; its
-    worker seeds are the same in every epoch. Here the seed of an epoch is a
-    function of (seed, epoch, rank); workers derive theirs from it through
-    :func:`seed_worker`.
+    mmengine seeds once per run and stores no generator state, so that a resumed run
+    draws other augmentations than the uninterrupted one; its worker seeds are the same
+    in every epoch. Here the seed of an epoch is a function of (seed, epoch, rank);
+    workers derive theirs from it through :func:`seed_worker`.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train_epoch(self, runner) -> None:
         """Seed for ``runner.epoch``."""
-        sequence = np.random.SeedSequence(
-            (runner.seed, runner.epoch, get_rank())
-        )
+        sequence = np.random.SeedSequence((runner.seed, runner.epoch, get_rank()))
         _seed_everything(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
 
 

@@ -26,14 +26,11 @@ def collect_environment() -> dict:
     """Describe the running process and its machine.
 
     Returns:
-        A dict that JSON can hold: ``hkd_mm``, ``commit`` (None outside a
-        checkout), ``python``, ``packages``, ``platform``, ``cpu``,
-        ``memory_gib``, ``gpus``, ``cuda``, ``threads``, ``command``,
-        ``started``.
+        A dict that JSON can hold: ``hkd_mm``, ``commit`` (None outside a checkout),
+        ``python``, ``packages``, ``platform``, ``cpu``, ``memory_gib``, ``gpus``,
+        ``cuda``, ``threads``, ``command``, ``started``.
     """
-    gpus = [
-        torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
-    ]
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return dict(
         hkd_mm=__version__,
         commit=_commit(),

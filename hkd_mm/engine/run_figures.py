@@ -142,9 +142,7 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
                 f'{_count(costs["parameters"])} parameters, '
                 f'{costs["gmacs"]:.2g} GMACs at {side}',
             )
-    table.add_row(
-        'training', f'{report["training_minutes"]:.1f} min' + _speed(report)
-    )
+    table.add_row('training', f'{report["training_minutes"]:.1f} min' + _speed(report))
     if report['checkpoint']:
         table.add_row(
             report['checkpoint']['file'],

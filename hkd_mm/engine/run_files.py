@@ -32,9 +32,7 @@ def finished_run(folder: str | Path) -> FinishedRun:
     student = folder / STUDENT
     if not student.is_file():
         lacks = f'holds no {STUDENT}' if folder.is_dir() else 'does not exist'
-        raise UserError(
-            f'{folder} {lacks}; give the work dir of a finished training'
-        )
+        raise UserError(f'{folder} {lacks}; give the work dir of a finished training')
     return FinishedRun(folder, run_config(folder), student)
 
 
@@ -51,8 +49,7 @@ def run_config(folder: Path) -> Path:
     found = sorted(folder.glob('*.py'))
     if len(found) != 1:
         raise UserError(
-            f'{folder} holds {len(found)} configs; the work dir of a '
-            'training holds one'
+            f'{folder} holds {len(found)} configs; the work dir of a training holds one'
         )
     return found[0]
 

@@ -104,17 +104,15 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     """Collect what a run came to.
 
     Args:
-        input_size: height and width of the training images, for the
-            operation counts.
+        input_size: height and width of the training images, for the operation counts.
 
     Returns:
-        ``config``, ``seed``, ``split_hash``, ``best`` and ``last`` (``epoch``
-        and validation metrics each, or None), ``epochs``,
-        ``training_minutes`` (without validation), ``validation_minutes``,
-        ``images_per_second`` of training, ``student`` and ``teacher``
-        (``parameters``, ``gmacs``, ``gflops`` = 2 x gmacs, ``input_size``),
-        ``checkpoint`` (``file`` and ``megabytes`` of the best one, else of
-        the last).
+        ``config``, ``seed``, ``split_hash``, ``best`` and ``last`` (``epoch`` and
+        validation metrics each, or None), ``epochs``, ``training_minutes`` (without
+        validation), ``validation_minutes``, ``images_per_second`` of training,
+        ``student`` and ``teacher`` (``parameters``, ``gmacs``, ``gflops`` = 2 x gmacs,
+        ``input_size``), ``checkpoint`` (``file`` and ``megabytes`` of the best one,
+        else of the last).
     """
     best, last = best_checkpoint(runner), last_checkpoint(runner)
     validated = history.validated()
@@ -130,9 +128,7 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         epochs=max(history.records, default=0),
         training_minutes=seconds / 60,
         validation_minutes=history.total('val_seconds') / 60,
-        images_per_second=history.total('images') / seconds
-        if seconds
-        else None,
+        images_per_second=history.total('images') / seconds if seconds else None,
         checkpoint=_file(best or last),
         student=_costs(getattr(model, 'student', model), input_size),
     )
@@ -153,13 +149,9 @@ def _of_epoch(history: History, epoch: int) -> dict:
 def _file(path: str | None) -> dict | None:
     if path is None:
         return None
-    return dict(
-        file=os.path.basename(path), megabytes=os.path.getsize(path) / 1e6
-    )
+    return dict(file=os.path.basename(path), megabytes=os.path.getsize(path) / 1e6)
 
 
 def _costs(model: nn.Module, input_size: tuple[int, int]) -> dict:
     costs = complexity(model, input_size)
-    return dict(
-        **costs, gflops=2 * costs['gmacs'], input_size=list(input_size)
-    )
+    return dict(**costs, gflops=2 * costs['gmacs'], input_size=list(input_size))

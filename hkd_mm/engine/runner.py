@@ -55,9 +55,8 @@ class NamedRunner(Runner):
     def build_dataloader(self, dataloader, *args: Any, **kwargs: Any):
         """Build a loader; one of training leaves a lone last image out.
 
-        A network whose last map is 1 x 1 would stop there: BatchNorm expects
-        more than one value per channel. Another image is left out every
-        epoch.
+        A network whose last map is 1 x 1 would stop there: BatchNorm expects more than
+        one value per channel. Another image is left out every epoch.
         """
         build = super().build_dataloader
         loader = build(dataloader, *args, **kwargs)

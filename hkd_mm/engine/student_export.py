@@ -46,9 +46,8 @@ def student_config(model: Any, data_preprocessor: Any = None) -> dict:
     Args:
         model: ``model`` of a config: a classifier, or an algorithm with the
             student as ``architecture``.
-        data_preprocessor: of the top level of that config. Algorithms
-            normalise with their own one, else with this; that of their
-            student has no part in it.
+        data_preprocessor: of the top level of that config. Algorithms normalise with
+            their own one, else with this; that of their student has no part in it.
     """
     config = plain(model)
     if 'architecture' in config:
@@ -57,9 +56,7 @@ def student_config(model: Any, data_preprocessor: Any = None) -> dict:
         if preprocessor:
             config['data_preprocessor'] = plain(preprocessor)
     if config.get('data_preprocessor'):
-        config['data_preprocessor'] = plain_preprocessor(
-            config['data_preprocessor']
-        )
+        config['data_preprocessor'] = plain_preprocessor(config['data_preprocessor'])
     return _without_weights(config)
 
 
@@ -105,11 +102,10 @@ def export_student(
 ) -> dict[str, Any]:
     """Write the plain student of a checkpoint and read it back.
 
-    The file holds ``state_dict`` as the plain classifier names it and
-    ``meta``: ``classes``, ``epoch``, ``seed``, ``split_hash``, ``input``
-    (size and resize rule), ``student`` (its config), ``data_preprocessor``,
-    ``source`` (name of the checkpoint) and ``hkd_mm``, as far as the
-    checkpoint knows them.
+    The file holds ``state_dict`` as the plain classifier names it and ``meta``:
+    ``classes``, ``epoch``, ``seed``, ``split_hash``, ``input`` (size and resize rule),
+    ``student`` (its config), ``data_preprocessor``, ``source`` (name of the checkpoint)
+    and ``hkd_mm``, as far as the checkpoint knows them.
 
     Args:
         out: the ``.pth`` to write, in one go.
@@ -119,8 +115,7 @@ def export_student(
     """
     if os.path.realpath(checkpoint) == os.path.realpath(out):
         raise UserError(
-            f'{out} would overwrite the checkpoint it is made '
-            'from; give another name'
+            f'{out} would overwrite the checkpoint it is made from; give another name'
         )
     loaded = safe_load(checkpoint)
     state = student_state_dict(loaded)
@@ -143,8 +138,7 @@ def _read_back(out: str | os.PathLike, state: dict) -> None:
     """Hold the written file against what was meant to be in it."""
     found = safe_load(out)['state_dict']
     same = found.keys() == state.keys() and all(
-        torch.equal(_bits(found[key]), _bits(value))
-        for key, value in state.items()
+        torch.equal(_bits(found[key]), _bits(value)) for key, value in state.items()
     )
     if not same:
         raise UserError(

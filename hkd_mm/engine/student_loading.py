@@ -51,8 +51,7 @@ def checked_config(config: Any, where: object) -> dict:
         A copy without start weights and without what only training uses.
 
     Raises:
-        UserError: it names something else, or a network that fetches from
-            elsewhere.
+        UserError: it names something else, or a network that fetches from elsewhere.
     """
     if not isinstance(config, dict):
         raise _refusal(where, f'a config of type {type(config).__name__}')
@@ -97,9 +96,7 @@ def _check_type(name: Any, where: object, scope: str) -> None:
             'package it belongs to, if it is yours)',
         )
     if not _is_part(found):
-        raise _refusal(
-            where, f'type={name!r}, which is no plain part of a network'
-        )
+        raise _refusal(where, f'type={name!r}, which is no plain part of a network')
 
 
 def _registry(scope: Any) -> Registry | None:
@@ -110,9 +107,7 @@ def _registry(scope: Any) -> Registry | None:
         found = importlib.import_module(f'{scope}.registry').MODELS
         found.import_from_location()
         return found
-    return (
-        MMENGINE_MODELS.children.get(scope) if isinstance(scope, str) else None
-    )
+    return MMENGINE_MODELS.children.get(scope) if isinstance(scope, str) else None
 
 
 def _is_part(found: Any) -> bool:

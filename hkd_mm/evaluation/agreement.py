@@ -64,8 +64,7 @@ def teacher_only_correct(
         student: (N, C) probabilities.
 
     Returns:
-        The teacher's greatest lead in the probability of the true class
-        first.
+        The teacher's greatest lead in the probability of the true class first.
     """
     own = np.arange(len(labels))
     lead = teacher[own, labels] - student[own, labels]

@@ -34,9 +34,7 @@ def tempered(
     return softmax(np.log(np.maximum(scores, least)), temperature)
 
 
-def log_loss(
-    scores: np.ndarray, labels: np.ndarray, least: float = _LEAST
-) -> float:
+def log_loss(scores: np.ndarray, labels: np.ndarray, least: float = _LEAST) -> float:
     """Mean negative log-likelihood, in nats."""
     own = scores[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(own, least)).mean())
@@ -52,9 +50,7 @@ def fit_temperature(
     from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(
-        lambda power: log_loss(
-            tempered(scores, np.exp(power), least), labels, least
-        ),
+        lambda power: log_loss(tempered(scores, np.exp(power), least), labels, least),
         bounds=tuple(np.log(BOUNDS)),
         method='bounded',
         options=dict(xatol=1e-6),
@@ -95,9 +91,7 @@ class ReliabilityBins(NamedTuple):
     counts: np.ndarray
 
 
-def reliability(
-    scores: np.ndarray, labels: np.ndarray, bins: int
-) -> ReliabilityBins:
+def reliability(scores: np.ndarray, labels: np.ndarray, bins: int) -> ReliabilityBins:
     """Confidence (probability of the predicted class) against accuracy.
 
     Bin b of ``bins`` is ``((b - 1) / bins, b / bins]``.
@@ -119,8 +113,7 @@ def expected_calibration_error(
 ) -> float:
     """Gap between confidence and accuracy (eq. 3), a fraction in [0, 1].
 
-    ``ECE = sum_b |B_b| / N * |acc(B_b) - conf(B_b)|``; 0 is perfectly
-    calibrated.
+    ``ECE = sum_b |B_b| / N * |acc(B_b) - conf(B_b)|``; 0 is perfectly calibrated.
     """
     found = reliability(scores, labels, bins)
     gaps = np.abs(found.accuracy - found.confidence)

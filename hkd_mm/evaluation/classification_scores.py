@@ -63,12 +63,11 @@ def classification_scores(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Every metric of one evaluation.
 
-    Macro values are plain means over the classes that occur in ``labels``;
-    there, ``balanced_accuracy`` is the mean sensitivity. A class that is
-    never predicted has precision 0. What a class leaves undefined
-    (sensitivity, precision, F1 without a positive; specificity without a
-    negative; AUROC, one against the rest, without both) is left out of the
-    result and out of the means.
+    Macro values are plain means over the classes that occur in ``labels``; there,
+    ``balanced_accuracy`` is the mean sensitivity. A class that is never predicted has
+    precision 0. What a class leaves undefined (sensitivity, precision, F1 without a
+    positive; specificity without a negative; AUROC, one against the rest, without both)
+    is left out of the result and out of the means.
 
     Args:
         scores: (N, C) probabilities, finite, N >= 1.
@@ -84,9 +83,7 @@ def classification_scores(
     from sklearn.metrics import confusion_matrix  # 0.8 s, so not at start
 
     predicted = scores.argmax(1)
-    matrix = confusion_matrix(
-        labels, predicted, labels=np.arange(len(classes))
-    )
+    matrix = confusion_matrix(labels, predicted, labels=np.arange(len(classes)))
     table = _per_class(scores, labels, matrix)
     present = table['support'] > 0
 
@@ -111,15 +108,11 @@ def classification_scores(
     for index, name in enumerate(classes):
         for key, values in table.items():
             value = values[index]
-            metrics[f'{name}/{key}'] = (
-                int(value) if key == 'support' else float(value)
-            )
+            metrics[f'{name}/{key}'] = int(value) if key == 'support' else float(value)
     return {k: v for k, v in metrics.items() if v == v}, matrix
 
 
-def f1_by_class(
-    labels: np.ndarray, chosen: np.ndarray, classes: int
-) -> np.ndarray:
+def f1_by_class(labels: np.ndarray, chosen: np.ndarray, classes: int) -> np.ndarray:
     """F1 of each class, mean over the seeds.
 
     Args:
@@ -148,8 +141,7 @@ def confusion_shares(
     Arguments as of :func:`f1_by_class`.
 
     Returns:
-        (C, C), true class by row, mean over the seeds; NaN of a class
-        without an image.
+        (C, C), true class by row, mean over the seeds; NaN of a class without an image.
     """
     from sklearn.metrics import confusion_matrix
 

@@ -146,18 +146,14 @@ class ClinicalMetric(StoredMetric):
             if f'{name}/auroc' in metrics or name in self._reported:
                 continue
             self._reported |= {name}
-            kind = (
-                'positives' if not metrics[f'{name}/support'] else 'negatives'
-            )
+            kind = 'positives' if not metrics[f'{name}/support'] else 'negatives'
             MMLogger.get_current_instance().info(
                 f'class {name} has no {kind} among the {total} evaluated '
                 'samples: its AUROC is undefined and left out of the macro '
                 'average'
             )
 
-    def _warn_of_one_class(
-        self, metrics: dict, classes: Sequence[str]
-    ) -> None:
+    def _warn_of_one_class(self, metrics: dict, classes: Sequence[str]) -> None:
         """Warn of a collapsed model when it begins, not at every epoch."""
         before, self._one_class = self._one_class, answers_one_class(metrics)
         if before or not self._one_class:

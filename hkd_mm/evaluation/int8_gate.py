@@ -51,9 +51,7 @@ def compare_int8(
     )
 
 
-def _standard_error(
-    right: np.ndarray, still: np.ndarray, labels: np.ndarray
-) -> float:
+def _standard_error(right: np.ndarray, still: np.ndarray, labels: np.ndarray) -> float:
     """Of the difference of two balanced accuracies on the same images."""
     lost = right.astype(float) - still
     parts = [lost[labels == label] for label in np.unique(labels)]
@@ -80,9 +78,7 @@ def _recall(
             continue
         wrong = int((own & right & ~still).sum())
         corrected = int((own & ~right & still).sum())
-        test = binomtest(
-            wrong, max(wrong + corrected, 1), alternative='greater'
-        )
+        test = binomtest(wrong, max(wrong + corrected, 1), alternative='greater')
         found[name] = dict(
             images=int(own.sum()),
             turned_wrong=wrong,
@@ -103,14 +99,12 @@ def refuse_int8(
 ) -> str | None:
     """Refuse an int8 network that lost too much, in all or in one class.
 
-    More than a limit is too much where chance does not explain it, in a
-    one-sided test at 5 %: a few validation images cannot distinguish a loss
-    of a point from none.
+    More than a limit is too much where chance does not explain it, in a one-sided test
+    at 5 %: a few validation images cannot distinguish a loss of a point from none.
 
     Args:
-        costs: ``points_lost``, their ``standard_error`` and the ``limit``;
-            of a classifier ``recall`` and ``recall_limit``, see
-            :func:`compare_int8`.
+        costs: ``points_lost``, their ``standard_error`` and the ``limit``; of a
+            classifier ``recall`` and ``recall_limit``, see :func:`compare_int8`.
         score: what the points are of.
         strict: a loss that may be chance is too much as well.
 

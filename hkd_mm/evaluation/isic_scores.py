@@ -18,15 +18,11 @@ from hkd_mm.errors import UserError
 # Categories in the order of the challenges; UNK is none of the others.
 CHALLENGES = {
     'ISIC 2018 task 3': ('MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC'),
-    'ISIC 2019': (
-        *('MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC', 'UNK'),
-    ),
+    'ISIC 2019': (*('MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC', 'UNK'),),
 }
 
 
-def isic_scores(
-    scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]
-) -> dict:
+def isic_scores(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict:
     """Scores as the challenges compute them.
 
     Args:
@@ -35,11 +31,10 @@ def isic_scores(
         classes: C names.
 
     Returns:
-        ``balanced_accuracy``, what entries are ranked by (an image with two
-        highest probabilities is wrong); ``per_category``, class -> accuracy,
-        sensitivity, specificity, dice, ppv, npv, auc, auc_sens_80 (area of
-        the ROC curve above a sensitivity of 0.8), ap (average precision);
-        ``macro_average`` of each.
+        ``balanced_accuracy``, what entries are ranked by (an image with two highest
+        probabilities is wrong); ``per_category``, class -> accuracy, sensitivity,
+        specificity, dice, ppv, npv, auc, auc_sens_80 (area of the ROC curve above a
+        sensitivity of 0.8), ap (average precision); ``macro_average`` of each.
 
     Raises:
         UserError: a class does not occur, or no other does.
@@ -87,8 +82,7 @@ def submission(
             break
     else:
         known = '; '.join(
-            f'{title}: {" ".join(names)}'
-            for title, names in CHALLENGES.items()
+            f'{title}: {" ".join(names)}' for title, names in CHALLENGES.items()
         )
         raise UserError(
             f'the classes {" ".join(classes)} are those of no ISIC challenge '
@@ -135,9 +129,7 @@ def _share(part: int, whole: int) -> float:
     return float(part / whole) if whole else 1.0
 
 
-def _area_above(
-    truth: np.ndarray, scores: np.ndarray, sensitivity: float
-) -> float:
+def _area_above(truth: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
     """Area of the ROC curve right of where it reaches a sensitivity."""
     from sklearn.metrics import auc, roc_curve
 

@@ -4,9 +4,7 @@
 import numpy as np
 
 # false alarm rates (1 - specificity) of a mean ROC curve
-FALSE_ALARMS = np.concatenate(
-    [np.linspace(0, 0.1, 41), np.linspace(0.12, 1, 45)]
-)
+FALSE_ALARMS = np.concatenate([np.linspace(0, 0.1, 41), np.linspace(0.12, 1, 45)])
 
 
 def sensitivity_at(

@@ -32,18 +32,16 @@ Result = tuple[int, np.ndarray, np.ndarray]
 class SegmentationMetric(StoredMetric):
     """Overlap and boundary distance of masks.
 
-    ``dice``, ``iou``, ``sensitivity``, ``precision`` and ``hd95`` are means
-    over the slices (images); a sensitivity of a slice without the class and a
-    precision without a prediction of it are undefined and left out of their
-    mean. ``patient_dice``, ``patient_iou``, ``patient_sensitivity`` and
-    ``patient_precision`` are of the pixels of all slices of a patient
-    together, ``patient_hd95`` of the mean over these slices, each a mean over
-    the patients; they need the patient (else the lesion) of slices in the data
-    set, and cover the slices for which it is known.
-    Definitions stand at :func:`overlap_scores` and
-    :func:`hausdorff_95`: empty truth and empty prediction have dice = iou = 1
-    and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95 is the
-    diagonal of the image. Pixels of truth 255 count nowhere.
+    ``dice``, ``iou``, ``sensitivity``, ``precision`` and ``hd95`` are means over the
+    slices (images); a sensitivity of a slice without the class and a precision without
+    a prediction of it are undefined and left out of their mean. ``patient_dice``,
+    ``patient_iou``, ``patient_sensitivity`` and ``patient_precision`` are of the pixels
+    of all slices of a patient together, ``patient_hd95`` of the mean over these slices,
+    each a mean over the patients; they need the patient (else the lesion) of slices in
+    the data set, and cover the slices for which it is known. Definitions stand at
+    :func:`overlap_scores` and :func:`hausdorff_95`: empty truth and empty prediction
+    have dice = iou = 1 and hd95 = 0; where one of the two is empty dice = iou = 0 and
+    hd95 is the diagonal of the image. Pixels of truth 255 count nowhere.
 
     Masks are compared in the size that the network saw. With several classes
     beside the background each has its own figures, ``<class>/dice`` and so
@@ -57,10 +55,9 @@ class SegmentationMetric(StoredMetric):
     Args:
         threshold: probability from which a pixel is of the class, where the
             network gives one; in (0, 1).
-        spacing: height and width of a pixel of the compared masks in mm, or
-            their common value; None takes ``spacing`` of the data set, or its
-            ``extents`` (sample id -> height and width of the whole image),
-            else counts pixels.
+        spacing: height and width of a pixel of the compared masks in mm, or their
+            common value; None takes ``spacing`` of the data set, or its ``extents``
+            (sample id -> height and width of the whole image), else counts pixels.
         hd95: False leaves the distances out, which cost most of the time.
         collected: of :class:`.StoredMetric`.
     """
@@ -152,8 +149,7 @@ class SegmentationMetric(StoredMetric):
         names = self.sample_names(index)
         high, wide = shape
         return [
-            (height / high, width / wide)
-            for height, width in map(extents.get, names)
+            (height / high, width / wide) for height, width in map(extents.get, names)
         ]
 
     def compute_metrics(self, results: list[Result]) -> dict[str, float]:
@@ -164,8 +160,7 @@ class SegmentationMetric(StoredMetric):
         """
         if not results:
             raise UserError(
-                'SegmentationMetric has nothing to evaluate: the data set is '
-                'empty'
+                'SegmentationMetric has nothing to evaluate: the data set is empty'
             )
         rows, counts, distances = zip(*results)
         counts = np.stack(counts)

@@ -32,10 +32,9 @@ def overlap_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Overlap of every class but the background.
 
     With true positive (TP), false positive (FP) and false negative (FN)
-    pixels of a class: dice ``2 TP / (2 TP + FP + FN)``, iou
-    ``TP / (TP + FP + FN)``, both 1 where truth and prediction are empty;
-    sensitivity ``TP / (TP + FN)``, NaN where the truth is empty; precision
-    ``TP / (TP + FP)``, NaN where the prediction is.
+    pixels of a class: dice ``2 TP / (2 TP + FP + FN)``, iou ``TP / (TP + FP + FN)``,
+    both 1 where truth and prediction are empty; sensitivity ``TP / (TP + FN)``, NaN
+    where the truth is empty; precision ``TP / (TP + FP)``, NaN where the prediction is.
 
     Args:
         confusion: (..., C, C) counts, see :func:`confusion_counts`.
@@ -61,14 +60,12 @@ def hausdorff_95(
 ) -> float:
     """95th percentile of the Hausdorff distance of two masks.
 
-    The edge of a mask is its pixels with one of four neighbours outside of
-    it; beyond the image is outside. Of all distances from an edge
-    pixel of one mask to the nearest of the other the 95th percentile is
-    taken (linear between ranks), in both directions, and the larger returned.
-    Masks that both mark something get what MONAI 1.6 gives with
-    ``compute_hausdorff_distance(percentile=95, directed=False)``, to its
-    single precision; others pool both directions before they take the
-    percentile.
+    The edge of a mask is its pixels with one of four neighbours outside of it; beyond
+    the image is outside. Of all distances from an edge pixel of one mask to the nearest
+    of the other the 95th percentile is taken (linear between ranks), in both
+    directions, and the larger returned. Masks that both mark something get what MONAI
+    1.6 gives with ``compute_hausdorff_distance(percentile=95, directed=False)``, to its
+    single precision; others pool both directions before they take the percentile.
 
     Two empty masks are 0 apart. Where one of them is empty there is no
     distance; the diagonal of the image stands for it.
@@ -92,9 +89,7 @@ def hausdorff_95(
         for places in map(np.flatnonzero, (either.any(1), either.any(0)))
     )
     edges = [_edge(np.pad(mask[box], 1)) for mask in (predicted, truth)]
-    return max(
-        _directed(*edges, spacing), _directed(*reversed(edges), spacing)
-    )
+    return max(_directed(*edges, spacing), _directed(*reversed(edges), spacing))
 
 
 def _edge(mask: np.ndarray) -> np.ndarray:
@@ -103,18 +98,14 @@ def _edge(mask: np.ndarray) -> np.ndarray:
     return mask & ~binary_erosion(mask)
 
 
-def _directed(
-    start: np.ndarray, end: np.ndarray, spacing: Sequence[float]
-) -> float:
+def _directed(start: np.ndarray, end: np.ndarray, spacing: Sequence[float]) -> float:
     from scipy.ndimage import distance_transform_edt
 
     distances = distance_transform_edt(~end, sampling=spacing)
     return float(np.percentile(distances[start], 95))
 
 
-def _share(
-    part: np.ndarray, whole: np.ndarray, of_nothing: float
-) -> np.ndarray:
+def _share(part: np.ndarray, whole: np.ndarray, of_nothing: float) -> np.ndarray:
     share = np.full(np.shape(whole), of_nothing)
     return np.divide(part, whole, out=share, where=whole > 0)
 
@@ -123,8 +114,7 @@ def threshold_of(evaluator: Any) -> float:
     """Probability from which a pixel is of the class, 0.5 by default.
 
     Args:
-        evaluator: of a loop, its first metric with a threshold counts; or
-            None.
+        evaluator: of a loop, its first metric with a threshold counts; or None.
     """
     metrics = getattr(evaluator, 'metrics', ())
     return next((m.threshold for m in metrics if hasattr(m, 'threshold')), 0.5)
@@ -203,9 +193,7 @@ def _keys(name: str, classes: Sequence[str]) -> list[str]:
     return [name, *(each if len(classes) > 1 else ())]
 
 
-def named(
-    name: str, values: np.ndarray, classes: Sequence[str]
-) -> dict[str, float]:
+def named(name: str, values: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
     """A figure as a mean and by class; what is NaN is left out.
 
     Args:
@@ -221,9 +209,7 @@ def named(
     }
 
 
-def means(
-    figures: dict[str, np.ndarray], classes: Sequence[str]
-) -> dict[str, float]:
+def means(figures: dict[str, np.ndarray], classes: Sequence[str]) -> dict[str, float]:
     """Means over slices or patients, by name.
 
     Args:
@@ -236,9 +222,7 @@ def means(
     return found
 
 
-def mean_by_group(
-    values: np.ndarray, groups: Sequence[str]
-) -> dict[str, float]:
+def mean_by_group(values: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
     """Group -> mean of its values, both (N,); sorted."""
     names, index = np.unique(groups, return_inverse=True)
     means = np.bincount(index, values) / np.bincount(index)

@@ -19,8 +19,7 @@ def risk_coverage(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Error rate of the k images of the highest confidence, k = 1 to N.
 
-    Images of equal confidence count as their mean, so that their order does
-    not matter.
+    Images of equal confidence count as their mean, so that their order does not matter.
 
     Returns:
         Coverage k / N and risk, each (N,).
@@ -36,9 +35,8 @@ def risk_coverage(
 def best_aurc(error: float, count: int) -> float:
     """AURC of a confidence that puts every error last.
 
-    AURC is the area under the risk-coverage curve, its mean risk over all k
-    (Geifman et al., Bias-Reduced Uncertainty Estimation for Deep Neural
-    Classifiers, ICLR 2019).
+    AURC is the area under the risk-coverage curve, its mean risk over all k (Geifman et
+    al., Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers, ICLR 2019).
 
     Args:
         error: share of wrong predictions.
@@ -98,8 +96,7 @@ def confidence_threshold(
     Args:
         scores: of images that are not the test's.
         labels: of the same.
-        accuracy: that the lower end of the 95 % Wilson interval reaches, in
-            (0, 1).
+        accuracy: that the lower end of the 95 % Wilson interval reaches, in (0, 1).
         lesions: (N,) int, equal for images of one lesion; None where each
             counts for itself.
     """
@@ -138,24 +135,18 @@ def answered(
             lesions = np.arange(len(labels))
         hits, count = _running(right, lesions[confident])
         share = float(hits[-1] / count[-1])
-    return ConfidenceThreshold(
-        probability, float(confident.mean()), share, len(labels)
-    )
+    return ConfidenceThreshold(probability, float(confident.mean()), share, len(labels))
 
 
 def _confident(scores: np.ndarray, probability: float | None) -> np.ndarray:
     return scores.max(1) >= (np.inf if probability is None else probability)
 
 
-def _running(
-    right: np.ndarray, lesions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _running(right: np.ndarray, lesions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Right lesions, and lesions, among the first 1, 2, ... N answers."""
     seen: dict[int, tuple[int, int]] = {}
     added = np.empty(len(right))
-    for index, (hit, lesion) in enumerate(
-        zip(right.tolist(), lesions.tolist())
-    ):
+    for index, (hit, lesion) in enumerate(zip(right.tolist(), lesions.tolist())):
         hits, count = seen.get(lesion, (0, 0))
         seen[lesion] = hits + hit, count + 1
         added[index] = (hits + hit) / (count + 1) - hits / max(count, 1)
@@ -173,10 +164,9 @@ def confident_by_class(
     """Count confident answers by class; none without a threshold.
 
     Returns:
-        Name -> ``images`` of the class, how many of them are
-        ``confident_correct`` and ``confident_wrong``, and
-        ``confident_predicted``, the confident answers that name it, whatever
-        the images show.
+        Name -> ``images`` of the class, how many of them are ``confident_correct`` and
+        ``confident_wrong``, and ``confident_predicted``, the confident answers that
+        name it, whatever the images show.
     """
     named = scores.argmax(1)
     confident, right = _confident(scores, probability), named == labels
@@ -195,8 +185,7 @@ def confident_by_class(
 def classes_note(by_class: dict[str, dict[str, int]]) -> str | None:
     """Warning of classes whose confident answers are mostly wrong, or None."""
     bad = [
-        f'{name} ({found["confident_wrong"]} wrong, '
-        f'{found["confident_correct"]} right)'
+        f'{name} ({found["confident_wrong"]} wrong, {found["confident_correct"]} right)'
         for name, found in by_class.items()
         if found['confident_wrong'] > found['confident_correct']
     ]

@@ -1,11 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Is one method better than another, seeds and images both being chance?
 
-A figure over S trained networks and N images varies with both: another seed is
-another network, another sample of lesions another test split. This is the
-multi-reader, multi-case problem of radiology (Obuchowski and Rockette,
-Commun. Stat. Simul. Comput. 24(2), 1995; Hillis, Stat. Med. 26, 2007) with
-seeds as readers and lesions as cases.
+A figure over S trained networks and N images varies with both: another seed is another
+network, another sample of lesions another test split. This is the multi-reader,
+multi-case problem of radiology (Obuchowski and Rockette, Commun. Stat. Simul. Comput.
+24(2), 1995; Hillis, Stat. Med. 26, 2007) with seeds as readers and lesions as cases.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -56,16 +55,12 @@ def balanced_accuracy(
     return float((right[total > 0] / total[total > 0]).mean())
 
 
-def accuracy(
-    labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray
-) -> float:
+def accuracy(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
     """Share of right predictions."""
     return float(np.average(labels == predictions, weights=weights))
 
 
-def mean_value(
-    labels: np.ndarray, values: np.ndarray, weights: np.ndarray
-) -> float:
+def mean_value(labels: np.ndarray, values: np.ndarray, weights: np.ndarray) -> float:
     """Mean of a float of each image, such as Dice, in place of predictions."""
     return float(np.average(values, weights=weights))
 
@@ -89,19 +84,17 @@ def paired_difference(
 ) -> Difference:
     """Compare two methods, paired over seeds and images.
 
-    The variance of the mean difference is the sum of two parts: that of the
-    seeds, ``sd**2 / S``, and that of the images, from bootstrap samples of
-    whole lesions which both methods and all seeds share. Interval and p come
-    from a t distribution with Satterthwaite's degrees of freedom. What seeds
-    and images do together is in both parts, so the test errs on the careful
-    side.
+    The variance of the mean difference is the sum of two parts: that of the seeds,
+    ``sd**2 / S``, and that of the images, from bootstrap samples of whole lesions which
+    both methods and all seeds share. Interval and p come from a t distribution with
+    Satterthwaite's degrees of freedom. What seeds and images do together is in both
+    parts, so the test errs on the careful side.
 
     Args:
         labels: (N,) int.
         method: (S, N) int, predicted classes, a row a seed.
         baseline: (S, N) int, of the same seeds in the same order.
-        groups: (N,) lesion of each image; images of a lesion are drawn
-            together.
+        groups: (N,) lesion of each image; images of a lesion are drawn together.
         score: what is compared.
         resamples: bootstrap samples.
         seed: of the bootstrap.
@@ -207,9 +200,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _samples(
-    groups: Sequence, resamples: int, seed: int
-) -> Iterator[np.ndarray]:
+def _samples(groups: Sequence, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each image counts, in samples of whole lesions."""
     lesions, of_image = np.unique(np.asarray(groups), return_inverse=True)
     random = np.random.default_rng(seed)

@@ -37,9 +37,7 @@ class Interrupted(Exception):
     """A process was ended by somebody else: it has not failed."""
 
 
-def train(
-    config: Path, folder: Path, options: list[str], log: Path, **kwargs
-) -> None:
+def train(config: Path, folder: Path, options: list[str], log: Path, **kwargs) -> None:
     """Train a run, or resume it from its last checkpoint.
 
     Args:
@@ -54,9 +52,7 @@ def train(
     run_tool('train.py', arguments, log, options, **kwargs)
 
 
-def test(
-    config: Path, folder: Path, options: list[str], log: Path, **kwargs
-) -> None:
+def test(config: Path, folder: Path, options: list[str], log: Path, **kwargs) -> None:
     """Test the student of a run; arguments as of :func:`train`."""
     arguments = [str(config), str(folder / 'student.pth')]
     arguments += ['--work-dir', str(folder / 'test')]

@@ -113,8 +113,7 @@ class MethodResult:
         """Mean and sample sd over the runs; a figure of the network has no sd.
 
         Weights are in millions, operations in 1e9. NaN of a segmentor that
-        lacks the figure in one of its runs: one that marks nothing has no
-        precision.
+        lacks the figure in one of its runs: one that marks nothing has no precision.
         """
         if metric == 'milliseconds':
             return self.milliseconds, math.nan
@@ -149,9 +148,7 @@ def read_outcomes(
         runs = all_runs(replace(study, rows=(row,)), seeds, folds)
         folders = [run.folder(work_dir) for run in runs]
         if all(map(is_done, folders)):
-            outcomes.append(
-                read_outcome(row, folders, folds, study.compared_by)
-            )
+            outcomes.append(read_outcome(row, folders, folds, study.compared_by))
     compare_outcomes(outcomes, study)
     return outcomes
 
@@ -251,9 +248,7 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
             _compare(outcomes, by_name[name], metric)
 
 
-def _compare(
-    outcomes: list[MethodResult], base: MethodResult, metric: str
-) -> None:
+def _compare(outcomes: list[MethodResult], base: MethodResult, metric: str) -> None:
     """Fill in the differences to one baseline."""
     name, theirs = base.row.name, base.predictions
     others = [o for o in outcomes if o is not base and o.row.tested]
@@ -281,9 +276,7 @@ def _arrays(metric: str, labels: list, *chosen: list) -> list[np.ndarray]:
 
 def _check_seeds(outcome: MethodResult, base: MethodResult) -> None:
     if outcome.seeds != base.seeds:
-        ours, theirs = (
-            ', '.join(map(str, one.seeds)) for one in (outcome, base)
-        )
+        ours, theirs = (', '.join(map(str, one.seeds)) for one in (outcome, base))
         raise UserError(
             f'{outcome.row.name} was trained with seeds {ours} and '
             f'{base.row.name} with {theirs}: differences are paired over '

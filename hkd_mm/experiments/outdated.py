@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 FINGERPRINT = 'study.json'
 _PACKAGE = Path(__file__).resolve().parents[1]
 # they start runs and use what is left of them
-_NOT_OF_RUNS = (
-    *('apis', 'data_tools', 'experiments', 'export', 'report', 'serve'),
-)
+_NOT_OF_RUNS = (*('apis', 'data_tools', 'experiments', 'export', 'report', 'serve'),)
 _SETTINGS = 'settings'  # of a sweep, in its storage
 
 
@@ -55,9 +53,7 @@ class StudyFingerprint(NamedTuple):
 class StudyFingerprints:
     """Fingerprints of the runs of a study; data is listed once a data set."""
 
-    def __init__(
-        self, study: Study, options: list[str], work_dir: Path
-    ) -> None:
+    def __init__(self, study: Study, options: list[str], work_dir: Path) -> None:
         self._work_dir = work_dir
         self._rows = {row.name: row for row in study.rows}
         self._options = options
@@ -132,8 +128,7 @@ def _text(cfg: Config) -> str:
 def code_hash() -> str:
     """SHA-256 (hex) over this package's modules that a run may use."""
     paths = [
-        (path.relative_to(_PACKAGE), path)
-        for path in sorted(_PACKAGE.rglob('*.py'))
+        (path.relative_to(_PACKAGE), path) for path in sorted(_PACKAGE.rglob('*.py'))
     ]
     return _sha(
         *(
@@ -266,13 +261,10 @@ def sweep_settings(
     return found
 
 
-def check_settings(
-    study, settings: dict[str, str | None], work_dir: Path
-) -> None:
+def check_settings(study, settings: dict[str, str | None], work_dir: Path) -> None:
     """Refuse to mix trials of several settings in one sweep.
 
-    What is None now is not compared; what was None is stored when it is
-    known.
+    What is None now is not compared; what was None is stored when it is known.
 
     Raises:
         UserError: the sweep was begun with others.

@@ -21,7 +21,7 @@ from hkd_mm.experiments.run_folders import (
     read_history,
     read_json_if_whole,
 )
-from hkd_mm.experiments.tables import (
+from hkd_mm.experiments.table_text import (
     format_figure,
     format_params,
     format_value,
@@ -68,9 +68,7 @@ class ProgressTable:
     def __enter__(self) -> ProgressTable:
         self._shown = time.monotonic()
         if self.console.is_terminal:
-            live = Live(
-                console=self.console, auto_refresh=False, transient=True
-            )
+            live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live = self._stack.enter_context(live)
             self.update()
         else:

@@ -45,9 +45,8 @@ class StudyRow:
         name: folder of its runs; ``after`` and ``baselines`` refer to it.
         title: shown to the reader.
         config: file.
-        options: as ``--cfg-options``; in texts ``{runs}`` stands for the
-            folder of all runs of the seed, ``{work_dir}`` for the study's,
-            ``{seed}`` for the seed.
+        options: as ``--cfg-options``; in texts ``{runs}`` stands for the folder of all
+            runs of the seed, ``{work_dir}`` for the study's, ``{seed}`` for the seed.
         after: names of rows whose run of the same seed comes first.
         tested: against the baselines; a teacher, say, is not.
         paper: the paper's figures, as ``metrics.json`` names and counts them:
@@ -171,8 +170,7 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
         path=Path(path),
         title=cfg.get('title') or Path(path).stem,
         rows=tuple(
-            _row(name, given, defaults, path)
-            for name, given in cfg['rows'].items()
+            _row(name, given, defaults, path) for name, given in cfg['rows'].items()
         ),
         baselines=tuple(cfg.get('baselines') or ()),
         compared_by=cfg.get('compared_by') or 'balanced_accuracy',
@@ -203,9 +201,7 @@ def _resize(cfg: dict[str, Any], size: str, path) -> None:
             cfg['rows'][name] = {**row, **changes.get(name, {})}
 
 
-def _row(
-    name: str, given: dict[str, Any], defaults: dict[str, Any], path
-) -> StudyRow:
+def _row(name: str, given: dict[str, Any], defaults: dict[str, Any], path) -> StudyRow:
     check_keys(given, _ROW_KEYS, f'{path}: rows.{name}')
     if not given.get('config'):
         raise UserError(f'{path}: rows.{name} names no config')
@@ -229,13 +225,10 @@ def _check_names(study: Study) -> None:
         for other in row.after:
             if other not in names[:index]:
                 reason = (
-                    'stands below it; put it above'
-                    if other in names
-                    else 'is no row'
+                    'stands below it; put it above' if other in names else 'is no row'
                 )
                 raise UserError(
-                    f'{study.path}: rows.{row.name} comes after {other}, '
-                    f'which {reason}'
+                    f'{study.path}: rows.{row.name} comes after {other}, which {reason}'
                 )
     check_keys(study.roles, _ROLES, f'{study.path}: roles')
     named = [(f'baseline {name}', name) for name in study.baselines]
@@ -277,9 +270,7 @@ def of_configs(paths: list[str]) -> Study:
                 f'two configs are called {name}; write a study file that '
                 'gives their rows names of their own'
             )
-    rows = tuple(
-        StudyRow(name, name, Path(path)) for name, path in zip(names, paths)
-    )
+    rows = tuple(StudyRow(name, name, Path(path)) for name, path in zip(names, paths))
     return Study(Path('comparison'), 'comparison', rows, (names[0],))
 
 
@@ -364,8 +355,7 @@ def read_plan(work_dir: Path) -> Plan | None:
         stored = json.loads(path.read_text(encoding='utf-8'))
         given = stored['study']
         rows = tuple(
-            StudyRow(**_typed(row, config=Path, after=tuple))
-            for row in given['rows']
+            StudyRow(**_typed(row, config=Path, after=tuple)) for row in given['rows']
         )
         given = _typed(given, path=Path, baselines=tuple, metrics=tuple)
         return Plan(Study(**{**given, 'rows': rows}), int(stored['seeds']))

@@ -12,7 +12,7 @@ from hkd_mm.engine.run_summary import to_json
 from hkd_mm.experiments.outcome import MethodResult
 from hkd_mm.experiments.run_folders import write_text
 from hkd_mm.experiments.study import Study
-from hkd_mm.experiments.tables import (
+from hkd_mm.experiments.table_text import (
     are_unknown,
     format_difference,
     format_image_count,
@@ -36,9 +36,7 @@ def caption(study: Study, outcomes: list[MethodResult]) -> str:
     """Describe what the figures are of, and how far they reach."""
     first = outcomes[0]
     named_groups = first.predictions.sample_ids, first.predictions.groups
-    groups = (
-        'patients' if study.compared_by in COMPARED_OF_MASKS else 'lesions'
-    )
+    groups = 'patients' if study.compared_by in COMPARED_OF_MASKS else 'lesions'
     unknown = are_unknown(*named_groups)
     unit = 'images' if unknown else groups
     seeds = len(first.predictions.chosen)
@@ -54,8 +52,7 @@ def caption(study: Study, outcomes: list[MethodResult]) -> str:
     )
     if first.has_multiple_groups:
         text += (
-            f' The 95 % interval is over other {unit}, the networks staying '
-            'the same.'
+            f' The 95 % interval is over other {unit}, the networks staying the same.'
         )
     else:
         text += (

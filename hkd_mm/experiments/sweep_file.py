@@ -94,7 +94,7 @@ class Sweep:
         """Options without a value of the space: key -> text."""
         known = dict(work_dir=str(work_dir))
         return {
-            key: fill(value, known)
+            key: fill_in(value, known)
             for key, value in self.options.items()
             if names_in(value) <= known.keys()
         }
@@ -104,7 +104,7 @@ class Sweep:
         known = dict(params, work_dir=str(work_dir))
         used = {n for value in self.options.values() for n in names_in(value)}
         found = {
-            key: fill(value, known)
+            key: fill_in(value, known)
             for key, value in self.options.items()
             if names_in(value) - {'work_dir'}
         }
@@ -129,7 +129,7 @@ def names_in(value: Any) -> set[str]:
     return {_IN_BRACES.fullmatch(text)[2] for text in texts}
 
 
-def fill(value: Any, known: dict[str, Any]) -> str:
+def fill_in(value: Any, known: dict[str, Any]) -> str:
     """A value as the command line takes it, braces replaced.
 
     Args:
@@ -320,9 +320,7 @@ def _seeds(given: Any, path) -> tuple[int, ...]:
     except (TypeError, ValueError):
         found = ()
     if not found or len(set(found)) < len(found):
-        raise UserError(
-            f'{path}: seeds={given!r} must be how many, or a list of them'
-        )
+        raise UserError(f'{path}: seeds={given!r} must be how many, or a list of them')
     return found
 
 
@@ -371,8 +369,7 @@ def _with_trials(sweep: Sweep, trials: int | None) -> Sweep:
     points = len(grid_points(sweep))
     if trials not in (None, points):
         raise UserError(
-            f'{sweep.path}: the grid has {points} points; trials is for tpe '
-            'and random'
+            f'{sweep.path}: the grid has {points} points; trials is for tpe and random'
         )
     return replace(sweep, trials=points)
 
@@ -401,9 +398,7 @@ def grid_points(sweep: Sweep) -> list[dict[str, Value]]:
 def corners(sweep: Sweep) -> list[dict[str, Value]]:
     """First and last point, to try whether all options are accepted."""
     ends = {
-        name: (entry['low'], entry['high'])
-        if isinstance(entry, dict)
-        else entry
+        name: (entry['low'], entry['high']) if isinstance(entry, dict) else entry
         for name, entry in sweep.space.items()
     }
     return [{n: values[i] for n, values in ends.items()} for i in (0, -1)]
@@ -419,8 +414,7 @@ def optuna():
         import optuna as found
     except ImportError:
         raise UserError(
-            'a sweep needs Optuna, which is not installed; '
-            'pip install "optuna>=5.0"'
+            'a sweep needs Optuna, which is not installed; pip install "optuna>=5.0"'
         ) from None
     found.logging.set_verbosity(found.logging.ERROR)
     warnings.simplefilter('ignore', found.exceptions.ExperimentalWarning)

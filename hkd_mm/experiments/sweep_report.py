@@ -12,7 +12,7 @@ from hkd_mm.experiments.run_folders import (
     write_text,
 )
 from hkd_mm.experiments.sweep_file import Sweep
-from hkd_mm.experiments.tables import (
+from hkd_mm.experiments.table_text import (
     format_figure,
     format_value,
     markdown_table,
@@ -44,9 +44,7 @@ def tested_figures(queue: TrialQueue, number: int) -> dict[str, float] | None:
     found = [read_json_if_whole(path) or {} for path in paths]
     return {
         key: statistics.mean(report[key] for report in found)
-        for key in dict.fromkeys(
-            (*CLASS_SUMMARY, *MASK_SUMMARY, queue.sweep.metric)
-        )
+        for key in dict.fromkeys((*CLASS_SUMMARY, *MASK_SUMMARY, queue.sweep.metric))
         if all(key in report for report in found)
     }
 
@@ -89,10 +87,7 @@ def _as_dict(queue: TrialQueue, trial: Any) -> dict[str, Any]:
         state=trial.state.name.lower(),
         params=params_of(trial),
         value=trial.value if trial.state.name == 'COMPLETE' else None,
-        **{
-            key: result.get(key)
-            for key in ('values', 'epochs', 'minutes', 'reason')
-        },
+        **{key: result.get(key) for key in ('values', 'epochs', 'minutes', 'reason')},
     )
 
 
@@ -127,10 +122,7 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
         rows.append(
             [
                 str(trial['number']),
-                *(
-                    format_value(trial['params'].get(name, ''))
-                    for name in names
-                ),
+                *(format_value(trial['params'].get(name, '')) for name in names),
                 format_figure(trial['value']) + spread,
                 format_figure(trial['minutes'], 1),
                 f'failed: {trial["reason"]}' if state == 'fail' else state,
@@ -156,9 +148,7 @@ def _map(sweep: Sweep, found: dict[str, Any]) -> list[str]:
         return []
     (down, rows), (across, columns) = sweep.space.items()
     values = {
-        (trial['params'].get(down), trial['params'].get(across)): trial[
-            'value'
-        ]
+        (trial['params'].get(down), trial['params'].get(across)): trial['value']
         for trial in found['trials']
     }
     table = [[f'{down} \\ {across}', *map(format_value, columns)]]

@@ -41,8 +41,7 @@ class TrialQueue:
         self.sweep, self.study, self.work_dir = sweep, study, work_dir
         self.grid = sweep.sampler == 'grid'
         self.distributions = {
-            name: distribution(entry, self.grid)
-            for name, entry in sweep.space.items()
+            name: distribution(entry, self.grid) for name, entry in sweep.space.items()
         }
 
     @property
@@ -71,9 +70,7 @@ class TrialQueue:
             trials = self.trials
             self._check_space(trials)
             known = {as_key(params_of(t)) for t in trials}
-            alive = {
-                as_key(params_of(t)) for t in trials if t.state.name != 'FAIL'
-            }
+            alive = {as_key(params_of(t)) for t in trials if t.state.name != 'FAIL'}
             wanted = [params_of(t) for t in trials] if retry_failed else []
             failed = {as_key(p): p for p in wanted if as_key(p) not in alive}
             points = grid_points(self.sweep) if self.grid else []

@@ -96,9 +96,7 @@ class TrialRunner:
             config = self.sweep.config(trial.params)
             if seed == self.sweep.seeds[0]:
                 follower = _Follower(trial, folder, self.sweep)
-                children.train(
-                    config, folder, options, log, should_stop=follower
-                )
+                children.train(config, folder, options, log, should_stop=follower)
                 follower()  # for what came after the last look
             else:
                 children.train(config, folder, options, log)
@@ -155,9 +153,7 @@ class Teachers:
     options that all trials share.
     """
 
-    def __init__(
-        self, sweep: Sweep, work_dir: Path, options: list[str]
-    ) -> None:
+    def __init__(self, sweep: Sweep, work_dir: Path, options: list[str]) -> None:
         self.sweep, self.work_dir, self.given = sweep, work_dir, options
 
     def options(self, params: dict[str, Any], log: Path) -> list[str]:

@@ -83,9 +83,7 @@ def make_pruner(sweep: Sweep) -> Any:
     if sweep.pruner is None:
         return pruners.NopPruner()
     given = dict(sweep.pruner)
-    kinds = dict(
-        median=pruners.MedianPruner, hyperband=pruners.HyperbandPruner
-    )
+    kinds = dict(median=pruners.MedianPruner, hyperband=pruners.HyperbandPruner)
     try:
         return kinds[given.pop('type')](**given)
     except (TypeError, ValueError) as error:

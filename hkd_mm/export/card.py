@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 
 from hkd_mm.evaluation.selective import classes_note
-from hkd_mm.experiments.tables import unknown_groups_note
+from hkd_mm.experiments.table_text import unknown_groups_note
 from hkd_mm.inference.manifest import ClassifierManifest, Manifest
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.inference.student import CLASS_OF_TASK
@@ -47,9 +47,7 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
         manifest: all that was measured.
         run: how it was trained.
     """
-    size = size_text(
-        manifest.parameters, manifest.input.size, manifest.classes
-    )
+    size = size_text(manifest.parameters, manifest.input.size, manifest.classes)
     files = (
         (f'`{spec.path}`', f'{spec.bytes / 1e6:.2f}', spec.takes, spec.gives)
         for spec in manifest.files.values()
@@ -76,9 +74,7 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def packed_card(
-    card: str, old_licence: str, manifest: Manifest, weights: str
-) -> str:
+def packed_card(card: str, old_licence: str, manifest: Manifest, weights: str) -> str:
     """Write the card of a packed export, under the header for the Hub.
 
     Args:

@@ -43,9 +43,7 @@ def graph_of(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda images: session.run(None, dict(images=images))[0]
 
 
-def image_probabilities(
-    path: Path, images: Iterable[np.ndarray]
-) -> np.ndarray:
+def image_probabilities(path: Path, images: Iterable[np.ndarray]) -> np.ndarray:
     """Probabilities of a graph that takes images, of any size (H, W, C)."""
     graph = graph_of(path)
     return np.concatenate([graph(image[None]) for image in images])
@@ -56,9 +54,7 @@ def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return softmax(logits.astype(np.float64), temperature)
 
 
-def figures(
-    logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]
-) -> dict:
+def figures(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict:
     """Balanced accuracy, and each class's recall, None without images."""
     metrics, _ = classification_scores(logits, labels, classes)
     return dict(
@@ -72,9 +68,8 @@ class Differences:
 
     Attributes:
         most: largest difference of two logits; NaN where one is.
-        scaled: largest difference in an image, where logits of the first
-            network are above 1 as a part of the largest of the same image;
-            NaN where one is.
+        scaled: largest difference in an image, where logits of the first network are
+            above 1 as a part of the largest of the same image; NaN where one is.
     """
 
     def __init__(self) -> None:
@@ -86,8 +81,7 @@ class Differences:
         """Add logits of both networks, (N, ...) of any equal shape."""
         apart = np.abs(one - other)
         most, largest = (
-            np.abs(values).reshape(len(one), -1).max(1)
-            for values in (apart, one)
+            np.abs(values).reshape(len(one), -1).max(1) for values in (apart, one)
         )
         scaled = most / np.maximum(1.0, largest)
         # np.maximum keeps NaN
@@ -112,9 +106,7 @@ class Differences:
         return self._same / self._answers
 
 
-def same_logits(
-    trained: np.ndarray, graph: np.ndarray, **messages
-) -> dict[str, float]:
+def same_logits(trained: np.ndarray, graph: np.ndarray, **messages) -> dict[str, float]:
     """Compare logits (N, C) of two networks, see :func:`check_logits`."""
     apart = Differences()
     apart.add(trained, graph)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.export.graphs import plain_network
+from hkd_mm.export.onnx_graphs import plain_network
 from hkd_mm.inference.hub import first_line
 from hkd_mm.inference.run_folder import SourceRun
 
@@ -29,9 +29,7 @@ def require_executorch() -> None:
         ) from None
 
 
-def write_executorch(
-    run: SourceRun, path: Path, images: np.ndarray
-) -> np.ndarray:
+def write_executorch(run: SourceRun, path: Path, images: np.ndarray) -> np.ndarray:
     """Lower the network to XNNPACK for one image at a time, and run the file.
 
     Returns:
@@ -61,7 +59,6 @@ def write_executorch(
     path.write_bytes(program.buffer)
     method = Runtime.get().load_program(path).load_method('forward')
     parts = [
-        method.execute([torch.from_numpy(image[None])])[0].numpy()
-        for image in images
+        method.execute([torch.from_numpy(image[None])])[0].numpy() for image in images
     ]
     return np.concatenate(parts)

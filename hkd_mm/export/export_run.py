@@ -38,8 +38,7 @@ def export(
 ) -> Manifest:
     """Make a folder that a student is used from, of a finished run.
 
-    Training images calibrate, validation images measure; the test split is
-    not read.
+    Training images calibrate, validation images measure; the test split is not read.
 
     Args:
         run_dir: work dir of the run.
@@ -51,9 +50,8 @@ def export(
         The manifest, written last.
 
     Raises:
-        UserError: anything that the user can fix, and a network that does not
-            answer as the trained one; an earlier export is then left as it
-            was.
+        UserError: anything that the user can fix, and a network that does not answer as
+            the trained one; an earlier export is then left as it was.
     """
     options = options or ExportOptions()
     require_packages(options.executorch)
@@ -130,9 +128,7 @@ def _alive(process: int) -> bool:
     return process != os.getpid()
 
 
-def _move_files(
-    staged: Path, out: Path, manifest: Manifest, card: str
-) -> None:
+def _move_files(staged: Path, out: Path, manifest: Manifest, card: str) -> None:
     """Move files to their folder; the manifest goes first and comes last."""
     (staged / CARD).write_text(card, encoding='utf-8')
     for name in (FILE, *NAMES.values()):

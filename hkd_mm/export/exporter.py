@@ -34,13 +34,13 @@ from hkd_mm.export.checks import (
     same_probabilities,
     torch_logits,
 )
-from hkd_mm.export.graphs import (
+from hkd_mm.export.int8 import BATCH, quantise
+from hkd_mm.export.onnx_graphs import (
     export_network,
     plain_network,
     save,
     whole_graph,
 )
-from hkd_mm.export.int8 import BATCH, quantise
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.export.samples import (
     Samples,
@@ -142,8 +142,7 @@ class Exporter(ABC):
     def measure(self, kind: str) -> None:
         """Add a graph's figures on validation to ``measured``.
 
-        Of ``fp32``, which is compared with torch, add ``logits`` to
-        ``checks``.
+        Of ``fp32``, which is compared with torch, add ``logits`` to ``checks``.
         """
 
     @abstractmethod
@@ -193,9 +192,7 @@ class Exporter(ABC):
                 weights_sha256=run.weights_sha256,
             ),
             metrics=dict(val=val, test=tested or None),
-            checks=dict(
-                self.checks, images=len(self.val), measured=self.measured
-            ),
+            checks=dict(self.checks, images=len(self.val), measured=self.measured),
             calibration_images=self.calibrated,
             licence=LICENCE,
             notice=INTENDED_USE + hairs,
@@ -316,9 +313,7 @@ class ClassifierExporter(Exporter):
 
     def manifest(self) -> ClassifierManifest:
         scores = probabilities(self.logits['fp32'], self.temperature)
-        val, _ = classification_scores(
-            scores, self.val.labels, self.run.classes
-        )
+        val, _ = classification_scores(scores, self.val.labels, self.run.classes)
         return ClassifierManifest(
             **self.describe(val),
             temperature=self.temperature,
@@ -353,9 +348,7 @@ class SegmentorExporter(Exporter):
         else:
             other = graph_of(self.path('fp32'))
         counts = []
-        with Progress(
-            f'measuring {kind}', len(self.val), 'images'
-        ) as progress:
+        with Progress(f'measuring {kind}', len(self.val), 'images') as progress:
             for images, masks in self.val.pairs():
                 logits, known = graph(images), other(images)
                 found = self._classes_of(logits)
@@ -402,9 +395,7 @@ class SegmentorExporter(Exporter):
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen, spec = self.val.part(_SLICES), self.run.spec
-        logits = np.concatenate(
-            [*map(graph_of(self.path(kind)), chosen.batches())]
-        )
+        logits = np.concatenate([*map(graph_of(self.path(kind)), chosen.batches())])
         images = (
             read_stored(name, spec.channels, spec.bits)
             for name in chosen.values('img_path')

@@ -9,7 +9,7 @@ import onnx
 from onnxruntime import quantization
 from onnxruntime.quantization import shape_inference
 
-from hkd_mm.export.graphs import save, tidied
+from hkd_mm.export.onnx_graphs import save, tidied
 
 BATCH = 16  # images that calibration feeds together
 _LAYERS = ('Conv', 'Gemm', 'MatMul')

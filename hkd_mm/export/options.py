@@ -25,8 +25,7 @@ class ExportOptions:
         executorch: write a ``.pte`` for mobile devices.
         calibration_images: training images that int8 is calibrated on.
         weight_bits: of int8, 8 or 7, see :func:`.int8.quantise`.
-        int8_limit: points of balanced accuracy, or of Dice, that int8 may
-            lose.
+        int8_limit: points of balanced accuracy, or of Dice, that int8 may lose.
         int8_recall_limit: points of one class's recall that int8 may lose.
         int8_strict: refuse losses above a limit that may be chance, too.
         confident_accuracy: that confident answers are to reach, in (0, 1).
@@ -61,6 +60,4 @@ class ExportOptions:
         ):
             if not right:
                 option = f'--{name.replace("_", "-")}'
-                raise UserError(
-                    f'{option} {getattr(self, name):g} must be {rule}'
-                )
+                raise UserError(f'{option} {getattr(self, name):g} must be {rule}')

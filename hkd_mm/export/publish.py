@@ -65,20 +65,16 @@ def publish(
     exported, weights = run / 'export', run / STUDENT
     if not (exported / FILE).is_file():
         raise UserError(
-            f'{run} has no export; make one first: python tools/export.py '
-            f'{run}'
+            f'{run} has no export; make one first: python tools/export.py {run}'
         )
     config = finished_run(run).config
     manifest = read_manifest(exported)
     if not manifest.made_of(weights):
         raise UserError(
-            f'{exported} was not made of {weights} as it is now; export the '
-            'run again'
+            f'{exported} was not made of {weights} as it is now; export the run again'
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f'--out {out} holds something already; give a new folder'
-        )
+        raise UserError(f'--out {out} holds something already; give a new folder')
     out.mkdir(parents=True, exist_ok=True)
     try:
         for kind, spec in manifest.files.items():
@@ -105,10 +101,7 @@ def _write_weights(source: Path, target: Path) -> None:
 
     loaded = safe_load(source)
     meta = json.dumps(loaded['meta'], sort_keys=True)
-    state = {
-        name: value.contiguous()
-        for name, value in loaded['state_dict'].items()
-    }
+    state = {name: value.contiguous() for name, value in loaded['state_dict'].items()}
     save_file(state, target, dict(hkd_mm=meta, format='pt'))
     shutil.copymode(source, target)  # safetensors lets nobody else read it
 
@@ -141,9 +134,7 @@ def _write_manifest(
     return packed
 
 
-def _check_packed(
-    out: Path, manifest: Manifest, report: Callable[[str], None]
-) -> None:
+def _check_packed(out: Path, manifest: Manifest, report: Callable[[str], None]) -> None:
     """Load the packed folder, as whoever is given it will."""
     spec = manifest.input
     rng = np.random.default_rng(0)
@@ -161,8 +152,7 @@ def _check_packed(
         return
     same_logits(
         *logits,
-        wrong=f'{manifest.files["fp32"].path} does not answer as {WEIGHTS} '
-        'does',
+        wrong=f'{manifest.files["fp32"].path} does not answer as {WEIGHTS} does',
         remedy='export the run again',
     )
 

@@ -78,14 +78,10 @@ class Slices:
 
     def values(self, key: str) -> list[Any]:
         """``img_path`` or ``patient_id`` of each image."""
-        return [
-            self._dataset.get_data_info(int(i))[key] for i in self._indices
-        ]
+        return [self._dataset.get_data_info(int(i))[key] for i in self._indices]
 
 
-def read_samples(
-    run: SourceRun, split: str, count: int | None = None
-) -> Samples:
+def read_samples(run: SourceRun, split: str, count: int | None = None) -> Samples:
     """Read ``train`` or ``val``, or a class-balanced part of it.
 
     Raises:
@@ -104,9 +100,7 @@ def read_samples(
     return Samples(paths, labels[chosen], images, run.spec, lesions_of(infos))
 
 
-def read_slices(
-    run: SourceRun, split: str, count: int | None = None
-) -> Slices:
+def read_slices(run: SourceRun, split: str, count: int | None = None) -> Slices:
     """Open a packed split, or a part of it; see :func:`read_samples`.
 
     A part has images with and without something to see in turn.
@@ -148,9 +142,7 @@ def _build_split(run: SourceRun, split: str, node: dict) -> Any:
     return dataset
 
 
-def _choice(
-    run: SourceRun, labels: np.ndarray, count: int | None
-) -> np.ndarray:
+def _choice(run: SourceRun, labels: np.ndarray, count: int | None) -> np.ndarray:
     if count is None:
         return np.arange(len(labels))
     return balanced_choice(labels, count, int(run.meta.get('seed') or 0))

@@ -34,8 +34,7 @@ class StudentModel:
             where there is one for torch.
         batch_size: images that go through the network together; 32 of a
             classifier, 4 of a segmentor by default.
-        max_pixels: larger images are refused, see
-            :func:`hkd_mm.io.images.read_rgb`.
+        max_pixels: larger images are refused, see :func:`hkd_mm.io.images.read_rgb`.
 
     Raises:
         UserError: a file is missing, changed or of another version, or a

@@ -66,10 +66,9 @@ class SkinClassifier(StudentModel):
         """Classify one image, or several.
 
         Args:
-            images: a path, the bytes of a file, a Pillow image, an array
-                (see :func:`hkd_mm.io.images.read_rgb`), or a list of
-                them; or a folder, whose images are taken in the order of
-                their paths.
+            images: a path, the bytes of a file, a Pillow image, an array (see
+                :func:`hkd_mm.io.images.read_rgb`), or a list of them; or a folder,
+                whose images are taken in the order of their paths.
 
         Returns:
             One answer for one image, a list for a list or a folder.
@@ -127,7 +126,5 @@ class SkinClassifier(StudentModel):
         threshold = self.student.threshold
         return Answer(
             tuple(ranked),
-            None
-            if threshold is None
-            else bool(probabilities.max() >= threshold),
+            None if threshold is None else bool(probabilities.max() >= threshold),
         )

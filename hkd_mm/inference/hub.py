@@ -35,9 +35,7 @@ def local_folder(
     files = read_manifest(folder).files
     _, kind = choose_file(files, backend, precision)
     if kind not in files:
-        raise UserError(
-            f'{name} on the Hub has no "{kind}"; it has {", ".join(files)}'
-        )
+        raise UserError(f'{name} on the Hub has no "{kind}"; it has {", ".join(files)}')
     # The second file has to be of the same commit as the first.
     return _fetch(name, files[kind].path, folder.name)
 

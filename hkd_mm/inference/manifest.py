@@ -95,8 +95,7 @@ class FileSpec:
         path: plain name: nothing outside of the folder is ever opened.
         takes: ``tensor``: normalised float32 (N, C, H, W); ``image``: whole
             numbers of ``input.bits`` (N, H, W, C), RGB or grey, of any size.
-        gives: ``logits`` or ``probabilities``, (N, C), or (N, C, h, w) of a
-            segmentor.
+        gives: ``logits`` or ``probabilities``, (N, C), or (N, C, h, w) of a segmentor.
     """
 
     path: str = _key(
@@ -138,8 +137,7 @@ class Manifest:
             ``weights_sha256`` of its ``student.pth``.
         metrics: ``val`` and ``test``, each name -> value or None.
         checks: what the export measured.
-        calibration_images: training images that int8 was calibrated on, 0
-            without int8.
+        calibration_images: training images that int8 was calibrated on, 0 without int8.
         licence: of the weights.
         notice: what the network is not for.
         split_hash: of the data split.
@@ -228,9 +226,8 @@ class SegmentorManifest(Manifest):
     """Manifest of a network that gives every pixel a class.
 
     Attributes:
-        threshold: probability above which a pixel belongs to the one class
-            beside the background. Of several classes the most probable is
-            taken.
+        threshold: probability above which a pixel belongs to the one class beside the
+            background. Of several classes the most probable is taken.
     """
 
     task = 'segmentation'
@@ -240,9 +237,7 @@ class SegmentorManifest(Manifest):
     )
 
 
-MANIFESTS = {
-    kind.task: kind for kind in (ClassifierManifest, SegmentorManifest)
-}
+MANIFESTS = {kind.task: kind for kind in (ClassifierManifest, SegmentorManifest)}
 _INPUT: dict[str, Rule] = dict(
     size=(
         'two whole numbers above 0',

@@ -53,9 +53,7 @@ class OnnxBackend:
         if threads is not None:
             options.intra_op_num_threads = threads
         # Threads that wait by spinning take the cores that decode images.
-        options.add_session_config_entry(
-            'session.intra_op.allow_spinning', '0'
-        )
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         try:
             self._session = runtime.InferenceSession(
                 os.fspath(path), options, providers=[provider]

@@ -22,11 +22,10 @@ Row = list | dict
 class WorkFile:
     """Rows of JSON, one a line; the first line says what made them.
 
-    A row is a list of cells, the first the path of the image, or
-    ``dict(image=..., reason=...)`` of one that cannot be read. A line that a
-    kill cut off is taken away when the file is opened again. Of what is done
-    eight bytes an image are in memory. Who opens it holds
-    :func:`hkd_mm.io.locks.only_writer`.
+    A row is a list of cells, the first the path of the image, or ``dict(image=...,
+    reason=...)`` of one that cannot be read. A line that a kill cut off is taken away
+    when the file is opened again. Of what is done eight bytes an image are in memory.
+    Who opens it holds :func:`hkd_mm.io.locks.only_writer`.
 
     Args:
         path: the file.
@@ -58,9 +57,7 @@ class WorkFile:
             if row is None:
                 break
             end += len(line)
-            done.append(
-                _key(row['image'] if isinstance(row, dict) else row[0])
-            )
+            done.append(_key(row['image'] if isinstance(row, dict) else row[0]))
             self._count(row)
         self._file.truncate(end)
         self._file.seek(end)
@@ -200,9 +197,7 @@ def _value(cell: str, kind: str) -> Any:
     return float(cell) if kind == 'float32' else cell
 
 
-def _write_parquet(
-    file: Any, columns: list[str], rows: Iterator[list]
-) -> None:
+def _write_parquet(file: Any, columns: list[str], rows: Iterator[list]) -> None:
     arrow, parquet = _pyarrow()
     kinds = [getattr(arrow, kind)() for kind in _kinds(columns)]
     schema = arrow.schema(list(zip(columns, kinds)))
@@ -224,9 +219,7 @@ def _unicode(value: Any) -> Any:
 
 def _kinds(columns: list[str]) -> list[str]:
     """Types of the columns, as pyarrow names them."""
-    kinds = [
-        'string' if name.startswith('best') else 'float32' for name in columns
-    ]
+    kinds = ['string' if name.startswith('best') else 'float32' for name in columns]
     kinds[0] = 'string'
     if 'confident' in columns:
         kinds[columns.index('confident')] = 'bool_'

@@ -95,9 +95,8 @@ def read_run(
         cfg_options: changes to its config, such as ``data_root=PATH``.
 
     Raises:
-        UserError: it holds no finished run, the options change the size of
-            its images, or these are prepared in a way that an export cannot
-            repeat.
+        UserError: it holds no finished run, the options change the size of its images,
+            or these are prepared in a way that an export cannot repeat.
     """
     folder, config, weights = finished_run(folder)
     cfg = compose_config(str(config), cfg_options)
@@ -136,9 +135,7 @@ def read_run(
     )
 
 
-def _spec(
-    size: tuple[int, int], colour: str, statistics: dict, **more
-) -> InputSpec:
+def _spec(size: tuple[int, int], colour: str, statistics: dict, **more) -> InputSpec:
     mean = statistics.get('mean') or [0.0] * 3
     std = statistics.get('std') or [1.0] * 3
     mean, std = (tuple(map(float, values)) for values in (mean, std))

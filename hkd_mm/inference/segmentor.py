@@ -50,18 +50,16 @@ class Segmentor(StudentModel):
         """Mark one image, or several.
 
         Args:
-            images: a path, the bytes of a file, a Pillow image, an array of
-                the depth that the network was trained on (uint16 (H, W) of 16
-                bits; uint8 (H, W, 3) RGB or (H, W) of 8), or a list of them;
-                or a folder, whose images are taken in the order of their
-                paths.
+            images: a path, the bytes of a file, a Pillow image, an array of the depth
+                that the network was trained on (uint16 (H, W) of 16 bits; uint8 (H, W,
+                3) RGB or (H, W) of 8), or a list of them; or a folder, whose images are
+                taken in the order of their paths.
 
         Returns:
             One answer for one image, a list for a list or a folder.
 
         Raises:
-            UserError: an image cannot be read, or is of another depth; names
-                it.
+            UserError: an image cannot be read, or is of another depth; names it.
         """
         _, many = sources_of(images)
         found = list(self.stream(images))

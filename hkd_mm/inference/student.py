@@ -127,9 +127,7 @@ def choose_file(
     return backend, 'torch' if backend == 'torch' else precision
 
 
-def _exported(
-    folder: Path, backend: str | None, precision: str, task: str
-) -> Student:
+def _exported(folder: Path, backend: str | None, precision: str, task: str) -> Student:
     manifest = read_manifest(folder)
     _check_task(folder, manifest.task, task)
     backend, kind = choose_file(manifest.files, backend, precision)
@@ -148,9 +146,9 @@ def _exported(
 
 
 def _of_run(path: Path, task: str) -> Student:
-    from hkd_mm.inference.torch_backend import STUDENT, read_run
+    from hkd_mm.inference.torch_backend import STUDENT, read_unexported
 
-    run = read_run(path)
+    run = read_unexported(path)
     _check_task(path, 'segmentation' if run.dense else 'classification', task)
     if not run.dense:
         warnings.warn(

@@ -84,7 +84,7 @@ def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
     return network, takes_bgr(network, statistics_of(meta))
 
 
-def read_run(path: Path) -> Any:
+def read_unexported(path: Path) -> Any:
     """Read a finished run: its work dir, or the ``student.pth`` in it.
 
     Returns:
@@ -97,9 +97,9 @@ def read_run(path: Path) -> Any:
             'folder of tools/export.py, or the work dir of a finished run'
         )
     _check_packages()
-    from hkd_mm.inference.run_folder import read_run as read
+    from hkd_mm.inference.run_folder import read_run
 
-    return read(folder)
+    return read_run(folder)
 
 
 def _check_packages() -> None:

@@ -47,9 +47,7 @@ class AtomicBackend(LocalBackend):
             finally:
                 os.close(handle)
 
-    def put_text(
-        self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
-    ) -> None:
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text as :meth:`put` writes bytes."""
         self.put(obj.encode(encoding), filepath)
 

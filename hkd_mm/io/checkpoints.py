@@ -61,8 +61,7 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
 
     Returns:
         The stored dict; a bare state dict comes back under ``state_dict``. A
-        ``.safetensors`` file has its ``meta`` as JSON in its header, under
-        ``hkd_mm``.
+        ``.safetensors`` file has its ``meta`` as JSON in its header, under ``hkd_mm``.
 
     Raises:
         UserError: the file is missing, damaged, holds no weights, or would
@@ -97,8 +96,7 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
         raise _damaged(path) from error
     if not isinstance(loaded, dict) or not loaded:
         raise UserError(
-            f'checkpoint {path} holds no weights; a dict with '
-            '"state_dict" is expected'
+            f'checkpoint {path} holds no weights; a dict with "state_dict" is expected'
         )
     if 'state_dict' not in loaded:
         inner = loaded.get('model')
@@ -208,8 +206,7 @@ def load_weights(
         key = wrong[0]
         counts = len(own[key]), len(state[key])
         hint = (
-            f'it was trained for {counts[1]} classes and the config has '
-            f'{counts[0]}'
+            f'it was trained for {counts[1]} classes and the config has {counts[0]}'
             if len(wrong) <= 2
             else f'{len(wrong)} weights differ in shape'
         )
@@ -227,8 +224,7 @@ def check_tensors(state: Mapping[str, Any], path: str) -> None:
     """Refuse weights that are not there or are no numbers.
 
     Raises:
-        UserError: a tensor is on the ``meta`` device, or holds NaN or
-            infinity.
+        UserError: a tensor is on the ``meta`` device, or holds NaN or infinity.
     """
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
@@ -317,10 +313,9 @@ def find_damage(path: str | Path) -> str | None:
 def latest_intact_checkpoint(work_dir: str | Path) -> str | None:
     """Find the checkpoint to resume a run from, None without an intact one.
 
-    It is the one that ``last_checkpoint`` names, if it is intact, else the
-    newest older ``epoch_*.pth`` (``iter_*.pth``) that is; where nothing is
-    named, the newest intact one. Each skipped file is logged as a warning.
-    The folder may have been moved since.
+    It is the one that ``last_checkpoint`` names, if it is intact, else the newest older
+    ``epoch_*.pth`` (``iter_*.pth``) that is; where nothing is named, the newest intact
+    one. Each skipped file is logged as a warning. The folder may have been moved since.
     """
     folder = Path(work_dir)
     saved = {path: _step(path) for path in folder.glob('*.pth')}
@@ -343,8 +338,7 @@ def latest_intact_checkpoint(work_dir: str | Path) -> str | None:
         if damage is None:
             return str(path)
         _warn(
-            f'CHECKPOINT {path} IS NOT USED: {damage}. Falling back to the '
-            'one before.'
+            f'CHECKPOINT {path} IS NOT USED: {damage}. Falling back to the one before.'
         )
     if candidates:
         _warn(

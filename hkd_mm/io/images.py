@@ -149,11 +149,7 @@ def _check_array(
     """An array of the depth, contiguous; grey is repeated for 3 channels."""
     grey = pixels.ndim == 2
     colour = pixels.ndim == 3 and pixels.shape[2] == 3 and bits == 8
-    if (
-        pixels.dtype != _DTYPES[bits]
-        or not (grey or colour)
-        or not pixels.size
-    ):
+    if pixels.dtype != _DTYPES[bits] or not (grey or colour) or not pixels.size:
         kind = '(H, W)' if bits == 16 else '(H, W, 3), RGB, or (H, W)'
         raise ValueError(
             f'arrays must be {_DTYPES[bits].__name__} of shape {kind}; this '
@@ -172,8 +168,7 @@ def _name(source: object) -> str:
 def unreadable(name: str, source: object, error: BaseException) -> UserError:
     """The error of a file that a data set cannot do without."""
     return UserError(
-        f'{name} cannot be read ({reason(error, source)}); replace or remove '
-        'it'
+        f'{name} cannot be read ({reason(error, source)}); replace or remove it'
     )
 
 
@@ -221,8 +216,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     """Refuse an image by a ``ValueError`` before it is unpacked."""
     if width * height > max_pixels:
         raise ValueError(
-            f'it has {width} x {height} pixels, more than the '
-            f'{max_pixels} allowed'
+            f'it has {width} x {height} pixels, more than the {max_pixels} allowed'
         )
 
 
@@ -255,9 +249,7 @@ def refuse_deep_colour(image: Image.Image) -> None:
     """
     deep = any(';16' in str(tile) for tile in getattr(image, 'tile', ()))
     if deep and image.mode[0] not in DEEP:
-        raise ValueError(
-            'its 16 bits a channel in several channels would be cast to 8'
-        )
+        raise ValueError('its 16 bits a channel in several channels would be cast to 8')
 
 
 def from_deep(image: Image.Image) -> np.ndarray:

@@ -12,8 +12,7 @@ class InputSpec:
 
     Attributes:
         size: (H, W) in pixels.
-        resize: ``area``: ``cv2.INTER_AREA``, to whole numbers of the image's
-            depth.
+        resize: ``area``: ``cv2.INTER_AREA``, to whole numbers of the image's depth.
         colour: ``RGB``, order of the channels; ``grey`` for one channel.
         mean: of each channel, in 0..255; subtracted.
         std: of each channel, in 0..255; divided by afterwards.

@@ -39,16 +39,13 @@ os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager
-def locked(
-    folder: Path, wait: bool = True, waiting: str = ''
-) -> Iterator[bool]:
+def locked(folder: Path, wait: bool = True, waiting: str = '') -> Iterator[bool]:
     """Hold the lock of a folder.
 
-    The kernel releases it when the process ends, however it ends; children
-    do not inherit it. Its holder may take it again; another thread of the
-    process may not. Where a file system has no locks, it is taken as held:
-    two builders of a packed store then write the same bytes to the same
-    offsets.
+    The kernel releases it when the process ends, however it ends; children do not
+    inherit it. Its holder may take it again; another thread of the process may not.
+    Where a file system has no locks, it is taken as held: two builders of a packed
+    store then write the same bytes to the same offsets.
 
     Args:
         folder: made when missing.

@@ -65,9 +65,8 @@ class Progress:
     """Context that shows the progress of a job.
 
     On a terminal a bar that stays in place, if rich is installed. Elsewhere a
-    line every 30 s: a job that takes less writes nothing, one that takes more
-    ends with a line too. No thread draws, so processes may be forked
-    meanwhile.
+    line every 30 s: a job that takes less writes nothing, one that takes more ends with
+    a line too. No thread draws, so processes may be forked meanwhile.
 
     Args:
         what: the job, as in ``packing``.
@@ -179,9 +178,7 @@ def _bar(stream: TextIO) -> Any:
     )
 
 
-def tracked(
-    items: Iterable[T], what: str, total: int, unit: str = ''
-) -> Iterator[T]:
+def tracked(items: Iterable[T], what: str, total: int, unit: str = '') -> Iterator[T]:
     """Yield items and show the progress, see :class:`Progress`."""
     with Progress(what, total, unit) as progress:
         for item in items:

@@ -2,8 +2,7 @@
 """Two patches of MMEngine's ``Runner``, active wherever hkd_mm is imported.
 
 A config of this package imports it (``custom_imports``), so that
-``Runner.from_cfg(Config.fromfile(CONFIG))`` trains as ``tools/train.py``
-does.
+``Runner.from_cfg(Config.fromfile(CONFIG))`` trains as ``tools/train.py`` does.
 """
 
 import importlib.abc
@@ -52,9 +51,7 @@ def _change() -> None:
     # Upstream loads with weights_only=True and, when that fails, once more
     # with weights_only=False: an untrusted file then runs its code.
     for prefix in list(CheckpointLoader._schemes):
-        CheckpointLoader.register_scheme(
-            prefix, _safe_loader(prefix), force=True
-        )
+        CheckpointLoader.register_scheme(prefix, _safe_loader(prefix), force=True)
     if not hasattr(Runner, 'build_plain_model'):
         Runner.build_plain_model = Runner.build_model
         Runner.build_model = build_model
@@ -72,11 +69,10 @@ def _safe_loader(prefix: str):
 def build_model(runner, model):
     """``Runner.build_model``, in channels_last if the config says so.
 
-    The weights of all networks, teacher included, are stored in
-    channels_last. A convolution with such weights delivers channels_last
-    outputs whatever its input is, so the whole network follows. Results
-    differ from the default order only by floating-point rounding. Depthwise
-    networks such as MobileNetV2 gain most on a CPU.
+    The weights of all networks, teacher included, are stored in channels_last. A
+    convolution with such weights delivers channels_last outputs whatever its input is,
+    so the whole network follows. Results differ from the default order only by
+    floating-point rounding. Depthwise networks such as MobileNetV2 gain most on a CPU.
 
     A hook comes too late: distributed training lays out its gradients when
     the model is wrapped, and afterwards mixes up their elements.

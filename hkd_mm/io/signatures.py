@@ -17,8 +17,7 @@ _PACKAGE = Path(__file__).parents[1]
 class Arguments(NamedTuple):
     """Keywords of a constructor, own ones first.
 
-    ``is_open``: it takes further keywords, or a base class outside of this
-    package may.
+    ``is_open``: it takes further keywords, or a base class outside of this package may.
     """
 
     names: tuple[str, ...]
@@ -75,11 +74,7 @@ def _collect(found: _Found, names: dict[str, None]) -> bool | None:
                 return True
     for base in found.node.bases:
         # `Generic[T]` and `module.Class` are never classes of this package
-        parent = (
-            _resolve(found.module, base.id)
-            if isinstance(base, ast.Name)
-            else None
-        )
+        parent = _resolve(found.module, base.id) if isinstance(base, ast.Name) else None
         if parent is None:
             return None
         outcome = _collect(parent, names)
@@ -104,8 +99,7 @@ def _registered(name: str) -> _Found | None:
         module = _module_of(path)
         node = _definitions(module).get(name)
         if node is not None and any(
-            'register_module' in ast.unparse(item)
-            for item in node.decorator_list
+            'register_module' in ast.unparse(item) for item in node.decorator_list
         ):
             return _Found(module, node)
     return None

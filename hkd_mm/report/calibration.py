@@ -31,8 +31,7 @@ def calibration_section(data: ReportData) -> Section:
             rows.append([*row, 'no validation scores', '', ''])
             continue
         temperatures = [
-            fit_temperature(scores, method.val_labels)
-            for scores in method.val_scores
+            fit_temperature(scores, method.val_labels) for scores in method.val_scores
         ]
         scaled = after[method.name] = np.stack(
             [tempered(s, t) for s, t in zip(method.scores, temperatures)]
@@ -78,9 +77,7 @@ def _reliability(data: ReportData, when: str, scores: dict) -> Chart:
         every = scores[method.name]
         labels = np.tile(data.labels, len(every))
         found = reliability(np.concatenate(list(every)), labels, _BINS)
-        hover = (
-            'confidence %{x:.2f}, accuracy %{y:.2f}, %{customdata} predictions'
-        )
+        hover = 'confidence %{x:.2f}, accuracy %{y:.2f}, %{customdata} predictions'
         options = dict(customdata=found.counts, mode='lines+markers')
         traces.append(
             curve(
@@ -105,9 +102,7 @@ def risk_section(data: ReportData) -> Section:
         kept = np.linspace(0.02 * (count - 1), count - 1, _POINTS)
         kept = np.unique(kept.astype(int))
         hover = 'most confident %{x:.0%}: error %{y:.1%}'
-        traces.append(
-            curve(data, method, coverage[kept], risks.mean(0)[kept], hover)
-        )
+        traces.append(curve(data, method, coverage[kept], risks.mean(0)[kept], hover))
         best = [best_aurc(risk[-1], count) for risk in risks]
         cells = [risks.mean(1), risks.mean(1) - best]
         cells.append(risks[:, (count - 1) // 2])
@@ -139,15 +134,12 @@ def agreement_section(data: ReportData) -> Section:
     teacher, title = data.teacher, 'Agreement with the teacher'
     students = [m for m in data.methods if m is not teacher]
     if teacher is None or not students:
-        return Section(
-            'agreement', title, left_out='name the teacher with --teacher'
-        )
+        return Section('agreement', title, left_out='name the teacher with --teacher')
     shares, rows = [], []
     for student in students:
         pairs = _pairs(student, teacher)
         by_class = [
-            agreement_by_class(data.labels, *pair, len(data.classes))
-            for pair in pairs
+            agreement_by_class(data.labels, *pair, len(data.classes)) for pair in pairs
         ]
         shares.append(np.mean(by_class, 0))
         found = zip(*(agreement(data.labels, *pair) for pair in pairs))

@@ -45,9 +45,7 @@ def figure(traces: list, x: str = '', y: str = '', **layout):
 def line(data: ReportData, method: ReportMethod) -> dict:
     """Colour and dash of a method's line."""
     if role := data.role_of(method):
-        return dict(
-            color=ROLE_COLOURS[role], dash=_ROLE_DASHES[role], width=2.5
-        )
+        return dict(color=ROLE_COLOURS[role], dash=_ROLE_DASHES[role], width=2.5)
     index = data.methods.index(method)
     return dict(
         color=_OTHERS[index % len(_OTHERS)],

@@ -16,7 +16,7 @@ from hkd_mm.evaluation.operating_points import (
     sensitivity_at,
 )
 from hkd_mm.evaluation.significance import bootstrap_interval, scores_by_seed
-from hkd_mm.experiments.tables import format_interval
+from hkd_mm.experiments.table_text import format_interval
 from hkd_mm.report.charts import (
     DIVERGING,
     class_map,
@@ -36,13 +36,8 @@ def f1_section(data: ReportData) -> Section:
     """Heat map of F1, methods by classes."""
     count = len(data.classes)
     counts = np.bincount(data.labels, minlength=count)
-    values = [
-        f1_by_class(data.labels, method.chosen, count)
-        for method in data.methods
-    ]
-    listed = ', '.join(
-        f'{name} {count}' for name, count in zip(data.classes, counts)
-    )
+    values = [f1_by_class(data.labels, method.chosen, count) for method in data.methods]
+    listed = ', '.join(f'{name} {count}' for name, count in zip(data.classes, counts))
     worst = data.classes[int(np.nanargmin(np.nanmean(values, 0)))]
     alt = (
         'F1 of each class (columns) for each method (rows), mean over the '
@@ -68,9 +63,7 @@ def confusion_section(data: ReportData) -> Section:
         )
     names, charts, found = data.classes, [], {}
     for role, method in data.roles.items():
-        found[role] = 100 * confusion_shares(
-            data.labels, method.chosen, len(names)
-        )
+        found[role] = 100 * confusion_shares(data.labels, method.chosen, len(names))
         title = method.title
         if not title.lower().startswith(role):
             title = f'{role}: {title}'
@@ -140,9 +133,7 @@ def _roc(data: ReportData, order: list[int]) -> Chart:
             roc = mean_roc(data.labels == index, method.scores[:, :, index])
             traces.append(curve(data, method, FALSE_ALARMS, roc, hover))
         choices[data.classes[index]] = list(range(start, len(traces)))
-    made = figure(
-        traces, '1 - specificity (false alarms)', 'sensitivity (found)'
-    )
+    made = figure(traces, '1 - specificity (false alarms)', 'sensitivity (found)')
     made.update_xaxes(range=[0, 1], tickformat='.0%')
     made.update_yaxes(range=[0, 1.01], tickformat='.0%')
     alt = 'ROC curve of one class against all others, mean over the seeds.'
@@ -161,9 +152,7 @@ def _operating_points(data: ReportData, index: int) -> Table:
         row = [method.title, mean_sd_cell(auroc_by_seed(truth, scores))]
         for specificity in SPECIFICITIES:
             score = partial(sensitivity_at, specificity=specificity)
-            ends = bootstrap_interval(
-                truth, scores, data.groups, score, _RESAMPLES
-            )
+            ends = bootstrap_interval(truth, scores, data.groups, score, _RESAMPLES)
             row.append(mean_sd_cell(scores_by_seed(truth, scores, score)))
             row.append((format_interval(ends), ends[0]))
         rows.append(row)

@@ -8,7 +8,7 @@ from plotly import graph_objects as go
 
 from hkd_mm.evaluation.agreement import pareto_front
 from hkd_mm.evaluation.significance import ALPHA
-from hkd_mm.experiments.tables import (
+from hkd_mm.experiments.table_text import (
     format_difference,
     format_interval,
     format_mean_sd,
@@ -53,9 +53,7 @@ def comparison_section(data: ReportData) -> Section:
         basis += f' Not finished, left out: {", ".join(data.incomplete)}.'
     basis += one_class_note([method.outcome for method in data.methods])
     marked = {
-        index
-        for index, method in enumerate(data.methods)
-        if method is data.distilled
+        index for index, method in enumerate(data.methods) if method is data.distilled
     }
     table = Table('Click on a heading to sort.', header, rows, marked)
     blocks = [table, *_difference_charts(data)]
@@ -128,9 +126,7 @@ def _difference_chart(
         for method in others
         for trace in _difference_traces(data, method, base.name)
     ]
-    made = figure(
-        traces, f'gain in {metric}', showlegend=False, margin=dict(t=48)
-    )
+    made = figure(traces, f'gain in {metric}', showlegend=False, margin=dict(t=48))
     made.add_vline(x=0, line=dict(color=GREY, width=1, dash='dash'))
     made.update_yaxes(autorange='reversed', type='category', showgrid=False)
     made.update_xaxes(tickformat='+.2f', zeroline=False)
@@ -159,15 +155,11 @@ def verdict(base: ReportMethod, others: list[ReportMethod]) -> str:
         if titles
     ]
     if undecided:
-        sentences.append(
-            f'Not distinguishable from {base.title}: {undecided}.'
-        )
+        sentences.append(f'Not distinguishable from {base.title}: {undecided}.')
     return ' '.join(sentences)
 
 
-def _difference_traces(
-    data: ReportData, method: ReportMethod, base: str
-) -> list:
+def _difference_traces(data: ReportData, method: ReportMethod, base: str) -> list:
     outcome = method.outcome
     found, p = outcome.against[base], outcome.adjusted[base]
     colour = line(data, method)['color']
@@ -194,8 +186,7 @@ def _difference_traces(
             symbol='circle' if p < ALPHA else 'circle-open',
             line=dict(width=2),
         ),
-        hovertemplate=f'%{{x:+.3f}} [{found.low:+.3f}, {found.high:+.3f}]'
-        + extra,
+        hovertemplate=f'%{{x:+.3f}} [{found.low:+.3f}, {found.high:+.3f}]' + extra,
     )
     if found.seeds == 1:
         return [mean]
@@ -203,9 +194,7 @@ def _difference_traces(
         x=list(found.by_seed),
         y=[name] * found.seeds,
         mode='markers',
-        marker=dict(
-            symbol='line-ns-open', size=14, color=colour, line=dict(width=1.5)
-        ),
+        marker=dict(symbol='line-ns-open', size=14, color=colour, line=dict(width=1.5)),
         text=[str(seed) for seed in outcome.seeds],
         hovertemplate='seed %{text}: %{x:+.3f}' + extra,
     )
@@ -228,9 +217,7 @@ def cost_section(data: ReportData) -> Section:
         'least as cheap. Training minutes leave the teacher of a '
         'distillation out.'
     )
-    return Section(
-        'cost', 'Accuracy against cost', how, data.basis, charts, tile=262
-    )
+    return Section('cost', 'Accuracy against cost', how, data.basis, charts, tile=262)
 
 
 def _cost_chart(

@@ -17,7 +17,7 @@ from hkd_mm.experiments.outcome import (
     read_outcome,
 )
 from hkd_mm.experiments.study import Study
-from hkd_mm.experiments.tables import (
+from hkd_mm.experiments.table_text import (
     are_unknown,
     format_image_count,
     unit_name,
@@ -206,9 +206,7 @@ class ReportData:
     @property
     def image_count(self) -> str:
         """``300 images of 155 lesions``."""
-        return format_image_count(
-            self.sample_ids, self.groups, self.group_name
-        )
+        return format_image_count(self.sample_ids, self.groups, self.group_name)
 
     @property
     def basis(self) -> str:
@@ -234,8 +232,7 @@ def read_same(paths: list[Path], remedy: str) -> list[Scores]:
     for path, one in zip(paths, found):
         if (one.sample_ids, one.classes) != first:
             raise UserError(
-                f'{path} is of other images or classes than {paths[0]}; '
-                f'{remedy}'
+                f'{path} is of other images or classes than {paths[0]}; {remedy}'
             )
     return found
 
@@ -335,9 +332,7 @@ def _choose(data: ReportData, roles: dict[str, str]) -> None:
     by_name = {method.name: method for method in data.methods}
     for role, name in roles.items():
         if name not in by_name:
-            raise UserError(
-                f'--{role} {name}: finished are {", ".join(by_name)}'
-            )
+            raise UserError(f'--{role} {name}: finished are {", ".join(by_name)}')
         setattr(data, role, by_name[name])
     taught = [m for m in data.methods if m.outcome.reports[0].get('teacher')]
     plain = [method for method in data.methods if method not in taught]
@@ -360,7 +355,5 @@ def _positive(classes: list[str], wanted: str | None) -> int | None:
         if name in lower:
             return lower.index(name)
     if wanted is not None:
-        raise UserError(
-            f'--positive {wanted}: the classes are {", ".join(classes)}'
-        )
+        raise UserError(f'--positive {wanted}: the classes are {", ".join(classes)}')
     return None

@@ -44,9 +44,7 @@ def model_inputs(
     infos = {} if dataset is None else infos_by_id(dataset)
     if not infos.keys() >= set(sample_ids):
         return None
-    return torch.stack(
-        [dataset[infos[name]['index']]['inputs'] for name in sample_ids]
-    )
+    return torch.stack([dataset[infos[name]['index']]['inputs'] for name in sample_ids])
 
 
 def image_as_rgb(image: torch.Tensor) -> np.ndarray:
@@ -68,9 +66,7 @@ def lost_section(data: ReportData) -> Section:
     title = 'What the student loses'
     teacher, student = data.teacher, data.distilled
     if teacher is None or student is None:
-        return Section(
-            'lost', title, left_out='name --teacher and --distilled'
-        )
+        return Section('lost', title, left_out='name --teacher and --distilled')
     both = teacher.scores[0], student.scores[0]
     lost = teacher_only_correct(data.labels, *both)
     gained = teacher_only_correct(data.labels, *both[::-1])

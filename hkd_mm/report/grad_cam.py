@@ -76,9 +76,7 @@ def _check(data: ReportData) -> None:
     if not data.options.get('cam_images'):
         raise UserError('not asked for (--cam-images 0)')
     if data.teacher is None or len(data.roles) < 2:
-        raise UserError(
-            'name a teacher and a student with --teacher and --distilled'
-        )
+        raise UserError('name a teacher and a student with --teacher and --distilled')
     try:
         import pytorch_grad_cam  # noqa: F401
     except ImportError:

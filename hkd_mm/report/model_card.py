@@ -6,7 +6,7 @@ from pathlib import Path
 from hkd_mm.engine.environment import command_of, environment_of, versions_of
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.evaluation.classification_scores import confusion_shares
-from hkd_mm.experiments.tables import format_mean_sd, unknown_groups_note
+from hkd_mm.experiments.table_text import format_mean_sd, unknown_groups_note
 from hkd_mm.metric_names import CLASS_SUMMARY, OF_MASKS, title_of
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import KeyFacts, Section
@@ -78,15 +78,11 @@ def card_section(data: ReportData) -> Section:
 def _model(data: ReportData, method: ReportMethod) -> str:
     model = (method_config(method) or {}).get('model') or {}
     network = model.get('architecture') or model
-    kind = network.get('model_name') or (network.get('backbone') or {}).get(
-        'type'
-    )
+    kind = network.get('model_name') or (network.get('backbone') or {}).get('type')
     kind = kind or (describe_network(network) if network else 'a network')
     text, found = f'{method.title}: {kind}', method.network
     if found:
-        size = size_text(
-            found['parameters'], found.get('input_size'), data.classes
-        )
+        size = size_text(found['parameters'], found.get('input_size'), data.classes)
         text += f', {found["gmacs"]:.3f} GMACs, {size}'
     if data.teacher and data.teacher is not method:
         text += f'; taught by {data.teacher.title}'
@@ -134,8 +130,7 @@ def _weak_points(data: ReportData, method: ReportMethod) -> str:
     kept = confusion_shares(data.labels, method.chosen, len(data.classes))
     kept = kept.diagonal()
     listed = ', '.join(
-        f'{data.classes[i]} {kept[i]:.2f} '
-        f'({(data.labels == i).sum()} test images)'
+        f'{data.classes[i]} {kept[i]:.2f} ({(data.labels == i).sum()} test images)'
         for i in kept.argsort()[:3]
         if kept[i] == kept[i]
     )

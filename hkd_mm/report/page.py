@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.outcome import spread
-from hkd_mm.experiments.tables import format_mean_sd
+from hkd_mm.experiments.table_text import format_mean_sd
 
 _HERE = Path(__file__).resolve().parent
 Cell = str | tuple[str, float]  # a text, or with the number to sort by
@@ -133,12 +133,10 @@ def render(
     from jinja2 import Environment
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     # for a script element: no tag can end it
-    environment.filters['figure'] = lambda chart: (
-        chart.figure.to_json().replace('<', '\\u003c')
+    environment.filters['figure'] = lambda chart: chart.figure.to_json().replace(
+        '<', '\\u003c'
     )
     scripts = drawn is None and any(s.charts for s in sections)
     return environment.from_string(_text('page.html.j2')).render(

@@ -50,11 +50,10 @@ def make_report(
     """Write the page to ``out``, an ``.html`` file.
 
     ``paths``, ``baselines``, ``roles`` and ``positive`` are those of
-    :func:`.data.gather`; ``study``, with ``size``, is a study file in place
-    of the plan in the work dir; ``figures`` a folder for PNG and SVG files of
-    all charts; ``still`` makes charts pictures in place of scripts, for a
-    small page; ``options`` are the others of ``tools/report.py``; ``report``
-    takes lines on what is done.
+    :func:`.data.gather`; ``study``, with ``size``, is a study file in place of the plan
+    in the work dir; ``figures`` a folder for PNG and SVG files of all charts; ``still``
+    makes charts pictures in place of scripts, for a small page; ``options`` are the
+    others of ``tools/report.py``; ``report`` takes lines on what is done.
     """
     require_libraries()
     if not out.endswith(('.html', '.htm')):
@@ -76,9 +75,7 @@ def make_report(
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = drawn(sections) if still else None
-    AtomicBackend().put_text(
-        render(data.title, sections, data.basis, pictures), path
-    )
+    AtomicBackend().put_text(render(data.title, sections, data.basis, pictures), path)
     report(f'wrote {path} ({path.stat().st_size / 1e6:.1f} MB)')
     if figures:
         write_figures(sections, Path(figures), report)

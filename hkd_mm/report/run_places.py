@@ -79,8 +79,7 @@ def _of_work_dir(folder: Path, study: Study | None) -> FoundRuns:
 def _names(seeds: list[Path]) -> list[str]:
     """Names of runs below the folders of seeds without their old states.
 
-    A prerequisite that a run has trained is stored in its folder, and is no
-    row.
+    A prerequisite that a run has trained is stored in its folder, and is no row.
     """
     names = {
         path.parent.relative_to(seed).as_posix()
@@ -120,8 +119,7 @@ def _of_runs(paths: list[str], study: Study | None) -> FoundRuns:
 
 def _by_seed(name: str, folders: list[Path]) -> list[Path]:
     seeds = {
-        path: read_json(path / 'metrics.json').get('seed') or 0
-        for path in folders
+        path: read_json(path / 'metrics.json').get('seed') or 0 for path in folders
     }
     if len(set(seeds.values())) < len(folders):
         raise UserError(

@@ -37,9 +37,7 @@ def data_root(data: ReportData) -> Path | None:
     return Path(root) if root and Path(root).is_dir() else None
 
 
-def read_dataset(
-    data: ReportData, split: str, method: ReportMethod | None = None
-):
+def read_dataset(data: ReportData, split: str, method: ReportMethod | None = None):
     """The dataset of a split; None where the data is not here.
 
     Images that are taken out of it are made by the test pipeline of
@@ -69,8 +67,7 @@ def infos_by_id(dataset) -> dict[str, dict]:
     """Sample id -> info of a dataset, with its ``index``."""
     infos = map(dataset.get_data_info, range(len(dataset)))
     return {
-        info['sample_id']: {**info, 'index': index}
-        for index, info in enumerate(infos)
+        info['sample_id']: {**info, 'index': index} for index, info in enumerate(infos)
     }
 
 
@@ -82,23 +79,18 @@ def lesions(dataset) -> dict[str, str]:
     }
 
 
-def add_val_scores(
-    data: ReportData, make: bool, report: Callable[[str], None]
-) -> None:
+def add_val_scores(data: ReportData, make: bool, report: Callable[[str], None]) -> None:
     """Give methods their ``val_scores``.
 
     Args:
-        data: a reason why a method could not be predicted is added to its
-            ``problems``.
+        data: a reason why a method could not be predicted is added to its ``problems``.
         make: whether to run ``tools/test.py`` for networks of the close look
             where a file is missing.
         report: takes a line on what is done.
     """
     for method in data.methods:
         missing = [
-            folder
-            for folder in method.folders
-            if not (folder / VAL_FILE).is_file()
+            folder for folder in method.folders if not (folder / VAL_FILE).is_file()
         ]
         if missing and not (make and data.role_of(method)):
             continue
@@ -162,9 +154,7 @@ def _read_val_scores(method: ReportMethod, data: ReportData) -> None:
     if first.classes != data.classes:
         raise UserError(f'{paths[0]} is of other classes; {remedy}')
     if set(first.sample_ids) & set(data.sample_ids):
-        raise UserError(
-            f'{paths[0]} holds test images; remove it and it is made again'
-        )
+        raise UserError(f'{paths[0]} holds test images; remove it and it is made again')
     method.val_scores = np.stack([one.scores for one in found])
     method.val_labels, method.val_groups = first.labels, first.groups
     method.val_ids = first.sample_ids

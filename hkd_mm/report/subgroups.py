@@ -15,7 +15,7 @@ from hkd_mm.evaluation.significance import (
     bootstrap_interval,
     scores_by_seed,
 )
-from hkd_mm.experiments.tables import (
+from hkd_mm.experiments.table_text import (
     are_unknown,
     format_image_count,
     unknown_groups_note,
@@ -67,10 +67,7 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
             f'names ({", ".join(_IDS)})'
         ) from None
     columns = {
-        fact: key
-        for fact, keys in _FACTS.items()
-        for key in keys
-        if key in lines[0]
+        fact: key for fact, keys in _FACTS.items() for key in keys if key in lines[0]
     }
     return {
         line[own]: {
@@ -96,14 +93,11 @@ def subgroups_section(data: ReportData) -> Section:
     metadata = read_metadata(path)
     known = [name for name in data.sample_ids if metadata.get(name)]
     if not known:
-        return Section(
-            'groups', title, left_out=f'{path.name} names no test image'
-        )
+        return Section('groups', title, left_out=f'{path.name} names no test image')
     blocks = []
     for fact in metadata[known[0]]:
         values = [
-            metadata.get(name, {}).get(fact, 'unknown')
-            for name in data.sample_ids
+            metadata.get(name, {}).get(fact, 'unknown') for name in data.sample_ids
         ]
         blocks.append(_table(data, fact, np.array(values)))
     how = (
@@ -253,8 +247,7 @@ def _near_duplicates(data: ReportData) -> str:
         leaks, pairs = len(found['near_leaks']), len(found['near_duplicates'])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f'--verify-report {path} is not what '
-            'tools/data/verify.py --json writes'
+            f'--verify-report {path} is not what tools/data/verify.py --json writes'
         ) from None
     if not checked:
         return 'not looked for by verify.py'

@@ -35,9 +35,7 @@ def loss_parts(histories: list[list[dict]]) -> dict[str, np.ndarray]:
         Name -> (E,) floats; the epochs of a part that is not there are NaN.
     """
     seeds = [[e.get('train', {}) for e in history] for history in histories]
-    names = dict.fromkeys(
-        n for s in seeds for e in s for n in e if 'loss' in n
-    )
+    names = dict.fromkeys(n for s in seeds for e in s for n in e if 'loss' in n)
     length = min(map(len, seeds))
     return {
         name: np.mean(
@@ -56,9 +54,7 @@ def training_section(data: ReportData) -> Section:
         if all(found):
             histories[method] = found
     if not histories:
-        return Section(
-            'training', 'Training', left_out='no run left a history.json'
-        )
+        return Section('training', 'Training', left_out='no run left a history.json')
     how = (
         'A part of the loss that stays flat teaches nothing; validation that '
         'falls while the loss falls is overfitting. The parts of a '
@@ -93,9 +89,7 @@ def _losses(histories: Histories) -> Chart:
             )
             traces.append(trace)
         choices[method.title] = list(range(start, len(traces)))
-    made = figure(
-        traces, 'epoch', 'loss', legend=LEGEND_BELOW, showlegend=True
-    )
+    made = figure(traces, 'epoch', 'loss', legend=LEGEND_BELOW, showlegend=True)
     made.update_yaxes(type='log')
     alt = 'Training loss of one method and its parts, by epoch.'
     return Chart('losses', made, alt, 420, choices)
@@ -149,9 +143,7 @@ def slices_section(data: ReportData) -> Section:
     header = ['method', 'first quarter', 'median', 'third quarter']
     header.append(f'images below {_POOR}')
     blocks = [
-        Chart(
-            'slices', made, 'Dice of each image, all seeds, a box a method.'
-        ),
+        Chart('slices', made, 'Dice of each image, all seeds, a box a method.'),
         Table('Dice of an image, mean over the seeds.', header, rows),
     ]
     how = (
@@ -175,10 +167,7 @@ def patients_section(data: ReportData) -> Section:
     shown = np.arange(len(names))
     if len(names) > _MOST:
         shown = np.sort(np.argsort(-values.std(0), kind='stable')[:_MOST])
-        how += (
-            f' Of {len(names)} patients the {_MOST} that methods differ on '
-            'most.'
-        )
+        how += f' Of {len(names)} patients the {_MOST} that methods differ on most.'
     made = heat_map(
         values[:, shown],
         [method.title for method in data.methods],

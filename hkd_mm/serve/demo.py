@@ -75,8 +75,7 @@ def check_address(host: str, port: int) -> None:
     except (OSError, OverflowError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise UserError(
-            f'--host {host} --port {port} cannot be used ({reason}); give '
-            'another one'
+            f'--host {host} --port {port} cannot be used ({reason}); give another one'
         ) from None
 
 
@@ -108,9 +107,7 @@ def make_app(
         import gradio
         from fastapi import FastAPI
     except ImportError:
-        raise UserError(
-            'the page needs Gradio; pip install "gradio>=6"'
-        ) from None
+        raise UserError('the page needs Gradio; pip install "gradio>=6"') from None
     for noisy in ('httpx', 'uvicorn.access'):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     title = ' and '.join(side.title for side in sides)
@@ -197,9 +194,7 @@ class Limits:
     ) -> None:
         self.app, self.most, self.hosts = app, most, hosts
 
-    async def __call__(
-        self, scope: dict, receive: Messages, send: Messages
-    ) -> None:
+    async def __call__(self, scope: dict, receive: Messages, send: Messages) -> None:
         """Answer, or pass the request on."""
         if scope['type'] == 'lifespan':
             await self.app(scope, receive, send)
@@ -222,9 +217,7 @@ class Limits:
 
     def _refused(self, scope: dict) -> tuple[int, bytes] | None:
         """Status and reason, if the request is none of the page's."""
-        headers = {
-            k.decode('latin1'): v.decode('latin1') for k, v in scope['headers']
-        }
+        headers = {k.decode('latin1'): v.decode('latin1') for k, v in scope['headers']}
         host = headers.get('host', '').lower()
         name = _PORT.sub('', host)
         if self.hosts is not None and name not in self.hosts:

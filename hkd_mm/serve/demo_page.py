@@ -126,7 +126,7 @@ def _torch_network(student: Any) -> tuple[Any, bool] | None:
         return torch_backend.load_weights(manifest.file_of(folder, 'torch'))
     run = folder.resolve().parent
     if manifest.made_of(run / torch_backend.STUDENT):
-        found = torch_backend.read_run(run)
+        found = torch_backend.read_unexported(run)
         return found.network, found.swapped
     return None
 

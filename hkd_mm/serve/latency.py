@@ -42,10 +42,9 @@ def latency(
 ) -> list[dict[str, Any]]:
     """Time networks in several runtimes, in turns, and print a table.
 
-    Every network and runtime is a process of its own. Those of one batch and
-    number of threads are there at once and take turns, so that ratios hold
-    on a machine whose speed goes up and down. The arguments are the options
-    of ``tools/latency.py``.
+    Every network and runtime is a process of its own. Those of one batch and number of
+    threads are there at once and take turns, so that ratios hold on a machine whose
+    speed goes up and down. The arguments are the options of ``tools/latency.py``.
 
     Returns:
         A row for each network, runtime, batch and number of threads:
@@ -57,8 +56,7 @@ def latency(
     for subject in map(read_subject, networks):
         if subject.name in subjects:
             raise UserError(
-                f'two networks are called {subject.name}; write NAME=PATH for '
-                'one'
+                f'two networks are called {subject.name}; write NAME=PATH for one'
             )
         subjects[subject.name] = subject
     runtimes = list(runtimes or RUNTIMES)
@@ -83,9 +81,7 @@ def latency(
             )
         with Progress('timing', turns, 'turns') as progress:
             for jobs in groups:
-                timings += measure(
-                    jobs, rounds, seconds, 2, console.print, progress
-                )
+                timings += measure(jobs, rounds, seconds, 2, console.print, progress)
         rows = rows_of(timings, subjects)
     _print_rows(rows, console)
     for line in baselines(rows, (next(iter(subjects)), runtimes[0])):
@@ -114,9 +110,7 @@ def rows_of(
     rows = []
     for timing in timings:
         job = timing.job
-        row = {
-            key: value for key, value in asdict(job).items() if key != 'file'
-        }
+        row = {key: value for key, value in asdict(job).items() if key != 'file'}
         rows.append(row)
         if timing.error:
             row['error'] = timing.error
@@ -134,9 +128,7 @@ def rows_of(
     return rows
 
 
-def baselines(
-    rows: Sequence[dict[str, Any]], wanted: tuple[str, str]
-) -> Iterator[str]:
+def baselines(rows: Sequence[dict[str, Any]], wanted: tuple[str, str]) -> Iterator[str]:
     """Name what *times faster* is against, a line for each baseline.
 
     Args:
@@ -214,9 +206,7 @@ def _write_reports(
         if subject.lacks:
             report(f'{subject.name}: no latency.json, for {subject.lacks}')
         own = [
-            row
-            for row in rows
-            if row['network'] == subject.name and 'error' not in row
+            row for row in rows if row['network'] == subject.name and 'error' not in row
         ]
         if subject.folder is not None and own:
             own.sort(key=lambda row: row['runtime'] != 'onnx')

@@ -112,9 +112,7 @@ class _Worker:
         self._job = job
         context = multiprocessing.get_context('spawn')
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=work, args=(theirs, job), daemon=True
-        )
+        self._process = context.Process(target=work, args=(theirs, job), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -172,9 +170,7 @@ def work(pipe: Connection, job: Job) -> None:
     pipe.send(_peak_memory())
 
 
-def _time(
-    call: Callable[[], object], seconds: float, calls: int
-) -> list[float]:
+def _time(call: Callable[[], object], seconds: float, calls: int) -> list[float]:
     """Seconds of each call, at least so many and for at least so long."""
     times: list[float] = []
     end = time.perf_counter() + seconds

@@ -100,26 +100,21 @@ def _exported(name: str, folder: Path) -> Subject:
         for runtime, kind in _GRAPHS.items()
         if kind in manifest.files
     }
-    subject = Subject(
-        name or manifest.name, manifest.input.size, graphs=graphs
-    )
+    subject = Subject(name or manifest.name, manifest.input.size, graphs=graphs)
     run = folder.resolve().parent
     weights = run / STUDENT
     if manifest.made_of(weights):
         subject.torch, subject.folder = weights, run
     elif weights.is_file():
         subject.lacks = (
-            f'{folder} was not made of {weights} as it is now (export the run '
-            'again)'
+            f'{folder} was not made of {weights} as it is now (export the run again)'
         )
     else:
         subject.lacks = f'there is no {STUDENT} above {folder}'
     return subject
 
 
-def make_graphs(
-    subject: Subject, runtimes: Sequence[str], folder: Path
-) -> None:
+def make_graphs(subject: Subject, runtimes: Sequence[str], folder: Path) -> None:
     """Write the graphs that are asked for and not there.
 
     Their int8 scales come from noise: good for time, not for answers.
@@ -132,8 +127,8 @@ def make_graphs(
     require_packages()
     import onnx
 
-    from hkd_mm.export.graphs import export_network, save
     from hkd_mm.export.int8 import quantise
+    from hkd_mm.export.onnx_graphs import export_network, save
 
     if 'onnx' not in subject.graphs:
         fp32 = subject.graphs['onnx'] = folder / f'{subject.name}.onnx'
@@ -158,9 +153,7 @@ def _as_run(subject: Subject):
     colour = 'RGB' if channels == 3 else 'grey'
     spec = InputSpec(subject.size, 'area', colour, (0.0,) * 3, (1.0,) * 3)
     classes = [str(i) for i in range(outputs)]
-    return SourceRun(
-        subject.torch.parent, None, network, {}, classes, spec, False
-    )
+    return SourceRun(subject.torch.parent, None, network, {}, classes, spec, False)
 
 
 def load_network(file: str):

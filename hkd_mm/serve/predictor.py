@@ -48,8 +48,7 @@ def predict(
     files see docs/inference.md, for the arguments ``tools/predict.py``.
 
     Returns:
-        What ``<out>.json`` holds, with ``images``, ``unreadable`` and
-        ``skipped``.
+        What ``<out>.json`` holds, with ``images``, ``unreadable`` and ``skipped``.
 
     Raises:
         UserError: anything that the user can fix.
@@ -59,9 +58,7 @@ def predict(
     paths = distinct_paths(paths)
     if workers < 0 or batch_size < 1:
         raise UserError('--workers: 0 or more; --batch-size: 1 or more')
-    classifier = SkinClassifier.from_pretrained(
-        model, batch_size=batch_size, **options
-    )
+    classifier = SkinClassifier.from_pretrained(model, batch_size=batch_size, **options)
     header = _header(classifier, top)
     # held before anything is searched, and until all is written
     with (
@@ -212,9 +209,7 @@ def _finish(
     if work.unreadable:
         rows = (row for row in work.rows() if isinstance(row, dict))
         columns = ['image', 'reason']
-        write_table(
-            unreadable, columns, ([row[k] for k in columns] for row in rows)
-        )
+        write_table(unreadable, columns, ([row[k] for k in columns] for row in rows))
     # the last to be removed is what a kill in between goes on from
     Path(f'{out}.json').write_text(json.dumps(record, indent=1) + '\n')
     os.unlink(work.path)

@@ -56,10 +56,9 @@ class MaskSamples:
 class MaskPredictions(dict):
     """Predictions of a batch, the one element that ``predict`` returns.
 
-    ``batch_probabilities`` (B, C, h, w) float32 (C = 1: sigmoid, else softmax
-    with the background) of logits of that shape, ``batch_masks`` (B, h, w)
-    uint8, the truth, and ``batch_index`` (B,) int64. mmengine passes it to
-    the metrics unchanged.
+    ``batch_probabilities`` (B, C, h, w) float32 (C = 1: sigmoid, else softmax with the
+    background) of logits of that shape, ``batch_masks`` (B, h, w) uint8, the truth, and
+    ``batch_index`` (B,) int64. mmengine passes it to the metrics unchanged.
     """
 
     def __init__(self, logits: Tensor, samples: MaskSamples) -> None:

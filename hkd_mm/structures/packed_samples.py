@@ -1,11 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Labels and predictions of a batch as whole tensors.
 
-The id of a sample is ``row + copy * 2**32``: the row of the image in the
-packed store, and 0 for the image itself, 1, 2, ... for its copies by
-``packed.top_up``. Augmentation and teacher cache depend on this number, so
-that each copy has views of its own, while those of copy 0 are the same with
-and without copies.
+The id of a sample is ``row + copy * 2**32``: the row of the image in the packed store,
+and 0 for the image itself, 1, 2, ... for its copies by ``packed.top_up``. Augmentation
+and teacher cache depend on this number, so that each copy has views of its own, while
+those of copy 0 are the same with and without copies.
 """
 
 from collections.abc import Iterator, Sequence
@@ -134,9 +133,8 @@ class PackedSamples(Sequence):
 class PackedPredictions(dict):
     """Predictions of a batch, the one element that ``predict`` returns.
 
-    ``batch_scores`` (B, C) probabilities of logits of that shape,
-    ``batch_labels`` and ``batch_index`` (B,) int64. mmengine passes it to the
-    metrics unchanged.
+    ``batch_scores`` (B, C) probabilities of logits of that shape, ``batch_labels`` and
+    ``batch_index`` (B,) int64. mmengine passes it to the metrics unchanged.
     """
 
     def __init__(self, logits: Tensor, samples: PackedSamples) -> None:

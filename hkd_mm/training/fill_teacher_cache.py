@@ -29,10 +29,9 @@ def build_teacher_cache(
     it was. Training then finds the cache by its key.
 
     Args:
-        cfg_options: as of ``tools/train.py``; those that decide what the
-            teacher says (``data_root``, ``packed``, ``input_size``, the
-            augmentation, ``model.teacher_ckpt``) must be those of the
-            training.
+        cfg_options: as of ``tools/train.py``; those that decide what the teacher says
+            (``data_root``, ``packed``, ``input_size``, the augmentation,
+            ``model.teacher_ckpt``) must be those of the training.
         batch_size: images a forward; None for that of the training, whose
             numbers are then the same to the last bit.
 
@@ -60,7 +59,7 @@ def build_teacher_cache(
     cache = model.teacher_cache
     if not cache.is_open:
         raise UserError(f'no teacher cache was built: {cache.declined}')
-    fill(model, dataset, batch_size, torch.device(device))
+    fill_views(model, dataset, batch_size, torch.device(device))
     built = dict(folder=str(cache.file.folder), entries=cache.file.count())
     print('{entries} entries in {folder}'.format(**built))
     return built
@@ -101,7 +100,7 @@ def _check(cfg: Config, config: str) -> None:
         )
 
 
-def fill(model, dataset, batch_size: int, device: torch.device) -> None:
+def fill_views(model, dataset, batch_size: int, device: torch.device) -> None:
     """Let the teacher see every view that its open cache does not hold yet."""
     cache, preprocessor = model.teacher_cache, model.data_preprocessor
     total = cache.num_views * len(dataset)

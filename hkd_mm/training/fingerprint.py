@@ -81,13 +81,12 @@ class RunFingerprint:
     """Compare trainings by everything that decides their weights.
 
     Args:
-        parts: section -> name -> plain JSON value. Sections are ``data``
-            (split hash, classes, sizes of image files), ``input`` (resize,
-            normalisation, augmentation), ``schedule`` (optimizer, parameter
-            schedulers, epochs, batch of all processes, sampler, seed,
-            hooks), ``model`` (networks, losses with class weights, files of
-            weights by content), ``selection`` (of the best checkpoint) and
-            ``start`` (weights of ``load_from``).
+        parts: section -> name -> plain JSON value. Sections are ``data`` (split hash,
+            classes, sizes of image files), ``input`` (resize, normalisation,
+            augmentation), ``schedule`` (optimizer, parameter schedulers, epochs, batch
+            of all processes, sampler, seed, hooks), ``model`` (networks, losses with
+            class weights, files of weights by content), ``selection`` (of the best
+            checkpoint) and ``start`` (weights of ``load_from``).
     """
 
     parts: dict[str, Any]
@@ -200,9 +199,7 @@ def _input(cfg: Config, loader: str) -> dict[str, Any]:
     steps = list(chain[-1].get('pipeline') or [])
     packed = next((node for node in chain if is_packed_dataset(node)), None)
     preprocessing = dict(preprocessor(cfg))
-    resize = next(
-        (dict(step) for step in steps if type_name(step) == 'Resize'), {}
-    )
+    resize = next((dict(step) for step in steps if type_name(step) == 'Resize'), {})
     if packed is not None:
         resize = dict(
             scale=packed.get('size', resize.get('scale')),
@@ -259,9 +256,7 @@ def _schedule(cfg: Config) -> dict[str, Any]:
     batch = loader.get('batch_size')
     loop = dict(cfg.train_cfg)
     loop.pop('val_interval', None)  # in ``selection``
-    counted = [
-        hook for hook in hooks(cfg) if type_name(hook) not in _IGNORED['hooks']
-    ]
+    counted = [hook for hook in hooks(cfg) if type_name(hook) not in _IGNORED['hooks']]
     scaled = cfg.get('auto_scale_lr') or {}
     steps = cfg.get('param_scheduler')
     return dict(
@@ -271,12 +266,8 @@ def _schedule(cfg: Config) -> dict[str, Any]:
         train_cfg=loop,
         optim_wrapper=_optim_wrapper(cfg.optim_wrapper.to_dict()),
         param_scheduler=[steps] if isinstance(steps, dict) else steps or [],
-        auto_scale_lr=scaled.get('base_batch_size')
-        if scaled.get('enable')
-        else None,
-        randomness=_without(
-            cfg.get('randomness') or {}, _IGNORED['randomness']
-        ),
+        auto_scale_lr=scaled.get('base_batch_size') if scaled.get('enable') else None,
+        randomness=_without(cfg.get('randomness') or {}, _IGNORED['randomness']),
         sync_bn=cfg.get('sync_bn') or None,
         hooks=counted,
     )
@@ -288,9 +279,7 @@ def _optim_wrapper(wrapper: dict) -> dict[str, Any]:
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         found['type'] = kind
     if 'optimizer' in found:
-        found['optimizer'] = _without(
-            found['optimizer'], _IGNORED['optimizer']
-        )
+        found['optimizer'] = _without(found['optimizer'], _IGNORED['optimizer'])
     return found
 
 

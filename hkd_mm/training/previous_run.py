@@ -165,12 +165,11 @@ def provide(
 ) -> str:
     """Find the checkpoint of a stage, or train it.
 
-    Runs in the folders beside are compared by their fingerprint before
-    anything is waited for or trained. A finished run with the fingerprint is
-    used, one that another process trains is waited for, an unfinished one is
-    resumed. Otherwise it is trained, in the folder that is called like its
-    config; where another run has that, in ``<config>-<fingerprint>``. Runs
-    with another fingerprint are left as they are.
+    Runs in the folders beside are compared by their fingerprint before anything is
+    waited for or trained. A finished run with the fingerprint is used, one that another
+    process trains is waited for, an unfinished one is resumed. Otherwise it is trained,
+    in the folder that is called like its config; where another run has that, in
+    ``<config>-<fingerprint>``. Runs with another fingerprint are left as they are.
 
     Raises:
         UserError: the stage has other data than the run that builds on it,
@@ -343,11 +342,7 @@ def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
 
     def under_way() -> bool:
         begun = read_begun(folder)
-        return (
-            begun is not None
-            and not wanted.difference(begun)
-            and is_locked(folder)
-        )
+        return begun is not None and not wanted.difference(begun) and is_locked(folder)
 
     if is_main_process():
         print(

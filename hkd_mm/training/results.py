@@ -85,9 +85,7 @@ def result_files(
         parts.append('other_input')
     kept = any(hasattr(metric, 'last') for metric in evaluator.metrics)
     names = [Path(folder, name) for name in TESTED[: 1 + kept]]
-    return [
-        str(path.with_stem('_'.join([path.stem, *parts]))) for path in names
-    ]
+    return [str(path.with_stem('_'.join([path.stem, *parts]))) for path in names]
 
 
 def check_earlier(path: str, facts: dict[str, Any]) -> None:
@@ -165,9 +163,7 @@ def write_results(
         text = submission(last['sample_ids'], last['scores'], classes)
         AtomicBackend().put_text(text, out)
         return
-    AtomicBackend().put_text(
-        _predictions_csv(last, classes, _lesions(dataset)), out
-    )
+    AtomicBackend().put_text(_predictions_csv(last, classes, _lesions(dataset)), out)
 
 
 def _write_slices(out: str, last: dict[str, Any]) -> None:
@@ -212,9 +208,7 @@ def _predictions_csv(
             *(f'score_{name}' for name in classes),
         ]
     )
-    for name, label, scores in zip(
-        last['sample_ids'], last['labels'], last['scores']
-    ):
+    for name, label, scores in zip(last['sample_ids'], last['labels'], last['scores']):
         writer.writerow(
             [
                 name,
@@ -248,8 +242,7 @@ def print_metrics(metrics: dict[str, float], title: str) -> None:
         collapsed = answers_one_class(metrics)
         overall.add_row(
             'predicted_classes',
-            f'{predicted:.0f} of {len(classes)}'
-            + ', ONE CLASS ONLY' * collapsed,
+            f'{predicted:.0f} of {len(classes)}' + ', ONE CLASS ONLY' * collapsed,
         )
     console.print(overall)
     if not classes:

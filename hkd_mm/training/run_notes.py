@@ -126,14 +126,10 @@ def archive_run(cfg: Config) -> None:
     """
     barrier()  # every process has read the files it starts from
     name = os.path.basename(cfg.filename or '')
-    target = as_rank_0(
-        _move(Path(cfg.work_dir), name) if is_main_process() else None
-    )
+    target = as_rank_0(_move(Path(cfg.work_dir), name) if is_main_process() else None)
     if target is None:
         return
-    teachers = [
-        (network, 'ckpt') for network in cfg.model.get('teachers') or ()
-    ]
+    teachers = [(network, 'ckpt') for network in cfg.model.get('teachers') or ()]
     named = [(cfg, 'load_from'), (cfg.model, 'teacher_ckpt'), *teachers]
     for group, key in named:
         path = group.get(key)

@@ -23,8 +23,7 @@ def choose_device(cfg: Config) -> str:
     """Settle on a device and make mmengine use it.
 
     Args:
-        cfg: its top-level ``device`` is auto (a GPU where there is one), cpu
-            or cuda.
+        cfg: its top-level ``device`` is auto (a GPU where there is one), cpu or cuda.
 
     Returns:
         ``cpu`` or ``cuda``.
@@ -70,8 +69,7 @@ def precision(device: str) -> tuple[str, str]:
     """
     if device != 'cuda':
         raise UserError(
-            '--amp needs a GPU and there is none in use; leave '
-            '--amp out on a CPU'
+            '--amp needs a GPU and there is none in use; leave --amp out on a CPU'
         )
     if torch.cuda.get_device_capability()[0] >= 8:
         return 'bfloat16', 'bf16, no loss scaling'
@@ -100,11 +98,7 @@ def use_amp(cfg: Config, device: str) -> str:
 
 def default_work_dir(config: str, given: str | None, cfg: Config) -> str:
     """Command line before config before ``work_dirs/<name of the config>``."""
-    return (
-        given
-        or cfg.get('work_dir')
-        or os.path.join('work_dirs', Path(config).stem)
-    )
+    return given or cfg.get('work_dir') or os.path.join('work_dirs', Path(config).stem)
 
 
 def make_work_dir(path: str) -> None:
@@ -112,13 +106,9 @@ def make_work_dir(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UserError(
-            f'work dir {path} is a file; give another --work-dir'
-        ) from None
+        raise UserError(f'work dir {path} is a file; give another --work-dir') from None
     if not os.access(path, os.W_OK):
-        raise UserError(
-            f'work dir {path} is not writable; give another --work-dir'
-        )
+        raise UserError(f'work dir {path} is not writable; give another --work-dir')
 
 
 @contextmanager

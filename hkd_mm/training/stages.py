@@ -52,9 +52,7 @@ def provide_teacher(
     check_distiller(cfg)
     options, lines = teacher_options(cfg, path, cfg_options)
     teacher = load_config(path, options)
-    stage = Stage(
-        'teacher', 'model.teacher_ckpt', path, teacher, cfg.work_dir, options
-    )
+    stage = Stage('teacher', 'model.teacher_ckpt', path, teacher, cfg.work_dir, options)
     for line in lines:
         stage.announce(line)
     check_same_network(cfg.model.teacher, teacher.model, path)
@@ -62,8 +60,7 @@ def provide_teacher(
 
 
 _OF_THE_STAGE = (
-    'model.distiller model.student_ckpt previous_stage_config work_dir '
-    'load_from resume'
+    'model.distiller model.student_ckpt previous_stage_config work_dir load_from resume'
 ).split()
 
 

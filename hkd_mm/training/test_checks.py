@@ -65,8 +65,7 @@ def check_input(
         meta: of the checkpoint; one of another project names nothing.
         tested: size and resize rule of the test, as of
             :func:`hkd_mm.engine.run_data.image_input`.
-        warn: takes a line on what could not be checked, or differs on
-            purpose.
+        warn: takes a line on what could not be checked, or differs on purpose.
     """
     found = [*_resized(meta, tested), *_normalised(meta, preprocessor)]
     if not meta.get('input') or tested is None:
@@ -81,8 +80,7 @@ def check_input(
     if not found:
         return False
     differences = ' and '.join(
-        f'{name} {trained} (this test: {here})'
-        for name, trained, here, _ in found
+        f'{name} {trained} (this test: {here})' for name, trained, here, _ in found
     )
     message = f'checkpoint {path} was trained with {differences}'
     if other_input:

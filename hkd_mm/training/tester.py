@@ -80,15 +80,12 @@ def check_stored_threshold(
 
 # MMEngine's own, by which a child may replace them
 _HOOKS = (
-    'runtime_info timer sampler_seed logger param_scheduler checkpoint '
-    'visualization'
+    'runtime_info timer sampler_seed logger param_scheduler checkpoint visualization'
 ).split()
 __test__ = False  # a tool, nothing for pytest to collect
 
 
-def test_and_print(
-    config: str, checkpoint: str | None = None, **options: Any
-) -> None:
+def test_and_print(config: str, checkpoint: str | None = None, **options: Any) -> None:
     """Call :func:`test` and print the metrics as a table."""
     metrics = test(config, checkpoint, **options)
     if is_main_process():
@@ -232,9 +229,7 @@ def _keep_the_student(cfg: Config) -> None:
     if 'architecture' in cfg.model:
         student = cfg.model.architecture
         # as in training: that of the algorithm, else of the top level
-        outer = cfg.model.get('data_preprocessor') or cfg.get(
-            'data_preprocessor'
-        )
+        outer = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
         if outer:
             student.data_preprocessor = outer
         cfg.model = student

@@ -71,10 +71,7 @@ def set_start(cfg: Config, resume: str | None) -> str:
         found = latest_intact_checkpoint(cfg.work_dir)
         cfg.load_from, cfg.resume = found, found is not None
         if found is None:
-            return (
-                f'; --resume: no checkpoint in {cfg.work_dir}, from the '
-                'beginning'
-            )
+            return f'; --resume: no checkpoint in {cfg.work_dir}, from the beginning'
     elif resume is not None:
         cfg.load_from, cfg.resume = resume, True
     if not cfg.get('load_from'):
@@ -115,10 +112,7 @@ def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
     """What came out and where it lies."""
     score = ''
     if finished['best_score'] is not None:
-        score = (
-            f', {finished["chosen_by"]} {finished["best_score"]:.4f} on '
-            'validation'
-        )
+        score = f', {finished["chosen_by"]} {finished["best_score"]:.4f} on validation'
     report = runner.message_hub.runtime_info.get('run_report') or {}
     if answers_one_class(report.get('best') or report.get('last') or {}):
         score += ' (ONE CLASS ONLY: it predicts one class for every image)'

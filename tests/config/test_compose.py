@@ -26,9 +26,7 @@ def _scales(cfg):
 
 def test_data_root_reaches_all_loaders_with_blanks_and_commas(tiny_configs):
     cfg = load_config(tiny_configs['kd'], ['data_root=/my photos/a, b'])
-    assert [cfg[name].dataset.data_root for name in LOADERS] == [
-        '/my photos/a, b'
-    ] * 3
+    assert [cfg[name].dataset.data_root for name in LOADERS] == ['/my photos/a, b'] * 3
 
 
 def test_words_reach_their_places(tiny_configs):
@@ -44,9 +42,7 @@ def test_words_reach_their_places(tiny_configs):
             'split_file=my split.json',
         ],
     )
-    assert [cfg[name].dataset.classes for name in LOADERS] == [
-        ['A', 'B', 'C', 'D']
-    ] * 3
+    assert [cfg[name].dataset.classes for name in LOADERS] == [['A', 'B', 'C', 'D']] * 3
     assert cfg.model.architecture.head.num_classes == 4
     assert cfg.model.teacher.head.num_classes == 4
     assert _scales(cfg) == [20] * 3 and cfg.model.input_size == 20
@@ -95,9 +91,7 @@ def test_dotted_key_wins_over_the_word(tiny_configs):
     assert [cfg[name].batch_size for name in LOADERS] == [5, 5, 2]
 
 
-def test_a_word_sets_every_place_also_those_of_the_child(
-    tiny_configs, tmp_path
-):
+def test_a_word_sets_every_place_also_those_of_the_child(tiny_configs, tmp_path):
     child = tmp_path / 'child.py'
     child.write_text(
         "_base_ = './tiny_student.py'\nval_dataloader = dict(batch_size=2)\n"
@@ -123,26 +117,20 @@ def test_warm_up_keeps_its_length(tiny_configs, tmp_path):
 
 
 def test_config_round_trip_changes_nothing(tiny_configs, tmp_path):
-    cfg = load_config(
-        tiny_configs['kd'], ['class_weight=balanced', 'max_epochs=3']
-    )
+    cfg = load_config(tiny_configs['kd'], ['class_weight=balanced', 'max_epochs=3'])
     cfg.dump(str(tmp_path / 'dumped.py'))
     again = load_config(tmp_path / 'dumped.py')
     assert again.to_dict() == cfg.to_dict()
 
 
-@pytest.mark.parametrize(
-    'word, power', [('balanced', 1.0), ('sqrt_balanced', 0.5)]
-)
+@pytest.mark.parametrize('word, power', [('balanced', 1.0), ('sqrt_balanced', 0.5)])
 def test_class_weight_word_becomes_numbers(word, power, tiny_configs):
     import tiny
 
     root = tiny.make_class_folders(Path('skewed'), per_class=8)
     for path in sorted((root / 'Acne').glob('*.png'))[4:]:
         path.unlink()
-    cfg = load_config(
-        tiny_configs['kd'], [f'data_root={root}', f'class_weight={word}']
-    )
+    cfg = load_config(tiny_configs['kd'], [f'data_root={root}', f'class_weight={word}'])
     counts = np.array([2, 4, 4])  # the training half of 4, 8, 8
     raw = counts**-power
     expected = raw * counts.sum() / (raw * counts).sum()
@@ -161,9 +149,7 @@ def test_balanced_weights_are_those_of_scikit_learn():
     counts = np.array([3, 10, 87])
     labels = np.repeat(np.arange(3), counts)
     expected = compute_class_weight('balanced', classes=np.arange(3), y=labels)
-    assert np.allclose(
-        balanced_weights(counts, 'balanced'), expected, atol=1e-6
-    )
+    assert np.allclose(balanced_weights(counts, 'balanced'), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +230,7 @@ def test_the_split_is_one_option_for_packed_and_others(config):
         found = cfg.test_dataloader.dataset
         assert found.get('dataset', found).split == 'val'
         assert (
-            cfg.val_dataloader
-            == compose_config(CONFIGS / config, more).val_dataloader
+            cfg.val_dataloader == compose_config(CONFIGS / config, more).val_dataloader
         )
     with pytest.raises(UserError, match='did you mean .*dataset.split'):
         compose_config(CONFIGS / config, ['test_dataloader.dataset.spllit=1'])
@@ -257,9 +242,7 @@ def test_of_a_packed_data_set_nothing_is_said_in_vain():
     with pytest.raises(UserError, match='has no "train_data.*pipeline'):
         compose_config(config, {f'{place}.pipeline': [1]})
     with pytest.raises(UserError, match='dataset.dataset.split twice'):
-        compose_config(
-            config, [f'{place}.dataset.split=val', f'{place}.split=train']
-        )
+        compose_config(config, [f'{place}.dataset.split=val', f'{place}.split=train'])
 
 
 def test_words_exchange_networks_before_dotted_options():

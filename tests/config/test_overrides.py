@@ -113,9 +113,7 @@ def value_for(word: str, cfg: Config):
 def has_place(word: str, cfg: Config) -> bool:
     """Whether a config has what a word is about, by a look at its types."""
     model = cfg.model
-    masked = any(
-        type_name(node) == _MASKED for _, node in packed_datasets(cfg)
-    )
+    masked = any(type_name(node) == _MASKED for _, node in packed_datasets(cfg))
     nodes = list(dicts(cfg._cfg_dict))
     if word == 'sampler':
         sampler = type_name(cfg.train_dataloader.get('sampler'))
@@ -129,9 +127,7 @@ def has_place(word: str, cfg: Config) -> bool:
         soft = {type_name(loss) for loss in losses.values()} in _SOFT
         return not masked and not soft
     if word == 'teacher_cache':
-        return type_name(model) != 'ImageClassifier' and bool(
-            model.get('teacher')
-        )
+        return type_name(model) != 'ImageClassifier' and bool(model.get('teacher'))
     if word == 'pretrained':
         student = [*dicts(model, skip=('teacher', 'teachers'))]
         return any('pretrained' in node for node in student)
@@ -267,9 +263,7 @@ def test_a_child_keeps_the_hooks_of_every_run(base, tmp_path):
     found = [type_name(hook) for hook in hooks(new)]
     assert found[:-1] == [type_name(hook) for hook in hooks(composed(base))]
     assert found[-1] == 'EMAHook'
-    assert {'GuardRailsHook', 'RunReportHook', 'CheckpointGuardHook'} < {
-        *found
-    }
+    assert {'GuardRailsHook', 'RunReportHook', 'CheckpointGuardHook'} < {*found}
 
 
 def test_a_runner_of_a_child_has_the_hooks_of_every_run(tmp_path):
@@ -328,9 +322,7 @@ def test_a_word_at_the_top_of_a_child_is_refused(text, said, tmp_path):
         (['batch_size=8', 'test_dataloader.batch_size=2'], 'batch_size', 8),
     ],
 )
-def test_what_a_run_writes_down_can_be_read_again(
-    options, word, value, tmp_path
-):
+def test_what_a_run_writes_down_can_be_read_again(options, word, value, tmp_path):
     """A dotted key is no contradiction of the word that it makes false."""
     cfg = changed('hybrid_wrn50_mbv2.py', options)
     assert cfg[word] == value
@@ -492,8 +484,7 @@ def test_a_dotted_key_may_need_a_word():
         ('augment = False', True),
         ("pair = 'demo'", True),
         (
-            'train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", '
-            'max_iters=100)',
+            'train_cfg = dict(_delete_=True, type="IterBasedTrainLoop", max_iters=100)',
             False,
         ),
     ],

@@ -114,9 +114,7 @@ def test_options_as_a_dict_and_in_a_file(tmp_path):
         )
 
 
-@pytest.mark.parametrize(
-    'name', ['hybrid_wrn50_mbv2.py', 'students/resnet8_skin.py']
-)
+@pytest.mark.parametrize('name', ['hybrid_wrn50_mbv2.py', 'students/resnet8_skin.py'])
 def test_off_and_on_again_is_the_same(name, tmp_path):
     """What is turned off turns into what ``packed=True`` turns back."""
     cfg = compose_config(CONFIGS / name)
@@ -173,9 +171,7 @@ def test_bad_options_are_named(option, said):
         ("data_preprocessor['pad_value'] = 1", 'pad_value'),
     ],
 )
-def test_what_has_no_counterpart_is_refused_by_name(
-    tiny_configs, change, said
-):
+def test_what_has_no_counterpart_is_refused_by_name(tiny_configs, change, said):
     path = Path(tiny_configs['student'])
     change = change.replace('train', 'train_pipeline', 1)
     change = change.replace('test.', 'test_pipeline.', 1)
@@ -210,9 +206,7 @@ def test_trains_packed_and_tests_alike_both_ways(
     assert cfg.train_dataloader.dataset.margin == 1.25
     student = 'run/kd/student.pth'
     stock = _predictions(tool, argv[0], student)
-    packed = _predictions(
-        tool, argv[0], student, '--cfg-options', 'packed=True'
-    )
+    packed = _predictions(tool, argv[0], student, '--cfg-options', 'packed=True')
     assert packed == stock and len(stock) == 10
     forget_runs()
     argv = [argv[0], student, '--show-dir', 'x']
@@ -237,9 +231,7 @@ def test_a_resumed_run_makes_the_same_views(tiny_configs, tool, quick_runner):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_pack_tool_builds_what_training_reads(
-    tiny_configs, tiny_data, tool, capsys
-):
+def test_pack_tool_builds_what_training_reads(tiny_configs, tiny_data, tool, capsys):
     pack = tool('data/pack')
     config = str(tiny_configs['student'])
     assert pack([config, '--cfg-options', 'packed.margin=1.5']) == 0

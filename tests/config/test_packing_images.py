@@ -91,9 +91,7 @@ def test_rand_augment_is_then_for_the_copies():
         assert flip == steps[0]
         assert rand.get('copies_only') is said
     own = dict(steps[1], copies_only=False)
-    cfg = compose_config(
-        EXAMPLE, {'packed.augment': [own], 'packed.top_up': 9}
-    )
+    cfg = compose_config(EXAMPLE, {'packed.augment': [own], 'packed.top_up': 9})
     assert cfg.data_preprocessor.augment == [own]
     assert 'copies_only' not in steps[1]  # what was given is not changed
 
@@ -132,9 +130,7 @@ def test_a_teacher_of_other_images_does_not_stand_for_one_of_these():
 def test_what_is_counted_counts_the_copies(uneven):
     words = ['class_weight=balanced', 'split_ratios=[0.5,0.25,0.25]']
     plain = load_config('tiny_student.py', [*uneven, *words, 'packed=True'])
-    topped = load_config(
-        'tiny_student.py', [*uneven, *words, 'packed.top_up=largest']
-    )
+    topped = load_config('tiny_student.py', [*uneven, *words, 'packed.top_up=largest'])
     assert plain.class_weight[2] > 1.4 > plain.class_weight[0]
     assert topped.class_weight == [1.0, 1.0, 1.0]
     one, two = summarize_data(plain), summarize_data(topped)
@@ -183,9 +179,7 @@ def test_trains_on_copies_and_without_hairs(uneven, tool, quick_runner, capfd):
     assert 'hairless' in folder.name
 
 
-def test_the_pack_tool_removes_hairs_too(
-    tiny_configs, tiny_data, tool, capsys
-):
+def test_the_pack_tool_removes_hairs_too(tiny_configs, tiny_data, tool, capsys):
     pack = tool('data/pack')
     argv = ['tiny_student.py', '--cfg-options', 'packed.hair_removal=True']
     assert pack(argv) == 0

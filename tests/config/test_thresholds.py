@@ -51,9 +51,7 @@ def test_one_word_sets_the_threshold_of_both() -> None:
 @pytest.mark.parametrize('name', ['wrn50_mbv2', 'wrn50_mbv2_ham10000'])
 def test_a_classifier_takes_none(name) -> None:
     config = str(ROOT / f'configs/hybrid_{name}.py')
-    with pytest.raises(
-        UserError, match='mask_threshold=0.4 .*counts pixels of masks'
-    ):
+    with pytest.raises(UserError, match='mask_threshold=0.4 .*counts pixels of masks'):
         compose_config(config, ['mask_threshold=0.4'])
 
 
@@ -77,9 +75,7 @@ def test_a_test_at_another_threshold_than_the_run_is_told(tmp_path) -> None:
     said = []
     composed('mask_threshold=0.3').dump(tmp_path / 'unet-r18_lidc.py')
     checkpoint = str(tmp_path / 'student.pth')
-    check_stored_threshold(
-        composed('mask_threshold=0.3'), checkpoint, said.append
-    )
+    check_stored_threshold(composed('mask_threshold=0.3'), checkpoint, said.append)
     assert not said
     check_stored_threshold(composed(), checkpoint, said.append)
     assert len(said) == 1 and '0.5 on in this test and from 0.3' in said[0]

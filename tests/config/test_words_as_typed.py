@@ -80,8 +80,7 @@ REACHED = dict(
     mask_threshold=(
         '0.3',
         lambda c: (
-            _all(c.val_evaluator, 'threshold')
-            | _all(c.test_evaluator, 'threshold')
+            _all(c.val_evaluator, 'threshold') | _all(c.test_evaluator, 'threshold')
         ),
         0.3,
     ),

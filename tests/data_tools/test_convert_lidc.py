@@ -14,7 +14,7 @@ from hkd_mm.data_tools.lidc import (
     Outline,
     Readings,
     agreed_nodules,
-    fill,
+    fill_outlines,
     read_outlines,
 )
 from hkd_mm.errors import UserError
@@ -158,9 +158,7 @@ def read(path):
 def test_slices_and_masks(download, tmp_path):
     out = tmp_path / 'lidc'
     done = convert_lidc([str(download)], str(out))
-    assert done == dict(
-        patients=1, slices=2, clean=0, nodules=1, unread=0, lost=0
-    )
+    assert done == dict(patients=1, slices=2, clean=0, nodules=1, unread=0, lost=0)
     rows = rows_of(out)
     assert [row['slice_no'] for row in rows] == ['2', '3']
     assert rows[0]['original_image'] == rows[0]['mask_image']
@@ -265,9 +263,7 @@ def test_what_was_ended_halfway_is_not_read(download, tmp_path, monkeypatch):
         patch.setattr('hkd_mm.data_tools.convert_lidc.write_table', ended)
         with pytest.raises(KeyboardInterrupt):
             convert_lidc([str(download)], str(out), window=(-600, 400))
-    with pytest.raises(
-        UserError, match='incomplete: convert_lidc.py is writing'
-    ):
+    with pytest.raises(UserError, match='incomplete: convert_lidc.py is writing'):
         DATASETS.build(root)
     convert_lidc([str(download)], str(out), window=(-600, 400))
     assert len(DATASETS.build(root)) == 2
@@ -317,12 +313,12 @@ def outline(points, inclusion=True, z=0.0):
 
 
 def test_the_line_is_outside_of_the_nodule():
-    mask = fill([outline(box(2, 3, 6, 6))], (10, 10))
+    mask = fill_outlines([outline(box(2, 3, 6, 6))], (10, 10))
     want = np.zeros((10, 10), bool)
     want[4:6, 3:6] = True  # rows 4..5, columns 3..5
     assert np.array_equal(mask, want)
-    assert not fill([outline([(4, 4)])], (10, 10)).any()  # below 3 mm
-    assert fill([outline(box(-3, -3, 4, 4))], (10, 10)).sum() == 16
+    assert not fill_outlines([outline([(4, 4)])], (10, 10)).any()  # below 3 mm
+    assert fill_outlines([outline(box(-3, -3, 4, 4))], (10, 10)).sum() == 16
 
 
 def test_what_touches_is_one_nodule():

@@ -25,9 +25,7 @@ def test_the_set_is_whole_and_read(tmp_path):
 
     root = tmp_path / 'ct'
     done = make_demo_slices(str(root), 'easy', **SMALL)
-    assert done == dict(
-        counts=dict(train=20, val=8, test=12), clean=10, new=True
-    )
+    assert done == dict(counts=dict(train=20, val=8, test=12), clean=10, new=True)
     found = pixels_of(root)
     assert len(found) == 40 + 30
     image = found['Image/PATIENT_0001/DEMO_0001_00.png']
@@ -35,8 +33,7 @@ def test_the_set_is_whole_and_read(tmp_path):
     sets = [LIDCNodule(str(root), split) for split in done['counts']]
     assert [len(one) for one in sets] == [20, 8, 12]
     patients = [
-        {one.get_data_info(i)['patient_id'] for i in range(len(one))}
-        for one in sets
+        {one.get_data_info(i)['patient_id'] for i in range(len(one))} for one in sets
     ]
     assert not set.intersection(*patients)
     assert sum(one.class_counts()[0] for one in sets) == 10

@@ -54,9 +54,7 @@ def test_a_patient_in_two_parts_is_found(slices, tool, capsys):
     assert 'same patient 0 in test: 0/p0_3' in capsys.readouterr().out
 
 
-def test_a_split_of_slices_is_the_one_that_a_training_draws(
-    slices, tool, capsys
-):
+def test_a_split_of_slices_is_the_one_that_a_training_draws(slices, tool, capsys):
     from hkd_mm.datasets.masks.mask_dataset import LIDCNodule
 
     rewrite(slices, lambda row: dict(row, mode=''))

@@ -122,9 +122,7 @@ def test_flip_is_fair():
     found = [flip(dict(img=image))['img'] for _ in range(600)]
     share = np.mean([(f == image[:, ::-1]).all() for f in found])
     assert share == pytest.approx(0.5, abs=0.07)
-    assert all(
-        (f == image).all() or (f == image[:, ::-1]).all() for f in found
-    )
+    assert all((f == image).all() or (f == image[:, ::-1]).all() for f in found)
 
 
 def test_rotation_is_uniform_within_ten_degrees(monkeypatch):
@@ -149,9 +147,7 @@ def test_rotation_turns_the_pixels():
     image = np.full((101, 101, 3), 128, np.uint8)
     image[48:53, 88:93] = 255
     found = rotate(dict(img=image))['img'].astype(int)[..., 0] - 128
-    y, x = (
-        np.average(grid, weights=found) - 50 for grid in np.mgrid[:101, :101]
-    )
+    y, x = (np.average(grid, weights=found) - 50 for grid in np.mgrid[:101, :101])
     assert abs(np.degrees(np.arctan2(y, x))) == pytest.approx(10, abs=0.7)
 
 
@@ -179,9 +175,7 @@ def test_hue_is_shifted_both_ways_by_at_most_a_twentieth():
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV_FULL)[0, 0, 0] / 256
 
     np.random.seed(0)
-    shifts = [
-        hue(jitter(dict(img=image))['img']) - hue(image) for _ in range(300)
-    ]
+    shifts = [hue(jitter(dict(img=image))['img']) - hue(image) for _ in range(300)]
     shifts = (np.array(shifts) + 0.5) % 1 - 0.5
     assert shifts.min() < -0.035 and shifts.max() > 0.035
     assert np.abs(shifts).max() <= 0.058  # a step of 1/256 for rounding
@@ -206,8 +200,7 @@ def test_jitter_goes_both_ways(name):
 
     np.random.seed(0)
     found = [
-        measure(jitter(dict(img=image))['img']) / measure(image)
-        for _ in range(200)
+        measure(jitter(dict(img=image))['img']) / measure(image) for _ in range(200)
     ]
     assert min(found) == pytest.approx(0.7, abs=0.04)
     assert max(found) == pytest.approx(1.3, abs=0.06)

@@ -15,9 +15,7 @@ BOTH = ('lesion_id', 'patient_id')
 
 def test_one_column_keeps_its_names():
     values = [('a',), ('b',), ('NA',), (' a ',), (None,), ('',), ('-',)]
-    assert group_names(BOTH[:1], values) == (
-        ['a', 'b', None, 'a', None, None, None]
-    )
+    assert group_names(BOTH[:1], values) == (['a', 'b', None, 'a', None, None, None])
 
 
 def test_lesions_of_a_patient_are_one_group():
@@ -40,10 +38,7 @@ def test_a_lesion_and_a_patient_of_one_name_are_two_things():
 
 
 def test_no_group_is_in_two_places():
-    values = [
-        (str(i * 7 % 31), str(i * 5 % 17) if i % 3 else None)
-        for i in range(200)
-    ]
+    values = [(str(i * 7 % 31), str(i * 5 % 17) if i % 3 else None) for i in range(200)]
     names = group_names(BOTH, values)
     for column in (0, 1):
         homes = {}

@@ -14,9 +14,7 @@ from hkd_mm.errors import UserError
 pytestmark = pytest.mark.usefixtures('in_tmp')
 
 REAL = Path(__file__).parents[3] / 'shared' / 'data' / 'ham10000'
-HAM_COUNTS = dict(
-    akiec=327, bcc=514, bkl=1099, df=115, mel=1113, nv=6705, vasc=142
-)
+HAM_COUNTS = dict(akiec=327, bcc=514, bkl=1099, df=115, mel=1113, nv=6705, vasc=142)
 ISIC = ISIC2019.METAINFO['classes']
 
 
@@ -43,17 +41,13 @@ def _ham(root, write_image, write_table, counts, folders):
     return root
 
 
-def test_ham10000_has_the_counts_of_its_table(
-    tmp_path, write_image, write_table
-):
+def test_ham10000_has_the_counts_of_its_table(tmp_path, write_image, write_table):
     if REAL.is_dir():  # the real photographs, where they are to hand
         root, counts, images = REAL, HAM_COUNTS, 10015
     else:
         counts = {name: max(6, n // 100) for name, n in HAM_COUNTS.items()}
         images = sum(counts.values())
-        root = _ham(
-            tmp_path / 'ham', write_image, write_table, counts, ['images']
-        )
+        root = _ham(tmp_path / 'ham', write_image, write_table, counts, ['images'])
     parts = {part: HAM10000(str(root), part) for part in SPLITS}
     assert sum(map(len, parts.values())) == images
     total = sum(part.class_counts() for part in parts.values())
@@ -128,9 +122,7 @@ def _one_hot(classes, number, prefix='ISIC_', suffix='', extra=()):
     return rows
 
 
-def test_isic2018_one_hot_with_lesion_groupings(
-    tmp_path, write_image, write_table
-):
+def test_isic2018_one_hot_with_lesion_groupings(tmp_path, write_image, write_table):
     order = ['MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC']
     rows = _one_hot(order, 42)
     write_table(tmp_path / 'i/ISIC2018_Task3_Training_GroundTruth.csv', rows)
@@ -227,9 +219,7 @@ def test_unk_rows_are_left_out_and_double_marks_refused(
         ISIC2019(str(root), 'all')
 
 
-def test_a_missing_class_column_names_those_found(
-    tmp_path, write_image, write_table
-):
+def test_a_missing_class_column_names_those_found(tmp_path, write_image, write_table):
     root = _isic(tmp_path / 'i', write_image, write_table)
     table = root / 'ISIC_2019_Training_GroundTruth.csv'
     table.write_text(table.read_text().replace('VASC', 'VAS'))
@@ -245,9 +235,7 @@ def test_a_root_without_table_names_those_looked_for(tmp_path, write_image):
         HAM10000(str(tmp_path / 'x'), ann_file='none.csv')
 
 
-def test_a_label_outside_the_classes_is_refused(
-    tmp_path, write_image, write_table
-):
+def test_a_label_outside_the_classes_is_refused(tmp_path, write_image, write_table):
     root = _ham(
         tmp_path / 'ham',
         write_image,

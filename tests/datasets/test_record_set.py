@@ -78,9 +78,7 @@ def test_what_was_written_just_now_is_read_again(root, readings):
 
 
 @pytest.mark.parametrize('change', ['add', 'remove', 'rename', 'folder'])
-def test_a_change_of_the_images_is_seen(
-    root, readings, tmp_path, write_image, change
-):
+def test_a_change_of_the_images_is_seen(root, readings, tmp_path, write_image, change):
     before = opened(root)[0]
     settle(tmp_path)
     assert SkinDisease(str(root), 'all', classes=CLASSES)
@@ -143,10 +141,7 @@ def test_a_data_set_with_arguments_of_its_own_reads_for_itself(root, tmp_path):
             return super()._read_records(root)[: self.few]
 
     settle(tmp_path)
-    sizes = [
-        len(Few(str(root), 'all', classes=CLASSES, few=few))
-        for few in (30, 25)
-    ]
+    sizes = [len(Few(str(root), 'all', classes=CLASSES, few=few)) for few in (30, 25)]
     assert sizes == [30, 25]
 
 

@@ -100,9 +100,7 @@ def test_split_folders_are_the_split(tmp_path, write_image):
         _data(root, split_file='x.json')
 
 
-def test_a_table_gives_lesions_and_metadata(
-    tmp_path, write_image, write_table
-):
+def test_a_table_gives_lesions_and_metadata(tmp_path, write_image, write_table):
     root = _table(tmp_path / 'data', write_image, write_table)
     parts = {part: _data(root, part) for part in SPLITS}
     homes = {}
@@ -114,16 +112,12 @@ def test_a_table_gives_lesions_and_metadata(
 
 
 def test_a_split_column_is_the_split(tmp_path, write_image, write_table):
-    split = [
-        'train' if i < 18 else 'val' if i < 24 else 'test' for i in range(30)
-    ]
+    split = ['train' if i < 18 else 'val' if i < 24 else 'test' for i in range(30)]
     root = _table(tmp_path / 'data', write_image, write_table, split=split)
     assert [len(_data(root, part)) for part in SPLITS] == [18, 6, 6]
 
 
-def test_a_lesion_in_two_given_splits_is_refused(
-    tmp_path, write_image, write_table
-):
+def test_a_lesion_in_two_given_splits_is_refused(tmp_path, write_image, write_table):
     root = _table(
         tmp_path / 'data',
         write_image,
@@ -134,17 +128,13 @@ def test_a_lesion_in_two_given_splits_is_refused(
         _data(root)
 
 
-def test_paths_suffixes_and_delimiters_of_a_table_may_differ(
-    tmp_path, write_image
-):
+def test_paths_suffixes_and_delimiters_of_a_table_may_differ(tmp_path, write_image):
     root = tmp_path / 'data'
     for i in range(12):
         write_image(root / 'photos' / 'x' / f'p{i}.png', i)
     names = ['photos/x/p{}.png', 'p{}.jpg', 'p{}', 'photos/x/p{}.JPG']
     lines = [f'{names[i % 4].format(i)};{CLASSES[i % 3]}' for i in range(12)]
-    (root / 'list.csv').write_text(
-        '\ufeff Image ; LABEL\n' + '\n'.join(lines) + '\n\n'
-    )
+    (root / 'list.csv').write_text('\ufeff Image ; LABEL\n' + '\n'.join(lines) + '\n\n')
     data = _data(root, 'all', ann_file='list.csv')
     assert len(data) == 12
     for sample in data:
@@ -253,9 +243,7 @@ def test_a_missing_part_is_named(tmp_path, write_image):
         _data(root)
 
 
-def test_a_training_split_of_one_class_is_refused(
-    tmp_path, write_image, write_table
-):
+def test_a_training_split_of_one_class_is_refused(tmp_path, write_image, write_table):
     rows = []
     for i in range(8):
         write_image(tmp_path / 'data' / f'p{i}.png', i)
@@ -287,9 +275,7 @@ def test_unknown_words_are_told(tmp_path, write_image):
         _data(root, classes='Acne')
 
 
-def test_a_file_listed_under_two_names_is_told(
-    tmp_path, write_image, write_table
-):
+def test_a_file_listed_under_two_names_is_told(tmp_path, write_image, write_table):
     root = _table(tmp_path / 'data', write_image, write_table)
     with open(root / 'annotations.csv', 'a') as stream:
         stream.write('images/p3.png,Acne,L9,3\n')
@@ -297,9 +283,7 @@ def test_a_file_listed_under_two_names_is_told(
         _data(root)
 
 
-def test_two_files_that_could_be_meant_are_told(
-    tmp_path, write_image, write_table
-):
+def test_two_files_that_could_be_meant_are_told(tmp_path, write_image, write_table):
     root = tmp_path / 'data'
     rows = [dict(image=f'p{i}', label=CLASSES[i % 3]) for i in range(9)]
     for i in range(9):

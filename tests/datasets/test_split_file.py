@@ -20,8 +20,7 @@ pytestmark = pytest.mark.usefixtures('in_tmp')
 
 def _records(number=40):
     return [
-        Record(f'{i}', '', 'ab'[i % 2], f'L{i // 4 * 2 + i % 2}')
-        for i in range(number)
+        Record(f'{i}', '', 'ab'[i % 2], f'L{i // 4 * 2 + i % 2}') for i in range(number)
     ]
 
 

@@ -44,9 +44,7 @@ def test_every_image_is_in_one_split_and_no_lesion_in_two(ratios):
     ids = [i for part in SPLITS for i in document[part]]
     assert sorted(ids) == sorted(record.sample_id for record in records)
     homes = _homes(document)
-    lesions = {
-        (record.lesion_id, homes[record.sample_id]) for record in records
-    }
+    lesions = {(record.lesion_id, homes[record.sample_id]) for record in records}
     assert len(lesions) == len({record.lesion_id for record in records})
 
 
@@ -113,9 +111,7 @@ def test_seeds_and_data_change_the_hash():
 
 
 def test_lesions_with_several_labels_stay_together():
-    records = [
-        Record(f'{i}', '', 'abc'[i % 3], f'{i // 2}') for i in range(120)
-    ]
+    records = [Record(f'{i}', '', 'abc'[i % 3], f'{i // 2}') for i in range(120)]
     homes = _homes(draw_split(records, '60:20:20'))
     for i in range(0, 120, 2):
         assert homes[f'{i}'] == homes[f'{i + 1}']

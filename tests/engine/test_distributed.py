@@ -25,9 +25,7 @@ def _torchrun(folder: Path, *argv: str) -> str:
         **os.environ,
         'OMP_NUM_THREADS': '1',
         'CUDA_VISIBLE_DEVICES': '',
-        'PYTHONPATH': os.pathsep.join(
-            [str(ROOT), os.environ.get('PYTHONPATH', '')]
-        ),
+        'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
     }
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
         environment.pop(name, None)
@@ -92,9 +90,7 @@ if rank == 0:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('channels_last', ['True', 'False'])
-def test_two_processes_give_the_gradients_of_one(
-    tiny_configs, tmp_path, channels_last
-):
+def test_two_processes_give_the_gradients_of_one(tiny_configs, tmp_path, channels_last):
     """BatchNorm is in eval here: in training it sees its own process only.
 
     With that set aside the mean over ranks of the gradients of two halves is
@@ -119,9 +115,7 @@ def test_two_processes_give_the_gradients_of_one(
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
     )
     _torchrun(tmp_path, str(script), config, 'two.pth', channels_last)
-    one, two = (
-        torch.load(tmp_path / f'{name}.pth') for name in ('one', 'two')
-    )
+    one, two = (torch.load(tmp_path / f'{name}.pth') for name in ('one', 'two'))
     assert one.keys() == two.keys() and len(one) > 10
     for name, gradient in one.items():
         assert gradient is not None, name
@@ -150,9 +144,7 @@ def test_two_processes_train_and_leave_one_run(tiny_configs, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'run').glob('epoch*')) == [
         'epoch_1.pth'
     ]
-    finished = json.loads((tmp_path / 'run' / 'run_state.json').read_text())[
-        'result'
-    ]
+    finished = json.loads((tmp_path / 'run' / 'run_state.json').read_text())['result']
     assert finished['checkpoint'] == 'best_balanced_accuracy_epoch_1.pth'
     saved = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=False)
     assert saved['meta']['iter'] == 3  # 18 images / (2 x 3)

@@ -66,9 +66,7 @@ def test_other_steps_are_told(stock):
         'ResizeEdge',
         'CenterCrop',
     ]
-    assert found != image_input(
-        stock(edge, dict(type='CenterCrop', crop_size=12))
-    )
+    assert found != image_input(stock(edge, dict(type='CenterCrop', crop_size=12)))
     kept = image_input(stock(resize(16, keep_ratio=True)))
     assert kept['size'] is None and 'keep_ratio=True' in kept['steps'][0]
 

@@ -22,9 +22,7 @@ class Draws(Dataset):
 
 
 def epoch(seed, number, workers):
-    EpochSeedHook().before_train_epoch(
-        SimpleNamespace(seed=seed, epoch=number)
-    )
+    EpochSeedHook().before_train_epoch(SimpleNamespace(seed=seed, epoch=number))
     loader = DataLoader(
         Draws(), batch_size=2, num_workers=workers, worker_init_fn=seed_worker
     )

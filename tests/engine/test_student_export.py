@@ -117,9 +117,7 @@ def test_student_config_fetches_nothing():
 
 def test_plain_turns_configs_into_plain_values():
     config = Config(dict(a=dict(b=(1, 2.5, None)), c=[True, 'x']))
-    assert plain(config._cfg_dict) == dict(
-        a=dict(b=(1, 2.5, None)), c=[True, 'x']
-    )
+    assert plain(config._cfg_dict) == dict(a=dict(b=(1, 2.5, None)), c=[True, 'x'])
     assert plain(np.float32(0.5)) == 0.5 and plain(Path('x/y')) == 'x/y'
 
 
@@ -145,7 +143,5 @@ def test_help_needs_no_torch():
         "sys.argv = ['x', '--help']\n"
         f"runpy.run_path({str(TOOL)!r}, run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0 and 'checkpoint' in done.stdout

@@ -193,9 +193,7 @@ def test_networks_load_from_both_files(tmp_path, name, suffix):
     found, _ = load_student(path)
     assert not found.training
     same = found.state_dict()
-    assert all(
-        torch.equal(same[k], v) for k, v in network.state_dict().items()
-    )
+    assert all(torch.equal(same[k], v) for k, v in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

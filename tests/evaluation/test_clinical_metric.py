@@ -69,11 +69,7 @@ def naive(scores, labels):
             support=tp + fn,
         )
         out.update(
-            {
-                f'class_{c}/{k}': v
-                for k, v in columns[c].items()
-                if v is not None
-            }
+            {f'class_{c}/{k}': v for k, v in columns[c].items() if v is not None}
         )
     for name, key in (
         ('balanced_accuracy', 'sensitivity'),
@@ -85,9 +81,7 @@ def naive(scores, labels):
         values = [v[key] for v in columns.values() if v[key] is not None]
         if values:
             out[name] = sum(values) / len(values)
-    out['weighted_f1'] = (
-        sum(v['f1'] * v['support'] for v in columns.values()) / num
-    )
+    out['weighted_f1'] = sum(v['f1'] * v['support'] for v in columns.values()) / num
     out['top1'] = sum(p == y for p, y in zip(pred, labels)) / num
     out['predicted_classes'] = len(set(pred))
     k = min(5, classes)
@@ -100,9 +94,7 @@ def naive(scores, labels):
     )
     out['ece'] = 0.0
     for b in range(15):
-        inside = [
-            i for i in range(num) if b / 15 < scores[i].max() <= (b + 1) / 15
-        ]
+        inside = [i for i in range(num) if b / 15 < scores[i].max() <= (b + 1) / 15]
         if inside:
             accuracy = np.mean([pred[i] == labels[i] for i in inside])
             confidence = np.mean([float(scores[i].max()) for i in inside])
@@ -203,9 +195,7 @@ def test_a_class_absent_from_the_labels():
 
 def test_left_out_auroc_is_said_once(monkeypatch):
     said = []
-    monkeypatch.setattr(
-        module.MMLogger.get_current_instance(), 'info', said.append
-    )
+    monkeypatch.setattr(module.MMLogger.get_current_instance(), 'info', said.append)
     metric = ClinicalMetric()
     for _ in range(3):
         evaluate([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]], [0, 1], metric=metric)
@@ -218,9 +208,7 @@ def test_one_class_for_all_is_warned_of_once_a_streak(monkeypatch):
         info=lambda text: said.append((logging.INFO, text)),
         warning=lambda text: said.append((logging.WARNING, text)),
     )
-    monkeypatch.setattr(
-        module.MMLogger, 'get_current_instance', lambda: logger
-    )
+    monkeypatch.setattr(module.MMLogger, 'get_current_instance', lambda: logger)
     names = ['mel', 'bcc', 'nv']
     collapsed, fine = [[0.1, 0.2, 0.7]] * 3, np.eye(3)
     metric = ClinicalMetric()
@@ -298,9 +286,7 @@ def test_order_and_batch_size_do_not_matter():
 def test_padding_is_dropped():
     scores, labels = softmax_scores(30, 3)
     padded = np.concatenate([scores, scores[:2]])
-    found, metric = evaluate(
-        padded, np.concatenate([labels, labels[:2]]), size=30
-    )
+    found, metric = evaluate(padded, np.concatenate([labels, labels[:2]]), size=30)
     assert found == evaluate(scores, labels)[0]
     assert len(metric.last['labels']) == 30
 
@@ -350,9 +336,7 @@ def test_wrong_input_is_refused_in_one_line(scores, labels, classes, words):
 
 @pytest.mark.parametrize('key', ['pred_score', 'gt_label'])
 def test_missing_fields_are_named(key):
-    sample = dict(
-        pred_score=torch.tensor([0.5, 0.5]), gt_label=torch.tensor([0])
-    )
+    sample = dict(pred_score=torch.tensor([0.5, 0.5]), gt_label=torch.tensor([0]))
     del sample[key]
     with pytest.raises(UserError, match=key):
         ClinicalMetric().process(None, [sample])

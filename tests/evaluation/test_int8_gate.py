@@ -87,9 +87,7 @@ def seven(before, after, **words):
 
 def test_a_class_that_is_lost_is_refused_by_name() -> None:
     """Though balanced accuracy goes up: small classes outweigh melanoma."""
-    costs = seven(
-        {0: 15, 3: 8, 6: 8, 4: 60, 5: 40}, {0: 4, 3: 2, 6: 1, 4: 112, 5: 40}
-    )
+    costs = seven({0: 15, 3: 8, 6: 8, 4: 60, 5: 40}, {0: 4, 3: 2, 6: 1, 4: 112, 5: 40})
     assert costs['points_lost'] < 0
     mel = costs['recall']['mel']
     assert mel['turned_wrong'] == 52 and mel['turned_right'] == 0
@@ -122,8 +120,6 @@ def test_classes_are_tested_together() -> None:
 def test_a_class_without_images_is_left_out() -> None:
     labels = np.array([0, 0, 1])
     logits = np.eye(3, dtype=np.float32)[labels]
-    measured = dict.fromkeys(
-        ('fp32', 'int8'), figures(logits, labels, ('a', 'b', 'c'))
-    )
+    measured = dict.fromkeys(('fp32', 'int8'), figures(logits, labels, ('a', 'b', 'c')))
     found = compare_int8(logits, logits, labels, measured, 1.0, 5.0)
     assert list(found['recall']) == ['a', 'b'] and refuse_int8(found) is None

@@ -16,9 +16,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import classification_scores
 from hkd_mm.evaluation.isic_scores import isic_scores, submission
 
-GOLDEN = json.loads(
-    (Path(__file__).parent / 'data/isic_golden.json').read_text()
-)
+GOLDEN = json.loads((Path(__file__).parent / 'data/isic_golden.json').read_text())
 every_case = pytest.mark.parametrize('case', GOLDEN['cases'], ids='012')
 
 
@@ -40,9 +38,7 @@ def test_our_own_metrics_agree_where_they_mean_the_same(case):
     found, _ = classification_scores(
         np.array(case['scores']), np.array(case['labels']), GOLDEN['classes']
     )
-    assert found['balanced_accuracy'] == pytest.approx(
-        case['balanced_accuracy']
-    )
+    assert found['balanced_accuracy'] == pytest.approx(case['balanced_accuracy'])
     assert found['macro_auroc'] == pytest.approx(case['macro_average']['auc'])
     for name, expected in case['per_category'].items():
         assert found[f'{name}/auroc'] == pytest.approx(expected['auc'])

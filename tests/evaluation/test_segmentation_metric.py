@@ -31,10 +31,7 @@ def naive_edge(mask):
     edge = []
     for y, x in np.argwhere(mask):
         around = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
-        inside = [
-            0 <= i < height and 0 <= j < width and mask[i, j]
-            for i, j in around
-        ]
+        inside = [0 <= i < height and 0 <= j < width and mask[i, j] for i, j in around]
         if not all(inside):
             edge.append((y, x))
     return edge
@@ -58,10 +55,7 @@ def naive_hd95(predicted, truth, spacing=(1, 1)):
     directed = []
     for start, end in (edges, edges[::-1]):
         nearest = [
-            min(
-                math.hypot((a - i) * spacing[0], (b - j) * spacing[1])
-                for i, j in end
-            )
+            min(math.hypot((a - i) * spacing[0], (b - j) * spacing[1]) for i, j in end)
             for a, b in start
         ]
         directed.append(naive_percentile(nearest, 95))
@@ -153,9 +147,7 @@ def evaluate(probabilities, masks, metric=None, batch=2, size=None, **meta):
 
 def named_store(monkeypatch, names):
     metric = SegmentationMetric()
-    monkeypatch.setattr(
-        metric, 'sample_names', lambda index: names[: len(index)]
-    )
+    monkeypatch.setattr(metric, 'sample_names', lambda index: names[: len(index)])
     return metric
 
 
@@ -185,9 +177,7 @@ def test_one_class_equals_its_definition(ignored):
         assert value == pytest.approx(mean(x[name] for x in slices)), name
     for row, one in zip(metric.last['rows'], slices):
         assert row == pytest.approx(dict(one, sample_id=None, patient=None))
-    assert slices[2] == dict(
-        dice=1, iou=1, sensitivity=None, precision=None, hd95=0
-    )
+    assert slices[2] == dict(dice=1, iou=1, sensitivity=None, precision=None, hd95=0)
     assert metric.last['unit'] == 'pixel'
 
 
@@ -319,9 +309,7 @@ def test_predictions_of_a_network():
     logits = torch.randn(3, 1, 8, 8)
     masks = torch.randint(0, 2, (3, 8, 8), dtype=torch.uint8)
     samples = MaskSamples(masks, torch.arange(3))
-    metric = METRICS.build(
-        dict(type='hkd_mm.SegmentationMetric', prefix='student')
-    )
+    metric = METRICS.build(dict(type='hkd_mm.SegmentationMetric', prefix='student'))
     metric.process({}, [MaskPredictions(logits, samples)])
     found = metric.evaluate(3)
     expected, _ = evaluate(logits.sigmoid(), masks)

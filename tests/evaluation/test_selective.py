@@ -85,9 +85,7 @@ def test_photographs_of_a_lesion_count_as_one() -> None:
     assert confidence_threshold(scores, labels, 0.9, lesions)[0] == 0.99
     fewer = slice(2, None)
     assert confidence_threshold(scores[fewer], labels[fewer], 0.9)[0] == 0.99
-    found = confidence_threshold(
-        scores[fewer], labels[fewer], 0.9, lesions[fewer]
-    )
+    found = confidence_threshold(scores[fewer], labels[fewer], 0.9, lesions[fewer])
     assert found == (None, 0.0, 0.0, 68)
     labels = np.append(labels, [0, 1])
     scores = np.tile([[0.99, 0.01]], (72, 1))
@@ -112,8 +110,7 @@ def test_lesions_by_trying(seed) -> None:
     for probability in sorted(set(confidence), reverse=True):
         sure = confidence >= probability
         means = [
-            right[sure & (lesions == one)].mean()
-            for one in set(lesions[sure].tolist())
+            right[sure & (lesions == one)].mean() for one in set(lesions[sure].tolist())
         ]
         low = wilson_lower(np.sum(means), np.float64(len(means)))
         if low >= 0.9:

@@ -57,9 +57,7 @@ def test_one_seed_and_single_images_are_a_paired_test_over_images():
     assert found.mean == pytest.approx(d.mean(), abs=1e-12)
     error = d.std() / 400**0.5
     assert found.high - found.low == pytest.approx(2 * 1.966 * error, rel=0.05)
-    assert found.p == pytest.approx(
-        2 * stats.norm.sf(abs(d.mean()) / error), rel=0.3
-    )
+    assert found.p == pytest.approx(2 * stats.norm.sf(abs(d.mean()) / error), rel=0.3)
     assert np.isnan(found.sd)
 
 
@@ -89,13 +87,9 @@ def test_images_of_a_lesion_count_as_one():
     theirs = np.repeat(predictions(labels[::5], 0.6, 2, random), 5, axis=1)
     lesions = np.repeat(np.arange(100), 5)
     whole = paired_difference(labels, ours, theirs, lesions)
-    one = paired_difference(
-        labels[::5], ours[:, ::5], theirs[:, ::5], np.arange(100)
-    )
+    one = paired_difference(labels[::5], ours[:, ::5], theirs[:, ::5], np.arange(100))
     naive = paired_difference(labels, ours, theirs, np.arange(500))
-    assert whole.high - whole.low == pytest.approx(
-        one.high - one.low, rel=1e-9
-    )
+    assert whole.high - whole.low == pytest.approx(one.high - one.low, rel=1e-9)
     assert naive.high - naive.low < 0.9 * (whole.high - whole.low)
 
 
@@ -157,9 +151,7 @@ def test_the_interval_of_a_share_is_that_of_a_binomial():
 
 def test_holm_by_hand():
     """0.01 * 4; 0.02 * 3; max(0.06, 0.03 * 2); max(0.06, 0.5 * 1)."""
-    assert holm([0.02, 0.5, 0.01, 0.03]) == pytest.approx(
-        [0.06, 0.5, 0.04, 0.06]
-    )
+    assert holm([0.02, 0.5, 0.01, 0.03]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
 

@@ -122,9 +122,7 @@ def test_sensitivity_at_a_specificity_by_hand():
 def test_sensitivity_at_is_on_the_curve_of_scikit_learn():
     scores, labels = drawn()
     truth = labels == 1
-    fpr, tpr, _ = metrics.roc_curve(
-        truth, scores[:, 1], drop_intermediate=False
-    )
+    fpr, tpr, _ = metrics.roc_curve(truth, scores[:, 1], drop_intermediate=False)
     for specificity in (0.5, 0.9, 0.95):
         expected = tpr[fpr <= 1 - specificity + 1e-12].max()
         found = sensitivity_at(truth, scores[:, 1], np.ones(400), specificity)
@@ -162,9 +160,7 @@ def test_f1_and_confusion_are_scikit_learns():
     assert found[:3] == pytest.approx(expected[:3]) and np.isnan(found[3])
     expected = np.mean(
         [
-            metrics.confusion_matrix(
-                labels, row, labels=range(4), normalize='true'
-            )
+            metrics.confusion_matrix(labels, row, labels=range(4), normalize='true')
             for row in chosen
         ],
         0,

@@ -145,9 +145,7 @@ class Place:
         """Runs of which the tools noted this."""
         path = self.work / 'diary'
         lines = path.read_text().split('\n') if path.is_file() else []
-        return sorted(
-            line.split()[1] for line in lines if line.startswith(f'{word} ')
-        )
+        return sorted(line.split()[1] for line in lines if line.startswith(f'{word} '))
 
     def told(self) -> dict:
         """What ``sweep.json`` says."""

@@ -7,16 +7,14 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.compare import check_class_columns
+from hkd_mm.experiments.run_study import check_class_columns
 from hkd_mm.experiments.study import all_runs, of_configs
 
 
 def check(configs, *metrics, options=()):
     study = of_configs([str(configs['student'])])
     study = replace(study, metrics=('top1', *metrics))
-    check_class_columns(
-        study, all_runs(study, range(2)), list(options), Path('w')
-    )
+    check_class_columns(study, all_runs(study, range(2)), list(options), Path('w'))
 
 
 def test_classes_of_the_data_pass(tiny_configs):
@@ -36,9 +34,7 @@ def test_a_class_without_a_test_image_is_named(tiny_configs, monkeypatch):
     from hkd_mm.datasets.skin_disease import SkinDisease
 
     plain = SkinDisease.get_gt_labels
-    monkeypatch.setattr(
-        SkinDisease, 'get_gt_labels', lambda self: plain(self) * 0
-    )
+    monkeypatch.setattr(SkinDisease, 'get_gt_labels', lambda self: plain(self) * 0)
     check(tiny_configs, 'Acne/f1', 'Benign/support')
     with pytest.raises(UserError, match='no test image of Benign'):
         check(tiny_configs, 'Benign/f1')

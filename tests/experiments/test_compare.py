@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.compare_runs import compare, read_run
+from hkd_mm.experiments.runs_table import compare, read_row
 
 
 def leave_run(folder: Path, score: float, tested: float | None) -> Path:
@@ -15,9 +15,7 @@ def leave_run(folder: Path, score: float, tested: float | None) -> Path:
     (folder / 'metrics.json').write_text(
         json.dumps(
             dict(
-                best=dict(
-                    epoch=3, balanced_accuracy=score, top1=0.9, macro_f1=0.7
-                ),
+                best=dict(epoch=3, balanced_accuracy=score, top1=0.9, macro_f1=0.7),
                 student=dict(parameters=695_400, gmacs=0.0083),
                 training_minutes=1.26,
             )
@@ -51,11 +49,9 @@ def test_table_shows_the_test_split_and_the_costs(tmp_path, capsys):
 
 
 def test_a_run_that_was_not_tested_is_shown_as_validation(tmp_path, capsys):
-    row = read_run(str(leave_run(tmp_path / 'run', 0.5, None)))
+    row = read_row(str(leave_run(tmp_path / 'run', 0.5, None)))
     assert (row.split, row.metrics['balanced_accuracy']) == ('validation', 0.5)
-    compare(
-        [str(tmp_path / 'run'), str(leave_run(tmp_path / 'other', 0.5, 0.4))]
-    )
+    compare([str(tmp_path / 'run'), str(leave_run(tmp_path / 'other', 0.5, 0.4))])
     assert 'on the test or the validation split' in capsys.readouterr().out
 
 
@@ -84,4 +80,4 @@ def test_what_is_no_finished_run_is_named(tmp_path, text):
     if text is not None:
         (tmp_path / 'metrics.json').write_text(text)
     with pytest.raises(UserError, match=str(tmp_path)):
-        read_run(str(tmp_path))
+        read_row(str(tmp_path))

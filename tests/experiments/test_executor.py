@@ -69,9 +69,7 @@ def test_every_run_is_trained_and_tested_once(tools, tmp_path):
     said = []
     study = study_of(row('a'), row('b', ('a',), place='{runs}/a'))
     runs = all_runs(study, range(2))
-    work = RunExecutor(
-        runs, tmp_path / 'w', ['data_root=x'], 2, log=said.append
-    )
+    work = RunExecutor(runs, tmp_path / 'w', ['data_root=x'], 2, log=said.append)
     assert work.run() == {}
     for name in 'ab':
         for seed in range(2):
@@ -183,7 +181,5 @@ def test_a_reason_is_that_of_the_last_attempt(tools, tmp_path):
 
 def test_a_run_without_the_metric_fails_alone(tools, tmp_path):
     study = study_of(row('a'), row('b'))
-    work = RunExecutor(
-        all_runs(study, range(1)), tmp_path, [], 1, metric='nothing'
-    )
+    work = RunExecutor(all_runs(study, range(1)), tmp_path, [], 1, metric='nothing')
     assert set(work.run()) == {'a seed 0', 'b seed 0'}

@@ -44,9 +44,7 @@ def test_the_fingerprint_follows_what_decides(tiny_configs):
 def test_another_teacher_makes_another_student(tiny_configs):
     first = fingerprint(tiny_configs)
     path = Path(tiny_configs['teacher'])
-    path.write_text(
-        path.read_text() + '\nrandomness = dict(seed=1234)\nseed = 1234\n'
-    )
+    path.write_text(path.read_text() + '\nrandomness = dict(seed=1234)\nseed = 1234\n')
     other = fingerprint(tiny_configs)
     assert other.config != first.config
 
@@ -106,9 +104,7 @@ class TestOutdated:
         mine = runs[1].folder(folder)
         write_fingerprint(mine, replace_code(fingerprints.of(runs[1])))
         assert changed(mine, fingerprints.of(runs[1])) == ['code']
-        with pytest.raises(
-            UserError, match='code: kd seed 0; --outdated keep'
-        ):
+        with pytest.raises(UserError, match='code: kd seed 0; --outdated keep'):
             handle_outdated(*place, 'refuse')
         assert handle_outdated(*place, 'keep') == {'kd seed 0': ['code']}
         assert (mine / 'metrics.json').exists()

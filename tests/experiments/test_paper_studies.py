@@ -52,9 +52,7 @@ def test_the_methods_and_figures_at_size_small_are_the_papers():
     for alpha in (0.1, 0.3, 0.5, 0.7, 0.9):
         for method in ('kl', 'dist', 'kl_curriculum', 'dist_curriculum'):
             row = rows_of('s5_table2', 'small')[f'{method}_{alpha}']
-            cfg = load_config(
-                row.config, Run(row, 0).options(Path('w')), False
-            )
+            cfg = load_config(row.config, Run(row, 0).options(Path('w')), False)
             losses = cfg.model.distiller.distill_losses
             kind = method.split('_')[0]
             assert losses[f'loss_{kind}'].loss_weight == alpha

@@ -37,9 +37,7 @@ def study(tmp_path):
             folder = tmp_path / f'seed{seed}/{name}'
             write_run(folder, labels, chosen, seed)
     rows = tuple(
-        StudyRow(
-            name, name.upper(), Path(f'{name}.py'), tested=name != 'teacher'
-        )
+        StudyRow(name, name.upper(), Path(f'{name}.py'), tested=name != 'teacher')
         for name in RATES
     )
     return Study(Path('s.py'), 'S', rows, ('alone', 'kd'), 'balanced_accuracy')
@@ -68,9 +66,7 @@ def write_run(folder, labels, chosen, seed=0):
         writer.writerow(['sample_id', 'lesion_id', 'label', 'prediction'])
         for i in order:  # as another sampler would have it
             lesion = f'l{i // 2}' if i < 290 else ''
-            writer.writerow(
-                [f'{i:03}', lesion, CLASSES[labels[i]], CLASSES[chosen[i]]]
-            )
+            writer.writerow([f'{i:03}', lesion, CLASSES[labels[i]], CLASSES[chosen[i]]])
 
 
 def read_back(folder):
@@ -87,11 +83,7 @@ def read_back(folder):
 def _recalls(runs):
     """Balanced accuracy by hand."""
     return [
-        dict(
-            balanced=np.mean(
-                [(chosen[labels == k] == k).mean() for k in range(3)]
-            )
-        )
+        dict(balanced=np.mean([(chosen[labels == k] == k).mean() for k in range(3)]))
         for labels, chosen, _ in runs
     ]
 
@@ -152,9 +144,7 @@ def test_a_row_with_a_missing_seed_is_left_out(study, tmp_path):
 
 
 def test_a_row_that_answers_one_class_is_marked(study, tmp_path):
-    assert 'ONE CLASS' not in markdown(
-        study, read_outcomes(study, tmp_path, range(2))
-    )
+    assert 'ONE CLASS' not in markdown(study, read_outcomes(study, tmp_path, range(2)))
     path = tmp_path / 'seed1/kd/test.json'
     figures = json.loads(path.read_text())
     figures |= {'predicted_classes': 1.0, 'MEL/support': 9, 'NV/support': 3}
@@ -267,9 +257,7 @@ def test_what_the_paper_has_stands_beside(study, tmp_path):
         kd=dict(top1=0.8146, minutes=124.16, parameters=0.69),
         alone=dict(top1=0.385, parameters=43.174),
     )
-    rows = tuple(
-        replace(row, paper=papers.get(row.name, {})) for row in study.rows
-    )
+    rows = tuple(replace(row, paper=papers.get(row.name, {})) for row in study.rows)
     metrics = ('top1', 'balanced_accuracy', 'parameters')
     other = replace(study, rows=rows, metrics=metrics, baselines=())
     outcomes = read_outcomes(other, tmp_path, range(2))
@@ -281,8 +269,7 @@ def test_what_the_paper_has_stands_beside(study, tmp_path):
     plain = read_outcomes(study, tmp_path, range(2))
     assert told not in caption(study, plain)
     cells = [
-        [cell.strip() for cell in line.split('|')[1:-1]]
-        for line in lines.splitlines()
+        [cell.strip() for cell in line.split('|')[1:-1]] for line in lines.splitlines()
     ]
     assert cells[0] == [
         'network',
@@ -329,12 +316,8 @@ def test_segmentations_are_compared_slice_by_slice(tmp_path):
     for seed in range(2):
         write_slices(tmp_path / f'seed{seed}/alone', base[seed])
         write_slices(tmp_path / f'seed{seed}/kd', base[seed] + 0.1)
-    rows = tuple(
-        StudyRow(n, n.upper(), Path(f'{n}.py')) for n in ('alone', 'kd')
-    )
-    study = Study(
-        Path('s.py'), 'S', rows, ('alone',), 'dice', ('dice', 'hd95')
-    )
+    rows = tuple(StudyRow(n, n.upper(), Path(f'{n}.py')) for n in ('alone', 'kd'))
+    study = Study(Path('s.py'), 'S', rows, ('alone',), 'dice', ('dice', 'hd95'))
     outcomes = read_outcomes(study, tmp_path, range(2))
     found = outcomes[1].against['alone']
     assert found.mean == pytest.approx(0.1)
@@ -359,9 +342,7 @@ def test_segmentations_are_compared_slice_by_slice(tmp_path):
         read_outcomes(classes, tmp_path, range(2))
 
 
-def test_where_no_lesion_is_known_nothing_is_claimed_of_lesions(
-    study, tmp_path
-):
+def test_where_no_lesion_is_known_nothing_is_claimed_of_lesions(study, tmp_path):
     for path in tmp_path.glob('seed*/*/predictions.csv'):
         lines = path.read_text().splitlines()
         cells = [line.split(',') for line in lines]

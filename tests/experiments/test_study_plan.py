@@ -13,8 +13,8 @@ from hkd_mm.config.compose import compose_config, load_config
 from hkd_mm.config.options import read_dotted, split_options
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import outdated
-from hkd_mm.experiments.compare import _choose, _read
 from hkd_mm.experiments.outdated import StudyFingerprints
+from hkd_mm.experiments.run_study import _choose, _read
 from hkd_mm.experiments.study import (
     Run,
     all_runs,
@@ -137,14 +137,10 @@ def test_every_config_of_a_shipped_study_takes_its_options(path, tmp_path):
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
-def test_every_run_of_a_shipped_study_has_a_fingerprint(
-    path, tmp_path, monkeypatch
-):
+def test_every_run_of_a_shipped_study_has_a_fingerprint(path, tmp_path, monkeypatch):
     data = SimpleNamespace(split_hash='a')
     monkeypatch.setattr(outdated, 'compose_config', composed_once)
-    monkeypatch.setattr(
-        data_summary, 'summarize_data', lambda cfg, names: data
-    )
+    monkeypatch.setattr(data_summary, 'summarize_data', lambda cfg, names: data)
     sizes = Config.fromfile(path).get('sizes') or {}
     for size in (None, *sizes):
         study = read_study(path, size)
@@ -209,9 +205,7 @@ def test_a_size_replaces_adds_and_leaves_out(tmp_path):
 
 
 def test_a_size_may_have_columns_of_its_own(tmp_path):
-    sized = SIZES.replace(
-        'options=dict(max_epochs=2),', "metrics=['nv/f1', 'top1'],"
-    )
+    sized = SIZES.replace('options=dict(max_epochs=2),', "metrics=['nv/f1', 'top1'],")
     (tmp_path / 's.py').write_text(GOOD + sized + "metrics = ['MEL/f1']\n")
     assert read_study(tmp_path / 's.py').metrics == ('MEL/f1',)
     small = read_study(tmp_path / 's.py', 'small')

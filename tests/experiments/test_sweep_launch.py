@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children, run_sweep, sweep, trial_queue
+from hkd_mm.experiments import children, run_sweep, trial_queue
 from hkd_mm.experiments import trial_runner as teachers
 from hkd_mm.experiments.progress_table import SweepProgress
 from hkd_mm.experiments.run_folders import read_json, write_json
@@ -71,15 +71,13 @@ def test_a_cluster_runs_the_workers(place):
 
 
 @pytest.mark.parametrize('what', ['submitit', 'sbatch'])
-def test_without_slurm_one_line_says_what_is_missing(
-    monkeypatch, tmp_path, what
-):
+def test_without_slurm_one_line_says_what_is_missing(monkeypatch, tmp_path, what):
     if what == 'submitit':
         monkeypatch.setitem(sys.modules, 'submitit', None)
     monkeypatch.setenv('PATH', str(tmp_path))
     said = 'pip install "submitit' if what == 'submitit' else 'no sbatch here'
     with pytest.raises(UserError, match=said):
-        sweep.slurm()
+        run_sweep.slurm()
 
 
 def test_without_optuna_one_line_says_what_is_missing(monkeypatch):
@@ -106,18 +104,18 @@ def test_the_command_line_is_read_before_anything_is_loaded(words, said):
 
 
 def test_a_sweep_leaves_the_memory_to_its_trainings():
-    code = 'import sys, hkd_mm.experiments.sweep; assert not heavy()'
+    code = 'import sys, hkd_mm.experiments.run_sweep; assert not heavy()'
     code = f'heavy = lambda: "torch" in sys.modules; {code}'
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
 
 
 def test_gpus_are_shared_in_turn(monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,6')
-    found = sweep.environments(3)
+    found = run_sweep.environments(3)
     assert [e['CUDA_VISIBLE_DEVICES'] for e in found] == ['4', '6', '4']
-    assert 'CUDA_VISIBLE_DEVICES' not in sweep.environments(1)[0]
+    assert 'CUDA_VISIBLE_DEVICES' not in run_sweep.environments(1)[0]
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    assert 'CUDA_VISIBLE_DEVICES' not in sweep.environments(3)[0]
+    assert 'CUDA_VISIBLE_DEVICES' not in run_sweep.environments(3)[0]
 
 
 def test_a_journal_that_a_writer_left_unfinished_is_mended(place):
@@ -204,9 +202,7 @@ def test_all_trials_share_one_teacher(place, monkeypatch):
 
 def test_a_teacher_that_cannot_be_trained_ends_the_worker(place):
     place.write(GRID)
-    (place.folder / 'tools/sweep.py').write_text(
-        "print('error: no images')\n1/0"
-    )
+    (place.folder / 'tools/sweep.py').write_text("print('error: no images')\n1/0")
     given = read_sweep(place.folder / 's.py')
     before, children.TOOLS = children.TOOLS, place.folder / 'tools'
     try:
@@ -260,9 +256,7 @@ def test_the_table_shows_what_runs_and_what_was_best(place, capsys):
     ]
 
 
-def test_a_trial_that_ends_while_it_is_looked_at_is_left_alone(
-    place, monkeypatch
-):
+def test_a_trial_that_ends_while_it_is_looked_at_is_left_alone(place, monkeypatch):
     queue = queue_of(place, GRID)
     queue.fill()
     with ExitStack() as held:
@@ -284,9 +278,7 @@ def test_a_trial_that_ends_while_it_is_looked_at_is_left_alone(
 
 
 def test_a_point_that_a_killed_worker_half_told_is_not_queued_again(place):
-    words = (
-        "sampler = 'grid'\nspace = dict(alpha=[0.1, 0.4], mode=['', 'x'])\n"
-    )
+    words = "sampler = 'grid'\nspace = dict(alpha=[0.1, 0.4], mode=['', 'x'])\n"
     queue = queue_of(place, words)
     queue.fill()
     queue.study.ask().suggest_float('alpha', 0.1, 0.4)  # and no mode

@@ -10,11 +10,11 @@ import pytest
 from hkd_mm.config import data_summary
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.outdated import check_settings, sweep_settings
-from hkd_mm.experiments.sweep import check_options
+from hkd_mm.experiments.run_sweep import check_options
 from hkd_mm.experiments.sweep_file import (
     as_key,
     distribution,
-    fill,
+    fill_in,
     grid_points,
     names_in,
     read_sweep,
@@ -68,9 +68,7 @@ def test_methods_are_a_choice_among_configs(tmp_path):
     assert sweep.space['method'] == ('a', 'b')
     params = {'method': 'b', 'optim_wrapper.optimizer.lr': 0.01}
     assert sweep.config(params).name == 'hybrid_wrn50_mbv2.py'
-    assert sweep.varied(params, Path('/w')) == {
-        'optim_wrapper.optimizer.lr': '0.01'
-    }
+    assert sweep.varied(params, Path('/w')) == {'optim_wrapper.optimizer.lr': '0.01'}
     assert read(tmp_path, text, trials=7).trials == 7
 
 
@@ -111,16 +109,16 @@ def test_mistakes_are_named(tmp_path, old, new, said):
 
 def test_braces_hold_a_name_or_its_difference_to_one():
     known = dict(alpha=0.9, n=3, work_dir='/w')
-    assert fill('{work_dir}/x{n}', known) == '/w/x3'
-    assert fill('{1 - alpha}', known) == '0.1'  # not 0.09999999999999998
-    assert fill('{1-n}', known) == '-2'
-    assert fill([0.1], known) == '[0.1]'
+    assert fill_in('{work_dir}/x{n}', known) == '/w/x3'
+    assert fill_in('{1 - alpha}', known) == '0.1'  # not 0.09999999999999998
+    assert fill_in('{1-n}', known) == '-2'
+    assert fill_in([0.1], known) == '[0.1]'
     assert names_in('{a}/{1 - b} c {d}') == {'a', 'b', 'd'}
     for text in ('{2 * alpha}', '{open("x")}', '{n.real}', '{1 - 1}'):
         with pytest.raises(UserError, match='cannot be read; write'):
             names_in(text)
     with pytest.raises(UserError, match="work_dir='/w' is no number"):
-        fill('{1 - work_dir}', known)
+        fill_in('{1 - work_dir}', known)
 
 
 def test_values_are_told_apart():
@@ -152,9 +150,7 @@ def test_shipped_sweeps_fit_their_configs(path, tmp_path):
 
 def test_the_study_of_alpha_weighs_both_terms():
     for name, loss in (('kl', 'loss_kl'), ('dist', 'loss_dist')):
-        sweep = read_sweep(
-            ROOT / f'configs/sweeps/{name}_alpha_effb7_mbv2_isic2019.py'
-        )
+        sweep = read_sweep(ROOT / f'configs/sweeps/{name}_alpha_effb7_mbv2_isic2019.py')
         assert {0.1, 0.3, 0.5, 0.7, 0.9} <= set(sweep.space['alpha'])
         losses = 'model.distiller.distill_losses'
         assert sweep.varied(dict(alpha=0.7), Path('/w')) == {
@@ -219,9 +215,7 @@ def test_the_figures_of_masks_are_told(tmp_path):
         '{"dice": 0.5, "hd95": 7.0, "precision": 0.25, "loss": 1.0}'
     )
     sweep = SimpleNamespace(seeds=(0,), metric='precision')
-    queue = SimpleNamespace(
-        sweep=sweep, run_folder=lambda number, seed: tmp_path
-    )
+    queue = SimpleNamespace(sweep=sweep, run_folder=lambda number, seed: tmp_path)
     found = tested_figures(queue, 0)
     assert found == dict(dice=0.5, hd95=7.0, precision=0.25)
 
@@ -306,6 +300,4 @@ def test_the_rule_says_how_often_the_test_split_was_read(tmp_path):
     assert 'read for 2 trials (1, 4), each the winner' in rule(sweep, [1, 4])
     assert 'read by no trial' in rule(sweep, [])
     sweep = read(tmp_path, RANGE + 'seeds = 2')
-    assert 'read for the winner alone, once with each seed.' in rule(
-        sweep, [2]
-    )
+    assert 'read for the winner alone, once with each seed.' in rule(sweep, [2])

@@ -143,8 +143,7 @@ def test_a_failed_trial_is_told_and_the_others_go_on(place, mode):
 
 def test_nothing_but_failures_has_no_winner(place):
     place.write(
-        "sampler = 'grid'\nspace = dict(alpha=[0.1])\n"
-        "options = dict(mode='broken')\n"
+        "sampler = 'grid'\nspace = dict(alpha=[0.1])\noptions = dict(mode='broken')\n"
     )
     said = place.sweep(code=2)
     assert 'error: no trial came to its end' in said

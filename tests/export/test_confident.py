@@ -71,9 +71,7 @@ def test_counts_by_hand() -> None:
         (0.056, 0, '0.056 and threshold are guesses'),
     ],
 )
-def test_temperatures_that_mean_nothing_are_told(
-    temperature, wrong, word
-) -> None:
+def test_temperatures_that_mean_nothing_are_told(temperature, wrong, word) -> None:
     answers = [('nv', 0.9, 'nv')] * 9 + [('nv', 0.9, 'mel')] * wrong
     told = temperature_note(temperature, *_arrays(answers))
     assert told is None if word is None else word in told

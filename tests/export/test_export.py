@@ -16,7 +16,7 @@ from hkd_mm.export import export_run as export_module
 from hkd_mm.export import exporter as exporter_module
 from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
 from hkd_mm.export.export_run import export
-from hkd_mm.export.graphs import plain_network
+from hkd_mm.export.onnx_graphs import plain_network
 from hkd_mm.export.options import ExportOptions
 from hkd_mm.export.samples import balanced_choice, read_samples
 from hkd_mm.inference.manifest import read_manifest
@@ -116,9 +116,7 @@ def test_logits_are_those_of_torch(exported, tiny_run, count) -> None:
     assert _run(exported / 'student_int8.onnx', images).shape == (count, 3)
 
 
-def test_photographs_give_the_probabilities_of_the_tensors(
-    exported, tiny_run
-) -> None:
+def test_photographs_give_the_probabilities_of_the_tensors(exported, tiny_run) -> None:
     run, manifest = read_run(tiny_run), read_manifest(exported)
     val = read_samples(run, 'val')
     tensors = (val.images.astype(np.float32) - 127.5) / 127.5
@@ -138,9 +136,7 @@ def test_photographs_give_the_probabilities_of_the_tensors(
     assert figures['recall'].keys() == set(run.classes)
 
 
-def test_the_code_of_the_card_runs(
-    exported, tmp_path, monkeypatch, capsys
-) -> None:
+def test_the_code_of_the_card_runs(exported, tmp_path, monkeypatch, capsys) -> None:
     from PIL import Image
 
     folder = shutil.copytree(exported, tmp_path / 'out')
@@ -169,9 +165,7 @@ def test_confident_answers_are_counted_by_class(exported) -> None:
     assert 'With lesions unknown each image counts for itself' in card
 
 
-def test_what_speaks_against_the_figures_is_told(
-    tiny_run, tmp_path, capsys
-) -> None:
+def test_what_speaks_against_the_figures_is_told(tiny_run, tmp_path, capsys) -> None:
     """Classes that are trivial, an int8 that is wrong, and a bad class."""
     from hkd_mm.export import checks as confidence_module
 
@@ -244,9 +238,7 @@ def _ruin(fp32, out, batches, weight_bits) -> None:
     model = onnx.load(fp32)
     last = model.graph.node[-1]
     last.output[0] = 'right'
-    model.graph.node.append(
-        onnx.helper.make_node('Neg', ['right'], ['logits'])
-    )
+    model.graph.node.append(onnx.helper.make_node('Neg', ['right'], ['logits']))
     onnx.save(model, out)
 
 
@@ -310,23 +302,17 @@ def _changed(tiny_run, tmp_path, old, new):
         ("interpolation='area'", "interpolation='area', keep_ratio=True", '.'),
     ],
 )
-def test_other_preparations_are_refused(
-    tiny_run, tmp_path, old, new, told
-) -> None:
+def test_other_preparations_are_refused(tiny_run, tmp_path, old, new, told) -> None:
     place = _changed(tiny_run, tmp_path, old, new)
     with pytest.raises(UserError, match=told):
         read_run(place)
 
 
-def test_another_size_than_that_of_the_training_is_refused(
-    tiny_run, tmp_path
-) -> None:
+def test_another_size_than_that_of_the_training_is_refused(tiny_run, tmp_path) -> None:
     place = _changed(tiny_run, tmp_path, 'input_size = 16', 'input_size = 24')
     path = place / 'student.pth'
     state = torch.load(path)
-    state['meta']['input'] = dict(
-        size=[24, 24], interpolation='area', steps=[]
-    )
+    state['meta']['input'] = dict(size=[24, 24], interpolation='area', steps=[])
     torch.save(state, path)
     assert read_run(place).spec.size == (24, 24)
     state['meta']['input']['size'] = [16, 16]
@@ -373,9 +359,7 @@ def test_a_folder_without_a_student_is_refused(tmp_path, tool, capsys) -> None:
         ['--int8-recall-limit', '-1'],
     ],
 )
-def test_values_out_of_range_are_refused(
-    tiny_run, tool, capsys, words
-) -> None:
+def test_values_out_of_range_are_refused(tiny_run, tool, capsys, words) -> None:
     assert tool('export')([str(tiny_run), *words]) == 2
     assert words[0] in capsys.readouterr().err
 
@@ -466,9 +450,7 @@ def test_executorch_answers_as_torch(tiny_run, tmp_path) -> None:
     from executorch.runtime import Runtime
 
     out = tmp_path / 'out'
-    manifest = export(
-        tiny_run, out, ExportOptions(int8=False, executorch=True)
-    )
+    manifest = export(tiny_run, out, ExportOptions(int8=False, executorch=True))
     path = manifest.file_of(out, 'executorch')
     assert path.name == 'student.pte'
     program = Runtime.get().load_program(path)

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from hkd_mm.export.graphs import preparing_graph
+from hkd_mm.export.onnx_graphs import preparing_graph
 from hkd_mm.io.input_spec import InputSpec, normalised
 
 
@@ -23,8 +23,7 @@ def _session(size, mean=(0.0,) * 3, std=(1.0,) * 3, *more):
 
 def _by_cv2(images, size, grey=False):
     wanted = [
-        cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-        for image in images
+        cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in images
     ]
     wanted = [one[..., None] for one in wanted] if grey else wanted
     return np.stack(wanted).transpose(0, 3, 1, 2).astype(np.float32)

@@ -96,9 +96,7 @@ def test_a_run_may_be_renamed(exported, tmp_path):
     assert read_manifest(folder).source['run'] == exported.name
 
 
-def test_networks_that_answer_differently_are_refused(
-    exported, tmp_path, monkeypatch
-):
+def test_networks_that_answer_differently_are_refused(exported, tmp_path, monkeypatch):
     import torch
 
     usual = pack._write_weights
@@ -138,9 +136,7 @@ def test_weights_without_a_graph_are_not_called_compared(exported, tmp_path):
     write_manifest(replace(manifest, files=dict(int8=spec)), run / 'export')
     said = []
     publish(run, tmp_path / 'packed', report=said.append)
-    assert said[0] == (
-        'warning: no float32 graph to compare student.safetensors with'
-    )
+    assert said[0] == ('warning: no float32 graph to compare student.safetensors with')
 
 
 class _Hub:
@@ -163,9 +159,7 @@ def test_the_hub_is_asked_only_when_it_is_wanted(
     exported, tmp_path, tool, monkeypatch, capsys
 ):
     monkeypatch.setattr(_Hub, 'calls', [])
-    monkeypatch.setitem(
-        sys.modules, 'huggingface_hub', SimpleNamespace(HfApi=_Hub)
-    )
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', SimpleNamespace(HfApi=_Hub))
     run = str(exported)
     assert tool('publish')([run, '--out', str(tmp_path / 'a')]) == 0
     assert _Hub.calls == []

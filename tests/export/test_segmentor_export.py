@@ -142,16 +142,12 @@ def test_the_graph_takes_slices_as_they_are(run) -> None:
     assert abs((found >= 0.5).mean() - truth.mean()) < 0.02
 
 
-def test_int8_that_loses_dice_is_refused(
-    run, tool, monkeypatch, capsys
-) -> None:
+def test_int8_that_loses_dice_is_refused(run, tool, monkeypatch, capsys) -> None:
     def ruin(fp32, out, batches, weight_bits) -> None:
         list(batches)
         model = onnx.load(fp32)
         model.graph.node[-1].output[0] = 'right'
-        model.graph.node.append(
-            onnx.helper.make_node('Neg', ['right'], ['logits'])
-        )
+        model.graph.node.append(onnx.helper.make_node('Neg', ['right'], ['logits']))
         onnx.save(model, out)
 
     before = (run / 'export/manifest.json').read_bytes()
@@ -163,9 +159,7 @@ def test_int8_that_loses_dice_is_refused(
     assert (run / 'export/manifest.json').read_bytes() == before
 
 
-def test_an_int8_that_marks_nothing_is_told(
-    run, tool, monkeypatch, capsys
-) -> None:
+def test_an_int8_that_marks_nothing_is_told(run, tool, monkeypatch, capsys) -> None:
     """Then its precision is undefined."""
 
     def silence(fp32, out, batches, weight_bits) -> None:

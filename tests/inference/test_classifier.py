@@ -37,9 +37,7 @@ def test_probabilities_are_the_tempered_softmax(exported, noise):
     found = classifier.probabilities(images)
     assert found.dtype == np.float32 and found.shape == (5, 3)
     np.testing.assert_allclose(found, list(map(expected, images)), rtol=1e-4)
-    np.testing.assert_array_equal(
-        classifier.probabilities(images[0]), found[:1]
-    )
+    np.testing.assert_array_equal(classifier.probabilities(images[0]), found[:1])
     halved = SkinClassifier(exported, precision='int8').probabilities(images)
     other = [expected(image, 0.5) for image in images]
     np.testing.assert_allclose(halved, other, rtol=1e-4)
@@ -259,9 +257,7 @@ def test_int8_is_told_where_it_may_overflow(
     assert len(found) == warned
 
 
-def test_a_device_that_onnx_runtime_does_without_is_refused(
-    exported, monkeypatch
-):
+def test_a_device_that_onnx_runtime_does_without_is_refused(exported, monkeypatch):
     """It has CUDA in its list, and takes the CPU where CUDA cannot load."""
     import onnxruntime
 

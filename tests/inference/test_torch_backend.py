@@ -141,8 +141,7 @@ def run(tmp_path, tiny_configs) -> Path:
     text = text.replace('input_size = 16', 'input_size = None  # no square')
     text = text.replace(
         "dict(type='Resize', scale=input_size)",
-        f"dict(type='Resize', scale=({width}, {height}), "
-        "interpolation='area')",
+        f"dict(type='Resize', scale=({width}, {height}), interpolation='area')",
     )
     (folder / 'config.py').write_text(text)
     torch.save(dict(state_dict=_state(), meta=_meta()), folder / 'student.pth')

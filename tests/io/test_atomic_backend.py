@@ -75,9 +75,7 @@ DAMAGES = [
 
 
 def test_backend_is_registered_and_writes_text_and_bytes(tmp_path):
-    backend = get_file_backend(
-        str(tmp_path), backend_args=dict(backend='atomic')
-    )
+    backend = get_file_backend(str(tmp_path), backend_args=dict(backend='atomic'))
     assert isinstance(backend, AtomicBackend)
     backend.put(b'\x00\x01', tmp_path / 'new' / 'a.bin')
     backend.put_text('äöü\n', tmp_path / 'b.txt')

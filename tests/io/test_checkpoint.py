@@ -56,9 +56,7 @@ def test_common_layouts_come_back_under_one_name(tmp_path, layout):
     weights = dict(w=torch.arange(3.0))
     stored = weights if layout == 'bare' else {layout: weights}
     torch.save(stored, tmp_path / 'a.pth')
-    assert torch.equal(
-        safe_load(tmp_path / 'a.pth')['state_dict']['w'], weights['w']
-    )
+    assert torch.equal(safe_load(tmp_path / 'a.pth')['state_dict']['w'], weights['w'])
 
 
 def test_safetensors_are_read(tmp_path):
@@ -89,9 +87,7 @@ def test_damaged_files_are_named(tmp_path, content):
         ('Global settings: weights_only', 'damaged or no checkpoint'),
     ],
 )
-def test_what_is_no_checkpoint_gets_no_advice_to_run_it(
-    tmp_path, start, words
-):
+def test_what_is_no_checkpoint_gets_no_advice_to_run_it(tmp_path, start, words):
     path = tmp_path / 'network.pth'
     path.write_text(start)
     with pytest.raises(UserError, match=words) as caught:
@@ -130,6 +126,4 @@ def test_weights_of_another_network_or_class_count_are_refused(tmp_path):
     with pytest.raises(UserError, match='another network than the teacher'):
         load_weights(nn.Sequential(nn.Linear(4, 8)), path, 'teacher')
     with pytest.raises(UserError, match='trained for 3 classes.*has 5'):
-        load_weights(
-            nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 5)), path, 'student'
-        )
+        load_weights(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 5)), path, 'student')

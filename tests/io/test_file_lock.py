@@ -109,9 +109,7 @@ def test_a_forked_child_holds_nothing(tmp_path):
         assert _asked_by_another(tmp_path) == 'busy'
 
 
-def test_without_locks_of_the_file_system_nobody_is_kept_out(
-    tmp_path, monkeypatch
-):
+def test_without_locks_of_the_file_system_nobody_is_kept_out(tmp_path, monkeypatch):
     def refuse(handle, how):
         raise OSError(file_lock._NO_LOCKS[0], 'no locks')
 

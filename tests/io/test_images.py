@@ -50,16 +50,12 @@ def test_grey_alpha_16_bit_and_palette():
     deep = Image.fromarray(np.uint16([[0, 257, 65535]]))
     assert read_rgb(_png(deep))[0, :, 0].tolist() == [0, 1, 255]
     palette = Image.new('RGB', (2, 2), (200, 100, 50)).convert('P', palette=1)
-    assert read_rgb(palette).tolist() == (
-        np.asarray(palette.convert('RGB')).tolist()
-    )
+    assert read_rgb(palette).tolist() == (np.asarray(palette.convert('RGB')).tolist())
 
 
 def test_cmyk_from_bytes():
     stream = io.BytesIO()
-    Image.new('CMYK', (16, 16), (0, 255, 255, 0)).save(
-        stream, 'JPEG', quality=100
-    )
+    Image.new('CMYK', (16, 16), (0, 255, 255, 0)).save(stream, 'JPEG', quality=100)
     found = read_rgb(stream.getvalue())
     assert np.abs(found.astype(int) - [255, 0, 0]).max() <= 2
 
@@ -146,9 +142,7 @@ def test_formats_of_photographs_are_read(tmp_path, kind):
 def test_every_value_of_16_bits_is_rounded(kind):
     values = np.arange(65536).reshape(256, 256)
     image = Image.fromarray(values.astype(kind))
-    np.testing.assert_array_equal(
-        read_rgb(image)[..., 1], np.floor(values / 257 + 0.5)
-    )
+    np.testing.assert_array_equal(read_rgb(image)[..., 1], np.floor(values / 257 + 0.5))
     for wrong in (-1, 65536):
         beyond = Image.fromarray(np.full((2, 2), wrong, np.int32))
         with pytest.raises(UserError, match='16 bits'):
@@ -165,9 +159,7 @@ def test_more_pixels_than_allowed_are_not_unpacked(monkeypatch, noise):
     """100 million pixels of one colour are a file of 100 kB."""
     bomb = _png(Image.new('1', (11_000, 10_000)))
     assert len(bomb) < 100_000
-    monkeypatch.setattr(
-        Image.Image, 'load', lambda self: pytest.fail('unpacked')
-    )
+    monkeypatch.setattr(Image.Image, 'load', lambda self: pytest.fail('unpacked'))
     with pytest.warns(Image.DecompressionBombWarning):
         with pytest.raises(UserError, match='11000 x 10000 pixels'):
             read_rgb(bomb)

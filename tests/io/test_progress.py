@@ -34,9 +34,7 @@ def test_durations_are_rounded(seconds, text):
 
 def test_the_time_left_stands_last_and_goes_at_the_end():
     assert how_far(7, 120, 90.2) == '7 of 120, about 90 s left'
-    assert (
-        how_far(7, 9, 5, 'runs', 'one') == '7 of 9 runs, one, about 5 s left'
-    )
+    assert how_far(7, 9, 5, 'runs', 'one') == '7 of 9 runs, one, about 5 s left'
     assert how_far(0, 9, None, 'runs') == '0 of 9 runs'
     assert how_far(9, 9, 0.0) == '9 of 9'
 
@@ -102,9 +100,7 @@ def test_without_rich_a_terminal_gets_lines(clock, monkeypatch):
     with Progress('predicting', 4, 'images', stream=stream) as progress:
         clock[0] += 31
         progress.advance(2)
-    assert stream.getvalue().startswith(
-        'predicting: 2 of 4 images, about 31 s left\n'
-    )
+    assert stream.getvalue().startswith('predicting: 2 of 4 images, about 31 s left\n')
 
 
 def test_items_are_passed_on_and_counted(clock, capsys):

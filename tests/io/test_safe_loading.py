@@ -21,9 +21,7 @@ class Bomb:
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
-    monkeypatch.setattr(
-        CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
-    )
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
     runner_patches.install()
 
 

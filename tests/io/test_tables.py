@@ -52,9 +52,7 @@ def test_quoted_commas_and_quotes_stay_in_their_cell(tmp_path):
         ('image,label\na,\0\n', 'utf-8', 'zero bytes'),
     ],
 )
-def test_what_would_be_read_wrongly_is_refused(
-    tmp_path, text, encoding, reason
-):
+def test_what_would_be_read_wrongly_is_refused(tmp_path, text, encoding, reason):
     path = written(tmp_path, text, encoding)
     with pytest.raises(UserError, match=reason) as error:
         read_table(path, ('image',))

@@ -76,9 +76,7 @@ def networks():
             type='mmpretrain.ImageClassifier',
             backbone=dict(type='hkd_mm.CIFARResNet', depth=8),
             neck=dict(type='mmpretrain.GlobalAveragePooling'),
-            head=dict(
-                type='mmpretrain.LinearClsHead', num_classes=4, in_channels=64
-            ),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=4, in_channels=64),
         )
     )
 

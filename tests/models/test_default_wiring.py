@@ -18,9 +18,7 @@ T = dict(from_student=False)
 
 def test_what_is_left_out_follows_from_the_losses():
     said = fill_wiring(
-        ConfigDict(
-            distill_losses=dict(loss_a=dict(type='hkd_mm.HybridKDLoss'))
-        )
+        ConfigDict(distill_losses=dict(loss_a=dict(type='hkd_mm.HybridKDLoss')))
     )
     assert said['loss_forward_mappings']['loss_a'] == dict(
         preds_S=dict(recorder='logits', **S),
@@ -29,9 +27,7 @@ def test_what_is_left_out_follows_from_the_losses():
         s_feature=dict(recorder='feature', connector='loss_a', **S),
         t_feature=dict(recorder='feature', **T),
     )
-    assert said['connectors'] == dict(
-        loss_a=dict(type='hkd_mm.FeatureAlignConnector')
-    )
+    assert said['connectors'] == dict(loss_a=dict(type='hkd_mm.FeatureAlignConnector'))
     assert list(said['student_recorders']) == ['logits', 'labels', 'feature']
     assert list(said['teacher_recorders']) == ['logits', 'feature']
 
@@ -50,9 +46,7 @@ def test_what_the_config_says_is_kept():
             loss_a=dict(type='hkd_mm.HybridKDLoss'),
             loss_b=dict(type='hkd_mm.KLLoss'),
         ),
-        loss_forward_mappings=dict(
-            loss_b=dict(preds_S=dict(recorder='logits', **S))
-        ),
+        loss_forward_mappings=dict(loss_b=dict(preds_S=dict(recorder='logits', **S))),
     )
     said = fill_wiring(given)
     assert said['connectors'] == given['connectors']
@@ -81,9 +75,7 @@ def test_a_recorder_that_nobody_asks_is_dropped():
 
 def test_an_unknown_word_or_recorder_is_named():
     with pytest.raises(UserError, match=r'loss_l2\.s_feature'):
-        fill_wiring(
-            dict(distill_losses=dict(loss_l2=dict(type='mmrazor.L2Loss')))
-        )
+        fill_wiring(dict(distill_losses=dict(loss_l2=dict(type='mmrazor.L2Loss'))))
     with pytest.raises(UserError, match="student_recorders has no 'neck'"):
         fill_wiring(
             dict(
@@ -103,9 +95,7 @@ def test_a_recorder_of_mmrazor_without_its_scope_is_named():
         fill_wiring(
             dict(
                 distill_losses=dict(loss_kd=dict(type='hkd_mm.KLLoss')),
-                student_recorders=dict(
-                    x=dict(type='ModuleOutputs', source='model')
-                ),
+                student_recorders=dict(x=dict(type='ModuleOutputs', source='model')),
             )
         )
 
@@ -113,9 +103,7 @@ def test_a_recorder_of_mmrazor_without_its_scope_is_named():
 def test_none_takes_an_inherited_loss_out():
     said = fill_wiring(
         dict(
-            distill_losses=dict(
-                loss_ce=None, loss_kd=dict(type='hkd_mm.KLLoss')
-            ),
+            distill_losses=dict(loss_ce=None, loss_kd=dict(type='hkd_mm.KLLoss')),
             loss_forward_mappings=dict(
                 loss_ce=dict(gt_labels=dict(recorder='labels', **S))
             ),
@@ -145,9 +133,7 @@ def test_none_in_a_derived_config_takes_the_loss_out_of_the_network(
     init_default_scope('mmpretrain')
     cfg = load_config(path)
     check_distiller(cfg)
-    model = MODELS.build(
-        dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
-    )
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
     samples = [DataSample().set_gt_label(i) for i in range(3)]
     losses = model.train()(torch.randn(3, 3, 16, 16), samples, mode='loss')
     assert set(losses) == {'distill.loss_kd'}
@@ -166,13 +152,9 @@ def test_without_any_loss_nothing_is_trained_and_this_is_said(tiny_configs):
         with pytest.raises(UserError, match='nothing would be trained'):
             build()
     # unless the student has a loss of its own
-    cfg = load_config(
-        tiny_configs['kd'], [*none, 'model.calculate_student_loss=True']
-    )
+    cfg = load_config(tiny_configs['kd'], [*none, 'model.calculate_student_loss=True'])
     check_distiller(cfg)
-    model = MODELS.build(
-        dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
-    )
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
     samples = [DataSample().set_gt_label(i) for i in range(3)]
     losses = model.train()(torch.randn(3, 3, 16, 16), samples, mode='loss')
     assert set(losses) == {'student.loss'}

@@ -49,9 +49,7 @@ def config(teacher=None, student=None, **kwargs):
         teacher=teacher or timm_network(),
         distiller=dict(
             type='mmrazor.ConfigurableDistiller',
-            student_recorders=dict(
-                networks, labels=dict(type='hkd_mm.GTLabels')
-            ),
+            student_recorders=dict(networks, labels=dict(type='hkd_mm.GTLabels')),
             teacher_recorders=networks,
             connectors=dict(align=dict(type='hkd_mm.FeatureAlignConnector')),
             distill_losses=dict(loss_hybrid=dict(type='hkd_mm.HybridKDLoss')),
@@ -94,16 +92,12 @@ def test_loss_parts_are_logged_apart_and_sum_to_the_total():
         'distill.loss_align',
     }
     total, logged = model.parse_losses(losses)
-    assert total.item() == pytest.approx(
-        sum(v.item() for v in losses.values())
-    )
+    assert total.item() == pytest.approx(sum(v.item() for v in losses.values()))
     assert 'distill.loss_kd' in logged
 
 
 def test_teacher_stays_in_eval_with_its_dropout_off():
-    teacher = timm_network(
-        'mobilenetv2_050', drop_rate=0.5, drop_path_rate=0.5
-    )
+    teacher = timm_network('mobilenetv2_050', drop_rate=0.5, drop_path_rate=0.5)
     model = build(config(teacher=teacher))
     assert model.train() is model
     assert model.training and model.student.training
@@ -137,8 +131,7 @@ def test_teacher_is_in_no_state_dict_no_parameter_list_but_follows_to():
     teacher = {id(p) for p in model.teacher.parameters()}
     assert not teacher & {id(p) for p in model.parameters()}
     assert all(
-        key.startswith(('architecture.', 'distiller.'))
-        for key in model.state_dict()
+        key.startswith(('architecture.', 'distiller.')) for key in model.state_dict()
     )
     model.to(torch.float64)
     assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
@@ -152,9 +145,7 @@ def test_predict_and_tensor_are_the_students():
     )
     predicted = model(images, samples, mode='predict')
     expected = model.student(images, mode='tensor').softmax(1)
-    torch.testing.assert_close(
-        torch.stack([s.pred_score for s in predicted]), expected
-    )
+    torch.testing.assert_close(torch.stack([s.pred_score for s in predicted]), expected)
 
 
 def test_teacher_sees_images_in_its_own_statistics():
@@ -168,9 +159,7 @@ def test_teacher_sees_images_in_its_own_statistics():
     model = build(config(teacher=teacher)).eval()
     raw = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     student_view = model.data_preprocessor(dict(inputs=raw.clone()))['inputs']
-    teacher_view = model.teacher.data_preprocessor(dict(inputs=raw.clone()))[
-        'inputs'
-    ]
+    teacher_view = model.teacher.data_preprocessor(dict(inputs=raw.clone()))['inputs']
     torch.testing.assert_close(
         model.convert_input(student_view), teacher_view, rtol=0, atol=1e-5
     )
@@ -236,9 +225,7 @@ def test_a_loss_name_that_trains_nothing_is_refused():
 
 def test_dry_forward_leaves_no_trace():
     model = build(config(student=timm_network('mobilenetv2_050')))
-    counters = [
-        v for k, v in model.student.state_dict().items() if 'num_batches' in k
-    ]
+    counters = [v for k, v in model.student.state_dict().items() if 'num_batches' in k]
     assert counters and all(v == 0 for v in counters)
     assert model.training
 
@@ -252,9 +239,7 @@ def test_the_students_own_loss_on_request():
 def test_parts_of_weight_zero_leave_no_connector_and_no_unused_parameter():
     for alpha, beta in ((1.0, 0.0), (0.85, 0.0), (1.0, 0.02), (0.85, 0.02)):
         cfg = config()
-        cfg['distiller']['distill_losses']['loss_hybrid'].update(
-            alpha=alpha, beta=beta
-        )
+        cfg['distiller']['distill_losses']['loss_hybrid'].update(alpha=alpha, beta=beta)
         model = build(cfg)
         assert ('align' in model.distiller.connectors) == (beta > 0)
         assert ('feature' in model.cached_recorders()) == (beta > 0)

@@ -145,9 +145,7 @@ def test_a_record_that_is_lost_later_is_told():
         network(torch.randn(5, 4))
     network.overwrite_last = True
     with (
-        pytest.raises(
-            UserError, match=r'recorder x of the student \(module second\)'
-        ),
+        pytest.raises(UserError, match=r'recorder x of the student \(module second\)'),
         recorders,
     ):
         network(torch.randn(5, 4))
@@ -220,17 +218,13 @@ def test_parameters_may_change():
         assert record(recorders) is network.first.weight
 
 
-RESNET18 = dict(
-    type='hkd_mm.TimmClassifier', model_name='resnet18', num_classes=5
-)
+RESNET18 = dict(type='hkd_mm.TimmClassifier', model_name='resnet18', num_classes=5)
 FROZEN = dict(type='hkd_mm.FrozenTeacherDistill', teacher=RESNET18)
 ALGORITHMS = dict(
     frozen=FROZEN,
     frozen_inplace=dict(FROZEN, teacher_module_inplace=True),
     rotated=dict(FROZEN, type='hkd_mm.RotationDistill'),
-    several=dict(
-        type='hkd_mm.MultiTeacherDistill', teachers=[RESNET18, RESNET18]
-    ),
+    several=dict(type='hkd_mm.MultiTeacherDistill', teachers=[RESNET18, RESNET18]),
     alone=dict(type='hkd_mm.SelfDistill'),
     peers=dict(type='hkd_mm.MutualDistill', peers=dict(other=RESNET18)),
 )
@@ -289,9 +283,7 @@ def test_inner_maps_of_a_resnet_in_every_algorithm(name):
     model = build(name).train()
     sides = dict(student=given(model.student, *PLACES))
     if hasattr(model, 'teacher'):
-        network = (
-            model.teacher.networks[1] if name == 'several' else model.teacher
-        )
+        network = model.teacher.networks[1] if name == 'several' else model.teacher
         sides['teacher'] = given(network, *PLACES)
     elif name == 'peers':
         sides['teacher'] = given(model.peers['other'], *PLACES)
@@ -301,9 +293,7 @@ def test_inner_maps_of_a_resnet_in_every_algorithm(name):
             assert len(losses) == (16 if name == 'peers' else 8)
             for side, said in sides.items():
                 for i, place in enumerate(PLACES):
-                    found = model.distiller.get_record(
-                        f'r{i}', side == 'student'
-                    )
+                    found = model.distiller.get_record(f'r{i}', side == 'student')
                     assert torch.equal(found, said[place][-1]), (side, place)
                 assert (said[PLACES[1]][-1] < 0).any()
                 assert (said[PLACES[2]][-1] < 0).any()
@@ -320,9 +310,7 @@ def test_the_first_step_is_that_of_any_later_one(name):
         model.zero_grad()
         total, _ = model.parse_losses(model(*batch(), mode='loss'))
         total.backward()
-        found.append(
-            [p.grad.clone() for p in model.parameters() if p.grad is not None]
-        )
+        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert len(found[0]) > 6
     for later in found[1:]:
         assert all(map(torch.equal, found[0], later))

@@ -114,9 +114,7 @@ def test_fusion_is_the_formula(kind, count, tau):
     found = fusion([torch.tensor(z) for z in scores], torch.tensor(labels))
     expected = fused_by_hand(kind, scores, labels, tau)
     assert found.dtype == torch.float32
-    np.testing.assert_allclose(
-        (found / tau).softmax(1), expected, rtol=1e-5, atol=1e-7
-    )
+    np.testing.assert_allclose((found / tau).softmax(1), expected, rtol=1e-5, atol=1e-7)
     if tau == 1:  # log-probabilities as they are
         np.testing.assert_allclose(found.exp(), expected, rtol=1e-5, atol=1e-7)
 
@@ -163,10 +161,7 @@ def test_loss_is_that_of_the_fused_teachers(fusion):
             ]
         )
     target = fused_by_hand(fusion, said, [0, 1, 2, 3], 4.0)
-    kl = [
-        (p * (np.log(p) - np.log(softmax(z / 4)))).sum()
-        for p, z in zip(target, own)
-    ]
+    kl = [(p * (np.log(p) - np.log(softmax(z / 4)))).sum() for p, z in zip(target, own)]
     assert loss == pytest.approx(16 * np.mean(kl), rel=1e-4)
 
 
@@ -220,12 +215,8 @@ def test_each_teacher_has_its_weights_and_its_statistics(tmp_path):
         torch.testing.assert_close(
             said, network.eval()(view, mode='tensor'), rtol=1e-3, atol=1e-4
         )
-    with pytest.raises(
-        UserError, match='another network than the model.teachers'
-    ):
-        build(
-            [RESNET8, dict(RESNET8, ckpt=str(tmp_path / 'TimmClassifier.pth'))]
-        )
+    with pytest.raises(UserError, match='another network than the model.teachers'):
+        build([RESNET8, dict(RESNET8, ckpt=str(tmp_path / 'TimmClassifier.pth'))])
     with pytest.raises(UserError, match='does not exist'):
         build([RESNET8, dict(RESNET8, ckpt=str(tmp_path / 'none.pth'))])
 
@@ -242,8 +233,7 @@ def test_predictions_and_resumed_training_are_the_students():
     for one in (model, again):
         one.train()
     first, second = (
-        one(images, samples, mode='loss')['distill.loss_kd']
-        for one in (model, again)
+        one(images, samples, mode='loss')['distill.loss_kd'] for one in (model, again)
     )
     assert first == second != total
     model.eval()
@@ -270,18 +260,14 @@ def test_a_feature_is_that_of_one_teacher():
     with pytest.raises(UserError, match="source='networks.0.model.layer4'"):
         build(losses=dict(loss_hint=hint))
     words = dict(
-        s_feature=dict(
-            recorder='feature', from_student=True, connector='loss_hint'
-        ),
+        s_feature=dict(recorder='feature', from_student=True, connector='loss_hint'),
         t_feature=dict(recorder='one', from_student=False),
     )
     model = build(
         [RESNET8, timm_network('resnet18')],
         losses=dict(loss_hint=hint),
         distiller=dict(
-            connectors=dict(
-                loss_hint=dict(type='hkd_mm.FeatureAlignConnector')
-            ),
+            connectors=dict(loss_hint=dict(type='hkd_mm.FeatureAlignConnector')),
             teacher_recorders=dict(
                 one=dict(
                     type='mmrazor.ModuleOutputs',
@@ -360,9 +346,7 @@ def test_measured_weights_are_the_recalls():
     assert 'teacher' not in ''.join(model.state_dict())
 
 
-@pytest.mark.parametrize(
-    'given', [dict(), dict(fusion='class', class_weights=RECALL)]
-)
+@pytest.mark.parametrize('given', [dict(), dict(fusion='class', class_weights=RECALL)])
 def test_nothing_is_measured_where_nothing_is_wanted(given):
     model = build(**given)
     before = copy.deepcopy(model.teacher.model.state_dict())
@@ -430,9 +414,7 @@ def test_a_teacher_without_a_checkpoint_is_told_how_to_get_one(tmp_path):
 
 def test_knobs_leave_the_teachers_alone():
     path = config_root() / 'zoo/multi_average/multi_average_wrn50_mbv2_skin.py'
-    cfg = load_config(
-        path, ['pretrained=True', 'classes=[A,B,C]'], read_data=False
-    )
+    cfg = load_config(path, ['pretrained=True', 'classes=[A,B,C]'], read_data=False)
     assert cfg.model.architecture.pretrained is True
     for network in cfg.model.teachers:
         assert network.pretrained is False and network.num_classes == 3

@@ -34,9 +34,7 @@ BRANCH = dict(type='hkd_mm.EmbeddedBranch')
 
 
 def timm_network(name='mobilenetv2_050', **kwargs):
-    return dict(
-        type='hkd_mm.TimmClassifier', model_name=name, num_classes=5, **kwargs
-    )
+    return dict(type='hkd_mm.TimmClassifier', model_name=name, num_classes=5, **kwargs)
 
 
 def build(losses=DML, peers=None, seed=0, **kwargs):
@@ -115,9 +113,7 @@ def test_losses_are_those_of_the_paper(peers):
             -own[range(4), range(4)].mean(), rel=1e-5
         )
     total, _ = model.parse_losses(losses)
-    assert total.item() == pytest.approx(
-        sum(v.item() for v in losses.values())
-    )
+    assert total.item() == pytest.approx(sum(v.item() for v in losses.values()))
 
 
 @pytest.mark.parametrize('branch', [None, BRANCH])
@@ -207,9 +203,7 @@ def test_a_resumed_training_goes_on_as_if_it_had_not_stopped(branch, tmp_path):
     first = made(0)
     steps = [step(*first) for _ in range(2)]
     torch.save(
-        dict(
-            state_dict=first[0].state_dict(), optimizer=first[1].state_dict()
-        ),
+        dict(state_dict=first[0].state_dict(), optimizer=first[1].state_dict()),
         tmp_path / 'run.pth',
     )
     third = step(*first)
@@ -250,13 +244,9 @@ def test_a_peer_sees_images_in_its_own_statistics():
     own = dict(NORM, mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0])
     model = build(peers=dict(a=timm_network(data_preprocessor=own))).eval()
     raw = torch.randint(0, 256, (4, 3, 32, 32)).float()
-    mean, std = (
-        torch.tensor(own[key]).view(3, 1, 1) for key in ('mean', 'std')
-    )
+    mean, std = (torch.tensor(own[key]).view(3, 1, 1) for key in ('mean', 'std'))
     seen = []
-    model.peers['a'].register_forward_pre_hook(
-        lambda _, inputs: seen.append(inputs[0])
-    )
+    model.peers['a'].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model((raw - 127.5) / 127.5, batch()[1], mode='loss')
     torch.testing.assert_close(seen[0], (raw - mean) / std, rtol=0, atol=1e-5)
 
@@ -282,9 +272,7 @@ def test_a_schedule_moves_the_loss_in_every_direction():
     hook.before_train_epoch(runner)
     every = [model.distiller, *model.peer_distillers.values()]
     assert len(every) == 6
-    assert [d.distill_losses['loss_kl'].loss_weight for d in every] == [
-        0.25
-    ] * 6
+    assert [d.distill_losses['loss_kl'].loss_weight for d in every] == [0.25] * 6
 
 
 def test_the_branch_fuses_as_it_says():
@@ -312,9 +300,7 @@ def test_the_branch_fuses_as_it_says():
         expected = gates[0] * (head.fc.weight @ pooled + head.fc.bias)
         for gate, said in zip(gates[1:], scores):
             expected = expected + gate * said[i]
-        torch.testing.assert_close(
-            found[i], expected.detach(), rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(found[i], expected.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_peers_learn_from_each_other_and_from_the_branch_alike():
@@ -380,6 +366,4 @@ def test_autocast_changes_little():
         mixed = model(*batch(), mode='loss')
     for name, value in plain.items():
         assert mixed[name].dtype == torch.float32, name
-        assert mixed[name].item() == pytest.approx(
-            value.item(), rel=0.1, abs=0.01
-        )
+        assert mixed[name].item() == pytest.approx(value.item(), rel=0.1, abs=0.01)

@@ -47,9 +47,7 @@ def scope():
 def teacher(request):
     """A teacher built once for its four students."""
     init_default_scope('mmpretrain')
-    network = MODELS.build(
-        network_config(request.param, pretrained=False)
-    ).eval()
+    network = MODELS.build(network_config(request.param, pretrained=False)).eval()
     return request.param, network, copy.deepcopy(network.state_dict())
 
 
@@ -66,9 +64,7 @@ def test_pair_takes_one_step(teacher, student):
     name, network, before = teacher
     cfg = pair_config(teacher=name, student=student)
     torch.manual_seed(0)
-    assert cfg.model.teacher.to_dict() == network_config(
-        name, pretrained=False
-    )
+    assert cfg.model.teacher.to_dict() == network_config(name, pretrained=False)
     model = MODELS.build(
         {
             **cfg.model,
@@ -94,9 +90,7 @@ def test_pair_takes_one_step(teacher, student):
     )
     logs = model.train_step(batch, OptimWrapper(optimizer))
 
-    assert {'distill.loss_kd', 'distill.loss_ce', 'distill.loss_align'} <= set(
-        logs
-    )
+    assert {'distill.loss_kd', 'distill.loss_ce', 'distill.loss_align'} <= set(logs)
     assert all(torch.isfinite(value).all() for value in logs.values())
     for key, value in model.named_parameters():
         assert torch.isfinite(value).all(), key
@@ -119,9 +113,7 @@ def test_two_words_make_another_pair(tmp_path):
 
 
 def test_any_network_of_timm_is_a_student_or_a_teacher():
-    cfg = compose_config(
-        PAIR, ['teacher=timm:resnet34', 'student=timm:ghostnet_050']
-    )
+    cfg = compose_config(PAIR, ['teacher=timm:resnet34', 'student=timm:ghostnet_050'])
     assert cfg.model.architecture.model_name == 'ghostnet_050'
     assert cfg.model.architecture.num_classes == 6
     assert cfg.model.teacher.model_name == 'resnet34'
@@ -167,9 +159,7 @@ def test_every_network_has_a_config_of_its_own(room, networks):
 
 
 def test_teacher_config_has_to_train_the_teacher():
-    cfg = load_config(
-        PAIR, ['model.teacher.model_name=resnet152'], read_data=False
-    )
+    cfg = load_config(PAIR, ['model.teacher.model_name=resnet152'], read_data=False)
     path = str(config_root() / cfg.teacher_config)
     trained = Config.fromfile(path).model
     with pytest.raises(UserError, match='teacher=resnet152 in place of'):

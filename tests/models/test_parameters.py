@@ -52,9 +52,7 @@ SIZES = (116, 224)
     + [('students', name) for name in STUDENTS],
 )
 def test_parameters_are_those_of_the_paper(room, name, capsys):
-    printed, exact, gflops = dict(teachers=TEACHERS, students=STUDENTS)[room][
-        name
-    ]
+    printed, exact, gflops = dict(teachers=TEACHERS, students=STUDENTS)[room][name]
     found = network_complexity(network_config(name), SIZES)
     assert found['parameters'] == exact
     # The paper rounds; MobileNetV2 alone (0.695) it cuts off.

@@ -33,9 +33,7 @@ def test_the_last_norm_is_there_unless_it_is_unwanted():
     for connector in (normed, plain):
         connector.build(*shapes)
     out = normed(torch.randn(shapes[0]))
-    torch.testing.assert_close(
-        out.mean((0, 2, 3)), torch.zeros(6), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(6), rtol=0, atol=1e-5)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in plain.modules())
     assert plain.project[0].bias is not None
 

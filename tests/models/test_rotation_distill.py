@@ -70,12 +70,9 @@ def test_losses_are_given_the_views_they_ask_for():
     losses = model.loss(images, samples)
     assert all(value.isfinite() for value in losses.values())
     sizes = {
-        name: {len(value) for value in words.values()}
-        for name, words in given.items()
+        name: {len(value) for value in words.values()} for name, words in given.items()
     }
-    assert sizes == dict(
-        loss_ce={3}, loss_kd={3}, loss_dual={12}, loss_rotation={12}
-    )
+    assert sizes == dict(loss_ce={3}, loss_kd={3}, loss_dual={12}, loss_rotation={12})
     assert given['loss_ce']['gt_labels'].tolist() == [1, 2, 3]
     assert given['loss_rotation']['gt_labels'].tolist() == [1, 2, 3] * 4
 
@@ -117,9 +114,7 @@ def test_packed_samples_are_repeated_whole(mixed):
     images, labels = batch()
     scores = torch.rand(3, 5) if mixed else None
     samples = PackedSamples(labels, labels + 10, 2, scores)
-    losses = model.loss(
-        images.contiguous(memory_format=torch.channels_last), samples
-    )
+    losses = model.loss(images.contiguous(memory_format=torch.channels_last), samples)
     assert sum(losses.values()).isfinite()
     found = given['loss_ce']['gt_labels']
     assert torch.equal(found, scores if mixed else labels)

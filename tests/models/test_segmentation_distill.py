@@ -67,9 +67,7 @@ def build(config):
 def batch(classes=1):
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, 1, SIDE, SIDE, generator=generator)
-    masks = torch.randint(
-        0, max(classes, 2), (2, SIDE, SIDE), generator=generator
-    )
+    masks = torch.randint(0, max(classes, 2), (2, SIDE, SIDE), generator=generator)
     masks[:, :4] = 255
     return images, MaskSamples(masks.to(torch.uint8), torch.arange(2))
 
@@ -88,8 +86,7 @@ def test_one_step_of_training(method, classes):
     total, _ = model.parse_losses(losses)
     total.backward()
     assert all(
-        p.grad is not None and p.grad.isfinite().all()
-        for p in model.parameters()
+        p.grad is not None and p.grad.isfinite().all() for p in model.parameters()
     )
     torch.optim.SGD(model.parameters(), lr=0.01).step()
     assert all(p.grad is None for p in model.teacher.parameters())

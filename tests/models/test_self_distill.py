@@ -145,13 +145,9 @@ def child(tiny_configs):
 def test_training_trains_no_teacher_and_testing_asks_for_none(
     child, quick_runner, tmp_path, capfd
 ):
-    done = train(
-        str(child), str(tmp_path / 'run'), cfg_options=['max_epochs=2']
-    )
+    done = train(str(child), str(tmp_path / 'run'), cfg_options=['max_epochs=2'])
     assert done['epoch'] == 2
-    assert [p.parent.name for p in tmp_path.glob('*/run_state.json')] == [
-        'run'
-    ]
+    assert [p.parent.name for p in tmp_path.glob('*/run_state.json')] == ['run']
     said = capfd.readouterr()
     assert 'no teacher; student' in said.out + said.err
     found = measure(str(child), str(tmp_path / 'run' / done['checkpoint']))

@@ -75,9 +75,7 @@ def losses(**options):
     model = build(config(**options))
     model.train()
     samples = [DataSample().set_gt_label(i % 5) for i in range(4)]
-    images = torch.randn(
-        4, 3, 32, 32, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return model, model.loss(images, samples)
 
 
@@ -86,12 +84,8 @@ def test_a_distillation_with_a_folded_teacher_has_the_same_losses():
     model, folded = losses(teacher_inference=dict(fold_bn=True))
     assert plain.keys() == folded.keys()
     for name in plain:
-        torch.testing.assert_close(
-            folded[name], plain[name], rtol=1e-4, atol=1e-6
-        )
-    assert not any(
-        isinstance(m, nn.BatchNorm2d) for m in model.teacher.modules()
-    )
+        torch.testing.assert_close(folded[name], plain[name], rtol=1e-4, atol=1e-6)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.teacher.modules())
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.student.modules())
     assert not any(p.requires_grad for p in model.teacher.parameters())
 
@@ -102,9 +96,7 @@ def test_a_bf16_teacher_hands_on_float32_near_the_same():
     for name, recorder in model.distiller.teacher_recorders.recorders.items():
         assert recorder.data_buffer[0].dtype == torch.float32, name
     for name in plain:
-        torch.testing.assert_close(
-            half[name], plain[name], rtol=0.05, atol=1e-3
-        )
+        torch.testing.assert_close(half[name], plain[name], rtol=0.05, atol=1e-3)
     assert any(half[name] != plain[name] for name in plain)
 
 

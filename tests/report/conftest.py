@@ -39,9 +39,7 @@ def write_study(place):
             folder = place / f'seed{seed}' / name
             folder.mkdir(parents=True)
             write_scores(folder / 'predictions.csv', 't', 240, signal, random)
-            write_scores(
-                folder / 'predictions_val.csv', 'v', 120, signal, random
-            )
+            write_scores(folder / 'predictions_val.csv', 'v', 120, signal, random)
             write_rest(folder, name, seed)
     with (place / 'metadata.csv').open('w', newline='') as stream:
         writer = csv.writer(stream)
@@ -155,9 +153,7 @@ def browser():
         pytest.skip('no Chromium on this machine')
     api = pytest.importorskip('playwright.sync_api')
     with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(
-            executable_path=CHROME, args=list(SWITCHES)
-        )
+        found = playwright.chromium.launch(executable_path=CHROME, args=list(SWITCHES))
         yield found
         found.close()
 

@@ -10,7 +10,7 @@ import pytest
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.outcome import read_outcomes
 from hkd_mm.experiments.study import Plan, Study, StudyRow, write_plan
-from hkd_mm.experiments.tables import format_difference
+from hkd_mm.experiments.table_text import format_difference
 from hkd_mm.report.comparison import (
     comparison_section,
     cost_section,
@@ -80,9 +80,7 @@ def test_a_work_dir_says_itself_what_it_is(own_dir):
         StudyRow(name, name.upper(), own_dir, tested=name != 'teacher')
         for name in ('teacher', 'alone', 'dist', 'kd', 'later')
     )
-    study = Study(
-        own_dir, 'Hm', rows, ('alone',), roles=dict(distilled='dist')
-    )
+    study = Study(own_dir, 'Hm', rows, ('alone',), roles=dict(distilled='dist'))
     write_plan(Plan(study, 2), own_dir)
     found = gather([str(own_dir)])
     assert [m.title for m in found.methods] == [
@@ -94,9 +92,7 @@ def test_a_work_dir_says_itself_what_it_is(own_dir):
     assert (found.title, found.incomplete) == ('Hm', ['later'])
     assert found.baselines == ('alone',) and found.distilled.name == 'dist'
     # what is said on the command line wins
-    found = gather(
-        [str(own_dir)], roles=dict(distilled='kd'), baselines=['kd']
-    )
+    found = gather([str(own_dir)], roles=dict(distilled='kd'), baselines=['kd'])
     assert found.baselines == ('kd',) and found.distilled.name == 'kd'
     assert set(found.methods[1].outcome.against) == {'kd'}
     with pytest.raises(UserError, match='--baseline later: finished are'):
@@ -141,15 +137,11 @@ def test_gains_are_drawn_with_their_chance(study_dir):
     for trace, outcome in zip(points, told):
         gain = outcome.against['alone']
         assert trace.x[0] + trace.error_x.array[0] == pytest.approx(gain.high)
-        assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(
-            gain.low
-        )
+        assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(gain.low)
         filled = trace.marker.symbol == 'circle'
         assert filled == (outcome.adjusted['alone'] < 0.05)
     ticks = [t.x for t in chart.figure.data if not t.error_x.array]
-    assert [list(x) for x in ticks] == [
-        list(o.against['alone'].by_seed) for o in told
-    ]
+    assert [list(x) for x in ticks] == [list(o.against['alone'].by_seed) for o in told]
     assert 'Ahead by more than chance: ' in chart.alt
     assert comparison_section(gather([str(study_dir)])).blocks[1:] == []
 
@@ -163,8 +155,7 @@ def test_the_verdict_names_every_method(study_dir):
         outcome.against['kd'] = outcome.against['kd']._replace(mean=gain)
         outcome.adjusted['kd'] = p
     assert verdict(by_name['kd'], others) == (
-        'Behind by more than chance: dist. Not distinguishable from kd: '
-        'alone, teacher.'
+        'Behind by more than chance: dist. Not distinguishable from kd: alone, teacher.'
     )
 
 
@@ -181,8 +172,7 @@ def test_a_latency_of_one_seed_stands_for_the_row(own_dir):
         path = own_dir / f'seed0/{name}/latency.json'
         path.write_text(f'{{"median_ms": {value}}}')
     charts = {
-        chart.name: chart
-        for chart in cost_section(gather([str(own_dir)])).charts
+        chart.name: chart for chart in cost_section(gather([str(own_dir)])).charts
     }
     times = {t.x[0] for t in charts['cost-latency'].figure.data[:2]}
     assert times == {2.0, 9.0}
@@ -349,9 +339,7 @@ def test_age_bands(text, band):
 
 
 def test_shared_images_and_lesions_are_counted():
-    parts = dict(
-        train={'a': 'l1', 'b': 'l2'}, val={'c': 'l2'}, test={'a': 'l1'}
-    )
+    parts = dict(train={'a': 'l1', 'b': 'l2'}, val={'c': 'l2'}, test={'a': 'l1'})
     assert shared(parts) == {
         'train and val': (0, 1),
         'train and test': (1, 1),

@@ -120,9 +120,7 @@ def test_a_lost_photograph_is_that_of_its_name(material):
     assert [row[2][1] for row in table.rows] == counts.tolist()
     assert [row[3][1] for row in table.rows] == [0, 0, 0]
     dataset = read_dataset(material, 'test', material.distilled)
-    own = {
-        dataset.get_data_info(i)['sample_id']: i for i in range(len(dataset))
-    }
+    own = {dataset.get_data_info(i)['sample_id']: i for i in range(len(dataset))}
     for tile in pictures.tiles:
         name, _, told = tile.lines[0].partition(', true class ')
         image = dataset[own[name]]['inputs']

@@ -140,9 +140,7 @@ def sections():
 def test_each_part_of_a_chart_gets_its_files(tmp_path, monkeypatch):
     pytest.importorskip('kaleido')
     written = []
-    monkeypatch.setattr(
-        'plotly.io.write_images', lambda **words: written.append(words)
-    )
+    monkeypatch.setattr('plotly.io.write_images', lambda **words: written.append(words))
     said = []
     write_figures(sections(), tmp_path / 'new', said.append)
     names = [[path.name for path in words['file']] for words in written]
@@ -150,9 +148,7 @@ def test_each_part_of_a_chart_gets_its_files(tmp_path, monkeypatch):
         [f'{name}.{kind}' for name in ('plain', 'apart-a-b', 'apart-c')]
         for kind in ('png', 'svg')
     ]
-    shown = [
-        [trace.visible for trace in made.data] for made in written[0]['fig']
-    ]
+    shown = [[trace.visible for trace in made.data] for made in written[0]['fig']]
     assert shown == [[None, None], [True, False], [False, True]]
     assert said == [f'wrote 6 figures to {tmp_path / "new"}']
 
@@ -181,9 +177,7 @@ def test_a_still_page_holds_pictures_and_no_library(monkeypatch):
 
     monkeypatch.setattr('plotly.io.write_images', write)
     found = drawn(sections())
-    assert {
-        name: [word for word, _ in part] for name, part in found.items()
-    } == {
+    assert {name: [word for word, _ in part] for name, part in found.items()} == {
         'plain': [''],
         'apart': ['A b', 'c'],
     }

@@ -107,9 +107,7 @@ def test_a_photograph_is_answered_and_kept_nowhere(page, server, tmp_path):
     with pytest.raises(urllib.error.HTTPError, match='403'):
         urllib.request.urlopen(asked, timeout=30)
     outside = [
-        url
-        for url in page.asked
-        if not url.startswith((server[0], 'data:', 'blob:'))
+        url for url in page.asked if not url.startswith((server[0], 'data:', 'blob:'))
     ]
     assert outside == []
     assert [one for one in server[1].rglob('*') if one.is_file()] == []

@@ -132,9 +132,7 @@ def test_what_times_faster_is_against_is_told():
     rows = [
         row('t', 'eager', 1, ['t', 'eager']),
         row('s', 'onnx', 1, ['t', 'eager']),
-        dict(
-            network='t', runtime='eager', batch=32, threads=1, error='memory'
-        ),
+        dict(network='t', runtime='eager', batch=32, threads=1, error='memory'),
         row('s', 'onnx', 32, ['s', 'onnx']),
     ]
     assert list(baselines(rows[:2], ('t', 'eager'))) == [
@@ -207,9 +205,7 @@ def test_two_networks_need_two_names(tiny_configs, tool, capsys):
     assert 'two networks are called tiny_student' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    'argv', [['x', '--batch', '0'], ['x', '--rounds', '0']]
-)
+@pytest.mark.parametrize('argv', [['x', '--batch', '0'], ['x', '--rounds', '0']])
 def test_settings_are_checked(tool, argv):
     with pytest.raises(SystemExit):
         tool('latency')(argv)

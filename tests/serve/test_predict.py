@@ -121,9 +121,7 @@ def test_unreadable_files_are_listed_and_tried_again(
 ):
     out, bad = tmp_path / 'out.csv', tmp_path / 'out.csv.unreadable.csv'
     (photos / 'a bad.jpg').write_bytes(b'no image')
-    (photos / 'b' / 'cut.png').write_bytes(
-        next(photos.glob('*.png')).read_bytes()[:80]
-    )
+    (photos / 'b' / 'cut.png').write_bytes(next(photos.glob('*.png')).read_bytes()[:80])
     assert predict(photos, '--model', model, '--out', out) == 0
     assert '2 could not be read' in capsys.readouterr().err
     assert len(_rows(out)) == 11
@@ -169,9 +167,7 @@ def test_no_photograph_is_skipped_in_silence(predict, model, tmp_path, capsys):
     assert len(_rows(alone)) == 1
 
 
-def test_a_folder_of_other_files_says_how_many(
-    predict, model, tmp_path, capsys
-):
+def test_a_folder_of_other_files_says_how_many(predict, model, tmp_path, capsys):
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'photos/notes.txt').touch()
     words = ['--model', model, '--out', tmp_path / 'out.csv']
@@ -199,9 +195,7 @@ def test_the_most_probable_classes(predict, model, photos, tmp_path):
         wanted = expected(_pixels(_seed(row['image'])))
         second = np.argsort(-wanted)[1]
         assert row['best_2'] == CLASSES[second]
-        assert float(row['probability_2']) == pytest.approx(
-            wanted[second], abs=2e-6
-        )
+        assert float(row['probability_2']) == pytest.approx(wanted[second], abs=2e-6)
 
 
 def test_parquet_holds_the_same(predict, model, photos, tmp_path):
@@ -227,9 +221,7 @@ def test_parquet_holds_the_same(predict, model, photos, tmp_path):
     assert again.slice(0, 11) == table and len(again) == 12
 
 
-def test_another_model_or_option_is_refused(
-    predict, model, photos, tmp_path, capsys
-):
+def test_another_model_or_option_is_refused(predict, model, photos, tmp_path, capsys):
     out = tmp_path / 'out.csv'
     other = export_tiny(tmp_path / 'other', 2 * WEIGHTS)
     assert predict(photos, '--model', model, '--out', out) == 0
@@ -411,9 +403,7 @@ def test_nobody_else_writes_from_the_first_look_to_the_end(
     assert 'out.csv.lock' not in _left(tmp_path)
 
 
-def test_a_lock_that_its_holder_has_just_removed_is_not_taken(
-    tmp_path, monkeypatch
-):
+def test_a_lock_that_its_holder_has_just_removed_is_not_taken(tmp_path, monkeypatch):
     from hkd_mm.io import locks
 
     out, path = tmp_path / 'out.csv', tmp_path / 'out.csv.lock'
@@ -437,9 +427,7 @@ def test_a_lock_that_its_holder_has_just_removed_is_not_taken(
         pass
 
 
-def test_names_that_are_no_unicode_or_hold_line_breaks(
-    predict, model, tmp_path
-):
+def test_names_that_are_no_unicode_or_hold_line_breaks(predict, model, tmp_path):
     folder, out = os.fsencode(tmp_path / 'odd'), tmp_path / 'out.csv'
     os.mkdir(folder)
     _write(tmp_path / 'a.png', 1)
@@ -451,9 +439,7 @@ def test_names_that_are_no_unicode_or_hold_line_breaks(
         assert predict(tmp_path / 'odd', *argv) == 0
         with open(out, newline='', errors='surrogateescape') as file:
             found = [row['image'] for row in csv.DictReader(file)]
-        assert sorted(map(os.fsencode, map(os.path.basename, found))) == (
-            sorted(names)
-        )
+        assert sorted(map(os.fsencode, map(os.path.basename, found))) == (sorted(names))
 
 
 def test_work_of_another_model_is_not_gone_on_with(

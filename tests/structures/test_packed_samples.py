@@ -131,11 +131,7 @@ def test_metric_equals_that_of_data_samples(packed_folder):
     by_batch.dataset_meta = dict(packed_store=packed_folder)
     for part in torch.arange(12).split(5):
         by_batch.process(
-            [
-                PackedPredictions(
-                    logits[part], PackedSamples(labels[part], rows[part])
-                )
-            ]
+            [PackedPredictions(logits[part], PackedSamples(labels[part], rows[part]))]
         )
         by_sample.process(
             [

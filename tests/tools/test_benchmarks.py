@@ -85,8 +85,7 @@ def test_counter_sees_what_the_host_waits_for(benchmark):
         *('aten.index.Tensor', 'tolist', 'cpu', 'aten.equal'),
     ]
     assert all(
-        where.split(':')[0].endswith('test_benchmarks.py')
-        for _, where in counter.reads
+        where.split(':')[0].endswith('test_benchmarks.py') for _, where in counter.reads
     )
     operators = {name for _, name in counter.operators}
     assert 'aten.convolution_backward.default' in operators
@@ -155,9 +154,7 @@ def test_loader(benchmark):
     )
     ways = {row['way']: row for row in report['rows']}
     assert len(ways) == 7
-    fastest = max(
-        ways[way]['images_per_second'] for way in ('stock', 'stock, workers')
-    )
+    fastest = max(ways[way]['images_per_second'] for way in ('stock', 'stock, workers'))
     assert ways['packed']['times_the_faster_stock'] == pytest.approx(
         ways['packed']['images_per_second'] / fastest, abs=0.01
     )

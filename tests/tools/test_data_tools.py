@@ -97,9 +97,7 @@ def test_demo_images_are_what_was_asked_for(demo):
     counts = {}
     for row in rows:
         counts[row['label']] = counts.get(row['label'], 0) + 1
-    assert counts == dict(
-        Acne=26, Benign=43, Infectious=17, Malignant=12, Pigment=22
-    )
+    assert counts == dict(Acne=26, Benign=43, Infectious=17, Malignant=12, Pigment=22)
     lesions = {row['lesion_id'] for row in rows}
     assert 60 < len(lesions) < 100
     image = Image.open(demo / 'images' / f'{rows[0]["image"]}.jpg')
@@ -153,9 +151,7 @@ def test_demo_classes_are_learnable_but_no_threshold_separates_them(tmp_path):
     features = np.array(features)
     forest = RandomForestClassifier(100, random_state=0, n_jobs=1)
     forest.fit(features[train], labels[train])
-    score = balanced_accuracy_score(
-        labels[~train], forest.predict(features[~train])
-    )
+    score = balanced_accuracy_score(labels[~train], forest.predict(features[~train]))
     assert 0.4 < score < 0.9  # chance is 0.2
 
 
@@ -200,9 +196,7 @@ def test_split_keeps_equal_files_together(tool, copy):
         (names[30], names[50]),
     ]
     for first, second in pairs:
-        shutil.copy(
-            copy / f'images/{first}.jpg', copy / f'images/{second}.jpg'
-        )
+        shutil.copy(copy / f'images/{first}.jpg', copy / f'images/{second}.jpg')
         assert lesion[first] != lesion[second]
     for seed in range(3):
         out = f'{seed}.json'
@@ -210,11 +204,7 @@ def test_split_keeps_equal_files_together(tool, copy):
             str(copy), '--group-duplicates', '--out', out,
             '--seed', str(seed), '--ratios', '50:25:25']) == 0  # fmt: skip
         document = json.loads(Path(out).read_text())
-        home = {
-            i: part
-            for part in ('train', 'val', 'test')
-            for i in document[part]
-        }
+        home = {i: part for part in ('train', 'val', 'test') for i in document[part]}
         assert all(home[first] == home[second] for first, second in pairs)
         homes = {(lesion[i], part) for i, part in home.items()}
         assert len(homes) == len(set(lesion.values()))
@@ -234,9 +224,7 @@ def test_verify_of_good_data(tool, demo, capsys):
     assert code == 0 and report['ok']
     assert report['images'] == 120 == len(report['tiny'])
     assert not report['unreadable'] and not report['leaks']
-    assert (
-        sum(map(sum, (c.values() for c in report['counts'].values()))) == 120
-    )
+    assert sum(map(sum, (c.values() for c in report['counts'].values()))) == 120
     assert 'Malignant' in capsys.readouterr().out
 
 
@@ -297,9 +285,9 @@ def test_verify_finds_an_id_in_two_splits_of_a_file(tool, demo):
     Path('s.json').write_text(json.dumps(document))
     code, report = _verify(tool, demo, '--no-near', '--split-file', 's.json')
     assert code == 1
-    assert [
-        leak['key'] for leak in report['leaks'] if leak['kind'] == 'id'
-    ] == [document['train'][0]]
+    assert [leak['key'] for leak in report['leaks'] if leak['kind'] == 'id'] == [
+        document['train'][0]
+    ]
     document['data_hash'] = '0' * 64
     Path('s.json').write_text(json.dumps(document))
     assert tool('data/verify')([
@@ -356,13 +344,9 @@ def test_resize_gives_the_pixels_of_the_pipeline(tool, tmp_path, capsys):
     resize = tool('data/resize_images')
     assert resize(args) == 0
     assert '6 newly written' in capsys.readouterr().out
-    step = TRANSFORMS.build(
-        dict(type='Resize', scale=(16, 16), interpolation='area')
-    )
+    step = TRANSFORMS.build(dict(type='Resize', scale=(16, 16), interpolation='area'))
     for i in range(6):
-        expected = step(
-            dict(img=read_image(str(root / 'images' / f'{i}.jpg')))
-        )['img']
+        expected = step(dict(img=read_image(str(root / 'images' / f'{i}.jpg'))))['img']
         found = read_image(f'small/images/{i}.png')
         np.testing.assert_array_equal(found, expected)
     assert (tmp_path / 'small/annotations.csv').exists()
@@ -462,17 +446,12 @@ def test_convert_isic2019_links_unpacked_images(tool, tmp_path, capsys):
         meta.append(f'{name},50.0,back,{f"BCN_{i}" if i % 3 else ""},male')
         _photo(tmp_path / 'get/ISIC_2019_Training_Input' / f'{name}.jpg', i)
     for name, lines in (('GroundTruth', truth), ('Metadata', meta)):
-        (tmp_path / f'get/ISIC_2019_Training_{name}.csv').write_text(
-            '\n'.join(lines)
-        )
+        (tmp_path / f'get/ISIC_2019_Training_{name}.csv').write_text('\n'.join(lines))
     convert = tool('data/convert_isic2019')
     assert convert(['get', '--out', 'isic']) == 0
     data = ISIC2019('isic', 'all')
     assert data.class_counts().tolist() == [4] * 8
-    assert (
-        sum(data.get_data_info(i)['lesion_id'] is None for i in range(32))
-        == 11
-    )
+    assert sum(data.get_data_info(i)['lesion_id'] is None for i in range(32)) == 11
     placed = Path('isic/images/ISIC_0000000.jpg')
     source = tmp_path / 'get/ISIC_2019_Training_Input/ISIC_0000000.jpg'
     assert placed.samefile(source)  # a hard link
@@ -553,9 +532,7 @@ def test_convert_class_folders_from_an_archive_with_lesions(tool, tmp_path):
         (['--lesion-id', '(zzz)'], 'fits no file name'),
     ],
 )
-def test_convert_class_folders_names_mistakes(
-    tool, tmp_path, capsys, args, message
-):
+def test_convert_class_folders_names_mistakes(tool, tmp_path, capsys, args, message):
     _folders(tmp_path / 'get', ['.'], number=2)
     assert tool('data/convert_class_folders')(['get', *args]) == 2
     assert message in capsys.readouterr().err

@@ -172,9 +172,7 @@ def test_photographs_of_a_split(module):
     data = module('_common').photographs(
         'nowhere', Path().resolve(), 3, distinct=2, validation=2
     )
-    assert sorted(
-        str(path.relative_to(data)) for path in data.rglob('*.jpg')
-    ) == [
+    assert sorted(str(path.relative_to(data)) for path in data.rglob('*.jpg')) == [
         'train/Acne/00000.jpg',
         'train/Acne/00002.jpg',
         'train/Benign/00001.jpg',
@@ -199,8 +197,7 @@ def test_stock_has_the_losses_of_the_method(module, method, losses):
     assert cfg.classes == ['Acne', 'Benign']
     distiller = cfg.model.distiller
     assert losses == {
-        name: loss.loss_weight
-        for name, loss in distiller.distill_losses.items()
+        name: loss.loss_weight for name, loss in distiller.distill_losses.items()
     }
     assert ('align' in distiller.connectors) == ('loss_fa' in losses)
     for recorders in distiller.student_recorders, distiller.teacher_recorders:
@@ -229,9 +226,10 @@ def test_environment_sees_torch_and_is_made_once(module, monkeypatch, capsys):
     code = 'import sys, torch; print(sys.prefix, torch.__version__)'
     import torch
 
-    assert subprocess.check_output(
-        [python, '-c', code], text=True
-    ).split() == [str(folder), torch.__version__]
+    assert subprocess.check_output([python, '-c', code], text=True).split() == [
+        str(folder),
+        torch.__version__,
+    ]
     assert peers.peers_environment(folder) == python
     assert capsys.readouterr().out == ''
     monkeypatch.setattr(peers, 'PINS', ('no-such-package-of-mine',))

@@ -105,9 +105,7 @@ def test_distils_from_nothing_and_tests_like_the_best_validation(
     ]
     epoch = int(best.stem.rsplit('_', 1)[1])
     expected = next(
-        row
-        for row in logged
-        if row.get('step') == epoch and 'balanced_accuracy' in row
+        row for row in logged if row.get('step') == epoch and 'balanced_accuracy' in row
     )
     for key, value in again.items():
         assert value == pytest.approx(expected[key], abs=1e-12), key
@@ -148,15 +146,9 @@ def test_predictions_and_pictures(tiny_configs, tool, quick_runner, capsys):
     assert {row['lesion_id'] for row in rows} == {''}  # folders have none
     assert len(rows) == 9 and len({row['sample_id'] for row in rows}) == 9
     for row in rows:
-        scores = [
-            float(row[f'score_{name}'])
-            for name in ('Acne', 'Benign', 'Eczema')
-        ]
+        scores = [float(row[f'score_{name}']) for name in ('Acne', 'Benign', 'Eczema')]
         assert sum(scores) == pytest.approx(1, abs=1e-5)
-        assert (
-            row['prediction']
-            == ('Acne', 'Benign', 'Eczema')[int(np.argmax(scores))]
-        )
+        assert row['prediction'] == ('Acne', 'Benign', 'Eczema')[int(np.argmax(scores))]
         assert row['label'].lower() in row['sample_id'].lower()
     right = {
         re.sub(r'[^\w.-]+', '_', row['sample_id'])
@@ -165,9 +157,7 @@ def test_predictions_and_pictures(tiny_configs, tool, quick_runner, capsys):
     }
     shown = list(Path('show').rglob('*.png'))
     assert len(shown) == 9
-    assert {path.stem for path in shown if path.parent.name == 'right'} == (
-        right
-    )
+    assert {path.stem for path in shown if path.parent.name == 'right'} == (right)
     acne = next(path for path in shown if 'acne' in path.stem)
     pixel = np.asarray(Image.open(acne).resize((1, 1)))[0, 0]
     assert pixel[0] > pixel[1] and pixel[0] > pixel[2]  # red stays red
@@ -189,9 +179,9 @@ def test_training_leaves_the_dumped_config_alone_when_testing(
     assert tool('test')([config, str(run / 'epoch_1.pth')]) == 0
     assert (run / 'tiny_student.py').read_text() == dumped
     assert not list(run.glob('best*'))
-    assert json.loads((run / 'run_state.json').read_text())['result'][
-        'checkpoint'
-    ] == ('epoch_1.pth')
+    assert json.loads((run / 'run_state.json').read_text())['result']['checkpoint'] == (
+        'epoch_1.pth'
+    )
 
 
 def test_network_is_not_tested_on_images_it_was_trained_on(
@@ -213,9 +203,9 @@ def test_network_is_not_tested_on_images_it_was_trained_on(
         assert 'another split' in capsys.readouterr().err
         every = ['--cfg-options', 'test_dataloader.dataset.split=all']
         assert _metrics(tool, config, run / name, *every)['top1'] >= 0
-        assert _metrics(
-            tool, config, run / name, '--cfg-options', *split
-        ) == _metrics(tool, run / config_file.name, run / name)
+        assert _metrics(tool, config, run / name, '--cfg-options', *split) == _metrics(
+            tool, run / config_file.name, run / name
+        )
 
 
 def test_new_run_moves_the_earlier_one_aside(
@@ -246,9 +236,7 @@ def test_new_run_moves_the_earlier_one_aside(
     assert len(list(run.glob('best_*.pth'))) == 1
 
 
-def test_auto_scale_lr_scales_by_the_batch(
-    tiny_configs, quick_runner, tmp_path
-):
+def test_auto_scale_lr_scales_by_the_batch(tiny_configs, quick_runner, tmp_path):
     from hkd_mm.training.trainer import train
 
     train(
@@ -266,9 +254,7 @@ def test_auto_scale_lr_scales_by_the_batch(
     'capability, kind, scaled',
     [((8, 0), 'bfloat16', False), ((7, 0), 'float16', True)],
 )
-def test_amp_chooses_by_the_gpu(
-    capability, kind, scaled, tiny_configs, monkeypatch
-):
+def test_amp_chooses_by_the_gpu(capability, kind, scaled, tiny_configs, monkeypatch):
     from hkd_mm.config.compose import compose_config
     from hkd_mm.training.runtime import use_amp
 

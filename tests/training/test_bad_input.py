@@ -136,9 +136,7 @@ def _broken_config(p):
 
 
 def _two_networks(p):
-    return p.train(
-        f'model.teacher_ckpt={p.checkpoint("student")}', config='kd'
-    )
+    return p.train(f'model.teacher_ckpt={p.checkpoint("student")}', config='kd')
 
 
 def _teacher_classes(p):
@@ -187,8 +185,7 @@ MISTAKES = {
     ),
     'label outside the classes': (
         lambda p: p.train(
-            'data_root='
-            + str(p.table('image,label\nacne_00,Acne\nacne_01,Wart\n'))
+            'data_root=' + str(p.table('image,label\nacne_00,Acne\nacne_01,Wart\n'))
         ),
         ['Wart'],
     ),
@@ -417,9 +414,7 @@ def _is_one_line(err: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize('mistake', MISTAKES)
-def test_mistake_gets_one_line_and_code_2(
-    mistake, place, tool, quick_runner, capsys
-):
+def test_mistake_gets_one_line_and_code_2(mistake, place, tool, quick_runner, capsys):
     build, words = MISTAKES[mistake]
     name, *argv = build(place)
     capsys.readouterr()

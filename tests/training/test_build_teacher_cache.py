@@ -68,9 +68,7 @@ def teachers(tiny_configs):
         torch.manual_seed(seed)
         network = MODELS.build(copy.deepcopy(cfg.model))
         network.init_weights()
-        torch.save(
-            dict(state_dict=network.state_dict()), f'teacher_{seed}.pth'
-        )
+        torch.save(dict(state_dict=network.state_dict()), f'teacher_{seed}.pth')
 
 
 def train_losses(path, **options):
@@ -107,9 +105,7 @@ def train_losses(path, **options):
         ),
     ],
 )
-def test_the_answer_of_several_teachers_is_built_and_read(
-    build, teachers, fusion
-):
+def test_the_answer_of_several_teachers_is_built_and_read(build, teachers, fusion):
     text = SEVERAL.replace("fusion='average'", fusion)
     assert build(text) == 0
     online, asked = train_losses('tiny_method.py')
@@ -138,9 +134,7 @@ def test_each_of_several_teachers_must_be_trained(build, capsys):
         ('confidence', 'weighs the teachers by the label'),
     ],
 )
-def test_a_fusion_that_no_cache_can_keep_is_told(
-    build, teachers, fusion, said, capsys
-):
+def test_a_fusion_that_no_cache_can_keep_is_told(build, teachers, fusion, said, capsys):
     assert build(SEVERAL.replace('average', fusion)) == 2
     assert said in capsys.readouterr().err
 

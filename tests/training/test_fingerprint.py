@@ -120,9 +120,7 @@ def test_weights_are_told_by_what_is_in_the_file(tmp_path):
     torch.save(dict(x=1), paths[0])
     shutil.copy(paths[0], paths[1])
     torch.save(dict(x=2), paths[2])
-    a, b, c = (
-        of(f'model.teacher_ckpt={path}', config=config) for path in paths
-    )
+    a, b, c = (of(f'model.teacher_ckpt={path}', config=config) for path in paths)
     assert a.difference(b) is None
     assert a.difference(c).startswith('model.teacher_ckpt ')
 
@@ -135,9 +133,7 @@ def with_data(config, *options):
 def test_data_are_told_by_split_classes_and_files(tiny_configs, tmp_path):
     config = tiny_configs['teacher']
     here = with_data(config)
-    copied = shutil.copytree(
-        compose_config(config).data_root, tmp_path / 'copy'
-    )
+    copied = shutil.copytree(compose_config(config).data_root, tmp_path / 'copy')
     assert here.difference(with_data(config, f'data_root={copied}')) is None
     said = here.difference(with_data(config, 'split_seed=7'))
     assert said.startswith('split (images, labels or parts) ')

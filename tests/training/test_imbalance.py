@@ -47,8 +47,7 @@ def test_a_sampler_of_another_kind_is_not_replaced(tiny_configs, tmp_path):
     own = dict(type='RepeatAugSampler', shuffle=True)
     child = tmp_path / 'child.py'
     child.write_text(
-        f"_base_ = './tiny_student.py'\n"
-        f'train_dataloader = dict(sampler={own!r})\n'
+        f"_base_ = './tiny_student.py'\ntrain_dataloader = dict(sampler={own!r})\n"
     )
     assert compose_config(child).train_dataloader.sampler == own
     with pytest.raises(UserError, match='sampler=.balanced. .* it needs'):

@@ -49,9 +49,7 @@ def test_others_are_refused_with_the_way_out(change, way):
 
 def test_what_the_student_remembers_comes_first():
     of_student = dict(TRAINED, mean=[7.0])
-    meta = dict(
-        data_preprocessor=TRAINED, student=dict(data_preprocessor=of_student)
-    )
+    meta = dict(data_preprocessor=TRAINED, student=dict(data_preprocessor=of_student))
     assert said(meta, mean=[7.0]) == []
     with pytest.raises(UserError, match=r'mean \[7\] \(this test: \[120\]\)'):
         said(meta)
@@ -91,9 +89,7 @@ def test_what_is_not_known_is_told_once():
     told = []
     assert not check_input({}, same, SIZE, 'old.pth', told.append)
     assert len(told) == 1 and 'old.pth does not record size' in told[0]
-    assert not check_input(
-        dict(input=SIZE), same, None, 'new.pth', told.append
-    )
+    assert not check_input(dict(input=SIZE), same, None, 'new.pth', told.append)
     assert len(told) == 2 and 'those of new.pth cannot be checked' in told[1]
 
 

@@ -65,9 +65,7 @@ def _batches(monkeypatch, batch, processes=1, training=True, **more):
         (64, 1, False),
     ],
 )
-def test_the_remainder_on_a_process_decides(
-    batch, processes, dropped, monkeypatch
-):
+def test_the_remainder_on_a_process_decides(batch, processes, dropped, monkeypatch):
     share = -(-96 // processes)
     batches = share // batch if dropped else -(-share // batch)
     assert _batches(monkeypatch, batch, processes) == (dropped, batches)
@@ -77,9 +75,7 @@ def test_samplers_and_wrappers_are_counted_as_they_are(monkeypatch):
     balanced = dict(type='hkd_mm.BalancedSampler', num_samples=101)
     assert _batches(monkeypatch, 20, sampler=balanced) == (True, 5)
     assert _batches(monkeypatch, 19, sampler=balanced) == (False, 6)
-    twice = dict(
-        type='RepeatDataset', times=2, dataset=dict(type='hkd_mm.Images96')
-    )
+    twice = dict(type='RepeatDataset', times=2, dataset=dict(type='hkd_mm.Images96'))
     assert _batches(monkeypatch, 19, dataset=twice) == (False, 11)
     assert _batches(monkeypatch, 191, dataset=twice) == (True, 1)
 

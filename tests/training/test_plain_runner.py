@@ -51,9 +51,7 @@ def child(tmp_path, tiny_data, monkeypatch):
     base = str(ROOT / 'configs/demo/hybrid_resnet18_mbv2_demo.py')
     Path('child.py').write_text(CHILD.format(base=base, data=str(tiny_data)))
     torch.manual_seed(0)
-    config = dict(
-        type='hkd_mm.TimmClassifier', model_name='resnet18', num_classes=3
-    )
+    config = dict(type='hkd_mm.TimmClassifier', model_name='resnet18', num_classes=3)
     state = MODELS.build(config).state_dict()
     torch.save(dict(state_dict=state, meta={}), 'teacher.pth')
     return 'child.py'
@@ -82,8 +80,7 @@ def test_it_trains_to_the_same_weights(child):
     )
     assert tool.returncode == 0, tool.stdout + tool.stderr
     found = [
-        safe_load(f'{name}/epoch_2.pth')['state_dict']
-        for name in ('plain', 'tool')
+        safe_load(f'{name}/epoch_2.pth')['state_dict'] for name in ('plain', 'tool')
     ]
     assert found[0].keys() == found[1].keys()
     for key, value in found[0].items():

@@ -83,9 +83,7 @@ def test_killed_run_resumes_bit_identically(
 ):
     options = {'max_epochs': 3, 'train_dataloader.num_workers': workers}
     if name == 'kd':
-        options['model.teacher_ckpt'] = _teacher(
-            tiny_configs['teacher'], tmp_path
-        )
+        options['model.teacher_ckpt'] = _teacher(tiny_configs['teacher'], tmp_path)
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     expected = _train(tiny_configs[name], whole, options)
     script = _KILLED.format(
@@ -146,9 +144,7 @@ def test_resume_with_nothing_to_resume_starts_anew_and_says_so(
     assert 'from the beginning' in capsys.readouterr().out
 
 
-def test_resume_on_another_split_is_refused(
-    tiny_configs, tmp_path, quick_runner
-):
+def test_resume_on_another_split_is_refused(tiny_configs, tmp_path, quick_runner):
     options = {'max_epochs': 1}
     config, run = tiny_configs['student'], tmp_path / 'run'
     _train(config, run, options)

@@ -121,9 +121,7 @@ def test_another_size_is_refused_and_possible_on_purpose(run, measure):
             assert 'images of 16 x 16 pixels (this test: 24 x 24' in said
             assert '--cfg-options input_size=16' in said
     assert results(run) == set()
-    code, said = measure(
-        run, '--other-input', '--cfg-options', 'input_size=24'
-    )
+    code, said = measure(run, '--other-input', '--cfg-options', 'input_size=24')
     assert code == 0 and 'on purpose' in said
     assert results(run) == {
         'test_other_input.json',
@@ -147,9 +145,7 @@ def test_another_size_is_refused_and_possible_on_purpose(run, measure):
         ),
     ],
 )
-def test_another_resize_or_normalisation_is_refused(
-    option, words, run, measure
-):
+def test_another_resize_or_normalisation_is_refused(option, words, run, measure):
     code, said = measure(run, '--cfg-options', option)
     assert code == 2 and words in said
 
@@ -227,9 +223,7 @@ def test_a_new_training_takes_the_figures_of_the_former_aside(
     assert measure(run)[0] == 0
 
 
-def test_the_training_closes_with_the_word_on_one_class(
-    run, quick_runner, capsys
-):
+def test_the_training_closes_with_the_word_on_one_class(run, quick_runner, capsys):
     from hkd_mm.training.trainer import train
 
     state = torch.load(run / 'student.pth')
@@ -240,9 +234,7 @@ def test_the_training_closes_with_the_word_on_one_class(
     options = [still, 'load_from=zero.pth']
     train('tiny_student.py', 'collapsed', cfg_options=options)
     said = capsys.readouterr().out
-    assert (
-        read(Path('collapsed/metrics.json'))['best']['predicted_classes'] == 1
-    )
+    assert read(Path('collapsed/metrics.json'))['best']['predicted_classes'] == 1
     # two validations, one warning
     assert said.count('ONE CLASS ONLY: the model predicts Acne for all 9') == 1
     assert '(ONE CLASS ONLY: it predicts' in next(

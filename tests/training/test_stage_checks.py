@@ -133,9 +133,7 @@ def test_another_teacher_gets_a_folder_of_its_own(
 
 def files_of(folder):
     return {
-        path.name: path.read_bytes()
-        for path in folder.iterdir()
-        if path.name != 'lock'
+        path.name: path.read_bytes() for path in folder.iterdir() if path.name != 'lock'
     }
 
 
@@ -185,17 +183,13 @@ def test_an_unfinished_one_is_resumed_by_who_needs_the_same(
     assert teacher_of() == (str(place / 'best.pth'), [None, 'auto'])
 
 
-def test_one_that_was_taken_but_not_begun_is_trained(
-    teacher_of, place, tiny_configs
-):
+def test_one_that_was_taken_but_not_begun_is_trained(teacher_of, place, tiny_configs):
     place.mkdir(parents=True)
     write_begun(str(place), wanted(tiny_configs))
     assert teacher_of() == (str(place / 'best.pth'), [None])
 
 
-def test_half_precision_does_not_hinder_going_on(
-    teacher_of, place, tiny_configs
-):
+def test_half_precision_does_not_hinder_going_on(teacher_of, place, tiny_configs):
     cfg = load_config(tiny_configs['teacher'])
     cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
     incomplete_marker(place, RunFingerprint.of(cfg, summarize_data(cfg)))
@@ -217,9 +211,7 @@ def test_what_nobody_knows_the_settings_of_is_left_alone(
     assert said in capsys.readouterr().out
 
 
-def test_a_student_does_not_take_its_own_folder(
-    teacher_of, tiny_configs, tmp_path
-):
+def test_a_student_does_not_take_its_own_folder(teacher_of, tiny_configs, tmp_path):
     teacher = tiny_configs['teacher'].rename(tmp_path / 'kd.py')
     path, _ = teacher_of(f'teacher_config={teacher}')
     assert Path(path).parent.name.startswith('kd-')

@@ -40,9 +40,7 @@ def student_of(path):
     return student_state_dict(safe_load(str(path)))
 
 
-def test_the_second_stage_starts_where_the_first_ended(
-    two_stages, tmp_path, capsys
-):
+def test_the_second_stage_starts_where_the_first_ended(two_stages, tmp_path, capsys):
     two_stages()
     runs = tmp_path / 'runs'
     said = capsys.readouterr().out
@@ -62,9 +60,7 @@ def test_the_second_stage_starts_where_the_first_ended(
     ]
 
 
-def test_what_is_done_is_used_and_what_is_begun_resumed(
-    two_stages, tmp_path, capsys
-):
+def test_what_is_done_is_used_and_what_is_begun_resumed(two_stages, tmp_path, capsys):
     two_stages()
     runs = tmp_path / 'runs'
     shutil.rmtree(runs / 'second')
@@ -81,9 +77,7 @@ def test_what_is_done_is_used_and_what_is_begun_resumed(
     assert (runs / 'tiny_kd' / 'run_state.json').is_file()
 
 
-def test_another_first_stage_gets_a_folder_of_its_own(
-    two_stages, tmp_path, capsys
-):
+def test_another_first_stage_gets_a_folder_of_its_own(two_stages, tmp_path, capsys):
     two_stages()
     runs = tmp_path / 'runs'
     before = (runs / 'tiny_kd' / 'run_state.json').read_bytes()
@@ -97,10 +91,7 @@ def test_another_first_stage_gets_a_folder_of_its_own(
     )
     assert (runs / 'tiny_kd' / 'run_state.json').read_bytes() == before
     (other,) = runs.glob('tiny_kd-????????')
-    assert (
-        json.loads((other / 'run_state.json').read_text())['result']['epoch']
-        == 2
-    )
+    assert json.loads((other / 'run_state.json').read_text())['result']['epoch'] == 2
 
 
 def teacher():
@@ -114,7 +105,5 @@ def test_another_student_is_refused(two_stages, tiny_configs):
     text = tiny_configs['kd'].read_text()
     other = tiny_configs['kd'].with_name('other.py')
     other.write_text(text.replace('base_channels=4', 'base_channels=6'))
-    with pytest.raises(
-        UserError, match='another network than model.architecture'
-    ):
+    with pytest.raises(UserError, match='another network than model.architecture'):
         two_stages(previous_stage_config='other.py')

@@ -22,9 +22,7 @@ from hkd_mm.training.run_notes import update_state, write_begun
 
 
 def _handed(student, teacher, options=None):
-    return teacher_options(
-        compose_config(student, options), str(teacher), options
-    )[0]
+    return teacher_options(compose_config(student, options), str(teacher), options)[0]
 
 
 def _child(configs, text, base='tiny_kd'):
@@ -61,16 +59,12 @@ def test_a_child_config_hands_its_images_over(tiny_configs, tmp_path):
     # the command line wins
     options = ['batch_size=4', 'data_root=data root', 'max_epochs=4']
     merged = _handed(child, tiny_configs['teacher'], options)
-    assert merged == dict(
-        handed, batch_size=4, data_root='data root', max_epochs=4
-    )
+    assert merged == dict(handed, batch_size=4, data_root='data root', max_epochs=4)
     packed = _handed(
         child, tiny_configs['teacher'], ['packed.margin=1.2', 'input_size=32']
     )
     assert packed == {**handed, 'packed.margin': 1.2, 'input_size': 32}
-    wrapper = compose_config(
-        tiny_configs['teacher'], packed
-    ).train_dataloader.dataset
+    wrapper = compose_config(tiny_configs['teacher'], packed).train_dataloader.dataset
     assert (wrapper.size, wrapper.margin) == (32, 1.2)
     assert wrapper.dataset.data_root == str(root)
     off = _handed(child, tiny_configs['teacher'], ['packed=False'])
@@ -94,18 +88,12 @@ def test_what_the_teacher_has_no_place_for_is_left_out(tiny_configs):
         if isinstance(given, dict):
             given = {**given, 'batch_size': 4, 'patience': 3}
             given['optim_wrapper.optimizer.lr'] = 0.1
-        found, lines = teacher_options(
-            cfg, str(tiny_configs['teacher']), given
-        )
+        found, lines = teacher_options(cfg, str(tiny_configs['teacher']), given)
         assert found == {'batch_size': 4, 'optim_wrapper.optimizer.lr': 0.1}
-        assert lines == [
-            'patience is left out, its config has no place for it'
-        ]
+        assert lines == ['patience is left out, its config has no place for it']
 
 
-def test_a_training_with_its_teacher_reads_few_files(
-    stage, monkeypatch, tmp_path
-):
+def test_a_training_with_its_teacher_reads_few_files(stage, monkeypatch, tmp_path):
     """Five options, from the command line to the teacher's training."""
     from mmengine.config import Config
 

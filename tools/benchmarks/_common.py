@@ -188,14 +188,10 @@ def to_stock(cfg, student_channels: int, teacher_channels: int) -> None:
         dict(logits='model.fc', feature='model.layer4'),
     ]
     losses = dict(
-        loss_kl=dict(
-            type='mmrazor.KLDivergence', tau=loss.tau, loss_weight=loss.alpha
-        )
+        loss_kl=dict(type='mmrazor.KLDivergence', tau=loss.tau, loss_weight=loss.alpha)
     )
     mappings = dict(
-        loss_kl=dict(
-            preds_S=record('logits', True), preds_T=record('logits', False)
-        )
+        loss_kl=dict(preds_S=record('logits', True), preds_T=record('logits', False))
     )
     connectors = {}
     if loss.beta > 0:
@@ -264,9 +260,7 @@ def dump_stock(values: str, data: str, path: str, teacher: str) -> None:
         path: where to.
         teacher: a checkpoint.
     """
-    cfg = compose(
-        argparse.Namespace(**json.loads(values)), 'stock', Path(data)
-    )
+    cfg = compose(argparse.Namespace(**json.loads(values)), 'stock', Path(data))
     to_stock_hooks(cfg)
     cfg.model.teacher_ckpt = teacher
     cfg.dump(path)
@@ -283,9 +277,7 @@ def feature_shape(network: str, size: int) -> tuple[int, int, int]:
     return info['num_chs'], side, side
 
 
-def save_teacher(
-    path: str | os.PathLike, network: str, classes: int | str
-) -> None:
+def save_teacher(path: str | os.PathLike, network: str, classes: int | str) -> None:
     """A checkpoint of a teacher that has learned nothing."""
     import timm
     import torch

@@ -35,8 +35,7 @@ class OperatorCounter(TorchDispatchMode):
     ``Tensor.tolist`` count as such a copy: they would be one on a GPU.
 
     Args:
-        device: type of the model's device; tensors elsewhere are not waited
-            for.
+        device: type of the model's device; tensors elsewhere are not waited for.
 
     Attributes:
         phase: key that the operators are counted under.

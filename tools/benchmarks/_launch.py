@@ -39,10 +39,9 @@ def measure(
         threads: of torch; None: as it chooses.
 
     Returns:
-        ``begun`` (time of the clock), ``seconds``, ``bytes`` (largest
-        resident memory of the command or of a process it waited for) and
-        ``tree_bytes`` (the most that the command and its children had
-        together).
+        ``begun`` (time of the clock), ``seconds``, ``bytes`` (largest resident memory
+        of the command or of a process it waited for) and ``tree_bytes`` (the most that
+        the command and its children had together).
 
     Raises:
         Failed: it did.
@@ -137,16 +136,12 @@ def call(module: str, function: str, *arguments: str) -> None:
         check=True,
         env={
             **os.environ,
-            'PYTHONPATH': os.pathsep.join(
-                [str(ROOT), str(Path(__file__).parent)]
-            ),
+            'PYTHONPATH': os.pathsep.join([str(ROOT), str(Path(__file__).parent)]),
         },
     )
 
 
-def _dump(
-    args: argparse.Namespace, data: Path, folder: Path, path: Path
-) -> None:
+def _dump(args: argparse.Namespace, data: Path, folder: Path, path: Path) -> None:
     """The config of MMRazor's distillation, as a file."""
     if not path.exists():
         names = ('teacher', 'student', 'size', 'batch', 'method')

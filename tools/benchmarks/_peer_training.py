@@ -102,9 +102,7 @@ def timm_epoch(
     )
     optimizer = create_optimizer_v2(student, opt='sgd', **SGD)
     autocast = (
-        partial(torch.autocast, device.type, torch.bfloat16)
-        if bf16
-        else nullcontext
+        partial(torch.autocast, device.type, torch.bfloat16) if bf16 else nullcontext
     )
 
     def epoch(index: int) -> int:
@@ -206,9 +204,7 @@ def torchdistill_epoch(
             inputs, labels = inputs.to(device), labels.to(device)
             loss = box.forward_process(inputs, labels, extra)
             box.post_forward_process(loss=loss)
-            meters.update(
-                loss=loss.item(), lr=box.optimizer.param_groups[0]['lr']
-            )
+            meters.update(loss=loss.item(), lr=box.optimizer.param_groups[0]['lr'])
             images += len(inputs)
         box.post_epoch_process()
         return images

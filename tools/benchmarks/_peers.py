@@ -61,8 +61,7 @@ def peers_environment(folder: Path) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / 'pyvenv.cfg').is_file():
             raise Failed(
-                f'{folder} is no virtual environment; name another one '
-                'with --peers-env'
+                f'{folder} is no virtual environment; name another one with --peers-env'
             )
         note.unlink(missing_ok=True)
     print(f'The peers are installed in {folder}: {", ".join(PINS)}')
@@ -96,9 +95,7 @@ class Comparison:
         python: interpreter of the peers.
     """
 
-    def __init__(
-        self, args: argparse.Namespace, folder: Path, python: Path
-    ) -> None:
+    def __init__(self, args: argparse.Namespace, folder: Path, python: Path) -> None:
         self.args, self.folder, self.python = args, folder, python
         self.data = photographs(
             args.data_root,
@@ -271,9 +268,7 @@ def compare(args: argparse.Namespace) -> None:
             report = dict(
                 command=' '.join(sys.argv),
                 pins=PINS,
-                machine=next(
-                    (one['machine'] for one, *_ in runs.values()), None
-                ),
+                machine=next((one['machine'] for one, *_ in runs.values()), None),
                 load_averages=loads,
                 failed=comparison.failed,
                 **summary(runs),

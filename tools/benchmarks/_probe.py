@@ -17,11 +17,10 @@ from mmengine.registry import HOOKS
 class BenchmarkProbe(Hook):
     """Keep a JSON file up to date, after the first iteration and each epoch.
 
-    It holds ``first_batch`` and ``first_iteration`` (the end of it), seconds
-    since the epoch of the clock; ``epochs``, the seconds that training took
-    in each, its images, and the CPU seconds that it took with its workers
-    (None without ``/proc``); ``machine``; and ``gpu_bytes``, the most that
-    torch had.
+    It holds ``first_batch`` and ``first_iteration`` (the end of it), seconds since the
+    epoch of the clock; ``epochs``, the seconds that training took in each, its images,
+    and the CPU seconds that it took with its workers (None without ``/proc``);
+    ``machine``; and ``gpu_bytes``, the most that torch had.
 
     Args:
         out: the file.
@@ -37,9 +36,7 @@ class BenchmarkProbe(Hook):
         """Start the clock of the epoch."""
         self._begun, self._cpu = _now(), tree_cpu_seconds(os.getpid())
 
-    def before_train_iter(
-        self, runner, batch_idx: int, data_batch=None
-    ) -> None:
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Note the first batch."""
         self.found.setdefault('first_batch', time.time())
 

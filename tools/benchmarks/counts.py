@@ -96,15 +96,9 @@ def run(args: argparse.Namespace, setup: str, data: Path) -> list[dict]:
     ]
 
 
-def summary(
-    name: str, rows: list[dict], interval: int, plain: int
-) -> dict[str, Any]:
+def summary(name: str, rows: list[dict], interval: int, plain: int) -> dict[str, Any]:
     """Medians over the iterations; the first makes momenta, so it is out."""
-    at = [
-        row
-        for row in rows
-        if row['iteration'] % interval == 0 or row is rows[-1]
-    ]
+    at = [row for row in rows if row['iteration'] % interval == 0 or row is rows[-1]]
     between = [row for row in rows[1:] if row not in at]
 
     def operators(phase: str) -> float:
@@ -155,9 +149,7 @@ def cache_bytes(args: argparse.Namespace, data: Path) -> list[dict[str, Any]]:
                 variant=variant,
                 measured=weigh(Path(built['folder'])),
                 predicted=float(
-                    _MARKS
-                    + _FLOAT32 * classes
-                    + (_FLOAT16 * features if looks else 0)
+                    _MARKS + _FLOAT32 * classes + (_FLOAT16 * features if looks else 0)
                 ),
             )
         )

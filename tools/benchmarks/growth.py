@@ -153,9 +153,7 @@ def measure_packing(folder: Path, at_most: str) -> dict[str, Any]:
     with Peak() as packing:
         plan = make_plan(splits[0].data_root, records[: int(at_most)], 16)
         ensure_store(plan, folder / 'packed')
-    found = dict(
-        packed=len(plan.ids), packing_s=packing.seconds, packing_mb=packing.mb
-    )
+    found = dict(packed=len(plan.ids), packing_s=packing.seconds, packing_mb=packing.mb)
     if not whole:
         return found
     del splits, plan, records
@@ -184,9 +182,7 @@ def _epochs(data, folder: Path) -> None:
     arrays = dict(logits=((len(CLASSES),), 'float32'))
     cache = CacheFile(folder, dict(of='growth'), arrays, 1, slots.count)
     sampler = BalancedSampler(data, seed=0, power=0)
-    loader = DataLoader(
-        data, BATCH, sampler=sampler, collate_fn=packed_collate
-    )
+    loader = DataLoader(data, BATCH, sampler=sampler, collate_fn=packed_collate)
     logits = np.ones((BATCH, len(CLASSES)), np.float32)
     for epoch in range(2):
         sampler.set_epoch(epoch)
@@ -239,9 +235,7 @@ def _run(work: str, folder: Path, word: str, temp: Path) -> dict[str, Any]:
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    line = next(
-        text for text in done.stdout.splitlines() if text.startswith('FOUND')
-    )
+    line = next(text for text in done.stdout.splitlines() if text.startswith('FOUND'))
     return json.loads(line.removeprefix('FOUND'))
 
 
@@ -277,8 +271,7 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         if name in ('images', 'packed') or len(known) < 2:
             continue
         sizes = [
-            row['packed' if name.startswith('packing') else 'images']
-            for row in known
+            row['packed' if name.startswith('packing') else 'images'] for row in known
         ]
         if len(set(sizes)) < len(sizes):  # samples of one size
             continue

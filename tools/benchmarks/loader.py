@@ -70,9 +70,7 @@ class Way:
         args: the command line.
     """
 
-    def __init__(
-        self, name: str, folder: Path, args: argparse.Namespace
-    ) -> None:
+    def __init__(self, name: str, folder: Path, args: argparse.Namespace) -> None:
         from mmengine.runner import Runner
         from mmpretrain.registry import MODELS
 
@@ -97,9 +95,7 @@ class Way:
         self.images = args.count * (args.times if packed else 1)
         self.images -= self.images % args.batch
         loader.update(num_workers=workers, persistent_workers=workers > 0)
-        loader['sampler'] = dict(
-            type='hkd_mm.BalancedSampler', num_samples=self.images
-        )
+        loader['sampler'] = dict(type='hkd_mm.BalancedSampler', num_samples=self.images)
         self.loader = Runner.build_dataloader(loader, seed=0)
         config = dict(type='ClsDataPreprocessor')
         config.update(cfg.data_preprocessor)

@@ -131,8 +131,7 @@ class Startup:
             row: dict[str, Any] = dict(way=way)
             for name in ('first_batch', 'first_iteration'):
                 row[f'{name}_s'] = _median(
-                    run[name] - run['begun'] if name in run else None
-                    for run in runs
+                    run[name] - run['begun'] if name in run else None for run in runs
                 )
             row['times_imports'] = _median(
                 (run['first_iteration'] - run['begun']) / imports['seconds']
@@ -142,8 +141,7 @@ class Startup:
             )
             row['end_s'] = _median(run['seconds'] for run in runs)
             row['memory_mib'] = _median(
-                run['bytes'] / MEBIBYTE if 'bytes' in run else None
-                for run in runs
+                run['bytes'] / MEBIBYTE if 'bytes' in run else None for run in runs
             )
             row['gpu_mib'] = _median(
                 run['gpu_bytes'] / MEBIBYTE if 'gpu_bytes' in run else None

@@ -42,9 +42,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         '--busy', type=int, nargs='+', default=[0, 1], help='busy processes'
     )
-    parser.add_argument(
-        '--threads', type=int, help='of torch (default: as it chooses)'
-    )
+    parser.add_argument('--threads', type=int, help='of torch (default: as it chooses)')
     return parser.parse_args(argv)
 
 

@@ -1,12 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Training images/s: student alone, KD online, KD cached, stock MMRazor.
 
-All set-ups train the same student from the same photographs with the same
-batch, in turn, in one process; medians over the rounds, ratios within a
-round. ``stock`` is mmrazor.SingleTeacherDistill on MMPretrain's pipeline with
-the same three loss terms; ``online bf16`` is ``online`` with
-``model.teacher_inference.dtype=bfloat16``. All load their images in the step
-itself. WideResNet-50-2 -> MobileNetV2 x0.5 by default.
+All set-ups train the same student from the same photographs with the same batch, in
+turn, in one process; medians over the rounds, ratios within a round. ``stock`` is
+mmrazor.SingleTeacherDistill on MMPretrain's pipeline with the same three loss terms;
+``online bf16`` is ``online`` with ``model.teacher_inference.dtype=bfloat16``. All load
+their images in the step itself. WideResNet-50-2 -> MobileNetV2 x0.5 by default.
 
 With ``--peers`` it is ``tools/train.py`` against what a user would pick
 instead, each as a command of its own: timm's distillation task, torchdistill
@@ -59,8 +58,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--setups',
         nargs='+',
-        help=f'{", ".join(ALL)}; with --peers: '
-        f'{", ".join(PEER_SETUPS)} (default: all)',
+        help=f'{", ".join(ALL)}; with --peers: {", ".join(PEER_SETUPS)} (default: all)',
     )
     peers = parser.add_argument_group('with --peers')
     peers.add_argument('--peers', action='store_true')
@@ -68,15 +66,12 @@ def parse_args() -> argparse.Namespace:
         '--peers-env',
         type=Path,
         default=PEERS_FOLDER,
-        help='folder of the environment, made if need be (default: '
-        f'{PEERS_FOLDER})',
+        help=f'folder of the environment, made if need be (default: {PEERS_FOLDER})',
     )
     peers.add_argument(
         '--workers', type=int, default=2, help='that load images, theirs'
     )
-    peers.add_argument(
-        '--threads', type=int, default=os.cpu_count(), help='of torch'
-    )
+    peers.add_argument('--threads', type=int, default=os.cpu_count(), help='of torch')
     args = parser.parse_args()
     known = PEER_SETUPS if args.peers else ALL
     args.setups = args.setups or list(known)
@@ -87,9 +82,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def step_of(
-    args: argparse.Namespace, name: str, data: Path
-) -> Callable[[], None]:
+def step_of(args: argparse.Namespace, name: str, data: Path) -> Callable[[], None]:
     """A function that loads one batch and trains on it."""
     import torch
     from mmengine.logging import MMLogger
@@ -130,11 +123,11 @@ def step_of(
 def fill_cache(model, dataset, logger) -> None:
     """Make the one view that the timed epochs read."""
     from hkd_mm.models.teacher_cache import open_teacher_cache
-    from hkd_mm.training.fill_teacher_cache import fill
+    from hkd_mm.training.fill_teacher_cache import fill_views
 
     device = next(model.parameters()).device
     open_teacher_cache(model, dataset, logger)
-    fill(model, dataset, 32, device)
+    fill_views(model, dataset, 32, device)
     assert model.teacher_cache.start_view(0, dataset.index, device)
 
 

@@ -17,9 +17,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         '/lidc-idri/ (Images and Radiologist Annotations, CC BY 3.0). Values '
         'are Hounsfield units + 1024 unless --window is given.',
     )
-    parser.add_argument(
-        'sources', nargs='+', help='folders with DICOM and XML files'
-    )
+    parser.add_argument('sources', nargs='+', help='folders with DICOM and XML files')
     parser.add_argument(
         '--out', default='data/lidc', help='data root (default: %(default)s)'
     )
@@ -35,8 +33,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         type=int,
         default=0,
         metavar='N',
-        help='slices without a nodule to keep of each patient '
-        '(default: %(default)s)',
+        help='slices without a nodule to keep of each patient (default: %(default)s)',
     )
     parser.add_argument(
         '--consensus',

@@ -46,9 +46,7 @@ def run(args: argparse.Namespace) -> None:
     """Do the work."""
     from hkd_mm.data_tools.demo_images import make_demo_images
 
-    done = make_demo_images(
-        args.out, args.num, args.size, args.seed, args.workers
-    )
+    done = make_demo_images(args.out, args.num, args.size, args.seed, args.workers)
     counts = ', '.join(f'{name} {n}' for name, n in done['counts'].items())
     said = 'wrote' if done['new'] else 'found'
     print(

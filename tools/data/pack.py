@@ -22,9 +22,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         epilog='Examples: pack.py configs/hybrid_wrn50_mbv2.py --cfg-options '
         'data_root=my_images\n          pack.py my_images --size 116',
     )
-    parser.add_argument(
-        'data_root', metavar='CONFIG|DATA_ROOT', help='what to pack'
-    )
+    parser.add_argument('data_root', metavar='CONFIG|DATA_ROOT', help='what to pack')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -33,9 +31,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='of a config, as for train.py; packed.margin=1.15 stores larger '
         'images for training',
     )
-    parser.add_argument(
-        '--size', type=int, help='of a data root: pixels a side'
-    )
+    parser.add_argument('--size', type=int, help='of a data root: pixels a side')
     parser.add_argument(
         '--interpolation',
         default='area',

@@ -24,9 +24,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         default='80:10:10',
         help='train:val:test or train:val (default: %(default)s)',
     )
-    parser.add_argument(
-        '--seed', type=int, default=42, help='default: %(default)s'
-    )
+    parser.add_argument('--seed', type=int, default=42, help='default: %(default)s')
     parser.add_argument(
         '--out',
         help='JSON file (default: where a training '
@@ -54,9 +52,7 @@ def run(args: argparse.Namespace) -> None:
     )
     table = Table(title=f'{name}, split by {document["grouped_by"]}')
     for column in ('class', 'train', 'val', 'test'):
-        table.add_column(
-            column, justify='left' if column == 'class' else 'right'
-        )
+        table.add_column(column, justify='left' if column == 'class' else 'right')
     parts = [document['counts'][part] for part in ('train', 'val', 'test')]
     for label in classes:
         table.add_row(label, *(str(part.get(label, 0)) for part in parts))

@@ -25,8 +25,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_source_arguments(parser)
     parser.add_argument(
         '--split-file',
-        help='split to hold against the data '
-        '(default: the one that a training draws)',
+        help='split to hold against the data (default: the one that a training draws)',
     )
     parser.add_argument(
         '--ratios',

@@ -49,8 +49,7 @@ def _case(
     predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, float]
 ) -> dict:
     first, second = (
-        torch.from_numpy(mask)[None, None].float()
-        for mask in (predicted, truth)
+        torch.from_numpy(mask)[None, None].float() for mask in (predicted, truth)
     )
     found = compute_hausdorff_distance(
         first, second, include_background=True, percentile=95, spacing=spacing

@@ -139,9 +139,7 @@ def upward(graph: grimp.ImportGraph) -> list[str]:
     found = []
     for importer in graph.modules:
         for imported in graph.find_modules_directly_imported_by(importer):
-            rooms = [
-                '.'.join(name.split('.')[:2]) for name in (importer, imported)
-            ]
+            rooms = ['.'.join(name.split('.')[:2]) for name in (importer, imported)]
             if all(room in floor for room in rooms):
                 if floor[rooms[0]] > floor[rooms[1]]:
                     found.append(f'{importer} -> {imported}')

@@ -25,9 +25,7 @@ _FAMILIES = dict(
     data='Data: which images, in which order',
 )
 # A recipe of known losses belongs where its idea does.
-_RECIPES = dict(
-    born_again='self', curriculum='data', dspkd='feature', mixup='data'
-)
+_RECIPES = dict(born_again='self', curriculum='data', dspkd='feature', mixup='data')
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -64,8 +62,7 @@ def print_zoo_table(root: str = '.', check: bool = False) -> None:
     text = f'{head}{_MARK}\n\n' + '\n'.join(_zoo_table(Path(root)))
     if check and page.read_text() != text:
         raise UserError(
-            f'{page} differs from the registry; run '
-            'python tools/dev/zoo_table.py'
+            f'{page} differs from the registry; run python tools/dev/zoo_table.py'
         )
     if not check:
         page.write_text(text)
@@ -141,8 +138,7 @@ def _is_cacheable(cfg) -> bool:
 
     model, augment = cfg.model, preprocessor(cfg).get('augment', ())
     mixes = any(
-        getattr(TASK_UTILS.get(step['type']), 'mixes', False)
-        for step in augment
+        getattr(TASK_UTILS.get(step['type']), 'mixes', False) for step in augment
     )
     rotates = model.type.endswith('RotationDistill')
     return not (mixes or rotates or model.get('fusion') == 'confidence')

@@ -70,10 +70,9 @@ def stem_of(path: Path, folder: Path, mask: bool = False) -> str:
 class NamedFiles:
     """Find files by the names that a table gives them.
 
-    A name is a path below the data root or below the folder, or a file name
-    or an id without suffix; where several files have it, the one in a folder
-    named as the patient. A file in a folder named as another patient is
-    never taken.
+    A name is a path below the data root or below the folder, or a file name or an id
+    without suffix; where several files have it, the one in a folder named as the
+    patient. A file in a folder named as another patient is never taken.
 
     Args:
         root: the data root.
@@ -166,8 +165,7 @@ def read_mask_folders(root: Path, without_mask: bool) -> list[MaskRecord]:
     the mask must be read. ``without_mask``: a missing mask is an empty one.
 
     Raises:
-        UserError: a folder is missing, a mask has no image, or an image no
-            mask.
+        UserError: a folder is missing, a mask has no image, or an image no mask.
     """
     parts = split_folders(root, ())
     if parts and image_folder(root):
@@ -204,9 +202,7 @@ def _read_pair(
         stem = stem_of(path, images)
         mask = by_stem.pop(stem, None)
         if mask is None and not without_mask:
-            raise UserError(
-                f'image {path} has no mask {masks / stem}.png; add it'
-            )
+            raise UserError(f'image {path} has no mask {masks / stem}.png; add it')
         patient, slash, _ = stem.partition('/')
         records.append(
             MaskRecord(

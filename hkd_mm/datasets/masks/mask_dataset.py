@@ -14,8 +14,8 @@ from hkd_mm.datasets.masks.folders import (
     MaskRecord,
     read_mask_folders,
 )
+from hkd_mm.datasets.masks.mask_tables import read_mask_table
 from hkd_mm.datasets.masks.reading import read_mask
-from hkd_mm.datasets.masks.tables import read_mask_table
 from hkd_mm.datasets.records import file_stamp
 from hkd_mm.datasets.skin_disease import SkinDisease
 from hkd_mm.errors import UserError
@@ -29,21 +29,19 @@ class MaskDataset(SkinDisease):
     """Images of 8 or 16 bits, each with a mask of its size.
 
     A table (``split_dataset.csv``, or ``ann_file``) names the images in
-    ``original_image`` or ``image``, the masks in ``mask_image`` or ``mask``,
-    and may name patients (``patient_id``, ``patient``, ``lesion_id``),
-    parts (``mode``, ``split``) and images with an empty mask (``is_clean``).
-    Without a table, folders ``Image`` and ``Mask`` hold files of the same
-    names, see :mod:`.folders`.
+    ``original_image`` or ``image``, the masks in ``mask_image`` or ``mask``, and may
+    name patients (``patient_id``, ``patient``, ``lesion_id``), parts (``mode``,
+    ``split``) and images with an empty mask (``is_clean``). Without a table, folders
+    ``Image`` and ``Mask`` hold files of the same names, see :mod:`.folders`.
 
     A table with a patient in two parts is refused. Where the data does not
     come split, a split is drawn once, patients kept together, with equal
     shares of marked images, and written to a file.
 
-    One sample: ``img_path``, ``mask_path`` (None: empty), ``gt_label`` (0 if
-    the mask is empty, else 1; where ``is_clean`` is FALSE the mask is not
-    opened for that), ``sample_id`` (path below the image folder without
-    suffix), ``patient_id`` and ``lesion_id`` (the same, str or None),
-    ``metadata`` (other columns, dict of str).
+    One sample: ``img_path``, ``mask_path`` (None: empty), ``gt_label`` (0 if the mask
+    is empty, else 1; where ``is_clean`` is FALSE the mask is not opened for that),
+    ``sample_id`` (path below the image folder without suffix), ``patient_id`` and
+    ``lesion_id`` (the same, str or None), ``metadata`` (other columns, dict of str).
 
     Args:
         data_root: folder of the data.
@@ -127,9 +125,7 @@ class MaskDataset(SkinDisease):
         if not any(record.mask_path for record in records):
             raise UserError(f'{source}: not one image has a mask')
         unread = [record for record in records if not record.label]
-        marked = _marked(
-            [record.mask_path for record in unread], len(self.classes)
-        )
+        marked = _marked([record.mask_path for record in unread], len(self.classes))
         for record, yes in zip(unread, marked):
             record.label = FOREGROUND if yes else EMPTY
 

@@ -34,11 +34,10 @@ class PackedMasks(PackedDataset):
     :func:`resize_mask`: marks smaller than half a pixel of the result are
     lost. 16 bits stay 16 bits.
 
-    A batch is a dict of ``inputs`` (B, side, side, C) uint8 or uint16,
-    ``masks`` (B, side, side) uint8, class ids with 255 for ignored pixels,
-    ``labels`` (B,) int64, 1 where the mask marks anything, and ``index``
-    (B,) int64, the row in the store. Loaders take it with
-    ``collate_fn=dict(type='hkd_mm.packed_collate')``.
+    A batch is a dict of ``inputs`` (B, side, side, C) uint8 or uint16, ``masks`` (B,
+    side, side) uint8, class ids with 255 for ignored pixels, ``labels`` (B,) int64, 1
+    where the mask marks anything, and ``index`` (B,) int64, the row in the store.
+    Loaders take it with ``collate_fn=dict(type='hkd_mm.packed_collate')``.
 
     Arguments are those of :class:`PackedDataset`.
 
@@ -46,8 +45,7 @@ class PackedMasks(PackedDataset):
         labels: whether anything is marked in the stored mask, (N,) int64.
 
     Raises:
-        UserError: as of :class:`PackedDataset`, or a mask and its image
-            differ in size.
+        UserError: as of :class:`PackedDataset`, or a mask and its image differ in size.
     """
 
     def __init__(
@@ -63,9 +61,7 @@ class PackedMasks(PackedDataset):
         super().__init__(
             dataset, size, margin, store_dir, interpolation, in_memory, verify
         )
-        self.labels = torch.cat(
-            [self._marked(part) for part in self.rows.split(1024)]
-        )
+        self.labels = torch.cat([self._marked(part) for part in self.rows.split(1024)])
 
     def _plan(self) -> 'MaskPlan':
         inner = self.dataset
@@ -190,9 +186,7 @@ class MaskPlan(Plan):
 
     @property
     def family(self) -> str:
-        return (
-            f'{super().family}_masks{self.classes}_{self.channels}x{self.bits}'
-        )
+        return f'{super().family}_masks{self.classes}_{self.channels}x{self.bits}'
 
     def sources(self, row: int) -> tuple[str, str | None]:
         """Image and mask file of a row."""

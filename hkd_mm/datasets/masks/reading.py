@@ -124,9 +124,7 @@ def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
         UserError: some have one and some do not, or it is not one length or
             two (row to row and column to column, as in DICOM).
     """
-    texts = [
-        str((info['metadata'] or {}).get(SPACING) or '') for info in infos
-    ]
+    texts = [str((info['metadata'] or {}).get(SPACING) or '') for info in infos]
     if not any(texts):
         return {}
     found = {}

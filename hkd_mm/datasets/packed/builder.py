@@ -39,9 +39,7 @@ class NoRoomError(UserError):
     """The disk has no room for the packed images."""
 
 
-def ensure_store(
-    plan: Plan, store_dir: str | os.PathLike, workers: int = 0
-) -> Path:
+def ensure_store(plan: Plan, store_dir: str | os.PathLike, workers: int = 0) -> Path:
     """Return the folder of the finished store of a plan; build it if missing.
 
     The name of the folder carries a hash of the rule and of the names, sizes
@@ -107,9 +105,7 @@ def _build(plan: Plan, folder: Path, workers: int) -> None:
     _print(f'{folder} is ready after {time.perf_counter() - start:.1f} s')
 
 
-def _decode_all(
-    plan: Plan, folder: Path, rows: list[int], workers: int
-) -> None:
+def _decode_all(plan: Plan, folder: Path, rows: list[int], workers: int) -> None:
     failed = parallel_map(
         partial(_pack_row, folder, len(plan.ids), plan.reader),
         [(row, plan.sources(row)) for row in rows],
@@ -234,9 +230,7 @@ def _write_header(plan: Plan, folder: Path, crc: bytes) -> None:
         crc_sha256=sha256(crc),
         hash=sha256(json.dumps(content, sort_keys=True).encode()),
     )
-    AtomicBackend().put_text(
-        json.dumps(seal(header), indent=1) + '\n', folder / HEADER
-    )
+    AtomicBackend().put_text(json.dumps(seal(header), indent=1) + '\n', folder / HEADER)
     (folder / DONE).unlink(missing_ok=True)
 
 
@@ -251,9 +245,7 @@ def _data_root(folder: Path) -> str | None:
 def _explained(error: OSError, plan: Plan, folder: Path) -> Exception:
     remedy = 'another place with --cfg-options packed.store_dir=DIR'
     if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return UserError(
-            f'packed store: {folder.parent} is a file; give {remedy}'
-        )
+        return UserError(f'packed store: {folder.parent} is a file; give {remedy}')
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
     size = len(plan.ids) * plan.row_bytes

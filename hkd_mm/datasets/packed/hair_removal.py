@@ -111,8 +111,7 @@ def hair_settings(word: bool | dict | None) -> dict[str, float] | None:
     for name, value in ({} if word is True else word).items():
         if name not in found:
             raise UserError(
-                f'packed.hair_removal has no "{name}"; known there: '
-                f'{", ".join(found)}'
+                f'packed.hair_removal has no "{name}"; known there: {", ".join(found)}'
             )
         found[name] = value
         _check(name, value)

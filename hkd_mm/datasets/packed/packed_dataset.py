@@ -47,9 +47,8 @@ class PackedDataset(Dataset):
         in_memory: read the store into memory of this process.
         verify: check on opening, ``all`` or ``sample``, see
             :class:`hkd_mm.datasets.packed.store.PackedStore`.
-        hair_removal: take dark hairs out of the stored images: True, or a
-            dict of settings of
-            :func:`hkd_mm.datasets.packed.hair_removal.remove_hair`.
+        hair_removal: take dark hairs out of the stored images: True, or a dict of
+            settings of :func:`hkd_mm.datasets.packed.hair_removal.remove_hair`.
         top_up: list images of small classes of a training split several
             times, up to the size of the ``largest`` class, a fraction of it,
             or a number of images; the copies come after the images.
@@ -177,6 +176,4 @@ def packed_collate(batch: Batch | Sequence[Batch]) -> Batch:
     """Return a batch as it is; stack single samples, as wrappers give them."""
     if isinstance(batch, dict):
         return batch
-    return {
-        key: torch.stack([sample[key] for sample in batch]) for key in batch[0]
-    }
+    return {key: torch.stack([sample[key] for sample in batch]) for key in batch[0]}

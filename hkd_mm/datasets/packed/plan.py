@@ -56,13 +56,9 @@ class Plan:
     @property
     def rule(self) -> dict:
         """Settings that decide, with the file, the pixels of one image."""
-        rule = dict(
-            version=VERSION, side=self.side, interpolation=self.interpolation
-        )
+        rule = dict(version=VERSION, side=self.side, interpolation=self.interpolation)
         if self.hair_removal is not None:
-            rule['hair_removal'] = dict(
-                self.hair_removal, version=HAIR_VERSION
-            )
+            rule['hair_removal'] = dict(self.hair_removal, version=HAIR_VERSION)
         return rule
 
     @cached_property
@@ -97,15 +93,11 @@ class Plan:
     @property
     def reader(self) -> Callable[[Any], bytes]:
         """Function from the sources of a row to its bytes; can be pickled."""
-        return partial(
-            _image_bytes, self.side, self.interpolation, self.hair_removal
-        )
+        return partial(_image_bytes, self.side, self.interpolation, self.hair_removal)
 
     def as_dict(self) -> dict:
         """The rows as ``rows.json`` keeps them."""
-        return dict(
-            rule=self.rule, root=self.root, ids=self.ids, **self._file_columns
-        )
+        return dict(rule=self.rule, root=self.root, ids=self.ids, **self._file_columns)
 
 
 def row_bytes(rule: dict) -> int:
@@ -159,9 +151,7 @@ def plan_rows(
     )
 
 
-def file_states(
-    paths: Sequence[str | None], root: str
-) -> tuple[tuple, tuple, tuple]:
+def file_states(paths: Sequence[str | None], root: str) -> tuple[tuple, tuple, tuple]:
     """Names below a root, sizes and times of files; None for no file.
 
     Raises:
@@ -177,8 +167,7 @@ def file_states(
             stat = os.stat(path)
         except OSError as error:
             raise UserError(
-                f'image {path} cannot be read ({error.strerror}); replace or '
-                'remove it'
+                f'image {path} cannot be read ({error.strerror}); replace or remove it'
             ) from None
         name = os.path.abspath(path).removeprefix(start)
         rows.append((name, stat.st_size, stat.st_mtime_ns))
@@ -216,7 +205,5 @@ def pack_image(
         image = np.ascontiguousarray(
             remove_hair_for(image[..., ::-1], side, hair_removal)[..., ::-1]
         )
-    image = imresize(
-        image, (side, side), interpolation=interpolation, backend='cv2'
-    )
+    image = imresize(image, (side, side), interpolation=interpolation, backend='cv2')
     return np.ascontiguousarray(image[..., ::-1])

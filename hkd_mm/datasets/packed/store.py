@@ -45,10 +45,9 @@ class PackedStore:
 
     Args:
         folder: of the store.
-        check: ``all`` compares every image with its checksum (about a second
-            for 1 GB, which is then in the page cache, where training wants
-            it), ``sample`` 256 of them; sizes and the hashes of the other
-            files are always checked.
+        check: ``all`` compares every image with its checksum (about a second for 1 GB,
+            which is then in the page cache, where training wants it), ``sample`` 256 of
+            them; sizes and the hashes of the other files are always checked.
         in_memory: read everything into memory of this process instead of
             mapping the file.
         plan: required contents; None accepts any.
@@ -66,16 +65,14 @@ class PackedStore:
     ) -> None:
         if check not in CHECKS:
             raise UserError(
-                f'verify={check!r} of a packed store must be one of '
-                f'{", ".join(CHECKS)}'
+                f'verify={check!r} of a packed store must be one of {", ".join(CHECKS)}'
             )
         self.folder, self.in_memory = Path(folder), in_memory
         self.header = _read_header(self.folder / HEADER)
         if plan is not None and self.header['key'] != plan.key:
             _refuse(
                 self.folder / HEADER,
-                f'it is foreign, made from other images than those of '
-                f'{plan.root}',
+                f'it is foreign, made from other images than those of {plan.root}',
             )
         rows = _read_hashed(self.folder / ROWS, self.header['rows_sha256'])
         self.ids: list[str] = json.loads(rows)['ids']
@@ -136,9 +133,7 @@ class PackedStore:
         found = torch.from_numpy(self.gather_bytes(rows))
         return found.view(len(rows), self.side, self.side, 3)
 
-    def gather_bytes(
-        self, rows: torch.Tensor, part: slice = slice(None)
-    ) -> np.ndarray:
+    def gather_bytes(self, rows: torch.Tensor, part: slice = slice(None)) -> np.ndarray:
         """A slice of some rows, (B, bytes) uint8, memory of its own."""
         # NumPy copies rows on one core at the speed of the memory; torch
         # would wake all threads for it, which costs more where cores are busy.
@@ -186,9 +181,7 @@ def seal(header: dict) -> dict:
     return dict(header, header_hash=sha256(text.encode()))
 
 
-def wrong_rows(
-    pixels: np.ndarray, crc: np.ndarray, rows: Iterable[int]
-) -> list[int]:
+def wrong_rows(pixels: np.ndarray, crc: np.ndarray, rows: Iterable[int]) -> list[int]:
     """Rows whose bytes do not match their checksum, in order.
 
     Args:
@@ -234,6 +227,5 @@ def _read(path: Path) -> bytes:
 
 def _refuse(path: Path, reason: str) -> NoReturn:
     raise UserError(
-        f'packed store: {path}: {reason}; remove {path.parent} and it is '
-        'built again'
+        f'packed store: {path}: {reason}; remove {path.parent} and it is built again'
     )

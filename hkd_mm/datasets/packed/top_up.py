@@ -47,10 +47,9 @@ def plan_copies(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose the images to list again, and how often.
 
-    A class of n images, fewer than the target t, is listed t times: every
-    image floor(t / n) times, and those whose ids have the smallest hashes
-    once more. Larger classes and empty ones stay as they are. The result
-    depends on the arguments alone.
+    A class of n images, fewer than the target t, is listed t times: every image floor(t
+    / n) times, and those whose ids have the smallest hashes once more. Larger classes
+    and empty ones stay as they are. The result depends on the arguments alone.
 
     Args:
         labels: classes (N,).

@@ -95,16 +95,12 @@ def _renamed(model: nn.Module, state: OrderedDict, whole: bool) -> OrderedDict:
     return state
 
 
-def _check(
-    model: nn.Module, state: OrderedDict, name: str, connectors: bool
-) -> None:
+def _check(model: nn.Module, state: OrderedDict, name: str, connectors: bool) -> None:
     own = model.state_dict()
     needed = [
         key
         for key in own
-        if connectors
-        or not hasattr(model, 'architecture')
-        or key.startswith(_STUDENT)
+        if connectors or not hasattr(model, 'architecture') or key.startswith(_STUDENT)
     ]
     missing = [key for key in needed if key not in state]
     unknown = [key for key in state if key not in own]
@@ -119,8 +115,7 @@ def _check(
         key = wrong[-1]
         mine, theirs = tuple(own[key].shape), tuple(state[key].shape)
         classes = (
-            f'it was trained for {theirs[0]} classes and the config '
-            f'has {mine[0]}'
+            f'it was trained for {theirs[0]} classes and the config has {mine[0]}'
             if len(wrong) <= 2 and mine
             else f'{len(wrong)} weights differ in shape'
         )
@@ -198,10 +193,9 @@ class SafeCheckpointHook(CheckpointHook):
     def _validate_resumed(self, runner) -> None:
         """Validate the epoch that the resumed checkpoint ends with.
 
-        A checkpoint is written before its epoch is validated, so what hooks
-        learn from that validation is not in it. Here and not in
-        ``before_train_epoch``, since a validation draws from the random
-        generators that are seeded there.
+        A checkpoint is written before its epoch is validated, so what hooks learn from
+        that validation is not in it. Here and not in ``before_train_epoch``, since a
+        validation draws from the random generators that are seeded there.
         """
         loop, epoch = runner.train_loop, runner.epoch
         if (
@@ -216,9 +210,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.last_ckpt = last if os.path.isfile(last) else None
         runner.val_loop.run()
 
-    def _save_checkpoint_with_step(
-        self, runner, step: int, meta: dict
-    ) -> None:
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)
         self._remove_outdated()
 

@@ -75,8 +75,7 @@ class LossScheduleHook(Hook):
             )
         if not 0 <= begin < until:
             raise UserError(
-                f'{where}: begin={begin} must be at least 0 and before '
-                f'until={until}'
+                f'{where}: begin={begin} must be at least 0 and before until={until}'
             )
         if start is None and end is None:
             raise UserError(f'{where}: set start, end or both')
@@ -99,8 +98,7 @@ class LossScheduleHook(Hook):
     def after_train(self, runner) -> None:
         """Leave what the last epoch had: it is what a checkpoint came from."""
         runner.logger.info(
-            f'{self.loss}.{self.word} ended at '
-            f'{getattr(self._modules[0], self.word):g}'
+            f'{self.loss}.{self.word} ended at {getattr(self._modules[0], self.word):g}'
         )
 
     def value(self, epoch: int) -> float:
@@ -154,17 +152,14 @@ def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
     """Refuse a value that the loss would not take, or not be ready for.
 
     Raises:
-        UserError: it is out of range; the loss would ask for what is not
-            recorded, or, with several processes, for less than it was built
-            for.
+        UserError: it is out of range; the loss would ask for what is not recorded, or,
+            with several processes, for less than it was built for.
     """
     if hasattr(loss, 'require'):  # it checks its own arguments
         type(loss)(**{word: value})
     then = copy.copy(loss)
     setattr(then, word, value)
-    now, later = (
-        set(getattr(one, 'unused_inputs', ())) for one in (loss, then)
-    )
+    now, later = (set(getattr(one, 'unused_inputs', ())) for one in (loss, then))
     where = f'LossScheduleHook: {name}.{word}={value:g}'
     if now - later:
         raise UserError(
@@ -221,9 +216,7 @@ class DistillDiagnosticsHook(Hook):
 
         model.parse_losses = looked_at
 
-    def before_train_iter(
-        self, runner, batch_idx: int, data_batch=None
-    ) -> None:
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Say whether this is an iteration to look at."""
         loader = runner.train_dataloader
         short = len(loader) < self.interval
@@ -236,9 +229,7 @@ class DistillDiagnosticsHook(Hook):
         vars(bare_model(runner.model)).pop('parse_losses', None)
 
 
-def gradient_norms(
-    model: nn.Module, losses: dict[str, Tensor]
-) -> dict[str, Tensor]:
+def gradient_norms(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
     """``gradient.<part>`` -> float32 scalar, on the losses' device."""
     parameters = [p for p in model.student.parameters() if p.requires_grad]
     found = {}
@@ -298,9 +289,8 @@ class GuardRailsHook(Hook):
       (``recommended_range`` of the loss),
     - a student that has become better than its teacher.
 
-    Too small a batch and too few classes are said by the losses themselves,
-    a teacher at chance by :class:`TeacherCheckHook`, a teacher of another
-    split before training.
+    Too small a batch and too few classes are said by the losses themselves, a teacher
+    at chance by :class:`TeacherCheckHook`, a teacher of another split before training.
     """
 
     def before_train(self, runner) -> None:

@@ -35,10 +35,9 @@ class DeferredLogHook(RuntimeInfoHook):
     the end of an epoch and before validation. What is printed is the same.
     In between ``current()`` of a history is that of the last log point.
 
-    A history holds the last 1,000 iterations (or one epoch, if longer), not
-    the million of mmengine, so that a step and a checkpoint cost the same
-    however long the run; ``window_size='global'`` of a log processor means
-    these.
+    A history holds the last 1,000 iterations (or one epoch, if longer), not the million
+    of mmengine, so that a step and a checkpoint cost the same however long the run;
+    ``window_size='global'`` of a log processor means these.
 
     It takes the place of ``default_hooks.runtime_info``.
     """
@@ -47,9 +46,7 @@ class DeferredLogHook(RuntimeInfoHook):
         super().before_train(runner)
         self._pending: dict[str, list[Tensor | float]] = defaultdict(list)
         self._intervals = [
-            hook.interval
-            for hook in runner.hooks
-            if isinstance(hook, LoggerHook)
+            hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)
         ]
         self._kept = max(_KEPT, len(runner.train_dataloader))
 
@@ -115,9 +112,7 @@ def on_host(pending: dict[str, list]) -> dict[str, list[float]]:
     }
     return {
         key: [
-            float(next(numbers[value.device]))
-            if isinstance(value, Tensor)
-            else value
+            float(next(numbers[value.device])) if isinstance(value, Tensor) else value
             for value in values
         ]
         for key, values in pending.items()
@@ -132,8 +127,7 @@ class FiniteLossHook(Hook):
     The checkpoint of the epoch before is whole and can be resumed from.
 
     Args:
-        interval: iterations between looks, each of which waits for the
-            device.
+        interval: iterations between looks, each of which waits for the device.
     """
 
     def __init__(self, interval: int = 50) -> None:
@@ -154,11 +148,7 @@ class FiniteLossHook(Hook):
                 if isinstance(value, torch.Tensor)
             }
         )
-        broken = [
-            name
-            for name, (value,) in parts.items()
-            if not math.isfinite(value)
-        ]
+        broken = [name for name, (value,) in parts.items() if not math.isfinite(value)]
         if broken:
             raise UserError(
                 f'{" and ".join(broken)} became nan or infinite in epoch '
@@ -188,13 +178,9 @@ class ProgressHook(Hook):
         self._open(runner, 'training', runner.max_iters, 'steps', runner.iter)
 
     def before_test(self, runner) -> None:
-        self._open(
-            runner, 'testing', len(runner.test_dataloader), 'batches', 0
-        )
+        self._open(runner, 'testing', len(runner.test_dataloader), 'batches', 0)
 
-    def _open(
-        self, runner, what: str, total: int, unit: str, done: int
-    ) -> None:
+    def _open(self, runner, what: str, total: int, unit: str, done: int) -> None:
         if not is_main_process():
             return
         self._progress = Progress(what, total, unit, done, self.stream)
@@ -237,9 +223,7 @@ class ProgressHook(Hook):
             note += f', loss {float(loss):.4f}'
         self._progress.update(runner.iter + 1, note)
 
-    def after_val_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ) -> None:
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self._progress is not None and self._progress.due:
             self._progress.update(
                 runner.iter,
@@ -247,9 +231,7 @@ class ProgressHook(Hook):
                 f'batch {batch_idx + 1} of {len(runner.val_dataloader)}',
             )
 
-    def after_test_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ) -> None:
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self._progress is not None:
             self._progress.update(batch_idx + 1)
 
@@ -266,8 +248,7 @@ class ProgressHook(Hook):
             mean = losses.mean(len(runner.train_dataloader))
             parts.append(f'training loss {mean:.4f}')
         print(
-            f'epoch {runner.epoch} of {runner.max_epochs}: '
-            + ', '.join(parts),
+            f'epoch {runner.epoch} of {runner.max_epochs}: ' + ', '.join(parts),
             # on a terminal rich's proxy, which prints above the bar
             file=None if self._progress.in_place else self.stream,
             flush=True,
@@ -289,9 +270,7 @@ def _best(runner) -> tuple[str | None, float | None]:
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.save_best:
             name = hook.key_indicators[0]
-            return name, scores.get(
-                'best_score', scores.get(f'best_score_{name}')
-            )
+            return name, scores.get('best_score', scores.get(f'best_score_{name}'))
     return None, None
 
 

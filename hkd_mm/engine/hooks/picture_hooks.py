@@ -40,9 +40,7 @@ class MaskPicturesHook(Hook):
     def __init__(self, out_dir: str) -> None:
         self.out_dir = Path(out_dir)
 
-    def after_test_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ) -> None:
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Write the pictures of one batch.
 
         Args:
@@ -53,9 +51,7 @@ class MaskPicturesHook(Hook):
         ids = runner.test_loop.dataloader.dataset.store.ids
         probabilities = found['batch_probabilities']
         classes = max(probabilities.shape[1], 2)
-        predicted = masks_of(
-            probabilities, threshold_of(runner.test_evaluator)
-        )
+        predicted = masks_of(probabilities, threshold_of(runner.test_evaluator))
         predicted = predicted.cpu().numpy()
         images = _seen(runner, data_batch['inputs'])
         self.out_dir.mkdir(parents=True, exist_ok=True)
@@ -68,9 +64,9 @@ class MaskPicturesHook(Hook):
             counts = confusion_counts(guess, truth, classes)
             dice = overlap_scores(counts)['dice'].mean()
             panels = dict(image=None, truth=truth, prediction=guess)
-            draw_panels(
-                fitted(image, truth.shape), panels, f'Dice {dice:.2f}'
-            ).save(self.out_dir / f'{file_name(ids[row])}.png')
+            draw_panels(fitted(image, truth.shape), panels, f'Dice {dice:.2f}').save(
+                self.out_dir / f'{file_name(ids[row])}.png'
+            )
 
 
 def file_name(sample_id: str) -> str:
@@ -132,9 +128,7 @@ def draw_panels(
     """
     scale = max(1, -(-_SIDE // min(rgb.shape[:2])))
     size = rgb.shape[1] * scale, rgb.shape[0] * scale
-    bare = np.asarray(
-        Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC)
-    )
+    bare = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
     height = size[1] + 2 * _LINE
     whole = Image.new('RGB', (size[0] * len(panels), height), 'white')
     draw = ImageDraw.Draw(whole)
@@ -181,9 +175,7 @@ class PredictionPicturesHook(Hook):
     def __init__(self, out_dir: str) -> None:
         self.out_dir = Path(out_dir)
 
-    def after_test_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ) -> None:
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         classes = runner.test_loop.dataloader.dataset.metainfo['classes']
         for image, sample in zip(data_batch['inputs'], outputs):
             label = int(sample.gt_label)
@@ -215,7 +207,5 @@ def _draw(image: torch.Tensor, *lines: str) -> Image.Image:
     whole.paste(picture)
     draw = ImageDraw.Draw(whole)
     for number, line in enumerate(lines):
-        draw.text(
-            (4, picture.height + 2 + number * _PREDICTION_LINE), line, 'black'
-        )
+        draw.text((4, picture.height + 2 + number * _PREDICTION_LINE), line, 'black')
     return whole

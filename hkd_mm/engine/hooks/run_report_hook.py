@@ -38,11 +38,10 @@ from hkd_mm.registry import HOOKS
 class RunReportHook(Hook):
     """Leave a complete record of a run, also of one that was resumed.
 
-    ``environment.json`` at the start; ``history.json`` after every epoch;
-    at the end ``metrics.json`` (see :func:`summarise`), ``curves.png``,
-    ``confusion_matrix.png`` of the best validation and ``student.pth``, the
-    plain mmpretrain student of the best checkpoint (the last one where there
-    was no validation).
+    ``environment.json`` at the start; ``history.json`` after every epoch; at the end
+    ``metrics.json`` (see :func:`summarise`), ``curves.png``, ``confusion_matrix.png``
+    of the best validation and ``student.pth``, the plain mmpretrain student of the best
+    checkpoint (the last one where there was no validation).
 
     Every checkpoint is given ``split_hash``, ``input`` (size and resize rule,
     see :func:`.image_input.image_input`), ``student`` (the config of the
@@ -91,9 +90,7 @@ class RunReportHook(Hook):
                 runner.cfg.model, runner.cfg.get('data_preprocessor')
             )
         if 'data_preprocessor' in runner.cfg:
-            meta['data_preprocessor'] = plain_preprocessor(
-                runner.cfg.data_preprocessor
-            )
+            meta['data_preprocessor'] = plain_preprocessor(runner.cfg.data_preprocessor)
 
     def before_train_epoch(self, runner) -> None:
         self._sums: dict[str, torch.Tensor | float] = {}
@@ -114,8 +111,7 @@ class RunReportHook(Hook):
     @master_only
     def after_train_epoch(self, runner) -> None:
         losses = {
-            name: float(total) / self._steps
-            for name, total in self._sums.items()
+            name: float(total) / self._steps for name, total in self._sums.items()
         }
         self.history.add(
             runner.epoch + 1,
@@ -137,9 +133,7 @@ class RunReportHook(Hook):
             for name, value in (metrics or {}).items()
             if isinstance(value, (int, float))
         }
-        fields = dict(
-            val=scalars, val_seconds=time.perf_counter() - self._val_clock
-        )
+        fields = dict(val=scalars, val_seconds=time.perf_counter() - self._val_clock)
         for metric in runner.val_loop.evaluator.metrics:
             last = getattr(metric, 'last', None)
             if last is not None and 'confusion' in last:
@@ -157,9 +151,7 @@ class RunReportHook(Hook):
         self._draw_confusion(runner, folder, best)
         source = best_checkpoint(runner) or last_checkpoint(runner)
         if source is None:
-            runner.logger.warning(
-                'No checkpoint was saved, so there is no student.pth'
-            )
+            runner.logger.warning('No checkpoint was saved, so there is no student.pth')
             return
         export_student(source, folder / 'student.pth')
         runner.logger.info(

@@ -25,10 +25,9 @@ _BATCH = 64
 class TeacherCheckHook(Hook):
     """Log the teacher's accuracy on a few images before training.
 
-    A teacher at chance (the wrong checkpoint, the wrong class order, other
-    input statistics) distils noise and nothing else would tell. The figures
-    also go to the message hub as ``teacher_check``. A teacher without a
-    checkpoint is refused.
+    A teacher at chance (the wrong checkpoint, the wrong class order, other input
+    statistics) distils noise and nothing else would tell. The figures also go to the
+    message hub as ``teacher_check``. A teacher without a checkpoint is refused.
 
     Args:
         num_images: how many images to look at, spread evenly over the
@@ -75,9 +74,7 @@ class TeacherCheckHook(Hook):
         full = [(-x, samples) for x, samples in empty]
         idle = max(_dice(empty, threshold), _dice(full, threshold))
         count = sum(len(samples) for _, samples in batches)
-        runner.message_hub.update_info(
-            'teacher_check', dict(dice=dice, images=count)
-        )
+        runner.message_hub.update_info('teacher_check', dict(dice=dice, images=count))
         figures = f'Dice {dice:.3f} on {count} images'
         runner.logger.info(f'Teacher check: {figures}')
         if dice <= idle:
@@ -174,8 +171,7 @@ class ClassFusionHook(Hook):
         for index, row in enumerate(recall.tolist()):
             runner.logger.info(
                 f'Class fusion: recall of model.teachers.{index} on '
-                f'{len(rows)} images: '
-                + ', '.join(f'{share:.3f}' for share in row)
+                f'{len(rows)} images: ' + ', '.join(f'{share:.3f}' for share in row)
             )
 
 
@@ -268,9 +264,7 @@ class TeacherCacheHook(Hook):
         if getattr(model, 'teacher_cache', None) is None:
             return
         loader = runner.train_dataloader
-        open_teacher_cache(
-            model, loader.dataset, runner.logger, loader.batch_size
-        )
+        open_teacher_cache(model, loader.dataset, runner.logger, loader.batch_size)
         cache, epochs = model.teacher_cache, runner.max_epochs
         if cache.is_open and epochs <= cache.num_views:
             runner.logger.info(

@@ -61,12 +61,10 @@ class CompileHook(Hook):
         if self.backend == 'inductor' and device.type == 'cpu':
             _need_compiler()
         count = sum(
-            compile_network(network, self.mode, self.backend)
-            for network in networks
+            compile_network(network, self.mode, self.backend) for network in networks
         )
         runner.logger.info(
-            f'torch.compile: {count} modules, '
-            f'backend {self.backend}, mode {self.mode}'
+            f'torch.compile: {count} modules, backend {self.backend}, mode {self.mode}'
         )
 
 
@@ -82,9 +80,7 @@ def compile_network(
     limits.accumulated_recompile_limit += _GRAPHS * len(regions)
     for module in regions:
         # Not module.compile(), which would take in the module's own hooks.
-        module.forward = torch.compile(
-            module.forward, mode=mode, backend=backend
-        )
+        module.forward = torch.compile(module.forward, mode=mode, backend=backend)
     return len(regions)
 
 
@@ -125,8 +121,7 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     takes an equal one for a gain at ``min_delta=0`` and never stops on a
     plateau. Two methods are added, for upstream counts from zero again,
     without its best score, whenever a run is resumed. A checkpoint is written
-    before the validation of its epoch: a resumed run counts on from the one
-    before.
+    before the validation of its epoch: a resumed run counts on from the one before.
 
     Args:
         kwargs: ``monitor``, ``rule``, ``min_delta``, ``patience`` and the

@@ -50,21 +50,18 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
     Args:
         architecture: the student, a classifier config or module.
         teacher: the teacher, a classifier config or module.
-        distiller: an ``mmrazor.ConfigurableDistiller`` config; recorders and
-            mappings it leaves out are filled in
-            (:mod:`hkd_mm.models.algorithms.wiring`).
+        distiller: an ``mmrazor.ConfigurableDistiller`` config; recorders and mappings
+            it leaves out are filled in (:mod:`hkd_mm.models.algorithms.wiring`).
         teacher_ckpt: file with the teacher's weights; without one a teacher
             that was built from a config has random weights, and
             ``hkd_mm.TeacherCheckHook`` refuses to train with it.
         student_ckpt: file with weights that the student starts from (an
             previous stage), loaded strictly by ``init_weights``.
-        input_size: side of the square training images in pixels, for the dry
-            forward.
-        teacher_cache: arguments of
-            :class:`hkd_mm.models.teacher_cache.TeacherCache`, which then
-            answers in place of the teacher where it can. Where it cannot
-            (images that are not packed, no room on the disk), one line of
-            the log says why and the teacher runs.
+        input_size: side of the square training images in pixels, for the dry forward.
+        teacher_cache: arguments of :class:`hkd_mm.models.teacher_cache.TeacherCache`,
+            which then answers in place of the teacher where it can. Where it cannot
+            (images that are not packed, no room on the disk), one line of the log says
+            why and the teacher runs.
         teacher_inference: arguments of :class:`TeacherInference`, which make
             its forward cheaper.
         calculate_student_loss: add the student's own head loss. Off by
@@ -113,9 +110,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             self.teacher.data_preprocessor,
             self.teacher_meta.get('data_preprocessor'),
         )
-        self.teacher_cache = (
-            TeacherCache(**teacher_cache) if teacher_cache else None
-        )
+        self.teacher_cache = TeacherCache(**teacher_cache) if teacher_cache else None
         finish_distiller(
             self.distiller, self.student, self.teacher, calculate_student_loss
         )
@@ -173,15 +168,11 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             self.teacher_inference.context(images.device, cached),
         ):
             self.teacher(images, data_samples, mode='tensor')
-        self.teacher_inference.cast_records(
-            recorders, len(images), len(batch_inputs)
-        )
+        self.teacher_inference.cast_records(recorders, len(images), len(batch_inputs))
 
     def cached_recorders(self) -> list[str]:
         """Teacher recorders that a loss asks for, in order."""
-        return sorted(
-            asked_recorders(self.distiller.loss_forward_mappings, False)
-        )
+        return sorted(asked_recorders(self.distiller.loss_forward_mappings, False))
 
     def exact_records(self) -> set[str]:
         """Those of them that are class scores."""

@@ -29,11 +29,10 @@ class ScoreFusion(nn.Module):
     loss that softens by the same ``tau`` sees exactly ``p``. The weights are
 
     - ``average``: ``1 / K``;
-    - ``confidence``: of each image,
-      ``w_k = (1 - exp(L_k) / sum_j exp(L_j)) / (K - 1)`` with ``L_k`` the
-      cross-entropy of teacher k on the label (CA-MKD, Zhang et al., arXiv
-      2201.00007): who errs on an image is heard less. Without labels the
-      plain average;
+    - ``confidence``: of each image, ``w_k = (1 - exp(L_k) / sum_j exp(L_j)) / (K - 1)``
+      with ``L_k`` the cross-entropy of teacher k on the label (CA-MKD, Zhang et al.,
+      arXiv 2201.00007): who errs on an image is heard less. Without labels the plain
+      average;
     - ``class``: of each class, given or measured; a class that no teacher
       has a weight for counts them equally, and ``p`` is made to sum to one.
 
@@ -91,9 +90,7 @@ class ScoreFusion(nn.Module):
             )
         self.class_weights = found
 
-    def forward(
-        self, scores: list[Tensor], labels: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, scores: list[Tensor], labels: Tensor | None = None) -> Tensor:
         """K times (N, C), and labels (N,) or (N, C), to (N, C) float32."""
         if len({z.size(1) for z in scores}) > 1:
             raise UserError(
@@ -169,9 +166,7 @@ class TeacherGroup(BaseModel):
 
     def scores(self, inputs: Tensor) -> list[Tensor]:
         """Scores (N, C) of each teacher for images (N, 3, H, W)."""
-        views = [c(inputs) for c in self._convert] or [inputs] * len(
-            self.networks
-        )
+        views = [c(inputs) for c in self._convert] or [inputs] * len(self.networks)
         return [
             network(view, mode='tensor')
             for network, view in zip(self.networks, views, strict=True)
@@ -200,13 +195,12 @@ class TeacherGroup(BaseModel):
 class MultiTeacherDistill(FrozenTeacherDistill):
     """A student of several teachers, whose class scores are made one.
 
-    Each teacher is held to the whole contract of
-    :class:`FrozenTeacherDistill`: frozen, in eval mode, run without gradient,
-    given images in its own statistics, loaded strictly and safely, and in no
-    checkpoint of the run. A loss sees one ``preds_T``
-    (:class:`ScoreFusion`). Features are not fused; a loss
-    that wants them takes those of one teacher through a recorder such as
-    ``dict(type='mmrazor.ModuleOutputs', source='networks.0.model.layer4')``.
+    Each teacher is held to the whole contract of :class:`FrozenTeacherDistill`: frozen,
+    in eval mode, run without gradient, given images in its own statistics, loaded
+    strictly and safely, and in no checkpoint of the run. A loss sees one ``preds_T``
+    (:class:`ScoreFusion`). Features are not fused; a loss that wants them takes those
+    of one teacher through a recorder such as ``dict(type='mmrazor.ModuleOutputs',
+    source='networks.0.model.layer4')``.
 
     Args:
         architecture: the student, a classifier config or module.
@@ -217,9 +211,8 @@ class MultiTeacherDistill(FrozenTeacherDistill):
             is heard less) or ``class`` (a weight a teacher and class).
         class_weights: one list a teacher of one number a class, for
             ``class``; None to have ``hkd_mm.ClassFusionHook`` measure them.
-        fusion_tau: temperature at which the probabilities are mixed; that of
-            the loss makes the mixture exact, 1 makes ``preds_T``
-            log-probabilities.
+        fusion_tau: temperature at which the probabilities are mixed; that of the loss
+            makes the mixture exact, 1 makes ``preds_T`` log-probabilities.
         teacher: None; here so that a config can take out an inherited one.
         teacher_ckpt: None, as ``teacher``.
 
@@ -255,9 +248,7 @@ class MultiTeacherDistill(FrozenTeacherDistill):
         for i, config in enumerate(map(dict, teachers)):
             path = config.pop('ckpt', None)
             networks.append(MODELS.build(config))
-            metas.append(
-                load_or_init(networks[-1], path, f'model.teachers.{i}')
-            )
+            metas.append(load_or_init(networks[-1], path, f'model.teachers.{i}'))
         super().__init__(
             architecture=architecture,
             teacher=TeacherGroup(networks, metas, fused),

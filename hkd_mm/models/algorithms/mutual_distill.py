@@ -117,8 +117,7 @@ class MutualDistill(BaseAlgorithm):
         distiller: an ``mmrazor.ConfigurableDistiller`` config, of any of the
             directions; what it leaves out is filled in.
         branch: config of an :class:`EmbeddedBranch`; None for none.
-        input_size: side of the square training images in pixels, for the dry
-            forward.
+        input_size: side of the square training images in pixels, for the dry forward.
         teacher: None; here so that a config can take out an inherited one.
         teacher_ckpt: None, as ``teacher``.
 
@@ -154,9 +153,7 @@ class MutualDistill(BaseAlgorithm):
             {name: MODELS.build(network) for name, network in peers.items()}
         )
         self._convert = {
-            name: InputConversion(
-                self.data_preprocessor, network.data_preprocessor
-            )
+            name: InputConversion(self.data_preprocessor, network.data_preprocessor)
             for name, network in self.peers.items()
         }
         self.branch = MODELS.build(branch) if branch else None
@@ -275,13 +272,9 @@ class EmbeddedBranch(BaseModule):
         UserError: a peer's last feature is no map.
     """
 
-    def __init__(
-        self, loss: dict | None = None, init_cfg: dict | None = None
-    ) -> None:
+    def __init__(self, loss: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        self.label_loss = MODELS.build(
-            loss or dict(type='hkd_mm.HardLabelLoss')
-        )
+        self.label_loss = MODELS.build(loss or dict(type='hkd_mm.HardLabelLoss'))
         self.backbone, self.head = _FusedMap(), _FusedScores()
         self._recorders: list[GuardedRecorders] = []
 

@@ -20,8 +20,7 @@ VIEWS = 4
 
 @MODELS.register_module()
 class RotationDistill(FrozenTeacherDistill):
-    """``FrozenTeacherDistill`` whose networks see each image in four
-    rotations.
+    """``FrozenTeacherDistill`` whose networks see each image in four rotations.
 
     The batch becomes the upright images, then all of them rotated by 90, 180
     and 270 degrees (counter-clockwise). Losses for such views
@@ -49,9 +48,7 @@ class RotationDistill(FrozenTeacherDistill):
             )
         for name, loss in losses.items():
             if name not in all_views and getattr(loss, 'views', 1) == 1:
-                loss.register_forward_pre_hook(
-                    _upright, with_kwargs=True, prepend=True
-                )
+                loss.register_forward_pre_hook(_upright, with_kwargs=True, prepend=True)
 
     def uncacheable(self) -> str | None:
         """Reason why the teacher's outputs cannot be stored."""
@@ -67,9 +64,7 @@ class RotationDistill(FrozenTeacherDistill):
                 'hkd_mm.RotationDistill needs square images, but these are '
                 f'{height} x {width}; set input_size'
             )
-        views = torch.cat(
-            [batch_inputs.rot90(turns, (2, 3)) for turns in range(VIEWS)]
-        )
+        views = torch.cat([batch_inputs.rot90(turns, (2, 3)) for turns in range(VIEWS)])
         if batch_inputs.is_contiguous(memory_format=torch.channels_last):
             views = views.contiguous(memory_format=torch.channels_last)
         return super().loss(views, _repeated(data_samples))
@@ -92,6 +87,4 @@ def _upright(
     loss: nn.Module, args: tuple, kwargs: dict[str, Any]
 ) -> tuple[tuple, dict[str, Any]]:
     """Leave a loss the first of the views."""
-    return tree_map_only(
-        Tensor, lambda x: x[: len(x) // VIEWS], (args, kwargs)
-    )
+    return tree_map_only(Tensor, lambda x: x[: len(x) // VIEWS], (args, kwargs))

@@ -30,15 +30,13 @@ class SelfDistill(StudentLossMixin, RazorSelfDistill):
         architecture: the student, a classifier config or module.
         distiller: an ``mmrazor.ConfigurableDistiller`` config whose losses
             take ``preds_S``, ``gt_labels`` and ``s_feature`` only.
-        input_size: side of the square training images in pixels, for the dry
-            forward.
+        input_size: side of the square training images in pixels, for the dry forward.
         calculate_student_loss: add the student's own head loss.
         teacher: None; here so that a config can take out an inherited one.
         teacher_ckpt: None, as ``teacher``.
 
     Raises:
-        UserError: a teacher is given, a loss asks for one, or a loss would
-            not train.
+        UserError: a teacher is given, a loss asks for one, or a loss would not train.
     """
 
     family = 'self'  # of methods, for the docs
@@ -70,9 +68,7 @@ class SelfDistill(StudentLossMixin, RazorSelfDistill):
             **kwargs,
         )
         self.distillation_stopped = False
-        finish_distiller(
-            self.distiller, self.student, None, calculate_student_loss
-        )
+        finish_distiller(self.distiller, self.student, None, calculate_student_loss)
         build_lazy_parts(self, input_size)
 
     def forward_both(

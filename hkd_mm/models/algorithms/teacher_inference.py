@@ -92,19 +92,14 @@ def _statistics(
     if not hasattr(preprocessor, 'mean'):
         return torch.zeros(1), torch.ones(1)
     return tuple(
-        x.detach().cpu().flatten()
-        for x in (preprocessor.mean, preprocessor.std)
+        x.detach().cpu().flatten() for x in (preprocessor.mean, preprocessor.std)
     )
 
 
-def _check_windows(
-    student: nn.Module, teacher: nn.Module | SimpleNamespace
-) -> None:
+def _check_windows(student: nn.Module, teacher: nn.Module | SimpleNamespace) -> None:
     if not (hasattr(student, 'window') and hasattr(teacher, 'window')):
         return
-    mine, other = (
-        x.window and tuple(map(float, x.window)) for x in (student, teacher)
-    )
+    mine, other = (x.window and tuple(map(float, x.window)) for x in (student, teacher))
     if mine != other:
         raise UserError(
             f'the teacher was trained with the window {other} (centre, width) '
@@ -122,18 +117,15 @@ class TeacherInference:
     Args:
         fold_bn: put each BatchNorm into the convolution before it. Outputs
             differ by floating-point rounding.
-        dtype: autocast of the teacher alone: ``bfloat16``, ``float16``, or
-            None for that of the run (float32 where a cache keeps the outputs,
-            which runs with and without ``--amp`` then share). Records are
-            delivered in float32.
+        dtype: autocast of the teacher alone: ``bfloat16``, ``float16``, or None for
+            that of the run (float32 where a cache keeps the outputs, which runs with
+            and without ``--amp`` then share). Records are delivered in float32.
 
     Raises:
         UserError: an unknown dtype.
     """
 
-    def __init__(
-        self, fold_bn: bool = False, dtype: str | None = None
-    ) -> None:
+    def __init__(self, fold_bn: bool = False, dtype: str | None = None) -> None:
         if dtype not in (None, 'bfloat16', 'float16'):
             raise UserError(
                 f'model.teacher_inference.dtype={dtype!r} must be '

@@ -14,10 +14,9 @@ and ``t_feature``          (``map``), ``last_map``, ``pooled`` (``vector``)
                            or ``maps``
 =========================  ============================================
 
-``s_feature`` passes through the connector that bears the loss's name,
-``t_feature`` through the one called ``<loss>_teacher``; a loss that wants
-aligned features and has no connector gets
-:class:`hkd_mm.FeatureAlignConnector`. What a config does write is kept.
+``s_feature`` passes through the connector that bears the loss's name, ``t_feature``
+through the one called ``<loss>_teacher``; a loss that wants aligned features and has no
+connector gets :class:`hkd_mm.FeatureAlignConnector`. What a config does write is kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,14 +41,10 @@ def channels_of(network: nn.Module) -> int:
     return getattr(network, 'in_channels', 3)
 
 
-def blank_batch(
-    network: nn.Module, input_size: int
-) -> tuple[Tensor, Sequence]:
+def blank_batch(network: nn.Module, input_size: int) -> tuple[Tensor, Sequence]:
     """One black image (1, C, h, h), with label 0 or an empty mask."""
     size = input_size, input_size
-    images = next(network.parameters()).new_zeros(
-        (1, channels_of(network), *size)
-    )
+    images = next(network.parameters()).new_zeros((1, channels_of(network), *size))
     if is_segmentor(network):
         masks = images.new_zeros((1, *size), dtype=torch.uint8)
         index = images.new_zeros(1, dtype=torch.int64)
@@ -65,9 +60,7 @@ _RECORDERS = dict(
     pooled='hkd_mm.Pooled',
     maps='hkd_mm.StageMaps',
 )
-_OF_FEATURES = dict(
-    map='feature', last_map='last_map', vector='pooled', maps='maps'
-)
+_OF_FEATURES = dict(map='feature', last_map='last_map', vector='pooled', maps='maps')
 
 
 def fill_wiring(distiller: dict) -> dict:
@@ -140,9 +133,7 @@ def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
             continue
         own = name if key == 's_feature' else f'{name}_teacher'
         if key == 's_feature' and kind.aligned and kind.features != 'maps':
-            connectors.setdefault(
-                own, dict(type='hkd_mm.FeatureAlignConnector')
-            )
+            connectors.setdefault(own, dict(type='hkd_mm.FeatureAlignConnector'))
         if own in connectors:
             mapping[key]['connector'] = own
     if connectors:
@@ -206,8 +197,7 @@ def drop_unused_inputs(distiller) -> None:
         name: {
             key: record
             for key, record in mapping.items()
-            if key
-            not in getattr(distiller.distill_losses[name], 'unused_inputs', ())
+            if key not in getattr(distiller.distill_losses[name], 'unused_inputs', ())
         }
         for name, mapping in distiller.loss_forward_mappings.items()
     }
@@ -223,9 +213,7 @@ def drop_unused_inputs(distiller) -> None:
         (True, distiller.student_recorders),
         (False, distiller.teacher_recorders),
     ):
-        for name in manager.recorders.keys() - asked_recorders(
-            mappings, from_student
-        ):
+        for name in manager.recorders.keys() - asked_recorders(mappings, from_student):
             del manager.recorders[name]  # it would hold on to its maps
 
 
@@ -292,9 +280,7 @@ def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:
     for mapping in distiller.loss_forward_mappings.values():
         for key, record in mapping.items():
             name = record.get('connector')
-            if name is None or not hasattr(
-                distiller.connectors[name], 'build'
-            ):
+            if name is None or not hasattr(distiller.connectors[name], 'build'):
                 continue
             partner = ('t' if key[0] == 's' else 's') + key[1:]
             if partner not in mapping:
@@ -357,8 +343,7 @@ def loss_parts(distiller) -> dict[str, Tensor]:
 class StudentLossMixin:
     """The losses of an algorithm of MMRazor with a student and a distiller.
 
-    The class it is mixed into defines ``forward_both``, which fills the
-    recorders.
+    The class it is mixed into defines ``forward_both``, which fills the recorders.
     """
 
     def loss(
@@ -385,9 +370,7 @@ class StudentLossMixin:
         distiller.set_deliveries_override(True)
         mode = 'loss' if self.calculate_student_loss else 'tensor'
         with (
-            torch.set_grad_enabled(
-                self.student_trainable and torch.is_grad_enabled()
-            ),
+            torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()),
             distiller.student_recorders,
             distiller.deliveries,
         ):
@@ -400,6 +383,4 @@ class StudentLossMixin:
 def name_preprocessor(kwargs: dict) -> None:
     """Fill in the type of ``data_preprocessor``, as mmpretrain does."""
     if isinstance(kwargs.get('data_preprocessor'), dict):
-        kwargs['data_preprocessor'].setdefault(
-            'type', 'mmpretrain.ClsDataPreprocessor'
-        )
+        kwargs['data_preprocessor'].setdefault('type', 'mmpretrain.ClsDataPreprocessor')

@@ -20,13 +20,12 @@ Shape = tuple[int, ...]
 class FeatureAlignConnector(BaseConnector):
     """Bring a student feature to the shape of the teacher's.
 
-    A learned 1x1 convolution matches the channels (a linear layer for
-    vectors), as in FitNets (Romero et al., arXiv 1412.6550, section 2.2);
-    maps are pooled (adaptive average) where the student's is larger and
-    interpolated (bilinear) where it is smaller; a map meets a vector through
-    global average pooling. :class:`FrozenTeacherDistill` calls :meth:`build`
-    with the two shapes that one dry forward has shown, so no config carries
-    a channel number.
+    A learned 1x1 convolution matches the channels (a linear layer for vectors), as in
+    FitNets (Romero et al., arXiv 1412.6550, section 2.2); maps are pooled (adaptive
+    average) where the student's is larger and interpolated (bilinear) where it is
+    smaller; a map meets a vector through global average pooling.
+    :class:`FrozenTeacherDistill` calls :meth:`build` with the two shapes that one dry
+    forward has shown, so no config carries a channel number.
     """
 
     def __init__(self, init_cfg: dict | None = None) -> None:
@@ -84,8 +83,7 @@ def require(
         made = inspect.signature(type(owner)).parameters.get(name)
         hint = '' if made is None else f'; the default is {made.default}'
         raise UserError(
-            f'{type(owner).__name__}: {name}={value!r} must be {expected}'
-            f'{hint}'
+            f'{type(owner).__name__}: {name}={value!r} must be {expected}{hint}'
         )
 
 

@@ -104,12 +104,11 @@ class HFMaskConnector(BaseModule):
     convolutions with a GELU between them generate the teacher's map from the
     rest (equation 4).
 
-    Where the paper is silent or cannot be trained: ``a_n`` is the mean of the
-    absolute values over the channels, divided by its mean over the places,
-    for the paper's 1x1 convolution lies before a threshold and would never
-    get a gradient; the fused map is averaged to the size of the last level
-    and stretched to [0, 1] in each image, so ``phi`` is a share of the
-    largest attention. A map of one value masks nothing.
+    Where the paper is silent or cannot be trained: ``a_n`` is the mean of the absolute
+    values over the channels, divided by its mean over the places, for the paper's 1x1
+    convolution lies before a threshold and would never get a gradient; the fused map is
+    averaged to the size of the last level and stretched to [0, 1] in each image, so
+    ``phi`` is a share of the largest attention. A map of one value masks nothing.
 
     It needs maps of both networks, so it is part of :class:`MGDHFLoss` and no
     connector of a distiller.

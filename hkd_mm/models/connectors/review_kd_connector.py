@@ -32,17 +32,13 @@ class ReviewKDConnector(BaseConnector):
             map where it is smaller.
     """
 
-    def __init__(
-        self, channels: int = 512, init_cfg: dict | None = None
-    ) -> None:
+    def __init__(self, channels: int = 512, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         require(self, channels >= 1, 'channels', channels, '>= 1')
         self.channels = channels
         self.stages = nn.ModuleList()
 
-    def build(
-        self, student_shape: list[Shape], teacher_shape: list[Shape]
-    ) -> None:
+    def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
         """Create the layers between lists of (N, C, H, W), shallow to deep."""
         if not (
             isinstance(student_shape, list)
@@ -59,9 +55,7 @@ class ReviewKDConnector(BaseConnector):
         deepest = len(student_shape) - 1
         self.stages.extend(
             _Fusion(mine[1], width, other[1:], stage < deepest)
-            for stage, (mine, other) in enumerate(
-                zip(student_shape, teacher_shape)
-            )
+            for stage, (mine, other) in enumerate(zip(student_shape, teacher_shape))
         )
 
     def forward_train(self, feature: list[Tensor]) -> list[Tensor]:
@@ -95,9 +89,7 @@ class _Fusion(nn.Module):
             nn.BatchNorm2d(target[0]),
         )
 
-    def forward(
-        self, own: Tensor, deeper: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, own: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         """The fused map, to pass on, and the same in the teacher's shape."""
         fused = self.reduce(own)
         if self.attend is not None:

@@ -22,14 +22,13 @@ from hkd_mm.registry import MODELS
 class ATLoss(DistillLoss):
     """Activation-based attention transfer of Zagoruyko and Komodakis.
 
-    Equation (1): the attention map of a stage is ``Q = sum_c |A_c|^2``;
-    equation (2): ``beta / 2 * sum_j mean((Q_S / |Q_S| - Q_T / |Q_T|)^2)``
-    over the stages ``j``, with one length an image. The paper divides its
-    beta of 1000 by the number of elements of the map and the batch, which is
-    the mean here, and its code squares the distance, which is smooth at
-    equality. Where the maps of a stage differ in size, both are pooled to the
-    smaller. The gradient-based form of the paper's section 3.2 needs a second
-    backward and is not offered. mmrazor's ``ATLoss`` refuses maps of unlike
+    Equation (1): the attention map of a stage is ``Q = sum_c |A_c|^2``; equation (2):
+    ``beta / 2 * sum_j mean((Q_S / |Q_S| - Q_T / |Q_T|)^2)`` over the stages ``j``, with
+    one length an image. The paper divides its beta of 1000 by the number of elements of
+    the map and the batch, which is the mean here, and its code squares the distance,
+    which is smooth at equality. Where the maps of a stage differ in size, both are
+    pooled to the smaller. The gradient-based form of the paper's section 3.2 needs a
+    second backward and is not offered. mmrazor's ``ATLoss`` refuses maps of unlike
     sizes and knows one stage only.
 
     Args:
@@ -51,9 +50,7 @@ class ATLoss(DistillLoss):
         super().__init__(loss_weight)
         self.set_not_negative(beta=beta)
 
-    def forward(
-        self, s_feature: list[Tensor], t_feature: list[Tensor]
-    ) -> Tensor:
+    def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
         """From as many maps (N, C, H, W), of any channels and sizes."""
         if len(s_feature) != len(t_feature):
             raise UserError(
@@ -70,13 +67,9 @@ class ATLoss(DistillLoss):
 
 
 def _distance(student: Tensor, teacher: Tensor) -> Tensor:
-    size = tuple(
-        min(sides) for sides in zip(student.shape[2:], teacher.shape[2:])
-    )
+    size = tuple(min(sides) for sides in zip(student.shape[2:], teacher.shape[2:]))
     mine, other = (
-        unit_vectors(
-            resize_map(x.square().mean(1, keepdim=True), size).flatten(1)
-        )
+        unit_vectors(resize_map(x.square().mean(1, keepdim=True), size).flatten(1))
         for x in (student, teacher)
     )
     return (mine - other).square().mean()
@@ -86,12 +79,11 @@ def _distance(student: Tensor, teacher: Tensor) -> Tensor:
 class CATKDLoss(DistillLoss):
     """Class attention transfer of Guo et al.
 
-    The class activation map of class ``k`` is ``sum_c W[k, c] f[c]``, with
-    ``f`` the map that is pooled for the last layer and ``W`` that layer's
-    weight, each network's own. The maps are average pooled to ``size`` x
-    ``size``, each is divided by its L2 norm, and the loss is the mean squared
-    difference over images, classes and places: the mean with which the
-    authors' weights (10 to 400) were found.
+    The class activation map of class ``k`` is ``sum_c W[k, c] f[c]``, with ``f`` the
+    map that is pooled for the last layer and ``W`` that layer's weight, each network's
+    own. The maps are average pooled to ``size`` x ``size``, each is divided by its L2
+    norm, and the loss is the mean squared difference over images, classes and places:
+    the mean with which the authors' weights (10 to 400) were found.
 
     Args:
         size: side of the pooled activation maps, in cells, >= 1.
@@ -143,16 +135,14 @@ class CATKDLoss(DistillLoss):
 class FBKDLoss(DistillLoss):
     """Feature-based distillation of Zhang and Ma, section 3.
 
-    With the attentions ``G^s = mean_c |A|`` and ``G^c = mean_hw |A|`` and
-    the masks ``M^s = H W softmax((G^s_S + G^s_T) / tau)``,
-    ``M^c = C softmax((G^c_S + G^c_T) / tau)``, three parts, each a mean over
-    the batch of one Euclidean length an image:
+    With the attentions ``G^s = mean_c |A|`` and ``G^c = mean_hw |A|`` and the masks
+    ``M^s = H W softmax((G^s_S + G^s_T) / tau)``, ``M^c = C softmax((G^c_S + G^c_T) /
+    tau)``, three parts, each a mean over the batch of one Euclidean length an image:
 
     - ``loss_attention = alpha * (|G^s_S - G^s_T| + |G^c_S - G^c_T|)``;
     - ``loss_masked = beta * |sqrt(M^s M^c) (A_S - A_T)|``;
-    - ``loss_non_local = gamma * |R_S - R_T|``, where ``R`` is a non-local
-      block: for each pixel the features of all, weighted by
-      ``softmax(A^T A / sqrt(C))``.
+    - ``loss_non_local = gamma * |R_S - R_T|``, where ``R`` is a non-local block: for
+      each pixel the features of all, weighted by ``softmax(A^T A / sqrt(C))``.
 
     The paper leaves the pairwise function of its non-local block open; this
     one, the Gaussian, has no parameters, so the teacher's is the same as the
@@ -192,9 +182,7 @@ class FBKDLoss(DistillLoss):
         self.set_positive(tau=tau)
         self.set_not_negative(alpha=alpha, beta=beta, gamma=gamma)
 
-    def forward(
-        self, s_feature: Tensor, t_feature: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
         """From maps (N, C, H, W), (N, C, H, W) to the three parts."""
         # (N, C, H * W)
         student = s_feature.float().flatten(2)
@@ -209,9 +197,7 @@ class FBKDLoss(DistillLoss):
             masks = masks * mask.unsqueeze(dim)
         masked = masks.sqrt() * (student - teacher)
         relations = _non_local(student) - _non_local(teacher)
-        masked, relations = (
-            length_of_rows(x.flatten(1)) for x in (masked, relations)
-        )
+        masked, relations = (length_of_rows(x.flatten(1)) for x in (masked, relations))
         return self.scaled(
             loss_attention=self.alpha * attention.mean(),
             loss_masked=self.beta * masked.mean(),

@@ -87,9 +87,7 @@ class SRRLLoss(DistillLoss):
         # a tuple, which nn.Module does not look into
         self._layer = (last_layer(teacher, self),)
 
-    def forward(
-        self, s_feature: Tensor, t_feature: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
         """From vectors (N, C), (N, C) to the parts whose weight is not 0."""
         assert self._layer, 'attach() comes before the first use'
         (layer,) = self._layer

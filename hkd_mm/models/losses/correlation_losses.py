@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
-from hkd_mm.models.losses.kl_losses import divergence, log_probabilities
+from hkd_mm.models.losses.kd_losses import divergence, log_probabilities
 from hkd_mm.registry import MODELS
 
 _SMALLEST = 1e-8  # of a norm, which divides
@@ -21,15 +21,13 @@ class DISTLoss(DistillLoss):
     With ``p = softmax(logits / tau)`` of both networks, (N, C), and Pearson's
     correlation rho::
 
-        L_inter = mean_i (1 - rho(p_S[i, :], p_T[i, :]))
-        L_intra = mean_c (1 - rho(p_S[:, c], p_T[:, c]))
-        L = tau^2 * (beta * L_inter + gamma * L_intra)
+        L_inter = mean_i (1 - rho(p_S[i, :], p_T[i, :])) L_intra = mean_c (1 -
+        rho(p_S[:, c], p_T[:, c])) L = tau^2 * (beta * L_inter + gamma * L_intra)
 
-    The smallest divisor bounds each norm; the published code and mmrazor's
-    ``DISTLoss`` add 1e-8 to the product of the two, which makes a class that
-    is improbable in the whole batch count as unlike even where the networks
-    agree. Where a correlation is 0 / 0, as within a class for a batch of one,
-    it counts as 0.
+    The smallest divisor bounds each norm; the published code and mmrazor's ``DISTLoss``
+    add 1e-8 to the product of the two, which makes a class that is improbable in the
+    whole batch count as unlike even where the networks agree. Where a correlation is 0
+    / 0, as within a class for a batch of one, it counts as 0.
 
     Args:
         tau: temperature, > 0; 1 in the paper for ImageNet, 4 for CIFAR-100.
@@ -141,9 +139,7 @@ class MLKDLoss(DistillLoss):
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> dict[str, Tensor]:
         """From logits (N, C), (N, C) to the scalars of the three levels."""
-        student, teacher = self.gathered(
-            preds_S.float(), preds_T.detach().float()
-        )
+        student, teacher = self.gathered(preds_S.float(), preds_T.detach().float())
         with full_precision(student):
             instance, batch, classes = self._levels(student, teacher)
         return self.scaled(
@@ -159,9 +155,7 @@ class MLKDLoss(DistillLoss):
         classes = self._chosen(confidence.sum(dim=0))
         levels = []
         for tau in self.taus:
-            log_S, log_T = (
-                log_probabilities(x, tau) for x in (student, teacher)
-            )
+            log_S, log_T = (log_probabilities(x, tau) for x in (student, teacher))
             p_S, p_T = log_S.exp(), log_T.exp()
             batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum(dim=1)
             between = (p_T.T @ p_T - p_S.T @ p_S).square().sum(dim=1)

@@ -53,12 +53,11 @@ class CRDLoss(DistillLoss):
     teacher) of one image from pairs of images of different classes. Once with
     the student and once with the teacher as the anchor, the two are added.
 
-    The paper draws its negatives from a memory with the vectors of every
-    training image. Here they are the other images of the batch and, with
-    ``queue``, those of the last batches, with the vectors they had then;
-    n in the critic is the number of negatives that there are. So the value
-    is that of equation (18) with another n, and another weight is due where
-    n differs much from the paper's 16384.
+    The paper draws its negatives from a memory with the vectors of every training
+    image. Here they are the other images of the batch and, with ``queue``, those of the
+    last batches, with the vectors they had then; n in the critic is the number of
+    negatives that there are. So the value is that of equation (18) with another n, and
+    another weight is due where n differs much from the paper's 16384.
 
     Equation (19) divides by n / M, with M the size of the data set. Taken
     literally a batch begins in the thousands, nearly all of it from the
@@ -102,9 +101,7 @@ class CRDLoss(DistillLoss):
         self.embed_S: nn.Module | None = None
         self.embed_T: nn.Module | None = None
         for side in 'ST':
-            self.register_buffer(
-                f'past_{side}', torch.zeros(queue, dimensions)
-            )
+            self.register_buffer(f'past_{side}', torch.zeros(queue, dimensions))
             self.register_buffer(f'level_{side}', torch.tensor(torch.nan))
         # an empty place has the label -1 and is nobody's negative
         self.register_buffer('past_labels', torch.full((queue,), -1))

@@ -46,13 +46,12 @@ def one_hot_masks(gt_labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
 class CWDLoss(DistillLoss):
     """Channel-wise distillation of Shu et al., equations (4) and (5).
 
-    A channel becomes a distribution over the places of the map,
-    ``phi_c = softmax_i(y_ci / tau)``, and the student's follows the
-    teacher's: ``tau^2 / (N C) * sum_nc KL(phi(t_nc) || phi(s_nc))``. It
-    serves feature maps (the paper's weight is 50) and, where the mapping
-    names the recorder ``logits``, maps of class scores (3; these need no
-    connector). mmrazor's ``ChannelWiseDivergence`` lets a gradient into the
-    teacher and computes in half precision under autocast.
+    A channel becomes a distribution over the places of the map, ``phi_c =
+    softmax_i(y_ci / tau)``, and the student's follows the teacher's: ``tau^2 / (N C) *
+    sum_nc KL(phi(t_nc) || phi(s_nc))``. It serves feature maps (the paper's weight is
+    50) and, where the mapping names the recorder ``logits``, maps of class scores (3;
+    these need no connector). mmrazor's ``ChannelWiseDivergence`` lets a gradient into
+    the teacher and computes in half precision under autocast.
     """
 
     family = 'feature'
@@ -77,9 +76,7 @@ class CWDLoss(DistillLoss):
             for x in (s_feature, t_feature.detach())
         )
         channels = student.shape[0] * student.shape[1]
-        divergence = F.kl_div(
-            student, teacher, reduction='sum', log_target=True
-        )
+        divergence = F.kl_div(student, teacher, reduction='sum', log_target=True)
         return self.loss_weight * self.tau**2 * divergence / channels
 
 
@@ -87,14 +84,13 @@ class CWDLoss(DistillLoss):
 class DiceBCELoss(DistillLoss):
     """Cross-entropy of the pixels and soft Dice of the classes.
 
-    ``alpha * CE + beta * (1 - D)`` with ``D`` the mean, over the images and
-    the classes without the background, of
-    ``(2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth)``, sums over the
-    pixels of one image, of Milletari et al., arXiv 1606.04797, section 3,
-    with ``p`` in place of ``p^2``. With one logit a pixel ``CE`` is the
-    binary cross-entropy and ``p`` the sigmoid; with several the background is
-    the first class of a softmax. Both are means over images of means over
-    their pixels, so that several processes make the gradient of one.
+    ``alpha * CE + beta * (1 - D)`` with ``D`` the mean, over the images and the classes
+    without the background, of ``(2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth)``,
+    sums over the pixels of one image, of Milletari et al., arXiv 1606.04797, section 3,
+    with ``p`` in place of ``p^2``. With one logit a pixel ``CE`` is the binary
+    cross-entropy and ``p`` the sigmoid; with several the background is the first class
+    of a softmax. Both are means over images of means over their pixels, so that several
+    processes make the gradient of one.
 
     Pixels of label 255 count nowhere. ``smooth`` defines the Dice of a class
     that an image has not: 1 where nothing is predicted, and it falls with
@@ -152,12 +148,11 @@ class DiceBCELoss(DistillLoss):
 class PixelKLLoss(DistillLoss):
     """Soft targets of Hinton et al., section 2, in every pixel.
 
-    ``tau^2 * mean_i KL(softmax(t_i / tau) || softmax(s_i / tau))`` over the
-    pixels ``i`` of the batch: the pixel-wise term of Liu et al., arXiv
-    1903.04197, equation (1), with the temperature of plain KD. With one logit
-    a pixel it is the divergence of the two distributions
-    ``(1 - sigmoid(x / tau), sigmoid(x / tau))``; a softmax over one class
-    would be zero for any logits.
+    ``tau^2 * mean_i KL(softmax(t_i / tau) || softmax(s_i / tau))`` over the pixels
+    ``i`` of the batch: the pixel-wise term of Liu et al., arXiv 1903.04197, equation
+    (1), with the temperature of plain KD. With one logit a pixel it is the divergence
+    of the two distributions ``(1 - sigmoid(x / tau), sigmoid(x / tau))``; a softmax
+    over one class would be zero for any logits.
     """
 
     family = 'response'
@@ -185,7 +180,5 @@ class PixelKLLoss(DistillLoss):
             for x in (preds_S, preds_T.detach())
         )
         pixels = student.numel() // student.shape[1]
-        divergence = F.kl_div(
-            student, teacher, reduction='sum', log_target=True
-        )
+        divergence = F.kl_div(student, teacher, reduction='sum', log_target=True)
         return self.loss_weight * self.tau**2 * divergence / pixels

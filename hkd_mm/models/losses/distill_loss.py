@@ -21,29 +21,25 @@ Feature = Tensor | list[Tensor]
 class DistillLoss(nn.Module):
     """A distillation loss: its facts as class attributes, its maths as code.
 
-    ``forward`` takes any of ``preds_S``, ``preds_T`` (logits (N, C)),
-    ``gt_labels`` ((N,) int64 in [0, C), or (N, C) float32 of mixed images),
-    ``s_feature`` and ``t_feature`` ((N, C, H, W) or (N, C)), and returns a
-    float32 scalar, or a dict of them, already times ``loss_weight``. No
-    gradient flows into what the teacher gives. From the names of its inputs a
-    distiller finds out what to record
-    (:mod:`hkd_mm.models.algorithms.wiring`); from the attributes the test
-    suite knows which laws the loss obeys, and docs/zoo.md is written.
+    ``forward`` takes any of ``preds_S``, ``preds_T`` (logits (N, C)), ``gt_labels``
+    ((N,) int64 in [0, C), or (N, C) float32 of mixed images), ``s_feature`` and
+    ``t_feature`` ((N, C, H, W) or (N, C)), and returns a float32 scalar, or a dict of
+    them, already times ``loss_weight``. No gradient flows into what the teacher gives.
+    From the names of its inputs a distiller finds out what to record
+    (:mod:`hkd_mm.models.algorithms.wiring`); from the attributes the test suite knows
+    which laws the loss obeys, and docs/zoo.md is written.
 
-    A loss with ``build(student_shape[, teacher_shape])`` is given the shapes
-    of its features before the first use, one with ``attach(student,
-    teacher)`` the networks.
+    A loss with ``build(student_shape[, teacher_shape])`` is given the shapes of its
+    features before the first use, one with ``attach(student, teacher)`` the networks.
 
     Attributes:
-        family: ``response``, ``feature``, ``relation``, ``self`` or
-            ``online``.
+        family: ``response``, ``feature``, ``relation``, ``self`` or ``online``.
         source: the paper and its equations.
         upstream: package that computes it; empty where it is our own.
         fails: where the method is known to fail, for the docs.
-        features: what ``s_feature`` and ``t_feature`` are: ``map``
-            (N, C, H, W), ``last_map``, the one that is pooled for the last
-            layer, ``vector`` (N, C), or ``maps``, a list of maps, one a
-            stage.
+        features: what ``s_feature`` and ``t_feature`` are: ``map`` (N, C, H, W),
+            ``last_map``, the one that is pooled for the last layer, ``vector`` (N, C),
+            or ``maps``, a list of maps, one a stage.
         dense: it compares pixels: logits (N, C, h, w), ``gt_labels``
             (N, h, w), where 255 counts nowhere.
         aligned: ``s_feature`` must have the shape of ``t_feature``, so it
@@ -55,9 +51,8 @@ class DistillLoss(nn.Module):
             away (of the terms without a label).
         two_classes: what is lost with two classes; empty if nothing.
         smallest_batch: fewer samples in one process draw a warning.
-        views: the batch is so many views of every image, stacked: all
-            images in their first view, then all in the second
-            (:class:`hkd_mm.RotationDistill`).
+        views: the batch is so many views of every image, stacked: all images in their
+            first view, then all in the second (:class:`hkd_mm.RotationDistill`).
         fixed: its numbers that are read only when it is built.
         recommended_range: argument -> range outside of which a run warns
             (:class:`hkd_mm.GuardRailsHook`).
@@ -84,9 +79,7 @@ class DistillLoss(nn.Module):
     smallest_batch: ClassVar[int] = 1
     views: ClassVar[int] = 1
     fixed: ClassVar[tuple[str, ...]] = ()
-    recommended_range: ClassVar[dict[str, tuple[float, float]]] = dict(
-        tau=(1, 20)
-    )
+    recommended_range: ClassVar[dict[str, tuple[float, float]]] = dict(tau=(1, 20))
     gather: bool = False
     require = require  # refuse an argument
 
@@ -112,8 +105,7 @@ class DistillLoss(nn.Module):
     def set_class_weight(self, class_weight: list[float] | None) -> None:
         """Keep one weight a class as a buffer, in no checkpoint.
 
-        ``'balanced'`` and ``'sqrt_balanced'`` are made numbers by the config
-        loader.
+        ``'balanced'`` and ``'sqrt_balanced'`` are made numbers by the config loader.
         """
         self.require(
             not isinstance(class_weight, str),
@@ -263,10 +255,9 @@ def weighted_cross_entropy(
 def gather_batch(tensor: Tensor) -> Tensor:
     """Put the batches (N, ...) of all processes together, in order of rank.
 
-    Gradients flow back to each process's own part from the losses of all, so
-    that after distributed training has averaged over the processes they are
-    those of one process with the whole batch. All processes need batches of
-    one size.
+    Gradients flow back to each process's own part from the losses of all, so that after
+    distributed training has averaged over the processes they are those of one process
+    with the whole batch. All processes need batches of one size.
     """
     if get_world_size() == 1:
         return tensor

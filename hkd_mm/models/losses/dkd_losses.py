@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hkd_mm.models.losses.distill_loss import DistillLoss
-from hkd_mm.models.losses.kl_losses import (
+from hkd_mm.models.losses.kd_losses import (
     LogitStdLoss,
     divergence,
     log_probabilities,
@@ -69,9 +69,7 @@ class DKDLoss(DistillLoss):
         if standardize:
             self.two_classes = LogitStdLoss.two_classes
 
-    def forward(
-        self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
-    ) -> Tensor:
+    def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         target = target_mask(preds_S, gt_labels)
         both = preds_S, preds_T.detach()
@@ -134,9 +132,7 @@ class NKDLoss(DistillLoss):
         self.set_positive(tau=tau)
         self.set_not_negative(gamma=gamma)
 
-    def forward(
-        self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
-    ) -> Tensor:
+    def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         target = target_mask(preds_S, gt_labels)
         both = preds_S, preds_T.detach()
@@ -145,10 +141,7 @@ class NKDLoss(DistillLoss):
             for logits in both
         )
         others = divergence(
-            *(
-                non_target_log_probabilities(logits, target, self.tau)
-                for logits in both
-            )
+            *(non_target_log_probabilities(logits, target, self.tau) for logits in both)
         )
         whole = self.gamma * self.tau**2 * others - log_T.exp() * log_S
         return self.loss_weight * whole.mean()
@@ -163,12 +156,11 @@ class WSLDLoss(DistillLoss):
 
     ``L = tau^2 * mean_i w_i KL(softmax(t_i / tau) || softmax(s_i / tau))``
     with ``w_i = 1 - exp(-CE(s_i, y_i) / CE(t_i, y_i))`` at temperature 1 and
-    without a gradient: a sample that the student already knows better than
-    the teacher counts little. The paper writes a cross-entropy in place of
-    the divergence; the difference is the teacher's entropy, which has no
-    gradient, and so a student that equals its teacher has loss 0 (mmrazor's
-    ``WSLD`` has not). The labels of mixed images enter the two
-    cross-entropies as they are.
+    without a gradient: a sample that the student already knows better than the teacher
+    counts little. The paper writes a cross-entropy in place of the divergence; the
+    difference is the teacher's entropy, which has no gradient, and so a student that
+    equals its teacher has loss 0 (mmrazor's ``WSLD`` has not). The labels of mixed
+    images enter the two cross-entropies as they are.
 
     Args:
         loss_weight: factor on the returned scalar; 2.5 in the paper for
@@ -187,9 +179,7 @@ class WSLDLoss(DistillLoss):
         super().__init__(loss_weight)
         self.set_positive(tau=tau)
 
-    def forward(
-        self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
-    ) -> Tensor:
+    def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         apart = divergence(
             log_probabilities(preds_S, self.tau),

@@ -40,12 +40,11 @@ def length_of_rows(rows: Tensor, eps: float = 1e-6) -> Tensor:
 class FitNetLoss(DistillLoss):
     """Hint loss of Romero et al., equation (3), as a mean over the map.
 
-    ``mean((r(s) - t)^2)``; the connector of the config is the regressor
-    ``r``. The paper sums, halves and trains on the hint alone before it
-    trains on the labels; here the mean makes the weight independent of the
-    size of the image, and both terms are trained together, as all later
-    comparisons do. mmrazor's ``L2Loss`` lets a gradient into the teacher
-    and is not a number at a feature of zeros, so it is not called.
+    ``mean((r(s) - t)^2)``; the connector of the config is the regressor ``r``. The
+    paper sums, halves and trains on the hint alone before it trains on the labels; here
+    the mean makes the weight independent of the size of the image, and both terms are
+    trained together, as all later comparisons do. mmrazor's ``L2Loss`` lets a gradient
+    into the teacher and is not a number at a feature of zeros, so it is not called.
 
     Args:
         normalize: bring both features of an image to length one first and
@@ -62,9 +61,7 @@ class FitNetLoss(DistillLoss):
     )
     features = 'map'
 
-    def __init__(
-        self, normalize: bool = False, loss_weight: float = 1.0
-    ) -> None:
+    def __init__(self, normalize: bool = False, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
         self.normalize = normalize
 
@@ -82,13 +79,12 @@ class FitNetLoss(DistillLoss):
 class VIDLoss(DistillLoss):
     """Variational information distillation of Ahn et al., section 2.
 
-    The negative log-likelihood of the teacher's feature under a Gaussian
-    around the student's prediction, without its constant:
-    ``mean(log sigma_c + (t - mu(s))^2 / (2 sigma_c^2))``, with
-    ``sigma_c^2 = softplus(a_c) + eps``. The variance of a
-    channel is a parameter, trained and saved with the student; the connector
-    of the config is ``mu``. The paper sums over the map; the mean makes the
-    weight independent of the size of the image. The value may be negative.
+    The negative log-likelihood of the teacher's feature under a Gaussian around the
+    student's prediction, without its constant: ``mean(log sigma_c + (t - mu(s))^2 / (2
+    sigma_c^2))``, with ``sigma_c^2 = softplus(a_c) + eps``. The variance of a channel
+    is a parameter, trained and saved with the student; the connector of the config is
+    ``mu``. The paper sums over the map; the mean makes the weight independent of the
+    size of the image. The value may be negative.
 
     Args:
         variance: of every channel at the start, > eps.
@@ -138,14 +134,13 @@ class VIDLoss(DistillLoss):
 class ABLoss(DistillLoss):
     """Activation boundaries of Heo et al. with a connector, as a mean.
 
-    ``max(0, margin - s)^2`` where the teacher's neuron is on (``t > 0``),
-    ``max(0, margin + s)^2`` where it is off, averaged over the map; ``s``
-    is the student's feature after its connector and before any activation,
-    ``t`` may be taken before or after a ReLU. The paper sums, and uses the
-    loss alone to initialise the student before training on the labels; here
-    both are trained together. mmrazor's ``ABLoss`` sums over the map, so
-    that its weight depends on the size of the image, and computes in half
-    precision under autocast.
+    ``max(0, margin - s)^2`` where the teacher's neuron is on (``t > 0``), ``max(0,
+    margin + s)^2`` where it is off, averaged over the map; ``s`` is the student's
+    feature after its connector and before any activation, ``t`` may be taken before or
+    after a ReLU. The paper sums, and uses the loss alone to initialise the student
+    before training on the labels; here both are trained together. mmrazor's ``ABLoss``
+    sums over the map, so that its weight depends on the size of the image, and computes
+    in half precision under autocast.
 
     Args:
         margin: distance from the boundary that is asked for, > 0.
@@ -185,8 +180,7 @@ def margins_of(network: nn.Module) -> dict[int, Tensor]:
     info = getattr(inner, 'feature_info', None)
     if not info:
         return {
-            norm.num_features: expected_negative(norm)
-            for norm in _norms_of(network)
+            norm.num_features: expected_negative(norm) for norm in _norms_of(network)
         }
     found = {}
     for item in info:
@@ -228,13 +222,12 @@ def expected_negative(norm: _BatchNorm) -> Tensor:
 class OFDLoss(DistillLoss):
     """Margin ReLU and partial L2 of Heo et al., section 3.
 
-    The target is ``max(t, m_c)`` with a margin ``m_c < 0`` a channel, the
-    expected value of the negative answers; the distance is
-    ``(s - target)^2``, but 0 where ``s <= target <= 0``, averaged over the
-    map. As in the paper, the margin follows from scale and shift of the
-    teacher's BatchNorm at the end of the stage, whose outputs are taken to be
-    normal (:meth:`attach`). A teacher without one, or with
-    ``fold_bn``, gets the mean of the negative answers in the batch.
+    The target is ``max(t, m_c)`` with a margin ``m_c < 0`` a channel, the expected
+    value of the negative answers; the distance is ``(s - target)^2``, but 0 where ``s
+    <= target <= 0``, averaged over the map. As in the paper, the margin follows from
+    scale and shift of the teacher's BatchNorm at the end of the stage, whose outputs
+    are taken to be normal (:meth:`attach`). A teacher without one, or with ``fold_bn``,
+    gets the mean of the negative answers in the batch.
 
     Recorders deliver most stages behind their ReLU, where all that was
     negative is 0: such a neuron's target is the margin itself, the expected
@@ -315,9 +308,7 @@ class Paraphraser(nn.Module):
 
     def __init__(self, channels: int, factors: int, kernel_size: int) -> None:
         super().__init__()
-        self.encoder = conv_stack(
-            [channels, channels, factors, factors], kernel_size
-        )
+        self.encoder = conv_stack([channels, channels, factors, factors], kernel_size)
         self.decoder = conv_stack(
             [factors, factors, channels, channels],
             kernel_size,
@@ -347,9 +338,7 @@ def conv_stack(
     layers: list[nn.Module] = []
     for before, behind in zip(channels, channels[1:]):
         padding = kernel_size // 2
-        layers.append(
-            kind(before, behind, kernel_size, padding=padding, bias=not norm)
-        )
+        layers.append(kind(before, behind, kernel_size, padding=padding, bias=not norm))
         if norm:
             layers.append(nn.BatchNorm2d(behind))
         layers.append(nn.LeakyReLU(0.1))
@@ -366,14 +355,13 @@ class FTLoss(DistillLoss):
     length an image, and
     ``loss_paraphraser = alpha * mean(|t - decoder(F_T)|^2 / |t|^2)``.
 
-    The paper trains the paraphraser first and then freezes it. Here one run
-    does both, so that no second schedule and checkpoint are needed: the
-    second part trains the paraphraser alone, on the detached teacher, and the
-    first sees its factors detached, so that they cannot come to meet the
-    student. They move in the first epochs, which is the price. The division
-    by ``|t|^2``, also ours, lets the paraphraser of a teacher with small
-    features learn as fast as any; without it, it hardly moves. A student map
-    of another size is brought to the teacher's before the translator. Both
+    The paper trains the paraphraser first and then freezes it. Here one run does both,
+    so that no second schedule and checkpoint are needed: the second part trains the
+    paraphraser alone, on the detached teacher, and the first sees its factors detached,
+    so that they cannot come to meet the student. They move in the first epochs, which
+    is the price. The division by ``|t|^2``, also ours, lets the paraphraser of a
+    teacher with small features learn as fast as any; without it, it hardly moves. A
+    student map of another size is brought to the teacher's before the translator. Both
     networks belong to this loss: they are trained and saved with the student.
 
     Args:
@@ -425,9 +413,7 @@ class FTLoss(DistillLoss):
             norm=True,
         )
 
-    def forward(
-        self, s_feature: Tensor, t_feature: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
         """From maps (N, C, H, W) and (N, C', H', W') to the two parts."""
         assert self.paraphraser is not None, 'build() comes first'
         teacher = t_feature.detach().float()

@@ -8,7 +8,7 @@ from hkd_mm.models.losses.distill_loss import (
     DistillLoss,
     weighted_cross_entropy,
 )
-from hkd_mm.models.losses.kl_losses import soft_target_kl
+from hkd_mm.models.losses.kd_losses import soft_target_kl
 from hkd_mm.registry import MODELS
 
 
@@ -16,22 +16,20 @@ from hkd_mm.registry import MODELS
 class HybridKDLoss(DistillLoss):
     r"""Hybrid KD of Sasongko et al. (INFOS 8(2), 2025), equation (1).
 
-    ``L = alpha * L_KD + (1 - alpha) * L_CE + beta * L_FA``: the KL divergence
-    from the teacher's to the student's softened class probabilities (times
-    ``tau^2``), the cross-entropy on the label, and the mean squared
-    difference of the aligned feature maps. The paper names no temperature; 4
-    is the customary one. With ``alpha`` = 1 the label is not used, with
-    ``beta`` = 0 the features are not: the paper's four variants are four
-    settings of this loss. (Other papers weigh the *hard* loss by alpha.)
+    ``L = alpha * L_KD + (1 - alpha) * L_CE + beta * L_FA``: the KL divergence from the
+    teacher's to the student's softened class probabilities (times ``tau^2``), the
+    cross-entropy on the label, and the mean squared difference of the aligned feature
+    maps. The paper names no temperature; 4 is the customary one. With ``alpha`` = 1 the
+    label is not used, with ``beta`` = 0 the features are not: the paper's four variants
+    are four settings of this loss. (Other papers weigh the *hard* loss by alpha.)
 
     Args:
         alpha: weight of the soft targets, in [0, 1].
         beta: weight of the feature alignment, >= 0.
-        class_weight: one weight a class for the cross-entropy. The mean stays
-            over the samples, as in mmpretrain (torch divides by the sum of
-            the weights), so that several processes make the gradient of one.
-            ``'balanced'`` and ``'sqrt_balanced'`` are turned into numbers by
-            the config loader.
+        class_weight: one weight a class for the cross-entropy. The mean stays over the
+            samples, as in mmpretrain (torch divides by the sum of the weights), so that
+            several processes make the gradient of one. ``'balanced'`` and
+            ``'sqrt_balanced'`` are turned into numbers by the config loader.
     """
 
     family = 'response'

@@ -9,7 +9,7 @@ from hkd_mm.models.losses.distill_loss import (
     DistillLoss,
     weighted_cross_entropy,
 )
-from hkd_mm.models.losses.kl_losses import divergence, log_probabilities
+from hkd_mm.models.losses.kd_losses import divergence, log_probabilities
 from hkd_mm.registry import MODELS
 
 
@@ -82,11 +82,10 @@ class ClassWeightedKLLoss(DistillLoss):
     same share in the loss, while plain KD teaches mostly the common ones.
 
     The weight is one a sample, as Cui et al. put it on any loss, and not one
-    a term of the divergence: with unequal weights in its sum,
-    ``sum_k w_k p_T,k log(p_T,k / p_S,k)`` is lowest at another student than
-    the teacher. The mean is over the samples, not over the weights, so that
-    several processes make the gradient of one; the weights' mean over the
-    training images is 1.
+    a term of the divergence: with unequal weights in its sum, ``sum_k w_k p_T,k
+    log(p_T,k / p_S,k)`` is lowest at another student than the teacher. The mean is over
+    the samples, not over the weights, so that several processes make the gradient of
+    one; the weights' mean over the training images is 1.
 
     Args:
         class_weight: one weight >= 0 a class, ``'balanced'`` or
@@ -115,13 +114,9 @@ class ClassWeightedKLLoss(DistillLoss):
         self.set_positive(tau=tau)
         self.set_class_weight(class_weight)
         good = class_weight is None or min(class_weight) >= 0
-        self.require(
-            good, 'class_weight', class_weight, '>= 0 for every class'
-        )
+        self.require(good, 'class_weight', class_weight, '>= 0 for every class')
 
-    def forward(
-        self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor
-    ) -> Tensor:
+    def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         apart = divergence(
             log_probabilities(preds_S, self.tau),

@@ -196,15 +196,12 @@ class CCLoss(RelationLoss):
 def relative_distances(vectors: Tensor) -> Tensor:
     """Distances of all pairs of (N, D) in units of their mean: (N, N - 1).
 
-    Source: Park et al., arXiv 1904.05068, section 3.2.1. Computed
-    from differences, not from products, so that near vectors are not lost
-    to rounding; the gradient at equal vectors is zero. Row i is without its
-    own i; zero where all vectors are equal.
+    Source: Park et al., arXiv 1904.05068, section 3.2.1. Computed from differences, not
+    from products, so that near vectors are not lost to rounding; the gradient at equal
+    vectors is zero. Row i is without its own i; zero where all vectors are equal.
     """
     pairs = without_diagonal(
-        torch.cdist(
-            vectors, vectors, compute_mode='donot_use_mm_for_euclid_dist'
-        )
+        torch.cdist(vectors, vectors, compute_mode='donot_use_mm_for_euclid_dist')
     )
     mean = pairs.sum() / max(pairs.numel(), 1)
     return pairs / mean.clamp_min(1e-12)
@@ -216,20 +213,17 @@ def distance_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
     Zero for one sample, which has no pairs.
     """
     mine, other = relative_distances(s_feature), relative_distances(t_feature)
-    return F.smooth_l1_loss(mine, other, reduction='sum') / max(
-        mine.numel(), 1
-    )
+    return F.smooth_l1_loss(mine, other, reduction='sum') / max(mine.numel(), 1)
 
 
 @MODELS.register_module()
 class RKDDistanceLoss(RelationLoss):
     """Distance-wise relational distillation, section 3.2.1.
 
-    The mean over the pairs of different samples of
-    ``huber(d_S / mean(d_S), d_T / mean(d_T))``, with d the Euclidean
-    distance. It is a mean over N (N - 1) pairs, where most code divides by
-    N^2. mmrazor's ``DistanceWiseRKD`` brings every vector to length 1
-    first, which the paper does not, and has NaN for a batch of one.
+    The mean over the pairs of different samples of ``huber(d_S / mean(d_S), d_T /
+    mean(d_T))``, with d the Euclidean distance. It is a mean over N (N - 1) pairs,
+    where most code divides by N^2. mmrazor's ``DistanceWiseRKD`` brings every vector to
+    length 1 first, which the paper does not, and has NaN for a batch of one.
 
     Args:
         loss_weight: factor on the returned scalar; the paper has 25.
@@ -251,11 +245,10 @@ _ELEMENTS = 2**24  # of the largest tensor held: 64 MiB of float32
 def angle_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
     """Mean Huber loss between the cosines of angles of (N, D) and (N, D').
 
-    Source: Park et al., arXiv 1904.05068, section 3.2.2: the angle
-    at j between the directions to i and to k, three different samples; zero
-    for less than three samples. Large batches go vertex by vertex and are
-    computed again in the backward pass, so neither N^3 cosines nor N^2 D
-    differences are ever held.
+    Source: Park et al., arXiv 1904.05068, section 3.2.2: the angle at j between the
+    directions to i and to k, three different samples; zero for less than three samples.
+    Large batches go vertex by vertex and are computed again in the backward pass, so
+    neither N^3 cosines nor N^2 D differences are ever held.
     """
     n = len(s_feature)
     width = max(n, s_feature.size(1), t_feature.size(1))
@@ -266,17 +259,13 @@ def angle_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
         total = _at_vertices(s_feature, t_feature, vertices[0])
     else:
         total = sum(
-            checkpoint(
-                _at_vertices, s_feature, t_feature, part, use_reentrant=False
-            )
+            checkpoint(_at_vertices, s_feature, t_feature, part, use_reentrant=False)
             for part in vertices
         )
     return total / max(n * (n - 1) * (n - 2), 1)
 
 
-def _at_vertices(
-    s_feature: Tensor, t_feature: Tensor, vertices: Tensor
-) -> Tensor:
+def _at_vertices(s_feature: Tensor, t_feature: Tensor, vertices: Tensor) -> Tensor:
     """Sum over all angles at some samples."""
     mine, other = (_cosines(x, vertices) for x in (s_feature, t_feature))
     # Directions to oneself are zero in both networks. What is left to take out
@@ -296,11 +285,10 @@ def _cosines(vectors: Tensor, vertices: Tensor) -> Tensor:
 class RKDAngleLoss(RelationLoss):
     """Angle-wise relational distillation, section 3.2.2.
 
-    The mean over the triples of different samples of
-    ``huber(cos_S(i, j, k), cos_T(i, j, k))``. It is a mean over
-    N (N - 1) (N - 2) triples, where most code divides by N^3. mmrazor's
-    ``AngleWiseRKD`` brings every vector to length 1 first, which the paper
-    does not, and holds all N^3 cosines and N^2 D differences.
+    The mean over the triples of different samples of ``huber(cos_S(i, j, k), cos_T(i,
+    j, k))``. It is a mean over N (N - 1) (N - 2) triples, where most code divides by
+    N^3. mmrazor's ``AngleWiseRKD`` brings every vector to length 1 first, which the
+    paper does not, and holds all N^3 cosines and N^2 D differences.
 
     Args:
         loss_weight: factor on the returned scalar; the paper has 50.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hkd_mm.models.connectors.feature_align_connector import resize_map
 from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
-from hkd_mm.models.losses.kl_losses import soft_target_kl
+from hkd_mm.models.losses.kd_losses import soft_target_kl
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
 
@@ -25,9 +25,8 @@ class BYOTLoss(DistillLoss):
 
     The network's own scores ``s`` and its deepest map teach and are detached;
     their own training is the label's term, apart. The classifiers are dropped
-    after training: they are parameters of this loss, not of the network. The
-    mean over a map's values (the paper sums) keeps ``beta`` apart from its
-    size.
+    after training: they are parameters of this loss, not of the network. The mean over
+    a map's values (the paper sums) keeps ``beta`` apart from its size.
 
     Args:
         alpha: share of the deepest classifier against the label, in [0, 1].
@@ -117,9 +116,7 @@ class _Branch(nn.Module):
         )
         self.classify = nn.Linear(deepest, classes)
 
-    def forward(
-        self, feature: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, feature: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Scores (N, classes) and a map (N, deepest, *size)."""
         feature = resize_map(self.reduce(feature), size)
         feature = self.expand(self.mix(feature))
@@ -188,8 +185,7 @@ class TfKDLoss(DistillLoss):
 class USKDLoss(DistillLoss):
     r"""Universal self-KD of Yang et al., section 3.3, on the scores alone.
 
-    ``alpha * L_target + beta * L_others`` with ``p = softmax(s)`` and label
-    ``y``:
+    ``alpha * L_target + beta * L_others`` with ``p = softmax(s)`` and label ``y``:
 
     - ``L_target = -mean_i P_i log p_i,y`` with the smoothed target ``P_i = 1
       + p_i,y^2 - mean_j p_j,y^2``, no gradient through ``P``;
@@ -197,11 +193,10 @@ class USKDLoss(DistillLoss):
       (``n`` is their softmax) learn Zipf's law ``Z_r ~ 1/r``, ``r`` = 1, 2,
       ... in the order of their scores.
 
-    The paper ranks by the sum of this and of a second prediction from an
-    intermediate feature, and trains that one with weight 0.005; here the
-    scores rank themselves, so no feature is needed. The authors' code counts
-    the label in the ranks and adds log-probabilities to probabilities; here
-    the ranks are of the other classes, from 1.
+    The paper ranks by the sum of this and of a second prediction from an intermediate
+    feature, and trains that one with weight 0.005; here the scores rank themselves, so
+    no feature is needed. The authors' code counts the label in the ranks and adds
+    log-probabilities to probabilities; here the ranks are of the other classes, from 1.
 
     Args:
         alpha: weight of the target class, >= 0.

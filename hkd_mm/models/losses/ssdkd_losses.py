@@ -11,7 +11,7 @@ from hkd_mm.models.losses.distill_loss import (
     Shape,
     full_precision,
 )
-from hkd_mm.models.losses.kl_losses import soft_target_kl
+from hkd_mm.models.losses.kd_losses import soft_target_kl
 from hkd_mm.models.losses.relation_losses import (
     angle_loss,
     distance_loss,
@@ -24,11 +24,10 @@ from hkd_mm.registry import MODELS
 def channel_difference(s_feature: Tensor, t_feature: Tensor) -> Tensor:
     """Root of the mean squared difference of two networks' Gram matrices.
 
-    ``G = F F^T / (C P)`` of an image, F (C, P) its map with P places. The
-    C x C matrices, of 2048 channels 16 MiB each, are never made: with
-    ``U = F_S - F_T`` and ``V = F_S + F_T`` the difference is
-    ``(U V^T + V U^T) / 2``, whose square takes P x P products only, and is
-    exactly zero for equal maps. The gradient is finite there.
+    ``G = F F^T / (C P)`` of an image, F (C, P) its map with P places. The C x C
+    matrices, of 2048 channels 16 MiB each, are never made: with ``U = F_S - F_T`` and
+    ``V = F_S + F_T`` the difference is ``(U V^T + V U^T) / 2``, whose square takes P x
+    P products only, and is exactly zero for equal maps. The gradient is finite there.
 
     Args:
         s_feature: (N, C, H, W), float32.
@@ -78,21 +77,18 @@ def least_wrong(scores: Tensor, target: Tensor, share: float) -> Tensor:
 class SSDKDLoss(DistillLoss):
     """Soft targets and dual relations of SSD-KD, a method for skin images.
 
-    ``alpha * KD + beta * (25 * RKD-D + 50 * RKD-A) + gamma * CR``: soft
-    targets; relations between samples (distances and angles of the pooled
-    maps); relations between channels, CR, the root of the mean squared
-    difference of the Gram matrices, for which a learned 1x1 convolution with
-    BatchNorm and ReLU takes the student's channels to the teacher's. The
-    authors' code has NaN gradients where the matrices are equal; this one
-    has zero. The part with rotated images is
-    :class:`hkd_mm.SSDKDRotationLoss`, the label's is
-    :class:`hkd_mm.HardLabelLoss` with ``class_weight``.
+    ``alpha * KD + beta * (25 * RKD-D + 50 * RKD-A) + gamma * CR``: soft targets;
+    relations between samples (distances and angles of the pooled maps); relations
+    between channels, CR, the root of the mean squared difference of the Gram matrices,
+    for which a learned 1x1 convolution with BatchNorm and ReLU takes the student's
+    channels to the teacher's. The authors' code has NaN gradients where the matrices
+    are equal; this one has zero. The part with rotated images is
+    :class:`hkd_mm.SSDKDRotationLoss`, the label's is :class:`hkd_mm.HardLabelLoss` with
+    ``class_weight``.
 
     Args:
-        tau: temperature, > 0; the authors' code has 4, and 5 without
-            rotations.
-        alpha: weight of the soft targets, >= 0; 0.9, and 0.5 without
-            rotations.
+        tau: temperature, > 0; the authors' code has 4, and 5 without rotations.
+        alpha: weight of the soft targets, >= 0; 0.9, and 0.5 without rotations.
         beta: weight of the relations between samples, >= 0.
         gamma: weight of the relations between channels, >= 0; 1000.
     """
@@ -303,15 +299,11 @@ class SSDKDRotationLoss(DistillLoss):
         """What the student and what the teacher's head has to learn."""
         mine, other = (
             _cosines(head(feature.float())) / self.tau_similarity
-            for head, feature in zip(
-                (self.head_S, self.head_T), (s_feature, t_feature)
-            )
+            for head, feature in zip((self.head_S, self.head_T), (s_feature, t_feature))
         )
         target = torch.arange(len(s_feature), device=mine.device)
         target = target.repeat_interleave(self.views - 1)
-        followed = self._followed(
-            mine, other.detach(), target, self.keep_similarity
-        )
+        followed = self._followed(mine, other.detach(), target, self.keep_similarity)
         return followed, F.cross_entropy(other, target)
 
     def _followed(

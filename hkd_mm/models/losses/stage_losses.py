@@ -31,9 +31,7 @@ class ReviewKDLoss(DistillLoss):
     )
     features = 'maps'
 
-    def forward(
-        self, s_feature: list[Tensor], t_feature: list[Tensor]
-    ) -> Tensor:
+    def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
         """From lists of maps (N, C, H, W), equal shapes, to a scalar."""
         total = sum(
             hierarchical_context(mine.float(), other.detach().float())
@@ -110,21 +108,16 @@ class SemCKDLoss(DistillLoss):
         self.channels, self.gather = channels, gather
         self.project = nn.ModuleList()
 
-    def build(
-        self, student_shape: list[Shape], teacher_shape: list[Shape]
-    ) -> None:
+    def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
         """Create a projection for each pair of (N, C, H, W)."""
         self.project.extend(
             nn.ModuleList(
-                _projection(mine[1], self.channels, other[1])
-                for other in teacher_shape
+                _projection(mine[1], self.channels, other[1]) for other in teacher_shape
             )
             for mine in student_shape
         )
 
-    def forward(
-        self, s_feature: list[Tensor], t_feature: list[Tensor]
-    ) -> Tensor:
+    def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
         """From lists of maps, in any shapes, to a float32 scalar."""
         assert self.project, 'build() comes before the first use'
         mine = self.gathered(*(x.float() for x in s_feature))
@@ -261,9 +254,7 @@ class MGDHFLoss(DistillLoss):
         self.set_not_negative(beta=beta)
         self.mask = HFMaskConnector(phi, fusion, activation)
 
-    def build(
-        self, student_shape: list[Shape], teacher_shape: list[Shape]
-    ) -> None:
+    def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
         """Create the layers between the last maps."""
         self.mask.build(student_shape[-1], teacher_shape[-1])
 
@@ -273,9 +264,7 @@ class MGDHFLoss(DistillLoss):
         """From maps, shallow to deep, to the parts whose weight is not 0."""
         generated, aligned = self.mask(s_feature[-1].float(), t_feature)
         target = t_feature[-1]
-        parts = dict(
-            loss_generated=self.alpha * squared_sum(generated, target)
-        )
+        parts = dict(loss_generated=self.alpha * squared_sum(generated, target))
         if self.beta:
             parts['loss_aligned'] = self.beta * squared_sum(aligned, target)
         return self.scaled(**parts)

@@ -30,9 +30,7 @@ class CIFARResNet(ResNet_CIFAR):
         depth: 8, 14, 20, 32, 44 or 56.
     """
 
-    arch_settings = {
-        6 * n + 2: (BasicBlock, (n, n, n)) for n in (1, 2, 3, 5, 7, 9)
-    }
+    arch_settings = {6 * n + 2: (BasicBlock, (n, n, n)) for n in (1, 2, 3, 5, 7, 9)}
 
     def __init__(self, depth: int = 8, **kwargs) -> None:
         settings = dict(

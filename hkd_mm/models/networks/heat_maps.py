@@ -15,9 +15,7 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """
     common = np.minimum(one, other).sum((1, 2))
     either = np.maximum(one, other).sum((1, 2))
-    return np.where(
-        either > 0, common / np.where(either > 0, either, 1), np.nan
-    )
+    return np.where(either > 0, common / np.where(either > 0, either, 1), np.nan)
 
 
 def choose(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

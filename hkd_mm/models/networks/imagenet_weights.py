@@ -44,9 +44,7 @@ def fetch_weights(url: str, name: str) -> Path:
         # torch.hub sets no time limit on the connection: ask first.
         urlopen(Request(url, method='HEAD'), timeout=_TIMEOUT).close()
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(
-            url, str(path), digest and digest.group(1)
-        )
+        torch.hub.download_url_to_file(url, str(path), digest and digest.group(1))
     except (
         URLError,
         HTTPException,
@@ -89,6 +87,5 @@ def load_backbone(backbone: torch.nn.Module, path: Path, name: str) -> None:
         backbone.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(
-            f'{path} does not hold weights of {name}; replace or remove '
-            'the file'
+            f'{path} does not hold weights of {name}; replace or remove the file'
         ) from error

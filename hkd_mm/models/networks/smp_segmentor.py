@@ -125,18 +125,14 @@ def load_imagenet(
             fetched, or they are those of another network.
     """
     timm = encoder_name.startswith('tu-')
-    path = (published_weights if timm else _published)(
-        encoder_name.removeprefix('tu-')
-    )
+    path = (published_weights if timm else _published)(encoder_name.removeprefix('tu-'))
     try:
         if timm:
             source = _timm_encoder(
                 path, encoder_name, in_channels=in_channels, **kwargs
             )
         else:
-            network = build_network(
-                encoder_name=encoder_name, in_channels=3, **kwargs
-            )
+            network = build_network(encoder_name=encoder_name, in_channels=3, **kwargs)
             source = network.encoder
             source.load_state_dict(safe_load(path)['state_dict'])
             source.set_in_channels(in_channels, pretrained=True)
@@ -188,8 +184,7 @@ class SMPSegmentor(BaseModel):
         arch: the decoder, such as ``Unet``, ``FPN`` or ``DeepLabV3Plus``.
         encoder_name: ``resnet18`` and others of the library; ``tu-NAME`` for
             networks of timm.
-        in_channels: of the images; the first layer of published weights is
-            adapted.
+        in_channels: of the images; the first layer of published weights is adapted.
         num_classes: logits a pixel: 1 for one class against the background,
             else the number of classes with the background, which is first.
         pretrained: start training from the encoder's ImageNet weights.
@@ -229,9 +224,7 @@ class SMPSegmentor(BaseModel):
         self.model = build_network(**self._network)
         self.model.is_init = True  # by its constructor, not by mmengine
         loss = dict(_LOSS) if loss is None else loss
-        self.loss_module = (
-            MODELS.build(loss) if isinstance(loss, dict) else loss
-        )
+        self.loss_module = MODELS.build(loss) if isinstance(loss, dict) else loss
         self._pretrained = pretrained
         self._taken: set[tuple[int, int]] = set()  # sizes of images
 

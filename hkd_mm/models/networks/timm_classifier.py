@@ -104,11 +104,10 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 def reset_wide_head(model: nn.Module) -> None:
     """Initialise the last layer again where timm's start is too wide.
 
-    EfficientNet's rule, which MobileNetV2 and others share, draws it uniform
-    within ``1 / sqrt(number of classes)``: with seven classes in place of a
-    thousand that is 13 times as wide as torch's rule for 1,280 features, and
-    the first steps blow up. torch's own rule, ``1 / sqrt(features)``, does not
-    depend on the classes.
+    EfficientNet's rule, which MobileNetV2 and others share, draws it uniform within ``1
+    / sqrt(number of classes)``: with seven classes in place of a thousand that is 13
+    times as wide as torch's rule for 1,280 features, and the first steps blow up.
+    torch's own rule, ``1 / sqrt(features)``, does not depend on the classes.
     """
     head = model.get_classifier()
     # on the meta device a network is counted and never run
@@ -122,9 +121,7 @@ def _to_timm_names(
 ) -> None:
     """Leave out ``model.``, so that the keys are those of timm."""
     for key in [k for k in state_dict if k.startswith(f'{prefix}model.')]:
-        state_dict[prefix + key[len(prefix) + len('model.') :]] = (
-            state_dict.pop(key)
-        )
+        state_dict[prefix + key[len(prefix) + len('model.') :]] = state_dict.pop(key)
 
 
 def _from_timm_names(
@@ -133,9 +130,7 @@ def _from_timm_names(
     """Put ``model.`` back in front of this classifier's own keys."""
     for key in [k for k in state_dict if k.startswith(prefix)]:
         if not key.startswith(f'{prefix}model.'):
-            state_dict[f'{prefix}model.{key[len(prefix) :]}'] = state_dict.pop(
-                key
-            )
+            state_dict[f'{prefix}model.{key[len(prefix) :]}'] = state_dict.pop(key)
 
 
 def published_weights(model_name: str) -> Path:

@@ -47,8 +47,7 @@ def sampling_grid(matrices: Tensor, source: Size, size: Size) -> Tensor:
 
     Args:
         matrices: (B, 3, 3), see the module.
-        source: (H, W) of the images that are read; their outer edges are at
-            -1 and 1.
+        source: (H, W) of the images that are read; their outer edges are at -1 and 1.
         size: (h, w) of the result.
     """
 

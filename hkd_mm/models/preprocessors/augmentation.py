@@ -72,8 +72,7 @@ def per_image(values: Tensor) -> Tensor:
 def choose(mask: Tensor, changed: Tensor, images: Tensor) -> Tensor:
     """``changed`` where ``mask`` (B,) is set, else ``images``.
 
-    Bit by bit for uint8 and float32: ``torch.where`` is many times slower on
-    a CPU.
+    Bit by bit for uint8 and float32: ``torch.where`` is many times slower on a CPU.
     """
     kind = torch.uint8 if images.dtype == torch.uint8 else torch.int32
     bits = images.view(kind)
@@ -97,13 +96,9 @@ class SymmetricBeta:
         self.alpha = alpha
         t = np.linspace(0, 0.5**alpha, 8 * _KNOTS)
         density = (1 - t ** (1 / alpha)) ** (alpha - 1)
-        area = np.concatenate(
-            [[0], np.cumsum((density[1:] + density[:-1]) / 2)]
-        )
+        area = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
         levels = np.linspace(0, area[-1], _KNOTS)
-        self.table = torch.from_numpy(np.interp(levels, area, t)).to(
-            torch.float32
-        )
+        self.table = torch.from_numpy(np.interp(levels, area, t)).to(torch.float32)
 
     def __call__(self, numbers: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) -> numbers in [0, 1], same shape."""

@@ -124,9 +124,7 @@ def equalize(images: Tensor) -> Tensor:
     """Make the histogram of each channel flat, as Pillow, level by level."""
     batch, channels, height, width = images.shape
     level = images.round().to(torch.int64).view(batch * channels, -1)
-    histogram = torch.zeros(
-        (len(level), 256), dtype=torch.int64, device=images.device
-    )
+    histogram = torch.zeros((len(level), 256), dtype=torch.int64, device=images.device)
     histogram.scatter_add_(1, level, torch.ones_like(level))
     last = histogram.gather(1, level.amax(1, keepdim=True))
     step = (height * width - last) // 255
@@ -215,17 +213,13 @@ class ColorJitter(Augmentation):
         amounts = numbers.new_tensor(self.amounts)
         low, high = (1 - amounts).clamp_(min=0), 1 + amounts
         factors = numbers[:, :3] * (high - low) + low
-        orders = torch.tensor(
-            self.orders, dtype=torch.int64, device=numbers.device
-        )
+        orders = torch.tensor(self.orders, dtype=torch.int64, device=numbers.device)
         key = f'{draw.seed}/{draw.view}/{draw.name}'.encode()
         return dict(
             factors=torch.lerp(torch.ones_like(factors), factors, on[:, None]),
             order=orders[(numbers[:, 4] * len(orders)).to(torch.int64)],
             hue=between(-self.hue, self.hue, numbers[:, 3]) * on,
-            hue_place=(
-                hashlib.sha256(key).digest()[0] % (orders.shape[1] + 1)
-            ),
+            hue_place=(hashlib.sha256(key).digest()[0] % (orders.shape[1] + 1)),
         )
 
     def apply(self, images: Tensor, parameters: Values) -> Tensor:
@@ -236,9 +230,7 @@ class ColorJitter(Augmentation):
         for step in range(count + 1):
             coloured = images.shape[1] > 1
             if self.hue and coloured and step == parameters['hue_place']:
-                images = shift_hue(
-                    images, parameters['hue'], far=self.hue > 1 / 6
-                )
+                images = shift_hue(images, parameters['hue'], far=self.hue > 1 / 6)
             if step < count:
                 images = adjust_tone(
                     images,

@@ -40,18 +40,14 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _bits(
-    seed: int, view: int, index: Tensor, draws: Mapping[str, int]
-) -> Tensor:
+def _bits(seed: int, view: int, index: Tensor, draws: Mapping[str, int]) -> Tensor:
     """(B, sum of draws), operation by operation."""
     names = [
         _signed(seed * 0x9E3779B97F4A7C15 + zlib.crc32(name.encode()))
         for name, count in draws.items()
         for _ in range(count)
     ]
-    positions = [
-        _signed((i + 1) * _GAMMA) for n in draws.values() for i in range(n)
-    ]
+    positions = [_signed((i + 1) * _GAMMA) for n in draws.values() for i in range(n)]
     key = torch.tensor(names, dtype=torch.int64, device=index.device)
     key = mix64(mix64(key) + _signed((view + 1) * _GAMMA))
     key = mix64(key ^ mix64((index + 1) * _GAMMA)[:, None])

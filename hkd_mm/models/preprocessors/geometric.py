@@ -61,9 +61,7 @@ class _Flip(Geometric):
     def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
         sign = 1 - 2 * parameters['flip'].float()
         one = torch.ones_like(sign)
-        return affine.matrix(
-            *((sign, one) if self.axis == -1 else (one, sign))
-        )
+        return affine.matrix(*((sign, one) if self.axis == -1 else (one, sign)))
 
 
 @TASK_UTILS.register_module()
@@ -100,9 +98,7 @@ class Rotate90(Geometric):
                 f'{images.shape[-1]}; quarter turns need square ones'
             )
         turns = parameters['turns']
-        images = choose(
-            turns % 2 == 1, images.transpose(-1, -2).flip(-2), images
-        )
+        images = choose(turns % 2 == 1, images.transpose(-1, -2).flip(-2), images)
         return choose(turns >= 2, images.flip((-1, -2)), images)
 
     def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
@@ -149,9 +145,7 @@ class Rotate(Geometric):
 def outside(fill: float, padding: str) -> tuple[float, str]:
     """Checked (fill, padding) of :func:`.affine.warp`."""
     if padding not in PADDINGS:
-        raise UserError(
-            f'padding={padding!r} must be one of {", ".join(PADDINGS)}'
-        )
+        raise UserError(f'padding={padding!r} must be one of {", ".join(PADDINGS)}')
     return (fill if padding == 'constant' else 0.0), padding
 
 

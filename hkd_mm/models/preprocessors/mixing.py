@@ -104,16 +104,14 @@ class CutMix(_Mixing):
 class RandomErasing(Augmentation):
     """Paint over a box of random place, size and shape.
 
-    The box is that of torchvision's ``RandomErasing`` (area uniform, aspect
-    ratio log-uniform); where it does not fit, it is cut to the image instead
-    of drawn again.
+    The box is that of torchvision's ``RandomErasing`` (area uniform, aspect ratio
+    log-uniform); where it does not fit, it is cut to the image instead of drawn again.
 
     Args:
         prob: of a box, in [0, 1].
         scale: smallest and largest part of the area.
         ratio: smallest and largest width / height.
-        fill: value of the paint, 0 to 255; None draws a colour for each
-            image.
+        fill: value of the paint, 0 to 255; None draws a colour for each image.
     """
 
     draws = 8

@@ -21,17 +21,15 @@ _KINDS = {torch.uint8: 255, torch.uint16: 65535}  # dtype -> largest value
 class PackedMaskPreprocessor(PackedPreprocessor):
     """Window, augment and normalise a packed batch with its masks.
 
-    Operations that move pixels do the same to image (bilinear) and mask
-    (nearest, filled with 0); others change the image alone. As for
-    ``hkd_mm.PackedPreprocessor``, a view of an image is the
-    same in any batch, process and run. In evaluation images are windowed and
-    normalised only.
+    Operations that move pixels do the same to image (bilinear) and mask (nearest,
+    filled with 0); others change the image alone. As for ``hkd_mm.PackedPreprocessor``,
+    a view of an image is the same in any batch, process and run. In evaluation images
+    are windowed and normalised only.
 
     Args:
-        window: (centre, width) in stored values, CT for instance: values
-            below centre - width / 2 become 0, above centre + width / 2 255,
-            in between linear, not rounded. None takes the whole range of the
-            dtype.
+        window: (centre, width) in stored values, CT for instance: values below centre -
+            width / 2 become 0, above centre + width / 2 255, in between linear, not
+            rounded. None takes the whole range of the dtype.
         mean: of each channel, 0 to 255, after the window; its length is the
             number of channels.
         std: likewise.
@@ -68,9 +66,7 @@ class PackedMaskPreprocessor(PackedPreprocessor):
         if not all(value > 0 for value in std):
             raise UserError(f'data_preprocessor.std={std} must be above 0')
         # a stand-in for num_classes: mixing is refused below
-        super().__init__(
-            mean, std, to_rgb, augment, num_views, seed, input_size, 1
-        )
+        super().__init__(mean, std, to_rgb, augment, num_views, seed, input_size, 1)
         self.window = None if window is None else tuple(map(float, window))
         for name, operation in self.pipeline.operations.items():
             if operation.mixes or operation.moves:

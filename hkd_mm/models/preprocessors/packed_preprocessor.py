@@ -22,11 +22,10 @@ CODE_VERSION = 1  # raise it with any change of what the pixels become
 class PackedPreprocessor(BaseDataPreprocessor):
     """Augment and normalise a packed batch, whole tensors at a time.
 
-    Every random number is a pure function of (seed, view, sample id,
-    operation): a view of an image is the same in any batch, process and run,
-    and can be made again. Operations that mix samples (``hkd_mm.Mixup``,
-    ``hkd_mm.CutMix``) are the exception: partners come from the batch, see
-    ``batch_dependent``.
+    Every random number is a pure function of (seed, view, sample id, operation): a view
+    of an image is the same in any batch, process and run, and can be made again.
+    Operations that mix samples (``hkd_mm.Mixup``, ``hkd_mm.CutMix``) are the exception:
+    partners come from the batch, see ``batch_dependent``.
 
     In evaluation images are only normalised, bit for bit as by mmpretrain's
     ``ClsDataPreprocessor``, and come in channels_last order at no cost.
@@ -34,8 +33,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
     Args:
         mean: of the channels in the order that the network takes, 0 to 255.
         std: of the channels likewise.
-        to_rgb: the network takes RGB; False hands it BGR. Packed images are
-            RGB.
+        to_rgb: the network takes RGB; False hands it BGR. Packed images are RGB.
         augment: augmentations of training, ``dict(type='hkd_mm.X', ...)``
             each; mixing ones last.
         num_views: views of an image before they repeat, >= 1; None makes
@@ -132,9 +130,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         labels, index = data['labels'], data['index']
         images = self.cast_data(data['inputs'])
         view = self.view if training else -1
-        samples = PackedSamples(
-            self.cast_data(labels), self.cast_data(index), view
-        )
+        samples = PackedSamples(self.cast_data(labels), self.cast_data(index), view)
         with torch.autocast(images.device.type, enabled=False):
             if training and self.pipeline.operations:
                 parameters = self.pipeline.to(
@@ -161,9 +157,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         parameters = self.view_parameters(
             index.cpu(), view, None if labels is None else labels.cpu()
         )
-        return self._augment(
-            images, self.pipeline.to(parameters, images.device)
-        )
+        return self._augment(images, self.pipeline.to(parameters, images.device))
 
     def _augment(self, images: Tensor, parameters: Parameters) -> Tensor:
         size = self._size(images)
@@ -178,9 +172,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         labels = samples.gt_labels  # one_hot() would read them on the host
         classes = torch.arange(self.num_classes, device=labels.device)
         scores = (labels[:, None] == classes).float()
-        images, samples.gt_scores = self.pipeline.mix(
-            images, scores, parameters
-        )
+        images, samples.gt_scores = self.pipeline.mix(images, scores, parameters)
         return images
 
     def _plain(self, images: Tensor) -> Tensor:

@@ -142,14 +142,11 @@ class Pipeline:
     ) -> Parameters:
         """What happens to each sample (B,): operation -> parameter -> tensor.
 
-        Without labels operations for chosen classes count every class as
-        chosen.
+        Without labels operations for chosen classes count every class as chosen.
         """
         numbers = uniform_by_name(seed, view, index, self.draws)
         return {
-            name: op.parameters(
-                Draw(numbers[name], labels, seed, view, name, index)
-            )
+            name: op.parameters(Draw(numbers[name], labels, seed, view, name, index))
             for name, op in self.operations.items()
         }
 
@@ -158,8 +155,7 @@ class Pipeline:
         return {
             name: {
                 key: value.to(device, non_blocking=True)
-                if isinstance(value, Tensor)
-                and key not in self.operations[name].host
+                if isinstance(value, Tensor) and key not in self.operations[name].host
                 else value
                 for key, value in values.items()
             }
@@ -192,22 +188,16 @@ class Pipeline:
             step = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            found = self._apply_part(
-                images[part], _rows(parameters, part), size
-            )
+            found = self._apply_part(images[part], _rows(parameters, part), size)
             finish(found, out[part])
 
-    def _apply_part(
-        self, images: Tensor, parameters: Parameters, size: Size
-    ) -> Tensor:
+    def _apply_part(self, images: Tensor, parameters: Parameters, size: Size) -> Tensor:
         images = images.permute(0, 3, 1, 2).contiguous()
         for stage in self.stages:
             if isinstance(stage, list):
                 images = self._move(images, stage, parameters, size)
             else:
-                images = self.operations[stage].apply(
-                    images.float(), parameters[stage]
-                )
+                images = self.operations[stage].apply(images.float(), parameters[stage])
         return fit(images.float(), size)
 
     def apply_to_masks(
@@ -250,9 +240,7 @@ class Pipeline:
     ) -> tuple[Tensor, Tensor]:
         """Mix samples of the batch and their targets (B, C)."""
         for name in self.mixing:
-            images, scores = self.operations[name].mix(
-                images, scores, parameters[name]
-            )
+            images, scores = self.operations[name].mix(images, scores, parameters[name])
         return images, scores
 
 

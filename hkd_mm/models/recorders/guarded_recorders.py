@@ -40,9 +40,8 @@ class GuardedRecorders(RecorderManager):
         side: ``student`` or ``teacher``, for messages.
 
     Raises:
-        UserError: on leaving, a record was changed that was not in the first
-            forward; in :meth:`get_recorder`, a loss or a connector has
-            changed it.
+        UserError: on leaving, a record was changed that was not in the first forward;
+            in :meth:`get_recorder`, a loss or a connector has changed it.
     """
 
     def __init__(
@@ -167,12 +166,8 @@ class _Records(list):
     def given(self) -> list[Any]:
         """The records as they were when they came."""
         return [
-            record
-            if versions == _versions(record) and None not in versions
-            else copy
-            for record, copy, versions in zip(
-                self, self.copies, self._versions
-            )
+            record if versions == _versions(record) and None not in versions else copy
+            for record, copy, versions in zip(self, self.copies, self._versions)
         ]
 
 

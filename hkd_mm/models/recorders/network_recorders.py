@@ -93,13 +93,9 @@ class FeatureRecorder(AutoSourceRecorder):
         return f'model.{names[self.stage]}'
 
     def _check(self, count: int, names: str) -> None:
-        check_stages(
-            f'Feature: stage={self.stage}', [self.stage], count, names
-        )
+        check_stages(f'Feature: stage={self.stage}', [self.stage], count, names)
 
-    def forward_hook(
-        self, module: nn.Module, inputs: tuple, outputs: Any
-    ) -> None:
+    def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Any) -> None:
         """Keep the outputs; of an encoder the one stage."""
         if self._segmentor and self.recording:
             outputs = outputs[1:]  # without the image
@@ -107,14 +103,10 @@ class FeatureRecorder(AutoSourceRecorder):
             outputs = outputs[self.stage]
         super().forward_hook(module, inputs, outputs)
 
-    def get_record_data(
-        self, record_idx: int = 0, data_idx: int | None = None
-    ) -> Any:
+    def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         """One map; ``data_idx`` picks among several where a stage has them."""
         record = super().get_record_data(record_idx, data_idx)
-        return (
-            record[self.stage] if isinstance(record, (tuple, list)) else record
-        )
+        return record[self.stage] if isinstance(record, (tuple, list)) else record
 
 
 @TASK_UTILS.register_module()
@@ -139,9 +131,7 @@ class LastMapRecorder(FeatureRecorder):
         self._before_pooling = bool(pools)
         return pools[-1] if pools else super().find(model)
 
-    def forward_hook(
-        self, module: nn.Module, inputs: tuple, outputs: Tensor
-    ) -> None:
+    def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Tensor) -> None:
         """Keep what is pooled."""
         if not self._before_pooling:
             super().forward_hook(module, inputs, outputs)
@@ -166,9 +156,7 @@ class PooledRecorder(AutoSourceRecorder):
             f'{type(model).__name__}; record it with mmrazor.ModuleInputs'
         )
 
-    def forward_hook(
-        self, module: nn.Module, inputs: tuple, outputs: Tensor
-    ) -> None:
+    def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Tensor) -> None:
         """Keep what the last layer is given."""
         if self.recording:
             self.data_buffer.append(inputs[0])
@@ -212,9 +200,7 @@ class StageMapsRecorder(HookRecorder):
         """Listen to the modules that end the stages."""
         if not is_timm(model):
             segmentor = is_segmentor(model)
-            module = model.get_submodule(
-                model.encoder if segmentor else 'backbone'
-            )
+            module = model.get_submodule(model.encoder if segmentor else 'backbone')
             module.register_forward_hook(
                 lambda _, __, outputs: self._keep_all(outputs, segmentor)
             )
@@ -238,9 +224,7 @@ class StageMapsRecorder(HookRecorder):
     def _keep_all(self, outputs: Sequence[Tensor], segmentor: bool) -> None:
         if self.recording:
             maps = outputs[1:] if segmentor else outputs  # not the image
-            self._check(
-                len(maps), 'encoder_depth' if segmentor else 'out_indices'
-            )
+            self._check(len(maps), 'encoder_depth' if segmentor else 'out_indices')
             for position, stage in enumerate(self.stages):
                 self._keep(position, maps[stage])
 
@@ -252,9 +236,7 @@ class StageMapsRecorder(HookRecorder):
             self._data_buffer = [[maps[i] for i in range(len(maps))]]
 
 
-def check_stages(
-    recorder: str, stages: Sequence[int], count: int, names: str
-) -> None:
+def check_stages(recorder: str, stages: Sequence[int], count: int, names: str) -> None:
     """Refuse stages that a network has not."""
     if any(not -count <= stage < count for stage in stages):
         raise UserError(

@@ -101,13 +101,9 @@ class CacheFile:
 
     def read_view(self, view: int) -> dict[str, np.ndarray]:
         """Name -> (num_rows, ...), a copy; zeros where nothing is stored."""
-        return {
-            name: np.array(data[view]) for name, data in self._maps.items()
-        }
+        return {name: np.array(data[view]) for name, data in self._maps.items()}
 
-    def write(
-        self, view: int, rows: np.ndarray, values: dict[str, np.ndarray]
-    ) -> bool:
+    def write(self, view: int, rows: np.ndarray, values: dict[str, np.ndarray]) -> bool:
         """Store (B, ...) a name; rows that are stored already stay.
 
         Returns:
@@ -177,9 +173,7 @@ class CacheFile:
             sizes[f'{name}.bin'] = entries * row
         return sizes
 
-    def _open(
-        self, name: str, shape: tuple[int, ...], dtype: str
-    ) -> np.memmap:
+    def _open(self, name: str, shape: tuple[int, ...], dtype: str) -> np.memmap:
         path = self.folder / name
         size = path.stat().st_size if path.is_file() else 0
         if size != self._sizes()[name]:
@@ -206,8 +200,7 @@ def _compare(path: Path, wanted: dict[str, Any]) -> None:
         parts = found['parts']
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f'teacher cache file {path} is damaged; delete its '
-            'folder, it fills again'
+            f'teacher cache file {path} is damaged; delete its folder, it fills again'
         ) from None
     found, wanted = found | parts, wanted | wanted['parts']
     names = [

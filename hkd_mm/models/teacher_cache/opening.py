@@ -22,9 +22,8 @@ def open_teacher_cache(
 ) -> None:
     """Open ``model.teacher_cache`` and check it, or log why there is none.
 
-    Without one the teacher runs in every step. Views of packed images repeat
-    after ``num_views`` either way, so that a full disk does not change the
-    augmentation.
+    Without one the teacher runs in every step. Views of packed images repeat after
+    ``num_views`` either way, so that a full disk does not change the augmentation.
 
     Args:
         model: a ``FrozenTeacherDistill`` with a cache, on its device.
@@ -53,8 +52,7 @@ def _open(model, dataset) -> str:
     cache, preprocessor = model.teacher_cache, model.data_preprocessor
     if not (hasattr(dataset, 'store') and hasattr(preprocessor, 'view')):
         raise CacheDeclined(
-            'it needs packed images (packed=True), whose views can be made '
-            'again'
+            'it needs packed images (packed=True), whose views can be made again'
         )
     if preprocessor.num_views not in (None, cache.num_views):
         raise UserError(
@@ -108,9 +106,7 @@ def _parts(model, dataset) -> dict[str, str]:
     recorders = model.distiller.teacher_recorders.recorders
     return dict(
         teacher=weights_hash(model.teacher),
-        teacher_network=_hash(
-            np.frombuffer(str(model.teacher).encode(), 'u1')
-        ),
+        teacher_network=_hash(np.frombuffer(str(model.teacher).encode(), 'u1')),
         teacher_dtype=str(model.teacher_inference.dtype),
         class_order=','.join(dataset.classes),
         images=dataset.store.hash,
@@ -165,10 +161,7 @@ def _check_entries(model, dataset) -> None:
         cache.compare(
             view,
             dataset.index[at[mine]],
-            {
-                name: value[mine.to(value.device)]
-                for name, value in records.items()
-            },
+            {name: value[mine.to(value.device)] for name, value in records.items()},
             coarse=model.teacher_inference.dtype is not None,
         )
 

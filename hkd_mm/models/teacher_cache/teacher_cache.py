@@ -36,11 +36,10 @@ class TeacherCache:
         num_views: views of an image before they repeat, >= 1. It holds for
             the augmentation also when there is no room for the cache.
         dir: folder of all caches; each has a folder of its own below.
-        budget_gb: largest size on the disk in GiB; None for no limit but the
-            free disk, of which 2 GiB are left to others. A cache that does
-            not fit is not made and the teacher runs in every step. The
-            default takes the last map of WRN-50-2 at 116 pixels of all
-            training images of HAM10000 in 10 views (4.9 GiB).
+        budget_gb: largest size on the disk in GiB; None for no limit but the free disk,
+            of which 2 GiB are left to others. A cache that does not fit is not made and
+            the teacher runs in every step. The default takes the last map of WRN-50-2
+            at 116 pixels of all training images of HAM10000 in 10 views (4.9 GiB).
         features: dtype of maps and pooled features. Logits are float32.
         check: entries that are computed again when a cache is opened.
         tolerance: largest difference then, relative to the largest value.
@@ -56,13 +55,10 @@ class TeacherCache:
         tolerance: float = 5e-3,
     ) -> None:
         if num_views < 1:
-            raise UserError(
-                f'teacher_cache.num_views={num_views} must be >= 1'
-            )
+            raise UserError(f'teacher_cache.num_views={num_views} must be >= 1')
         if features not in ('float16', 'float32'):
             raise UserError(
-                f'teacher_cache.features={features!r} must be '
-                'float16 or float32'
+                f'teacher_cache.features={features!r} must be float16 or float32'
             )
         self.num_views, self.dir, self.budget_gb = num_views, dir, budget_gb
         self.features, self.check, self.tolerance = features, check, tolerance
@@ -96,9 +92,7 @@ class TeacherCache:
         for name, value in records.items():
             kind = 'float32' if name in exact else self.features
             arrays[name] = tuple(value.shape[1:]), kind
-        parts = dict(
-            parts, features=self.features, code_version=str(CODE_VERSION)
-        )
+        parts = dict(parts, features=self.features, code_version=str(CODE_VERSION))
         contents = (sorted(parts.items()), sorted(arrays.items()))
         key = repr((*contents, self.num_views, index.count)).encode()
         folder = Path(self.dir) / hashlib.sha256(key).hexdigest()[:16]
@@ -107,9 +101,7 @@ class TeacherCache:
         if not filled_before:
             self._check_room(size)
         try:
-            file = CacheFile(
-                folder, parts, arrays, self.num_views, index.count
-            )
+            file = CacheFile(folder, parts, arrays, self.num_views, index.count)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -155,15 +147,12 @@ class TeacherCache:
         budget = math.inf if self.budget_gb is None else self.budget_gb * _GIB
         limits, changes = [], []
         if size > budget:
-            limits.append(
-                f'the {self.budget_gb:.3g} GiB of {option}.budget_gb'
-            )
+            limits.append(f'the {self.budget_gb:.3g} GiB of {option}.budget_gb')
             room = math.ceil(size / _GIB * 10) / 10
             changes.append(f'{option}.budget_gb={room:g}')
         if size > free:
             limits.append(
-                f'the {free / _GIB:.3g} GiB that the disk of {self.dir} has '
-                'to spare'
+                f'the {free / _GIB:.3g} GiB that the disk of {self.dir} has to spare'
             )
             changes.append(f'{option}.dir=FOLDER on a larger disk')
         if not limits:
@@ -176,9 +165,7 @@ class TeacherCache:
             f'{" and ".join(changes)}{fewer if fits else ""}'
         )
 
-    def start_view(
-        self, view: int, index: Tensor, device: torch.device
-    ) -> bool:
+    def start_view(self, view: int, index: Tensor, device: torch.device) -> bool:
         """Prepare an epoch on one view.
 
         Args:
@@ -191,10 +178,7 @@ class TeacherCache:
         """
         assert self.file is not None
         self._view, complete = view, self.holds(view, index)
-        small = (
-            CacheFile.size_of(self.file.arrays, 1, self.file.num_rows)
-            <= _ON_DEVICE
-        )
+        small = CacheFile.size_of(self.file.arrays, 1, self.file.num_rows) <= _ON_DEVICE
         if view not in self._whole:
             self._whole.clear()
         if complete and small and not self._whole:
@@ -222,15 +206,11 @@ class TeacherCache:
             return None
         found = self.file.read(self._view, rows)
         return {
-            name: torch.from_numpy(value)
-            .to(index.device, non_blocking=True)
-            .float()
+            name: torch.from_numpy(value).to(index.device, non_blocking=True).float()
             for name, value in found.items()
         }
 
-    def write(
-        self, index: Tensor, records: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def write(self, index: Tensor, records: dict[str, Tensor]) -> dict[str, Tensor]:
         """Store the teacher's outputs for a batch of ids (B,).
 
         Returns:
@@ -289,8 +269,7 @@ class TeacherCache:
             view: its number.
             index: ids of the entries (B,).
             records: name -> (B, ...).
-            coarse: the teacher runs in 16 bits, which other machines round
-                differently.
+            coarse: the teacher runs in 16 bits, which other machines round differently.
         """
         tolerance = max(self.tolerance, _COARSE if coarse else 0)
         rows = self.index.on_host(index)
@@ -347,9 +326,8 @@ def flatten(buffers: dict[str, list[Any]], count: int) -> dict[str, Tensor]:
     """Recorder name -> its one record, tuples split up as ``name.i``.
 
     Raises:
-        CacheDeclined: a recorder delivers something else than one tensor (or
-            tuple of tensors) a forward with one row for each of ``count``
-            images.
+        CacheDeclined: a recorder delivers something else than one tensor (or tuple of
+            tensors) a forward with one row for each of ``count`` images.
     """
     records = {}
     for name, buffer in buffers.items():

@@ -40,9 +40,7 @@ def ct_root(tmp_path, save, write_table, monkeypatch):
             mask = '' if clean else f'{patient}_MA_{number}'
             save(root / 'Image' / f'P{patient}' / f'{image}.png', _slice(seed))
             if not clean:
-                save(
-                    root / 'Mask' / f'P{patient}' / f'{mask}.png', _disc(seed)
-                )
+                save(root / 'Mask' / f'P{patient}' / f'{mask}.png', _disc(seed))
             rows.append(
                 dict(
                     patient_id=patient,

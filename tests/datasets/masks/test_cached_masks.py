@@ -60,9 +60,7 @@ def losses(model, data, order):
     return found
 
 
-def test_cached_answers_are_those_of_the_teacher(
-    ct_root, dataset, packed_masks
-):
+def test_cached_answers_are_those_of_the_teacher(ct_root, dataset, packed_masks):
     data = packed_masks(dataset(ct_root, split='train'), size=SIDE)
     order = torch.randperm(len(data)).split(6)
     online = distillation().eval()

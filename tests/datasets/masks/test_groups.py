@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from hkd_mm.datasets.masks.tables import groups_of
+from hkd_mm.datasets.masks.mask_tables import groups_of
 from hkd_mm.errors import UserError
 
 
@@ -82,9 +82,7 @@ def test_a_drawn_split_keeps_lesions_whole(photographs, dataset):
     assert len(homes) == 10 and all(len(x) == 1 for x in homes.values())
 
 
-def test_a_given_split_that_tears_a_lesion_is_refused(
-    photographs, dataset, rewrite
-):
+def test_a_given_split_that_tears_a_lesion_is_refused(photographs, dataset, rewrite):
     def part(row):
         return dict(row, mode='test' if row['image'] == 'a05' else 'train')
 

@@ -37,9 +37,7 @@ def test_other_names_and_another_order_are_the_same(ct_root, dataset, rewrite):
         ct_root,
         lambda row: dict(
             mask=row['mask_image'],
-            image='Image/P{}/{}.png'.format(
-                row['patient_id'], row['original_image']
-            ),
+            image='Image/P{}/{}.png'.format(row['patient_id'], row['original_image']),
             patient=row['patient_id'],
             malignancy=row['malignancy'],
         ),
@@ -66,9 +64,7 @@ def test_five_patients_are_split_once_and_never_divided(ct_root, dataset):
     assert path.stat().st_mtime_ns == written
 
 
-def test_a_split_file_for_other_masks_is_refused(
-    ct_root, dataset, save, rewrite
-):
+def test_a_split_file_for_other_masks_is_refused(ct_root, dataset, save, rewrite):
     rewrite(ct_root, lambda row: dict(row, is_clean=''))
     dataset(ct_root, split_file='split.json')
     mask = np.zeros((40, 40), np.uint16)
@@ -90,9 +86,7 @@ def test_masks_are_opened_only_where_the_table_leaves_it_open(
 
     def doubtful(row):
         words = {'1_MA_1': '', '1_MA_2': 'TRUE'}
-        return dict(
-            row, is_clean=words.get(row['mask_image'], row['is_clean'])
-        )
+        return dict(row, is_clean=words.get(row['mask_image'], row['is_clean']))
 
     rewrite(ct_root, doubtful)
     assert dataset(ct_root).class_counts().tolist() == [7, 23]
@@ -128,9 +122,7 @@ def test_a_missing_mask_is_refused(ct_root, dataset):
         dataset(ct_root)
 
 
-def test_no_mask_is_named_though_the_slice_is_not_clean(
-    ct_root, dataset, rewrite
-):
+def test_no_mask_is_named_though_the_slice_is_not_clean(ct_root, dataset, rewrite):
     rewrite(ct_root, lambda row: dict(row, is_clean='FALSE'))
     with pytest.raises(UserError, match='none named.* of image 0_NI_5'):
         dataset(ct_root)
@@ -153,9 +145,7 @@ def test_an_image_listed_twice_is_refused(ct_root, dataset, rewrite):
         dataset(ct_root)
 
 
-def test_files_of_one_name_are_told_apart_by_the_patient(
-    ct_root, dataset, rewrite
-):
+def test_files_of_one_name_are_told_apart_by_the_patient(ct_root, dataset, rewrite):
     for folder in ('Image', 'Mask'):
         for path in (ct_root / folder).rglob('*.png'):
             path.rename(path.with_name(path.stem[-1] + '.png'))
@@ -180,9 +170,7 @@ def test_files_of_one_name_are_told_apart_by_the_patient(
         dataset(ct_root)
 
 
-def test_a_slice_never_gets_the_mask_of_another_patient(
-    ct_root, dataset, rewrite
-):
+def test_a_slice_never_gets_the_mask_of_another_patient(ct_root, dataset, rewrite):
     """Every slice is called as those of the others; one patient has masks."""
     for folder in ('Image', 'Mask'):
         for path in (ct_root / folder).rglob('*.png'):
@@ -195,9 +183,7 @@ def test_a_slice_never_gets_the_mask_of_another_patient(
         row = dict(row, patient_id=prefix + row['patient_id'])
         row['original_image'] = row['original_image'][-1]
         if prefix == '':  # else several slices could be meant
-            row['original_image'] = (
-                f'P{row["patient_id"]}/{row["original_image"]}'
-            )
+            row['original_image'] = f'P{row["patient_id"]}/{row["original_image"]}'
         number = row['original_image'][-1]
         row.update(mask_image=number if mask and number != '5' else '')
         del row['is_clean']

@@ -131,9 +131,7 @@ def test_what_vanishes_is_not_counted(ct_root, dataset, packed_masks, save):
     assert packed_masks(inner, size=10).labels[0] == 0
 
 
-def test_a_changed_mask_makes_a_new_store(
-    ct_root, dataset, packed_masks, save
-):
+def test_a_changed_mask_makes_a_new_store(ct_root, dataset, packed_masks, save):
     first = packed_masks(dataset(ct_root))
     assert packed_masks(dataset(ct_root)).store.folder == first.store.folder
     mask = np.zeros((40, 40), np.uint16)
@@ -144,9 +142,7 @@ def test_a_changed_mask_makes_a_new_store(
     assert second.__getitems__([8])['masks'][0].sum() == 9 * 40
 
 
-def test_kinds_of_masks_have_stores_of_their_own(
-    ct_root, dataset, packed_masks, save
-):
+def test_kinds_of_masks_have_stores_of_their_own(ct_root, dataset, packed_masks, save):
     names = ['background', 'solid', 'other']
     for path in (ct_root / 'Mask').rglob('*.png'):
         save(path, (np.arange(1600).reshape(40, 40) % 3).astype(np.uint8))
@@ -187,9 +183,7 @@ def test_a_damaged_mask_is_noticed(ct_root, dataset, packed_masks):
         packed_masks(dataset(ct_root))
 
 
-def test_another_size_of_the_mask_is_refused(
-    ct_root, dataset, packed_masks, save
-):
+def test_another_size_of_the_mask_is_refused(ct_root, dataset, packed_masks, save):
     save(ct_root / 'Mask/P1/1_MA_2.png', np.ones((40, 39), np.uint8))
     with pytest.raises(UserError, match='40 x 40 pixels and its mask .*39 x'):
         packed_masks(dataset(ct_root))
@@ -219,9 +213,7 @@ def test_real_slices(in_tmp, dataset, packed_masks):
     assert np.array_equal(batch['masks'][0].numpy(), truth)
 
 
-def test_millimetres_come_from_the_table(
-    ct_root, dataset, packed_masks, rewrite
-):
+def test_millimetres_come_from_the_table(ct_root, dataset, packed_masks, rewrite):
     assert packed_masks(dataset(ct_root)).metainfo['extents'] == {}
 
     def told(row):
@@ -270,13 +262,9 @@ def test_turned_photographs_are_measured_as_they_are_read(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = orientation
         Image.new('RGB', (16, 12)).save(path, exif=exif)
-        info = dict(
-            sample_id='a', img_path=path, metadata=dict(pixel_spacing='0.5')
-        )
+        info = dict(sample_id='a', img_path=path, metadata=dict(pixel_spacing='0.5'))
         assert extents([info]) == dict(a=sides)
-        assert read_stored(path, 3, 8).shape[:2] == tuple(
-            2 * side for side in sides
-        )
+        assert read_stored(path, 3, 8).shape[:2] == tuple(2 * side for side in sides)
 
 
 def test_an_unreadable_image_has_no_extent(tmp_path):
@@ -284,8 +272,6 @@ def test_an_unreadable_image_has_no_extent(tmp_path):
 
     path = tmp_path / 'a.png'
     path.write_bytes(b'no image')
-    info = dict(
-        sample_id='a', img_path=str(path), metadata=dict(pixel_spacing='0.5')
-    )
+    info = dict(sample_id='a', img_path=str(path), metadata=dict(pixel_spacing='0.5'))
     with pytest.raises(UserError, match='a.png cannot be read'):
         extents([info])

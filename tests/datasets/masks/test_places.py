@@ -32,9 +32,7 @@ def moved(ct_root, rewrite, place, patient='3'):
     rewrite(ct_root, change)
 
 
-def test_a_path_below_the_root_alone_names_the_image(
-    ct_root, dataset, rewrite
-):
+def test_a_path_below_the_root_alone_names_the_image(ct_root, dataset, rewrite):
     moved(ct_root, rewrite, ct_root / 'scans')
     found = ids(dataset(ct_root))
     assert found[17:19] == ['P2/2_NI_5', 'scans/3_NI_0']
@@ -60,9 +58,7 @@ def test_detours_lead_to_the_same_ids(ct_root, dataset, rewrite, form):
         assert before.get_data_info(place) == after.get_data_info(place)
 
 
-def test_an_image_outside_of_the_root_is_refused(
-    ct_root, dataset, rewrite, tmp_path
-):
+def test_an_image_outside_of_the_root_is_refused(ct_root, dataset, rewrite, tmp_path):
     moved(ct_root, rewrite, tmp_path / 'elsewhere')
     with pytest.raises(UserError, match='3_NI_0.png lies outside of the data'):
         dataset(ct_root)

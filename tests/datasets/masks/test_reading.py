@@ -65,9 +65,7 @@ def test_8_bits(tmp_path):
     grey = np.arange(8, dtype=np.uint8).reshape(2, 4)
     Image.fromarray(grey).save(path)
     assert read_stored(path, 1, 8).tolist() == grey.tolist()
-    assert (
-        read_stored(path, 3, 8).tolist() == np.stack([grey] * 3, -1).tolist()
-    )
+    assert read_stored(path, 3, 8).tolist() == np.stack([grey] * 3, -1).tolist()
 
 
 def test_unreadable_files_are_named(tmp_path):

@@ -50,9 +50,7 @@ def test_a_blank_name_beside_a_mask_is_told(named_alike, dataset):
     def name(n):
         return '' if n in (2, 5) else f's{n}'
 
-    with pytest.raises(
-        UserError, match=r'for image .*s2.png, and .*s2.png is'
-    ):
+    with pytest.raises(UserError, match=r'for image .*s2.png, and .*s2.png is'):
         dataset(named_alike(mask=name))
     root = named_alike(mask=name, is_clean=lambda n: 'TRUE' if n == 2 else '')
     assert dataset(root).class_counts().tolist() == [2, 4]

@@ -24,9 +24,7 @@ def test_what_half_the_size_does_not_show_is_gone(small):
     data = small(20)
     assert np.flatnonzero(data.masks_lost_by_resize).tolist() == [0, 3]
     assert data.class_counts().tolist() == [5 + 2, 23]
-    assert not small(
-        40
-    ).masks_lost_by_resize.any()  # slices that are clean are not
+    assert not small(40).masks_lost_by_resize.any()  # slices that are clean are not
 
 
 @pytest.mark.parametrize('moment', ['train', 'test'])
@@ -35,9 +33,7 @@ def test_it_is_told_before_anything_runs(small, moment):
     for part, size in (('train', 40), ('val', 20), ('test', 20)):
         loader = SimpleNamespace(dataset=small(size))
         loops[f'{part}_loop'] = SimpleNamespace(dataloader=loader)
-    runner = SimpleNamespace(
-        logger=SimpleNamespace(warning=said.append), **loops
-    )
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=said.append), **loops)
     getattr(MasksLostByResizeHook(), f'before_{moment}')(runner)
     (line,) = said
     assert line.startswith('2 OF 25 MASKS OF SPLIT all ARE EMPTY AT 20 P')

@@ -48,9 +48,7 @@ def count_decoded(monkeypatch):
     return seen
 
 
-def test_a_killed_build_goes_on_where_it_was(
-    packed_root, tmp_path, monkeypatch
-):
+def test_a_killed_build_goes_on_where_it_was(packed_root, tmp_path, monkeypatch):
     store_dir = tmp_path / 'stores'
     running = start(packed_root, store_dir, slow=0.1)
     marks = store_dir / 'none'
@@ -72,18 +70,14 @@ def test_a_killed_build_goes_on_where_it_was(
     seen = count_decoded(monkeypatch)
     folder = builder.ensure_store(plan_of(packed_root), store_dir, workers=1)
     assert folder == marks.parent and len(seen) == 36 - done + 1
-    whole = builder.ensure_store(
-        plan_of(packed_root), tmp_path / 'again', workers=1
-    )
+    whole = builder.ensure_store(plan_of(packed_root), tmp_path / 'again', workers=1)
     for name in ('pixels.bin', 'crc32.bin', 'header.json', 'rows.json'):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
     assert not (folder / 'done.bin').exists()
 
 
 def test_two_builders_at_once_make_one_store(packed_root, tmp_path, capfd):
-    running = [
-        start(packed_root, tmp_path / 'stores', slow=0.03) for _ in range(2)
-    ]
+    running = [start(packed_root, tmp_path / 'stores', slow=0.03) for _ in range(2)]
     for process in running:
         process.join(60)
     assert [process.exitcode for process in running] == [0, 0]
@@ -94,9 +88,7 @@ def test_two_builders_at_once_make_one_store(packed_root, tmp_path, capfd):
     assert len(PackedStore(folder, plan=plan_of(packed_root))) == 36
 
 
-def test_changed_sources_make_a_new_store(
-    packed_root, packed, write_image, capfd
-):
+def test_changed_sources_make_a_new_store(packed_root, packed, write_image, capfd):
     old = packed('train').store
     changed = next(packed_root.rglob('*.png'))
     write_image(changed, seed=5)

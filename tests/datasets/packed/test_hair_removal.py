@@ -54,9 +54,7 @@ def lesion(size, seed=0):
             255,
             -1,
         )
-    return image + 6 * cv2.GaussianBlur(
-        rng.normal(size=image.shape), (0, 0), 1
-    )
+    return image + 6 * cv2.GaussianBlur(rng.normal(size=image.shape), (0, 0), 1)
 
 
 def with_hairs(image, count=14, seed=1):
@@ -136,8 +134,7 @@ def test_each_setting_does_what_it_says():
     def gone(**settings):
         found = remove_hair(stripes, **settings).astype(int)
         return [
-            bool((abs(found[list(part)][:, 52:63] - 150) < 5).all())
-            for part in rows
+            bool((abs(found[list(part)][:, 52:63] - 150) < 5).all()) for part in rows
         ]
 
     assert gone() == [True, False, False]
@@ -190,9 +187,9 @@ def test_stores_with_and_without_are_two(packed, packed_root, tmp_path):
     assert len({plain.hash, on.hash, other.hash}) == 3
     (row,) = (i for i, name in enumerate(on.ids) if 'hairy' in name)
     assert not (on.pixels[row] == plain.pixels[row]).all()
-    assert json.loads((on.folder / 'header.json').read_text())[
-        'hair_removal'
-    ] == dict(hair_settings(True), version=1)
+    assert json.loads((on.folder / 'header.json').read_text())['hair_removal'] == dict(
+        hair_settings(True), version=1
+    )
 
 
 def test_another_hair_removal_is_no_change_of_the_images(packed, capfd):

@@ -156,9 +156,7 @@ def test_wrapped_in_a_repetition(packed):
         dict(
             type='mmengine.RepeatDataset',
             times=2,
-            dataset=dict(
-                type='hkd_mm.PackedDataset', dataset=dataset.dataset, size=16
-            ),
+            dataset=dict(type='hkd_mm.PackedDataset', dataset=dataset.dataset, size=16),
         )
     )
     loader = DataLoader(repeated, len(dataset), collate_fn=packed_collate)

@@ -53,9 +53,7 @@ def test_a_missing_file_is_refused(packed, folder, name):
     _refused(packed, name)
 
 
-def test_a_store_of_other_images_is_refused(
-    packed, folder, tmp_path, packed_root
-):
+def test_a_store_of_other_images_is_refused(packed, folder, tmp_path, packed_root):
     other = shutil.copytree(packed_root, tmp_path / 'elsewhere' / 'data')
     next(other.rglob('*.png')).unlink()
     foreign = packed(data_root=other, store_dir='foreign').store.folder

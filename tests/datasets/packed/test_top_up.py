@@ -74,17 +74,13 @@ def test_which_images_come_once_more_hangs_on_their_names_alone():
     one = plan_copies(LABELS, NAMES, 'largest')
     labels, names = np.array(LABELS)[order], [NAMES[i] for i in order]
     two = plan_copies(labels, names, 'largest')
-    assert Counter(NAMES[i] for i in one[0]) == Counter(
-        names[i] for i in two[0]
-    )
+    assert Counter(NAMES[i] for i in one[0]) == Counter(names[i] for i in two[0])
     more = {NAMES[i] for i, c in Counter(one[0].tolist()).items() if c == 4}
     assert len(more) == 1  # 10 = 3 + 3 + 4
     again = {
         NAMES[i]
         for i, c in Counter(
-            plan_copies(LABELS, [f'x{n}' for n in NAMES], 'largest')[
-                0
-            ].tolist()
+            plan_copies(LABELS, [f'x{n}' for n in NAMES], 'largest')[0].tolist()
         ).items()
         if c == 4
     }

@@ -20,9 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def build():
     init_default_scope('mmpretrain')
-    cfg = Config.fromfile(
-        ROOT / 'configs/demo/hybrid_resnet18_mbv2_demo.py'
-    ).model
+    cfg = Config.fromfile(ROOT / 'configs/demo/hybrid_resnet18_mbv2_demo.py').model
     cfg.data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3)
     cfg.teacher_ckpt = cfg.teacher_cache = None
     cfg.input_size = 64
@@ -67,9 +65,7 @@ def test_losses_gradients_and_names_stay():
     plain, model = compiled()
     assert step(model) == step(plain)
     assert model.state_dict().keys() == plain.state_dict().keys()
-    for mine, other in zip(
-        model.parameters(), plain.parameters(), strict=True
-    ):
+    for mine, other in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, other.grad)
 
 
@@ -132,9 +128,7 @@ KL = dict(type='hkd_mm.KLLoss')
 HINT = dict(type='hkd_mm.FitNetLoss')
 INNER = {  # an in-place ReLU follows what is recorded
     f'{side}_recorders': dict(
-        feature=dict(
-            type='mmrazor.ModuleOutputs', source='backbone.layer2.0.bn1'
-        )
+        feature=dict(type='mmrazor.ModuleOutputs', source='backbone.layer2.0.bn1')
     )
     for side in ('student', 'teacher')
 }
@@ -226,9 +220,7 @@ def test_other_methods_are_compiled_as_a_distillation_is(name, backend):
     for _ in range(2):  # records are copied once, then where it is needed
         mine, other = step(model), step(plain)
         assert mine == pytest.approx(other, rel=1e-4)
-        for one, two in zip(
-            model.parameters(), plain.parameters(), strict=True
-        ):
+        for one, two in zip(model.parameters(), plain.parameters(), strict=True):
             scale = two.grad.abs().max().item() if two.grad is not None else 0
             torch.testing.assert_close(
                 one.grad, two.grad, rtol=1e-3, atol=1e-4 * scale + 1e-7

@@ -62,9 +62,7 @@ def run(folder: Path, hook: str, interval: int, epochs: int = 2) -> Runner:
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(
             runtime_info=dict(type=hook),
-            logger=dict(
-                type='LoggerHook', interval=interval, ignore_last=False
-            ),
+            logger=dict(type='LoggerHook', interval=interval, ignore_last=False),
             checkpoint=None,
         ),
         experiment_name=f'{folder.parent.name}_{folder.name}',
@@ -78,11 +76,7 @@ def run(folder: Path, hook: str, interval: int, epochs: int = 2) -> Runner:
 def printed(folder: Path) -> list[dict]:
     lines = next(folder.glob('*/vis_data/scalars.json')).read_text()
     return [
-        {
-            key: value
-            for key, value in json.loads(line).items()
-            if 'time' not in key
-        }
+        {key: value for key, value in json.loads(line).items() if 'time' not in key}
         for line in lines.splitlines()
     ]
 

@@ -59,9 +59,7 @@ def test_schedules_by_hand():
         2,
     ]
     # half a cosine: (1 - cos(pi / 4 * k)) / 2 = 0, 0.1464, 0.5, 0.8536, 1
-    cosine = LossScheduleHook(
-        'loss_a', 5, 'cosine', start=0.0, end=1.0, begin=1
-    )
+    cosine = LossScheduleHook('loss_a', 5, 'cosine', start=0.0, end=1.0, begin=1)
     assert values(cosine, HybridKDLoss(), 7) == pytest.approx(
         [0, 0, 0.146447, 0.5, 0.853553, 1, 1], abs=1e-6
     )
@@ -181,9 +179,7 @@ def test_diagnostics_are_logged_and_change_nothing(
     assert 0 <= line['agreement'] <= 1
     for part in ('kd', 'ce', 'align'):
         assert line[f'gradient.{part}'] > 0
-    assert not any(
-        'gradient.kd' in line for line in logged(tmp_path / 'plain')
-    )
+    assert not any('gradient.kd' in line for line in logged(tmp_path / 'plain'))
 
 
 def test_a_scheduled_loss_trains(tiny_configs, quick_runner, tmp_path):

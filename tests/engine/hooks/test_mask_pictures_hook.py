@@ -34,12 +34,8 @@ def squares():
 def a_runner(dataset, threshold=0.5, **preprocessor):
     return SimpleNamespace(
         test_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset)),
-        test_evaluator=SimpleNamespace(
-            metrics=[SimpleNamespace(threshold=threshold)]
-        ),
-        model=SimpleNamespace(
-            data_preprocessor=PackedMaskPreprocessor(**preprocessor)
-        ),
+        test_evaluator=SimpleNamespace(metrics=[SimpleNamespace(threshold=threshold)]),
+        model=SimpleNamespace(data_preprocessor=PackedMaskPreprocessor(**preprocessor)),
     )
 
 

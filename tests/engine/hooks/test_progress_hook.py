@@ -31,9 +31,7 @@ def run(path, work_dir, stream, **cfg_options):
     runner.register_hook(hook)
     streams = [getattr(h, 'stream', None) for h in runner.logger.handlers]
     runner.train()
-    assert streams == [
-        getattr(h, 'stream', None) for h in runner.logger.handlers
-    ]
+    assert streams == [getattr(h, 'stream', None) for h in runner.logger.handlers]
     return runner
 
 
@@ -63,9 +61,7 @@ def test_a_file_gets_a_line_every_30_s_one_an_epoch_and_a_table(
     tiny_configs, tmp_path, monkeypatch, quick_runner
 ):
     clock = iter(range(0, 100_000, 8))
-    monkeypatch.setattr(
-        'hkd_mm.io.progress.time.monotonic', lambda: next(clock)
-    )
+    monkeypatch.setattr('hkd_mm.io.progress.time.monotonic', lambda: next(clock))
     stream = io.StringIO()
     runner = run(tiny_configs['student'], tmp_path / 'run', stream)
     told = stream.getvalue()

@@ -219,9 +219,7 @@ def test_a_resumed_run_tells_the_same_story(tiny_configs, tmp_path):
         assert all(torch.equal(one[key], other[key]) for key in other)
 
 
-def test_resuming_from_an_earlier_epoch_drops_the_later_ones(
-    tiny_configs, tmp_path
-):
+def test_resuming_from_an_earlier_epoch_drops_the_later_ones(tiny_configs, tmp_path):
     run, other = tmp_path / 'run', tmp_path / 'other'
     build(tiny_configs['student'], run, epochs=2).train()
     # into another folder: the history beside the checkpoint is taken over

@@ -76,16 +76,12 @@ def test_a_kill_before_the_new_best_is_written_keeps_the_old(config, tmp_path):
     _, _, files = run(config, tmp_path / 'run', [0.1, 0.5, 0.3], broken=[new])
     assert 'best_balanced_accuracy_epoch_1.pth' in files and new not in files
     # what the kill prevented is made up for, and the outcome is the same
-    _, metric, files = run(
-        config, tmp_path / 'run', [0.1, 0.5, 0.3], resume=True
-    )
+    _, metric, files = run(config, tmp_path / 'run', [0.1, 0.5, 0.3], resume=True)
     assert metric.seen == [2, 3]
     assert new in files and 'best_balanced_accuracy_epoch_1.pth' not in files
 
 
-def test_a_kill_before_the_next_epoch_is_written_keeps_the_last(
-    config, tmp_path
-):
+def test_a_kill_before_the_next_epoch_is_written_keeps_the_last(config, tmp_path):
     _, _, files = run(
         config,
         tmp_path / 'run',
@@ -122,7 +118,5 @@ def test_half_written_files_are_cleared_away(config, tmp_path):
     runner, _, _ = run(config, folder, [0.1])
     assert not list(folder.glob('.*.part'))
     assert (folder / 'notes.txt').exists()
-    hook = next(
-        h for h in runner.hooks if type(h).__name__ == 'SafeCheckpointHook'
-    )
+    hook = next(h for h in runner.hooks if type(h).__name__ == 'SafeCheckpointHook')
     assert isinstance(hook.file_backend._backend, AtomicBackend)

@@ -35,9 +35,7 @@ def a_runner(told, **loop):
             ),
         ),
         val_loop=SimpleNamespace(dataloader=loader, **loop),
-        logger=SimpleNamespace(
-            info=lambda line: None, warning=lambda line: None
-        ),
+        logger=SimpleNamespace(info=lambda line: None, warning=lambda line: None),
         message_hub=SimpleNamespace(
             update_info=lambda name, figures: told.update(figures)
         ),

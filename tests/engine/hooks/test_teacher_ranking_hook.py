@@ -177,9 +177,7 @@ def _run(folder, processes, *argv):
         **os.environ,
         'OMP_NUM_THREADS': '1',
         'CUDA_VISIBLE_DEVICES': '',
-        'PYTHONPATH': os.pathsep.join(
-            [str(ROOT), os.environ.get('PYTHONPATH', '')]
-        ),
+        'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
     }
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
         environment.pop(name, None)

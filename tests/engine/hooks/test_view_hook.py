@@ -24,9 +24,7 @@ class Watcher(BaseModel):
 
     def __init__(self, num_views):
         super().__init__(
-            data_preprocessor=PackedPreprocessor(
-                augment=AUGMENT, num_views=num_views
-            )
+            data_preprocessor=PackedPreprocessor(augment=AUGMENT, num_views=num_views)
         )
         self.weight = nn.Parameter(torch.zeros(1))
         self.seen = []

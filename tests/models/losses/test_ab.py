@@ -32,9 +32,7 @@ def test_it_equals_the_paper(shape, margin, relu):
     s, t = rng.normal(size=shape) * 2, rng.normal(size=shape)
     if relu:
         t = np.maximum(t, 0)
-    found = ABLoss(margin)(
-        *(torch.as_tensor(a, dtype=torch.float32) for a in (s, t))
-    )
+    found = ABLoss(margin)(*(torch.as_tensor(a, dtype=torch.float32) for a in (s, t)))
     assert found.item() == pytest.approx(naive(s, t, margin), rel=1e-5)
 
 

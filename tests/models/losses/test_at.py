@@ -70,9 +70,7 @@ def test_a_case_by_hand():
     # mean of 0.259834 and 0.759644 is 0.509739, times 10 / 2
     s = torch.tensor([[[[1.0, 0.0]], [[-1.0, 0.0]]]])
     t = torch.tensor([[[[3.0, -4.0]]]])
-    assert ATLoss(beta=10.0)([s], [t]).item() == pytest.approx(
-        2.548696, rel=1e-5
-    )
+    assert ATLoss(beta=10.0)([s], [t]).item() == pytest.approx(2.548696, rel=1e-5)
 
 
 def test_stages_add_up():

@@ -19,9 +19,7 @@ def naive_maps(feature, weight, size):
     n, c, height, width = feature.shape
     maps = np.zeros((n, len(weight), height, width))
     for i, k, h, w in np.ndindex(maps.shape):
-        maps[i, k, h, w] = sum(
-            weight[k, j] * feature[i, j, h, w] for j in range(c)
-        )
+        maps[i, k, h, w] = sum(weight[k, j] * feature[i, j, h, w] for j in range(c))
     maps = resize(maps, size, size)
     for i in range(n):
         for k in range(len(weight)):
@@ -66,9 +64,7 @@ def test_the_loss_equals_the_paper(size, weight, sides):
     last = rng.normal(size=(5, 4)), rng.normal(size=(5, 6))
     loss, *_ = attached(*last, size=size, loss_weight=weight)
     expected = weight * naive(s, t, *last, size)
-    assert loss(*tensors(s, t)).item() == pytest.approx(
-        expected, rel=1e-5, abs=1e-7
-    )
+    assert loss(*tensors(s, t)).item() == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
 def test_a_case_by_hand():
@@ -125,9 +121,7 @@ def test_a_map_that_the_layer_does_not_take_is_refused():
             type='hkd_mm.ImageClassifier',
             backbone=dict(type='hkd_mm.CIFARResNet', depth=8),
             neck=dict(type='mmpretrain.GlobalAveragePooling'),
-            head=dict(
-                type='mmpretrain.LinearClsHead', num_classes=5, in_channels=64
-            ),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=5, in_channels=64),
         ),
     ],
     ids=lambda network: network.get('model_name', 'resnet8'),

@@ -15,8 +15,7 @@ def naive_cc(s, t, gamma, order):
     def kernel(a, b):
         cosine = a @ b / math.sqrt((a @ a) * (b @ b))
         return math.exp(-2 * gamma) * sum(
-            (2 * gamma) ** p / math.factorial(p) * cosine**p
-            for p in range(order + 1)
+            (2 * gamma) ** p / math.factorial(p) * cosine**p for p in range(order + 1)
         )
 
     n = len(s)
@@ -36,9 +35,7 @@ def found_cc(s, t, *args):
     ).item()
 
 
-@pytest.mark.parametrize(
-    'n, gamma, order', [(2, 0.4, 2), (5, 0.4, 1), (9, 1.5, 4)]
-)
+@pytest.mark.parametrize('n, gamma, order', [(2, 0.4, 2), (5, 0.4, 1), (9, 1.5, 4)])
 def test_it_equals_the_paper(n, gamma, order):
     rng = np.random.default_rng(n)
     s, t = rng.normal(size=(n, 4)), rng.normal(size=(n, 6))

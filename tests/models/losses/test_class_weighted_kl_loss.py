@@ -10,7 +10,7 @@ from naive_logits import batch, gradient, kl, mixed_targets, run, softmax
 
 from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.kl_losses import KLLoss
+from hkd_mm.models.losses.kd_losses import KLLoss
 from hkd_mm.models.losses.label_losses import ClassWeightedKLLoss
 
 WEIGHT = [1.0, 0.5, 2.0, 3.0, 0.1, 0.0]

@@ -36,17 +36,14 @@ def naive_direction(anchors, positives, others, labels, known, tau, level):
         negatives = [j for j in range(len(others)) if known[j] != labels[i]]
         ratio = max(len(negatives), 1) * level
         total -= math.log(critic(anchor, positives[i], ratio))
-        total -= sum(
-            math.log(1 - critic(anchor, others[j], ratio)) for j in negatives
-        )
+        total -= sum(math.log(1 - critic(anchor, others[j], ratio)) for j in negatives)
     return total / len(anchors)
 
 
 def embedded(loss, side, feature):
     layer = getattr(loss, f'embed_{side}')
     weight, bias = (
-        p.detach().numpy().astype(np.float64)
-        for p in (layer.weight, layer.bias)
+        p.detach().numpy().astype(np.float64) for p in (layer.weight, layer.bias)
     )
     rows = feature @ weight.T + bias
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -107,9 +104,7 @@ def test_the_queue_adds_the_images_of_earlier_batches():
             naive_direction(
                 embedded(loss, mine, x[mine]),
                 positives,
-                np.concatenate(
-                    [positives, embedded(loss, other, before[other])]
-                ),
+                np.concatenate([positives, embedded(loss, other, before[other])]),
                 y,
                 np.concatenate([y, past[2]]),
                 loss.tau,

@@ -10,7 +10,7 @@ import torch
 
 from hkd_mm.engine.hooks.distill_hooks import LossScheduleHook
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.kl_losses import CTKDLoss
+from hkd_mm.models.losses.kd_losses import CTKDLoss
 
 
 def naive(s, t, tau):
@@ -25,9 +25,7 @@ def scores(n=5, c=6):
     return np.random.default_rng(0).normal(size=(2, n, c)) * 3
 
 
-@pytest.mark.parametrize(
-    'tau, low, width', [(15.6, 1, 20), (4, 1, 20), (2, 1, 5)]
-)
+@pytest.mark.parametrize('tau, low, width', [(15.6, 1, 20), (4, 1, 20), (2, 1, 5)])
 def test_it_equals_the_formula(tau, low, width):
     s, t = scores()
     loss = CTKDLoss(tau, tau_min=low, tau_range=width)
@@ -86,9 +84,7 @@ def test_the_temperature_is_trained_and_saved():
 
 def test_the_curriculum_is_the_papers():
     # equation (9): (1 + cos((1 + min(E, 10) / 10) pi)) / 2
-    hook = LossScheduleHook(
-        'loss_ctkd', 10, 'cosine', start=0.0, word='reversal'
-    )
+    hook = LossScheduleHook('loss_ctkd', 10, 'cosine', start=0.0, word='reversal')
     loss = CTKDLoss()
     model = SimpleNamespace(
         distiller=SimpleNamespace(distill_losses=dict(loss_ctkd=loss))

@@ -16,8 +16,7 @@ def test_equation_three_with_the_hard_label(c):
     s, t, y = batch(n=9, c=c)
     expected = np.mean(
         [
-            cross_entropy(a, k) / 2
-            + cross_entropy(a, list(b).index(max(b))) / 2
+            cross_entropy(a, k) / 2 + cross_entropy(a, list(b).index(max(b))) / 2
             for a, b, k in zip(s, t, y, strict=True)
         ]
     )

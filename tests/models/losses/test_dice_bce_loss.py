@@ -37,8 +37,7 @@ def naive(logits, masks, smooth):
                 either[k] += p[k] + truth
         entropies.append(sum(entropy) / max(len(entropy), 1))
         dices += [
-            (2 * both[k] + smooth) / (either[k] + smooth)
-            for k in range(1, classes)
+            (2 * both[k] + smooth) / (either[k] + smooth) for k in range(1, classes)
         ]
     return sum(entropies) / len(entropies), 1 - sum(dices) / len(dices)
 
@@ -52,9 +51,7 @@ def batch(classes, seed=0, ignored=0.2):
 
 
 def parts(loss, logits, masks):
-    found = loss(
-        torch.as_tensor(logits, dtype=torch.float32), torch.as_tensor(masks)
-    )
+    found = loss(torch.as_tensor(logits, dtype=torch.float32), torch.as_tensor(masks))
     assert list(found) == ['loss_bce', 'loss_dice']
     return [value.item() for value in found.values()]
 
@@ -116,10 +113,7 @@ def test_two_halves_of_a_batch_make_its_gradient():
     # processes average: as many pixels need not be ignored in each
     logits, masks = batch(1)
     whole = parts(DiceBCELoss(), logits, masks)
-    each = [
-        parts(DiceBCELoss(), logits[i : i + 1], masks[i : i + 1])
-        for i in range(3)
-    ]
+    each = [parts(DiceBCELoss(), logits[i : i + 1], masks[i : i + 1]) for i in range(3)]
     assert np.mean(each, axis=0) == pytest.approx(whole, rel=1e-5)
 
 

@@ -78,8 +78,7 @@ def test_two_classes_leave_only_the_samples_within_a_class():
 def test_gathering_makes_the_loss_of_the_whole_batch(monkeypatch):
     s, t, _ = batch(n=12)
     whole = {
-        float(part[0, 0]): torch.tensor(part, dtype=torch.float32)
-        for part in (s, t)
+        float(part[0, 0]): torch.tensor(part, dtype=torch.float32) for part in (s, t)
     }
 
     def gather(tensor):

@@ -23,9 +23,7 @@ def naive(s, t, y, tau, alpha, beta):
     for a, b, label in zip(s, t, y, strict=True):
         in_s, in_t = softmax(a, tau)[label], softmax(b, tau)[label]
         tckd = kl([in_t, 1 - in_t], [in_s, 1 - in_s])
-        nckd = kl(
-            softmax(without(b, label), tau), softmax(without(a, label), tau)
-        )
+        nckd = kl(softmax(without(b, label), tau), softmax(without(a, label), tau))
         total += alpha * tckd + beta * nckd
     return tau**2 * total / len(s)
 
@@ -42,9 +40,7 @@ SETTINGS = [
 @pytest.mark.parametrize('n', [1, 16])
 def test_the_formula(tau, alpha, beta, weight, n):
     s, t, y = batch(n)
-    found = run(
-        DKDLoss(tau, alpha=alpha, beta=beta, loss_weight=weight), s, t, y
-    )
+    found = run(DKDLoss(tau, alpha=alpha, beta=beta, loss_weight=weight), s, t, y)
     expected = weight * naive(s, t, y, tau, alpha, beta)
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -121,9 +117,7 @@ def test_extreme_scores_stay_finite(standardized):
         assert found.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    'word, value', [('tau', 0), ('alpha', -1.0), ('beta', -0.1)]
-)
+@pytest.mark.parametrize('word, value', [('tau', 0), ('alpha', -1.0), ('beta', -0.1)])
 def test_values_out_of_range(word, value):
     with pytest.raises(UserError, match=word):
         DKDLoss(**{word: value})

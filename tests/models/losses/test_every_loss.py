@@ -56,9 +56,7 @@ def inputs_of(kind, n=6, c=5, seed=0, equal=False, scale=2.0, wider=0):
         return torch.randn(*shape, generator=generator) * scale
 
     places = PIXELS if kind.dense else ()
-    labels = torch.randint(
-        0, max(c, 2), (images, *places), generator=generator
-    )
+    labels = torch.randint(0, max(c, 2), (images, *places), generator=generator)
     found = dict(
         preds_S=normal(n, c, *places),
         preds_T=normal(n, c, *places),
@@ -98,9 +96,7 @@ def mapped(inputs, change):
 
 def rows(inputs, order):
     return {
-        word: [x[order] for x in value]
-        if isinstance(value, list)
-        else value[order]
+        word: [x[order] for x in value] if isinstance(value, list) else value[order]
         for word, value in inputs.items()
     }
 
@@ -319,9 +315,7 @@ def test_autocast_changes_little(kind):
     loss = make(kind, inputs)
     with torch.autocast('cpu', torch.bfloat16):
         mixed = total(loss, inputs)
-    torch.testing.assert_close(
-        mixed, total(loss, inputs), rtol=3e-2, atol=1e-3
-    )
+    torch.testing.assert_close(mixed, total(loss, inputs), rtol=3e-2, atol=1e-3)
 
 
 @every_loss_that(
@@ -333,9 +327,7 @@ def test_memory_order_says_nothing(kind):
     last = mapped(
         inputs,
         lambda x: (
-            x.contiguous(memory_format=torch.channels_last)
-            if x.dim() == 4
-            else x
+            x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         ),
     )
     torch.testing.assert_close(

@@ -27,8 +27,7 @@ def naive_non_local(x):
     out = np.zeros_like(x)
     for i in range(pixels):
         scores = [
-            sum(x[c, i] * x[c, j] for c in range(channels))
-            / math.sqrt(channels)
+            sum(x[c, i] * x[c, j] for c in range(channels)) / math.sqrt(channels)
             for j in range(pixels)
         ]
         for j, weight in enumerate(softmax(scores)):
@@ -81,9 +80,7 @@ def test_the_parts_equal_the_paper(shape, scale, kwargs):
     for value, weight, numbers in zip(found.values(), weights, zip(*images)):
         expected = weight * sum(numbers) / len(numbers)
         # each length is short by up to 1e-6, so that it is smooth at zero
-        assert value.item() == pytest.approx(
-            expected, rel=1e-5, abs=3e-6 * weight
-        )
+        assert value.item() == pytest.approx(expected, rel=1e-5, abs=3e-6 * weight)
 
 
 def test_a_case_by_hand():

@@ -116,11 +116,7 @@ def test_each_part_trains_its_own_network():
         s.grad = None
         loss(s, t)[part].backward()
         trained.append(
-            {
-                n.split('.')[0]
-                for n, p in loss.named_parameters()
-                if p.grad is not None
-            }
+            {n.split('.')[0] for n, p in loss.named_parameters() if p.grad is not None}
             | ({'s'} if s.grad is not None else set())
             | ({'t'} if t.grad is not None else set())
         )

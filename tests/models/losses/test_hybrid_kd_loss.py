@@ -21,10 +21,7 @@ def naive_hybrid(s, t, y, fs, ft, alpha, beta, tau, weight=None):
     ps, pt = naive_softmax(s / tau), naive_softmax(t / tau)
     kd = tau**2 * np.mean(
         [
-            sum(
-                pt[i, c] * math.log(pt[i, c] / ps[i, c])
-                for c in range(s.shape[1])
-            )
+            sum(pt[i, c] * math.log(pt[i, c] / ps[i, c]) for c in range(s.shape[1]))
             for i in range(len(s))
         ]
     )
@@ -65,9 +62,7 @@ def test_parts_equal_the_paper(alpha, beta, tau, weight):
     data = tensors()
     found = parts(HybridKDLoss(alpha, beta, tau, weight), *data)
     expected = naive_hybrid(*data, alpha, beta, tau, weight)
-    for key, value in zip(
-        ('loss_kd', 'loss_ce', 'loss_align'), expected, strict=True
-    ):
+    for key, value in zip(('loss_kd', 'loss_ce', 'loss_align'), expected, strict=True):
         assert found[key].item() == pytest.approx(value, rel=1e-5), key
 
 
@@ -103,9 +98,7 @@ def test_the_four_variants_have_just_their_parts(alpha, beta, keys):
 def test_equal_networks_give_zero_and_no_gradient():
     s = torch.randn(4, 6, requires_grad=True)
     f = torch.randn(4, 3, 2, 2, requires_grad=True)
-    found = HybridKDLoss(alpha=1.0)(
-        s, s.detach().clone(), None, f, f.detach().clone()
-    )
+    found = HybridKDLoss(alpha=1.0)(s, s.detach().clone(), None, f, f.detach().clone())
     total = sum(found.values())
     total.backward()
     assert total.item() == pytest.approx(0, abs=1e-6)

@@ -9,7 +9,7 @@ import torch
 from naive_logits import batch, gradient, kl, run, softmax
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.kl_losses import LogitStdLoss, standardize
+from hkd_mm.models.losses.kd_losses import LogitStdLoss, standardize
 
 
 def z_score(z):

@@ -53,14 +53,10 @@ def test_the_paper_alpha_is_a_mean_of_a_weight_of_1756():
 @pytest.mark.parametrize('activation', ['relu', 'gelu'])
 @pytest.mark.parametrize('size', [(3, 3), (4, 6), (2, 2)])
 def test_without_a_mask_the_connector_equals_the_paper(activation, size):
-    made = connector(
-        (1, 2, *size), (1, 4, 3, 3), ratio=0.0, activation=activation
-    )
+    made = connector((1, 2, *size), (1, 4, 3, 3), ratio=0.0, activation=activation)
     s = np.random.default_rng(1).normal(size=(2, 2, *size))
     own = values(made)
-    x = conv(
-        resize(s, 3, 3), own['align.project.weight'], own['align.project.bias']
-    )
+    x = conv(resize(s, 3, 3), own['align.project.weight'], own['align.project.bias'])
     x = conv(x, own['generate.0.weight'], own['generate.0.bias'])
     x = gelu(x) if activation == 'gelu' else np.maximum(x, 0)
     x = conv(x, own['generate.2.weight'], own['generate.2.bias'])

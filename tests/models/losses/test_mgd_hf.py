@@ -48,9 +48,7 @@ def naive(s, t, own, alpha, beta, phi, fusion):
 
 def batch(channels=(2, 3, 4), sizes=SIZES, n=2, seed=0):
     rng = np.random.default_rng(seed)
-    return [
-        rng.normal(size=(n, c, side, side)) for c, side in zip(channels, sizes)
-    ]
+    return [rng.normal(size=(n, c, side, side)) for c, side in zip(channels, sizes)]
 
 
 def tensors(maps):
@@ -80,9 +78,7 @@ def test_parts_equal_the_paper(alpha, beta, phi, fusion, weight, sizes):
     )  # fmt: skip
     found = loss(tensors(s), tensors(t))
     expected = naive(s, t, values(loss), alpha, beta, phi, fusion)
-    for key, value in zip(
-        ('loss_generated', 'loss_aligned'), expected, strict=True
-    ):
+    for key, value in zip(('loss_generated', 'loss_aligned'), expected, strict=True):
         assert found[key].item() == pytest.approx(weight * value, rel=1e-5)
 
 
@@ -99,9 +95,7 @@ def test_the_attention_by_hand():
 def test_places_of_high_attention_are_masked():
     loss = made(batch(), batch(), phi=0.5)
     seen = []
-    loss.mask.generate.register_forward_pre_hook(
-        lambda _, x: seen.append(x[0])
-    )
+    loss.mask.generate.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
     t = tensors(batch(seed=3))
     loss(tensors(batch()), t)
     high = loss.mask.attention(t) >= 0.5
@@ -122,9 +116,7 @@ def test_it_is_no_connector_of_a_distiller():
 
 def test_beta_0_leaves_the_part_out():
     s, t = batch(), batch(seed=1)
-    assert set(made(s, t, beta=0)(tensors(s), tensors(t))) == {
-        'loss_generated'
-    }
+    assert set(made(s, t, beta=0)(tensors(s), tensors(t))) == {'loss_generated'}
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,7 @@ def test_the_mask_chooses_classes():
 def test_each_temperature_counts_once():
     s, t = scores()
     one, two, both = (
-        np.array(found(MLKDLoss(taus), s, t))
-        for taus in ((2.0,), (6.0,), (2.0, 6.0))
+        np.array(found(MLKDLoss(taus), s, t)) for taus in ((2.0,), (6.0,), (2.0, 6.0))
     )
     assert both == pytest.approx(one + two, rel=1e-5)
 

@@ -121,6 +121,4 @@ def test_the_teacher_is_no_part_of_it():
 
 def test_another_feature_than_the_last_layers_is_refused():
     with pytest.raises(UserError, match='t_feature'):
-        loss_for(4, 2)(
-            torch.ones(2, 5), torch.ones(2, 5), torch.tensor([0, 1])
-        )
+        loss_for(4, 2)(torch.ones(2, 5), torch.ones(2, 5), torch.tensor([0, 1]))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.kl_losses import NormKDLoss
+from hkd_mm.models.losses.kd_losses import NormKDLoss
 
 
 def naive(s, t, tau):
@@ -18,9 +18,7 @@ def naive(s, t, tau):
         tau_s, tau_t = (tau * np.std(x, ddof=1) for x in (a, b))
         p, q = (np.exp(x / T) for x, T in ((b, tau_t), (a, tau_s)))
         p, q = p / p.sum(), q / q.sum()
-        total += tau_t**2 * sum(
-            p[k] * math.log(p[k] / q[k]) for k in range(len(a))
-        )
+        total += tau_t**2 * sum(p[k] * math.log(p[k] / q[k]) for k in range(len(a)))
     return total / len(s)
 
 

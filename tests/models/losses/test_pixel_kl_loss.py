@@ -9,7 +9,7 @@ import torch
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.losses.dense_losses import PixelKLLoss
-from hkd_mm.models.losses.kl_losses import KLLoss
+from hkd_mm.models.losses.kd_losses import KLLoss
 
 
 def naive_probabilities(pixel, tau):

@@ -47,9 +47,7 @@ def naive_fusion(maps, own, sizes):
             x = share[:, :1] * x + share[:, 1:] * deeper
         fused = x
         x = conv(resize(fused, *sizes[stage]), name('expand.0.weight'))
-        found.append(
-            batch_norm(x, name('expand.1.weight'), name('expand.1.bias'))
-        )
+        found.append(batch_norm(x, name('expand.1.weight'), name('expand.1.bias')))
     return found[::-1]
 
 
@@ -103,9 +101,7 @@ def test_the_fused_maps_equal_the_paper(student, teacher):
     expected = naive_fusion(s, values(connector), teacher)
     for mine, right, target in zip(found, expected, targets, strict=True):
         assert mine.shape == target
-        np.testing.assert_allclose(
-            mine.detach().numpy(), right, rtol=1e-3, atol=1e-5
-        )
+        np.testing.assert_allclose(mine.detach().numpy(), right, rtol=1e-3, atol=1e-5)
 
 
 def test_a_deep_student_map_learns_from_the_shallow_teacher_map():

@@ -19,13 +19,9 @@ def huber(a, b):
 
 def naive_distance(s, t):
     pairs = list(itertools.permutations(range(len(s)), 2))
-    d_s, d_t = (
-        {(i, j): math.dist(x[i], x[j]) for i, j in pairs} for x in (s, t)
-    )
+    d_s, d_t = ({(i, j): math.dist(x[i], x[j]) for i, j in pairs} for x in (s, t))
     mean_s, mean_t = (sum(d.values()) / len(pairs) for d in (d_s, d_t))
-    return sum(huber(d_s[p] / mean_s, d_t[p] / mean_t) for p in pairs) / len(
-        pairs
-    )
+    return sum(huber(d_s[p] / mean_s, d_t[p] / mean_t) for p in pairs) / len(pairs)
 
 
 def naive_angle(s, t):
@@ -34,9 +30,9 @@ def naive_angle(s, t):
         return a @ b / math.sqrt((a @ a) * (b @ b))
 
     triples = list(itertools.permutations(range(len(s)), 3))
-    return sum(
-        huber(cosine(s, *three), cosine(t, *three)) for three in triples
-    ) / len(triples)
+    return sum(huber(cosine(s, *three), cosine(t, *three)) for three in triples) / len(
+        triples
+    )
 
 
 def data(n, seed=0, width=(5, 7)):
@@ -75,9 +71,7 @@ def test_a_case_by_hand():
 def test_the_scale_and_place_of_the_features_say_nothing():
     s, t = tensors(*data(6))
     for loss in (RKDDistanceLoss(), RKDAngleLoss()):
-        torch.testing.assert_close(
-            loss(3 * s + 5, t), loss(s, t), rtol=1e-4, atol=1e-6
-        )
+        torch.testing.assert_close(loss(3 * s + 5, t), loss(s, t), rtol=1e-4, atol=1e-6)
 
 
 def test_vectors_are_not_brought_to_length_1():

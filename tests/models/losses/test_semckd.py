@@ -57,9 +57,7 @@ def naive(s, t, own, tau):
 
 def batch(channels, sizes=SIZES, n=4, seed=0):
     rng = np.random.default_rng(seed)
-    return [
-        rng.normal(size=(n, c, side, side)) for c, side in zip(channels, sizes)
-    ]
+    return [rng.normal(size=(n, c, side, side)) for c, side in zip(channels, sizes)]
 
 
 def tensors(maps):

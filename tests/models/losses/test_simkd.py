@@ -19,11 +19,7 @@ from hkd_mm.models.connectors.mgd_connectors import ResizeConnector
 from hkd_mm.models.losses.classifier_reuse_losses import SimKDLoss
 
 CONFIG = (
-    Path(__file__).parents[3]
-    / 'configs'
-    / 'zoo'
-    / 'simkd'
-    / 'simkd_wrn50_mbv2_skin.py'
+    Path(__file__).parents[3] / 'configs' / 'zoo' / 'simkd' / 'simkd_wrn50_mbv2_skin.py'
 )
 
 
@@ -103,8 +99,7 @@ def test_the_export_holds_the_whole_deployed_network(model, config):
     alone.load_state_dict(state, strict=True)
     images = torch.randn(2, 3, 64, 64)
     outputs = [
-        network.eval()(images, mode='tensor')
-        for network in (alone, model.student)
+        network.eval()(images, mode='tensor') for network in (alone, model.student)
     ]
     torch.testing.assert_close(*outputs)
     assert {x.partition('.')[0] for x in state} == {'backbone', 'head'}

@@ -14,16 +14,10 @@ def naive_sp(s, t):
     def matrix(x):
         rows = [a.ravel() for a in x]
         found = [[sum(a * b) for b in rows] for a in rows]
-        return [
-            [v / math.sqrt(sum(w * w for w in row)) for v in row]
-            for row in found
-        ]
+        return [[v / math.sqrt(sum(w * w for w in row)) for v in row] for row in found]
 
     g_s, g_t, n = matrix(s), matrix(t), len(s)
-    return (
-        sum((g_t[i][j] - g_s[i][j]) ** 2 for i in range(n) for j in range(n))
-        / n**2
-    )
+    return sum((g_t[i][j] - g_s[i][j]) ** 2 for i in range(n) for j in range(n)) / n**2
 
 
 @pytest.mark.parametrize('n, seed', [(2, 0), (5, 1), (9, 2)])

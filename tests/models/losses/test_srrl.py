@@ -26,9 +26,7 @@ def network(width=5, classes=3, kind='LinearClsHead'):
     torch.manual_seed(0)
     return ImageClassifier(
         backbone=dict(type='mmpretrain.ResNet', depth=18),
-        head=dict(
-            type=f'mmpretrain.{kind}', num_classes=classes, in_channels=width
-        ),
+        head=dict(type=f'mmpretrain.{kind}', num_classes=classes, in_channels=width),
     )
 
 
@@ -42,9 +40,7 @@ def tensors(*arrays):
     return [torch.tensor(x, dtype=torch.float32) for x in arrays]
 
 
-@pytest.mark.parametrize(
-    'alpha, beta, weight', [(1, 1, 1), (0.5, 2, 1), (3, 0.1, 4)]
-)
+@pytest.mark.parametrize('alpha, beta, weight', [(1, 1, 1), (0.5, 2, 1), (3, 0.1, 4)])
 def test_parts_equal_the_paper(alpha, beta, weight):
     teacher = network()
     s, t = np.random.default_rng(0).normal(size=(2, 4, 5))
@@ -55,9 +51,7 @@ def test_parts_equal_the_paper(alpha, beta, weight):
     )  # fmt: skip
     loss = attached(teacher, alpha=alpha, beta=beta, loss_weight=weight)
     found = loss(*tensors(s, t))
-    for key, value in zip(
-        ('loss_feature', 'loss_score'), expected, strict=True
-    ):
+    for key, value in zip(('loss_feature', 'loss_score'), expected, strict=True):
         assert found[key].item() == pytest.approx(weight * value, rel=1e-5)
 
 

@@ -53,9 +53,7 @@ def plain(**kwargs):
     return loss
 
 
-@pytest.mark.parametrize(
-    'weights', [(4.0, 0.9, 1.0, 1000.0), (5.0, 0.5, 0.1, 10.0)]
-)
+@pytest.mark.parametrize('weights', [(4.0, 0.9, 1.0, 1000.0), (5.0, 0.5, 0.1, 10.0)])
 def test_its_parts_equal_the_definitions(weights):
     tau, alpha, beta, gamma = weights
     s, t, z_s, z_t = data()

@@ -177,9 +177,7 @@ def test_the_soft_targets_of_upright_views_are_anothers():
     z_s, *others = data(4, 0)
     changed = z_s.copy()
     changed[:4] += 1 + np.arange(5)
-    one, two = (
-        run(plain(), z, *others)['loss_rotated'] for z in (z_s, changed)
-    )
+    one, two = (run(plain(), z, *others)['loss_rotated'] for z in (z_s, changed))
     assert one == two
 
 

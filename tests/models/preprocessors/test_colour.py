@@ -65,9 +65,7 @@ def test_hue_equals_torchvision(limit, planar):
 
 def test_hue_leaves_grey_alone_and_turns_red_to_green():
     pixels = torch.tensor([[[90.0], [90.0], [90.0]], [[255.0], [0.0], [0.0]]])
-    found = colour.shift_hue(
-        pixels[..., None].clone(), torch.full((2,), 1 / 3)
-    )
+    found = colour.shift_hue(pixels[..., None].clone(), torch.full((2,), 1 / 3))
     assert torch.equal(found[0, :, 0, 0], torch.full((3,), 90.0))
     assert found[1, :, 0, 0].tolist() == pytest.approx([0, 255, 0], abs=1e-3)
 

@@ -19,18 +19,13 @@ def run(pipeline, images, parameters, size=None):
     """Apply a pipeline, uint8 (B, H, W, 3) -> float32 planar."""
     size = size or tuple(images.shape[1:3])
     out = torch.empty(len(images), 3, *size)
-    pipeline.apply(
-        images, parameters, size, out, lambda found, part: part.copy_(found)
-    )
+    pipeline.apply(images, parameters, size, out, lambda found, part: part.copy_(found))
     return out
 
 
 def drawn(*names, images, view=0, **arguments):
     """Pipeline, its parameters and result for a batch."""
-    configs = [
-        dict(type=f'hkd_mm.{name}', **arguments.get(name, {}))
-        for name in names
-    ]
+    configs = [dict(type=f'hkd_mm.{name}', **arguments.get(name, {})) for name in names]
     pipeline = Pipeline(configs)
     parameters = pipeline.parameters(7, view, torch.arange(len(images)))
     return pipeline, parameters, run(pipeline, images, parameters)
@@ -110,18 +105,14 @@ def test_padded_corners_repeat_the_image(padding, photos):
 
 @pytest.mark.parametrize('size', [(24, 24), (40, 40), (30, 36)])
 def test_crop_equals_torchvision(size, photos, planar):
-    pipeline = Pipeline(
-        [dict(type='hkd_mm.RandomResizedCrop', scale=(0.3, 1.0))]
-    )
+    pipeline = Pipeline([dict(type='hkd_mm.RandomResizedCrop', scale=(0.3, 1.0))])
     parameters = pipeline.parameters(7, 0, torch.arange(6))
     found = run(pipeline, photos, parameters, size)
     box = box_in_pixels(parameters['RandomResizedCrop'], (40, 40))
     for i, one in enumerate(zip(*(side.int().tolist() for side in box))):
         assert 1 <= min(one[2:]) and one[0] + one[2] <= 40
         assert one[1] + one[3] <= 40
-        want = tv.resized_crop(
-            planar[i], *one, list(size), BILINEAR, antialias=False
-        )
+        want = tv.resized_crop(planar[i], *one, list(size), BILINEAR, antialias=False)
         off = (found[i] - want).abs()[:, 2:-2, 2:-2]
         assert off.max() < LEVEL  # at the edge neighbours are read
 
@@ -149,9 +140,7 @@ def test_boxes_have_the_areas_and_ratios_asked_for():
 
 
 def test_a_flip_and_a_turn_are_one_interpolation(photos):
-    pipeline, parameters, found = drawn(
-        'HorizontalFlip', 'Rotate', images=photos
-    )
+    pipeline, parameters, found = drawn('HorizontalFlip', 'Rotate', images=photos)
     assert pipeline.stages == [['HorizontalFlip', 'Rotate']]
     turn = Pipeline([dict(type='hkd_mm.Rotate')])
     flip = parameters['HorizontalFlip']['flip']
@@ -167,9 +156,7 @@ def test_exact_moves_compose_in_the_order_of_the_list(before, photos):
     """Whole pixels, then the same as part of one affine map."""
     exact, parameters, moved = drawn(*before, images=photos)
     assert exact.stages == [list(before)]
-    joined, _, found = drawn(
-        *before, 'Rotate', images=photos, Rotate=dict(degrees=0.0)
-    )
+    joined, _, found = drawn(*before, 'Rotate', images=photos, Rotate=dict(degrees=0.0))
     assert joined.stages == [[*before, 'Rotate']]
     assert (found - moved).abs().max() < LEVEL * 2
 

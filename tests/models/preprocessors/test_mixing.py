@@ -69,9 +69,7 @@ def test_cutmix_pastes_one_box_and_counts_its_pixels():
     for i in range(16):
         rows, columns = pasted[i].any(1).sum(), pasted[i].any(0).sum()
         assert pasted[i].sum() == rows * columns  # a box
-        assert (
-            found['inputs'][i][:, pasted[i]] == values[drawn['partner'][i]]
-        ).all()
+        assert (found['inputs'][i][:, pasted[i]] == values[drawn['partner'][i]]).all()
         assert abs(rows * columns / 576 - (1 - drawn['keep'][i])) < 0.05
         own = 1 - pasted[i].float().mean()
         score = found['data_samples'].gt_scores[i, data['labels'][i]]
@@ -82,12 +80,8 @@ def test_prob_and_evaluation():
     data = batch()
     never = preprocessor('Mixup', 'CutMix', prob=0.0)
     found = never(data, training=True)
-    assert torch.equal(
-        found['inputs'], data['inputs'].permute(0, 3, 1, 2).float()
-    )
-    assert torch.equal(
-        found['data_samples'].gt_scores, torch.eye(4)[data['labels']]
-    )
+    assert torch.equal(found['inputs'], data['inputs'].permute(0, 3, 1, 2).float())
+    assert torch.equal(found['data_samples'].gt_scores, torch.eye(4)[data['labels']])
     evaluated = preprocessor('Mixup')(data)
     assert evaluated['data_samples'].gt_scores is None
 
@@ -95,10 +89,7 @@ def test_prob_and_evaluation():
 def test_a_mixture_depends_on_who_is_in_the_batch_and_not_on_the_order():
     data = batch()
     mixed = preprocessor('Mixup')
-    assert (
-        mixed.batch_dependent
-        and not preprocessor('HorizontalFlip').batch_dependent
-    )
+    assert mixed.batch_dependent and not preprocessor('HorizontalFlip').batch_dependent
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     found = mixed(data, training=True)['inputs']
     shuffled = mixed({k: v[order] for k, v in data.items()}, training=True)

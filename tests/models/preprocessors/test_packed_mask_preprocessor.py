@@ -132,9 +132,7 @@ def test_classes_are_moved_as_they_are_and_nothing_comes_between():
 
 def test_what_a_turn_brings_in_is_background():
     masks = torch.ones(4, 20, 20, dtype=torch.uint8)
-    network = build(
-        augment=[dict(type='hkd_mm.RandomScale', low=0.5, high=0.5)]
-    )
+    network = build(augment=[dict(type='hkd_mm.RandomScale', low=0.5, high=0.5)])
     found = network(batch(masks), training=True)['data_samples'].gt_masks
     want = torch.zeros(20, 20, dtype=torch.uint8)
     want[5:15, 5:15] = 1
@@ -174,9 +172,7 @@ def test_evaluation_windows_and_normalises_only():
         masks=torch.tensor([[[0, 1, 0], [1, 0, 255]]], dtype=torch.uint8),
         index=torch.tensor([11]),
     )
-    network = build(
-        window=(174, 300), mean=[51.0], std=[25.5], augment=EVERYTHING
-    )
+    network = build(window=(174, 300), mean=[51.0], std=[25.5], augment=EVERYTHING)
     found = network(data)
     # lowest 24, highest 324: 24 -> 0, 124 -> 85, 224 -> 170, 324 -> 255
     want = torch.tensor([0.0, 0.0, 85.0, 170.0, 255.0, 255.0])

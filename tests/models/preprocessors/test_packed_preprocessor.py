@@ -52,9 +52,9 @@ class Operators(TorchDispatchMode):
 def batch(size=32, side=33):
     generator = torch.Generator().manual_seed(size)
     return dict(
-        inputs=torch.randint(
-            0, 256, (size, side, side, 3), generator=generator
-        ).to(torch.uint8),
+        inputs=torch.randint(0, 256, (size, side, side, 3), generator=generator).to(
+            torch.uint8
+        ),
         labels=torch.arange(size) % 4,
         index=torch.arange(size) * 13 + 5,
     )
@@ -212,10 +212,7 @@ def test_everything_that_decides_pixels_changes_the_fingerprint():
     base = PackedPreprocessor(**known).fingerprint()
     assert PackedPreprocessor(**known).fingerprint() == base
     spelled = [dict(HKD[0]), dict(HKD[1], prob=1.0), dict(HKD[2], fill=128)]
-    assert (
-        PackedPreprocessor(**{**known, 'augment': spelled}).fingerprint()
-        == base
-    )
+    assert PackedPreprocessor(**{**known, 'augment': spelled}).fingerprint() == base
     changes = [
         dict(seed=2),
         dict(num_views=3),
@@ -229,8 +226,7 @@ def test_everything_that_decides_pixels_changes_the_fingerprint():
         dict(input_size=100),
     ]
     found = {
-        PackedPreprocessor(**{**known, **change}).fingerprint()
-        for change in changes
+        PackedPreprocessor(**{**known, **change}).fingerprint() for change in changes
     }
     assert len(found) == len(changes) and base not in found
 
@@ -275,23 +271,17 @@ def test_teachers_with_other_statistics_are_served():
     data = batch(4)
     images = InputConversion(student, teacher)(student(data)['inputs'])
     bgr = data['inputs'].flip(-1).permute(0, 3, 1, 2)
-    assert torch.allclose(
-        images, teacher(dict(inputs=bgr))['inputs'], atol=1e-5
-    )
+    assert torch.allclose(images, teacher(dict(inputs=bgr))['inputs'], atol=1e-5)
 
 
 def test_it_is_built_by_name_and_tells_mistakes():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        network = MODELS.build(
-            dict(type='hkd_mm.PackedPreprocessor', augment=HKD)
-        )
+        network = MODELS.build(dict(type='hkd_mm.PackedPreprocessor', augment=HKD))
     with pytest.raises(UserError, match='hkd_mm.PackedDataset'):
         network(dict(inputs=[torch.zeros(3, 8, 8)]), training=True)
     with pytest.raises(UserError, match=r'augment\[1\] \(hkd_mm.Rotate\)'):
-        PackedPreprocessor(
-            augment=[HKD[0], dict(type='hkd_mm.Rotate', angle=3)]
-        )
+        PackedPreprocessor(augment=[HKD[0], dict(type='hkd_mm.Rotate', angle=3)])
     for wrong in (
         dict(type='hkd_mm.NoSuch'),
         dict(prob=1.0),
@@ -302,9 +292,7 @@ def test_it_is_built_by_name_and_tells_mistakes():
     with pytest.raises(UserError, match='num_views=0'):
         PackedPreprocessor(num_views=0)
     with pytest.raises(UserError, match="padding='zeros'"):
-        PackedPreprocessor(
-            augment=[dict(type='hkd_mm.Rotate', padding='zeros')]
-        )
+        PackedPreprocessor(augment=[dict(type='hkd_mm.Rotate', padding='zeros')])
 
 
 FROZEN = '15dae7637fefb70c481cd0658405fa0b7a214001cacbd7bc4e3ebef10c880ca3'

@@ -20,8 +20,7 @@ from hkd_mm.config.packing import batched
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 
 BASE = (
-    Path(__file__).resolve().parents[3]
-    / 'configs/_base_/datasets/skin_disease_116.py'
+    Path(__file__).resolve().parents[3] / 'configs/_base_/datasets/skin_disease_116.py'
 )
 
 
@@ -81,9 +80,7 @@ def stock(image, drawn, i, steps):
 @pytest.mark.filterwarnings('ignore')
 def test_the_recipe_gives_the_pixels_of_the_stock_pipeline():
     images, index = photographs(24), torch.arange(24)
-    network = PackedPreprocessor(
-        mean=[0] * 3, std=[1] * 3, augment=batched(recipe())
-    )
+    network = PackedPreprocessor(mean=[0] * 3, std=[1] * 3, augment=batched(recipe()))
     offs = []
     for view in range(4):  # the hue's place differs between views
         drawn = network.view_parameters(index, view)

@@ -10,9 +10,7 @@ from hkd_mm.models.preprocessors.pipeline import Pipeline
 
 def test_erasing_equals_torchvision(planar):
     for fill in (128.0, 0.0, None):
-        pipeline = Pipeline(
-            [dict(type='hkd_mm.RandomErasing', prob=0.7, fill=fill)]
-        )
+        pipeline = Pipeline([dict(type='hkd_mm.RandomErasing', prob=0.7, fill=fill)])
         drawn = pipeline.parameters(3, 0, torch.arange(6))['RandomErasing']
         operation = pipeline.operations['RandomErasing']
         found = operation.apply(planar, drawn)

@@ -63,9 +63,7 @@ def test_a_copy_is_the_same_in_any_batch(photos):
 def test_rand_augment_may_be_for_copies_alone(photos):
     plain, both = PackedPreprocessor(augment=AUGMENT), None
     only = PackedPreprocessor(augment=RAND)
-    both = PackedPreprocessor(
-        augment=[*AUGMENT, dict(type='hkd_mm.RandAugment')]
-    )
+    both = PackedPreprocessor(augment=[*AUGMENT, dict(type='hkd_mm.RandAugment')])
     drawn = only.view_parameters(copies(0), 2)['RandAugment']['operation']
     assert not drawn.any()
     index = torch.cat([copies(1)[:200], copies(0)[200:]])
@@ -76,9 +74,7 @@ def test_rand_augment_may_be_for_copies_alone(photos):
     assert not drawn['operation'][200:].any()
     assert torch.equal(drawn['sign'], free['sign'])
     six = torch.arange(6)
-    assert torch.equal(
-        only.augment(photos, six, 1), plain.augment(photos, six, 1)
-    )
+    assert torch.equal(only.augment(photos, six, 1), plain.augment(photos, six, 1))
     assert not torch.equal(
         only.augment(photos, sample_id(six, six * 0 + 1), 1),
         plain.augment(photos, sample_id(six, six * 0 + 1), 1),
@@ -90,9 +86,7 @@ def test_classes_and_copies_both_hold():
     network = PackedPreprocessor(augment=[config])
     index = torch.cat([copies(0)[:200], copies(2)[200:]])
     labels = torch.arange(400) % 2
-    drawn = network.view_parameters(index, 0, labels)['RandAugment'][
-        'operation'
-    ]
+    drawn = network.view_parameters(index, 0, labels)['RandAugment']['operation']
     changed = drawn.any(1)
     assert not changed[:200].any() and not changed[labels == 0].any()
     assert changed[200:][labels[200:] == 1].float().mean() > 0.8

@@ -49,9 +49,7 @@ def test_an_entry_that_is_there_stays(tmp_path):
     first = values(2)
     assert found.write(0, np.array([0, 1]), first)
     assert not found.write(0, np.array([1, 2]), values(2, seed=1))
-    assert np.array_equal(
-        found.read(0, np.array([1]))['logits'][0], first['logits'][1]
-    )
+    assert np.array_equal(found.read(0, np.array([1]))['logits'][0], first['logits'][1])
     assert found.count() == 3
 
 

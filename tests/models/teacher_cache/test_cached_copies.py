@@ -29,9 +29,7 @@ def uneven(kd, tmp_path):  # noqa: F811
     """``kd`` on classes of 12, 6 and 4 images."""
     text = Path('tiny_kd.py').read_text()
     (old,) = {
-        line.split("'")[1]
-        for line in text.splitlines()
-        if line.startswith('data_root')
+        line.split("'")[1] for line in text.splitlines() if line.startswith('data_root')
     }
     root = shutil.copytree(old, tmp_path / 'uneven')
     for name, kept in dict(Eczema=6, Pigment=4).items():
@@ -83,9 +81,7 @@ def read_logits(runner, index):
     return cache.read(index)['logits']
 
 
-def test_a_cache_of_copies_is_built_ahead_and_has_a_key_of_its_own(
-    uneven, tool
-):
+def test_a_cache_of_copies_is_built_ahead_and_has_a_key_of_its_own(uneven, tool):
     cache = {'model.teacher_cache': dict(num_views=1), 'max_epochs': 1}
     losses(uneven('plain', **cache))
     topped_up = compose_config('tiny_kd.py', TOP_UP)

@@ -78,9 +78,7 @@ def losses(runner):
 def test_cached_losses_are_the_online_ones(kd, alpha, beta):
     key = 'model.distiller.distill_losses.loss_hybrid'
     weights = {f'{key}.alpha': alpha, f'{key}.beta': beta}
-    online, all_calls = losses(
-        kd('online', **{'packed.num_views': 2}, **weights)
-    )
+    online, all_calls = losses(kd('online', **{'packed.num_views': 2}, **weights))
     cache = {'model.teacher_cache': dict(num_views=2)}
     filled, filling_calls = losses(kd('filling', **cache, **weights))
     read, reading_calls = losses(kd('reading', **cache, **weights))
@@ -176,9 +174,7 @@ def test_a_disk_that_is_full_all_of_a_sudden_is_one_line(kd, monkeypatch):
         raise OSError(errno.EDQUOT, 'Disk quota exceeded')
 
     monkeypatch.setattr('os.posix_fallocate', full)
-    found, calls = losses(
-        kd('run', **{'model.teacher_cache': dict(num_views=2)})
-    )
+    found, calls = losses(kd('run', **{'model.teacher_cache': dict(num_views=2)}))
     assert calls == len(found) + 1
     assert 'FOLDER on a larger disk' in declined('run')
     assert not any(Path('work_dirs/teacher_cache').iterdir())
@@ -280,9 +276,7 @@ def test_a_cache_that_this_run_will_not_read_is_told(kd):
 def declined(folder):
     """The one line of the log that says why there is no cache."""
     (log,) = Path(folder).glob('*/*.log')
-    (line,) = [
-        line for line in log.read_text().splitlines() if 'NO TEACHER' in line
-    ]
+    (line,) = [line for line in log.read_text().splitlines() if 'NO TEACHER' in line]
     return line
 
 
@@ -296,10 +290,7 @@ def test_a_cache_built_ahead_is_the_one_that_training_reads(kd, tool):
     build = tool('build_teacher_cache')
     for _ in range(2):  # the second time nothing is left to do
         assert (
-            build(
-                ['tiny_kd.py', '--batch-size', '7', '--cfg-options', *options]
-            )
-            == 0
+            build(['tiny_kd.py', '--batch-size', '7', '--cfg-options', *options]) == 0
         )
     (folder,) = Path('work_dirs/teacher_cache').iterdir()
     _, calls = losses(kd('run', **{'model.teacher_cache': dict(num_views=2)}))
@@ -307,9 +298,7 @@ def test_a_cache_built_ahead_is_the_one_that_training_reads(kd, tool):
     assert [folder] == list(Path('work_dirs/teacher_cache').iterdir())
 
 
-def test_building_without_a_teacher_or_cache_says_what_to_set(
-    kd, tool, capsys
-):
+def test_building_without_a_teacher_or_cache_says_what_to_set(kd, tool, capsys):
     build = tool('build_teacher_cache')
     assert build(['tiny_kd.py', '--cfg-options', 'packed=True']) == 2
     assert 'set --cfg-options teacher_cache=True' in capsys.readouterr().err

@@ -65,8 +65,7 @@ def export_network(run: SourceRun) -> onnx.ModelProto:
         )
     except torch.onnx.OnnxExporterError as error:
         raise UserError(
-            f'{run.architecture} cannot be written as ONNX '
-            f'({first_line(error)})'
+            f'{run.architecture} cannot be written as ONNX ({first_line(error)})'
         ) from error
     return tidied(program.model_proto)
 
@@ -109,9 +108,8 @@ def preparing_graph(spec: InputSpec) -> ModelProto:
     """Make the graph that prepares images for a network.
 
     Returns:
-        A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
-        any size, to ``prepared`` float32 (N, C, h, w), windowed and
-        normalised.
+        A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of any size,
+        to ``prepared`` float32 (N, C, h, w), windowed and normalised.
     """
     script = _script_of(resized_deep if spec.bits == 16 else resized)
     model = onnx.inliner.inline_local_functions(script.to_model_proto())
@@ -135,8 +133,7 @@ def preparing_graph(spec: InputSpec) -> ModelProto:
         if given.name in values:
             graph.input.remove(given)
     graph.initializer.extend(
-        onnx.numpy_helper.from_array(value, name)
-        for name, value in values.items()
+        onnx.numpy_helper.from_array(value, name) for name, value in values.items()
     )
     for value in (graph.input[0], graph.output[0]):
         index = 3 if value is graph.input[0] else 1
@@ -170,9 +167,8 @@ def whole_graph(
     """Put the resize before a network and softmax or sigmoid behind it.
 
     Returns:
-        A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of
-        any size, to ``probabilities`` float32 (N, classes), or
-        (N, classes, h, w) of a segmentor.
+        A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of any size,
+        to ``probabilities`` float32 (N, classes), or (N, classes, h, w) of a segmentor.
     """
     before = preparing_graph(spec)
     after = _activation(network, temperature)
@@ -197,9 +193,7 @@ def whole_graph(
     return tidied(model)
 
 
-def _activation(
-    network: onnx.ModelProto, temperature: float
-) -> onnx.ModelProto:
+def _activation(network: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
     """Softmax over the classes; sigmoid where there is one output a pixel."""
     helper = onnx.helper
     dims = network.graph.output[0].type.tensor_type.shape.dim
@@ -214,13 +208,9 @@ def _activation(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name in ('logits', 'probabilities')
     )
-    divisor = helper.make_tensor(
-        'temperature', TensorProto.FLOAT, [], [temperature]
-    )
+    divisor = helper.make_tensor('temperature', TensorProto.FLOAT, [], [temperature])
     return helper.make_model(
-        helper.make_graph(
-            nodes, 'answer', [logits], [probabilities], [divisor]
-        )
+        helper.make_graph(nodes, 'answer', [logits], [probabilities], [divisor])
     )
 
 

@@ -36,13 +36,13 @@ def compare(runs: list[str], title: str | None = None) -> list[RunRow]:
     """Print runs side by side.
 
     Args:
-        runs: as :func:`read_run` takes them.
+        runs: as :func:`read_row` takes them.
         title: printed above.
 
     Returns:
         The rows, in the same order.
     """
-    rows = [read_run(run) for run in runs]
+    rows = [read_row(run) for run in runs]
     console = Console()
     if not console.is_terminal:  # a log file has no width
         console = Console(width=100)
@@ -50,7 +50,7 @@ def compare(runs: list[str], title: str | None = None) -> list[RunRow]:
     return rows
 
 
-def read_run(run: str) -> RunRow:
+def read_row(run: str) -> RunRow:
     """Read a work dir: ``metrics.json``, and ``test.json`` if it is there.
 
     Args:
@@ -63,8 +63,7 @@ def read_run(run: str) -> RunRow:
     path = Path(folder)
     if not (path / 'metrics.json').is_file():
         raise UserError(
-            f'{path} holds no metrics.json; give the work dir of a finished '
-            'training'
+            f'{path} holds no metrics.json; give the work dir of a finished training'
         )
     report = read_json(path / 'metrics.json')
     tested = (path / 'test.json').is_file()
@@ -75,8 +74,7 @@ def read_run(run: str) -> RunRow:
     )
     if not metrics:
         raise UserError(
-            f'{path} was neither tested nor validated; run: python '
-            f'tools/test.py {path}'
+            f'{path} was neither tested nor validated; run: python tools/test.py {path}'
         )
     split = 'test' if tested else 'validation'
     return RunRow(name or path.name, split, metrics, report)
@@ -91,10 +89,7 @@ def _table(rows: list[RunRow], title: str | None) -> Table:
         table.add_column('split')
     for header in (*map(title_of, _METRICS), 'parameters', 'GMACs', 'minutes'):
         table.add_column(header, justify='right')
-    best = {
-        key: max((row.metrics.get(key) or 0) for row in rows)
-        for key in _METRICS
-    }
+    best = {key: max((row.metrics.get(key) or 0) for row in rows) for key in _METRICS}
     for row in rows:
         network = row.report['student']
         table.add_row(

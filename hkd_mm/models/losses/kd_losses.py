@@ -28,9 +28,7 @@ def target_mask(logits: Tensor, gt_labels: Tensor) -> Tensor:
     return F.one_hot(gt_labels, logits.size(1)).bool()
 
 
-def non_target_log_probabilities(
-    logits: Tensor, target: Tensor, tau: float
-) -> Tensor:
+def non_target_log_probabilities(logits: Tensor, target: Tensor, tau: float) -> Tensor:
     """Log-probabilities of (N, C) among the classes that are not the label.
 
     The label is taken out of the softmax, whatever the size of the logits; a
@@ -55,9 +53,7 @@ def standardize(logits: Tensor) -> Tensor:
     return centred / variance.clamp_min(_TINY**2).sqrt()
 
 
-def soft_target_kl(
-    preds_S: Tensor, preds_T: Tensor, tau: float | Tensor
-) -> Tensor:
+def soft_target_kl(preds_S: Tensor, preds_T: Tensor, tau: float | Tensor) -> Tensor:
     """``tau^2 * KL(softmax(preds_T / tau) || softmax(preds_S / tau))``.
 
     Source: Hinton et al., arXiv 1503.02531, section 2 (the factor ``tau^2``
@@ -102,12 +98,11 @@ class KLLoss(DistillLoss):
 class LogitStdLoss(DistillLoss):
     r"""Logit standardization of Sun et al. before plain KD.
 
-    ``L = tau^2 * mean_i KL(softmax(Z(t_i) / tau) || softmax(Z(s_i) / tau))``
-    where Z takes each sample's scores to mean 0 and standard deviation 1
-    (population, over the classes): a small student need not copy the size of
-    the teacher's scores, only their order and proportions. The loss does not
-    depend on the student's mean and scale, so the size of its scores is left
-    to the hard label. With DKD in place of KL:
+    ``L = tau^2 * mean_i KL(softmax(Z(t_i) / tau) || softmax(Z(s_i) / tau))`` where Z
+    takes each sample's scores to mean 0 and standard deviation 1 (population, over the
+    classes): a small student need not copy the size of the teacher's scores, only their
+    order and proportions. The loss does not depend on the student's mean and scale, so
+    the size of its scores is left to the hard label. With DKD in place of KL:
     ``DKDLoss(standardize=True)``.
 
     Args:

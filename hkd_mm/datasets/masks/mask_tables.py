@@ -28,9 +28,7 @@ LESION = 'lesion_id'
 NONE = ('', 'nan', 'none')  # what programs write into empty cells
 
 
-def read_mask_table(
-    root: Path, table: Path, without_mask: bool
-) -> list[MaskRecord]:
+def read_mask_table(root: Path, table: Path, without_mask: bool) -> list[MaskRecord]:
     """Read the records of a table; a label is empty if the mask must be read.
 
     Args:
@@ -116,9 +114,7 @@ class _Reader:
         if not self.apart or not self.unmarked:
             return
         used = {record.mask_path for record in records}
-        lone = {
-            s: p for s, p in self.masks.by_stem.items() if str(p) not in used
-        }
+        lone = {s: p for s, p in self.masks.by_stem.items() if str(p) not in used}
         # those of the very path of an image are that image's
         own = {
             stem.rsplit('/', 1)[-1]: path

@@ -68,9 +68,7 @@ def are_unknown(sample_ids: list[str], groups: list[str]) -> bool:
     return list(sample_ids) == list(groups)
 
 
-def format_image_count(
-    sample_ids: list[str], groups: list[str], of: str
-) -> str:
+def format_image_count(sample_ids: list[str], groups: list[str], of: str) -> str:
     """``300 images of 155 lesions``, or ``300 images, lesions unknown``.
 
     Args:

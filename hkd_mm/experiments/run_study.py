@@ -45,9 +45,7 @@ from hkd_mm.io.progress import default_workers
 _WITHOUT_IMAGES = ('support', 'specificity')  # the others are undefined
 
 
-def main(
-    data_root: str | None, cfg_options: list[str] | None, **given: Any
-) -> None:
+def main(data_root: str | None, cfg_options: list[str] | None, **given: Any) -> None:
     """Compare as the command line asks."""
     options = list(cfg_options or [])
     options += [f'data_root={data_root}'] if data_root else []
@@ -79,9 +77,7 @@ def run_study(
         UserError: the study cannot be read, its rows have other images, its
             work dir holds outdated runs, or runs failed.
     """
-    study, options = share_options(
-        _read(configs, size, baseline), options or []
-    )
+    study, options = share_options(_read(configs, size, baseline), options or [])
     chosen = _choose(study, rows)
     name = '_'.join(filter(None, (study.path.stem, size)))
     folder = Path(work_dir or f'work_dirs/{name}')
@@ -132,9 +128,7 @@ def run_study(
     return outcomes
 
 
-def _read(
-    configs: list[str], size: str | None, baseline: list[str] | None
-) -> Study:
+def _read(configs: list[str], size: str | None, baseline: list[str] | None) -> Study:
     """A study file where one is given, else the configs as rows."""
     found = (sorted(glob(name, recursive=True)) or [name] for name in configs)
     configs = list(itertools.chain(*found))  # patterns, or plain names
@@ -147,9 +141,7 @@ def _read(
     known = [row.name for row in study.rows]
     for name in baseline or ():
         if name not in known:
-            raise UserError(
-                f'--baseline {name}: the rows are {", ".join(known)}'
-            )
+            raise UserError(f'--baseline {name}: the rows are {", ".join(known)}')
     return replace(study, baselines=tuple(baseline)) if baseline else study
 
 
@@ -197,19 +189,13 @@ def check_class_columns(
     first = runs[0]
     for run in runs if columns else ():
         if run.row is first.row and run.seed == first.seed:
-            cfg = compose_config(
-                run.row.config, [*run.options(work_dir), *options]
-            )
+            cfg = compose_config(run.row.config, [*run.options(work_dir), *options])
             data = build_listing(cfg, 'test_dataloader')
             fold = '' if run.fold is None else f' (fold {run.fold})'
-            _check_columns(
-                study, columns, data, f'{cfg.get("data_root")}{fold}'
-            )
+            _check_columns(study, columns, data, f'{cfg.get("data_root")}{fold}')
 
 
-def _check_columns(
-    study: Study, columns: list[str], data, data_name: str
-) -> None:
+def _check_columns(study: Study, columns: list[str], data, data_name: str) -> None:
     classes = tuple(data.metainfo['classes'])
     masks = isinstance(data, MaskDataset)
     if masks:  # one class beside the background has the plain names
@@ -235,9 +221,7 @@ def _check_columns(
             )
 
 
-def provide_folds(
-    study: Study, options: list[str], work_dir: Path, folds: int
-) -> None:
+def provide_folds(study: Study, options: list[str], work_dir: Path, folds: int) -> None:
     """Draw the folds, or check those that are there; 0 folds do nothing.
 
     The first row of the study gives the images and the ``split_seed``.
@@ -266,14 +250,11 @@ def provide_folds(
         check_split(found, records, str(path))
         if found['hash'] != fold['hash']:
             raise UserError(
-                f'{path} is another fold than one of {folds}; give another '
-                '--work-dir'
+                f'{path} is another fold than one of {folds}; give another --work-dir'
             )
 
 
-def time_networks(
-    runs: list[Run], work_dir: Path, log: Callable[[str], None]
-) -> None:
+def time_networks(runs: list[Run], work_dir: Path, log: Callable[[str], None]) -> None:
     """Leave ``latency.json`` in a run of each row, unless all have one.
 
     Batches of one image, in torch, on all cores. The networks take turns, so

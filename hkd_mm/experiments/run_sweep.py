@@ -19,7 +19,7 @@ from hkd_mm.experiments.progress_table import SweepProgress
 from hkd_mm.experiments.run_folders import read_json
 from hkd_mm.experiments.sweep_file import Sweep, corners, read_sweep
 from hkd_mm.experiments.sweep_report import JSON, TABLE, is_over
-from hkd_mm.experiments.tables import format_params
+from hkd_mm.experiments.table_text import format_params
 from hkd_mm.experiments.trial_queue import TrialQueue, open_study
 from hkd_mm.experiments.trial_runner import as_options
 from hkd_mm.experiments.worker import make_pruner, sweep_folder, sweep_options
@@ -97,9 +97,7 @@ def run_sweep(
     reasons = list(dict.fromkeys(reasons))
     if not is_over(queue):
         why = '; '.join(reasons) or 'its workers have ended'
-        raise UserError(
-            f'the sweep is not at its end: {why}; the same command goes on'
-        )
+        raise UserError(f'the sweep is not at its end: {why}; the same command goes on')
     for reason in reasons:
         print(f'a worker ended before the others: {reason}', flush=True)
     return _print_result(queue, progress)
@@ -116,9 +114,7 @@ def check_options(sweep: Sweep, work_dir: Path, options: list[str]) -> None:
     for params in corners(sweep):
         varied = sweep.varied(params, work_dir)
         for key in sorted(varied.keys() & fixed):
-            raise UserError(
-                f'--cfg-options {key}: the sweep {sweep.path} varies it'
-            )
+            raise UserError(f'--cfg-options {key}: the sweep {sweep.path} varies it')
         for path in sweep.configs.values():
             compose_config(path, [*common, *options, *as_options(varied)])
 
@@ -144,14 +140,10 @@ def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
     else:
         progress.print(progress.summary())
     if winner is None:
-        reasons = [
-            t['reason'] for t in found['trials'] if t['state'] == 'fail'
-        ]
+        reasons = [t['reason'] for t in found['trials'] if t['state'] == 'fail']
         reason = reasons[0] if reasons else 'all were pruned'
         raise UserError(f'no trial came to its end: {reason}')
-    print(
-        f'winner: trial {winner["number"]}, {format_params(winner["params"])}'
-    )
+    print(f'winner: trial {winner["number"]}, {format_params(winner["params"])}')
     for key, value in winner['test'].items():
         print(f'  {key} {value:.3f} on the test split')
     print(found['selection'])
@@ -191,9 +183,7 @@ def run_here(
             children.end(child)
     update()
     return [
-        children.last_line(log)
-        for log, child in zip(logs, started)
-        if child.returncode
+        children.last_line(log) for log, child in zip(logs, started) if child.returncode
     ]
 
 

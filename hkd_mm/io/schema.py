@@ -1,0 +1,82 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Hold data that anybody may have written against a schema, at the door."""
+
+import difflib
+import json
+import os
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from hkd_mm.errors import UserError
+from hkd_mm.io.files import read_json
+
+T = TypeVar('T')
+
+
+def validate(kind: type[T], data: Any, source: str, remedy: str = '') -> T:
+    """Make a typed value of plain data.
+
+    Types are strict as in JSON: a text is no number and 1 is not True, while a
+    list fills a tuple and a whole number a float.
+
+    Args:
+        kind: a dataclass, ``TypedDict``, ``dict[str, float]``, or whatever else
+            pydantic takes. A dataclass forbids unknown keys with
+            ``__pydantic_config__ = ConfigDict(extra='forbid')``.
+        data: of a file, a config or a request.
+        source: names the data in the message, such as a path.
+        remedy: ends the message.
+
+    Raises:
+        UserError: the data is something else; names the first key that is.
+    """
+    try:
+        text = json.dumps(data)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f'{source}: {error}{remedy}') from None
+    try:
+        return _adapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise UserError(f'{source}: {_describe(error, kind)}{remedy}') from None
+
+
+def read_as(kind: type[T], path: str | os.PathLike, remedy: str = '') -> T:
+    """Read a JSON file as a typed value.
+
+    Args:
+        kind: as :func:`validate` takes it.
+        path: of the file.
+        remedy: ends the message.
+
+    Raises:
+        UserError: the file cannot be read, is no JSON, or something else.
+    """
+    try:
+        data = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path}: {error}{remedy}') from None
+    return validate(kind, data, str(path), remedy)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def _describe(error: ValidationError, kind: Any) -> str:
+    """One line on the first fault, with its dotted key."""
+    fault = error.errors(include_url=False)[0]
+    key = '.'.join(map(str, fault['loc']))
+    if fault['type'] in ('extra_forbidden', 'unexpected_keyword_argument'):
+        message = f'{key} is no known key'
+        known = _adapter(kind).json_schema().get('properties', {})
+        close = difflib.get_close_matches(str(fault['loc'][-1]), known, 1)
+        return f'{message}; did you mean {close[0]}?' if close else message
+    message = fault['msg'].removeprefix('Value error, ')
+    shown = repr(fault['input'])
+    if len(shown) > 60:
+        shown = f'{shown[:57]}...'
+    given = '' if fault['type'] == 'missing' else f', not {shown}'
+    return f'{key or "its content"}: {message}{given}'
