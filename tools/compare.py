@@ -57,10 +57,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if vars(args).pop('stale') is not None:
         parser.error('--stale is now called --outdated')
-    for name in ('seeds', 'jobs'):
+    for name, least, most in (('seeds', 1, 100), ('jobs', 1, 256), ('folds', 0, 100)):
         value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f'--{name} must be at least 1')
+        if value is not None and not least <= value <= most:
+            parser.error(f'--{name} must be between {least} and {most}')
     return args
 
 

@@ -63,9 +63,10 @@ def parse_args(argv=None) -> argparse.Namespace:
         kind = 'store_true' if flag == '--worker' else 'store'
         parser.add_argument(flag, action=kind, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    for name in ('workers', 'trials'):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1')
+    for name, most in dict(workers=256, trials=10_000).items():
+        value = getattr(args, name)
+        if value is not None and not 1 <= value <= most:
+            parser.error(f'--{name} must be between 1 and {most}')
     if args.slurm_options and args.launcher != 'slurm':
         parser.error('--slurm-options goes with --launcher slurm')
     return args

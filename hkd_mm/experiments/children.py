@@ -87,7 +87,7 @@ def run_tool(
     command = [sys.executable, str(TOOLS / tool), *arguments]
     command += ['--cfg-options', *options] if options else []
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open('a') as stream:
+    with log.open('a', encoding='utf-8', errors='backslashreplace') as stream:
         print('+', *command, file=stream, flush=True)
         env = {} if threads is None else dict(OMP_NUM_THREADS=str(threads))
         child = start(command, stream, env)
@@ -158,7 +158,7 @@ def terminated_as_exit() -> Iterator[None]:
 
 def last_line(log: Path) -> str:
     """Last line of a log's last command; an error line if there is one."""
-    text = '\n' + log.read_text(errors='replace')
+    text = '\n' + log.read_text(encoding='utf-8', errors='replace')
     lines = text.rpartition('\n+ ')[2].split('\n')[text.count('\n+ ') > 0 :]
     lines = [line for line in lines if line.strip()]
     errors = [line for line in lines if line.startswith('error: ')]

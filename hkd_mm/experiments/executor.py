@@ -23,11 +23,11 @@ from hkd_mm.experiments.outdated import (
 from hkd_mm.experiments.run_folders import (
     CONSOLE,
     FAILED,
-    describe,
+    figure,
     is_done,
     is_resumable,
     is_trained,
-    read_json,
+    read_report,
     write_json,
 )
 from hkd_mm.experiments.study import Run
@@ -69,7 +69,7 @@ class RunExecutor:
         self._ended = {run.name for run in done}
         self._started: dict[str, float] = {}
         self._seconds = [
-            60 * read_json(path / 'metrics.json').get('training_minutes', 0.0)
+            60 * read_report(path / 'metrics.json')['training_minutes']
             for path in (run.folder(work_dir) for run in done)
         ]
 
@@ -138,7 +138,10 @@ class RunExecutor:
             if not is_trained(folder):
                 self._train(run, folder)
             self._call(children.test, run, folder)
-            outcome = describe(folder, self.metric)
+            report = read_report(folder / 'metrics.json')
+            value = figure(report.get('best') or {}, self.metric)
+            if value != value:
+                raise children.Failed(f'its validation has no {self.metric}')
         except children.ChildStopped:
             return 'it was ended with the study'
         except Exception as error:  # of this run: the others go on
@@ -146,7 +149,10 @@ class RunExecutor:
             write_json(folder / FAILED, dict(reason=reason))
             self.log(f'{run.name}: failed: {reason}')
             return reason
-        self.log(f'{run.name}: {outcome}')
+        self.log(
+            f'{run.name}: done, {report["training_minutes"]:.1f} min, '
+            f'{self.metric} on validation {value:.3f}'
+        )
         return None
 
     def _train(self, run: Run, folder: Path) -> None:

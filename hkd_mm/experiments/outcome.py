@@ -1,11 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Results of finished runs: means, predictions, significance."""
 
-import csv
 import math
 import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,10 @@ from hkd_mm.evaluation.significance import (
     mean_value,
     paired_difference,
 )
-from hkd_mm.experiments.run_folders import is_done, read_json
-from hkd_mm.experiments.study import (
-    Study,
-    StudyRow,
-    all_runs,
-)
+from hkd_mm.experiments.run_folders import figure, is_done, read_report
+from hkd_mm.experiments.study import Study, StudyRow, all_runs
 from hkd_mm.metric_names import COMPARED_OF_MASKS, OF_MASKS, OF_NETS
+from hkd_mm.training.test_record import read_predictions
 
 _SCORES = dict(
     dict.fromkeys(COMPARED_OF_MASKS, mean_value),
@@ -80,11 +77,6 @@ class MethodResult:
     fewer_seeds: bool = False
 
     @property
-    def epochs(self) -> int:
-        """Of each run."""
-        return self.reports[0]['epochs']
-
-    @property
     def minutes(self) -> float:
         """Of training, mean over the runs."""
         return statistics.mean(r['training_minutes'] for r in self.reports)
@@ -109,7 +101,7 @@ class MethodResult:
 
         NaN of a class that has no image to validate on.
         """
-        return spread([r['best'].get(metric, math.nan) for r in self.reports])
+        return spread([figure(r.get('best') or {}, metric) for r in self.reports])
 
     def test(self, metric: str) -> tuple[float, float]:
         """Mean and sample sd over the runs; a figure of the network has no sd.
@@ -120,9 +112,9 @@ class MethodResult:
         if metric == 'milliseconds':
             return self.milliseconds, math.nan
         if metric in OF_NETS:
-            value = self.reports[0]['student'][metric]
+            value = figure(self.reports[0].get('student') or {}, metric)
             return value / (1e6 if metric == 'parameters' else 1), math.nan
-        return spread([test.get(metric, math.nan) for test in self.tests])
+        return spread([figure(test, metric) for test in self.tests])
 
 
 def spread(values: list[float]) -> tuple[float, float]:
@@ -165,14 +157,14 @@ def read_outcome(
     size = folds or 1
     by_seed = [folders[i : i + size] for i in range(0, len(folders), size)]
     times = [  # left by tools/latency.py --for-report
-        read_json(folder / 'latency.json')['median_ms']
+        read_report(folder / 'latency.json')['median_ms']
         for folder in folders
         if (folder / 'latency.json').is_file()
     ]
     return MethodResult(
         row,
-        [read_json(folder / 'metrics.json') for folder in folders],
-        [read_json(folder / 'test.json') for folder in folders],
+        [read_report(folder / 'metrics.json') for folder in folders],
+        [read_report(folder / 'test.json') for folder in folders],
         _read_predictions(by_seed, compared_by),
         statistics.mean(times) if times else math.nan,
     )
@@ -182,12 +174,12 @@ def _read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
     """Predictions from the folders of each seed, one a fold.
 
     Raises:
-        UserError: seeds were tested on other images, or the figures are not
-            those of such a network.
+        UserError: a file is damaged, seeds were tested on other images, or the
+            figures are not those of such a network.
     """
     of_masks = metric in COMPARED_OF_MASKS
     columns = ('patient', metric) if of_masks else ('lesion_id', 'prediction')
-    group, figure = columns
+    group, chosen = columns
     found: Predictions | None = None
     for folders in by_seed:
         lines = sorted(
@@ -204,23 +196,31 @@ def _read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
                 f'{folders[0]}/predictions.csv holds other images than '
                 f'{by_seed[0][0]}: the seeds were tested on different splits'
             )
-        kind = float if of_masks else str
-        found.chosen.append([kind(line[figure]) for line in lines])
+        found.chosen.append([line[chosen] for line in lines])
     assert found is not None
     return found
 
 
-def _lines(folder: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    with (folder / 'predictions.csv').open(newline='') as stream:
-        reader = csv.DictReader(stream)
-        for name in columns:
-            if name not in (reader.fieldnames or ()):
-                raise UserError(
-                    f'{folder}/predictions.csv has no column {name}: '
-                    'compared_by of the study is not a figure of such a '
-                    'network'
-                )
-        return list(reader)
+def _lines(folder: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    path = folder / 'predictions.csv'
+    lines: list[dict[str, Any]] = read_predictions(path)
+    if not lines:
+        raise UserError(
+            f'{path} has no rows; remove {folder}, and the run is done again'
+        )
+    for name in ('sample_id', *columns):
+        if name not in lines[0]:
+            raise UserError(
+                f'{path} has no column {name}: compared_by of the study is not a '
+                'figure of such a network'
+            )
+    if columns[1] in COMPARED_OF_MASKS:
+        for line in lines:
+            try:
+                line[columns[1]] = float(line[columns[1]])
+            except ValueError as error:
+                raise UserError(f'{path}, {line["sample_id"]}: {error}') from None
+    return lines
 
 
 def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:

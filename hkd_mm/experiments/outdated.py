@@ -20,7 +20,7 @@ from hkd_mm.config.compose import compose_config, config_named
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.run_folders import (
     is_resumable,
-    read_json_if_whole,
+    read_if_whole,
     write_json,
 )
 from hkd_mm.experiments.sweep_file import Sweep
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FINGERPRINT = 'study.json'
 _PACKAGE = Path(__file__).resolve().parents[1]
 # they start runs and use what is left of them
-_NOT_OF_RUNS = (*('apis', 'data_tools', 'experiments', 'export', 'report', 'serve'),)
+_NOT_OF_RUNS = ('apis', 'data_tools', 'experiments', 'export', 'report', 'serve')
 _SETTINGS = 'settings'  # of a sweep, in its storage
 
 
@@ -142,11 +142,11 @@ def _sha(*parts) -> str:
 
 def changed(folder: Path, fingerprint: StudyFingerprint) -> list[str]:
     """Fields of a run's fingerprint that changed; ``origin`` if unknown."""
-    stored = read_json_if_whole(folder / FINGERPRINT)
-    if stored is None:
+    stored = read_if_whole(dict[str, str | None], folder / FINGERPRINT)
+    if not stored:
         return ['origin']
     now = fingerprint._asdict()
-    return [name for name, value in now.items() if stored[name] != value]
+    return [name for name, value in now.items() if stored.get(name) != value]
 
 
 def write_fingerprint(folder: Path, fingerprint: StudyFingerprint) -> None:

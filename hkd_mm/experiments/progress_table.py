@@ -11,20 +11,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from hkd_mm.experiments.run_folders import (
     FAILED,
+    EpochRecord,
+    RunReport,
     is_done,
-    read_history,
-    read_json_if_whole,
+    read_if_whole,
 )
 from hkd_mm.experiments.table_text import (
     format_figure,
     format_params,
     format_value,
+    make_console,
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.io.progress import EVERY, how_far, left_of_runs
@@ -43,9 +45,7 @@ class ProgressTable:
     """
 
     def __init__(self) -> None:
-        self.console = Console(soft_wrap=True, highlight=False)
-        if not self.console.is_terminal:  # a log file has no width
-            self.console = Console(width=200, soft_wrap=True, highlight=False)
+        self.console = make_console(soft_wrap=True)
         self._stack = ExitStack()
         self._live: Live | None = None
 
@@ -63,7 +63,7 @@ class ProgressTable:
 
     def print(self, line: str) -> None:
         """Print a line, above the table where there is one."""
-        self.console.print(line, markup=False)
+        self.console.print(line)
 
     def __enter__(self) -> ProgressTable:
         self._shown = time.monotonic()
@@ -123,19 +123,20 @@ class StudyProgress(ProgressTable):
             table.add_row(runs[0].row.title, *cells)
         return table
 
-    def _cell(self, folder: Path) -> str:
+    def _cell(self, folder: Path) -> Text:
         if (folder / FAILED).exists():
-            return '[red]failed[/red]'
+            return Text('failed', 'red')
         if is_done(folder):
-            report = read_json_if_whole(folder / 'metrics.json') or {}
+            report = read_if_whole(RunReport, folder / 'metrics.json') or {}
             best = report.get('best') or {}
-            value = format_figure(best.get(self.study.compared_by))
-            return f'[green]{value or "done"}[/green]'
-        history = read_history(folder)
+            return Text(
+                format_figure(best.get(self.study.compared_by)) or 'done', 'green'
+            )
+        history = read_if_whole(list[EpochRecord], folder / 'history.json')
         if history is None:
-            return 'begun' if folder.exists() else '[dim]-[/dim]'
+            return Text('begun') if folder.exists() else Text('-', 'dim')
         last = max((entry['epoch'] for entry in history), default=0)
-        return f'[yellow]epoch {last}[/yellow]'
+        return Text(f'epoch {last}', 'yellow')
 
 
 class SweepProgress(ProgressTable):

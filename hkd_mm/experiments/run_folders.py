@@ -5,16 +5,108 @@ Workers of a sweep live as long as its trainings: nothing here imports torch.
 """
 
 import json
-import os
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, FiniteFloat
+from typing_extensions import Required, TypedDict
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import replacing
+from hkd_mm.io.schema import read_as
 
 TRAINED = ('metrics.json', 'student.pth')
 TESTED = ('test.json', 'predictions.csv')
 CONSOLE = 'console.log'  # what its processes print
 FAILED = 'failed.json'
+T = TypeVar('T')
+_PART = r'\w[\w.+ -]*'
+
+
+def _check_name(name: str, pattern: str = _PART) -> str:
+    if not re.fullmatch(pattern, name) or len(name.encode()) > 200:
+        raise ValueError(
+            'a name begins with a letter or digit, more of them and _ . + - follow, '
+            'at most 200 bytes'
+        )
+    return name
+
+
+def _check_row_name(name: str) -> str:
+    return _check_name(name, rf'{_PART}(/{_PART})*')
+
+
+Name = Annotated[str, AfterValidator(_check_name)]  # of a folder
+RowName = Annotated[str, AfterValidator(_check_row_name)]  # with / between two
+Figure = int | float | None  # in files null, for JSON has no NaN
+
+
+class Figures(TypedDict, total=False, extra_items=Figure):
+    """The figures of ``test.json`` by name, and what they are of."""
+
+    hd95_unit: Literal['mm', 'pixel']
+    provenance: dict[str, Any]
+
+
+class RunReport(TypedDict, total=False, extra_items=Any):
+    """What readers of ``metrics.json`` need; it holds more."""
+
+    training_minutes: Required[Annotated[FiniteFloat, Field(ge=0)]]
+    epochs: int
+    seed: int | None
+    split_hash: str | None
+    best: dict[str, Figure] | None  # of the checkpoint that validation chose
+    last: dict[str, Figure] | None
+    student: dict[str, Any] | None
+
+
+class Latency(TypedDict, extra_items=Any):
+    """What ``tools/latency.py --for-report`` leaves."""
+
+    median_ms: Annotated[FiniteFloat, Field(gt=0)]
+
+
+class EpochRecord(TypedDict, total=False, extra_items=Any):
+    """An epoch of ``history.json``."""
+
+    epoch: Required[int]
+    val: dict[str, Figure]
+
+
+_KINDS = {
+    'metrics.json': RunReport,
+    'test.json': Figures,
+    'latency.json': Latency,
+    'history.json': list[EpochRecord],
+}
+
+
+def read_report(path: Path) -> Any:
+    """Read a file of ``_KINDS``, by its name.
+
+    Raises:
+        UserError: it is not there or damaged.
+    """
+    remedy = f'; remove {path.parent}, and the run is done again'
+    return read_as(_KINDS[path.name], path, remedy)
+
+
+def read_if_whole(kind: type[T], path: Path) -> T | None:
+    """Read a file; None where there is none, or something else."""
+    try:
+        return read_as(kind, path)
+    except UserError:
+        return None
+
+
+def figure(report: Mapping[str, Any], name: str) -> float:
+    """A figure of a report; NaN where it is not known."""
+    value = report.get(name)
+    known = isinstance(value, int | float) and math.isfinite(value)
+    return value if known else math.nan
 
 
 def has_files(folder: Path, names: tuple[str, ...]) -> bool:
@@ -37,54 +129,24 @@ def is_resumable(folder: Path) -> bool:
     return any(folder.glob('epoch_*.pth'))
 
 
-def read_json(path: Path) -> dict:
-    """Read a file that a finished run has left.
-
-    Raises:
-        UserError: it is not there or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{path} cannot be read ({error}); remove its folder and the run '
-            'is done again'
-        ) from None
-
-
-def read_json_if_whole(path: Path) -> Any:
-    """Read a file; None where there is none or half of one."""
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return None
-
-
-def read_history(folder: Path) -> list[dict[str, Any]] | None:
-    """Read the records of the epochs so far; None before the first."""
-    return read_json_if_whole(folder / 'history.json')
-
-
-def describe(folder: Path, metric: str) -> str:
-    """Describe a finished run in one line."""
-    report = read_json(folder / 'metrics.json')
-    return (
-        f'done, {report["training_minutes"]:.1f} min, {metric} on validation '
-        f'{report["best"][metric]:.3f}'
-    )
+def read_history(folder: Path) -> list[EpochRecord]:
+    """Read the records of the epochs so far."""
+    path = folder / 'history.json'
+    return read_report(path) if path.is_file() else []
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or not there; its folder is made."""
+    """Write a file that is whole or not there; its folder is made.
+
+    A byte of a file name that is no UTF-8 is written as JSON escapes it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    with part.open('w', encoding='utf-8') as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    with replacing(path, 'w', encoding='utf-8', errors='backslashreplace') as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """As :func:`write_text`; what JSON does not know becomes text."""
-    write_text(path, json.dumps(value, indent=1, default=str) + '\n')
+    """As :func:`write_text`; NaN becomes null, what JSON does not know text."""
+    text = json.dumps(value, default=str)
+    plain = json.loads(text, parse_constant=lambda name: None)
+    write_text(path, json.dumps(plain, indent=1, ensure_ascii=False) + '\n')

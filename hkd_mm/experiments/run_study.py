@@ -107,7 +107,6 @@ def run_study(
             time_networks(runs, folder, progress.print)
         outcomes = read_outcomes(study, folder, range(seeds), folds)
     if outcomes:
-        progress.console.print(terminal(study, outcomes))
         environment = collect_environment()
         # what the figures come from, without the folders of this machine
         facts = dict(
@@ -122,6 +121,7 @@ def run_study(
             ),
         )
         write_tables(study, outcomes, Path(out) if out else folder, facts)
+        progress.console.print(terminal(study, outcomes))
     if failed:
         lines = '; '.join(f'{name}: {why}' for name, why in failed.items())
         raise UserError(f'{len(failed)} runs failed: {lines}')

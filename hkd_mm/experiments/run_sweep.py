@@ -16,14 +16,14 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments import children
 from hkd_mm.experiments.outdated import check_settings, sweep_settings
 from hkd_mm.experiments.progress_table import SweepProgress
-from hkd_mm.experiments.run_folders import read_json
 from hkd_mm.experiments.sweep_file import Sweep, corners, read_sweep
-from hkd_mm.experiments.sweep_report import JSON, TABLE, is_over
+from hkd_mm.experiments.sweep_report import JSON, TABLE, SweepReport, is_over
 from hkd_mm.experiments.table_text import format_params
 from hkd_mm.experiments.trial_queue import TrialQueue, open_study
 from hkd_mm.experiments.trial_runner import as_options
 from hkd_mm.experiments.worker import make_pruner, sweep_folder, sweep_options
 from hkd_mm.io.locks import has_locks
+from hkd_mm.io.schema import read_as
 
 _MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training
 
@@ -133,7 +133,7 @@ def _worker_command(
 
 def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
     path = queue.work_dir / JSON
-    found = read_json(path)
+    found = read_as(SweepReport, path, '; remove it, and the same command writes it')
     winner = found['winner']
     if progress.console.is_terminal:
         progress.console.print(progress.table(), soft_wrap=False)

@@ -4,12 +4,13 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.experiments.run_folders import read_json
+from hkd_mm.experiments.run_folders import RunReport, figure, read_report
+from hkd_mm.experiments.table_text import make_console
 from hkd_mm.inference.student import named
 from hkd_mm.metric_names import CLASS_SUMMARY, title_of
 
@@ -28,8 +29,8 @@ class RunRow(NamedTuple):
 
     name: str
     split: str
-    metrics: dict[str, float]
-    report: dict[str, Any]
+    metrics: dict[str, Any]
+    report: RunReport
 
 
 def compare(runs: list[str], title: str | None = None) -> list[RunRow]:
@@ -43,10 +44,7 @@ def compare(runs: list[str], title: str | None = None) -> list[RunRow]:
         The rows, in the same order.
     """
     rows = [read_row(run) for run in runs]
-    console = Console()
-    if not console.is_terminal:  # a log file has no width
-        console = Console(width=100)
-    console.print(_table(rows, title))
+    make_console(100).print(_table(rows, title))
     return rows
 
 
@@ -65,10 +63,10 @@ def read_row(run: str) -> RunRow:
         raise UserError(
             f'{path} holds no metrics.json; give the work dir of a finished training'
         )
-    report = read_json(path / 'metrics.json')
+    report = read_report(path / 'metrics.json')
     tested = (path / 'test.json').is_file()
     metrics = (
-        read_json(path / 'test.json')
+        read_report(path / 'test.json')
         if tested
         else report.get('best') or report.get('last')
     )
@@ -89,15 +87,15 @@ def _table(rows: list[RunRow], title: str | None) -> Table:
         table.add_column('split')
     for header in (*map(title_of, _METRICS), 'parameters', 'GMACs', 'minutes'):
         table.add_column(header, justify='right')
-    best = {key: max((row.metrics.get(key) or 0) for row in rows) for key in _METRICS}
+    best = {key: max(row.metrics.get(key) or 0 for row in rows) for key in _METRICS}
     for row in rows:
-        network = row.report['student']
+        network = row.report.get('student') or {}
         table.add_row(
             row.name + ' *' * answers_one_class(row.metrics),
             *[row.split] * (len(splits) > 1),
             *(_cell(row.metrics.get(key), best[key]) for key in _METRICS),
-            f'{network["parameters"] / 1e6:.3f} M',
-            f'{network["gmacs"]:.3f}',
+            f'{figure(network, "parameters") / 1e6:.3f} M',
+            f'{figure(network, "gmacs"):.3f}',
             f'{row.report["training_minutes"]:.1f}',
         )
     table.caption = f'on the {" or the ".join(splits)} split'
@@ -106,8 +104,6 @@ def _table(rows: list[RunRow], title: str | None) -> Table:
     return table
 
 
-def _cell(value: float | None, best: float) -> str:
-    if value is None:
-        return '-'
-    text = f'{value:.3f}'
-    return f'[bold]{text}[/bold]' if value == best else text
+def _cell(value: float | None, best: float) -> Text:
+    text = '-' if value is None else f'{value:.3f}'
+    return Text(text, 'bold' if value == best else '')

@@ -3,24 +3,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.config.overrides import NoPlaceError
 from hkd_mm.config.teacher_options import places_of
-from hkd_mm.engine.run_summary import to_json
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.run_folders import write_text
-from hkd_mm.experiments.sweep_file import check_keys, read_keys
-from hkd_mm.io.schema import validate
+from hkd_mm.experiments.run_folders import Name, RowName, write_json
+from hkd_mm.experiments.sweep_file import read_keys
+from hkd_mm.io.schema import read_as, validate
 from hkd_mm.metric_names import (
     CLASS_SUMMARY,
     OF_MASKS,
@@ -32,13 +30,21 @@ from hkd_mm.metric_names import (
 
 PLAN = 'plan.json'
 _OVERALL = (*OVERALL, *OF_MASKS, *OF_NETS)
-_ROLES = ('teacher', 'alone', 'distilled')
-_STUDY_KEYS = (
-    *('title', 'rows', 'options', 'baselines', 'compared_by', 'metrics'),
-    *('sizes', 'roles'),
-)
-_ROW_KEYS = ('config', 'title', 'options', 'after', 'tested', 'paper', 'seeds')
-_SIZE_KEYS = ('title', 'options', 'metrics', 'rows')
+
+
+def _check_metric(metric: str) -> str:
+    name, _, figure = metric.rpartition('/')
+    if figure not in ((*PER_CLASS, *OF_MASKS) if name else _OVERALL):
+        raise ValueError(
+            f'known are {", ".join(_OVERALL)}, and CLASS/F with F one of '
+            f'{", ".join(PER_CLASS)}'
+        )
+    return metric
+
+
+_Metrics = tuple[Annotated[str, AfterValidator(_check_metric)], ...]
+_Roles = dict[Literal['teacher', 'alone', 'distilled'], RowName]
+_Some = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,15 @@ class StudyRow:
         seeds: that it is trained with, the first ones; None: all of the study.
     """
 
-    name: str
+    __pydantic_config__ = ConfigDict(extra='forbid')
+    name: RowName
     title: str
     config: Path
     options: dict[str, Any] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     tested: bool = True
-    paper: dict[str, float] = field(default_factory=dict)
-    seeds: int | None = None
+    paper: dict[str, FiniteFloat] = field(default_factory=dict)
+    seeds: Annotated[int, Field(ge=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +94,36 @@ class Study:
 
     path: Path
     title: str
-    rows: tuple[StudyRow, ...]
+    rows: Annotated[tuple[StudyRow, ...], _Some]
     baselines: tuple[str, ...]
-    compared_by: str = 'balanced_accuracy'
-    metrics: tuple[str, ...] = CLASS_SUMMARY
-    size: str | None = None
-    roles: dict[str, str] = field(default_factory=dict)
+    compared_by: Literal[TESTABLE] = 'balanced_accuracy'
+    metrics: _Metrics = CLASS_SUMMARY
+    size: Name | None = None
+    roles: _Roles = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What a size changes; a row of None is left out."""
+
+    __pydantic_config__ = ConfigDict(extra='forbid')
+    title: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    metrics: Annotated[_Metrics, _Some] | None = None
+    rows: dict[RowName, dict[str, Any] | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _StudyFile:
+    __pydantic_config__ = ConfigDict(extra='forbid')
+    rows: Annotated[dict[RowName, dict[str, Any]], _Some]
+    title: str = ''
+    options: dict[str, Any] = field(default_factory=dict)
+    baselines: tuple[str, ...] = ()
+    compared_by: Literal[TESTABLE] = 'balanced_accuracy'
+    metrics: Annotated[_Metrics, _Some] = CLASS_SUMMARY
+    sizes: dict[Name, _Size] = field(default_factory=dict)
+    roles: _Roles = field(default_factory=dict)
 
 
 class Run(NamedTuple):
@@ -171,71 +202,48 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
             None: leave one out); rows that only the size has come first.
 
     Raises:
-        UserError: it has no rows or no such size, unknown keys or metrics,
-            names that no row has, or rows that wait for each other.
+        UserError: it is no study, has no such size, names that no row has, or
+            rows that wait for each other.
     """
-    cfg = read_keys(path, _STUDY_KEYS)
-    if not cfg.get('rows'):
-        raise UserError(f'{path} has no rows; a study names its configs there')
+    file = validate(_StudyFile, read_keys(path), str(path))
+    title, options, rows = file.title or Path(path).stem, file.options, file.rows
+    metrics = file.metrics
     if size is not None:
-        _resize(cfg, size, path)
-    defaults = cfg.get('options') or {}
+        if size not in file.sizes:
+            known = ', '.join(file.sizes) or 'none'
+            raise UserError(f'--size {size}: {path} has {known}')
+        given = file.sizes[size]
+        title = given.title or f'{title} ({size})'
+        options, metrics = {**options, **given.options}, given.metrics or metrics
+        changes = {n: {} if row is None else row for n, row in given.rows.items()}
+        rows = {n: changes[n] for n in changes if n not in rows} | {
+            n: {**row, **changes.get(n, {})}
+            for n, row in rows.items()
+            if given.rows.get(n, {}) is not None
+        }
     study = Study(
-        path=Path(path),
-        title=cfg.get('title') or Path(path).stem,
-        rows=tuple(
-            _row(name, given, defaults, path) for name, given in cfg['rows'].items()
-        ),
-        baselines=tuple(cfg.get('baselines') or ()),
-        compared_by=cfg.get('compared_by') or 'balanced_accuracy',
-        metrics=tuple(cfg.get('metrics') or CLASS_SUMMARY),
-        size=size,
-        roles=dict(cfg.get('roles') or {}),
+        Path(path),
+        title,
+        tuple(_row(name, row, options, path) for name, row in rows.items()),
+        file.baselines,
+        file.compared_by,
+        metrics,
+        size,
+        file.roles,
     )
     _check_names(study)
-    _check_metrics(study)
     return study
 
 
-def _resize(cfg: dict[str, Any], size: str, path) -> None:
-    """Replace in place what a size changes."""
-    sizes = cfg.get('sizes') or {}
-    if size not in sizes:
-        known = ', '.join(sizes) or 'none'
-        raise UserError(f'--size {size}: {path} has {known}')
-    given = sizes[size]
-    check_keys(given, _SIZE_KEYS, f'{path}: sizes.{size}')
-    cfg['title'] = given.get('title') or f'{cfg.get("title", "")} ({size})'
-    cfg['options'] = {**(cfg.get('options') or {}), **given.get('options', {})}
-    cfg['metrics'] = given.get('metrics') or cfg.get('metrics')
-    rows, changes = cfg['rows'], given.get('rows') or {}
-    cfg['rows'] = {n: row for n, row in changes.items() if n not in rows}
-    for name, row in rows.items():
-        if name not in changes or changes[name] is not None:
-            cfg['rows'][name] = {**row, **changes.get(name, {})}
-
-
-def _row(name: str, given: dict[str, Any], defaults: dict[str, Any], path) -> StudyRow:
-    check_keys(given, _ROW_KEYS, f'{path}: rows.{name}')
-    if not given.get('config'):
-        raise UserError(f'{path}: rows.{name} names no config')
-    config = config_root() / given['config']
+def _row(name: str, given: dict[str, Any], options: dict[str, Any], path) -> StudyRow:
+    where = f'{path}: rows.{name}'
+    if 'name' in given:
+        raise UserError(f'{where}.name is no known key; did you mean title?')
+    row = validate(StudyRow, {'title': name, **given, 'name': name}, where)
+    config = config_root() / row.config
     if not config.is_file():
-        raise UserError(f'{path}: rows.{name}: {config} does not exist')
-    return StudyRow(
-        name,
-        given.get('title') or name,
-        config,
-        {**defaults, **(given.get('options') or {})},
-        tuple(given.get('after') or ()),
-        given.get('tested', True),
-        dict(given.get('paper') or {}),
-        validate(
-            Annotated[int, Field(ge=1)] | None,
-            given.get('seeds'),
-            f'{path}: rows.{name}.seeds',
-        ),
-    )
+        raise UserError(f'{where}: {config} does not exist')
+    return replace(row, config=config, options={**options, **row.options})
 
 
 def _check_names(study: Study) -> None:
@@ -252,7 +260,6 @@ def _check_names(study: Study) -> None:
             few = study.rows[names.index(other)].seeds
             if few is not None and few < (row.seeds or few + 1):
                 _check_place(study, row, other, few)
-    check_keys(study.roles, _ROLES, f'{study.path}: roles')
     named = [(f'baseline {name}', name) for name in study.baselines]
     named += [(f'roles.{r}={name}', name) for r, name in study.roles.items()]
     for text, name in named:
@@ -270,32 +277,16 @@ def _check_place(study: Study, row: StudyRow, other: str, seeds: int) -> None:
             )
 
 
-def _check_metrics(study: Study) -> None:
-    """Before days go into runs whose table cannot be made."""
-    if study.compared_by not in TESTABLE:
-        raise UserError(
-            f'{study.path}: compared_by={study.compared_by} cannot be tested '
-            f'for significance; known: {", ".join(TESTABLE)}'
-        )
-    for metric in study.metrics:
-        name, _, figure = metric.rpartition('/')
-        if figure not in ((*PER_CLASS, *OF_MASKS) if name else _OVERALL):
-            raise UserError(
-                f'{study.path}: metrics has {metric}; known: '
-                f'{", ".join(_OVERALL)}, and CLASS/F with F one of '
-                f'{", ".join(PER_CLASS)}'
-            )
-
-
 def of_configs(paths: list[str]) -> Study:
     """Make a study of config files, whose rows are named like them.
 
     The first one is the baseline.
 
     Raises:
-        UserError: two files have one name.
+        UserError: two files have one name, or one that is no row's.
     """
     names = [Path(path).stem for path in paths]
+    validate(list[RowName], names, 'names of the configs')
     for name in names:
         if names.count(name) > 1:
             raise UserError(
@@ -355,21 +346,21 @@ def _for_row(study: Study, row: StudyRow, option: str) -> str:
     return option
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True)
+class Plan:
     """A study and the number of seeds that each row is trained with."""
 
     study: Study
-    seeds: int
+    seeds: Annotated[int, Field(ge=1)]
 
 
 def write_plan(plan: Plan, work_dir: Path) -> None:
     """Leave ``plan.json`` in the work dir of a study."""
-    study = asdict(plan.study)
-    study['path'] = str(plan.study.path)
-    for row in study['rows']:
-        row['config'] = str(row['config'])
-    text = to_json(dict(study=study, seeds=plan.seeds))
-    write_text(work_dir / PLAN, text)
+    found = asdict(plan)
+    for part in (found['study'], *found['study']['rows']):
+        for key in part.keys() & {'path', 'config'}:  # names of any bytes, as text
+            part[key] = str(part[key]).encode(errors='backslashreplace').decode()
+    write_json(work_dir / PLAN, found)
 
 
 def read_plan(work_dir: Path) -> Plan | None:
@@ -383,21 +374,5 @@ def read_plan(work_dir: Path) -> Plan | None:
         path = work_dir.parent / PLAN
     if not path.is_file():
         return None
-    try:
-        stored = json.loads(path.read_text(encoding='utf-8'))
-        given = stored['study']
-        rows = tuple(
-            StudyRow(**_typed(row, config=Path, after=tuple)) for row in given['rows']
-        )
-        given = _typed(given, path=Path, baselines=tuple, metrics=tuple)
-        return Plan(Study(**{**given, 'rows': rows}), int(stored['seeds']))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f'{path} is no plan of a study ({error}); the same command of '
-            'tools/compare.py writes it again, no run is lost'
-        ) from None
-
-
-def _typed(given: dict[str, Any], **types) -> dict[str, Any]:
-    """With what JSON has as text or list as the type that it was."""
-    return {k: types[k](v) if k in types else v for k, v in given.items()}
+    remedy = '; the same command of tools/compare.py writes it again, no run is lost'
+    return read_as(Plan, path, remedy)

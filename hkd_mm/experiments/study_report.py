@@ -1,19 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The table of a study: for a terminal, for Markdown and for programs."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from hkd_mm.engine.run_summary import to_json
 from hkd_mm.experiments.outcome import MethodResult
-from hkd_mm.experiments.run_folders import write_text
+from hkd_mm.experiments.run_folders import write_json, write_text
 from hkd_mm.experiments.study import Study
 from hkd_mm.experiments.table_text import (
     are_unknown,
+    escape_markdown,
     format_difference,
     format_image_count,
     format_interval,
@@ -24,6 +22,7 @@ from hkd_mm.experiments.table_text import (
     unit_name,
     unknown_groups_note,
 )
+from hkd_mm.io.tables import write_table
 from hkd_mm.metric_names import (
     COMPARED_OF_MASKS,
     OF_NETS,
@@ -96,14 +95,24 @@ def write_tables(
         rows=[_as_dict(study, outcome) for outcome in outcomes],
     )
     write_text(out / 'table.md', markdown(study, outcomes))
-    write_text(out / 'results.json', to_json(results))
-    write_text(out / 'predictions.csv', _predictions(outcomes))
+    write_json(out / 'results.json', results)
+    first = outcomes[0].predictions
+    columns = {
+        f'{outcome.row.name}_seed{seed}': chosen
+        for outcome in outcomes
+        for seed, chosen in enumerate(outcome.predictions.chosen)
+    }
+    write_table(
+        out / 'predictions.csv',
+        ['sample_id', 'lesion_id', 'label', *columns],
+        zip(first.sample_ids, first.groups, first.labels, *columns.values()),
+    )
 
 
 def markdown(study: Study, outcomes: list[MethodResult]) -> str:
     """The table as Markdown, with ``mean +- sd``, and its caption."""
     table = markdown_table(_cells(study, outcomes))
-    return f'{table}\n{caption(study, outcomes)}\n'
+    return f'{table}\n{escape_markdown(caption(study, outcomes))}\n'
 
 
 def terminal(study: Study, outcomes: list[MethodResult]) -> Table:
@@ -168,7 +177,7 @@ def _as_dict(study: Study, outcome: MethodResult) -> dict[str, Any]:
         title=outcome.row.title,
         config=outcome.row.config.name,
         options=outcome.row.options,
-        epochs=outcome.epochs,
+        epochs=outcome.reports[0].get('epochs'),
         seeds=len(outcome.predictions.chosen),
         minutes=outcome.minutes,
         network=outcome.reports[0].get('student'),
@@ -187,20 +196,3 @@ def _as_dict(study: Study, outcome: MethodResult) -> dict[str, Any]:
             for name, difference in outcome.against.items()
         },
     )
-
-
-def _predictions(outcomes: list[MethodResult]) -> str:
-    """A line an image: its class, and what each network chose."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator='\n')
-    first = outcomes[0].predictions
-    columns = {
-        f'{outcome.row.name}_seed{seed}': chosen
-        for outcome in outcomes
-        for seed, chosen in enumerate(outcome.predictions.chosen)
-    }
-    writer.writerow(['sample_id', 'lesion_id', 'label', *columns])
-    writer.writerows(
-        zip(first.sample_ids, first.groups, first.labels, *columns.values())
-    )
-    return stream.getvalue()

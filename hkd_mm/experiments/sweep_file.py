@@ -7,31 +7,90 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat
 
 from hkd_mm.config.compose import read_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.config.tree import dicts
 from hkd_mm.errors import UserError
+from hkd_mm.experiments.run_folders import Name
+from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
 from hkd_mm.metric_names import MAIN, OF_MASKS, OVERALL
 
 METHOD = 'method'  # name of the choice among ``configs``
-SAMPLERS = ('grid', 'tpe', 'random')
-PRUNERS = ('median', 'hyperband')
+MOST_TRIALS = 10_000
 METRICS = {**OVERALL, **OF_MASKS}
-_KEYS = (
-    *('title', 'config', 'configs', 'space', 'sampler', 'sampler_seed'),
-    *('metric', 'pruner', 'trials', 'options', 'seeds'),
-)
 _BRACES = re.compile(r'\{([^{}]+)\}')
 _IN_BRACES = re.compile(r'\s*(1\s*-)?\s*([A-Za-z_]\w*)\s*')
 
-Value = bool | int | float | str | None
-Entry = tuple[Value, ...] | dict[str, Any]  # values, or keywords of a range
+_Number = Annotated[int, Field(ge=-(2**53), le=2**53)] | FiniteFloat
+Value = bool | _Number | str | None
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two ends, both included; of whole ends whole ones."""
+
+    __pydantic_config__ = ConfigDict(extra='forbid')
+    low: _Number
+    high: _Number
+    log: bool = False
+    step: _Number | None = None
+
+
+def _check_values(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    if len(set(map(as_key, values))) < len(values):
+        raise ValueError('names a value twice')
+    return values
+
+
+def _read_seeds(given: Any) -> tuple[int, ...]:
+    found = range(min(given, 101)) if type(given) is int else given
+    if (
+        not isinstance(found, range | list)
+        or not 1 <= len(found) <= 100
+        or any(type(seed) is not int or not 0 <= seed < 2**32 for seed in found)
+        or len(set(found)) < len(found)
+    ):
+        raise ValueError('must be how many (1 to 100), or a list of different ones')
+    return tuple(found)
+
+
+def _read_pruner(given: Any) -> dict[str, Any] | None:
+    found = dict(type=given) if isinstance(given, str) else given
+    if found is not None and (
+        not isinstance(found, dict) or found.get('type') not in ('median', 'hyperband')
+    ):
+        raise ValueError("must be 'median' or 'hyperband', or dict(type=one of them)")
+    return found
+
+
+_Values = Annotated[
+    tuple[Value, ...], Field(min_length=1), AfterValidator(_check_values)
+]
+_Natural = Annotated[int, Field(ge=0, lt=2**32)]
+Entry = _Values | Range
+
+
+@dataclass(frozen=True)
+class _SweepFile:
+    __pydantic_config__ = ConfigDict(extra='forbid')
+    title: str = ''
+    config: str | None = None
+    configs: Annotated[dict[str, str], Field(min_length=1)] | None = None
+    space: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    sampler: Literal['grid', 'tpe', 'random'] = 'tpe'
+    sampler_seed: _Natural = 0
+    metric: Literal[tuple(METRICS)] | None = None
+    pruner: Annotated[Any, AfterValidator(_read_pruner)] = None
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
+    seeds: Annotated[Any, AfterValidator(_read_seeds)] = (0,)
 
 
 @dataclass(frozen=True)
@@ -42,12 +101,11 @@ class Sweep:
         path: of the file.
         title: of the table.
         configs: method -> config file; one without a choice.
-        space: name -> values to choose from, or ``dict(low, high, log,
-            step)`` of a range with both ends.
+        space: name -> values to choose from, or a range.
         options: of every run, as ``--cfg-options``; in texts ``{work_dir}``
             stands for the sweep's folder, ``{name}`` for a value of the space
             and ``{1 - name}`` for its difference to 1.
-        sampler: one of SAMPLERS.
+        sampler: ``grid``, ``tpe`` or ``random``.
         sampler_seed: of ``tpe`` and ``random``.
         metric: of the validation split, at the chosen checkpoint.
         pruner: ``type`` and its arguments; None lets every trial end.
@@ -80,11 +138,7 @@ class Sweep:
     @property
     def ranges(self) -> dict[str, dict[str, Any]]:
         """The ranges of the space, with all of their keywords."""
-        return {
-            name: dict(log=False, step=None) | entry
-            for name, entry in self.space.items()
-            if isinstance(entry, dict)
-        }
+        return {n: asdict(e) for n, e in self.space.items() if isinstance(e, Range)}
 
     def config(self, params: dict[str, Any]) -> Path:
         """The config file of a trial."""
@@ -161,26 +215,14 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def read_keys(path: str | os.PathLike, known: Iterable[str]) -> dict[str, Any]:
+def read_keys(path: str | os.PathLike) -> dict[str, Any]:
     """Read a sweep or study file, without names with a leading underscore.
 
     Raises:
-        UserError: it cannot be read, or has other keys.
+        UserError: it cannot be read.
     """
     read = read_config(path).to_dict().items()
-    cfg = {key: value for key, value in read if not key.startswith('_')}
-    check_keys(cfg, known, f'{path}')
-    return cfg
-
-
-def check_keys(given: dict, known: Iterable[str], where: str) -> None:
-    """Raise a UserError that names a key that is not known."""
-    unknown = sorted(given.keys() - set(known))
-    if unknown:
-        raise UserError(
-            f'{where} has {unknown[0]}, which is not known; known: '
-            f'{", ".join(sorted(known))}'
-        )
+    return {key: value for key, value in read if not key.startswith('_')}
 
 
 def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
@@ -193,79 +235,66 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
     Raises:
         UserError: it cannot be read, or contradicts itself.
     """
-    cfg = read_keys(path, _KEYS)
-    if trials is not None:
-        cfg['trials'] = trials
-    configs, space = _configs(cfg, path), dict(cfg.get('space') or {})
+    given = read_keys(path) | ({} if trials is None else dict(trials=trials))
+    file = validate(_SweepFile, given, str(path))
+    name = validate(Name, Path(path).stem, f'{path}: name of the file')
+    if (file.config is None) == (file.configs is None):
+        raise UserError(f'{path} must name either config or configs')
+    configs = {
+        method: config_root() / config
+        for method, config in (file.configs or {'': file.config}).items()
+    }
+    for config in configs.values():
+        if not config.is_file():
+            raise UserError(f'{path}: {config} does not exist')
+    space = {
+        n: _entry(entry, f'{path}: space[{n!r}]') for n, entry in file.space.items()
+    }
     if METHOD in space:
         raise UserError(f'{path}: give the methods as configs, not in space')
-    if 'configs' in cfg:
-        space = {METHOD: list(configs), **space}
+    if file.configs:
+        space = {METHOD: tuple(configs), **space}
     if not space:
         raise UserError(f'{path} varies nothing; give it a space')
     found = Sweep(
         path=Path(path),
-        title=cfg.get('title') or Path(path).stem,
+        title=file.title or name,
         configs=configs,
-        space={
-            name: _entry(entry, f'{path}: space[{name!r}]')
-            for name, entry in space.items()
-        },
-        options=dict(cfg.get('options') or {}),
-        sampler=cfg.get('sampler', 'tpe'),
-        sampler_seed=cfg.get('sampler_seed', 0),
-        metric=_metric(cfg, configs, path),
-        pruner=_pruner(cfg.get('pruner'), path),
-        trials=0,
-        seeds=_seeds(cfg.get('seeds', 1), path),
+        space=space,
+        options=file.options,
+        sampler=file.sampler,
+        sampler_seed=file.sampler_seed,
+        metric=_metric(file, configs, path),
+        pruner=file.pruner,
+        trials=file.trials or 0,
+        seeds=file.seeds,
     )
-    _check(found)
-    return _with_trials(found, cfg.get('trials'))
-
-
-def _configs(cfg: dict[str, Any], path) -> dict[str, Path]:
-    if ('config' in cfg) == ('configs' in cfg):
-        raise UserError(f'{path} must name either config or configs')
-    given = cfg.get('configs') or {'': cfg.get('config')}
-    if not isinstance(given, dict):
-        raise UserError(f'{path}: configs is dict(name=file, ...)')
-    found = {name: config_root() / str(file) for name, file in given.items()}
-    for file in found.values():
-        if not file.is_file():
-            raise UserError(f'{path}: {file} does not exist')
+    _check_options(found)
+    if found.sampler == 'grid':
+        return _with_points(found)
+    if not file.trials:
+        raise UserError(f'{path}: sampler={file.sampler!r} needs trials')
     return found
 
 
-def _entry(entry: Any, where: str) -> Entry:
-    if isinstance(entry, dict):
-        try:
-            distribution(entry)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f'{where} must be dict(low=, high=, log=, step=): {error}'
-            ) from None
-        return entry
-    if not isinstance(entry, (list, tuple)) or not entry:
-        raise UserError(
-            f'{where}={entry!r} must be a list of values or '
-            'dict(low=, high=, log=, step=)'
-        )
-    for value in entry:
-        if not isinstance(value, Value) or value != value:
-            raise UserError(
-                f'{where} holds {value!r}; values are numbers, texts, True, '
-                'False and None'
-            )
-    if len({as_key(value) for value in entry}) < len(entry):
-        raise UserError(f'{where} names a value twice')
-    return tuple(entry)
+def _entry(given: Any, where: str) -> Entry:
+    if not isinstance(given, dict):
+        remedy = '; give a list of values or dict(low=, high=, log=, step=)'
+        return validate(_Values, given, where, remedy)
+    entry = validate(Range, given, where)
+    try:
+        if entry.low >= entry.high:
+            raise ValueError('low must be below high')
+        distribution(entry)
+    except ValueError as error:
+        raise UserError(f'{where}: {error}') from None
+    return entry
 
 
-def _metric(cfg: dict[str, Any], configs: dict[str, Path], path) -> str:
+def _metric(file: _SweepFile, configs: dict[str, Path], path) -> str:
     """The one given, else the one that the configs choose checkpoints by."""
-    options = cfg.get('options') or {}
-    chosen = {f: _chosen_by(f, options) for f in configs.values()}
-    given = cfg.get('metric')
+    chosen = {f: _chosen_by(f, file.options) for f in configs.values()}
+    given = file.metric
     if given is None:
         names = sorted(set(chosen.values()))
         if len(names) > 1:
@@ -274,12 +303,11 @@ def _metric(cfg: dict[str, Any], configs: dict[str, Path], path) -> str:
                 f'{names[1]}; name the one to compare trials by as metric'
             )
         return names[0]
-    _check_choice(path, 'metric', given, tuple(METRICS))
-    for file, name in chosen.items():
+    for config, name in chosen.items():
         if (given in OF_MASKS) != (name in OF_MASKS):
             task = 'masks' if given in OF_MASKS else 'classes'
             raise UserError(
-                f'{path}: {given} is a metric of {task}, and {file} is '
+                f'{path}: {given} is a metric of {task}, and {config} is '
                 f'chosen by {name}; give another metric or config'
             )
     return given
@@ -302,40 +330,7 @@ def _chosen_by(file: Path, options: dict[str, Any]) -> str:
     return MAIN['segmentation' if masks else 'classification']
 
 
-def _pruner(given: Any, path) -> dict[str, Any] | None:
-    if given is None:
-        return None
-    pruner = dict(type=given) if isinstance(given, str) else dict(given)
-    if pruner.get('type') not in PRUNERS:
-        raise UserError(
-            f'{path}: pruner={given!r}; known: {", ".join(PRUNERS)}, or None'
-        )
-    return pruner
-
-
-def _seeds(given: Any, path) -> tuple[int, ...]:
-    seeds = range(given) if isinstance(given, int) else given
-    try:
-        found = tuple(int(seed) for seed in seeds)
-    except (TypeError, ValueError):
-        found = ()
-    if not found or len(set(found)) < len(found):
-        raise UserError(f'{path}: seeds={given!r} must be how many, or a list of them')
-    return found
-
-
-def _check_choice(path, key: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f'{path}: {key}={value!r}; known: {", ".join(known)}')
-
-
-def _check(sweep: Sweep) -> None:
-    _check_choice(sweep.path, 'sampler', sweep.sampler, SAMPLERS)
-    seed = sweep.sampler_seed
-    if not isinstance(seed, int) or seed < 0:
-        raise UserError(
-            f'{sweep.path}: sampler_seed={seed!r} must be a whole number >= 0'
-        )
+def _check_options(sweep: Sweep) -> None:
     for key in ('seed', 'work_dir'):
         if key in sweep.space or key in sweep.options:
             raise UserError(
@@ -352,22 +347,20 @@ def _check(sweep: Sweep) -> None:
             )
 
 
-def _with_trials(sweep: Sweep, trials: int | None) -> Sweep:
-    """With the number of trials; a grid has as many as it has points."""
-    if sweep.sampler != 'grid':
-        if not isinstance(trials, int) or trials < 1:
-            raise UserError(
-                f'{sweep.path}: sampler={sweep.sampler!r} needs trials, a '
-                'whole number >= 1'
-            )
-        return replace(sweep, trials=trials)
+def _with_points(sweep: Sweep) -> Sweep:
+    """With as many trials as the grid has points."""
     for name in sweep.ranges:
         raise UserError(
             f'{sweep.path}: space[{name!r}] is a range; a grid needs lists, '
             "or take sampler='tpe'"
         )
-    points = len(grid_points(sweep))
-    if trials not in (None, points):
+    points = math.prod(map(len, sweep.space.values()))
+    if points > MOST_TRIALS:
+        raise UserError(
+            f'{sweep.path}: the grid has {points} points, more than {MOST_TRIALS}; '
+            "shorten its lists, or take sampler='tpe' and trials"
+        )
+    if sweep.trials not in (0, points):
         raise UserError(
             f'{sweep.path}: the grid has {points} points; trials is for tpe and random'
         )
@@ -382,11 +375,7 @@ def as_key(params: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def grid_points(sweep: Sweep) -> list[dict[str, Value]]:
@@ -398,7 +387,7 @@ def grid_points(sweep: Sweep) -> list[dict[str, Value]]:
 def corners(sweep: Sweep) -> list[dict[str, Value]]:
     """First and last point, to try whether all options are accepted."""
     ends = {
-        name: (entry['low'], entry['high']) if isinstance(entry, dict) else entry
+        name: (entry.low, entry.high) if isinstance(entry, Range) else entry
         for name, entry in sweep.space.items()
     }
     return [{n: values[i] for n, values in ends.items()} for i in (0, -1)]
@@ -428,7 +417,7 @@ def distribution(entry: Entry, grid: bool = False) -> Any:
     and a grid may be made finer later.
 
     Raises:
-        KeyError, TypeError, ValueError: the range contradicts itself.
+        ValueError: the range contradicts itself.
     """
     kinds = optuna().distributions
     if isinstance(entry, tuple):
@@ -436,13 +425,8 @@ def distribution(entry: Entry, grid: bool = False) -> Any:
             return kinds.CategoricalDistribution(entry)
         whole = all(isinstance(value, int) for value in entry)
         kind = int if whole else float  # whole only if all are
-        entry = dict(low=kind(min(entry)), high=kind(max(entry)))
-    else:
-        numbers = [entry['low'], entry['high']]
-        if not all(map(_is_number, numbers)) or not numbers[0] < numbers[1]:
-            raise ValueError('low must be a number below high')
-    entry = {key: value for key, value in entry.items() if value is not None}
-    numbers = [entry[key] for key in ('low', 'high', 'step') if key in entry]
-    if all(isinstance(number, int) for number in numbers):
-        return kinds.IntDistribution(**entry)
-    return kinds.FloatDistribution(**entry)
+        entry = Range(kind(min(entry)), kind(max(entry)))
+    given = {key: value for key, value in asdict(entry).items() if value is not None}
+    whole = all(isinstance(number, int) for number in given.values())
+    kind = kinds.IntDistribution if whole else kinds.FloatDistribution
+    return kind(**given)

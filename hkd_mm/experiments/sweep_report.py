@@ -4,29 +4,52 @@
 import statistics
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from hkd_mm.experiments.outdated import without_data_root
 from hkd_mm.experiments.run_folders import (
     TESTED,
-    read_json_if_whole,
+    figure,
+    read_if_whole,
+    read_report,
     write_json,
     write_text,
 )
 from hkd_mm.experiments.sweep_file import Sweep
 from hkd_mm.experiments.table_text import (
+    escape_markdown,
     format_figure,
     format_value,
     markdown_table,
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.experiments.trial_runner import RESULT
+from hkd_mm.io.schema import read_as
 from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY
 
 JSON, TABLE = 'sweep.json', 'table.md'
 
 
+class SweepReport(TypedDict, extra_items=Any):
+    """What readers of ``sweep.json`` need; it holds more."""
+
+    trials: list[dict[str, Any]]
+    winner: dict[str, Any] | None
+    selection: str
+
+
+class _Result(TypedDict, total=False, extra_items=Any):
+    """What a trial has left."""
+
+    values: list[float]
+    epochs: list[int | None]
+    minutes: float
+    reason: str
+
+
 def is_over(queue: TrialQueue) -> bool:
     """Whether all trials have ended, the winner is tested, all is written."""
-    written = read_json_if_whole(queue.work_dir / JSON)
+    written = read_if_whole(SweepReport, queue.work_dir / JSON)
     if queue.is_incomplete() or written is None:
         return False
     best = queue.best()
@@ -41,9 +64,9 @@ def tested_figures(queue: TrialQueue, number: int) -> dict[str, float] | None:
     paths = [folder / TESTED[0] for folder in folders]
     if not all(path.is_file() for path in paths):
         return None
-    found = [read_json_if_whole(path) or {} for path in paths]
+    found = [read_report(path) for path in paths]
     return {
-        key: statistics.mean(report[key] for report in found)
+        key: statistics.mean(figure(report, key) for report in found)
         for key in dict.fromkeys((*CLASS_SUMMARY, *MASK_SUMMARY, queue.sweep.metric))
         if all(key in report for report in found)
     }
@@ -81,7 +104,9 @@ def write_report(queue: TrialQueue, options: list[str]) -> None:
 
 
 def _as_dict(queue: TrialQueue, trial: Any) -> dict[str, Any]:
-    result = read_json_if_whole(queue.folder(trial.number) / RESULT) or {}
+    path = queue.folder(trial.number) / RESULT
+    remedy = '; remove it: the trial counts without, its table has less of it'
+    result = read_as(_Result, path, remedy) if path.is_file() else {}
     return dict(
         number=trial.number,
         state=trial.state.name.lower(),
@@ -128,7 +153,11 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
                 f'failed: {trial["reason"]}' if state == 'fail' else state,
             ]
         )
-    parts = [f'# {sweep.title}\n', *_map(sweep, found), markdown_table(rows)]
+    parts = [
+        f'# {escape_markdown(sweep.title)}\n',
+        *_map(sweep, found),
+        markdown_table(rows),
+    ]
     winner = found['winner']
     if winner:
         test = winner['test'] or {}

@@ -4,10 +4,20 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
 
 if TYPE_CHECKING:  # sweeps go without torch
     from hkd_mm.experiments.outcome import MethodResult
+
+
+def make_console(width: int = 200, **options) -> Console:
+    """A console that shows texts as they are; a log file gets a width."""
+    options |= dict(highlight=False, markup=False, emoji=False)
+    console = Console(**options)
+    return console if console.is_terminal else Console(width=width, **options)
 
 
 def format_figure(value: float | None, digits: int = 3) -> str:
@@ -52,15 +62,16 @@ def format_params(params: dict[str, Any]) -> str:
     return ', '.join(f'{name}={format_value(v)}' for name, v in params.items())
 
 
+def escape_markdown(text: str) -> str:
+    """One line that Markdown shows as it is, also in a cell: no HTML, no link."""
+    return re.sub(r'[\\`|<]|\](?=\()', r'\\\g<0>', ' '.join(text.splitlines()))
+
+
 def markdown_table(rows: list[list[str]]) -> str:
     """Rows, the header first, as a Markdown table."""
-    lines = [rows[0], ['---'] * len(rows[0]), *rows[1:]]
-    return ''.join(
-        '| '
-        + ' | '.join(c.replace('|', '\\|').replace('\n', ' ') for c in line)
-        + ' |\n'
-        for line in lines
-    )
+    lines = [list(map(escape_markdown, row)) for row in rows]
+    lines.insert(1, ['---'] * len(rows[0]))
+    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
 
 
 def are_unknown(sample_ids: list[str], groups: list[str]) -> bool:

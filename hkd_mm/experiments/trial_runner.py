@@ -2,11 +2,10 @@
 """One trial: its teacher, and its trainings, followed epoch by epoch."""
 
 import hashlib
-import math
 import statistics
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import children
@@ -14,17 +13,22 @@ from hkd_mm.experiments.children import ChildStopped, Failed
 from hkd_mm.experiments.run_folders import (
     CONSOLE,
     TESTED,
+    RunReport,
+    figure,
     has_files,
     is_trained,
     read_history,
-    read_json_if_whole,
+    read_if_whole,
+    read_report,
     write_json,
 )
 from hkd_mm.experiments.sweep_file import Sweep, optuna
 from hkd_mm.experiments.trial_queue import TrialQueue
+from hkd_mm.io.schema import read_as
 
 RESULT = 'result.json'
 TEACHER = 'teacher.json'
+_Teacher = dict[Literal['checkpoint'], str | None]
 _CHECKPOINT = 'model.teacher_ckpt'
 # Only these of a trial's values ask for another teacher.
 _OF_TEACHER = ('pair', 'teacher', 'student', 'teacher_config')
@@ -60,7 +64,7 @@ class TrialRunner:
                 trial,
                 values=values,
                 epochs=[report.get('epochs') for report in reports],
-                minutes=sum(r.get('training_minutes', 0) for r in reports),
+                minutes=sum(report['training_minutes'] for report in reports),
             )
             trial.set_user_attr('values', values)
             study.tell(trial, statistics.mean(values))
@@ -87,7 +91,7 @@ class TrialRunner:
                     f'the winner, trial {number}, cannot be tested: {error}'
                 ) from None
 
-    def _train(self, trial: Any, seed: int) -> dict[str, Any]:
+    def _train(self, trial: Any, seed: int) -> RunReport:
         folder = self.queue.run_folder(trial.number, seed)
         if not is_trained(folder):
             log = self.queue.folder(trial.number) / CONSOLE
@@ -100,10 +104,10 @@ class TrialRunner:
                 follower()  # for what came after the last look
             else:
                 children.train(config, folder, options, log)
-        report = read_json_if_whole(folder / 'metrics.json')
-        if report is None:
-            raise Failed(f'{folder}/metrics.json is missing or damaged')
-        return report
+        try:
+            return read_report(folder / 'metrics.json')
+        except UserError as error:
+            raise Failed(str(error)) from None
 
     def _options(self, params: dict[str, Any], seed: int) -> list[str]:
         work_dir = self.queue.work_dir
@@ -111,13 +115,13 @@ class TrialRunner:
         varied = self.sweep.varied(params, work_dir)
         return [*as_options(common), *self.options, *as_options(varied)]
 
-    def _score(self, report: dict[str, Any]) -> float:
+    def _score(self, report: RunReport) -> float:
         best = report.get('best')
         if not best:
             raise Failed('validation chose no checkpoint')
-        value = best.get(self.sweep.metric)
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise Failed(f'{self.sweep.metric} is {value}, not a number')
+        value = figure(best, self.sweep.metric)
+        if value != value:
+            raise Failed(f'{self.sweep.metric} is no number on validation')
         return float(value)
 
     def _write_result(self, trial: Any, **facts) -> None:
@@ -135,8 +139,8 @@ class _Follower:
 
     def __call__(self) -> bool:
         new = False
-        for record in read_history(self.folder) or []:
-            value = (record.get('val') or {}).get(self.sweep.metric)
+        for record in read_history(self.folder):
+            value = record.get('val', {}).get(self.sweep.metric)
             if record['epoch'] in self.reported or value is None:
                 continue
             self.trial.report(value, record['epoch'])
@@ -174,8 +178,8 @@ class Teachers:
         config = str(self.sweep.config(params))
         key = hashlib.sha256(repr((config, options)).encode()).hexdigest()[:8]
         folder = self.work_dir / 'runs' / f'teacher_{key}'
-        found = read_json_if_whole(folder / TEACHER)
-        if found is None or not Path(found['checkpoint'] or '/').exists():
+        found = read_if_whole(_Teacher, folder / TEACHER)
+        if not found or not Path(found['checkpoint'] or '/').exists():
             arguments = [str(self.sweep.path), '--teacher-of', config]
             arguments += ['--work-dir', str(folder)]
             try:
@@ -184,8 +188,8 @@ class Teachers:
                 if own:
                     raise
                 raise UserError(f'no teacher: {error}') from None
-            found = read_json_if_whole(folder / TEACHER)
-        path = found['checkpoint']
+            found = read_as(_Teacher, folder / TEACHER)
+        path = found.get('checkpoint')
         return [f'{_CHECKPOINT}={path}'] if path else []
 
 

@@ -69,9 +69,12 @@ def _describe(error: ValidationError, kind: Any) -> str:
     """One line on the first fault, with its dotted key."""
     fault = error.errors(include_url=False)[0]
     key = '.'.join(map(str, fault['loc']))
+    key = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in key)
     if fault['type'] in ('extra_forbidden', 'unexpected_keyword_argument'):
         message = f'{key} is no known key'
-        known = _adapter(kind).json_schema().get('properties', {})
+        schema = _adapter(kind).json_schema()
+        parts = (schema, *schema.get('$defs', {}).values())
+        known = [name for part in parts for name in part.get('properties', ())]
         close = difflib.get_close_matches(str(fault['loc'][-1]), known, 1)
         return f'{message}; did you mean {close[0]}?' if close else message
     message = fault['msg'].removeprefix('Value error, ')

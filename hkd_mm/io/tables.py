@@ -34,7 +34,7 @@ def is_blank(text: str | None) -> bool:
 
 
 def read_table(
-    path: str | os.PathLike, required: tuple[str, ...] = ()
+    path: str | os.PathLike, required: tuple[str, ...] = (), errors: str = 'strict'
 ) -> list[dict[str, str]]:
     """Rows of a comma, semicolon or tab separated file by column name.
 
@@ -42,6 +42,8 @@ def read_table(
         path: UTF-8 with or without byte order mark; the first line names the
             columns, in any letter case.
         required: column names that must be there, in lower case.
+        errors: ``surrogateescape`` lets bytes through that are no UTF-8, as file
+            names that :func:`write_table` has written.
 
     Returns:
         One dict a row; keys in lower case, values without outer blanks and
@@ -53,7 +55,7 @@ def read_table(
             column, a column named twice, a row with more or fewer cells than
             the header, or a quote that is not closed in its line.
     """
-    lines = _lines(Path(path))
+    lines = _lines(Path(path), errors)
     delimiter = max(_DELIMITERS, key=lambda mark: len(_cells(lines[:1], mark)))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows: list[dict[str, str]] = []
@@ -118,7 +120,7 @@ def _plain(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, errors: str) -> list[str]:
     """The text, line by line, without the hint of a spreadsheet program."""
     try:
         data = path.read_bytes()
@@ -134,7 +136,7 @@ def _lines(path: Path) -> list[str]:
             f'-t UTF-8 "{path}" > new.csv'
         )
     try:
-        text = data.decode('utf-8-sig')
+        text = data.decode('utf-8-sig', errors)
     except UnicodeDecodeError as error:
         line = data.count(b'\n', 0, error.start) + 1
         raise UserError(

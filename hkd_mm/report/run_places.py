@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hkd_mm.engine.run_files import is_old
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.run_folders import is_done, read_json
+from hkd_mm.experiments.run_folders import is_done, read_report
 from hkd_mm.experiments.study import Study, StudyRow, read_plan
 from hkd_mm.inference.student import named
 
@@ -119,7 +119,7 @@ def _of_runs(paths: list[str], study: Study | None) -> FoundRuns:
 
 def _by_seed(name: str, folders: list[Path]) -> list[Path]:
     seeds = {
-        path: read_json(path / 'metrics.json').get('seed') or 0 for path in folders
+        path: read_report(path / 'metrics.json').get('seed') or 0 for path in folders
     }
     if len(set(seeds.values())) < len(folders):
         raise UserError(

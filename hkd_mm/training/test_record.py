@@ -45,9 +45,11 @@ def read_predictions(path: str | os.PathLike) -> list[dict[str, str]]:
         )
         if files.get(path.name, sha := sha256(path)) != sha:
             raise UserError(f'{path} is not whole as its test wrote it{again}')
-    with open(path, newline='', encoding='utf-8-sig') as stream:
+    any_bytes = 'surrogateescape'  # of file names
+    with open(path, newline='', encoding='utf-8-sig', errors=any_bytes) as stream:
         columns = next(csv.reader(stream), [])  # as written, of any letter case
-    return [dict(zip(columns, row.values())) for row in read_table(path)]
+    rows = read_table(path, errors=any_bytes)
+    return [dict(zip(columns, row.values())) for row in rows]
 
 
 def check_earlier(path: str, facts: dict[str, Any]) -> None:

@@ -20,6 +20,9 @@ from hkd_mm.experiments.study_report import (
     terminal,
     write_tables,
 )
+from hkd_mm.experiments.table_text import make_console
+from hkd_mm.io.files import sha256
+from hkd_mm.io.tables import read_table
 from hkd_mm.metric_names import title_of
 
 CLASSES = np.array(['MEL', 'NV', 'BCC'])
@@ -198,8 +201,76 @@ def test_other_images_are_refused(study, tmp_path):
 
 def test_a_damaged_file_is_named(study, tmp_path):
     (tmp_path / 'seed1/kd/test.json').write_text('{')
-    with pytest.raises(UserError, match='kd/test.json cannot be read'):
+    with pytest.raises(UserError, match='kd/test.json: .*; remove .*/kd, and the run'):
         read_outcomes(study, tmp_path, range(2))
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('metrics.json', '[' * 10**6),
+        ('metrics.json', '{"training_minutes": "2"}'),
+        ('metrics.json', '{"training_minutes": 2, "best": 3}'),
+        ('test.json', '[1]'),
+        ('test.json', '{"top1": "0.5"}'),
+        ('latency.json', '{"median_ms": -1}'),
+        ('latency.json', '{}'),
+        ('predictions.csv', ''),
+        ('predictions.csv', 'sample_id,lesion_id,label,prediction\n'),
+        ('predictions.csv', 'sample_id,lesion_id,label,prediction\n000,l0,MEL'),
+    ],
+)
+def test_absurd_files_of_runs_are_one_line(study, tmp_path, name, text):
+    (tmp_path / 'seed1/kd' / name).write_text(text)
+    with pytest.raises(UserError, match=f'seed1/kd/{name}') as caught:
+        read_outcomes(study, tmp_path, range(2))
+    assert '\n' not in str(caught.value)
+
+
+def test_predictions_that_were_cut_enter_no_table(study, tmp_path):
+    path = tmp_path / 'seed1/kd/predictions.csv'
+    test = path.with_name('test.json')
+    facts = dict(files={path.name: sha256(path)})
+    test.write_text(json.dumps(dict(json.loads(test.read_text()), provenance=facts)))
+    assert read_outcomes(study, tmp_path, range(2))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(''.join(lines[: len(lines) // 2]))
+    with pytest.raises(UserError, match='kd/predictions.csv is not whole'):
+        read_outcomes(study, tmp_path, range(2))
+
+
+def test_figures_that_are_no_numbers_leave_a_gap(study, tmp_path):
+    for path in tmp_path.glob('seed1/kd/test.json'):
+        path.write_text(path.read_text().replace('"top1": ', '"top1": NaN, "x": '))
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    assert np.isnan(outcomes[2].test('top1')).all()
+    assert not np.isnan(outcomes[2].test('macro_f1')).any()
+
+
+def test_names_of_any_bytes_and_signs_cost_no_table(study, tmp_path):
+    odd = b'caf\xe9'.decode(errors='surrogateescape')
+    for path in tmp_path.rglob('predictions.csv'):
+        data = path.read_bytes().replace(b'\n000,', b'\ncaf\xe9,')
+        path.write_bytes(data.replace(b'\n001,', b'\n=1+1,'))
+    title = 'K|D `x` <b>[a](b)\n\\ ' + odd
+    rows = tuple(replace(row, title=title) for row in study.rows)
+    study = replace(study, rows=rows)
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    write_tables(study, outcomes, tmp_path / 'out', dict(place=odd))
+    lines = (tmp_path / 'out/table.md').read_text().splitlines()
+    assert len(lines) == 8
+    shown = r'| K\|D \`x\` \<b>[a\](b) \\ caf\udce9 |'
+    assert all(line.startswith(shown) for line in lines[2:6])
+    stored = json.loads((tmp_path / 'out/results.json').read_text())
+    assert stored['place'] == odd and stored['rows'][0]['title'] == title
+    found = read_table(tmp_path / 'out/predictions.csv', errors='surrogateescape')
+    ids = [line['sample_id'] for line in found]
+    assert odd in ids and '=1+1' in ids
+    assert b"\n'=1+1," in (tmp_path / 'out/predictions.csv').read_bytes()
+    console = make_console(300)
+    with console.capture() as printed:
+        console.print(terminal(study, outcomes))
+    assert '[a](b)' in printed.get()
 
 
 def test_a_metric_that_a_test_lacks_is_named(study, tmp_path):

@@ -87,18 +87,30 @@ def test_options_of_the_study_hold_for_every_row(tmp_path):
 @pytest.mark.parametrize(
     ('old', 'new', 'said'),
     [
-        ("title='alone'", "name='alone'", 'rows.a has name'),
-        ("title = 'two'", 'seeds = 3', 's.py has seeds'),
+        (
+            "title='alone'",
+            "name='alone'",
+            r'rows.a.name is no known key; did you mean title\?',
+        ),
+        (
+            "title = 'two'",
+            'seeds = 3',
+            's.py: seeds is no known key; did you mean sizes',
+        ),
         ("after=['t']", "after=['x']", 'comes after x, which is no row'),
         ("after=['t']", "after=['b']", 'comes after b, which stands below'),
         ("baselines = ['a']", "baselines = ['x']", 'baseline x is no row'),
         ('ham10000_64/kd.py', 'kd.py', 'does not exist'),
-        ("title = 'two'", "metrics = ['top2']", 'metrics has top2; known'),
-        ("title = 'two'", "metrics = ['nv/f2']", 'metrics has nv/f2; known'),
-        ("title = 'two'", "compared_by = 'ece'", 'compared_by=ece cannot'),
-        ("config='ham10000_64/kd.py',", '', 'rows.b names no config'),
-        ("title='alone'", 'seeds=0', 'rows.a.seeds: .* greater than or equal to 1'),
-        ("title='alone'", "seeds='1'", 'rows.a.seeds: '),
+        ("title = 'two'", "metrics = ['top2']", 'metrics.0: known are .*top5.*top2'),
+        ("title = 'two'", "metrics = ['nv/f2']", 'metrics.0: known are .*f1'),
+        (
+            "title = 'two'",
+            "compared_by = 'ece'",
+            "compared_by: Input should be 'balanced_accuracy'",
+        ),
+        ("config='ham10000_64/kd.py',", '', 'rows.b: config: Field required'),
+        ("title='alone'", 'seeds=0', 'rows.a: seeds: .* greater than or equal to 1'),
+        ("title='alone'", "seeds='1'", 'rows.a: seeds: '),
         ('tested=False', 'seeds=2', r'seeds=2\); write {work_dir}/seed1/t/'),
     ],
 )
@@ -108,8 +120,61 @@ def test_mistakes_are_named(tmp_path, old, new, said):
         read(tmp_path, GOOD.replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('rows = []', 'rows: Input should be an object'),
+        ('rows = {}', 'rows: .*at least 1'),
+        ('rows = dict(a=3)', 'rows.a: Input should be an object, not 3'),
+        ('rows = dict(a=dict(config=3))', 'rows.a: config: '),
+        ("rows = dict(a=dict(config='ham10000_64'))", 'ham10000_64 does not exist'),
+        (GOOD + "title = ['x']", 'title: .*string'),
+        (GOOD + 'options = [1]', 'options: .*object'),
+        (GOOD + "baselines = 'a'", 'baselines: .*array'),
+        (GOOD + "roles = dict(taecher='t')", "roles.taecher.*: .*'teacher'"),
+        (GOOD + 'sizes = dict(small=3)', 'sizes.small: '),
+        (GOOD + "sizes = {'../s': {}}", 'sizes.../s.*: a name begins'),
+        (GOOD + "rows['t'] = dict(rows['t'], options=[1])", 'rows.t: options: '),
+        (GOOD + "rows['b'] = dict(rows['b'], after='t')", 'rows.b: after: .*array'),
+        (GOOD + "rows['t'] = dict(rows['t'], tested='no')", 'rows.t: tested: '),
+        (
+            GOOD + "rows['t'] = dict(rows['t'], paper=dict(top1='x'))",
+            'rows.t: paper.top1',
+        ),
+        (GOOD + "rows['t'] = dict(rows['t'], paper=dict(top1=float('nan')))", 'finite'),
+        (GOOD + "rows['t'] = dict(rows['t'], conifg='x')", 'did you mean config'),
+        (GOOD + 'metrics = []', 'metrics: .*at least 1'),
+    ],
+)
+def test_values_of_another_kind_are_named(tmp_path, text, said):
+    with pytest.raises(UserError, match=said) as caught:
+        read(tmp_path, text)
+    assert '\n' not in str(caught.value) and 's.py' in str(caught.value)
+
+
+BAD_NAMES = ('', '.', '..', '../../x', '/x', 'a/../b', 'a//b', 'a/', 'a\\b', 'a\nb')
+BAD_NAMES += ('a\0b', 'x' * 300, '-x', 'a=b', '\udcff')
+
+
+@pytest.mark.parametrize('name', BAD_NAMES)
+def test_rows_and_sizes_cannot_leave_their_folder(tmp_path, name):
+    row = "dict(config='ham10000_64/mbv2.py')"
+    for text in (f'rows = {{{name!r}: {row}}}', f'{GOOD}\nsizes = {{{name!r}: {{}}}}'):
+        with pytest.raises(UserError) as caught:
+            read(tmp_path, text)
+        assert '\n' not in str(caught.value)
+
+
+def test_a_row_may_lie_in_a_folder(tmp_path):
+    row = "dict(config='ham10000_64/mbv2.py')"
+    study = read(tmp_path, f"rows = {{'pair/kd': {row}, 'Läsion 2.1_x+y': {row}}}")
+    assert [row.name for row in study.rows] == ['pair/kd', 'Läsion 2.1_x+y']
+    with pytest.raises(UserError, match='names of the configs: 0: a name begins'):
+        of_configs(['-x.py'])
+
+
 def test_a_file_without_rows_is_no_study(tmp_path):
-    with pytest.raises(UserError, match='has no rows'):
+    with pytest.raises(UserError, match='rows: Field required'):
         read(tmp_path, "title = 'x'")
 
 

@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Workers here and on a cluster, teachers, and what a missing package says."""
 
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments import children, run_sweep, trial_queue
 from hkd_mm.experiments import trial_runner as teachers
 from hkd_mm.experiments.progress_table import SweepProgress
-from hkd_mm.experiments.run_folders import read_json, write_json
+from hkd_mm.experiments.run_folders import write_json
 from hkd_mm.experiments.sweep_file import optuna, read_sweep
 from hkd_mm.experiments.trial_queue import JOURNAL, TrialQueue, open_study
 from hkd_mm.io import locks as file_lock
@@ -89,8 +90,9 @@ def test_without_optuna_one_line_says_what_is_missing(monkeypatch):
 @pytest.mark.parametrize(
     ('words', 'said'),
     [
-        (['s.py', '--workers', '0'], '--workers must be at least 1'),
-        (['s.py', '--trials', '-1'], '--trials must be at least 1'),
+        (['s.py', '--workers', '0'], '--workers must be between 1 and 256'),
+        (['s.py', '--trials', '-1'], '--trials must be between 1 and 10000'),
+        (['s.py', '--workers', '100000'], '--workers must be between 1 and 256'),
         (['s.py', '--slurm-options', 'a=b'], 'goes with --launcher slurm'),
     ],
 )
@@ -138,7 +140,7 @@ def test_a_place_without_locks_is_refused(monkeypatch, tmp_path):
     assert file_lock.has_locks(tmp_path)
     monkeypatch.setattr(file_lock.fcntl, 'lockf', refuse)
     with pytest.raises(UserError, match='has no locks'):
-        run_sweep(None, tmp_path)
+        run_sweep.run_sweep(None, tmp_path)
 
 
 def test_a_space_that_changes_is_refused_before_it_does_harm(place):
@@ -221,7 +223,7 @@ def test_a_config_without_a_teacher_has_none(tmp_path):
             work_dir=str(tmp_path / 'runs/x'),
         )
     )
-    told = read_json(tmp_path / 'runs/x' / teachers.TEACHER)
+    told = json.loads((tmp_path / 'runs/x' / teachers.TEACHER).read_text())
     assert told == dict(checkpoint=None)
 
 

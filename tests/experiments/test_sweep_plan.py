@@ -12,6 +12,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments.outdated import check_settings, sweep_settings
 from hkd_mm.experiments.run_sweep import check_options
 from hkd_mm.experiments.sweep_file import (
+    Range,
     as_key,
     distribution,
     fill_in,
@@ -75,24 +76,40 @@ def test_methods_are_a_choice_among_configs(tmp_path):
 @pytest.mark.parametrize(
     ('old', 'new', 'said'),
     [
-        ("sampler = 'grid'", "sampler = 'best'", "sampler='best'; known: g"),
+        (
+            "sampler = 'grid'",
+            "sampler = 'best'",
+            "sampler: Input should be 'grid', 'tpe' or 'random', not 'best'",
+        ),
         ("sampler = 'grid'", '', 'needs trials'),
         ("sampler = 'grid'", "sampler='grid'; trials=3", 'grid has 4 points'),
-        ("sampler = 'grid'", "sampler='grid'; jobs=3", 's.py has jobs'),
-        ("sampler = 'grid'", "sampler='grid'; seeds=0", 'seeds=0 must be'),
-        ("sampler = 'grid'", "sampler='grid'; sampler_seed=-1", 'seed=-1 mu'),
-        ("sampler = 'grid'", "sampler='grid'; pruner='x'", "pruner='x'; kno"),
-        ("sampler = 'grid'", "sampler='grid'; metric='x'", "metric='x'; kn"),
-        ("sampler = 'grid'", "sampler='grid'; configs={}", 'either config or'),
+        ("sampler = 'grid'", "sampler='grid'; jobs=3", 's.py: jobs is no known key'),
+        ("sampler = 'grid'", "sampler='grid'; seeds=0", 'seeds: must be how many'),
+        (
+            "sampler = 'grid'",
+            "sampler='grid'; sampler_seed=-1",
+            'sampler_seed: .* greater',
+        ),
+        ("sampler = 'grid'", "sampler='grid'; pruner='x'", "pruner: must be 'median'"),
+        (
+            "sampler = 'grid'",
+            "sampler='grid'; metric='x'",
+            "metric: Input should be .*not 'x'",
+        ),
+        (
+            "sampler = 'grid'",
+            "sampler='grid'; configs={}",
+            'configs: .* at least 1 item',
+        ),
         ('[0.1, 0.9]', 'dict(low=0.1, high=0.9)', 'a grid needs lists'),
         ('[0.1, 0.9]', '[0.1, 0.1]', 'names a value twice'),
-        ('[0.1, 0.9]', '[]', 'must be a list of values'),
-        ('[0.1, 0.9]', '0.1', 'must be a list of values'),
-        ('[0.1, 0.9]', '[[1, 2]]', 'values are numbers'),
-        ('[0.1, 0.9]', '[float("nan")]', 'values are numbers'),
-        ('[0.1, 0.9]', 'dict(low=2, high=1)', 'low must be a number below'),
-        ('[0.1, 0.9]', 'dict(low=0, high=1, log=True)', 'must be dict.*low'),
-        ('[0.1, 0.9]', 'dict(low=0, top=1)', 'must be dict.*high'),
+        ('[0.1, 0.9]', '[]', 'at least 1 item .*give a list of values'),
+        ('[0.1, 0.9]', '0.1', 'array.*give a list of values'),
+        ('[0.1, 0.9]', '[[1, 2]]', 'alpha.*: 0'),
+        ('[0.1, 0.9]', '[float("nan")]', 'alpha.*: 0'),
+        ('[0.1, 0.9]', 'dict(low=2, high=1)', 'low must be below high'),
+        ('[0.1, 0.9]', 'dict(low=0, high=1, log=True)', 'alpha.*: .*low.*log'),
+        ('[0.1, 0.9]', 'dict(low=0, top=1)', 'alpha.*: high: Field required'),
         ('{1 - alpha}', '{1 - beta}', 'beta is not in the space'),
         ('{1 - alpha}', '{1 -}', 'cannot be read'),
         ("'a.soft'", "'batch_size'", 'is also in the space'),
@@ -105,6 +122,50 @@ def test_mistakes_are_named(tmp_path, old, new, said):
     assert old in GOOD
     with pytest.raises(UserError, match=said):
         read(tmp_path, GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ("seeds='x'", 'seeds: must be how many'),
+        ('seeds=[0, 0]', 'seeds: must be'),
+        ('seeds=[True]', 'seeds: must be'),
+        ('seeds=10**9', 'seeds: must be'),
+        ("sampler='tpe'; trials=-1", 'trials: .*greater'),
+        ("sampler='tpe'; trials=10**9", 'trials: .*less'),
+        ("sampler='tpe'; trials='x'", 'trials: .*integer'),
+        ('space=[1]', 'space: .*object'),
+        ('space=dict(alpha=[])', 'at least 1'),
+        ("space=dict(alpha='0.1')", 'array.*not .0.1.; give a list'),
+        ("space=dict(alpha=dict(low='x', high=1))", 'low'),
+        ('space=dict(alpha=dict(low=0, high=float("inf")))', 'high'),
+        ('space=dict(alpha=dict(low=0, high=10**400))', 'alpha'),
+        ('options=3', 'options: .*object'),
+        ("options={'a': '{9**9**9**9}'}", r'{9\*\*9\*\*9\*\*9} cannot be read'),
+        ('pruner=3', 'pruner: must be'),
+        ("pruner=dict(type=['median'])", 'pruner: must be'),
+        ('config=3', 'config: .*string'),
+        ("configs=['a']; config=None", 'configs: .*object'),
+        ("smapler='grid'", 'did you mean sampler'),
+        (
+            'space={n: list(range(1000)) for n in ["alpha", *"abcde"]}',
+            'grid has 1000000000000000',
+        ),
+    ],
+)
+def test_values_of_another_kind_are_named(tmp_path, text, said):
+    with pytest.raises(UserError, match=said) as caught:
+        read(tmp_path, f'{GOOD}{text}\n')
+    assert '\n' not in str(caught.value)
+
+
+def test_the_name_of_a_sweep_is_that_of_a_folder(tmp_path):
+    for name in ('-x', '_+ =', 'a\nb', b'caf\xe9'.decode(errors='surrogateescape')):
+        path = tmp_path / f'{name}.py'
+        path.write_text(GOOD)
+        with pytest.raises(UserError, match='a name begins') as caught:
+            read_sweep(path)
+        assert '\n' not in str(caught.value).removeprefix(str(path))
 
 
 def test_braces_hold_a_name_or_its_difference_to_one():
@@ -131,8 +192,8 @@ def test_a_grid_may_grow_and_whole_numbers_stay_whole():
         (0.1, 1),
         (16, 32),
         (1, None),
-        dict(low=1, high=4),
-        dict(low=1.0, high=4.0, log=True),
+        Range(1, 4),
+        Range(1.0, 4.0, log=True),
     ]
     found = [distribution(entry, grid=True) for entry in entries]
     names = [type(value).__name__[:5] for value in found]

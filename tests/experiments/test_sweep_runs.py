@@ -127,7 +127,7 @@ def test_a_failed_trial_is_told_and_the_others_go_on(place, mode):
     reason = place.told()['trials'][0]['reason']
     why = dict(
         broken='it is broken',
-        nan='balanced_accuracy is None, not a number',
+        nan='balanced_accuracy is no number on validation',
         killed='train.py ended with -9',
     )[mode]
     assert why in reason and why in said
