@@ -75,7 +75,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     """Parse first, import the heavy packages after."""
     args = parse_args(argv)
-    entry = 'sweep:main'
+    entry = 'run_sweep:main'
     if args.teacher_of:
         entry = 'trial_runner:provide_teacher'
     elif args.worker:

@@ -77,6 +77,8 @@ def _describe(error: ValidationError, kind: Any) -> str:
         known = [name for part in parts for name in part.get('properties', ())]
         close = difflib.get_close_matches(str(fault['loc'][-1]), known, 1)
         return f'{message}; did you mean {close[0]}?' if close else message
+    if fault['type'] == 'json_invalid':  # what json.dumps can write all the same
+        return 'holds a text that is no UTF-8, or is nested too deeply'
     message = fault['msg'].removeprefix('Value error, ')
     shown = repr(fault['input'])
     if len(shown) > 60:
