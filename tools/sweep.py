@@ -79,7 +79,7 @@ def main(argv=None) -> int:
     if args.teacher_of:
         entry = 'trial_runner:provide_teacher'
     elif args.worker:
-        entry = 'worker:main'  # imports less: it runs as long as trainings
+        entry = 'run_sweep:work'
     return run_tool(f'hkd_mm.experiments.{entry}', args)
 
 

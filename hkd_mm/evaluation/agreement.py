@@ -43,11 +43,7 @@ def agreement(
 def agreement_by_class(
     labels: np.ndarray, one: np.ndarray, other: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Share of equal predictions, (N,) int each, in each of C classes.
-
-    Returns:
-        (C,) in [0, 1], NaN of a class without an image.
-    """
+    """Share of equal predictions, (N,) int each, in each class: (C,), else NaN."""
     total = np.bincount(labels, minlength=classes)
     same = np.bincount(labels, one == other, classes)
     return np.where(total > 0, same / np.maximum(total, 1), np.nan)
@@ -58,13 +54,8 @@ def teacher_only_correct(
 ) -> np.ndarray:
     """Indices where the teacher is right and the student wrong.
 
-    Args:
-        labels: (N,) int.
-        teacher: (N, C) probabilities.
-        student: (N, C) probabilities.
-
-    Returns:
-        The teacher's greatest lead in the probability of the true class first.
+    Of (N, C) probabilities and (N,) int labels; the teacher's greatest lead in the
+    probability of the true class comes first.
     """
     own = np.arange(len(labels))
     lead = teacher[own, labels] - student[own, labels]
@@ -75,15 +66,7 @@ def teacher_only_correct(
 
 
 def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> np.ndarray:
-    """Points that no other point beats in cost and gain.
-
-    Args:
-        costs: (N,) less is better.
-        gains: (N,) more is better.
-
-    Returns:
-        (N,) bool; of equal points all are in it or none.
-    """
+    """Points that no other beats in cost and gain, (N,) bool; equals alike."""
     costs, gains = np.asarray(costs, float), np.asarray(gains, float)
     no_worse = (costs <= costs[:, None]) & (gains >= gains[:, None])
     better = (costs < costs[:, None]) | (gains > gains[:, None])

@@ -16,12 +16,7 @@ _LEAST = 1e-7  # probabilities are written with six digits
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """``softmax(logits / temperature)`` over the second axis.
-
-    Args:
-        logits: (N, C, ...) floats; their precision is kept.
-        temperature: > 0; above 1 makes probabilities less confident.
-    """
+    """``softmax(logits / temperature)`` over the second axis of (N, C, ...) floats."""
     scaled = logits / temperature
     powers = np.exp(scaled - scaled.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
@@ -78,17 +73,11 @@ def temperature_note(
 
 
 class ReliabilityBins(NamedTuple):
-    """Equal-width bins of the confidence that are not empty.
+    """Equal-width bins of the confidence that are not empty."""
 
-    Args:
-        confidence: mean of each bin.
-        accuracy: share of right predictions of each bin.
-        counts: images in each bin.
-    """
-
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    counts: np.ndarray
+    confidence: np.ndarray  # mean of each bin
+    accuracy: np.ndarray  # share of right predictions
+    counts: np.ndarray  # images
 
 
 def reliability(scores: np.ndarray, labels: np.ndarray, bins: int) -> ReliabilityBins:

@@ -16,12 +16,8 @@ from hkd_mm.evaluation.calibration import expected_calibration_error
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Share of samples whose class is among the k highest scores.
 
-    Of equal scores the lower class index ranks first, as in ``argmax``.
-
-    Args:
-        scores: (N, C) floats, no NaN.
-        labels: (N,) ints in [0, C).
-        k: in [1, C].
+    Of equal scores the lower class index ranks first, as in ``argmax``; no score of
+    the (N, C) may be NaN.
     """
     own = scores[np.arange(len(labels)), labels][:, None]
     lower = np.arange(scores.shape[1])[None] < labels[:, None]
@@ -113,15 +109,12 @@ def classification_scores(
 
 
 def f1_by_class(labels: np.ndarray, chosen: np.ndarray, classes: int) -> np.ndarray:
-    """F1 of each class, mean over the seeds.
+    """F1 of each class, mean over the seeds; NaN of a class without an image.
 
     Args:
         labels: (N,) int.
         chosen: (S, N) int, predicted classes.
         classes: number of them, C.
-
-    Returns:
-        (C,) in [0, 1], NaN of a class without an image.
     """
     from sklearn.metrics import f1_score
 
@@ -136,12 +129,9 @@ def f1_by_class(labels: np.ndarray, chosen: np.ndarray, classes: int) -> np.ndar
 def confusion_shares(
     labels: np.ndarray, chosen: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Of the images of each class, the share predicted as each class.
+    """Share of the images of each class (row) that is predicted as each, (C, C).
 
-    Arguments as of :func:`f1_by_class`.
-
-    Returns:
-        (C, C), true class by row, mean over the seeds; NaN of a class without an image.
+    Arguments as of :func:`f1_by_class`; NaN of a class without an image.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -152,12 +142,7 @@ def confusion_shares(
 
 
 def answers_one_class(metrics: Mapping[str, Any]) -> bool:
-    """Whether all samples were given one class though several are present.
-
-    Args:
-        metrics: of :func:`classification_scores`, also as read from a file;
-            those without ``predicted_classes`` say no.
-    """
+    """Whether all samples were given one class though several are present."""
     supports = (n for key, n in metrics.items() if key.endswith('/support'))
     return metrics.get('predicted_classes') == 1 and (
         sum(support > 0 for support in supports) > 1

@@ -83,8 +83,7 @@ class ClinicalMetric(StoredMetric):
             scores: (N, C) probabilities on any device.
             labels: (N,) int64.
             sample_ids: N names, or None.
-            index: (N,) int64, rows in the packed store that the data set
-                names, instead of ``sample_ids``.
+            index: (N,) int64, rows in the packed store, instead of ``sample_ids``.
         """
         if len(labels) != len(scores):
             raise UserError(
@@ -111,15 +110,7 @@ class ClinicalMetric(StoredMetric):
         return super().evaluate(size)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Compute every metric from samples of all ranks.
-
-        Args:
-            results: triples of probabilities (C,), label and sample name.
-
-        Raises:
-            UserError: no sample, scores that are NaN or no probabilities, or
-                classes that do not fit the data set.
-        """
+        """Compute every metric from probabilities (C,), label and name of samples."""
         if not results:
             raise UserError(
                 'ClinicalMetric has nothing to evaluate: the data '
@@ -138,9 +129,7 @@ class ClinicalMetric(StoredMetric):
         self._warn_of_one_class(metrics, classes)
         return metrics
 
-    def _report_left_out(
-        self, metrics: dict, classes: Sequence[str], total: int
-    ) -> None:
+    def _report_left_out(self, metrics: dict, classes: list[str], total: int) -> None:
         """Log once each class whose AUROC is undefined here."""
         for name in classes:
             if f'{name}/auroc' in metrics or name in self._reported:

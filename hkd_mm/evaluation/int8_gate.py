@@ -103,16 +103,12 @@ def refuse_int8(
     at 5 %: a few validation images cannot distinguish a loss of a point from none.
 
     Args:
-        costs: ``points_lost``, their ``standard_error`` and the ``limit``; of a
-            classifier ``recall`` and ``recall_limit``, see :func:`compare_int8`.
+        costs: of :func:`compare_int8`; of a segmentor without ``recall``.
         score: what the points are of.
         strict: a loss that may be chance is too much as well.
 
     Returns:
         A note on losses above a limit that may be chance, else None.
-
-    Raises:
-        UserError: naming the class and what can be done.
     """
     doubts = []
     for loss, chance in _losses(costs, score):
@@ -130,9 +126,7 @@ def refuse_int8(
 
 
 def _losses(costs: dict[str, Any], score: str) -> Iterator[tuple[str, bool]]:
-    """Losses above a limit, of classes the most certain first, and whether
-    they may be chance.
-    """
+    """Losses above a limit, the most certain first; whether they may be chance."""
     lost, error = costs['points_lost'], costs['standard_error']
     if lost > costs['limit']:
         loss = (

@@ -78,12 +78,7 @@ class SegmentationMetric(StoredMetric):
         self._spacing = _spacing_pair(spacing)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the figures of one batch.
-
-        Args:
-            data_batch: not used.
-            data_samples: one ``MaskPredictions``.
-        """
+        """Keep the figures of one batch, a ``MaskPredictions``."""
         for batch in data_samples:
             if 'batch_probabilities' not in batch:
                 raise UserError(
@@ -109,9 +104,6 @@ class SegmentationMetric(StoredMetric):
                 else with the background.
             masks: (B, h, w) uint8 class ids, or 255.
             index: (B,) int64, rows in the packed store.
-
-        Raises:
-            UserError: probabilities are NaN, or masks do not fit them.
         """
         _check_shapes(probabilities, masks)
         classes = max(probabilities.shape[1], 2)
@@ -153,11 +145,7 @@ class SegmentationMetric(StoredMetric):
         ]
 
     def compute_metrics(self, results: list[Result]) -> dict[str, float]:
-        """Compute every metric from the slices of all ranks.
-
-        Raises:
-            UserError: no slice, or classes that do not fit the data set.
-        """
+        """Compute every metric from the slices of all ranks."""
         if not results:
             raise UserError(
                 'SegmentationMetric has nothing to evaluate: the data set is empty'

@@ -13,15 +13,9 @@ from hkd_mm.structures.mask_samples import IGNORE
 def confusion_counts(
     predicted: np.ndarray, truth: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Pixels of each true class (row) by predicted class (column).
+    """Pixels of each true class (row) by predicted class (column), int64.
 
-    Args:
-        predicted: (h, w), class ids in [0, classes).
-        truth: (h, w), the same, or 255 where a pixel does not count.
-        classes: with the background.
-
-    Returns:
-        (classes, classes) int64.
+    Both are (h, w), in [0, classes); a pixel of truth 255 does not count.
     """
     counted = truth != IGNORE
     pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
@@ -73,10 +67,7 @@ def hausdorff_95(
     Args:
         predicted: (h, w) bool.
         truth: (h, w) bool.
-        spacing: height and width of a pixel.
-
-    Returns:
-        In the unit of ``spacing``.
+        spacing: height and width of a pixel, in the unit of the result.
     """
     either = predicted | truth
     if not either.any():
@@ -111,11 +102,7 @@ def _share(part: np.ndarray, whole: np.ndarray, of_nothing: float) -> np.ndarray
 
 
 def threshold_of(evaluator: Any) -> float:
-    """Probability from which a pixel is of the class, 0.5 by default.
-
-    Args:
-        evaluator: of a loop, its first metric with a threshold counts; or None.
-    """
+    """Probability from which a pixel is of the class, of an evaluator, else 0.5."""
     metrics = getattr(evaluator, 'metrics', ())
     return next((m.threshold for m in metrics if hasattr(m, 'threshold')), 0.5)
 
@@ -154,12 +141,7 @@ def by_patient(
 def add_patients(
     figures: dict[str, np.ndarray], found: dict[str, dict[str, np.ndarray]]
 ) -> None:
-    """Put figures of patients beside those of slices.
-
-    Args:
-        figures: name -> (N, K); changed in place.
-        found: of :func:`by_patient`; may be empty.
-    """
+    """Put figures of :func:`by_patient` beside those of slices, name -> (N, K)."""
     for name in next(iter(found.values()), ()):
         figures[name] = np.stack([one[name] for one in found.values()])
 
@@ -170,14 +152,7 @@ def slice_rows(
     figures: dict[str, np.ndarray],
     classes: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Rows of N slices as plain dicts; undefined figures are None.
-
-    Args:
-        names: N sample ids.
-        patients: N names.
-        figures: name -> (N, K).
-        classes: K names.
-    """
+    """Rows of N slices as plain dicts; undefined figures, (N, K) each, are None."""
     rows = []
     for index, (name, patient) in enumerate(zip(names, patients)):
         row = dict(sample_id=name, patient=patient)
@@ -194,13 +169,7 @@ def _keys(name: str, classes: Sequence[str]) -> list[str]:
 
 
 def named(name: str, values: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """A figure as a mean and by class; what is NaN is left out.
-
-    Args:
-        name: of the figure.
-        values: (K,), one a class.
-        classes: K names; of one alone there is no figure of its own.
-    """
+    """A figure, (K,), as a mean and by class if there are several; without NaN."""
     found = [_mean(values), *values]
     return {
         key: float(value)
@@ -210,12 +179,7 @@ def named(name: str, values: np.ndarray, classes: Sequence[str]) -> dict[str, fl
 
 
 def means(figures: dict[str, np.ndarray], classes: Sequence[str]) -> dict[str, float]:
-    """Means over slices or patients, by name.
-
-    Args:
-        figures: name -> (N, K); what is NaN is left out.
-        classes: K names.
-    """
+    """Means over slices or patients by name, of (N, K) each; without NaN."""
     found = {}
     for name, values in figures.items():
         found.update(named(name, _mean(values), classes))

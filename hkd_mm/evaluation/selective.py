@@ -49,14 +49,13 @@ def best_aurc(error: float, count: int) -> float:
 
 
 class ConfidenceThreshold(NamedTuple):
-    """A threshold and its effect on the images it was fitted on.
+    """A threshold and its effect on the n images it was fitted on.
 
     Args:
         probability: None where no threshold is high enough.
         coverage: share of the images that are answered.
         accuracy: of those answers, 0 without any; where lesions are known,
             the mean over lesions of the share of each that is right.
-        n: images that it was fitted on.
     """
 
     probability: float | None
@@ -66,13 +65,9 @@ class ConfidenceThreshold(NamedTuple):
 
 
 def wilson_lower(right: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Lower end of the 95 % Wilson interval of a share.
+    """Lower end of the 95 % Wilson interval of ``right / count``, count >= 1.
 
     Wilson, J. Am. Stat. Assoc. 22:209, 1927.
-
-    Args:
-        right: how many were right.
-        count: of how many, >= 1.
     """
     share = right / count
     square = _Z**2 / count
@@ -198,13 +193,7 @@ def classes_note(by_class: dict[str, dict[str, int]]) -> str | None:
 
 
 def int8_note(accuracy: float, coverage: float, wanted: float) -> str | None:
-    """Warning that float32's threshold is too low for int8, or None.
-
-    Args:
-        accuracy: of the confident answers of int8.
-        coverage: share of images that are answered; 0 says nothing.
-        wanted: ``--confident-accuracy``.
-    """
+    """Warning that float32's threshold is too low for the answers of int8, or None."""
     if not coverage or accuracy >= wanted:
         return None
     return (

@@ -21,22 +21,13 @@ Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
 class Difference(NamedTuple):
-    """Method minus baseline.
+    """Method minus baseline, with a 95 % interval."""
 
-    Args:
-        mean: over the seeds.
-        sd: over the seeds, sample standard deviation; NaN with one seed.
-        low: lower end of the 95 % interval.
-        high: upper end.
-        p: two-sided, of the hypothesis that there is none.
-        by_seed: the difference of each seed.
-    """
-
-    mean: float
-    sd: float
+    mean: float  # over the seeds
+    sd: float  # over the seeds, sample standard deviation; NaN with one seed
     low: float
     high: float
-    p: float
+    p: float  # two-sided, of the hypothesis that there is none
     by_seed: tuple[float, ...]
 
     @property
@@ -101,9 +92,6 @@ def paired_difference(
 
     Returns:
         With one seed its interval and p are of the images only.
-
-    Raises:
-        UserError: all images are of one lesion.
     """
     from scipy.stats import t as student_t
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from hkd_mm.cli import INTERRUPTED, PARENT
 from hkd_mm.config.networks import config_root
@@ -17,12 +18,7 @@ from hkd_mm.experiments.run_folders import TESTED, is_resumable
 TOOLS = config_root().parent / 'tools'
 LOOK = 1.0  # seconds between two looks at a process
 _GRACE = 30.0  # seconds that a process gets to end by itself
-_INTERRUPTED = (
-    INTERRUPTED,
-    128 + signal.SIGTERM,
-    -signal.SIGINT,
-    -signal.SIGTERM,
-)
+_INTERRUPTED = (INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Failed(Exception):
@@ -38,15 +34,7 @@ class Interrupted(Exception):
 
 
 def train(config: Path, folder: Path, options: list[str], log: Path, **kwargs) -> None:
-    """Train a run, or resume it from its last checkpoint.
-
-    Args:
-        config: its config file.
-        folder: its work dir.
-        options: as ``--cfg-options``.
-        log: file to which the output is added.
-        kwargs: of :func:`run_tool`.
-    """
+    """Train a run in its work dir, or resume it; the rest as of :func:`run_tool`."""
     resume = ['--resume'] if is_resumable(folder) else []
     arguments = [str(config), *resume, '--work-dir', str(folder)]
     run_tool('train.py', arguments, log, options, **kwargs)
@@ -75,7 +63,7 @@ def run_tool(
         tool: its file in ``tools``.
         arguments: of its command line.
         log: file to which its output is added.
-        options: as ``--cfg-options``.
+        options: those of ``--cfg-options``.
         should_stop: called every second; True ends the process.
         threads: of its CPU operators; None: as it chooses.
 
@@ -92,7 +80,9 @@ def run_tool(
         env = {} if threads is None else dict(OMP_NUM_THREADS=str(threads))
         child = start(command, stream, env)
     try:
-        code = _wait(child, should_stop)
+        while (code := _code(child)) is None:
+            if should_stop():
+                raise ChildStopped
     finally:
         end(child)
     if code in _INTERRUPTED:
@@ -101,14 +91,8 @@ def run_tool(
         raise Failed(f'{tool} ended with {code}: {last_line(log)}')
 
 
-def start(command: list[str], stream, env: dict[str, str]):
-    """Start a process that ends with this one.
-
-    Args:
-        command: with its interpreter.
-        stream: a file that takes its output.
-        env: beside the environment of this process.
-    """
+def start(command: list[str], stream: IO, env: dict[str, str]) -> subprocess.Popen:
+    """Start a tool that ends with this process, however that ends."""
     return subprocess.Popen(
         command,
         stdout=stream,
@@ -118,23 +102,15 @@ def start(command: list[str], stream, env: dict[str, str]):
     )
 
 
-def _wait(child: subprocess.Popen, should_stop: Callable[[], bool]) -> int:
-    while True:
-        try:
-            return child.wait(LOOK)
-        except subprocess.TimeoutExpired:
-            if should_stop():
-                raise ChildStopped from None
+def _code(child: subprocess.Popen, seconds: float = LOOK) -> int | None:
+    with suppress(subprocess.TimeoutExpired):
+        return child.wait(seconds)
 
 
 def end(child: subprocess.Popen) -> None:
     """Have a process ended, and wait for that."""
-    if child.poll() is not None:
-        return
     child.terminate()
-    try:
-        child.wait(_GRACE)
-    except subprocess.TimeoutExpired:
+    if _code(child, _GRACE) is None:
         child.kill()
         child.wait()
 

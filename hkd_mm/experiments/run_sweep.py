@@ -1,5 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Sweep settings with workers, here or on a cluster, and name the winner."""
+"""Sweep settings with workers, here or on a cluster, and name the winner.
+
+A worker lives as long as the trainings, and leaves them the memory: torch is
+imported for the report at the end alone.
+"""
 
 import os
 import shutil
@@ -7,7 +11,8 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +21,18 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments import children
 from hkd_mm.experiments.outdated import check_settings, sweep_settings
 from hkd_mm.experiments.progress_table import SweepProgress
-from hkd_mm.experiments.sweep_file import Sweep, corners, read_sweep
-from hkd_mm.experiments.sweep_report import JSON, TABLE, SweepReport, is_over
+from hkd_mm.experiments.sweep_file import Sweep, corners, optuna, read_sweep
+from hkd_mm.experiments.sweep_report import (
+    JSON,
+    TABLE,
+    SweepReport,
+    is_over,
+    write_report,
+)
 from hkd_mm.experiments.table_text import format_params
 from hkd_mm.experiments.trial_queue import TrialQueue, open_study
-from hkd_mm.experiments.trial_runner import as_options
-from hkd_mm.experiments.worker import make_pruner, sweep_folder, sweep_options
-from hkd_mm.io.locks import has_locks
+from hkd_mm.experiments.trial_runner import TrialRunner, as_options
+from hkd_mm.io.locks import has_locks, locked
 from hkd_mm.io.schema import read_as
 
 _MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training
@@ -38,7 +48,7 @@ def main(args: Namespace) -> None:
         args.storage,
         sweep_options(args),
         args.launcher,
-        args.slurm_options,
+        args.slurm_options or [],
         args.retry_failed,
     )
 
@@ -48,9 +58,9 @@ def run_sweep(
     work_dir: Path,
     workers: int = 1,
     url: str | None = None,
-    options: list[str] | None = None,
+    options: Sequence[str] = (),
     launcher: str = 'none',
-    slurm_options: list[str] | None = None,
+    slurm_options: Sequence[str] = (),
     retry_failed: bool = False,
 ) -> dict[str, Any]:
     """Run what is missing of a sweep, then print the winner.
@@ -65,7 +75,6 @@ def run_sweep(
         UserError: the sweep cannot be begun, goes on with other settings
             than before, or workers ended before all trials had.
     """
-    options = options or []
     if not has_locks(work_dir / 'taking'):
         raise UserError(
             f'the file system of {work_dir} has no locks, and two workers '
@@ -84,16 +93,11 @@ def run_sweep(
     if not is_over(queue):
         command = _worker_command(sweep, work_dir, url, options)
         with progress, children.terminated_as_exit():
+            given = command, workers, work_dir, progress.update
             if launcher == 'slurm':
-                reasons = run_on_slurm(
-                    command,
-                    workers,
-                    work_dir,
-                    slurm_options or [],
-                    progress.update,
-                )
+                reasons = run_on_slurm(*given, slurm_options)
             else:
-                reasons = run_here(command, workers, work_dir, progress.update)
+                reasons = run_here(*given)
     reasons = list(dict.fromkeys(reasons))
     if not is_over(queue):
         why = '; '.join(reasons) or 'its workers have ended'
@@ -152,10 +156,7 @@ def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
 
 
 def run_here(
-    command: list[str],
-    workers: int,
-    work_dir: Path,
-    update: Callable[[], None],
+    command: list[str], workers: int, work_dir: Path, update: Callable[[], None]
 ) -> list[str]:
     """Run workers side by side until they have ended.
 
@@ -207,8 +208,8 @@ def run_on_slurm(
     command: list[str],
     workers: int,
     work_dir: Path,
-    options: list[str],
     update: Callable[[], None],
+    options: Sequence[str],
 ) -> list[str]:
     """As :func:`run_here`, but each worker is a job of the cluster.
 
@@ -262,3 +263,73 @@ def slurm() -> Any:
                 'login node of the cluster, or leave --launcher out'
             )
     return submitit
+
+
+def sweep_options(args: Namespace) -> list[str]:
+    """Options of the command line, for every run."""
+    options = list(args.cfg_options or [])
+    return options + [f'data_root={args.data_root}'] * bool(args.data_root)
+
+
+def sweep_folder(args: Namespace, sweep: Sweep) -> Path:
+    """Work dir of a sweep, an absolute path."""
+    return Path(os.path.abspath(args.work_dir or f'work_dirs/{sweep.name}'))
+
+
+def work(args: Namespace) -> None:
+    """Run trials until all have ended.
+
+    Raises:
+        UserError: the storage cannot be used, a training was ended by
+            somebody else, or the winner cannot be tested.
+    """
+    sweep = read_sweep(args.sweep, args.trials)
+    work_dir, options = sweep_folder(args, sweep), sweep_options(args)
+    study = open_study(sweep, work_dir, args.storage)
+    study.pruner = make_pruner(sweep)
+    queue = TrialQueue(sweep, study, work_dir)
+    runner = TrialRunner(queue, options)
+    try:
+        with children.terminated_as_exit():
+            while _run_one(queue, runner):
+                pass
+            _finish(queue, runner)
+    except children.Interrupted as error:
+        raise UserError(f'{error}; the same command goes on') from None
+
+
+def _run_one(queue: TrialQueue, runner: TrialRunner) -> bool:
+    with ExitStack() as held:
+        trial = queue.take(held)
+        if trial is None:
+            return False
+        print(f'trial {trial.number}: {trial.params}', flush=True)
+        runner.run(trial)
+        return True
+
+
+def _finish(queue: TrialQueue, runner: TrialRunner) -> None:
+    with locked(queue.work_dir / 'finishing'):
+        if is_over(queue):  # another worker was faster
+            return
+        winner = queue.best()
+        if winner is not None:
+            runner.test(winner.number, winner.params)
+        write_report(queue, runner.options)
+
+
+def make_pruner(sweep: Sweep) -> Any:
+    """Make the ``optuna.pruners`` object that a sweep asks for.
+
+    Raises:
+        UserError: it does not take one of the arguments.
+    """
+    pruners = optuna().pruners
+    if sweep.pruner is None:
+        return pruners.NopPruner()
+    given = dict(sweep.pruner)
+    kinds = dict(median=pruners.MedianPruner, hyperband=pruners.HyperbandPruner)
+    try:
+        return kinds[given.pop('type')](**given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{sweep.path}: pruner: {error}') from None
