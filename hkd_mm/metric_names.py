@@ -60,12 +60,7 @@ OF_NETS = dict(
     gflops=Metric('GFLOPs', False, '.5g'),
     milliseconds=Metric('ms an image', False, '.5g'),
 )
-METRICS = {
-    **OVERALL,
-    **OF_MASKS,
-    **OF_NETS,
-    'minutes': Metric('minutes', False, '.1f'),
-}
+METRICS = {**OVERALL, **OF_MASKS, **OF_NETS, 'minutes': Metric('minutes', False, '.1f')}
 
 MAIN = dict(classification='balanced_accuracy', segmentation='dice')
 CLASS_SUMMARY = ('balanced_accuracy', 'top1', 'macro_f1', 'macro_auroc')

@@ -29,10 +29,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument('--data-root', help='the images, for every run')
     parser.add_argument(
-        '--seeds',
-        type=int,
-        default=3,
-        help='of each row: 0 to N - 1 (default: 3)',
+        '--seeds', type=int, default=3, help='of each row: 0 to N - 1 (default: 3)'
     )
     parser.add_argument(
         '--folds',

@@ -19,8 +19,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument('sweep', help='a file of configs/sweeps')
     parser.add_argument(
-        '--work-dir',
-        help='where everything goes (default: work_dirs/<sweep>)',
+        '--work-dir', help='where everything goes (default: work_dirs/<sweep>)'
     )
     parser.add_argument('--data-root', help='the images, for every run')
     parser.add_argument('--workers', type=int, default=1, help='trials side by side')

@@ -4,7 +4,5 @@
 from hkd_mm.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
-    __name__,
-    clinical_metric='ClinicalMetric',
-    segmentation_metric='SegmentationMetric',
+    __name__, clinical_metric='ClinicalMetric', segmentation_metric='SegmentationMetric'
 )

@@ -32,21 +32,17 @@ class ClinicalMetric(StoredMetric):
     prefix unless one is set.
 
     After an evaluation ``last`` holds, on rank 0, ``scores`` (N, C) float32,
-    ``labels`` (N,) int64, ``sample_ids`` (N strings or None each) and
-    ``confusion`` (C, C) counts, true class by row.
+    ``labels`` (N,) int64, ``sample_ids`` and ``confusion``, true class by row.
     """
 
     _one_class = False  # at the last evaluation
     _reported: frozenset[str] = frozenset()  # classes without an AUROC
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep one batch of predictions.
+        """Keep one batch: a ``PackedPredictions``, or a dict a sample.
 
-        Args:
-            data_batch: not used.
-            data_samples: a dict a sample with ``pred_score`` (C,)
-                probabilities, ``gt_label`` one int64, and ``sample_id`` if
-                the pipeline packs it; or one ``PackedPredictions``.
+        That has ``pred_score`` (C,) probabilities, ``gt_label`` one int64, and
+        ``sample_id`` if the pipeline packs it.
         """
         if data_samples and 'batch_scores' in data_samples[0]:
             for batch in data_samples:

@@ -29,9 +29,7 @@ def compare_int8(
     images. ``recall`` has the same of each class with images.
 
     Args:
-        fp32: (N, C) logits.
-        int8: (N, C) logits.
-        labels: (N,) int.
+        fp32: (N, C) logits, as ``int8``.
         measured: ``fp32`` and ``int8`` of :func:`.checks.figures`.
         limit: of the loss, in points of balanced accuracy.
         recall_limit: of the loss of one class, in points of its recall.
@@ -93,9 +91,7 @@ def _recall(
 
 
 def refuse_int8(
-    costs: dict[str, Any],
-    score: str = 'balanced accuracy',
-    strict: bool = False,
+    costs: dict[str, Any], score: str = 'balanced accuracy', strict: bool = False
 ) -> str | None:
     """Refuse an int8 network that lost too much, in all or in one class.
 

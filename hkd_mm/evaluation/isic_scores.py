@@ -7,13 +7,12 @@ rules of the challenge (ISIC 2018 task 3, ISIC 2019; https://arxiv.org/abs/
 1902.03368), for comparing with its leaderboards only.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.tables import write_table
 
 # Categories in the order of the challenges; UNK is none of the others.
 CHALLENGES = {
@@ -35,10 +34,9 @@ def isic_scores(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]) 
         probabilities is wrong); ``per_category``, class -> accuracy, sensitivity,
         specificity, dice, ppv, npv, auc, auc_sens_80 (area of the ROC curve above a
         sensitivity of 0.8), ap (average precision); ``macro_average`` of each.
-
-    Raises:
-        UserError: a class does not occur, or no other does.
     """
+    if not np.isfinite(scores).all():
+        raise UserError('scores of some images are NaN: the network has diverged')
     counts = np.bincount(labels, minlength=len(classes))
     for name, count in zip(classes, counts):
         if count in (0, len(labels)):
@@ -60,21 +58,19 @@ def isic_scores(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]) 
     )
 
 
-def submission(
-    sample_ids: Sequence[str], scores: np.ndarray, classes: Sequence[str]
-) -> str:
-    """Predictions as a CSV text that the challenges take.
+def write_submission(
+    path: str, sample_ids: Sequence[str], scores: np.ndarray, classes: Sequence[str]
+) -> None:
+    """Write predictions as a CSV file that the challenges take.
 
     A line an image, its probabilities with five digits, in the challenge's
     order of the classes; a category that the network does not know (UNK) is 0.
 
     Args:
+        path: of the file.
         sample_ids: N image names.
         scores: (N, C) probabilities.
         classes: C names, in any case and order.
-
-    Raises:
-        UserError: they are the classes of neither challenge.
     """
     column = {name.upper(): index for index, name in enumerate(classes)}
     for order in CHALLENGES.values():
@@ -88,13 +84,14 @@ def submission(
             f'the classes {" ".join(classes)} are those of no ISIC challenge '
             f'({known}); a .csv without .isic takes any'
         )
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow(['image', *order])
-    for name, row in zip(sample_ids, scores):
-        cells = (row[column[key]] if key in column else 0.0 for key in order)
-        writer.writerow([name, *(f'{cell:.5f}' for cell in cells)])
-    return stream.getvalue()
+    if None in sample_ids:
+        raise UserError(
+            f'{path} needs names of its images: put sample_id into the meta_keys'
+        )
+    own = [scores[:, column[k]] if k in column else 0 * scores[:, 0] for k in order]
+    cells = ([f'{cell:.5f}' for cell in row] for row in np.stack(own, 1))
+    rows = ([name, *row] for name, row in zip(sample_ids, cells))
+    write_table(path, ['image', *order], rows)
 
 
 def _balanced_accuracy(

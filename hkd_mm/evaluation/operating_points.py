@@ -8,10 +8,7 @@ FALSE_ALARMS = np.concatenate([np.linspace(0, 0.1, 41), np.linspace(0.12, 1, 45)
 
 
 def sensitivity_at(
-    truth: np.ndarray,
-    scores: np.ndarray,
-    weights: np.ndarray,
-    specificity: float,
+    truth: np.ndarray, scores: np.ndarray, weights: np.ndarray, specificity: float
 ) -> float:
     """Highest sensitivity of a threshold that is specific enough.
 

@@ -86,16 +86,11 @@ class SegmentationMetric(StoredMetric):
                     'it needs a segmentor, such as hkd_mm.SMPSegmentor'
                 )
             self.process_batch(
-                batch['batch_probabilities'],
-                batch['batch_masks'],
-                batch['batch_index'],
+                batch['batch_probabilities'], batch['batch_masks'], batch['batch_index']
             )
 
     def process_batch(
-        self,
-        probabilities: torch.Tensor,
-        masks: torch.Tensor,
-        index: torch.Tensor,
+        self, probabilities: torch.Tensor, masks: torch.Tensor, index: torch.Tensor
     ) -> None:
         """Keep the figures of one batch given as whole tensors.
 

@@ -48,9 +48,7 @@ def overlap_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def hausdorff_95(
-    predicted: np.ndarray,
-    truth: np.ndarray,
-    spacing: Sequence[float] = (1.0, 1.0),
+    predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] = (1.0, 1.0)
 ) -> float:
     """95th percentile of the Hausdorff distance of two masks.
 
@@ -123,7 +121,7 @@ def by_patient(
         distances: (N, C - 1).
 
     Returns:
-        Patient -> ``patient_dice`` and so on -> (C - 1,), sorted.
+        Patient, sorted -> ``patient_dice`` and so on -> (C - 1,).
     """
     indices = defaultdict(list)
     for index, patient in enumerate(patients):

@@ -5,21 +5,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import (
-    FIRST_EXCEPTION,
-    Future,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from hkd_mm.cli import user_line
 from hkd_mm.experiments import children
-from hkd_mm.experiments.outdated import (
-    StudyFingerprints,
-    code_hash,
-    write_fingerprint,
-)
+from hkd_mm.experiments.outdated import StudyFingerprints, code_hash, write_fingerprint
 from hkd_mm.experiments.run_folders import (
     CONSOLE,
     FAILED,
@@ -42,11 +33,9 @@ class RunExecutor:
 
     Args:
         runs: in an order in which none builds on a later one.
-        work_dir: of the study.
         options: of the command line, for every run.
         jobs: runs side by side, each with its share of the cores.
         fingerprints: written beside each run that is trained, if given.
-        log: takes each line for the reader.
         metric: shown of a run that is done.
     """
 
@@ -74,10 +63,7 @@ class RunExecutor:
         ]
 
     def how_far(self) -> str:
-        """Describe how many runs have ended, and about how long it takes.
-
-        A run counts as long as the mean of those that are done.
-        """
+        """Describe how many runs have ended, and about how long it takes."""
         now, started = time.monotonic(), dict(self._started)
         ended = len(self._ended)
         left = left_of_runs(
@@ -89,10 +75,7 @@ class RunExecutor:
         return how_far(ended, len(self.runs), left, 'runs')
 
     def run(self, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
-        """Do all of it.
-
-        Args:
-            tick: called about once a second.
+        """Do all of it; ``tick`` is called about once a second.
 
         Returns:
             Name -> reason, of the runs that failed.

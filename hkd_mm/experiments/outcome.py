@@ -34,47 +34,30 @@ _SCORES = dict(
 
 @dataclass
 class Predictions:
-    """Predictions of one row's networks for the test split.
-
-    Args:
-        sample_ids: N names.
-        groups: N lesions or patients, the sample itself where none is known.
-        labels: N class names; empty texts of segmentations.
-        chosen: a list of N class names for each seed; of segmentations the
-            compared figure of every image.
-    """
+    """Predictions of one row's networks for the N images of the test split."""
 
     sample_ids: list[str]
-    groups: list[str]
-    labels: list[str]
+    groups: list[str]  # lesions or patients; the image itself where none is known
+    labels: list[str]  # class names; empty texts of segmentations
+    # class names for each seed; of segmentations the compared figure
     chosen: list[list[str] | list[float]]
 
 
 @dataclass
 class MethodResult:
-    """A row with its finished seeds.
-
-    Args:
-        row: of the study.
-        reports: ``metrics.json`` of each run, a seed's folds together.
-        tests: ``test.json`` of each run.
-        predictions: of the test split.
-        milliseconds: that an image takes, NaN if nobody has timed it.
-        interval: of the compared metric, 95 %, over other test splits.
-        against: baseline -> difference to it.
-        adjusted: baseline -> p after Holm's correction.
-        fewer_seeds: whether its row asks for fewer seeds than others have.
-    """
+    """A row with its finished runs, a seed's folds together."""
 
     row: StudyRow
-    reports: list[dict]
-    tests: list[dict]
+    reports: list[dict]  # metrics.json
+    tests: list[dict]  # test.json
     predictions: Predictions
-    milliseconds: float = math.nan
-    interval: tuple[float, float] = (math.nan, math.nan)
-    against: dict[str, Difference] = field(default_factory=dict)
-    adjusted: dict[str, float] = field(default_factory=dict)
-    fewer_seeds: bool = False
+    milliseconds: float = math.nan  # that an image takes; NaN: nobody has timed it
+    interval: tuple[float, float] = (math.nan, math.nan)  # 95 %, over other test splits
+    against: dict[str, Difference] = field(default_factory=dict)  # by baseline
+    adjusted: dict[str, float] = field(
+        default_factory=dict
+    )  # p after Holm's correction
+    fewer_seeds: bool = False  # its row asks for fewer than others have
 
     @property
     def minutes(self) -> float:
@@ -132,10 +115,6 @@ def read_outcomes(
 
     In a cross-validation each image has the prediction of the network that
     was not trained on its fold.
-
-    Raises:
-        UserError: a file of a run is damaged or lacks a metric, or rows
-            were tested on other images.
     """
     outcomes = []
     for row in study.rows:
@@ -171,12 +150,7 @@ def read_outcome(
 
 
 def _read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
-    """Predictions from the folders of each seed, one a fold.
-
-    Raises:
-        UserError: a file is damaged, seeds were tested on other images, or the
-            figures are not those of such a network.
-    """
+    """Predictions from the folders of each seed, one a fold."""
     of_masks = metric in COMPARED_OF_MASKS
     columns = ('patient', metric) if of_masks else ('lesion_id', 'prediction')
     group, chosen = columns
@@ -228,15 +202,11 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
 
     Where all images are of one patient or lesion there are none, and no row
     that asks for fewer seeds is paired with the others.
-
-    Raises:
-        UserError: rows were tested on other images, lack a metric, or were
-            trained with other seeds than their baseline.
     """
+    most = max((len(one.predictions.chosen) for one in outcomes), default=0)
     for outcome in outcomes:
         _check_images(outcome, outcomes[0])
         _check_metrics(outcome, study.metrics)
-        most = max(len(other.predictions.chosen) for other in outcomes)
         few = outcome.row.seeds is not None
         outcome.fewer_seeds = few and len(outcome.predictions.chosen) < most
     if not outcomes or not outcomes[0].has_multiple_groups:
@@ -257,8 +227,11 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
 def _compare(outcomes: list[MethodResult], base: MethodResult, metric: str) -> None:
     """Fill in the differences to one baseline."""
     name, theirs = base.row.name, base.predictions
-    others = [o for o in outcomes if o is not base and o.row.tested]
-    others = [o for o in others if not o.fewer_seeds]
+    others = [
+        one
+        for one in outcomes
+        if one is not base and one.row.tested and not one.fewer_seeds
+    ]
     for outcome in others:
         _check_seeds(outcome, base)
         ours = outcome.predictions

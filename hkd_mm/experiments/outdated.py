@@ -18,11 +18,7 @@ from mmengine.config import Config
 
 from hkd_mm.config.compose import compose_config, config_named
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.run_folders import (
-    is_resumable,
-    read_if_whole,
-    write_json,
-)
+from hkd_mm.experiments.run_folders import is_resumable, read_if_whole, write_json
 from hkd_mm.experiments.sweep_file import Sweep
 
 if TYPE_CHECKING:
@@ -36,18 +32,13 @@ _SETTINGS = 'settings'  # of a sweep, in its storage
 
 
 class StudyFingerprint(NamedTuple):
-    """Hashes that a run's figures depend on.
+    """Hashes that a run's figures depend on."""
 
-    Args:
-        config: of the composed config with its options, and of those of the
-            rows and stages it builds on; paths of this machine are left out.
-        split: of the images and their parts; None where a dataset has none.
-        code: of this package's modules.
-    """
-
+    # of the composed config with its options, and of those of the rows and stages
+    # it builds on; paths of this machine are left out
     config: str
-    split: str | None
-    code: str
+    split: str | None  # of the images and their parts; None where a dataset has none
+    code: str  # of this package's modules
 
 
 class StudyFingerprints:
@@ -59,7 +50,7 @@ class StudyFingerprints:
         self._options = options
         self._code = code_hash()
         self._of_row: dict[tuple, tuple[str, str | None]] = {}
-        self._splits = _SplitHashes()
+        self._splits: dict[str, str | None] = {}
 
     def of(self, run: Run) -> StudyFingerprint:
         """The fingerprint that a run has if it is trained now."""
@@ -81,26 +72,20 @@ class StudyFingerprints:
             built_on = [self._row(other)[0] for other in run.built_on(self._rows)]
             stages = [_text(compose_config(path)) for path in _stages(cfg)]
             # folds have splits of their own
-            split = self._splits.of(cfg) if run.fold is None else None
+            split = _split_hash(cfg, self._splits) if run.fold is None else None
             self._of_row[asked] = _sha(_text(cfg), stages, built_on), split
         return self._of_row[asked]
 
 
-class _SplitHashes:
-    """Hash of a config's split, listed once for equal data."""
+def _split_hash(cfg: Config, known: dict[str, str | None]) -> str | None:
+    """Hash of a config's split; equal data is listed once."""
+    data = cfg.train_dataloader.dataset.to_dict()
+    key = json.dumps(data, sort_keys=True, default=str)
+    if key not in known:
+        from hkd_mm.config.data_summary import summarize_data
 
-    def __init__(self) -> None:
-        self._known: dict[str, str | None] = {}
-
-    def of(self, cfg: Config) -> str | None:
-        data = cfg.train_dataloader.dataset.to_dict()
-        key = json.dumps(data, sort_keys=True, default=str)
-        if key not in self._known:
-            from hkd_mm.config.data_summary import summarize_data
-
-            found = summarize_data(cfg, ('train_dataloader',))
-            self._known[key] = found.split_hash
-        return self._known[key]
+        known[key] = summarize_data(cfg, ('train_dataloader',)).split_hash
+    return known[key]
 
 
 def _stages(cfg: Config) -> list[str]:
@@ -124,13 +109,12 @@ def _text(cfg: Config) -> str:
 
 def code_hash() -> str:
     """SHA-256 (hex) over this package's modules that a run may use."""
-    paths = [
-        (path.relative_to(_PACKAGE), path) for path in sorted(_PACKAGE.rglob('*.py'))
-    ]
+    paths = sorted(_PACKAGE.rglob('*.py'))
+    names = (path.relative_to(_PACKAGE) for path in paths)
     return _sha(
         *(
             (name.as_posix(), path.read_bytes())
-            for name, path in paths
+            for name, path in zip(names, paths)
             if name.parts[0] not in _NOT_OF_RUNS
         )
     )
@@ -155,10 +139,7 @@ def write_fingerprint(folder: Path, fingerprint: StudyFingerprint) -> None:
 
 
 def handle_outdated(
-    runs: list[Run],
-    fingerprints: StudyFingerprints,
-    work_dir: Path,
-    action: str,
+    runs: list[Run], fingerprints: StudyFingerprints, work_dir: Path, action: str
 ) -> dict[str, list[str]]:
     """Find runs of another config, split or code and act on them.
 
@@ -168,9 +149,6 @@ def handle_outdated(
 
     Returns:
         Name of the run -> what changed, of those that are kept.
-
-    Raises:
-        UserError: there are some, and ``action`` is ``refuse``.
     """
     found: dict[str, list[str]] = {}
     for run in runs:
@@ -227,9 +205,6 @@ def sweep_settings(
 
     The numbers of a grid may become more, ``trials`` too. None is what cannot
     be known here: a split without a hash, or of data on other machines.
-
-    Raises:
-        UserError: a config cannot be read, or the data listed.
     """
     found: dict[str, str | None] = dict(
         space=json.dumps(sorted(sweep.space)),
@@ -243,7 +218,7 @@ def sweep_settings(
         seeds=json.dumps(sweep.seeds),
     )
     common = [f'{k}={v}' for k, v in sweep.common(work_dir).items()]
-    splits = _SplitHashes()
+    splits: dict[str, str | None] = {}
     for name, path in sweep.configs.items():
         cfg = compose_config(path, [*common, *options])
         text = _text(cfg).replace(os.path.abspath(work_dir), '{work_dir}')
@@ -254,7 +229,7 @@ def sweep_settings(
         listable = cfg.get('train_dataloader') and (
             not root or Path(root).is_dir()
         )  # the trainings report it where it is missing to them too
-        found[f'split of {key}'] = splits.of(cfg) if listable else None
+        found[f'split of {key}'] = _split_hash(cfg, splits) if listable else None
     return found
 
 
@@ -262,9 +237,6 @@ def check_settings(study, settings: dict[str, str | None], work_dir: Path) -> No
     """Refuse to mix trials of several settings in one sweep.
 
     What is None now is not compared; what was None is stored when it is known.
-
-    Raises:
-        UserError: the sweep was begun with others.
     """
     before = study.user_attrs.get(_SETTINGS)
     if before is None:

@@ -25,7 +25,7 @@ from hkd_mm.experiments.run_folders import (
 from hkd_mm.experiments.table_text import (
     format_figure,
     format_params,
-    format_value,
+    format_setting,
     make_console,
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
@@ -94,11 +94,7 @@ class StudyProgress(ProgressTable):
     """Rows by seeds and folds, read from the folders of the runs."""
 
     def __init__(
-        self,
-        study: Study,
-        work_dir: Path,
-        runs: list[Run],
-        summary: Callable[[], str],
+        self, study: Study, work_dir: Path, runs: list[Run], summary: Callable[[], str]
     ) -> None:
         super().__init__()
         self.study, self.work_dir, self.runs = study, work_dir, runs
@@ -112,8 +108,7 @@ class StudyProgress(ProgressTable):
         metric = f'{self.study.compared_by} on validation'
         logs = f'logs in {self.runs[0].root(self.work_dir)}/<row>/console.log'
         table = Table(
-            title=self.study.title,
-            caption='; '.join([self.summary(), metric, logs]),
+            title=self.study.title, caption='; '.join([self.summary(), metric, logs])
         )
         table.add_column('network')
         for run in max(by_row.values(), key=len):
@@ -149,13 +144,9 @@ class SweepProgress(ProgressTable):
 
     def news(self) -> list[str]:
         """A line for each trial whose state changed."""
-        lines = {t.number: self._line(t) for t in self.queue.trials}
-        before, self._lines = self._lines, lines
-        return [
-            line
-            for number, line in lines.items()
-            if line and line != before.get(number)
-        ]
+        before = self._lines
+        self._lines = {t.number: self._line(t) for t in self.queue.trials}
+        return [x for n, x in self._lines.items() if x and x != before.get(n)]
 
     def _line(self, trial: Any) -> str:
         match trial.state.name:
@@ -180,10 +171,9 @@ class SweepProgress(ProgressTable):
         total = max(self.sweep.trials, len(trials))
         ended = sum(trial.state.is_finished() for trial in trials)
         text = how_far(ended, total, _seconds_left(trials, total), 'trials')
-        for name, word in dict(
-            RUNNING='running', PRUNED='pruned', FAIL='failed'
-        ).items():
+        for name in ('RUNNING', 'PRUNED', 'FAIL'):
             if name in states:
+                word = name.lower() + 'ed' * (name == 'FAIL')
                 text += f', {states.count(name)} {word}'
         best = self.queue.best()
         if best is not None:
@@ -195,11 +185,8 @@ class SweepProgress(ProgressTable):
         """Trials under way, then the best ones."""
         table = Table(title=self.sweep.title, caption=self.summary())
         names = list(self.sweep.space)
-        for name in (
-            'trial',
-            *(n.rsplit('.', 1)[-1] for n in names),
-            *('epoch', self.sweep.metric, 'state'),
-        ):
+        short = [name.rsplit('.', 1)[-1] for name in names]
+        for name in ('trial', *short, 'epoch', self.sweep.metric, 'state'):
             table.add_column(name)
         for trial in self._chosen():
             params, step = params_of(trial), trial.last_step
@@ -208,7 +195,7 @@ class SweepProgress(ProgressTable):
                 value = trial.intermediate_values.get(step)
             table.add_row(
                 str(trial.number),
-                *(format_value(params.get(name, '')) for name in names),
+                *(format_setting(params.get(name, '')) for name in names),
                 '' if step is None else str(step),
                 format_figure(value),
                 trial.state.name.lower(),

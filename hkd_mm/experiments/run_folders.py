@@ -85,11 +85,7 @@ _KINDS = {
 
 
 def read_report(path: Path) -> Any:
-    """Read a file of ``_KINDS``, by its name.
-
-    Raises:
-        UserError: it is not there or damaged.
-    """
+    """Read a file of ``_KINDS``, by its name."""
     remedy = f'; remove {path.parent}, and the run is done again'
     return read_as(_KINDS[path.name], path, remedy)
 

@@ -72,10 +72,6 @@ def run_study(
     Returns:
         The rows of the study that are done with all seeds, also those that
         ``rows`` does not name.
-
-    Raises:
-        UserError: the study cannot be read, its rows have other images, its
-            work dir holds outdated runs, or runs failed.
     """
     study, options = share_options(_read(configs, size, baseline), options or [])
     chosen = _choose(study, rows)
@@ -181,9 +177,6 @@ def check_class_columns(
 
     The table could not be made when all runs are done. All rows have the
     same images, so those of the first one are looked at, in each fold.
-
-    Raises:
-        UserError: the data has no such class, or no test image of it.
     """
     columns = [name for name in study.metrics if '/' in name]
     first = runs[0]
@@ -225,10 +218,6 @@ def provide_folds(study: Study, options: list[str], work_dir: Path, folds: int) 
     """Draw the folds, or check those that are there; 0 folds do nothing.
 
     The first row of the study gives the images and the ``split_seed``.
-
-    Raises:
-        UserError: the images come split, there are too few folds, or the
-            folds that are there are of other images or another number.
     """
     if not folds:
         return

@@ -70,10 +70,6 @@ def run_sweep(
 
     Returns:
         The content of ``sweep.json`` in the work dir.
-
-    Raises:
-        UserError: the sweep cannot be begun, goes on with other settings
-            than before, or workers ended before all trials had.
     """
     if not has_locks(work_dir / 'taking'):
         raise UserError(
@@ -108,11 +104,7 @@ def run_sweep(
 
 
 def check_options(sweep: Sweep, work_dir: Path, options: list[str]) -> None:
-    """Try the options of a trial on every config before any is trained.
-
-    Raises:
-        UserError: a config does not take one of them.
-    """
+    """Try the options of a trial on every config before any is trained."""
     fixed = {option.partition('=')[0] for option in options}
     common = as_options(sweep.common(work_dir))
     for params in corners(sweep):
@@ -161,10 +153,7 @@ def run_here(
     """Run workers side by side until they have ended.
 
     They share the cores, and the GPUs in turn. Meanwhile ``update`` is called
-    about once a second.
-
-    Returns:
-        Why workers failed; nothing where none did.
+    about once a second. Returns why workers failed.
     """
     folder = work_dir / 'workers'
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,9 +203,6 @@ def run_on_slurm(
     """As :func:`run_here`, but each worker is a job of the cluster.
 
     The options are ``key=value`` of sbatch, as submitit names them.
-
-    Raises:
-        UserError: submitit or Slurm is missing, or a job is refused.
     """
     submitit = slurm()
     parameters: dict[str, Any] = dict(job_name='hkd_mm_sweep', time=_MINUTES)
@@ -244,11 +230,7 @@ def run_on_slurm(
 
 
 def slurm() -> Any:
-    """The package submitit, on a machine with Slurm.
-
-    Raises:
-        UserError: one of them is missing.
-    """
+    """The package submitit, on a machine with Slurm."""
     try:
         import submitit
     except ImportError:
@@ -277,12 +259,7 @@ def sweep_folder(args: Namespace, sweep: Sweep) -> Path:
 
 
 def work(args: Namespace) -> None:
-    """Run trials until all have ended.
-
-    Raises:
-        UserError: the storage cannot be used, a training was ended by
-            somebody else, or the winner cannot be tested.
-    """
+    """Run trials until all have ended, as a worker."""
     sweep = read_sweep(args.sweep, args.trials)
     work_dir, options = sweep_folder(args, sweep), sweep_options(args)
     study = open_study(sweep, work_dir, args.storage)
@@ -319,11 +296,7 @@ def _finish(queue: TrialQueue, runner: TrialRunner) -> None:
 
 
 def make_pruner(sweep: Sweep) -> Any:
-    """Make the ``optuna.pruners`` object that a sweep asks for.
-
-    Raises:
-        UserError: it does not take one of the arguments.
-    """
+    """Make the ``optuna.pruners`` object that a sweep asks for."""
     pruners = optuna().pruners
     if sweep.pruner is None:
         return pruners.NopPruner()

@@ -57,12 +57,10 @@ class StudyRow:
         config: file.
         options: as ``--cfg-options``; in texts ``{runs}`` stands for the folder of all
             runs of the seed, ``{work_dir}`` for the study's, ``{seed}`` for the seed.
-        after: names of rows whose run of the same seed comes first, or their last
-            seed's where they have fewer.
+        after: rows whose run of the same seed comes first, or that of their last one.
         tested: against the baselines; a teacher, say, is not.
-        paper: the paper's figures, as ``metrics.json`` names and counts them:
-            fractions, ``minutes`` of training.
-        seeds: that it is trained with, the first ones; None: all of the study.
+        paper: the paper's figures: fractions, ``minutes`` of training.
+        seeds: how many of the study's, the first ones; None: all.
     """
 
     __pydantic_config__ = ConfigDict(extra='forbid')
@@ -78,28 +76,16 @@ class StudyRow:
 
 @dataclass(frozen=True)
 class Study:
-    """Rows to be trained, and how they are compared.
+    """Rows to be trained, and how they are compared."""
 
-    Args:
-        path: of its file.
-        title: of the table.
-        rows: in the order of the table.
-        baselines: names of the rows that the others are tested against.
-        compared_by: the metric that is tested.
-        metrics: columns of the table.
-        size: which of its sizes this is; None as the paper has it.
-        roles: ``teacher``, ``alone``, ``distilled`` -> name of the row that
-            a report looks at closely, where the study names it.
-    """
-
-    path: Path
-    title: str
-    rows: Annotated[tuple[StudyRow, ...], _Some]
-    baselines: tuple[str, ...]
+    path: Path  # of its file
+    title: str  # of the table
+    rows: Annotated[tuple[StudyRow, ...], _Some]  # in the order of the table
+    baselines: tuple[str, ...]  # rows that the others are tested against
     compared_by: Literal[TESTABLE] = 'balanced_accuracy'
-    metrics: _Metrics = CLASS_SUMMARY
-    size: Name | None = None
-    roles: _Roles = field(default_factory=dict)
+    metrics: _Metrics = CLASS_SUMMARY  # columns of the table
+    size: Name | None = None  # which of its sizes this is; None as the paper has it
+    roles: _Roles = field(default_factory=dict)  # rows that a report looks at closely
 
 
 @dataclass(frozen=True)
@@ -134,15 +120,15 @@ class Run(NamedTuple):
     fold: int | None = None
 
     @property
-    def name(self) -> str:
-        """As in ``kd seed 0 fold 1``."""
-        return f'{self.row.name} {self.column}'
-
-    @property
     def column(self) -> str:
         """As in ``seed 0 fold 1``."""
         fold = '' if self.fold is None else f' fold {self.fold}'
         return f'seed {self.seed}{fold}'
+
+    @property
+    def name(self) -> str:
+        """As in ``kd seed 0 fold 1``."""
+        return f'{self.row.name} {self.column}'
 
     def root(self, work_dir: Path) -> Path:
         """Folder of the runs of its seed and fold."""
@@ -167,17 +153,11 @@ class Run(NamedTuple):
 
     def options(self, work_dir: Path) -> list[str]:
         """Options for the command line, those of the study and its own."""
-        values = {
-            '{runs}': str(self.root(work_dir)),
-            '{work_dir}': str(work_dir),
-            '{seed}': str(self.seed),
-        }
         found = [f'seed={self.seed}']
         for key, value in self.row.options.items():
-            text = str(value)
-            for name, replacement in values.items():
-                text = text.replace(name, replacement)
-            found.append(f'{key}={text}')
+            text = str(value).replace('{runs}', str(self.root(work_dir)))
+            text = text.replace('{work_dir}', str(work_dir))
+            found.append(f'{key}={text.replace("{seed}", str(self.seed))}')
         if self.fold is not None:
             found.append(f'split_file={self.split_file(work_dir)}')
         return found
@@ -200,10 +180,6 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
         path: of the file; configs are found from the root of the configs.
         size: one of its ``sizes``, whose rows replace those of the study (by
             None: leave one out); rows that only the size has come first.
-
-    Raises:
-        UserError: it is no study, has no such size, names that no row has, or
-            rows that wait for each other.
     """
     file = validate(_StudyFile, read_keys(path), str(path))
     title, options, rows = file.title or Path(path).stem, file.options, file.rows
@@ -281,9 +257,6 @@ def of_configs(paths: list[str]) -> Study:
     """Make a study of config files, whose rows are named like them.
 
     The first one is the baseline.
-
-    Raises:
-        UserError: two files have one name, or one that is no row's.
     """
     names = [Path(path).stem for path in paths]
     validate(list[RowName], names, 'names of the configs')
@@ -306,9 +279,6 @@ def share_options(study: Study, options: list[str]) -> tuple[Study, list[str]]:
     Returns:
         The study, whose rows have the options that not all rows take, and
         the options for all rows.
-
-    Raises:
-        UserError: no row takes an option.
     """
     if not options:
         return study, options
@@ -364,11 +334,7 @@ def write_plan(plan: Plan, work_dir: Path) -> None:
 
 
 def read_plan(work_dir: Path) -> Plan | None:
-    """Read the plan of a work dir, or of that above the folder of a fold.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Read the plan of a work dir, or of that above the folder of a fold."""
     path = work_dir / PLAN
     if work_dir.name.startswith('fold') and not path.is_file():
         path = work_dir.parent / PLAN

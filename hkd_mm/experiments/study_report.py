@@ -23,12 +23,7 @@ from hkd_mm.experiments.table_text import (
     unknown_groups_note,
 )
 from hkd_mm.io.tables import write_table
-from hkd_mm.metric_names import (
-    COMPARED_OF_MASKS,
-    OF_NETS,
-    format_value,
-    title_of,
-)
+from hkd_mm.metric_names import COMPARED_OF_MASKS, OF_NETS, format_value, title_of
 
 
 def caption(study: Study, outcomes: list[MethodResult]) -> str:
@@ -82,10 +77,7 @@ def caption(study: Study, outcomes: list[MethodResult]) -> str:
 
 
 def write_tables(
-    study: Study,
-    outcomes: list[MethodResult],
-    out: Path,
-    facts: dict[str, Any],
+    study: Study, outcomes: list[MethodResult], out: Path, facts: dict[str, Any]
 ) -> None:
     """Write ``table.md``, ``results.json`` with ``facts``, and predictions."""
     results = dict(

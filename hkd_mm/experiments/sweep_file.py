@@ -98,32 +98,22 @@ class Sweep:
     """A sweep file.
 
     Args:
-        path: of the file.
-        title: of the table.
-        configs: method -> config file; one without a choice.
-        space: name -> values to choose from, or a range.
         options: of every run, as ``--cfg-options``; in texts ``{work_dir}``
             stands for the sweep's folder, ``{name}`` for a value of the space
             and ``{1 - name}`` for its difference to 1.
-        sampler: ``grid``, ``tpe`` or ``random``.
-        sampler_seed: of ``tpe`` and ``random``.
-        metric: of the validation split, at the chosen checkpoint.
-        pruner: ``type`` and its arguments; None lets every trial end.
-        trials: how many.
-        seeds: that each trial is trained with.
     """
 
     path: Path
     title: str
-    configs: dict[str, Path]
+    configs: dict[str, Path]  # method -> file; one without a choice
     space: dict[str, Entry]
     options: dict[str, Any]
     sampler: str
     sampler_seed: int
-    metric: str
-    pruner: dict[str, Any] | None
+    metric: str  # of the validation split, at the chosen checkpoint
+    pruner: dict[str, Any] | None  # type and arguments; None lets every trial end
     trials: int
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # that each trial is trained with
 
     @property
     def name(self) -> str:
@@ -169,11 +159,7 @@ class Sweep:
 
 
 def names_in(value: Any) -> set[str]:
-    """The names in braces in a text.
-
-    Raises:
-        UserError: there is something else in braces.
-    """
+    """The names in braces in a text."""
     texts = _BRACES.findall(value) if isinstance(value, str) else []
     for text in texts:
         if not _IN_BRACES.fullmatch(text):
@@ -184,15 +170,7 @@ def names_in(value: Any) -> set[str]:
 
 
 def fill_in(value: Any, known: dict[str, Any]) -> str:
-    """A value as the command line takes it, braces replaced.
-
-    Args:
-        value: of an option; only in texts braces mean something.
-        known: values of the names in braces.
-
-    Raises:
-        UserError: ``{1 - name}`` where the name is no number.
-    """
+    """A value as the command line takes it, names in braces of texts replaced."""
 
     def replacement(found: re.Match) -> str:
         minus, name = _IN_BRACES.fullmatch(found[1]).groups()
@@ -216,11 +194,7 @@ def as_text(value: Any) -> str:
 
 
 def read_keys(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a sweep or study file, without names with a leading underscore.
-
-    Raises:
-        UserError: it cannot be read.
-    """
+    """Read a sweep or study file, without names with a leading underscore."""
     read = read_config(path).to_dict().items()
     return {key: value for key, value in read if not key.startswith('_')}
 
@@ -231,9 +205,6 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
     Args:
         path: of the file; configs are found from the root of the configs.
         trials: in place of those of the file.
-
-    Raises:
-        UserError: it cannot be read, or contradicts itself.
     """
     given = read_keys(path) | ({} if trials is None else dict(trials=trials))
     file = validate(_SweepFile, given, str(path))
@@ -394,11 +365,7 @@ def corners(sweep: Sweep) -> list[dict[str, Value]]:
 
 
 def optuna():
-    """The package, quiet.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """The package, quiet."""
     try:
         import optuna as found
     except ImportError:

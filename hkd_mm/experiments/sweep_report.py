@@ -19,7 +19,7 @@ from hkd_mm.experiments.sweep_file import Sweep
 from hkd_mm.experiments.table_text import (
     escape_markdown,
     format_figure,
-    format_value,
+    format_setting,
     markdown_table,
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
@@ -147,7 +147,7 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
         rows.append(
             [
                 str(trial['number']),
-                *(format_value(trial['params'].get(name, '')) for name in names),
+                *(format_setting(trial['params'].get(name, '')) for name in names),
                 format_figure(trial['value']) + spread,
                 format_figure(trial['minutes'], 1),
                 f'failed: {trial["reason"]}' if state == 'fail' else state,
@@ -180,8 +180,8 @@ def _map(sweep: Sweep, found: dict[str, Any]) -> list[str]:
         (trial['params'].get(down), trial['params'].get(across)): trial['value']
         for trial in found['trials']
     }
-    table = [[f'{down} \\ {across}', *map(format_value, columns)]]
+    table = [[f'{down} \\ {across}', *map(format_setting, columns)]]
     for row in rows:
         cells = [format_figure(values.get((row, c))) for c in columns]
-        table.append([format_value(row), *cells])
+        table.append([format_setting(row), *cells])
     return [markdown_table(table)]

@@ -52,14 +52,14 @@ def format_difference(outcome: MethodResult, baseline: str) -> str:
     return f'{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p}'
 
 
-def format_value(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """A setting; drawn numbers have more digits than one reads."""
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
 def format_params(params: dict[str, Any]) -> str:
     """``alpha=0.85, tau=4.0``."""
-    return ', '.join(f'{name}={format_value(v)}' for name, v in params.items())
+    return ', '.join(f'{name}={format_setting(v)}' for name, v in params.items())
 
 
 def escape_markdown(text: str) -> str:
@@ -80,13 +80,7 @@ def are_unknown(sample_ids: list[str], groups: list[str]) -> bool:
 
 
 def format_image_count(sample_ids: list[str], groups: list[str], of: str) -> str:
-    """``300 images of 155 lesions``, or ``300 images, lesions unknown``.
-
-    Args:
-        sample_ids: N names.
-        groups: N lesions or patients, the image itself where none is known.
-        of: ``lesions`` or ``patients``.
-    """
+    """``300 images of 155 lesions``, or ``300 images, lesions unknown``."""
     if are_unknown(sample_ids, groups):
         return f'{len(groups)} images, {of} unknown'
     count = len(set(groups))
@@ -112,10 +106,7 @@ def unit_name(outcomes: list[MethodResult]) -> str:
 
 
 def row_title(outcome: MethodResult) -> str:
-    """Title of a row, marked where a run of it predicts one class only.
-
-    Also says how many seeds it has where that is fewer than others.
-    """
+    """Title of a row; tells of fewer seeds, and marks a run that predicts one class."""
     count = len(outcome.predictions.chosen)
     seeds = f' ({count} seed{"s" * (count > 1)})' * outcome.fewer_seeds
     return outcome.row.title + seeds + ' *' * bool(outcome.one_class_runs)

@@ -58,14 +58,7 @@ class TrialQueue:
         return self.work_dir / 'runs' / f'{number:04d}_seed{seed}'
 
     def fill(self, retry_failed: bool = False) -> None:
-        """Enqueue the points of the grid, and failed trials.
-
-        Args:
-            retry_failed: try their values again.
-
-        Raises:
-            UserError: the space does not go with the trials before.
-        """
+        """Enqueue the points of the grid, and the values of failed trials again."""
         with self._taking():
             trials = self.trials
             self._check_space(trials)
@@ -187,10 +180,6 @@ def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
 
     It is in the database of the ``url``, such as ``sqlite:///FILE``, else in
     the journal in the work dir.
-
-    Raises:
-        UserError: the database cannot be reached, or what it calls by this
-            name belongs to another work dir.
     """
     module = optuna()
     try:
@@ -207,7 +196,8 @@ def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
     except Exception as error:  # of any database driver
         reason = str(error).strip().split('\n')[0]
         raise UserError(
-            f'the storage cannot be opened: {type(error).__name__}: {reason}'
+            f'the storage cannot be opened: {type(error).__name__}: {reason}; mend '
+            f'{url or work_dir / JOURNAL}, or give another --work-dir'
         ) from error
     return study
 

@@ -70,11 +70,7 @@ class TrialRunner:
             study.tell(trial, statistics.mean(values))
 
     def test(self, number: int, params: dict[str, Any]) -> None:
-        """Test the networks of a trial, unless that is done.
-
-        Raises:
-            UserError: it failed.
-        """
+        """Test the networks of a trial, unless that is done."""
         for seed in self.sweep.seeds:
             folder = self.queue.run_folder(number, seed)
             if has_files(folder, TESTED):
@@ -165,7 +161,6 @@ class Teachers:
 
         Raises:
             Failed: the teacher that only this trial asks for failed.
-            UserError: the teacher of all trials failed.
         """
         varied = self.sweep.varied(params, self.work_dir)
         common = self.sweep.common(self.work_dir)
@@ -203,10 +198,6 @@ def provide_teacher(args: Namespace) -> None:
 
     Leaves ``teacher.json`` with the path of its ``checkpoint``, None where
     the config has no teacher or names its checkpoint itself.
-
-    Args:
-        args: ``teacher_of``, the config; ``work_dir``, beside which the
-            teacher goes; ``cfg_options``.
     """
     from hkd_mm.config.compose import compose_config
     from hkd_mm.config.data_summary import resolve_data, summarize_data

@@ -17,7 +17,7 @@ from hkd_mm.engine.run_data import split_hash
 from hkd_mm.engine.run_files import STUDENT, TESTED
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.evaluation.isic_scores import submission
+from hkd_mm.evaluation.isic_scores import write_submission
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.files import sha256
 from hkd_mm.io.tables import write_table
@@ -141,8 +141,7 @@ def _write_predictions(out: str, last: dict[str, Any] | None, dataset: Any) -> N
         kept = last if rows is not None else dict(last, classes=classes)
         AtomicBackend().put(pickle.dumps(kept), out)
     elif out.endswith('.isic.csv'):
-        text = submission(last['sample_ids'], last['scores'], classes)
-        AtomicBackend().put_text(text, out)
+        write_submission(out, last['sample_ids'], last['scores'], classes)
     elif rows is not None:
         write_table(out, list(rows[0]), (row.values() for row in rows))
     else:

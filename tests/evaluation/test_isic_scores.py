@@ -5,7 +5,6 @@ The golden values were made by tools/dev/isic_golden.py.
 """
 
 import csv
-import io
 import json
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import classification_scores
-from hkd_mm.evaluation.isic_scores import isic_scores, submission
+from hkd_mm.evaluation.isic_scores import isic_scores, write_submission
 
 GOLDEN = json.loads((Path(__file__).parent / 'data/isic_golden.json').read_text())
 every_case = pytest.mark.parametrize('case', GOLDEN['cases'], ids='012')
@@ -59,24 +58,41 @@ def test_a_class_without_images_is_refused():
         isic_scores(np.eye(2), np.array([0, 0]), ['a', 'b'])
 
 
-def test_the_submission_lists_classes_as_the_challenge_does():
+def submitted(path, *given):
+    write_submission(path, *given)
+    with path.open(newline='') as stream:
+        return list(csv.reader(stream))
+
+
+def test_the_submission_lists_classes_as_the_challenge_does(tmp_path):
     classes = ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
     scores = np.arange(14).reshape(2, 7) / 100
-    text = submission(['ISIC_1', 'ISIC_2'], scores, classes)
-    lines = list(csv.reader(io.StringIO(text)))
+    lines = submitted(tmp_path / 's.csv', ['ISIC_1', '=1+1'], scores, classes)
     assert lines[0] == ['image', *GOLDEN['classes']]
     assert lines[1][:3] == ['ISIC_1', '0.04000', '0.05000']  # mel, nv
-    assert lines[2][4] == '0.07000'  # akiec
+    assert (lines[2][0], lines[2][4]) == ("'=1+1", '0.07000')  # akiec
 
 
-def test_the_category_that_nobody_learns_is_nought():
+def test_the_category_that_nobody_learns_is_nought(tmp_path):
     classes = ('MEL', 'NV', 'BCC', 'AK', 'BKL', 'DF', 'VASC', 'SCC')
-    text = submission(['ISIC_1'], np.full((1, 8), 0.125), classes)
-    head, line = csv.reader(io.StringIO(text))
+    scores = np.full((1, 8), 0.125)
+    head, line = submitted(tmp_path / 's.csv', ['ISIC_1'], scores, classes)
     assert head == ['image', *classes, 'UNK']
     assert line == ['ISIC_1', *['0.12500'] * 8, '0.00000']
 
 
-def test_classes_of_no_challenge_are_refused():
+def test_what_is_no_submission_is_refused(tmp_path):
+    path = tmp_path / 's.csv'
     with pytest.raises(UserError, match='classes acne nv are those of no'):
-        submission(['a'], np.eye(2)[:1], ['acne', 'nv'])
+        write_submission(path, ['a'], np.eye(2)[:1], ['acne', 'nv'])
+    with pytest.raises(UserError, match='names of its images'):
+        write_submission(path, ['a', None], np.eye(7)[:2], GOLDEN['classes'])
+    assert not path.exists()
+
+
+def test_scores_of_a_network_that_diverged_are_refused():
+    scores = np.array([[np.nan, 0.5], [0.5, 0.5]])
+    with pytest.raises(UserError, match='are NaN'):
+        isic_scores(scores, np.array([0, 1]), ['a', 'b'])
+    with pytest.raises(UserError, match='class a has 0 of 0 images'):
+        isic_scores(np.zeros((0, 2)), np.zeros(0, int), ['a', 'b'])
