@@ -105,6 +105,9 @@ def refuse_int8(
 
     Returns:
         A note on losses above a limit that may be chance, else None.
+
+    Raises:
+        UserError: naming the class and what can be done.
     """
     doubts = []
     for loss, chance in _losses(costs, score):

@@ -34,6 +34,9 @@ def isic_scores(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]) 
         probabilities is wrong); ``per_category``, class -> accuracy, sensitivity,
         specificity, dice, ppv, npv, auc, auc_sens_80 (area of the ROC curve above a
         sensitivity of 0.8), ap (average precision); ``macro_average`` of each.
+
+    Raises:
+        UserError: a score is NaN, a class does not occur, or no other does.
     """
     if not np.isfinite(scores).all():
         raise UserError('scores of some images are NaN: the network has diverged')
@@ -71,6 +74,9 @@ def write_submission(
         sample_ids: N image names.
         scores: (N, C) probabilities.
         classes: C names, in any case and order.
+
+    Raises:
+        UserError: they are the classes of neither challenge, or images lack a name.
     """
     column = {name.upper(): index for index, name in enumerate(classes)}
     for order in CHALLENGES.values():

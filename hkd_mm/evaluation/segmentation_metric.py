@@ -99,6 +99,9 @@ class SegmentationMetric(StoredMetric):
                 else with the background.
             masks: (B, h, w) uint8 class ids, or 255.
             index: (B,) int64, rows in the packed store.
+
+        Raises:
+            UserError: probabilities are NaN, or masks do not fit them.
         """
         _check_shapes(probabilities, masks)
         classes = max(probabilities.shape[1], 2)

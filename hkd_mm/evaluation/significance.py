@@ -92,6 +92,9 @@ def paired_difference(
 
     Returns:
         With one seed its interval and p are of the images only.
+
+    Raises:
+        UserError: all images are of one lesion.
     """
     from scipy.stats import t as student_t
 

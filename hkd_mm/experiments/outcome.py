@@ -275,11 +275,9 @@ def _check_images(outcome: MethodResult, first: MethodResult) -> None:
 
 
 def _check_metrics(outcome: MethodResult, metrics: tuple[str, ...]) -> None:
-    needed = [name for name in metrics if name not in (*OF_NETS, *OF_MASKS)]
-    for test in outcome.tests:
-        for name in needed:
-            if name not in test:
-                raise UserError(
-                    f'the test of {outcome.row.name} has no {name}: its '
-                    'class is not there or has no images'
-                )
+    for name in [key for key in metrics if key not in (*OF_NETS, *OF_MASKS)]:
+        if not all(name in test for test in outcome.tests):
+            raise UserError(
+                f'the test of {outcome.row.name} has no {name}: its class is not '
+                'there or has no images'
+            )

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +45,6 @@ class ProgressTable:
 
     def __init__(self) -> None:
         self.console = make_console(soft_wrap=True)
-        self._stack = ExitStack()
         self._live: Live | None = None
 
     def table(self) -> Table:
@@ -68,15 +66,16 @@ class ProgressTable:
     def __enter__(self) -> ProgressTable:
         self._shown = time.monotonic()
         if self.console.is_terminal:
-            live = Live(console=self.console, auto_refresh=False, transient=True)
-            self._live = self._stack.enter_context(live)
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
             self.update()
         else:
             self.news()
         return self
 
     def __exit__(self, *_) -> None:
-        self._stack.close()
+        if self._live is not None:
+            self._live.stop()
 
     def update(self) -> None:
         """Look again."""
@@ -123,10 +122,8 @@ class StudyProgress(ProgressTable):
             return Text('failed', 'red')
         if is_done(folder):
             report = read_if_whole(RunReport, folder / 'metrics.json') or {}
-            best = report.get('best') or {}
-            return Text(
-                format_figure(best.get(self.study.compared_by)) or 'done', 'green'
-            )
+            value = (report.get('best') or {}).get(self.study.compared_by)
+            return Text(format_figure(value) or 'done', 'green')
         history = read_if_whole(list[EpochRecord], folder / 'history.json')
         if history is None:
             return Text('begun') if folder.exists() else Text('-', 'dim')
@@ -155,8 +152,7 @@ class SweepProgress(ProgressTable):
             case 'RUNNING':
                 text = format_params(params_of(trial))
             case 'COMPLETE':
-                value = format_figure(trial.value)
-                text = f'{self.sweep.metric} {value} on validation'
+                text = f'{self.sweep.metric} {trial.value:.3f} on validation'
             case 'PRUNED':
                 text = f'pruned after epoch {trial.last_step}'
             case _:
@@ -177,8 +173,7 @@ class SweepProgress(ProgressTable):
                 text += f', {states.count(name)} {word}'
         best = self.queue.best()
         if best is not None:
-            value = format_figure(best.value)
-            text += f'; best: {value}, trial {best.number}'
+            text += f'; best: {best.value:.3f}, trial {best.number}'
         return text
 
     def table(self) -> Table:

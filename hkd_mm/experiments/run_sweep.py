@@ -41,16 +41,9 @@ _MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training
 def main(args: Namespace) -> None:
     """Sweep as the command line asks."""
     sweep = read_sweep(args.sweep, args.trials)
-    run_sweep(
-        sweep,
-        sweep_folder(args, sweep),
-        args.workers,
-        args.storage,
-        sweep_options(args),
-        args.launcher,
-        args.slurm_options or [],
-        args.retry_failed,
-    )
+    folder, options = sweep_folder(args, sweep), sweep_options(args)
+    given = args.launcher, args.slurm_options or [], args.retry_failed
+    run_sweep(sweep, folder, args.workers, args.storage, options, *given)
 
 
 def run_sweep(
@@ -140,7 +133,7 @@ def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
         reason = reasons[0] if reasons else 'all were pruned'
         raise UserError(f'no trial came to its end: {reason}')
     print(f'winner: trial {winner["number"]}, {format_params(winner["params"])}')
-    for key, value in winner['test'].items():
+    for key, value in (winner['test'] or {}).items():
         print(f'  {key} {value:.3f} on the test split')
     print(found['selection'])
     print(f'{path}, {path.with_name(TABLE)}')

@@ -180,6 +180,10 @@ def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
         path: of the file; configs are found from the root of the configs.
         size: one of its ``sizes``, whose rows replace those of the study (by
             None: leave one out); rows that only the size has come first.
+
+    Raises:
+        UserError: it is no study, has no such size, names that no row has, or
+            rows that wait for each other.
     """
     file = validate(_StudyFile, read_keys(path), str(path))
     title, options, rows = file.title or Path(path).stem, file.options, file.rows
@@ -234,7 +238,7 @@ def _check_names(study: Study) -> None:
                     f'{study.path}: rows.{row.name} comes after {other}, which {reason}'
                 )
             few = study.rows[names.index(other)].seeds
-            if few is not None and few < (row.seeds or few + 1):
+            if few and few < (row.seeds or few + 1):
                 _check_place(study, row, other, few)
     named = [(f'baseline {name}', name) for name in study.baselines]
     named += [(f'roles.{r}={name}', name) for r, name in study.roles.items()]
@@ -321,7 +325,7 @@ class Plan:
     """A study and the number of seeds that each row is trained with."""
 
     study: Study
-    seeds: Annotated[int, Field(ge=1)]
+    seeds: Annotated[int, Field(ge=1, le=1000)]
 
 
 def write_plan(plan: Plan, work_dir: Path) -> None:
@@ -334,7 +338,11 @@ def write_plan(plan: Plan, work_dir: Path) -> None:
 
 
 def read_plan(work_dir: Path) -> Plan | None:
-    """Read the plan of a work dir, or of that above the folder of a fold."""
+    """Read the plan of a work dir, or of that above the folder of a fold.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = work_dir / PLAN
     if work_dir.name.startswith('fold') and not path.is_file():
         path = work_dir.parent / PLAN

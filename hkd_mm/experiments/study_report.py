@@ -45,15 +45,12 @@ def caption(study: Study, outcomes: list[MethodResult]) -> str:
         f'Test split, {count}, read once a run; {spread}; checkpoints chosen '
         'on validation.'
     )
-    if first.has_multiple_groups:
-        text += (
-            f' The 95 % interval is over other {unit}, the networks staying the same.'
-        )
-    else:
-        text += (
-            f' All images are of one {unit[:-1]}, so there is neither an '
-            'interval nor a test of differences.'
-        )
+    text += (
+        f' The 95 % interval is over other {unit}, the networks staying the same.'
+        if first.has_multiple_groups
+        else f' All images are of one {unit[:-1]}, so there is neither an interval '
+        'nor a test of differences.'
+    )
     if unknown:
         text += f' {unknown_groups_note(groups)}'
     if any(outcome.against for outcome in outcomes):

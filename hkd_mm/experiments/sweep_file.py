@@ -205,6 +205,9 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
     Args:
         path: of the file; configs are found from the root of the configs.
         trials: in place of those of the file.
+
+    Raises:
+        UserError: it cannot be read, or contradicts itself.
     """
     given = read_keys(path) | ({} if trials is None else dict(trials=trials))
     file = validate(_SweepFile, given, str(path))

@@ -30,11 +30,22 @@ from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY
 JSON, TABLE = 'sweep.json', 'table.md'
 
 
+class _Trial(TypedDict, extra_items=Any):
+    number: int
+    state: str
+    params: dict[str, Any]
+    reason: str | None
+
+
+class _Winner(_Trial, extra_items=Any):
+    test: dict[str, float] | None
+
+
 class SweepReport(TypedDict, extra_items=Any):
     """What readers of ``sweep.json`` need; it holds more."""
 
-    trials: list[dict[str, Any]]
-    winner: dict[str, Any] | None
+    trials: list[_Trial]
+    winner: _Winner | None
     selection: str
 
 
@@ -65,11 +76,11 @@ def tested_figures(queue: TrialQueue, number: int) -> dict[str, float] | None:
     if not all(path.is_file() for path in paths):
         return None
     found = [read_report(path) for path in paths]
-    return {
+    means = {
         key: statistics.mean(figure(report, key) for report in found)
         for key in dict.fromkeys((*CLASS_SUMMARY, *MASK_SUMMARY, queue.sweep.metric))
-        if all(key in report for report in found)
     }
+    return {key: value for key, value in means.items() if value == value}
 
 
 def write_report(queue: TrialQueue, options: list[str]) -> None:
@@ -78,7 +89,8 @@ def write_report(queue: TrialQueue, options: list[str]) -> None:
 
     sweep, winner = queue.sweep, queue.best()
     tests = (queue.work_dir / 'runs').glob(f'*_seed*/{TESTED[0]}')
-    tested = sorted({int(path.parent.name[:4]) for path in tests})
+    numbers = {path.parent.name.partition('_')[0] for path in tests}
+    tested = sorted(int(number) for number in numbers if number.isdecimal())
     found = dict(
         sweep=sweep.path.name,
         title=sweep.title,

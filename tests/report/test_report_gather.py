@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,12 @@ def test_a_work_dir_says_itself_what_it_is(own_dir):
         gather([str(own_dir)])
     write_plan(Plan(study, 1), own_dir)
     assert [len(m.folders) for m in gather([str(own_dir)]).methods] == [1] * 4
+    # a teacher that all seeds share
+    study = replace(study, rows=(replace(rows[0], seeds=1), *rows[1:]))
+    write_plan(Plan(study, 2), own_dir)
+    found = gather([str(own_dir)]).methods
+    assert [len(m.folders) for m in found] == [1, 2, 2, 2]
+    assert not found[0].outcome.against and found[3].outcome.against
 
 
 def test_a_method_that_answers_one_class_is_marked(own_dir):
