@@ -99,10 +99,11 @@ class RunExecutor:
         """
         pool = ThreadPoolExecutor(self.jobs)
         futures: dict[str, Future] = {}
+        rows = [run.row for run in self.runs]
         with children.terminated_as_exit():
             try:
                 for run in self.runs:
-                    before = [futures[name] for name in self._builds_on(run)]
+                    before = [futures[other.name] for other in run.built_on(rows)]
                     futures[run.name] = pool.submit(self._run, run, before)
                 _wait(set(futures.values()), tick)
                 found = {name: f.result() for name, f in futures.items()}
@@ -112,10 +113,6 @@ class RunExecutor:
             finally:
                 pool.shutdown(cancel_futures=True)
         return {name: reason for name, reason in found.items() if reason}
-
-    def _builds_on(self, run: Run) -> list[str]:
-        rows = {other.row.name: other.row for other in self.runs}
-        return [run._replace(row=rows[name]).name for name in run.row.after]
 
     def _run(self, run: Run, before: list[Future]) -> str | None:
         """Do a run after those it builds on; why it failed, if it did."""

@@ -66,6 +66,7 @@ class MethodResult:
         interval: of the compared metric, 95 %, over other test splits.
         against: baseline -> difference to it.
         adjusted: baseline -> p after Holm's correction.
+        fewer_seeds: whether its row asks for fewer seeds than others have.
     """
 
     row: StudyRow
@@ -76,6 +77,7 @@ class MethodResult:
     interval: tuple[float, float] = (math.nan, math.nan)
     against: dict[str, Difference] = field(default_factory=dict)
     adjusted: dict[str, float] = field(default_factory=dict)
+    fewer_seeds: bool = False
 
     @property
     def epochs(self) -> int:
@@ -224,7 +226,8 @@ def _lines(folder: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
     """Fill in the intervals, and the differences to the baselines.
 
-    Where all images are of one patient or lesion there are none.
+    Where all images are of one patient or lesion there are none, and no row
+    that asks for fewer seeds is paired with the others.
 
     Raises:
         UserError: rows were tested on other images, lack a metric, or were
@@ -233,6 +236,9 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
     for outcome in outcomes:
         _check_images(outcome, outcomes[0])
         _check_metrics(outcome, study.metrics)
+        most = max(len(other.predictions.chosen) for other in outcomes)
+        few = outcome.row.seeds is not None
+        outcome.fewer_seeds = few and len(outcome.predictions.chosen) < most
     if not outcomes or not outcomes[0].has_multiple_groups:
         return
     metric = study.compared_by
@@ -244,7 +250,7 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
         )
     by_name = {outcome.row.name: outcome for outcome in outcomes}
     for name in study.baselines:
-        if name in by_name:
+        if name in by_name and not by_name[name].fewer_seeds:
             _compare(outcomes, by_name[name], metric)
 
 
@@ -252,6 +258,7 @@ def _compare(outcomes: list[MethodResult], base: MethodResult, metric: str) -> N
     """Fill in the differences to one baseline."""
     name, theirs = base.row.name, base.predictions
     others = [o for o in outcomes if o is not base and o.row.tested]
+    others = [o for o in others if not o.fewer_seeds]
     for outcome in others:
         _check_seeds(outcome, base)
         ours = outcome.predictions

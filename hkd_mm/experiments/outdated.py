@@ -55,7 +55,7 @@ class StudyFingerprints:
 
     def __init__(self, study: Study, options: list[str], work_dir: Path) -> None:
         self._work_dir = work_dir
-        self._rows = {row.name: row for row in study.rows}
+        self._rows = study.rows
         self._options = options
         self._code = code_hash()
         self._of_row: dict[tuple, tuple[str, str | None]] = {}
@@ -78,10 +78,7 @@ class StudyFingerprints:
         asked = (run.row.name, *options)
         if asked not in self._of_row:
             cfg = compose_config(run.row.config, [*options, *self._options])
-            built_on = [
-                self._row(run._replace(row=self._rows[name]))[0]
-                for name in run.row.after
-            ]
+            built_on = [self._row(other)[0] for other in run.built_on(self._rows)]
             stages = [_text(compose_config(path)) for path in _stages(cfg)]
             # folds have splits of their own
             split = self._splits.of(cfg) if run.fold is None else None

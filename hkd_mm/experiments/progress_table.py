@@ -116,7 +116,7 @@ class StudyProgress(ProgressTable):
             caption='; '.join([self.summary(), metric, logs]),
         )
         table.add_column('network')
-        for run in next(iter(by_row.values())):
+        for run in max(by_row.values(), key=len):
             table.add_column(run.column, justify='right')
         for runs in by_row.values():
             cells = [self._cell(run.folder(self.work_dir)) for run in runs]

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import config_root
@@ -17,6 +20,7 @@ from hkd_mm.engine.run_summary import to_json
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.run_folders import write_text
 from hkd_mm.experiments.sweep_file import check_keys, read_keys
+from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import (
     CLASS_SUMMARY,
     OF_MASKS,
@@ -33,7 +37,7 @@ _STUDY_KEYS = (
     *('title', 'rows', 'options', 'baselines', 'compared_by', 'metrics'),
     *('sizes', 'roles'),
 )
-_ROW_KEYS = ('config', 'title', 'options', 'after', 'tested', 'paper')
+_ROW_KEYS = ('config', 'title', 'options', 'after', 'tested', 'paper', 'seeds')
 _SIZE_KEYS = ('title', 'options', 'metrics', 'rows')
 
 
@@ -47,10 +51,12 @@ class StudyRow:
         config: file.
         options: as ``--cfg-options``; in texts ``{runs}`` stands for the folder of all
             runs of the seed, ``{work_dir}`` for the study's, ``{seed}`` for the seed.
-        after: names of rows whose run of the same seed comes first.
+        after: names of rows whose run of the same seed comes first, or their last
+            seed's where they have fewer.
         tested: against the baselines; a teacher, say, is not.
         paper: the paper's figures, as ``metrics.json`` names and counts them:
             fractions, ``minutes`` of training.
+        seeds: that it is trained with, the first ones; None: all of the study.
     """
 
     name: str
@@ -60,6 +66,7 @@ class StudyRow:
     after: tuple[str, ...] = ()
     tested: bool = True
     paper: dict[str, float] = field(default_factory=dict)
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,13 @@ class Run(NamedTuple):
         """Work dir of the training."""
         return self.root(work_dir) / self.row.name
 
+    def built_on(self, rows: Iterable[StudyRow]) -> list[Run]:
+        """Runs that come first: of the same seed, or of a row's last one."""
+        by_name = {row.name: row for row in rows}
+        found = [by_name[name] for name in self.row.after]
+        last = [self.seed if row.seeds is None else row.seeds - 1 for row in found]
+        return [Run(r, min(self.seed, s), self.fold) for r, s in zip(found, last)]
+
     def split_file(self, work_dir: Path) -> Path:
         """Path of the split of its fold."""
         return work_dir / 'splits' / f'fold{self.fold}.json'
@@ -143,7 +157,7 @@ def all_runs(study: Study, seeds: range, folds: int = 0) -> list[Run]:
     return [
         Run(row, seed, fold)
         for row in study.rows
-        for seed in seeds
+        for seed in seeds[: row.seeds]
         for fold in (range(folds) if folds else [None])
     ]
 
@@ -216,6 +230,11 @@ def _row(name: str, given: dict[str, Any], defaults: dict[str, Any], path) -> St
         tuple(given.get('after') or ()),
         given.get('tested', True),
         dict(given.get('paper') or {}),
+        validate(
+            Annotated[int, Field(ge=1)] | None,
+            given.get('seeds'),
+            f'{path}: rows.{name}.seeds',
+        ),
     )
 
 
@@ -230,12 +249,25 @@ def _check_names(study: Study) -> None:
                 raise UserError(
                     f'{study.path}: rows.{row.name} comes after {other}, which {reason}'
                 )
+            few = study.rows[names.index(other)].seeds
+            if few is not None and few < (row.seeds or few + 1):
+                _check_place(study, row, other, few)
     check_keys(study.roles, _ROLES, f'{study.path}: roles')
     named = [(f'baseline {name}', name) for name in study.baselines]
     named += [(f'roles.{r}={name}', name) for r, name in study.roles.items()]
     for text, name in named:
         if name not in names:
             raise UserError(f'{study.path}: {text} is no row')
+
+
+def _check_place(study: Study, row: StudyRow, other: str, seeds: int) -> None:
+    for key, value in row.options.items():
+        if f'{{runs}}/{other}/' in str(value):
+            raise UserError(
+                f'{study.path}: rows.{row.name}: {key}={value} is not there with '
+                f'seeds that {other} lacks (seeds={seeds}); write '
+                f'{{work_dir}}/seed{seeds - 1}/{other}/'
+            )
 
 
 def _check_metrics(study: Study) -> None:

@@ -39,11 +39,12 @@ def caption(study: Study, outcomes: list[MethodResult]) -> str:
     groups = 'patients' if study.compared_by in COMPARED_OF_MASKS else 'lesions'
     unknown = are_unknown(*named_groups)
     unit = 'images' if unknown else groups
-    seeds = len(first.predictions.chosen)
-    folds = len(first.tests) // seeds
+    most = max(outcomes, key=lambda outcome: len(outcome.predictions.chosen))
+    seeds = len(most.predictions.chosen)
+    folds = len(most.tests) // seeds
     count = format_image_count(*named_groups, groups)
     spread = 'one seed'
-    if len(first.tests) > 1:
+    if len(most.tests) > 1:
         spread = f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
         spread += f' x {folds} folds' * (folds > 1)
     text = (

@@ -101,8 +101,13 @@ def unit_name(outcomes: list[MethodResult]) -> str:
 
 
 def row_title(outcome: MethodResult) -> str:
-    """Title of a row, marked where a run of it predicts one class only."""
-    return outcome.row.title + ' *' * bool(outcome.one_class_runs)
+    """Title of a row, marked where a run of it predicts one class only.
+
+    Also says how many seeds it has where that is fewer than others.
+    """
+    count = len(outcome.predictions.chosen)
+    seeds = f' ({count} seed{"s" * (count > 1)})' * outcome.fewer_seeds
+    return outcome.row.title + seeds + ' *' * bool(outcome.one_class_runs)
 
 
 def one_class_note(outcomes: list[MethodResult]) -> str:

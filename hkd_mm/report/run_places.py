@@ -63,7 +63,7 @@ def _of_work_dir(folder: Path, study: Study | None) -> FoundRuns:
     study = study or _study_of(_names(seeds), folder)
     folders, incomplete = {}, []
     for row in study.rows:
-        runs = [seed / row.name for seed in seeds]
+        runs = [seed / row.name for seed in seeds[: row.seeds]]
         if all(map(is_done, runs)):
             folders[row.name] = runs
         else:

@@ -61,6 +61,18 @@ def row(name, after=(), **options):
     return StudyRow(name, name, Path(f'{name}.py'), options, after)
 
 
+def test_those_that_share_a_run_wait_for_it(tools, tmp_path):
+    teacher = StudyRow('t', 't', Path('t.py'), dict(broken=True), seeds=1)
+    study = study_of(teacher, row('b', ('t',)), row('c'))
+    runs = all_runs(study, range(3))
+    assert len(runs) == 7
+    said = []
+    failed = RunExecutor(runs, tmp_path, [], 2, log=said.append).run()
+    assert set(failed) == {'t seed 0', 'b seed 0', 'b seed 1', 'b seed 2'}
+    assert failed['b seed 2'] == 'what it builds on failed'
+    assert not (tmp_path / 'seed1/t').exists()
+
+
 def calls(folder):
     return [line.split()[0] for line in (folder / 'calls').open()]
 

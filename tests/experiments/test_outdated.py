@@ -49,6 +49,20 @@ def test_another_teacher_makes_another_student(tiny_configs):
     assert other.config != first.config
 
 
+def test_a_shared_teacher_counts_once_for_all_seeds(tiny_configs):
+    def of(seed, shared):
+        study = study_of(tiny_configs)
+        teacher = replace(study.rows[0], options=dict(max_epochs='{seed}5'))
+        if shared:
+            teacher = replace(teacher, seeds=1)
+        study = replace(study, rows=(teacher, study.rows[1]))
+        found = StudyFingerprints(study, [], Path('.'))
+        return found.of(Run(study.rows[1], seed))
+
+    assert of(0, True) == of(0, False)
+    assert of(1, True) != of(1, False)  # it learns of another network
+
+
 def test_the_place_of_the_images_decides_nothing(tiny_configs, tmp_path):
     from mmengine.config import Config
 

@@ -3,6 +3,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +116,28 @@ def test_figures_and_differences_are_those_of_the_runs(study, tmp_path):
     assert [outcomes[i].adjusted['alone'] for i in (2, 3)] == holm(p)
     assert outcomes[0].against == {}  # the teacher is not tested
     assert set(outcomes[1].against) == {'kd'}
+
+
+def test_a_row_of_fewer_seeds_is_told_and_not_paired(study, tmp_path):
+    shutil.rmtree(tmp_path / 'seed1/teacher')
+    shutil.rmtree(tmp_path / 'seed1/kd')
+    assert len(read_outcomes(study, tmp_path, range(2))) == 2
+    few = ('teacher', 'kd')
+    rows = tuple(replace(r, seeds=1 if r.name in few else None) for r in study.rows)
+    study = replace(study, rows=rows)
+    outcomes = read_outcomes(study, tmp_path, range(2))
+    assert [len(o.tests) for o in outcomes] == [1, 2, 1, 2]
+    assert [set(o.against) for o in outcomes] == [set(), set(), set(), {'alone'}]
+    lines = markdown(study, outcomes).splitlines()
+    assert lines[2].startswith('| TEACHER (1 seed) | ')
+    assert lines[3].startswith('| ALONE | ')
+    assert lines[4].startswith('| KD (1 seed) | ') and lines[4].endswith(' |  |  |')
+    assert 'mean +- sample sd over 2 seeds' in caption(study, outcomes)
+    assert not np.isnan(outcomes[2].interval).any()
+    # with one seed all have as many, and all are compared
+    alike = read_outcomes(study, tmp_path, range(1))
+    assert set(alike[2].against) == {'alone'}
+    assert markdown(study, alike).splitlines()[2].startswith('| TEACHER | ')
 
 
 def test_one_lesion_has_figures_and_no_differences(study, tmp_path):

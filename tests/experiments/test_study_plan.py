@@ -65,6 +65,19 @@ def test_places_and_seed_are_filled_in(tmp_path):
     )
 
 
+def test_a_row_with_fewer_seeds_is_shared_by_the_others(tmp_path):
+    text = GOOD.replace('{runs}/t', '{work_dir}/seed1/t')
+    study = read(tmp_path, text.replace('tested=False', 'tested=False, seeds=2'))
+    teacher, alone, student = study.rows
+    assert (teacher.seeds, alone.seeds) == (2, None)
+    runs = all_runs(study, range(4), 2)
+    seeds = [[run.seed for run in runs if run.row is row] for row in study.rows]
+    assert seeds == [[0, 0, 1, 1], *[[0, 0, 1, 1, 2, 2, 3, 3]] * 2]
+    assert Run(student, 3, 1).built_on(study.rows) == [Run(teacher, 1, 1)]
+    assert Run(student, 0).built_on(study.rows) == [Run(teacher, 0)]
+    assert len(all_runs(study, range(1))) == 3
+
+
 def test_options_of_the_study_hold_for_every_row(tmp_path):
     study = read(tmp_path, GOOD + 'options = dict(max_epochs=5, packed=True)')
     assert study.rows[1].options == dict(max_epochs=3, packed=True)
@@ -84,6 +97,9 @@ def test_options_of_the_study_hold_for_every_row(tmp_path):
         ("title = 'two'", "metrics = ['nv/f2']", 'metrics has nv/f2; known'),
         ("title = 'two'", "compared_by = 'ece'", 'compared_by=ece cannot'),
         ("config='ham10000_64/kd.py',", '', 'rows.b names no config'),
+        ("title='alone'", 'seeds=0', 'rows.a.seeds: .* greater than or equal to 1'),
+        ("title='alone'", "seeds='1'", 'rows.a.seeds: '),
+        ('tested=False', 'seeds=2', r'seeds=2\); write {work_dir}/seed1/t/'),
     ],
 )
 def test_mistakes_are_named(tmp_path, old, new, said):
@@ -145,8 +161,8 @@ def test_every_run_of_a_shipped_study_has_a_fingerprint(path, tmp_path, monkeypa
     for size in (None, *sizes):
         study = read_study(path, size)
         found = StudyFingerprints(study, [], tmp_path)
-        told = {found.of(run) for run in all_runs(study, range(2))}
-        assert len(told) == 2 * len(study.rows)  # no two are the same
+        runs = all_runs(study, range(2))
+        assert len({found.of(run) for run in runs}) == len(runs)  # no two the same
 
 
 @cache
