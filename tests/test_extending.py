@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Every example of docs/extending.md, in a project beside this one."""
 
+import json
 import os
 import re
 import shutil
@@ -43,21 +44,26 @@ OPTIONS = {
 }
 
 
-@pytest.fixture
-def project(tmp_path):
+# one worker runs them all, so that the examples are trained once
+pytestmark = pytest.mark.xdist_group('extending')
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
     """The folder of the page's files, beside a checkout."""
-    (tmp_path / 'hkd_mm').symlink_to(ROOT)
+    parent = tmp_path_factory.mktemp('extending')
+    (parent / 'hkd_mm').symlink_to(ROOT)
     for name, text in FILES.items():
-        path = tmp_path / 'my_project' / name
+        path = parent / 'my_project' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return tmp_path / 'my_project'
+    return parent / 'my_project'
 
 
-@pytest.fixture
-def named_data(tiny_data, tmp_path):
+@pytest.fixture(scope='module')
+def named_data(tiny_data, project):
     """The tiny images in one folder, the class in their names."""
-    folder = tmp_path / 'named'
+    folder = project.parent / 'named'
     folder.mkdir()
     for name in TINY_CLASSES:
         for path in (tiny_data / name).iterdir():
@@ -76,19 +82,32 @@ def run(project, *command):
     )
 
 
-@pytest.mark.parametrize('config', CONFIGS)
-def test_the_example_trains(config, project, tiny_data, named_data):
-    data = named_data if config == 'configs/named.py' else tiny_data
-    options = [f'data_root={data}', *TINY, *OPTIONS[config]]
-    ran = run(
-        project,
-        '../hkd_mm/tools/train.py',
-        config,
-        '--cfg-options',
-        *options,
-    )
+# as `python ../hkd_mm/tools/train.py CONFIG ...` does, one after the other
+_EACH = """
+import json, sys
+sys.path.insert(0, '../hkd_mm/tools')
+import train
+sys.exit(sum(train.main(argv) for argv in json.loads(sys.argv[1])))
+"""
+
+
+@pytest.fixture(scope='module')
+def trained(project, tiny_data, named_data):
+    """Every config of the page is trained, in one process; the project."""
+    each = []
+    for config in CONFIGS:
+        data = named_data if config == 'configs/named.py' else tiny_data
+        options = [f'data_root={data}', *TINY, *OPTIONS[config]]
+        each.append([config, '--cfg-options', *options])
+    ran = run(project, '-c', _EACH, json.dumps(each))
     assert ran.returncode == 0, ran.stderr[-3000:]
-    folder = project / 'work_dirs' / Path(config).stem
+    return project
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('config', CONFIGS)
+def test_the_example_trains(config, trained):
+    folder = trained / 'work_dirs' / Path(config).stem
     (log,) = folder.glob('*/*.log')
     assert 'distill.loss_' in log.read_text()
     assert list(folder.glob('best_balanced_accuracy_epoch_*.pth'))

@@ -136,6 +136,14 @@ model = dict(
 """
 
 
+# for the text of ``tiny_kd.py``
+CURRICULUM = """
+train_dataloader['sampler'] = dict(
+    type='hkd_mm.CurriculumSampler', power=None)
+custom_hooks = custom_hooks + [dict(type='hkd_mm.TeacherRankingHook')]
+"""
+
+
 def make_class_folders(
     root: Path,
     classes=TINY_CLASSES,

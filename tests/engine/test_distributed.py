@@ -1,12 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Two gloo processes on a CPU do the work of one."""
-
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
+"""How processes meet; what two of them do is in test_two_processes.py."""
 
 import pytest
 import torch

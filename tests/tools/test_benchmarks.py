@@ -92,7 +92,7 @@ def test_counter_sees_what_the_host_waits_for(benchmark):
     assert sum(counter.by_phase().values()) == counter.operators.total()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_startup(benchmark):
     argv = ['--images', '40', '--repeats', '1', *DRAWN]
     ways = ['--ways', 'packed, first time', 'help']
@@ -107,7 +107,7 @@ def test_startup(benchmark):
     assert report['machine']['torch'] == torch.__version__
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_threads(benchmark, monkeypatch):
     monkeypatch.setenv('OMP_WAIT_POLICY', 'PASSIVE')  # put back afterwards
     argv = ['--images', '40', '--epochs', '1', '--rounds', '1', *DRAWN]
@@ -120,7 +120,7 @@ def test_threads(benchmark, monkeypatch):
     assert len(every['passive'][0]['losses']) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_training(benchmark):
     argv = [
         '--steps',
@@ -144,7 +144,7 @@ def test_training(benchmark):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_loader(benchmark):
     report = benchmark(
         'loader',

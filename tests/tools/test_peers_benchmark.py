@@ -213,7 +213,7 @@ def test_environment_is_not_made_among_other_files(module):
     assert [path.name for path in Path('mine').iterdir()] == ['thesis.tex']
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_environment_sees_torch_and_is_made_once(module, monkeypatch, capsys):
     peers = module('_peers')
     monkeypatch.setenv('PIP_NO_INDEX', '1')
@@ -240,7 +240,7 @@ def test_environment_sees_torch_and_is_made_once(module, monkeypatch, capsys):
         peers.peers_environment(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize('peer', ['timm', 'timm bf16', 'torchdistill'])
 def test_peer_trains(module, peer, monkeypatch):
     if peer == 'torchdistill':

@@ -1,37 +1,23 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The teacher's confidence orders the training images."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from tiny import CURRICULUM
 
 from hkd_mm.config.compose import load_config
 from hkd_mm.engine.hooks.teacher_hooks import teacher_confidence
 from hkd_mm.errors import UserError
 from hkd_mm.training.trainer import train
 
-ROOT = Path(__file__).resolve().parents[3]
-SAMPLER = """
-train_dataloader['sampler'] = dict(
-    type='hkd_mm.CurriculumSampler', power=None)
-custom_hooks = custom_hooks + [dict(type='hkd_mm.TeacherRankingHook')]
-"""
-
 
 @pytest.fixture
 def curriculum(tiny_configs):
     path = tiny_configs['kd'].with_name('curriculum.py')
-    path.write_text(tiny_configs['kd'].read_text() + SAMPLER)
+    path.write_text(tiny_configs['kd'].read_text() + CURRICULUM)
     return path
 
 
@@ -104,100 +90,3 @@ def test_a_data_set_that_hides_its_pipeline_is_refused(
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     with pytest.raises(UserError, match='RepeatDataset hides the pipeline'):
         teacher_confidence(runner.model, runner)
-
-
-# Ranks, and writes down what each process would draw in two epochs.
-_RANK = """
-import json, os, sys
-import torch
-from mmengine.dist import get_rank
-from mmengine.hooks import Hook
-from hkd_mm.config.compose import compose_config
-from hkd_mm.training.runtime import set_up_processes
-from hkd_mm.engine.hooks.teacher_hooks import TeacherRankingHook
-from mmengine.runner import Runner
-
-torch.set_num_threads(1)
-many, found = 'RANK' in os.environ, {}
-for packed in (False, True):
-    for power in (None, 1.0):
-        cfg = compose_config('curriculum.py', {
-            'packed': packed, 'model.teacher_ckpt': 'teacher.pth',
-            'train_dataloader.sampler.power': power})
-        set_up_processes(cfg, 'pytorch' if many else 'none', 'cpu')
-        cfg.work_dir = 'run'
-        cfg.experiment_name = f'{packed}_{power}'
-        runner = Runner.from_cfg(cfg)
-        runner.val_loop  # built when asked for
-        runner._train_loop = runner.build_train_loop(runner._train_loop)
-        runner.model.train()
-        torch.rand(get_rank() * 3)  # processes need not be at one place
-        TeacherRankingHook().before_train(runner)
-        sampler = runner.train_dataloader.sampler
-        drawn = []
-        for epoch in range(2):
-            sampler.set_epoch(epoch)
-            drawn.append([int(i) for i in sampler])
-        found[cfg.experiment_name] = dict(
-            confidence=sampler._confidence.tolist(), drawn=drawn)
-with open(f'{sys.argv[1]}_{get_rank()}.json', 'w') as file:
-    json.dump(found, file)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_rank_as_one(curriculum, tmp_path):
-    """Plain and packed, every image once or drawn by class."""
-    (tmp_path / 'rank.py').write_text(_RANK)
-    init_default_scope('mmpretrain')
-    torch.manual_seed(0)
-    network = MODELS.build(load_config(curriculum).model.teacher)
-    network.init_weights()
-    torch.save(dict(state_dict=network.state_dict()), tmp_path / 'teacher.pth')
-    _run(tmp_path, 1, 'rank.py', 'one')
-    _run(tmp_path, 2, 'rank.py', 'two')
-    found = [
-        json.loads((tmp_path / f'{name}.json').read_text())
-        for name in ('one_0', 'two_0', 'two_1')
-    ]
-    assert len(found[0]) == 4
-    for one, first, second in zip(*(kind.values() for kind in found)):
-        assert len(set(one['confidence'])) > 9  # they do differ
-        assert first['confidence'] == second['confidence']
-        assert first['confidence'] == one['confidence']
-        for epoch, whole in enumerate(one['drawn']):
-            assert first['drawn'][epoch] == whole[::2]
-            assert second['drawn'][epoch] == whole[1::2]
-            ranks = [one['confidence'][i] for i in whole]
-            assert ranks == sorted(ranks, reverse=True)
-
-
-def _run(folder, processes, *argv):
-    environment = {
-        **os.environ,
-        'OMP_NUM_THREADS': '1',
-        'CUDA_VISIBLE_DEVICES': '',
-        'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
-    }
-    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
-        environment.pop(name, None)
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        port = found.getsockname()[1]
-    launcher = ['-m', 'torch.distributed.run', '--master_addr=127.0.0.1']
-    launcher += [f'--nproc_per_node={processes}', f'--master_port={port}']
-    done = subprocess.run(
-        [
-            sys.executable,
-            '-W',
-            'ignore',
-            *(launcher if processes > 1 else []),
-            *argv,
-        ],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

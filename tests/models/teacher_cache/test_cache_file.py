@@ -2,10 +2,8 @@
 """A cache returns what was written, or says which file is wrong."""
 
 import json
-import subprocess
-import sys
+import multiprocessing
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from hkd_mm.errors import UserError
 from hkd_mm.models.teacher_cache import CacheFile
 
+FORK = multiprocessing.get_context('fork')  # begins at once
 ARRAYS = dict(logits=((3,), 'float32'), feature=((2, 2, 2), 'float16'))
 PARTS = dict(teacher='abc', class_order='a,b,c')
 
@@ -62,36 +61,29 @@ def test_an_image_that_comes_twice_is_stored_once(tmp_path):
     assert found.verify() == 0 and found.count() == 1
 
 
-_WRITER = """
-import sys
-import numpy as np
-sys.path[:0] = {path!r}
-from test_cache_file import cache, values
-found = cache({folder!r})
-while True:
-    for seed in range(100):
-        found.write(seed % 2, np.arange(5), values(5, seed))
-        if seed % 4 == 0:
-            found._done[:] = 0  # the next one writes over it
-"""
+def write_on(folder) -> None:
+    """Write until the process is killed."""
+    found = cache(folder)
+    while True:
+        for seed in range(100):
+            found.write(seed % 2, np.arange(5), values(5, seed))
+            if seed % 4 == 0:
+                found._done[:] = 0  # the next one writes over it
 
 
 def test_a_writer_killed_at_any_moment_leaves_whole_entries(tmp_path):
     cache(tmp_path)
-    root = Path(__file__).parents[3]
-    script = _WRITER.format(
-        path=[str(root), str(Path(__file__).parent)], folder=str(tmp_path)
-    )
     marked = 0
     for number in range(60):
         if number >= 5 and marked:
             break
-        writer = subprocess.Popen([sys.executable, '-c', script])
+        writer = FORK.Process(target=write_on, args=(tmp_path,))
+        writer.start()
         while not np.fromfile(tmp_path / 'done.u8', 'uint8').any():
-            assert writer.poll() is None
+            assert writer.is_alive()
         time.sleep(number % 5 * 0.003)
         writer.kill()
-        writer.wait()
+        writer.join()
         found = cache(tmp_path)
         marked += found.count()
         assert found.verify() == 0

@@ -1,0 +1,143 @@
+# Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
+"""Two gloo processes on a CPU do the work of one; a launch serves all tests."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ranks
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from tiny import CURRICULUM, forget_runs, write_tiny_configs
+
+from hkd_mm.config.compose import load_config
+
+ROOT = Path(__file__).parents[1]
+# one worker runs them all, so that there is one launch
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('two processes')]
+
+
+def torchrun(folder: Path, *argv: str) -> str:
+    """Standard output of two processes of one launch."""
+    with socket.socket() as found:
+        found.bind(('127.0.0.1', 0))
+        port = found.getsockname()[1]
+    paths = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
+    launch = ['-m', 'torch.distributed.run', '--nproc_per_node=2']
+    launch += ['--master_addr=127.0.0.1', f'--master_port={port}']
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', *launch, *argv],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={
+            **os.environ,
+            'OMP_NUM_THREADS': '1',
+            'CUDA_VISIBLE_DEVICES': '',
+            'PYTHONPATH': os.pathsep.join(paths),
+        },
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def folder(tiny_data, tmp_path_factory) -> Path:
+    """Configs, the teacher's weights, and what each of two processes found."""
+    folder = tmp_path_factory.mktemp('two')
+    configs = write_tiny_configs(folder, tiny_data)
+    curriculum = folder / 'curriculum.py'
+    curriculum.write_text(configs['kd'].read_text() + CURRICULUM)
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        network = MODELS.build(load_config(curriculum).model.teacher)
+    network.init_weights()
+    torch.save(dict(state_dict=network.state_dict()), folder / 'teacher.pth')
+    torchrun(folder, str(ROOT / 'tests/ranks.py'))
+    forget_runs()
+    return folder
+
+
+@pytest.fixture
+def found(folder, monkeypatch, quick_runner):
+    """``found(task)`` is what each rank found; works in the folder."""
+    monkeypatch.chdir(folder)
+
+    def read(task: str) -> list:
+        each = [torch.load(f'{task}{rank}.pth') for rank in range(2)]
+        for of_rank in each:
+            assert not isinstance(of_rank, str), of_rank  # a traceback
+        return each
+
+    return read
+
+
+@pytest.mark.parametrize('layout', ['last', 'first'])
+def test_gradients_are_those_of_one(found, layout):
+    """The mean over ranks of two halves' gradients is that of the whole batch.
+
+    It is so up to the order of float32 sums.
+    """
+    first, second = found(f'gradients_{layout}')
+    one = ranks.gradients(layout == 'last')
+    assert one.keys() == first.keys() and len(one) > 10
+    for name, gradient in one.items():
+        assert gradient is not None, name
+        scale = gradient.abs().max().item()
+        close = dict(atol=1e-5 * scale + 1e-8, rtol=1e-4)
+        assert torch.allclose(gradient, first[name], **close), name
+        assert torch.equal(first[name], second[name]), name
+    assert max(g.abs().max().item() for g in one.values()) > 1e-3
+
+
+def test_images_are_ranked_as_by_one(found):
+    """Plain and packed, every image once or drawn by class."""
+    each, whole = found('ranking'), ranks.ranking()
+    assert len(whole) == 4
+    for name, one in whole.items():
+        first, second = each[0][name], each[1][name]
+        assert len(set(one['confidence'])) > 9  # they do differ
+        assert first['confidence'] == second['confidence'] == one['confidence']
+        for epoch, drawn in enumerate(one['drawn']):
+            assert first['drawn'][epoch] == drawn[::2]
+            assert second['drawn'][epoch] == drawn[1::2]
+            order = [one['confidence'][i] for i in drawn]
+            assert order == sorted(order, reverse=True)
+
+
+def test_losses_over_a_batch_do_not_see_where_it_is_cut(found):
+    """Every registered loss over a batch, found by itself."""
+    for checked in found('halves'):
+        assert {'RKDDistanceLoss', 'CRDLoss'} <= set(checked)
+        assert {name: why for name, why in checked.items() if why} == {}
+
+
+def test_the_group_is_left_before_the_interpreter_ends(folder):
+    for rank in range(2):
+        assert (folder / f'ended{rank}').read_text() == 'False'
+
+
+def test_a_training_leaves_one_run(folder, tmp_path):
+    said = torchrun(
+        tmp_path,
+        str(ROOT / 'tools/train.py'),
+        str(folder / 'tiny_student.py'),
+        *('--launcher', 'pytorch', '--work-dir', 'run'),
+        *('--cfg-options', 'max_epochs=1', 'batch_size=3'),
+    )
+    assert 'Start: ' in said and '2 x CPU' in said
+    run = tmp_path / 'run'
+    assert [path.name for path in run.glob('epoch*')] == ['epoch_1.pth']
+    finished = json.loads((run / 'run_state.json').read_text())['result']
+    assert finished['checkpoint'] == 'best_balanced_accuracy_epoch_1.pth'
+    saved = torch.load(run / 'epoch_1.pth', weights_only=False)
+    assert saved['meta']['iter'] == 3  # 18 images / (2 x 3)
+    assert not any(key.startswith('module.') for key in saved['state_dict'])
+    assert len(list(tmp_path.glob('work_dirs/splits/*.json'))) == 1
