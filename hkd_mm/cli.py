@@ -14,7 +14,7 @@ from typing import Any
 
 from hkd_mm import check_versions
 from hkd_mm.errors import UserError
-from hkd_mm.io.progress import end_with_parent
+from hkd_mm.io.processes import die_with_parent
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -112,17 +112,14 @@ def _imported(name: str) -> Callable[..., Any]:
 
 
 def _stay_with_parent() -> None:
-    """On Linux end with the process that started this tool, if it asked.
+    """End with the process that started this tool, if it asked.
 
     A study names itself in the environment, so that none of its trainings
     goes on writing after it was killed.
     """
     parent = os.environ.pop(PARENT, None)
-    if parent is None:
-        return
-    end_with_parent()
-    if os.getppid() != int(parent):
-        raise SystemExit(f'the process {parent} that started this has ended')
+    if parent is not None:
+        die_with_parent(int(parent))
 
 
 def user_line(error: BaseException) -> str | None:

@@ -30,6 +30,7 @@ from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.processes import die_with_parent
 from hkd_mm.registry import FUNCTIONS, HOOKS, MODEL_WRAPPERS
 
 _joined: list[str] = []  # launchers of the groups of this process
@@ -78,6 +79,8 @@ def init_process_group(launcher: str, device: str, **kwargs) -> None:
     if launcher == 'none' or torch.distributed.is_initialized():
         return
     _read_environment(launcher)
+    if launcher == 'pytorch':  # Slurm and MPI end the processes of a job themselves
+        die_with_parent()
     if device == 'cuda':
         local, count = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
         if local >= count:

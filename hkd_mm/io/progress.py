@@ -1,19 +1,18 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Show the progress of long jobs, and map a function on all cores."""
 
-import ctypes
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TextIO, TypeVar
 
+from hkd_mm.io.processes import die_with_parent
+
 T = TypeVar('T')
 EVERY = 30.0  # seconds between two lines where there is no terminal
 REDRAW = 0.2  # seconds between two drawings on a terminal
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def about(seconds: float) -> str:
@@ -222,10 +221,4 @@ def _one_thread() -> None:
     import cv2
 
     cv2.setNumThreads(0)
-    end_with_parent()
-
-
-def end_with_parent() -> None:
-    """Have the kernel end this process when its parent is killed."""
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    die_with_parent()

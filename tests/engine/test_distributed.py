@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from waiting import has_ended, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,31 +21,31 @@ def _free_port() -> str:
         return str(found.getsockname()[1])
 
 
-def _torchrun(folder: Path, *argv: str) -> str:
-    environment = {
+_LAUNCHER = [
+    *(sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run'),
+    *('--nproc_per_node=2', '--master_addr=127.0.0.1'),
+]
+
+
+def _environment() -> dict[str, str]:
+    found = {
         **os.environ,
         'OMP_NUM_THREADS': '1',
         'CUDA_VISIBLE_DEVICES': '',
         'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
     }
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
-        environment.pop(name, None)
+        found.pop(name, None)
+    return found
+
+
+def _torchrun(folder: Path, *argv: str) -> str:
     done = subprocess.run(
-        [
-            sys.executable,
-            '-W',
-            'ignore',
-            '-m',
-            'torch.distributed.run',
-            '--nproc_per_node=2',
-            '--master_addr=127.0.0.1',
-            f'--master_port={_free_port()}',
-            *argv,
-        ],
+        [*_LAUNCHER, f'--master_port={_free_port()}', *argv],
         capture_output=True,
         text=True,
         cwd=folder,
-        env=environment,
+        env=_environment(),
         timeout=300,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -173,6 +174,35 @@ def test_the_group_is_left_before_the_interpreter_ends(tmp_path):
     _torchrun(tmp_path, str(script))
     for rank in range(2):
         assert (tmp_path / f'rank{rank}').read_text() == 'True False'
+
+
+_RANK = """
+import os, time
+from hkd_mm.engine.distributed import init_process_group
+init_process_group('pytorch', 'cpu')
+file = f"rank{os.environ['RANK']}"
+with open(f'{file}.part', 'w') as stream:
+    stream.write(str(os.getpid()))
+os.rename(f'{file}.part', file)
+time.sleep(300)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='looks into /proc')
+def test_a_killed_launcher_takes_its_ranks_along(tmp_path):
+    (tmp_path / 'rank.py').write_text(_RANK)
+    files = [tmp_path / f'rank{rank}' for rank in range(2)]
+    with subprocess.Popen(
+        [*_LAUNCHER, f'--master_port={_free_port()}', 'rank.py'],
+        cwd=tmp_path,
+        env=_environment(),
+        stderr=subprocess.DEVNULL,
+    ) as launcher:
+        assert wait_for(lambda: all(map(Path.exists, files)), 120)
+        ranks = [int(file.read_text()) for file in files]
+        assert not any(map(has_ended, ranks))
+        launcher.kill()
+    assert wait_for(lambda: all(map(has_ended, ranks)))
 
 
 def test_cpu_wrapper_drops_device_ids(tmp_path):

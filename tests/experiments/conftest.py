@@ -33,8 +33,8 @@ except OSError:
     say('twice')
 say('resume' if '--resume' in sys.argv else 'train')
 if 'HKD_MM_PARENT' in os.environ and mode == 'slow':
-    from hkd_mm.io.progress import end_with_parent
-    end_with_parent()
+    from hkd_mm.io.processes import die_with_parent
+    die_with_parent()
 if mode == 'broken' and alpha == 0.1:
     print('error: it is broken')
     sys.exit(2)
