@@ -16,6 +16,7 @@ import re
 import sys
 import types
 import warnings
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 _QUANTIZATION = 'mmrazor.structures.quantization.backend_config'
@@ -23,8 +24,12 @@ _QUANTIZATION = 'mmrazor.structures.quantization.backend_config'
 _POSTPONED = {
     'mmrazor.models.distillers.ofd_distiller': 'scipy.stats',
     'mmrazor.models.task_modules.predictor.metric_predictor': 'scipy.stats',
-    'mmrazor.models.task_modules.predictor.handler.carts_handler': ('sklearn.tree'),
+    'mmrazor.models.task_modules.predictor.handler.carts_handler': 'sklearn.tree',
 }
+_DEEP = (
+    'mmrazor.structures.graph.channel_flow',
+    'mmrazor.models.task_modules.tracer.fx_tracer',
+)
 _BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
 
 # What silence_upstream drops: (category, module that warns, how it begins)
@@ -185,11 +190,49 @@ class _Later:
         return self._loaded()(*args, **kwargs)
 
 
-class _PostponingLoader(importlib.machinery.SourceFileLoader):
-    """Run a module whose own import statements do not load a package."""
+Execute = Callable[[types.ModuleType, Callable[[], None]], None]
+_around: dict[str, Execute] = {}  # module -> what executes it
 
+
+def around_import(name: str, execute: Execute) -> None:
+    """Have a module that is not imported yet executed by a function.
+
+    Args:
+        execute: is given the module, and what runs its code.
+    """
+    if not _around:
+        sys.meta_path.insert(0, _Finder())
+    _around[name] = execute
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name not in _around:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            spec.loader = _Loader(name, spec.origin)
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: types.ModuleType) -> None:
-        postponed = _POSTPONED[self.name]
+        run = super().exec_module
+        _around[self.name](module, lambda: run(module))
+
+
+def postpone_scipy_and_sklearn() -> None:
+    """Let ``import mmrazor.models`` load neither scipy.stats nor sklearn.
+
+    Symptom: the first iteration comes 1.3 s of CPU time later. MMRazor loads
+    both for its OFD distiller and two predictors of its architecture search;
+    these get them when they use them.
+    Versions: mmrazor 1.0.0.
+    Delete when: mmrazor imports them where it uses them.
+    """
+
+    def execute(module: types.ModuleType, run: Callable[[], None]) -> None:
+        postponed = _POSTPONED[module.__name__]
 
         def import_later(name, variables=None, local=None, names=(), level=0):
             # A package that is not installed raises here, as it would.
@@ -202,34 +245,30 @@ class _PostponingLoader(importlib.machinery.SourceFileLoader):
             return types.SimpleNamespace(**found)
 
         # Names of the module's own builtins: no other module sees this.
-        vars(module)['__builtins__'] = {
-            **vars(builtins),
-            '__import__': import_later,
-        }
-        super().exec_module(module)
+        own = {**vars(builtins), '__import__': import_later}
+        vars(module)['__builtins__'] = own
+        run()
+
+    for name in _POSTPONED:
+        around_import(name, execute)
 
 
-class _PostponingFinder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name not in _POSTPONED:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None:
-            spec.loader = _PostponingLoader(name, spec.origin)
-        return spec
+def keep_recursion_limit() -> None:
+    """Put Python's recursion limit back after modules that raise it to 2^20.
 
-
-def postpone_scipy_and_sklearn() -> None:
-    """Let ``import mmrazor.models`` load neither scipy.stats nor sklearn.
-
-    Symptom: the first iteration comes 1.3 s of CPU time later. MMRazor loads
-    both for its OFD distiller and two predictors of its architecture search;
-    these get them when they use them.
+    Symptom: what is nested too deeply (a JSON text, a config) takes the process
+    down with a segmentation fault in place of a ``RecursionError``.
     Versions: mmrazor 1.0.0.
-    Delete when: mmrazor imports them where it uses them.
+    Delete when: mmrazor leaves the limit alone.
     """
-    if not any(isinstance(one, _PostponingFinder) for one in sys.meta_path):
-        sys.meta_path.insert(0, _PostponingFinder())
+
+    def execute(module: types.ModuleType, run: Callable[[], None]) -> None:
+        limit = sys.getrecursionlimit()
+        run()
+        sys.setrecursionlimit(limit)
+
+    for name in _DEEP:
+        around_import(name, execute)
 
 
 def apply() -> None:
@@ -237,5 +276,6 @@ def apply() -> None:
     import_mmrazor_without_version_check()
     stand_in_for_quantization_backends()
     postpone_scipy_and_sklearn()
+    keep_recursion_limit()
     remember_pretty_texts()
     silence_upstream()

@@ -169,6 +169,14 @@ class EpochSeedHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         """Seed for ``runner.epoch``."""
+        loader = runner.train_dataloader
+        if loader.persistent_workers:  # they would draw on from the last epoch
+            if runner.iter == 0:
+                runner.logger.info(
+                    'train_dataloader.persistent_workers=True: workers begin anew '
+                    'every epoch, or a resumed run would draw other augmentations'
+                )
+            loader._iterator = None
         sequence = np.random.SeedSequence((runner.seed, runner.epoch, get_rank()))
         _seed_everything(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
 

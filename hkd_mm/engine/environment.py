@@ -12,8 +12,10 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+from typing_extensions import TypedDict
 
-from hkd_mm.io.files import read_record
+from hkd_mm.errors import UserError
+from hkd_mm.io.schema import read_as
 from hkd_mm.version import __version__
 
 _PACKAGES = (
@@ -98,9 +100,31 @@ def _memory_gib() -> float | None:
     return round(pages / 2**30, 1)
 
 
-def environment_of(folder: Path) -> dict:
+class Environment(TypedDict, total=False):
+    """What reports show of :func:`collect_environment`."""
+
+    hkd_mm: str
+    commit: str | None
+    python: str
+    packages: dict[str, str]
+    platform: str
+    cpu: str
+    cpu_cores: int | None
+    memory_gib: float | None
+    gpus: list[str]
+    cuda: str | None
+    cudnn: int | None
+    threads: int
+    command: list[str]
+    started: str
+
+
+def environment_of(folder: Path) -> Environment:
     """``environment.json`` of a run; empty where it cannot be read."""
-    return read_record(folder / 'environment.json')
+    try:
+        return read_as(Environment, folder / 'environment.json')
+    except UserError:
+        return {}
 
 
 def command_of(environment: dict) -> str:

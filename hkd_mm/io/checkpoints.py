@@ -14,7 +14,7 @@ import re
 import shlex
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
@@ -145,6 +145,23 @@ def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
         if isinstance(known, (list, tuple)):
             return tuple(map(str, known))
     return None
+
+
+def check_classes(
+    meta: dict[str, Any], classes: Sequence[str] | None, path: str
+) -> None:
+    """Refuse a checkpoint whose outputs mean other classes.
+
+    Args:
+        classes: of the data, in the order of the labels; None where it has none.
+    """
+    known = classes_of(meta)
+    if known is not None and classes is not None and known != tuple(classes):
+        raise UserError(
+            f'checkpoint {path} was trained for the classes '
+            f'{", ".join(known)} and the data has {", ".join(classes)}; give '
+            'a checkpoint of the same classes in the same order'
+        )
 
 
 def student_state_dict(checkpoint: dict[str, Any]) -> 'OrderedDict':

@@ -170,7 +170,9 @@ def test_a_new_folder_is_quietly_none(tmp_path, said):
     assert said == []
 
 
-@pytest.mark.parametrize('pointer', ['', '\n', '\0\0\0'])
+@pytest.mark.parametrize(
+    'pointer', ['', '\n', '\0\0\0', 'a' * 5000, 'x\0.pth', 'a\nb.pth', '..', 'epo']
+)
 def test_a_half_written_pointer_means_the_newest(tmp_path, said, pointer):
     paths = write_run(tmp_path, epochs=11, pointer=False)
     (tmp_path / 'last_checkpoint').write_text(pointer)

@@ -10,10 +10,12 @@ import torch
 import torch._functorch.config
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
+from pydantic import FiniteFloat
 from torch import Tensor, nn
 
-from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.engine.run_summary import bare_model, check_counts
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import MAIN
 from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.registry import HOOKS
@@ -73,7 +75,9 @@ class LossScheduleHook(Hook):
             raise UserError(
                 f'{where}: kind={kind!r} must be one of {", ".join(_SHARES)}'
             )
-        if not 0 <= begin < until:
+        check_counts(self, until=until)
+        validate(dict[str, FiniteFloat | None], dict(start=start, end=end), where)
+        if type(begin) is not int or not 0 <= begin < until:
             raise UserError(
                 f'{where}: begin={begin} must be at least 0 and before until={until}'
             )
@@ -191,6 +195,7 @@ class DistillDiagnosticsHook(Hook):
     """
 
     def __init__(self, interval: int = 50) -> None:
+        check_counts(self, interval=interval)
         self.interval = interval
         self._on = False
 

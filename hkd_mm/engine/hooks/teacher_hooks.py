@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 
-from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.engine.run_summary import bare_model, check_counts
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
 from hkd_mm.evaluation.segmentation_scores import threshold_of
@@ -36,6 +36,7 @@ class TeacherCheckHook(Hook):
     """
 
     def __init__(self, num_images: int = 256) -> None:
+        check_counts(self, num_images=num_images)
         self.num_images = num_images
 
     @torch.no_grad()
@@ -55,6 +56,12 @@ class TeacherCheckHook(Hook):
         predictions, labels, masks = [], [], []
         for data in _batches(model, loader, chosen):
             logits = _teacher_logits(model, data)
+            if not torch.isfinite(logits).all():
+                raise UserError(
+                    'the teacher answers with NaN or infinity; give another file as '
+                    f'model.teacher_ckpt (now {getattr(model, "teacher_ckpt", None)}), '
+                    'or the mean and std that it was trained with'
+                )
             if logits.dim() == 4:
                 masks.append((logits, data['data_samples']))
                 continue

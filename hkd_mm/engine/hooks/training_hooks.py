@@ -11,12 +11,15 @@ import torch._dynamo.config
 from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import nn
 
-from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.engine.run_summary import bare_model, check_counts
 from hkd_mm.errors import UserError
 from hkd_mm.registry import HOOKS
 
 _GRAPHS = 8  # of a region: training, evaluation, a last batch that is small
 _COMPILERS = ('g++', 'clang++', 'c++')
+_MODES = (
+    *('default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs'),
+)
 _NETS = ('model', 'backbone', 'neck')  # of mmpretrain's classifiers
 
 
@@ -45,6 +48,16 @@ class CompileHook(Hook):
         mode: str | None = None,
         backend: str = 'inductor',
     ) -> None:
+        backends = torch._dynamo.list_backends(exclude_tags=())
+        for name, value, known in (
+            ('mode', mode, (None, *_MODES)),
+            ('backend', backend, backends if isinstance(backend, str) else (backend,)),
+        ):
+            if value not in known:
+                raise UserError(
+                    f'CompileHook: {name}={value!r} must be one of '
+                    f'{", ".join(map(str, known))}'
+                )
         self.student, self.teacher = student, teacher
         self.mode, self.backend = mode, backend
 
@@ -127,6 +140,10 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
         kwargs: ``monitor``, ``rule``, ``min_delta``, ``patience`` and the
             others of mmengine's hook. ``patience`` counts validations.
     """
+
+    def __init__(self, monitor: str, patience: int = 5, **kwargs) -> None:
+        super().__init__(monitor, patience=patience, **kwargs)
+        check_counts(self, patience=patience)
 
     # "No better than" of the scores, where upstream has "worse than".
     rule_map = dict(greater=operator.ge, less=operator.le)

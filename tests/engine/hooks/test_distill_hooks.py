@@ -76,6 +76,10 @@ def test_schedules_by_hand():
         (dict(until=0, end=0.0), 'until=0'),
         (dict(until=3, begin=3, end=0.0), 'begin=3'),
         (dict(until=3), 'start, end or both'),
+        (dict(until=3, begin=-1, end=0.0), 'begin=-1'),
+        (dict(until=3, begin='1', end=0.0), 'begin=1'),
+        (dict(until=3, end='0'), 'end'),
+        (dict(until=3, end=float('nan')), 'end'),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(made, said):
