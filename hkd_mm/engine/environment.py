@@ -25,13 +25,7 @@ _PACKAGES = (
 
 
 def collect_environment() -> dict:
-    """Describe the running process and its machine.
-
-    Returns:
-        A dict that JSON can hold: ``hkd_mm``, ``commit`` (None outside a checkout),
-        ``python``, ``packages``, ``platform``, ``cpu``, ``memory_gib``, ``gpus``,
-        ``cuda``, ``threads``, ``command``, ``started``.
-    """
+    """Describe the running process and its machine, for JSON."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return dict(
         hkd_mm=__version__,
@@ -52,13 +46,8 @@ def collect_environment() -> dict:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: list(metadata.distributions(name=name)) for name in _PACKAGES}
+    return {name: one[0].version for name, one in found.items() if one}
 
 
 def _commit() -> str | None:
@@ -83,13 +72,10 @@ def _commit() -> str | None:
 
 
 def _cpu_name() -> str:
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.split(':', 1)[1].strip()
-    except OSError:
-        pass  # no Linux; the next best name follows
-    return platform.processor() or platform.machine()
+    linux = Path('/proc/cpuinfo')
+    lines = linux.read_text().splitlines() if linux.is_file() else []
+    names = [line.split(':', 1)[1] for line in lines if line.startswith('model name')]
+    return names[0].strip() if names else platform.processor() or platform.machine()
 
 
 def _memory_gib() -> float | None:
@@ -101,22 +87,14 @@ def _memory_gib() -> float | None:
 
 
 class Environment(TypedDict, total=False):
-    """What reports show of :func:`collect_environment`."""
+    """What is shown of :func:`collect_environment`."""
 
     hkd_mm: str
-    commit: str | None
     python: str
     packages: dict[str, str]
-    platform: str
     cpu: str
-    cpu_cores: int | None
-    memory_gib: float | None
     gpus: list[str]
-    cuda: str | None
-    cudnn: int | None
-    threads: int
     command: list[str]
-    started: str
 
 
 def environment_of(folder: Path) -> Environment:

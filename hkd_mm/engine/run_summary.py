@@ -155,7 +155,7 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         config=Path(filename).name if filename else None,
         seed=runner.seed,
         split_hash=split_hash(runner.train_dataloader.dataset),
-        best=_of_epoch(history, _epoch(best)) if best else None,
+        best=_of_epoch(history, safe_load(best)['meta']['epoch']) if best else None,
         last=_of_epoch(history, validated[-1]) if validated else None,
         epochs=max(history.records, default=0),
         training_minutes=seconds / 60,
@@ -169,13 +169,8 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     return report
 
 
-def _epoch(path: str) -> int:
-    return safe_load(path)['meta']['epoch']
-
-
 def _of_epoch(history: History, epoch: int) -> dict:
-    record = history.records.get(epoch, {})
-    return dict(epoch=epoch, **record.get('val', {}))
+    return dict(epoch=epoch, **history.records.get(epoch, {}).get('val', {}))
 
 
 def _file(path: str | None) -> dict | None:

@@ -13,9 +13,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.checkpoints import classes_of, safe_load, student_state_dict
 from hkd_mm.io.signatures import type_name
-from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
-    PackedMaskPreprocessor,
-)
+from hkd_mm.models.preprocessors.packed_mask_preprocessor import PackedMaskPreprocessor
 from hkd_mm.version import __version__
 
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')

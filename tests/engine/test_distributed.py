@@ -2,55 +2,13 @@
 """Two gloo processes on a CPU do the work of one."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from waiting import has_ended, wait_for
-
-ROOT = Path(__file__).parents[2]
-
-
-def _free_port() -> str:
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        return str(found.getsockname()[1])
-
-
-_LAUNCHER = [
-    *(sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run'),
-    *('--nproc_per_node=2', '--master_addr=127.0.0.1'),
-]
-
-
-def _environment() -> dict[str, str]:
-    found = {
-        **os.environ,
-        'OMP_NUM_THREADS': '1',
-        'CUDA_VISIBLE_DEVICES': '',
-        'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
-    }
-    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
-        found.pop(name, None)
-    return found
-
-
-def _torchrun(folder: Path, *argv: str) -> str:
-    done = subprocess.run(
-        [*_LAUNCHER, f'--master_port={_free_port()}', *argv],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=_environment(),
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
-
+from processes import ROOT, has_ended, launch, run, wait_for
 
 # One step of the pair with BatchNorm in eval (see the test).
 _STEP = """
@@ -97,25 +55,10 @@ def test_two_processes_give_the_gradients_of_one(tiny_configs, tmp_path, channel
     With that set aside the mean over ranks of the gradients of two halves is
     the gradient of the whole batch, up to the order of float32 sums.
     """
-    script = tmp_path / 'step.py'
-    script.write_text(_STEP)
+    (tmp_path / 'step.py').write_text(_STEP)
     config = str(tiny_configs['kd'])
-    subprocess.run(
-        [
-            sys.executable,
-            '-W',
-            'ignore',
-            str(script),
-            config,
-            'one.pth',
-            channels_last,
-        ],
-        check=True,
-        timeout=120,
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-    )
-    _torchrun(tmp_path, str(script), config, 'two.pth', channels_last)
+    for processes, out in enumerate(('one.pth', 'two.pth'), 1):
+        run(tmp_path, 'step.py', config, out, channels_last, processes=processes)
     one, two = (torch.load(tmp_path / f'{name}.pth') for name in ('one', 'two'))
     assert one.keys() == two.keys() and len(one) > 10
     for name, gradient in one.items():
@@ -129,7 +72,7 @@ def test_two_processes_give_the_gradients_of_one(tiny_configs, tmp_path, channel
 
 @pytest.mark.slow
 def test_two_processes_train_and_leave_one_run(tiny_configs, tmp_path):
-    said = _torchrun(
+    said = run(
         tmp_path,
         str(ROOT / 'tools' / 'train.py'),
         str(tiny_configs['student']),
@@ -171,7 +114,7 @@ raise SystemExit(0)
 def test_the_group_is_left_before_the_interpreter_ends(tmp_path):
     script = tmp_path / 'leave.py'
     script.write_text(_LEAVE)
-    _torchrun(tmp_path, str(script))
+    run(tmp_path, str(script))
     for rank in range(2):
         assert (tmp_path / f'rank{rank}').read_text() == 'True False'
 
@@ -192,11 +135,9 @@ time.sleep(300)
 def test_a_killed_launcher_takes_its_ranks_along(tmp_path):
     (tmp_path / 'rank.py').write_text(_RANK)
     files = [tmp_path / f'rank{rank}' for rank in range(2)]
+    command, env = launch()
     with subprocess.Popen(
-        [*_LAUNCHER, f'--master_port={_free_port()}', 'rank.py'],
-        cwd=tmp_path,
-        env=_environment(),
-        stderr=subprocess.DEVNULL,
+        [*command, 'rank.py'], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL
     ) as launcher:
         assert wait_for(lambda: all(map(Path.exists, files)), 120)
         ranks = [int(file.read_text()) for file in files]
@@ -228,11 +169,7 @@ def test_cpu_wrapper_drops_device_ids(tmp_path):
 
 @pytest.mark.parametrize(
     'launcher, missing',
-    [
-        ('pytorch', 'RANK'),
-        ('slurm', 'SLURM_PROCID'),
-        ('mpi', 'OMPI_COMM_WORLD_RANK'),
-    ],
+    [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')],
 )
 def test_launcher_needs_its_environment(launcher, missing, monkeypatch):
     from hkd_mm.engine.distributed import init_process_group

@@ -203,7 +203,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._validate_resumed(runner)
 
     def _forget_missing_best(self, runner) -> None:
-        """Drop the record of best checkpoints that are not there any more."""
+        """Drop the record of best checkpoints that are gone."""
         hub = runner.message_hub
         for key in [k for k in hub.runtime_info if k.startswith('best_ckpt')]:
             path = hub.get_info(key)

@@ -52,9 +52,7 @@ class WindowCheckHook(Hook):
         images = samples_of(loader.dataset, chosen)['inputs'].flatten()
         images = images[:: -(-len(images) // _VALUES)].clone()
         line = misfit(
-            images.numpy(),
-            preprocessor.windowed(images).numpy(),
-            preprocessor.window,
+            images.numpy(), preprocessor.windowed(images).numpy(), preprocessor.window
         )
         if line:
             runner.logger.warning(line)

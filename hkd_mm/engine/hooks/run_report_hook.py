@@ -10,10 +10,7 @@ from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
 
 from hkd_mm.engine.environment import collect_environment
-from hkd_mm.engine.run_data import (
-    image_input,
-    training_input,
-)
+from hkd_mm.engine.run_data import image_input, training_input
 from hkd_mm.engine.run_figures import save_confusion, save_curves
 from hkd_mm.engine.run_summary import (
     History,
@@ -59,8 +56,7 @@ class RunReportHook(Hook):
             there = Path(runner._load_from or '').parent / 'history.json'
             self.history.load(runner.epoch, runner.logger.warning, there)
         AtomicBackend().put_text(
-            to_json(collect_environment()),
-            Path(runner.work_dir) / 'environment.json',
+            to_json(collect_environment()), Path(runner.work_dir) / 'environment.json'
         )
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:

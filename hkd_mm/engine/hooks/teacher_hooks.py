@@ -27,12 +27,12 @@ class TeacherCheckHook(Hook):
 
     A teacher at chance (the wrong checkpoint, the wrong class order, other input
     statistics) distils noise and nothing else would tell. The figures also go to the
-    message hub as ``teacher_check``. A teacher without a checkpoint is refused.
+    message hub as ``teacher_check``. A teacher without a checkpoint is refused, and one
+    that answers with NaN.
 
     Args:
-        num_images: how many images to look at, spread evenly over the
-            validation split (the training split where a run has no
-            validation), since data sets are often sorted by class.
+        num_images: spread evenly over the validation split (the training split where
+            there is none), since data sets are often sorted by class.
     """
 
     def __init__(self, num_images: int = 256) -> None:
@@ -101,8 +101,7 @@ class TeacherCheckHook(Hook):
         recalls = np.bincount(labels, hits)[present] / counts[present]
         accuracy, balanced = float(hits.mean()), float(recalls.mean())
         chance = 1 / num_classes
-        found = dict(accuracy=accuracy, balanced_accuracy=balanced)
-        found['images'] = len(labels)
+        found = dict(accuracy=accuracy, balanced_accuracy=balanced, images=len(labels))
         runner.message_hub.update_info('teacher_check', found)
         figures = (
             f'accuracy {accuracy:.3f}, balanced accuracy '
@@ -218,11 +217,7 @@ class TeacherRankingHook(Hook):
 
 @torch.no_grad()
 def teacher_confidence(model, runner) -> np.ndarray:
-    """Probability of the teacher's own prediction, an image each.
-
-    Returns:
-        (N,) float32 in [0, 1], in the order of the training dataset.
-    """
+    """(N,) float32 in [0, 1] of the teacher's own predictions on training images."""
     loader = runner.train_dataloader
     dataset = loader.dataset
     augmented = getattr(dataset, 'pipeline', None)
@@ -288,9 +283,7 @@ class TeacherCacheHook(Hook):
             return
         view = model.data_preprocessor.view
         read = cache.start_view(
-            view,
-            runner.train_dataloader.dataset.index,
-            next(model.parameters()).device,
+            view, runner.train_dataloader.dataset.index, next(model.parameters()).device
         )
         runner.logger.info(
             f'Teacher cache: view {view} is {"read" if read else "filled"}'

@@ -34,11 +34,8 @@ class CompileHook(Hook):
     checkpoints, recorders.
 
     The first iterations take minutes longer, on a CPU a C++ compiler is
-    needed. Results differ by floating-point rounding.
-
-    Args:
-        student: compile the student (or the network that is trained alone).
-        teacher: compile the teacher, where there is one.
+    needed. Results differ by floating-point rounding. A network that is trained
+    alone is the student.
     """
 
     def __init__(
@@ -135,10 +132,7 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     plateau. Two methods are added, for upstream counts from zero again,
     without its best score, whenever a run is resumed. A checkpoint is written
     before the validation of its epoch: a resumed run counts on from the one before.
-
-    Args:
-        kwargs: ``monitor``, ``rule``, ``min_delta``, ``patience`` and the
-            others of mmengine's hook. ``patience`` counts validations.
+    ``patience`` counts validations.
     """
 
     def __init__(self, monitor: str, patience: int = 5, **kwargs) -> None:

@@ -139,10 +139,7 @@ def test_the_student_is_plain_and_that_of_the_best_checkpoint(kd_run):
     image = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(
-            plain.eval()(image),
-            runner.model.student.eval()(image),
-            rtol=0,
-            atol=0,
+            plain.eval()(image), runner.model.student.eval()(image), rtol=0, atol=0
         )
 
 

@@ -78,10 +78,7 @@ def test_finite_losses_and_other_iterations_pass():
 
 def hook_of(patience=3, rule='greater'):
     return ResumableEarlyStoppingHook(
-        monitor='balanced_accuracy',
-        rule=rule,
-        min_delta=0.0,
-        patience=patience,
+        monitor='balanced_accuracy', rule=rule, min_delta=0.0, patience=patience
     )
 
 

@@ -2,11 +2,6 @@
 """The teacher's confidence orders the training images."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +9,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from processes import run
 
 from hkd_mm.config.compose import load_config
 from hkd_mm.engine.hooks.teacher_hooks import teacher_confidence
 from hkd_mm.errors import UserError
 from hkd_mm.training.trainer import train
 
-ROOT = Path(__file__).resolve().parents[3]
 SAMPLER = """
 train_dataloader['sampler'] = dict(
     type='hkd_mm.CurriculumSampler', power=None)
@@ -154,8 +149,8 @@ def test_two_processes_rank_as_one(curriculum, tmp_path):
     network = MODELS.build(load_config(curriculum).model.teacher)
     network.init_weights()
     torch.save(dict(state_dict=network.state_dict()), tmp_path / 'teacher.pth')
-    _run(tmp_path, 1, 'rank.py', 'one')
-    _run(tmp_path, 2, 'rank.py', 'two')
+    run(tmp_path, 'rank.py', 'one', processes=1)
+    run(tmp_path, 'rank.py', 'two')
     found = [
         json.loads((tmp_path / f'{name}.json').read_text())
         for name in ('one_0', 'two_0', 'two_1')
@@ -170,34 +165,3 @@ def test_two_processes_rank_as_one(curriculum, tmp_path):
             assert second['drawn'][epoch] == whole[1::2]
             ranks = [one['confidence'][i] for i in whole]
             assert ranks == sorted(ranks, reverse=True)
-
-
-def _run(folder, processes, *argv):
-    environment = {
-        **os.environ,
-        'OMP_NUM_THREADS': '1',
-        'CUDA_VISIBLE_DEVICES': '',
-        'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
-    }
-    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
-        environment.pop(name, None)
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        port = found.getsockname()[1]
-    launcher = ['-m', 'torch.distributed.run', '--master_addr=127.0.0.1']
-    launcher += [f'--nproc_per_node={processes}', f'--master_port={port}']
-    done = subprocess.run(
-        [
-            sys.executable,
-            '-W',
-            'ignore',
-            *(launcher if processes > 1 else []),
-            *argv,
-        ],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
