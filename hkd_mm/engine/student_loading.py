@@ -22,7 +22,7 @@ from torch import nn
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import load_weights, safe_load
 from hkd_mm.io.signatures import type_name
-from hkd_mm.registry import MMENGINE_MODELS, MODELS
+from hkd_mm.registry import MODELS
 
 # Registries that are imported to look a name up; others, of a user's own
 # package, count where the user has imported them before.
@@ -102,12 +102,12 @@ def _check_type(name: Any, where: object, scope: str) -> None:
 def _registry(scope: Any) -> Registry | None:
     """The networks of a scope, which is not imported unless it is known."""
     if scope == _ROOT:
-        return MMENGINE_MODELS
+        return MODELS.parent
     if scope in _OURS:
         found = importlib.import_module(f'{scope}.registry').MODELS
         found.import_from_location()
         return found
-    return MMENGINE_MODELS.children.get(scope) if isinstance(scope, str) else None
+    return MODELS.parent.children.get(scope) if isinstance(scope, str) else None
 
 
 def _is_part(found: Any) -> bool:
