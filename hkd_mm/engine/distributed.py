@@ -117,22 +117,17 @@ def _read_environment(launcher: str) -> None:
             )
         os.environ[name] = os.environ[source]
     os.environ.setdefault('MASTER_PORT', '29500')
-    if 'MASTER_ADDR' not in os.environ:
-        os.environ['MASTER_ADDR'] = _master_address(launcher)
-
-
-def _master_address(launcher: str) -> str:
-    if launcher == 'slurm':
-        nodes = os.environ['SLURM_NODELIST']
-        found = subprocess.run(
-            ['scontrol', 'show', 'hostnames', nodes],
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.run(
+            ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']],
             capture_output=True,
             text=True,
             check=False,
         ).stdout.split()
-        if found:
-            return found[0]
-    raise UserError('MASTER_ADDR is not set; set it to the host of rank 0')
+        if hosts:
+            os.environ['MASTER_ADDR'] = hosts[0]
+    if 'MASTER_ADDR' not in os.environ:
+        raise UserError('MASTER_ADDR is not set; set it to the host of rank 0')
 
 
 def _seed_everything(seed: int) -> None:

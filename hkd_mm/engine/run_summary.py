@@ -40,9 +40,9 @@ class Record(TypedDict, total=False):
     lr: float | None
     seconds: float
     images: int
-    val: dict[str, float | None]
+    val: dict[str, float | bool | None]
     val_seconds: float
-    confusion: list[list[int]]
+    confusion: list[list[float]]
 
 
 class History:

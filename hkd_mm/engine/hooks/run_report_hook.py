@@ -39,7 +39,7 @@ class RunReportHook(Hook):
     checkpoint (the last one where there was no validation).
 
     Every checkpoint is given ``input`` (size and resize rule,
-    see :func:`.image_input.image_input`), ``student`` (the config of the
+    see :func:`.run_data.image_input`), ``student`` (the config of the
     plain student) and ``data_preprocessor`` in its ``meta``.
     """
 
