@@ -26,12 +26,12 @@ _DEEP = (
 )
 _BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
 
-# What silence_upstream drops: (category, module that warns, how it begins)
+# What silence_upstream drops: how warnings of mmcv begin
 _WARNED = (
-    # mmcv without compiled operators, which no network here needs
-    (UserWarning, r'mmcv\.', 'Fail to import ``MultiScaleDeformableAttention'),
+    # without compiled operators, which no network here needs
+    'Fail to import ``MultiScaleDeformableAttention',
     # of the first ColorJitter of each worker; mmpretrain passes alpha alone
-    (UserWarning, r'mmcv\.', "Only use 'alpha' for pillow backend"),
+    "Only use 'alpha' for pillow backend",
 )
 # How lines of mmengine's loggers, and of print_log without one, begin
 _MMENGINE = (
@@ -130,8 +130,8 @@ def silence_upstream() -> None:
     """
     import mmengine.logging.logger
 
-    for category, module, text in _WARNED:
-        warnings.filterwarnings('ignore', text, category, module)
+    for text in _WARNED:
+        warnings.filterwarnings('ignore', text, UserWarning, r'mmcv\.')
     logging.getLogger('torch.utils.cpp_extension').addFilter(_is_not_of_cuda)
     logged = re.compile('|'.join(_MMENGINE))
     # MMLogger is no child of the root logger, and has an instance a run

@@ -33,7 +33,7 @@ _HEADER = 'hkd_mm'  # key of the meta in a .safetensors file
 _STATISTICS = ('min', 'max', 'current', 'mean')  # of a HistoryBuffer
 _SHOWN = 3  # names shown of a long list of keys
 _MAGIC = (b'PK', b'\x80')  # torch's archive, the pickle before it
-_INFLATED = 100  # bytes that a byte of a file may become
+_INFLATED = 20  # bytes that a byte of a file may become
 _DEEPEST = 50  # dicts and lists within each other; ours have seven
 _MOST = 1_000_000  # dicts and lists of a file
 # Where programs put the weights in their files, the likeliest first.

@@ -256,9 +256,8 @@ def _plain_pipeline(runner):
 class TeacherCacheHook(Hook):
     """Keep the cache of a ``FrozenTeacherDistill`` in step with the epochs.
 
-    Opens it before the first epoch, tells it the view of each (which
-    ``hkd_mm.ViewHook`` has set) and hands it to the disk after each. Models
-    without a cache are left alone.
+    Opens it before the first epoch, tells it the view of each (of
+    ``hkd_mm.ViewHook``) and hands it to the disk after each.
     """
 
     def before_train(self, runner) -> None:
