@@ -16,28 +16,22 @@ import re
 import sys
 import types
 import warnings
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 _QUANTIZATION = 'mmrazor.structures.quantization.backend_config'
-# module of MMRazor: what it imports for one class or function of its own
-_POSTPONED = {
-    'mmrazor.models.distillers.ofd_distiller': 'scipy.stats',
-    'mmrazor.models.task_modules.predictor.metric_predictor': 'scipy.stats',
-    'mmrazor.models.task_modules.predictor.handler.carts_handler': ('sklearn.tree'),
-}
+_DEEP = (
+    'mmrazor.structures.graph.channel_flow',
+    'mmrazor.models.task_modules.tracer.fx_tracer',
+)
 _BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
 
-# What silence_upstream drops: (category, module that warns, how it begins)
+# What silence_upstream drops: how warnings of mmcv begin
 _WARNED = (
-    # mmcv without compiled operators, which no network here needs
-    (UserWarning, r'mmcv\.', 'Fail to import ``MultiScaleDeformableAttention'),
+    # without compiled operators, which no network here needs
+    'Fail to import ``MultiScaleDeformableAttention',
     # of the first ColorJitter of each worker; mmpretrain passes alpha alone
-    (UserWarning, r'mmcv\.', "Only use 'alpha' for pillow backend"),
-)
-# (logger, how it begins)
-_LOGGED = (
-    # of torch.compile on a machine with a CUDA toolkit and without a GPU
-    ('torch.utils.cpp_extension', 'No CUDA runtime is found'),
+    "Only use 'alpha' for pillow backend",
 )
 # How lines of mmengine's loggers, and of print_log without one, begin
 _MMENGINE = (
@@ -136,12 +130,9 @@ def silence_upstream() -> None:
     """
     import mmengine.logging.logger
 
-    for category, module, text in _WARNED:
-        warnings.filterwarnings('ignore', text, category, module)
-    for name, text in _LOGGED:
-        logger = logging.getLogger(name)
-        if not any(isinstance(f, _Without) for f in logger.filters):
-            logger.addFilter(_Without(text))
+    for text in _WARNED:
+        warnings.filterwarnings('ignore', text, UserWarning, r'mmcv\.')
+    logging.getLogger('torch.utils.cpp_extension').addFilter(_is_not_of_cuda)
     logged = re.compile('|'.join(_MMENGINE))
     # MMLogger is no child of the root logger, and has an instance a run
     mmengine.logging.MMLogger.filter = lambda self, record: (
@@ -156,86 +147,63 @@ def silence_upstream() -> None:
     mmengine.logging.logger.print = without_noise
 
 
-class _Without(logging.Filter):
-    """Drop log lines that begin as a pattern does."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self._text = re.compile(text)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not self._text.match(record.getMessage())
+def _is_not_of_cuda(record: logging.LogRecord) -> bool:
+    """Of torch.compile on a machine with a CUDA toolkit and without a GPU."""
+    return not record.getMessage().startswith('No CUDA runtime is found')
 
 
-class _Later:
-    """A module, or what a module holds, imported when it is first used."""
-
-    def __init__(self, module: str, name: str | None = None) -> None:
-        self._later = module, name
-
-    def _loaded(self) -> Any:
-        module, name = self._later
-        found = importlib.import_module(module)
-        return getattr(found, name) if name else found
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loaded(), name)
-
-    def __call__(self, *args, **kwargs) -> Any:
-        return self._loaded()(*args, **kwargs)
+Execute = Callable[[types.ModuleType, Callable[[], None]], None]
+_around: dict[str, Execute] = {}  # module -> what executes it
 
 
-class _PostponingLoader(importlib.machinery.SourceFileLoader):
-    """Run a module whose own import statements do not load a package."""
+def around_import(name: str, execute: Execute) -> None:
+    """Have a module that is not imported yet executed by a function.
 
-    def exec_module(self, module: types.ModuleType) -> None:
-        postponed = _POSTPONED[self.name]
-
-        def import_later(name, variables=None, local=None, names=(), level=0):
-            # A package that is not installed raises here, as it would.
-            if name != postponed or not importlib.util.find_spec(name.split('.')[0]):
-                return builtins.__import__(name, variables, local, names, level)
-            if names:
-                found = {item: _Later(name, item) for item in names}
-            else:  # import a.b as c
-                found = {name.split('.')[-1]: _Later(name)}
-            return types.SimpleNamespace(**found)
-
-        # Names of the module's own builtins: no other module sees this.
-        vars(module)['__builtins__'] = {
-            **vars(builtins),
-            '__import__': import_later,
-        }
-        super().exec_module(module)
+    It is given the module, and what runs the module's code.
+    """
+    if not _around:
+        sys.meta_path.insert(0, _Finder())
+    _around[name] = execute
 
 
-class _PostponingFinder(importlib.abc.MetaPathFinder):
+class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name not in _POSTPONED:
+        if name not in _around:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None:
-            spec.loader = _PostponingLoader(name, spec.origin)
+            spec.loader = _Loader(name, spec.origin)
         return spec
 
 
-def postpone_scipy_and_sklearn() -> None:
-    """Let ``import mmrazor.models`` load neither scipy.stats nor sklearn.
+class _Loader(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module: types.ModuleType) -> None:
+        run = super().exec_module
+        _around[self.name](module, lambda: run(module))
 
-    Symptom: the first iteration comes 1.3 s of CPU time later. MMRazor loads
-    both for its OFD distiller and two predictors of its architecture search;
-    these get them when they use them.
+
+def keep_recursion_limit() -> None:
+    """Put Python's recursion limit back after modules that raise it to 2^20.
+
+    Symptom: what is nested too deeply (a JSON text, a config) takes the process
+    down with a segmentation fault in place of a ``RecursionError``.
     Versions: mmrazor 1.0.0.
-    Delete when: mmrazor imports them where it uses them.
+    Delete when: mmrazor leaves the limit alone.
     """
-    if not any(isinstance(one, _PostponingFinder) for one in sys.meta_path):
-        sys.meta_path.insert(0, _PostponingFinder())
+
+    def execute(module: types.ModuleType, run: Callable[[], None]) -> None:
+        limit = sys.getrecursionlimit()
+        run()
+        sys.setrecursionlimit(limit)
+
+    for name in _DEEP:
+        around_import(name, execute)
 
 
 def apply() -> None:
     """Run every workaround; safe to call any number of times."""
     import_mmrazor_without_version_check()
     stand_in_for_quantization_backends()
-    postpone_scipy_and_sklearn()
+    keep_recursion_limit()
     remember_pretty_texts()
     silence_upstream()

@@ -9,51 +9,33 @@ import importlib
 import pkgutil
 import sys
 
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine import registry as roots
 from mmengine.registry import Registry
 
 from hkd_mm import begin_training
 
 begin_training()  # before any of OpenMMLab is imported
 
-# ruff: noqa: E402
 
-
-def _child(root: Registry, *locations: str) -> Registry:
+def _child(name: str, *locations: str) -> Registry:
+    root = getattr(roots, name)
     return Registry(root.name, parent=root, scope='hkd_mm', locations=list(locations))
 
 
-DATASETS = _child(MMENGINE_DATASETS, 'hkd_mm.datasets')
-DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'hkd_mm.datasets')
-TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'hkd_mm.datasets')
-FUNCTIONS = _child(MMENGINE_FUNCTIONS, 'hkd_mm.engine', 'hkd_mm.datasets')
-HOOKS = _child(MMENGINE_HOOKS, 'hkd_mm.engine')
-MODEL_WRAPPERS = _child(MMENGINE_MODEL_WRAPPERS, 'hkd_mm.engine')
-METRICS = _child(
-    MMENGINE_METRICS,
-    'hkd_mm.evaluation.clinical_metric',
-    'hkd_mm.evaluation.segmentation_metric',
-)
-MODELS = _child(MMENGINE_MODELS, 'hkd_mm.models')
-TASK_UTILS = _child(MMENGINE_TASK_UTILS, 'hkd_mm.models')
 REGISTRIES = (
-    DATASETS,
-    DATA_SAMPLERS,
-    TRANSFORMS,
-    FUNCTIONS,
-    HOOKS,
-    MODEL_WRAPPERS,
-    METRICS,
-    MODELS,
-    TASK_UTILS,
+    DATASETS := _child('DATASETS', 'hkd_mm.datasets'),
+    DATA_SAMPLERS := _child('DATA_SAMPLERS', 'hkd_mm.datasets'),
+    TRANSFORMS := _child('TRANSFORMS', 'hkd_mm.datasets'),
+    FUNCTIONS := _child('FUNCTIONS', 'hkd_mm.engine', 'hkd_mm.datasets'),
+    HOOKS := _child('HOOKS', 'hkd_mm.engine'),
+    MODEL_WRAPPERS := _child('MODEL_WRAPPERS', 'hkd_mm.engine'),
+    METRICS := _child(
+        'METRICS',
+        'hkd_mm.evaluation.clinical_metric',
+        'hkd_mm.evaluation.segmentation_metric',
+    ),
+    MODELS := _child('MODELS', 'hkd_mm.models'),
+    TASK_UTILS := _child('TASK_UTILS', 'hkd_mm.models'),
 )
 
 

@@ -2,48 +2,19 @@
 """Two gloo processes on a CPU do the work of one; a launch serves all tests."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import ranks
 import torch
 from mmengine.registry import MODELS, init_default_scope
+from processes import ROOT, run
 from tiny import CURRICULUM, forget_runs, write_tiny_configs
 
 from hkd_mm.config.compose import load_config
 
-ROOT = Path(__file__).parents[1]
 # one worker runs them all, so that there is one launch
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('two processes')]
-
-
-def torchrun(folder: Path, *argv: str) -> str:
-    """Standard output of two processes of one launch."""
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        port = found.getsockname()[1]
-    paths = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
-    launch = ['-m', 'torch.distributed.run', '--nproc_per_node=2']
-    launch += ['--master_addr=127.0.0.1', f'--master_port={port}']
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', *launch, *argv],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={
-            **os.environ,
-            'OMP_NUM_THREADS': '1',
-            'CUDA_VISIBLE_DEVICES': '',
-            'PYTHONPATH': os.pathsep.join(paths),
-        },
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
 
 
 @pytest.fixture(scope='module')
@@ -60,7 +31,7 @@ def folder(tiny_data, tmp_path_factory) -> Path:
         network = MODELS.build(load_config(curriculum).model.teacher)
     network.init_weights()
     torch.save(dict(state_dict=network.state_dict()), folder / 'teacher.pth')
-    torchrun(folder, str(ROOT / 'tests/ranks.py'))
+    run(folder, str(ROOT / 'tests/ranks.py'))
     forget_runs()
     return folder
 
@@ -125,7 +96,7 @@ def test_the_group_is_left_before_the_interpreter_ends(folder):
 
 
 def test_a_training_leaves_one_run(folder, tmp_path):
-    said = torchrun(
+    said = run(
         tmp_path,
         str(ROOT / 'tools/train.py'),
         str(folder / 'tiny_student.py'),
@@ -133,11 +104,11 @@ def test_a_training_leaves_one_run(folder, tmp_path):
         *('--cfg-options', 'max_epochs=1', 'batch_size=3'),
     )
     assert 'Start: ' in said and '2 x CPU' in said
-    run = tmp_path / 'run'
-    assert [path.name for path in run.glob('epoch*')] == ['epoch_1.pth']
-    finished = json.loads((run / 'run_state.json').read_text())['result']
+    work_dir = tmp_path / 'run'
+    assert [path.name for path in work_dir.glob('epoch*')] == ['epoch_1.pth']
+    finished = json.loads((work_dir / 'run_state.json').read_text())['result']
     assert finished['checkpoint'] == 'best_balanced_accuracy_epoch_1.pth'
-    saved = torch.load(run / 'epoch_1.pth', weights_only=False)
+    saved = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
     assert saved['meta']['iter'] == 3  # 18 images / (2 x 3)
     assert not any(key.startswith('module.') for key in saved['state_dict'])
     assert len(list(tmp_path.glob('work_dirs/splits/*.json'))) == 1

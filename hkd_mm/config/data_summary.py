@@ -22,7 +22,6 @@ from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.datasets.packed.top_up import Target, topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
 from hkd_mm.errors import UserError
-from hkd_mm.io.checkpoints import classes_of
 
 
 @dataclass
@@ -161,21 +160,6 @@ def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> No
                 f'{number}; set both with --cfg-options '
                 + option_text('classes', summary.classes)
             )
-
-
-def check_classes(meta: dict, classes: Sequence[str], path: str) -> None:
-    """Refuse a checkpoint whose outputs mean other classes.
-
-    Args:
-        classes: of the data, in the order of the labels.
-    """
-    known = classes_of(meta)
-    if known is not None and known != tuple(classes):
-        raise UserError(
-            f'checkpoint {path} was trained for the classes '
-            f'{", ".join(known)} and the data has {", ".join(classes)}; give '
-            'a checkpoint of the same classes in the same order'
-        )
 
 
 def resolve_data(cfg: Config, read_data: bool = True) -> None:

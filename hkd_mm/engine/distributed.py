@@ -34,19 +34,12 @@ from hkd_mm.io.processes import die_with_parent
 from hkd_mm.registry import FUNCTIONS, HOOKS, MODEL_WRAPPERS
 
 _joined: list[str] = []  # launchers of the groups of this process
-# launcher -> torch's name -> the launcher's name
+# names of RANK, WORLD_SIZE and LOCAL_RANK
+_NAMES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
 _VARIABLES = dict(
-    slurm=dict(
-        RANK='SLURM_PROCID',
-        WORLD_SIZE='SLURM_NTASKS',
-        LOCAL_RANK='SLURM_LOCALID',
-    ),
-    mpi=dict(
-        RANK='OMPI_COMM_WORLD_RANK',
-        WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
-        LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
-    ),
-    pytorch={name: name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')},
+    slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    mpi=tuple(f'OMPI_COMM_WORLD_{name}' for name in ('RANK', 'SIZE', 'LOCAL_RANK')),
+    pytorch=_NAMES,
 )
 
 
@@ -54,8 +47,7 @@ _VARIABLES = dict(
 class CPUDistributedDataParallel(MMDistributedDataParallel):
     """``MMDistributedDataParallel`` for a model on the CPU.
 
-    The constructor is changed: mmengine always passes ``device_ids``, which
-    torch refuses for CPU modules.
+    mmengine always passes ``device_ids``, which torch refuses for CPU modules.
     """
 
     def __init__(
@@ -66,11 +58,9 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
 
 
 def init_process_group(launcher: str, device: str, **kwargs) -> None:
-    """Join the processes of a launcher; without a GPU through gloo.
+    """Join the processes of a launcher; on ``device='cpu'`` through gloo.
 
-    Args:
-        device: ``cpu`` or ``cuda``; on GPUs mmengine makes the NCCL group.
-        kwargs: ``env_cfg.dist_cfg`` of the config, for GPUs.
+    On GPUs mmengine makes the NCCL group, with ``env_cfg.dist_cfg`` as ``kwargs``.
 
     Raises:
         UserError: the launcher's environment is missing, or there are more
@@ -97,11 +87,7 @@ def init_process_group(launcher: str, device: str, **kwargs) -> None:
 
 
 def _leave_process_group() -> None:
-    """End the group's threads before the interpreter takes them down.
-
-    gloo's threads otherwise end the process with ``terminate called without
-    an active exception`` and exit code -6 now and then, after finished work.
-    """
+    """End gloo's threads before the interpreter aborts on them, after finished work."""
     gc.collect()  # models that hold the group
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -123,7 +109,7 @@ def end_process(code: int) -> None:
 
 
 def _read_environment(launcher: str) -> None:
-    for name, source in _VARIABLES[launcher].items():
+    for name, source in zip(_NAMES, _VARIABLES[launcher]):
         if source not in os.environ:
             raise UserError(
                 f'--launcher {launcher}: {source} is not set; start through '
@@ -131,22 +117,17 @@ def _read_environment(launcher: str) -> None:
             )
         os.environ[name] = os.environ[source]
     os.environ.setdefault('MASTER_PORT', '29500')
-    if 'MASTER_ADDR' not in os.environ:
-        os.environ['MASTER_ADDR'] = _master_address(launcher)
-
-
-def _master_address(launcher: str) -> str:
-    if launcher == 'slurm':
-        nodes = os.environ['SLURM_NODELIST']
-        found = subprocess.run(
-            ['scontrol', 'show', 'hostnames', nodes],
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.run(
+            ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']],
             capture_output=True,
             text=True,
             check=False,
         ).stdout.split()
-        if found:
-            return found[0]
-    raise UserError('MASTER_ADDR is not set; set it to the host of rank 0')
+        if hosts:
+            os.environ['MASTER_ADDR'] = hosts[0]
+    if 'MASTER_ADDR' not in os.environ:
+        raise UserError('MASTER_ADDR is not set; set it to the host of rank 0')
 
 
 def _seed_everything(seed: int) -> None:
@@ -169,18 +150,22 @@ class EpochSeedHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         """Seed for ``runner.epoch``."""
+        loader = runner.train_dataloader
+        if loader.persistent_workers:  # they would draw on from the last epoch
+            if runner.iter == 0:
+                runner.logger.info(
+                    'train_dataloader.persistent_workers=True: workers begin anew '
+                    'every epoch, or a resumed run would draw other augmentations'
+                )
+            loader._iterator = None
         sequence = np.random.SeedSequence((runner.seed, runner.epoch, get_rank()))
         _seed_everything(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
 
 
 @FUNCTIONS.register_module()
 def seed_worker(worker_id: int, **kwargs) -> None:
-    """Seed a loader worker from the number that torch drew for this epoch.
+    """Seed a loader worker from the number that torch drew for it in this epoch.
 
-    Args:
-        worker_id: given by the loader; already part of the torch seed.
-        kwargs: ``num_workers``, ``rank``, ``seed`` that mmengine passes on;
-            they are constant over the epochs and therefore not used.
+    What mmengine passes on is constant over the epochs and therefore not used.
     """
-    del worker_id, kwargs
     _seed_everything(torch.initial_seed())

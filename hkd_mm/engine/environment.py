@@ -12,8 +12,10 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+from typing_extensions import TypedDict
 
-from hkd_mm.io.files import read_record
+from hkd_mm.errors import UserError
+from hkd_mm.io.schema import read_as
 from hkd_mm.version import __version__
 
 _PACKAGES = (
@@ -23,13 +25,7 @@ _PACKAGES = (
 
 
 def collect_environment() -> dict:
-    """Describe the running process and its machine.
-
-    Returns:
-        A dict that JSON can hold: ``hkd_mm``, ``commit`` (None outside a checkout),
-        ``python``, ``packages``, ``platform``, ``cpu``, ``memory_gib``, ``gpus``,
-        ``cuda``, ``threads``, ``command``, ``started``.
-    """
+    """Describe the running process and its machine, for JSON."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return dict(
         hkd_mm=__version__,
@@ -50,13 +46,8 @@ def collect_environment() -> dict:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: list(metadata.distributions(name=name)) for name in _PACKAGES}
+    return {name: one[0].version for name, one in found.items() if one}
 
 
 def _commit() -> str | None:
@@ -81,13 +72,10 @@ def _commit() -> str | None:
 
 
 def _cpu_name() -> str:
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.split(':', 1)[1].strip()
-    except OSError:
-        pass  # no Linux; the next best name follows
-    return platform.processor() or platform.machine()
+    linux = Path('/proc/cpuinfo')
+    lines = linux.read_text().splitlines() if linux.is_file() else []
+    names = [line.split(':', 1)[1] for line in lines if line.startswith('model name')]
+    return names[0].strip() if names else platform.processor() or platform.machine()
 
 
 def _memory_gib() -> float | None:
@@ -98,9 +86,23 @@ def _memory_gib() -> float | None:
     return round(pages / 2**30, 1)
 
 
-def environment_of(folder: Path) -> dict:
+class Environment(TypedDict, total=False):
+    """What is shown of :func:`collect_environment`."""
+
+    hkd_mm: str
+    python: str
+    packages: dict[str, str]
+    cpu: str
+    gpus: list[str]
+    command: list[str]
+
+
+def environment_of(folder: Path) -> Environment:
     """``environment.json`` of a run; empty where it cannot be read."""
-    return read_record(folder / 'environment.json')
+    try:
+        return read_as(Environment, folder / 'environment.json')
+    except UserError:
+        return {}
 
 
 def command_of(environment: dict) -> str:

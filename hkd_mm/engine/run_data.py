@@ -1,8 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The split and the image preparation that a network is trained on."""
 
+import re
 from typing import Any
 
+import torch
 from torch import nn
 
 from hkd_mm.errors import UserError
@@ -15,21 +17,53 @@ def split_hash(dataset) -> str | None:
     return getattr(dataset, 'split_hash', None)
 
 
-def check_resumed_split(meta: dict[str, Any], dataset, name: str) -> None:
-    """Let a run go on only on the split it was begun on.
+def preparation(dataset: Any, preprocessor: nn.Module) -> dict[str, Any]:
+    """Describe what a network is trained on, so far as a resumed run must have it.
+
+    Returns:
+        ``size`` and ``interpolation`` as of :func:`image_input`, ``steps`` that crop or
+        resize, and of the preprocessor ``mean``, ``std``, ``to_rgb`` and ``window``.
+    """
+    found = image_input(dataset, preprocessor) or dict(steps=[])
+    found['steps'] = [s for s in found['steps'] if re.search('crop|resize', s.lower())]
+    for name in ('mean', 'std', 'to_rgb', '_channel_conversion', 'window'):
+        value = getattr(preprocessor, name, None)
+        value = value.flatten().tolist() if torch.is_tensor(value) else value
+        found[name] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def check_resumed_data(
+    meta: dict[str, Any], dataset: Any, preprocessor: nn.Module, name: str
+) -> None:
+    """Let a run go on only on the data it was begun on, prepared equally.
+
+    Args:
+        meta: of the checkpoint.
+        name: of the checkpoint, for the message.
 
     Raises:
-        UserError: the data have another split now, so images that the network
-            was trained on would validate it.
+        UserError: the data have another split now, so images that the network was
+            trained on would validate it; or they are prepared in another way.
     """
     there, here = meta.get('split_hash'), split_hash(dataset)
+    way = 'or begin again without --resume in another --work-dir'
     if there is not None and there != here:
         raise UserError(
             f'{name} was trained on split {there[:8]}, but data_root, '
             f'split_file or split_seed now give another split '
-            f'({(here or "none")[:8]}); set them back, or begin again without '
-            '--resume in another --work-dir'
+            f'({(here or "none")[:8]}); set them back, {way}'
         )
+    stored = meta.get('preparation') or {}
+    for key, value in preparation(dataset, preprocessor).items():
+        # packed images know no steps, and some pipelines no size
+        unknown = (None, []) if key in ('size', 'interpolation', 'steps') else ()
+        there = stored.get(key, value)
+        if there != value and not (there in unknown or value in unknown):
+            raise UserError(
+                f'{name} was trained with {key}={there} of the images, this config '
+                f'has {value}; set it back, {way}'
+            )
 
 
 _NEUTRAL = ('LoadSkinImage', 'LoadImageFromFile', 'PackInputs')
@@ -110,5 +144,5 @@ def _of_pipeline(pipeline: Any) -> dict[str, Any] | None:
             found['size'] = [int(side) for side in step.scale[::-1]]
             found['interpolation'] = step.interpolation
         else:
-            found['steps'].append(repr(step))
+            found['steps'].append(re.sub(' at 0x[0-9a-f]+', '', repr(step)))
     return found

@@ -10,11 +10,7 @@ from rich import box
 from rich.table import Table
 
 from hkd_mm.io.atomic_files import AtomicBackend
-from hkd_mm.metric_names import (
-    CLASS_SUMMARY,
-    MASK_SUMMARY,
-    title_of,
-)
+from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY, title_of
 
 
 def save_curves(
@@ -61,11 +57,7 @@ def save_confusion(
     path: str | Path,
     title: str = '',
 ) -> None:
-    """Draw a confusion matrix, shaded by row share, with counts.
-
-    Args:
-        confusion: (C, C) counts, true class by row.
-    """
+    """Draw a confusion matrix, (C, C) counts by true class, shaded by row share."""
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 3 + 0.6 * len(classes)
@@ -108,12 +100,7 @@ def _save(figure, path: str | Path) -> None:
 
 
 def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
-    """Put the figures of a run into a table of two columns.
-
-    Args:
-        report: what :func:`summarise` returned.
-        plain: draw lines in ASCII, for files and pipes.
-    """
+    """Put what :func:`summarise` returned into a table; ``plain`` is in ASCII."""
     table = Table(
         title=report['config'] or 'run',
         title_justify='left',
@@ -126,8 +113,7 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     if chosen:
         kind = 'best' if report['best'] else 'last'
         table.add_row(
-            f'{kind} validation',
-            f'epoch {chosen["epoch"]} of {report["epochs"]}',
+            f'{kind} validation', f'epoch {chosen["epoch"]} of {report["epochs"]}'
         )
         for key in (*CLASS_SUMMARY, 'ece', *MASK_SUMMARY):
             if chosen.get(key) is not None:
@@ -145,8 +131,7 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     table.add_row('training', f'{report["training_minutes"]:.1f} min' + _speed(report))
     if report['checkpoint']:
         table.add_row(
-            report['checkpoint']['file'],
-            f'{report["checkpoint"]["megabytes"]:.1f} MB',
+            report['checkpoint']['file'], f'{report["checkpoint"]["megabytes"]:.1f} MB'
         )
     table.add_row('work dir', work_dir)
     return table

@@ -13,13 +13,7 @@ _OF_A_RUN = (STUDENT, 'metrics.json', 'environment.json')
 
 
 class FinishedRun(NamedTuple):
-    """Where a finished training left what the other tools read.
-
-    Args:
-        folder: its work dir.
-        config: the whole config as it was run.
-        student: the plain student of the best checkpoint.
-    """
+    """Work dir, whole config and plain best student of a finished training."""
 
     folder: Path
     config: Path

@@ -4,49 +4,81 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from pydantic import Field
 from torch import nn
+from typing_extensions import Required, TypedDict
 
 from hkd_mm.engine.run_data import split_hash
+from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.io.schema import read_as, validate
 from hkd_mm.models.networks.complexity import complexity
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def check_counts(hook: Hook, **counts: int) -> None:
+    """Refuse arguments of a hook that are no whole numbers from 1 on."""
+    validate(dict[str, Count], counts, type(hook).__name__)
+
+
+class Record(TypedDict, total=False):
+    """What is known of an epoch, counted from 1.
+
+    ``train`` has the mean of each logged loss, ``val`` the metrics.
+    """
+
+    epoch: Required[Count]
+    train: dict[str, float | None]
+    lr: float | None
+    seconds: float
+    images: int
+    val: dict[str, float | bool | None]
+    val_seconds: float
+    confusion: list[list[float]]
 
 
 class History:
-    """Records of epochs, written to a JSON file after each change.
-
-    A record holds ``epoch`` (1-based) and, as far as they are known,
-    ``train`` (mean of each logged loss), ``lr``, ``seconds`` and ``images``
-    of training, ``val`` (metrics), ``val_seconds`` and ``confusion``.
-    """
+    """Records of epochs, written to a JSON file after each change."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.records: dict[int, dict] = {}
+        self.records: dict[int, Record] = {}
 
-    def load(self, up_to: int, *sources: str | Path) -> bool:
-        """Take over the epochs of the run that is resumed.
+    def load(
+        self, up_to: int, warn: Callable[[str], None], *sources: str | Path
+    ) -> None:
+        """Take over the epochs of the run that is resumed, so far as they can be read.
 
         Args:
             up_to: last epoch that the resumed checkpoint contains; later
                 ones will be trained again.
-
-        Returns:
-            Whether one of them was there.
+            warn: takes a line where nothing can be taken over.
+            sources: files beside the own one. That is set aside where it is damaged.
         """
+        why = 'history.json of the resumed run was not found'
         for source in (self.path, *map(Path, sources)):
-            if source.is_file():
-                records = json.loads(source.read_text('utf-8'))
-                self.records = {
-                    record['epoch']: record
-                    for record in records
-                    if record['epoch'] <= up_to
-                }
-                return True
-        return False
+            if not source.is_file():
+                continue
+            try:
+                records = read_as(list[Record], source)
+            except UserError as error:
+                why = str(error)
+                if source == self.path:
+                    aside = source.with_name(f'{source.name}.damaged')
+                    os.replace(source, aside)
+                    why += f' (it is {aside} now)'
+                continue
+            self.records = {r['epoch']: r for r in records if r['epoch'] <= up_to}
+            return
+        warn(f'{why}: curves and times begin at epoch {up_to + 1}')
 
     def add(self, epoch: int, **fields) -> None:
         """Put fields into the record of an epoch and write the file."""
@@ -123,7 +155,7 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         config=Path(filename).name if filename else None,
         seed=runner.seed,
         split_hash=split_hash(runner.train_dataloader.dataset),
-        best=_of_epoch(history, _epoch(best)) if best else None,
+        best=_of_epoch(history, safe_load(best)['meta']['epoch']) if best else None,
         last=_of_epoch(history, validated[-1]) if validated else None,
         epochs=max(history.records, default=0),
         training_minutes=seconds / 60,
@@ -137,13 +169,8 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     return report
 
 
-def _epoch(path: str) -> int:
-    return safe_load(path)['meta']['epoch']
-
-
 def _of_epoch(history: History, epoch: int) -> dict:
-    record = history.records.get(epoch, {})
-    return dict(epoch=epoch, **record.get('val', {}))
+    return dict(epoch=epoch, **history.records.get(epoch, {}).get('val', {}))
 
 
 def _file(path: str | None) -> dict | None:

@@ -45,7 +45,7 @@ class NamedRunner(Runner):
         super().__init__(*args, experiment_name=name, cfg=cfg, **kwargs)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build the logger; its console gets the news alone."""
+        """Its console gets the news alone."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):

@@ -13,9 +13,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.checkpoints import classes_of, safe_load, student_state_dict
 from hkd_mm.io.signatures import type_name
-from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
-    PackedMaskPreprocessor,
-)
+from hkd_mm.models.preprocessors.packed_mask_preprocessor import PackedMaskPreprocessor
 from hkd_mm.version import __version__
 
 _STATISTICS = ('mean', 'std', 'to_rgb', 'num_classes')
@@ -130,12 +128,6 @@ def export_student(
     with io.BytesIO() as buffer:
         torch.save(dict(state_dict=state, meta=plain(meta)), buffer)
         AtomicBackend().put(buffer.getvalue(), out)
-    _read_back(out, state)
-    return meta
-
-
-def _read_back(out: str | os.PathLike, state: dict) -> None:
-    """Hold the written file against what was meant to be in it."""
     found = safe_load(out)['state_dict']
     same = found.keys() == state.keys() and all(
         torch.equal(_bits(found[key]), _bits(value)) for key, value in state.items()
@@ -145,8 +137,9 @@ def _read_back(out: str | os.PathLike, state: dict) -> None:
             f'{out} reads back differently from what was written; '
             'the disk or file system is faulty'
         )
+    return meta
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes, so that NaN equals NaN."""
+    """The bytes: -0.0 is not 0.0."""
     return tensor.reshape(-1).view(torch.uint8)

@@ -22,7 +22,7 @@ from torch import nn
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import load_weights, safe_load
 from hkd_mm.io.signatures import type_name
-from hkd_mm.registry import MMENGINE_MODELS, MODELS
+from hkd_mm.registry import MODELS
 
 # Registries that are imported to look a name up; others, of a user's own
 # package, count where the user has imported them before.
@@ -102,12 +102,12 @@ def _check_type(name: Any, where: object, scope: str) -> None:
 def _registry(scope: Any) -> Registry | None:
     """The networks of a scope, which is not imported unless it is known."""
     if scope == _ROOT:
-        return MMENGINE_MODELS
+        return MODELS.parent
     if scope in _OURS:
         found = importlib.import_module(f'{scope}.registry').MODELS
         found.import_from_location()
         return found
-    return MMENGINE_MODELS.children.get(scope) if isinstance(scope, str) else None
+    return MODELS.parent.children.get(scope) if isinstance(scope, str) else None
 
 
 def _is_part(found: Any) -> bool:
@@ -135,7 +135,16 @@ def closed_registries() -> Iterator[None]:
     A second line behind :func:`checked_config`: words other than ``type`` may
     reach a registry as well.
     """
-    _install()
+    imported = _upstream.get_object_from_string
+    if not hasattr(imported, 'closed'):  # a switch, once
+
+        def get_object_from_string(name: str) -> Any:
+            if _closed.get():
+                raise UserError(f'{name} is no registered network')
+            return imported(name)
+
+        get_object_from_string.closed = True
+        _upstream.get_object_from_string = get_object_from_string
     token = _closed.set(True)
     try:
         yield
@@ -143,30 +152,14 @@ def closed_registries() -> Iterator[None]:
         _closed.reset(token)
 
 
-def _install() -> None:
-    """Put a switch before MMEngine's import of dotted names, once."""
-    imported = _upstream.get_object_from_string
-    if hasattr(imported, 'closed'):
-        return
-
-    def get_object_from_string(name: str) -> Any:
-        if _closed.get():
-            raise UserError(f'{name} is no registered network')
-        return imported(name)
-
-    get_object_from_string.closed = True
-    _upstream.get_object_from_string = get_object_from_string
-
-
 def load_student(path: str | os.PathLike) -> tuple[nn.Module, dict]:
     """The plain network of a run, with its trained weights.
 
     The file may come from anybody: of the network that it names nothing is
-    built but what is registered here, see :mod:`.student_checks`.
+    built but what is registered here, see :func:`checked_config`.
 
     Args:
-        path: a ``student.pth`` or a ``.safetensors``, which says of itself
-            what network it is.
+        path: a ``student.pth`` or a ``.safetensors`` of an export.
 
     Returns:
         The network, in evaluation, and the ``meta`` of the file.
@@ -185,18 +178,11 @@ def load_student(path: str | os.PathLike) -> tuple[nn.Module, dict]:
     config = checked_config(meta['student'], path)
     if meta.get('data_preprocessor'):
         config.setdefault(
-            'data_preprocessor',
-            checked_config(meta['data_preprocessor'], path),
+            'data_preprocessor', checked_config(meta['data_preprocessor'], path)
         )
-    network = _build(config, path)
-    load_weights(network, path, 'student')
-    return network.eval(), meta
-
-
-def _build(config: dict, path: str | os.PathLike) -> nn.Module:
     try:
         with closed_registries():
-            return MODELS.build(config)
+            network = MODELS.build(config)
     except UserError:
         raise
     except Exception as error:  # of any network's constructor
@@ -206,6 +192,8 @@ def _build(config: dict, path: str | os.PathLike) -> nn.Module:
             f'({type(error).__name__}: {lines[0]}); take the versions of '
             'MMPretrain and timm that it was trained with'
         ) from error
+    load_weights(network, path, 'student')
+    return network.eval(), meta
 
 
 def describe_network(network: dict[str, Any]) -> str:
@@ -215,17 +203,8 @@ def describe_network(network: dict[str, Any]) -> str:
     if 'encoder_name' in network:
         return f'{network.get("arch", "Unet")} with {network["encoder_name"]}'
     backbone = network.get('backbone') or network
-    details = [
-        f'{key}={backbone[key]}'
-        for key in (
-            'depth',
-            'widen_factor',
-            'arch',
-            'model_name',
-            'base_channels',
-        )
-        if key in backbone
-    ]
+    keys = ('depth', 'widen_factor', 'arch', 'model_name', 'base_channels')
+    details = [f'{key}={backbone[key]}' for key in keys if key in backbone]
     name = type_name(backbone) or 'network'
     return f'{name}({", ".join(details)})' if details else name
 

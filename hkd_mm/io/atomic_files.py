@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-_PART = '.part'
+from hkd_mm.io.files import replacing
+
 _MARK = '.unfinished'
 
 
@@ -30,16 +31,8 @@ class AtomicBackend(LocalBackend):
         """
         path = Path(os.path.realpath(filepath))
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f'.{path.name}.{os.getpid()}{_PART}')
-        try:
-            with open(aside, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            file.write(obj)
         if os.name == 'posix':  # a rename must survive a power failure
             handle = os.open(path.parent, os.O_RDONLY)
             try:
@@ -57,7 +50,7 @@ def remove_parts(folder: str | Path) -> list[str]:
 
     No other process may be writing to it.
     """
-    parts = sorted(Path(folder).glob(f'.*{_PART}'))
+    parts = sorted(Path(folder).glob('.*.part'))
     for part in parts:
         part.unlink()
     return [part.name for part in parts]

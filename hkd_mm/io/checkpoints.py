@@ -11,12 +11,14 @@ import logging
 import os
 import pickle
 import re
+import shlex
 import zipfile
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from http.client import HTTPException
+from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -31,41 +33,31 @@ _HEADER = 'hkd_mm'  # key of the meta in a .safetensors file
 _STATISTICS = ('min', 'max', 'current', 'mean')  # of a HistoryBuffer
 _SHOWN = 3  # names shown of a long list of keys
 _MAGIC = (b'PK', b'\x80')  # torch's archive, the pickle before it
-_ARCHIVE_ERRORS = (
-    zipfile.BadZipFile,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    ValueError,
-)
+_INFLATED = 20  # bytes that a byte of a file may become
+_DEEPEST = 50  # dicts and lists within each other; ours have seven
+_MOST = 1_000_000  # dicts and lists of a file
 # Where programs put the weights in their files, the likeliest first.
 CONTAINERS = (
-    'state_dict',
-    'model',
-    'model_state_dict',
-    'net',
-    'network',
-    'params',
-    'weights',
-    'state_dict_ema',
-    'model_ema',
-    'ema',
+    *('state_dict', 'model', 'model_state_dict', 'net', 'network', 'params'),
+    *('weights', 'state_dict_ema', 'model_ema', 'ema'),
 )
-# What wrappers put in front of every name.
-_PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.', 'network.')
-_ADDED = ('model.', 'backbone.', 'backbone.model.')
+# What MMPretrain and timm's wrapper put in front of a network's own names.
+_ADDED = ('', 'model.', 'backbone.', 'backbone.model.')
+# Of two networks in a file these are the second choice.
+_SECOND = re.compile(r'(?<![a-z])(ema|teacher|averaged?|momentum)(?![a-z])')
 
 
 def safe_load(path: str | os.PathLike) -> dict[str, Any]:
     """Read a ``.pth`` or ``.safetensors`` file to the CPU, weights only.
 
     Returns:
-        The stored dict; a bare state dict comes back under ``state_dict``. A
-        ``.safetensors`` file has its ``meta`` as JSON in its header, under ``hkd_mm``.
+        The stored dict, whose ``state_dict`` is a dict with names as keys; a bare state
+        dict comes back under that name. A ``.safetensors`` file has its ``meta`` as
+        JSON in its header, under ``hkd_mm``.
 
     Raises:
-        UserError: the file is missing, damaged, holds no weights, or would
-            have to run code to be read.
+        UserError: the file is missing, damaged, holds no weights or such as are no
+            finite numbers, or would have to run code to be read.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -73,37 +65,40 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
             f'checkpoint {path} does not exist; give the path of '
             'a .pth or .safetensors file'
         )
-    if path.endswith('.safetensors'):
-        loaded = _load_safetensors(path)
-        check_tensors(loaded['state_dict'], path)
-        return loaded
-    _check_magic(path)
-    _check_archive(path)
     try:
-        with torch.serialization.safe_globals(_allowed()):
-            loaded = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        if 'weights_only' not in str(error) and 'GLOBAL' not in str(error):
-            raise _damaged(path) from error
-        raise UserError(
-            f'checkpoint {path} holds more than weights and was not opened, '
-            'because reading it could run code; if you trust its author, '
-            'convert it once: python -c "import torch; torch.save('
-            "torch.load('IN.pth', weights_only=False)['state_dict'], "
-            "'OUT.pth')\" and use OUT.pth"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise _damaged(path) from error
+        if path.endswith('.safetensors'):
+            loaded = _load_safetensors(path)
+        else:
+            _check_file(path)
+            with torch.serialization.safe_globals(_allowed()):
+                loaded = torch.load(path, map_location='cpu', weights_only=True)
+    except (UserError, ImportError):
+        raise
+    except Exception as error:  # of readers that are given rubbish, any
+        raise _advice(path, error) or _damaged(path) from error
+    _check_nesting(loaded, path)
     if not isinstance(loaded, dict) or not loaded:
-        raise UserError(
-            f'checkpoint {path} holds no weights; a dict with "state_dict" is expected'
-        )
+        raise _no_weights(path)
     if 'state_dict' not in loaded:
         inner = loaded.get('model')
-        loaded = dict(state_dict=inner if isinstance(inner, dict) else loaded)
-    if isinstance(loaded['state_dict'], dict):
-        check_tensors(loaded['state_dict'], path)
+        inside = isinstance(inner, dict) and any(
+            isinstance(value, Tensor) for value in inner.values()
+        )
+        loaded = {**loaded, 'state_dict': inner} if inside else dict(state_dict=loaded)
+    for part, kinds in (('state_dict', Mapping), ('meta', (dict, type(None)))):
+        if not isinstance(loaded.get(part), kinds):
+            raise _no_weights(path, f': its {part} is no dict')
+    if not all(isinstance(name, str) for name in loaded['state_dict']):
+        raise _no_weights(path, ': its weights have numbers for names')
+    check_tensors(loaded['state_dict'], path)
+    check_tensors(dict(_tensors(loaded.get('optimizer'), 'optimizer')), path)
     return loaded
+
+
+def _no_weights(path: str, why: str = '') -> UserError:
+    return UserError(
+        f'checkpoint {path} holds no weights{why}; a dict with "state_dict" is expected'
+    )
 
 
 def load(prefix: str, filename: str) -> dict[str, Any]:
@@ -131,7 +126,7 @@ def load(prefix: str, filename: str) -> dict[str, Any]:
         os.makedirs(folder, exist_ok=True)
         try:
             torch.hub.download_url_to_file(filename, path, progress=False)
-        except (URLError, ConnectionError, TimeoutError) as error:
+        except (OSError, HTTPException) as error:
             raise UserError(
                 f'cannot fetch {filename} ({error}); download it to {path}'
             ) from error
@@ -145,9 +140,28 @@ def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
     They are in ``dataset_meta`` of a run's checkpoint (mmengine), and at the
     top of a ``student.pth``.
     """
-    known = (meta.get('dataset_meta') or {}).get('classes')
-    known = meta.get('classes') if known is None else known
-    return None if known is None else tuple(known)
+    for source in (meta.get('dataset_meta'), meta):
+        known = source.get('classes') if isinstance(source, Mapping) else None
+        if isinstance(known, (list, tuple)):
+            return tuple(map(str, known))
+    return None
+
+
+def check_classes(
+    meta: dict[str, Any], classes: Sequence[str] | None, path: str
+) -> None:
+    """Refuse a checkpoint whose outputs mean other classes.
+
+    Args:
+        classes: of the data, in the order of the labels; None where it has none.
+    """
+    known = classes_of(meta)
+    if known is not None and classes is not None and known != tuple(classes):
+        raise UserError(
+            f'checkpoint {path} was trained for the classes '
+            f'{", ".join(known)} and the data has {", ".join(classes)}; give '
+            'a checkpoint of the same classes in the same order'
+        )
 
 
 def student_state_dict(checkpoint: dict[str, Any]) -> 'OrderedDict':
@@ -183,17 +197,54 @@ def load_weights(
             or its number of classes.
     """
     checkpoint = safe_load(path)
+    model.load_state_dict(
+        matching_weights(checkpoint, model.state_dict(), str(path), role)
+    )
+    return checkpoint.get('meta') or {}
+
+
+def matching_weights(
+    checkpoint: dict[str, Any], own: Mapping[str, Tensor], path: str, role: str
+) -> dict[str, Tensor]:
+    """The weights of a network in a checkpoint of whatever program.
+
+    Args:
+        own: ``state_dict`` of the network, a plain one.
+
+    Returns:
+        Name -> tensor, with the names and shapes of ``own``.
+
+    Raises:
+        UserError: as of :func:`load_weights`.
+    """
     state = student_state_dict(checkpoint)
-    own = model.state_dict()
-    missing = [key for key in own if key not in state]
-    unknown = [key for key in state if key not in own]
-    if missing or unknown:
+    if state.keys() != own.keys():
         found = fitting_state(checkpoint['state_dict'], own)
         if found is not None:
             state, note = found
-            check_tensors(state, str(path))
-            missing = unknown = []
+            check_tensors(state, path)
             print_log(f'{path}: the weights {note}', logger='current')
+    check_match(state, own, path, role)
+    return state
+
+
+def check_match(
+    state: Mapping[str, Any],
+    own: Mapping[str, Tensor],
+    path: str,
+    role: str,
+    needed: str = '',
+) -> None:
+    """Compare names and shapes of weights.
+
+    Args:
+        needed: beginning of the names that may not be missing.
+
+    Raises:
+        UserError: they are of another network, or of one with other classes.
+    """
+    missing = [key for key in own if key.startswith(needed) and key not in state]
+    unknown = [key for key in state if key not in own]
     if missing or unknown:
         raise UserError(
             f'checkpoint {path} is of another network than the {role}: '
@@ -201,50 +252,77 @@ def load_weights(
             f'{len(unknown)} unknown {unknown[:_SHOWN]}; give the checkpoint '
             f'of this {role}, or set the {role} of the config to its network'
         )
-    wrong = [key for key in own if own[key].shape != state[key].shape]
-    if wrong:
-        key = wrong[0]
-        counts = len(own[key]), len(state[key])
-        hint = (
-            f'it was trained for {counts[1]} classes and the config has {counts[0]}'
-            if len(wrong) <= 2
-            else f'{len(wrong)} weights differ in shape'
-        )
-        raise UserError(
-            f'checkpoint {path} does not fit the {role}: {hint} '
-            f'({key}: {tuple(state[key].shape)} in the file, '
-            f'{tuple(own[key].shape)} in the network); give a checkpoint of '
-            'the same network and classes'
-        )
-    model.load_state_dict(state)
-    return checkpoint.get('meta') or {}
+    wrong = [key for key, value in state.items() if _kind(value) != _kind(own[key])]
+    if not wrong:
+        return
+    key = wrong[-1]
+    (mine, _), (theirs, dtype) = _kind(own[key]), _kind(state[key])
+    hint = f'{len(wrong)} weights differ'
+    if len(wrong) <= 2 and mine and theirs:
+        hint = f'it was trained for {theirs[0]} classes and the config has {mine[0]}'
+    raise UserError(
+        f'checkpoint {path} does not fit the {role}: {hint} ({key}: {theirs} {dtype} '
+        f'in the file, {mine} in the network); give a checkpoint of the same network '
+        'and classes'
+    )
+
+
+def _kind(value: Any) -> tuple[tuple | None, str]:
+    """Shape, and what else decides whether a weight can be taken over."""
+    if not isinstance(value, Tensor):
+        return None, type(value).__name__
+    return tuple(value.shape), 'complex' if value.is_complex() else ''
 
 
 def check_tensors(state: Mapping[str, Any], path: str) -> None:
     """Refuse weights that are not there or are no numbers.
 
     Raises:
-        UserError: a tensor is on the ``meta`` device, or holds NaN or infinity.
+        UserError: a tensor has no values, more than are stored, or NaN or infinity.
     """
     for name, tensor in state.items():
-        if not isinstance(tensor, Tensor):
-            continue
-        if tensor.is_meta:
-            raise UserError(
-                f'checkpoint {path}: {name} has a shape and no values (device '
-                'meta); save it again with its values'
-            )
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise UserError(
-                f'checkpoint {path}: {name} holds NaN or infinity, so its '
-                'training has diverged; give an earlier checkpoint'
-            )
+        fault = _fault(tensor) if isinstance(tensor, Tensor) else None
+        if fault:
+            raise UserError(f'checkpoint {path}: {name} {fault}')
+
+
+def _fault(tensor: Tensor) -> str | None:
+    if tensor.is_meta:
+        return 'has a shape and no values (device meta); save it again with its values'
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        return 'is sparse, quantised or nested; save it as a dense tensor of floats'
+    # of a dimension that repeats one value, the first
+    held = tensor[tuple(slice(None if step else 1) for step in tensor.stride())]
+    if held.numel() * held.element_size() > held.untyped_storage().nbytes():
+        return 'claims more values than are stored; give an undamaged checkpoint'
+    if not (held.is_floating_point() or held.is_complex()):
+        return None
+    if not torch.isfinite(held.float() if held.element_size() == 1 else held).all():
+        return (
+            'holds NaN or infinity, so its training has diverged; give an earlier '
+            'checkpoint'
+        )
+    return None
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Tensors in nested dicts and lists, by dotted names."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, (Mapping, list, tuple)):
+        keyed = value if isinstance(value, Mapping) else dict(enumerate(value))
+        for key, item in keyed.items():
+            yield from _tensors(item, f'{name}.{key}')
 
 
 def fitting_state(
-    stored: Mapping[str, Any], names: Collection[str]
+    stored: Mapping[str, Any], names: Iterable[str]
 ) -> tuple[dict[str, Tensor], str] | None:
     """Find the weights of a network in a dict of another program.
+
+    They may lie in a dict within the dict (``CONTAINERS`` first), under whatever
+    prefix (``module.``, ``student.``, ``model._orig_mod.``), beside other tensors such
+    as a criterion's. What is called like an average or a teacher is the second choice.
 
     Args:
         stored: contents of a file: weights by name, or dicts of them.
@@ -254,42 +332,42 @@ def fitting_state(
         Name -> tensor, and which dict and prefix they were found under;
         None where nothing has exactly these names.
     """
-    wanted = set(names)
+    wanted = list(names)
+    candidates = []
     for container, state in _dicts(stored):
-        for note, renamed in _renamed(state):
-            if renamed.keys() == wanted:
-                found = [f'under {container!r}'] if container else []
-                return renamed, ', '.join([*found, *note])
-    return None
-
-
-def _dicts(stored: Mapping[str, Any]) -> Iterator[tuple[str, dict]]:
-    for name in ('', *CONTAINERS):
-        inner = stored.get(name) if name else stored
-        if isinstance(inner, Mapping):
-            yield (
-                name,
-                {k: v for k, v in inner.items() if isinstance(v, Tensor)},
-            )
-
-
-def _renamed(state: dict[str, Tensor]) -> Iterator[tuple[list[str], dict]]:
-    """A state dict without the prefixes of wrappers, one after the other."""
-    note: list[str] = []
-    while state:
-        yield note, state
         for added in _ADDED:
-            yield (
-                [*note, f'with prefix {added!r}'],
-                {added + key: value for key, value in state.items()},
-            )
-        prefix = next(
-            (p for p in _PREFIXES if all(k.startswith(p) for k in state)), None
-        )
-        if prefix is None:
-            return
-        note = [*note, f'without prefix {prefix!r}']
-        state = {key[len(prefix) :]: value for key, value in state.items()}
+            if not all(name.startswith(added) for name in wanted):
+                continue
+            own = {name[len(added) :]: name for name in wanted}
+            for prefix in _prefixes(state, own):
+                note = [f'under {container!r}'] * bool(container)
+                note += [f'without prefix {prefix!r}'] * bool(prefix)
+                note += [f'with prefix {added!r}'] * bool(added)
+                renamed = {own[name]: state[prefix + name] for name in own}
+                candidates.append((renamed, ', '.join(note)))
+    return min(candidates, key=lambda it: bool(_SECOND.search(it[1])), default=None)
+
+
+def _prefixes(state: Mapping[str, Tensor], names: Mapping[str, str]) -> list[str]:
+    """What stands before these names, and before nothing else."""
+    first = next(iter(names), None)
+    if first is None:
+        return []
+    found = [key.removesuffix(first) for key in state if key.endswith(first)]
+    return [
+        prefix
+        for prefix in sorted(found, key=len)
+        if all(prefix + name in state for name in names)
+        and sum(key.startswith(prefix) for key in state) == len(names)
+    ]
+
+
+def _dicts(stored: Mapping[str, Any], path: str = '') -> Iterator[tuple[str, dict]]:
+    """The tensors of a dict and of those in it, by dotted path."""
+    yield path, {k: v for k, v in stored.items() if isinstance(v, Tensor)}
+    for name in dict.fromkeys((*CONTAINERS, *map(str, stored))):
+        if isinstance(stored.get(name), Mapping) and path.count('.') < _SHOWN:
+            yield from _dicts(stored[name], f'{path}.{name}'.strip('.'))
 
 
 def find_damage(path: str | Path) -> str | None:
@@ -298,11 +376,6 @@ def find_damage(path: str | Path) -> str | None:
     Returns:
         The damage in a few words, or None.
     """
-    path = Path(path)
-    if not path.is_file():
-        return 'it does not exist'
-    if path.stat().st_size == 0:
-        return 'it is empty'
     try:
         safe_load(path)
     except UserError as error:
@@ -360,14 +433,16 @@ def _step(path: Path) -> tuple[int, int] | None:
 
 def _named_last(folder: Path) -> Path | None:
     """The file that ``last_checkpoint`` names, if possible in this folder."""
-    pointer = folder / 'last_checkpoint'
-    if not pointer.is_file():
+    try:
+        with open(folder / 'last_checkpoint', 'rb') as file:
+            text = file.read(4096).decode(errors='replace').strip('\0 \n')
+    except OSError:
         return None
-    text = pointer.read_text(errors='replace').strip('\0 \n')
-    if not text:  # killed while mmengine wrote it
+    # killed while mmengine wrote it, or damaged
+    if not text.endswith('.pth') or not text.isprintable():
         return None
     beside = folder / Path(text).name
-    return beside if beside.is_file() else Path(text)
+    return beside if os.path.isfile(beside) else Path(text)
 
 
 def _allowed() -> list:
@@ -396,48 +471,22 @@ def _allowed() -> list:
 
 
 def _load_safetensors(path: str) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
-    try:
-        with safe_open(path, 'pt') as file:
-            header = file.metadata() or {}
-        loaded = dict(state_dict=load_file(path))
-        meta = json.loads(header.get(_HEADER, '{}'))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path) from error
-    if isinstance(meta, dict) and meta:
-        loaded['meta'] = meta
-    return loaded
+    with safe_open(path, 'pt') as file:
+        meta = json.loads((file.metadata() or {}).get(_HEADER, '{}'))
+    return dict(state_dict=load_file(path), **(dict(meta=meta) if meta else {}))
 
 
-def _check_archive(path: str) -> None:
-    """Compare the checksums of torch's archive with its contents.
+def _check_file(path: str) -> None:
+    """Refuse what is no checkpoint, and archives that were damaged.
 
-    torch does not: a flipped bit in a weight would go unnoticed.
+    torch does not compare the checksums of its archive with the contents: a flipped bit
+    in a weight would go unnoticed.
     """
     with open(path, 'rb') as file:
-        if file.read(2) != b'PK':
-            return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            part = archive.testzip()
-    except _ARCHIVE_ERRORS as error:
-        raise _damaged(path) from error
-    if part is not None:
-        raise UserError(
-            f'checkpoint {path} is damaged: the checksum of its part {part} '
-            'is wrong; copy it again or give another one'
-        )
-
-
-def _check_magic(path: str) -> None:
-    """Refuse files that are no checkpoint at all."""
-    try:
-        with open(path, 'rb') as file:
-            start = file.read(512)
-    except OSError as error:
-        raise _damaged(path) from error
+        start = file.read(512)
     if start.startswith(b'version https://git-lfs'):
         raise UserError(
             f'checkpoint {path} is a Git LFS pointer, not the '
@@ -450,11 +499,67 @@ def _check_magic(path: str) -> None:
         )
     if not start.startswith(_MAGIC):
         raise _damaged(path)
+    if not start.startswith(b'PK'):
+        return
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(part.file_size for part in archive.infolist())
+        if claimed > _INFLATED * os.path.getsize(path):
+            raise _damaged(path, f', which would become {claimed}')
+        if any(name.endswith('/constants.pkl') for name in archive.namelist()):
+            raise RuntimeError('TorchScript')
+        part = archive.testzip()
+    if part is not None:
+        raise UserError(
+            f'checkpoint {path} is damaged: the checksum of its part {part} '
+            'is wrong; copy it again or give another one'
+        )
 
 
-def _damaged(path: str) -> UserError:
+def _check_nesting(loaded: Any, path: str) -> None:
+    """Refuse what would take a reader's stack or hours; cycles as well."""
+    depth, count = 0, 0
+    level = [loaded] if isinstance(loaded, (Mapping, list, tuple)) else []
+    while level:
+        depth, count = depth + 1, count + len(level)
+        if depth > _DEEPEST or count > _MOST:
+            raise _damaged(path, ', nested too deeply')
+        inner = (
+            item
+            for one in level
+            for item in (one.values() if isinstance(one, Mapping) else one)
+            if isinstance(item, (Mapping, list, tuple))
+        )
+        level = list(islice(inner, _MOST + 1))
+
+
+def _damaged(path: str, why: str = '') -> UserError:
     return UserError(
         f'checkpoint {path} is damaged or no checkpoint at all '
-        f'({os.path.getsize(path)} bytes); copy it again or give '
+        f'({os.path.getsize(path)} bytes{why}); copy it again or give '
         'another one'
+    )
+
+
+def _advice(path: str, error: Exception) -> UserError | None:
+    """How to convert a file that holds more than weights."""
+    text = str(error)
+    if 'TorchScript' in text:
+        code = f'm = torch.jit.load({path!r}).state_dict()'
+    elif isinstance(error, pickle.UnpicklingError) and (
+        'weights_only' in text or 'GLOBAL' in text
+    ):
+        code = (
+            f'm = torch.load({path!r}, map_location="cpu", weights_only=False); '
+            'm = (m.get("state_dict") or m.get("model") or m) '
+            'if isinstance(m, dict) else m; '
+            'm = m.state_dict() if hasattr(m, "state_dict") else m'
+        )
+    else:
+        return None
+    out = f'{os.path.splitext(path)[0]}_weights.pth'
+    command = shlex.quote(f'import torch; {code}; torch.save(m, {out!r})')
+    return UserError(
+        f'checkpoint {path} holds more than weights and was not opened, because '
+        'reading it could run code; if you trust its author, convert it once with '
+        f'python -c {command} and use {out}'
     )

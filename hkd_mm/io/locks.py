@@ -1,12 +1,16 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Locks of folders and files, across processes and after a kill."""
+"""Locks of folders and files, across processes and after a kill.
+
+They are ``flock(2)`` locks: of an open file, so that no other handle of it releases
+them, and the kernel does when the process ends, however it ends. Where a file system
+has no locks, they are taken as held.
+"""
 
 import errno
 import fcntl
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,20 +22,17 @@ from hkd_mm.errors import UserError
 
 _BUSY = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
 
-
-# fcntl locks belong to a process, and closing any handle of the file releases
-# them: files that this process holds are kept here and not opened again.
-_guard = threading.Lock()
-_held: set[str] = set()
+_open: set[int] = set()  # handles that hold, or wait for, a lock
 _mine: ContextVar[frozenset[str]] = ContextVar('locks', default=frozenset())
 
 
 def _forget() -> None:
-    """Children inherit no locks."""
-    global _guard
-    _guard = threading.Lock()
-    _held.clear()
+    """Children inherit no locks: theirs would outlive the parent."""
+    for handle in _open:
+        os.close(handle)
+    _open.clear()
     _mine.set(frozenset())
 
 
@@ -42,10 +43,9 @@ os.register_at_fork(after_in_child=_forget)
 def locked(folder: Path, wait: bool = True, waiting: str = '') -> Iterator[bool]:
     """Hold the lock of a folder.
 
-    The kernel releases it when the process ends, however it ends; children do not
-    inherit it. Its holder may take it again; another thread of the process may not.
-    Where a file system has no locks, it is taken as held: two builders of a packed
-    store then write the same bytes to the same offsets.
+    Its holder may take it again; another thread of the process may not. Without locks
+    of the file system two builders of a packed store write the same bytes to the same
+    offsets.
 
     Args:
         folder: made when missing.
@@ -56,41 +56,37 @@ def locked(folder: Path, wait: bool = True, waiting: str = '') -> Iterator[bool]
         Whether it is held; always True with ``wait``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    key = _key(folder)
+    key = os.path.realpath(folder)
     if key in _mine.get():
         yield True
         return
-    handle = _acquire(folder, wait, waiting)
-    if handle is None:
-        yield False
-        return
-    _mine.set(_mine.get() | {key})
-    try:
-        yield True
-    finally:
-        _mine.set(_mine.get() - {key})
-        _release(handle, key)
+    with _handle(folder) as handle:
+        held = _take(handle, _AT_ONCE)
+        if not held and wait:
+            if waiting:
+                print(waiting, file=sys.stderr, flush=True)
+            held = _take(handle, fcntl.LOCK_EX)
+        if not held:
+            yield False
+            return
+        _sign(handle)
+        _mine.set(_mine.get() | {key})
+        try:
+            yield True
+        finally:
+            _mine.set(_mine.get() - {key})
 
 
 def is_locked(folder: Path) -> bool:
     """Whether another process or thread holds the lock of a folder."""
-    key = _key(folder)
-    if key in _mine.get() or not (folder / 'lock').exists():
+    if os.path.realpath(folder) in _mine.get() or not (folder / 'lock').exists():
         return False
-    with _guard:
-        if key in _held:
-            return True
-        handle = _open(folder)
-        try:
-            return not _take(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finally:
-            os.close(handle)
+    with _handle(folder) as handle:
+        return not _take(handle, _AT_ONCE)
 
 
 def holder(folder: Path) -> str:
     """Describe the last holder of a lock: process, host, time."""
-    if _key(folder) in _held:  # reading it would release it
-        return f'this process, {os.getpid()}'
     try:
         text = (folder / 'lock').read_text(errors='replace').strip()
     except OSError:
@@ -101,15 +97,11 @@ def holder(folder: Path) -> str:
 def has_locks(folder: Path) -> bool:
     """Whether the file system of a folder, made when missing, has locks."""
     folder.mkdir(parents=True, exist_ok=True)
-    if _key(folder) in _held:
-        return True
-    handle = _open(folder)
-    try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in _NO_LOCKS
-    finally:
-        os.close(handle)
+    with _handle(folder) as handle:
+        try:
+            fcntl.flock(handle, _AT_ONCE)
+        except OSError as error:
+            return error.errno not in _NO_LOCKS
     return True
 
 
@@ -122,55 +114,16 @@ def as_rank_0(value: Any) -> Any:
     return box[0]
 
 
-def _key(folder: Path) -> str:
-    return os.path.realpath(folder / 'lock')
-
-
-def _open(folder: Path) -> int:
-    return os.open(folder / 'lock', os.O_RDWR | os.O_CREAT, 0o666)
-
-
-def _acquire(folder: Path, wait: bool, waiting: str) -> int | None:
-    """A handle that holds the lock, or None."""
-    key, held = _key(folder), False
-    if not _reserve(key, wait, waiting):
-        return None
-    handle = None
+@contextmanager
+def _handle(folder: Path) -> Iterator[int]:
+    handle = os.open(folder / 'lock', os.O_RDWR | os.O_CREAT, 0o666)
+    _open.add(handle)
     try:
-        handle = _open(folder)
-        held = _take(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not held and wait:
-            if waiting:
-                print(waiting, file=sys.stderr, flush=True)
-            held = _take(handle, fcntl.LOCK_EX)
+        yield handle
     finally:
-        if not held:
-            _release(handle, key)
-    if held:
-        _sign(handle)
-    return handle if held else None
-
-
-def _release(handle: int | None, key: str) -> None:
-    with _guard:
-        if handle is not None:
+        if handle in _open:  # not in a child that was forked meanwhile
+            _open.remove(handle)
             os.close(handle)
-        _held.discard(key)
-
-
-def _reserve(key: str, wait: bool, waiting: str) -> bool:
-    """Keep the other threads of this process away."""
-    while True:
-        with _guard:
-            if key not in _held:
-                _held.add(key)
-                return True
-        if not wait:
-            return False
-        if waiting:
-            print(waiting, file=sys.stderr, flush=True)
-            waiting = ''
-        time.sleep(0.1)
 
 
 def _sign(handle: int) -> None:
@@ -186,7 +139,7 @@ def _sign(handle: int) -> None:
 
 def _take(handle: int, how: int) -> bool:
     try:
-        fcntl.lockf(handle, how)
+        fcntl.flock(handle, how)
     except OSError as error:
         if error.errno in _BUSY:
             return False
@@ -199,37 +152,25 @@ def _take(handle: int, how: int) -> bool:
 def only_writer(out: Path) -> Iterator[None]:
     """Hold ``<out>.lock`` of a table, which is removed at the end.
 
-    ``flock`` stays while other files are opened and closed, and the kernel
-    releases it when the process ends, however it ends. Where a file system
-    has no locks, it is taken as held.
-
     Raises:
         UserError: another process holds it.
     """
     path = Path(f'{out}.lock')
     while True:
         with open(path, 'a') as file:
+            if not _take(file.fileno(), _AT_ONCE):
+                raise UserError(
+                    f'another process is writing {out}; wait for it, or '
+                    'give another --out'
+                )
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in _BUSY:
-                    raise UserError(
-                        f'another process is writing {out}; wait for it, or '
-                        'give another --out'
-                    ) from None
-                if error.errno not in _NO_LOCKS:
-                    raise
-            if not _is_at(file.fileno(), path):  # removed by its last holder
+                there = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+            except FileNotFoundError:
+                there = False
+            if not there:  # removed by its last holder
                 continue
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
             return
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False

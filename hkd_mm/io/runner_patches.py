@@ -5,11 +5,12 @@ A config of this package imports it (``custom_imports``), so that
 ``Runner.from_cfg(Config.fromfile(CONFIG))`` trains as ``tools/train.py`` does.
 """
 
-import importlib.abc
-import importlib.machinery
 import sys
-import types
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
+
+from hkd_mm import compat
 
 _RUNNER = 'mmengine.runner'
 
@@ -21,27 +22,13 @@ def install() -> None:
     """
     if _RUNNER in sys.modules:
         _change()
-    elif not any(isinstance(one, _Finder) for one in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    else:
+        compat.around_import(_RUNNER, _execute)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Patch ``mmengine.runner`` when it is imported, once."""
-
-    def find_spec(self, name, path, target=None):
-        if name != _RUNNER:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None:
-            spec.loader = _Loader(name, spec.origin)
-        return spec
-
-
-class _Loader(importlib.machinery.SourceFileLoader):
-    def exec_module(self, module: types.ModuleType) -> None:
-        super().exec_module(module)
-        _change()
+def _execute(module: ModuleType, run: Callable[[], None]) -> None:
+    run()
+    _change()
 
 
 def _change() -> None:

@@ -14,14 +14,10 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from hkd_mm.config.data_summary import (
-    DataSummary,
-    check_classes,
-    summarize_data,
-)
+from hkd_mm.config.data_summary import DataSummary, summarize_data
 from hkd_mm.engine.run_files import is_old
 from hkd_mm.errors import UserError
-from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.io.checkpoints import check_classes, safe_load
 from hkd_mm.io.locks import as_rank_0, holder, is_locked, locked
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.run_notes import (

@@ -13,7 +13,6 @@ from mmengine.dist import is_main_process
 from hkd_mm.config.compose import compose_config, read_config
 from hkd_mm.config.data_summary import (
     build_listing,
-    check_classes,
     fit_heads,
     names_its_classes,
     resolve_data,
@@ -26,7 +25,7 @@ from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
-from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.io.checkpoints import check_classes, safe_load
 from hkd_mm.io.signatures import type_name
 from hkd_mm.training.results import (
     SUFFIXES,

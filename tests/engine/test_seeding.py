@@ -21,12 +21,31 @@ class Draws(Dataset):
         return random.random(), np.random.rand(), torch.rand(()).item()
 
 
-def epoch(seed, number, workers):
-    EpochSeedHook().before_train_epoch(SimpleNamespace(seed=seed, epoch=number))
-    loader = DataLoader(
-        Draws(), batch_size=2, num_workers=workers, worker_init_fn=seed_worker
+def load(workers, persistent=False):
+    return DataLoader(
+        Draws(),
+        batch_size=2,
+        num_workers=workers,
+        worker_init_fn=seed_worker,
+        persistent_workers=persistent,
     )
+
+
+def epoch(seed, number, workers, loader=None):
+    loader = loader or load(workers)
+    logger = SimpleNamespace(info=lambda line: None)
+    runner = SimpleNamespace(seed=seed, epoch=number, iter=number, logger=logger)
+    runner.train_dataloader = loader
+    EpochSeedHook().before_train_epoch(runner)
     return torch.stack([torch.stack(list(b)) for b in loader])
+
+
+def test_workers_that_stay_draw_as_those_of_a_resumed_run_do():
+    loader = load(2, persistent=True)
+    for number in range(3):
+        unbroken = epoch(1, number, 2, loader)
+        assert torch.equal(unbroken, epoch(1, number, 2, load(2, persistent=True)))
+        assert torch.equal(unbroken, epoch(1, number, 2))
 
 
 def test_an_epoch_repeats_and_differs_from_the_next():

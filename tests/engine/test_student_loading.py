@@ -52,10 +52,7 @@ def touch(path: Path) -> dict:
 HOSTILE = dict(
     whole=touch,
     backbone=lambda p: {**SMALL, 'backbone': touch(p)},
-    layer=lambda p: {
-        **SMALL,
-        'backbone': dict(RESNET, conv_cfg=touch(p)),
-    },
+    layer=lambda p: {**SMALL, 'backbone': dict(RESNET, conv_cfg=touch(p))},
     norm=lambda p: {**SMALL, 'backbone': dict(RESNET, norm_cfg=touch(p))},
     listed=lambda p: {**SMALL, 'parts': [[touch(p)]]},
     statistics=lambda p: {**SMALL, 'data_preprocessor': touch(p)},

@@ -138,7 +138,7 @@ def test_a_place_without_locks_is_refused(monkeypatch, tmp_path):
         raise OSError(file_lock._NO_LOCKS[0], 'no locks')
 
     assert file_lock.has_locks(tmp_path)
-    monkeypatch.setattr(file_lock.fcntl, 'lockf', refuse)
+    monkeypatch.setattr(file_lock.fcntl, 'flock', refuse)
     with pytest.raises(UserError, match='has no locks'):
         run_sweep.run_sweep(None, tmp_path)
 

@@ -65,13 +65,7 @@ def write_rubbish(path):
     path.write_bytes(os.urandom(5000))
 
 
-DAMAGES = [
-    truncate,
-    flip_a_byte_of_the_weights,
-    make_empty,
-    write_rubbish,
-    os.remove,
-]
+DAMAGES = [truncate, flip_a_byte_of_the_weights, make_empty, write_rubbish, os.remove]
 
 
 def test_backend_is_registered_and_writes_text_and_bytes(tmp_path):
@@ -81,11 +75,7 @@ def test_backend_is_registered_and_writes_text_and_bytes(tmp_path):
     backend.put_text('äöü\n', tmp_path / 'b.txt')
     assert (tmp_path / 'new' / 'a.bin').read_bytes() == b'\x00\x01'
     assert (tmp_path / 'b.txt').read_text('utf-8') == 'äöü\n'
-    assert sorted(p.name for p in tmp_path.rglob('*')) == [
-        'a.bin',
-        'b.txt',
-        'new',
-    ]
+    assert sorted(p.name for p in tmp_path.rglob('*')) == ['a.bin', 'b.txt', 'new']
 
 
 def test_files_get_the_usual_permissions_and_follow_links(tmp_path):
@@ -149,14 +139,6 @@ def test_a_damaged_last_falls_back_and_says_so(tmp_path, said, damage):
     assert latest_intact_checkpoint(tmp_path) == str(paths[1])
 
 
-def test_a_flipped_bit_is_found_though_torch_reads_the_file(tmp_path):
-    path = write_run(tmp_path)[3]
-    flip_a_byte_of_the_weights(path)
-    weight = torch.load(path, weights_only=True)['state_dict']['weight']
-    assert not torch.equal(weight, torch.full((64, 64), 3.0))
-    assert 'checksum' in find_damage(path)
-
-
 def test_none_left_is_none_and_said(tmp_path, said):
     for path in write_run(tmp_path).values():
         make_empty(path)
@@ -170,7 +152,9 @@ def test_a_new_folder_is_quietly_none(tmp_path, said):
     assert said == []
 
 
-@pytest.mark.parametrize('pointer', ['', '\n', '\0\0\0'])
+@pytest.mark.parametrize(
+    'pointer', ['', '\n', '\0\0\0', 'a' * 5000, 'x\0.pth', 'a\nb.pth', '..', 'epo']
+)
 def test_a_half_written_pointer_means_the_newest(tmp_path, said, pointer):
     paths = write_run(tmp_path, epochs=11, pointer=False)
     (tmp_path / 'last_checkpoint').write_text(pointer)

@@ -113,7 +113,7 @@ def test_without_locks_of_the_file_system_nobody_is_kept_out(tmp_path, monkeypat
     def refuse(handle, how):
         raise OSError(file_lock._NO_LOCKS[0], 'no locks')
 
-    monkeypatch.setattr(file_lock.fcntl, 'lockf', refuse)
+    monkeypatch.setattr(file_lock.fcntl, 'flock', refuse)
     assert not has_locks(tmp_path) and not is_locked(tmp_path)
     with locked(tmp_path, wait=False) as held:
         assert held

@@ -81,7 +81,11 @@ def _teacher(config: Path, folder: Path) -> str:
 def test_killed_run_resumes_bit_identically(
     name, workers, tiny_configs, tmp_path, quick_runner
 ):
-    options = {'max_epochs': 3, 'train_dataloader.num_workers': workers}
+    options = {
+        'max_epochs': 3,
+        'train_dataloader.num_workers': workers,
+        'train_dataloader.persistent_workers': workers > 0,
+    }
     if name == 'kd':
         options['model.teacher_ckpt'] = _teacher(tiny_configs['teacher'], tmp_path)
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'

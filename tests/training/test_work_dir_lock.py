@@ -144,7 +144,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
     def refuse(handle, how):
         raise OSError(file_lock._NO_LOCKS[0], 'no locks')
 
-    monkeypatch.setattr(file_lock.fcntl, 'lockf', refuse)
+    monkeypatch.setattr(file_lock.fcntl, 'flock', refuse)
     with hold_work_dir(str(tmp_path)):
         assert 'WARNING: the file system of' in capsys.readouterr().out
 

@@ -2,59 +2,79 @@
 """Checkpoints that survive a kill and fit the model they are loaded into."""
 
 import os
-from collections import OrderedDict
 from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import BaseLoop
 from torch import nn
 
 from hkd_mm.engine.memory import match_memory_order
-from hkd_mm.engine.run_data import check_resumed_split, split_hash
-from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.engine.run_data import check_resumed_data, preparation, split_hash
+from hkd_mm.engine.run_summary import bare_model, check_counts
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import remove_parts
+from hkd_mm.io.checkpoints import (
+    check_classes,
+    check_match,
+    matching_weights,
+    safe_load,
+)
 from hkd_mm.registry import HOOKS
 
 _STUDENT = 'architecture.'
+_OF_OPTIMIZERS = {'momentum', 'betas', 'alpha', 'rho'}  # tell them apart
 
 
 @HOOKS.register_module()
 class CheckpointGuardHook(Hook):
-    """Hold every loaded checkpoint against the model; note the split.
+    """Hold every loaded checkpoint against the model and the data.
 
     mmengine loads with ``strict=False`` and only logs what did not fit: a
     resumed or tested run would go on with random weights. Here
 
     - a distillation checkpoint loads into the plain student and a plain
-      student into a distillation (its connectors keep their start values);
+      student into a distillation (its connectors keep their start values),
+      also from a file of another program;
     - everything else that is missing, unknown or of another shape is refused;
-    - a run is resumed on the split it was trained on, or not at all;
-    - momenta of a resumed run take the memory order of the weights;
-    - a saved checkpoint's ``meta`` gets the ``split_hash`` of the training
-      data, so that a teacher can be held against the student's split.
+    - a training starts from weights of the same classes in the same order, and
+      so do its networks from ``teacher_ckpt`` and ``student_ckpt``;
+    - a run is resumed on the split, with the image size, resize, colour order and
+      normalisation and with the optimizer that it was begun with, or not at all:
+      all of them are in the ``meta`` of a checkpoint;
+    - momenta of a resumed run take the memory order of the weights.
     """
 
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Rename the student's weights if need be, and compare.
+        """Compare, and rename the student's weights if need be.
 
         Raises:
-            UserError: the checkpoint belongs to another network or another
-                number of classes.
+            UserError: the checkpoint belongs to another network or other data.
         """
-        model = bare_model(runner.model)
-        name = runner._load_from or 'the checkpoint'
+        name, meta = str(runner._load_from or 'the checkpoint'), checkpoint.get('meta')
+        if isinstance(runner._train_loop, BaseLoop):  # a test looks itself
+            check_classes(meta or {}, _classes(runner), name)
         if runner._resume:
-            _check_resumable(runner, checkpoint, str(name))
-        state = OrderedDict(
-            (key.removeprefix('module.'), value)
-            for key, value in checkpoint['state_dict'].items()
-        )
-        state = _renamed(model, state, whole=runner._resume)
-        _check(model, state, str(name), connectors=runner._resume)
-        checkpoint['state_dict'] = state
+            _check_resumable(runner, checkpoint, name)
+            dataset = runner.train_dataloader.dataset
+            preprocessor = bare_model(runner.model).data_preprocessor
+            check_resumed_data(meta, dataset, preprocessor, name)
+        model = bare_model(runner.model)
+        checkpoint['state_dict'] = _fitting(model, checkpoint, name, runner._resume)
+
+    def before_run(self, runner) -> None:
+        """Compare the classes of the networks that a training builds on."""
+        model = bare_model(runner.model)
+        networks = getattr(model, 'teacher', None)
+        metas = getattr(networks, 'metas', [getattr(model, 'teacher_meta', {})])
+        for meta in metas if isinstance(runner._train_loop, BaseLoop) else ():
+            name = getattr(model, 'teacher_ckpt', None) or 'of a teacher'
+            check_classes(meta, _classes(runner), name)
+        path = getattr(model, 'student_ckpt', None)
+        if path and isinstance(runner._train_loop, BaseLoop):
+            check_classes(safe_load(path).get('meta') or {}, _classes(runner), path)
 
     def before_train(self, runner) -> None:
         wrapper = runner.optim_wrapper
@@ -62,68 +82,74 @@ class CheckpointGuardHook(Hook):
             match_memory_order(one.optimizer)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        split = split_hash(runner.train_dataloader.dataset)
-        if split is not None:
-            checkpoint['meta']['split_hash'] = split
+        dataset = runner.train_dataloader.dataset
+        checkpoint['meta'].update(
+            split_hash=split_hash(dataset),
+            preparation=preparation(
+                dataset, bare_model(runner.model).data_preprocessor
+            ),
+        )
+
+
+def _classes(runner) -> tuple[str, ...] | None:
+    return getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes')
 
 
 def _check_resumable(runner, checkpoint: dict[str, Any], name: str) -> None:
-    """A run goes on from its own checkpoints, on its own split."""
-    missing = [k for k in ('optimizer', 'message_hub') if k not in checkpoint]
+    """A run goes on from its own checkpoints, with its own optimizer."""
     meta = checkpoint.get('meta') or {}
-    if missing or 'epoch' not in meta:
+    parts = [checkpoint.get('optimizer'), checkpoint.get('message_hub')]
+    steps = [meta.get('epoch'), meta.get('iter')]
+    if not (
+        all(isinstance(part, dict) for part in parts)
+        and all(isinstance(step, int) and step >= 0 for step in steps)
+    ):
         raise UserError(
             f'{name} holds weights only and cannot be resumed from; '
             'give an epoch_N.pth of this run, or start from the '
             'weights with --cfg-options load_from=FILE'
         )
-    check_resumed_split(meta, runner.train_dataloader.dataset, name)
-
-
-def _renamed(model: nn.Module, state: OrderedDict, whole: bool) -> OrderedDict:
-    """Add or take off the student's prefix where only one side has it."""
-    distils = hasattr(model, 'architecture')
-    prefixed = any(key.startswith(_STUDENT) for key in state)
-    if distils and not prefixed and not whole:
-        return OrderedDict((_STUDENT + k, v) for k, v in state.items())
-    if not distils and prefixed:
-        return OrderedDict(
-            (key[len(_STUDENT) :], value)
-            for key, value in state.items()
-            if key.startswith(_STUDENT)
+    there, here = map(_groups, (parts[0], runner.optim_wrapper.state_dict()))
+    if there != here:
+        raise UserError(
+            f'{name} was trained by another optimizer ({there}, this config has '
+            f'{here}); set optim_wrapper back, or begin again without --resume in '
+            'another --work-dir'
         )
-    return state
 
 
-def _check(model: nn.Module, state: OrderedDict, name: str, connectors: bool) -> None:
+def _groups(state: dict[str, Any]) -> str:
+    """The groups of an optimizer: what it goes by, of how many weights."""
+    return ', '.join(
+        f'{" ".join(sorted(_OF_OPTIMIZERS & group.keys()))} {len(group["params"])}'
+        for group in state.get('param_groups', ())
+    )
+
+
+def _fitting(
+    model: nn.Module, checkpoint: dict[str, Any], name: str, whole: bool
+) -> dict[str, Any]:
+    """The weights by the names that a model has for them.
+
+    Args:
+        whole: as they are, connectors included.
+    """
     own = model.state_dict()
-    needed = [
-        key
-        for key in own
-        if connectors or not hasattr(model, 'architecture') or key.startswith(_STUDENT)
-    ]
-    missing = [key for key in needed if key not in state]
-    unknown = [key for key in state if key not in own]
-    if missing or unknown:
-        raise UserError(
-            f'checkpoint {name} is of another network: {len(missing)} weights '
-            f'missing {missing[:2]}, {len(unknown)} unknown {unknown[:2]}; '
-            'give the checkpoint that belongs to this config'
-        )
-    wrong = [key for key in state if own[key].shape != state[key].shape]
-    if wrong:
-        key = wrong[-1]
-        mine, theirs = tuple(own[key].shape), tuple(state[key].shape)
-        classes = (
-            f'it was trained for {theirs[0]} classes and the config has {mine[0]}'
-            if len(wrong) <= 2 and mine
-            else f'{len(wrong)} weights differ in shape'
-        )
-        raise UserError(
-            f'checkpoint {name} does not fit: {classes} ({key}: {theirs} in '
-            f'the file, {mine} in the network); give the checkpoint that '
-            'belongs to this config'
-        )
+    prefix = _STUDENT if hasattr(model, 'architecture') else ''
+    state = {
+        key.removeprefix('module.'): value
+        for key, value in checkpoint['state_dict'].items()
+    }
+    if whole or (prefix and any(key.startswith(prefix) for key in state)):
+        check_match(state, own, name, 'model', '' if whole else prefix)
+        return state
+    student = {
+        key.removeprefix(prefix): value
+        for key, value in own.items()
+        if key.startswith(prefix)
+    }
+    found = matching_weights(checkpoint, student, name, 'model')
+    return {prefix + key: value for key, value in found.items()}
 
 
 class _LateRemoval:
@@ -163,6 +189,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault('backend_args', dict(backend='atomic'))
+        given = {key: kwargs.get(key, -1) for key in ('interval', 'max_keep_ckpts')}
+        check_counts(self, **{k: v for k, v in given.items() if v != -1})  # -1: none
         super().__init__(**kwargs)
 
     def before_train(self, runner) -> None:
@@ -175,7 +203,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._validate_resumed(runner)
 
     def _forget_missing_best(self, runner) -> None:
-        """Drop the record of best checkpoints that are not there any more."""
+        """Drop the record of best checkpoints that are gone."""
         hub = runner.message_hub
         for key in [k for k in hub.runtime_info if k.startswith('best_ckpt')]:
             path = hub.get_info(key)

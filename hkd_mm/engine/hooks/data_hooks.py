@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 
 from hkd_mm.engine.hooks.teacher_hooks import samples_of
-from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.engine.run_summary import bare_model, check_counts
 from hkd_mm.registry import HOOKS
 
 _NARROW = 0.1  # of the range of the input, from the 1st to the 99th percent
@@ -32,6 +32,7 @@ class WindowCheckHook(Hook):
     """
 
     def __init__(self, num_images: int = 32) -> None:
+        check_counts(self, num_images=num_images)
         self.num_images = num_images
 
     def before_train(self, runner) -> None:
@@ -51,9 +52,7 @@ class WindowCheckHook(Hook):
         images = samples_of(loader.dataset, chosen)['inputs'].flatten()
         images = images[:: -(-len(images) // _VALUES)].clone()
         line = misfit(
-            images.numpy(),
-            preprocessor.windowed(images).numpy(),
-            preprocessor.window,
+            images.numpy(), preprocessor.windowed(images).numpy(), preprocessor.window
         )
         if line:
             runner.logger.warning(line)

@@ -10,10 +10,12 @@ import torch
 import torch._functorch.config
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
+from pydantic import FiniteFloat
 from torch import Tensor, nn
 
-from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.engine.run_summary import bare_model, check_counts
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import MAIN
 from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.registry import HOOKS
@@ -47,13 +49,9 @@ class LossScheduleHook(Hook):
         loss: its name in ``model.distiller.distill_losses``.
         until: first epoch, counted from 0, that has ``end``.
         kind: ``constant``, ``linear`` or ``cosine``.
-        start: value at first; None for the config's.
-        end: value at last; None for the config's.
+        start: value at first; None for the config's. ``end`` likewise.
         begin: the last epoch that still has ``start``.
         word: which of the loss's numbers, such as ``tau`` or ``alpha``.
-
-    Raises:
-        UserError: unknown kind, loss or word, or epochs out of order.
     """
 
     priority = 'HIGH'
@@ -73,7 +71,9 @@ class LossScheduleHook(Hook):
             raise UserError(
                 f'{where}: kind={kind!r} must be one of {", ".join(_SHARES)}'
             )
-        if not 0 <= begin < until:
+        check_counts(self, until=until)
+        validate(dict[str, FiniteFloat | None], dict(start=start, end=end), where)
+        if type(begin) is not int or not 0 <= begin < until:
             raise UserError(
                 f'{where}: begin={begin} must be at least 0 and before until={until}'
             )
@@ -84,19 +84,17 @@ class LossScheduleHook(Hook):
         self.begin, self.until = begin, until
 
     def before_train(self, runner) -> None:
-        """Find the loss, and the config's value of its number."""
         self._modules = self._find(runner)
         own = getattr(self._modules[0], self.word)
         self._from = own if self.start is None else self.start
         self._to = own if self.end is None else self.end
 
     def before_train_epoch(self, runner) -> None:
-        """Set the number of this epoch."""
         for module in self._modules:
             setattr(module, self.word, self.value(runner.epoch))
 
     def after_train(self, runner) -> None:
-        """Leave what the last epoch had: it is what a checkpoint came from."""
+        # what the last epoch had stays: it is what a checkpoint came from
         runner.logger.info(
             f'{self.loss}.{self.word} ended at {getattr(self._modules[0], self.word):g}'
         )
@@ -128,11 +126,7 @@ class LossScheduleHook(Hook):
 
 
 def check_number(name: str, loss: nn.Module, word: str) -> None:
-    """Refuse what is no number of a loss, or read when it is built only.
-
-    Raises:
-        UserError: as said.
-    """
+    """Refuse what is no number of a loss, or read when it is built only."""
     own = getattr(loss, word, None)
     made = inspect.signature(type(loss).__init__).parameters
     if (
@@ -151,9 +145,8 @@ def check_number(name: str, loss: nn.Module, word: str) -> None:
 def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
     """Refuse a value that the loss would not take, or not be ready for.
 
-    Raises:
-        UserError: it is out of range; the loss would ask for what is not recorded, or,
-            with several processes, for less than it was built for.
+    It is out of range, or the loss would ask for what is not recorded, or, with several
+    processes, for less than it was built for.
     """
     if hasattr(loss, 'require'):  # it checks its own arguments
         type(loss)(**{word: value})
@@ -191,6 +184,7 @@ class DistillDiagnosticsHook(Hook):
     """
 
     def __init__(self, interval: int = 50) -> None:
+        check_counts(self, interval=interval)
         self.interval = interval
         self._on = False
 
@@ -217,7 +211,6 @@ class DistillDiagnosticsHook(Hook):
         model.parse_losses = looked_at
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Say whether this is an iteration to look at."""
         loader = runner.train_dataloader
         short = len(loader) < self.interval
         self._on = self.every_n_inner_iters(batch_idx, self.interval) or (
@@ -225,7 +218,6 @@ class DistillDiagnosticsHook(Hook):
         )
 
     def after_train(self, runner) -> None:
-        """Take the look out again."""
         vars(bare_model(runner.model)).pop('parse_losses', None)
 
 
@@ -259,10 +251,7 @@ def agreement(distiller) -> dict[str, Tensor]:
     on, whatever ``mask_threshold`` is.
     """
     sides = []
-    for recorders in (
-        distiller.student_recorders,
-        distiller.teacher_recorders,
-    ):
+    for recorders in (distiller.student_recorders, distiller.teacher_recorders):
         scores = [
             recorder.data_buffer[0]
             for recorder in recorders.recorders.values()
@@ -294,7 +283,6 @@ class GuardRailsHook(Hook):
     """
 
     def before_train(self, runner) -> None:
-        """Look at the networks and the losses."""
         model = bare_model(runner.model)
         self._teacher_reported = not hasattr(model, 'teacher')
         if not hasattr(model, 'distiller'):

@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from hkd_mm.engine.run_figures import closing_table
+from hkd_mm.engine.run_summary import check_counts
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
 from hkd_mm.registry import HOOKS
@@ -131,6 +132,7 @@ class FiniteLossHook(Hook):
     """
 
     def __init__(self, interval: int = 50) -> None:
+        check_counts(self, interval=interval)
         self.interval = interval
 
     def after_train_iter(

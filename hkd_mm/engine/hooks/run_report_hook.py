@@ -10,12 +10,7 @@ from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
 
 from hkd_mm.engine.environment import collect_environment
-from hkd_mm.engine.run_data import (
-    check_resumed_split,
-    image_input,
-    split_hash,
-    training_input,
-)
+from hkd_mm.engine.run_data import image_input, training_input
 from hkd_mm.engine.run_figures import save_confusion, save_curves
 from hkd_mm.engine.run_summary import (
     History,
@@ -43,47 +38,29 @@ class RunReportHook(Hook):
     of the best validation and ``student.pth``, the plain mmpretrain student of the best
     checkpoint (the last one where there was no validation).
 
-    Every checkpoint is given ``split_hash``, ``input`` (size and resize rule,
-    see :func:`.image_input.image_input`), ``student`` (the config of the
-    plain student) and ``data_preprocessor`` in its ``meta``. A run is not
-    resumed on another split than it was begun on.
+    Every checkpoint is given ``input`` (size and resize rule,
+    see :func:`.run_data.image_input`), ``student`` (the config of the
+    plain student) and ``data_preprocessor`` in its ``meta``.
     """
 
     # before CheckpointHook, whose before_train may validate
     priority = 'LOW'
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        self._loaded_meta = checkpoint.get('meta') or {}
-
     def before_train(self, runner) -> None:
         self.history = History(Path(runner.work_dir) / 'history.json')
         self.input_size: tuple[int, int] | None = None
+        if not is_main_process():
+            return
         if runner.epoch > 0:
-            check_resumed_split(
-                getattr(self, '_loaded_meta', {}),
-                runner.train_dataloader.dataset,
-                str(runner._load_from or 'the run to be resumed'),
-            )
-            self._load_history(runner)
-        if is_main_process():
-            AtomicBackend().put_text(
-                to_json(collect_environment()),
-                Path(runner.work_dir) / 'environment.json',
-            )
-
-    def _load_history(self, runner) -> None:
-        sources = []
-        if runner._load_from:  # a run may be resumed into another folder
-            sources.append(Path(runner._load_from).parent / 'history.json')
-        if not self.history.load(runner.epoch, *sources):
-            runner.logger.warning(
-                'history.json of the resumed run was not found: curves and '
-                f'times begin at epoch {runner.epoch + 1}'
-            )
+            # a run may be resumed into another folder
+            there = Path(runner._load_from or '').parent / 'history.json'
+            self.history.load(runner.epoch, runner.logger.warning, there)
+        AtomicBackend().put_text(
+            to_json(collect_environment()), Path(runner.work_dir) / 'environment.json'
+        )
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         meta = checkpoint['meta']
-        meta['split_hash'] = split_hash(runner.train_dataloader.dataset)
         meta['input'] = _input_of(runner)
         if 'model' in runner.cfg:
             meta['student'] = student_config(

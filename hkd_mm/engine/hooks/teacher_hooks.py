@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 
-from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.engine.run_summary import bare_model, check_counts
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
 from hkd_mm.evaluation.segmentation_scores import threshold_of
@@ -27,15 +27,16 @@ class TeacherCheckHook(Hook):
 
     A teacher at chance (the wrong checkpoint, the wrong class order, other input
     statistics) distils noise and nothing else would tell. The figures also go to the
-    message hub as ``teacher_check``. A teacher without a checkpoint is refused.
+    message hub as ``teacher_check``. A teacher without a checkpoint is refused, and one
+    that answers with NaN.
 
     Args:
-        num_images: how many images to look at, spread evenly over the
-            validation split (the training split where a run has no
-            validation), since data sets are often sorted by class.
+        num_images: spread evenly over the validation split (the training split where
+            there is none), since data sets are often sorted by class.
     """
 
     def __init__(self, num_images: int = 256) -> None:
+        check_counts(self, num_images=num_images)
         self.num_images = num_images
 
     @torch.no_grad()
@@ -55,6 +56,12 @@ class TeacherCheckHook(Hook):
         predictions, labels, masks = [], [], []
         for data in _batches(model, loader, chosen):
             logits = _teacher_logits(model, data)
+            if not torch.isfinite(logits).all():
+                raise UserError(
+                    'the teacher answers with NaN or infinity; give another file as '
+                    f'model.teacher_ckpt (now {getattr(model, "teacher_ckpt", None)}), '
+                    'or the mean and std that it was trained with'
+                )
             if logits.dim() == 4:
                 masks.append((logits, data['data_samples']))
                 continue
@@ -94,8 +101,7 @@ class TeacherCheckHook(Hook):
         recalls = np.bincount(labels, hits)[present] / counts[present]
         accuracy, balanced = float(hits.mean()), float(recalls.mean())
         chance = 1 / num_classes
-        found = dict(accuracy=accuracy, balanced_accuracy=balanced)
-        found['images'] = len(labels)
+        found = dict(accuracy=accuracy, balanced_accuracy=balanced, images=len(labels))
         runner.message_hub.update_info('teacher_check', found)
         figures = (
             f'accuracy {accuracy:.3f}, balanced accuracy '
@@ -211,11 +217,7 @@ class TeacherRankingHook(Hook):
 
 @torch.no_grad()
 def teacher_confidence(model, runner) -> np.ndarray:
-    """Probability of the teacher's own prediction, an image each.
-
-    Returns:
-        (N,) float32 in [0, 1], in the order of the training dataset.
-    """
+    """(N,) float32 in [0, 1] of the teacher's own predictions on training images."""
     loader = runner.train_dataloader
     dataset = loader.dataset
     augmented = getattr(dataset, 'pipeline', None)
@@ -254,9 +256,8 @@ def _plain_pipeline(runner):
 class TeacherCacheHook(Hook):
     """Keep the cache of a ``FrozenTeacherDistill`` in step with the epochs.
 
-    Opens it before the first epoch, tells it the view of each (which
-    ``hkd_mm.ViewHook`` has set) and hands it to the disk after each. Models
-    without a cache are left alone.
+    Opens it before the first epoch, tells it the view of each (of
+    ``hkd_mm.ViewHook``) and hands it to the disk after each.
     """
 
     def before_train(self, runner) -> None:
@@ -281,9 +282,7 @@ class TeacherCacheHook(Hook):
             return
         view = model.data_preprocessor.view
         read = cache.start_view(
-            view,
-            runner.train_dataloader.dataset.index,
-            next(model.parameters()).device,
+            view, runner.train_dataloader.dataset.index, next(model.parameters()).device
         )
         runner.logger.info(
             f'Teacher cache: view {view} is {"read" if read else "filled"}'

@@ -11,12 +11,15 @@ import torch._dynamo.config
 from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import nn
 
-from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.engine.run_summary import bare_model, check_counts
 from hkd_mm.errors import UserError
 from hkd_mm.registry import HOOKS
 
 _GRAPHS = 8  # of a region: training, evaluation, a last batch that is small
 _COMPILERS = ('g++', 'clang++', 'c++')
+_MODES = (
+    *('default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs'),
+)
 _NETS = ('model', 'backbone', 'neck')  # of mmpretrain's classifiers
 
 
@@ -31,11 +34,8 @@ class CompileHook(Hook):
     checkpoints, recorders.
 
     The first iterations take minutes longer, on a CPU a C++ compiler is
-    needed. Results differ by floating-point rounding.
-
-    Args:
-        student: compile the student (or the network that is trained alone).
-        teacher: compile the teacher, where there is one.
+    needed. Results differ by floating-point rounding. A network that is trained
+    alone is the student.
     """
 
     def __init__(
@@ -45,6 +45,16 @@ class CompileHook(Hook):
         mode: str | None = None,
         backend: str = 'inductor',
     ) -> None:
+        backends = torch._dynamo.list_backends(exclude_tags=())
+        for name, value, known in (
+            ('mode', mode, (None, *_MODES)),
+            ('backend', backend, backends if isinstance(backend, str) else (backend,)),
+        ):
+            if value not in known:
+                raise UserError(
+                    f'CompileHook: {name}={value!r} must be one of '
+                    f'{", ".join(map(str, known))}'
+                )
         self.student, self.teacher = student, teacher
         self.mode, self.backend = mode, backend
 
@@ -122,11 +132,12 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     plateau. Two methods are added, for upstream counts from zero again,
     without its best score, whenever a run is resumed. A checkpoint is written
     before the validation of its epoch: a resumed run counts on from the one before.
-
-    Args:
-        kwargs: ``monitor``, ``rule``, ``min_delta``, ``patience`` and the
-            others of mmengine's hook. ``patience`` counts validations.
+    ``patience`` counts validations.
     """
+
+    def __init__(self, monitor: str, patience: int = 5, **kwargs) -> None:
+        super().__init__(monitor, patience=patience, **kwargs)
+        check_counts(self, patience=patience)
 
     # "No better than" of the scores, where upstream has "worse than".
     rule_map = dict(greater=operator.ge, less=operator.le)

@@ -134,11 +134,7 @@ INNER = {  # an in-place ReLU follows what is recorded
 }
 METHODS = dict(
     peers=(
-        dict(
-            type='hkd_mm.MutualDistill',
-            architecture=RESNET8,
-            peers=dict(a=RESNET8),
-        ),
+        dict(type='hkd_mm.MutualDistill', architecture=RESNET8, peers=dict(a=RESNET8)),
         dict(loss_ce=CE, loss_kl=KL, loss_hint=HINT),
         INNER,
     ),
@@ -183,9 +179,7 @@ def build_method(name):
             input_size=64,
             data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
             distiller=dict(
-                type='mmrazor.ConfigurableDistiller',
-                distill_losses=losses,
-                **recorders,
+                type='mmrazor.ConfigurableDistiller', distill_losses=losses, **recorders
             ),
         )
     )

@@ -50,14 +50,7 @@ def values(hook, loss, epochs):
 
 def test_schedules_by_hand():
     line = LossScheduleHook('loss_a', 4, start=0.0)
-    assert values(line, HybridKDLoss(loss_weight=2.0), 6) == [
-        0,
-        0.5,
-        1,
-        1.5,
-        2,
-        2,
-    ]
+    assert values(line, HybridKDLoss(loss_weight=2.0), 6) == [0, 0.5, 1, 1.5, 2, 2]
     # half a cosine: (1 - cos(pi / 4 * k)) / 2 = 0, 0.1464, 0.5, 0.8536, 1
     cosine = LossScheduleHook('loss_a', 5, 'cosine', start=0.0, end=1.0, begin=1)
     assert values(cosine, HybridKDLoss(), 7) == pytest.approx(
@@ -73,9 +66,13 @@ def test_schedules_by_hand():
     'made, said',
     [
         (dict(until=3, end=0.0, kind='step'), "kind='step'"),
-        (dict(until=0, end=0.0), 'until=0'),
+        (dict(until=0, end=0.0), 'until: '),
         (dict(until=3, begin=3, end=0.0), 'begin=3'),
         (dict(until=3), 'start, end or both'),
+        (dict(until=3, begin=-1, end=0.0), 'begin=-1'),
+        (dict(until=3, begin='1', end=0.0), 'begin=1'),
+        (dict(until=3, end='0'), 'end'),
+        (dict(until=3, end=float('nan')), 'end'),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(made, said):
@@ -160,8 +157,7 @@ def test_diagnostics_are_logged_and_change_nothing(
     tiny_configs, quick_runner, tmp_path
 ):
     looked = with_hooks(
-        tiny_configs['kd'],
-        dict(type='hkd_mm.DistillDiagnosticsHook', interval=2),
+        tiny_configs['kd'], dict(type='hkd_mm.DistillDiagnosticsHook', interval=2)
     )
     weights = []
     for name, config in (('plain', tiny_configs['kd']), ('looked', looked)):

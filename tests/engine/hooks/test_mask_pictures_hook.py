@@ -7,14 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hkd_mm.engine.hooks.picture_hooks import (
-    MaskPicturesHook,
-    as_rgb,
-    file_name,
-)
-from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
-    PackedMaskPreprocessor,
-)
+from hkd_mm.engine.hooks.picture_hooks import MaskPicturesHook, as_rgb, file_name
+from hkd_mm.models.preprocessors.packed_mask_preprocessor import PackedMaskPreprocessor
 from hkd_mm.structures.mask_samples import MaskPredictions, MaskSamples
 from hkd_mm.structures.packed_samples import masks_of
 

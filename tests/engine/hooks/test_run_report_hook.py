@@ -11,6 +11,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, load_checkpoint
 from mmpretrain.registry import MODELS
 
+from hkd_mm.engine.environment import command_of, environment_of, versions_of
+from hkd_mm.engine.run_summary import History
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load, student_state_dict
 from hkd_mm.models.networks.complexity import complexity
@@ -49,6 +51,7 @@ def build(path, work_dir, epochs=2, resume=False, stop=None, **options):
     cfg.default_hooks.checkpoint.max_keep_ckpts = -1
     cfg.custom_hooks = [
         dict(type='hkd_mm.EpochSeedHook'),
+        dict(type='hkd_mm.CheckpointGuardHook'),
         dict(type='hkd_mm.RunReportHook'),
     ]
     cfg.merge_from_dict(options)
@@ -136,10 +139,7 @@ def test_the_student_is_plain_and_that_of_the_best_checkpoint(kd_run):
     image = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(
-            plain.eval()(image),
-            runner.model.student.eval()(image),
-            rtol=0,
-            atol=0,
+            plain.eval()(image), runner.model.student.eval()(image), rtol=0, atol=0
         )
 
 
@@ -236,18 +236,122 @@ def test_resuming_from_an_earlier_epoch_drops_the_later_ones(tiny_configs, tmp_p
     assert after[1]['train'] == before[1]['train']
 
 
-def test_resuming_on_another_split_is_refused(tiny_configs, tmp_path):
-    build(tiny_configs['student'], tmp_path / 'run', epochs=1).train()
-    seed = {
-        'train_dataloader.dataset.seed': 7,
-        'val_dataloader.dataset.seed': 7,
-    }
-    runner = build(
-        tiny_configs['student'],
-        tmp_path / 'run',
-        epochs=2,
-        resume=True,
-        **seed,
-    )
-    with pytest.raises(UserError, match='was trained on split .*--resume'):
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        '[{"epoch": 1, "train": {"lo',
+        '{"epoch": 1}',
+        '[1, 2]',
+        '[{"epoch": "1"}]',
+        '[{"epoch": 1, "seconds": "12"}]',
+        '[{"epoch": 1, "val": [0.5]}]',
+        '[{"epoch": 1, "confusion": [["a"]]}]',
+        '[' * 100_000,
+        '\0' * 50,
+    ],
+)
+def test_a_damaged_history_is_set_aside_and_the_run_goes_on(tmp_path, text):
+    path, told = tmp_path / 'history.json', []
+    path.write_text(text)
+    history = History(path)
+    history.load(3, told.append, tmp_path / 'missing' / 'history.json')
+    [line] = told
+    assert f'{path}: ' in line and 'begin at epoch 4' in line and '\n' not in line
+    assert (tmp_path / 'history.json.damaged').read_text() == text
+    assert history.records == {} and not path.exists()
+    history.add(4, train=dict(loss=float('nan')), seconds=1.0, lr=0.1)
+    again = History(path)
+    again.load(4, told.append)
+    assert again.ordered() == [dict(epoch=4, train=dict(loss=None), seconds=1, lr=0.1)]
+    assert len(told) == 1
+
+
+def test_a_history_elsewhere_is_taken_over_and_left_alone(tmp_path):
+    good, bad, told = tmp_path / 'good.json', tmp_path / 'bad.json', []
+    good.write_text('[{"epoch": 1, "seconds": 2}, {"epoch": 2}]')
+    bad.write_text('[')
+    history = History(tmp_path / 'new' / 'history.json')
+    history.load(1, told.append, bad, good)
+    assert history.ordered() == [dict(epoch=1, seconds=2)] and not told
+    history.load(1, told.append, bad)
+    assert str(bad) in told[0] and bad.exists()
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['', '[1]', '{"packages": [1]}', '{"gpus": 3}', '{"command": {}}', '[' * 999],
+)
+def test_a_damaged_environment_is_unknown(tmp_path, text):
+    (tmp_path / 'environment.json').write_text(text)
+    found = environment_of(tmp_path)
+    assert (versions_of(found), command_of(found)) == ('unknown', 'unknown')
+
+
+@pytest.fixture(scope='module')
+def one_epoch(tiny_data, tmp_path_factory):
+    """Configs, and a work dir after one epoch of the student alone."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp('one')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        paths = tiny.write_tiny_configs(folder, tiny_data)
+        build(paths['student'], folder / 'run', epochs=1).train()
+    return paths, folder / 'run'
+
+
+TURNED = {
+    f'{part}_dataloader.dataset.classes': ['Benign', 'Acne', 'Eczema']
+    for part in ('train', 'val')
+}
+NAMES = 'Acne, Benign, Eczema and the data has Benign, Acne, Eczema'
+RESIZE = 'train_dataloader.dataset.pipeline.1'
+CROP = dict(type='RandomResizedCrop', scale=16)
+
+
+@pytest.mark.parametrize(
+    'changes, words',
+    [
+        (
+            {f'{part}_dataloader.dataset.seed': 7 for part in ('train', 'val')},
+            'was trained on split .*--resume',
+        ),
+        (TURNED, NAMES),
+        ({f'{RESIZE}.scale': 20}, r'size=\[16, 16\] .*has \[20, 20\]'),
+        ({f'{RESIZE}.interpolation': 'area'}, 'interpolation=bilinear .*has area'),
+        ({'data_preprocessor.mean': [1.0, 2, 3]}, r'mean=\[127.5, .*has \[1.0, 2.0'),
+        ({'data_preprocessor.std': [1.0, 2, 3]}, r'std=\[127.5, .*has \[1.0, 2.0'),
+        ({'data_preprocessor.to_rgb': False}, 'to_rgb=True .*has False'),
+        (
+            {'optim_wrapper.optimizer': dict(type='Adam', lr=1, _delete_=True)},
+            'another optimizer .momentum .*has betas',
+        ),
+    ],
+)
+def test_resuming_on_other_data_is_refused(one_epoch, monkeypatch, changes, words):
+    paths, folder = one_epoch
+    monkeypatch.chdir(folder.parent)
+    runner = build(paths['student'], folder, epochs=2, resume=True, **changes)
+    with pytest.raises(UserError, match=words):
         runner.train()
+
+
+def test_a_network_that_knows_the_classes_in_another_order_is_refused(
+    one_epoch, tmp_path, monkeypatch
+):
+    paths, folder = one_epoch
+    monkeypatch.chdir(folder.parent)
+    for name, key in (
+        ('student', 'load_from'),
+        ('kd', 'model.teacher_ckpt'),
+        ('kd', 'model.student_ckpt'),
+    ):
+        file = folder / 'student.pth'
+        given = {key: str(file)}
+        if key == 'model.teacher_ckpt':
+            given['model.teacher'] = Config.fromfile(paths['student']).model
+            given['model.teacher']['_delete_'] = True
+        runner = build(paths[name], tmp_path / key, epochs=1, **given, **TURNED)
+        with pytest.raises(UserError, match=f'{file} .*{NAMES}'):
+            runner.train()

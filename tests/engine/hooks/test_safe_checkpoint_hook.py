@@ -83,11 +83,7 @@ def test_a_kill_before_the_new_best_is_written_keeps_the_old(config, tmp_path):
 
 def test_a_kill_before_the_next_epoch_is_written_keeps_the_last(config, tmp_path):
     _, _, files = run(
-        config,
-        tmp_path / 'run',
-        [0.5, 0.1, 0.1],
-        keep=1,
-        broken=['epoch_2.pth'],
+        config, tmp_path / 'run', [0.5, 0.1, 0.1], keep=1, broken=['epoch_2.pth']
     )
     assert 'epoch_1.pth' in files
 

@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.engine.hooks.data_hooks import WindowCheckHook, misfit
-from hkd_mm.models.preprocessors.packed_mask_preprocessor import (
-    PackedMaskPreprocessor,
-)
+from hkd_mm.models.preprocessors.packed_mask_preprocessor import PackedMaskPreprocessor
 
 LUNG = (424, 1500)
 
