@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,16 @@ _DISK = {
     errno.ENOSPC: 'the disk is full; make room, or give another --work-dir',
     errno.EDQUOT: 'the disk quota is used up; make room, or give another --work-dir',
     errno.EACCES: 'permission denied; give a place you may write to',
+    errno.EPERM: 'permission denied; give a place you may write to',
     errno.EROFS: 'the file system is read-only; give another --work-dir',
+    errno.ENAMETOOLONG: 'the name is too long; give a shorter one',
+    errno.ELOOP: 'links that lead back to themselves; give another path',
+    errno.ENOTDIR: 'a folder in this path is a file; give another path',
+    errno.EISDIR: 'a folder stands where a file is meant; give another path',
+    errno.ENOENT: 'no such file or folder; give another path',
+    errno.ENXIO: 'no ordinary file; give another path',
+    errno.EIO: 'the disk does not answer; look at it, or give another path',
+    errno.ENOMEM: 'the memory is full; lower batch_size or num_workers',
 }
 _UNREGISTERED = re.compile(r'(\S+) is not in the (\S+ )?registry')
 
@@ -139,7 +149,8 @@ def user_line(error: BaseException) -> str | None:
     for link in chain:
         if isinstance(link, UserError):
             return _clean(str(link))
-    return next(filter(None, map(_known, chain)), None)
+    found = filter(None, [*map(_known, chain), *map(_refused, chain)])
+    return next(found, None)
 
 
 def _clean(text: str) -> str:
@@ -152,9 +163,13 @@ def _clean(text: str) -> str:
 
 def _known(error: BaseException) -> str | None:
     text = str(error)
+    if isinstance(error, FileNotFoundError) and not error.filename:
+        return 'the current folder was deleted; go to one that exists'
     if isinstance(error, OSError) and error.errno in _DISK:
-        where = f'{error.filename}: ' if error.filename else ''
+        where = f'{_shown(error.filename)}: ' if error.filename else ''
         return where + _DISK[error.errno]
+    if isinstance(error, MemoryError):
+        return f'the memory is full ({text or "no reason given"}); ask for less'
     if 'errors.UserError: ' in text:  # inside the text of a worker
         return _clean(text.rsplit('errors.UserError: ', 1)[1].split('\n')[0])
     if type(error).__name__ == 'OutOfMemoryError':
@@ -173,9 +188,35 @@ def _known(error: BaseException) -> str | None:
     return None
 
 
+def _refused(error: BaseException) -> str | None:
+    """What a package upstream says of a part of the config that it builds."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    parts = [
+        frame.f_locals['cfg']
+        for frame in frames
+        if frame.f_globals.get('__name__') == 'mmengine.registry.build_functions'
+        and isinstance(frame.f_locals.get('cfg'), dict)
+    ]
+    ours = frames and frames[-1].f_globals.get('__name__', '').startswith('hkd_mm.')
+    if not parts or ours or not isinstance(error, Exception):
+        return None
+    reason = ' '.join(str(error).split()).strip('"')
+    return (
+        f'type={parts[-1].get("type")} of the config refuses its values: '
+        f'{type(error).__name__}: {_shown(reason)}; change them'
+    )
+
+
+def _shown(text: Any) -> str:
+    """A text on one line, of any bytes, shortened."""
+    text = ascii(str(text))[1:-1] if not str(text).isprintable() else str(text)
+    return text if len(text) <= 300 else f'{text[:297]}...'
+
+
 def _print_error(line: str) -> None:
     rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID'))
     many = int(os.environ.get('WORLD_SIZE', '1')) > 1
     prefix = f'[rank {rank}] ' if many and rank is not None else ''
     sys.stdout.flush()
-    print(prefix + line, file=sys.stderr, flush=True)
+    line = line.encode('utf-8', 'backslashreplace').decode()
+    print(prefix + ' '.join(line.split('\n')), file=sys.stderr, flush=True)

@@ -33,6 +33,7 @@ from hkd_mm.config.overrides import (
 )
 from hkd_mm.config.packing import check_pipelines, set_packed
 from hkd_mm.config.renamed import check_renamed
+from hkd_mm.config.schema import check_config
 from hkd_mm.errors import UserError
 
 _PAIRS = '_base_/pairs'
@@ -123,10 +124,12 @@ def compose_config(path: str | os.PathLike, cfg_options: Options = None) -> Conf
     Without options the result equals ``Config.fromfile(path)``.
     """
     cfg, options = _read_with_pair(path, cfg_options)
+    check_config(cfg)
     check_top_level(cfg)
     check_pipelines(cfg)
     if options:
         apply_options(cfg, options)
+        check_config(cfg)
     return cfg
 
 

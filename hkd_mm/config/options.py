@@ -17,9 +17,10 @@ from hkd_mm.config.overrides import (
     words,
 )
 from hkd_mm.config.renamed import check_renamed
-from hkd_mm.config.schema import RUN_KEYS, names_of_group, names_of_type
+from hkd_mm.config.schema import RUN_KEYS, WORDS, names_of_group, names_of_type, plain
 from hkd_mm.config.tree import is_packed_dataset
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
 
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
@@ -32,23 +33,7 @@ _TEXT = frozenset(
 _SIMILAR = 0.75  # difflib ratio from which a name counts as a slip
 
 
-_POSITIVE = ('input_size', 'batch_size', 'max_epochs', 'patience')
 _NAMES = ('teacher', 'student', 'network', 'dataset_type', 'device', 'pair')
-_KINDS: dict[str, tuple[type | tuple, str]] = dict(
-    data_root=(str, 'a path'),
-    pretrained=(bool, 'True or False'),
-    compiled=(bool, 'True or False'),
-    channels_last=(bool, 'True or False'),
-    packed=((bool, dict), 'True or False'),
-    teacher_cache=((bool, dict, type(None)), 'True or False'),
-    split_file=((str, type(None)), 'a path or None'),
-    classes=((list, tuple, str, type(None)), 'a list such as [A,B]'),
-    augment=((bool, list, type(None)), 'True or False'),
-    seed=((int, type(None)), 'a whole number'),
-    split_seed=(int, 'a whole number'),
-    **dict.fromkeys(_NAMES, (str, 'a name')),
-)
-_MAX_SEED = 2**32  # numpy takes seeds below it
 
 
 def split_options(
@@ -78,6 +63,10 @@ def split_options(
     for name in names:
         check_renamed({name.partition('.')[0]: None}, '--cfg-options')
         _check_head(cfg, name)
+    if isinstance(found.get('packed'), dict):
+        group = found.pop('packed')
+        found.update({f'packed.{key}': value for key, value in group.items()})
+        found['packed'] = True
     for name in [key for key in found if key.startswith('packed.hair_rem')]:
         _join_hair_removal(found, name)
     for name, value in found.items():
@@ -93,11 +82,13 @@ def is_word(key: str) -> bool:
 def split_text(text: str) -> tuple[str, str]:
     """Split ``key=value``, refusing what is not of that form."""
     key, equals, value = text.partition('=')
-    if not equals or not key.strip():
+    key = key.strip()
+    if not equals or not all(part == part.strip() != '' for part in key.split('.')):
         raise UserError(
-            f'--cfg-options {text}: write key=value, without blanks around the "="'
+            f'--cfg-options {text[:60]}: write key=value, the parts of the key '
+            'with dots between and without blanks'
         )
-    return key.strip(), value
+    return key, value
 
 
 def _read_word(key: str, text: str, cfg: Config) -> Any:
@@ -185,20 +176,9 @@ def check_word(name: str, value: Any) -> None:
         raise UserError(
             f'packed has no "{name.removeprefix("packed.")}"; known there: {known}'
         )
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if name in _POSITIVE and (not whole or value < 1):
-        raise UserError(f'{name}={value!r} must be a whole number >= 1')
-    kinds, description = _KINDS.get(name, (object, ''))
-    if not isinstance(value, kinds) or (
-        name in ('seed', 'split_seed') and isinstance(value, bool)
-    ):
-        raise UserError(f'{name}={value!r} must be {description}')
-    if name in ('seed', 'split_seed'):
-        check_seed(name, value)
-    if name == 'device' and value not in ('auto', 'cpu', 'cuda'):
-        raise UserError(f'device={value!r} must be auto, cpu or cuda')
-    if name == 'class_weight':
-        _check_class_weight(value)
+    given = repr(value)
+    given = given if len(given) <= 60 else f'{given[:57]}...'
+    validate(WORDS, {name: plain(value)}, f'--cfg-options {name}={given}')
     if name == 'packed.hair_removal':
         from hkd_mm.datasets.packed.hair_removal import hair_settings
 
@@ -207,26 +187,6 @@ def check_word(name: str, value: Any) -> None:
         from hkd_mm.datasets.packed.top_up import target_of
 
         target_of(value)
-
-
-def check_seed(name: str, value: Any) -> None:
-    """Refuse seeds that numpy does not take."""
-    if isinstance(value, int) and not 0 <= value < _MAX_SEED:
-        raise UserError(
-            f'{name}={value} must be None or a whole number from 0 to {_MAX_SEED - 1}'
-        )
-
-
-def _check_class_weight(value: Any) -> None:
-    numbers = isinstance(value, (list, tuple)) and all(
-        isinstance(w, (int, float)) and w > 0 for w in value
-    )
-    if value not in (None, 'balanced', 'sqrt_balanced') and not numbers:
-        raise UserError(
-            f'class_weight={value!r} must be balanced, '
-            'sqrt_balanced, None or a list of numbers > 0, one a '
-            'class'
-        )
 
 
 def _check_head(cfg: Config, key: str) -> None:
@@ -355,7 +315,7 @@ def _check_name(
 ) -> None:
     found = key.split('.')[: -len(missing)]
     head = '.'.join([*found, missing[0]])
-    if any(other == f'{head}.type' for other in options):
+    if isinstance(node, dict) and any(other == f'{head}.type' for other in options):
         return
     if isinstance(node, dict):
         known, open_ended = _known_names(cfg, found, node)
@@ -403,7 +363,7 @@ def _known_names(
     """Names that may stand in a group, and whether others may as well."""
     names = set(node)
     if not path:
-        return names | set(words()) | names_of_group(''), False
+        return names | set(words()) | RUN_KEYS, False
     if isinstance(node.get('type'), str):
         more, open_ended = names_of_type(
             node['type'], cfg.get('default_scope', 'mmpretrain')

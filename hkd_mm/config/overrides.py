@@ -130,11 +130,6 @@ def batch_size(cfg: Config, value: int) -> Targets:
 
 def sampler(cfg: Config, value: str | None) -> Targets:
     """Draw the training images shuffled, or the classes equally often."""
-    if value not in (None, 'balanced'):
-        raise UserError(
-            f'sampler={value!r} must be balanced (classes are drawn equally '
-            'often) or None (shuffled)'
-        )
     loader = cfg.get('train_dataloader') or {}
     if type_name(loader.get('sampler')) in (
         'DefaultSampler',
@@ -257,9 +252,7 @@ def mask_threshold(cfg: Config, value: float) -> Targets:
 
 
 def _check_mask_threshold(cfg: Config, value: Any) -> None:
-    """Refuse a ``mask_threshold`` that is no probability, or of no use."""
-    if type(value) not in (int, float) or not 0 < value < 1:
-        raise UserError(f'mask_threshold={value!r} must be a number between 0 and 1')
+    """Refuse a ``mask_threshold`` that is of no use."""
     classes = cfg.get('classes')
     several = isinstance(classes, (list, tuple)) and len(classes) > 2
     if several and value != 0.5:

@@ -151,9 +151,6 @@ def set_packed(cfg: Config, options: dict[str, Any]) -> None:
             for packed images as well.
     """
     value = options.pop('packed', None)
-    if isinstance(value, dict):
-        options.update({f'packed.{k}': v for k, v in value.items()})
-        value = True
     if value is False:
         for name in [key for key in options if key.startswith('packed.')]:
             if name in _CHANGES_IMAGES and options[name]:

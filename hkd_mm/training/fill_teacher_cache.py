@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.data_summary import resolve_data
-from hkd_mm.config.schema import check_model_groups, takes
+from hkd_mm.config.value_checks import check_model_groups, takes
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
 from hkd_mm.models.teacher_cache import open_teacher_cache

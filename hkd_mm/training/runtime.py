@@ -107,6 +107,10 @@ def make_work_dir(path: str) -> None:
         os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f'work dir {path} is a file; give another --work-dir') from None
+    except OSError as error:
+        raise UserError(
+            f'work dir {path[:200]}: {error.strerror}; give another --work-dir'
+        ) from None
     if not os.access(path, os.W_OK):
         raise UserError(f'work dir {path} is not writable; give another --work-dir')
 

@@ -136,8 +136,6 @@ def test(
     check_values(cfg, device, ('test_dataloader',))
     set_up_processes(cfg, launcher, device)
     meta = safe_load(checkpoint).get('meta') or {}
-    if not cfg.get('test_dataloader'):
-        raise UserError(f'config {config} has no test_dataloader')
     if not names_its_classes(cfg):
         fit_heads(cfg, build_listing(cfg, 'test_dataloader').classes)
     run = run_folder_of(checkpoint)

@@ -31,8 +31,8 @@ from hkd_mm.training.pack_data import pack_or_read_singly
 from hkd_mm.training.previous_run import check_given_teacher
 from hkd_mm.training.run_notes import (
     archive_run,
-    forget_finished,
     read_begun,
+    update_state,
     write_begun,
     write_finished,
 )
@@ -151,11 +151,11 @@ def train(
     device = choose_device(cfg)
     # Before the data is read: one process of many may write the split file.
     set_up_processes(cfg, launcher, device)
-    resolve_data(cfg)
     cfg.work_dir = default_work_dir(config, work_dir, cfg)
     precision = use_amp(cfg, device) if amp else 'fp32'
     _set_switches(cfg, validate, auto_scale_lr)
     check_values(cfg, device)
+    resolve_data(cfg)
     summary = summarize_data(cfg)
     check_training(cfg, summary, get_world_size())
     check_weights(cfg, summary.classes)
@@ -230,15 +230,17 @@ def _run(
     note = set_start(cfg, resume)
     with annotate_os_error(cfg.work_dir):
         if cfg.get('resume'):
-            there = os.path.dirname(cfg.load_from)
-            fingerprint = fingerprint.resumed(as_rank_0(read_begun(there)))
+            earlier = as_rank_0(read_begun(os.path.dirname(cfg.load_from)))
+            changed = earlier and fingerprint.difference(earlier)
+            note += f'; not as it began: {changed}' if changed else ''
+            fingerprint = fingerprint.resumed(earlier)
         else:
             archive_run(cfg)
         write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, machine) + note)
         warn_if_balanced_twice(cfg, runner.logger)
-        forget_finished(cfg.work_dir)
+        update_state(cfg.work_dir, result=None)  # while it is under way again
         runner.train()
         finished = write_finished(runner, cfg, summary, fingerprint)
     runner.logger.info(closing_line(runner, finished))

@@ -310,7 +310,7 @@ MISTAKES = {
     'seed below zero': (lambda p: p.train('seed=-1'), ['seed=-1']),
     'seed below zero, deep': (
         lambda p: p.train('randomness.seed=-1'),
-        ['randomness.seed=-1'],
+        ['randomness.seed', '-1'],
     ),
     'seed of the split below zero': (
         lambda p: p.train('split_seed=-1'),
@@ -318,11 +318,11 @@ MISTAKES = {
     ),
     'workers below zero': (
         lambda p: p.train('train_dataloader.num_workers=-1'),
-        ['train_dataloader.num_workers=-1'],
+        ['train_dataloader.num_workers', '-1'],
     ),
     'workers below zero, test': (
         lambda p: p.test('network.pth', 'test_dataloader.num_workers=-1'),
-        ['test_dataloader.num_workers=-1'],
+        ['test_dataloader.num_workers', '-1'],
     ),
     'workers that stay, of none': (
         lambda p: p.train('train_dataloader.persistent_workers=True'),
@@ -343,11 +343,11 @@ MISTAKES = {
     ),
     'teacher inference of no kind': (
         lambda p: p.train('model.teacher_inference.fold_bn=yes', config='kd'),
-        ['teacher_inference.fold_bn', 'True or False'],
+        ['teacher_inference', 'fold_bn', 'boolean'],
     ),
     'teacher inference as a switch': (
         lambda p: p.train('model.teacher_inference=True', config='kd'),
-        ['teacher_inference.fold_bn'],
+        ['teacher_inference', 'fold_bn'],
     ),
     'teacher in an unknown precision': (
         lambda p: p.train('model.teacher_inference.dtype=bf16', config='kd'),
@@ -359,7 +359,7 @@ MISTAKES = {
     ),
     'teacher cache of no kind': (
         lambda p: p.train('model.teacher_cache.num_views=many', config='kd'),
-        ['teacher_cache.num_views', 'whole number'],
+        ['teacher_cache.num_views', 'integer'],
     ),
     'beta below zero': (
         lambda p: p.train(f'{LOSS}.beta=-1', config='kd'),
