@@ -4,6 +4,7 @@
 import errno
 import gc
 import importlib
+import io
 import logging
 import os
 import re
@@ -56,6 +57,9 @@ def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     """
     # A log file on a full disk must not print one traceback a message.
     logging.raiseExceptions = False
+    for stream in (sys.stdout, sys.stderr):  # names may be of any bytes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     _stay_with_parent()
     code = _exit_code(work, *args, **kwargs)
     distributed = sys.modules.get('hkd_mm.engine.distributed')
@@ -66,6 +70,7 @@ def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
 
 def _exit_code(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     try:
+        os.getcwd()  # libraries that load others die without one
         if isinstance(work, str):
             with _named_versions():
                 if kwargs.get('config') and kwargs.get('cfg_options'):
@@ -189,27 +194,29 @@ def _known(error: BaseException) -> str | None:
 
 
 def _refused(error: BaseException) -> str | None:
-    """What a package upstream says of a part of the config that it builds."""
+    """What a package upstream says of a config, built or in the first step."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    parts = [
-        frame.f_locals['cfg']
-        for frame in frames
-        if frame.f_globals.get('__name__') == 'mmengine.registry.build_functions'
-        and isinstance(frame.f_locals.get('cfg'), dict)
-    ]
-    ours = frames and frames[-1].f_globals.get('__name__', '').startswith('hkd_mm.')
-    if not parts or ours or not isinstance(error, Exception):
+    names = [frame.f_globals.get('__name__', '') for frame in frames]
+    if not isinstance(error, Exception) or not names or names[-1].startswith('hkd_mm.'):
         return None
-    reason = ' '.join(str(error).split()).strip('"')
-    return (
-        f'type={parts[-1].get("type")} of the config refuses its values: '
-        f'{type(error).__name__}: {_shown(reason)}; change them'
-    )
+    place = None
+    for frame, name in zip(frames, names):
+        within, seen = frame.f_code.co_name, frame.f_locals
+        if name == 'mmengine.registry.build_functions':
+            if isinstance(seen.get('cfg'), dict):
+                place = f'type={seen["cfg"].get("type")} of the config cannot be built'
+        elif name == 'mmengine.runner.runner' and within.startswith(('build_', '__in')):
+            place = 'the config does not fit together'
+        elif name == 'mmengine.runner.runner' and within == 'train':
+            if seen['self'].iter == 0:
+                place = 'the training fails in its first step, look at the config'
+    reason = _shown(' '.join(str(error).split()).strip('"'))
+    return place and f'{place}: {type(error).__name__}: {reason}'
 
 
 def _shown(text: Any) -> str:
-    """A text on one line, of any bytes, shortened."""
-    text = ascii(str(text))[1:-1] if not str(text).isprintable() else str(text)
+    """A text, shortened."""
+    text = str(text)
     return text if len(text) <= 300 else f'{text[:297]}...'
 
 
@@ -218,5 +225,5 @@ def _print_error(line: str) -> None:
     many = int(os.environ.get('WORLD_SIZE', '1')) > 1
     prefix = f'[rank {rank}] ' if many and rank is not None else ''
     sys.stdout.flush()
-    line = line.encode('utf-8', 'backslashreplace').decode()
-    print(prefix + ' '.join(line.split('\n')), file=sys.stderr, flush=True)
+    line = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(prefix + line, file=sys.stderr, flush=True)

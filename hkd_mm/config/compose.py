@@ -82,9 +82,9 @@ def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
 
 def _pair_file(pair: str) -> Path:
     folder = config_root() / _PAIRS
-    if not (folder / f'{pair}.py').is_file():
-        known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
-        raise UserError(f'pair={pair}: known in configs/{_PAIRS}: {known}')
+    known = sorted(file.stem for file in folder.glob('*.py'))
+    if pair not in known:
+        raise UserError(f'pair={pair}: known in configs/{_PAIRS}: {", ".join(known)}')
     return folder / f'{pair}.py'
 
 
@@ -157,14 +157,13 @@ def read_config(path: str | os.PathLike) -> Config:
     """Call ``Config.fromfile``; failures become one line."""
     if not os.path.isfile(path):
         raise UserError(
-            f'config {path} does not exist; give a file such as '
-            'configs/hybrid_wrn50_mbv2.py'
+            f'config {path} is no file; give one such as configs/hybrid_wrn50_mbv2.py'
         )
     try:
         cfg = Config.fromfile(path)
     except UserError:
         raise
-    except Exception as error:  # a config is code: anything may be raised
+    except (Exception, SystemExit) as error:  # a config is code: anything may come
         raise UserError(f'config {path} cannot be read: {_reason(error)}') from error
     check_renamed(cfg._cfg_dict, path)
     return cfg

@@ -105,11 +105,14 @@ TrainLoop = group_of(
     dynamic_intervals=list | None,
     fast_forward_on_resume=bool,
 )
-ClipGrad = group_of(  # of torch.nn.utils.clip_grad_*
+ClipGrad = group_of(  # arguments of torch.nn.utils.clip_grad_norm_ and _value_
+    closed=True,
     type=Literal['norm', 'value'],
     max_norm=Positive,
     norm_type=Annotated[float, Field(gt=0)],  # inf is the largest gradient
     clip_value=Positive,
+    error_if_nonfinite=bool,
+    foreach=bool | None,
 )
 OptimWrapper = group_of(
     type=Text,

@@ -74,10 +74,11 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
     check_thresholds(cfg)
     for name in loaders:
         loader = cfg.get(name) or {}
-        if loader.get('persistent_workers') and not loader.get('num_workers'):
-            raise UserError(
-                f'{name}.persistent_workers=True needs {name}.num_workers >= 1'
-            )
+        for key in ('persistent_workers', 'prefetch_factor'):
+            if loader.get(key) and not loader.get('num_workers'):
+                raise UserError(
+                    f'{name}.{key}={loader[key]} needs {name}.num_workers >= 1'
+                )
     _check_parts(cfg, loaders)
     if trains:
         if not {'max_epochs', 'max_iters'} & set(cfg.train_cfg):

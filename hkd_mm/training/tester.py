@@ -277,4 +277,6 @@ def _check_out(out: str) -> None:
             '.pkl file for the predictions, or an .isic.csv file for a '
             'submission'
         )
+    if len(os.fsencode(os.path.basename(out))) > 230:  # it is written aside first
+        raise UserError(f'--out: the name {out[:60]}... is longer than 230 bytes')
     make_work_dir(os.path.dirname(out) or '.')
