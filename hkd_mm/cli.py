@@ -10,8 +10,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from hkd_mm import check_versions
@@ -22,20 +21,12 @@ USER_ERROR = 2
 INTERRUPTED = 130
 PARENT = 'HKD_MM_PARENT'  # process that a tool is to end with
 
-# OSErrors that the user can fix; others keep their traceback.
+# OSErrors with more to say than their own words.
 _DISK = {
     errno.ENOSPC: 'the disk is full; make room, or give another --work-dir',
     errno.EDQUOT: 'the disk quota is used up; make room, or give another --work-dir',
     errno.EACCES: 'permission denied; give a place you may write to',
-    errno.EPERM: 'permission denied; give a place you may write to',
     errno.EROFS: 'the file system is read-only; give another --work-dir',
-    errno.ENAMETOOLONG: 'the name is too long; give a shorter one',
-    errno.ELOOP: 'links that lead back to themselves; give another path',
-    errno.ENOTDIR: 'a folder in this path is a file; give another path',
-    errno.EISDIR: 'a folder stands where a file is meant; give another path',
-    errno.ENOENT: 'no such file or folder; give another path',
-    errno.ENXIO: 'no ordinary file; give another path',
-    errno.EIO: 'the disk does not answer; look at it, or give another path',
     errno.ENOMEM: 'the memory is full; lower batch_size or num_workers',
 }
 _UNREGISTERED = re.compile(r'(\S+) is not in the (\S+ )?registry')
@@ -72,12 +63,18 @@ def _exit_code(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     try:
         os.getcwd()  # libraries that load others die without one
         if isinstance(work, str):
-            with _named_versions():
+            try:
                 if kwargs.get('config') and kwargs.get('cfg_options'):
-                    from hkd_mm.config.early_check import check_early
+                    from hkd_mm.config.compose import check_early
 
                     check_early(kwargs['config'], kwargs['cfg_options'])
                 work = _imported(work)
+            except ImportError as error:  # of a package missing, or another version
+                try:
+                    check_versions()
+                except ImportError as reason:
+                    raise UserError(str(reason)) from error
+                raise
         work(*args, **kwargs)
     except KeyboardInterrupt:
         _print_error(
@@ -94,24 +91,10 @@ def _exit_code(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     return 0
 
 
-@contextmanager
-def _named_versions() -> Iterator[None]:
-    """Tell of a package that is missing, or has another version, in a line."""
-    try:
-        yield
-    except ImportError as error:
-        try:
-            check_versions()
-        except ImportError as reason:
-            raise UserError(str(reason)) from error
-        raise
-
-
 def _imported(name: str) -> Callable[..., Any]:
     """Import ``module:function``.
 
-    The imports make hundreds of thousands of objects that stay: looking for
-    garbage among them is a quarter of the time they take, and goes on later.
+    Looking for garbage among what stays is a quarter of the time that it takes.
     """
     module, function = name.split(':')
     if module in sys.modules:
@@ -127,11 +110,7 @@ def _imported(name: str) -> Callable[..., Any]:
 
 
 def _stay_with_parent() -> None:
-    """On Linux end with the process that started this tool, if it asked.
-
-    A study names itself in the environment, so that none of its trainings
-    goes on writing after it was killed.
-    """
+    """On Linux end with the study that started this tool and asked for it."""
     parent = os.environ.pop(PARENT, None)
     if parent is None:
         return
@@ -170,9 +149,11 @@ def _known(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, FileNotFoundError) and not error.filename:
         return 'the current folder was deleted; go to one that exists'
-    if isinstance(error, OSError) and error.errno in _DISK:
-        where = f'{_shown(error.filename)}: ' if error.filename else ''
-        return where + _DISK[error.errno]
+    if isinstance(error, OSError) and error.errno in _DISK and not error.filename:
+        return _DISK[error.errno]
+    if isinstance(error, OSError) and error.errno and error.filename:
+        reason = _DISK.get(error.errno, f'{error.strerror}; give another path')
+        return f'{_shown(error.filename)}: {reason}'
     if isinstance(error, MemoryError):
         return f'the memory is full ({text or "no reason given"}); ask for less'
     if 'errors.UserError: ' in text:  # inside the text of a worker
@@ -197,7 +178,8 @@ def _refused(error: BaseException) -> str | None:
     """What a package upstream says of a config, built or in the first step."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     names = [frame.f_globals.get('__name__', '') for frame in frames]
-    if not isinstance(error, Exception) or not names or names[-1].startswith('hkd_mm.'):
+    ours = not names or names[-1].startswith('hkd_mm.')
+    if ours and 'unexpected keyword argument' not in str(error):
         return None
     place = None
     for frame, name in zip(frames, names):

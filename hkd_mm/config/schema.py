@@ -9,6 +9,7 @@ take is asked of themselves, see :mod:`.value_checks`.
 import inspect
 import json
 import math
+import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -43,25 +44,16 @@ def _either(says: str, *kinds: Any) -> Any:
     return Annotated[Any, AfterValidator(check)]
 
 
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) or value is None else [value]
-
-
-def _no_path(value: str) -> str:
-    if '\0' in value:
-        raise ValueError('Input should be a path without zero bytes')
-    return value
-
-
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Whole = Annotated[int, Field(ge=0, le=10**9)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
-Path = Annotated[str, Field(min_length=1, max_length=4095), AfterValidator(_no_path)]
+Path = Annotated[str, Field(pattern=r'^[^\x00]+$', max_length=4095)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy takes them
 Group = dict[str, Any]
+_ONE_OR_MORE = BeforeValidator(lambda value: value if type(value) is list else [value])
 
 
 def group_of(closed: bool = False, **kinds: Any) -> Any:
@@ -69,6 +61,10 @@ def group_of(closed: bool = False, **kinds: Any) -> Any:
     made = TypedDict('Group', kinds, total=False)
     made.__pydantic_config__ = ConfigDict(extra='forbid' if closed else 'allow')
     return made
+
+
+def _each(names: str, kind: Any) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), kind)
 
 
 _TYPE = dict(type=Required[Text])
@@ -80,15 +76,12 @@ Loader = group_of(  # arguments of torch's DataLoader, and MMEngine's own
     num_batch_per_epoch=Count,
     sampler=Part,
     batch_sampler=Part | None,
+    **_each('drop_last persistent_workers pin_memory in_order', bool),
     shuffle=bool | None,
-    drop_last=bool,
     num_workers=Annotated[int, Field(ge=0, le=256)],  # processes
     prefetch_factor=Annotated[int, Field(ge=1, le=1024)] | None,  # batches a worker
-    persistent_workers=bool,
     timeout=Factor,  # seconds
-    pin_memory=bool,
     pin_memory_device=str,
-    in_order=bool,
     collate_fn=Part,
     worker_init_fn=Part | None,
     multiprocessing_context=Literal['fork', 'spawn', 'forkserver', None],
@@ -97,13 +90,10 @@ Loader = group_of(  # arguments of torch's DataLoader, and MMEngine's own
 Loop = group_of(type=Text, fp16=bool)  # validation and test
 TrainLoop = group_of(
     type=Text,
-    by_epoch=bool,
-    max_epochs=Count,
-    max_iters=Count,
+    **_each('max_epochs max_iters val_interval', Count),
     val_begin=Whole,
-    val_interval=Count,
     dynamic_intervals=list | None,
-    fast_forward_on_resume=bool,
+    **_each('by_epoch fast_forward_on_resume', bool),
 )
 ClipGrad = group_of(  # arguments of torch.nn.utils.clip_grad_norm_ and _value_
     closed=True,
@@ -129,25 +119,16 @@ Scheduler = group_of(  # of the learning rate or another parameter
     **_TYPE,
     begin=Whole,
     end=Count,
-    by_epoch=bool,
-    convert_to_iter_based=bool,
-    T_max=Count | None,
-    total_steps=Count | None,
+    **_each('T_max total_steps', Count | None),
     milestones=list[Whole],
-    gamma=Factor,
     eta_min=Factor | None,
-    factor=Factor,
-    start_factor=Factor,
-    end_factor=Factor,
-    power=Factor,
+    **_each('gamma factor start_factor end_factor power', Factor),
+    **_each('by_epoch convert_to_iter_based', bool),
 )
 Randomness = group_of(True, seed=Seed | None, diff_rank_seed=bool, deterministic=bool)
 AutoScaleLR = group_of(True, enable=bool, base_batch_size=Count)
-Processes = group_of(
-    True,
-    mp_start_method=Literal['fork', 'spawn', 'forkserver'],
-    opencv_num_threads=Whole,
-)
+_START = Literal['fork', 'spawn', 'forkserver']
+Processes = group_of(True, mp_start_method=_START, opencv_num_threads=Whole)
 # of torch.distributed.init_process_group; the timeout in seconds
 Distribution = group_of(backend=Text, timeout=Count)
 Environment = group_of(
@@ -164,22 +145,20 @@ Preprocessor = group_of(
     to_rgb=bool | None,
     augment=list[Part] | None,
 )
-Evaluator = Annotated[list[Group] | None, BeforeValidator(_as_list)]
 # The top: what MMEngine's Runner and these tools read there. A config names values
 # of its own as well.
 _TOP = dict(
     model=group_of(**_TYPE, data_preprocessor=Preprocessor | None),
     data_preprocessor=Preprocessor | None,
-    train_dataloader=Loader | None,
-    val_dataloader=Loader | None,
-    test_dataloader=Loader | None,
+    **dict.fromkeys(LOADERS, Loader | None),
     train_cfg=TrainLoop | None,
-    val_cfg=Loop | None,
-    test_cfg=Loop | None,
-    val_evaluator=Evaluator,
-    test_evaluator=Evaluator,
+    **_each('val_cfg test_cfg', Loop | None),
+    **_each(
+        'val_evaluator test_evaluator',
+        Annotated[list[Group | None], _ONE_OR_MORE],
+    ),
     optim_wrapper=OptimWrapper | None,
-    param_scheduler=Annotated[list[Scheduler] | None, BeforeValidator(_as_list)],
+    param_scheduler=Annotated[list[Scheduler | None], _ONE_OR_MORE],
     auto_scale_lr=AutoScaleLR | None,
     default_hooks=dict[str, Part | None],
     custom_hooks=list[Part] | None,
@@ -190,20 +169,16 @@ _TOP = dict(
     visualizer=Part | None,
     default_scope=Annotated[str, Field(pattern=r'^[A-Za-z_]\w*$')] | None,
     experiment_name=Annotated[str, Field(pattern=r'^[\w. -]+$', max_length=200)] | None,
-    work_dir=Path | None,
-    load_from=Path | None,
-    resume=bool,
+    **_each('work_dir load_from teacher_config student_config', Path | None),
+    previous_stage_config=Path | None,
+    **_each('resume find_unused_parameters', bool),
     launcher=Literal['none', 'pytorch', 'slurm', 'mpi'],
     device=Literal['auto', 'cpu', 'cuda'],
     sync_bn=Literal['torch', 'mmcv', None],
-    find_unused_parameters=bool,
     model_wrapper_cfg=Part | None,
     compile=_either('True, False or a group of settings', bool, Group),
     efficient_conv_bn_eval=_either('True, False or names', bool, list[str], None),
     activation_checkpointing=list[str] | None,
-    teacher_config=Path | None,
-    student_config=Path | None,
-    previous_stage_config=Path | None,
 )
 RUN_KEYS = frozenset(_TOP)
 RunConfig = group_of(**_TOP)
@@ -212,57 +187,51 @@ Anywhere = group_of(
     type=Text,
     num_classes=Annotated[int, Field(ge=-1, le=10**6)],  # -1: no last layer
     num_views=Count | None,
+    input_size=_either('pixels', Count, list[Count], None),
+    pipeline=list[Part] | None,
     data_root=Path | None,
     split_file=Path | None,
 )
-_PART = list[Part]
-_SWITCH = _either('True or False', bool)
+_PARTS = _either('True, False or a list of operations', bool, list[Part], None)
+_GROUP = _either('True, False or a group of settings', bool, Group, None)
 # Of the command line.
 WORDS = group_of(
+    dataset_type=Text,
+    classes=_either('a list such as [A,B], or a file', list[Text], Path, None),
+    split_ratios=_either(
+        'shares such as (0.8,0.1,0.1) or 8:1:1',
+        Annotated[list[Factor], Field(min_length=2, max_length=3)],
+        Text,
+    ),
+    input_size=Annotated[int, Field(ge=1, le=8192)],  # pixels of a side
+    batch_size=Annotated[int, Field(ge=1, le=10**6)],
+    sampler=Literal['balanced', None],
+    mask_threshold=Annotated[float, Field(gt=0, lt=1)],
+    class_weight=_either(
+        'balanced, sqrt_balanced, None or a list of numbers > 0, one a class',
+        Literal['balanced', 'sqrt_balanced', None],
+        list[Positive],
+    ),
+    device=Literal['auto', 'cpu', 'cuda'],
+    seed=Seed | None,
+    split_file=Path | None,
+    augment=_PARTS,
+    **_each('max_epochs patience', Count),
+    **_each('packed teacher_cache packed.hair_removal', _GROUP),
+    **_each('pretrained channels_last compiled packed.verify', bool),
+    **_each('data_root pair teacher student network packed.store_dir', Path),
+    **_each('split_seed packed.seed', Seed),
     **{
-        'data_root': Path,
-        'dataset_type': Text,
-        'classes': _either('a list such as [A,B]', list[Text], Path, None),
-        'split_file': Path | None,
-        'split_ratios': Annotated[list[Factor], Field(min_length=2, max_length=3)],
-        'split_seed': Seed,
-        'input_size': Annotated[int, Field(ge=1, le=8192)],  # pixels of a side
-        'batch_size': Annotated[int, Field(ge=1, le=10**6)],
-        'sampler': Literal['balanced', None],
-        'augment': _either('True, False or a list of operations', bool, _PART, None),
-        'max_epochs': Count,
-        'patience': Count,
-        'pretrained': _SWITCH,
-        'class_weight': _either(
-            'balanced, sqrt_balanced, None or a list of numbers > 0, one a class',
-            Literal['balanced', 'sqrt_balanced', None],
-            list[Positive],
-        ),
-        'mask_threshold': Annotated[float, Field(gt=0, lt=1)],
-        'seed': Seed | None,
-        'teacher_cache': _either('True, False or a group', bool, Group, None),
-        'channels_last': _SWITCH,
-        'compiled': _SWITCH,
-        'device': Literal['auto', 'cpu', 'cuda'],
-        'pair': Path,
-        'packed': _either('True, False or a group of settings', bool, Group),
-        'teacher': Path,
-        'student': Path,
-        'network': Path,
         'packed.margin': Annotated[float, Field(ge=1, le=8)],
-        'packed.store_dir': Path,
-        'packed.in_memory': _either('True, False or None', bool, None),
-        'packed.verify': _SWITCH,
-        'packed.hair_removal': _either('True, False or a group', bool, Group, None),
-        'packed.augment': _either('True, False or operations', bool, _PART, None),
+        'packed.in_memory': bool | None,
+        'packed.augment': _PARTS,
+        'packed.num_views': Count | None,
         'packed.top_up': _either(
             'largest, a fraction, a number of images a class up to a million, or None',
             Literal['largest', None],
             Annotated[float, Field(gt=0, le=10**6)],
             Annotated[str, Field(pattern=r'^[0-9.]{1,7}$')],
         ),
-        'packed.num_views': Count | None,
-        'packed.seed': Seed,
     },
 )
 
@@ -287,15 +256,18 @@ _NAMES = dict(
 )
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, errors: str = 'surrogatepass') -> Any:
     """As it comes back from a JSON file; classes and functions by their names.
+
+    Args:
+        errors: ``replace`` leaves no bytes of file names that JSON does not know.
 
     Raises:
         UserError: nested too deeply.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, default=_named)
-        return json.loads(text.encode('utf-8', 'replace'))
+        return json.loads(text.encode('utf-8', errors))
     except (RecursionError, ValueError, TypeError) as error:
         raise UserError(f'a value that no config can hold: {error}') from None
 
@@ -312,18 +284,16 @@ def check_config(cfg: Config) -> None:
         UserError: a value of the wrong kind or out of its range.
     """
     source = f'config {cfg.filename}'
-    found = plain(cfg._cfg_dict)
+    found = plain(cfg._cfg_dict, 'replace')
     validate(RunConfig, found, source)
     parts = dict(nodes(found))
     validate(dict[str, Anywhere], parts, source)
-    for place, node in parts.items():
-        for key, value in node.items():
-            for number in value if isinstance(value, list) else [value]:
-                if isinstance(number, float) and not math.isfinite(number):
-                    if key != 'norm_type':
-                        raise UserError(
-                            f'{source}: {place}.{key}={number} is no finite number'
-                        )
+    values = ((f'{at}.{k}', v) for at in parts for k, v in parts[at].items())
+    for key, value in values:
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                if not key.endswith('norm_type'):
+                    raise UserError(f'{source}: {key}={number} is no finite number')
 
 
 def nodes(node: Any, place: str = '') -> Iterator[tuple[str, dict]]:
@@ -336,16 +306,6 @@ def nodes(node: Any, place: str = '') -> Iterator[tuple[str, dict]]:
             yield from nodes(value, f'{place}.{key}'.lstrip('.'))
 
 
-def _signature(function) -> tuple[set[str], bool]:
-    parameters = inspect.signature(function).parameters.values()
-    names = {
-        p.name
-        for p in parameters
-        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    }
-    return names - {'self'}, any(p.kind is p.VAR_KEYWORD for p in parameters)
-
-
 def teacher_groups() -> dict[str, type]:
     """Groups of a model that are settings of its frozen teacher."""
     from hkd_mm.models.algorithms.teacher_inference import TeacherInference
@@ -355,13 +315,9 @@ def teacher_groups() -> dict[str, type]:
 
 
 def names_of_group(name: str) -> set[str]:
-    """Names that are read from a group without a ``type``.
-
-    Args:
-        name: last part of the group's dotted name.
-    """
+    """Names that are read from a group, by the last part of its dotted name."""
     if name in ('teacher_cache', 'teacher_inference'):
-        return _signature(teacher_groups()[name].__init__)[0]
+        return set(arguments(teacher_groups()[name])[0])
     if name in _GROUPS:
         return set(_GROUPS[name].__annotations__)
     return set(_NAMES.get(name, '').split())
@@ -382,26 +338,46 @@ def class_of_type(name: str, default_scope: str):
     return None
 
 
-def names_of_type(name: str, default_scope: str) -> tuple[set[str], bool]:
-    """Constructor arguments of a registered type.
+def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    """What a class or function takes by name.
 
     Returns:
-        The names, those of its bases included as far as ``**kwargs`` passes
-        them on, and whether it may take others too.
+        Name -> (annotation, default), those of its bases included as far as
+        ``**kwargs`` passes them on, and whether it may take others too.
     """
+    functions = [kind]
+    if inspect.isclass(kind):
+        inits = (vars(base).get('__init__') for base in kind.__mro__[:-1])
+        functions = [init for init in inits if init is not None]
+    found: dict[str, tuple[Any, Any]] = {}
+    passes_on = []
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        try:
+            hints = typing.get_type_hints(function)
+        except (NameError, TypeError):  # of another package, for its type checker
+            hints = {}
+        for p in parameters:
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+                found.setdefault(p.name, (hints.get(p.name, Any), p.default))
+        passes_on.append(any(p.kind is p.VAR_KEYWORD for p in parameters))
+        if not passes_on[-1]:
+            break
+    found.pop('self', None)
+    # to a function instead of a base, as in timm's networks, if not to a base
+    return found, any(passes_on[:1])
+
+
+def takes(node: dict, name: str) -> bool:
+    """Whether a part has an argument of that name, or is not registered."""
+    kind = class_of_type(str(node.get('type', '')), 'mmpretrain')
+    return kind is None or name in arguments(kind)[0]
+
+
+def names_of_type(name: str, default_scope: str) -> tuple[set[str], bool]:
+    """Constructor arguments of a registered type, as of :func:`arguments`."""
     found = class_of_type(name, default_scope)
     if found is None:  # the registry will say so itself
         return {'type'}, True
-    if not inspect.isclass(found):
-        names, open_ended = _signature(found)
-        return names | {'type'}, open_ended
-    names, open_ended = {'type'}, False
-    for base in found.__mro__[:-1]:
-        if '__init__' not in vars(base):
-            continue
-        more, open_ended = _signature(base.__init__)
-        names |= more
-        if not open_ended:
-            break
-    # **kwargs may go to a function instead of a base, as in timm's networks.
-    return names, open_ended or _signature(found.__init__)[1]
+    names, is_open = arguments(found)
+    return {'type', *names}, is_open

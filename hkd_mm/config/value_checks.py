@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Values of a whole config that would fail late, with a traceback."""
 
-import inspect
 import types
 import typing
 from typing import Any
@@ -12,33 +11,30 @@ from mmengine.registry import METRICS
 from hkd_mm.config.schema import (
     RUN_KEYS,
     Finite,
+    arguments,
     class_of_type,
     group_of,
     nodes,
     plain,
+    takes,
     teacher_groups,
 )
 from hkd_mm.config.tree import LOADERS, dicts, preprocessor
 from hkd_mm.errors import UserError
 from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
-from hkd_mm.registry import MODELS
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
 
 
 def pixel_threshold(evaluators: Any) -> float | None:
-    """The threshold of the first metric that has one.
-
-    Returns:
-        Its value, else its default; None where no metric has a threshold.
-    """
+    """The threshold of the first metric that has one, else None."""
     for node in dicts(evaluators):
         metric = node.get('type')
         metric = METRICS.get(metric) if isinstance(metric, str) else metric
-        known = inspect.signature(metric).parameters if metric else {}
+        known = arguments(metric)[0] if metric else {}
         if 'threshold' in known:
-            value = node.get('threshold', known['threshold'].default)
+            value = node.get('threshold', known['threshold'][1])
             if type(value) not in (int, float):
                 raise UserError(
                     f'threshold={value!r} of {node["type"]} must be a number '
@@ -91,7 +87,8 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
 def _check_parts(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Hold values against the annotations of the constructors that take them."""
     left_out = {'optim_wrapper', *(set(LOADERS) - set(loaders))}
-    found = {k: v for k, v in plain(cfg._cfg_dict).items() if k in RUN_KEYS - left_out}
+    found = plain(cfg._cfg_dict, 'replace')
+    found = {key: found[key] for key in found if key in RUN_KEYS - left_out}
     scope = cfg.get('default_scope') or 'mmpretrain'
     for place, node in nodes(found):
         kind = class_of_type(node['type'], scope) if 'type' in node else None
@@ -102,32 +99,15 @@ def _check_parts(cfg: Config, loaders: tuple[str, ...]) -> None:
 
 def _simple_kinds(kind: Any) -> dict[str, Any]:
     """Arguments of a class or function that are numbers, texts and switches."""
-    found: dict[str, Any] = {}
-    bases = kind.__mro__[:-1] if inspect.isclass(kind) else [kind]
-    for base in bases:
-        function = vars(base).get('__init__') if inspect.isclass(base) else base
-        if function is None:
-            continue
-        parameters = inspect.signature(function).parameters
-        try:
-            hints = typing.get_type_hints(function)
-        except (NameError, TypeError):  # of another package, for its type checker
-            break
-        for name in parameters.keys() & hints.keys() - found.keys():
-            found[name] = _simple(hints[name], parameters[name].default)
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            break
+    found = arguments(kind)[0]
     found.pop('class_weight', None)  # may be a word until the data is read
-    return found
+    return {name: _simple(*hint) for name, hint in found.items()}
 
 
-def _simple(hint: Any, default: Any = ()) -> Any:
+def _simple(hint: Any, default: Any) -> Any:
     """What a value of an annotation has to be; Any where that is not simple."""
-    parts = (
-        set(typing.get_args(hint))
-        if typing.get_origin(hint) in (types.UnionType, typing.Union)
-        else {hint}
-    )
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    parts = set(typing.get_args(hint)) if union else {hint}
     empty = {type(None)} & parts or default is None
     (found, *others) = parts - {type(None)} or {Any}
     if others or found not in (bool, int, float, str):
@@ -160,16 +140,6 @@ def check_model_groups(cfg: Config) -> None:
             f'packed.num_views={views} and model.teacher_cache.num_views='
             f'{cached} must be one number; set both, or teacher_cache=False'
         )
-
-
-def takes(model: dict, name: str) -> bool:
-    """Whether a model has an argument of that name, or may have it."""
-    kind = MODELS.get(model.get('type', ''))
-    return kind is None or any(
-        name in inspect.signature(base.__init__).parameters
-        for base in kind.__mro__
-        if '__init__' in vars(base)
-    )
 
 
 def check_weights(cfg: Config, classes: tuple[str, ...]) -> None:

@@ -31,13 +31,7 @@ def write_finished(
     summary: DataSummary,
     fingerprint: RunFingerprint,
 ) -> dict[str, Any]:
-    """Write down that a run came to its end, and what came out.
-
-    Returns:
-        epoch, max_epochs, checkpoint (file name of the best one, of the last
-        where none was chosen), chosen_by, best_score, split_hash, classes,
-        fingerprint (``parts`` of a :class:`.RunFingerprint`).
-    """
+    """Write down that a run came to its end, and what came out."""
     hub = runner.message_hub
     metric = (cfg.default_hooks.get('checkpoint') or {}).get('save_best')
     best = hub.runtime_info.get('best_ckpt')
@@ -45,7 +39,7 @@ def write_finished(
     finished = dict(
         epoch=runner.epoch,
         max_epochs=runner.max_epochs,
-        checkpoint=os.path.basename(best or last),
+        checkpoint=os.path.basename(best or last),  # the last where none was chosen
         chosen_by=metric if best else 'last epoch',
         best_score=float(hub.get_info('best_score')) if best else None,
         split_hash=summary.split_hash,
@@ -59,10 +53,8 @@ def write_finished(
 def write_begun(
     work_dir: str, fingerprint: RunFingerprint, stages: Sequence[str] = ()
 ) -> None:
-    """Write down what a folder holds, before anything is trained in it.
-
-    Args:
-        stages: work dirs of the runs that were trained for it.
+    """Write down what a folder holds before it is trained, and in which folders
+    the ``stages`` are that it builds on.
     """
     update_state(work_dir, fingerprint=fingerprint.parts, stages=list(stages))
 
@@ -134,10 +126,9 @@ _MOVED = (
 def archive_run(cfg: Config) -> None:
     """Move an earlier run's checkpoints and figures into a sub-folder.
 
-    Of two runs in one folder nobody could tell which the best checkpoint
-    belongs to. Nothing is deleted, and the run that was moved can be resumed
-    from its new place. Where ``load_from``, ``model.teacher_ckpt`` or the
-    ``ckpt`` of one of several teachers names a moved file, it follows.
+    Of two runs in one folder nobody could tell which the best checkpoint belongs to.
+    The run that was moved can be resumed from there. Where ``load_from``,
+    ``model.teacher_ckpt`` or the ``ckpt`` of a teacher names a moved file, it follows.
     """
     barrier()  # every process has read the files it starts from
     name = os.path.basename(cfg.filename or '')

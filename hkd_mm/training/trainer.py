@@ -110,7 +110,7 @@ def _teachers(model: dict) -> str:
 
 def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
     """What came out and where it lies."""
-    score = ''
+    score, folder = '', runner.work_dir
     if finished['best_score'] is not None:
         score = f', {finished["chosen_by"]} {finished["best_score"]:.4f} on validation'
     report = runner.message_hub.runtime_info.get('run_report') or {}
@@ -118,8 +118,8 @@ def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
         score += ' (ONE CLASS ONLY: it predicts one class for every image)'
     return (
         f'Done: {finished["epoch"]} epochs; checkpoint '
-        f'{os.path.join(runner.work_dir, finished["checkpoint"])}{score};'
-        f' everything else in {runner.work_dir}'
+        f'{os.path.join(folder, finished["checkpoint"])}{score}; everything else '
+        f'in {folder}'
     )
 
 
@@ -136,8 +136,7 @@ def train(
     """Train a network or distil a student; the teacher first if there is none.
 
     Args:
-        work_dir: where the run leaves its files; ``work_dirs/<config>`` if
-            neither this nor the config names one.
+        work_dir: ``work_dirs/<config>`` if neither this nor the config names one.
         resume: ``auto`` for the latest intact checkpoint of the work dir, or
             the path of a checkpoint; None starts anew.
         validate: validate after the epochs; without it no best checkpoint.
@@ -163,25 +162,14 @@ def train(
     machine = f'{describe_device(device)}, {precision}'
     with hold_work_dir(cfg.work_dir):
         fetch_network_weights(cfg.model)  # before hours go into a teacher
-        stages = _provide_stages(cfg, summary, amp, launcher, cfg_options)
+        how = dict(amp=amp, launcher=launcher, cfg_options=cfg_options)
+        stages = _provide_stages(cfg, summary, **how)
         return _run(cfg, summary, resume, machine + note, stages)
 
 
-def _provide_stages(
-    cfg: Config,
-    summary: DataSummary,
-    amp: bool,
-    launcher: str,
-    cfg_options: list[str] | dict[str, Any] | None,
-) -> list[str]:
-    """Have the networks at hand that this run builds on.
-
-    Returns:
-        Folders of those that its config names and trains.
-    """
-    stages = []
-    how = dict(amp=amp, launcher=launcher, cfg_options=cfg_options)
-    model = cfg.model
+def _provide_stages(cfg: Config, summary: DataSummary, **how: Any) -> list[str]:
+    """Have the networks at hand that this run builds on; folders of those trained."""
+    stages, model = [], cfg.model
     check_teachers(cfg, summary)
     if model.get('teacher_ckpt'):
         check_given_teacher(model.teacher_ckpt, summary)
@@ -208,9 +196,9 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if not validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        checkpoint = cfg.default_hooks.get('checkpoint') or {}
-        checkpoint.pop('save_best', None)
-        checkpoint.pop('rule', None)
+        checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        for key in ('save_best', 'rule'):
+            checkpoint.pop(key, None)
     ensure_hooks(
         cfg,
         'hkd_mm.EpochSeedHook',

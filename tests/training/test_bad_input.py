@@ -337,6 +337,30 @@ MISTAKES = {
         ['AmpOptimWrapper', 'GPU'],
     ),
     'results into a folder': (_out_is_a_folder, ['x.json', 'folder']),
+    'results under a long name': (
+        lambda p: [*p.test(p.checkpoint('student')), '--out', 'x' * 250 + '.json'],
+        ['--out', '230 bytes'],
+    ),
+    'results under a file': (
+        lambda p: [*p.test(p.checkpoint('student')), '--out', 'tiny_kd.py/x.json'],
+        ['tiny_kd.py is a file', '--out'],
+    ),
+    'results where nothing can be': (
+        lambda p: [*p.test(p.checkpoint('student')), '--out', '/proc/no/x.json'],
+        ['/proc/no', '--out'],
+    ),
+    'work dir where nothing can be': (
+        lambda p: p.train(flags=['--work-dir', '/proc/no']),
+        ['/proc/no', '--work-dir'],
+    ),
+    'network whose parts do not fit': (
+        lambda p: p.train('model.head.in_channels=9'),
+        ['first step'],
+    ),
+    'argument that nothing takes': (
+        lambda p: p.train('custom_hooks.0.type=EMAHook', 'custom_hooks.0.momentun=1'),
+        ['custom_hooks.0', 'momentun'],
+    ),
     'teacher inference misspelt': (
         lambda p: p.train('model.teacher_inference.fold_bm=True', config='kd'),
         ['teacher_inference', 'fold_bm', 'fold_bn'],
