@@ -4,12 +4,13 @@
 import errno
 import gc
 import importlib
+import io
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 from hkd_mm import check_versions
@@ -20,12 +21,13 @@ USER_ERROR = 2
 INTERRUPTED = 130
 PARENT = 'HKD_MM_PARENT'  # process that a tool is to end with
 
-# OSErrors that the user can fix; others keep their traceback.
+# OSErrors with more to say than their own words.
 _DISK = {
     errno.ENOSPC: 'the disk is full; make room, or give another --work-dir',
     errno.EDQUOT: 'the disk quota is used up; make room, or give another --work-dir',
     errno.EACCES: 'permission denied; give a place you may write to',
     errno.EROFS: 'the file system is read-only; give another --work-dir',
+    errno.ENOMEM: 'the memory is full; lower batch_size or num_workers',
 }
 _UNREGISTERED = re.compile(r'(\S+) is not in the (\S+ )?registry')
 
@@ -46,6 +48,9 @@ def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     """
     # A log file on a full disk must not print one traceback a message.
     logging.raiseExceptions = False
+    for stream in (sys.stdout, sys.stderr):  # names may be of any bytes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     _stay_with_parent()
     code = _exit_code(work, *args, **kwargs)
     distributed = sys.modules.get('hkd_mm.engine.distributed')
@@ -56,13 +61,20 @@ def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
 
 def _exit_code(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     try:
+        os.getcwd()  # libraries that load others die without one
         if isinstance(work, str):
-            with _named_versions():
+            try:
                 if kwargs.get('config') and kwargs.get('cfg_options'):
-                    from hkd_mm.config.early_check import check_early
+                    from hkd_mm.config.compose import check_early
 
                     check_early(kwargs['config'], kwargs['cfg_options'])
                 work = _imported(work)
+            except ImportError as error:  # of a package missing, or another version
+                try:
+                    check_versions()
+                except ImportError as reason:
+                    raise UserError(str(reason)) from error
+                raise
         work(*args, **kwargs)
     except KeyboardInterrupt:
         _print_error(
@@ -79,24 +91,10 @@ def _exit_code(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     return 0
 
 
-@contextmanager
-def _named_versions() -> Iterator[None]:
-    """Tell of a package that is missing, or has another version, in a line."""
-    try:
-        yield
-    except ImportError as error:
-        try:
-            check_versions()
-        except ImportError as reason:
-            raise UserError(str(reason)) from error
-        raise
-
-
 def _imported(name: str) -> Callable[..., Any]:
     """Import ``module:function``.
 
-    The imports make hundreds of thousands of objects that stay: looking for
-    garbage among them is a quarter of the time they take, and goes on later.
+    Looking for garbage among what stays is a quarter of the time that it takes.
     """
     module, function = name.split(':')
     if module in sys.modules:
@@ -136,7 +134,8 @@ def user_line(error: BaseException) -> str | None:
     for link in chain:
         if isinstance(link, UserError):
             return _clean(str(link))
-    return next(filter(None, map(_known, chain)), None)
+    found = filter(None, [*map(_known, chain), *map(_refused, chain)])
+    return next(found, None)
 
 
 def _clean(text: str) -> str:
@@ -149,9 +148,15 @@ def _clean(text: str) -> str:
 
 def _known(error: BaseException) -> str | None:
     text = str(error)
-    if isinstance(error, OSError) and error.errno in _DISK:
-        where = f'{error.filename}: ' if error.filename else ''
-        return where + _DISK[error.errno]
+    if isinstance(error, FileNotFoundError) and not error.filename:
+        return 'the current folder was deleted; go to one that exists'
+    if isinstance(error, OSError) and error.errno in _DISK and not error.filename:
+        return _DISK[error.errno]
+    if isinstance(error, OSError) and error.errno and error.filename:
+        reason = _DISK.get(error.errno, f'{error.strerror}; give another path')
+        return f'{_shown(error.filename)}: {reason}'
+    if isinstance(error, MemoryError):
+        return f'the memory is full ({text or "no reason given"}); ask for less'
     if 'errors.UserError: ' in text:  # inside the text of a worker
         return _clean(text.rsplit('errors.UserError: ', 1)[1].split('\n')[0])
     if type(error).__name__ == 'OutOfMemoryError':
@@ -170,9 +175,38 @@ def _known(error: BaseException) -> str | None:
     return None
 
 
+def _refused(error: BaseException) -> str | None:
+    """What a package upstream says of a config, built or in the first step."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [frame.f_globals.get('__name__', '') for frame in frames]
+    ours = not names or names[-1].startswith('hkd_mm.')
+    if ours and 'unexpected keyword argument' not in str(error):
+        return None
+    place = None
+    for frame, name in zip(frames, names):
+        within, seen = frame.f_code.co_name, frame.f_locals
+        if name == 'mmengine.registry.build_functions':
+            if isinstance(seen.get('cfg'), dict):
+                place = f'type={seen["cfg"].get("type")} of the config cannot be built'
+        elif name == 'mmengine.runner.runner' and within.startswith(('build_', '__in')):
+            place = 'the config does not fit together'
+        elif name == 'mmengine.runner.runner' and within == 'train':
+            if seen['self'].iter == 0:
+                place = 'the training fails in its first step, look at the config'
+    reason = _shown(' '.join(str(error).split()).strip('"'))
+    return place and f'{place}: {type(error).__name__}: {reason}'
+
+
+def _shown(text: Any) -> str:
+    """A text, shortened."""
+    text = str(text)
+    return text if len(text) <= 300 else f'{text[:297]}...'
+
+
 def _print_error(line: str) -> None:
     rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID'))
     many = int(os.environ.get('WORLD_SIZE', '1')) > 1
     prefix = f'[rank {rank}] ' if many and rank is not None else ''
     sys.stdout.flush()
+    line = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     print(prefix + line, file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 """How a tool imports its work."""
 
 import gc
+import re
 import sys
 
 import pytest
@@ -56,3 +57,41 @@ def test_an_import_that_fails_otherwise_keeps_its_traceback(work):
     hkd_mm.check_versions()  # nothing is missing here
     with pytest.raises(ModuleNotFoundError, match='missing_package'):
         cli.run_tool(work('import missing_package'))
+
+
+def _build_a_part():
+    import mmengine.optim  # noqa: F401, registers them
+    from mmengine.registry import OPTIMIZERS
+    from torch import nn
+
+    OPTIMIZERS.build(dict(type='SGD', params=nn.Linear(1, 1).parameters(), foo=1))
+
+
+def _read_a_name_of_any_bytes():
+    raise cli.UserError('\udcff\0\x1b[31m no file')
+
+
+@pytest.mark.parametrize(
+    ('fails', 'words'),
+    [
+        (_build_a_part, "type=SGD of the config cannot be built: TypeError: .*'foo'"),
+        (_read_a_name_of_any_bytes, r'\\udcff\\x00\\x1b\[31m no file'),
+        (lambda: open('x' * 5000), 'xxx.*: File name too long'),
+        (lambda: open('gone/here'), 'gone/here: No such file or directory'),
+        (lambda: bytearray(1 << 60), 'memory is full'),
+    ],
+)
+def test_what_others_refuse_is_one_line(fails, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run_tool(fails) == 2
+    said = capsys.readouterr().err
+    assert said.count('\n') == 1 and re.search(words, said), said
+
+
+def test_a_folder_that_was_deleted_is_told(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / 'gone'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert cli.run_tool(lambda: None) == 2
+    assert 'current folder was deleted' in capsys.readouterr().err

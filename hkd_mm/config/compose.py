@@ -22,8 +22,16 @@ from typing import Any
 from mmengine.config import Config
 
 from hkd_mm.config.networks import apply_network_names, config_root
-from hkd_mm.config.options import apply_dotted, split_options
+from hkd_mm.config.options import (
+    apply_dotted,
+    check_renamed,
+    lookup,
+    refuse_name,
+    split_options,
+    split_text,
+)
 from hkd_mm.config.overrides import (
+    EXCHANGES,
     OVERRIDES,
     PACKED,
     NoPlaceError,
@@ -32,8 +40,9 @@ from hkd_mm.config.overrides import (
     settle_top_level,
 )
 from hkd_mm.config.packing import check_pipelines, set_packed
-from hkd_mm.config.renamed import check_renamed
+from hkd_mm.config.schema import check_config
 from hkd_mm.errors import UserError
+from hkd_mm.io.signatures import constructor_arguments
 
 _PAIRS = '_base_/pairs'
 
@@ -81,9 +90,9 @@ def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
 
 def _pair_file(pair: str) -> Path:
     folder = config_root() / _PAIRS
-    if not (folder / f'{pair}.py').is_file():
-        known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
-        raise UserError(f'pair={pair}: known in configs/{_PAIRS}: {known}')
+    known = sorted(file.stem for file in folder.glob('*.py'))
+    if pair not in known:
+        raise UserError(f'pair={pair}: known in configs/{_PAIRS}: {", ".join(known)}')
     return folder / f'{pair}.py'
 
 
@@ -97,14 +106,13 @@ def load_config(
 ) -> Config:
     """Read a config the way the tools do, with the numbers of its data.
 
+    ``Runner.from_cfg`` takes it after ``work_dir`` is set.
+
     Args:
         cfg_options: ``key=value`` texts as on the command line, or a dict of
             dotted keys.
         read_data: look at the training split for class names and class
             weights; without it a word in ``class_weight`` becomes None.
-
-    Returns:
-        The config; ``Runner.from_cfg`` takes it after ``work_dir`` is set.
 
     Raises:
         UserError: the file cannot be read, or an option is unknown, without
@@ -123,6 +131,7 @@ def compose_config(path: str | os.PathLike, cfg_options: Options = None) -> Conf
     Without options the result equals ``Config.fromfile(path)``.
     """
     cfg, options = _read_with_pair(path, cfg_options)
+    check_config(cfg)
     check_top_level(cfg)
     check_pipelines(cfg)
     if options:
@@ -146,22 +155,52 @@ def apply_options(cfg: Config, options: list[str] | dict[str, Any]) -> None:
         if word in found:
             apply_override(cfg, word, found[word])
     apply_dotted(cfg, dotted)
+    check_config(cfg)
     if dotted:
         settle_top_level(cfg)
+
+
+def check_early(config: str, options: list[str] | dict[str, Any] | None) -> None:
+    """Refuse mistakes in options before torch is imported.
+
+    Top-level words that nothing knows or that have a value of the wrong kind, and
+    names that no constructor of this package takes, in the words of
+    :func:`compose_config`, which sees what this does not.
+    """
+    if not options or not os.path.isfile(config):
+        return
+    cfg = read_config(config)
+    words, dotted = split_options(options, cfg)
+    if any(word in EXCHANGES for word in words) or isinstance(dotted, dict):
+        return  # parts of the config will be others
+    keys = [split_text(text)[0] for text in dotted]
+    for key in keys:
+        _, node, missing = lookup(cfg, key)
+        if not missing or not isinstance(node, dict):
+            continue
+        head = key[: -len('.'.join(missing))] + missing[0]
+        kind = node.get('type')
+        if not isinstance(kind, str) or f'{head}.type' in keys:
+            continue
+        found = constructor_arguments(kind)
+        if found is None or found.is_open or 'dataset' in node:
+            continue
+        known = {*node, *found.names, 'type', '_delete_'}
+        if missing[0] not in known:
+            refuse_name(key, missing, known)
 
 
 def read_config(path: str | os.PathLike) -> Config:
     """Call ``Config.fromfile``; failures become one line."""
     if not os.path.isfile(path):
         raise UserError(
-            f'config {path} does not exist; give a file such as '
-            'configs/hybrid_wrn50_mbv2.py'
+            f'config {path} is no file; give one such as configs/hybrid_wrn50_mbv2.py'
         )
     try:
         cfg = Config.fromfile(path)
     except UserError:
         raise
-    except Exception as error:  # a config is code: anything may be raised
+    except (Exception, SystemExit) as error:  # a config is code: anything may come
         raise UserError(f'config {path} cannot be read: {_reason(error)}') from error
     check_renamed(cfg._cfg_dict, path)
     return cfg
@@ -171,18 +210,17 @@ def _reason(error: BaseException) -> str:
     """One line; of a custom import that fails the file, line and cause."""
     while str(error).startswith('Failed to import') and error.__context__:
         error = error.__context__  # mmengine hides it
-    reason = (str(error).strip().splitlines() or [''])[-1]
+    lines = str(error).strip().splitlines()
+    line = f'{type(error).__name__}: {lines[-1] if lines else ""}'
     frames = traceback.extract_tb(error.__traceback__)
     names = [frame.name for frame in frames]
-    line = f'{type(error).__name__}: {reason}'
     if 'import_modules_from_strings' not in names:
         return line
+    packages = ('<', sysconfig.get_path('stdlib'), sysconfig.get_path('purelib'))
     own = [
         (frame.filename, frame.lineno)
         for frame in frames[names.index('import_modules_from_strings') + 1 :]
-        if os.path.isfile(frame.filename)
-        and 'site-packages' not in frame.filename
-        and not frame.filename.startswith(sysconfig.get_path('stdlib'))
+        if not frame.filename.startswith(packages)
     ]
     if isinstance(error, SyntaxError) and error.filename:
         own.append((error.filename, error.lineno))
@@ -196,11 +234,7 @@ def _reason(error: BaseException) -> str:
 
 
 def config_named(cfg: Config, key: str) -> str:
-    """Path of the file that a top-level value names.
-
-    Args:
-        key: ``teacher_config`` or ``previous_stage_config``.
-    """
+    """Path of the file that a top-level value such as ``teacher_config`` names."""
     name = cfg.get(key)
     if not name:
         ckpt = f'model.{dict(teacher_config="teacher").get(key, "student")}'
@@ -212,26 +246,23 @@ def config_named(cfg: Config, key: str) -> str:
     for folder in [*folders, config_root(), Path.cwd()]:
         if (folder / name).is_file():
             return str(folder / name)
-    without = {
-        'teacher_config': '; give the weights of a trained one with '
-        'model.teacher_ckpt, or a teacher_config of your own'
-    }
+    way = '; give the weights of a trained one with model.teacher_ckpt, or a '
+    way += 'teacher_config of your own'
     raise UserError(
         f'{key} {name} is not a file, neither beside {cfg.filename} nor in '
-        f'{config_root()}{without.get(key, "")}'
+        f'{config_root()}{way if key == "teacher_config" else ""}'
     )
 
 
 def _read_with_pair(path: str | os.PathLike, options: Options):
     """The config on the pair that ``pair`` names, and the other options."""
-    options = options or []
     if isinstance(options, dict):
         pair = options.get('pair')
         rest: Any = {k: v for k, v in options.items() if k != 'pair'}
     else:
-        chosen = [text for text in options if text.startswith('pair=')]
+        chosen = [t for t in options or [] if t.startswith('pair=')]
         pair = chosen[-1].partition('=')[2] if chosen else None
-        rest = [text for text in options if text not in chosen]
+        rest = [text for text in options or [] if text not in chosen]
     if pair is None:
         return read_config(path), rest
     with exchanged_pair(path, pair):

@@ -30,9 +30,8 @@ def print_config(
 def config_text(cfg: Config) -> str:
     """Write a config as Python that ``Config.fromfile`` reads back equal.
 
-    Returns:
-        One assignment for each top-level key, in the order of the config, without
-        ``_base_``; lines have at most 79 columns where the values can be split.
+    One assignment for each top-level key, without ``_base_``; lines have at most 79
+    columns where the values can be split.
     """
     lines = []
     for key, value in cfg._cfg_dict.items():
@@ -71,19 +70,11 @@ def _text(value: Any, indent: int, used: int, place: str) -> str:
 def _parts(value: dict | list | tuple, place: str):
     """Opening and closing text, and (prefix, value, dotted key) of parts."""
     if not isinstance(value, dict):
-        opened, closed = '()' if isinstance(value, tuple) else '[]'
-        return (
-            opened,
-            closed,
-            [('', v, f'{place}.{i}') for i, v in enumerate(value)],
-        )
+        parts = [('', part, f'{place}.{index}') for index, part in enumerate(value)]
+        return *('()' if isinstance(value, tuple) else '[]'), parts
     named = all(_is_name(key) for key in value)
     parts = [
-        (
-            f'{key}=' if named else f'{_scalar(key, place)}: ',
-            part,
-            f'{place}.{key}',
-        )
+        (f'{key}=' if named else f'{_scalar(key, place)}: ', part, f'{place}.{key}')
         for key, part in value.items()
     ]
     return ('dict(', ')', parts) if named else ('{', '}', parts)

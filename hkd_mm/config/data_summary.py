@@ -19,7 +19,7 @@ from hkd_mm.config.tree import (
     is_binary_segmentor,
 )
 from hkd_mm.datasets.class_weights import balanced_weights
-from hkd_mm.datasets.packed.top_up import Target, topped_up
+from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
 from hkd_mm.errors import UserError
 
@@ -29,7 +29,7 @@ class DataSummary:
     """The splits of a config.
 
     Args:
-        split_hash: names the split; None where a dataset has none.
+        split_hash: None where a dataset has none.
         sizes: samples by split name, of the loaders that the config has.
         train_counts: samples per class of the training split, those that
             ``packed.top_up`` lists again included, (C,) int64.
@@ -70,7 +70,9 @@ def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSumma
             continue
         if dataset is None:
             continue
-        dataset, copies = topped_up(dataset, top_up_of(cfg, name))
+        chain = dataset_chain(cfg[name])
+        targets = (node['top_up'] for node in chain if node.get('top_up'))
+        dataset, copies = topped_up(dataset, next(targets, None))
         if summary is None:
             summary = DataSummary(
                 str(cfg.get('data_root', dataset.data_root)),
@@ -96,46 +98,31 @@ def build_listing(cfg: Config, loader: str):
     from mmengine.dist import barrier, is_main_process
     from mmengine.registry import DATASETS
 
+    from hkd_mm.registry import DATASETS as ours
+
     if not cfg.get(loader):
         return None
     # Serialising collects garbage for half a second, for nothing here.
     node = innermost_dataset(cfg[loader])
     node = {**node, 'pipeline': [], 'serialize_data': False}
+    scope = cfg.get('default_scope', 'mmpretrain')
     if not is_main_process():
         barrier()
     try:
-        with DATASETS.switch_scope_and_registry(
-            cfg.get('default_scope', 'mmpretrain')
-        ) as registry:
-            _check_type(node['type'], registry)
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            if isinstance(node['type'], str) and registry.get(node['type']) is None:
+                kinds = ours.module_dict.items()
+                known = sorted(n for n, kind in kinds if issubclass(kind, SkinDisease))
+                raise UserError(
+                    f'there is no data set {node["type"]}; set dataset_type to one of '
+                    f'ours: {", ".join(f"hkd_mm.{name}" for name in known)}'
+                )
             dataset = registry.build(node)
             dataset.full_init()
     finally:
         if is_main_process():
             barrier()
     return dataset
-
-
-def _check_type(kind: str | type, registry) -> None:
-    if isinstance(kind, str) and registry.get(kind) is None:
-        from hkd_mm.registry import DATASETS
-
-        ours = sorted(
-            f'hkd_mm.{name}'
-            for name, found in DATASETS.module_dict.items()
-            if issubclass(found, SkinDisease)
-        )
-        raise UserError(
-            f'there is no data set {kind}; set dataset_type={ours[0]} or '
-            f'another of ours: {", ".join(ours[1:])}'
-        )
-
-
-def top_up_of(cfg: Config, loader: str) -> Target:
-    """``packed.top_up``, where it stands in the dataset of a loader."""
-    chain = dataset_chain(cfg.get(loader))
-    found = (node['top_up'] for node in chain if node.get('top_up'))
-    return next(found, None)
 
 
 def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> None:
@@ -166,15 +153,12 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     """Write the numbers that are counted on the data into a config.
 
     Where the config names no classes, those of the data root set the size of
-    every head; the words ``balanced`` and ``sqrt_balanced`` of
-    ``class_weight`` become numbers, at the top and in every loss.
+    every head; a word in ``class_weight`` becomes numbers, at the top and in every
+    loss.
 
     Args:
         read_data: read the training split; without it heads stay, and a word
             in ``class_weight`` becomes None.
-
-    Raises:
-        UserError: from the dataset; or a class has no training image.
     """
     words = {
         node['class_weight']

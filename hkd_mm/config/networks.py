@@ -68,13 +68,11 @@ def _timm_config(name: str) -> dict:
 
     # model_name.tag names weights, as in timm
     if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = (
-            f'did you mean {", ".join(f"timm:{c}" for c in close)}?'
-            if close
-            else 'timm.list_models() lists them'
+        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+        known = ', '.join(f'timm:{other}' for other in close or ['ghostnet_050'])
+        raise UserError(
+            f'timm has no network {name!r}; timm.list_models() lists them, as {known}'
         )
-        raise UserError(f'timm has no network {name!r}; {hint}')
     return dict(
         type='hkd_mm.TimmClassifier',
         model_name=name,
@@ -91,10 +89,7 @@ def set_network(
 ) -> None:
     """Set the classes and the switch for ImageNet weights, in place.
 
-    Args:
-        num_classes: written wherever the network has the key; None leaves it.
-        pretrained: written wherever the network has the key with a bool; None
-            leaves it. Nets without published weights have no such key.
+    Networks without published weights have no ``pretrained``; None leaves a value.
     """
     for part in dicts(network):
         if num_classes is not None and 'num_classes' in part:
@@ -106,14 +101,14 @@ def set_network(
 def apply_network_names(
     cfg: Config, names: dict[str, str], pretrained: bool | None
 ) -> None:
-    """Put named networks into the model.
+    """Put named networks into the model, which keep its number of classes.
+
+    A named teacher also moves ``teacher_config`` to the file that trains it; where
+    there is none, ``teacher_network`` tells what that file is to train.
 
     Args:
         names: ``teacher`` and ``student`` of a distillation, ``network`` of
-            a config that trains one. A name replaces the whole network and
-            keeps its number of classes. A named teacher also moves
-            ``teacher_config`` to the file that trains it; where there is
-            none, ``teacher_network`` tells what that file is to train.
+            a config that trains one.
     """
     for role, name in names.items():
         model = cfg.get('model') or {}
@@ -132,11 +127,9 @@ def apply_network_names(
             )
         old = model[part] if part else model
         # A teacher's weights are teacher_ckpt.
-        network = network_config(
-            name,
-            number_of_classes(old),
-            role != 'teacher' and pretrained is not False and _starts(old),
-        )
+        starts = role != 'teacher' and pretrained is not False
+        starts = starts and all(p.get('pretrained') is not False for p in dicts(old))
+        network = network_config(name, number_of_classes(old), starts)
         if part is None:
             cfg._cfg_dict.pop('model')
             cfg.model = network
@@ -151,17 +144,10 @@ def apply_network_names(
             _move_teacher_config(cfg, name)
 
 
-def _starts(network: dict) -> bool:
-    """Whether a network starts from ImageNet weights, if there are any."""
-    return all(part.get('pretrained') is not False for part in dicts(network))
-
-
 def fetch_network_weights(model: dict) -> None:
     """Have the ImageNet weights at hand; one process of many fetches them.
 
-    Args:
-        model: config of a classifier or a distillation; a teacher's weights
-            are its checkpoint, and nothing is fetched for it.
+    Those of a teacher are its checkpoint.
     """
     from mmengine.dist import barrier, is_main_process
 
@@ -202,17 +188,11 @@ def check_same_network(
     if _essence(teacher) == _essence(trained) or (_shapes(teacher) == _shapes(trained)):
         return
     role = dict(architecture='student').get(part, part)
-    known = [
-        name
-        for name in network_names()
-        if _essence(network_config(name)) == _essence(teacher)
-    ]
-    way = (
-        f'write {role}={known[0]} in place of model.{part}.*'
-        if known
-        else f'set {role}_config to a file that trains it, or '
-        f'model.{role}_ckpt to its checkpoint'
-    )
+    way = f'set {role}_config to a file that trains it, or model.{role}_ckpt to its '
+    way += 'checkpoint'
+    for name in network_names():
+        if _essence(network_config(name)) == _essence(teacher):
+            way = f'write {role}={name} in place of model.{part}.*'
     raise UserError(f'{path} trains another network than model.{part}; {way}')
 
 

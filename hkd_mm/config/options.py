@@ -16,10 +16,10 @@ from hkd_mm.config.overrides import (
     NoPlaceError,
     words,
 )
-from hkd_mm.config.renamed import check_renamed
-from hkd_mm.config.schema import RUN_KEYS, names_of_group, names_of_type
-from hkd_mm.config.tree import is_packed_dataset
+from hkd_mm.config.schema import RUN_KEYS, WORDS, names_of_group, names_of_type, plain
+from hkd_mm.config.tree import dicts, is_packed_dataset
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
 
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
@@ -30,25 +30,28 @@ _TEXT = frozenset(
     ).split()
 )
 _SIMILAR = 0.75  # difflib ratio from which a name counts as a slip
-
-
-_POSITIVE = ('input_size', 'batch_size', 'max_epochs', 'patience')
 _NAMES = ('teacher', 'student', 'network', 'dataset_type', 'device', 'pair')
-_KINDS: dict[str, tuple[type | tuple, str]] = dict(
-    data_root=(str, 'a path'),
-    pretrained=(bool, 'True or False'),
-    compiled=(bool, 'True or False'),
-    channels_last=(bool, 'True or False'),
-    packed=((bool, dict), 'True or False'),
-    teacher_cache=((bool, dict, type(None)), 'True or False'),
-    split_file=((str, type(None)), 'a path or None'),
-    classes=((list, tuple, str, type(None)), 'a list such as [A,B]'),
-    augment=((bool, list, type(None)), 'True or False'),
-    seed=((int, type(None)), 'a whole number'),
-    split_seed=(int, 'a whole number'),
-    **dict.fromkeys(_NAMES, (str, 'a name')),
-)
-_MAX_SEED = 2**32  # numpy takes seeds below it
+
+
+# Registered names and keys that have changed; an entry stays for one release.
+RENAMED = {
+    'hkd_mm.VanishedMasksHook': 'hkd_mm.MasksLostByResizeHook',
+    'earlier_stage_config': 'previous_stage_config',
+}
+
+
+def check_renamed(config: dict[str, Any], source: object) -> None:
+    """Refuse an old name among the keys and types of a config.
+
+    Args:
+        source: the file, or what else names it, for the message.
+    """
+    for node in dicts(config):
+        for name in (*node, node.get('type')):
+            if isinstance(name, str) and name in RENAMED:
+                raise UserError(
+                    f'{source}: {name} is now called {RENAMED[name]}; write that'
+                )
 
 
 def split_options(
@@ -78,8 +81,15 @@ def split_options(
     for name in names:
         check_renamed({name.partition('.')[0]: None}, '--cfg-options')
         _check_head(cfg, name)
-    for name in [key for key in found if key.startswith('packed.hair_rem')]:
-        _join_hair_removal(found, name)
+    if isinstance(found.get('packed'), dict):
+        group = found.pop('packed')
+        found.update({f'packed.{key}': value for key, value in group.items()})
+        found['packed'] = True
+    hair = 'packed.hair_removal'
+    for name in [key for key in found if key.startswith(f'{hair}.')]:
+        whole = found.get(hair)
+        found[hair] = {**(whole if isinstance(whole, dict) else {})}
+        found[hair][name.removeprefix(f'{hair}.')] = found.pop(name)
     for name, value in found.items():
         check_word(name, value)
     return found, rest
@@ -93,11 +103,13 @@ def is_word(key: str) -> bool:
 def split_text(text: str) -> tuple[str, str]:
     """Split ``key=value``, refusing what is not of that form."""
     key, equals, value = text.partition('=')
-    if not equals or not key.strip():
+    key = key.strip()
+    if not equals or not all(part == part.strip() != '' for part in key.split('.')):
         raise UserError(
-            f'--cfg-options {text}: write key=value, without blanks around the "="'
+            f'--cfg-options {text[:60]}: write key=value, the parts of the key '
+            'with dots between and without blanks'
         )
-    return key.strip(), value
+    return key, value
 
 
 def _read_word(key: str, text: str, cfg: Config) -> Any:
@@ -139,20 +151,17 @@ def read_names(text: str) -> Any:
         found = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         found = None
-    if isinstance(found, (list, tuple)) and all(
-        isinstance(name, str) and name for name in found or ['']
-    ):
+    if isinstance(found, (list, tuple)) and found and {*map(type, found)} == {str}:
         return list(found)
-    if not text.startswith(('[', '(')) and ',' not in text:
+    closing = dict(zip('[(', '])')).get(text[:1])
+    if closing is None and ',' not in text:
         return text.strip('\'"')
-    inner = text
-    if text.startswith(('[', '(')):
-        if not text.endswith(']' if text[0] == '[' else ')'):
-            raise UserError(
-                f'--cfg-options classes={text}: the brackets of the value do not match'
-            )
-        inner = text[1:-1]
+    inner = text[1:-1] if closing else text
     names = [name.strip().strip('\'"') for name in inner.split(',')]
+    if closing and not text.endswith(closing):
+        raise UserError(
+            f'--cfg-options classes={text}: the brackets of the value do not match'
+        )
     if '' in names:
         raise UserError(
             f'--cfg-options classes={text}: a name is empty; put names with '
@@ -168,16 +177,6 @@ def option_text(key: str, value: Any) -> str:
     return shlex.quote(f'{key}={value}')
 
 
-def _join_hair_removal(found: dict[str, Any], name: str) -> None:
-    """``packed.hair_removal.kernel=9`` is part of ``packed.hair_removal``."""
-    head, _, part = name.partition('hair_removal.')
-    if part:
-        whole = found.setdefault(f'{head}hair_removal', {})
-        if not isinstance(whole, dict):
-            whole = found[f'{head}hair_removal'] = {}
-        whole[part] = found.pop(name)
-
-
 def check_word(name: str, value: Any) -> None:
     """Refuse a value that would otherwise fail late and obscurely."""
     if name.startswith('packed.') and name not in PACKED:
@@ -185,20 +184,9 @@ def check_word(name: str, value: Any) -> None:
         raise UserError(
             f'packed has no "{name.removeprefix("packed.")}"; known there: {known}'
         )
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if name in _POSITIVE and (not whole or value < 1):
-        raise UserError(f'{name}={value!r} must be a whole number >= 1')
-    kinds, description = _KINDS.get(name, (object, ''))
-    if not isinstance(value, kinds) or (
-        name in ('seed', 'split_seed') and isinstance(value, bool)
-    ):
-        raise UserError(f'{name}={value!r} must be {description}')
-    if name in ('seed', 'split_seed'):
-        check_seed(name, value)
-    if name == 'device' and value not in ('auto', 'cpu', 'cuda'):
-        raise UserError(f'device={value!r} must be auto, cpu or cuda')
-    if name == 'class_weight':
-        _check_class_weight(value)
+    given = repr(value)
+    given = given if len(given) <= 60 else f'{given[:57]}...'
+    validate(WORDS, {name: plain(value, 'replace')}, f'--cfg-options {name}={given}')
     if name == 'packed.hair_removal':
         from hkd_mm.datasets.packed.hair_removal import hair_settings
 
@@ -207,26 +195,6 @@ def check_word(name: str, value: Any) -> None:
         from hkd_mm.datasets.packed.top_up import target_of
 
         target_of(value)
-
-
-def check_seed(name: str, value: Any) -> None:
-    """Refuse seeds that numpy does not take."""
-    if isinstance(value, int) and not 0 <= value < _MAX_SEED:
-        raise UserError(
-            f'{name}={value} must be None or a whole number from 0 to {_MAX_SEED - 1}'
-        )
-
-
-def _check_class_weight(value: Any) -> None:
-    numbers = isinstance(value, (list, tuple)) and all(
-        isinstance(w, (int, float)) and w > 0 for w in value
-    )
-    if value not in (None, 'balanced', 'sqrt_balanced') and not numbers:
-        raise UserError(
-            f'class_weight={value!r} must be balanced, '
-            'sqrt_balanced, None or a list of numbers > 0, one a '
-            'class'
-        )
 
 
 def _check_head(cfg: Config, key: str) -> None:
@@ -263,9 +231,6 @@ def apply_overrides(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
 
     ``test_dataloader.dataset.split`` names the same whether a config packs
     its images or not.
-
-    Raises:
-        UserError: one place is named in both ways.
     """
     found: dict[str, Any] = {}
     for key, value in options.items():
@@ -319,9 +284,7 @@ def lookup(cfg: Any, key: str) -> tuple[Any, Any, list[str]]:
     for index, part in enumerate(parts):
         if isinstance(node, dict) and part in node:
             node = node[part]
-        elif (
-            isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node)
-        ):
+        elif isinstance(node, (list, tuple)) and part in map(str, range(len(node))):
             node = node[int(part)]
         else:
             return None, node, parts[index:]
@@ -331,18 +294,21 @@ def lookup(cfg: Any, key: str) -> tuple[Any, Any, list[str]]:
 def _check_kind(key: str, old: Any, new: Any) -> None:
     if old is None or new is None:
         return
-    hint = f'got {new!r}; the config has {key}={old!r}'
-    if isinstance(old, bool):
-        if not isinstance(new, bool):
-            raise UserError(f'--cfg-options {key} must be True or False, {hint}')
-    elif isinstance(old, (int, float)):
-        if isinstance(new, bool) or not isinstance(new, (int, float)):
-            raise UserError(f'--cfg-options {key} must be a number, {hint}')
-    elif isinstance(old, dict) and not isinstance(new, dict):
+    if isinstance(old, dict) and not isinstance(new, dict):
         names = ', '.join(f'{key}.{name}' for name in list(old)[:3])
         raise UserError(
-            f'--cfg-options {key} is a group of settings; set '
-            f'one of them, such as {names}'
+            f'--cfg-options {key} is a group of settings; set one of them, such as '
+            f'{names}'
+        )
+    switch = isinstance(old, bool)
+    number = isinstance(old, (int, float)) and not switch
+    if (switch or number) and (
+        not isinstance(new, (int, float)) or isinstance(new, bool) is not switch
+    ):
+        kind = 'True or False' if switch else 'a number'
+        raise UserError(
+            f'--cfg-options {key} must be {kind}, got {new!r}; the config has '
+            f'{key}={old!r}'
         )
 
 
@@ -354,27 +320,20 @@ def _check_name(
     options: dict[str, Any],
 ) -> None:
     found = key.split('.')[: -len(missing)]
-    head = '.'.join([*found, missing[0]])
-    if any(other == f'{head}.type' for other in options):
+    place = '.'.join(found)
+    if not isinstance(node, dict):
+        of = f'a list of {len(node)}' if isinstance(node, (list, tuple)) else repr(node)
+        raise UserError(
+            f'--cfg-options {key}: {place} is {of} and has no "{missing[0]}"'
+        )
+    if '.'.join([*found, missing[0], 'type']) in options:
         return
-    if isinstance(node, dict):
-        known, open_ended = _known_names(cfg, found, node)
-        if found[1:] == ['dataset'] and is_packed_dataset(node):
-            known = known | _inner_names(cfg, found, node)
-        close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)
-        if missing[0] in known or (open_ended and not close):
-            return
-    elif isinstance(node, (list, tuple)):
-        raise UserError(
-            f'--cfg-options {key}: {".".join(found)} is a list '
-            f'of {len(node)}; there is no "{missing[0]}" in it'
-        )
-    else:
-        raise UserError(
-            f'--cfg-options {key}: {".".join(found)} is '
-            f'{node!r} and has no "{missing[0]}"'
-        )
-    refuse_name(key, missing, known)
+    known, open_ended = _known_names(cfg, found, node)
+    if found[1:] == ['dataset'] and is_packed_dataset(node):
+        known = known | _inner_names(cfg, found, node)
+    close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)
+    if missing[0] not in known and (close or not open_ended):
+        refuse_name(key, missing, known)
 
 
 def refuse_name(key: str, missing: list[str], known: set[str]) -> NoReturn:
@@ -401,12 +360,11 @@ def _known_names(
     cfg: Config, path: list[str], node: ConfigDict
 ) -> tuple[set[str], bool]:
     """Names that may stand in a group, and whether others may as well."""
-    names = set(node)
     if not path:
-        return names | set(words()) | names_of_group(''), False
+        return {*node, *words(), *RUN_KEYS}, False
+    names, open_ended = {*node, *names_of_group(path[-1])}, False
     if isinstance(node.get('type'), str):
-        more, open_ended = names_of_type(
-            node['type'], cfg.get('default_scope', 'mmpretrain')
-        )
-        return names | more | names_of_group(path[-1]), open_ended
-    return names | names_of_group(path[-1]), False
+        scope = cfg.get('default_scope', 'mmpretrain')
+        more, open_ended = names_of_type(node['type'], scope)
+        names |= more
+    return names, open_ended

@@ -9,14 +9,13 @@ exchange whole parts of a config (``pair``, ``teacher``, ``student``,
 """
 
 import ast
-import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from hkd_mm.config.schema import class_of_type, names_of_type
+from hkd_mm.config.schema import arguments, class_of_type, names_of_type, takes
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -130,21 +129,11 @@ def batch_size(cfg: Config, value: int) -> Targets:
 
 def sampler(cfg: Config, value: str | None) -> Targets:
     """Draw the training images shuffled, or the classes equally often."""
-    if value not in (None, 'balanced'):
-        raise UserError(
-            f'sampler={value!r} must be balanced (classes are drawn equally '
-            'often) or None (shuffled)'
-        )
     loader = cfg.get('train_dataloader') or {}
-    if type_name(loader.get('sampler')) in (
-        'DefaultSampler',
-        'BalancedSampler',
-    ):
-        new = (
-            dict(type='hkd_mm.BalancedSampler')
-            if value
-            else dict(type='DefaultSampler', shuffle=True)
-        )
+    new = dict(type='hkd_mm.BalancedSampler')
+    if not value:
+        new = dict(type='DefaultSampler', shuffle=True)
+    if type_name(loader.get('sampler')) in ('DefaultSampler', 'BalancedSampler'):
         yield Target(loader, 'sampler', new)
 
 
@@ -153,9 +142,7 @@ def max_epochs(cfg: Config, value: int) -> Targets:
 
     Milestones keep their share of the epochs.
     """
-    loop = cfg.get('train_cfg')
-    if not loop:
-        return
+    loop = cfg.get('train_cfg') or {}
     old = loop.get('max_epochs')
     if old is None:
         return  # a loop of iterations
@@ -249,25 +236,18 @@ def class_weight(cfg: Config, value: Any) -> Targets:
 
 def mask_threshold(cfg: Config, value: float) -> Targets:
     """Set the probability above which a pixel belongs to the mask."""
-    for name in ('val_evaluator', 'test_evaluator'):
-        for node in dicts(cfg.get(name)):
-            if type_name(node) == 'SegmentationMetric':
-                _check_mask_threshold(cfg, value)
-                yield Target(node, 'threshold', value)
-
-
-def _check_mask_threshold(cfg: Config, value: Any) -> None:
-    """Refuse a ``mask_threshold`` that is no probability, or of no use."""
-    if type(value) not in (int, float) or not 0 < value < 1:
-        raise UserError(f'mask_threshold={value!r} must be a number between 0 and 1')
     classes = cfg.get('classes')
     several = isinstance(classes, (list, tuple)) and len(classes) > 2
-    if several and value != 0.5:
-        raise UserError(
-            f'mask_threshold={value!r} is for one class against the '
-            f'background; of {len(classes)} classes the most probable '
-            'one counts: leave it out'
-        )
+    for node in dicts([cfg.get('val_evaluator'), cfg.get('test_evaluator')]):
+        if type_name(node) != 'SegmentationMetric':
+            continue
+        if several and value != 0.5:
+            raise UserError(
+                f'mask_threshold={value!r} is for one class against the '
+                f'background; of {len(classes)} classes the most probable '
+                'one counts: leave it out'
+            )
+        yield Target(node, 'threshold', value)
 
 
 def seed(cfg: Config, value: int | None) -> Targets:
@@ -280,7 +260,7 @@ def seed(cfg: Config, value: int | None) -> Targets:
 def teacher_cache(cfg: Config, value: Any) -> Targets:
     """Keep the teacher's outputs on the disk, or run it in every step."""
     model = cfg.get('model') or {}
-    if not _takes(model, 'teacher_cache') or not model.get('teacher'):
+    if not takes(model, 'teacher_cache') or not model.get('teacher'):
         return
     old = model.get('teacher_cache')
     new = (old or dict(_CACHE)) if value is True else value or None
@@ -304,19 +284,17 @@ def _of_store(key: str, of_training: bool = False):
     """Set one argument of the packed datasets."""
 
     def targets(cfg: Config, value: Any) -> Targets:
-        for loader, node in packed_datasets(cfg):
-            if loader == 'train_dataloader' or not of_training:
-                if _takes(node, key):
-                    yield Target(node, key, value)
+        found = [*packed_datasets(cfg)]
+        for loader, node in found:
+            if (loader == 'train_dataloader' or not of_training) and takes(node, key):
+                yield Target(node, key, value)
         if key == 'top_up' and value is not None:
             # the copies are to differ, the photographs need not
             for step in preprocessor(cfg).get('augment', []):
                 if type_name(step) == 'RandAugment' and 'copies_only' not in step:
                     yield Target(step, 'copies_only', True)
-        if key == 'margin' and value > 1:
-            for _, node in packed_datasets(cfg):
-                yield Target(preprocessor(cfg), 'input_size', node['size'])
-                break
+        if key == 'margin' and value > 1 and found:
+            yield Target(preprocessor(cfg), 'input_size', found[0][1]['size'])
 
     return targets
 
@@ -326,7 +304,7 @@ def _of_views(key: str):
 
     def targets(cfg: Config, value: Any) -> Targets:
         node = preprocessor(cfg)
-        if type_name(node).startswith('Packed') and _takes(node, key):
+        if type_name(node).startswith('Packed') and takes(node, key):
             yield Target(node, key, value)
 
     return targets
@@ -334,18 +312,7 @@ def _of_views(key: str):
 
 def _itself(word: str):
     """A word that is read where it stands."""
-
-    def targets(cfg: Config, value: Any) -> Targets:
-        yield Target(cfg, word, value)
-
-    return targets
-
-
-def _takes(node: dict, name: str) -> bool:
-    kind_, scope = str(node.get('type', '')), 'mmpretrain'
-    if class_of_type(kind_, scope) is None:  # the registry will tell
-        return True
-    return name in names_of_type(kind_, scope)[0]
+    return lambda cfg, value: iter([Target(cfg, word, value)])
 
 
 class Override(NamedTuple):
@@ -367,42 +334,36 @@ OVERRIDES: dict[str, Override] = dict(
     split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
     batch_size=Override(batch_size, 'a loader without a batch_sampler'),
-    sampler=Override(
-        sampler, 'a training loader with a DefaultSampler or BalancedSampler'
-    ),
+    sampler=Override(sampler, 'a training loader with a Default- or BalancedSampler'),
     augment=Override(augment, 'a hkd_mm.PackedPreprocessor'),
     # training
     max_epochs=Override(max_epochs, 'train_cfg'),
     patience=Override(patience, 'an EarlyStoppingHook'),
-    pretrained=Override(
-        pretrained, 'a network for which ImageNet weights are published'
-    ),
-    class_weight=Override(
-        class_weight, 'a loss that takes class_weight, as CrossEntropyLoss'
-    ),
+    pretrained=Override(pretrained, 'a network with published ImageNet weights'),
+    class_weight=Override(class_weight, 'a loss with class_weight: CrossEntropyLoss'),
     mask_threshold=Override(
-        mask_threshold,
-        'a hkd_mm.SegmentationMetric, which counts pixels of masks',
+        mask_threshold, 'a hkd_mm.SegmentationMetric, which counts pixels of masks'
     ),
     seed=Override(seed, 'randomness'),
-    teacher_cache=Override(
-        teacher_cache, 'one frozen teacher (hkd_mm.FrozenTeacherDistill)'
-    ),
+    teacher_cache=Override(teacher_cache, 'one frozen teacher (FrozenTeacherDistill)'),
     # machine
     channels_last=Override(_itself('channels_last'), ''),
     compiled=Override(compiled, 'a hkd_mm.CompileHook'),
     device=Override(_itself('device'), ''),
 )
 PACKED = {
-    'packed.margin': Override(_of_store('margin', True), _PACKED),
-    'packed.store_dir': Override(_of_store('store_dir'), _PACKED),
-    'packed.in_memory': Override(_of_store('in_memory'), _PACKED),
-    'packed.verify': Override(_of_store('verify'), _PACKED),
-    'packed.hair_removal': Override(_of_store('hair_removal'), _PACKED),
-    'packed.augment': Override(augment, _PACKED),
-    'packed.top_up': Override(_of_store('top_up', True), _PACKED),
-    'packed.num_views': Override(_of_views('num_views'), _PACKED),
-    'packed.seed': Override(_of_views('seed'), _PACKED),
+    f'packed.{key}': Override(targets, _PACKED)
+    for key, targets in dict(
+        margin=_of_store('margin', True),
+        store_dir=_of_store('store_dir'),
+        in_memory=_of_store('in_memory'),
+        verify=_of_store('verify'),
+        hair_removal=_of_store('hair_removal'),
+        augment=augment,
+        top_up=_of_store('top_up', True),  # changes what augment has set
+        num_views=_of_views('num_views'),
+        seed=_of_views('seed'),
+    ).items()
 }
 # Words that exchange parts of a config, see compose.py.
 EXCHANGES = ('pair', 'packed', 'teacher', 'student', 'network')
@@ -429,7 +390,7 @@ def apply_override(cfg: Config, word: str, value: Any) -> None:
         value = class_names(value)
     targets = list(row.targets(cfg, value))
     if not targets:
-        raise NoPlaceError(_no_place(word, value, row))
+        raise NoPlaceError(_no_place(word, value))
     for group, key, new in targets:
         if group is not cfg or key != word:
             # copied, so that what was given is not changed later
@@ -438,10 +399,10 @@ def apply_override(cfg: Config, word: str, value: Any) -> None:
         cfg[word] = value
 
 
-def _no_place(word: str, value: Any, row: Override) -> str:
+def _no_place(word: str, value: Any) -> str:
     return (
-        f'{word}={value!r} would change nothing: it needs {row.needs}, and '
-        'this config has none; leave it out'
+        f'{word}={value!r} would change nothing: it needs {override(word).needs}, '
+        'and this config has none; leave it out'
     )
 
 
@@ -459,9 +420,8 @@ def check_top_level(cfg: Config) -> None:
         if word not in _SHARED and word not in own:
             continue  # inherited, and a nested value has taken its place
         if not targets:
-            row = OVERRIDES[word]
             raise UserError(
-                f'{cfg.filename}: {_no_place(word, value, row)} or write {word} = None'
+                f'{cfg.filename}: {_no_place(word, value)} or write {word} = None'
             )
         group, key, _ = targets[0]
         raise UserError(
@@ -475,9 +435,8 @@ def check_top_level(cfg: Config) -> None:
 def settle_top_level(cfg: Config) -> None:
     """Let top-level words follow nested values that dotted keys have set.
 
-    Args:
-        cfg: changed in place; a word that no longer tells what stands at its
-            places gets the value there, or goes.
+    A word that no longer tells what stands at its places gets the value there,
+    or goes.
     """
     for word, _, targets in list(_contradicted(cfg)):
         values = [group.get(key) for group, key, _ in targets[:1]]
@@ -527,20 +486,10 @@ def _agrees(target: Target) -> bool:
         return list(old) == list(value)
     if isinstance(old, dict) and isinstance(value, dict):
         return all(old.get(name) == part for name, part in value.items())
-    if key not in group:
-        return value in (None, False) or _default(group, key) == value
-    return old == value
-
-
-def _default(node: dict, key: str) -> Any:
-    """Default of a constructor argument, None where there is none."""
-    name = node.get('type')
-    found = class_of_type(str(name), 'mmpretrain') if name else None
-    if found is None:
-        return None
-    parameter = inspect.signature(found).parameters.get(key)
-    empty = parameter is None or parameter.default is inspect.Parameter.empty
-    return None if empty else parameter.default
+    if key not in group and value not in (None, False):
+        kind = class_of_type(str(group.get('type', '')), 'mmpretrain')
+        old = arguments(kind)[0].get(key, (None, None))[1] if kind else None
+    return old == value or (key not in group and value in (None, False))
 
 
 def words() -> list[str]:

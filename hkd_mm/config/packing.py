@@ -32,18 +32,17 @@ _NUMBER = (int, float)
 
 def batched(steps: list[dict]) -> list[dict]:
     """The augmentations of a ``PackedPreprocessor`` that do the same."""
-    return [_batched(dict(step)) for step in steps]
+    return [_batched(**step) for step in steps]
 
 
-def _batched(step: dict) -> dict:
-    name = type_name(step.pop('type'))
-    turn = _TURNS.get(name)
+def _batched(type: Any, **step: Any) -> dict:
+    given = ', '.join(f'{key}={value!r}' for key, value in step.items())
+    turn = _TURNS.get(type_name(type))
     new = turn(step) if turn is not None else None
     if new is None:
-        given = ', '.join(f'{key}={value!r}' for key, value in step.items())
         raise UserError(
-            f'packed=True has no batched form of {name}({given}); name the '
-            'augmentation yourself in a config with data_preprocessor=dict('
+            f'packed=True has no batched form of {type_name(type)}({given}); name '
+            'the augmentation yourself in a config with data_preprocessor=dict('
             "type='hkd_mm.PackedPreprocessor', augment=[...]), or set "
             'packed=False'
         )
@@ -70,19 +69,14 @@ def _jitter(step: dict) -> dict | None:
 
 
 def _rotate(step: dict) -> dict | None:
-    low, high = step.pop('magnitude_range', (None, None)) or (None, None)
+    low, high = step.pop('magnitude_range', None) or (None, None)
     level = step.pop('magnitude_level', 10) / step.pop('total_level', 10)
     prob, fill = step.pop('prob', 0.5), step.pop('pad_val', 128)
-    fixed = dict(
-        magnitude_std='inf', random_negative_prob=0.5, interpolation='bilinear'
-    )
-    given = dict(
-        dict(magnitude_std=0, random_negative_prob=0.5, interpolation=None),
-        **step,
-    )
+    fixed = dict(magnitude_std='inf', interpolation='bilinear')
+    chance = step.pop('random_negative_prob', 0.5)
     if isinstance(fill, (list, tuple)) and len(set(fill)) == 1:
         fill = fill[0]  # stock: a bare number would fill blue alone
-    if low != 0 or given != fixed or not isinstance(fill, _NUMBER):
+    if low != 0 or step != fixed or chance != 0.5 or not isinstance(fill, _NUMBER):
         return None
     return dict(type='hkd_mm.Rotate', degrees=high * level, prob=prob, fill=fill)
 
@@ -94,11 +88,11 @@ _TURNS: dict[str, Callable[[dict], dict | None]] = dict(
 
 def stock(augment: list[dict]) -> list[dict]:
     """Steps of mmpretrain that do what a ``PackedPreprocessor`` does."""
-    return [_stock(dict(step)) for step in augment]
+    return [_stock(**step) for step in augment]
 
 
-def _stock(step: dict) -> dict:
-    name = type_name(step.pop('type'))
+def _stock(type: Any, **step: Any) -> dict:
+    name = type_name(type)
     if name in ('HorizontalFlip', 'VerticalFlip'):
         direction = name.removesuffix('Flip').lower()
         return dict(type='RandomFlip', prob=step.get('prob', 0.5), direction=direction)
@@ -144,16 +138,8 @@ def is_packed(cfg: Config) -> bool:
 
 
 def set_packed(cfg: Config, options: dict[str, Any]) -> None:
-    """Carry out ``packed`` and take it out of the options.
-
-    Args:
-        options: of the command line, by their words; ``packed.<name>`` asks
-            for packed images as well.
-    """
+    """Carry out ``packed`` and take it out of the options, words and values."""
     value = options.pop('packed', None)
-    if isinstance(value, dict):
-        options.update({f'packed.{k}': v for k, v in value.items()})
-        value = True
     if value is False:
         for name in [key for key in options if key.startswith('packed.')]:
             if name in _CHANGES_IMAGES and options[name]:
@@ -198,11 +184,7 @@ def check_pipelines(cfg: Config) -> None:
 
 
 def unpack(cfg: Config) -> None:
-    """Turn packed images and batched augmentation into the stock pipeline.
-
-    Args:
-        cfg: changed in place; left alone where nothing is packed.
-    """
+    """Turn packed images and batched augmentation into the stock pipeline."""
     if not is_packed(cfg):
         cfg.packed = False
         return
@@ -248,17 +230,12 @@ def _unpack_loader(cfg: Config, loader: str, node: dict, preprocessing: dict) ->
 def stock_steps(node: dict) -> list[dict]:
     """Steps of mmpretrain that prepare images as a ``PackedDataset`` does.
 
-    Args:
-        node: its config; hair removal and a margin have no counterpart.
+    Hair removal and a margin have no counterpart.
     """
-    side = node.get('size', 116)
+    scale, rule = (node.get('size', 116),) * 2, node.get('interpolation', 'area')
     return [
         dict(type='hkd_mm.LoadSkinImage'),
-        dict(
-            type='Resize',
-            scale=(side, side),
-            interpolation=node.get('interpolation', 'area'),
-        ),
+        dict(type='Resize', scale=scale, interpolation=rule),
         dict(type='PackInputs', meta_keys=_META_KEYS),
     ]
 

@@ -1,106 +1,326 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Names a config may hold, asked of the code that reads them.
+"""What a config and its options may hold: one table, and the names beside it.
 
-By then a teacher may have been trained for hours.
+``RunConfig`` describes a whole config, ``Anywhere`` values by their name wherever
+they stand, ``WORDS`` the top-level words of the command line. What constructors
+take is asked of themselves, see :mod:`.value_checks`.
 """
 
-import difflib
 import inspect
-from typing import Any
+import json
+import math
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from mmengine.config import Config
-
-from hkd_mm.config.tree import LOADERS, preprocessor
-from hkd_mm.errors import UserError
-from hkd_mm.registry import MODELS
-
-_OF_RUN = (
-    'device work_dir sync_bn find_unused_parameters model_wrapper_cfg '
-    'compile efficient_conv_bn_eval activation_checkpointing teacher_config '
-    'student_config previous_stage_config'
-).split()
-# What MMEngine's Runner and these tools read at the top of a config.
-RUN_KEYS = frozenset(_OF_RUN) | set(
-    (
-        'model train_dataloader val_dataloader test_dataloader train_cfg '
-        'val_cfg test_cfg auto_scale_lr optim_wrapper param_scheduler '
-        'val_evaluator test_evaluator default_hooks custom_hooks '
-        'data_preprocessor load_from resume launcher env_cfg log_processor '
-        'log_level visualizer default_scope randomness experiment_name'
-    ).split()
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
 )
-# Groups whose reader in mmengine has no signature to ask.
-_GROUPS = {
-    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
-    'auto_scale_lr': {'enable', 'base_batch_size'},
-    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
-    'mp_cfg': {'mp_start_method', 'opencv_num_threads'},
-    'dist_cfg': {'backend', 'timeout'},
-    'hair_removal': {'kernel', 'threshold', 'length', 'radius'},
-    'clip_grad': {'max_norm', 'norm_type', 'type'},
-    'default_hooks': set(
-        'runtime_info timer sampler_seed logger param_scheduler checkpoint '
-        'visualization'.split()
+from typing_extensions import Required, TypedDict
+
+from hkd_mm.config.tree import LOADERS
+from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
+
+
+def _either(says: str, *kinds: Any) -> Any:
+    """A value of one of several kinds, with one message for all of them."""
+    adapters = [TypeAdapter(kind) for kind in kinds]
+
+    def check(value: Any) -> Any:
+        for adapter in adapters:
+            try:
+                return adapter.validate_json(json.dumps(value), strict=True)
+            except ValidationError:
+                continue
+        raise ValueError(f'Input should be {says}')
+
+    return Annotated[Any, AfterValidator(check)]
+
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Whole = Annotated[int, Field(ge=0, le=10**9)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+Path = Annotated[str, Field(pattern=r'^[^\x00]+$', max_length=4095)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy takes them
+Group = dict[str, Any]
+_ONE_OR_MORE = BeforeValidator(lambda value: value if type(value) is list else [value])
+
+
+def group_of(closed: bool = False, **kinds: Any) -> Any:
+    """A group of settings, each of which may be left out."""
+    made = TypedDict('Group', kinds, total=False)
+    made.__pydantic_config__ = ConfigDict(extra='forbid' if closed else 'allow')
+    return made
+
+
+def _each(names: str, kind: Any) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), kind)
+
+
+_TYPE = dict(type=Required[Text])
+Part = group_of(**_TYPE)  # what a registry builds
+Loader = group_of(  # arguments of torch's DataLoader, and MMEngine's own
+    closed=True,
+    dataset=Part,
+    batch_size=Annotated[int, Field(ge=1, le=10**6)],
+    num_batch_per_epoch=Count,
+    sampler=Part,
+    batch_sampler=Part | None,
+    **_each('drop_last persistent_workers pin_memory in_order', bool),
+    shuffle=bool | None,
+    num_workers=Annotated[int, Field(ge=0, le=256)],  # processes
+    prefetch_factor=Annotated[int, Field(ge=1, le=1024)] | None,  # batches a worker
+    timeout=Factor,  # seconds
+    pin_memory_device=str,
+    collate_fn=Part,
+    worker_init_fn=Part | None,
+    multiprocessing_context=Literal['fork', 'spawn', 'forkserver', None],
+    generator=None,
+)
+Loop = group_of(type=Text, fp16=bool)  # validation and test
+TrainLoop = group_of(
+    type=Text,
+    **_each('max_epochs max_iters val_interval', Count),
+    val_begin=Whole,
+    dynamic_intervals=list | None,
+    **_each('by_epoch fast_forward_on_resume', bool),
+)
+ClipGrad = group_of(  # arguments of torch.nn.utils.clip_grad_norm_ and _value_
+    closed=True,
+    type=Literal['norm', 'value'],
+    max_norm=Positive,
+    norm_type=Annotated[float, Field(gt=0)],  # inf is the largest gradient
+    clip_value=Positive,
+    error_if_nonfinite=bool,
+    foreach=bool | None,
+)
+OptimWrapper = group_of(
+    type=Text,
+    optimizer=group_of(**_TYPE, lr=Factor, weight_decay=Factor),
+    constructor=Text,
+    paramwise_cfg=Group | None,
+    accumulative_counts=Count,
+    clip_grad=ClipGrad | None,
+    dtype=Text | None,
+    loss_scale=Any,
+    use_fsdp=bool,
+)
+Scheduler = group_of(  # of the learning rate or another parameter
+    **_TYPE,
+    begin=Whole,
+    end=Count,
+    **_each('T_max total_steps', Count | None),
+    milestones=list[Whole],
+    eta_min=Factor | None,
+    **_each('gamma factor start_factor end_factor power', Factor),
+    **_each('by_epoch convert_to_iter_based', bool),
+)
+Randomness = group_of(True, seed=Seed | None, diff_rank_seed=bool, deterministic=bool)
+AutoScaleLR = group_of(True, enable=bool, base_batch_size=Count)
+_START = Literal['fork', 'spawn', 'forkserver']
+Processes = group_of(True, mp_start_method=_START, opencv_num_threads=Whole)
+# of torch.distributed.init_process_group; the timeout in seconds
+Distribution = group_of(backend=Text, timeout=Count)
+Environment = group_of(
+    True,
+    cudnn_benchmark=bool,
+    mp_cfg=Processes,
+    dist_cfg=Distribution,
+    resource_limit=Count,
+)
+Preprocessor = group_of(
+    type=Text,
+    mean=list[Finite] | None,  # a channel
+    std=list[Positive] | None,
+    to_rgb=bool | None,
+    augment=list[Part] | None,
+)
+# The top: what MMEngine's Runner and these tools read there. A config names values
+# of its own as well.
+_TOP = dict(
+    model=group_of(**_TYPE, data_preprocessor=Preprocessor | None),
+    data_preprocessor=Preprocessor | None,
+    **dict.fromkeys(LOADERS, Loader | None),
+    train_cfg=TrainLoop | None,
+    **_each('val_cfg test_cfg', Loop | None),
+    **_each(
+        'val_evaluator test_evaluator',
+        Annotated[list[Group | None], _ONE_OR_MORE],
     ),
-}
+    optim_wrapper=OptimWrapper | None,
+    param_scheduler=Annotated[list[Scheduler | None], _ONE_OR_MORE],
+    auto_scale_lr=AutoScaleLR | None,
+    default_hooks=dict[str, Part | None],
+    custom_hooks=list[Part] | None,
+    randomness=Randomness,
+    env_cfg=Environment,
+    log_processor=group_of(type=Text, window_size=Count, by_epoch=bool) | None,
+    log_level=Literal['NOTSET', 'DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'],
+    visualizer=Part | None,
+    default_scope=Annotated[str, Field(pattern=r'^[A-Za-z_]\w*$')] | None,
+    experiment_name=Annotated[str, Field(pattern=r'^[\w. -]+$', max_length=200)] | None,
+    **_each('work_dir load_from teacher_config student_config', Path | None),
+    previous_stage_config=Path | None,
+    **_each('resume find_unused_parameters', bool),
+    launcher=Literal['none', 'pytorch', 'slurm', 'mpi'],
+    device=Literal['auto', 'cpu', 'cuda'],
+    sync_bn=Literal['torch', 'mmcv', None],
+    model_wrapper_cfg=Part | None,
+    compile=_either('True, False or a group of settings', bool, Group),
+    efficient_conv_bn_eval=_either('True, False or names', bool, list[str], None),
+    activation_checkpointing=list[str] | None,
+)
+RUN_KEYS = frozenset(_TOP)
+RunConfig = group_of(**_TOP)
+# Values that mean the same in every part.
+Anywhere = group_of(
+    type=Text,
+    num_classes=Annotated[int, Field(ge=-1, le=10**6)],  # -1: no last layer
+    num_views=Count | None,
+    input_size=_either('pixels', Count, list[Count], None),
+    pipeline=list[Part] | None,
+    data_root=Path | None,
+    split_file=Path | None,
+)
+_PARTS = _either('True, False or a list of operations', bool, list[Part], None)
+_GROUP = _either('True, False or a group of settings', bool, Group, None)
+# Of the command line.
+WORDS = group_of(
+    dataset_type=Text,
+    classes=_either('a list such as [A,B], or a file', list[Text], Path, None),
+    split_ratios=_either(
+        'shares such as (0.8,0.1,0.1) or 8:1:1',
+        Annotated[list[Factor], Field(min_length=2, max_length=3)],
+        Text,
+    ),
+    input_size=Annotated[int, Field(ge=1, le=8192)],  # pixels of a side
+    batch_size=Annotated[int, Field(ge=1, le=10**6)],
+    sampler=Literal['balanced', None],
+    mask_threshold=Annotated[float, Field(gt=0, lt=1)],
+    class_weight=_either(
+        'balanced, sqrt_balanced, None or a list of numbers > 0, one a class',
+        Literal['balanced', 'sqrt_balanced', None],
+        list[Positive],
+    ),
+    device=Literal['auto', 'cpu', 'cuda'],
+    seed=Seed | None,
+    split_file=Path | None,
+    augment=_PARTS,
+    **_each('max_epochs patience', Count),
+    **_each('packed teacher_cache packed.hair_removal', _GROUP),
+    **_each('pretrained channels_last compiled packed.verify', bool),
+    **_each('data_root pair teacher student network packed.store_dir', Path),
+    **_each('split_seed packed.seed', Seed),
+    **{
+        'packed.margin': Annotated[float, Field(ge=1, le=8)],
+        'packed.in_memory': bool | None,
+        'packed.augment': _PARTS,
+        'packed.num_views': Count | None,
+        'packed.top_up': _either(
+            'largest, a fraction, a number of images a class up to a million, or None',
+            Literal['largest', None],
+            Annotated[float, Field(gt=0, le=10**6)],
+            Annotated[str, Field(pattern=r'^[0-9.]{1,7}$')],
+        ),
+    },
+)
+
+# Groups without a ``type``, or whose reader has no signature to ask.
+_GROUPS = dict(
+    dict.fromkeys(LOADERS, Loader),
+    train_cfg=TrainLoop,
+    val_cfg=Loop,
+    test_cfg=Loop,
+    optim_wrapper=OptimWrapper,
+    clip_grad=ClipGrad,
+    randomness=Randomness,
+    auto_scale_lr=AutoScaleLR,
+    env_cfg=Environment,
+    mp_cfg=Processes,
+    dist_cfg=Distribution,
+)
+_NAMES = dict(
+    hair_removal='kernel threshold length radius',
+    default_hooks='runtime_info timer sampler_seed logger param_scheduler '
+    'checkpoint visualization',
+)
 
 
-# type of a default -> types that a value may have, and their description
-_KINDS = {
-    bool: ((bool,), 'True or False'),
-    int: ((int,), 'a whole number'),
-    float: ((float, int), 'a number'),
-    str: ((str,), 'a text'),
-}
-
-
-def _signature(function) -> tuple[set[str], bool]:
-    parameters = inspect.signature(function).parameters.values()
-    names = {
-        p.name
-        for p in parameters
-        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    }
-    return names - {'self'}, any(p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def names_of_group(name: str) -> set[str]:
-    """Names that mmengine reads from a group without a ``type``.
+def plain(value: Any, errors: str = 'surrogatepass') -> Any:
+    """As it comes back from a JSON file; classes and functions by their names.
 
     Args:
-        name: last part of the group's dotted name; empty for the top level.
-    """
-    from mmengine.optim import AmpOptimWrapper, OptimWrapper
-    from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
-    from torch.utils.data import DataLoader
+        errors: ``replace`` leaves no bytes of file names that JSON does not know.
 
+    Raises:
+        UserError: nested too deeply.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=_named)
+        return json.loads(text.encode('utf-8', errors))
+    except (RecursionError, ValueError, TypeError) as error:
+        raise UserError(f'a value that no config can hold: {error}') from None
+
+
+def _named(value: Any) -> str:
+    name = getattr(value, '__qualname__', None)
+    return f'{value.__module__}.{name}' if name else str(value)
+
+
+def check_config(cfg: Config) -> None:
+    """Hold a config against the table.
+
+    Raises:
+        UserError: a value of the wrong kind or out of its range.
+    """
+    source = f'config {cfg.filename}'
+    found = plain(cfg._cfg_dict, 'replace')
+    validate(RunConfig, found, source)
+    parts = dict(nodes(found))
+    validate(dict[str, Anywhere], parts, source)
+    values = ((f'{at}.{k}', v) for at in parts for k, v in parts[at].items())
+    for key, value in values:
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                if not key.endswith('norm_type'):
+                    raise UserError(f'{source}: {key}={number} is no finite number')
+
+
+def nodes(node: Any, place: str = '') -> Iterator[tuple[str, dict]]:
+    """Yield every dict below a node under its dotted key."""
+    if isinstance(node, dict) and place:
+        yield place, node
+    parts = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in parts:
+        if isinstance(value, (dict, list)):
+            yield from nodes(value, f'{place}.{key}'.lstrip('.'))
+
+
+def teacher_groups() -> dict[str, type]:
+    """Groups of a model that are settings of its frozen teacher."""
     from hkd_mm.models.algorithms.teacher_inference import TeacherInference
     from hkd_mm.models.teacher_cache import TeacherCache
 
-    if name == '':
-        return _signature(Runner.__init__)[0] - {'cfg'} | set(_OF_RUN)
-    if name in LOADERS:
-        return _signature(DataLoader.__init__)[0] | {'num_batch_per_epoch'}
-    if name == 'train_cfg':
-        return _loop(EpochBasedTrainLoop) | {'by_epoch'}
-    if name in ('val_cfg', 'test_cfg'):
-        return _loop(TestLoop)
-    if name == 'optim_wrapper':
-        return (
-            _signature(AmpOptimWrapper.__init__)[0]
-            | _signature(OptimWrapper.__init__)[0]
-            | {'type', 'constructor', 'paramwise_cfg'}
-        )
-    if name == 'teacher_cache':
-        return _signature(TeacherCache.__init__)[0]
-    if name == 'teacher_inference':
-        return _signature(TeacherInference.__init__)[0]
-    return set(_GROUPS.get(name, ()))
+    return dict(teacher_cache=TeacherCache, teacher_inference=TeacherInference)
 
 
-def _loop(kind: type) -> set[str]:
-    given = {'runner', 'dataloader', 'evaluator'}
-    return _signature(kind.__init__)[0] - given | {'type'}
+def names_of_group(name: str) -> set[str]:
+    """Names that are read from a group, by the last part of its dotted name."""
+    if name in ('teacher_cache', 'teacher_inference'):
+        return set(arguments(teacher_groups()[name])[0])
+    if name in _GROUPS:
+        return set(_GROUPS[name].__annotations__)
+    return set(_NAMES.get(name, '').split())
 
 
 def class_of_type(name: str, default_scope: str):
@@ -118,89 +338,46 @@ def class_of_type(name: str, default_scope: str):
     return None
 
 
-def names_of_type(name: str, default_scope: str) -> tuple[set[str], bool]:
-    """Constructor arguments of a registered type.
+def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    """What a class or function takes by name.
 
     Returns:
-        The names, those of its bases included as far as ``**kwargs`` passes
-        them on, and whether it may take others too.
+        Name -> (annotation, default), those of its bases included as far as
+        ``**kwargs`` passes them on, and whether it may take others too.
     """
+    functions = [kind]
+    if inspect.isclass(kind):
+        inits = (vars(base).get('__init__') for base in kind.__mro__[:-1])
+        functions = [init for init in inits if init is not None]
+    found: dict[str, tuple[Any, Any]] = {}
+    passes_on = []
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        try:
+            hints = typing.get_type_hints(function)
+        except (NameError, TypeError):  # of another package, for its type checker
+            hints = {}
+        for p in parameters:
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+                found.setdefault(p.name, (hints.get(p.name, Any), p.default))
+        passes_on.append(any(p.kind is p.VAR_KEYWORD for p in parameters))
+        if not passes_on[-1]:
+            break
+    found.pop('self', None)
+    # to a function instead of a base, as in timm's networks, if not to a base
+    return found, any(passes_on[:1])
+
+
+def takes(node: dict, name: str) -> bool:
+    """Whether a part has an argument of that name, or is not registered."""
+    kind = class_of_type(str(node.get('type', '')), 'mmpretrain')
+    return kind is None or name in arguments(kind)[0]
+
+
+def names_of_type(name: str, default_scope: str) -> tuple[set[str], bool]:
+    """Constructor arguments of a registered type, as of :func:`arguments`."""
     found = class_of_type(name, default_scope)
     if found is None:  # the registry will say so itself
         return {'type'}, True
-    if not inspect.isclass(found):
-        names, open_ended = _signature(found)
-        return names | {'type'}, open_ended
-    names, open_ended = {'type'}, False
-    for base in found.__mro__[:-1]:
-        if '__init__' not in vars(base):
-            continue
-        more, open_ended = _signature(base.__init__)
-        names |= more
-        if not open_ended:
-            break
-    # **kwargs may go to a function instead of a base, as in timm's networks.
-    return names, open_ended or _signature(found.__init__)[1]
-
-
-def check_model_groups(cfg: Config) -> None:
-    """Try ``model.teacher_cache`` and ``model.teacher_inference``."""
-    from hkd_mm.models.algorithms.teacher_inference import TeacherInference
-    from hkd_mm.models.teacher_cache import TeacherCache
-
-    model = cfg.get('model') or {}
-    taught = model.get('teacher') or model.get('teachers')
-    for name, kind in (
-        ('teacher_cache', TeacherCache),
-        ('teacher_inference', TeacherInference),
-    ):
-        group = model.get(name)
-        if group is None:
-            continue
-        if not (taught and takes(model, name)):
-            raise UserError(
-                f'model.{name} is for one frozen teacher; '
-                f'{model.get("type")} has none, leave it out'
-            )
-        _check_group(f'model.{name}', group, kind)
-    views = preprocessor(cfg).get('num_views')
-    cached = (model.get('teacher_cache') or {}).get('num_views')
-    if None not in (views, cached) and views != cached:
-        raise UserError(
-            f'packed.num_views={views} and model.teacher_cache.num_views='
-            f'{cached} must be one number; set both, or teacher_cache=False'
-        )
-
-
-def takes(model: dict, name: str) -> bool:
-    """Whether a model has an argument of that name, or may have it."""
-    kind = MODELS.get(model.get('type', ''))
-    return kind is None or any(
-        name in inspect.signature(base.__init__).parameters
-        for base in kind.__mro__
-        if '__init__' in vars(base)
-    )
-
-
-def _check_group(name: str, group: Any, kind: type) -> None:
-    known = dict(inspect.signature(kind.__init__).parameters)
-    del known['self']
-    if not isinstance(group, dict):
-        raise UserError(
-            f'{name}={group!r} is a group of settings; set one of them, such '
-            f'as {", ".join(f"{name}.{key}" for key in list(known)[:3])}'
-        )
-    for key, value in group.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, 1, 0.5)
-            hint = f'known there: {", ".join(known)}'
-            if close:
-                hint = f'did you mean {name}.{close[0]}?'
-            raise UserError(f'{name} has no "{key}"; {hint}')
-        default = known[key].default
-        if None in (value, default):
-            continue
-        kinds, description = _KINDS[type(default)]
-        if type(value) not in kinds:
-            raise UserError(f'{name}.{key}={value!r} must be {description}')
-    kind(**group)  # its own checks
+    names, is_open = arguments(found)
+    return {'type', *names}, is_open

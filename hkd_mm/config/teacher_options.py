@@ -9,7 +9,7 @@ from mmengine.config import Config
 from hkd_mm.config.compose import Options, apply_options, compose_config
 from hkd_mm.config.options import is_word, read_dotted, split_options
 from hkd_mm.config.overrides import NoPlaceError
-from hkd_mm.config.packing import is_packed
+from hkd_mm.config.schema import plain
 from hkd_mm.config.tree import packed_datasets
 
 # A teacher sees the student's images and must not know its test images.
@@ -41,30 +41,27 @@ def teacher_options(
     handed = _data_of(cfg, teacher)
     if cfg.get('teacher_network'):
         handed['network'] = cfg.teacher_network
-    return _with_handed(cfg, teacher, handed, options, _STUDENT_ONLY)
+    return _with_handed(cfg, teacher, handed, options, tuple(_STUDENT_ONLY))
 
 
 def _data_of(cfg: Config, stage: Config) -> dict[str, Any]:
     """Words on images and split in which a stage differs from its student."""
     handed: dict[str, Any] = {}
     for word in DATA:
-        value = _plain(cfg.get(word))
+        value = plain(cfg.get(word))
         # None: names that the data itself has, which a list may spell out
         unsaid = word == 'classes' and value is None
-        if word in cfg and not unsaid and _plain(stage.get(word)) != value:
+        if word in cfg and not unsaid and plain(stage.get(word)) != value:
             handed[word] = value
-    hair = [_hair_removal(one) for one in (cfg, stage)]
-    if hair[0] != hair[1] and is_packed(cfg) and is_packed(stage):
+    hair = [
+        plain(node.get('hair_removal')) or None
+        for one in (cfg, stage)
+        for loader, node in packed_datasets(one)
+        if loader == 'train_dataloader'
+    ]
+    if len(hair) == 2 and hair[0] != hair[1]:
         handed['packed.hair_removal'] = hair[0]
     return handed
-
-
-def _hair_removal(cfg: Config) -> Any:
-    """What is taken out of the training images, None where nothing is."""
-    for loader, node in packed_datasets(cfg):
-        if loader == 'train_dataloader':
-            return _plain(node.get('hair_removal')) or None
-    return None
 
 
 def _with_handed(
@@ -106,11 +103,8 @@ def _supported(
     base: Config, options: Options, left_out: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[str]]:
     """Those options of a command line that a config has places for."""
-    own = [
-        option
-        for option in options or []
-        if not any(f'{_key(option)}.'.startswith(f'{name}.') for name in left_out)
-    ]
+    skipped = tuple(f'{name}.' for name in left_out)
+    own = [o for o in options or [] if not f'{_key(o)}.'.startswith(skipped)]
     kept, refused = places_of(base, _chosen(options, own))
     lines = [
         f'{_key(option)} is left out, its config has no place for it'
@@ -162,12 +156,3 @@ def _chosen(options: Any, keys: list[str]) -> Any:
 
 def _key(option: str) -> str:
     return option.partition('=')[0].strip()
-
-
-def _plain(value: Any) -> Any:
-    """Without mmengine's kind of dict; a list for a tuple."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return value

@@ -73,12 +73,9 @@ def preprocessor(cfg: Config) -> dict:
 
 def hooks(cfg: Config) -> Iterator[dict]:
     """Yield every hook, the named ones first."""
-    for node in (cfg.get('default_hooks') or {}).values():
-        if isinstance(node, dict):
-            yield node
-    yield from (
-        node for node in cfg.get('custom_hooks') or [] if isinstance(node, dict)
-    )
+    named = (cfg.get('default_hooks') or {}).values()
+    found = [*named, *(cfg.get('custom_hooks') or ())]
+    yield from (node for node in found if isinstance(node, dict))
 
 
 def is_binary_segmentor(node: dict) -> bool:

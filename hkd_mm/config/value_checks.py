@@ -1,33 +1,40 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Values of a whole config that would fail late, with a traceback."""
 
-import inspect
+import types
+import typing
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
-from hkd_mm.config.options import check_seed
-from hkd_mm.config.schema import check_model_groups
-from hkd_mm.config.tree import LOADERS, dicts
+from hkd_mm.config.schema import (
+    RUN_KEYS,
+    Finite,
+    arguments,
+    class_of_type,
+    group_of,
+    nodes,
+    plain,
+    takes,
+    teacher_groups,
+)
+from hkd_mm.config.tree import LOADERS, dicts, preprocessor
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
 
 
 def pixel_threshold(evaluators: Any) -> float | None:
-    """The threshold of the first metric that has one.
-
-    Returns:
-        Its value, else its default; None where no metric has a threshold.
-    """
+    """The threshold of the first metric that has one, else None."""
     for node in dicts(evaluators):
         metric = node.get('type')
         metric = METRICS.get(metric) if isinstance(metric, str) else metric
-        known = inspect.signature(metric).parameters if metric else {}
+        known = arguments(metric)[0] if metric else {}
         if 'threshold' in known:
-            value = node.get('threshold', known['threshold'].default)
+            value = node.get('threshold', known['threshold'][1])
             if type(value) not in (int, float):
                 raise UserError(
                     f'threshold={value!r} of {node["type"]} must be a number '
@@ -55,16 +62,84 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
     Args:
         device: cpu or cuda, settled.
     """
-    check_seed('randomness.seed', (cfg.get('randomness') or {}).get('seed'))
+    trains = 'train_dataloader' in loaders
+    needed = ('train_dataloader', 'train_cfg', 'optim_wrapper') if trains else loaders
+    for name in ('model', *needed):
+        if not cfg.get(name):
+            raise UserError(f'config {cfg.filename} has no {name}; write one into it')
     check_thresholds(cfg)
     for name in loaders:
-        if cfg.get(name):
-            _check_loader(name, cfg[name])
-    if 'train_dataloader' in loaders:
-        scope = cfg.get('default_scope', 'mmpretrain')
-        _check_optimizer(cfg.get('optim_wrapper') or {}, device, scope)
+        loader = cfg.get(name) or {}
+        for key in ('persistent_workers', 'prefetch_factor'):
+            if loader.get(key) and not loader.get('num_workers'):
+                raise UserError(
+                    f'{name}.{key}={loader[key]} needs {name}.num_workers >= 1'
+                )
+    _check_parts(cfg, loaders)
+    if trains:
+        if not {'max_epochs', 'max_iters'} & set(cfg.train_cfg):
+            raise UserError(f'config {cfg.filename}: train_cfg has no max_epochs')
+        _check_optimizer(cfg.optim_wrapper, device, cfg.get('default_scope'))
         _check_save_best(cfg)
         check_model_groups(cfg)
+
+
+def _check_parts(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Hold values against the annotations of the constructors that take them."""
+    left_out = {'optim_wrapper', *(set(LOADERS) - set(loaders))}
+    found = plain(cfg._cfg_dict, 'replace')
+    found = {key: found[key] for key in found if key in RUN_KEYS - left_out}
+    scope = cfg.get('default_scope') or 'mmpretrain'
+    for place, node in nodes(found):
+        kind = class_of_type(node['type'], scope) if 'type' in node else None
+        if kind is not None:
+            kind = group_of(**{place: group_of(**_simple_kinds(kind))})
+            validate(kind, {place: node}, f'config {cfg.filename}')
+
+
+def _simple_kinds(kind: Any) -> dict[str, Any]:
+    """Arguments of a class or function that are numbers, texts and switches."""
+    found = arguments(kind)[0]
+    found.pop('class_weight', None)  # may be a word until the data is read
+    return {name: _simple(*hint) for name, hint in found.items()}
+
+
+def _simple(hint: Any, default: Any) -> Any:
+    """What a value of an annotation has to be; Any where that is not simple."""
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    parts = set(typing.get_args(hint)) if union else {hint}
+    empty = {type(None)} & parts or default is None
+    (found, *others) = parts - {type(None)} or {Any}
+    if others or found not in (bool, int, float, str):
+        return Any
+    found = Finite if found is float else found
+    return found | None if empty else found
+
+
+def check_model_groups(cfg: Config) -> None:
+    """Try ``model.teacher_cache`` and ``model.teacher_inference``."""
+    model = cfg.model
+    taught = model.get('teacher') or model.get('teachers')
+    for name, kind in teacher_groups().items():
+        group = model.get(name)
+        if group is None:
+            continue
+        if not (taught and takes(model, name)):
+            raise UserError(
+                f'model.{name} is for one frozen teacher; '
+                f'{model.get("type")} has none, leave it out'
+            )
+        kinds = _simple_kinds(kind)
+        closed = group_of(True, **kinds)
+        known = f'; its settings: {", ".join(kinds)}'
+        kind(**validate(closed, plain(group), f'model.{name}', known))
+    views = preprocessor(cfg).get('num_views')
+    cached = (model.get('teacher_cache') or {}).get('num_views')
+    if None not in (views, cached) and views != cached:
+        raise UserError(
+            f'packed.num_views={views} and model.teacher_cache.num_views='
+            f'{cached} must be one number; set both, or teacher_cache=False'
+        )
 
 
 def check_weights(cfg: Config, classes: tuple[str, ...]) -> None:
@@ -79,15 +154,7 @@ def check_weights(cfg: Config, classes: tuple[str, ...]) -> None:
             )
 
 
-def _check_loader(name: str, loader: dict[str, Any]) -> None:
-    workers = loader.get('num_workers', 0)
-    if type(workers) is not int or workers < 0:
-        raise UserError(f'{name}.num_workers={workers!r} must be a whole number >= 0')
-    if loader.get('persistent_workers') and workers == 0:
-        raise UserError(f'{name}.persistent_workers=True needs {name}.num_workers >= 1')
-
-
-def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str) -> None:
+def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str | None) -> None:
     """Build the optimizer for one number, before any network is built."""
     import torch
     from mmengine.registry import OPTIMIZERS
@@ -98,8 +165,8 @@ def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str) -> None:
             'needs a GPU; use OptimWrapper on a CPU'
         )
     settings = wrapper.get('optimizer')
-    if not isinstance(settings, dict) or 'type' not in settings:
-        return
+    if not settings:
+        raise UserError('optim_wrapper has no optimizer; write one into the config')
     number = torch.nn.Parameter(torch.zeros(1))
     try:
         with OPTIMIZERS.switch_scope_and_registry(scope) as registry:

@@ -10,7 +10,8 @@ from mmengine.registry import init_default_scope
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.data_summary import resolve_data
-from hkd_mm.config.schema import check_model_groups, takes
+from hkd_mm.config.schema import takes
+from hkd_mm.config.value_checks import check_model_groups
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
 from hkd_mm.models.teacher_cache import open_teacher_cache
@@ -29,18 +30,12 @@ def build_teacher_cache(
     it was. Training then finds the cache by its key.
 
     Args:
-        cfg_options: as of ``tools/train.py``; those that decide what the teacher says
-            (``data_root``, ``packed``, ``input_size``, the augmentation,
-            ``model.teacher_ckpt``) must be those of the training.
+        cfg_options: as of the training, as far as they decide what the teacher says.
         batch_size: images a forward; None for that of the training, whose
             numbers are then the same to the last bit.
 
     Returns:
         ``folder`` and ``entries`` of the cache.
-
-    Raises:
-        UserError: the config has no cache, no frozen teacher or one that is
-            not trained, or the cache does not fit on the disk.
     """
     cfg = compose_config(config, cfg_options)
     resolve_data(cfg, read_data=False)

@@ -4,7 +4,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from mmengine.dist import get_world_size
 
 from hkd_mm.config.data_summary import DataSummary, build_listing
 from hkd_mm.config.packing import batched
+from hkd_mm.config.schema import plain
 from hkd_mm.config.tree import (
     dataset_chain,
     hooks,
@@ -81,19 +82,15 @@ class RunFingerprint:
     """Compare trainings by everything that decides their weights.
 
     Args:
-        parts: section -> name -> plain JSON value. Sections are ``data`` (split hash,
-            classes, sizes of image files), ``input`` (resize, normalisation,
-            augmentation), ``schedule`` (optimizer, parameter schedulers, epochs, batch
-            of all processes, sampler, seed, hooks), ``model`` (networks, losses with
-            class weights, files of weights by content), ``selection`` (of the best
-            checkpoint) and ``start`` (weights of ``load_from``).
+        parts: section -> name -> plain JSON value; sections are ``data``, ``input``,
+            ``schedule``, ``model``, ``selection`` of the best checkpoint, ``start``.
     """
 
     parts: dict[str, Any]
 
     @classmethod
     def of(cls, cfg: Config, summary: DataSummary) -> 'RunFingerprint':
-        """Compute the fingerprint of a training that starts from its config.
+        """Compute it for a training that starts from its config.
 
         All processes of a distributed run call it together.
 
@@ -101,7 +98,7 @@ class RunFingerprint:
             cfg: composed, with class weights as numbers and the files of
                 weights that it starts from.
         """
-        return cls(dict(data=_plain(_data(cfg, summary)), **settings(cfg)))
+        return cls(dict(data=plain(_data(cfg, summary)), **settings(cfg)))
 
     @property
     def digest(self) -> str:
@@ -112,12 +109,9 @@ class RunFingerprint:
     def resumed(self, earlier: 'RunFingerprint | None') -> 'RunFingerprint':
         """The fingerprint of this training, resumed from another one.
 
-        Args:
-            earlier: of the training that began; None where it is unknown.
-
         Returns:
-            This one where both agree; else one that equals no fingerprint of
-            a training from the beginning.
+            The earlier one where both agree; else one that equals no fingerprint
+            of a training from the beginning.
         """
         if earlier is not None and not self.difference(earlier):
             return earlier
@@ -132,18 +126,16 @@ class RunFingerprint:
             return None
         path, here, there = found
         section, _, rest = path.partition('.')
-        if path in _WORDS:
-            name = _WORDS[path]
-        elif section in ('input', 'selection'):
+        name = path if section == 'model' else rest or section
+        if section in ('input', 'selection'):
             name = path.replace('.', ' ', 1)
-        else:
-            name = path if section == 'model' else rest or section
+        name = _WORDS.get(path, name)
         return f'{name} {_short(here)} here, {_short(there)} there'
 
 
 def settings(cfg: Config) -> dict[str, Any]:
     """All sections of a :class:`RunFingerprint` but ``data``."""
-    return _plain(
+    return plain(
         dict(
             input=_input(cfg, 'train_dataloader'),
             schedule=_schedule(cfg),
@@ -218,17 +210,17 @@ def _input(cfg: Config, loader: str) -> dict[str, Any]:
             pass  # a step without a batched form counts as it is written
     else:
         augment = list(preprocessing.pop('augment', None) or [])
-    found = dict(resize=resize, augmentation=augment)
-    if packed is not None:
-        extra = _without(packed, _IGNORED['packed'])
-        found['packed'] = {
+    extra = _without(packed or {}, _IGNORED['packed'])
+    return dict(
+        resize=resize,
+        augmentation=augment,
+        packed={
             key: value
             for key, value in extra.items()
             if value not in (None, False) and (key, value) != ('margin', 1)
-        }
-    found.setdefault('packed', {})
-    found['normalisation'] = _normalisation(preprocessing, resize.get('scale'))
-    return found
+        },
+        normalisation=_normalisation(preprocessing, resize.get('scale')),
+    )
 
 
 def _normalisation(preprocessor: dict, size: Any) -> dict[str, Any]:
@@ -335,48 +327,26 @@ def _without(group: dict, ignored: Set[str]) -> dict[str, Any]:
     return {key: v for key, v in group.items() if key not in ignored}
 
 
-def _plain(value: Any) -> Any:
-    """As it comes back from a JSON file."""
-    return json.loads(json.dumps(value, default=_named))
-
-
-def _named(value: Any) -> str:
-    """A class or function of a config by its name, for JSON."""
-    name = getattr(value, '__qualname__', None)
-    return f'{value.__module__}.{name}' if name else str(value)
-
-
 def _first_difference(
     here: Any, there: Any, path: str = ''
 ) -> tuple[str, Any, Any] | None:
-    for key, one, two in _pairs(here, there):
+    for key, one, two in _pairs(here, there) or ():
         below = f'{path}.{key}'.lstrip('.')
         if one == two or (below == 'data.content' and None in (one, two)):
             continue
         found = _first_difference(one, two, below)
-        if found is None and _is_tree(one, two):
-            continue  # differs in nothing that counts
-        return found or (below, one, two)
+        if found or _pairs(one, two) is None:
+            return found or (below, one, two)
     return None
 
 
-def _is_tree(one: Any, two: Any) -> bool:
-    """Whether two values were compared part by part."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        return True
-    lists = isinstance(one, list) and isinstance(two, list)
-    return lists and len(one) == len(two)
-
-
-def _pairs(here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]:
+def _pairs(here: Any, there: Any) -> list[tuple[Any, Any, Any]] | None:
     """What stands at the same place of two dicts, or lists of one length."""
     if isinstance(here, dict) and isinstance(there, dict):
-        for key in [*here, *(k for k in there if k not in here)]:
-            yield key, here.get(key), there.get(key)
-    elif isinstance(here, list) and isinstance(there, list):
-        if len(here) == len(there):
-            for index, (one, two) in enumerate(zip(here, there, strict=True)):
-                yield str(index), one, two
+        return [(key, here.get(key), there.get(key)) for key in {**here, **there}]
+    if isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
+        return [(i, *two) for i, two in enumerate(zip(here, there))]
+    return None
 
 
 def _short(value: Any) -> str:

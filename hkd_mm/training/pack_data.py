@@ -51,11 +51,9 @@ def build_stores(cfg: Config, workers: int = 0) -> list[PackedStore]:
 
 
 def pack_or_read_singly(cfg: Config) -> str:
-    """Build the packed images of a run; without room, read them one by one.
+    """Build the packed images of a run, or change its config to ``packed=False``.
 
-    Args:
-        cfg: a composed config, changed in place to ``packed=False`` where
-            the disk has no room and mmpretrain's pipeline can do the same.
+    That is where the disk has no room and mmpretrain's pipeline can do the same.
 
     Returns:
         What to tell the user, nothing where the images are packed.

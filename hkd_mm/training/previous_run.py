@@ -78,31 +78,20 @@ _TOLD = 3  # most runs of which is said why they are not taken
 
 @dataclass(frozen=True)
 class Stage:
-    """The teacher of a distillation, or the student of a previous stage.
+    """The teacher of a distillation, or the student of a previous stage."""
 
-    Args:
-        role: ``teacher`` or ``first student``, for what is said.
-        key: the config value that names its checkpoint.
-        cfg: that file with the options, class weights as numbers.
-        beside: work dir of the run that builds on it.
-    """
-
-    role: str
-    key: str
+    role: str  # ``teacher`` or ``first student``, for what is said
+    key: str  # the config value that names its checkpoint
     path: str
-    cfg: Config
-    beside: str
+    cfg: Config  # that file with the options, class weights as numbers
+    beside: str  # work dir of the run that builds on it
     options: list[str] | dict[str, Any] | None
 
     @property
     def folder(self) -> Path:
-        """Where it goes if nothing else is there."""
-        return self.parent / Path(self.path).stem
-
-    @property
-    def parent(self) -> Path:
-        """Where it is looked for."""
-        return Path(os.path.dirname(os.path.normpath(self.beside)))
+        """Where it goes if nothing else is there; it is looked for beside."""
+        parent = os.path.dirname(os.path.normpath(self.beside))
+        return Path(parent, Path(self.path).stem)
 
     def announce(self, line: str) -> None:
         """Print a line that nobody overlooks."""
@@ -137,35 +126,22 @@ class Stage:
 
 
 class _Found(NamedTuple):
-    """What a look around came to; one of the first four is given.
+    """What a look around came to; one of the first four is given."""
 
-    Args:
-        checkpoint: of a finished run with the fingerprint.
-        place: to train in; its lock is held.
-        busy: where another process trains it.
-        lines: on runs that are not taken.
-    """
-
-    checkpoint: str | None = None
-    place: str | None = None
-    busy: str | None = None
+    checkpoint: str | None = None  # of a finished run with the fingerprint
+    place: str | None = None  # to train in; its lock is held
+    busy: str | None = None  # where another process trains it
     error: str | None = None
-    lines: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()  # on runs that are not taken
 
 
-def provide(
-    stage: Stage,
-    summary: DataSummary,
-    train: Train,
-    **how: Any,
-) -> str:
+def provide(stage: Stage, summary: DataSummary, train: Train, **how: Any) -> str:
     """Find the checkpoint of a stage, or train it.
 
-    Runs in the folders beside are compared by their fingerprint before anything is
-    waited for or trained. A finished run with the fingerprint is used, one that another
-    process trains is waited for, an unfinished one is resumed. Otherwise it is trained,
-    in the folder that is called like its config; where another run has that, in
-    ``<config>-<fingerprint>``. Runs with another fingerprint are left as they are.
+    Of the runs in the folders beside, a finished one with the same fingerprint is
+    used, one that another process trains is waited for, an unfinished one is resumed.
+    Otherwise it is trained, in the folder that is called like its config; where
+    another run has that, in ``<config>-<fingerprint>``.
 
     Raises:
         UserError: the stage has other data than the run that builds on it,
@@ -199,22 +175,21 @@ def provide(
 
 @dataclass
 class _Search:
-    """Look through the folders beside a run, on rank 0.
-
-    Args:
-        held: gets the lock of the folder to train in.
-    """
+    """Look through the folders beside a run, on rank 0."""
 
     stage: Stage
     wanted: RunFingerprint
-    held: ExitStack
+    held: ExitStack  # gets the lock of the folder to train in
     lines: list[str] = field(default_factory=list)
 
     def look(self) -> _Found:
         """Decide what is to be done; see :func:`provide`."""
-        checkpoint = self._finished()
-        if checkpoint:
-            return self._answer(checkpoint=checkpoint)
+        for folder in self._folders(archived=True):
+            checkpoint = self._checkpoint(folder)
+            if checkpoint:
+                return self._answer(checkpoint=checkpoint)
+            if self._is_named(folder) and read_state(folder).get('result'):
+                self._refuse(folder)
         for folder in self._folders():
             begun = read_begun(folder)
             if begun is None or self.wanted.difference(begun):
@@ -222,23 +197,12 @@ class _Search:
             if not self.held.enter_context(locked(folder, wait=False)):
                 return self._answer(busy=str(folder))
             # the other process may have come to its end meanwhile
-            if self._checkpoint(folder):
-                return self._answer(checkpoint=self._checkpoint(folder))
-            return self._answer(place=str(folder))
+            found = self._checkpoint(folder)
+            return self._answer(checkpoint=found, place=None if found else str(folder))
         return self._new()
 
     def _answer(self, **found) -> _Found:
         return _Found(**found, lines=tuple(self.lines[:_TOLD]))
-
-    def _finished(self) -> str | None:
-        """The checkpoint of a run with the fingerprint."""
-        for folder in self._folders(archived=True):
-            found = self._checkpoint(folder)
-            if found:
-                return found
-            if self._is_named(folder) and read_state(folder).get('result'):
-                self._refuse(folder)
-        return None
 
     def _checkpoint(self, folder: Path) -> str | None:
         finished = read_finished(folder)
@@ -250,25 +214,22 @@ class _Search:
     def _folders(self, archived: bool = False) -> list[Path]:
         """Folders of runs; those called like the config come first."""
         own = os.path.realpath(self.stage.beside)
-        states = [*self.stage.parent.glob(f'*/{STATE}')]
+        states = [*self.stage.folder.parent.glob(f'*/{STATE}')]
         if archived:  # moved there when a new run took its folder
-            states += self.stage.parent.glob(f'*/previous_*/{STATE}')
-        folders = {path.parent for path in states}
-        return sorted(
-            (
-                folder
-                for folder in folders
-                if not is_old(f'{folder.relative_to(self.stage.parent)}')
-                and os.path.realpath(folder) != own
-            ),
-            key=lambda path: (not self._is_named(path), str(path)),
+            states += self.stage.folder.parent.glob(f'*/previous_*/{STATE}')
+        parent = self.stage.folder.parent
+        folders = (
+            folder
+            for folder in {path.parent for path in states}
+            if not is_old(f'{folder.relative_to(parent)}')
+            and os.path.realpath(folder) != own
         )
+        return sorted(folders, key=lambda path: (not self._is_named(path), str(path)))
 
     def _is_named(self, folder: Path) -> bool:
-        stem = re.escape(self.stage.folder.name)
-        return folder.parent == self.stage.parent and bool(
-            re.fullmatch(rf'{stem}(-[0-9a-f]{{8}})?', folder.name)
-        )
+        own = self.stage.folder
+        named = re.fullmatch(rf'{re.escape(own.name)}(-[0-9a-f]{{8}})?', folder.name)
+        return folder.parent == own.parent and bool(named)
 
     def _refuse(self, folder: Path) -> None:
         """Note why what a folder holds is not taken."""
@@ -332,8 +293,8 @@ def _is_used(folder: Path) -> bool:
 def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
     """Wait while another process trains what is wanted.
 
-    Rank 0 looks again and again and tells the others each time, so that none
-    of them waits in a collective until that times out.
+    Rank 0 tells the others of each look, so that none of them waits in a
+    collective until that times out.
     """
 
     def under_way() -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import nn
 
 from hkd_mm.engine.run_data import split_hash
@@ -31,15 +31,11 @@ def provenance(
     prepared: dict[str, Any] | None,
     preprocessor: nn.Module,
 ) -> dict[str, Any]:
-    """Describe what figures of a test are of: weights, data and input.
+    """Describe what figures of a test are of: weights, data and input, for JSON.
 
     Args:
-        prepared: its size and resize rule, as of
+        prepared: size and resize rule, as of
             :func:`hkd_mm.engine.run_data.image_input`.
-
-    Returns:
-        checkpoint (file name), weights_sha256, split, split_hash, images,
-        input; fit for JSON.
     """
     found = dict(prepared or {})
     for name in ('mean', 'std'):
@@ -179,33 +175,25 @@ def print_metrics(metrics: dict[str, float], title: str) -> None:
     """Print the overall metrics and a table of the classes."""
     console = Console()
     console.print(title, highlight=False)
-    overall = Table()
-    overall.add_column('metric')
-    overall.add_column('value', justify='right')
+    overall = Table('metric', Column('value', justify='right'))
     classes: dict[str, dict[str, float]] = {}
     predicted = metrics.get('predicted_classes')
     for key, value in metrics.items():
-        if key == 'predicted_classes':
-            continue
         name, slash, kind = key.rpartition('/')
         if slash:
             classes.setdefault(name, {})[kind] = value
-        else:
+        elif key != 'predicted_classes':
             overall.add_row(key, f'{value:.4f}')
     if predicted is not None:
-        collapsed = answers_one_class(metrics)
+        collapsed = ', ONE CLASS ONLY' * answers_one_class(metrics)
         overall.add_row(
-            'predicted_classes',
-            f'{predicted:.0f} of {len(classes)}' + ', ONE CLASS ONLY' * collapsed,
+            'predicted_classes', f'{predicted:.0f} of {len(classes)}{collapsed}'
         )
     console.print(overall)
     if not classes:
         return
     kinds = list(dict.fromkeys(k for row in classes.values() for k in row))
-    table = Table()
-    table.add_column('class')
-    for kind in kinds:
-        table.add_column(kind, justify='right')
+    table = Table('class', *(Column(kind, justify='right') for kind in kinds))
     for name, row in classes.items():
         table.add_row(name, *(_cell(kind, row.get(kind)) for kind in kinds))
     console.print(table)

@@ -4,17 +4,22 @@
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
+from pydantic import ConfigDict, Field
+from typing_extensions import NotRequired, TypedDict
 
 from hkd_mm.config.data_summary import DataSummary
+from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.locks import as_rank_0
+from hkd_mm.io.schema import read_as
 from hkd_mm.training.fingerprint import RunFingerprint
 
 STATE = 'run_state.json'  # what the run of a folder is, and what came out
@@ -26,13 +31,7 @@ def write_finished(
     summary: DataSummary,
     fingerprint: RunFingerprint,
 ) -> dict[str, Any]:
-    """Write down that a run came to its end, and what came out.
-
-    Returns:
-        epoch, max_epochs, checkpoint (file name of the best one, of the last
-        where none was chosen), chosen_by, best_score, split_hash, classes,
-        fingerprint (``parts`` of a :class:`.RunFingerprint`).
-    """
+    """Write down that a run came to its end, and what came out."""
     hub = runner.message_hub
     metric = (cfg.default_hooks.get('checkpoint') or {}).get('save_best')
     best = hub.runtime_info.get('best_ckpt')
@@ -40,7 +39,7 @@ def write_finished(
     finished = dict(
         epoch=runner.epoch,
         max_epochs=runner.max_epochs,
-        checkpoint=os.path.basename(best or last),
+        checkpoint=os.path.basename(best or last),  # the last where none was chosen
         chosen_by=metric if best else 'last epoch',
         best_score=float(hub.get_info('best_score')) if best else None,
         split_hash=summary.split_hash,
@@ -54,10 +53,8 @@ def write_finished(
 def write_begun(
     work_dir: str, fingerprint: RunFingerprint, stages: Sequence[str] = ()
 ) -> None:
-    """Write down what a folder holds, before anything is trained in it.
-
-    Args:
-        stages: work dirs of the runs that were trained for it.
+    """Write down what a folder holds before it is trained, and in which folders
+    the ``stages`` are that it builds on.
     """
     update_state(work_dir, fingerprint=fingerprint.parts, stages=list(stages))
 
@@ -69,36 +66,46 @@ def read_begun(work_dir: str | os.PathLike) -> RunFingerprint | None:
 
 def read_stages(work_dir: str | os.PathLike) -> list[str]:
     """Work dirs of the runs that were trained for one."""
-    return list(read_state(work_dir).get('stages', []))
-
-
-def forget_finished(work_dir: str | os.PathLike) -> None:
-    """Take the result away while a run is under way again."""
-    update_state(work_dir, result=None)
+    return read_state(work_dir).get('stages', [])
 
 
 def read_finished(work_dir: str | os.PathLike) -> dict[str, Any] | None:
     """The result of a finished run whose checkpoint is there, or None."""
-    found = read_state(work_dir).get('result') or {}
-    checkpoint = found.get('checkpoint')
-    if checkpoint and Path(work_dir, checkpoint).is_file():
-        return found
-    return None
+    found = read_state(work_dir).get('result')
+    return found if found and Path(work_dir, found['checkpoint']).is_file() else None
 
 
 def fingerprint_of(record: dict[str, Any] | None) -> RunFingerprint | None:
     """The fingerprint in a note; None in those of earlier versions."""
     parts = (record or {}).get('fingerprint')
-    return RunFingerprint(parts) if isinstance(parts, dict) else None
+    return None if parts is None else RunFingerprint(parts)
+
+
+class _Result(TypedDict):
+    __pydantic_config__ = ConfigDict(extra='allow')
+    checkpoint: Annotated[str, Field(pattern=r'^[^/\\\x00]+$')]
+    fingerprint: NotRequired[dict[str, dict[str, Any]] | None]
+
+
+class _State(TypedDict, total=False):
+    fingerprint: dict[str, dict[str, Any]] | None
+    stages: list[str]
+    result: _Result | None
 
 
 def read_state(work_dir: str | os.PathLike) -> dict[str, Any]:
-    """What ``run_state.json`` holds; nothing where it cannot be read."""
-    try:
-        found = json.loads(Path(work_dir, STATE).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+    """What ``run_state.json`` holds; nothing where it is absent or damaged.
+
+    Damage is told once, and the next training there writes the file anew.
+    """
+    path = Path(work_dir, STATE)
+    if not path.exists():
         return {}
-    return found if isinstance(found, dict) else {}
+    try:
+        return read_as(_State, path)
+    except UserError as error:
+        warnings.warn(f'{error}; what ran there is not known')
+        return {}
 
 
 def update_state(work_dir: str | os.PathLike, **changes: Any) -> None:
@@ -119,10 +126,9 @@ _MOVED = (
 def archive_run(cfg: Config) -> None:
     """Move an earlier run's checkpoints and figures into a sub-folder.
 
-    Of two runs in one folder nobody could tell which the best checkpoint
-    belongs to. Nothing is deleted, and the run that was moved can be resumed
-    from its new place. Where ``load_from``, ``model.teacher_ckpt`` or the
-    ``ckpt`` of one of several teachers names a moved file, it follows.
+    Of two runs in one folder nobody could tell which the best checkpoint belongs to.
+    The run that was moved can be resumed from there. Where ``load_from``,
+    ``model.teacher_ckpt`` or the ``ckpt`` of a teacher names a moved file, it follows.
     """
     barrier()  # every process has read the files it starts from
     name = os.path.basename(cfg.filename or '')

@@ -20,14 +20,7 @@ from hkd_mm.io.locks import as_rank_0, has_locks, holder, locked
 
 
 def choose_device(cfg: Config) -> str:
-    """Settle on a device and make mmengine use it.
-
-    Args:
-        cfg: its top-level ``device`` is auto (a GPU where there is one), cpu or cuda.
-
-    Returns:
-        ``cpu`` or ``cuda``.
-    """
+    """Settle on ``cpu`` or ``cuda`` and make mmengine use it."""
     asked = cfg.get('device', 'auto')
     found = torch.cuda.is_available()
     if asked == 'cuda' and not found:
@@ -62,11 +55,7 @@ def set_up_processes(cfg: Config, launcher: str, device: str) -> None:
 
 
 def precision(device: str) -> tuple[str, str]:
-    """The type that ``--amp`` uses on this machine, and a word on it.
-
-    Returns:
-        ``bfloat16`` or ``float16``, and what to tell the user.
-    """
+    """The type that ``--amp`` uses here, and what to tell the user of it."""
     if device != 'cuda':
         raise UserError(
             '--amp needs a GPU and there is none in use; leave --amp out on a CPU'
@@ -77,11 +66,7 @@ def precision(device: str) -> tuple[str, str]:
 
 
 def use_amp(cfg: Config, device: str) -> str:
-    """Switch the optimizer wrapper to mixed precision.
-
-    Returns:
-        What to tell the user.
-    """
+    """Switch the optimizer wrapper to mixed precision; what to tell the user."""
     dtype, message = precision(device)
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
@@ -101,23 +86,26 @@ def default_work_dir(config: str, given: str | None, cfg: Config) -> str:
     return given or cfg.get('work_dir') or os.path.join('work_dirs', Path(config).stem)
 
 
-def make_work_dir(path: str) -> None:
+def make_work_dir(path: str, option: str = '--work-dir') -> None:
     """Make the folder now, so that a bad place is told before any work."""
+    reason = None
     try:
         os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UserError(f'work dir {path} is a file; give another --work-dir') from None
-    if not os.access(path, os.W_OK):
-        raise UserError(f'work dir {path} is not writable; give another --work-dir')
+        reason = 'is a file'
+    except OSError as error:
+        reason = f'cannot be made ({error.strerror})'
+    if not reason and not os.access(path, os.W_OK):
+        reason = 'is not writable'
+    if reason:
+        raise UserError(f'folder {path[:200]} {reason}; give another {option}')
 
 
 @contextmanager
 def hold_work_dir(path: str) -> Iterator[None]:
-    """Keep other trainings out of a work dir.
+    """Keep other trainings out of a work dir; rank 0 holds the lock for all.
 
-    Rank 0 holds the lock for all processes of a distributed run. The kernel
-    lets go of it when that process ends, also by ``kill -9``. A file system
-    without locks keeps nobody out; one line says so.
+    A file system without locks keeps nobody out; one line says so.
     """
     make_work_dir(path)
     folder = Path(path)

@@ -40,9 +40,8 @@ def provide_teacher(
 ) -> str:
     """Return a checkpoint for ``model.teacher_ckpt``; train it if need be.
 
-    Its config is ``teacher_config``, its options are those of
-    :func:`hkd_mm.config.teacher_options.teacher_options`; where it is found
-    or trained, see :func:`.previous_run.provide`.
+    Its config is ``teacher_config``; where it is found or trained, see
+    :func:`.previous_run.provide`.
 
     Args:
         train: :func:`hkd_mm.training.trainer.train`.
@@ -106,16 +105,12 @@ def check_teachers(cfg: Config, summary: DataSummary) -> None:
 
 
 def _how_to_train(cfg: Config, index: int, network: dict) -> str:
-    path = _config_of(cfg, network)
-    way = (
-        f'train it with python tools/train.py {path}, then set --cfg-options '
-        f'model.teachers.{index}.ckpt=work_dirs/{path.stem}/student.pth'
-        if path
-        else 'train it alone on the same data, then set --cfg-options '
-        f'model.teachers.{index}.ckpt=FILE'
-    )
-    name = describe_network(network)
-    return f'model.teachers.{index} ({name}) has no ckpt: {way}'
+    path, key = _config_of(cfg, network), f'model.teachers.{index}'
+    way = f'alone on the same data, then set --cfg-options {key}.ckpt=FILE'
+    if path:
+        way = f'with python tools/train.py {path}, then set --cfg-options '
+        way += f'{key}.ckpt=work_dirs/{path.stem}/student.pth'
+    return f'{key} ({describe_network(network)}) has no ckpt: train it {way}'
 
 
 def _config_of(cfg: Config, network: dict) -> Path | None:

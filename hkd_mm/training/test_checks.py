@@ -37,14 +37,13 @@ def check_split(
         f'({there[:8]}) than the one in use ({here[:8]}), so it may know the '
         'test images'
     )
-    if getattr(dataset, 'split', None) == 'all':
-        warn(message)
-        return
-    raise UserError(
-        f'{message}; repeat the --cfg-options of the training, or give the '
-        'folder of the run in place of a config; for data that had no part '
-        'in the training set test_dataloader.dataset.split=all'
-    )
+    if getattr(dataset, 'split', None) != 'all':
+        raise UserError(
+            f'{message}; repeat the --cfg-options of the training, or give the '
+            'folder of the run in place of a config; for data that had no part '
+            'in the training set test_dataloader.dataset.split=all'
+        )
+    warn(message)
 
 
 _NOTHING = dict(window=None, mean=[0.0], std=[1.0])
@@ -68,14 +67,15 @@ def check_input(
         warn: takes a line on what could not be checked, or differs on purpose.
     """
     found = [*_resized(meta, tested), *_normalised(meta, preprocessor)]
-    if not meta.get('input') or tested is None:
+    if tested is None:
+        warn(
+            'size and resize rule of the test images cannot be told from their '
+            f'data set: whether they are those of {path} cannot be checked'
+        )
+    elif not meta.get('input'):
         warn(
             f'{path} does not record size and resize rule of its images: '
             'whether this test prepares them likewise cannot be checked'
-            if tested is not None
-            else 'size and resize rule of the test images cannot be told '
-            f'from their data set: whether they are those of {path} cannot '
-            'be checked'
         )
     if not found:
         return False
@@ -107,47 +107,32 @@ def _resized(meta: dict, tested: dict | None) -> list[Difference]:
         found.append(('images of', _side(size), _side(tested['size']), option))
     for name, key in (('resize by', 'interpolation'), ('steps', 'steps')):
         if trained.get(key) != tested[key]:
-            there, here = trained.get(key), tested[key]
-            found.append((name, _words(there), _words(here), ''))
+            found.append((name, _words(trained.get(key)), _words(tested[key]), ''))
     return found
 
 
 def _normalised(meta: dict, preprocessor: nn.Module) -> list[Difference]:
-    there = _remembered(meta)
-    if not there:
+    student = meta.get('student')  # of a training that was ours
+    there = isinstance(student, dict) and student.get('data_preprocessor')
+    there = there or meta.get('data_preprocessor')
+    if not there or not isinstance(there, dict):
         return []
-    pairs = {
-        name: (there.get(name), getattr(preprocessor, name, None))
-        for name in (*_NOTHING, 'to_rgb')
-    }
-    # where it is not said, kinds of preprocessors have defaults that differ
-    trained, tested = pairs.pop('to_rgb')
-    differ = None not in (trained, tested) and bool(trained) != bool(tested)
-    found = [('to_rgb', trained, tested)] if differ else []
-    for name, (trained, tested) in pairs.items():
-        nothing = _NOTHING[name]
-        if not _same(
-            nothing if trained is None else trained,
-            nothing if tested is None else tested,
-        ):
-            found.append((name, trained, tested))
-    return [
-        (
-            f'data_preprocessor.{name}',
-            _value(trained),
-            _value(tested),
-            f'data_preprocessor.{name}={_value(trained)}',
-        )
-        for name, trained, tested in found
-    ]
-
-
-def _remembered(meta: dict) -> dict:
-    """The data preprocessor of the training; empty where nothing is said."""
-    student = meta.get('student')
-    of_student = isinstance(student, dict) and student.get('data_preprocessor')
-    found = of_student or meta.get('data_preprocessor')
-    return found if isinstance(found, dict) else {}
+    found = []
+    for name in ('to_rgb', *_NOTHING):
+        trained, tested = there.get(name), getattr(preprocessor, name, None)
+        if name == 'to_rgb':
+            # where it is not said, kinds of preprocessors have defaults that differ
+            same = None in (trained, tested) or bool(trained) == bool(tested)
+        else:
+            nothing = _NOTHING[name]
+            same = _same(
+                nothing if trained is None else trained,
+                nothing if tested is None else tested,
+            )
+        if not same:
+            key, was = f'data_preprocessor.{name}', _value(trained)
+            found.append((key, was, _value(tested), f'{key}={was}'))
+    return found
 
 
 def _values(value: Any) -> torch.Tensor:
@@ -174,6 +159,4 @@ def _side(size: list[int] | None) -> str:
 
 
 def _words(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return ', '.join(value) or 'none'
-    return str(value)
+    return (', '.join(value) or 'none') if isinstance(value, list) else str(value)

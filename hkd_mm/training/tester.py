@@ -18,6 +18,7 @@ from hkd_mm.config.data_summary import (
     resolve_data,
 )
 from hkd_mm.config.packing import is_packed
+from hkd_mm.config.schema import names_of_group
 from hkd_mm.config.value_checks import check_values, pixel_threshold
 from hkd_mm.engine.run_data import image_input
 from hkd_mm.engine.run_files import finished_run, run_config, run_folder_of
@@ -57,8 +58,8 @@ def check_stored_threshold(
 ) -> None:
     """Say so if pixels count from another probability on than in the run.
 
-    Exported networks have the threshold of the run, which its config beside
-    the checkpoint tells; figures of another one are not theirs.
+    Exported networks have the threshold of the run; figures of another one are
+    not theirs.
     """
     tested = pixel_threshold(cfg.get('test_evaluator'))
     if tested is None:
@@ -77,10 +78,6 @@ def check_stored_threshold(
         )
 
 
-# MMEngine's own, by which a child may replace them
-_HOOKS = (
-    'runtime_info timer sampler_seed logger param_scheduler checkpoint visualization'
-).split()
 __test__ = False  # a tool, nothing for pytest to collect
 
 
@@ -104,8 +101,7 @@ def test(
 ) -> dict[str, float]:
     """Measure a model on the test split, read once.
 
-    Of a distillation only the student is built: neither the teacher nor its
-    checkpoint needs to be there.
+    Of a distillation only the student is built.
 
     Args:
         config: the work dir of a finished run; or the config that the model
@@ -117,8 +113,7 @@ def test(
             prediction for each image. Where none is given they go to
             ``work_dir``, else to the work dir that the checkpoint lies in,
             under the names of :func:`.results.result_files`.
-        cfg_options: see :func:`hkd_mm.config.compose.load_config`;
-            ``test_dataloader.dataset.split=val`` looks at another split.
+        cfg_options: see :func:`hkd_mm.config.compose.load_config`.
         other_input: test on images of another size, resize rule or
             normalisation than those of the training.
 
@@ -135,8 +130,6 @@ def test(
     check_values(cfg, device, ('test_dataloader',))
     set_up_processes(cfg, launcher, device)
     meta = safe_load(checkpoint).get('meta') or {}
-    if not cfg.get('test_dataloader'):
-        raise UserError(f'config {config} has no test_dataloader')
     if not names_its_classes(cfg):
         fit_heads(cfg, build_listing(cfg, 'test_dataloader').classes)
     run = run_folder_of(checkpoint)
@@ -147,7 +140,8 @@ def test(
     _keep_the_student(cfg)
     cfg.load_from, cfg.resume = checkpoint, False
     if amp:
-        _use_amp(cfg, device)
+        torch.set_autocast_dtype('cuda', getattr(torch, precision(device)[0]))
+        cfg.test_cfg.fp16 = True  # mmengine's word for autocast of any kind
     if show_dir:
         _draw_predictions(cfg, show_dir)
     place = None if outs else work_dir or run
@@ -231,11 +225,9 @@ def _keep_the_student(cfg: Config) -> None:
             student.data_preprocessor = outer
         cfg.model = student
     # The hooks of training have nothing to do, and some need the teacher.
-    cfg.default_hooks = {
-        name: hook
-        for name, hook in (cfg.get('default_hooks') or {}).items()
-        if name in _HOOKS
-    }
+    kept = names_of_group('default_hooks')  # MMEngine's own; a child may replace them
+    named = (cfg.get('default_hooks') or {}).items()
+    cfg.default_hooks = {name: hook for name, hook in named if name in kept}
     cfg.custom_hooks = [
         dict(type='hkd_mm.CheckpointGuardHook'),
         dict(type='hkd_mm.ProgressHook'),
@@ -250,12 +242,6 @@ def _keep_the_student(cfg: Config) -> None:
         cfg[name] = None
 
 
-def _use_amp(cfg: Config, device: str) -> None:
-    dtype, _ = precision(device)
-    torch.set_autocast_dtype('cuda', getattr(torch, dtype))
-    cfg.test_cfg.fp16 = True  # mmengine's word for autocast of any kind
-
-
 def _draw_predictions(cfg: Config, show_dir: str) -> None:
     masks = has_masks(cfg)
     if is_packed(cfg) and not masks:
@@ -263,7 +249,7 @@ def _draw_predictions(cfg: Config, show_dir: str) -> None:
             '--show-dir draws on the photographs, which packed data do '
             'not read; add --cfg-options packed=False'
         )
-    make_work_dir(show_dir)
+    make_work_dir(show_dir, '--show-dir')
     kind = 'MaskPicturesHook' if masks else 'PredictionPicturesHook'
     cfg.custom_hooks.append(dict(type=f'hkd_mm.{kind}', out_dir=show_dir))
 
@@ -278,4 +264,6 @@ def _check_out(out: str) -> None:
             '.pkl file for the predictions, or an .isic.csv file for a '
             'submission'
         )
-    make_work_dir(os.path.dirname(out) or '.')
+    if len(os.fsencode(os.path.basename(out))) > 230:  # it is written aside first
+        raise UserError(f'--out: the name {out[:60]}... is longer than 230 bytes')
+    make_work_dir(os.path.dirname(out) or '.', '--out')

@@ -31,8 +31,8 @@ from hkd_mm.training.pack_data import pack_or_read_singly
 from hkd_mm.training.previous_run import check_given_teacher
 from hkd_mm.training.run_notes import (
     archive_run,
-    forget_finished,
     read_begun,
+    update_state,
     write_begun,
     write_finished,
 )
@@ -110,7 +110,7 @@ def _teachers(model: dict) -> str:
 
 def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
     """What came out and where it lies."""
-    score = ''
+    score, folder = '', runner.work_dir
     if finished['best_score'] is not None:
         score = f', {finished["chosen_by"]} {finished["best_score"]:.4f} on validation'
     report = runner.message_hub.runtime_info.get('run_report') or {}
@@ -118,8 +118,8 @@ def closing_line(runner: Runner, finished: dict[str, Any]) -> str:
         score += ' (ONE CLASS ONLY: it predicts one class for every image)'
     return (
         f'Done: {finished["epoch"]} epochs; checkpoint '
-        f'{os.path.join(runner.work_dir, finished["checkpoint"])}{score};'
-        f' everything else in {runner.work_dir}'
+        f'{os.path.join(folder, finished["checkpoint"])}{score}; everything else '
+        f'in {folder}'
     )
 
 
@@ -136,8 +136,7 @@ def train(
     """Train a network or distil a student; the teacher first if there is none.
 
     Args:
-        work_dir: where the run leaves its files; ``work_dirs/<config>`` if
-            neither this nor the config names one.
+        work_dir: ``work_dirs/<config>`` if neither this nor the config names one.
         resume: ``auto`` for the latest intact checkpoint of the work dir, or
             the path of a checkpoint; None starts anew.
         validate: validate after the epochs; without it no best checkpoint.
@@ -151,11 +150,11 @@ def train(
     device = choose_device(cfg)
     # Before the data is read: one process of many may write the split file.
     set_up_processes(cfg, launcher, device)
-    resolve_data(cfg)
     cfg.work_dir = default_work_dir(config, work_dir, cfg)
     precision = use_amp(cfg, device) if amp else 'fp32'
     _set_switches(cfg, validate, auto_scale_lr)
     check_values(cfg, device)
+    resolve_data(cfg)
     summary = summarize_data(cfg)
     check_training(cfg, summary, get_world_size())
     check_weights(cfg, summary.classes)
@@ -163,25 +162,14 @@ def train(
     machine = f'{describe_device(device)}, {precision}'
     with hold_work_dir(cfg.work_dir):
         fetch_network_weights(cfg.model)  # before hours go into a teacher
-        stages = _provide_stages(cfg, summary, amp, launcher, cfg_options)
+        how = dict(amp=amp, launcher=launcher, cfg_options=cfg_options)
+        stages = _provide_stages(cfg, summary, **how)
         return _run(cfg, summary, resume, machine + note, stages)
 
 
-def _provide_stages(
-    cfg: Config,
-    summary: DataSummary,
-    amp: bool,
-    launcher: str,
-    cfg_options: list[str] | dict[str, Any] | None,
-) -> list[str]:
-    """Have the networks at hand that this run builds on.
-
-    Returns:
-        Folders of those that its config names and trains.
-    """
-    stages = []
-    how = dict(amp=amp, launcher=launcher, cfg_options=cfg_options)
-    model = cfg.model
+def _provide_stages(cfg: Config, summary: DataSummary, **how: Any) -> list[str]:
+    """Have the networks at hand that this run builds on; folders of those trained."""
+    stages, model = [], cfg.model
     check_teachers(cfg, summary)
     if model.get('teacher_ckpt'):
         check_given_teacher(model.teacher_ckpt, summary)
@@ -208,9 +196,9 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if not validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        checkpoint = cfg.default_hooks.get('checkpoint') or {}
-        checkpoint.pop('save_best', None)
-        checkpoint.pop('rule', None)
+        checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        for key in ('save_best', 'rule'):
+            checkpoint.pop(key, None)
     ensure_hooks(
         cfg,
         'hkd_mm.EpochSeedHook',
@@ -230,15 +218,17 @@ def _run(
     note = set_start(cfg, resume)
     with annotate_os_error(cfg.work_dir):
         if cfg.get('resume'):
-            there = os.path.dirname(cfg.load_from)
-            fingerprint = fingerprint.resumed(as_rank_0(read_begun(there)))
+            earlier = as_rank_0(read_begun(os.path.dirname(cfg.load_from)))
+            changed = earlier and fingerprint.difference(earlier)
+            note += f'; not as it began: {changed}' if changed else ''
+            fingerprint = fingerprint.resumed(earlier)
         else:
             archive_run(cfg)
         write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, machine) + note)
         warn_if_balanced_twice(cfg, runner.logger)
-        forget_finished(cfg.work_dir)
+        update_state(cfg.work_dir, result=None)  # while it is under way again
         runner.train()
         finished = write_finished(runner, cfg, summary, fingerprint)
     runner.logger.info(closing_line(runner, finished))

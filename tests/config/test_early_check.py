@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.config.compose import compose_config
-from hkd_mm.config.early_check import check_early
+from hkd_mm.config.compose import check_early, compose_config
 from hkd_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ import pytest
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import config_root
-from hkd_mm.config.schema import check_model_groups
+from hkd_mm.config.value_checks import check_model_groups
 from hkd_mm.errors import UserError
 
 

@@ -4,8 +4,7 @@
 import pytest
 
 from hkd_mm.config.compose import compose_config
-from hkd_mm.config.options import is_word
-from hkd_mm.config.renamed import RENAMED
+from hkd_mm.config.options import RENAMED, is_word
 from hkd_mm.config.schema import RUN_KEYS, class_of_type
 from hkd_mm.errors import UserError
 

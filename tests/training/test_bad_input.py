@@ -310,7 +310,7 @@ MISTAKES = {
     'seed below zero': (lambda p: p.train('seed=-1'), ['seed=-1']),
     'seed below zero, deep': (
         lambda p: p.train('randomness.seed=-1'),
-        ['randomness.seed=-1'],
+        ['randomness.seed', '-1'],
     ),
     'seed of the split below zero': (
         lambda p: p.train('split_seed=-1'),
@@ -318,11 +318,11 @@ MISTAKES = {
     ),
     'workers below zero': (
         lambda p: p.train('train_dataloader.num_workers=-1'),
-        ['train_dataloader.num_workers=-1'],
+        ['train_dataloader.num_workers', '-1'],
     ),
     'workers below zero, test': (
         lambda p: p.test('network.pth', 'test_dataloader.num_workers=-1'),
-        ['test_dataloader.num_workers=-1'],
+        ['test_dataloader.num_workers', '-1'],
     ),
     'workers that stay, of none': (
         lambda p: p.train('train_dataloader.persistent_workers=True'),
@@ -337,17 +337,41 @@ MISTAKES = {
         ['AmpOptimWrapper', 'GPU'],
     ),
     'results into a folder': (_out_is_a_folder, ['x.json', 'folder']),
+    'results under a long name': (
+        lambda p: [*p.test(p.checkpoint('student')), '--out', 'x' * 250 + '.json'],
+        ['--out', '230 bytes'],
+    ),
+    'results under a file': (
+        lambda p: [*p.test(p.checkpoint('student')), '--out', 'tiny_kd.py/x.json'],
+        ['tiny_kd.py is a file', '--out'],
+    ),
+    'results where nothing can be': (
+        lambda p: [*p.test(p.checkpoint('student')), '--out', '/proc/no/x.json'],
+        ['/proc/no', '--out'],
+    ),
+    'work dir where nothing can be': (
+        lambda p: p.train(flags=['--work-dir', '/proc/no']),
+        ['/proc/no', '--work-dir'],
+    ),
+    'network whose parts do not fit': (
+        lambda p: p.train('model.head.in_channels=9'),
+        ['first step'],
+    ),
+    'argument that nothing takes': (
+        lambda p: p.train('custom_hooks.0.type=EMAHook', 'custom_hooks.0.momentun=1'),
+        ['custom_hooks.0', 'momentun'],
+    ),
     'teacher inference misspelt': (
         lambda p: p.train('model.teacher_inference.fold_bm=True', config='kd'),
         ['teacher_inference', 'fold_bm', 'fold_bn'],
     ),
     'teacher inference of no kind': (
         lambda p: p.train('model.teacher_inference.fold_bn=yes', config='kd'),
-        ['teacher_inference.fold_bn', 'True or False'],
+        ['teacher_inference', 'fold_bn', 'boolean'],
     ),
     'teacher inference as a switch': (
         lambda p: p.train('model.teacher_inference=True', config='kd'),
-        ['teacher_inference.fold_bn'],
+        ['teacher_inference', 'fold_bn'],
     ),
     'teacher in an unknown precision': (
         lambda p: p.train('model.teacher_inference.dtype=bf16', config='kd'),
@@ -359,7 +383,7 @@ MISTAKES = {
     ),
     'teacher cache of no kind': (
         lambda p: p.train('model.teacher_cache.num_views=many', config='kd'),
-        ['teacher_cache.num_views', 'whole number'],
+        ['teacher_cache.num_views', 'integer'],
     ),
     'beta below zero': (
         lambda p: p.train(f'{LOSS}.beta=-1', config='kd'),

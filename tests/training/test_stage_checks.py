@@ -18,7 +18,6 @@ from hkd_mm.training import previous_run as earlier_stage
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.run_notes import (
     STATE,
-    forget_finished,
     read_begun,
     read_finished,
     update_state,
@@ -258,7 +257,7 @@ def test_a_training_leaves_what_is_looked_for(
     expected = str(place / finished['checkpoint'])
     assert teacher_of('max_epochs=1') == (expected, [])
     assert read_begun(place) == wanted(tiny_configs, 'max_epochs=1')
-    forget_finished(place)
+    update_state(place, result=None)
     assert teacher_of('max_epochs=1', 'batch_size=3')[1] == [None]
     assert teacher_of('max_epochs=1')[1] == [None, 'auto']
 

@@ -9,7 +9,7 @@ import torch
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load, student_state_dict
-from hkd_mm.training.run_notes import forget_finished
+from hkd_mm.training.run_notes import update_state
 from hkd_mm.training.trainer import train
 
 OPTIONS = dict(max_epochs=1, teacher_config='tiny_teacher.py')
@@ -71,7 +71,7 @@ def test_what_is_done_is_used_and_what_is_begun_resumed(two_stages, tmp_path, ca
     assert 'FIRST STUDENT: using the one trained before' in said
     assert (runs / 'tiny_kd' / 'epoch_1.pth').stat().st_mtime_ns == stamp
     # killed between its last epoch and its last word
-    forget_finished(runs / 'tiny_kd')
+    update_state(runs / 'tiny_kd', result=None)
     two_stages()
     assert 'the first student is resumed first' in capsys.readouterr().out
     assert (runs / 'tiny_kd' / 'run_state.json').is_file()
