@@ -22,26 +22,19 @@ from hkd_mm.datasets.records import (
     subfolders,
 )
 from hkd_mm.errors import UserError
-from hkd_mm.io.files import printable
+from hkd_mm.io.files import printable, read_bytes
 from hkd_mm.io.tables import find_column, is_blank, read_table
 
 OWN = 'annotations.csv'  # of any data set, not only of official ones
 
 
 class Layout(NamedTuple):
-    """One official download.
-
-    Args:
-        dataset_type: type of its data set.
-        classes: in the order of the labels.
-        tables: patterns below the data root; the first that fits is taken.
-        studies: remedy in a study of other images.
-    """
+    """One official download."""
 
     dataset_type: str
     classes: tuple[str, ...]
-    tables: tuple[str, ...]
-    studies: str = ''
+    tables: tuple[str, ...]  # patterns; the first that fits is taken
+    studies: str = ''  # remedy in a study of other images
 
 
 HAM10000 = Layout(
@@ -147,18 +140,11 @@ def split_folders(root: Path, classes: tuple[str, ...]) -> dict[str, Path]:
 
 
 def class_names(value: Any) -> list[str] | None:
-    """Read class names from a list or from a UTF-8 file, one name a line.
-
-    Returns:
-        Names in Unicode's composed form (NFC), or None for None.
-
-    Raises:
-        UserError: the file does not exist or cannot be read.
-    """
+    """Read class names, composed (NFC), from a list or a file of one name a line."""
     if isinstance(value, str):
         path = Path(value).expanduser()
         try:
-            lines = path.read_text(encoding='utf-8-sig').splitlines()
+            lines = read_bytes(path).decode('utf-8-sig').splitlines()
         except FileNotFoundError:
             raise UserError(
                 f'classes={value!r} is neither a list such as [A,B] nor a '
@@ -179,8 +165,7 @@ def class_names(value: Any) -> list[str] | None:
 def _labels_of(
     table: Path, stamp: tuple[int, ...], label_col: str | None
 ) -> tuple[str, ...]:
-    """Labels of a table in this state, read once a process."""
-    del stamp
+    del stamp  # read once a process in this state
     rows = read_table(table)
     column = find_column(rows, table, ('label',), label_col, 'label_col')
     labels = sorted({composed(row[column]) for row in rows})

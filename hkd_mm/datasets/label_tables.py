@@ -81,7 +81,6 @@ def groups_of_rows(
 
     Args:
         tables: rows of each table, row i of each being of image i.
-        source: the tables, for the message.
 
     Returns:
         One name an image, see :func:`group_names`, and the kind of the groups.
@@ -164,7 +163,6 @@ def read_labels(
 def _companion_rows(
     images: Sequence[str], table: Path, columns: Columns
 ) -> list[dict[str, str]]:
-    """The rows of a second table in the order of some images, without their names."""
     rows = read_table(table)
     named = columns.image_col if columns.image_col in rows[0] else None
     usual = ('image', 'image_id', 'image_name', 'isic_id')

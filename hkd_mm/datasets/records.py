@@ -68,12 +68,7 @@ class Record:
 
 
 def check_root(data_root: str) -> Path:
-    """The data root as an absolute path.
-
-    Raises:
-        UserError: it does not exist, is not a folder, is empty, or was left
-            incomplete by the tool that makes it.
-    """
+    """The data root; refused are missing, empty and incomplete ones."""
     root = Path(os.path.expanduser(data_root))
     if not root.is_dir():
         what = 'is not a folder' if root.exists() else 'does not exist'
@@ -167,12 +162,7 @@ def log_once(line: str) -> None:
 
 
 def check_records(records: list[Record], classes: tuple[str, ...], source: str) -> None:
-    """Check records against the classes.
-
-    Raises:
-        UserError: a label outside the classes, a class without an image, or
-            a repeated id.
-    """
+    """Refuse a label outside the classes, a class without an image, a repeated id."""
     known, seen, used = set(classes), set(), set()
     for record in records:
         if record.label not in known:
@@ -221,7 +211,6 @@ class ImageFinder:
     another machine the file name counts. All folders but ``originals`` are searched.
 
     Args:
-        root: the data root.
         folder: the folder to search; None takes ``images`` in the root, if
             it is there, else the root.
         skipped: a folder below that is not searched.
@@ -260,7 +249,11 @@ class ImageFinder:
             self.elsewhere += [name] if found else []
         elif folder != '.':
             end = composed(f'/{folder}')
-            found = [p for p in found if f'/{_folder(p)}'.endswith(end)]
+            found = [
+                path
+                for path in found
+                if composed(f'/{os.path.dirname(path)}').endswith(end)
+            ]
         return found
 
     def __call__(self, name: str) -> str | None:
@@ -296,16 +289,8 @@ class ImageFinder:
         return found[0] if found else None
 
 
-def _folder(path: str) -> str:
-    return composed(os.path.dirname(path))
-
-
 def find_images(records: list[Record], root: Path, source: Path) -> list[Record]:
-    """Fill in ``path`` of every record of a table.
-
-    Raises:
-        UserError: images are missing, or a file is listed twice.
-    """
+    """Fill in ``path`` of every record; refuse missing files and twice listed ones."""
     finder = ImageFinder(root)
     missing, owner = [], {}
     for record in records:
@@ -332,7 +317,7 @@ def find_images(records: list[Record], root: Path, source: Path) -> list[Record]
 
 
 def log_elsewhere(finder: ImageFinder, source: Path) -> None:
-    """Tell that paths of another machine were taken by their file names."""
+    """Log that paths of another machine were taken by their file names."""
     if finder.elsewhere:
         log_once(
             f'{source} names {len(finder.elsewhere)} images by paths of another '

@@ -71,7 +71,6 @@ class SkinDisease(BaseDataset):
             keeps it under ``work_dirs/splits``.
         split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
         seed: of the split, independent of the training's.
-        pipeline: transforms of a sample.
         kwargs: of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
@@ -110,13 +109,8 @@ class SkinDisease(BaseDataset):
         self.split_ratios, self.seed = split_ratios, seed
         self._table, self._document = ann_file, None
         self._records: RecordSet | None = None
-        super().__init__(
-            ann_file='',
-            data_root=data_root,
-            classes=classes,
-            pipeline=pipeline,
-            **kwargs,
-        )
+        words = dict(data_root=data_root, classes=classes, pipeline=pipeline)
+        super().__init__(ann_file='', **words, **kwargs)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -243,10 +237,7 @@ class SkinDisease(BaseDataset):
 
 
 class RecordSet:
-    """Checked records of a data root, with the splits that were read.
-
-    ``state`` is None for records that are not shared.
-    """
+    """Checked records of a data root, ``state`` None if they are not shared."""
 
     def __init__(self, records: list[Record], state: 'FileState | None' = None) -> None:
         self.records, self.state = records, state
@@ -271,13 +262,7 @@ class FileState:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._before = time.time_ns() - _SETTLED
-        self._states: dict[str, tuple[int, ...]] = {}
-        self.add(paths)
-
-    def add(self, paths: Iterable[str]) -> None:
-        """Observe further paths."""
-        for path in paths:
-            self._states.setdefault(path, file_stamp(path))
+        self._states = {path: file_stamp(path) for path in paths}
 
     def is_current(self) -> bool:
         """Whether nothing has changed since, as far as times show.
@@ -292,10 +277,7 @@ class FileState:
 
 
 def read_once(
-    key: Hashable,
-    root: Path,
-    table: Path | None,
-    read: Callable[[], list[Record]],
+    key: Hashable, root: Path, table: Path | None, read: Callable[[], list[Record]]
 ) -> RecordSet:
     """Records of a data root, read again only after it has changed.
 
@@ -307,9 +289,7 @@ def read_once(
     known = _known.pop(key, None)
     if known is None or not known.state.is_current():
         state = FileState(_watched(root, table))
-        records = read()
-        state.add({os.path.dirname(record.path) for record in records})
-        known = RecordSet(records, state)
+        known = RecordSet(read(), state)
     _known[key] = known
     while len(_known) > _KEPT:
         del _known[next(iter(_known))]

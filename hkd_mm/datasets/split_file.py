@@ -47,12 +47,7 @@ class SplitFile(TypedDict, total=False):
 
 
 def read_split(path: str | os.PathLike) -> dict:
-    """Read a split file.
-
-    Raises:
-        UserError: missing, unreadable, not JSON, of another version or without
-            a key.
-    """
+    """Read a split file; refuse other files and other versions."""
     try:
         document = read_json(path)
     except FileNotFoundError:
@@ -72,11 +67,7 @@ def read_split(path: str | os.PathLike) -> dict:
 
 
 def write_split(document: dict, path) -> None:
-    """Write a split file whole or not at all.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """Write a split file whole or not at all."""
     try:
         AtomicBackend().put_text(_as_text(document), path)
     except OSError as error:
@@ -109,18 +100,11 @@ def default_split_file(name: str, records: list[Record], ratios, seed: int) -> s
 
 
 def find_split(
-    records: list[Record],
-    name: str,
-    split_file: str | None,
-    ratios,
-    seed: int,
+    records: list[Record], name: str, split_file: str | None, ratios, seed: int
 ) -> dict:
     """The split of some data: its own, that of a file, or a new one.
 
     A new one is written to the file and logged in one line.
-
-    Returns:
-        The content of a split file.
 
     Raises:
         UserError: the file does not match the data, or is given for data

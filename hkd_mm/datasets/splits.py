@@ -98,8 +98,6 @@ def draw_split(records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42) ->
     split. So every class keeps its share in every split up to the size of its last
     groups, and a class with three lesions or more is in all three splits.
 
-    Returns:
-        The content of a split file, see :func:`as_document`.
     """
     drawn = draw_parts(records, parse_ratios(ratios), seed)
     parts = dict(zip(SPLITS, drawn))
@@ -109,17 +107,12 @@ def draw_split(records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42) ->
 def draw_parts(
     records: list[Record], shares: Sequence[Fraction], seed: int
 ) -> list[list[str]]:
-    """Parts of any number, by the rule of :func:`draw_split`.
-
-    Returns:
-        Ids of each part.
-    """
+    """Ids of parts of any number, by the rule of :func:`draw_split`."""
     groups = defaultdict(list)
     for record in records:
         lesion = record.lesion_id
-        groups[('lesion', lesion) if lesion else ('image', record.sample_id)].append(
-            record
-        )
+        key = ('lesion', lesion) if lesion else ('image', record.sample_id)
+        groups[key].append(record)
     totals = Counter(record.label for record in records)
     # Filling of a part by each label, weighted so that all costs are whole
     # numbers: exact, and much faster than fractions.
@@ -142,16 +135,11 @@ def draw_parts(
     for _, _, key in order:
         members = groups[key]
         labels = Counter(record.label for record in members)
-        best = min(
-            open_parts,
-            key=lambda i: (
-                costs[i]
-                * sum(
-                    count * filled[label][i] * weights[label]
-                    for label, count in labels.items()
-                )
-            ),
-        )
+        shares = {
+            i: sum(n * filled[name][i] * weights[name] for name, n in labels.items())
+            for i in open_parts
+        }
+        best = min(open_parts, key=lambda i: costs[i] * shares[i])
         for label, count in labels.items():
             filled[label][best] += count
         parts[best] += [record.sample_id for record in members]
@@ -171,18 +159,12 @@ def as_document(
     seed: int | None = None,
     dataset: str = '',
 ) -> dict:
-    """The content of a split file.
+    """The content of a split file, see :class:`.split_file.SplitFile`.
 
     Args:
-        records: all images.
         parts: ids by ``train``, ``val`` and ``test``.
-        ratios: as drawn; None when the data came split.
-        seed: as drawn; None when the data came split.
+        ratios: as drawn; None, as ``seed``, when the data came split.
         dataset: name of the data, for the reader.
-
-    Returns:
-        Keys version, dataset, ratios (text), seed, grouped_by, counts (split
-        -> class -> images), data_hash, hash, train, val, test (sorted ids).
     """
     labels = {record.sample_id: record.label for record in records}
     parts = {name: sorted(parts.get(name, ())) for name in SPLITS}
@@ -234,11 +216,7 @@ def check_split(document: dict, records: list[Record], path) -> None:
 
 
 def check_data(document: dict, records: list[Record], path) -> None:
-    """Check the data hash of a split.
-
-    Raises:
-        UserError: it was drawn for other data.
-    """
+    """Refuse a split that was drawn for other data."""
     found = data_hash(records)
     if document['data_hash'] != found:
         raise UserError(
@@ -249,11 +227,7 @@ def check_data(document: dict, records: list[Record], path) -> None:
 
 
 def check_lesions(records: list[Record], where: dict, source: str) -> None:
-    """Refuse images of one lesion in two splits (sample id -> split).
-
-    Raises:
-        UserError: naming the first such lesion.
-    """
+    """Refuse images of one lesion in two splits (sample id -> split)."""
     seen = {}
     for record in records:
         name = where.get(record.sample_id)
@@ -269,17 +243,11 @@ def check_lesions(records: list[Record], where: dict, source: str) -> None:
 
 
 def draw_folds(records: list[Record], count: int, seed: int = 42) -> list[dict]:
-    """Splits for cross-validation: each image is tested once.
+    """Split files for cross-validation: each image is tested once.
 
-    The images are drawn into ``count`` equal parts by the rule of
+    The images are drawn into ``count`` equal parts, three or more, by the rule of
     :func:`.splits.draw_split`. Fold i tests on part i, validates on the next
     one and trains on the others.
-
-    Returns:
-        The content of a split file for each fold.
-
-    Raises:
-        UserError: fewer than three folds.
     """
     if count < 3:
         raise UserError(

@@ -55,9 +55,6 @@ def read_json(path: str | os.PathLike, **options) -> Any:
     Nesting that the parser's stack might not bear is refused: Python's own
     guard depends on a limit that other packages raise.
 
-    Args:
-        options: of ``json.loads``.
-
     Raises:
         OSError: it cannot be read, see :func:`check_regular`.
         ValueError: it is no JSON, or nested too deeply.

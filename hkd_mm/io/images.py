@@ -75,7 +75,7 @@ def read_rgb(source: Source, max_pixels: int | None = None) -> np.ndarray:
     Raises:
         UserError: it is missing, damaged, too large or of another format.
     """
-    limit = pixel_limit(max_pixels)
+    limit = _pixel_limit(max_pixels)
     with reading(source, remedy='') as image:
         if isinstance(image, np.ndarray):
             return _check_array(image, 3, 8, limit)
@@ -99,7 +99,7 @@ def read_stored(
     Raises:
         UserError: unreadable, too large, or of another depth.
     """
-    limit = pixel_limit(max_pixels)
+    limit = _pixel_limit(max_pixels)
     with reading(source) as image:
         if isinstance(image, np.ndarray):
             pixels = _check_array(image, channels, bits, limit)
@@ -172,12 +172,7 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-def pixel_limit(max_pixels: int | None) -> int:
-    """``max_pixels``, or ``MAX_PIXELS`` for None.
-
-    Raises:
-        UserError: less than one pixel.
-    """
+def _pixel_limit(max_pixels: int | None) -> int:
     if max_pixels is not None and max_pixels < 1:
         raise UserError(f'max_pixels={max_pixels} must be at least 1')
     return MAX_PIXELS if max_pixels is None else max_pixels
@@ -186,7 +181,6 @@ def pixel_limit(max_pixels: int | None) -> int:
 def _check_array(
     pixels: np.ndarray, channels: int, bits: int, limit: int
 ) -> np.ndarray:
-    """An array of the depth, contiguous; grey is repeated for 3 channels."""
     grey = pixels.ndim == 2
     colour = pixels.ndim == 3 and pixels.shape[2] == 3 and bits == 8
     if pixels.dtype != _DTYPES[bits] or not (grey or colour) or not pixels.size:
@@ -220,18 +214,12 @@ def _reason(error: BaseException, source: object) -> str:
 
 
 def decode(image: Image.Image, max_pixels: int) -> np.ndarray:
-    """Decode an image that Pillow has opened to 8-bit RGB.
+    """Decode an image that Pillow has opened to (H, W, 3) uint8 RGB, contiguous.
 
     EXIF orientation is applied. Grey becomes three equal channels, 16-bit
     grey is scaled so that 65535 becomes 255, CMYK and palettes become RGB,
     and transparent pixels are blended with white. Of several frames the
-    first is taken. Colour profiles are not applied.
-
-    Returns:
-        (H, W, 3) uint8 RGB, contiguous.
-
-    Raises:
-        FAILURES: truncated, too large, or of pixels that are not supported.
+    first is taken. Colour profiles are not applied. Raises ``FAILURES``.
     """
     check_size(image, max_pixels)
     image.load()
@@ -282,11 +270,7 @@ def _from_16_bit(pixels: np.ndarray) -> np.ndarray:
 
 
 def refuse_deep_colour(image: Image.Image) -> None:
-    """Refuse 16 bits a channel in colour, which Pillow would cast.
-
-    Raises:
-        ValueError: an opened image, not loaded yet, has them.
-    """
+    """Refuse, by a ``ValueError``, 16 bits a channel in colour: Pillow casts them."""
     deep = any(';16' in str(tile) for tile in getattr(image, 'tile', ()))
     if deep and image.mode[0] not in DEEP:
         raise ValueError('its 16 bits a channel in several channels would be cast to 8')
@@ -326,11 +310,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def prepare(
     source: Source, spec: InputSpec, max_pixels: int | None = None
 ) -> np.ndarray:
-    """The input of a classifier from one image of any depth.
-
-    Returns:
-        (3, H, W) float32.
-    """
+    """The input of a classifier from one image of any depth, (3, H, W) float32."""
     small = resize(read_rgb(source, max_pixels), spec.size)
     return normalised(small.transpose(2, 0, 1), spec)
 

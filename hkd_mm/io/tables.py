@@ -120,15 +120,10 @@ def find_column(
     named: str | None,
     word: str,
 ) -> str:
-    """Find a column by its names.
-
-    Args:
-        known: usual names of it.
-        named: what the user calls it, in any letter case; None takes a usual one.
-        word: the option that names it, for the message.
+    """Find the column that the user calls ``named``, or one of its usual names.
 
     Raises:
-        UserError: there is no such column.
+        UserError: there is none; ``word`` is the option that names it.
     """
     wanted = known if named is None else (named.strip().lower(),)
     for name in wanted:

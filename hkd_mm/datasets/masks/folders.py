@@ -27,12 +27,7 @@ _MASK_ENDINGS = ('_segmentation', '_mask')
 
 @dataclass(slots=True)
 class MaskRecord(Record):
-    """A :class:`hkd_mm.datasets.records.Record` with a mask.
-
-    Args:
-        mask_path: the mask file; None for an empty mask.
-        group: kind of ``lesion_id``, ``patient`` or ``lesion``.
-    """
+    """A :class:`hkd_mm.datasets.records.Record` with a mask, None for an empty one."""
 
     mask_path: str | None = None
     group: str = 'patient'
@@ -44,11 +39,7 @@ def image_folder(root: Path) -> Path | None:
 
 
 def mask_folder(root: Path) -> Path | None:
-    """The folder of masks of a root, or None.
-
-    Raises:
-        UserError: several could be meant.
-    """
+    """The folder of masks of a root, or None; several are refused."""
     exact = _folder_of(root, MASK_FOLDERS)
     found = [f for f in subfolders(root) if _MASK_WORD in f.name.lower()]
     if exact or not found:
@@ -81,8 +72,6 @@ class NamedFiles(ImageFinder):
     and never one in a folder named as another patient.
 
     Args:
-        root: the data root.
-        folder: the folder to search.
         groups: names of all patients of the table.
         mask: the names may lack ``_segmentation`` or ``_mask``.
         skipped: a folder below that is not searched.
@@ -140,11 +129,7 @@ class NamedFiles(ImageFinder):
         return found[0] if found else None
 
     def id_of(self, path: str) -> str:
-        """Path of a found file without suffix, below the folder or the root.
-
-        Raises:
-            UserError: it is below neither.
-        """
+        """Path of a found file without suffix, below the folder or the root."""
         for base in (self.folder, self.root):
             if Path(path).is_relative_to(base):
                 return stem_of(path, base)

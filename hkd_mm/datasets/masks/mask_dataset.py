@@ -46,10 +46,9 @@ class MaskDataset(SkinDisease):
     Args:
         classes: class names, the background first; two of them make masks
             binary, every value above 0 being the second.
-        channels: 3 (RGB) or 1; None takes that of the class.
-        bits: of a channel, 8 or 16 (then one channel); None likewise.
-        without_mask: an image without a mask file is clean; False refuses
-            it; None likewise.
+        channels: 3 (RGB) or 1; None takes that of the class, also below.
+        bits: of a channel, 8 or 16 (then one channel).
+        without_mask: an image without a mask file is clean; False refuses it.
         kwargs: of ``hkd_mm.SkinDisease``.
 
     Raises:
@@ -157,7 +156,6 @@ _known: dict[tuple, bool] = {}  # train, val and test ask for the same masks
 
 
 def _marked(paths: Sequence[str], classes: int) -> list[bool]:
-    """Whether mask files mark anything; each is read once a process."""
     keys = [(path, classes, *file_stamp(path)) for path in paths]
     new = [key for key in dict.fromkeys(keys) if key not in _known]
     if new:
@@ -214,8 +212,4 @@ class SkinLesionMasks(MaskDataset):
     """
 
     METAINFO = {'classes': ('background', 'lesion')}
-    TABLES = (
-        *MaskDataset.TABLES,
-        'HAM10000_metadata.csv',
-        'HAM10000_metadata',
-    )
+    TABLES = (*MaskDataset.TABLES, 'HAM10000_metadata.csv', 'HAM10000_metadata')

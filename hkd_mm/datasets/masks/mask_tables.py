@@ -33,6 +33,13 @@ PATIENT = ('patient_id', 'patient')
 LESION = 'lesion_id'
 
 
+class Group(NamedTuple):
+    """Images that stay in one part: of a ``patient`` or of a ``lesion``."""
+
+    name: str | None
+    kind: str
+
+
 def read_mask_table(
     root: Path, table: Path, without_mask: bool, columns: Columns | None = None
 ) -> list[MaskRecord]:
@@ -69,16 +76,7 @@ def read_mask_table(
 
 
 class _Reader:
-    """Read the rows of one table, whose ``names`` are kind -> column."""
-
-    def __init__(
-        self,
-        root: Path,
-        table: Path,
-        names: dict[str, str | None],
-        groups: set[str],
-        without_mask: bool,
-    ) -> None:
+    def __init__(self, root, table, names, groups, without_mask) -> None:
         self.table, self.names, self.without_mask = table, names, without_mask
         images, masks = image_folder(root), mask_folder(root)
         self.images = NamedFiles(root, images or root, groups, skipped=masks)
@@ -86,8 +84,7 @@ class _Reader:
         self.apart = masks is not None
         self.unmarked: list[str] = []  # without a mask, not called clean
 
-    def record(self, row: dict[str, str], group: 'Group') -> MaskRecord:
-        """The record of a row."""
+    def record(self, row: dict[str, str], group: Group) -> MaskRecord:
         cell = {kind: row.get(name, '') for kind, name in self.names.items()}
         path = self.images.find(cell['image'], group.name)
         if path is None:
@@ -114,11 +111,7 @@ class _Reader:
         )
 
     def check_masks(self, records: list[MaskRecord]) -> None:
-        """Refuse unnamed masks beside images that lack one.
-
-        Raises:
-            UserError: there are some, and no cell calls the images clean.
-        """
+        """Refuse unnamed masks beside images that lack one and are not called clean."""
         if not self.apart or not self.unmarked:
             return
         used = {record.mask_path for record in records}
@@ -175,13 +168,6 @@ class _Reader:
         )
 
 
-class Group(NamedTuple):
-    """Images that stay in one part: of a ``patient`` or of a ``lesion``."""
-
-    name: str | None
-    kind: str
-
-
 def groups_of(rows: Sequence[dict[str, str]], table: Path) -> list[Group]:
     """The group of each row: its patient, else its lesion.
 
@@ -192,42 +178,28 @@ def groups_of(rows: Sequence[dict[str, str]], table: Path) -> list[Group]:
     Raises:
         UserError: such a lesion has several patients.
     """
+    pairs = [(_filled(row, PATIENT), _filled(row, (LESION,))) for row in rows]
+    known = {patient for patient, _ in pairs}
     patients = defaultdict(dict)  # lesion -> its patients, in their order
-    for row in rows:
-        if (patient := _patient(row)) and (lesion := _filled(row, LESION)):
+    for patient, lesion in pairs:
+        if patient and lesion:
             patients[lesion][patient] = None
-    known = {patient for row in rows if (patient := _patient(row))}
-    return [_group(row, patients, known, table) for row in rows]
+    groups = []
+    for patient, lesion in pairs:
+        owners = [patient] if patient else [*patients.get(lesion, ())]
+        if len(owners) > 1:
+            raise UserError(
+                f'{table}: lesion {lesion} is of patient {owners[0]}, of '
+                f'{owners[1]} and of an image whose patient is not named; fill in '
+                'its patient'
+            )
+        if owners or not lesion:
+            groups.append(Group(owners[0] if owners else None, 'patient'))
+        else:  # a patient may be called as a lesion
+            name = f'lesion {lesion}' if lesion in known else lesion
+            groups.append(Group(name, 'lesion'))
+    return groups
 
 
-def _group(
-    row: dict[str, str],
-    patients: dict[str, dict[str, None]],
-    known: set[str],
-    table: Path,
-) -> Group:
-    if patient := _patient(row):
-        return Group(patient, 'patient')
-    lesion = _filled(row, LESION)
-    if not lesion:
-        return Group(None, 'patient')
-    found = list(patients.get(lesion, ()))
-    if len(found) > 1:
-        raise UserError(
-            f'{table}: lesion {lesion} is of patient {found[0]}, of '
-            f'{found[1]} and of an image whose patient is not named; fill in '
-            'its patient'
-        )
-    if found:
-        return Group(found[0], 'patient')
-    taken = lesion in known  # a patient may be called as a lesion
-    return Group(f'lesion {lesion}' if taken else lesion, 'lesion')
-
-
-def _patient(row: dict[str, str]) -> str:
-    return next((name for key in PATIENT if (name := _filled(row, key))), '')
-
-
-def _filled(row: dict[str, str], key: str) -> str:
-    value = row.get(key, '')
-    return '' if is_blank(value) else value
+def _filled(row: dict[str, str], columns: Sequence[str]) -> str:
+    return next((row[name] for name in columns if not is_blank(row.get(name))), '')

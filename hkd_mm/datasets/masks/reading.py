@@ -112,10 +112,7 @@ def _check_ids(path: str, pixels: np.ndarray, classes: int) -> None:
 
 
 def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
-    """Height and width of images whose table has ``pixel_spacing``.
-
-    Returns:
-        Sample id -> (height, width) in mm; empty where no image has one.
+    """Height and width in mm of images whose table has ``pixel_spacing``, by id.
 
     Raises:
         UserError: some have one and some do not, or it is not one length or
@@ -133,7 +130,6 @@ def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
 
 
 def _size(path: str) -> tuple[int, int]:
-    """Height and width of an image as it is read, of its header alone."""
     with reading(path) as image:
         turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
         size = image.width, image.height

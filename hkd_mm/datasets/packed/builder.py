@@ -51,8 +51,6 @@ def ensure_store(plan: Plan, store_dir: str | os.PathLike, workers: int = 0) -> 
     the others wait.
 
     Args:
-        plan: rows of the store.
-        store_dir: folder of all stores.
         workers: processes that decode; 0 takes all cores.
 
     Raises:
@@ -121,10 +119,7 @@ def _decode_all(plan: Plan, folder: Path, rows: list[int], workers: int) -> None
 
 
 def _pack_row(
-    folder: Path,
-    count: int,
-    read: Callable[[Any], bytes],
-    job: tuple[int, Any],
+    folder: Path, count: int, read: Callable[[Any], bytes], job: tuple[int, Any]
 ) -> str | None:
     """Pack one (row, sources); a message when a file cannot be used."""
     row, sources = job
@@ -192,11 +187,7 @@ class PartialStore:
         return wrong_rows(pixels, self.crc, rows)
 
     def verified(self) -> int:
-        """Remove marks that a power failure left without their pixels.
-
-        Returns:
-            Number of images that are done.
-        """
+        """Remove marks that a power failure left without pixels; count the others."""
         done = np.flatnonzero(self._done)
         wrong = self.wrong(done)
         for row in wrong:

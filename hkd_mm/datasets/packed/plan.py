@@ -31,7 +31,6 @@ class Plan:
     Args:
         root: absolute path of the data root.
         side: pixels a side of the stored images.
-        interpolation: of the resize, a word of ``mmcv.imresize``.
         ids: sample ids, sorted; row i of the store is ``ids[i]``.
         files: paths below ``root``, absolute for files outside of it.
         sizes: of the files, in bytes.
@@ -153,13 +152,8 @@ def plan_rows(
 
 
 def file_states(paths: Sequence[str | None], root: str) -> tuple[tuple, tuple, tuple]:
-    """Names below a root, sizes and times of files; None for no file.
-
-    Raises:
-        UserError: a file is missing.
-    """
-    start = os.path.join(root, '')
-    rows = []
+    """Names below a root, sizes and times of files; None for no file."""
+    start, rows = os.path.join(root, ''), []
     for path in paths:
         if path is None:
             rows.append((None, None, None))
@@ -185,14 +179,10 @@ def pack_image(
     interpolation: str,
     hair_removal: dict[str, float] | None = None,
 ) -> np.ndarray:
-    """Decode and resize one image as the stock pipeline does.
+    """Decode and resize one image to (side, side, 3) uint8, RGB.
 
-    ``LoadSkinImage`` followed by ``Resize(scale=(side, side),
-    interpolation=interpolation)``, bit for bit, in RGB order; hairs are
-    removed before the resize.
-
-    Returns:
-        (side, side, 3) uint8.
+    As ``LoadSkinImage`` followed by ``Resize(scale=(side, side),
+    interpolation=interpolation)``, bit for bit; hairs are removed before.
     """
     from mmcv import imresize
 

@@ -159,11 +159,7 @@ class PackedStore:
         return len(self.crc)
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """Images of rows (B,) int64.
-
-        Returns:
-            (B, side, side, 3) uint8, RGB, memory of its own.
-        """
+        """Images (B, side, side, 3) uint8, RGB, of rows (B,) int64, as a copy."""
         found = torch.from_numpy(self.gather_bytes(rows))
         return found.view(len(rows), self.side, self.side, 3)
 
@@ -185,10 +181,7 @@ class PackedStore:
 def open_store(
     folder: Path, check: str, in_memory: bool, plan: Plan | None = None
 ) -> PackedStore:
-    """Open a store, once for all data sets of this process.
-
-    It is checked again after any of its files changed.
-    """
+    """Open a store once a process, and again after any of its files changed."""
     found = [folder / name for name in (PIXELS, CRC, ROWS, HEADER)]
     stats = [path.stat() for path in found if path.exists()]
     state = tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
@@ -219,13 +212,7 @@ def seal(header: dict) -> dict:
 
 
 def wrong_rows(pixels: np.ndarray, crc: np.ndarray, rows: Iterable[int]) -> list[int]:
-    """Rows whose bytes do not match their checksum, in order.
-
-    Args:
-        pixels: (N, bytes) uint8.
-        crc: (N,) uint32.
-        rows: to be checked.
-    """
+    """Those of some rows of (N, bytes) uint8 that do not match their (N,) checksum."""
     rows = np.asarray(rows)
 
     def check(part: np.ndarray) -> list[int]:
