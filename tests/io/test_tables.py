@@ -70,3 +70,14 @@ def test_programs_write_nothing_in_many_ways():
         assert is_blank(text), text
     for text in ('0', 'lesion', 'HAM_0001', 'nano'):
         assert not is_blank(text), text
+
+
+def test_other_line_marks_within_a_cell_end_no_row(tmp_path):
+    text = 'image,label\na,"x\u2028y\x0bz\x85"\nb,c\n'
+    rows = read_table(written(tmp_path, text))
+    assert [row['label'] for row in rows] == ['x\u2028y\x0bz', 'c']
+
+
+def test_a_device_is_no_table():
+    with pytest.raises(UserError, match='/dev/zero cannot be read: a FIFO, device'):
+        read_table('/dev/zero')
