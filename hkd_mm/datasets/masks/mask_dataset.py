@@ -81,12 +81,12 @@ class MaskDataset(SkinDisease):
                 f'channels={self.channels} and bits={self.bits} must be 1 or '
                 '3 channels of 8 bits, or 1 channel of 16'
             )
-        super().__init__(data_root, split, classes=classes, **kwargs)
-        if self.columns.label_col:
+        if kwargs.get('label_col') is not None:
             raise UserError(
-                f'label_col={self.columns.label_col} is for classes, and the masks of '
+                f'label_col={kwargs["label_col"]} is for classes, and the masks of '
                 f'{data_root} say what is to be seen; leave it out'
             )
+        super().__init__(data_root, split, classes=classes, **kwargs)
 
     def _read_records(self, root: Path) -> list[MaskRecord]:
         table = self._find_table(root)
