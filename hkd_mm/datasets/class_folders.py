@@ -233,10 +233,7 @@ def _read_classes(
 
 
 def _check_names(
-    folder: Path,
-    found: list[str],
-    classes: tuple[str, ...],
-    needed: tuple[str, ...],
+    folder: Path, found: list[str], classes: tuple[str, ...], needed: tuple[str, ...]
 ) -> None:
     missing = [name for name in needed if name not in found]
     unknown = [name for name in found if name not in classes]

@@ -73,9 +73,7 @@ def part_of(cell: str | None) -> str | None:
 
 
 def groups_of_rows(
-    tables: Sequence[Sequence[dict[str, str]]],
-    columns: Columns,
-    source: str | Path,
+    tables: Sequence[Sequence[dict[str, str]]], columns: Columns, source: str | Path
 ) -> tuple[list[str | None], str]:
     """Group images by all columns that name a group, of all tables.
 

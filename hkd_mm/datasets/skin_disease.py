@@ -10,11 +10,7 @@ from pathlib import Path
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
-from hkd_mm.datasets.class_folders import (
-    class_names,
-    find_classes,
-    read_class_folders,
-)
+from hkd_mm.datasets.class_folders import class_names, find_classes, read_class_folders
 from hkd_mm.datasets.label_tables import named_columns, read_labels
 from hkd_mm.datasets.records import (
     SPLITS,
@@ -166,13 +162,16 @@ class SkinDisease(BaseDataset):
                     (*key, self.data_root, self.classes),
                     root,
                     root / os.path.expanduser(self._table) if self._table else None,
-                    lambda: self._read_records(root),
+                    lambda: self._read_all(root),
                 )
             else:  # the arguments of another constructor may decide
-                self._records = RecordSet(self._read_records(root))
-            if others := left_out(root):
-                log_once(f'{printable(self.data_root)}: {describe_left_out(others)}')
+                self._records = RecordSet(self._read_all(root))
         return self._records
+
+    def _read_all(self, root: Path) -> list[Record]:
+        if others := left_out(root):
+            log_once(f'{printable(self.data_root)}: {describe_left_out(others)}')
+        return self._read_records(root)
 
     def _read_records(self, root: Path) -> list[Record]:
         records = self.read_records(root)

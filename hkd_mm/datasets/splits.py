@@ -124,8 +124,7 @@ def draw_parts(
     ]
     filled = {name: [0] * len(shares) for name in totals}
     open_parts = sorted(
-        (i for i in range(len(shares)) if shares[i]),
-        key=lambda i: (-shares[i], i),
+        (i for i in range(len(shares)) if shares[i]), key=lambda i: (-shares[i], i)
     )
     parts: list[list[str]] = [[] for _ in shares]
     drawn = f'[{json.dumps(seed)},'

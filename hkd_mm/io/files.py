@@ -57,9 +57,14 @@ def read_json(path: str | os.PathLike, **options) -> Any:
 
     Raises:
         OSError: it cannot be read, see :func:`check_regular`.
-        ValueError: it is no JSON, or nested too deeply.
+        ValueError: it is empty, no JSON, or nested too deeply.
     """
-    data, depth = read_bytes(path), 0
+    try:
+        data, depth = read_bytes(path), 0
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            raise ValueError(error.strerror) from None
+        raise
     for mark in _MARKS.findall(data):
         depth += (mark in (b'[', b'{')) - (mark in (b']', b'}'))
         if depth > _DEEPEST:

@@ -3,7 +3,9 @@
 
 import os
 
-from hkd_mm.io.files import printable, replacing, walk
+import pytest
+
+from hkd_mm.io.files import printable, read_json, replacing, walk
 
 
 def paths(root, **kwargs):
@@ -60,3 +62,12 @@ def test_long_names_are_written(tmp_path):
     with replacing(path) as file:
         file.write(b'1')
     assert os.listdir(tmp_path) == [path.name] and path.read_bytes() == b'1'
+
+
+def test_an_empty_file_is_no_json(tmp_path):
+    (tmp_path / 'a.json').touch()
+    with pytest.raises(ValueError, match='the file is empty'):
+        read_json(tmp_path / 'a.json')
+    os.mkfifo(tmp_path / 'pipe.json')
+    with pytest.raises(OSError, match='a FIFO, device or socket'):
+        read_json(tmp_path / 'pipe.json')
