@@ -180,7 +180,7 @@ def _labels_of(
 
 
 def find_classes(
-    root: Path, ann_file: str | None = None, label_col: str | None = None
+    root: Path, table: Path | None = None, label_col: str | None = None
 ) -> tuple[str, ...]:
     """The labels of the table of a data root, else its class folders; sorted.
 
@@ -188,8 +188,7 @@ def find_classes(
         UserError: there is neither, a label is blank, or the root is an official
             download of another data set.
     """
-    table = root / os.path.expanduser(ann_file or OWN)
-    if ann_file or table.exists():
+    if table is not None:
         return _labels_of(table, file_stamp(table), label_col)
     official = way_out(root)
     if official:

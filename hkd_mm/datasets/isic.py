@@ -33,9 +33,8 @@ class HAM10000(SkinDisease):
     COMPANIONS: ClassVar = ('Metadata.csv', 'LesionGroupings.csv')
 
     def _find_table(self, root: Path) -> Path:
-        table = (
-            super()._find_table(root) if self._table else find_table(root, self.TABLES)
-        )
+        table = None if self._table else find_table(root, self.TABLES)
+        table = table or super()._find_table(root)
         if table is None:
             remedy = 'put it there or name the table with ann_file=FILE'
             raise UserError(

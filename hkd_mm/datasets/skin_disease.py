@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
-from hkd_mm.datasets.class_folders import class_names, find_classes, read_class_folders
-from hkd_mm.datasets.label_tables import named_columns, read_labels
+from hkd_mm.datasets.class_folders import (
+    OWN,
+    class_names,
+    find_classes,
+    read_class_folders,
+)
+from hkd_mm.datasets.label_tables import Columns, named_columns, read_labels
 from hkd_mm.datasets.records import (
     SPLITS,
     Record,
@@ -30,7 +35,7 @@ from hkd_mm.registry import DATASETS
 
 _KEPT = 2  # data roots whose records stay in memory
 _SETTLED = 2_000_000_000  # ns; coarser clocks of file systems are not known
-_TABLES = ('', '.csv', '.tab')
+_TABLES = ('', '.csv', '.tab', '.tsv')
 _known: dict[Hashable, 'RecordSet'] = {}  # the latest comes last
 
 
@@ -97,13 +102,13 @@ class SkinDisease(BaseDataset):
             group_cols=group_cols,
             split_col=split_col,
         )
+        self._table, self._document = ann_file, None
         classes = class_names(classes)
         if classes is None and 'classes' not in self.METAINFO:
-            root, label_col = check_root(data_root), self.columns.label_col
-            classes = find_classes(root, ann_file, label_col)
+            root = check_root(data_root)
+            classes = find_classes(root, self._find_table(root), self.columns.label_col)
         self.split, self.split_file = split, split_file
         self.split_ratios, self.seed = split_ratios, seed
-        self._table, self._document = ann_file, None
         self._records: RecordSet | None = None
         words = dict(data_root=data_root, classes=classes, pipeline=pipeline)
         super().__init__(ann_file='', **words, **kwargs)
@@ -196,8 +201,20 @@ class SkinDisease(BaseDataset):
     def _find_table(self, root: Path) -> Path | None:
         if self._table:
             return root / os.path.expanduser(self._table)
-        default = root / 'annotations.csv'
-        return default if default.exists() else None
+        default = root / OWN
+        if default.exists():
+            return default
+        if self.columns == Columns():
+            return None
+        tables = [p for p in sorted(root.iterdir()) if p.suffix.lower() in _TABLES[1:]]
+        if len(tables) != 1:
+            names = ', '.join(path.name for path in tables) or 'none'
+            raise UserError(
+                f'image_col, label_col, group_cols and split_col name columns of a '
+                f'table, and {root} has no {OWN} and not one other table ({names}); '
+                'name it with ann_file=FILE'
+            )
+        return tables[0]
 
     def _read_table(self, root: Path, table: Path) -> list[Record]:
         return find_images(read_labels(table, self.columns), root, table)

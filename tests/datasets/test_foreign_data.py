@@ -11,7 +11,13 @@ import pytest
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.data_summary import summarize_data
-from hkd_mm.datasets import HAM10000, ISIC2019, PackedDataset, SkinDisease
+from hkd_mm.datasets import (
+    HAM10000,
+    ISIC2019,
+    PackedDataset,
+    SkinDisease,
+    SkinLesionMasks,
+)
 from hkd_mm.datasets.records import SPLITS, describe_left_out, left_out
 from hkd_mm.errors import UserError
 
@@ -394,3 +400,17 @@ def test_ham10000_takes_other_columns(tmp_path, write_image, write_table):
         HAM10000(str(tmp_path / 'd'))
     data = HAM10000(str(tmp_path / 'd'), 'all', image_col='img_id', label_col='what')
     assert data.class_counts().tolist() == [10] * 7
+
+
+def test_a_table_of_any_name_is_found_where_its_columns_are_named(public, write_image):
+    root = public()
+    words = dict(image_col='isic_id', label_col='diagnosis')
+    assert len(SkinDisease(str(root), 'all', **words)) == 60
+    (root / 'other.csv').write_text('a,b\n1,2\n')
+    with pytest.raises(UserError, match=r'metadata.csv, other.csv\); .*ann_file=FILE'):
+        SkinDisease(str(root), **words)
+    for i in range(20):
+        write_image(root.parent / 'folders' / 'AB'[i % 2] / f'{i}.png', i)
+    for kind in (SkinDisease, SkinLesionMasks):
+        with pytest.raises(UserError, match=r'not one other table \(none\)'):
+            kind(str(root.parent / 'folders'), group_cols='patient_id')[0]

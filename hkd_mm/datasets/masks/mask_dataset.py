@@ -103,10 +103,9 @@ class MaskDataset(SkinDisease):
         return np.bincount(self.get_gt_labels(), minlength=2)
 
     def _find_table(self, root: Path) -> Path | None:
-        if self._table:
-            return super()._find_table(root)
-        found = (root / name for name in self.TABLES)
-        return next((path for path in found if path.is_file()), None)
+        found = (root / name for name in (() if self._table else self.TABLES))
+        own = next((path for path in found if path.is_file()), None)
+        return own or super()._find_table(root)
 
     def _check_records(self, records: list[MaskRecord], source: Path) -> None:
         seen, masks = set(), {}
