@@ -24,7 +24,8 @@ from hkd_mm.io.schema import validate
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
     (
-        'data_root split_file ann_file teacher_ckpt student_ckpt ckpt '
+        'data_root split_file ann_file image_col label_col split_col '
+        'teacher_ckpt student_ckpt ckpt '
         'teacher_config student_config previous_stage_config load_from '
         'work_dir out_dir dir checkpoint file store_dir'
     ).split()
@@ -113,7 +114,7 @@ def split_text(text: str) -> tuple[str, str]:
 
 
 def _read_word(key: str, text: str, cfg: Config) -> Any:
-    if key == 'classes':
+    if key in ('classes', 'group_cols'):
         return read_names(text)
     if key in _NAMES:
         return text.strip('\'"')

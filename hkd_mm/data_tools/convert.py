@@ -252,11 +252,10 @@ def _read_tables(kind: str, entries: list[Entry]) -> list:
     with tempfile.TemporaryDirectory() as folder:
         classes = dataset.METAINFO['classes']
         path = _unpack(table, folder)
-        records = isic.read_official(path, classes)
+        found = [_find_table(entries, (name,)) for name in dataset.companions(path)]
+        companions = [_unpack(entry, folder) for entry in found if entry is not None]
+        records = isic.read_official(path, classes, companions)
         check_records(records, classes, str(table.name))
-        second = _find_table(entries, dataset.companions(path))
-        if second is not None and not any(r.lesion_id for r in records):
-            isic.merge_metadata(records, _unpack(second, folder))
     return records
 
 

@@ -7,12 +7,7 @@ from hkd_mm.registry import import_siblings
 from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.datasets.isic import HAM10000, ISIC2019
 from hkd_mm.datasets.load_skin_image import LoadSkinImage, read_image
-from hkd_mm.datasets.masks import (
-    LIDCNodule,
-    MaskDataset,
-    PackedMasks,
-    SkinLesionMasks,
-)
+from hkd_mm.datasets.masks import LIDCNodule, MaskDataset, PackedMasks, SkinLesionMasks
 from hkd_mm.datasets.packed import PackedDataset, packed_collate
 from hkd_mm.datasets.samplers import BalancedSampler, CurriculumSampler
 from hkd_mm.datasets.skin_disease import SkinDisease

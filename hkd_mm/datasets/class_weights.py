@@ -11,9 +11,7 @@ WORDS = ('balanced', 'sqrt_balanced')
 
 
 def balanced_weights(
-    counts: Sequence[int],
-    word: str = 'balanced',
-    classes: Sequence[str] | None = None,
+    counts: Sequence[int], word: str = 'balanced', classes: Sequence[str] | None = None
 ) -> list[float]:
     """Class weights whose mean over the training samples is one.
 

@@ -91,8 +91,6 @@ class CurriculumSampler(BalancedSampler):
     the first batches are nearly of one class.
 
     Args:
-        dataset: has ``get_gt_labels()``.
-        seed: None takes the run's.
         power: of :class:`BalancedSampler`: 1 draws all classes equally, 0 as
             they are; None takes every image once.
         num_samples: as there; not with ``power`` None.
@@ -106,12 +104,8 @@ class CurriculumSampler(BalancedSampler):
         num_samples: int | None = None,
     ) -> None:
         self.all_once = power is None
-        super().__init__(
-            dataset,
-            seed,
-            0 if power is None else power,
-            None if power is None else num_samples,
-        )
+        number = None if power is None else num_samples
+        super().__init__(dataset, seed, power or 0, number)
         self._count = len(dataset.get_gt_labels())
         self._confidence: np.ndarray | None = None
 

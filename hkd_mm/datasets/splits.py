@@ -11,11 +11,11 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from json.encoder import encode_basestring_ascii as _as_json
 
-from hkd_mm.datasets.records import SPLITS, Record, column_of
+from hkd_mm.datasets.records import SPLITS, Record, columns_of
 from hkd_mm.errors import UserError
 
 VERSION = 1
@@ -33,15 +33,14 @@ def parse_ratios(ratios) -> tuple[Fraction, Fraction, Fraction]:
     Raises:
         UserError: not two or three numbers, negative, or no train or val.
     """
-    parts = (
-        re.split(r'[:,/ ]+', ratios.strip('()[] '))
-        if isinstance(ratios, str)
-        else list(ratios)
-    )
     hint = 'use split_ratios=80:10:10 or two numbers for train and val'
     try:
+        text = isinstance(ratios, str)
+        parts = re.split(r'[:,/ ]+', ratios.strip('()[] ')) if text else [*ratios]
+        if not all(math.isfinite(float(part)) for part in parts):
+            raise ValueError
         shares = [Fraction(str(part)) for part in parts]
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, TypeError, OverflowError):
         raise UserError(f'split_ratios {ratios} are not numbers; {hint}') from None
     if len(shares) == 2:
         shares.append(Fraction(0))
@@ -99,8 +98,6 @@ def draw_split(records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42) ->
     split. So every class keeps its share in every split up to the size of its last
     groups, and a class with three lesions or more is in all three splits.
 
-    Returns:
-        The content of a split file, see :func:`as_document`.
     """
     drawn = draw_parts(records, parse_ratios(ratios), seed)
     parts = dict(zip(SPLITS, drawn))
@@ -110,17 +107,12 @@ def draw_split(records: list[Record], ratios=(0.8, 0.1, 0.1), seed: int = 42) ->
 def draw_parts(
     records: list[Record], shares: Sequence[Fraction], seed: int
 ) -> list[list[str]]:
-    """Parts of any number, by the rule of :func:`draw_split`.
-
-    Returns:
-        Ids of each part.
-    """
+    """Ids of parts of any number, by the rule of :func:`draw_split`."""
     groups = defaultdict(list)
     for record in records:
         lesion = record.lesion_id
-        groups[('lesion', lesion) if lesion else ('image', record.sample_id)].append(
-            record
-        )
+        key = ('lesion', lesion) if lesion else ('image', record.sample_id)
+        groups[key].append(record)
     totals = Counter(record.label for record in records)
     # Filling of a part by each label, weighted so that all costs are whole
     # numbers: exact, and much faster than fractions.
@@ -132,8 +124,7 @@ def draw_parts(
     ]
     filled = {name: [0] * len(shares) for name in totals}
     open_parts = sorted(
-        (i for i in range(len(shares)) if shares[i]),
-        key=lambda i: (-shares[i], i),
+        (i for i in range(len(shares)) if shares[i]), key=lambda i: (-shares[i], i)
     )
     parts: list[list[str]] = [[] for _ in shares]
     drawn = f'[{json.dumps(seed)},'
@@ -143,16 +134,11 @@ def draw_parts(
     for _, _, key in order:
         members = groups[key]
         labels = Counter(record.label for record in members)
-        best = min(
-            open_parts,
-            key=lambda i: (
-                costs[i]
-                * sum(
-                    count * filled[label][i] * weights[label]
-                    for label, count in labels.items()
-                )
-            ),
-        )
+        shares = {
+            i: sum(n * filled[name][i] * weights[name] for name, n in labels.items())
+            for i in open_parts
+        }
+        best = min(open_parts, key=lambda i: costs[i] * shares[i])
         for label, count in labels.items():
             filled[label][best] += count
         parts[best] += [record.sample_id for record in members]
@@ -172,18 +158,12 @@ def as_document(
     seed: int | None = None,
     dataset: str = '',
 ) -> dict:
-    """The content of a split file.
+    """The content of a split file, see :class:`.split_file.SplitFile`.
 
     Args:
-        records: all images.
         parts: ids by ``train``, ``val`` and ``test``.
-        ratios: as drawn; None when the data came split.
-        seed: as drawn; None when the data came split.
+        ratios: as drawn; None, as ``seed``, when the data came split.
         dataset: name of the data, for the reader.
-
-    Returns:
-        Keys version, dataset, ratios (text), seed, grouped_by, counts (split
-        -> class -> images), data_hash, hash, train, val, test (sorted ids).
     """
     labels = {record.sample_id: record.label for record in records}
     parts = {name: sorted(parts.get(name, ())) for name in SPLITS}
@@ -192,7 +172,7 @@ def as_document(
         dataset=dataset,
         ratios=None if ratios is None else ratio_name(ratios),
         seed=seed,
-        grouped_by=next((column_of(r.group) for r in records if r.lesion_id), 'image'),
+        grouped_by=grouped_by(records),
         counts={
             name: dict(sorted(Counter(map(labels.get, ids)).items()))
             for name, ids in parts.items()
@@ -203,12 +183,18 @@ def as_document(
     return {**document, **parts}
 
 
+def grouped_by(records: Iterable[Record]) -> str:
+    """The columns that keep images in one part: ``lesion_id and patient_id``."""
+    kinds = sorted({columns_of(r.group) for r in records if r.lesion_id})
+    return ' and '.join(kinds) or 'image'
+
+
 def check_split(document: dict, records: list[Record], path) -> None:
     """Check a split against the data.
 
     Raises:
-        UserError: a key is missing, the data or the lists have changed since
-            it was written, or an id or a lesion is in two splits.
+        UserError: the data or the lists have changed since it was written, or
+            an id or a lesion is in two splits.
     """
     check_data(document, records, path)
     where = {}
@@ -229,17 +215,7 @@ def check_split(document: dict, records: list[Record], path) -> None:
 
 
 def check_data(document: dict, records: list[Record], path) -> None:
-    """Check the keys and the data hash of a split.
-
-    Raises:
-        UserError: a key is missing, or it was drawn for other data.
-    """
-    for key in ('data_hash', 'hash', *SPLITS):
-        if key not in document:
-            raise UserError(
-                f'split file {path} has no "{key}"; is it a split '
-                'file of tools/data/split.py?'
-            )
+    """Refuse a split that was drawn for other data."""
     found = data_hash(records)
     if document['data_hash'] != found:
         raise UserError(
@@ -250,11 +226,7 @@ def check_data(document: dict, records: list[Record], path) -> None:
 
 
 def check_lesions(records: list[Record], where: dict, source: str) -> None:
-    """Refuse images of one lesion in two splits (sample id -> split).
-
-    Raises:
-        UserError: naming the first such lesion.
-    """
+    """Refuse images of one lesion in two splits (sample id -> split)."""
     seen = {}
     for record in records:
         name = where.get(record.sample_id)
@@ -270,17 +242,11 @@ def check_lesions(records: list[Record], where: dict, source: str) -> None:
 
 
 def draw_folds(records: list[Record], count: int, seed: int = 42) -> list[dict]:
-    """Splits for cross-validation: each image is tested once.
+    """Split files for cross-validation: each image is tested once.
 
-    The images are drawn into ``count`` equal parts by the rule of
+    The images are drawn into ``count`` equal parts, three or more, by the rule of
     :func:`.splits.draw_split`. Fold i tests on part i, validates on the next
     one and trains on the others.
-
-    Returns:
-        The content of a split file for each fold.
-
-    Raises:
-        UserError: fewer than three folds.
     """
     if count < 3:
         raise UserError(

@@ -36,12 +36,9 @@ def type_name(node: Any) -> str:
 
 
 def constructor_arguments(name: str) -> Arguments | None:
-    """Find the arguments of a registered class or function.
+    """Find the arguments of a registered class or function, ``hkd_mm.HybridKDLoss``.
 
     Imports nothing, so it also covers classes whose packages are missing.
-
-    Args:
-        name: as in a config, such as ``hkd_mm.HybridKDLoss``.
 
     Returns:
         Its arguments with those of the base classes that its constructor
@@ -62,9 +59,8 @@ def constructor_arguments(name: str) -> Arguments | None:
 def _collect(found: _Found, names: dict[str, None]) -> bool | None:
     """Add the arguments of a class.
 
-    Returns:
-        True when a constructor takes no further keywords, False when all
-        classes pass them on, None when they leave the package.
+    True when a constructor takes no further keywords, False when all classes
+    pass them on, None when they leave the package.
     """
     for item in found.node.body:
         if isinstance(item, ast.FunctionDef) and item.name == '__init__':
@@ -84,7 +80,6 @@ def _collect(found: _Found, names: dict[str, None]) -> bool | None:
 
 
 def _names(function: ast.FunctionDef, skip: int) -> tuple[list[str], bool]:
-    """Keywords of a function, and whether it takes any others."""
     args = function.args
     positional = [*args.posonlyargs, *args.args][skip:]
     keywords = [item.arg for item in [*positional, *args.kwonlyargs]]
@@ -96,7 +91,8 @@ def _registered(name: str) -> _Found | None:
     for path in sorted(_PACKAGE.rglob('*.py')):
         if not pattern.search(path.read_text(encoding='utf-8')):
             continue
-        module = _module_of(path)
+        parts = path.relative_to(_PACKAGE.parent).with_suffix('').parts
+        module = '.'.join(parts).removesuffix('.__init__')
         node = _definitions(module).get(name)
         if node is not None and any(
             'register_module' in ast.unparse(item) for item in node.decorator_list
@@ -106,7 +102,6 @@ def _registered(name: str) -> _Found | None:
 
 
 def _resolve(module: str, name: str) -> _Found | None:
-    """Follow a name to the class of this package that it stands for."""
     node = _definitions(module).get(name)
     if node is not None:
         return _Found(module, node)
@@ -121,7 +116,6 @@ def _resolve(module: str, name: str) -> _Found | None:
 
 
 def _absolute(module: str, statement: ast.ImportFrom) -> str | None:
-    """Module of this package that an import names, None for others."""
     name = statement.module or ''
     if statement.level:
         parts = module.split('.')
@@ -132,11 +126,8 @@ def _absolute(module: str, statement: ast.ImportFrom) -> str | None:
 
 
 def _definitions(module: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
-    return {
-        node.name: node
-        for node in _tree(module).body
-        if isinstance(node, ast.ClassDef | ast.FunctionDef)
-    }
+    kinds = ast.ClassDef | ast.FunctionDef
+    return {node.name: node for node in _tree(module).body if isinstance(node, kinds)}
 
 
 @cache
@@ -147,8 +138,3 @@ def _tree(module: str) -> ast.Module:
 def _path(module: str) -> Path:
     path = _PACKAGE.parent.joinpath(*module.split('.'))
     return path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
-
-
-def _module_of(path: Path) -> str:
-    parts = path.relative_to(_PACKAGE.parent).with_suffix('').parts
-    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)

@@ -242,3 +242,99 @@ def test_a_tiff_with_odd_tags_is_refused_in_one_line(tmp_path, kind):
         with pytest.raises(UserError, match='cannot be read') as told:
             read(path)
         assert '\n' not in str(told.value)
+
+
+def _heic(tmp_path, **kwargs):
+    pillow_heif = pytest.importorskip('pillow_heif')
+    pillow_heif.register_heif_opener()
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[:16, :16] = 250
+    path = tmp_path / 'a.heic'
+    Image.fromarray(pixels).save(path, 'HEIF', quality=100, **kwargs)
+    return path
+
+
+def test_heic_is_read(tmp_path):
+    from hkd_mm.datasets.load_skin_image import read_image
+
+    path = _heic(tmp_path)
+    for found in (
+        read_rgb(path),
+        read_rgb(path.read_bytes()),
+        read_stored(path, 3, 8),
+        read_image(str(path)),
+    ):
+        assert found.shape == (32, 48, 3)
+        assert found[:12, :12].min() > 240 and found[20:].max() < 10
+
+
+@pytest.mark.parametrize('tag', range(1, 9))
+def test_a_heic_is_turned_once(tmp_path, tag):
+    """Its own rotation counts, and the copy of it in EXIF is not applied again."""
+    pillow_heif = pytest.importorskip('pillow_heif')
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    path = _heic(tmp_path, exif=exif.tobytes())
+    expected = pillow_heif.open_heif(path).to_pillow()
+    found = read_rgb(path)
+    assert (found == np.asarray(expected.convert('RGB'))).all()
+    jpeg = tmp_path / 'a.jpg'
+    with pillow_heif.open_heif(path).to_pillow() as image:
+        image.save(jpeg, quality=100, exif=image.info.get('exif') or b'')
+    assert np.abs(read_rgb(jpeg).astype(int) - found).max() < 12
+
+
+def test_heic_without_its_package_names_it(tmp_path, monkeypatch):
+    import sys
+
+    from hkd_mm.io import images
+
+    path = _heic(tmp_path)
+    images._register_heif.cache_clear()
+    monkeypatch.setitem(sys.modules, 'pillow_heif', None)
+    with pytest.raises(UserError, match='pip install pillow-heif') as told:
+        read_rgb(path)
+    assert '\n' not in str(told.value)
+
+
+def test_what_never_ends_is_refused_at_once(tmp_path):
+    import os
+    import socket
+
+    from hkd_mm.datasets.load_skin_image import read_image
+
+    os.mkfifo(tmp_path / 'pipe.png')
+    with socket.socket(socket.AF_UNIX) as server:
+        short = os.path.relpath(tmp_path / 's.png')
+        server.bind(short if len(short) < 100 else str(tmp_path / 's.png'))
+        for path in ('/dev/zero', tmp_path / 'pipe.png', tmp_path / 's.png'):
+            for read in (read_rgb, lambda path: read_image(str(path))):
+                with pytest.raises(UserError, match='a FIFO, device or socket'):
+                    read(path)
+    for path in ('/proc/self/status', '/proc/kmsg'):
+        with pytest.raises(UserError, match='the file is empty'):
+            read_rgb(path)
+
+
+@pytest.mark.parametrize('limit', [0, -5])
+def test_a_limit_below_one_pixel_is_refused(limit, noise):
+    for read in (read_rgb, lambda x, n: read_stored(x, 3, 8, n)):
+        with pytest.raises(UserError, match=f'max_pixels={limit} must be at least 1'):
+            read(noise(), limit)
+
+
+def test_bombs_are_refused_wherever_images_are_read(tmp_path, monkeypatch):
+    from hkd_mm.datasets.load_skin_image import read_image
+    from hkd_mm.datasets.masks import read_mask
+
+    path = tmp_path / 'bomb.png'
+    path.write_bytes(_png(Image.new('1', (11_000, 10_000))))
+    monkeypatch.setattr(Image.Image, 'load', lambda self: pytest.fail('unpacked'))
+    for read in (
+        lambda: read_image(str(path)),
+        lambda: read_mask(str(path), 2),
+        lambda: read_stored(path, 1, 8),
+    ):
+        with pytest.warns(Image.DecompressionBombWarning):
+            with pytest.raises(UserError, match='11000 x 10000 pixels, more'):
+                read()

@@ -139,3 +139,14 @@ def test_a_table_is_whole_or_as_it_was(tmp_path):
     with pytest.raises(KeyError):
         write_table(path, ['image'], rows())
     assert path.read_text() == 'old' and [*tmp_path.iterdir()] == [path]
+
+
+def test_other_line_marks_within_a_cell_end_no_row(tmp_path):
+    text = 'image,label\na,"x\u2028y\x0bz\x85"\nb,c\n'
+    rows = read_table(written(tmp_path, text))
+    assert [row['label'] for row in rows] == ['x\u2028y\x0bz', 'c']
+
+
+def test_a_device_is_no_table():
+    with pytest.raises(UserError, match='/dev/zero cannot be read: a FIFO, device'):
+        read_table('/dev/zero')

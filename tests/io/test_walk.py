@@ -3,7 +3,9 @@
 
 import os
 
-from hkd_mm.io.files import walk
+import pytest
+
+from hkd_mm.io.files import printable, read_json, replacing, walk
 
 
 def paths(root, **kwargs):
@@ -48,3 +50,24 @@ def test_what_is_no_image_folder_or_file_is_left_out(tmp_path):
     os.mkfifo(tmp_path / 'A/pipe.jpg')
     (tmp_path / 'A/dead.jpg').symlink_to('nowhere')
     assert paths(tmp_path) == ['A/x.jpg']
+
+
+def test_names_of_any_bytes_become_text():
+    assert printable('é.png') == 'é.png'
+    assert printable(os.fsdecode(b'a\xff\xc3\xa9')) == r'a\xffé'
+
+
+def test_long_names_are_written(tmp_path):
+    path = tmp_path / ('x' * 250 + '.json')
+    with replacing(path) as file:
+        file.write(b'1')
+    assert os.listdir(tmp_path) == [path.name] and path.read_bytes() == b'1'
+
+
+def test_an_empty_file_is_no_json(tmp_path):
+    (tmp_path / 'a.json').touch()
+    with pytest.raises(ValueError, match='the file is empty'):
+        read_json(tmp_path / 'a.json')
+    os.mkfifo(tmp_path / 'pipe.json')
+    with pytest.raises(OSError, match='a FIFO, device or socket'):
+        read_json(tmp_path / 'pipe.json')

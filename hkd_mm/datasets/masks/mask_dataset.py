@@ -44,14 +44,11 @@ class MaskDataset(SkinDisease):
     ``lesion_id`` (the same, str or None), ``metadata`` (other columns, dict of str).
 
     Args:
-        data_root: folder of the data.
-        split: train, val, test or all.
         classes: class names, the background first; two of them make masks
             binary, every value above 0 being the second.
-        channels: 3 (RGB) or 1; None takes that of the class.
-        bits: of a channel, 8 or 16 (then one channel); None likewise.
-        without_mask: an image without a mask file is clean; False refuses
-            it; None likewise.
+        channels: 3 (RGB) or 1; None takes that of the class, also below.
+        bits: of a channel, 8 or 16 (then one channel).
+        without_mask: an image without a mask file is clean; False refuses it.
         kwargs: of ``hkd_mm.SkinDisease``.
 
     Raises:
@@ -84,6 +81,11 @@ class MaskDataset(SkinDisease):
                 f'channels={self.channels} and bits={self.bits} must be 1 or '
                 '3 channels of 8 bits, or 1 channel of 16'
             )
+        if kwargs.get('label_col') is not None:
+            raise UserError(
+                f'label_col={kwargs["label_col"]} is for classes, and the masks of '
+                f'{data_root} say what is to be seen; leave it out'
+            )
         super().__init__(data_root, split, classes=classes, **kwargs)
 
     def _read_records(self, root: Path) -> list[MaskRecord]:
@@ -91,7 +93,7 @@ class MaskDataset(SkinDisease):
         records = (
             read_mask_folders(root, self.without_mask)
             if table is None
-            else read_mask_table(root, table, self.without_mask)
+            else read_mask_table(root, table, self.without_mask, self.columns)
         )
         self._check_records(records, table or root)
         return records
@@ -101,10 +103,9 @@ class MaskDataset(SkinDisease):
         return np.bincount(self.get_gt_labels(), minlength=2)
 
     def _find_table(self, root: Path) -> Path | None:
-        if self._table:
-            return super()._find_table(root)
-        found = (root / name for name in self.TABLES)
-        return next((path for path in found if path.is_file()), None)
+        found = (root / name for name in (() if self._table else self.TABLES))
+        own = next((path for path in found if path.is_file()), None)
+        return own or super()._find_table(root)
 
     def _check_records(self, records: list[MaskRecord], source: Path) -> None:
         seen, masks = set(), {}
@@ -154,7 +155,6 @@ _known: dict[tuple, bool] = {}  # train, val and test ask for the same masks
 
 
 def _marked(paths: Sequence[str], classes: int) -> list[bool]:
-    """Whether mask files mark anything; each is read once a process."""
     keys = [(path, classes, *file_stamp(path)) for path in paths]
     new = [key for key in dict.fromkeys(keys) if key not in _known]
     if new:
@@ -192,7 +192,7 @@ class LIDCNodule(MaskDataset):
 
     def _check_records(self, records: list[MaskRecord], source: Path) -> None:
         for record in records:
-            if not record.lesion_id or record.group != 'patient':
+            if not record.lesion_id or record.group == 'lesion':
                 raise UserError(
                     f'{source}: the patient of image {record.sample_id} is '
                     'not known, so that nothing keeps patients in one part; '
@@ -211,8 +211,4 @@ class SkinLesionMasks(MaskDataset):
     """
 
     METAINFO = {'classes': ('background', 'lesion')}
-    TABLES = (
-        *MaskDataset.TABLES,
-        'HAM10000_metadata.csv',
-        'HAM10000_metadata',
-    )
+    TABLES = (*MaskDataset.TABLES, 'HAM10000_metadata.csv', 'HAM10000_metadata')

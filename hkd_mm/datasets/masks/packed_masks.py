@@ -74,18 +74,10 @@ class PackedMasks(PackedDataset):
         side = round(self.size * self.margin)
         rows = plan_rows(inner.data_root, records, side, self.interpolation)
         paths = {record.sample_id: record.mask_path for record in records}
-        masks, sizes, times = file_states(
-            [paths[name] for name in rows['ids']], rows['root']
-        )
-        return MaskPlan(
-            **rows,
-            masks=masks,
-            mask_sizes=sizes,
-            mask_times=times,
-            channels=inner.channels,
-            bits=inner.bits,
-            classes=len(inner.classes),
-        )
+        states = file_states([paths[name] for name in rows['ids']], rows['root'])
+        masks = dict(zip(('masks', 'mask_sizes', 'mask_times'), states))
+        kind = dict(channels=inner.channels, bits=inner.bits)
+        return MaskPlan(**rows, **masks, **kind, classes=len(inner.classes))
 
     def _marked(self, rows: torch.Tensor) -> torch.Tensor:
         masks = unpack(self.store, rows, masks_only=True)[1]
@@ -149,23 +141,9 @@ class PackedMasks(PackedDataset):
 
 @dataclass(frozen=True)
 class MaskPlan(Plan):
-    """The rows of a store, each an image and its mask.
+    """The rows of a store, each an image and its mask; None for an empty mask."""
 
-    Args:
-        masks: paths as ``files``; None for an empty mask.
-        mask_sizes: as ``sizes``.
-        mask_times: as ``times``.
-        channels: of the images, 1 or 3.
-        bits: of a channel, 8 or 16.
-        classes: number of classes, background included.
-    """
-
-    columns: ClassVar[tuple[str, ...]] = (
-        *Plan.columns,
-        'masks',
-        'mask_sizes',
-        'mask_times',
-    )
+    columns: ClassVar = (*Plan.columns, 'masks', 'mask_sizes', 'mask_times')
 
     masks: tuple[str | None, ...] = ()
     mask_sizes: tuple[int | None, ...] = ()
@@ -176,13 +154,8 @@ class MaskPlan(Plan):
 
     @property
     def rule(self) -> dict:
-        kind = dict(
-            version=VERSION,
-            channels=self.channels,
-            bits=self.bits,
-            classes=self.classes,
-        )
-        return dict(super().rule, masks=kind)
+        kind = dict(channels=self.channels, bits=self.bits, classes=self.classes)
+        return dict(super().rule, masks=dict(version=VERSION, **kind))
 
     @property
     def family(self) -> str:
@@ -210,9 +183,6 @@ def pack_pair(
 
     Returns:
         (side, side, channels) uint8 or uint16, and (side, side) uint8.
-
-    Raises:
-        UserError: a file cannot be read, or the two differ in size.
     """
     from mmcv import imresize
 

@@ -3,7 +3,6 @@
 
 import inspect
 import math
-from typing import Any
 
 import cv2
 import numpy as np
@@ -81,9 +80,6 @@ def remove_hair_for(
     An image whose shorter side has more than 1024 pixels, and more than
     twice those wanted, is reduced to that first: the time would grow with
     the fourth power of the size.
-
-    Returns:
-        (h, w, 3) uint8, at least twice as large as wanted, or unchanged.
     """
     height, width = image.shape[:2]
     ratio = max(_SEARCHED, 2 * side) / min(height, width)
@@ -93,7 +89,7 @@ def remove_hair_for(
     return remove_hair(np.ascontiguousarray(image), **settings)
 
 
-def hair_settings(word: bool | dict | None) -> dict[str, float] | None:
+def hair_settings(word: object) -> dict[str, float] | None:
     """All settings that ``packed.hair_removal`` means; None for False, None.
 
     Raises:
@@ -113,17 +109,12 @@ def hair_settings(word: bool | dict | None) -> dict[str, float] | None:
             raise UserError(
                 f'packed.hair_removal has no "{name}"; known there: {", ".join(found)}'
             )
+        low, high = SETTINGS[name]
+        zero = name == 'length' and value == 0
+        if type(value) not in (int, float) or not (low < value <= high or zero):
+            raise UserError(
+                f'packed.hair_removal.{name}={value!r} must be a number above '
+                f'{low} and at most {high}'
+            )
         found[name] = value
-        _check(name, value)
     return {name: float(value) for name, value in found.items()}
-
-
-def _check(name: str, value: Any) -> None:
-    low, high = SETTINGS[name]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    zero = name == 'length' and number and value == 0
-    if not (number and (low < value <= high or zero)):
-        raise UserError(
-            f'packed.hair_removal.{name}={value!r} must be a number above '
-            f'{low} and at most {high}'
-        )

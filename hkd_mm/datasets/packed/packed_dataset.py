@@ -38,15 +38,11 @@ class PackedDataset(Dataset):
     Loaders take it with ``collate_fn=dict(type='hkd_mm.packed_collate')``.
 
     Args:
-        dataset: config of the inner data set, or the data set.
         size: side of the model's input, in pixels.
         margin: images are stored at ``round(size * margin)`` pixels a side,
             room for random crops; >= 1. Evaluation wants 1.
-        store_dir: folder of all stores.
         interpolation: of the resize, a word of ``mmcv.imresize``.
-        in_memory: read the store into memory of this process.
-        verify: check on opening, ``all`` or ``sample``, see
-            :class:`hkd_mm.datasets.packed.store.PackedStore`.
+        in_memory, verify: see :class:`hkd_mm.datasets.packed.store.PackedStore`.
         hair_removal: take dark hairs out of the stored images: True, or a dict of
             settings of :func:`hkd_mm.datasets.packed.hair_removal.remove_hair`.
         top_up: list images of small classes of a training split several

@@ -2,8 +2,9 @@
 """List images of small classes of the training split several times."""
 
 import copy
-import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -20,19 +21,11 @@ def target_of(word: Any) -> Target:
         UserError: neither ``largest``, nor a fraction, nor a number.
     """
     target = word
-    if isinstance(word, str):
-        for number in (int, float):
-            try:
-                target = number(word)
-                break
-            except ValueError:
-                continue
-    fraction = isinstance(target, float) and 0 < target <= 1
-    number = (
-        isinstance(target, int)
-        and not isinstance(target, bool)
-        and target >= 2  # 1 could mean either
-    )
+    if isinstance(word, str) and word != 'largest':
+        with suppress(ValueError):
+            target = int(word) if word.strip().isdigit() else float(word)
+    fraction = type(target) is float and 0 < target <= 1
+    number = type(target) is int and target >= 2  # 1 could mean either
     if not (target is None or target == 'largest' or fraction or number):
         raise UserError(
             f'packed.top_up={word!r} must be largest, a fraction of the '
@@ -51,11 +44,6 @@ def plan_copies(
     / n) times, and those whose ids have the smallest hashes once more. Larger classes
     and empty ones stay as they are. The result depends on the arguments alone.
 
-    Args:
-        labels: classes (N,).
-        sample_ids: unique names (N,).
-        target: see :func:`target_of`; a fraction is rounded.
-
     Returns:
         ``positions`` and ``copies`` (M,) int64, M >= N: first every image
         with copy 0, then the copies, 1 upwards.
@@ -67,10 +55,13 @@ def plan_copies(
     labels = np.asarray(labels)
     sizes = np.bincount(labels) if len(labels) else np.zeros(0, int)
     positions, copies = [np.arange(len(labels))], [np.zeros(len(labels), int)]
-    wanted = 0 if target is None or not len(sizes) else _number(target, sizes)
+    wanted = target or 0
+    if len(sizes) and (target == 'largest' or isinstance(target, float)):
+        wanted = round((1.0 if target == 'largest' else target) * int(sizes.max()))
     for label in np.flatnonzero((sizes > 0) & (sizes < wanted)):
         members = np.flatnonzero(labels == label)
-        members = members[np.argsort([_hash(sample_ids[i]) for i in members])]
+        hashes = [sha256(sample_ids[i].encode()).hexdigest() for i in members]
+        members = members[np.argsort(hashes)]
         more = np.arange(len(members), wanted)
         positions.append(members[more % len(members)])
         copies.append(more // len(members))
@@ -103,15 +94,3 @@ def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
     longer = copy.copy(dataset)
     longer.get_subset_(positions.tolist())
     return longer, copies
-
-
-def _number(target: str | int | float, sizes: np.ndarray) -> int:
-    if target == 'largest':
-        return int(sizes.max())
-    if isinstance(target, float):
-        return round(target * int(sizes.max()))
-    return target
-
-
-def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()

@@ -108,3 +108,40 @@ def test_two_folders_of_masks_are_refused(
     (root / 'my_segmentations').mkdir()
     with pytest.raises(UserError, match='could lie in .*tschandl or in my_'):
         dataset(root, kind='SkinLesionMasks')
+
+
+@pytest.mark.parametrize('place', ['/home/me/ct/{}.png', r'D:\ct\{}.png'])
+def test_paths_of_another_machine_are_found_by_name(ct_root, dataset, rewrite, place):
+    before = dataset(ct_root)
+
+    def change(row):
+        mask = row['mask_image'] and place.format(row['mask_image'])
+        image = place.format(row['original_image'])
+        return dict(row, original_image=image, mask_image=mask)
+
+    rewrite(ct_root, change)
+    after = dataset(ct_root)
+    for number in range(30):
+        assert before.get_data_info(number) == after.get_data_info(number)
+
+
+def test_columns_of_other_names(ct_root, dataset, rewrite):
+    before = ids(dataset(ct_root))
+
+    def change(row):
+        patient = row.pop('patient_id')
+        row = dict(row, slice=row.pop('original_image'), subject=patient)
+        return dict(row, fold='Train' if patient < '3' else 'VALID')
+
+    rewrite(ct_root, change)
+    words = dict(image_col='slice', group_cols='subject', split_col='fold')
+    assert ids(dataset(ct_root, **words)) == before
+    train = dataset(ct_root, split='train', **words)
+    homes = {train.get_data_info(i)['patient_id'] for i in range(len(train))}
+    assert homes and max(homes) < '3'
+    with pytest.raises(UserError, match='add a column patient_id'):
+        dataset(ct_root, image_col='slice')
+    with pytest.raises(UserError, match='label_col=x is for classes'):
+        dataset(ct_root, label_col='x')
+    with pytest.raises(UserError, match='no column "who"; found: '):
+        dataset(ct_root, image_col='slice', group_cols='who')

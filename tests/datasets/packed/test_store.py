@@ -2,12 +2,13 @@
 """A store is whole, is ours, or is refused by name."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
-from hkd_mm.datasets.packed.store import PackedStore, read_ids, seal
+from hkd_mm.datasets.packed.store import PackedStore, read_ids, seal, sha256
 from hkd_mm.errors import UserError
 
 FILES = ('pixels.bin', 'crc32.bin', 'rows.json', 'header.json')
@@ -92,3 +93,49 @@ def test_the_map_is_the_file(packed, folder):
     pixels = np.fromfile(folder / 'pixels.bin', np.uint8)
     assert (store.pixels.numpy().ravel() == pixels).all()
     assert read_ids(folder) == store.ids == sorted(store.ids)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(count=-1),
+        dict(count=10**18),
+        dict(count='36'),
+        dict(count=True),
+        dict(side=0),
+        dict(side=10**9),
+        dict(side='16'),
+        dict(side=1e400),
+        dict(masks=[]),
+        dict(masks=dict(channels=7, bits=16, classes=2, version=2)),
+        dict(key=None),
+        dict(rows_sha256=7),
+        dict(hair_removal='x'),
+    ],
+)
+def test_a_header_of_absurd_values_is_refused(packed, folder, change):
+    path = folder / 'header.json'
+    header = json.loads(path.read_text())
+    del header['header_hash']
+    path.write_text(json.dumps(seal({**header, **change})))
+    _refused(packed, 'header.json')
+
+
+@pytest.mark.parametrize(
+    'rows', [b'[]', b'{"ids": 3}', b'{"ids": [1, 2]}', b'{"ids": ["a"]}', b'{}', b'7']
+)
+def test_rows_of_other_kinds_are_refused(packed, folder, rows):
+    path = folder / 'header.json'
+    header = json.loads(path.read_text())
+    del header['header_hash']
+    (folder / 'rows.json').write_bytes(rows)
+    header['rows_sha256'] = sha256(rows)
+    path.write_text(json.dumps(seal(header)))
+    _refused(packed, '.json')
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_a_pipe_is_no_store(packed, folder, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    _refused(packed, name)
