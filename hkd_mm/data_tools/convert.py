@@ -1,22 +1,22 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Convert public downloads and class folders into one layout."""
 
-import argparse
 import fnmatch
+import os
 import re
-import shutil
-import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hkd_mm.data_tools.downloads import Entry, list_downloads, place
-from hkd_mm.data_tools.table_files import write_annotations
+from hkd_mm.data_tools.downloads import TABLES, Entry, list_downloads, place
+from hkd_mm.data_tools.source import write_annotations
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import is_skipped
 from hkd_mm.io.images import IMAGE_SUFFIXES
 from hkd_mm.io.progress import tracked
 
+_LONGEST = 250  # bytes of a file name, of 255: a number may follow
 Found = list[tuple[Any, Entry]]  # records and the entries of their images
 
 
@@ -36,7 +36,7 @@ def convert_folders(
     lesion. Where it has no such folders, the split is left to the data set.
 
     Args:
-        sources: folders or zip archives.
+        sources: folders or archives.
         out: data root; made when missing.
         rename: class of the download -> class here; several may become one,
             and those that become '' are left out.
@@ -47,14 +47,16 @@ def convert_folders(
         ignore_split: leave the split to the data set in any case.
 
     Returns:
-        ``images``, ``new``, ``counts`` (class -> images), ``splits`` (split -> images).
+        ``images``, ``new``, ``counts`` (class -> images), ``splits`` (split -> images),
+        ``skipped`` (suffix -> files that are no image in a class folder).
 
     Raises:
         UserError: no images, an unknown class in ``rename``, a bad pattern,
             or a lesion in two parts of the download.
     """
     with ExitStack() as stack:
-        found = _rename(_find_images(sources, stack), rename or {})
+        entries, skipped = list_downloads(sources, out, stack)
+        found = _rename(_find_images(entries, skipped, sources), rename or {})
         _set_lesions(found, lesion_pattern)
         records = [record for record, _ in found]
         _number_twins(records)
@@ -68,6 +70,7 @@ def convert_folders(
         new=new,
         counts=dict(Counter(record.label for record in records)),
         splits=dict(Counter(r.split for r in records if r.split)),
+        skipped=dict(skipped.most_common()),
     )
 
 
@@ -79,7 +82,7 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
 
     Args:
         kind: HAM10000 or ISIC2019.
-        sources: folders or zip archives of the download.
+        sources: folders or archives of the download.
         out: data root; made when missing.
 
     Returns:
@@ -89,7 +92,7 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
         UserError: a table or an image is missing or damaged.
     """
     with ExitStack() as stack:
-        entries = list_downloads(sources, stack)
+        entries, _ = list_downloads(sources, out, stack)
         records = _read_tables(kind, entries)
         new = _place_images(_with_images(records, entries), out)
     write_annotations(Path(out, 'annotations.csv'), records)
@@ -101,33 +104,6 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
     )
 
 
-def parse_args(
-    argv: list[str] | None, out: str, description: str, epilog: str
-) -> argparse.Namespace:
-    """Read the command line of a tool that converts an official download.
-
-    ``out`` is the default data root.
-    """
-    parser = argparse.ArgumentParser(description=description, epilog=epilog)
-    parser.add_argument(
-        'sources',
-        nargs='+',
-        help='folders, zip archives and tables of the download',
-    )
-    parser.add_argument('--out', default=out, help='data root (default: %(default)s)')
-    return parser.parse_args(argv)
-
-
-def run(kind: str, args: argparse.Namespace) -> None:
-    """Convert an official download and print the counts."""
-    done = convert_official(kind, args.sources, args.out)
-    counts = ', '.join(f'{name} {n}' for name, n in done['counts'].items())
-    print(
-        f'{done["images"]} images of {done["lesions"]} lesions in '
-        f'{args.out}, {done["new"]} newly placed ({counts})'
-    )
-
-
 def _place_images(found: Found, out: str) -> int:
     """Put images below ``out/images``; return the number of new ones."""
     return sum(
@@ -136,30 +112,40 @@ def _place_images(found: Found, out: str) -> int:
     )
 
 
-def _find_images(sources: list[str], stack: ExitStack) -> Found:
+def _find_images(
+    entries: list[Entry], skipped: Counter[str], sources: list[str]
+) -> Found:
     from hkd_mm.datasets.class_folders import SPLIT_NAMES
     from hkd_mm.datasets.records import Record
 
     found = []
-    for entry in list_downloads(sources, stack):
+    for entry in entries:
         *folders, file = entry.name.parts
-        if entry.name.suffix.lower() not in IMAGE_SUFFIXES or not folders:
+        if entry.name.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if not folders or folders[-1].lower() in SPLIT_NAMES:
+            skipped[f'{entry.name.suffix.lower()} outside of class folders'] += 1
             continue
         *above, label = folders
-        if label.lower() in SPLIT_NAMES:
-            continue
         splits = [SPLIT_NAMES.get(name.lower()) for name in reversed(above)]
         split = next(filter(None, splits), None)
         name = f'{label}/{file}'
         found.append((Record(name, name, label, split=split), entry))
     if not found:
-        raise UserError(f'{", ".join(sources)} holds no class folders with images')
+        raise UserError(
+            f'{", ".join(sources)} holds no class folders with images'
+            + ''.join(f', but {n} {suffix}' for suffix, n in skipped.items())
+        )
     return found
 
 
 def _rename(found: Found, rename: dict[str, str]) -> Found:
     known = {record.label for record, _ in found}
-    for name in rename:
+    for name, new in rename.items():
+        if is_skipped(new) or re.search(r'[/\\\0-\x1f]', new) or new != new.strip():
+            raise UserError(
+                f'--rename {name}={new}: no name of a class folder; write a plain one'
+            )
         if name not in known:
             raise UserError(
                 f'--rename {name}=...: the download has no class '
@@ -199,6 +185,9 @@ def _number_twins(records) -> None:
     for record in records:
         folder, _, file = record.path.rpartition('/')
         plain = Path(file)
+        while len(os.fsencode(file)) > _LONGEST:
+            plain = plain.with_stem(plain.stem[:-1])
+            file = plain.name
         number, name = 1, file
         while (folder, Path(name).stem.lower()) in taken:
             number += 1
@@ -249,14 +238,12 @@ def _read_tables(kind: str, entries: list[Entry]) -> list:
             f'the download holds no {" or ".join(tables)}; name '
             'the folder or file that does as well'
         )
-    with tempfile.TemporaryDirectory() as folder:
-        classes = dataset.METAINFO['classes']
-        path = _unpack(table, folder)
-        records = isic.read_official(path, classes)
-        check_records(records, classes, str(table.name))
-        second = _find_table(entries, dataset.companions(path))
-        if second is not None and not any(r.lesion_id for r in records):
-            isic.merge_metadata(records, _unpack(second, folder))
+    classes = dataset.METAINFO['classes']
+    records = isic.read_official(table.path, classes)
+    check_records(records, classes, str(table.name))
+    second = _find_table(entries, dataset.companions(Path(table.name)))
+    if second is not None and not any(record.lesion_id for record in records):
+        isic.merge_metadata(records, second.path)
     return records
 
 
@@ -265,16 +252,9 @@ def _find_table(entries: list[Entry], patterns: tuple[str, ...]) -> Entry | None
     for pattern in patterns:
         for entry in entries:
             fits = fnmatch.fnmatchcase(entry.name.name, pattern)
-            if fits and entry.name.suffix.lower() in ('', '.csv', '.tab'):
+            if fits and entry.name.suffix.lower() in TABLES:
                 return entry
     return None
-
-
-def _unpack(entry: Entry, folder: str) -> Path:
-    target = Path(folder, entry.name.name)
-    with entry.open() as source, open(target, 'wb') as copy:
-        shutil.copyfileobj(source, copy)
-    return target
 
 
 def _with_images(records, entries: list[Entry]) -> Found:
@@ -283,10 +263,7 @@ def _with_images(records, entries: list[Entry]) -> Found:
 
     images = {}
     for entry in entries:
-        if (
-            entry.name.suffix.lower() in IMAGE_SUFFIXES
-            and 'originals' not in entry.name.parts
-        ):
+        if entry.name.suffix.lower() in IMAGE_SUFFIXES:
             images.setdefault(same_id(entry.name.name), entry)
     found = [(r, images.get(same_id(r.sample_id))) for r in records]
     missing = [record for record, entry in found if entry is None]

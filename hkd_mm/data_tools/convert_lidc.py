@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Convert LIDC-IDRI to slices with consensus masks and a table."""
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -21,48 +20,14 @@ from hkd_mm.data_tools.lidc import (
     read_outlines,
     require_pydicom,
 )
-from hkd_mm.data_tools.table_files import write_table
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import mark_incomplete
 from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.tables import write_table
 
 DICOM = ('.dcm', '.ima', '')
 OFFSET = 1024  # added to Hounsfield units, which begin at -1024
 Pairs = list[tuple[Scan, Readings]]
-
-
-def run(args: argparse.Namespace) -> None:
-    """Convert as the command line says and print the counts."""
-    done = convert_lidc(
-        args.sources,
-        args.out,
-        tuple(args.window) if args.window else None,
-        args.clean,
-        args.consensus,
-        args.workers,
-    )
-    print(
-        f'{done["slices"]} slices of {done["patients"]} patients in '
-        f'{args.out}, {done["clean"]} of them clean; {done["nodules"]} '
-        'nodules that readers share'
-    )
-    print(
-        'train on them with '
-        + (
-            'data_preprocessor.window=None, the default: they are stretched '
-            'over all 16 bits'
-            if args.window
-            else '--cfg-options data_preprocessor.window=[424,1500], the lung '
-            'window -600 / 1500 in what is stored, Hounsfield units + 1024'
-        )
-    )
-    if done['unread']:
-        print(f'{done["unread"]} CT scans have no XML file and were left out')
-    if done['lost']:
-        print(
-            f'{done["lost"]} outlines were left out, for their slices are '
-            'missing; nodules may be cut or gone'
-        )
 
 
 def convert_lidc(
@@ -119,7 +84,8 @@ def convert_lidc(
         )
         rows = [row for some, _, _ in done for row in some]
         if rows:
-            write_table(Path(out, 'split_dataset.csv'), rows)
+            table = Path(out, 'split_dataset.csv')
+            write_table(table, [*rows[0]], (row.values() for row in rows))
     if not rows:  # then nothing was written either
         raise UserError(f'{" ".join(sources)}: no nodule that readers share')
     return dict(

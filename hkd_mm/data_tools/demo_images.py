@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from numpy.random import Generator, default_rng
 
-from hkd_mm.data_tools.table_files import write_table
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import incomplete_marker, mark_incomplete
 from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.tables import write_table
 
 _MARK = 'demo.json'
 _TOOL = 'the tool of demo images'
@@ -104,7 +104,8 @@ def make_demo_images(
             draw = partial(_write_image, root, size, seed)
             parallel_map(draw, rows, 'drawing demo images', workers)
             columns = ('image', 'label', 'lesion_id', 'age')
-            write_table(root / 'annotations.csv', rows, columns)
+            cells = ([row[name] for name in columns] for row in rows)
+            write_table(root / 'annotations.csv', columns, cells)
     return dict(
         images=num,
         counts=dict(Counter(row['label'] for row in rows)),

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.random import Generator, default_rng
 
 from hkd_mm.data_tools.demo_images import building
-from hkd_mm.data_tools.table_files import write_table
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.tables import write_table
 
 AIR, LUNG, TISSUE = -1000.0, -850.0, 40.0  # HU
 OFFSET = 1024  # stored values are HU + 1024
@@ -102,7 +102,8 @@ def make_demo_slices(
             parallel_map(draw, rows, 'drawing slices', workers)
             columns = ('patient_id', 'original_image', 'mask_image')
             columns = (*columns, 'is_clean', 'mode')
-            write_table(root / 'split_dataset.csv', rows, columns)
+            cells = ([row[name] for name in columns] for row in rows)
+            write_table(root / 'split_dataset.csv', columns, cells)
     return dict(
         counts=dict(Counter(row['mode'] for row in rows)),
         clean=sum(row['is_clean'] == 'TRUE' for row in rows),

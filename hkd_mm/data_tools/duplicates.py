@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hkd_mm.data_tools.table_files import write_annotations
+from hkd_mm.data_tools.source import write_annotations
 from hkd_mm.errors import UserError
 
 _BITS = 64  # of a hash

@@ -1,13 +1,13 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Draw a split file ahead of the training, by lesion and by content."""
 
-import hashlib
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from hkd_mm.data_tools.duplicates import joined_names
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import sha256
 from hkd_mm.io.progress import parallel_map
 
 
@@ -75,6 +75,6 @@ def _merge_duplicates(records, workers: int) -> list:
 
 def _sha256(path: str) -> str:
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return sha256(path)
     except OSError as error:
         raise UserError(f'image {path} cannot be read ({error.strerror})') from None

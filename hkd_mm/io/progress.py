@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TextIO, TypeVar
 
+from hkd_mm.errors import UserError
+
 T = TypeVar('T')
+_MOST_WORKERS = 1024
 EVERY = 30.0  # seconds between two lines where there is no terminal
 REDRAW = 0.2  # seconds between two drawings on a terminal
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -193,6 +196,18 @@ def default_workers() -> int:
     return os.cpu_count() or 1
 
 
+def check_workers(workers: int) -> None:
+    """Refuse a number of processes that no machine has.
+
+    Raises:
+        UserError: it is below 0 or above 1024.
+    """
+    if not 0 <= workers <= _MOST_WORKERS:
+        raise UserError(
+            f'--workers {workers} must lie between 0, all cores, and {_MOST_WORKERS}'
+        )
+
+
 def parallel_map(
     function: Callable[[Any], Any],
     items: Iterable[Any],
@@ -207,6 +222,7 @@ def parallel_map(
         what: the job, shown with its progress on stderr.
         workers: processes; 0 takes all cores, 1 stays in this process.
     """
+    check_workers(workers)
     items = list(items)
     total = len(items)
     workers = min(workers or default_workers(), max(1, total // 16))

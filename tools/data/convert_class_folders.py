@@ -20,7 +20,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         'sources',
         nargs='+',
-        help='folders or zip archives of class folders, with '
+        help='folders or archives (zip, tar) of class folders, with '
         'or without train, val and test above them',
     )
     parser.add_argument(
@@ -83,9 +83,9 @@ def run(args: argparse.Namespace) -> None:
         args.seed,
         args.ignore_split,
     )
-    for what in ('counts', 'splits'):
+    for what, title in (('counts', ''), ('splits', ''), ('skipped', 'not taken: ')):
         if done[what]:
-            print(', '.join(f'{name} {n}' for name, n in done[what].items()))
+            print(title + ', '.join(f'{name} {n}' for name, n in done[what].items()))
     print(f'{done["images"]} images in {args.out}, {done["new"]} newly placed')
     if args.lesion_id is None:
         print(

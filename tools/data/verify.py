@@ -1,11 +1,13 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Check a data set: unreadable, tiny and duplicate images, leaks, counts.
 
-Exit code 0: nothing serious; 1: an unreadable file, or the same image id,
-lesion or file content in two splits; 2: the data could not be looked at.
+Exit code 0: nothing serious; 1: an unreadable file, something that a training
+refuses, or the same image id, lesion, patient or file content in two splits (with
+--group near duplicates as well); 2: the data could not be looked at.
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -74,8 +76,13 @@ def parse_args(argv=None) -> argparse.Namespace:
 def run(args: argparse.Namespace, codes: list[int]) -> None:
     """Do the work."""
     from hkd_mm.data_tools.duplicates import require_imagehash
-    from hkd_mm.data_tools.source import read_records, read_where
-    from hkd_mm.data_tools.verify import print_report, verify_data
+    from hkd_mm.data_tools.source import (
+        read_records,
+        read_tables,
+        read_where,
+        refusals,
+    )
+    from hkd_mm.data_tools.verify import count_skipped, print_report, verify_data
     from hkd_mm.errors import UserError
 
     near = None if args.no_near else 2 if args.near is None else args.near
@@ -88,16 +95,26 @@ def run(args: argparse.Namespace, codes: list[int]) -> None:
             near = None
             print(f'note: {error}', file=sys.stderr)
     records, classes, name = read_records(args)
-    where, split_hash = read_where(records, args)
-    report = verify_data(records, where, args.min_size, near, args.workers)
-    report.update(data_root=args.data_root, split_hash=split_hash)
+    where, document = read_where(records, args)
+    report = verify_data(
+        records, where, args.min_size, near, args.workers, bool(args.group)
+    )
+    report.update(
+        data_root=args.data_root,
+        split_hash=document['hash'],
+        refused=refusals(args, document),
+        skipped=count_skipped(args.data_root, records, read_tables(args)),
+    )
+    report['ok'] = report['ok'] and not report['refused']
     print_report(report, name, classes)
     if args.json:
-        import json
-        from pathlib import Path
-
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
+        try:
+            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+            Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
+        except OSError as error:
+            raise UserError(
+                f'--json {args.json} cannot be written ({error.strerror})'
+            ) from None
     if args.group:
         from hkd_mm.data_tools.duplicates import write_groups
 
