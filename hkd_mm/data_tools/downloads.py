@@ -177,8 +177,9 @@ def _unpack(source: Path, out: str, stack: ExitStack) -> Iterator[Entry]:
         except (*_DAMAGED, OSError) as error:
             if isinstance(error, OSError) and error.errno:  # such as a full disk
                 raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f'archive {label} is damaged ({error}); download it again'
+                f'archive {label} is damaged ({reason}); download it again'
             ) from None
 
 
@@ -207,7 +208,8 @@ def _members(path: Path) -> Iterator[Member]:
             raw = info.name.encode('utf-8', 'surrogateescape')
             yield raw, size, why, partial(_rewound, content)
         archive.fileobj.seek(archive.offset)
-        if archive.fileobj.read(512) != bytes(512):
+        # up to the end, where compressed files hold their checksum
+        if not archive.fileobj.read(2**24).startswith(bytes(512)):
             raise EOFError('it ends too early')
 
 
