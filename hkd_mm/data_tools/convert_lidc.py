@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Convert LIDC-IDRI to slices with consensus masks and a table."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -20,9 +21,11 @@ from hkd_mm.data_tools.lidc import (
     read_outlines,
     require_pydicom,
 )
+from hkd_mm.data_tools.source import check_source
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import mark_incomplete
-from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.files import walk
+from hkd_mm.io.progress import check_workers, parallel_map
 from hkd_mm.io.tables import write_table
 
 DICOM = ('.dcm', '.ima', '')
@@ -60,10 +63,12 @@ def convert_lidc(
         UserError: nothing to convert, a damaged file, or a bad argument.
     """
     require_pydicom()
-    if not 0 < share <= 1 or clean < 0 or (window and not window[1] > 0):
+    check_workers(workers)
+    wide = window is None or (all(map(math.isfinite, window)) and window[1] > 0)
+    if not 0 < share <= 1 or clean < 0 or not wide:
         raise UserError(
-            f'consensus {share} must lie in (0, 1], clean {clean} must be '
-            f'>= 0 and the width of the window {window} > 0'
+            f'--consensus {share} must lie in (0, 1], --clean {clean} must be '
+            f'>= 0 and the width of --window {window} a number > 0'
         )
     readings = _find_readings(sources)
     scans = find_scans(_find_files(sources, DICOM), workers)
@@ -118,17 +123,15 @@ def _find_files(sources: list[str], suffixes: Sequence[str]) -> list[Path]:
     """Files with some suffixes, each once, in the order of their paths."""
     found = []
     for source in sources:
-        base = Path(source).expanduser()
-        if not base.exists():
-            raise UserError(f'{source} does not exist')
-        found += [base] if base.is_file() else base.rglob('*')
+        base = check_source(source)
+        found += (
+            [base]
+            if base.is_file()
+            else [Path(folder, file) for folder, files in walk(base) for file in files]
+        )
     once: dict[Path, Path] = {}  # sources may overlap or link to each other
     for path in sorted(found):
-        if (
-            path.suffix.lower() in suffixes
-            and not path.name.startswith('.')
-            and path.is_file()
-        ):
+        if path.suffix.lower() in suffixes and not path.name.startswith('.'):
             once.setdefault(path.resolve(), path)
     return list(once.values())
 

@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.random import Generator, default_rng
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import incomplete_marker, mark_incomplete
-from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.progress import check_workers, parallel_map
+from hkd_mm.io.schema import validate
 from hkd_mm.io.tables import write_table
 
 _MARK = 'demo.json'
@@ -70,6 +73,12 @@ LOOKS = dict(
 )
 
 
+class _Options(TypedDict):
+    num: Annotated[int, Field(ge=10 * len(LOOKS), le=1_000_000)]
+    size: Annotated[int, Field(ge=16, le=4096)]
+    seed: Annotated[int, Field(ge=0)]
+
+
 def make_demo_images(
     out: str, num: int = 600, size: int = 96, seed: int = 0, workers: int = 0
 ) -> dict:
@@ -90,13 +99,11 @@ def make_demo_images(
     Raises:
         UserError: too few or too small images, or ``out`` holds others.
     """
-    if num < 10 * len(LOOKS) or size < 16:
-        raise UserError(
-            f'--num {num} --size {size}: at least {10 * len(LOOKS)} images '
-            'of 16 pixels are needed'
-        )
+    check_workers(workers)
+    options = dict(num=num, size=size, seed=seed)
+    validate(_Options, options, 'make_demo_images')
     root = Path(out)
-    made_by = dict(version=2, num=num, size=size, seed=seed)
+    made_by = dict(version=2, **options)
     rows = list(_plan(num, seed))
     with building(root, made_by) as new:
         if new:

@@ -9,14 +9,16 @@ heights, each with vessels and noise of its own, and some hold none of it.
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator, default_rng
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from hkd_mm.data_tools.demo_images import building
-from hkd_mm.errors import UserError
-from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.progress import check_workers, parallel_map
+from hkd_mm.io.schema import validate
 from hkd_mm.io.tables import write_table
 
 AIR, LUNG, TISSUE = -1000.0, -850.0, 40.0  # HU
@@ -51,6 +53,14 @@ GRADES = dict(
 )
 
 
+class _Options(TypedDict):
+    grade: Literal['easy', 'medium', 'hard']
+    patients: Annotated[int, Field(ge=10, le=100_000)]
+    slices: Annotated[int, Field(ge=2, le=1000)]
+    size: Annotated[int, Field(ge=32, le=4096)]
+    seed: Annotated[int, Field(ge=0)]
+
+
 def make_demo_slices(
     out: str,
     grade: str = 'medium',
@@ -79,22 +89,10 @@ def make_demo_slices(
     Raises:
         UserError: unknown grade, too few or too small slices, or ``out`` holds others.
     """
-    if grade not in GRADES:
-        raise UserError(f'--grade {grade}: there are {", ".join(GRADES)}')
-    if patients < 10 or slices < 2 or size < 32:
-        raise UserError(
-            f'--patients {patients} --slices {slices} --size {size}: at '
-            'least 10 patients with 2 slices of 32 pixels are needed'
-        )
-    root = Path(out)
-    made_by = dict(
-        version=1,
-        grade=grade,
-        patients=patients,
-        slices=slices,
-        size=size,
-        seed=seed,
-    )
+    check_workers(workers)
+    options = dict(grade=grade, patients=patients, slices=slices, size=size, seed=seed)
+    validate(_Options, options, 'make_demo_slices')
+    root, made_by = Path(out), dict(version=1, **options)
     rows = _plan(patients, slices)
     with building(root, made_by) as new:
         if new:

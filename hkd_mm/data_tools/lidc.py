@@ -18,6 +18,9 @@ from hkd_mm.io.progress import parallel_map
 
 Masks = dict[int, np.ndarray]  # slice -> (H, W) bool
 _ROOT = 'LidcReadMessage'
+# The largest of LIDC-IDRI has 2 MB and 100 nodules, its slices 512 x 512 pixels.
+_LARGEST_XML, _MOST_NODULES, _FARTHEST = 2**24, 1000, 4096
+_DEFLATED = '1.2.840.10008.1.2.1.99'  # a transfer syntax that unpacks without end
 _TAGS = (
     'Modality',
     'PatientID',
@@ -141,23 +144,30 @@ def read_outlines(path: str | Path) -> Readings | None:
     """Read the nodules of one XML file; None for other XML files.
 
     Raises:
-        UserError: it cannot be read, or lacks a required number.
+        UserError: it cannot be read, is far larger than such files are, declares
+            entities (which may unpack without end), or lacks a required number.
     """
     try:
-        root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise UserError(f'{path} cannot be read: {error}') from None
-    if _name(root) != _ROOT:
-        return None
-    sessions = _children(root, 'readingSession')
-    try:
+        data = Path(path).read_bytes()
+        # zero bytes: in UTF-16 the letters are apart
+        if len(data) > _LARGEST_XML or b'<!DOCTYPE' in data.replace(b'\0', b''):
+            raise ValueError(
+                f'more than {_LARGEST_XML} bytes or a DOCTYPE, which no file of '
+                'readings has; take it away'
+            )
+        root = ElementTree.fromstring(data)
+        if _name(root) != _ROOT:
+            return None
+        sessions = _children(root, 'readingSession')
         nodules = [
             _nodule(node, number)
             for number, session in enumerate(sessions)
             for node in _children(session, 'unblindedReadNodule')
         ]
-    except ValueError as error:
-        raise UserError(f'{path}: {error}') from None
+        if len(nodules) > _MOST_NODULES:
+            raise ValueError(f'more than {_MOST_NODULES} nodules')
+    except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
+        raise UserError(f'{path} cannot be read: {error}') from None
     header = _children(root, 'ResponseHeader')
     uid = _text(header[0], 'SeriesInstanceUid') if header else ''
     return Readings(str(path), uid, len(sessions), nodules)
@@ -175,6 +185,8 @@ def _outline(roi: ElementTree.Element) -> Outline:
         (int(_text(point, 'xCoord')), int(_text(point, 'yCoord')))
         for point in _children(roi, 'edgeMap')
     ]
+    if any(abs(number) > _FARTHEST for point in points for number in point):
+        raise ValueError(f'a point lies more than {_FARTHEST} pixels away')
     return Outline(
         uid=_text(roi, 'imageSOP_UID'),
         z=float(_text(roi, 'imageZposition') or 'nan'),
@@ -242,30 +254,47 @@ def read_header(path: str) -> Slice | None:
     """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
+    from pydicom.filereader import read_file_meta_info
 
     try:
+        if read_file_meta_info(path).get('TransferSyntaxUID') == _DEFLATED:
+            raise ValueError('deflated files are not read; convert it with dcmconv')
         data = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
         if data.get('Modality') != 'CT':
             return None
         origin = [float(x) for x in data.ImagePositionPatient]
         sides = data.get('PixelSpacing')
-        return Slice(
+        found = Slice(
             path=path,
             series_uid=str(data.SeriesInstanceUID),
             uid=str(data.SOPInstanceUID),
-            patient=re.sub(r'[^\w.-]+', '_', str(data.PatientID)),
+            patient=_file_name(str(data.PatientID)),
             position=_along(origin, data.get('ImageOrientationPatient')),
             z=origin[2],
             number=int(data.get('InstanceNumber') or 0),
             shape=(int(data.Rows), int(data.Columns)),
             spacing=(float(sides[0]), float(sides[1])) if sides else None,
         )
-    except (InvalidDicomError, OSError, EOFError) as error:
+        if not (math.isfinite(found.position) and math.isfinite(found.z)):
+            raise ValueError(f'its position is {origin}')
+        if not 0 < min(found.shape) <= max(found.shape) <= _FARTHEST:
+            raise ValueError(f'it has {found.shape} pixels')
+        return found
+    except Exception as error:  # damaged headers raise errors of any type
         if isinstance(error, InvalidDicomError) and not Path(path).suffix:
             return None
-        raise UserError(f'{path} cannot be read: {error}') from None
-    except (AttributeError, TypeError, IndexError, ValueError) as error:
-        raise UserError(f'{path} is no whole CT slice: {error}') from None
+        raise UserError(
+            f'{path} cannot be read as a CT slice: {_first_line(error)}'
+        ) from None
+
+
+def _file_name(patient: str) -> str:
+    """A patient id as the name of a folder."""
+    return re.sub(r'[^\w.-]+', '_', patient).lstrip('.')[:64] or 'unknown'
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_hounsfield(path: str) -> np.ndarray:
@@ -280,13 +309,17 @@ def read_hounsfield(path: str) -> np.ndarray:
     try:
         data = dcmread(path)
         pixels = data.pixel_array
+        if pixels.ndim != 2:
+            raise ValueError(f'{pixels.shape} is not one grey slice')
+        slope = float(data.get('RescaleSlope', 1))
+        values = pixels * slope + float(data.get('RescaleIntercept', 0))
+        if not np.isfinite(values).all():
+            raise ValueError('its rescale slope or intercept is no number')
     except Exception as error:  # decoders raise errors of any type
-        line = str(error).splitlines()[0] if str(error) else repr(error)
-        raise UserError(f'{path}: its pixels cannot be read: {line}') from None
-    if pixels.ndim != 2:
-        raise UserError(f'{path} holds {pixels.shape}, not one grey slice')
-    slope = float(data.get('RescaleSlope', 1))
-    return pixels * slope + float(data.get('RescaleIntercept', 0))
+        raise UserError(
+            f'{path}: its pixels cannot be read: {_first_line(error)}'
+        ) from None
+    return values
 
 
 def _along(position: list[float], orientation: Sequence[float] | None) -> float:
