@@ -260,6 +260,8 @@ def read_header(path: str) -> Slice | None:
         if read_file_meta_info(path).get('TransferSyntaxUID') == _DEFLATED:
             raise ValueError('deflated files are not read; convert it with dcmconv')
         data = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        if 'Modality' not in data and Path(path).suffix:
+            raise ValueError('it ends before its modality')
         if data.get('Modality') != 'CT':
             return None
         origin = [float(x) for x in data.ImagePositionPatient]
