@@ -4,6 +4,7 @@
 import errno
 import gc
 import importlib
+import io
 import logging
 import os
 import re
@@ -46,6 +47,9 @@ def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     """
     # A log file on a full disk must not print one traceback a message.
     logging.raiseExceptions = False
+    for stream in (sys.stdout, sys.stderr):  # names may be of any bytes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     _stay_with_parent()
     code = _exit_code(work, *args, **kwargs)
     distributed = sys.modules.get('hkd_mm.engine.distributed')

@@ -1,11 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Convert public downloads and class folders into one layout."""
 
-import fnmatch
 import os
 import re
 from collections import Counter
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,11 @@ def convert_folders(
     lesion. Where it has no such folders, the split is left to the data set.
 
     Args:
-        sources: folders or archives.
-        out: data root; made when missing.
         rename: class of the download -> class here; several may become one,
             and those that become '' are left out.
         lesion_pattern: regular expression on the file name whose first group
             is the lesion id.
         val_ratio: share of train that becomes val, between 0 and 1.
-        seed: of that draw.
         ignore_split: leave the split to the data set in any case.
 
     Returns:
@@ -63,15 +60,9 @@ def convert_folders(
         for record in records:
             record.split = None if ignore_split else record.split
         _complete_split(records, val_ratio, seed)
-        new = _place_images(found, out)
-    write_annotations(Path(out, 'annotations.csv'), records)
-    return dict(
-        images=len(records),
-        new=new,
-        counts=dict(Counter(record.label for record in records)),
-        splits=dict(Counter(r.split for r in records if r.split)),
-        skipped=dict(skipped.most_common()),
-    )
+        done = _write(found, out)
+    splits = Counter(r.split for r in records if r.split)
+    return dict(done, splits=dict(splits), skipped=dict(skipped.most_common()))
 
 
 def convert_official(kind: str, sources: list[str], out: str) -> dict:
@@ -82,8 +73,6 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
 
     Args:
         kind: HAM10000 or ISIC2019.
-        sources: folders or archives of the download.
-        out: data root; made when missing.
 
     Returns:
         ``images``, ``new``, ``counts`` (class -> images), ``lesions``.
@@ -94,22 +83,20 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
     with ExitStack() as stack:
         entries, _ = list_downloads(sources, out, stack)
         records = _read_tables(kind, entries)
-        new = _place_images(_with_images(records, entries), out)
-    write_annotations(Path(out, 'annotations.csv'), records)
-    return dict(
-        images=len(records),
-        new=new,
-        counts=dict(Counter(record.label for record in records)),
-        lesions=len({r.lesion_id or r.sample_id for r in records}),
-    )
+        done = _write(_with_images(records, entries), out)
+    return dict(done, lesions=len({r.lesion_id or r.sample_id for r in records}))
 
 
-def _place_images(found: Found, out: str) -> int:
-    """Put images below ``out/images``; return the number of new ones."""
-    return sum(
+def _write(found: Found, out: str) -> dict:
+    """Put images below ``out/images`` and write their table."""
+    new = sum(
         place(entry, Path(out, 'images', record.path))
         for record, entry in tracked(found, 'placing', len(found), 'images')
     )
+    records = [record for record, _ in found]
+    write_annotations(Path(out, 'annotations.csv'), records)
+    counts = Counter(record.label for record in records)
+    return dict(images=len(records), new=new, counts=dict(counts))
 
 
 def _find_images(
@@ -161,7 +148,7 @@ def _set_lesions(found: Found, pattern: str | None) -> None:
         return
     try:
         expression = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(
             f'--lesion-id {pattern}: not a regular expression ({error})'
         ) from None
@@ -200,30 +187,26 @@ def _complete_split(records, val_ratio: float, seed: int) -> None:
     """Draw val from train where the download has train and test only."""
     from hkd_mm.datasets.splits import check_lesions, draw_split
 
-    splits = {record.split for record in records}
+    where = {record.sample_id: record.split for record in records}
+    splits = {*where.values()}
     if splits == {None}:
         return
     if None in splits:
-        name = next(r.sample_id for r in records if r.split is None)
+        name = next(name for name, split in where.items() if split is None)
         raise UserError(
             f'image {name} lies outside the train, val and test '
             'folders of the download; name one of them only'
         )
-    check_lesions(
-        records,
-        {record.sample_id: record.split for record in records},
-        'the split of the download is of no use (see --ignore-split)',
-    )
+    reason = 'the split of the download is of no use (see --ignore-split)'
+    check_lesions(records, where, reason)
     if 'val' in splits or 'train' not in splits:
         return
     if not 0 < val_ratio < 1:
         raise UserError(f'--val-ratio {val_ratio} must lie between 0 and 1')
     train = [record for record in records if record.split == 'train']
-    parts = draw_split(train, (1 - val_ratio, val_ratio), seed)
-    chosen = set(parts['val'])
+    chosen = {*draw_split(train, (1 - val_ratio, val_ratio), seed)['val']}
     for record in train:
-        if record.sample_id in chosen:
-            record.split = 'val'
+        record.split = 'val' if record.sample_id in chosen else 'train'
 
 
 def _read_tables(kind: str, entries: list[Entry]) -> list:
@@ -249,12 +232,9 @@ def _read_tables(kind: str, entries: list[Entry]) -> list:
 
 def _find_table(entries: list[Entry], patterns: tuple[str, ...]) -> Entry | None:
     """The first entry of the first pattern that fits any."""
-    for pattern in patterns:
-        for entry in entries:
-            fits = fnmatch.fnmatchcase(entry.name.name, pattern)
-            if fits and entry.name.suffix.lower() in TABLES:
-                return entry
-    return None
+    tables = [entry for entry in entries if entry.name.suffix.lower() in TABLES]
+    fits = (e for p in patterns for e in tables if fnmatchcase(e.name.name, p))
+    return next(fits, None)
 
 
 def _with_images(records, entries: list[Entry]) -> Found:
@@ -274,5 +254,10 @@ def _with_images(records, entries: list[Entry]) -> Found:
             'all its folders and archives'
         )
     for record, entry in found:
+        if re.search(r'[/\\\r\n]', record.sample_id):
+            raise UserError(
+                f'the table lists image {record.sample_id!a}; write its name without '
+                'folders'
+            )
         record.path = record.sample_id + entry.name.suffix.lower()
     return found

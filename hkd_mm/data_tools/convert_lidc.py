@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Convert LIDC-IDRI to slices with consensus masks and a table."""
 
+import filecmp
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ from hkd_mm.data_tools.lidc import (
     find_scans,
     read_hounsfield,
     read_outlines,
-    require_pydicom,
 )
 from hkd_mm.data_tools.source import check_source
 from hkd_mm.errors import UserError
@@ -47,13 +47,11 @@ def convert_lidc(
 
     Args:
         sources: folders with DICOM files and XML files, anywhere below.
-        out: data root; made when missing.
         window: (centre, width) in Hounsfield units, stretched to 0..65535;
             None stores Hounsfield units + 1024.
         clean: slices without a nodule to keep of each patient, evenly from
             those in which no reader outlined anything.
         share: of the readers who must agree, in (0, 1].
-        workers: processes, 0 for all cores.
 
     Returns:
         ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans
@@ -62,7 +60,6 @@ def convert_lidc(
     Raises:
         UserError: nothing to convert, a damaged file, or a bad argument.
     """
-    require_pydicom()
     check_workers(workers)
     wide = window is None or (all(map(math.isfinite, window)) and window[1] > 0)
     if not 0 < share <= 1 or clean < 0 or not wide:
@@ -111,7 +108,7 @@ def _find_readings(sources: list[str]) -> dict[str, Readings]:
         if one is None:
             continue
         first = found.setdefault(one.series_uid, one)
-        if first is not one and Path(first.path).read_bytes() != path.read_bytes():
+        if not filecmp.cmp(first.path, path, shallow=False):
             raise UserError(
                 f'{first.path} and {path} are both about series '
                 f'{one.series_uid}; remove one of them'
@@ -152,12 +149,7 @@ def _jobs(pairs: Pairs, clean: int) -> list[tuple[str, Scan, Readings, int]]:
 def _write_scan(
     out: Path, window: tuple[float, float] | None, share: float, job: tuple
 ) -> tuple[list[dict], int, int]:
-    """Write the slices of one scan.
-
-    Returns:
-        Rows of the table, the number of nodules, and that of outlines whose
-        slice is missing.
-    """
+    """Write the slices of one scan; its rows, nodules and outlines without a slice."""
     name, scan, readings, clean = job
     marked, lost = _marked(scan, readings)
     shape = scan.slices[0].shape

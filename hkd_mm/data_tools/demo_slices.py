@@ -29,21 +29,13 @@ _CLEAN = 4  # one slice in so many holds no nodule
 
 
 class Grade(NamedTuple):
-    """Difficulty of finding and outlining a nodule.
+    """Difficulty of finding and outlining a nodule."""
 
-    Args:
-        radius: range, in pixels of a slice of 64.
-        contrast: range of its centre above the lung, in HU.
-        ragged: amplitude of its border's harmonics, of the radius.
-        vessels: mean number in a slice, some of them as round as a nodule.
-        noise: standard deviation of a pixel, in HU.
-    """
-
-    radius: tuple[float, float]
-    contrast: tuple[float, float]
-    ragged: float
-    vessels: float
-    noise: float
+    radius: tuple[float, float]  # range, in pixels of a slice of 64
+    contrast: tuple[float, float]  # range of its centre above the lung, in HU
+    ragged: float  # amplitude of its border's harmonics, of the radius
+    vessels: float  # mean number in a slice, some of them as round as a nodule
+    noise: float  # standard deviation of a pixel, in HU
 
 
 GRADES = dict(
@@ -72,22 +64,20 @@ def make_demo_slices(
 ) -> dict:
     """Write slices, masks and ``split_dataset.csv``, split by patients.
 
+    Half of the patients are for training, a fifth for validation. Nothing is done when
+    ``out`` already holds this very set.
+
     Args:
-        out: data root; made when missing. Nothing is done when it already
-            holds this very set.
         grade: a key of ``GRADES``.
-        patients: half of them for training, a fifth for validation.
         slices: of each patient.
         size: pixels a side.
-        seed: the same seed gives the same slices.
-        workers: processes, 0 for all cores.
 
     Returns:
         ``counts`` (part -> slices), ``clean`` and ``new`` (False when they
         were there already).
 
     Raises:
-        UserError: unknown grade, too few or too small slices, or ``out`` holds others.
+        UserError: a number out of its range, or ``out`` holds other files.
     """
     check_workers(workers)
     options = dict(grade=grade, patients=patients, slices=slices, size=size, seed=seed)
@@ -118,17 +108,12 @@ def _plan(patients: int, slices: int) -> list[dict]:
         for number in range(slices):
             name = f'DEMO_{patient:04d}_{number:02d}'
             clean = (patient + number) % _CLEAN == 0
+            mask = '' if clean else name
             rows.append(
-                dict(
-                    patient_id=f'PATIENT_{patient:04d}',
-                    original_image=name,
-                    mask_image='' if clean else name,
-                    is_clean=str(clean).upper(),
-                    mode=part,
-                    patient=patient,
-                    number=number,
-                )
-            )
+                dict(patient_id=f'PATIENT_{patient:04d}', original_image=name,
+                     mask_image=mask, is_clean=str(clean).upper(), mode=part,
+                     patient=patient, number=number)
+            )  # fmt: skip
     return rows
 
 
@@ -155,17 +140,11 @@ def _write_slice(root: Path, made_by: dict, row: dict) -> None:
 
 
 def draw_slice(
-    grade: Grade,
-    side: int,
-    patient: Generator,
-    slice_: Generator,
-    height: float | None,
+    grade: Grade, side: int, patient: Generator, slice_: Generator, height: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one slice and its mask.
 
     Args:
-        grade: of the nodule.
-        side: pixels a side.
         patient: draws what all slices of a patient share.
         slice_: draws the rest.
         height: of the slice above the nodule's centre, in radii; None for a

@@ -43,8 +43,7 @@ def near_pairs(records, found: dict, near: int) -> list[dict]:
 
     Args:
         records: all images.
-        found: sample id -> its ``sha256`` and ``phash``, None where it could
-            not be read.
+        found: sample id -> its ``sha256`` and ``phash``, None where unreadable.
         near: bits that may differ.
 
     Returns:
@@ -121,11 +120,8 @@ def _pairs_of_runs(keys: np.ndarray, hashes: np.ndarray, near: int) -> np.ndarra
 
 
 def _popcount(values: np.ndarray) -> np.ndarray:
-    if hasattr(np, 'bitwise_count'):
-        return np.bitwise_count(values)
-    octets = values[..., None].view(np.uint8)
-    table = np.array([bin(value).count('1') for value in range(256)], np.uint8)
-    return table[octets].sum(-1, dtype=np.uint8)
+    octets = values[..., None].view(np.uint8)  # numpy 1 has no bitwise_count
+    return np.unpackbits(octets, -1).sum(-1, dtype=np.uint8)
 
 
 def joined_names(records: Sequence, links: Iterable[Sequence[str]]) -> list[str | None]:
@@ -213,13 +209,10 @@ def write_groups(records: Sequence, report: dict, data_root: str, out: str) -> d
             f'{out} cannot be written ({error.strerror}); name another file '
             'with --group'
         ) from None
+    joined = [g for g in several if len({r.lesion_id or r.sample_id for r in g}) > 1]
     return dict(
         groups=len(several),
         images=sum(map(len, several)),
-        joined=sum(
-            len(group)
-            for group in several
-            if len({r.lesion_id or r.sample_id for r in group}) > 1
-        ),
+        joined=sum(map(len, joined)),
         torn=len(torn),
     )

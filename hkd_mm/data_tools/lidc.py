@@ -1,12 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Read CT scans of LIDC-IDRI, and vote on the outlines of their readers."""
 
+import filecmp
 import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -17,7 +19,6 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.progress import parallel_map
 
 Masks = dict[int, np.ndarray]  # slice -> (H, W) bool
-_ROOT = 'LidcReadMessage'
 # The largest of LIDC-IDRI has 2 MB and 100 nodules, its slices 512 x 512 pixels.
 _LARGEST_XML, _MOST_NODULES, _FARTHEST = 2**24, 1000, 4096
 _DEFLATED = '1.2.840.10008.1.2.1.99'  # a transfer syntax that unpacks without end
@@ -37,33 +38,20 @@ _TAGS = (
 
 @dataclass
 class Outline:
-    """One closed line in one slice.
+    """One closed line in one slice."""
 
-    Args:
-        uid: SOP instance UID of the slice, may be empty.
-        z: position of the slice in mm, NaN if unknown.
-        inclusion: the inside belongs to the nodule; False takes it out.
-        points: (N, 2) int32, x and y of pixels, counted from 0.
-    """
-
-    uid: str
-    z: float
-    inclusion: bool
-    points: np.ndarray
+    uid: str  # SOP instance UID of the slice, may be empty
+    z: float  # of the slice, in mm; NaN if unknown
+    inclusion: bool  # the inside belongs to the nodule; False takes it out
+    points: np.ndarray  # (N, 2) int32, x and y of pixels, counted from 0
 
 
 @dataclass
 class Nodule:
-    """A nodule as one reader outlined it.
+    """A nodule as one reader outlined it."""
 
-    Args:
-        reader: number of the reading session.
-        malignancy: 1 to 5; None for nodules below 3 mm.
-        outlines: in any order.
-    """
-
-    reader: int
-    malignancy: int | None
+    reader: int  # number of the reading session
+    malignancy: int | None  # 1 to 5; None for nodules below 3 mm
     outlines: list[Outline] = field(default_factory=list)
 
 
@@ -79,29 +67,17 @@ class Readings:
 
 @dataclass
 class Slice:
-    """One file of a scan.
-
-    Args:
-        path: of the file.
-        series_uid: of the scan.
-        uid: SOP instance UID.
-        patient: patient id, fit for a file name.
-        position: along the axis of the scan, in mm.
-        z: third coordinate of the position, as in the XML files, in mm.
-        number: instance number, 0 without one.
-        shape: (H, W).
-        spacing: mm from row to row and from column to column, or None.
-    """
+    """One file of a scan."""
 
     path: str
-    series_uid: str
-    uid: str
-    patient: str
-    position: float
-    z: float
-    number: int
-    shape: tuple[int, int]
-    spacing: tuple[float, float] | None
+    series_uid: str  # of the scan
+    uid: str  # SOP instance UID
+    patient: str  # fit for a file name
+    position: float  # along the axis of the scan, in mm
+    z: float  # third coordinate of the position, as in the XML files, in mm
+    number: int  # of the instance, 0 without one
+    shape: tuple[int, int]  # (H, W)
+    spacing: tuple[float, float] | None  # mm between rows and between columns
 
 
 @dataclass
@@ -129,15 +105,10 @@ class Scan:
 
 @dataclass
 class Agreed:
-    """A nodule that enough readers outlined.
+    """A nodule that enough readers outlined."""
 
-    Args:
-        masks: slice -> (H, W) bool, pixels that enough readers include.
-        malignancy: median of the ratings, 1 to 5, or None.
-    """
-
-    masks: Masks
-    malignancy: float | None
+    masks: Masks  # pixels that enough readers include
+    malignancy: float | None  # median of the ratings, 1 to 5
 
 
 def read_outlines(path: str | Path) -> Readings | None:
@@ -156,7 +127,7 @@ def read_outlines(path: str | Path) -> Readings | None:
                 'readings has; take it away'
             )
         root = ElementTree.fromstring(data)
-        if _name(root) != _ROOT:
+        if root.tag.rpartition('}')[2] != 'LidcReadMessage':
             return None
         sessions = _children(root, 'readingSession')
         nodules = [
@@ -195,12 +166,8 @@ def _outline(roi: ElementTree.Element) -> Outline:
     )
 
 
-def _name(node: ElementTree.Element) -> str:
-    return node.tag.rpartition('}')[2]
-
-
 def _children(node: ElementTree.Element, name: str) -> list[ElementTree.Element]:
-    return [child for child in node if _name(child) == name]
+    return node.findall(f'{{*}}{name}')
 
 
 def _text(node: ElementTree.Element, name: str) -> str:
@@ -208,23 +175,17 @@ def _text(node: ElementTree.Element, name: str) -> str:
     return (found[0].text or '').strip() if found else ''
 
 
-def require_pydicom() -> None:
-    """Refuse to read DICOM files without pydicom."""
-    try:
-        import pydicom  # noqa: F401
-    except ImportError:
-        raise UserError(
-            'DICOM files need pydicom, which is not installed; pip install "pydicom>=3"'
-        ) from None
-
-
 def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
     """Read CT scans by series UID; other DICOM files are skipped.
 
     Raises:
-        UserError: a file is damaged or lacks its position, or two different
-            files are the same slice.
+        UserError: a file is damaged or lacks its position, two different files are
+            the same slice, or pydicom is missing.
     """
+    if find_spec('pydicom') is None:
+        raise UserError(
+            'DICOM files need pydicom, which is not installed; pip install "pydicom>=3"'
+        )
     found = parallel_map(
         read_header, map(str, files), f'reading {len(files)} headers', workers
     )
@@ -232,10 +193,7 @@ def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
     for one in found:
         if one is not None:
             first = by_series[one.series_uid].setdefault(one.uid, one)
-            if (
-                first is not one
-                and Path(first.path).read_bytes() != Path(one.path).read_bytes()
-            ):
+            if not filecmp.cmp(first.path, one.path, shallow=False):
                 raise UserError(
                     f'{first.path} and {one.path} are both slice {one.uid} '
                     'and differ; remove one of them'
@@ -345,7 +303,6 @@ def agreed_nodules(
     2 of 4 by default; a nodule without such a pixel is left out.
 
     Args:
-        readings: of one XML file.
         slice_of: number of the slice of an outline, or None.
         shape: (H, W) of the slices.
         share: in (0, 1].
@@ -391,32 +348,29 @@ def fill_outlines(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray
 
 def _groups(volumes: list[Masks]) -> list[list[int]]:
     """Numbers of volumes that are connected by shared pixels."""
-    home = list(range(len(volumes)))
-    for one in range(len(volumes)):
-        for two in range(one):
-            if home[one] != home[two] and _touch(volumes[one], volumes[two]):
-                old, new = home[one], home[two]
-                home = [new if number == old else number for number in home]
-    groups = defaultdict(list)
-    for number, first in enumerate(home):
-        groups[first].append(number)
-    return list(groups.values())
-
-
-def _touch(one: Masks, two: Masks) -> bool:
-    return any((one[n] & two[n]).any() for n in one.keys() & two.keys())
+    groups: list[list[int]] = []
+    for number, one in enumerate(volumes):
+        touching = [
+            group
+            for group in groups
+            if any(
+                (one[n] & volumes[i][n]).any()
+                for i in group
+                for n in one.keys() & volumes[i]
+            )
+        ]
+        groups = [group for group in groups if group not in touching]
+        groups.append(sum(touching, [number]))
+    return sorted(map(sorted, groups))
 
 
 def _vote(volumes: list[tuple[int, Masks]], needed: int) -> Masks:
     """Pixels that at least ``needed`` readers include."""
-    by_reader = defaultdict(dict)  # a reader has one vote a pixel
+    marks: dict[tuple[int, int], np.ndarray] = {}  # a reader has one vote a pixel
     for reader, masks in volumes:
-        mine = by_reader[reader]
         for number, mask in masks.items():
-            mine[number] = mine.get(number, False) | mask
-    votes = {}
-    for masks in by_reader.values():
-        for number, mask in masks.items():
-            votes[number] = votes.get(number, 0) + mask.astype(np.uint8)
-    found = {number: count >= needed for number, count in votes.items()}
-    return {n: mask for n, mask in sorted(found.items()) if mask.any()}
+            marks[number, reader] = marks.get((number, reader), False) | mask
+    votes: dict[int, np.ndarray] = defaultdict(int)
+    for (number, _), mask in sorted(marks.items(), key=lambda item: item[0]):
+        votes[number] = votes[number] + mask.astype(np.uint8)
+    return {n: count >= needed for n, count in votes.items() if (count >= needed).any()}

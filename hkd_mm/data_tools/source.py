@@ -88,8 +88,6 @@ def _dataset(args: argparse.Namespace, **options):
     if os.path.exists(args.data_root):
         check_source(args.data_root)
     root = check_root(args.data_root)
-    if args.ann_file and os.path.exists(root / os.path.expanduser(args.ann_file)):
-        check_source(root / os.path.expanduser(args.ann_file))
     words = {word: getattr(args, word, None) for word in _WORDS}
     return getattr(datasets, args.dataset or _recognise(root, args.ann_file))(
         args.data_root,
@@ -102,22 +100,14 @@ def _dataset(args: argparse.Namespace, **options):
 
 
 def refusals(args: argparse.Namespace, document: dict) -> list[str]:
-    """What a training would refuse, each as its line.
-
-    Args:
-        args: of :func:`read_records`, with ``split_file``.
-        document: of :func:`read_where`.
-    """
+    """What a training would refuse, each as its line; see :func:`read_where`."""
     from hkd_mm.datasets.records import SPLITS
     from hkd_mm.datasets.skin_disease import EmptyPartError
     from hkd_mm.datasets.split_file import write_split
 
-    found = []
+    found, path = [], args.split_file
     with tempfile.TemporaryDirectory() as folder:
-        path = args.split_file
-        if (
-            document.get('seed') is not None and not path
-        ):  # drawn, not written elsewhere
+        if document.get('seed') is not None and not path:  # drawn for this alone
             path = os.path.join(folder, 'split.json')
             write_split(document, path)
         for part in SPLITS:
@@ -203,16 +193,12 @@ def read_where(records, args: argparse.Namespace) -> tuple[dict, dict]:
 
     Returns:
         (sample id -> list of splits, content of the split file).
-
-    Raises:
-        UserError: the split file belongs to other data.
     """
     from hkd_mm.datasets.records import SPLITS
     from hkd_mm.datasets.split_file import read_split
     from hkd_mm.datasets.splits import as_document, check_data, draw_split
 
     if args.split_file:
-        check_source(args.split_file)
         document = read_split(args.split_file)
         check_data(document, records, args.split_file)
     elif any(record.split for record in records):

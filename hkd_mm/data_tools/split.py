@@ -32,11 +32,7 @@ def draw_split_file(
         UserError: the data comes split, or the existing file belongs to other
             data or settings.
     """
-    from hkd_mm.datasets.split_file import (
-        default_split_file,
-        read_split,
-        write_split,
-    )
+    from hkd_mm.datasets.split_file import default_split_file, read_split, write_split
     from hkd_mm.datasets.splits import as_document, check_split, draw_split
 
     if any(record.split for record in records):
@@ -65,16 +61,9 @@ def draw_split_file(
 def _merge_duplicates(records, workers: int) -> list:
     """Copies of the records in which equal files share a lesion id."""
     paths = [record.path for record in records]
-    hashes = parallel_map(_sha256, paths, 'comparing files', workers)
+    hashes = parallel_map(sha256, paths, 'comparing files', workers)
     equal = defaultdict(list)
     for record, content in zip(records, hashes):
         equal[content].append(record.sample_id)
     names = joined_names(records, equal.values())
     return [replace(record, lesion_id=name) for record, name in zip(records, names)]
-
-
-def _sha256(path: str) -> str:
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise UserError(f'image {path} cannot be read ({error.strerror})') from None

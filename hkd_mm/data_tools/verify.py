@@ -7,29 +7,10 @@ from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from hkd_mm.data_tools.duplicates import (
-    near_pairs,
-    perceptual_hash,
-    require_imagehash,
-)
+from hkd_mm.data_tools.duplicates import near_pairs, perceptual_hash, require_imagehash
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import sha256, walk
 from hkd_mm.io.progress import parallel_map
-
-_CHECKS = (  # key of the report, its title, whether findings are errors
-    ('refused', 'what a training refuses', True),
-    ('unreadable', 'unreadable files', True),
-    ('leaks', 'leaks between splits', True),
-    ('conflicting', 'equal files with different labels', False),
-    ('duplicates', 'groups of equal files', False),
-    ('near_leaks', 'near duplicates in different splits', False),
-    ('near_duplicates', 'near duplicates of different lesions', False),
-    ('tiny', 'tiny images', False),
-)
 
 
 def verify_data(
@@ -48,7 +29,6 @@ def verify_data(
         min_size: shorter sides below this many pixels are reported as tiny.
         near: perceptual hashes (64 bits) that differ in at most this many
             bits are near duplicates; None does not look for them.
-        workers: processes, 0 for all cores.
         group_near: near duplicates in different splits are leaks.
 
     Returns:
@@ -179,101 +159,3 @@ def count_skipped(root: str, records, tables: Iterable[Path]) -> dict[str, int]:
         if not file.startswith('.') and (real(folder), file) not in used
     )
     return dict(skipped.most_common())
-
-
-def print_report(report: dict, name: str, classes, show: int = 5) -> None:
-    """Print class counts, a line for each check, and the first findings.
-
-    Args:
-        report: of :func:`verify_data`; with ``refused``, lines of what a training
-            refuses, and ``skipped``, see :func:`count_skipped`.
-        name: of the data.
-        classes: in the order of their lines.
-        show: findings of each check.
-    """
-    console = Console()
-    console.print(_count_table(report, name, classes))
-    missing, images = report['without_lesion'], report['images']
-    unknown = missing == images
-    table = Table(title='checks')
-    table.add_column('check')
-    table.add_column('found', justify='right')
-    table.add_column('')
-    titles = {}
-    for key, text, fails in _CHECKS:
-        if unknown:
-            text = text.replace(' of different lesions', ', lesions unknown')
-        titles[key] = text
-        if key.startswith('near') and not report['near_checked']:
-            table.add_row(text, '-', 'not looked for')
-            continue
-        number = len(report[key])
-        if number:
-            verdict = '[red]error' if fails else '[yellow]look at them'
-        elif key == 'leaks' and unknown:
-            verdict = '[yellow]none by id or content, lesions unknown'
-        else:
-            verdict = '[green]ok'
-        table.add_row(text, str(number), verdict)
-    console.print(table)
-    console.print('leaks were looked for by ' + ', '.join(report['grouped_by']))
-    if report['skipped']:
-        files = ', '.join(f'{n} {suffix}' for suffix, n in report['skipped'].items())
-        console.print(
-            f'not read, for nothing names them or their format is unknown: '
-            f'{escape(files)}; save photographs of other formats as JPEG or PNG, and '
-            'name a table with --ann-file',
-            soft_wrap=True,
-        )
-    if missing:
-        share = 'all' if unknown else f'{missing} of {images}'
-        console.print(
-            f'lesions unknown of {share} images: nothing keeps several '
-            'photographs of one lesion or patient in one part, and none of '
-            'them is found; name them in a column lesion_id, or let --group '
-            'OUT.csv join what is the same photograph',
-            soft_wrap=True,
-        )
-    for key, text in titles.items():
-        found = report[key]
-        for finding in found[:show]:
-            line = escape(_line(key, finding))
-            console.print(f'{text}: {line}', soft_wrap=True)
-        if len(found) > show:
-            console.print(
-                f'{text}: and {len(found) - show} more (--json FILE lists all)'
-            )
-
-
-def _count_table(report: dict, name: str, classes) -> Table:
-    counts = report['counts']
-    parts = [p for p in ('train', 'val', 'test', 'none') if p in counts]
-    table = Table(title=f'{escape(name)}: {report["images"]} images')
-    table.add_column('class')
-    for part in parts:
-        table.add_column(part, justify='right')
-    for label in classes:
-        row = [str(counts[part].get(label, 0)) for part in parts]
-        table.add_row(escape(label), *row)
-    table.add_row('all', *(str(sum(counts[part].values())) for part in parts))
-    return table
-
-
-def _line(key: str, finding) -> str:
-    if key == 'refused':
-        return finding
-    if key == 'unreadable':
-        return f'{finding["image"]} ({finding["reason"]})'
-    if key == 'tiny':
-        return f'{finding["image"]} is {finding["width"]} x {finding["height"]}'
-    if key == 'duplicates':
-        return ' = '.join(finding)
-    if key == 'conflicting':
-        return ', '.join(f'{name} is {x}' for name, x in finding.items())
-    if key == 'leaks':
-        homes = '; '.join(
-            f'{split}: {", ".join(names[:3])}'
-            for split, names in finding['splits'].items()
-        )
-        return f'same {finding["kind"]} {finding["key"][:16]} in {homes}'
-    return f'{" ~ ".join(finding["images"])} ({finding["bits"]} bits)'

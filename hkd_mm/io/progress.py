@@ -46,10 +46,7 @@ def how_far(
 
 
 def left_of_runs(
-    finished: Sequence[float],
-    running: Sequence[float],
-    waiting: int,
-    side_by_side: int,
+    finished: Sequence[float], running: Sequence[float], waiting: int, side_by_side: int
 ) -> float | None:
     """Estimate the seconds that parallel runs still take.
 
@@ -137,10 +134,7 @@ class Progress:
             self._print(self.text(note))
             return
         self._bar.update(
-            self._task,
-            completed=done,
-            total=self.total,
-            description=self.text(note),
+            self._task, completed=done, total=self.total, description=self.text(note)
         )
         self._bar.refresh()
 
@@ -209,10 +203,7 @@ def check_workers(workers: int) -> None:
 
 
 def parallel_map(
-    function: Callable[[Any], Any],
-    items: Iterable[Any],
-    what: str,
-    workers: int = 0,
+    function: Callable[[Any], Any], items: Iterable[Any], what: str, workers: int = 0
 ) -> list[Any]:
     """Map an importable function over items; results in their order.
 

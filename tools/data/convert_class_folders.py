@@ -24,9 +24,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         'or without train, val and test above them',
     )
     parser.add_argument(
-        '--out',
-        default='data/skin_disease',
-        help='data root (default: %(default)s)',
+        '--out', default='data/skin_disease', help='data root (default: %(default)s)'
     )
     parser.add_argument(
         '--rename',
@@ -50,15 +48,10 @@ def parse_args(argv=None) -> argparse.Namespace:
         'download has no val (default: %(default)s)',
     )
     parser.add_argument(
-        '--seed',
-        type=int,
-        default=42,
-        help='of that draw (default: %(default)s)',
+        '--seed', type=int, default=42, help='of that draw (default: %(default)s)'
     )
     parser.add_argument(
-        '--ignore-split',
-        action='store_true',
-        help='leave the split to the data set',
+        '--ignore-split', action='store_true', help='leave the split to the data set'
     )
     return parser.parse_args(argv)
 

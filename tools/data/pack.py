@@ -33,9 +33,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument('--size', type=int, help='of a data root: pixels a side')
     parser.add_argument(
-        '--interpolation',
-        default='area',
-        help='of a data root (default: %(default)s)',
+        '--interpolation', default='area', help='of a data root (default: %(default)s)'
     )
     parser.add_argument(
         '--hair-removal',
@@ -95,11 +93,7 @@ def _pack_root(args: argparse.Namespace):
             'data_root=PATH'
         )
     plan = make_plan(
-        args.data_root,
-        records,
-        args.size,
-        args.interpolation,
-        args.hair_removal,
+        args.data_root, records, args.size, args.interpolation, args.hair_removal
     )
     return PackedStore(ensure_store(plan, args.store_dir, args.workers))
 
