@@ -162,18 +162,16 @@ def _has_masks(root: Path) -> bool:
 
 def _is_deep(root: Path) -> bool:
     """Whether the first image has 16 bits, as slices have."""
-    from PIL import Image
-
     from hkd_mm.datasets.masks.folders import image_folder
     from hkd_mm.datasets.records import list_images
-    from hkd_mm.io.images import DEEP, FAILURES, FORMATS
+    from hkd_mm.io.images import DEEP, reading
 
     part = _parts(root)[0]
     for path in list_images(image_folder(part) or part):
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with reading(path) as image:
                 return image.mode[0] in DEEP
-        except FAILURES:  # reported when all are read
+        except UserError:  # reported when all are read
             continue
     return False
 

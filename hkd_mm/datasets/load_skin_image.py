@@ -3,10 +3,8 @@
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image
 
-from hkd_mm.errors import UserError
-from hkd_mm.io.images import FAILURES, FORMATS, decode, reason
+from hkd_mm.io.images import MAX_PIXELS, decode, reading
 from hkd_mm.registry import TRANSFORMS
 
 
@@ -17,17 +15,11 @@ def read_image(path: str) -> np.ndarray:
         (H, W, 3) uint8 in BGR order, contiguous.
 
     Raises:
-        UserError: missing, empty, truncated or not an image.
+        UserError: missing, empty, truncated, too large or not an image.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            rgb = decode(image)
-    except FAILURES as error:
-        raise UserError(
-            f'image {path} cannot be read ({reason(error, path)}); replace '
-            'or remove it (tools/data/verify.py lists all '
-            'such files)'
-        ) from None
+    remedy = '; replace or remove it (tools/data/verify.py lists all such files)'
+    with reading(path, remedy=remedy) as image:
+        rgb = decode(image, MAX_PIXELS)
     return np.ascontiguousarray(rgb[..., ::-1])
 
 

@@ -1,17 +1,43 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Walk folders, hash files, read small JSON files, write whole files."""
 
+import errno
 import hashlib
 import json
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 _DEEPEST = 100  # brackets within brackets; our files have five
+_MARKS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
 # Besides hidden folders: full-size copies, and what file systems add.
 SKIPPED = frozenset(('originals', '@eaDir', '__MACOSX', '#recycle'))
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Refuse what may never end or never begin when it is read.
+
+    Raises:
+        OSError: missing, a folder, FIFO, device or socket, or without any bytes, as
+            the files of ``/proc`` are.
+    """
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, 'a FIFO, device or socket, no file', path)
+    if not found.st_size:
+        raise OSError(errno.ENODATA, 'the file is empty', path)
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Read a file that :func:`check_regular` lets pass."""
+    check_regular(path)
+    return Path(path).read_bytes()
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -30,19 +56,24 @@ def read_json(path: str | os.PathLike, **options) -> Any:
     guard depends on a limit that other packages raise.
 
     Args:
-        path: of a small file.
         options: of ``json.loads``.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, see :func:`check_regular`.
         ValueError: it is no JSON, or nested too deeply.
     """
-    data, depth = Path(path).read_bytes(), 0
-    for byte in data:
-        depth += (byte in b'[{') - (byte in b']}')
+    data, depth = read_bytes(path), 0
+    for mark in _MARKS.findall(data):
+        depth += (mark in (b'[', b'{')) - (mark in (b']', b'}'))
         if depth > _DEEPEST:
             raise ValueError('nested too deeply')
     return json.loads(data, **options)
+
+
+def printable(name: str) -> str:
+    """A file name as text: bytes that are no UTF-8 are written in hexadecimal."""
+    raw = name.encode('utf-8', 'surrogateescape')
+    return raw.decode('utf-8', 'backslashreplace')
 
 
 def read_record(path: str | os.PathLike) -> dict[str, Any]:
@@ -58,12 +89,9 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
 def replacing(path: Path, mode: str = 'wb', **options) -> Iterator[IO]:
     """Open a file that takes its name when the block has ended well.
 
-    Args:
-        path: final name; an existing file stays as it is until then.
-        mode: of ``open``.
-        options: of ``open``.
+    An existing file of that name stays as it is until then.
     """
-    aside = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    aside = path.with_name(aside_name(path.name))
     try:
         with open(aside, mode, **options) as file:
             yield file
@@ -72,6 +100,13 @@ def replacing(path: Path, mode: str = 'wb', **options) -> Iterator[IO]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def aside_name(name: str) -> str:
+    """Hidden name beside a file; that of a long one is short enough for the disk."""
+    if len(os.fsencode(name)) > 200:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return f'.{name}.{os.getpid()}.part'
 
 
 def is_skipped(name: str) -> bool:
@@ -88,7 +123,6 @@ def walk(
     whatever path, is not read again, so loops and chains of links end.
 
     Args:
-        root: where to begin.
         on_repeat: called with the path of each folder that is left out
             because it was read before.
 

@@ -5,22 +5,25 @@ import io
 import os
 import struct
 import zlib
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import check_regular
 from hkd_mm.io.input_spec import InputSpec, normalised
 
 _JPEG = ('.jpg', '.jpeg', '.jpe', '.jfif', '.jfi', '.jif')
-IMAGE_SUFFIXES = frozenset((*_JPEG, '.png', '.bmp', '.tif', '.tiff', '.webp'))
+_HEIF = ('.heic', '.heif', '.hif')
+IMAGE_SUFFIXES = frozenset((*_JPEG, '.png', '.bmp', '.tif', '.tiff', '.webp', *_HEIF))
 # Pillow hands other formats to programs: EPS goes to Ghostscript. JPEG may
 # turn out to be MPO, several images in one file.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
-_KNOWN = f'{", ".join(FORMATS[:-1])} and {FORMATS[-1]}'
+_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
+_HEIF_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')
 MAX_PIXELS = 100_000_000  # against files that unpack to gigabytes
 # What Pillow raises for odd or damaged files, found by fuzzing.
 FAILURES = (
@@ -34,6 +37,7 @@ FAILURES = (
     AssertionError,
     RuntimeError,
     EOFError,
+    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -69,19 +73,13 @@ def read_rgb(source: Source, max_pixels: int | None = None) -> np.ndarray:
         (H, W, 3) uint8 RGB, contiguous.
 
     Raises:
-        UserError: it is missing, damaged, too large or none of ``FORMATS``.
+        UserError: it is missing, damaged, too large or of another format.
     """
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
-    source = _opened(source)
-    try:
-        if isinstance(source, np.ndarray):
-            return _check_array(source, 3, 8, limit)
-        with _image(source) as image:
-            return decode(image, limit)
-    except (*FAILURES, MemoryError) as error:
-        raise UserError(
-            f'{_name(source)} cannot be read ({reason(error, source)})'
-        ) from None
+    limit = pixel_limit(max_pixels)
+    with reading(source, remedy='') as image:
+        if isinstance(image, np.ndarray):
+            return _check_array(image, 3, 8, limit)
+        return decode(image, limit)
 
 
 def read_stored(
@@ -101,46 +99,88 @@ def read_stored(
     Raises:
         UserError: unreadable, too large, or of another depth.
     """
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
-    source = _opened(source)
-    name = _name(source)
-    try:
-        if isinstance(source, np.ndarray):
-            pixels = _check_array(source, channels, bits, limit)
+    limit = pixel_limit(max_pixels)
+    with reading(source) as image:
+        if isinstance(image, np.ndarray):
+            pixels = _check_array(image, channels, bits, limit)
         else:
-            with _image(source) as image:
-                refuse_deep_colour(image)
-                if (image.mode[0] in DEEP) != (bits == 16):
-                    _refuse_depth(name, image.mode, bits)
-                if bits == 16:
-                    check_size(image.width, image.height, limit)
-                    return from_deep(image)
-                pixels = decode(image, limit)
-    except (*FAILURES, MemoryError) as error:
-        raise unreadable(name, source, error) from None
+            refuse_deep_colour(image)
+            if (image.mode[0] in DEEP) != (bits == 16):
+                _refuse_depth(_name(source), image.mode, bits)
+            if bits == 16:
+                check_size(image, limit)
+                return from_deep(image)
+            pixels = decode(image, limit)
     if channels == 1 and pixels.ndim == 3:
         return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     return pixels
 
 
-def _opened(source: Source) -> Any:
-    """Paths as text, bytes as a stream."""
+@contextmanager
+def reading(
+    source: Source, name: str = '', remedy: str = '; replace or remove it'
+) -> Iterator[Image.Image | np.ndarray]:
+    """Open an image for a block whose failures become one line.
+
+    Args:
+        source: see :func:`read_rgb`.
+        name: of the image in the message.
+        remedy: ends the message.
+
+    Raises:
+        UserError: whatever fails in the block.
+    """
     if isinstance(source, os.PathLike):
-        return os.fspath(source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return io.BytesIO(source)
-    return source
+        source = os.fspath(source)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
+    try:
+        as_it_is = isinstance(source, (Image.Image, np.ndarray))
+        with nullcontext(source) if as_it_is else _opened(source) as image:
+            yield image
+    except FAILURES as error:
+        raise UserError(
+            f'{name or _name(source)} cannot be read ({_reason(error, source)}){remedy}'
+        ) from None
 
 
-def _image(source: Any) -> AbstractContextManager[Image.Image]:
-    if isinstance(source, Image.Image):
-        return nullcontext(source)
-    if not isinstance(source, (str, io.BytesIO)):
+def _opened(source: str | io.BytesIO) -> Image.Image:
+    if isinstance(source, str):
+        check_regular(source)
+        with open(source, 'rb') as file:
+            head = file.read(12)
+    elif isinstance(source, io.BytesIO):
+        head = source.getvalue()[:12]
+    else:
         raise ValueError(
             'a path, bytes, a Pillow image or an array is wanted, not '
             f'{type(source).__name__}'
         )
-    return Image.open(source, formats=FORMATS)
+    if head[4:8] == b'ftyp' and head[8:] in _HEIF_BRANDS:
+        _register_heif()
+        # pillow-heif turns the image upright and resets the EXIF orientation
+        return Image.open(source, formats=('HEIF',))
+    return Image.open(source, formats=_FORMATS)
+
+
+@cache
+def _register_heif() -> None:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ValueError('a HEIC file; to read it: pip install pillow-heif') from None
+    pillow_heif.register_heif_opener()
+
+
+def pixel_limit(max_pixels: int | None) -> int:
+    """``max_pixels``, or ``MAX_PIXELS`` for None.
+
+    Raises:
+        UserError: less than one pixel.
+    """
+    if max_pixels is not None and max_pixels < 1:
+        raise UserError(f'max_pixels={max_pixels} must be at least 1')
+    return MAX_PIXELS if max_pixels is None else max_pixels
 
 
 def _check_array(
@@ -155,34 +195,31 @@ def _check_array(
             f'arrays must be {_DTYPES[bits].__name__} of shape {kind}; this '
             f'is {pixels.dtype} of {pixels.shape}'
         )
-    check_size(pixels.shape[1], pixels.shape[0], limit)
+    _check_size(pixels.shape[1], pixels.shape[0], limit)
     if grey and channels == 3:
         pixels = np.repeat(pixels[..., None], 3, -1)
     return np.ascontiguousarray(pixels)
 
 
 def _name(source: object) -> str:
-    return f'image {source}' if isinstance(source, str) else 'the image'
+    path = isinstance(source, (str, os.PathLike))
+    return f'image {os.fspath(source)}' if path else 'the image'
 
 
-def unreadable(name: str, source: object, error: BaseException) -> UserError:
-    """The error of a file that a data set cannot do without."""
-    return UserError(
-        f'{name} cannot be read ({reason(error, source)}); replace or remove it'
-    )
-
-
-def reason(error: BaseException, path: object) -> str:
+def _reason(error: BaseException, source: object) -> str:
     """Why a file cannot be read, in a part of one line without its path."""
     text = str(error).splitlines()[0] if str(error) else repr(error)
     if isinstance(error, UnidentifiedImageError):
-        return f'cannot identify image file; it is none of {_KNOWN}'
-    if isinstance(path, io.BytesIO):
+        known = f'{", ".join(_FORMATS)} and HEIC'
+        return f'cannot identify image file; it is none of {known}'
+    if isinstance(source, io.BytesIO):
         return text.split(' <_io.BytesIO')[0]
-    return text.replace(f' {path!r}', '') if isinstance(path, str) else text
+    if isinstance(source, str):
+        return text.replace(f': {source!r}', '').replace(f' {source!r}', '')
+    return text
 
 
-def decode(image: Image.Image, max_pixels: int | None = None) -> np.ndarray:
+def decode(image: Image.Image, max_pixels: int) -> np.ndarray:
     """Decode an image that Pillow has opened to 8-bit RGB.
 
     EXIF orientation is applied. Grey becomes three equal channels, 16-bit
@@ -196,8 +233,7 @@ def decode(image: Image.Image, max_pixels: int | None = None) -> np.ndarray:
     Raises:
         FAILURES: truncated, too large, or of pixels that are not supported.
     """
-    if max_pixels is not None:
-        check_size(image.width, image.height, max_pixels)
+    check_size(image, max_pixels)
     image.load()
     return np.ascontiguousarray(np.asarray(_to_rgb(upright(image))))
 
@@ -212,8 +248,12 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image by a ``ValueError`` before it is unpacked."""
+def check_size(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse an opened image by a ``ValueError`` before it is unpacked."""
+    _check_size(image.width, image.height, max_pixels)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ValueError(
             f'it has {width} x {height} pixels, more than the {max_pixels} allowed'

@@ -3,6 +3,7 @@
 
 import codecs
 import csv
+import errno
 import io
 import os
 import re
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.files import replacing
+from hkd_mm.io.files import read_bytes, replacing
 
 # How programs write "nothing is known"; compared in lower case.
 _BLANK = frozenset(
@@ -54,7 +55,11 @@ def read_table(
             the header, or a quote that is not closed in its line.
     """
     lines = _lines(Path(path))
-    delimiter = max(_DELIMITERS, key=lambda mark: len(_cells(lines[:1], mark)))
+    header = lines[0] if lines else ''
+    delimiter = max(
+        _DELIMITERS,
+        key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])),
+    )
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows: list[dict[str, str]] = []
     known: dict[str, str] = {}  # equal texts of a column are kept once
@@ -121,13 +126,15 @@ def _plain(cell: str) -> str:
 def _lines(path: Path) -> list[str]:
     """The text, line by line, without the hint of a spreadsheet program."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
         raise UserError(
             f'table {path} does not exist; name it with ann_file=FILE'
         ) from None
     except OSError as error:
-        raise UserError(f'table {path} cannot be read: {error}') from None
+        if error.errno != errno.ENODATA:  # an empty one has no columns
+            raise UserError(f'table {path} cannot be read: {error.strerror}') from None
+        data = b''
     if data.startswith(_UTF_16):
         raise UserError(
             f'table {path} is UTF-16; save it as UTF-8, or: iconv -f UTF-16 '
@@ -151,30 +158,50 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _cells(lines: list[str], delimiter: str) -> list[str]:
-    return next(csv.reader(lines, delimiter=delimiter), [])
+def find_column(
+    rows: list[dict[str, str]],
+    table: str | os.PathLike,
+    known: tuple[str, ...],
+    named: str | None,
+    word: str,
+) -> str:
+    """Find a column by its names.
+
+    Args:
+        known: usual names of it.
+        named: what the user calls it, in any letter case; None takes a usual one.
+        word: the option that names it, for the message.
+
+    Raises:
+        UserError: there is no such column.
+    """
+    wanted = known if named is None else (named.strip().lower(),)
+    for name in wanted:
+        if name in rows[0]:
+            return name
+    names = ' or '.join(f'"{name}"' for name in wanted)
+    raise UserError(
+        f'table {table} has no column {names}; found: {", ".join(rows[0])}; '
+        f'name the right one with {word}=NAME'
+    )
 
 
-def _check_header(
-    path: str | os.PathLike, columns: list[str], required: tuple[str, ...]
-) -> None:
+def _check_header(path: Path, columns: list[str], required: tuple[str, ...]) -> None:
     twins = [name for name, count in Counter(columns).items() if count > 1]
     if twins:
         raise UserError(
             f'table {path} has {columns.count(twins[0])} columns called '
             f'"{twins[0]}"; rename or remove all but one'
         )
-    for name in required:
-        if name not in columns:
-            raise UserError(
-                f'table {path} has no column "{name}"; found: '
-                + (', '.join(columns) or 'none')
-            )
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise UserError(
+            f'table {path} has no column "{missing[0]}"; found: '
+            + (', '.join(columns) or 'none')
+        )
 
 
-def _check_row(
-    path: str | os.PathLike, line: int, columns: list[str], values: list[str]
-) -> None:
+def _check_row(path: Path, line: int, columns: list[str], values: list[str]) -> None:
     if len(values) > len(columns):
         raise UserError(
             f'table {path}, line {line} has {len(values)} cells and the '

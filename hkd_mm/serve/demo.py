@@ -3,7 +3,6 @@
 
 import base64
 import binascii
-import io
 import logging
 import os
 import re
@@ -13,11 +12,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.student import named
-from hkd_mm.io.images import FAILURES, FORMATS, read_rgb
+from hkd_mm.io.images import read_rgb, reading
 from hkd_mm.serve.demo_page import (
     Side,
     answers,
@@ -165,11 +163,11 @@ def read_upload(text: str, most_bytes: int, most_pixels: int) -> np.ndarray:
             f'{most_bytes / 1e6:.0f} MB allowed.'
         )
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with reading(data) as image:
             width, height = image.size
             if width * height <= most_pixels:
                 return read_rgb(image, most_pixels)
-    except (*FAILURES, UserError):
+    except UserError:
         raise UserError(
             'This is no photograph that can be read: take a JPEG, PNG, WebP, '
             'BMP or TIFF file that is whole.'

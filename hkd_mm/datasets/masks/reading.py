@@ -10,16 +10,15 @@ from PIL import ExifTags, Image
 from hkd_mm.errors import UserError
 from hkd_mm.io.images import (
     DEEP,
-    FAILURES,
-    FORMATS,
+    check_size,
     from_deep,
+    reading,
     refuse_deep_colour,
-    unreadable,
     upright,
 )
 from hkd_mm.structures.mask_samples import IGNORE
 
-_LOSSY = ('JPEG', 'MPO', 'WEBP')  # nothing tells a lossless WebP
+_LOSSY = ('JPEG', 'MPO', 'WEBP', 'HEIF')  # nothing tells a lossless WebP
 SPACING = 'pixel_spacing'  # column: mm from pixel to pixel
 _TURNED = (5, 6, 7, 8)  # orientations in EXIF that exchange the sides
 _LOSSY_TIFF = ('jpeg', 'tiff_jpeg', 'webp', 'tiff_sgilog', 'tiff_sgilog24')
@@ -39,15 +38,13 @@ def read_mask(path: str, classes: int) -> np.ndarray:
         UserError: unreadable, lossy, a palette without a background, or a
             value that is no class.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            _refuse_lossy(path, image)
-            refuse_deep_colour(image)
-            if classes == 2 and image.mode == 'P':
-                return _coloured(path, upright(image))
-            pixels = _mask_pixels(image)
-    except FAILURES as error:
-        raise unreadable(f'mask {path}', path, error) from None
+    with reading(path, f'mask {path}') as image:
+        _refuse_lossy(path, image)
+        refuse_deep_colour(image)
+        check_size(image)
+        if classes == 2 and image.mode == 'P':
+            return _coloured(path, upright(image))
+        pixels = _mask_pixels(image)
     if classes == 2:
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         return (pixels > 0).any(-1).astype(np.uint8)
@@ -137,12 +134,9 @@ def extents(infos: Sequence[dict]) -> dict[str, tuple[float, float]]:
 
 def _size(path: str) -> tuple[int, int]:
     """Height and width of an image as it is read, of its header alone."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-            size = image.width, image.height
-    except FAILURES as error:
-        raise unreadable(f'image {path}', path, error) from None
+    with reading(path) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        size = image.width, image.height
     return size if turned else size[::-1]
 
 
