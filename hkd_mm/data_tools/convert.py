@@ -222,11 +222,11 @@ def _read_tables(kind: str, entries: list[Entry]) -> list:
             'the folder or file that does as well'
         )
     classes = dataset.METAINFO['classes']
-    records = isic.read_official(table.path, classes)
+    names = dataset.companions(Path(table.name))
+    companions = [_find_table(entries, (name,)) for name in names]
+    companions = [entry.path for entry in companions if entry is not None]
+    records = isic.read_official(table.path, classes, companions)
     check_records(records, classes, str(table.name))
-    second = _find_table(entries, dataset.companions(Path(table.name)))
-    if second is not None and not any(record.lesion_id for record in records):
-        isic.merge_metadata(records, second.path)
     return records
 
 

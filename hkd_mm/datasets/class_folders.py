@@ -11,20 +11,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hkd_mm.datasets.records import Record, file_stamp, image_paths, subfolders
-from hkd_mm.errors import UserError
-from hkd_mm.io.tables import read_table
-
-# folder names, in lower case, of the parts of a split
-SPLIT_NAMES = dict(
-    train='train',
-    training='train',
-    val='val',
-    valid='val',
-    validation='val',
-    test='test',
-    testing='test',
+from hkd_mm.datasets.records import (
+    SPLIT_NAMES,
+    Record,
+    composed,
+    describe_left_out,
+    file_stamp,
+    image_paths,
+    left_out,
+    subfolders,
 )
+from hkd_mm.errors import UserError
+from hkd_mm.io.files import printable
+from hkd_mm.io.tables import find_column, is_blank, read_table
+
 OWN = 'annotations.csv'  # of any data set, not only of official ones
 
 
@@ -72,11 +72,7 @@ def find_table(root: Path, patterns: tuple[str, ...]) -> Path | None:
 
 
 def way_out(root: Path) -> str:
-    """The remedy for an official download that is read as something else.
-
-    Returns:
-        The rest of an error message, empty without an official table.
-    """
+    """The remedy for an official download read as something else, or nothing."""
     for layout in (HAM10000, ISIC2019):
         tables = tuple(name for name in layout.tables if name != OWN)
         table = find_table(root, tables)
@@ -96,10 +92,11 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
     Ids are paths below the root without suffix. There are no lesion ids.
 
     Raises:
-        UserError: a class folder is missing, unknown or empty, or a split
-            folder is missing.
+        UserError: a class folder is missing, unknown, empty or a link to
+            another one, or a split folder is missing.
     """
-    folders, splits = subfolders(root), split_folders(root, classes)
+    splits = split_folders(root, classes)
+    _refuse_twins([f for part in splits.values() or [root] for f in subfolders(part)])
     if not splits:
         return _read_classes(root, root, classes, None)
     for name in ('train', 'val'):
@@ -109,7 +106,7 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
                 f'{name} folder; add it, or let tools/data/'
                 'convert_class_folders.py put the images in place'
             )
-    other = [f.name for f in folders if f not in splits.values()]
+    other = [f.name for f in subfolders(root) if f not in splits.values()]
     if other:
         raise UserError(
             f'data root {root} has a folder "{other[0]}" beside '
@@ -122,21 +119,31 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
     ]
 
 
+def _refuse_twins(folders: list[Path]) -> None:
+    """Refuse class folders that are one folder, or whose names look the same."""
+    real, known = {}, {}
+    for folder in folders:
+        first = real.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            raise UserError(
+                f'{first} and {folder} are one and the same folder; remove the link'
+            )
+        first = known.setdefault((folder.parent, composed(folder.name)), folder)
+        if first != folder:
+            raise UserError(
+                f'{folder.parent} has two folders called "{composed(folder.name)}", '
+                'in composed and decomposed Unicode; move the images of one into '
+                'the other'
+            )
+
+
 def split_folders(root: Path, classes: tuple[str, ...]) -> dict[str, Path]:
     """The folders train, val and test of a data root."""
     return {
         SPLIT_NAMES[folder.name.lower()]: folder
         for folder in subfolders(root)
-        if folder.name.lower() in SPLIT_NAMES and class_name(folder) not in classes
+        if folder.name.lower() in SPLIT_NAMES and composed(folder.name) not in classes
     }
-
-
-def class_name(folder: Path) -> str:
-    """Name of a class folder in Unicode's composed form (NFC).
-
-    macOS gives names decomposed (NFD), lists are typed composed.
-    """
-    return unicodedata.normalize('NFC', folder.name)
 
 
 def class_names(value: Any) -> list[str] | None:
@@ -169,28 +176,41 @@ def class_names(value: Any) -> list[str] | None:
 
 
 @lru_cache(maxsize=4)
-def _labels_of(table: Path, stamp: tuple[int, ...]) -> tuple[str, ...]:
+def _labels_of(
+    table: Path, stamp: tuple[int, ...], label_col: str | None
+) -> tuple[str, ...]:
     """Labels of a table in this state, read once a process."""
     del stamp
-    rows = read_table(table, ('image', 'label'))
-    return tuple(sorted({row['label'] for row in rows}))
+    rows = read_table(table)
+    column = find_column(rows, table, ('label',), label_col, 'label_col')
+    labels = sorted({composed(row[column]) for row in rows})
+    for label in labels:
+        if is_blank(label) and label != '-1':
+            raise UserError(
+                f'table {table}: an image has the label "{label}"; take such rows '
+                'out or fill them in, or name the classes with classes=[...], it '
+                'among them'
+            )
+    return tuple(labels)
 
 
-def find_classes(root: Path, ann_file: str | None = None) -> tuple[str, ...]:
+def find_classes(
+    root: Path, ann_file: str | None = None, label_col: str | None = None
+) -> tuple[str, ...]:
     """The labels of the table of a data root, else its class folders; sorted.
 
     Raises:
-        UserError: there is neither, or the root is an official download of
-            another data set.
+        UserError: there is neither, a label is blank, or the root is an official
+            download of another data set.
     """
-    table = root / (ann_file or OWN)
+    table = root / os.path.expanduser(ann_file or OWN)
     if ann_file or table.exists():
-        return _labels_of(table, file_stamp(table))
+        return _labels_of(table, file_stamp(table), label_col)
     official = way_out(root)
     if official:
         raise UserError(f'{root} is read as class folders, but {official}')
     parts = split_folders(root, ()).values() or [root]
-    found = {class_name(f) for part in parts for f in subfolders(part)}
+    found = {composed(f.name) for part in parts for f in subfolders(part)}
     if not found:
         raise UserError(
             f'data root {root} has no class folders and no annotations.csv; '
@@ -204,13 +224,7 @@ def _read_classes(
     root: Path, folder: Path, classes: tuple[str, ...], split: str | None
 ) -> list[Record]:
     folders = subfolders(folder)
-    found = [class_name(path) for path in folders]
-    twice = [name for name, count in Counter(found).items() if count > 1]
-    if twice:
-        raise UserError(
-            f'{folder} has two folders called "{twice[0]}", in composed and '
-            'decomposed Unicode; move the images of one into the other'
-        )
+    found = [composed(path.name) for path in folders]
     # A part may lack a rare class, the training part may not.
     needed = classes if split in (None, 'train') else ()
     _check_names(folder, found, classes, needed)
@@ -219,21 +233,17 @@ def _read_classes(
     for name, path in zip(found, folders):
         images = image_paths(path)
         if not images and name in needed:
+            others = describe_left_out(left_out(path))
             raise UserError(
                 f'class folder {path} has no image; add some, or remove the folder'
+                + (others and f'; {others}')
             )
-        plain = [os.path.splitext(path)[0] for path in images]
-        stems = Counter(plain)
-        records += [
+        stems = Counter(os.path.splitext(image)[0] for image in images)
+        for image in images:
+            stem = os.path.splitext(image)[0]
             # the suffix belongs to the id only where a.jpg is beside a.png
-            Record(
-                (stem if stems[stem] == 1 else path)[start:],
-                path,
-                name,
-                split=split,
-            )
-            for stem, path in zip(plain, images)
-        ]
+            sample_id = printable((stem if stems[stem] == 1 else image)[start:])
+            records.append(Record(sample_id, image, name, split=split))
     return records
 
 
@@ -250,26 +260,22 @@ def _check_names(
     official = way_out(folder)
     if official:
         raise UserError(f'{folder} is read as class folders, but {official}')
-    names = json.dumps(found, ensure_ascii=False)
-    own = f'--cfg-options {shlex.quote(f"classes={names}")}'
     if not found:
         raise UserError(
             f'data root {folder} has no class folders and no '
             'annotations.csv; expected the folders ' + ', '.join(classes)
         )
-    if unknown:
-        close = difflib.get_close_matches(
-            unknown[0].lower(), [name.lower() for name in classes], 1
-        )
-        hint = [name for name in classes if name.lower() in close]
+    names = json.dumps(found, ensure_ascii=False)
+    own = f'name your own classes with --cfg-options {shlex.quote(f"classes={names}")}'
+    if not unknown:
         raise UserError(
-            f'{folder} has a folder "{unknown[0]}", which is not one of the '
-            f'classes {", ".join(classes)}; '
-            + (f'rename it to "{hint[0]}", or ' if hint else '')
-            + f'name your own classes with {own}'
+            f'{folder} has no folder for class "{missing[0]}" (found '
+            f'{", ".join(found)}); add it, or {own}'
         )
+    lower = {name.lower(): name for name in classes}
+    close = difflib.get_close_matches(unknown[0].lower(), lower, 1)
+    hint = f'rename it to "{lower[close[0]]}", or ' if close else ''
     raise UserError(
-        f'{folder} has no folder for class "{missing[0]}" (found '
-        f'{", ".join(found)}); add it, or name your own classes '
-        f'with {own}'
+        f'{folder} has a folder "{unknown[0]}", which is not one of the '
+        f'classes {", ".join(classes)}; {hint}{own}'
     )

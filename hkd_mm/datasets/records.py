@@ -5,25 +5,42 @@ Class folders and annotation tables are read into the same list of
 :class:`Record`, so that splits, data sets and tools share one reader.
 """
 
+import filecmp
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import MMLogger
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import incomplete_marker
-from hkd_mm.io.files import is_skipped, walk
+from hkd_mm.io.files import is_skipped, printable, walk
 from hkd_mm.io.images import IMAGE_SUFFIXES
 from hkd_mm.io.tables import is_blank
 
-# Columns that name what an image shows, the wider one last.
-GROUP_COLUMNS = ('lesion_id', 'patient_id')
-_KINDS = {'lesion_id': 'lesion', 'patient_id': 'patient'}
-
 SPLITS = ('train', 'val', 'test')
+# names, in lower case, of the parts of a split in folders and tables
+SPLIT_NAMES = dict(
+    train='train',
+    training='train',
+    val='val',
+    valid='val',
+    validation='val',
+    test='test',
+    testing='test',
+)
+_ABSOLUTE = re.compile('([A-Za-z]:)?/')
+# Beside images as a matter of course; whatever else is no image is counted.
+_PAPERS = frozenset(
+    '.csv .tab .tsv .txt .md .json .jsonl .xlsx .xml .html .pdf .log .yaml .yml '
+    '.db .ini .py .sh'.split()
+)
 
 
 @dataclass(slots=True)
@@ -34,10 +51,9 @@ class Record:
         sample_id: unique within a data set.
         path: the image file.
         label: class name.
-        lesion_id: shared by the images of one lesion; None when unknown.
+        lesion_id: shared by the images of one group; None when unknown.
         split: train, val or test where the data comes split, else None.
         metadata: further columns of the table, as text.
-
         group: kind of ``lesion_id``, for messages and split files: a lesion,
             a patient, or the connected set of both.
     """
@@ -108,16 +124,46 @@ def image_paths(folder: str | os.PathLike) -> list[str]:
 
     Links to folders are followed, see :func:`hkd_mm.io.files.walk`.
     """
-    found = []
-    for parent, files in walk(folder):
+    return sorted(path for path, suffix in _files(folder) if suffix in IMAGE_SUFFIXES)
+
+
+def left_out(folder: str | os.PathLike) -> Counter[str]:
+    """Count the files below a folder that are no photographs, by suffix.
+
+    Tables and texts are not counted, nor are files without a suffix in the
+    folder itself.
+    """
+    top = os.path.join(folder, '').removeprefix('./')
+    return Counter(
+        suffix or 'without suffix'
+        for path, suffix in _files(folder)
+        if suffix not in IMAGE_SUFFIXES | _PAPERS
+        and (suffix or os.path.dirname(path) != os.path.dirname(top))
+    )
+
+
+def describe_left_out(found: Counter[str]) -> str:
+    """``left out 5 files that are no photographs (.gif 3, .dcm 2)``, or nothing."""
+    kinds = ', '.join(f'{name} {count}' for name, count in found.most_common(8))
+    more = ', ...' if len(found) > 8 else ''
+    number = found.total()
+    what = 'files that are no photographs' if number > 1 else 'file that is none'
+    return f'left out {number} {what} ({kinds}{more})' if found else ''
+
+
+def _files(folder: str | os.PathLike) -> Iterator[tuple[str, str]]:
+    """Path and suffix, in lower case, of the files below a folder."""
+    for parent, names in walk(folder):
         base = os.path.join(parent, '').removeprefix('./')
-        found += [
-            base + file
-            for file in files
-            if not file.startswith('.')
-            and os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
-        ]
-    return sorted(found)
+        for name in names:
+            if not name.startswith('.'):
+                yield base + name, os.path.splitext(name)[1].lower()
+
+
+@cache
+def log_once(line: str) -> None:
+    """Log a line once a process."""
+    MMLogger.get_current_instance().info(line)
 
 
 def check_records(records: list[Record], classes: tuple[str, ...], source: str) -> None:
@@ -151,29 +197,71 @@ def check_records(records: list[Record], classes: tuple[str, ...], source: str) 
 
 
 def same_id(name: str) -> str:
-    """An image name without folder, suffix and ISIC's ``_downsampled``."""
+    """An image name without folder, suffix and ISIC's ``_downsampled``.
+
+    Unicode is composed (NFC): macOS gives names decomposed.
+    """
     stem = name.replace('\\', '/').rsplit('/', 1)[-1]
     base, suffix = os.path.splitext(stem)
     stem = base if suffix.lower() in IMAGE_SUFFIXES else stem
-    return stem.removesuffix('_downsampled')
+    return composed(stem.removesuffix('_downsampled'))
+
+
+def composed(name: str) -> str:
+    """A file name as text in Unicode's composed form (NFC)."""
+    return unicodedata.normalize('NFC', printable(name))
 
 
 class ImageFinder:
     """Find the file of an image that a table names.
 
-    The name may be a path below the root or its ``images``, a file name or an id
-    without suffix. The suffix may differ (``a.jpg`` finds ``a.png`` of a resized copy)
-    and ``_downsampled`` may be missing on either side. With a folder ``images`` in the
-    root only that one is searched, otherwise all folders but ``originals``.
+    The name may be a path below the root, the last folders of one, a file name or an
+    id without suffix. The suffix may differ (``a.jpg`` finds ``a.png`` of a resized
+    copy) and ``_downsampled`` may be missing on either side. Of an absolute path of
+    another machine the file name counts. All folders but ``originals`` are searched.
+
+    Args:
+        root: the data root.
+        folder: the folder to search; None takes ``images`` in the root, if
+            it is there, else the root.
+        skipped: a folder below that is not searched.
+
+    Attributes:
+        elsewhere: names of another machine that were found by file name.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, folder: Path | None = None, skipped: Path | None = None
+    ) -> None:
+        self.root, self.elsewhere = root, []
         images = root / 'images'
-        self.folder = images if images.is_dir() else root
+        self.folder = folder or (images if images.is_dir() else root)
+        start = skipped and os.path.join(skipped, '')
         self._by_id = defaultdict(list)
         for path in image_paths(self.folder):
-            self._by_id[same_id(path)].append(path)
+            if not (start and path.startswith(start)):
+                for name in self.names_of(path):
+                    self._by_id[name].append(path)
+
+    def names_of(self, path: str) -> set[str]:
+        """Ids by which a file is found."""
+        return {same_id(path)}
+
+    def named(self, name: str) -> list[str]:
+        """The files of a name or id, in any folder."""
+        return self._by_id.get(same_id(name), [])
+
+    def candidates(self, name: str) -> list[str]:
+        """The files of a name in folders that end as its own."""
+        name = name.replace('\\', '/')
+        found = self.named(name)
+        folder = os.path.normpath(os.path.dirname(name))
+        if _ABSOLUTE.match(name):
+            self.elsewhere += [name] if found else []
+        elif folder != '.':
+            end = composed(f'/{folder}')
+            found = [p for p in found if f'/{_folder(p)}'.endswith(end)]
+        return found
 
     def __call__(self, name: str) -> str | None:
         """The file of ``name``, or None.
@@ -187,32 +275,29 @@ class ImageFinder:
             # Path is slow and normalises only these
             odd = '//' in named or '/./' in named or named.startswith('./')
             return str(Path(named)) if odd else named
-        found = self._by_id.get(same_id(file), [])
-        if folder:
-            parents = [str(base / folder) for base in (self.root, self.folder)]
-            found = [p for p in found if (os.path.dirname(p) or '.') in parents]
-        if len(found) > 1:
-            found = self._closest(name, file, found)
-        return found[0] if found else None
-
-    def _closest(self, name: str, file: str, found: list[str]) -> list[str]:
-        """The files of one id whose names are closest."""
+        found = self.candidates(name)
         for wanted in (
             lambda path: os.path.basename(path) == file,
             lambda path: Path(path).stem == file,
             lambda path: Path(path).stem == os.path.splitext(file)[0],
         ):
-            exact = [path for path in found if wanted(path)]
-            if exact:
-                found = exact
-                break
-        # some archives repeat a folder: equal sizes are taken as equal files
-        if len({os.path.getsize(path) for path in found}) > 1:
+            found = [path for path in found if wanted(path)] or found
+        others = [
+            path
+            for path in found[1:]
+            # some archives repeat a folder
+            if name in self.elsewhere or not filecmp.cmp(found[0], path, shallow=False)
+        ]
+        if others:
             raise UserError(
-                f'image {name} could be {found[0]} or {found[1]}; remove '
-                'the one that is not meant'
+                f'image {name} could be {found[0]} or {others[0]}; remove the one '
+                'that is not meant, or name it by its path below the data root'
             )
-        return found
+        return found[0] if found else None
+
+
+def _folder(path: str) -> str:
+    return composed(os.path.dirname(path))
 
 
 def find_images(records: list[Record], root: Path, source: Path) -> list[Record]:
@@ -226,7 +311,7 @@ def find_images(records: list[Record], root: Path, source: Path) -> list[Record]
     for record in records:
         path = finder(record.sample_id)
         if path is None:
-            missing.append(record.sample_id)
+            missing.append(record.sample_id or '(no name)')
         else:
             record.path = path
             first = owner.setdefault(path, record.sample_id)
@@ -236,12 +321,29 @@ def find_images(records: list[Record], root: Path, source: Path) -> list[Record]
                     f'{record.sample_id}; take one of the rows out'
                 )
     if missing:
+        others = describe_left_out(left_out(finder.folder))
         raise UserError(
             f'{source} lists image {missing[0]}, which is not under '
             f'{finder.folder} ({len(missing)} of {len(records)} are missing); '
-            'add the images or take their rows out'
+            'add the images or take their rows out' + (others and f'; {others}')
         )
+    log_elsewhere(finder, source)
     return records
+
+
+def log_elsewhere(finder: ImageFinder, source: Path) -> None:
+    """Tell that paths of another machine were taken by their file names."""
+    if finder.elsewhere:
+        log_once(
+            f'{source} names {len(finder.elsewhere)} images by paths of another '
+            f'machine, such as {finder.elsewhere[0]}; they were found by their '
+            f'file names below {finder.folder}'
+        )
+
+
+# Columns that name what an image shows, the wider one last.
+GROUP_COLUMNS = ('lesion_id', 'patient_id')
+_KINDS = {'lesion_id': 'lesion', 'patient_id': 'patient'}
 
 
 def kind_of(columns: Sequence[str]) -> str:
@@ -249,22 +351,10 @@ def kind_of(columns: Sequence[str]) -> str:
     return ' and '.join(_KINDS.get(name, name) for name in columns)
 
 
-def column_of(kind: str) -> str:
+def columns_of(kind: str) -> str:
     """The columns of :func:`kind_of`: ``lesion_id and patient_id``."""
-    return ' and '.join(f'{name}_id' for name in kind.split(' and '))
-
-
-def groups_of_rows(
-    rows: Sequence[Mapping[str, str]],
-) -> tuple[list[str | None], str]:
-    """Group the rows of a table by all columns that name a group.
-
-    Returns:
-        One name a row, see :func:`group_names`, and the kind of the groups.
-    """
-    columns = [name for name in GROUP_COLUMNS if name in rows[0]]
-    values = [[row[name] for name in columns] for row in rows]
-    return group_names(columns, values), kind_of(columns) or 'lesion'
+    columns = {kind: name for name, kind in _KINDS.items()}
+    return ' and '.join(columns.get(name, name) for name in kind.split(' and '))
 
 
 def group_names(
@@ -276,7 +366,7 @@ def group_names(
     are linked by a chain of such images.
 
     Args:
-        columns: names of the columns.
+        columns: names of the columns; one that several tables have comes again.
         values: of each image, one value a column; blank marks such as
             ``NA`` and ``-`` say that nothing is known.
 
@@ -292,28 +382,21 @@ def group_names(
         return [row[0] if row else None for row in known]
     images = defaultdict(list)
     for index, row in enumerate(known):
-        for place, value in enumerate(row):
+        for column, value in zip(columns, row):
             if value is not None:
-                images[place, value].append(index)
+                images[column, value].append(index)
     numbers = connected_groups(len(known), images.values())
     names: dict[int, str] = {}
+    several = len(set(columns)) > 1
     # the last column counts, of its values the first by the alphabet
-    for place, value in sorted(images, key=lambda key: (-key[0], key[1])):
-        number = numbers[images[place, value][0]]
-        names.setdefault(number, f'{columns[place]}={value}')
+    for column, value in sorted(images, key=lambda key: (-columns.index(key[0]), key)):
+        number = numbers[images[column, value][0]]
+        names.setdefault(number, f'{column}={value}' if several else value)
     return [names.get(number) for number in numbers]
 
 
 def connected_groups(size: int, links: Iterable[Sequence[int]]) -> list[int]:
-    """Number the groups of items that are connected by links.
-
-    Args:
-        size: number of items.
-        links: items that belong together, each as a list.
-
-    Returns:
-        The number of its group for each item, equal within a group.
-    """
+    """Number the groups of ``size`` items, equal for items connected by links."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

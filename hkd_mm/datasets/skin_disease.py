@@ -15,19 +15,21 @@ from hkd_mm.datasets.class_folders import (
     find_classes,
     read_class_folders,
 )
+from hkd_mm.datasets.label_tables import named_columns, read_labels
 from hkd_mm.datasets.records import (
     SPLITS,
     Record,
     check_records,
     check_root,
+    describe_left_out,
     file_stamp,
     find_images,
-    groups_of_rows,
+    left_out,
+    log_once,
 )
 from hkd_mm.datasets.split_file import default_split_file, find_split
 from hkd_mm.errors import UserError
-from hkd_mm.io.files import is_skipped
-from hkd_mm.io.tables import read_table
+from hkd_mm.io.files import printable, walk
 from hkd_mm.registry import DATASETS
 
 _KEPT = 2  # data roots whose records stay in memory
@@ -44,11 +46,11 @@ class EmptyPartError(UserError):
 class SkinDisease(BaseDataset):
     """Class folders, train/val/test folders of class folders, or a table.
 
-    A table has the columns ``image,label`` and may have ``lesion_id`` and
-    ``split`` (train, val or test); other columns become ``metadata``.
+    A table has the columns ``image,label`` and may have ``lesion_id``, ``patient_id``
+    and ``split`` (train, val or test); other columns become ``metadata``.
     ``annotations.csv`` in the data root is the default. Where the data does
-    not come split, a stratified split that keeps lesions together is drawn
-    once, written to a file with a hash, and read from it afterwards.
+    not come split, a stratified split that keeps lesions and patients together is
+    drawn once, written to a file with a hash, and read from it afterwards.
 
     One sample: ``img_path``, ``gt_label`` (int), ``sample_id`` (str),
     ``lesion_id`` (str or None), ``metadata`` (dict of str).
@@ -57,6 +59,11 @@ class SkinDisease(BaseDataset):
         data_root: folder of the images.
         split: train, val, test or all.
         ann_file: the table, absolute or below the data root.
+        image_col: column of the images, where it has another name.
+        label_col: column of the class names, likewise.
+        group_cols: columns whose equal values keep images in one part, in
+            place of ``lesion_id`` and ``patient_id``: a list, or a text with commas.
+        split_col: column of the parts, where it has another name.
         classes: class names in the order of the labels, or a file with one
             a line; None takes those of the class attribute ``METAINFO``, or
             the existing folders or labels, sorted.
@@ -81,13 +88,24 @@ class SkinDisease(BaseDataset):
         split_ratios: Sequence[float] | str = (0.8, 0.1, 0.1),
         seed: int = 42,
         pipeline: Sequence = (),
+        image_col: str | None = None,
+        label_col: str | None = None,
+        group_cols: Sequence[str] | str | None = None,
+        split_col: str | None = None,
         **kwargs,
     ) -> None:
         if split not in (*SPLITS, 'all'):
             raise UserError(f'split "{split}" must be train, val, test or all')
+        self.columns = named_columns(
+            image_col=image_col,
+            label_col=label_col,
+            group_cols=group_cols,
+            split_col=split_col,
+        )
         classes = class_names(classes)
         if classes is None and 'classes' not in self.METAINFO:
-            classes = find_classes(check_root(data_root), ann_file)
+            root, label_col = check_root(data_root), self.columns.label_col
+            classes = find_classes(root, ann_file, label_col)
         self.split, self.split_file = split, split_file
         self.split_ratios, self.seed = split_ratios, seed
         self._table, self._document = ann_file, None
@@ -131,7 +149,7 @@ class SkinDisease(BaseDataset):
         """Read the records and keep those of the split."""
         self._check_classes()
         records = self.records()
-        name = os.path.basename(os.path.abspath(self.data_root))
+        name = printable(os.path.basename(os.path.abspath(self.data_root)))
         self._document = self._record_set().split(
             name, self.split_file, self.split_ratios, self.seed
         )
@@ -149,7 +167,7 @@ class SkinDisease(BaseDataset):
         if self._records is None:
             root = check_root(self.data_root)
             if type(self).__init__ is SkinDisease.__init__:
-                key = (type(self), os.path.abspath(root), self._table)
+                key = (type(self), os.path.abspath(root), self._table, self.columns)
                 self._records = read_once(
                     (*key, self.data_root, self.classes),
                     root,
@@ -158,6 +176,8 @@ class SkinDisease(BaseDataset):
                 )
             else:  # the arguments of another constructor may decide
                 self._records = RecordSet(self._read_records(root))
+            if others := left_out(root):
+                log_once(f'{printable(self.data_root)}: {describe_left_out(others)}')
         return self._records
 
     def _read_records(self, root: Path) -> list[Record]:
@@ -187,26 +207,7 @@ class SkinDisease(BaseDataset):
         return default if default.exists() else None
 
     def _read_table(self, root: Path, table: Path) -> list[Record]:
-        rows = read_table(table, ('image', 'label'))
-        names, kind = groups_of_rows(rows)
-        for row in rows:
-            row.pop('lesion_id', None)  # else it would be written twice
-        return find_images(
-            [
-                Record(
-                    sample_id=row.pop('image'),
-                    path='',
-                    label=row.pop('label'),
-                    lesion_id=name,
-                    split=row.pop('split', None) or None,
-                    metadata=row,
-                    group=kind,
-                )
-                for row, name in zip(rows, names)
-            ],
-            root,
-            table,
-        )
+        return find_images(read_labels(table, self.columns), root, table)
 
     def _check_part(self, data: list[dict]) -> None:
         found = {sample['gt_label'] for sample in data}
@@ -253,12 +254,11 @@ class RecordSet:
 
     def split(self, name: str, split_file: str | None, ratios, seed: int) -> dict:
         """:func:`.split_file.find_split`, again only for a changed file."""
-        given = any(record.split for record in self.records)
         key = (name, split_file, os.getcwd(), str(ratios), seed)
         document, state = self._splits.get(key, (None, None))
         if document is not None and (state is None or state.is_current()):
             return document
-        if not given:
+        if not any(record.split for record in self.records):
             path = split_file or default_split_file(name, self.records, ratios, seed)
             state = FileState([os.path.abspath(path)])
         document = find_split(self.records, name, split_file, ratios, seed)
@@ -320,33 +320,10 @@ def _watched(root: Path, table: Path | None) -> Iterator[str]:
     """Folders and tables whose change may change the records."""
     if table is not None:
         yield str(table)
-    # tables are searched in the data root and in its folders
-    for folder in [str(root), *(e.path for e in _entries(root) if e.is_dir())]:
+    for folder, names in walk(root):
         yield folder
-        for entry in _entries(folder):
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if suffix in _TABLES and entry.is_file():
-                yield entry.path
-    # the images of a table are searched in `images` alone, if it exists
-    named = table is not None or (root / 'annotations.csv').exists()
-    images = root / 'images'
-    seen, waiting = set(), [images if named and images.is_dir() else root]
-    while waiting:
-        folder = os.fspath(waiting.pop())
-        yield folder
-        real = os.path.realpath(folder)
-        if real not in seen:
-            seen.add(real)
-            waiting += [
-                entry.path
-                for entry in _entries(folder)
-                if not is_skipped(entry.name) and entry.is_dir()
-            ]
-
-
-def _entries(folder: str | Path) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:  # reading the images reports it
-        return []
+        # tables are searched in the data root and in its folders
+        if Path(folder) == root or Path(folder).parent == root:
+            for name in names:
+                if os.path.splitext(name)[1].lower() in _TABLES:
+                    yield os.path.join(folder, name)

@@ -4,37 +4,70 @@
 import json
 import os
 import re
-from pathlib import Path
+from fractions import Fraction
+from typing import Literal
 
 from mmengine.logging import MMLogger
+from typing_extensions import TypedDict
 
-from hkd_mm.datasets.records import SPLITS, Record
+from hkd_mm.datasets.records import SPLITS, Record, log_once
 from hkd_mm.datasets.splits import (
     as_document,
     check_lesions,
     check_split,
     data_hash,
+    draw_parts,
     draw_split,
+    grouped_by,
+    parse_ratios,
     ratio_name,
 )
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.files import read_json
+from hkd_mm.io.schema import validate
+
+_REMEDY = '; name a split file of tools/data/split.py, or let one be drawn'
 
 
-def read_split(path) -> dict:
+class SplitFile(TypedDict, total=False):
+    """The content of a split file, see :func:`.splits.as_document`."""
+
+    version: Literal[1]
+    dataset: str
+    ratios: str | None
+    seed: int | None
+    grouped_by: str
+    counts: dict[str, dict[str, int]]
+    data_hash: str
+    hash: str | None
+    train: list[str]
+    val: list[str]
+    test: list[str]
+
+
+def read_split(path: str | os.PathLike) -> dict:
     """Read a split file.
 
     Raises:
-        UserError: missing, unreadable or not JSON.
+        UserError: missing, unreadable, not JSON, of another version or without
+            a key.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding='utf-8'))
+        document = read_json(path)
     except FileNotFoundError:
         raise UserError(f'split file {path} does not exist') from None
     except (OSError, ValueError) as error:
         raise UserError(f'split file {path} cannot be read: {error}') from None
     if not isinstance(document, dict):
         raise UserError(f'split file {path} is not a split file of tools/data/split.py')
+    for key in ('data_hash', 'hash', *SPLITS):
+        if key not in document:
+            raise UserError(
+                f'split file {path} has no "{key}"; is it a split '
+                'file of tools/data/split.py?'
+            )
+    validate(SplitFile, document, f'split file {path}', _REMEDY)
     return document
 
 
@@ -67,7 +100,7 @@ def _as_text(document: dict) -> str:
 
 def default_split_file(name: str, records: list[Record], ratios, seed: int) -> str:
     """Path of the split file when the config names none."""
-    clean = re.sub(r'[^A-Za-z0-9._-]+', '_', name) or 'data'
+    clean = re.sub(r'[^A-Za-z0-9._-]+', '_', name)[:100] or 'data'
     return os.path.join(
         'work_dirs',
         'splits',
@@ -99,7 +132,7 @@ def find_split(
                 f'data root {name} comes split into train, val and test; '
                 'leave split_file=None'
             )
-        return _given_split(records, name)
+        return _given_split(records, name, ratios, seed)
     path = split_file or default_split_file(name, records, ratios, seed)
     if os.path.exists(path):
         document = read_split(path)
@@ -109,14 +142,21 @@ def find_split(
     document['dataset'] = name
     write_split(document, path)
     sizes = ' / '.join(f'{len(document[part])} {part}' for part in SPLITS)
+    rare = [
+        f'{label} in {part}'
+        for part in SPLITS
+        for label in sorted({record.label for record in records})
+        if document[part] and label not in document['counts'][part]
+    ]
     MMLogger.get_current_instance().info(
         f'Drew the split {sizes} of {name} by {document["grouped_by"]}, wrote {path}'
+        + (f'; too few groups for an image of {", ".join(rare)}' if rare else '')
     )
     return document
 
 
-def _given_split(records: list[Record], name: str) -> dict:
-    """The split that the data comes with."""
+def _given_split(records: list[Record], name: str, ratios, seed: int) -> dict:
+    """The split that the data comes with; without a val part, one of train is drawn."""
     for record in records:
         if record.split not in SPLITS:
             raise UserError(
@@ -127,4 +167,15 @@ def _given_split(records: list[Record], name: str) -> dict:
     where = {record.sample_id: record.split for record in records}
     check_lesions(records, where, name)
     parts = {part: [i for i, home in where.items() if home == part] for part in SPLITS}
-    return as_document(records, parts, dataset=name)
+    if parts['val'] or not parts['train']:
+        return as_document(records, parts, dataset=name)
+    train, val, _ = parse_ratios(ratios)
+    shares = [Fraction(share, train + val) for share in (train, val)]
+    given = [record for record in records if record.split == 'train']
+    parts['train'], parts['val'] = draw_parts(given, shares, seed)
+    log_once(
+        f'{name} comes without a val part: drew {len(parts["val"])} of its '
+        f'{len(given)} training images by {grouped_by(given)}, by split_ratios '
+        f'{ratio_name(ratios)} and split_seed {seed}'
+    )
+    return as_document(records, parts, ratios, seed, name)

@@ -11,11 +11,11 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from json.encoder import encode_basestring_ascii as _as_json
 
-from hkd_mm.datasets.records import SPLITS, Record, column_of
+from hkd_mm.datasets.records import SPLITS, Record, columns_of
 from hkd_mm.errors import UserError
 
 VERSION = 1
@@ -33,15 +33,14 @@ def parse_ratios(ratios) -> tuple[Fraction, Fraction, Fraction]:
     Raises:
         UserError: not two or three numbers, negative, or no train or val.
     """
-    parts = (
-        re.split(r'[:,/ ]+', ratios.strip('()[] '))
-        if isinstance(ratios, str)
-        else list(ratios)
-    )
     hint = 'use split_ratios=80:10:10 or two numbers for train and val'
     try:
+        text = isinstance(ratios, str)
+        parts = re.split(r'[:,/ ]+', ratios.strip('()[] ')) if text else [*ratios]
+        if not all(math.isfinite(float(part)) for part in parts):
+            raise ValueError
         shares = [Fraction(str(part)) for part in parts]
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, TypeError, OverflowError):
         raise UserError(f'split_ratios {ratios} are not numbers; {hint}') from None
     if len(shares) == 2:
         shares.append(Fraction(0))
@@ -192,7 +191,7 @@ def as_document(
         dataset=dataset,
         ratios=None if ratios is None else ratio_name(ratios),
         seed=seed,
-        grouped_by=next((column_of(r.group) for r in records if r.lesion_id), 'image'),
+        grouped_by=grouped_by(records),
         counts={
             name: dict(sorted(Counter(map(labels.get, ids)).items()))
             for name, ids in parts.items()
@@ -203,12 +202,18 @@ def as_document(
     return {**document, **parts}
 
 
+def grouped_by(records: Iterable[Record]) -> str:
+    """The columns that keep images in one part: ``lesion_id and patient_id``."""
+    kinds = sorted({columns_of(r.group) for r in records if r.lesion_id})
+    return ' and '.join(kinds) or 'image'
+
+
 def check_split(document: dict, records: list[Record], path) -> None:
     """Check a split against the data.
 
     Raises:
-        UserError: a key is missing, the data or the lists have changed since
-            it was written, or an id or a lesion is in two splits.
+        UserError: the data or the lists have changed since it was written, or
+            an id or a lesion is in two splits.
     """
     check_data(document, records, path)
     where = {}
@@ -229,17 +234,11 @@ def check_split(document: dict, records: list[Record], path) -> None:
 
 
 def check_data(document: dict, records: list[Record], path) -> None:
-    """Check the keys and the data hash of a split.
+    """Check the data hash of a split.
 
     Raises:
-        UserError: a key is missing, or it was drawn for other data.
+        UserError: it was drawn for other data.
     """
-    for key in ('data_hash', 'hash', *SPLITS):
-        if key not in document:
-            raise UserError(
-                f'split file {path} has no "{key}"; is it a split '
-                'file of tools/data/split.py?'
-            )
     found = data_hash(records)
     if document['data_hash'] != found:
         raise UserError(

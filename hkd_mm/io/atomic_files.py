@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
+from hkd_mm.io.files import aside_name
+
 _PART = '.part'
 _MARK = '.unfinished'
 
@@ -30,7 +32,7 @@ class AtomicBackend(LocalBackend):
         """
         path = Path(os.path.realpath(filepath))
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f'.{path.name}.{os.getpid()}{_PART}')
+        aside = path.with_name(aside_name(path.name))
         try:
             with open(aside, 'wb') as file:
                 file.write(obj)

@@ -2,14 +2,21 @@
 """Find image and mask files in folders side by side or by name."""
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hkd_mm.datasets.class_folders import split_folders
-from hkd_mm.datasets.records import Record, list_images, same_id, subfolders
+from hkd_mm.datasets.records import (
+    ImageFinder,
+    Record,
+    composed,
+    list_images,
+    same_id,
+    subfolders,
+)
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import printable
 
 EMPTY, FOREGROUND = 'empty', 'foreground'  # labels, for the split
 IMAGE_FOLDERS = ('image', 'images', 'img', 'imgs')
@@ -59,20 +66,19 @@ def _folder_of(root: Path, names: tuple[str, ...]) -> Path | None:
     return found[0] if found else None
 
 
-def stem_of(path: Path, folder: Path, mask: bool = False) -> str:
+def stem_of(path: str | Path, folder: Path, mask: bool = False) -> str:
     """Path below a folder without suffix, of a mask without its ending."""
-    name = path.relative_to(folder).with_suffix('').as_posix()
+    name = printable(Path(path).relative_to(folder).with_suffix('').as_posix())
     for ending in _MASK_ENDINGS if mask else ():
         name = name.removesuffix(ending)
     return name
 
 
-class NamedFiles:
-    """Find files by the names that a table gives them.
+class NamedFiles(ImageFinder):
+    """Find images or masks by the names that a table gives them.
 
-    A name is a path below the data root or below the folder, or a file name or an id
-    without suffix; where several files have it, the one in a folder named as the
-    patient. A file in a folder named as another patient is never taken.
+    Where several files have a name, the one in a folder named as the patient is taken,
+    and never one in a folder named as another patient.
 
     Args:
         root: the data root.
@@ -90,25 +96,20 @@ class NamedFiles:
         mask: bool = False,
         skipped: Path | None = None,
     ) -> None:
-        self.root, self.folder, self._groups = root, folder, set(groups)
-        self._by_id = defaultdict(list)
+        self._groups, self._mask = set(groups), mask
         #: path below the folder without suffix -> file
-        self.by_stem: dict[str, Path] = {}
-        for path in list_images(folder):
-            if skipped and path.is_relative_to(skipped):
-                continue
-            stem = stem_of(path, folder, mask)
-            self.by_stem[stem] = path
-            for name in {same_id(path.name), stem.rsplit('/', 1)[-1]}:
-                self._by_id[name].append(path)
+        self.by_stem: dict[str, str] = {}
+        super().__init__(root, folder, skipped)
 
-    def named(self, name: str) -> list[Path]:
-        """The files of a name or id, in any folder."""
-        return self._by_id.get(same_id(name), [])
+    def names_of(self, path: str) -> set[str]:
+        """The id, and the name without suffix and the ending of masks."""
+        stem = stem_of(path, self.folder, self._mask)
+        self.by_stem[stem] = path
+        return {same_id(path), composed(stem.rsplit('/', 1)[-1])}
 
     def find(
-        self, name: str, group: str | None, other: Path | None = None
-    ) -> Path | None:
+        self, name: str, group: str | None, other: str | None = None
+    ) -> str | None:
         """The file of a name and a patient, never ``other``, or None.
 
         Raises:
@@ -118,23 +119,19 @@ class NamedFiles:
         for base in (self.root, self.folder) if '/' in name else ():
             if (base / name).is_file():
                 # without `..`
-                path = Path(os.path.abspath(base / name))
-                top = Path(os.path.abspath(self.root))
-                below = path.is_relative_to(top)
-                return self.root / path.relative_to(top) if below else path
+                path = os.path.abspath(base / name)
+                top = os.path.join(os.path.abspath(self.root), '')
+                below = path.startswith(top)
+                return str(self.root / path.removeprefix(top)) if below else path
         foreign = self._groups - {group}
         found = [
             path
-            for path in self.named(name)
+            for path in self.candidates(name)
             if path != other
-            and foreign.isdisjoint(path.relative_to(self.folder).parts[:-1])
+            and foreign.isdisjoint(Path(path).relative_to(self.folder).parts[:-1])
         ]
-        parents = Path(name).parent.parts
-        if parents:
-            count = len(parents)
-            found = [p for p in found if p.parent.parts[-count:] == parents]
         if len(found) > 1:
-            found = [p for p in found if group in p.parts] or found
+            found = [p for p in found if group in Path(p).parts] or found
         if len(found) > 1:
             raise UserError(
                 f'{name} could be {found[0]} or {found[1]}; write its path '
@@ -142,14 +139,14 @@ class NamedFiles:
             )
         return found[0] if found else None
 
-    def id_of(self, path: Path) -> str:
+    def id_of(self, path: str) -> str:
         """Path of a found file without suffix, below the folder or the root.
 
         Raises:
             UserError: it is below neither.
         """
         for base in (self.folder, self.root):
-            if path.is_relative_to(base):
+            if Path(path).is_relative_to(base):
                 return stem_of(path, base)
         raise UserError(
             f'{path} lies outside of the data root {self.root}; move or link '

@@ -44,8 +44,6 @@ class MaskDataset(SkinDisease):
     ``lesion_id`` (the same, str or None), ``metadata`` (other columns, dict of str).
 
     Args:
-        data_root: folder of the data.
-        split: train, val, test or all.
         classes: class names, the background first; two of them make masks
             binary, every value above 0 being the second.
         channels: 3 (RGB) or 1; None takes that of the class.
@@ -85,13 +83,18 @@ class MaskDataset(SkinDisease):
                 '3 channels of 8 bits, or 1 channel of 16'
             )
         super().__init__(data_root, split, classes=classes, **kwargs)
+        if self.columns.label_col:
+            raise UserError(
+                f'label_col={self.columns.label_col} is for classes, and the masks of '
+                f'{data_root} say what is to be seen; leave it out'
+            )
 
     def _read_records(self, root: Path) -> list[MaskRecord]:
         table = self._find_table(root)
         records = (
             read_mask_folders(root, self.without_mask)
             if table is None
-            else read_mask_table(root, table, self.without_mask)
+            else read_mask_table(root, table, self.without_mask, self.columns)
         )
         self._check_records(records, table or root)
         return records
@@ -192,7 +195,7 @@ class LIDCNodule(MaskDataset):
 
     def _check_records(self, records: list[MaskRecord], source: Path) -> None:
         for record in records:
-            if not record.lesion_id or record.group != 'patient':
+            if not record.lesion_id or record.group == 'lesion':
                 raise UserError(
                     f'{source}: the patient of image {record.sample_id} is '
                     'not known, so that nothing keeps patients in one part; '

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hkd_mm.datasets.class_folders import SPLIT_NAMES
+from hkd_mm.datasets.label_tables import (
+    Columns,
+    find_split_column,
+    groups_of_rows,
+    part_of,
+)
 from hkd_mm.datasets.masks.folders import (
     EMPTY,
     FOREGROUND,
@@ -15,8 +20,9 @@ from hkd_mm.datasets.masks.folders import (
     image_folder,
     mask_folder,
 )
+from hkd_mm.datasets.records import log_elsewhere
 from hkd_mm.errors import UserError
-from hkd_mm.io.tables import read_table
+from hkd_mm.io.tables import find_column, is_blank, read_table
 
 IMAGE = ('original_image', 'image', 'image_id')
 MASK = ('mask_image', 'mask')
@@ -25,38 +31,41 @@ _CLEAN = 'is_clean'
 _YES, _NO = ('true', '1', 'yes'), ('false', '0', 'no')
 PATIENT = ('patient_id', 'patient')
 LESION = 'lesion_id'
-NONE = ('', 'nan', 'none')  # what programs write into empty cells
 
 
-def read_mask_table(root: Path, table: Path, without_mask: bool) -> list[MaskRecord]:
+def read_mask_table(
+    root: Path, table: Path, without_mask: bool, columns: Columns | None = None
+) -> list[MaskRecord]:
     """Read the records of a table; a label is empty if the mask must be read.
 
     Args:
-        root: the data root.
         table: only the column of images is required. Without a column of
             masks they are found by the image's name.
         without_mask: an image without a mask file is clean.
+        columns: as the user names them.
 
     Raises:
         UserError: no image column, a file is missing, or an unnamed mask
             exists beside an image without one.
     """
-    rows = read_table(table, ())
-    names = {
-        kind: next((name for name in choice if name in rows[0]), None)
-        for kind, choice in dict(image=IMAGE, mask=MASK, split=SPLIT).items()
-    }
-    if names['image'] is None:
-        raise UserError(
-            f'table {table} has no column "{IMAGE[0]}" or "{IMAGE[1]}"; '
-            f'found: {", ".join(rows[0])}'
-        )
-    groups = groups_of(rows, table)
+    rows, columns = read_table(table), columns or Columns()
+    names = dict(
+        image=find_column(rows, table, IMAGE, columns.image_col, 'image_col'),
+        mask=next((name for name in MASK if name in rows[0]), None),
+        split=find_split_column(rows, table, columns, SPLIT),
+    )
+    if columns.group_cols is None:
+        groups = groups_of(rows, table)
+    else:
+        found, kind = groups_of_rows([rows], columns, table)
+        groups = [Group(name, kind) for name in found]
     known = {group.name for group in groups} - {None}
     reader = _Reader(root, table, names, known, without_mask)
-    found = [reader.record(*pair) for pair in zip(rows, groups, strict=True)]
-    reader.check_masks(found)
-    return found
+    records = [reader.record(*pair) for pair in zip(rows, groups, strict=True)]
+    reader.check_masks(records)
+    for files in (reader.images, reader.masks):
+        log_elsewhere(files, table)
+    return records
 
 
 class _Reader:
@@ -75,12 +84,11 @@ class _Reader:
         self.images = NamedFiles(root, images or root, groups, skipped=masks)
         self.masks = NamedFiles(root, masks or root, groups, mask=True)
         self.apart = masks is not None
-        self.unmarked: list[Path] = []  # without a mask, not called clean
+        self.unmarked: list[str] = []  # without a mask, not called clean
 
     def record(self, row: dict[str, str], group: 'Group') -> MaskRecord:
         """The record of a row."""
         cell = {kind: row.get(name, '') for kind, name in self.names.items()}
-        split = cell['split'].lower()
         path = self.images.find(cell['image'], group.name)
         if path is None:
             raise UserError(
@@ -96,12 +104,12 @@ class _Reader:
         used = (*self.names.values(), *group_columns, _CLEAN)
         return MaskRecord(
             sample_id=self.images.id_of(path),
-            path=str(path),
+            path=path,
             label=marked if mask else EMPTY,
             lesion_id=group.name,
-            split=SPLIT_NAMES.get(split, split) or None,
+            split=part_of(cell['split']),
             metadata={k: v for k, v in row.items() if k not in used},
-            mask_path=mask and str(mask),
+            mask_path=mask,
             group=group.kind,
         )
 
@@ -114,7 +122,7 @@ class _Reader:
         if not self.apart or not self.unmarked:
             return
         used = {record.mask_path for record in records}
-        lone = {s: p for s, p in self.masks.by_stem.items() if str(p) not in used}
+        lone = {s: p for s, p in self.masks.by_stem.items() if p not in used}
         # those of the very path of an image are that image's
         own = {
             stem.rsplit('/', 1)[-1]: path
@@ -142,10 +150,10 @@ class _Reader:
             )
 
     def _mask(
-        self, image: Path, cell: dict[str, str], clean: str, group: str | None
-    ) -> Path | None:
+        self, image: str, cell: dict[str, str], clean: str, group: str | None
+    ) -> str | None:
         """The mask of an image; None where nothing is to be seen."""
-        named = '' if cell['mask'].lower() in NONE else cell['mask']
+        named = '' if is_blank(cell['mask']) else cell['mask']
         sought, found = named, None
         if not self.names['mask']:
             sought = self.images.id_of(image)
@@ -222,4 +230,4 @@ def _patient(row: dict[str, str]) -> str:
 
 def _filled(row: dict[str, str], key: str) -> str:
     value = row.get(key, '')
-    return '' if value.lower() in NONE else value
+    return '' if is_blank(value) else value

@@ -2,6 +2,7 @@
 """Build a packed store once, on all cores, and resume after interruptions."""
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from hkd_mm.datasets.packed.store import (
 )
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.files import printable, read_record
 from hkd_mm.io.locks import locked
 from hkd_mm.io.progress import parallel_map
 
@@ -74,14 +76,14 @@ def ensure_store(plan: Plan, store_dir: str | os.PathLike, workers: int = 0) -> 
 def _build(plan: Plan, folder: Path, workers: int) -> None:
     start = time.perf_counter()
     size = len(plan.ids) * plan.row_bytes
-    for other in folder.parent.glob(f'{plan.family}_' + '[0-9a-f]' * 8):
-        if other != folder and _data_root(other) == plan.root:
+    for other in folder.parent.glob(glob.escape(f'{plan.family}_') + '[0-9a-f]' * 8):
+        if other != folder and read_record(other / ROWS).get('root') == plan.root:
             _print(
                 f'THE IMAGES IN {plan.root} HAVE CHANGED since {other} was '
                 'built (it may be removed now)'
             )
     _print(
-        f'building {folder} from {plan.root}: {len(plan.ids)} images of '
+        f'building {folder} from {printable(plan.root)}: {len(plan.ids)} images of '
         f'{plan.side} x {plan.side}, {size / 1e6:.0f} MB'
         + (', hairs removed' if plan.hair_removal else '')
     )
@@ -224,7 +226,7 @@ def _write_header(plan: Plan, folder: Path, crc: bytes) -> None:
         format=FORMAT,
         **plan.rule,
         key=plan.key,
-        root=plan.root,
+        root=printable(plan.root),
         count=len(plan.ids),
         rows_sha256=sha256((folder / ROWS).read_bytes()),
         crc_sha256=sha256(crc),
@@ -232,14 +234,6 @@ def _write_header(plan: Plan, folder: Path, crc: bytes) -> None:
     )
     AtomicBackend().put_text(json.dumps(seal(header), indent=1) + '\n', folder / HEADER)
     (folder / DONE).unlink(missing_ok=True)
-
-
-def _data_root(folder: Path) -> str | None:
-    """The data root that a store, finished or not, was made from."""
-    try:
-        return json.loads((folder / ROWS).read_text())['root']
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _explained(error: OSError, plan: Plan, folder: Path) -> Exception:

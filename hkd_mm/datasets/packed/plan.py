@@ -17,10 +17,11 @@ from hkd_mm.datasets.packed.hair_removal import hair_settings, remove_hair_for
 from hkd_mm.datasets.records import Record
 from hkd_mm.datasets.splits import hash_list
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import printable
 
 VERSION = 1  # of the pixels and of the files
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos')
-_MAX_SIDE = 8192  # pixels
+MAX_SIDE = 8192  # pixels
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Plan:
     @property
     def family(self) -> str:
         """Name that stores of one data root share when its files change."""
-        name = os.path.basename(self.root) or 'data'
+        name = printable(os.path.basename(self.root)) or 'data'
+        name = name.encode()[:100].decode(errors='ignore')
         other = '' if self.interpolation == 'area' else self.interpolation
         if self.hair_removal is not None:
             text = json.dumps(self.rule['hair_removal'], sort_keys=True)
@@ -93,7 +95,12 @@ class Plan:
     @property
     def reader(self) -> Callable[[Any], bytes]:
         """Function from the sources of a row to its bytes; can be pickled."""
-        return partial(_image_bytes, self.side, self.interpolation, self.hair_removal)
+        return partial(
+            _image_bytes,
+            side=self.side,
+            interpolation=self.interpolation,
+            hair_removal=self.hair_removal,
+        )
 
     def as_dict(self) -> dict:
         """The rows as ``rows.json`` keeps them."""
@@ -132,23 +139,17 @@ def plan_rows(
             f'interpolation={interpolation!r} of PackedDataset must be one '
             f'of {", ".join(INTERPOLATIONS)}'
         )
-    if not 1 <= side <= _MAX_SIDE:
+    if not 1 <= side <= MAX_SIDE:
         raise UserError(
             f'packed images of {side} pixels a side: must lie in '
-            f'1..{_MAX_SIDE}; set input_size or margin accordingly'
+            f'1..{MAX_SIDE}; set input_size or margin accordingly'
         )
     root = os.path.abspath(os.path.expanduser(data_root))
     ordered = sorted(records, key=lambda record: record.sample_id)
+    ids = tuple(record.sample_id for record in ordered)
     files, sizes, times = file_states([r.path for r in ordered], root)
-    return dict(
-        root=root,
-        side=side,
-        interpolation=interpolation,
-        ids=tuple(record.sample_id for record in ordered),
-        files=files,
-        sizes=sizes,
-        times=times,
-    )
+    rule = dict(side=side, interpolation=interpolation)
+    return dict(rule, root=root, ids=ids, files=files, sizes=sizes, times=times)
 
 
 def file_states(paths: Sequence[str | None], root: str) -> tuple[tuple, tuple, tuple]:
@@ -174,13 +175,8 @@ def file_states(paths: Sequence[str | None], root: str) -> tuple[tuple, tuple, t
     return tuple(zip(*rows)) or ((), (), ())
 
 
-def _image_bytes(
-    side: int,
-    interpolation: str,
-    hair_removal: dict[str, float] | None,
-    path: str,
-) -> bytes:
-    return pack_image(path, side, interpolation, hair_removal).tobytes()
+def _image_bytes(*settings, **words) -> bytes:
+    return pack_image(*settings, **words).tobytes()
 
 
 def pack_image(

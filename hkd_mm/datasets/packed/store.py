@@ -19,25 +19,57 @@ import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import numpy as np
 import torch
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
 
-from hkd_mm.datasets.packed.plan import Plan, row_bytes
+from hkd_mm.datasets.packed.plan import MAX_SIDE, Plan, row_bytes
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import read_bytes, read_json
+from hkd_mm.io.schema import validate
 
 FORMAT = 'hkd_mm packed images'
-PIXELS, CRC, ROWS, HEADER = (
-    'pixels.bin',
-    'crc32.bin',
-    'rows.json',
-    'header.json',
-)
+PIXELS, CRC, ROWS, HEADER = 'pixels.bin', 'crc32.bin', 'rows.json', 'header.json'
 CHECKS = ('all', 'sample')
 _SAMPLE = 256  # images that the check "sample" reads
 _BLOCK = 64  # images a thread checks at a time
+_REMEDY = '; remove {} and it is built again'
 _opened: 'weakref.WeakValueDictionary' = weakref.WeakValueDictionary()
+
+
+class MaskRule(TypedDict):
+    """How masks and their images are stored."""
+
+    version: int
+    channels: Literal[1, 3]
+    bits: Literal[8, 16]
+    classes: Annotated[int, Field(ge=2)]
+
+
+class Header(TypedDict):
+    """What ``header.json`` holds."""
+
+    format: Literal[FORMAT]
+    version: int
+    side: Annotated[int, Field(ge=1, le=MAX_SIDE)]
+    interpolation: str
+    hair_removal: NotRequired[dict[str, float]]
+    masks: NotRequired[MaskRule]
+    key: str
+    root: str
+    count: Annotated[int, Field(ge=1)]
+    rows_sha256: str
+    crc_sha256: str
+    hash: str
+
+
+class Rows(TypedDict):
+    """What is read of ``rows.json``."""
+
+    ids: list[str]
 
 
 class PackedStore:
@@ -74,10 +106,12 @@ class PackedStore:
                 self.folder / HEADER,
                 f'it is foreign, made from other images than those of {plan.root}',
             )
-        rows = _read_hashed(self.folder / ROWS, self.header['rows_sha256'])
-        self.ids: list[str] = json.loads(rows)['ids']
+        _read_hashed(self.folder / ROWS, self.header['rows_sha256'])
+        self.ids = read_ids(folder)
         crc = _read_hashed(self.folder / CRC, self.header['crc_sha256'])
-        self.crc = np.frombuffer(crc, '<u4')
+        self.crc = np.frombuffer(crc[: len(crc) // 4 * 4], '<u4')
+        if not len(self.ids) == len(crc) / 4 == self.header['count']:
+            _refuse(self.folder / HEADER, 'it counts other images than its files hold')
         self._map()
         self._check(check)
 
@@ -167,7 +201,10 @@ def open_store(
 
 def read_ids(folder: str | os.PathLike) -> list[str]:
     """Sample ids of a store that has been opened; item i names row i."""
-    return json.loads((Path(folder) / ROWS).read_bytes())['ids']
+    path = Path(folder) / ROWS
+    found = _json(path)
+    rows = dict(ids=found.get('ids')) if isinstance(found, dict) else found
+    return validate(Rows, rows, f'packed store: {path}', _REMEDY.format(folder))['ids']
 
 
 def sha256(content: bytes) -> str:
@@ -199,16 +236,22 @@ def wrong_rows(pixels: np.ndarray, crc: np.ndarray, rows: Iterable[int]) -> list
         return [row for found in pool.map(check, parts) for row in found]
 
 
-def _read_header(path: Path) -> dict:
-    try:
-        header = json.loads(_read(path))
-        stated = header.pop('header_hash')
-        kind = header['format']
-    except (ValueError, KeyError, AttributeError):
+def _read_header(path: Path) -> Header:
+    header = _json(path)
+    stated = header.pop('header_hash', None) if isinstance(header, dict) else None
+    if stated is None or header.get('format') != FORMAT:
         _refuse(path, 'it is damaged or foreign, no header of a packed store')
-    if kind != FORMAT or seal(header)['header_hash'] != stated:
+    if seal(header)['header_hash'] != stated:
         _refuse(path, 'it is damaged: its hash is wrong')
-    return header
+    remedy = _REMEDY.format(path.parent)
+    return validate(Header, header, f'packed store: {path}', remedy)
+
+
+def _json(path: Path) -> object:
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        _refuse(path, f'it cannot be read ({error})')
 
 
 def _read_hashed(path: Path, expected: str) -> bytes:
@@ -220,12 +263,10 @@ def _read_hashed(path: Path, expected: str) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         _refuse(path, f'it cannot be read ({error.strerror})')
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:
-    raise UserError(
-        f'packed store: {path}: {reason}; remove {path.parent} and it is built again'
-    )
+    raise UserError(f'packed store: {path}: {reason}{_REMEDY.format(path.parent)}')
