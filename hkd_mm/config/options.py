@@ -24,7 +24,8 @@ from hkd_mm.errors import UserError
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(
     (
-        'data_root split_file ann_file teacher_ckpt student_ckpt ckpt '
+        'data_root split_file ann_file image_col label_col split_col '
+        'teacher_ckpt student_ckpt ckpt '
         'teacher_config student_config previous_stage_config load_from '
         'work_dir out_dir dir checkpoint file store_dir'
     ).split()
@@ -42,6 +43,12 @@ _KINDS: dict[str, tuple[type | tuple, str]] = dict(
     packed=((bool, dict), 'True or False'),
     teacher_cache=((bool, dict, type(None)), 'True or False'),
     split_file=((str, type(None)), 'a path or None'),
+    ann_file=((str, type(None)), 'a path or None'),
+    group_cols=((list, tuple, str, type(None)), 'names such as patient_id,lesion_id'),
+    **dict.fromkeys(
+        ('image_col', 'label_col', 'split_col'),
+        ((str, type(None)), 'the name of a column'),
+    ),
     classes=((list, tuple, str, type(None)), 'a list such as [A,B]'),
     augment=((bool, list, type(None)), 'True or False'),
     seed=((int, type(None)), 'a whole number'),
@@ -101,7 +108,7 @@ def split_text(text: str) -> tuple[str, str]:
 
 
 def _read_word(key: str, text: str, cfg: Config) -> Any:
-    if key == 'classes':
+    if key in ('classes', 'group_cols'):
         return read_names(text)
     if key in _NAMES:
         return text.strip('\'"')

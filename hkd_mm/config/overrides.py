@@ -59,7 +59,8 @@ _SIZED = dict(
 _CACHE = dict(num_views=10)  # what teacher_cache=True means
 # Told to the runs that a training builds on, or silent where they are lost.
 _SHARED = (
-    'data_root classes split_file split_ratios split_seed input_size class_weight'
+    'data_root ann_file image_col label_col group_cols split_col classes split_file '
+    'split_ratios split_seed input_size class_weight'
 ).split()
 
 
@@ -360,6 +361,11 @@ _PACKED = 'packed images (hkd_mm.PackedDataset)'
 OVERRIDES: dict[str, Override] = dict(
     # data
     data_root=Override(_of_dataset('data_root'), _DATA),
+    ann_file=Override(_of_dataset('ann_file'), _DATA),
+    image_col=Override(_of_dataset('image_col'), _DATA),
+    label_col=Override(_of_dataset('label_col'), _DATA),
+    group_cols=Override(_of_dataset('group_cols'), _DATA),
+    split_col=Override(_of_dataset('split_col'), _DATA),
     dataset_type=Override(dataset_type, _DATA),
     classes=Override(classes, _DATA),
     split_file=Override(_of_dataset('split_file'), _DATA),

@@ -13,7 +13,10 @@ from hkd_mm.config.packing import is_packed
 from hkd_mm.config.tree import packed_datasets
 
 # A teacher sees the student's images and must not know its test images.
-DATA = ('data_root classes split_file split_ratios split_seed input_size').split()
+DATA = (
+    'data_root ann_file image_col label_col group_cols split_col classes split_file '
+    'split_ratios split_seed input_size'
+).split()
 _STUDENT_ONLY = (
     'model teacher student pair teacher_cache teacher_config teacher_network '
     'student_config previous_stage_config work_dir load_from resume'

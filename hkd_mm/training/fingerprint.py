@@ -36,7 +36,8 @@ _IGNORED = dict(
     # where the images are; which ones they are is in ``data``
     dataset=(
         'type data_root data_prefix ann_file split_file split_ratios seed '
-        'split classes metainfo pipeline lazy_init serialize_data'
+        'split classes metainfo pipeline lazy_init serialize_data '
+        'image_col label_col group_cols split_col'
     ),
     # size and interpolation are ``input.resize``
     packed='type dataset size interpolation store_dir in_memory verify',

@@ -43,6 +43,15 @@ REACHED = dict(
         'hkd_mm.HAM10000',
     ),
     classes=('[A,B,C]', lambda c: _datasets(c, 'classes'), ('A', 'B', 'C')),
+    ann_file=('a b.csv', lambda c: _datasets(c, 'ann_file'), 'a b.csv'),
+    image_col=('isic_id', lambda c: _datasets(c, 'image_col'), 'isic_id'),
+    label_col=('7', lambda c: _datasets(c, 'label_col'), '7'),
+    split_col=('fold', lambda c: _datasets(c, 'split_col'), 'fold'),
+    group_cols=(
+        'patient_id,lesion_id',
+        lambda c: _datasets(c, 'group_cols'),
+        ('patient_id', 'lesion_id'),
+    ),
     split_file=('s.json', lambda c: _datasets(c, 'split_file'), 's.json'),
     split_ratios=(
         '(0.6,0.2,0.2)',

@@ -6,6 +6,9 @@ data comes split, split_dataset.csv, as tools/data/convert_lidc.py
 writes them.
 """
 data_root = 'data/lidc'
+ann_file = None  # None: split_dataset.csv, if it is there
+image_col = split_col = None  # columns of another name
+group_cols = None  # None: patient_id or patient, else lesion_id
 classes = None  # None: background, nodule
 input_size = 256
 batch_size = 8
@@ -27,7 +30,9 @@ data_preprocessor = dict(
     ])
 
 _dataset = dict(
-    type=dataset_type, data_root=data_root, classes=classes,
+    type=dataset_type, data_root=data_root, ann_file=ann_file,
+    image_col=image_col, group_cols=group_cols, split_col=split_col,
+    classes=classes,
     split_file=split_file, split_ratios=split_ratios, seed=split_seed)
 _loader = dict(
     batch_size=batch_size, num_workers=0, persistent_workers=False,

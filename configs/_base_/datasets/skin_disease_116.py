@@ -8,6 +8,9 @@ augmented on the model's device. ``packed=False`` reads them one by one with
 mmpretrain's pipeline.
 """
 data_root = 'data/skin_disease'
+ann_file = None  # None: annotations.csv, if it is there
+image_col = label_col = split_col = None  # columns of another name
+group_cols = None  # None: lesion_id and patient_id stay in one part
 classes = None  # None: the folders that are there
 input_size = 116
 batch_size = 64
@@ -30,7 +33,9 @@ data_preprocessor = dict(
     ])
 
 _dataset = dict(
-    type=dataset_type, data_root=data_root, classes=classes,
+    type=dataset_type, data_root=data_root, ann_file=ann_file,
+    image_col=image_col, label_col=label_col, group_cols=group_cols,
+    split_col=split_col, classes=classes,
     split_file=split_file, split_ratios=split_ratios, seed=split_seed)
 _packed = dict(
     type='hkd_mm.PackedDataset', size=input_size, interpolation='area')
