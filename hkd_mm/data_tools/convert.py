@@ -65,7 +65,7 @@ def convert_folders(
     return dict(done, splits=dict(splits), skipped=dict(skipped.most_common()))
 
 
-def convert_official(kind: str, sources: list[str], out: str) -> dict:
+def convert_official(kind: str, sources: list[str], out: str, **words: str) -> dict:
     """Write ``out/images`` and ``out/annotations.csv``.
 
     Images are linked where possible, else copied; existing ones are kept, so
@@ -73,6 +73,7 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
 
     Args:
         kind: HAM10000 or ISIC2019.
+        words: of the data set, such as ``image_col``.
 
     Returns:
         ``images``, ``new``, ``counts`` (class -> images), ``lesions``.
@@ -82,7 +83,7 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
     """
     with ExitStack() as stack:
         entries, _ = list_downloads(sources, out, stack)
-        records = _read_tables(kind, entries)
+        records = _read_tables(kind, entries, words)
         done = _write(_with_images(records, entries), out)
     return dict(done, lesions=len({r.lesion_id or r.sample_id for r in records}))
 
@@ -102,8 +103,7 @@ def _write(found: Found, out: str) -> dict:
 def _find_images(
     entries: list[Entry], skipped: Counter[str], sources: list[str]
 ) -> Found:
-    from hkd_mm.datasets.class_folders import SPLIT_NAMES
-    from hkd_mm.datasets.records import Record
+    from hkd_mm.datasets.records import SPLIT_NAMES, Record
 
     found = []
     for entry in entries:
@@ -209,8 +209,9 @@ def _complete_split(records, val_ratio: float, seed: int) -> None:
         record.split = 'val' if record.sample_id in chosen else 'train'
 
 
-def _read_tables(kind: str, entries: list[Entry]) -> list:
+def _read_tables(kind: str, entries: list[Entry], words: dict[str, str]) -> list:
     from hkd_mm.datasets import isic
+    from hkd_mm.datasets.label_tables import named_columns
     from hkd_mm.datasets.records import check_records
 
     dataset = getattr(isic, kind)
@@ -225,7 +226,8 @@ def _read_tables(kind: str, entries: list[Entry]) -> list:
     names = dataset.companions(Path(table.name))
     companions = [_find_table(entries, (name,)) for name in names]
     companions = [entry.path for entry in companions if entry is not None]
-    records = isic.read_official(table.path, classes, companions)
+    columns = named_columns(**words)
+    records = isic.read_official(table.path, classes, companions, columns)
     check_records(records, classes, str(table.name))
     return records
 

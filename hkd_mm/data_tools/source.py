@@ -13,7 +13,12 @@ from hkd_mm.io.progress import check_workers
 from hkd_mm.io.tables import read_table, write_table
 
 MASKED = ('LIDCNodule', 'SkinLesionMasks')
-_WORDS = ('image_col', 'label_col', 'group_cols', 'split_col')
+_WORDS = dict(
+    image_col='the images, where the table calls it otherwise',
+    label_col='the class names, likewise',
+    group_cols='what keeps images in one part, several with commas between them',
+    split_col='the parts train, val and test',
+)
 DATASETS = ('SkinDisease', 'HAM10000', 'ISIC2019', *MASKED)
 
 
@@ -31,12 +36,19 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         help='class names (default: those of the folders or tables)',
     )
-    for word in _WORDS:
-        parser.add_argument(
-            f'--{word.replace("_", "-")}',
-            nargs='+' if word == 'group_cols' else None,
-            help=f'{word} of the data set: its column of the table',
-        )
+    add_column_arguments(parser)
+
+
+def add_column_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name the columns of a table, see :func:`column_words`."""
+    for word, what in _WORDS.items():
+        option = f'--{word.replace("_", "-")}'
+        parser.add_argument(option, metavar='NAME', help=f'column of {what}')
+
+
+def column_words(args: argparse.Namespace) -> dict[str, str]:
+    """The words of a data set that were given on the command line."""
+    return {w: getattr(args, w) for w in _WORDS if getattr(args, w, None) is not None}
 
 
 def check_source(source: str, out: str | None = None) -> Path:
@@ -88,13 +100,12 @@ def _dataset(args: argparse.Namespace, **options):
     if os.path.exists(args.data_root):
         check_source(args.data_root)
     root = check_root(args.data_root)
-    words = {word: getattr(args, word, None) for word in _WORDS}
     return getattr(datasets, args.dataset or _recognise(root, args.ann_file))(
         args.data_root,
         ann_file=args.ann_file,
         classes=args.classes,
         lazy_init=True,
-        **{word: value for word, value in words.items() if value is not None},
+        **column_words(args),
         **options,
     )
 
@@ -106,13 +117,15 @@ def refusals(args: argparse.Namespace, document: dict) -> list[str]:
     from hkd_mm.datasets.split_file import write_split
 
     found, path = [], args.split_file
+    given = any(record.split for record in _dataset(args).records())
+    options = dict(split_ratios=args.ratios, seed=args.seed)
     with tempfile.TemporaryDirectory() as folder:
-        if document.get('seed') is not None and not path:  # drawn for this alone
+        if not given and not path:  # a training would write it elsewhere
             path = os.path.join(folder, 'split.json')
             write_split(document, path)
         for part in SPLITS:
             try:
-                _dataset(args, split=part, split_file=path).full_init()
+                _dataset(args, split=part, split_file=path, **options).full_init()
             except UserError as error:
                 if part != 'test' or not isinstance(error, EmptyPartError):
                     found.append(str(error))
@@ -193,17 +206,18 @@ def read_where(records, args: argparse.Namespace) -> tuple[dict, dict]:
         (sample id -> list of splits, content of the split file).
     """
     from hkd_mm.datasets.records import SPLITS
-    from hkd_mm.datasets.split_file import read_split
+    from hkd_mm.datasets.split_file import find_split, read_split
     from hkd_mm.datasets.splits import as_document, check_data, draw_split
 
     if args.split_file:
         document = read_split(args.split_file)
         check_data(document, records, args.split_file)
     elif any(record.split for record in records):
-        parts = {
-            part: [r.sample_id for r in records if r.split == part] for part in SPLITS
-        }
-        document = as_document(records, parts)
+        try:
+            document = find_split(records, args.data_root, None, args.ratios, args.seed)
+        except UserError:  # refused: look at the parts as they are
+            ids = {p: [r.sample_id for r in records if r.split == p] for p in SPLITS}
+            document = as_document(records, ids)
     else:
         document = draw_split(records, args.ratios, args.seed)
     where = {}

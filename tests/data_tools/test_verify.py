@@ -61,15 +61,15 @@ CASES = {
     'good table': (PLAIN, rows('train', 'val')),
     'a class only': (folders('.', classes='A'), ''),
     'few': (folders('.', number=1), ''),
-    'no val': (PLAIN, rows('train', 'test')),
-    'train only': (PLAIN, rows('train')),
+    'good without val': (PLAIN, rows('train', 'test')),
+    'good training part': (PLAIN, rows('train')),
     'some without': (PLAIN, rows('train', 'val', '')),
     'unknown part': (PLAIN, rows('train', 'dev')),
     'a class in training': (
         PLAIN,
         rows('train', 'val').replace('B,train', 'B,val'),
     ),
-    'an empty part': ([*folders('train'), 'val/A/x.txt', 'val/B/x.txt'], ''),
+    'good with an empty part': ([*folders('train'), 'val/A/x.txt', 'val/B/x.txt'], ''),
     'no val folder': (folders('train', 'test'), ''),
     'a folder too many': ([*folders('train', 'val'), 'more/1.png'], ''),
     'an empty class': ([*folders('.'), 'C/x.txt'], ''),
@@ -170,6 +170,26 @@ def test_near_duplicates_are_leaks_where_they_are_grouped(build, tool, write_ima
     report = json.loads(Path('v').read_text())
     assert report['grouped_by'][-1] == 'near duplicate'
     assert report['leaks'][0]['kind'] == 'near duplicate'
+
+
+def test_columns_are_named_as_for_a_training(build, tool):
+    lines = [
+        f'{i},{"AB"[i // 10]},{i // 2},{("fit", "train")[i % 2]}' for i in range(20)
+    ]
+    root = build(PLAIN, '\n'.join(['file,diagnosis,case,fold', *lines]))
+    words = ['--image-col', 'file', '--label-col', 'diagnosis', '--group-cols', 'case']
+    assert verify(tool, root)[0] == 2
+    code, report = verify(tool, root, *words)
+    assert code == 0 and report['grouped_by'] == ['id', 'case', 'content']
+    code, report = verify(tool, root, *words, '--split-col', 'fold')
+    assert code == 1 and '"fit"' in report['refused'][0]
+    assert tool('data/split')([root, '--out', 's.json', *words]) == 0
+    document = json.loads(Path('s.json').read_text())
+    assert document['grouped_by'] == 'case'
+    assert {int(i) // 2 for i in document['train']}.isdisjoint(
+        int(i) // 2 for i in document['val']
+    )
+    assert tool('data/pack')([root, '--size', '8', *words]) == 0
 
 
 @pytest.mark.parametrize(

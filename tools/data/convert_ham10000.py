@@ -11,6 +11,8 @@ from hkd_mm.cli import run_tool
 
 def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line."""
+    from hkd_mm.data_tools.source import add_column_arguments
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Downloads: https://doi.org/10.7910/DVN/DBW86T (HAM10000_metadata '
@@ -24,14 +26,16 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         '--out', default='data/ham10000', help='data root (default: %(default)s)'
     )
+    add_column_arguments(parser)
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> None:
     """Do the work."""
     from hkd_mm.data_tools.convert import convert_official
+    from hkd_mm.data_tools.source import column_words
 
-    done = convert_official('HAM10000', args.sources, args.out)
+    done = convert_official('HAM10000', args.sources, args.out, **column_words(args))
     counts = ', '.join(f'{name} {n}' for name, n in done['counts'].items())
     print(
         f'{done["images"]} images of {done["lesions"]} lesions in '

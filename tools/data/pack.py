@@ -16,6 +16,8 @@ from hkd_mm.cli import run_tool
 
 def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line."""
+    from hkd_mm.data_tools.source import add_column_arguments
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,6 +54,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument('--ann-file', help='of a data root: its table')
     parser.add_argument('--classes', nargs='+', help='of a data root')
+    add_column_arguments(parser)
     parser.add_argument(
         '--workers', type=int, default=0, help='processes (default: all cores)'
     )
