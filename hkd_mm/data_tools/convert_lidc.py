@@ -21,7 +21,7 @@ from hkd_mm.data_tools.lidc import (
     read_hounsfield,
     read_outlines,
 )
-from hkd_mm.data_tools.source import check_source
+from hkd_mm.data_tools.source import check_out, check_source
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import mark_incomplete
 from hkd_mm.io.files import walk
@@ -61,6 +61,7 @@ def convert_lidc(
         UserError: nothing to convert, a damaged file, or a bad argument.
     """
     check_workers(workers)
+    check_out(out)
     wide = window is None or (all(map(math.isfinite, window)) and window[1] > 0)
     if not 0 < share <= 1 or clean < 0 or not wide:
         raise UserError(
@@ -178,11 +179,8 @@ def _write_scan(
 
 def _marked(scan: Scan, readings: Readings) -> tuple[set[int], int]:
     """Slices with any outline, and the number of outlines without a slice."""
-    numbers = [
-        scan.slice_of(outline)
-        for nodule in readings.nodules
-        for outline in nodule.outlines
-    ]
+    outlines = [outline for nodule in readings.nodules for outline in nodule.outlines]
+    numbers = [*map(scan.slice_of, outlines)]
     lost = numbers.count(None)
     if numbers and lost == len(numbers):
         raise UserError(
@@ -196,9 +194,8 @@ def _marked(scan: Scan, readings: Readings) -> tuple[set[int], int]:
 
 def _stored(hounsfield: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
     """Hounsfield units as uint16, see :func:`convert_lidc`."""
-    if window is None:
-        values = hounsfield + OFFSET
-    else:
+    values = hounsfield + OFFSET
+    if window is not None:
         centre, width = window
         values = (hounsfield - centre + width / 2) * (65535 / width)
     return np.clip(np.rint(values), 0, 65535).astype(np.uint16)

@@ -8,11 +8,11 @@ network can learn the classes, but no threshold separates them.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -22,6 +22,7 @@ from numpy.random import Generator, default_rng
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from hkd_mm.data_tools.source import check_out
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import incomplete_marker, mark_incomplete
 from hkd_mm.io.files import read_record
@@ -82,8 +83,7 @@ def make_demo_images(
     check_workers(workers)
     options = dict(num=num, size=size, seed=seed)
     validate(_Options, options, 'make_demo_images')
-    root = Path(out)
-    made_by = dict(version=2, **options)
+    root, made_by = Path(out), dict(version=2, **options)
     rows = list(_plan(num, seed))
     with building(root, made_by) as new:
         if new:
@@ -91,7 +91,7 @@ def make_demo_images(
             draw = partial(_write_image, root, size, seed)
             parallel_map(draw, rows, 'drawing demo images', workers)
             columns = ('image', 'label', 'lesion_id', 'age')
-            cells = ([row[name] for name in columns] for row in rows)
+            cells = map(itemgetter(*columns), rows)
             write_table(root / 'annotations.csv', columns, cells)
     return dict(
         images=num,
@@ -121,8 +121,7 @@ def building(root: Path, made_by: dict) -> Iterator[bool]:
             )
         yield False
         return
-    if os.path.lexists(root) and not root.is_dir():
-        raise UserError(f'{root} is no folder; name another place with --out')
+    check_out(root)
     if root.exists() and any(root.iterdir()) and incomplete_marker(root) != _TOOL:
         raise UserError(
             f'{root} is not empty and holds no demo images; name another '
@@ -136,8 +135,7 @@ def building(root: Path, made_by: dict) -> Iterator[bool]:
 def _plan(num: int, seed: int) -> Iterator[dict]:
     """One row an image: class by class, lesion by lesion."""
     rng = default_rng([seed, 0])
-    left = num
-    lesion = image = 0
+    left, lesion, image = num, 0, 0
     for name, look in LOOKS.items():
         last = name == [*LOOKS][-1]
         wanted = left if last else round(num * look.share)

@@ -8,6 +8,7 @@ heights, each with vessels and noise of its own, and some hold none of it.
 
 from collections import Counter
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -88,9 +89,8 @@ def make_demo_slices(
         if new:
             draw = partial(_write_slice, root, made_by)
             parallel_map(draw, rows, 'drawing slices', workers)
-            columns = ('patient_id', 'original_image', 'mask_image')
-            columns = (*columns, 'is_clean', 'mode')
-            cells = ([row[name] for name in columns] for row in rows)
+            columns = 'patient_id original_image mask_image is_clean mode'.split()
+            cells = map(itemgetter(*columns), rows)
             write_table(root / 'split_dataset.csv', columns, cells)
     return dict(
         counts=dict(Counter(row['mode'] for row in rows)),

@@ -41,15 +41,10 @@ Member = tuple[bytes, int, str, Callable[[], IO[bytes]]]
 
 
 class Entry(NamedTuple):
-    """One file of a download.
+    """One file of a download."""
 
-    Args:
-        name: below its source or archive, in composed Unicode and fit for a table.
-        path: of the file, or of what was unpacked of it.
-    """
-
-    name: PurePosixPath
-    path: Path
+    name: PurePosixPath  # below its source or archive, composed and fit for a table
+    path: Path  # of the file, or of what was unpacked of it
 
 
 def list_downloads(

@@ -128,8 +128,8 @@ def joined_names(records: Sequence, links: Iterable[Sequence[str]]) -> list[str 
     """Name the connected groups of images, linked by lesion or by ``links``.
 
     Returns:
-        One name a record, in their order: the first by the alphabet of the lesions, and
-        of the ids where an image has no lesion. A lone image keeps its lesion, or None.
+        One name a record: the first by the alphabet of the lesions, and of the ids
+        where an image has no lesion. A lone image keeps its lesion, or None.
     """
     from hkd_mm.datasets.records import connected_groups
 
@@ -191,17 +191,14 @@ def write_groups(records: Sequence, report: dict, data_root: str, out: str) -> d
     given = any(record.split for record in records) and not torn
     root = Path(os.path.expanduser(data_root))
     finder = ImageFinder(root)
-    renamed = [
-        replace(
-            record,
-            sample_id=record.sample_id
-            if finder(record.sample_id) == record.path
-            else os.path.relpath(record.path, root),
-            lesion_id=name,
-            split=record.split if given else None,
+    renamed = []
+    for record, name in zip(records, names):
+        found = finder(record.sample_id) == record.path
+        sample_id = record.sample_id if found else os.path.relpath(record.path, root)
+        split = record.split if given else None
+        renamed.append(
+            replace(record, sample_id=sample_id, lesion_id=name, split=split)
         )
-        for record, name in zip(records, names)
-    ]
     try:
         write_annotations(os.path.abspath(out), renamed)
     except OSError as error:

@@ -23,17 +23,9 @@ Masks = dict[int, np.ndarray]  # slice -> (H, W) bool
 _LARGEST_XML, _MOST_NODULES, _FARTHEST = 2**24, 1000, 4096
 _DEFLATED = '1.2.840.10008.1.2.1.99'  # a transfer syntax that unpacks without end
 _TAGS = (
-    'Modality',
-    'PatientID',
-    'SeriesInstanceUID',
-    'SOPInstanceUID',
-    'ImagePositionPatient',
-    'ImageOrientationPatient',
-    'PixelSpacing',
-    'InstanceNumber',
-    'Rows',
-    'Columns',
-)
+    'Modality PatientID SeriesInstanceUID SOPInstanceUID ImagePositionPatient '
+    'ImageOrientationPatient PixelSpacing InstanceNumber Rows Columns'
+).split()
 
 
 @dataclass
@@ -93,14 +85,12 @@ class Scan:
 
     def slice_of(self, outline: Outline) -> int | None:
         """Number of the slice of an outline: by its UID, else by its z."""
-        for number, one in enumerate(self.slices):
-            if outline.uid and one.uid == outline.uid:
-                return number
-        if outline.uid or math.isnan(outline.z):
-            return None
+        if outline.uid:
+            found = (n for n, one in enumerate(self.slices) if one.uid == outline.uid)
+            return next(found, None)
         gaps = [abs(one.z - outline.z) for one in self.slices]
         best = int(np.argmin(gaps))
-        return best if gaps[best] < 0.1 else None
+        return best if gaps[best] < 0.1 else None  # NaN is not
 
 
 @dataclass
@@ -139,14 +129,12 @@ def read_outlines(path: str | Path) -> Readings | None:
             raise ValueError(f'more than {_MOST_NODULES} nodules')
     except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
         raise UserError(f'{path} cannot be read: {error}') from None
-    header = _children(root, 'ResponseHeader')
-    uid = _text(header[0], 'SeriesInstanceUid') if header else ''
+    uid = _text(root, 'ResponseHeader/{*}SeriesInstanceUid')
     return Readings(str(path), uid, len(sessions), nodules)
 
 
 def _nodule(node: ElementTree.Element, reader: int) -> Nodule:
-    rated = _children(node, 'characteristics')
-    word = _text(rated[0], 'malignancy') if rated else ''
+    word = _text(node, 'characteristics/{*}malignancy')
     outlines = [_outline(roi) for roi in _children(node, 'roi')]
     return Nodule(reader, int(word) if word else None, outlines)
 
@@ -167,12 +155,11 @@ def _outline(roi: ElementTree.Element) -> Outline:
 
 
 def _children(node: ElementTree.Element, name: str) -> list[ElementTree.Element]:
-    return node.findall(f'{{*}}{name}')
+    return node.findall(f'{{*}}{name}')  # in any namespace
 
 
 def _text(node: ElementTree.Element, name: str) -> str:
-    found = _children(node, name)
-    return (found[0].text or '').strip() if found else ''
+    return (node.findtext(f'{{*}}{name}') or '').strip()
 
 
 def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:

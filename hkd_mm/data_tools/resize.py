@@ -12,13 +12,11 @@ from hkd_mm.data_tools.source import check_source
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.files import read_record, walk
-from hkd_mm.io.images import IMAGE_SUFFIXES
 from hkd_mm.io.progress import check_workers, parallel_map
 
 _LARGEST = 10_000  # pixels a side
 _MARK = 'resized.json'
 _TABLES = ('.csv', '.tab', '.tsv', '.json', '.md')
-_HAM = 'HAM10000_metadata'
 
 
 def resize_images(data_root: str, out: str, size: int, workers: int = 0) -> dict:
@@ -36,14 +34,14 @@ def resize_images(data_root: str, out: str, size: int, workers: int = 0) -> dict
         UserError: the source is missing or empty, or ``out`` is inside it or
             holds a copy of another size.
     """
-    from hkd_mm.datasets.records import check_root
+    from hkd_mm.datasets.records import check_root, list_images
 
     if not 8 <= size <= _LARGEST:
         raise UserError(f'--size {size} must lie between 8 and {_LARGEST} pixels')
     check_workers(workers)
     root, target = check_root(data_root), Path(os.path.expanduser(out))
     check_source(data_root, out)
-    images, tables = _files(root)
+    images = list_images(root)
     if not images:
         raise UserError(f'data root {data_root} holds no image')
     mark = target / _MARK
@@ -57,10 +55,13 @@ def resize_images(data_root: str, out: str, size: int, workers: int = 0) -> dict
     else:
         target.mkdir(parents=True, exist_ok=True)
         mark.write_text(json.dumps(dict(size=size)) + '\n')
-    for path in tables:
-        copy = target / path.relative_to(root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+    for folder, files in walk(root):
+        for path in (Path(folder, file) for file in files):
+            # the suffix of HAM10000_metadata is empty
+            if path.suffix.lower() in _TABLES or path.name == 'HAM10000_metadata':
+                copy = target / path.relative_to(root)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
     plain = Counter(path.with_suffix('') for path in images)
     jobs = []
     for path in images:
@@ -72,23 +73,7 @@ def resize_images(data_root: str, out: str, size: int, workers: int = 0) -> dict
     what = f'resizing to {size} x {size}'
     done = parallel_map(partial(_resize_one, size), todo, what, workers)
     failed = [message for message in done if message]
-    written = len(todo) - len(failed)
-    return dict(images=len(images), written=written, failed=failed)
-
-
-def _files(root: Path) -> tuple[list[Path], list[Path]]:
-    """Images and tables below a data root, sorted by their paths."""
-    paths = sorted(
-        Path(folder, file)
-        for folder, files in walk(root)
-        for file in files
-        if not file.startswith('.')
-    )
-    return (
-        [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES],
-        # the suffix of HAM10000_metadata is empty
-        [p for p in paths if p.suffix.lower() in _TABLES or p.name == _HAM],
-    )
+    return dict(images=len(images), written=len(todo) - len(failed), failed=failed)
 
 
 def _resize_one(size: int, job: tuple[str, str]) -> str | None:

@@ -51,6 +51,12 @@ def column_words(args: argparse.Namespace) -> dict[str, str]:
     return {w: getattr(args, w) for w in _WORDS if getattr(args, w, None) is not None}
 
 
+def check_out(out: str | os.PathLike) -> None:
+    """Refuse an output that is there and no folder."""
+    if os.path.lexists(out) and not os.path.isdir(out):
+        raise UserError(f'--out {out} is no folder; name another place with --out')
+
+
 def check_source(source: str, out: str | None = None) -> Path:
     """Refuse what is no file or folder of data, or holds the output.
 
@@ -69,11 +75,13 @@ def check_source(source: str, out: str | None = None) -> Path:
         raise UserError(
             f'{source} is no folder or file of data; name the folder of your images'
         )
-    if out is not None and Path(os.path.realpath(out)).is_relative_to(real):
-        raise UserError(
-            f'--out {out} is inside of {source}, which would be read again with it; '
-            'name a folder outside with --out'
-        )
+    if out is not None:
+        check_out(out)
+        if Path(os.path.realpath(out)).is_relative_to(real):
+            raise UserError(
+                f'--out {out} is inside of {source}, which would be read again with '
+                'it; name a folder outside with --out'
+            )
     return path
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hkd_mm.data_tools.convert import convert_folders
+from hkd_mm.data_tools.convert import convert_folders, convert_official
 from hkd_mm.data_tools.downloads import list_downloads
 from hkd_mm.errors import UserError
 
@@ -281,10 +281,10 @@ def test_what_is_no_image_is_counted(write_image):
     write_image('get/A/1.png', 1)
     write_image('get/B/1.png', 2)
     write_image('get/3.png', 2)
-    for name in ('A/1.HEIC', 'A/2.heic', 'B/x.gif'):
+    for name in ('A/1.DCM', 'A/2.dcm', 'B/x.gif'):
         Path('get', name).write_bytes(b'x')
     assert convert_folders(['get'], 'set')['skipped'] == {
-        '.heic': 2, '.gif': 1, '.png outside of class folders': 1
+        '.dcm': 2, '.gif': 1, '.png outside of class folders': 1
     }  # fmt: skip
     with pytest.raises(UserError, match='no class folders with images, but 1 .gif'):
         Path('only/A').mkdir(parents=True)
@@ -297,3 +297,36 @@ def test_classes_are_renamed_to_plain_names(write_image, new):
     write_image('get/A/1.png', 1)
     with pytest.raises(UserError, match='write a plain one'):
         convert_folders(['get'], 'set', {'A': new})
+
+
+def test_a_table_names_no_place_outside(write_image):
+    classes = ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
+    names = [f'../../{n}' if n == 3 else str(n) for n in range(7)]
+    rows = [f'{name},{label}' for name, label in zip(names, classes)]
+    for number in range(7):
+        write_image(f'get/{number}.jpg', number)
+    Path('get/HAM10000_metadata.csv').write_text('\n'.join(['image_id,dx', *rows]))
+    with pytest.raises(UserError, match="lists image '../../3'; write its name"):
+        convert_official('HAM10000', ['get'], 'deep/set')
+    assert not Path('3.jpg').exists()
+    rows[3] = '3,df'
+    Path('get/HAM10000_metadata.csv').write_text('\n'.join(['file,sort', *rows]))
+    words = dict(image_col='file', label_col='sort')
+    assert convert_official('HAM10000', ['get'], 'deep/set', **words)['images'] == 7
+
+
+def test_an_output_that_is_a_file_is_refused(write_image, tool, capsys):
+    write_image('get/A/1.png', 1)
+    Path('out').write_text('x')
+    for name, *words in (
+        ('convert_class_folders', 'get'),
+        ('convert_ham10000', 'get'),
+        ('convert_lidc', 'get'),
+        ('resize_images', 'get', '--size', '8'),
+        ('make_demo_images',),
+        ('make_demo_slices',),
+    ):
+        assert tool(f'data/{name}')([*words, '--out', 'out']) == 2
+        assert capsys.readouterr().err == (
+            'error: --out out is no folder; name another place with --out\n'
+        )
