@@ -1,22 +1,22 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Convert public downloads and class folders into one layout."""
 
-import argparse
-import fnmatch
+import os
 import re
-import shutil
-import tempfile
 from collections import Counter
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from hkd_mm.data_tools.downloads import Entry, list_downloads, place
-from hkd_mm.data_tools.table_files import write_annotations
+from hkd_mm.data_tools.downloads import TABLES, Entry, list_downloads, place
+from hkd_mm.data_tools.source import write_annotations
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import is_skipped
 from hkd_mm.io.images import IMAGE_SUFFIXES
 from hkd_mm.io.progress import tracked
 
+_LONGEST = 250  # bytes of a file name, of 255: a number may follow
 Found = list[tuple[Any, Entry]]  # records and the entries of their images
 
 
@@ -36,42 +36,36 @@ def convert_folders(
     lesion. Where it has no such folders, the split is left to the data set.
 
     Args:
-        sources: folders or zip archives.
-        out: data root; made when missing.
         rename: class of the download -> class here; several may become one,
             and those that become '' are left out.
         lesion_pattern: regular expression on the file name whose first group
             is the lesion id.
         val_ratio: share of train that becomes val, between 0 and 1.
-        seed: of that draw.
         ignore_split: leave the split to the data set in any case.
 
     Returns:
-        ``images``, ``new``, ``counts`` (class -> images), ``splits`` (split -> images).
+        ``images``, ``new``, ``counts`` (class -> images), ``splits`` (split -> images),
+        ``skipped`` (suffix -> files that are no image in a class folder).
 
     Raises:
         UserError: no images, an unknown class in ``rename``, a bad pattern,
             or a lesion in two parts of the download.
     """
     with ExitStack() as stack:
-        found = _rename(_find_images(sources, stack), rename or {})
+        entries, skipped = list_downloads(sources, out, stack)
+        found = _rename(_find_images(entries, skipped, sources), rename or {})
         _set_lesions(found, lesion_pattern)
         records = [record for record, _ in found]
         _number_twins(records)
         for record in records:
             record.split = None if ignore_split else record.split
         _complete_split(records, val_ratio, seed)
-        new = _place_images(found, out)
-    write_annotations(Path(out, 'annotations.csv'), records)
-    return dict(
-        images=len(records),
-        new=new,
-        counts=dict(Counter(record.label for record in records)),
-        splits=dict(Counter(r.split for r in records if r.split)),
-    )
+        done = _write(found, out)
+    splits = Counter(r.split for r in records if r.split)
+    return dict(done, splits=dict(splits), skipped=dict(skipped.most_common()))
 
 
-def convert_official(kind: str, sources: list[str], out: str) -> dict:
+def convert_official(kind: str, sources: list[str], out: str, **words: str) -> dict:
     """Write ``out/images`` and ``out/annotations.csv``.
 
     Images are linked where possible, else copied; existing ones are kept, so
@@ -79,8 +73,7 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
 
     Args:
         kind: HAM10000 or ISIC2019.
-        sources: folders or zip archives of the download.
-        out: data root; made when missing.
+        words: of the data set, such as ``image_col``.
 
     Returns:
         ``images``, ``new``, ``counts`` (class -> images), ``lesions``.
@@ -89,77 +82,57 @@ def convert_official(kind: str, sources: list[str], out: str) -> dict:
         UserError: a table or an image is missing or damaged.
     """
     with ExitStack() as stack:
-        entries = list_downloads(sources, stack)
-        records = _read_tables(kind, entries)
-        new = _place_images(_with_images(records, entries), out)
-    write_annotations(Path(out, 'annotations.csv'), records)
-    return dict(
-        images=len(records),
-        new=new,
-        counts=dict(Counter(record.label for record in records)),
-        lesions=len({r.lesion_id or r.sample_id for r in records}),
-    )
+        entries, _ = list_downloads(sources, out, stack)
+        records = _read_tables(kind, entries, words)
+        done = _write(_with_images(records, entries), out)
+    return dict(done, lesions=len({r.lesion_id or r.sample_id for r in records}))
 
 
-def parse_args(
-    argv: list[str] | None, out: str, description: str, epilog: str
-) -> argparse.Namespace:
-    """Read the command line of a tool that converts an official download.
-
-    ``out`` is the default data root.
-    """
-    parser = argparse.ArgumentParser(description=description, epilog=epilog)
-    parser.add_argument(
-        'sources',
-        nargs='+',
-        help='folders, zip archives and tables of the download',
-    )
-    parser.add_argument('--out', default=out, help='data root (default: %(default)s)')
-    return parser.parse_args(argv)
-
-
-def run(kind: str, args: argparse.Namespace) -> None:
-    """Convert an official download and print the counts."""
-    done = convert_official(kind, args.sources, args.out)
-    counts = ', '.join(f'{name} {n}' for name, n in done['counts'].items())
-    print(
-        f'{done["images"]} images of {done["lesions"]} lesions in '
-        f'{args.out}, {done["new"]} newly placed ({counts})'
-    )
-
-
-def _place_images(found: Found, out: str) -> int:
-    """Put images below ``out/images``; return the number of new ones."""
-    return sum(
+def _write(found: Found, out: str) -> dict:
+    """Put images below ``out/images`` and write their table."""
+    new = sum(
         place(entry, Path(out, 'images', record.path))
         for record, entry in tracked(found, 'placing', len(found), 'images')
     )
+    records = [record for record, _ in found]
+    write_annotations(Path(out, 'annotations.csv'), records)
+    counts = Counter(record.label for record in records)
+    return dict(images=len(records), new=new, counts=dict(counts))
 
 
-def _find_images(sources: list[str], stack: ExitStack) -> Found:
-    from hkd_mm.datasets.class_folders import SPLIT_NAMES
-    from hkd_mm.datasets.records import Record
+def _find_images(
+    entries: list[Entry], skipped: Counter[str], sources: list[str]
+) -> Found:
+    from hkd_mm.datasets.records import SPLIT_NAMES, Record
 
     found = []
-    for entry in list_downloads(sources, stack):
+    for entry in entries:
         *folders, file = entry.name.parts
-        if entry.name.suffix.lower() not in IMAGE_SUFFIXES or not folders:
+        if entry.name.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if not folders or folders[-1].lower() in SPLIT_NAMES:
+            skipped[f'{entry.name.suffix.lower()} outside of class folders'] += 1
             continue
         *above, label = folders
-        if label.lower() in SPLIT_NAMES:
-            continue
         splits = [SPLIT_NAMES.get(name.lower()) for name in reversed(above)]
         split = next(filter(None, splits), None)
         name = f'{label}/{file}'
         found.append((Record(name, name, label, split=split), entry))
     if not found:
-        raise UserError(f'{", ".join(sources)} holds no class folders with images')
+        raise UserError(
+            f'{", ".join(sources)} holds no class folders with images'
+            + ''.join(f', but {n} {suffix}' for suffix, n in skipped.items())
+        )
     return found
 
 
 def _rename(found: Found, rename: dict[str, str]) -> Found:
     known = {record.label for record, _ in found}
-    for name in rename:
+    for name, new in rename.items():
+        if is_skipped(new) or re.search(r'[/\\\0-\x1f]', new) or new != new.strip():
+            raise UserError(
+                f'--rename {name}={new}: no name of a class folder; write a plain one'
+            )
         if name not in known:
             raise UserError(
                 f'--rename {name}=...: the download has no class '
@@ -175,7 +148,7 @@ def _set_lesions(found: Found, pattern: str | None) -> None:
         return
     try:
         expression = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(
             f'--lesion-id {pattern}: not a regular expression ({error})'
         ) from None
@@ -199,6 +172,9 @@ def _number_twins(records) -> None:
     for record in records:
         folder, _, file = record.path.rpartition('/')
         plain = Path(file)
+        while len(os.fsencode(file)) > _LONGEST:
+            plain = plain.with_stem(plain.stem[:-1])
+            file = plain.name
         number, name = 1, file
         while (folder, Path(name).stem.lower()) in taken:
             number += 1
@@ -211,34 +187,31 @@ def _complete_split(records, val_ratio: float, seed: int) -> None:
     """Draw val from train where the download has train and test only."""
     from hkd_mm.datasets.splits import check_lesions, draw_split
 
-    splits = {record.split for record in records}
+    where = {record.sample_id: record.split for record in records}
+    splits = {*where.values()}
     if splits == {None}:
         return
     if None in splits:
-        name = next(r.sample_id for r in records if r.split is None)
+        name = next(name for name, split in where.items() if split is None)
         raise UserError(
             f'image {name} lies outside the train, val and test '
             'folders of the download; name one of them only'
         )
-    check_lesions(
-        records,
-        {record.sample_id: record.split for record in records},
-        'the split of the download is of no use (see --ignore-split)',
-    )
+    reason = 'the split of the download is of no use (see --ignore-split)'
+    check_lesions(records, where, reason)
     if 'val' in splits or 'train' not in splits:
         return
     if not 0 < val_ratio < 1:
         raise UserError(f'--val-ratio {val_ratio} must lie between 0 and 1')
     train = [record for record in records if record.split == 'train']
-    parts = draw_split(train, (1 - val_ratio, val_ratio), seed)
-    chosen = set(parts['val'])
+    chosen = {*draw_split(train, (1 - val_ratio, val_ratio), seed)['val']}
     for record in train:
-        if record.sample_id in chosen:
-            record.split = 'val'
+        record.split = 'val' if record.sample_id in chosen else 'train'
 
 
-def _read_tables(kind: str, entries: list[Entry]) -> list:
+def _read_tables(kind: str, entries: list[Entry], words: dict[str, str]) -> list:
     from hkd_mm.datasets import isic
+    from hkd_mm.datasets.label_tables import named_columns
     from hkd_mm.datasets.records import check_records
 
     dataset = getattr(isic, kind)
@@ -249,31 +222,21 @@ def _read_tables(kind: str, entries: list[Entry]) -> list:
             f'the download holds no {" or ".join(tables)}; name '
             'the folder or file that does as well'
         )
-    with tempfile.TemporaryDirectory() as folder:
-        classes = dataset.METAINFO['classes']
-        path = _unpack(table, folder)
-        found = [_find_table(entries, (name,)) for name in dataset.companions(path)]
-        companions = [_unpack(entry, folder) for entry in found if entry is not None]
-        records = isic.read_official(path, classes, companions)
-        check_records(records, classes, str(table.name))
+    classes = dataset.METAINFO['classes']
+    names = dataset.companions(Path(table.name))
+    companions = [_find_table(entries, (name,)) for name in names]
+    companions = [entry.path for entry in companions if entry is not None]
+    columns = named_columns(**words)
+    records = isic.read_official(table.path, classes, companions, columns)
+    check_records(records, classes, str(table.name))
     return records
 
 
 def _find_table(entries: list[Entry], patterns: tuple[str, ...]) -> Entry | None:
     """The first entry of the first pattern that fits any."""
-    for pattern in patterns:
-        for entry in entries:
-            fits = fnmatch.fnmatchcase(entry.name.name, pattern)
-            if fits and entry.name.suffix.lower() in ('', '.csv', '.tab'):
-                return entry
-    return None
-
-
-def _unpack(entry: Entry, folder: str) -> Path:
-    target = Path(folder, entry.name.name)
-    with entry.open() as source, open(target, 'wb') as copy:
-        shutil.copyfileobj(source, copy)
-    return target
+    tables = [entry for entry in entries if entry.name.suffix.lower() in TABLES]
+    fits = (e for p in patterns for e in tables if fnmatchcase(e.name.name, p))
+    return next(fits, None)
 
 
 def _with_images(records, entries: list[Entry]) -> Found:
@@ -282,10 +245,7 @@ def _with_images(records, entries: list[Entry]) -> Found:
 
     images = {}
     for entry in entries:
-        if (
-            entry.name.suffix.lower() in IMAGE_SUFFIXES
-            and 'originals' not in entry.name.parts
-        ):
+        if entry.name.suffix.lower() in IMAGE_SUFFIXES:
             images.setdefault(same_id(entry.name.name), entry)
     found = [(r, images.get(same_id(r.sample_id))) for r in records]
     missing = [record for record, entry in found if entry is None]
@@ -296,5 +256,10 @@ def _with_images(records, entries: list[Entry]) -> Found:
             'all its folders and archives'
         )
     for record, entry in found:
+        if re.search(r'[/\\\r\n]', record.sample_id):
+            raise UserError(
+                f'the table lists image {record.sample_id!a}; write its name without '
+                'folders'
+            )
         record.path = record.sample_id + entry.name.suffix.lower()
     return found

@@ -1,7 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Convert LIDC-IDRI to slices with consensus masks and a table."""
 
-import argparse
+import filecmp
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -19,50 +20,17 @@ from hkd_mm.data_tools.lidc import (
     find_scans,
     read_hounsfield,
     read_outlines,
-    require_pydicom,
 )
-from hkd_mm.data_tools.table_files import write_table
+from hkd_mm.data_tools.source import check_out, check_source
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import mark_incomplete
-from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.files import walk
+from hkd_mm.io.progress import check_workers, parallel_map
+from hkd_mm.io.tables import write_table
 
 DICOM = ('.dcm', '.ima', '')
 OFFSET = 1024  # added to Hounsfield units, which begin at -1024
 Pairs = list[tuple[Scan, Readings]]
-
-
-def run(args: argparse.Namespace) -> None:
-    """Convert as the command line says and print the counts."""
-    done = convert_lidc(
-        args.sources,
-        args.out,
-        tuple(args.window) if args.window else None,
-        args.clean,
-        args.consensus,
-        args.workers,
-    )
-    print(
-        f'{done["slices"]} slices of {done["patients"]} patients in '
-        f'{args.out}, {done["clean"]} of them clean; {done["nodules"]} '
-        'nodules that readers share'
-    )
-    print(
-        'train on them with '
-        + (
-            'data_preprocessor.window=None, the default: they are stretched '
-            'over all 16 bits'
-            if args.window
-            else '--cfg-options data_preprocessor.window=[424,1500], the lung '
-            'window -600 / 1500 in what is stored, Hounsfield units + 1024'
-        )
-    )
-    if done['unread']:
-        print(f'{done["unread"]} CT scans have no XML file and were left out')
-    if done['lost']:
-        print(
-            f'{done["lost"]} outlines were left out, for their slices are '
-            'missing; nodules may be cut or gone'
-        )
 
 
 def convert_lidc(
@@ -79,13 +47,11 @@ def convert_lidc(
 
     Args:
         sources: folders with DICOM files and XML files, anywhere below.
-        out: data root; made when missing.
         window: (centre, width) in Hounsfield units, stretched to 0..65535;
             None stores Hounsfield units + 1024.
         clean: slices without a nodule to keep of each patient, evenly from
             those in which no reader outlined anything.
         share: of the readers who must agree, in (0, 1].
-        workers: processes, 0 for all cores.
 
     Returns:
         ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans
@@ -94,11 +60,13 @@ def convert_lidc(
     Raises:
         UserError: nothing to convert, a damaged file, or a bad argument.
     """
-    require_pydicom()
-    if not 0 < share <= 1 or clean < 0 or (window and not window[1] > 0):
+    check_workers(workers)
+    check_out(out)
+    wide = window is None or (all(map(math.isfinite, window)) and window[1] > 0)
+    if not 0 < share <= 1 or clean < 0 or not wide:
         raise UserError(
-            f'consensus {share} must lie in (0, 1], clean {clean} must be '
-            f'>= 0 and the width of the window {window} > 0'
+            f'--consensus {share} must lie in (0, 1], --clean {clean} must be '
+            f'>= 0 and the width of --window {window} a number > 0'
         )
     readings = _find_readings(sources)
     scans = find_scans(_find_files(sources, DICOM), workers)
@@ -119,7 +87,8 @@ def convert_lidc(
         )
         rows = [row for some, _, _ in done for row in some]
         if rows:
-            write_table(Path(out, 'split_dataset.csv'), rows)
+            table = Path(out, 'split_dataset.csv')
+            write_table(table, [*rows[0]], (row.values() for row in rows))
     if not rows:  # then nothing was written either
         raise UserError(f'{" ".join(sources)}: no nodule that readers share')
     return dict(
@@ -140,7 +109,7 @@ def _find_readings(sources: list[str]) -> dict[str, Readings]:
         if one is None:
             continue
         first = found.setdefault(one.series_uid, one)
-        if first is not one and Path(first.path).read_bytes() != path.read_bytes():
+        if not filecmp.cmp(first.path, path, shallow=False):
             raise UserError(
                 f'{first.path} and {path} are both about series '
                 f'{one.series_uid}; remove one of them'
@@ -152,17 +121,15 @@ def _find_files(sources: list[str], suffixes: Sequence[str]) -> list[Path]:
     """Files with some suffixes, each once, in the order of their paths."""
     found = []
     for source in sources:
-        base = Path(source).expanduser()
-        if not base.exists():
-            raise UserError(f'{source} does not exist')
-        found += [base] if base.is_file() else base.rglob('*')
+        base = check_source(source)
+        found += (
+            [base]
+            if base.is_file()
+            else [Path(folder, file) for folder, files in walk(base) for file in files]
+        )
     once: dict[Path, Path] = {}  # sources may overlap or link to each other
     for path in sorted(found):
-        if (
-            path.suffix.lower() in suffixes
-            and not path.name.startswith('.')
-            and path.is_file()
-        ):
+        if path.suffix.lower() in suffixes and not path.name.startswith('.'):
             once.setdefault(path.resolve(), path)
     return list(once.values())
 
@@ -183,12 +150,7 @@ def _jobs(pairs: Pairs, clean: int) -> list[tuple[str, Scan, Readings, int]]:
 def _write_scan(
     out: Path, window: tuple[float, float] | None, share: float, job: tuple
 ) -> tuple[list[dict], int, int]:
-    """Write the slices of one scan.
-
-    Returns:
-        Rows of the table, the number of nodules, and that of outlines whose
-        slice is missing.
-    """
+    """Write the slices of one scan; its rows, nodules and outlines without a slice."""
     name, scan, readings, clean = job
     marked, lost = _marked(scan, readings)
     shape = scan.slices[0].shape
@@ -217,11 +179,8 @@ def _write_scan(
 
 def _marked(scan: Scan, readings: Readings) -> tuple[set[int], int]:
     """Slices with any outline, and the number of outlines without a slice."""
-    numbers = [
-        scan.slice_of(outline)
-        for nodule in readings.nodules
-        for outline in nodule.outlines
-    ]
+    outlines = [outline for nodule in readings.nodules for outline in nodule.outlines]
+    numbers = [*map(scan.slice_of, outlines)]
     lost = numbers.count(None)
     if numbers and lost == len(numbers):
         raise UserError(
@@ -235,9 +194,8 @@ def _marked(scan: Scan, readings: Readings) -> tuple[set[int], int]:
 
 def _stored(hounsfield: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
     """Hounsfield units as uint16, see :func:`convert_lidc`."""
-    if window is None:
-        values = hounsfield + OFFSET
-    else:
+    values = hounsfield + OFFSET
+    if window is not None:
         centre, width = window
         values = (hounsfield - centre + width / 2) * (65535 / width)
     return np.clip(np.rint(values), 0, 65535).astype(np.uint16)

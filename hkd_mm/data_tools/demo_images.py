@@ -12,53 +12,43 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.random import Generator, default_rng
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from hkd_mm.data_tools.table_files import write_table
+from hkd_mm.data_tools.source import check_out
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import incomplete_marker, mark_incomplete
-from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.files import read_record
+from hkd_mm.io.progress import check_workers, parallel_map
+from hkd_mm.io.schema import validate
+from hkd_mm.io.tables import write_table
 
 _MARK = 'demo.json'
 _TOOL = 'the tool of demo images'
 _VIEWS = (0.55, 0.27, 0.18)  # share of lesions with 1, 2 and 3 images
 _SKIN = np.array(
-    [
-        [0.95, 0.80, 0.70],
-        [0.87, 0.68, 0.55],
-        [0.74, 0.54, 0.41],
-        [0.55, 0.38, 0.29],
-    ]
+    [[0.95, 0.80, 0.70], [0.87, 0.68, 0.55], [0.74, 0.54, 0.41], [0.55, 0.38, 0.29]]
 )
 
 
 class Look(NamedTuple):
-    """Mean appearance of a class; a lesion scatters around it.
+    """Mean appearance of a class; a lesion scatters around it."""
 
-    Args:
-        share: of the images.
-        colour: pigment as RGB that the lesion mixes into the skin.
-        strength: of the pigment, 0 to 1.
-        size: radius in units of half the image.
-        ragged: amplitude of the border's harmonics.
-        texture: contrast of the inner pattern.
-        ring: lightness of the centre, 0 to 1.
-        spots: mean number of separate spots.
-    """
-
-    share: float
-    colour: tuple[float, float, float]
-    strength: float
-    size: float
-    ragged: float
-    texture: float
-    ring: float
-    spots: float
+    share: float  # of the images
+    colour: tuple[float, float, float]  # RGB that the lesion mixes into the skin
+    strength: float  # of that pigment, 0 to 1
+    size: float  # radius in units of half the image
+    ragged: float  # amplitude of the border's harmonics
+    texture: float  # contrast of the inner pattern
+    ring: float  # lightness of the centre, 0 to 1
+    spots: float  # mean number of separate spots
 
 
 LOOKS = dict(
@@ -70,33 +60,30 @@ LOOKS = dict(
 )
 
 
+class _Options(TypedDict):
+    num: Annotated[int, Field(ge=10 * len(LOOKS), le=1_000_000)]
+    size: Annotated[int, Field(ge=16, le=4096)]
+    seed: Annotated[int, Field(ge=0)]
+
+
 def make_demo_images(
     out: str, num: int = 600, size: int = 96, seed: int = 0, workers: int = 0
 ) -> dict:
-    """Write ``num`` images and their ``annotations.csv``.
+    """Write ``num`` images of ``size`` pixels a side and their ``annotations.csv``.
 
-    Args:
-        out: data root; made when missing. Nothing is done when it already
-            holds this very set.
-        num: images over all classes.
-        size: pixels a side.
-        seed: the same seed gives the same images.
-        workers: processes, 0 for all cores.
+    Nothing is done when ``out`` already holds this very set.
 
     Returns:
         ``images``, ``lesions``, ``counts`` (class -> images) and ``new``
         (False when they were there already).
 
     Raises:
-        UserError: too few or too small images, or ``out`` holds others.
+        UserError: a number out of its range, or ``out`` holds other files.
     """
-    if num < 10 * len(LOOKS) or size < 16:
-        raise UserError(
-            f'--num {num} --size {size}: at least {10 * len(LOOKS)} images '
-            'of 16 pixels are needed'
-        )
-    root = Path(out)
-    made_by = dict(version=2, num=num, size=size, seed=seed)
+    check_workers(workers)
+    options = dict(num=num, size=size, seed=seed)
+    validate(_Options, options, 'make_demo_images')
+    root, made_by = Path(out), dict(version=2, **options)
     rows = list(_plan(num, seed))
     with building(root, made_by) as new:
         if new:
@@ -104,7 +91,8 @@ def make_demo_images(
             draw = partial(_write_image, root, size, seed)
             parallel_map(draw, rows, 'drawing demo images', workers)
             columns = ('image', 'label', 'lesion_id', 'age')
-            write_table(root / 'annotations.csv', rows, columns)
+            cells = map(itemgetter(*columns), rows)
+            write_table(root / 'annotations.csv', columns, cells)
     return dict(
         images=num,
         counts=dict(Counter(row['label'] for row in rows)),
@@ -118,26 +106,23 @@ def building(root: Path, made_by: dict) -> Iterator[bool]:
     """Make a data root, or find that it exists.
 
     Args:
-        root: made when missing.
+        root: of the images.
         made_by: settings that decide every pixel.
 
     Yields:
         Whether the block is to fill it; False where this very set exists.
-
-    Raises:
-        UserError: it holds anything else.
     """
     mark = root / _MARK
     if mark.exists():
-        if json.loads(mark.read_text()) != made_by:
+        if read_record(mark) != made_by:
             raise UserError(
                 f'{root} holds other demo images; remove it or name another '
                 'place with --out'
             )
         yield False
         return
-    used = root.exists() and any(root.iterdir())
-    if used and incomplete_marker(root) != _TOOL:
+    check_out(root)
+    if root.exists() and any(root.iterdir()) and incomplete_marker(root) != _TOOL:
         raise UserError(
             f'{root} is not empty and holds no demo images; name another '
             'place with --out'
@@ -150,8 +135,7 @@ def building(root: Path, made_by: dict) -> Iterator[bool]:
 def _plan(num: int, seed: int) -> Iterator[dict]:
     """One row an image: class by class, lesion by lesion."""
     rng = default_rng([seed, 0])
-    left = num
-    lesion = image = 0
+    left, lesion, image = num, 0, 0
     for name, look in LOOKS.items():
         last = name == [*LOOKS][-1]
         wanted = left if last else round(num * look.share)
@@ -162,14 +146,9 @@ def _plan(num: int, seed: int) -> Iterator[dict]:
             for view in range(min(wanted, int(rng.choice(3, p=_VIEWS)) + 1)):
                 image += 1
                 wanted -= 1
-                yield dict(
-                    image=f'DEMO_{image:05d}',
-                    label=name,
-                    lesion_id=f'LESION_{lesion:05d}',
-                    age=age,
-                    lesion=lesion,
-                    view=view,
-                )
+                names = dict(image=f'DEMO_{image:05d}', label=name)
+                yield dict(names, lesion_id=f'LESION_{lesion:05d}', age=age,
+                           lesion=lesion, view=view)  # fmt: skip
 
 
 def _write_image(root: Path, size: int, seed: int, row: dict) -> None:
@@ -188,16 +167,9 @@ def _write_image(root: Path, size: int, seed: int, row: dict) -> None:
 def draw_image(
     look: Look, size: int, lesion_rng: Generator, image_rng: Generator
 ) -> np.ndarray:
-    """Draw one image of one lesion.
+    """Draw one image of one lesion, (size, size, 3) uint8 in RGB order.
 
-    Args:
-        look: of the class.
-        size: pixels a side.
-        lesion_rng: draws what all images of the lesion share.
-        image_rng: draws the rest.
-
-    Returns:
-        (size, size, 3) uint8 in RGB order.
+    ``lesion_rng`` draws what all images of the lesion share.
     """
     tone = lesion_rng.beta(1.2, 1.8) * (len(_SKIN) - 1)
     skin = [np.interp(tone, range(len(_SKIN)), c) for c in _SKIN.T]

@@ -8,16 +8,19 @@ heights, each with vessels and noise of its own, and some hold none of it.
 
 from collections import Counter
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator, default_rng
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from hkd_mm.data_tools.demo_images import building
-from hkd_mm.data_tools.table_files import write_table
-from hkd_mm.errors import UserError
-from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.progress import check_workers, parallel_map
+from hkd_mm.io.schema import validate
+from hkd_mm.io.tables import write_table
 
 AIR, LUNG, TISSUE = -1000.0, -850.0, 40.0  # HU
 OFFSET = 1024  # stored values are HU + 1024
@@ -27,21 +30,13 @@ _CLEAN = 4  # one slice in so many holds no nodule
 
 
 class Grade(NamedTuple):
-    """Difficulty of finding and outlining a nodule.
+    """Difficulty of finding and outlining a nodule."""
 
-    Args:
-        radius: range, in pixels of a slice of 64.
-        contrast: range of its centre above the lung, in HU.
-        ragged: amplitude of its border's harmonics, of the radius.
-        vessels: mean number in a slice, some of them as round as a nodule.
-        noise: standard deviation of a pixel, in HU.
-    """
-
-    radius: tuple[float, float]
-    contrast: tuple[float, float]
-    ragged: float
-    vessels: float
-    noise: float
+    radius: tuple[float, float]  # range, in pixels of a slice of 64
+    contrast: tuple[float, float]  # range of its centre above the lung, in HU
+    ragged: float  # amplitude of its border's harmonics, of the radius
+    vessels: float  # mean number in a slice, some of them as round as a nodule
+    noise: float  # standard deviation of a pixel, in HU
 
 
 GRADES = dict(
@@ -49,6 +44,14 @@ GRADES = dict(
     medium=Grade((3.5, 6.0), (400.0, 800.0), 0.15, 14.0, 45.0),
     hard=Grade((2.5, 5.0), (200.0, 600.0), 0.25, 24.0, 70.0),
 )
+
+
+class _Options(TypedDict):
+    grade: Literal['easy', 'medium', 'hard']
+    patients: Annotated[int, Field(ge=10, le=100_000)]
+    slices: Annotated[int, Field(ge=2, le=1000)]
+    size: Annotated[int, Field(ge=32, le=4096)]
+    seed: Annotated[int, Field(ge=0)]
 
 
 def make_demo_slices(
@@ -62,47 +65,33 @@ def make_demo_slices(
 ) -> dict:
     """Write slices, masks and ``split_dataset.csv``, split by patients.
 
+    Half of the patients are for training, a fifth for validation. Nothing is done when
+    ``out`` already holds this very set.
+
     Args:
-        out: data root; made when missing. Nothing is done when it already
-            holds this very set.
         grade: a key of ``GRADES``.
-        patients: half of them for training, a fifth for validation.
         slices: of each patient.
         size: pixels a side.
-        seed: the same seed gives the same slices.
-        workers: processes, 0 for all cores.
 
     Returns:
         ``counts`` (part -> slices), ``clean`` and ``new`` (False when they
         were there already).
 
     Raises:
-        UserError: unknown grade, too few or too small slices, or ``out`` holds others.
+        UserError: a number out of its range, or ``out`` holds other files.
     """
-    if grade not in GRADES:
-        raise UserError(f'--grade {grade}: there are {", ".join(GRADES)}')
-    if patients < 10 or slices < 2 or size < 32:
-        raise UserError(
-            f'--patients {patients} --slices {slices} --size {size}: at '
-            'least 10 patients with 2 slices of 32 pixels are needed'
-        )
-    root = Path(out)
-    made_by = dict(
-        version=1,
-        grade=grade,
-        patients=patients,
-        slices=slices,
-        size=size,
-        seed=seed,
-    )
+    check_workers(workers)
+    options = dict(grade=grade, patients=patients, slices=slices, size=size, seed=seed)
+    validate(_Options, options, 'make_demo_slices')
+    root, made_by = Path(out), dict(version=1, **options)
     rows = _plan(patients, slices)
     with building(root, made_by) as new:
         if new:
             draw = partial(_write_slice, root, made_by)
             parallel_map(draw, rows, 'drawing slices', workers)
-            columns = ('patient_id', 'original_image', 'mask_image')
-            columns = (*columns, 'is_clean', 'mode')
-            write_table(root / 'split_dataset.csv', rows, columns)
+            columns = 'patient_id original_image mask_image is_clean mode'.split()
+            cells = map(itemgetter(*columns), rows)
+            write_table(root / 'split_dataset.csv', columns, cells)
     return dict(
         counts=dict(Counter(row['mode'] for row in rows)),
         clean=sum(row['is_clean'] == 'TRUE' for row in rows),
@@ -119,17 +108,12 @@ def _plan(patients: int, slices: int) -> list[dict]:
         for number in range(slices):
             name = f'DEMO_{patient:04d}_{number:02d}'
             clean = (patient + number) % _CLEAN == 0
+            mask = '' if clean else name
             rows.append(
-                dict(
-                    patient_id=f'PATIENT_{patient:04d}',
-                    original_image=name,
-                    mask_image='' if clean else name,
-                    is_clean=str(clean).upper(),
-                    mode=part,
-                    patient=patient,
-                    number=number,
-                )
-            )
+                dict(patient_id=f'PATIENT_{patient:04d}', original_image=name,
+                     mask_image=mask, is_clean=str(clean).upper(), mode=part,
+                     patient=patient, number=number)
+            )  # fmt: skip
     return rows
 
 
@@ -156,17 +140,11 @@ def _write_slice(root: Path, made_by: dict, row: dict) -> None:
 
 
 def draw_slice(
-    grade: Grade,
-    side: int,
-    patient: Generator,
-    slice_: Generator,
-    height: float | None,
+    grade: Grade, side: int, patient: Generator, slice_: Generator, height: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one slice and its mask.
 
     Args:
-        grade: of the nodule.
-        side: pixels a side.
         patient: draws what all slices of a patient share.
         slice_: draws the rest.
         height: of the slice above the nodule's centre, in radii; None for a

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hkd_mm.data_tools.table_files import write_annotations
+from hkd_mm.data_tools.source import write_annotations
 from hkd_mm.errors import UserError
 
 _BITS = 64  # of a hash
@@ -43,8 +43,7 @@ def near_pairs(records, found: dict, near: int) -> list[dict]:
 
     Args:
         records: all images.
-        found: sample id -> its ``sha256`` and ``phash``, None where it could
-            not be read.
+        found: sample id -> its ``sha256`` and ``phash``, None where unreadable.
         near: bits that may differ.
 
     Returns:
@@ -121,19 +120,16 @@ def _pairs_of_runs(keys: np.ndarray, hashes: np.ndarray, near: int) -> np.ndarra
 
 
 def _popcount(values: np.ndarray) -> np.ndarray:
-    if hasattr(np, 'bitwise_count'):
-        return np.bitwise_count(values)
-    octets = values[..., None].view(np.uint8)
-    table = np.array([bin(value).count('1') for value in range(256)], np.uint8)
-    return table[octets].sum(-1, dtype=np.uint8)
+    octets = values[..., None].view(np.uint8)  # numpy 1 has no bitwise_count
+    return np.unpackbits(octets, -1).sum(-1, dtype=np.uint8)
 
 
 def joined_names(records: Sequence, links: Iterable[Sequence[str]]) -> list[str | None]:
     """Name the connected groups of images, linked by lesion or by ``links``.
 
     Returns:
-        One name a record, in their order: the first by the alphabet of the lesions, and
-        of the ids where an image has no lesion. A lone image keeps its lesion, or None.
+        One name a record: the first by the alphabet of the lesions, and of the ids
+        where an image has no lesion. A lone image keeps its lesion, or None.
     """
     from hkd_mm.datasets.records import connected_groups
 
@@ -195,17 +191,14 @@ def write_groups(records: Sequence, report: dict, data_root: str, out: str) -> d
     given = any(record.split for record in records) and not torn
     root = Path(os.path.expanduser(data_root))
     finder = ImageFinder(root)
-    renamed = [
-        replace(
-            record,
-            sample_id=record.sample_id
-            if finder(record.sample_id) == record.path
-            else os.path.relpath(record.path, root),
-            lesion_id=name,
-            split=record.split if given else None,
+    renamed = []
+    for record, name in zip(records, names):
+        found = finder(record.sample_id) == record.path
+        sample_id = record.sample_id if found else os.path.relpath(record.path, root)
+        split = record.split if given else None
+        renamed.append(
+            replace(record, sample_id=sample_id, lesion_id=name, split=split)
         )
-        for record, name in zip(records, names)
-    ]
     try:
         write_annotations(os.path.abspath(out), renamed)
     except OSError as error:
@@ -213,13 +206,10 @@ def write_groups(records: Sequence, report: dict, data_root: str, out: str) -> d
             f'{out} cannot be written ({error.strerror}); name another file '
             'with --group'
         ) from None
+    joined = [g for g in several if len({r.lesion_id or r.sample_id for r in g}) > 1]
     return dict(
         groups=len(several),
         images=sum(map(len, several)),
-        joined=sum(
-            len(group)
-            for group in several
-            if len({r.lesion_id or r.sample_id for r in group}) > 1
-        ),
+        joined=sum(map(len, joined)),
         torn=len(torn),
     )

@@ -1,12 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Read CT scans of LIDC-IDRI, and vote on the outlines of their readers."""
 
+import filecmp
 import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -17,50 +19,31 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.progress import parallel_map
 
 Masks = dict[int, np.ndarray]  # slice -> (H, W) bool
-_ROOT = 'LidcReadMessage'
+# The largest of LIDC-IDRI has 2 MB and 100 nodules, its slices 512 x 512 pixels.
+_LARGEST_XML, _MOST_NODULES, _FARTHEST = 2**24, 1000, 4096
+_DEFLATED = '1.2.840.10008.1.2.1.99'  # a transfer syntax that unpacks without end
 _TAGS = (
-    'Modality',
-    'PatientID',
-    'SeriesInstanceUID',
-    'SOPInstanceUID',
-    'ImagePositionPatient',
-    'ImageOrientationPatient',
-    'PixelSpacing',
-    'InstanceNumber',
-    'Rows',
-    'Columns',
-)
+    'Modality PatientID SeriesInstanceUID SOPInstanceUID ImagePositionPatient '
+    'ImageOrientationPatient PixelSpacing InstanceNumber Rows Columns'
+).split()
 
 
 @dataclass
 class Outline:
-    """One closed line in one slice.
+    """One closed line in one slice."""
 
-    Args:
-        uid: SOP instance UID of the slice, may be empty.
-        z: position of the slice in mm, NaN if unknown.
-        inclusion: the inside belongs to the nodule; False takes it out.
-        points: (N, 2) int32, x and y of pixels, counted from 0.
-    """
-
-    uid: str
-    z: float
-    inclusion: bool
-    points: np.ndarray
+    uid: str  # SOP instance UID of the slice, may be empty
+    z: float  # of the slice, in mm; NaN if unknown
+    inclusion: bool  # the inside belongs to the nodule; False takes it out
+    points: np.ndarray  # (N, 2) int32, x and y of pixels, counted from 0
 
 
 @dataclass
 class Nodule:
-    """A nodule as one reader outlined it.
+    """A nodule as one reader outlined it."""
 
-    Args:
-        reader: number of the reading session.
-        malignancy: 1 to 5; None for nodules below 3 mm.
-        outlines: in any order.
-    """
-
-    reader: int
-    malignancy: int | None
+    reader: int  # number of the reading session
+    malignancy: int | None  # 1 to 5; None for nodules below 3 mm
     outlines: list[Outline] = field(default_factory=list)
 
 
@@ -76,29 +59,17 @@ class Readings:
 
 @dataclass
 class Slice:
-    """One file of a scan.
-
-    Args:
-        path: of the file.
-        series_uid: of the scan.
-        uid: SOP instance UID.
-        patient: patient id, fit for a file name.
-        position: along the axis of the scan, in mm.
-        z: third coordinate of the position, as in the XML files, in mm.
-        number: instance number, 0 without one.
-        shape: (H, W).
-        spacing: mm from row to row and from column to column, or None.
-    """
+    """One file of a scan."""
 
     path: str
-    series_uid: str
-    uid: str
-    patient: str
-    position: float
-    z: float
-    number: int
-    shape: tuple[int, int]
-    spacing: tuple[float, float] | None
+    series_uid: str  # of the scan
+    uid: str  # SOP instance UID
+    patient: str  # fit for a file name
+    position: float  # along the axis of the scan, in mm
+    z: float  # third coordinate of the position, as in the XML files, in mm
+    number: int  # of the instance, 0 without one
+    shape: tuple[int, int]  # (H, W)
+    spacing: tuple[float, float] | None  # mm between rows and between columns
 
 
 @dataclass
@@ -114,58 +85,56 @@ class Scan:
 
     def slice_of(self, outline: Outline) -> int | None:
         """Number of the slice of an outline: by its UID, else by its z."""
-        for number, one in enumerate(self.slices):
-            if outline.uid and one.uid == outline.uid:
-                return number
-        if outline.uid or math.isnan(outline.z):
-            return None
+        if outline.uid:
+            found = (n for n, one in enumerate(self.slices) if one.uid == outline.uid)
+            return next(found, None)
         gaps = [abs(one.z - outline.z) for one in self.slices]
         best = int(np.argmin(gaps))
-        return best if gaps[best] < 0.1 else None
+        return best if gaps[best] < 0.1 else None  # NaN is not
 
 
 @dataclass
 class Agreed:
-    """A nodule that enough readers outlined.
+    """A nodule that enough readers outlined."""
 
-    Args:
-        masks: slice -> (H, W) bool, pixels that enough readers include.
-        malignancy: median of the ratings, 1 to 5, or None.
-    """
-
-    masks: Masks
-    malignancy: float | None
+    masks: Masks  # pixels that enough readers include
+    malignancy: float | None  # median of the ratings, 1 to 5
 
 
 def read_outlines(path: str | Path) -> Readings | None:
     """Read the nodules of one XML file; None for other XML files.
 
     Raises:
-        UserError: it cannot be read, or lacks a required number.
+        UserError: it cannot be read, is far larger than such files are, declares
+            entities (which may unpack without end), or lacks a required number.
     """
     try:
-        root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise UserError(f'{path} cannot be read: {error}') from None
-    if _name(root) != _ROOT:
-        return None
-    sessions = _children(root, 'readingSession')
-    try:
+        data = Path(path).read_bytes()
+        # zero bytes: in UTF-16 the letters are apart
+        if len(data) > _LARGEST_XML or b'<!DOCTYPE' in data.replace(b'\0', b''):
+            raise ValueError(
+                f'more than {_LARGEST_XML} bytes or a DOCTYPE, which no file of '
+                'readings has; take it away'
+            )
+        root = ElementTree.fromstring(data)
+        if root.tag.rpartition('}')[2] != 'LidcReadMessage':
+            return None
+        sessions = _children(root, 'readingSession')
         nodules = [
             _nodule(node, number)
             for number, session in enumerate(sessions)
             for node in _children(session, 'unblindedReadNodule')
         ]
-    except ValueError as error:
-        raise UserError(f'{path}: {error}') from None
-    header = _children(root, 'ResponseHeader')
-    uid = _text(header[0], 'SeriesInstanceUid') if header else ''
+        if len(nodules) > _MOST_NODULES:
+            raise ValueError(f'more than {_MOST_NODULES} nodules')
+    except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
+        raise UserError(f'{path} cannot be read: {error}') from None
+    uid = _text(root, 'ResponseHeader/{*}SeriesInstanceUid')
     return Readings(str(path), uid, len(sessions), nodules)
 
 
 def _nodule(node: ElementTree.Element, reader: int) -> Nodule:
-    rated = _children(node, 'characteristics')
-    word = _text(rated[0], 'malignancy') if rated else ''
+    word = _text(node, 'characteristics/{*}malignancy')
     outlines = [_outline(roi) for roi in _children(node, 'roi')]
     return Nodule(reader, int(word) if word else None, outlines)
 
@@ -175,6 +144,8 @@ def _outline(roi: ElementTree.Element) -> Outline:
         (int(_text(point, 'xCoord')), int(_text(point, 'yCoord')))
         for point in _children(roi, 'edgeMap')
     ]
+    if any(abs(number) > _FARTHEST for point in points for number in point):
+        raise ValueError(f'a point lies more than {_FARTHEST} pixels away')
     return Outline(
         uid=_text(roi, 'imageSOP_UID'),
         z=float(_text(roi, 'imageZposition') or 'nan'),
@@ -183,36 +154,25 @@ def _outline(roi: ElementTree.Element) -> Outline:
     )
 
 
-def _name(node: ElementTree.Element) -> str:
-    return node.tag.rpartition('}')[2]
-
-
 def _children(node: ElementTree.Element, name: str) -> list[ElementTree.Element]:
-    return [child for child in node if _name(child) == name]
+    return node.findall(f'{{*}}{name}')  # in any namespace
 
 
 def _text(node: ElementTree.Element, name: str) -> str:
-    found = _children(node, name)
-    return (found[0].text or '').strip() if found else ''
-
-
-def require_pydicom() -> None:
-    """Refuse to read DICOM files without pydicom."""
-    try:
-        import pydicom  # noqa: F401
-    except ImportError:
-        raise UserError(
-            'DICOM files need pydicom, which is not installed; pip install "pydicom>=3"'
-        ) from None
+    return (node.findtext(f'{{*}}{name}') or '').strip()
 
 
 def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
     """Read CT scans by series UID; other DICOM files are skipped.
 
     Raises:
-        UserError: a file is damaged or lacks its position, or two different
-            files are the same slice.
+        UserError: a file is damaged or lacks its position, two different files are
+            the same slice, or pydicom is missing.
     """
+    if find_spec('pydicom') is None:
+        raise UserError(
+            'DICOM files need pydicom, which is not installed; pip install "pydicom>=3"'
+        )
     found = parallel_map(
         read_header, map(str, files), f'reading {len(files)} headers', workers
     )
@@ -220,10 +180,7 @@ def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
     for one in found:
         if one is not None:
             first = by_series[one.series_uid].setdefault(one.uid, one)
-            if (
-                first is not one
-                and Path(first.path).read_bytes() != Path(one.path).read_bytes()
-            ):
+            if not filecmp.cmp(first.path, one.path, shallow=False):
                 raise UserError(
                     f'{first.path} and {one.path} are both slice {one.uid} '
                     'and differ; remove one of them'
@@ -242,30 +199,49 @@ def read_header(path: str) -> Slice | None:
     """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
+    from pydicom.filereader import read_file_meta_info
 
     try:
+        if read_file_meta_info(path).get('TransferSyntaxUID') == _DEFLATED:
+            raise ValueError('deflated files are not read; convert it with dcmconv')
         data = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        if 'Modality' not in data and Path(path).suffix:
+            raise ValueError('it ends before its modality')
         if data.get('Modality') != 'CT':
             return None
         origin = [float(x) for x in data.ImagePositionPatient]
         sides = data.get('PixelSpacing')
-        return Slice(
+        found = Slice(
             path=path,
             series_uid=str(data.SeriesInstanceUID),
             uid=str(data.SOPInstanceUID),
-            patient=re.sub(r'[^\w.-]+', '_', str(data.PatientID)),
+            patient=_file_name(str(data.PatientID)),
             position=_along(origin, data.get('ImageOrientationPatient')),
             z=origin[2],
             number=int(data.get('InstanceNumber') or 0),
             shape=(int(data.Rows), int(data.Columns)),
             spacing=(float(sides[0]), float(sides[1])) if sides else None,
         )
-    except (InvalidDicomError, OSError, EOFError) as error:
+        if not (math.isfinite(found.position) and math.isfinite(found.z)):
+            raise ValueError(f'its position is {origin}')
+        if not 0 < min(found.shape) <= max(found.shape) <= _FARTHEST:
+            raise ValueError(f'it has {found.shape} pixels')
+        return found
+    except Exception as error:  # damaged headers raise errors of any type
         if isinstance(error, InvalidDicomError) and not Path(path).suffix:
             return None
-        raise UserError(f'{path} cannot be read: {error}') from None
-    except (AttributeError, TypeError, IndexError, ValueError) as error:
-        raise UserError(f'{path} is no whole CT slice: {error}') from None
+        raise UserError(
+            f'{path} cannot be read as a CT slice: {_first_line(error)}'
+        ) from None
+
+
+def _file_name(patient: str) -> str:
+    """A patient id as the name of a folder."""
+    return re.sub(r'[^\w.-]+', '_', patient).lstrip('.')[:64] or 'unknown'
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_hounsfield(path: str) -> np.ndarray:
@@ -280,13 +256,17 @@ def read_hounsfield(path: str) -> np.ndarray:
     try:
         data = dcmread(path)
         pixels = data.pixel_array
+        if pixels.ndim != 2:
+            raise ValueError(f'{pixels.shape} is not one grey slice')
+        slope = float(data.get('RescaleSlope', 1))
+        values = pixels * slope + float(data.get('RescaleIntercept', 0))
+        if not np.isfinite(values).all():
+            raise ValueError('its rescale slope or intercept is no number')
     except Exception as error:  # decoders raise errors of any type
-        line = str(error).splitlines()[0] if str(error) else repr(error)
-        raise UserError(f'{path}: its pixels cannot be read: {line}') from None
-    if pixels.ndim != 2:
-        raise UserError(f'{path} holds {pixels.shape}, not one grey slice')
-    slope = float(data.get('RescaleSlope', 1))
-    return pixels * slope + float(data.get('RescaleIntercept', 0))
+        raise UserError(
+            f'{path}: its pixels cannot be read: {_first_line(error)}'
+        ) from None
+    return values
 
 
 def _along(position: list[float], orientation: Sequence[float] | None) -> float:
@@ -310,7 +290,6 @@ def agreed_nodules(
     2 of 4 by default; a nodule without such a pixel is left out.
 
     Args:
-        readings: of one XML file.
         slice_of: number of the slice of an outline, or None.
         shape: (H, W) of the slices.
         share: in (0, 1].
@@ -356,32 +335,29 @@ def fill_outlines(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray
 
 def _groups(volumes: list[Masks]) -> list[list[int]]:
     """Numbers of volumes that are connected by shared pixels."""
-    home = list(range(len(volumes)))
-    for one in range(len(volumes)):
-        for two in range(one):
-            if home[one] != home[two] and _touch(volumes[one], volumes[two]):
-                old, new = home[one], home[two]
-                home = [new if number == old else number for number in home]
-    groups = defaultdict(list)
-    for number, first in enumerate(home):
-        groups[first].append(number)
-    return list(groups.values())
-
-
-def _touch(one: Masks, two: Masks) -> bool:
-    return any((one[n] & two[n]).any() for n in one.keys() & two.keys())
+    groups: list[list[int]] = []
+    for number, one in enumerate(volumes):
+        touching = [
+            group
+            for group in groups
+            if any(
+                (one[n] & volumes[i][n]).any()
+                for i in group
+                for n in one.keys() & volumes[i]
+            )
+        ]
+        groups = [group for group in groups if group not in touching]
+        groups.append(sum(touching, [number]))
+    return sorted(map(sorted, groups))
 
 
 def _vote(volumes: list[tuple[int, Masks]], needed: int) -> Masks:
     """Pixels that at least ``needed`` readers include."""
-    by_reader = defaultdict(dict)  # a reader has one vote a pixel
+    marks: dict[tuple[int, int], np.ndarray] = {}  # a reader has one vote a pixel
     for reader, masks in volumes:
-        mine = by_reader[reader]
         for number, mask in masks.items():
-            mine[number] = mine.get(number, False) | mask
-    votes = {}
-    for masks in by_reader.values():
-        for number, mask in masks.items():
-            votes[number] = votes.get(number, 0) + mask.astype(np.uint8)
-    found = {number: count >= needed for number, count in votes.items()}
-    return {n: mask for n, mask in sorted(found.items()) if mask.any()}
+            marks[number, reader] = marks.get((number, reader), False) | mask
+    votes: dict[int, np.ndarray] = defaultdict(int)
+    for (number, _), mask in sorted(marks.items(), key=lambda item: item[0]):
+        votes[number] = votes[number] + mask.astype(np.uint8)
+    return {n: count >= needed for n, count in votes.items() if (count >= needed).any()}

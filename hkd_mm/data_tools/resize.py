@@ -8,10 +8,13 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from hkd_mm.data_tools.source import check_source
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
-from hkd_mm.io.progress import parallel_map
+from hkd_mm.io.files import read_record, walk
+from hkd_mm.io.progress import check_workers, parallel_map
 
+_LARGEST = 10_000  # pixels a side
 _MARK = 'resized.json'
 _TABLES = ('.csv', '.tab', '.tsv', '.json', '.md')
 
@@ -33,19 +36,17 @@ def resize_images(data_root: str, out: str, size: int, workers: int = 0) -> dict
     """
     from hkd_mm.datasets.records import check_root, list_images
 
+    if not 8 <= size <= _LARGEST:
+        raise UserError(f'--size {size} must lie between 8 and {_LARGEST} pixels')
+    check_workers(workers)
     root, target = check_root(data_root), Path(os.path.expanduser(out))
-    if size < 8:
-        raise UserError(f'--size {size} must be at least 8 pixels')
-    if root.resolve() in (target.resolve(), *target.resolve().parents):
-        raise UserError(
-            f'--out {out} is inside of the data root {data_root}; name a folder outside'
-        )
+    check_source(data_root, out)
     images = list_images(root)
     if not images:
         raise UserError(f'data root {data_root} holds no image')
     mark = target / _MARK
     if mark.exists():
-        found = json.loads(mark.read_text())['size']
+        found = read_record(mark).get('size')
         if found != size:
             raise UserError(
                 f'--out {target} holds a copy of size {found}; '
@@ -54,7 +55,13 @@ def resize_images(data_root: str, out: str, size: int, workers: int = 0) -> dict
     else:
         target.mkdir(parents=True, exist_ok=True)
         mark.write_text(json.dumps(dict(size=size)) + '\n')
-    _copy_tables(root, target)
+    for folder, files in walk(root):
+        for path in (Path(folder, file) for file in files):
+            # the suffix of HAM10000_metadata is empty
+            if path.suffix.lower() in _TABLES or path.name == 'HAM10000_metadata':
+                copy = target / path.relative_to(root)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
     plain = Counter(path.with_suffix('') for path in images)
     jobs = []
     for path in images:
@@ -66,20 +73,7 @@ def resize_images(data_root: str, out: str, size: int, workers: int = 0) -> dict
     what = f'resizing to {size} x {size}'
     done = parallel_map(partial(_resize_one, size), todo, what, workers)
     failed = [message for message in done if message]
-    written = len(todo) - len(failed)
-    return dict(images=len(images), written=written, failed=failed)
-
-
-def _copy_tables(root: Path, target: Path) -> None:
-    for parent, names, files in os.walk(root):
-        names[:] = [name for name in names if not name.startswith('.')]
-        for file in files:
-            source = Path(parent, file)
-            # the suffix of HAM10000_metadata is empty
-            if source.suffix.lower() in _TABLES or file == 'HAM10000_metadata':
-                copy = target / source.relative_to(root)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, copy)
+    return dict(images=len(images), written=len(todo) - len(failed), failed=failed)
 
 
 def _resize_one(size: int, job: tuple[str, str]) -> str | None:

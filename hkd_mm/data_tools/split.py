@@ -1,13 +1,13 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Draw a split file ahead of the training, by lesion and by content."""
 
-import hashlib
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from hkd_mm.data_tools.duplicates import joined_names
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import sha256
 from hkd_mm.io.progress import parallel_map
 
 
@@ -32,11 +32,7 @@ def draw_split_file(
         UserError: the data comes split, or the existing file belongs to other
             data or settings.
     """
-    from hkd_mm.datasets.split_file import (
-        default_split_file,
-        read_split,
-        write_split,
-    )
+    from hkd_mm.datasets.split_file import default_split_file, read_split, write_split
     from hkd_mm.datasets.splits import as_document, check_split, draw_split
 
     if any(record.split for record in records):
@@ -65,16 +61,9 @@ def draw_split_file(
 def _merge_duplicates(records, workers: int) -> list:
     """Copies of the records in which equal files share a lesion id."""
     paths = [record.path for record in records]
-    hashes = parallel_map(_sha256, paths, 'comparing files', workers)
+    hashes = parallel_map(sha256, paths, 'comparing files', workers)
     equal = defaultdict(list)
     for record, content in zip(records, hashes):
         equal[content].append(record.sample_id)
     names = joined_names(records, equal.values())
     return [replace(record, lesion_id=name) for record, name in zip(records, names)]
-
-
-def _sha256(path: str) -> str:
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f'image {path} cannot be read ({error.strerror})') from None

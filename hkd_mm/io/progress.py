@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TextIO, TypeVar
 
+from hkd_mm.errors import UserError
 from hkd_mm.io.processes import die_with_parent
 
 T = TypeVar('T')
+_MOST_WORKERS = 1024
 EVERY = 30.0  # seconds between two lines where there is no terminal
 REDRAW = 0.2  # seconds between two drawings on a terminal
 
@@ -42,10 +44,7 @@ def how_far(
 
 
 def left_of_runs(
-    finished: Sequence[float],
-    running: Sequence[float],
-    waiting: int,
-    side_by_side: int,
+    finished: Sequence[float], running: Sequence[float], waiting: int, side_by_side: int
 ) -> float | None:
     """Estimate the seconds that parallel runs still take.
 
@@ -133,10 +132,7 @@ class Progress:
             self._print(self.text(note))
             return
         self._bar.update(
-            self._task,
-            completed=done,
-            total=self.total,
-            description=self.text(note),
+            self._task, completed=done, total=self.total, description=self.text(note)
         )
         self._bar.refresh()
 
@@ -192,11 +188,20 @@ def default_workers() -> int:
     return os.cpu_count() or 1
 
 
+def check_workers(workers: int) -> None:
+    """Refuse a number of processes that no machine has.
+
+    Raises:
+        UserError: it is below 0 or above 1024.
+    """
+    if not 0 <= workers <= _MOST_WORKERS:
+        raise UserError(
+            f'--workers {workers} must lie between 0, all cores, and {_MOST_WORKERS}'
+        )
+
+
 def parallel_map(
-    function: Callable[[Any], Any],
-    items: Iterable[Any],
-    what: str,
-    workers: int = 0,
+    function: Callable[[Any], Any], items: Iterable[Any], what: str, workers: int = 0
 ) -> list[Any]:
     """Map an importable function over items; results in their order.
 
@@ -206,6 +211,7 @@ def parallel_map(
         what: the job, shown with its progress on stderr.
         workers: processes; 0 takes all cores, 1 stays in this process.
     """
+    check_workers(workers)
     items = list(items)
     total = len(items)
     workers = min(workers or default_workers(), max(1, total // 16))

@@ -388,6 +388,109 @@ def test_mistakes_in_one_line(download, tmp_path):
         convert_lidc([str(download)], out)
 
 
+BILLION = ''.join(
+    f'<!ENTITY a{i} "{f"&a{i - 1};" * 10 if i else "lol"}">' for i in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        (f'<!DOCTYPE x [{BILLION}]><LidcReadMessage>&a8;</LidcReadMessage>', 'DOCTYPE'),
+        ('<!DOCTYPE x SYSTEM "file:///etc/passwd"><LidcReadMessage/>', 'DOCTYPE'),
+        (f'<LidcReadMessage>{nodule(roi(0, [(10**9, 1)]))}</LidcReadMessage>', ''),
+        ('<LidcReadMessage>' * 100_000, 'no element found'),
+        ('<?xml version="1.0" encoding="no-such"?><LidcReadMessage/>', 'encoding'),
+        ('', 'no element found'),
+    ],
+)
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-16'])
+def test_hostile_xml_is_refused_in_one_line(tmp_path, text, reason, encoding):
+    path = tmp_path / 'a.xml'
+    session = '<LidcReadMessage><readingSession>'
+    text = text.replace('<LidcReadMessage><unb', f'{session}<unb')
+    text = text.replace('Nodule></Lidc', 'Nodule></readingSession></Lidc')
+    path.write_bytes(text.encode(encoding))
+    if encoding == 'utf-16':
+        reason = ''
+    with pytest.raises(UserError, match=f'a.xml cannot be read: .*{reason}') as error:
+        read_outlines(path)
+    assert '\n' not in str(error.value)
+
+
+def test_xml_of_absurd_size_is_refused(tmp_path):
+    path = write_xml(tmp_path / 'a.xml', '1', [nodule()] * 1001)
+    with pytest.raises(UserError, match='more than 1000 nodules'):
+        read_outlines(path)
+    path.write_bytes(b'<a>' + b' ' * 2**24 + b'</a>')
+    with pytest.raises(UserError, match='more than 16777216 bytes'):
+        read_outlines(path)
+
+
+@pytest.mark.parametrize(
+    ('tag', 'value'),
+    [
+        ('Rows', 60_000),
+        ('Columns', 0),
+        ('ImagePositionPatient', [0, 0, 'nan']),
+        ('ImagePositionPatient', [0]),
+        ('ImageOrientationPatient', [1, 0]),
+        ('SOPInstanceUID', None),
+        ('RescaleSlope', 'inf'),
+        ('RescaleIntercept', ''),
+        ('PixelData', b'short'),
+        ('NumberOfFrames', 5),
+    ],
+)
+def test_damaged_slices_are_named(download, tmp_path, tag, value):
+    pydicom = pytest.importorskip('pydicom')
+    path = download / 'ct/004.dcm'  # slice 2
+    data = pydicom.dcmread(path)
+    with pydicom.config.disable_value_validation():
+        if value is None:
+            delattr(data, tag)
+        else:
+            setattr(data, tag, value)
+        data.save_as(path)
+    with pytest.raises(UserError, match='004.dcm.* cannot be read') as error:
+        convert_lidc([str(download)], str(tmp_path / 'lidc'))
+    assert '\n' not in str(error.value)
+
+
+def test_slices_cut_anywhere_are_named(download, tmp_path):
+    path = download / 'ct/004.dcm'
+    whole = path.read_bytes()
+    for size in (*range(0, len(whole), 137), len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError) as error:
+            convert_lidc([str(download)], str(tmp_path / 'lidc'), workers=1)
+        assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('patient', ['..', '../../x', '', '/etc', '.hidden', 'x' * 300])
+def test_a_patient_is_a_folder_of_the_output(download, tmp_path, patient):
+    pydicom = pytest.importorskip('pydicom')
+    for path in (download / 'ct').glob('*.dcm'):
+        data = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation():
+            data.PatientID = patient
+            data.save_as(path)
+    out = tmp_path / 'lidc'
+    assert convert_lidc([str(download)], str(out))['slices'] == 2
+    (folder,) = (out / 'Image').iterdir()
+    assert len(list(folder.iterdir())) == 2 and not folder.name.startswith('.')
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['download', 'lidc']
+
+
+@pytest.mark.parametrize(
+    'words', [dict(window=(0, float('inf'))), dict(window=(float('nan'), 1)),
+              dict(clean=-1), dict(share=float('nan')), dict(workers=100_000)]
+)  # fmt: skip
+def test_absurd_numbers_are_refused(download, tmp_path, words):
+    with pytest.raises(UserError, match='--(window|clean|consensus|workers) .*must'):
+        convert_lidc([str(download)], str(tmp_path / 'lidc'), **words)
+
+
 def test_two_scans_of_a_patient(download, tmp_path):
     for n in range(3):
         path = download / 'more' / f'{n}.dcm'

@@ -70,10 +70,10 @@ def test_other_folders_are_not_written_over(tmp_path):
 @pytest.mark.parametrize(
     ('words', 'told'),
     [
-        (dict(grade='hopeless'), 'easy, medium, hard'),
-        (dict(patients=9), 'at least 10 patients'),
-        (dict(slices=1), 'at least 10 patients'),
-        (dict(size=31), 'at least 10 patients'),
+        (dict(grade='hopeless'), "'easy', 'medium' or 'hard'"),
+        (dict(patients=9), 'patients: .* greater than or equal to 10'),
+        (dict(slices=1), 'slices: .* greater than or equal to 2'),
+        (dict(size=31), 'size: .* greater than or equal to 32'),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tmp_path, words, told):

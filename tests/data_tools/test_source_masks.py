@@ -85,8 +85,9 @@ def test_folders_of_photographs_and_masks_are_recognised(in_tmp, tool):
     assert code == 0 and 'foreground' not in str(found['counts'])
     table.unlink()
     shutil.rmtree(in_tmp / 'skin/Mask')
-    code = tool('data/verify')([str(in_tmp / 'skin'), '--no-near'])
-    assert code == 0  # class folders of one class
+    code, found = verified(tool, in_tmp / 'skin')  # class folders of one class
+    assert code == 1
+    assert found['refused'] == ["classes must name at least two classes, got ['Image']"]
 
 
 def test_slices_are_packed_by_a_config(slices, tool, capsys):

@@ -20,13 +20,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         'sources',
         nargs='+',
-        help='folders or zip archives of class folders, with '
+        help='folders or archives (zip, tar) of class folders, with '
         'or without train, val and test above them',
     )
     parser.add_argument(
-        '--out',
-        default='data/skin_disease',
-        help='data root (default: %(default)s)',
+        '--out', default='data/skin_disease', help='data root (default: %(default)s)'
     )
     parser.add_argument(
         '--rename',
@@ -50,15 +48,10 @@ def parse_args(argv=None) -> argparse.Namespace:
         'download has no val (default: %(default)s)',
     )
     parser.add_argument(
-        '--seed',
-        type=int,
-        default=42,
-        help='of that draw (default: %(default)s)',
+        '--seed', type=int, default=42, help='of that draw (default: %(default)s)'
     )
     parser.add_argument(
-        '--ignore-split',
-        action='store_true',
-        help='leave the split to the data set',
+        '--ignore-split', action='store_true', help='leave the split to the data set'
     )
     return parser.parse_args(argv)
 
@@ -83,9 +76,9 @@ def run(args: argparse.Namespace) -> None:
         args.seed,
         args.ignore_split,
     )
-    for what in ('counts', 'splits'):
+    for what, title in (('counts', ''), ('splits', ''), ('skipped', 'not taken: ')):
         if done[what]:
-            print(', '.join(f'{name} {n}' for name, n in done[what].items()))
+            print(title + ', '.join(f'{name} {n}' for name, n in done[what].items()))
     print(f'{done["images"]} images in {args.out}, {done["new"]} newly placed')
     if args.lesion_id is None:
         print(

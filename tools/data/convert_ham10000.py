@@ -1,26 +1,51 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Put a download of HAM10000 (or ISIC 2018 task 3) into one layout."""
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from hkd_mm.cli import run_tool
 
-KIND, OUT = 'HAM10000', 'data/ham10000'
-EPILOG = (
-    'Downloads: https://doi.org/10.7910/DVN/DBW86T (HAM10000_metadata '
-    'and two zip files of images) or https://challenge.isic-archive.com'
-    '/data/#2018. Licence of the images: CC BY-NC 4.0. Safe to run '
-    'twice.'
-)
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """Read the command line."""
+    from hkd_mm.data_tools.source import add_column_arguments
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Downloads: https://doi.org/10.7910/DVN/DBW86T (HAM10000_metadata '
+        'and two zip files of images) or https://challenge.isic-archive.com'
+        '/data/#2018. Licence of the images: CC BY-NC 4.0. Safe to run '
+        'twice.',
+    )
+    parser.add_argument(
+        'sources', nargs='+', help='folders, archives and tables of the download'
+    )
+    parser.add_argument(
+        '--out', default='data/ham10000', help='data root (default: %(default)s)'
+    )
+    add_column_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do the work."""
+    from hkd_mm.data_tools.convert import convert_official
+    from hkd_mm.data_tools.source import column_words
+
+    done = convert_official('HAM10000', args.sources, args.out, **column_words(args))
+    counts = ', '.join(f'{name} {n}' for name, n in done['counts'].items())
+    print(
+        f'{done["images"]} images of {done["lesions"]} lesions in '
+        f'{args.out}, {done["new"]} newly placed ({counts})'
+    )
 
 
 def main(argv=None) -> int:
     """Parse, then import what does the work."""
-    from hkd_mm.data_tools.convert import parse_args, run
-
-    return run_tool(run, KIND, parse_args(argv, OUT, __doc__, EPILOG))
+    return run_tool(run, parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -48,9 +48,45 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def run(args: argparse.Namespace) -> None:
+    """Do the work."""
+    from hkd_mm.data_tools.convert_lidc import convert_lidc
+
+    done = convert_lidc(
+        args.sources,
+        args.out,
+        tuple(args.window) if args.window else None,
+        args.clean,
+        args.consensus,
+        args.workers,
+    )
+    print(
+        f'{done["slices"]} slices of {done["patients"]} patients in '
+        f'{args.out}, {done["clean"]} of them clean; {done["nodules"]} '
+        'nodules that readers share'
+    )
+    print(
+        'train on them with '
+        + (
+            'data_preprocessor.window=None, the default: they are stretched '
+            'over all 16 bits'
+            if args.window
+            else '--cfg-options data_preprocessor.window=[424,1500], the lung '
+            'window -600 / 1500 in what is stored, Hounsfield units + 1024'
+        )
+    )
+    if done['unread']:
+        print(f'{done["unread"]} CT scans have no XML file and were left out')
+    if done['lost']:
+        print(
+            f'{done["lost"]} outlines were left out, for their slices are '
+            'missing; nodules may be cut or gone'
+        )
+
+
 def main(argv=None) -> int:
     """Parse, then import what does the work."""
-    return run_tool('hkd_mm.data_tools.convert_lidc:run', parse_args(argv))
+    return run_tool(run, parse_args(argv))
 
 
 if __name__ == '__main__':

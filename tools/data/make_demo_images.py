@@ -19,16 +19,10 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--out', default='data/demo', help='data root (default: %(default)s)'
     )
     parser.add_argument(
-        '--num',
-        type=int,
-        default=600,
-        help='photographs (default: %(default)s)',
+        '--num', type=int, default=600, help='photographs (default: %(default)s)'
     )
     parser.add_argument(
-        '--size',
-        type=int,
-        default=96,
-        help='pixels a side (default: %(default)s)',
+        '--size', type=int, default=96, help='pixels a side (default: %(default)s)'
     )
     parser.add_argument(
         '--seed',

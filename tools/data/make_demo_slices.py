@@ -16,9 +16,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         epilog='Safe to run twice: a finished set is left as it is.',
     )
     parser.add_argument(
-        '--out',
-        default='data/demo_ct',
-        help='data root (default: %(default)s)',
+        '--out', default='data/demo_ct', help='data root (default: %(default)s)'
     )
     parser.add_argument(
         '--grade',
@@ -32,10 +30,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         ('seed', 0, 'same seed, same slices'),
     ):
         parser.add_argument(
-            f'--{name}',
-            type=int,
-            default=value,
-            help=f'{what} (default: %(default)s)',
+            f'--{name}', type=int, default=value, help=f'{what} (default: %(default)s)'
         )
     parser.add_argument(
         '--workers', type=int, default=0, help='processes (default: all cores)'
