@@ -9,7 +9,7 @@ import torch
 
 from hkd_mm.errors import UserError
 from hkd_mm.export.onnx_graphs import plain_network
-from hkd_mm.inference.hub import first_line
+from hkd_mm.inference.backends import first_line
 from hkd_mm.inference.run_folder import SourceRun
 
 

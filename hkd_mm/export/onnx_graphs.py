@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.export.resize_graph import OPSET, OWN, resized, resized_deep
-from hkd_mm.inference.hub import first_line
+from hkd_mm.inference.backends import first_line
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.io.input_spec import InputSpec
 

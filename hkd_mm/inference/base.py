@@ -2,18 +2,23 @@
 """What a classifier and a segmentor share."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.backends import first_line
 from hkd_mm.inference.folder import find_images
-from hkd_mm.inference.student import read_student
+from hkd_mm.inference.manifest import FILE, read_manifest
+from hkd_mm.inference.student import choose_file, read_student
 from hkd_mm.io.images import Source
 
+_NAME = re.compile(r'[\w.-]+/[\w.-]+')  # on the Hub
 Images = Source | Iterable[Source]
 
 
@@ -88,9 +93,7 @@ class StudentModel:
             UserError: as of the class; or it is not there, the Hub cannot be
                 reached, or huggingface_hub is missing.
         """
-        from hkd_mm.inference.hub import local_folder
-
-        folder = local_folder(name, backend, precision, revision)
+        folder = _local_folder(name, backend, precision, revision)
         return cls(folder, backend, precision, **kwargs)
 
     def _batches(
@@ -115,6 +118,51 @@ def _check_options(
         raise UserError(f'threads={threads}: at least 1')
     if batch_size < 1:
         raise UserError(f'batch_size={batch_size}: at least 1')
+
+
+def _local_folder(
+    name: str | os.PathLike,
+    backend: str | None,
+    precision: str,
+    revision: str | None,
+) -> Path:
+    """Return a folder of this machine, or fetch one unless it is cached.
+
+    Of the Hub the manifest and the one file that backend and precision take
+    are fetched; see :meth:`.base.StudentModel.from_pretrained`.
+    """
+    path, name = Path(name).expanduser(), str(name)
+    if path.exists():
+        return path
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f'{name} is neither a folder that exists nor a name OWNER/NAME '
+            'on the Hugging Face Hub'
+        )
+    folder = _fetch(name, FILE, revision)
+    files = read_manifest(folder).files
+    _, kind = choose_file(files, backend, precision)
+    if kind not in files:
+        raise UserError(f'{name} on the Hub has no "{kind}"; it has {", ".join(files)}')
+    # The second file has to be of the same commit as the first.
+    return _fetch(name, files[kind].path, folder.name)
+
+
+def _fetch(name: str, file: str, revision: str | None) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise UserError(
+            f'{name} is no folder here, and models of the Hub need '
+            'huggingface_hub; fix it with: pip install huggingface_hub'
+        ) from None
+    try:
+        return Path(hf_hub_download(name, file, revision=revision)).parent
+    except Exception as error:  # of the Hub, its client, or the network
+        raise UserError(
+            f'{file} of {name} cannot be fetched from the Hugging Face Hub, '
+            f'and the path {name} does not exist here ({first_line(error)})'
+        ) from None
 
 
 def sources_of(images: Images) -> tuple[Iterable[Source], bool]:

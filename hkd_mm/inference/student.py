@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference.backends import (
+    STUDENT,
+    OnnxBackend,
+    TorchBackend,
+    available,
+    load_weights,
+    may_overflow,
+    read_unexported,
+)
 from hkd_mm.inference.manifest import (
     FILE,
     ClassifierManifest,
     Manifest,
     read_manifest,
 )
-from hkd_mm.inference.onnx_backend import OnnxBackend, available, may_overflow
 from hkd_mm.io.input_spec import InputSpec
 
 CLASS_OF_TASK = dict(classification='SkinClassifier', segmentation='Segmentor')
@@ -68,9 +76,8 @@ class Student:
         """Load the network, which has ``logits(images)``."""
         if self.backend == 'onnx':
             self._warn_of_overflow()
-            return OnnxBackend(self.weights, threads, device)
-        from hkd_mm.inference.torch_backend import TorchBackend, load_weights
-
+            shape = (self.input.channels, *self.input.size)
+            return OnnxBackend(self.weights, threads, device, shape)
         network, swapped = self.network or load_weights(self.weights)
         return TorchBackend(network, swapped, threads, device)
 
@@ -146,8 +153,6 @@ def _exported(folder: Path, backend: str | None, precision: str, task: str) -> S
 
 
 def _of_run(path: Path, task: str) -> Student:
-    from hkd_mm.inference.torch_backend import STUDENT, read_unexported
-
     run = read_unexported(path)
     _check_task(path, 'segmentation' if run.dense else 'classification', task)
     if not run.dense:

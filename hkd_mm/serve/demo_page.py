@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference import torch_backend
+from hkd_mm.inference import backends
 from hkd_mm.inference.classifier import Answer, SkinClassifier
 from hkd_mm.inference.manifest import FILE
 
@@ -123,10 +123,10 @@ def _torch_network(student: Any) -> tuple[Any, bool] | None:
         return student.network
     manifest, folder = student.manifest, student.weights.parent
     if 'torch' in manifest.files:
-        return torch_backend.load_weights(manifest.file_of(folder, 'torch'))
+        return backends.load_weights(manifest.file_of(folder, 'torch'))
     run = folder.resolve().parent
-    if manifest.made_of(run / torch_backend.STUDENT):
-        found = torch_backend.read_unexported(run)
+    if manifest.made_of(run / backends.STUDENT):
+        found = backends.read_unexported(run)
         return found.network, found.swapped
     return None
 

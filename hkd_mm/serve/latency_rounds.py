@@ -187,7 +187,7 @@ def _load(job: Job) -> Callable[[], object]:
         return np.random.default_rng(0).standard_normal(shape, np.float32)
 
     if job.runtime in ('onnx', 'int8'):
-        from hkd_mm.inference.onnx_backend import OnnxBackend
+        from hkd_mm.inference.backends import OnnxBackend
 
         network = OnnxBackend(job.file, job.threads)
         images = noise(network.channels)

@@ -245,11 +245,11 @@ def test_the_manifest_names_only_files_of_the_folder(exported):
 def test_int8_is_told_where_it_may_overflow(
     exported, monkeypatch, tmp_path, processor, precision, warned
 ):
-    from hkd_mm.inference import onnx_backend
+    from hkd_mm.inference import backends
 
     (tmp_path / 'cpuinfo').write_text(processor)
-    monkeypatch.setattr(onnx_backend.platform, 'machine', lambda: 'x86_64')
-    monkeypatch.setattr(onnx_backend, '_CPUINFO', str(tmp_path / 'cpuinfo'))
+    monkeypatch.setattr(backends.platform, 'machine', lambda: 'x86_64')
+    monkeypatch.setattr(backends, '_CPUINFO', str(tmp_path / 'cpuinfo'))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter('always')
         SkinClassifier(exported, precision=precision)
