@@ -20,20 +20,16 @@ TOOL = Path(__file__).parents[2] / 'tools' / 'demo.py'
 
 @pytest.fixture(scope='module')
 def server(tiny_run, tmp_path_factory):
-    """Its address, and the folder that Gradio would write to."""
+    """Its address, and the folder that it could write to."""
     if CHROME is None:
         pytest.skip('no Chromium on this machine')
-    for package in ('gradio', 'playwright', 'pytorch_grad_cam'):
+    for package in ('uvicorn', 'playwright', 'pytorch_grad_cam'):
         pytest.importorskip(package)
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
     scratch = tmp_path_factory.mktemp('scratch')
-    environment = {
-        **os.environ,
-        'TMPDIR': str(scratch),
-        'GRADIO_TEMP_DIR': str(scratch),
-    }
+    environment = {**os.environ, 'TMPDIR': str(scratch)}
     command = [sys.executable, str(TOOL), f'teacher={tiny_run}']
     command += [f'student={tiny_run}', '--port', str(port)]
     process = subprocess.Popen(
@@ -102,9 +98,9 @@ def test_a_photograph_is_answered_and_kept_nowhere(page, server, tmp_path):
     width = page.viewport_size['width']
     assert page.evaluate('document.documentElement.scrollWidth') <= width
     assert [text for kind, text in page.said if kind == 'error'] == []
-    address = f'{server[0]}/gradio_api/process_recording'
+    address = f'{server[0]}/upload'
     asked = urllib.request.Request(address, data=b'x' * 1000, method='POST')
-    with pytest.raises(urllib.error.HTTPError, match='403'):
+    with pytest.raises(urllib.error.HTTPError, match='404'):
         urllib.request.urlopen(asked, timeout=30)
     outside = [
         url for url in page.asked if not url.startswith((server[0], 'data:', 'blob:'))
