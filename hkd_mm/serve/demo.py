@@ -2,7 +2,6 @@
 """A web page that tries a teacher and its student side by side."""
 
 import asyncio
-import io
 import os
 import re
 import socket
@@ -11,12 +10,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from hkd_mm.errors import UserError
 from hkd_mm.inference.student import named
-from hkd_mm.io.images import FAILURES, FORMATS, read_rgb
+from hkd_mm.io.images import read_rgb
 from hkd_mm.serve.demo_page import Side, answers, check_grad_cam, page, policy
 
 Messages = Callable[..., Awaitable[Any]]
@@ -142,24 +138,6 @@ def _serve(app: 'Page', host: str, port: int) -> None:
     )
 
 
-def read_upload(data: bytes, most_pixels: int) -> np.ndarray:
-    """Decode a file to (H, W, 3) uint8 RGB; too large ones before they are unpacked."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height <= most_pixels:
-                return read_rgb(image, most_pixels)
-    except (*FAILURES, UserError):
-        raise UserError(
-            'This is no photograph that can be read: take a JPEG, PNG, WebP, '
-            'BMP or TIFF file that is whole.'
-        ) from None
-    raise UserError(
-        f'This image has {width} x {height} pixels, more than the '
-        f'{most_pixels / 1e6:.0f} million allowed.'
-    )
-
-
 class _Refusal(Exception):
     """Status of an answer, and a sentence for people."""
 
@@ -260,7 +238,8 @@ class Page:
         except asyncio.TimeoutError:
             raise _Refusal(408, 'The file came too slowly.') from None
         except UserError as error:
-            raise _Refusal(422, str(error)) from None
+            said = str(error)
+            raise _Refusal(422, f'{said[:1].upper()}{said[1:]}.') from None
         finally:
             self._uploads -= room
 
@@ -287,5 +266,5 @@ class Page:
         )
 
     def _show(self, data: bytearray) -> str:
-        rgb = read_upload(data, self.most_pixels)
+        rgb = read_rgb(data, self.most_pixels)
         return answers([side.look(rgb) for side in self.sides])

@@ -161,7 +161,7 @@ def page(titles: Sequence[str], most_bytes: int, root_path: str) -> str:
 <h1>What do they see?</h1>
 <p class="notice" role="note">{escape(NOTICE)}</p>
 <label class="drop" tabindex="0">
-<input type="file" accept="image/jpeg,image/png,image/webp,image/bmp,image/tiff">
+<input type="file" accept="image/*">
 <span>Drop a photograph here, or press to choose one</span></label>
 <p class="small">It is looked at in memory and kept nowhere.</p>
 <div class="result" aria-live="polite"></div>
