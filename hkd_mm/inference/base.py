@@ -61,7 +61,7 @@ class StudentModel:
     ) -> None:
         if batch_size is None:
             batch_size = self._batch_size
-        _check_options(backend, precision, threads, batch_size)
+        _check_options(backend, precision, threads, batch_size, max_pixels)
         self.student = read_student(path, backend, precision, self.task)
         self.classes = self.student.classes
         self.precision = precision
@@ -106,7 +106,11 @@ class StudentModel:
 
 
 def _check_options(
-    backend: str | None, precision: str, threads: int | None, batch_size: int
+    backend: str | None,
+    precision: str,
+    threads: int | None,
+    batch_size: int,
+    max_pixels: int | None,
 ) -> None:
     if backend not in (None, 'onnx', 'torch'):
         raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
@@ -114,10 +118,13 @@ def _check_options(
         raise UserError(f'precision {precision!r}: give "fp32" or "int8"')
     if backend == 'torch' and precision != 'fp32':
         raise UserError('int8 runs in ONNX Runtime only; leave out torch')
-    if threads is not None and threads < 1:
-        raise UserError(f'threads={threads}: at least 1')
-    if batch_size < 1:
-        raise UserError(f'batch_size={batch_size}: at least 1')
+    for name, value, most in (
+        ('threads', threads, 1024),
+        ('batch_size', batch_size, 4096),
+        ('max_pixels', max_pixels, 10**10),
+    ):
+        if value is not None and not 1 <= value <= most:
+            raise UserError(f'{name}={value}: at least 1, at most {most}')
 
 
 def _local_folder(

@@ -29,8 +29,10 @@ from hkd_mm.io.files import read_record, sha256
 from hkd_mm.io.locks import only_writer
 from hkd_mm.io.progress import Progress, default_workers
 
-_FORMAT = 'hkd_mm predictions 2'
+_FORMAT = 'hkd_mm predictions 3'
+_MOST_WORKERS = 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def predict(
@@ -56,13 +58,13 @@ def predict(
     target = Path(out).expanduser()
     check_suffix(target)
     paths = distinct_paths(paths)
-    if workers < 0 or batch_size < 1:
-        raise UserError('--workers: 0 or more; --batch-size: 1 or more')
+    if not 0 <= workers <= _MOST_WORKERS:
+        raise UserError(f'--workers {workers}: 0, one a core, to {_MOST_WORKERS}')
     classifier = SkinClassifier.from_pretrained(model, batch_size=batch_size, **options)
     header = _header(classifier, top)
     # held before anything is searched, and until all is written
     with (
-        _full_disk_message(target),
+        _disk_messages(target),
         only_writer(target),
         open_work(target, header) as work,
     ):
@@ -99,11 +101,15 @@ def _header(classifier: SkinClassifier, top: int | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _full_disk_message(target: Path) -> Iterator[None]:
+def _disk_messages(target: Path) -> Iterator[None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
+        if error.errno in _NO_PLACE:
+            raise UserError(
+                f'--out {target} cannot be written ({error.strerror}); give another one'
+            ) from None
         if error.errno not in _FULL:
             raise
         raise UserError(
@@ -127,6 +133,11 @@ def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
             'it, or give another --out'
         )
     check_header(out, found, header)
+    if found.get('table') != sha256(out):
+        raise UserError(
+            f'{out} is not as it was written, but cut off or edited (its hash is '
+            f'another than in {made_by}); remove it, or give another --out'
+        )
     opened = WorkFile(work, header, read_table(out))
     _print(f'{opened.images} images are in {out} already')
     return opened
@@ -196,9 +207,6 @@ def _finish(
             'there is no image in what was named'
             + (f', but {skipped_files}' if skipped else '')
         )
-    record = dict(
-        header, images=work.images, unreadable=work.unreadable, skipped=skipped
-    )
     write_table(
         out,
         header['columns'],
@@ -210,6 +218,13 @@ def _finish(
         rows = (row for row in work.rows() if isinstance(row, dict))
         columns = ['image', 'reason']
         write_table(unreadable, columns, ([row[k] for k in columns] for row in rows))
+    record = dict(
+        header,
+        images=work.images,
+        unreadable=work.unreadable,
+        skipped=skipped,
+        table=sha256(out),
+    )
     # the last to be removed is what a kill in between goes on from
     Path(f'{out}.json').write_text(json.dumps(record, indent=1) + '\n')
     os.unlink(work.path)
