@@ -28,9 +28,9 @@ class StudentModel:
     With the ONNX backend neither torch nor OpenMMLab is imported.
 
     Args:
-        path: a folder of ``tools/export.py``; or, for torch, the work dir of
-            a run or its ``student.pth``, which know neither temperature nor
-            threshold of confident answers.
+        path: a folder of ``tools/export.py``; the work dir of a run, whose
+            ``export`` is taken; or, for torch, a work dir or its ``student.pth``,
+            which know neither temperature nor threshold of confident answers.
         backend: ``onnx`` or ``torch``; None takes the first that the folder
             and this machine have.
         precision: ``fp32``, or ``int8`` (ONNX alone).

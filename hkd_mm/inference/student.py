@@ -103,11 +103,17 @@ def read_student(
 ) -> Student:
     """Find the student of an exported folder, or of what a run left.
 
+    Of a run that was exported the export is taken, unless torch is asked for.
+
     Raises:
         UserError: there is none, or its network is of another task.
     """
     path = Path(path).expanduser()
     path = path.parent if path.name == FILE else path
+    inside = path / 'export'
+    if backend != 'torch' and (inside / FILE).is_file() and not (path / FILE).exists():
+        warnings.warn(f'{path} is a run: its export is taken, {inside}')
+        path = inside
     if (path / FILE).is_file():
         return _exported(path, backend, precision, task)
     if not path.exists():

@@ -21,7 +21,6 @@ import numpy as np
 from hkd_mm.errors import UserError
 from hkd_mm.inference import backends
 from hkd_mm.inference.classifier import Answer, SkinClassifier
-from hkd_mm.inference.manifest import FILE
 
 _TIMED = 5  # answers to one image
 _SIDE = 320  # pixels of a picture
@@ -60,13 +59,10 @@ class Side:
 
     def __init__(self, title: str, path: str | Path) -> None:
         self.title = title
-        folder = Path(path)
-        if (folder / 'export' / FILE).is_file():
-            folder = folder / 'export'
         with warnings.catch_warnings():
-            # the page itself shows that they are not calibrated
-            warnings.filterwarnings('ignore', '.* is no exported folder')
-            self.classifier = SkinClassifier(folder, device='cpu')
+            # the page itself shows whether they are calibrated
+            warnings.filterwarnings('ignore', '.* (is no exported folder|is a run)')
+            self.classifier = SkinClassifier(path, device='cpu')
         self._torch = _torch_network(self.classifier.student)
         self._lock = threading.Lock()  # Grad-CAM hooks on to the network
 
