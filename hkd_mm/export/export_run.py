@@ -89,7 +89,7 @@ def require_packages(executorch: bool = False) -> None:
                 f'install "{package}"'
             ) from None
     if executorch:
-        from hkd_mm.export.executorch_file import require_executorch
+        from hkd_mm.export.onnx_graphs import require_executorch
 
         require_executorch()
 
@@ -100,8 +100,13 @@ def _staging(out: Path) -> Iterator[Path]:
 
     What killed exports have left is removed as well.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f'--out {out} is a file; give a folder')
+    for above in (out, *out.absolute().parents):
+        if above.exists() and not above.is_dir():
+            raise UserError(f'--out {out}: {above} is a file; give a folder')
+        if above != out and (above / FILE).exists():
+            raise UserError(
+                f'--out {out} is inside of {above}, an export; give another'
+            )
     new = not out.exists()
     make_work_dir(str(out))
     for left in out.glob('.*.part'):

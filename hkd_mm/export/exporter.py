@@ -1,8 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The files of an export, each checked once it is written."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -34,12 +36,14 @@ from hkd_mm.export.checks import (
     same_probabilities,
     torch_logits,
 )
-from hkd_mm.export.int8 import BATCH, quantise
 from hkd_mm.export.onnx_graphs import (
+    BATCH,
     export_network,
     plain_network,
+    quantise,
     save,
     whole_graph,
+    write_executorch,
 )
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.export.samples import (
@@ -94,6 +98,7 @@ class Exporter(ABC):
     score: ClassVar[tuple[str, str]]
     parts: ClassVar[str]
     temperature = 1.0
+    threshold: Threshold | float  # of confident answers, or of pixels
 
     def __init__(
         self,
@@ -121,7 +126,7 @@ class Exporter(ABC):
         if self.run.hairs_removed:
             self.report(f'ATTENTION: {_HAIRS}')
         self.report(f'{self.run.architecture}: writing {NAMES["fp32"]}')
-        save(export_network(self.run), self.path('fp32'))
+        save(export_network(self.run, self.options.opset), self.path('fp32'))
         self.measure('fp32')
         self._add('fp32')
         if self.options.int8:
@@ -130,6 +135,8 @@ class Exporter(ABC):
         if self.options.with_preprocessing:
             for kind in list(self.measured):
                 self._image(kind)
+        for kind in self.files:
+            self._add_metadata(kind)
         if self.options.executorch:
             self._executorch()
         return self.manifest()
@@ -204,6 +211,18 @@ class Exporter(ABC):
         ends = ('image', 'probabilities') if image else ('tensor', 'logits')
         self.files[kind] = file_spec(self.path(kind), *ends)
 
+    def _add_metadata(self, kind: str) -> None:
+        """Write into a graph what its user has to know, each value as JSON."""
+        model = onnx.load(self.path(kind))
+        threshold = getattr(self.threshold, 'probability', self.threshold)
+        facts = dict(asdict(self.run.spec), classes=self.run.classes)
+        facts.update(temperature=self.temperature, threshold=threshold)
+        onnx.helper.set_model_props(
+            model, {key: json.dumps(value) for key, value in facts.items()}
+        )
+        save(model, self.path(kind), self.options.ir_version)
+        self._add(kind)
+
     def _int8(self) -> None:
         train = self.read('train', self.options.calibration_images)
         self.calibrated = len(train)
@@ -236,8 +255,6 @@ class Exporter(ABC):
         self._add(whole)
 
     def _executorch(self) -> None:
-        from hkd_mm.export.executorch_file import write_executorch
-
         self.report(f'{NAMES["executorch"]}: lowering to ExecuTorch')
         images = next(self.val.batches(_EXECUTORCH))
         found = write_executorch(self.run, self.path('executorch'), images)
@@ -264,7 +281,6 @@ class ClassifierExporter(Exporter):
 
     score = ('balanced_accuracy', 'balanced accuracy')
     parts = 'recall of each class'
-    threshold: Threshold  # of confident answers
 
     def __init__(self, *args) -> None:
         super().__init__(*args)

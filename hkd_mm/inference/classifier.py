@@ -8,7 +8,7 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.calibration import softmax
-from hkd_mm.inference.base import Images, StudentModel, sources_of
+from hkd_mm.inference.student import Images, StudentModel, sources_of
 from hkd_mm.io import images as reading
 
 _SHOWN = 3  # classes named when it is not confident
@@ -56,7 +56,7 @@ class Answer:
 class SkinClassifier(StudentModel):
     """Classifies images as the student was trained to.
 
-    For its arguments see :class:`.base.StudentModel`.
+    For its arguments see :class:`.student.StudentModel`.
     """
 
     task = 'classification'

@@ -9,7 +9,7 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.calibration import softmax
-from hkd_mm.inference.base import Images, StudentModel, sources_of
+from hkd_mm.inference.student import Images, StudentModel, sources_of
 from hkd_mm.io.images import Source, prepare_stored
 
 
@@ -40,7 +40,7 @@ class Segmentation:
 class Segmentor(StudentModel):
     """Marks images as the student was trained to.
 
-    For its arguments see :class:`.base.StudentModel`.
+    For its arguments see :class:`.student.StudentModel`.
     """
 
     task = 'segmentation'

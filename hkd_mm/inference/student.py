@@ -1,13 +1,18 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""An exported student before its network is loaded."""
+"""An exported student: found, loaded, and asked."""
 
 import math
 import os
+import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.backends import (
@@ -15,18 +20,23 @@ from hkd_mm.inference.backends import (
     OnnxBackend,
     TorchBackend,
     available,
+    first_line,
     load_weights,
     may_overflow,
     read_unexported,
 )
+from hkd_mm.inference.folder import find_images
 from hkd_mm.inference.manifest import (
     FILE,
     ClassifierManifest,
     Manifest,
     read_manifest,
 )
+from hkd_mm.io.images import Source
 from hkd_mm.io.input_spec import InputSpec
 
+_NAME = re.compile(r'[\w.-]+/[\w.-]+')  # on the Hub
+Images = Source | Iterable[Source]
 CLASS_OF_TASK = dict(classification='SkinClassifier', segmentation='Segmentor')
 
 
@@ -183,3 +193,165 @@ def _check_task(path: Path, found: str, task: str) -> None:
             f'{path} holds a network for {found}, which '
             f'hkd_mm.apis.{CLASS_OF_TASK[found]} takes'
         )
+
+
+class StudentModel:
+    """A student that answers. Several threads may call one.
+
+    With the ONNX backend neither torch nor OpenMMLab is imported.
+
+    Args:
+        path: a folder of ``tools/export.py``; the work dir of a run, whose
+            ``export`` is taken; or, for torch, a work dir or its ``student.pth``,
+            which know neither temperature nor threshold of confident answers.
+        backend: ``onnx`` or ``torch``; None takes the first that the folder
+            and this machine have.
+        precision: ``fp32``, or ``int8`` (ONNX alone).
+        threads: of the backend; None leaves it to the backend.
+        device: ``cpu`` or ``cuda``; None is the CPU for ONNX, and the GPU
+            where there is one for torch.
+        batch_size: images that go through the network together; 32 of a
+            classifier, 4 of a segmentor by default.
+        max_pixels: larger images are refused, see :func:`hkd_mm.io.images.read_rgb`.
+
+    Raises:
+        UserError: a file is missing, changed or of another version, or a
+            package is missing.
+    """
+
+    task: ClassVar[str]
+    _batch_size: ClassVar[int]
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        threads: int | None = None,
+        device: str | None = None,
+        batch_size: int | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
+        if batch_size is None:
+            batch_size = self._batch_size
+        _check_options(backend, precision, threads, batch_size, max_pixels)
+        self.student = read_student(path, backend, precision, self.task)
+        self.classes = self.student.classes
+        self.precision = precision
+        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self._network = self.student.load(threads, device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        revision: str | None = None,
+        **kwargs,
+    ) -> 'StudentModel':
+        """Load a folder on this machine, or one of the Hugging Face Hub.
+
+        Of the Hub only the manifest and the one file that is used are
+        fetched, and that file's hash must be the manifest's.
+
+        Args:
+            name: path of the folder, or ``owner/name``.
+            backend: as of the class.
+            precision: as of the class.
+            revision: branch, tag or commit on the Hub.
+            kwargs: passed on to the class.
+
+        Raises:
+            UserError: as of the class; or it is not there, the Hub cannot be
+                reached, or huggingface_hub is missing.
+        """
+        folder = _local_folder(name, backend, precision, revision)
+        return cls(folder, backend, precision, **kwargs)
+
+    def _batches(
+        self, sources: Iterable[Source], prepare: Callable[[Source], Any]
+    ) -> Iterator[list]:
+        """Yield lists of prepared images."""
+        ready = map(prepare, sources)
+        while batch := list(islice(ready, self.batch_size)):
+            yield batch
+
+
+def _check_options(
+    backend: str | None,
+    precision: str,
+    threads: int | None,
+    batch_size: int,
+    max_pixels: int | None,
+) -> None:
+    if backend not in (None, 'onnx', 'torch'):
+        raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
+    if precision not in ('fp32', 'int8'):
+        raise UserError(f'precision {precision!r}: give "fp32" or "int8"')
+    if backend == 'torch' and precision != 'fp32':
+        raise UserError('int8 runs in ONNX Runtime only; leave out torch')
+    for name, value, most in (
+        ('threads', threads, 1024),
+        ('batch_size', batch_size, 4096),
+        ('max_pixels', max_pixels, 10**10),
+    ):
+        if value is not None and not 1 <= value <= most:
+            raise UserError(f'{name}={value}: at least 1, at most {most}')
+
+
+def _local_folder(
+    name: str | os.PathLike,
+    backend: str | None,
+    precision: str,
+    revision: str | None,
+) -> Path:
+    """Return a folder of this machine, or fetch one unless it is cached.
+
+    Of the Hub the manifest and the one file that backend and precision take
+    are fetched; see :meth:`.StudentModel.from_pretrained`.
+    """
+    path, name = Path(name).expanduser(), str(name)
+    if path.exists():
+        return path
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f'{name} is neither a folder that exists nor a name OWNER/NAME '
+            'on the Hugging Face Hub'
+        )
+    folder = _fetch(name, FILE, revision)
+    files = read_manifest(folder).files
+    _, kind = choose_file(files, backend, precision)
+    if kind not in files:
+        raise UserError(f'{name} on the Hub has no "{kind}"; it has {", ".join(files)}')
+    # The second file has to be of the same commit as the first.
+    return _fetch(name, files[kind].path, folder.name)
+
+
+def _fetch(name: str, file: str, revision: str | None) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise UserError(
+            f'{name} is no folder here, and models of the Hub need '
+            'huggingface_hub; fix it with: pip install huggingface_hub'
+        ) from None
+    try:
+        return Path(hf_hub_download(name, file, revision=revision)).parent
+    except Exception as error:  # of the Hub, its client, or the network
+        raise UserError(
+            f'{file} of {name} cannot be fetched from the Hugging Face Hub, '
+            f'and the path {name} does not exist here ({first_line(error)})'
+        ) from None
+
+
+def sources_of(images: Images) -> tuple[Iterable[Source], bool]:
+    """List images, and whether there may be several."""
+    if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+        return find_images([images]), True
+    lone = not isinstance(images, Iterable) or isinstance(
+        images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+    )  # the reader says what is wrong with a source of another type
+    if lone or (isinstance(images, np.ndarray) and images.ndim != 4):
+        return [images], False
+    return images, True

@@ -194,7 +194,7 @@ def _load(job: Job) -> Callable[[], object]:
         return lambda: network.logits(images)
     import torch
 
-    from hkd_mm.serve.latency_subjects import load_network
+    from hkd_mm.serve.latency import load_network
 
     torch.set_num_threads(job.threads)
     network = load_network(job.file)
