@@ -19,9 +19,7 @@ from hkd_mm.training.runtime import make_work_dir
 CARD = 'README.md'
 _PART = re.compile(r'\.(\d+)\.part')
 _PACKAGES = dict(
-    onnx='onnx>=1.17,<2',
-    onnxscript='onnxscript>=0.5',
-    onnxruntime='onnxruntime>=1.20',
+    onnx='onnx>=1.17,<2', onnxscript='onnxscript>=0.5', onnxruntime='onnxruntime>=1.20'
 )
 
 
@@ -41,13 +39,8 @@ def export(
     Training images calibrate, validation images measure; the test split is not read.
 
     Args:
-        run_dir: work dir of the run.
         out: the folder; ``<run_dir>/export`` by default.
-        options: what the folder is to hold.
         report: takes lines on what is done.
-
-    Returns:
-        The manifest, written last.
 
     Raises:
         UserError: anything that the user can fix, and a network that does not answer as
@@ -75,11 +68,7 @@ def export(
 
 
 def require_packages(executorch: bool = False) -> None:
-    """Refuse to begin without the packages of an export.
-
-    Raises:
-        UserError: one is missing, or does not go with this torch.
-    """
+    """Refuse to begin without the packages of an export."""
     for module, package in _PACKAGES.items():
         try:
             __import__(module)

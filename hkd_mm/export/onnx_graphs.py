@@ -264,10 +264,7 @@ class _Reader(quantization.CalibrationDataReader):
 
 
 def quantise(
-    fp32: Path,
-    out: Path,
-    batches: Iterator[np.ndarray],
-    weight_bits: int = 8,
+    fp32: Path, out: Path, batches: Iterator[np.ndarray], weight_bits: int = 8
 ) -> None:
     """Write the int8 graph of a network: QDQ, a scale a weight channel.
 
@@ -322,14 +319,7 @@ def require_executorch() -> None:
 
 
 def write_executorch(run: SourceRun, path: Path, images: np.ndarray) -> np.ndarray:
-    """Lower the network to XNNPACK for one image at a time, and run the file.
-
-    Returns:
-        Its logits (N, C) of normalised images (N, 3, H, W) float32.
-
-    Raises:
-        UserError: ExecuTorch cannot express the network.
-    """
+    """Lower the network to XNNPACK for one image at a time; logits of the file."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
         XnnpackPartitioner,
     )

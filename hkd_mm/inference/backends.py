@@ -53,16 +53,13 @@ class OnnxBackend:
 
     Args:
         path: takes ``images`` (N, C, H, W) float32, gives ``logits``.
-        threads: of ONNX Runtime; None for one a core.
+        threads: None for one a core.
         device: ``cpu`` (also None) or ``cuda``, which takes onnxruntime-gpu.
         shape: (C, H, W) that it is to take; None for any.
 
-    Attributes:
-        channels: of the images.
-
     Raises:
         UserError: ONNX Runtime is missing, too old for the file, has no such device,
-            or would do without it; or the file is no network of one input and output.
+            or would do without it; or the file is no exported network.
     """
 
     def __init__(
@@ -151,12 +148,9 @@ class OnnxBackend:
 
 
 def _refuse_odd(message: memoryview, kind: str, depth: int = 0) -> None:
-    """Refuse what may not end, or reads other files; an export has none of it.
+    """Refuse by a ``ValueError`` what may not end, or reads other files.
 
     Functions are refused as well: twofold calls of each other unfold to any length.
-
-    Raises:
-        ValueError: there is such a thing, or it is no ONNX file.
     """
     if depth > 50:
         raise ValueError('nested too deeply')
@@ -199,10 +193,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
 
 
 def may_overflow() -> bool:
-    """Whether 8-bit weights may overflow on this processor.
-
-    True for an x86 one without VNNI, as far as Linux knows.
-    """
+    """Whether 8-bit weights may overflow: on x86 without VNNI, as Linux knows."""
     if platform.machine().lower() not in ('x86_64', 'amd64'):
         return False
     try:
@@ -224,10 +215,7 @@ class TorchBackend:
         network: a plain classifier or segmentor, in evaluation.
         swapped: it takes BGR.
         threads: of torch, which has one number for the whole process.
-        device: of torch; None takes the GPU where there is one.
-
-    Raises:
-        UserError: there is no such device.
+        device: None takes the GPU where there is one.
     """
 
     def __init__(
@@ -261,17 +249,9 @@ class TorchBackend:
 
 
 def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
-    """Load a ``.safetensors``, whose header says what network it is.
-
-    Returns:
-        The network, and whether it takes BGR.
-    """
+    """Network of a ``.safetensors``, whose header names it, and if it takes BGR."""
     _check_packages()
-    from hkd_mm.engine.student_loading import (
-        load_student,
-        statistics_of,
-        takes_bgr,
-    )
+    from hkd_mm.engine.student_loading import load_student, statistics_of, takes_bgr
 
     if Path(path).suffix != '.safetensors':
         raise UserError(f'{path}: weights are read from .safetensors only')
@@ -280,11 +260,7 @@ def load_weights(path: str | os.PathLike) -> tuple[Any, bool]:
 
 
 def read_unexported(path: Path) -> Any:
-    """Read a finished run: its work dir, or the ``student.pth`` in it.
-
-    Returns:
-        A :class:`hkd_mm.inference.run_folder.SourceRun`.
-    """
+    """``SourceRun`` of a finished run: its work dir, or the ``student.pth`` in it."""
     folder = path.parent if path.name == STUDENT else path
     if not (folder / STUDENT).is_file():
         raise UserError(

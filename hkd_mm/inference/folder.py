@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
@@ -21,14 +22,7 @@ _SUFFIXES = IMAGE_SUFFIXES.union(
 
 
 def distinct_paths(paths: Sequence[str]) -> list[str]:
-    """Drop files and folders that are named twice, or inside another one.
-
-    Returns:
-        Their normal paths.
-
-    Raises:
-        UserError: one does not exist.
-    """
+    """Normal paths without those that are there twice, or inside another one."""
     real: dict[str, str] = {}
     for path in map(os.fspath, paths):
         if not os.path.lexists(path):
@@ -37,14 +31,8 @@ def distinct_paths(paths: Sequence[str]) -> list[str]:
     return [
         path
         for resolved, path in real.items()
-        if not any(parent in real for parent in _parents(resolved))
+        if not any(str(parent) in real for parent in Path(resolved).parents)
     ]
-
-
-def _parents(path: str) -> Iterator[str]:
-    while (parent := os.path.dirname(path)) != path:
-        yield parent
-        path = parent
 
 
 def find_images(
@@ -98,20 +86,12 @@ def find_images(
 
 
 def prepared(
-    paths: Iterable[str],
-    prepare: Callable[[str], Any],
-    workers: int,
-    ahead: int,
+    paths: Iterable[str], prepare: Callable[[str], Any], workers: int, ahead: int
 ) -> Iterator[tuple[str, Any]]:
     """Read images in threads, in order, a few ahead of the reader.
 
-    Pillow and OpenCV let go of the interpreter while they work.
-
-    Args:
-        paths: of the images.
-        prepare: reads one.
-        workers: threads.
-        ahead: how many may wait, which bounds the memory.
+    Pillow and OpenCV let go of the interpreter while they work. ``ahead`` bounds the
+    memory: so many may wait.
 
     Yields:
         Path, and what ``prepare`` gave, or the ``UserError`` it raised.

@@ -214,14 +214,10 @@ class SegmentorManifest(Manifest):
 
 
 def read_manifest(folder: str | os.PathLike) -> Manifest:
-    """Read and check the manifest of a folder; its files by ``file_of``.
-
-    Args:
-        folder: an exported one, or the path of its ``manifest.json``.
+    """Read and check ``manifest.json``, or that of a folder; its files by ``file_of``.
 
     Raises:
-        UserError: it is missing, damaged, of another version, or a key is
-            missing, unknown or out of its range; the line names file and key.
+        UserError: it is missing, damaged, of another version, or a key is wrong.
     """
     path = Path(folder)
     path = path if path.name == FILE else path / FILE

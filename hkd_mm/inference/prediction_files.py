@@ -37,7 +37,6 @@ class WorkFile:
     Who opens it holds :func:`hkd_mm.io.locks.only_writer`.
 
     Args:
-        path: the file.
         header: what the rows depend on; a file with another is refused.
         copied: rows that a new file begins with.
     """
@@ -178,13 +177,10 @@ def check_suffix(out: Path) -> None:
 
 
 def write_table(out: Path, columns: list[str], rows: Iterable[list]) -> None:
-    """Write a table, which is whole or not there.
+    """Write a table, which is whole or not there, in the format of its suffix.
 
-    Args:
-        out: its suffix chooses the format.
-        columns: their names; the first and those that begin with ``best``
-            hold texts, ``confident`` yes or no, the others numbers.
-        rows: cells in the order of the columns.
+    The first column and those that begin with ``best`` hold texts, ``confident`` yes
+    or no, the others numbers.
     """
     if out.suffix == '.csv':
         tables.write_table(out, columns, (map(_cell, row) for row in rows))

@@ -15,11 +15,10 @@ from hkd_mm.io.images import Source, prepare_stored
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What a segmentor says of one image; as text one line.
+    """What a segmentor says of one image.
 
-    Attributes:
-        mask: (H, W) uint8, of the size of the image: positions in ``classes``.
-        classes: names, the background first.
+    ``mask`` is (H, W) uint8, of the size of the image: positions in ``classes``,
+    of which the background is first.
     """
 
     mask: np.ndarray
@@ -38,10 +37,7 @@ class Segmentation:
 
 
 class Segmentor(StudentModel):
-    """Marks images as the student was trained to.
-
-    For its arguments see :class:`.student.StudentModel`.
-    """
+    """Marks images as the student was trained to, see :class:`.StudentModel`."""
 
     task = 'segmentation'
     _batch_size = 4

@@ -26,12 +26,7 @@ from hkd_mm.inference.backends import (
     read_unexported,
 )
 from hkd_mm.inference.folder import find_images
-from hkd_mm.inference.manifest import (
-    FILE,
-    ClassifierManifest,
-    Manifest,
-    read_manifest,
-)
+from hkd_mm.inference.manifest import FILE, ClassifierManifest, Manifest, read_manifest
 from hkd_mm.io.images import Source
 from hkd_mm.io.input_spec import InputSpec
 
@@ -41,14 +36,9 @@ CLASS_OF_TASK = dict(classification='SkinClassifier', segmentation='Segmentor')
 
 
 def named(text: str) -> tuple[str, str]:
-    """Split a name and a path.
+    """Split ``NAME=PATH`` or a path, whose name is then empty.
 
-    Args:
-        text: ``NAME=PATH``, or a path, which may have ``=`` in it: what
-            exists as a whole is a path, else the first ``=`` ends the name.
-
-    Returns:
-        The name, empty where there is none, and the path.
+    What exists as a whole is a path, else the first ``=`` ends the name.
     """
     name, equals, path = text.partition('=')
     if not equals or os.path.exists(text):
@@ -62,10 +52,8 @@ class Student:
 
     Attributes:
         backend: ``onnx`` or ``torch``.
-        weights: file of the network.
         classes: in the order of the network's outputs, of a segmentor with the
             background first.
-        input: what the network is fed.
         temperature: ``softmax(logits / temperature)``; 1 of a segmentor.
         threshold: of confident answers; infinite where none is ever confident,
             None where it is not known. Of a segmentor that of its pixels.
@@ -84,25 +72,20 @@ class Student:
 
     def load(self, threads: int | None, device: str | None) -> Any:
         """Load the network, which has ``logits(images)``."""
-        if self.backend == 'onnx':
-            self._warn_of_overflow()
-            shape = (self.input.channels, *self.input.size)
-            return OnnxBackend(self.weights, threads, device, shape)
-        network, swapped = self.network or load_weights(self.weights)
-        return TorchBackend(network, swapped, threads, device)
-
-    def _warn_of_overflow(self) -> None:
-        """Warn where int8 may answer otherwise than when it was checked."""
-        int8 = self.manifest.files.get('int8')
-        if int8 is None or self.weights.name != int8.path:
-            return
-        bits = self.manifest.checks.get('int8', {}).get('weight_bits')
-        if bits != 7 and may_overflow():
+        if self.backend == 'torch':
+            network, swapped = self.network or load_weights(self.weights)
+            return TorchBackend(network, swapped, threads, device)
+        int8, found = self.manifest.files.get('int8'), self.manifest.checks.get('int8')
+        bits = found.get('weight_bits') if isinstance(found, dict) else None
+        chosen = int8 is not None and self.weights.name == int8.path
+        if chosen and bits != 7 and may_overflow():
             warnings.warn(
                 f'{self.weights} has weights of 8 bits, whose sums may '
                 'overflow on this processor (x86 without VNNI); take float32, '
                 'or export with --weight-bits 7'
             )
+        shape = (self.input.channels, *self.input.size)
+        return OnnxBackend(self.weights, threads, device, shape)
 
 
 def read_student(
@@ -139,11 +122,7 @@ def read_student(
 def choose_file(
     files: Collection[str], backend: str | None, precision: str
 ) -> tuple[str, str]:
-    """Choose a backend, ONNX unless torch is all there is, and its file.
-
-    Returns:
-        The backend, and which of the kinds of ``files`` it takes.
-    """
+    """Choose a backend, ONNX unless torch is all there is, and the kind of its file."""
     if backend is None:
         onnx = 'torch' not in files or ('fp32' in files and available())
         backend = 'onnx' if onnx or precision != 'fp32' else 'torch'
@@ -207,11 +186,9 @@ class StudentModel:
         backend: ``onnx`` or ``torch``; None takes the first that the folder
             and this machine have.
         precision: ``fp32``, or ``int8`` (ONNX alone).
-        threads: of the backend; None leaves it to the backend.
         device: ``cpu`` or ``cuda``; None is the CPU for ONNX, and the GPU
             where there is one for torch.
-        batch_size: images that go through the network together; 32 of a
-            classifier, 4 of a segmentor by default.
+        batch_size: 32 of a classifier, 4 of a segmentor by default.
         max_pixels: larger images are refused, see :func:`hkd_mm.io.images.read_rgb`.
 
     Raises:
@@ -257,14 +234,11 @@ class StudentModel:
 
         Args:
             name: path of the folder, or ``owner/name``.
-            backend: as of the class.
-            precision: as of the class.
             revision: branch, tag or commit on the Hub.
-            kwargs: passed on to the class.
+            kwargs: of the class, as ``backend`` and ``precision``.
 
         Raises:
-            UserError: as of the class; or it is not there, the Hub cannot be
-                reached, or huggingface_hub is missing.
+            UserError: as of the class; or the Hub cannot be reached.
         """
         folder = _local_folder(name, backend, precision, revision)
         return cls(folder, backend, precision, **kwargs)
@@ -272,7 +246,6 @@ class StudentModel:
     def _batches(
         self, sources: Iterable[Source], prepare: Callable[[Source], Any]
     ) -> Iterator[list]:
-        """Yield lists of prepared images."""
         ready = map(prepare, sources)
         while batch := list(islice(ready, self.batch_size)):
             yield batch
@@ -301,16 +274,9 @@ def _check_options(
 
 
 def _local_folder(
-    name: str | os.PathLike,
-    backend: str | None,
-    precision: str,
-    revision: str | None,
+    name: str | os.PathLike, backend: str | None, precision: str, revision: str | None
 ) -> Path:
-    """Return a folder of this machine, or fetch one unless it is cached.
-
-    Of the Hub the manifest and the one file that backend and precision take
-    are fetched; see :meth:`.StudentModel.from_pretrained`.
-    """
+    """Return a folder of this machine, or fetch one unless it is cached."""
     path, name = Path(name).expanduser(), str(name)
     if path.exists():
         return path

@@ -150,9 +150,6 @@ class Page:
     are calls of other pages, and more than memory is meant for.
 
     Args:
-        sides: the networks that answer.
-        most_bytes: of a file.
-        most_pixels: of an image.
         hosts: names of this machine; None for any.
         root_path: under which a proxy shows the page, whether it takes it off or not.
     """

@@ -49,13 +49,7 @@ class Look:
 
 
 class Side:
-    """One network.
-
-    Args:
-        title: what the page calls it.
-        path: work dir of a run (whose export is taken where there is one),
-            or an exported folder.
-    """
+    """One network, of a run (whose export is taken where there is one) or an export."""
 
     def __init__(self, title: str, path: str | Path) -> None:
         self.title = title

@@ -45,8 +45,6 @@ class Subject:
         size: (H, W) of its images in pixels.
         torch: ``student.pth``, or a config whose weights are random; None of
             an exported folder that is alone, or beside other weights.
-        folder: work dir of the run.
-        graphs: runtime -> ``.onnx``.
         lacks: why there is no ``torch``.
     """
 
@@ -288,9 +286,7 @@ def rows_of(
 def baselines(rows: Sequence[dict[str, Any]], wanted: tuple[str, str]) -> Iterator[str]:
     """Name what *times faster* is against, a line for each baseline.
 
-    Args:
-        rows: of :func:`rows_of`.
-        wanted: first network and runtime of the command line.
+    ``wanted`` are the first network and runtime of the command line.
     """
     settings: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:

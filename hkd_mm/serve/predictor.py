@@ -63,11 +63,7 @@ def predict(
     classifier = SkinClassifier.from_pretrained(model, batch_size=batch_size, **options)
     header = _header(classifier, top)
     # held before anything is searched, and until all is written
-    with (
-        _disk_messages(target),
-        only_writer(target),
-        open_work(target, header) as work,
-    ):
+    with _disk_messages(target), only_writer(target), open_work(target, header) as work:
         workers = workers or default_workers()
         skipped = _classify(classifier, paths, work, workers, top)
         return _finish(target, work, header, skipped)
@@ -208,9 +204,7 @@ def _finish(
             + (f', but {skipped_files}' if skipped else '')
         )
     write_table(
-        out,
-        header['columns'],
-        (row for row in work.rows() if isinstance(row, list)),
+        out, header['columns'], (row for row in work.rows() if isinstance(row, list))
     )
     unreadable = Path(f'{out}.unreadable.csv')
     unreadable.unlink(missing_ok=True)
