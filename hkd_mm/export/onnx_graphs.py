@@ -103,7 +103,8 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.name = 'student'
     del model.functions[:]
     used = {node.domain for node in graph.node}
-    opsets = [one for one in model.opset_import if one.domain in used]
+    known = {one.domain: one for one in model.opset_import}
+    opsets = [one for domain, one in known.items() if domain in used]
     del model.opset_import[:]
     model.opset_import.extend(opsets)
     model.ir_version = onnx.helper.find_min_ir_version_for(opsets)
