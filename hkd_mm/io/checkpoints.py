@@ -28,6 +28,7 @@ from hkd_mm.errors import UserError
 
 _STUDENT = 'architecture.'
 _HEADER = 'hkd_mm'  # key of the meta in a .safetensors file
+_MOST_BRACKETS = 2000  # in it; json bears no deep nesting, ours have dozens
 _STATISTICS = ('min', 'max', 'current', 'mean')  # of a HistoryBuffer
 _SHOWN = 3  # names shown of a long list of keys
 _MAGIC = (b'PK', b'\x80')  # torch's archive, the pickle before it
@@ -403,7 +404,10 @@ def _load_safetensors(path: str) -> dict[str, Any]:
         with safe_open(path, 'pt') as file:
             header = file.metadata() or {}
         loaded = dict(state_dict=load_file(path))
-        meta = json.loads(header.get(_HEADER, '{}'))
+        text = header.get(_HEADER, '{}')
+        if text.count('[') + text.count('{') > _MOST_BRACKETS:
+            raise ValueError('nested too deeply')
+        meta = json.loads(text)
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path) from error
     if isinstance(meta, dict) and meta:
