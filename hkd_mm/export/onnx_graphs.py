@@ -53,9 +53,6 @@ def export_network(run: SourceRun, opset: int = OPSET) -> onnx.ModelProto:
     Returns:
         A model from ``images`` float32 (N, 3, H, W) to ``logits`` (N, C), or
         (N, C, H, W) of a segmentor, which may take one channel.
-
-    Raises:
-        UserError: the network has something that ONNX cannot express.
     """
     example = torch.zeros(2, run.spec.channels, *run.spec.size)
     try:

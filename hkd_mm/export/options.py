@@ -19,22 +19,7 @@ OPSETS = range(15, 23)
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Options of the command line.
-
-    Attributes:
-        int8: write an int8 network as well.
-        with_preprocessing: write graphs that take images as they are.
-        executorch: write a ``.pte`` for mobile devices.
-        calibration_images: training images that int8 is calibrated on.
-        weight_bits: of int8, 8 or 7, see :func:`.int8.quantise`.
-        opset: of ONNX.
-        ir_version: of the ONNX format; None for the least that has the opset.
-        int8_limit: points of balanced accuracy, or of Dice, that int8 may lose.
-        int8_recall_limit: points of one class's recall that int8 may lose.
-        int8_strict: refuse losses above a limit that may be chance, too.
-        confident_accuracy: that confident answers are to reach, in (0, 1).
-        cfg_options: changes to the config of the run.
-    """
+    """Options of ``tools/export.py``, which describes them."""
 
     int8: bool = True
     with_preprocessing: bool = False

@@ -67,9 +67,6 @@ class SkinClassifier(StudentModel):
 
         Returns:
             One answer for one image, a list for a list or a folder.
-
-        Raises:
-            UserError: an image cannot be read; names it.
         """
         sources, many = sources_of(images)
         answers = [

@@ -50,11 +50,8 @@ def find_images(
     Args:
         paths: files, taken whatever their suffix, and folders.
         failed: called with a folder that cannot be listed, or what has the suffix of
-            an image and is no file, and why; without it that is an error.
+            an image and is no file, and why; without it that is a ``UserError``.
         skipped: called with each other file.
-
-    Raises:
-        UserError: as ``failed`` says.
     """
 
     def report(path: str, reason: str) -> None:

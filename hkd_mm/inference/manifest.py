@@ -52,7 +52,6 @@ class Threshold:
     Attributes:
         probability: after temperature scaling; None where no threshold kept the rule:
             then every answer is "not confident".
-        rule: in words.
         coverage: share of the validation images that are answered.
         accuracy: of those answers, those to one lesion counted as one; 0
             where there are none.
@@ -102,20 +101,13 @@ class Manifest:
     """What the file says of a network of any task.
 
     Attributes:
-        task: ``classification`` or ``segmentation``.
-        name: of the run.
-        parameters: number of weights.
         classes: in the order of the outputs; of a segmentor the background
             first, which has no output where there are two.
-        input: what the network is fed.
         source: ``run``, ``checkpoint``, ``epoch``, ``seed``, and
             ``weights_sha256`` of its ``student.pth``.
         metrics: ``val`` and ``test``, each name -> value or None.
         checks: what the export measured.
         calibration_images: training images that int8 was calibrated on, 0 without int8.
-        licence: of the weights.
-        notice: what the network is not for.
-        split_hash: of the data split.
         hkd_mm: version that wrote it.
         created: ISO 8601, UTC.
     """

@@ -57,7 +57,6 @@ class Student:
         temperature: ``softmax(logits / temperature)``; 1 of a segmentor.
         threshold: of confident answers; infinite where none is ever confident,
             None where it is not known. Of a segmentor that of its pixels.
-        manifest: of an exported folder.
         network: of a run: the network in torch, and whether it takes BGR.
     """
 
@@ -190,10 +189,6 @@ class StudentModel:
             where there is one for torch.
         batch_size: 32 of a classifier, 4 of a segmentor by default.
         max_pixels: larger images are refused, see :func:`hkd_mm.io.images.read_rgb`.
-
-    Raises:
-        UserError: a file is missing, changed or of another version, or a
-            package is missing.
     """
 
     task: ClassVar[str]
@@ -236,9 +231,6 @@ class StudentModel:
             name: path of the folder, or ``owner/name``.
             revision: branch, tag or commit on the Hub.
             kwargs: of the class, as ``backend`` and ``precision``.
-
-        Raises:
-            UserError: as of the class; or the Hub cannot be reached.
         """
         folder = _local_folder(name, backend, precision, revision)
         return cls(folder, backend, precision, **kwargs)

@@ -30,7 +30,6 @@ from hkd_mm.io.locks import only_writer
 from hkd_mm.io.progress import Progress, default_workers
 
 _FORMAT = 'hkd_mm predictions 3'
-_MOST_WORKERS = 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -50,16 +49,13 @@ def predict(
     files see docs/inference.md, for the arguments ``tools/predict.py``.
 
     Returns:
-        What ``<out>.json`` holds, with ``images``, ``unreadable`` and ``skipped``.
-
-    Raises:
-        UserError: anything that the user can fix.
+        What ``<out>.json`` holds.
     """
     target = Path(out).expanduser()
     check_suffix(target)
     paths = distinct_paths(paths)
-    if not 0 <= workers <= _MOST_WORKERS:
-        raise UserError(f'--workers {workers}: 0, one a core, to {_MOST_WORKERS}')
+    if not 0 <= workers <= 1024:
+        raise UserError(f'--workers {workers} must lie between 0, all cores, and 1024')
     classifier = SkinClassifier.from_pretrained(model, batch_size=batch_size, **options)
     header = _header(classifier, top)
     # held before anything is searched, and until all is written
@@ -212,13 +208,8 @@ def _finish(
         rows = (row for row in work.rows() if isinstance(row, dict))
         columns = ['image', 'reason']
         write_table(unreadable, columns, ([row[k] for k in columns] for row in rows))
-    record = dict(
-        header,
-        images=work.images,
-        unreadable=work.unreadable,
-        skipped=skipped,
-        table=sha256(out),
-    )
+    record = dict(header, images=work.images, unreadable=work.unreadable)
+    record.update(skipped=skipped, table=sha256(out))
     # the last to be removed is what a kill in between goes on from
     Path(f'{out}.json').write_text(json.dumps(record, indent=1) + '\n')
     os.unlink(work.path)
