@@ -14,7 +14,6 @@ from rich.table import Table
 from hkd_mm.errors import UserError
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.inference.manifest import FILE, Manifest, write_manifest
-from hkd_mm.training.runtime import make_work_dir
 
 CARD = 'README.md'
 _PART = re.compile(r'\.(\d+)\.part')
@@ -89,21 +88,21 @@ def _staging(out: Path) -> Iterator[Path]:
 
     What killed exports have left is removed as well.
     """
-    for above in (out, *out.absolute().parents):
-        if above.exists() and not above.is_dir():
-            raise UserError(f'--out {out}: {above} is a file; give a folder')
-        if above != out and (above / FILE).exists():
-            raise UserError(
-                f'--out {out} is inside of {above}, an export; give another'
-            )
-    new = not out.exists()
-    make_work_dir(str(out))
-    for left in out.glob('.*.part'):
-        found = _PART.fullmatch(left.name)
-        if left.is_dir() and found and not _alive(int(found[1])):
-            shutil.rmtree(left)
-    staged = out / f'.{os.getpid()}.part'
-    staged.mkdir()
+    for above in out.absolute().parents:
+        if above.is_dir() and (above / FILE).exists():
+            raise UserError(f'--out {out} is inside the export {above}; give another')
+    new, staged = not out.exists(), out / f'.{os.getpid()}.part'
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for left in out.glob('.*.part'):
+            found = _PART.fullmatch(left.name)
+            if left.is_dir() and found and not _alive(int(found[1])):
+                shutil.rmtree(left)
+        staged.mkdir()
+    except OSError as error:
+        raise UserError(
+            f'--out {out} cannot be written ({error.strerror}); give another folder'
+        ) from None
     try:
         yield staged
     finally:

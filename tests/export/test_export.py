@@ -400,6 +400,26 @@ def test_values_out_of_range_are_refused(tiny_run, tool, capsys, words) -> None:
     assert words[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('out', ['file', 'file/x', 'export/inside/x', 'closed'])
+def test_a_place_that_takes_no_export_is_told(
+    tiny_run, tool, tmp_path, capsys, monkeypatch, out
+) -> None:
+    (tmp_path / 'file').touch()
+    (tmp_path / 'export').mkdir()
+    (tmp_path / 'export/manifest.json').write_text('{}')
+    upstream = export_module.Path.mkdir
+
+    def mkdir(self, *args, **kwargs):
+        if 'closed' in self.name:
+            raise OSError(30, 'Read-only file system')
+        upstream(self, *args, **kwargs)
+
+    monkeypatch.setattr(export_module.Path, 'mkdir', mkdir)
+    assert tool('export')([str(tiny_run), '--out', str(tmp_path / out)]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f'error: --out {tmp_path / out} ') and 'give another' in told
+
+
 def test_the_old_name_of_an_option_is_refused_with_the_new(
     tiny_run, tool, capsys
 ) -> None:
