@@ -27,6 +27,20 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--host', default='127.0.0.1')
     parser.add_argument('--port', type=int, default=7860)
     parser.add_argument(
+        '--root-path',
+        default='',
+        metavar='/NAME',
+        help='under which a proxy shows the page',
+    )
+    parser.add_argument(
+        '--allowed-host',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='NAME',
+        help='other names under which a proxy or a network shows the page',
+    )
+    parser.add_argument(
         '--max-megabytes',
         type=float,
         default=20,
@@ -40,8 +54,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     for name in ('max_megabytes', 'max_megapixels'):
-        if not getattr(args, name) > 0:
-            parser.error(f'--{name.replace("_", "-")} must be above 0')
+        if not 0 < getattr(args, name) <= 1000:
+            parser.error(f'--{name.replace("_", "-")} must lie between 0 and 1000')
     if not 0 < args.port < 65536:
         parser.error('--port must lie between 1 and 65535')
     return args

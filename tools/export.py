@@ -37,6 +37,19 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     _add_numbers(parser)
     parser.add_argument(
+        '--opset',
+        type=int,
+        default=18,
+        metavar='N',
+        help='of ONNX, 15 to 22, for older and newer runtimes (default: 18)',
+    )
+    parser.add_argument(
+        '--ir-version',
+        type=int,
+        metavar='N',
+        help='of the ONNX format (default: the least that goes with the opset)',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action='extend',

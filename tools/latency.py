@@ -56,11 +56,14 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='leave latency.json in each work dir, for tools/report.py',
     )
     args = parser.parse_args(argv)
-    for flag, counts in (('batch', args.batches), ('threads', args.threads)):
-        if any(count < 1 for count in counts or ()):
-            parser.error(f'--{flag} must be at least 1')
-    if args.rounds < 1 or args.seconds < 0:
-        parser.error('--rounds must be at least 1, --seconds at least 0')
+    for flag, numbers, least, most in (
+        ('batch', args.batches, 1, 65536),
+        ('threads', args.threads, 1, 1024),
+        ('rounds', [args.rounds], 1, 10_000),
+        ('seconds', [args.seconds], 0, 3600),
+    ):
+        if not all(least <= number <= most for number in numbers or ()):
+            parser.error(f'--{flag} must lie between {least} and {most}')
     return args
 
 

@@ -4,7 +4,5 @@
 from hkd_mm.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
-    __name__,
-    export_run='export',
-    options='ExportOptions',
+    __name__, export_run='export', options='ExportOptions'
 )

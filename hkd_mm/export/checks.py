@@ -124,9 +124,6 @@ def check_logits(
         ``max``, the largest difference; ``scaled``, the same after those of
         each image are divided by its own largest logit where that is above
         1; and the ``limit`` of that.
-
-    Raises:
-        UserError: they differ by more than the limit, or are not finite.
     """
     if not apart.scaled <= LOGITS:
         raise UserError(
@@ -139,14 +136,10 @@ def check_logits(
 def same_probabilities(
     name: str, tensors: np.ndarray, images: np.ndarray, int8: bool = False
 ) -> dict[str, float]:
-    """Compare a graph that takes images with the one behind it.
+    """Compare probabilities of images resized by cv2 and in the graph.
 
-    Probabilities are (N, C) or (N, C, h, w), on images resized by cv2 and on
-    the images as they are. Of int8 pixels the mean over an image counts: a
+    They are (N, C) or (N, C, h, w). Of int8 pixels the mean over an image counts: a
     value on the edge of two levels moves some far.
-
-    Raises:
-        UserError: they differ by more than the limit.
     """
     apart = np.abs(tensors - images)
     limit = IMAGES['int8' if int8 else 'fp32']
@@ -178,10 +171,7 @@ def fit_threshold(exporter) -> Threshold:
     by_class = confident_by_class(
         scores, labels, exporter.run.classes, found.probability
     )
-    notes = [
-        temperature_note(temperature, scores, labels),
-        classes_note(by_class),
-    ]
+    notes = [temperature_note(temperature, scores, labels), classes_note(by_class)]
     checks.update(
         confident_by_class=by_class,
         confident_lesions=None if lesions is None else len(set(lesions)),

@@ -14,14 +14,11 @@ from rich.table import Table
 from hkd_mm.errors import UserError
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.inference.manifest import FILE, Manifest, write_manifest
-from hkd_mm.training.runtime import make_work_dir
 
 CARD = 'README.md'
 _PART = re.compile(r'\.(\d+)\.part')
 _PACKAGES = dict(
-    onnx='onnx>=1.17,<2',
-    onnxscript='onnxscript>=0.5',
-    onnxruntime='onnxruntime>=1.20',
+    onnx='onnx>=1.17,<2', onnxscript='onnxscript>=0.5', onnxruntime='onnxruntime>=1.20'
 )
 
 
@@ -41,13 +38,8 @@ def export(
     Training images calibrate, validation images measure; the test split is not read.
 
     Args:
-        run_dir: work dir of the run.
         out: the folder; ``<run_dir>/export`` by default.
-        options: what the folder is to hold.
         report: takes lines on what is done.
-
-    Returns:
-        The manifest, written last.
 
     Raises:
         UserError: anything that the user can fix, and a network that does not answer as
@@ -75,11 +67,7 @@ def export(
 
 
 def require_packages(executorch: bool = False) -> None:
-    """Refuse to begin without the packages of an export.
-
-    Raises:
-        UserError: one is missing, or does not go with this torch.
-    """
+    """Refuse to begin without the packages of an export."""
     for module, package in _PACKAGES.items():
         try:
             __import__(module)
@@ -89,7 +77,7 @@ def require_packages(executorch: bool = False) -> None:
                 f'install "{package}"'
             ) from None
     if executorch:
-        from hkd_mm.export.executorch_file import require_executorch
+        from hkd_mm.export.onnx_graphs import require_executorch
 
         require_executorch()
 
@@ -100,16 +88,21 @@ def _staging(out: Path) -> Iterator[Path]:
 
     What killed exports have left is removed as well.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f'--out {out} is a file; give a folder')
-    new = not out.exists()
-    make_work_dir(str(out))
-    for left in out.glob('.*.part'):
-        found = _PART.fullmatch(left.name)
-        if left.is_dir() and found and not _alive(int(found[1])):
-            shutil.rmtree(left)
-    staged = out / f'.{os.getpid()}.part'
-    staged.mkdir()
+    for above in out.absolute().parents:
+        if above.is_dir() and (above / FILE).exists():
+            raise UserError(f'--out {out} is inside the export {above}; give another')
+    new, staged = not out.exists(), out / f'.{os.getpid()}.part'
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for left in out.glob('.*.part'):
+            found = _PART.fullmatch(left.name)
+            if left.is_dir() and found and not _alive(int(found[1])):
+                shutil.rmtree(left)
+        staged.mkdir()
+    except OSError as error:
+        raise UserError(
+            f'--out {out} cannot be written ({error.strerror}); give another folder'
+        ) from None
     try:
         yield staged
     finally:

@@ -1,8 +1,10 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The files of an export, each checked once it is written."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -12,34 +14,19 @@ import numpy as np
 import onnx
 
 from hkd_mm.datasets.load_skin_image import read_image
+from hkd_mm.evaluation import segmentation_scores as scoring
 from hkd_mm.evaluation.calibration import fit_temperature
 from hkd_mm.evaluation.classification_scores import classification_scores
 from hkd_mm.evaluation.int8_gate import compare_int8, refuse_int8
-from hkd_mm.evaluation.segmentation_scores import (
-    add_patients,
-    by_patient,
-    confusion_counts,
-    means,
-    overlap_scores,
-)
-from hkd_mm.export.checks import (
-    Differences,
-    check_logits,
-    figures,
-    fit_threshold,
-    graph_of,
-    image_probabilities,
-    probabilities,
-    same_logits,
-    same_probabilities,
-    torch_logits,
-)
-from hkd_mm.export.int8 import BATCH, quantise
+from hkd_mm.export import checks
 from hkd_mm.export.onnx_graphs import (
+    BATCH,
     export_network,
     plain_network,
+    quantise,
     save,
     whole_graph,
+    write_executorch,
 )
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.export.samples import (
@@ -78,22 +65,19 @@ class Exporter(ABC):
     """One export under way; what depends on the task is in the children.
 
     Attributes:
-        folder: where the files are written.
-        report: takes lines on what is done.
         score: key and title of the figure that int8 may not lose.
         parts: title of ``by_part``.
-        temperature: divides the logits.
         files: kind -> file, as far as they are written.
         measured: kind -> figures on validation.
         by_part: kind -> those that are printed line by line, in [0, 1].
         checks: what was compared.
         calibrated: training images that int8 has seen.
-        val: the validation images.
     """
 
     score: ClassVar[tuple[str, str]]
     parts: ClassVar[str]
     temperature = 1.0
+    threshold: Threshold | float  # of confident answers, or of pixels
 
     def __init__(
         self,
@@ -111,17 +95,13 @@ class Exporter(ABC):
         self.calibrated = 0
 
     def make(self) -> Manifest:
-        """Write all files but the card and the manifest.
-
-        Raises:
-            UserError: a file does not answer as it should.
-        """
+        """Write all files but the card and the manifest, and check each."""
         self.report(f'{self.run.folder}: reading the validation images')
         self.val = self.read('val')
         if self.run.hairs_removed:
             self.report(f'ATTENTION: {_HAIRS}')
         self.report(f'{self.run.architecture}: writing {NAMES["fp32"]}')
-        save(export_network(self.run), self.path('fp32'))
+        save(export_network(self.run, self.options.opset), self.path('fp32'))
         self.measure('fp32')
         self._add('fp32')
         if self.options.int8:
@@ -130,6 +110,8 @@ class Exporter(ABC):
         if self.options.with_preprocessing:
             for kind in list(self.measured):
                 self._image(kind)
+        for kind in self.files:
+            self._add_metadata(kind)
         if self.options.executorch:
             self._executorch()
         return self.manifest()
@@ -140,10 +122,7 @@ class Exporter(ABC):
 
     @abstractmethod
     def measure(self, kind: str) -> None:
-        """Add a graph's figures on validation to ``measured``.
-
-        Of ``fp32``, which is compared with torch, add ``logits`` to ``checks``.
-        """
+        """Add to ``measured``, and of ``fp32``, compared with torch, to ``checks``."""
 
     @abstractmethod
     def compare_int8(self) -> dict:
@@ -204,6 +183,18 @@ class Exporter(ABC):
         ends = ('image', 'probabilities') if image else ('tensor', 'logits')
         self.files[kind] = file_spec(self.path(kind), *ends)
 
+    def _add_metadata(self, kind: str) -> None:
+        """Write into a graph what its user has to know, each value as JSON."""
+        model = onnx.load(self.path(kind))
+        threshold = getattr(self.threshold, 'probability', self.threshold)
+        facts = dict(asdict(self.run.spec), classes=self.run.classes)
+        facts.update(temperature=self.temperature, threshold=threshold)
+        onnx.helper.set_model_props(
+            model, {key: json.dumps(value) for key, value in facts.items()}
+        )
+        save(model, self.path(kind), self.options.ir_version)
+        self._add(kind)
+
     def _int8(self) -> None:
         train = self.read('train', self.options.calibration_images)
         self.calibrated = len(train)
@@ -229,20 +220,18 @@ class Exporter(ABC):
         path = self.path(whole)
         save(whole_graph(network, spec, self.temperature), path)
         wanted, images = self.examples(kind)
-        found = image_probabilities(path, images)
-        self.checks[whole] = same_probabilities(
+        found = checks.image_probabilities(path, images)
+        self.checks[whole] = checks.same_probabilities(
             path.stem, wanted, found, int8=kind == 'int8'
         )
         self._add(whole)
 
     def _executorch(self) -> None:
-        from hkd_mm.export.executorch_file import write_executorch
-
         self.report(f'{NAMES["executorch"]}: lowering to ExecuTorch')
         images = next(self.val.batches(_EXECUTORCH))
         found = write_executorch(self.run, self.path('executorch'), images)
-        self.checks['executorch'] = same_logits(
-            torch_logits(plain_network(self.run), images),
+        self.checks['executorch'] = checks.same_logits(
+            checks.torch_logits(plain_network(self.run), images),
             found,
             wrong='student.pte is not the trained network',
         )
@@ -252,7 +241,6 @@ class Exporter(ABC):
 def _watched(
     batches: Iterator[np.ndarray], title: str, total: int
 ) -> Iterator[np.ndarray]:
-    """Pass batches on and show how many images there were."""
     with Progress(title, total, 'images') as progress:
         for batch in batches:
             yield batch
@@ -264,7 +252,6 @@ class ClassifierExporter(Exporter):
 
     score = ('balanced_accuracy', 'balanced accuracy')
     parts = 'recall of each class'
-    threshold: Threshold  # of confident answers
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
@@ -274,15 +261,15 @@ class ClassifierExporter(Exporter):
         return read_samples(self.run, split, count)
 
     def measure(self, kind: str) -> None:
-        graph = graph_of(self.path(kind))
+        graph = checks.graph_of(self.path(kind))
         found = self._answers(graph, f'measuring {kind}')
         self.logits[kind] = found
-        self.measured[kind] = figures(found, self.val.labels, self.run.classes)
+        self.measured[kind] = checks.figures(found, self.val.labels, self.run.classes)
         self.by_part[kind] = self.measured[kind]['recall']
         if kind == 'fp32':
-            network = partial(torch_logits, plain_network(self.run))
+            network = partial(checks.torch_logits, plain_network(self.run))
             trained = self._answers(network, 'comparing')
-            self.checks['logits'] = same_logits(trained, found)
+            self.checks['logits'] = checks.same_logits(trained, found)
 
     def _answers(
         self, network: Callable[[np.ndarray], np.ndarray], title: str
@@ -301,23 +288,21 @@ class ClassifierExporter(Exporter):
         )
 
     def fit(self) -> None:
-        scores = probabilities(self.logits['fp32'])
+        scores = checks.probabilities(self.logits['fp32'])
         self.temperature = fit_temperature(scores, self.val.labels, _TINY)
-        self.threshold = fit_threshold(self)
+        self.threshold = checks.fit_threshold(self)
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen = balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
         images = (read_image(self.val.paths[i])[..., ::-1] for i in chosen)
-        wanted = probabilities(self.logits[kind][chosen], self.temperature)
+        wanted = checks.probabilities(self.logits[kind][chosen], self.temperature)
         return wanted, map(np.ascontiguousarray, images)
 
     def manifest(self) -> ClassifierManifest:
-        scores = probabilities(self.logits['fp32'], self.temperature)
+        scores = checks.probabilities(self.logits['fp32'], self.temperature)
         val, _ = classification_scores(scores, self.val.labels, self.run.classes)
         return ClassifierManifest(
-            **self.describe(val),
-            temperature=self.temperature,
-            threshold=self.threshold,
+            **self.describe(val), temperature=self.temperature, threshold=self.threshold
         )
 
 
@@ -336,17 +321,17 @@ class SegmentorExporter(Exporter):
         super().__init__(*args)
         self.threshold = self.run.pixel_threshold
         self._counts: dict[str, np.ndarray] = {}
-        self._apart: dict[str, Differences] = {}
+        self._apart: dict[str, checks.Differences] = {}
 
     def read(self, split: str, count: int | None = None) -> Slices:
         return read_slices(self.run, split, count)
 
     def measure(self, kind: str) -> None:
-        graph, apart = graph_of(self.path(kind)), Differences()
+        graph, apart = checks.graph_of(self.path(kind)), checks.Differences()
         if kind == 'fp32':
-            other = partial(torch_logits, plain_network(self.run))
+            other = partial(checks.torch_logits, plain_network(self.run))
         else:
-            other = graph_of(self.path('fp32'))
+            other = checks.graph_of(self.path('fp32'))
         counts = []
         with Progress(f'measuring {kind}', len(self.val), 'images') as progress:
             for images, masks in self.val.pairs():
@@ -355,18 +340,18 @@ class SegmentorExporter(Exporter):
                 apart.add(known, logits)
                 apart.add_answers(self._classes_of(known), found)
                 counts += [
-                    confusion_counts(one, mask, len(self.run.classes))
+                    scoring.confusion_counts(one, mask, len(self.run.classes))
                     for one, mask in zip(found, masks, strict=True)
                 ]
                 progress.advance(len(images))
         self._counts[kind], self._apart[kind] = np.stack(counts), apart
-        scores = overlap_scores(self._counts[kind])
+        scores = scoring.overlap_scores(self._counts[kind])
         patients = self.val.values('patient_id')
-        add_patients(scores, by_patient(self._counts[kind], patients))
-        found = self.measured[kind] = means(scores, self.run.classes[1:])
+        scoring.add_patients(scores, scoring.by_patient(self._counts[kind], patients))
+        found = self.measured[kind] = scoring.means(scores, self.run.classes[1:])
         self.by_part[kind] = {name: found.get(name) for name in _OVERLAP}
         if kind == 'fp32':
-            self.checks['logits'] = check_logits(apart)
+            self.checks['logits'] = checks.check_logits(apart)
 
     def _classes_of(self, logits: np.ndarray) -> np.ndarray:
         return pixel_classes(pixel_probabilities(logits), self.threshold)
@@ -376,7 +361,7 @@ class SegmentorExporter(Exporter):
         # the error is larger than reported, and int8 is refused too early
         # rather than too late.
         before, after = (
-            overlap_scores(self._counts[kind])['dice'].mean(1)
+            scoring.overlap_scores(self._counts[kind])['dice'].mean(1)
             for kind in ('fp32', 'int8')
         )
         lost, apart = before - after, self._apart['int8']
@@ -395,7 +380,9 @@ class SegmentorExporter(Exporter):
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen, spec = self.val.part(_SLICES), self.run.spec
-        logits = np.concatenate([*map(graph_of(self.path(kind)), chosen.batches())])
+        logits = np.concatenate(
+            [*map(checks.graph_of(self.path(kind)), chosen.batches())]
+        )
         images = (
             read_stored(name, spec.channels, spec.bits)
             for name in chosen.values('img_path')

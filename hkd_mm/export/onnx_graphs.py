@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""The student as an ONNX graph, from images to probabilities."""
+"""The student as ONNX graphs, in float32 and int8, and for ExecuTorch."""
 
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,11 @@ import onnx.helper
 import onnx.inliner
 import onnx.numpy_helper
 import onnx.shape_inference
+import onnx.version_converter
 import torch
 from onnx import ModelProto, TensorProto
+from onnxruntime import quantization
+from onnxruntime.quantization import shape_inference
 from onnxscript import OnnxFunction, script
 from onnxscript import opset18 as op
 from onnxscript.onnx_types import FLOAT, INT64, UINT8
@@ -19,11 +24,12 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.export.resize_graph import OPSET, OWN, resized, resized_deep
-from hkd_mm.inference.hub import first_line
+from hkd_mm.inference.backends import first_line
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.io.input_spec import InputSpec
 
-_ONNX = ('', 'ai.onnx')  # names of the domain of standard operators
+BATCH = 16  # images that calibration feeds together
+_LAYERS = ('Conv', 'Gemm', 'MatMul')
 
 
 class _Logits(nn.Module):
@@ -41,15 +47,12 @@ def plain_network(run: SourceRun) -> nn.Module:
     return _Logits(run.network, run.swapped).eval()
 
 
-def export_network(run: SourceRun) -> onnx.ModelProto:
+def export_network(run: SourceRun, opset: int = OPSET) -> onnx.ModelProto:
     """Make the graph: any batch, BatchNorm folded, weights inside.
 
     Returns:
         A model from ``images`` float32 (N, 3, H, W) to ``logits`` (N, C), or
         (N, C, H, W) of a segmentor, which may take one channel.
-
-    Raises:
-        UserError: the network has something that ONNX cannot express.
     """
     example = torch.zeros(2, run.spec.channels, *run.spec.size)
     try:
@@ -57,21 +60,38 @@ def export_network(run: SourceRun) -> onnx.ModelProto:
             plain_network(run),
             (example,),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=max(opset, OPSET),
             input_names=['images'],
             output_names=['logits'],
             dynamic_shapes=dict(images={0: torch.export.Dim('N')}),
             verbose=False,
         )
-    except torch.onnx.OnnxExporterError as error:
+        model = tidied(program.model_proto)
+        if opset < OPSET:
+            model = _older(model, opset)
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise UserError(
-            f'{run.architecture} cannot be written as ONNX ({first_line(error)})'
+            f'{run.architecture} cannot be written as ONNX of opset {opset} '
+            f'({first_line(error)})'
         ) from error
-    return tidied(program.model_proto)
+    return model
+
+
+def _older(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    model = onnx.version_converter.convert_version(model, opset)
+    for node in model.graph.node:  # the converter leaves what 18 has added
+        if node.op_type in ('ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceL2'):
+            kept = [one for one in node.attribute if one.name != 'noop_with_empty_axes']
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return tidied(model)
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove, in place, what identifies the machine that wrote it."""
+    """Remove, in place, what identifies the machine that wrote it, and unused opsets.
+
+    The version of the format becomes the least that has the others.
+    """
     graph = model.graph
     values = (*graph.input, *graph.output, *graph.value_info)
     for part in (model, graph, *graph.node, *values, *graph.initializer):
@@ -79,11 +99,18 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
         part.ClearField('doc_string')
     graph.name = 'student'
     del model.functions[:]
+    used = {node.domain for node in graph.node}
+    known = {one.domain: one for one in model.opset_import}
+    opsets = [one for domain, one in known.items() if domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+    model.ir_version = onnx.helper.find_min_ir_version_for(opsets)
     return model
 
 
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Check the whole model and write it."""
+def save(model: onnx.ModelProto, path: Path, ir_version: int | None = None) -> None:
+    """Check the whole model and write it, in a later version of the format if given."""
+    model.ir_version = ir_version or model.ir_version
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -175,9 +202,7 @@ def whole_graph(
     for part in (before, after):
         part.ir_version = network.ir_version
         del part.opset_import[:]
-        part.opset_import.extend(
-            one for one in network.opset_import if one.domain in _ONNX
-        )
+        part.opset_import.extend(network.opset_import)
     before = onnx.compose.add_prefix(before, 'prepare/')
     network = onnx.compose.add_prefix(network, 'net/')
     after = onnx.compose.add_prefix(after, 'answer/')
@@ -223,3 +248,97 @@ def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
             for index, name in enumerate(names):
                 if name == old:
                     names[index] = new
+
+
+class _Reader(quantization.CalibrationDataReader):
+    """Feed batches to onnxruntime."""
+
+    def __init__(self, batches: Iterator[np.ndarray]) -> None:
+        self.batches = batches
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self.batches, None)
+        return None if batch is None else dict(images=batch)
+
+
+def quantise(
+    fp32: Path, out: Path, batches: Iterator[np.ndarray], weight_bits: int = 8
+) -> None:
+    """Write the int8 graph of a network: QDQ, a scale a weight channel.
+
+    Ranges of activations are the least and the most that calibration has
+    seen. The first convolution and the last layer stay float32: they are
+    small, and see the widest values.
+
+    Args:
+        batches: normalised training images, (B, C, H, W) float32 each.
+        weight_bits: 8, or 7 for x86 processors without VNNI, where a sum of
+            two products of eight bits overflows.
+    """
+    ready = out.with_name(f'{out.name}.ready')
+    try:
+        shape_inference.quant_pre_process(
+            str(fp32), str(ready), skip_symbolic_shape=True
+        )
+        nodes = onnx.load(ready).graph.node
+        first = [node.name for node in nodes if node.op_type == 'Conv'][:1]
+        last = [node.name for node in nodes if node.op_type in _LAYERS][-1:]
+        quantization.quantize_static(
+            str(ready),
+            str(out),
+            _Reader(batches),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=weight_bits == 7,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            nodes_to_exclude=first + last,
+        )
+    finally:
+        ready.unlink(missing_ok=True)
+    save(tidied(onnx.load(out)), out)
+
+
+def require_executorch() -> None:
+    """Refuse to begin without ExecuTorch, or with one of another torch."""
+    try:
+        from executorch.backends.xnnpack.partition import (  # noqa: F401
+            xnnpack_partitioner,
+        )
+        from executorch.exir import to_edge_transform_and_lower  # noqa: F401
+        from executorch.runtime import Runtime  # noqa: F401
+    except Exception as error:  # missing, or built for another torch
+        raise UserError(
+            '--executorch needs executorch in the version for torch '
+            f'{torch.__version__} ({first_line(error)[:120]}); install it, or '
+            'leave the option out'
+        ) from None
+
+
+def write_executorch(run: SourceRun, path: Path, images: np.ndarray) -> np.ndarray:
+    """Lower the network to XNNPACK for one image at a time; logits of the file."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
+        XnnpackPartitioner,
+    )
+    from executorch.exir import to_edge_transform_and_lower
+    from executorch.runtime import Runtime
+
+    example = (torch.zeros(1, run.spec.channels, *run.spec.size),)
+    try:
+        program = to_edge_transform_and_lower(
+            torch.export.export(plain_network(run), example),
+            partitioner=[XnnpackPartitioner()],
+        ).to_executorch()
+    except Exception as error:
+        raise UserError(
+            f'executorch {metadata.version("executorch")} with torch '
+            f'{torch.__version__} cannot lower {run.architecture} '
+            f'({first_line(error)[:160]}); leave --executorch out'
+        ) from error
+    path.write_bytes(program.buffer)
+    method = Runtime.get().load_program(path).load_method('forward')
+    parts = [
+        method.execute([torch.from_numpy(image[None])])[0].numpy() for image in images
+    ]
+    return np.concatenate(parts)

@@ -2,7 +2,6 @@
 """Options of an export, and the files that it writes."""
 
 from dataclasses import dataclass, field
-from math import inf
 
 from hkd_mm.errors import UserError
 
@@ -15,28 +14,20 @@ NAMES = dict(
 )
 
 
+OPSETS = range(15, 23)
+
+
 @dataclass(frozen=True)
 class ExportOptions:
-    """Options of the command line.
-
-    Attributes:
-        int8: write an int8 network as well.
-        with_preprocessing: write graphs that take images as they are.
-        executorch: write a ``.pte`` for mobile devices.
-        calibration_images: training images that int8 is calibrated on.
-        weight_bits: of int8, 8 or 7, see :func:`.int8.quantise`.
-        int8_limit: points of balanced accuracy, or of Dice, that int8 may lose.
-        int8_recall_limit: points of one class's recall that int8 may lose.
-        int8_strict: refuse losses above a limit that may be chance, too.
-        confident_accuracy: that confident answers are to reach, in (0, 1).
-        cfg_options: changes to the config of the run.
-    """
+    """Options of ``tools/export.py``, which describes them."""
 
     int8: bool = True
     with_preprocessing: bool = False
     executorch: bool = False
     calibration_images: int = 512
     weight_bits: int = 8
+    opset: int = 18
+    ir_version: int | None = None
     int8_limit: float = 1.0
     int8_recall_limit: float = 5.0
     int8_strict: bool = False
@@ -44,20 +35,17 @@ class ExportOptions:
     cfg_options: list[str] | dict = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, right, rule in (
-            ('calibration_images', self.calibration_images > 0, '1 or more'),
-            (
-                'confident_accuracy',
-                0 < self.confident_accuracy < 1,
-                'between 0 and 1',
-            ),
-            ('int8_limit', 0 <= self.int8_limit < inf, '0 or more points'),
-            (
-                'int8_recall_limit',
-                0 <= self.int8_recall_limit < inf,
-                '0 or more points',
-            ),
+        for name, least, most in (
+            ('calibration_images', 1, 10**9),
+            ('confident_accuracy', 0.001, 0.999),
+            ('int8_limit', 0, 100),
+            ('int8_recall_limit', 0, 100),
+            ('opset', OPSETS[0], OPSETS[-1]),
+            ('ir_version', 8, 13),
         ):
-            if not right:
-                option = f'--{name.replace("_", "-")}'
-                raise UserError(f'{option} {getattr(self, name):g} must be {rule}')
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise UserError(
+                    f'--{name.replace("_", "-")} {value:g} must lie between {least} '
+                    f'and {most}'
+                )

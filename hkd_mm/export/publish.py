@@ -16,7 +16,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.export.card import packed_card
 from hkd_mm.export.checks import same_logits
 from hkd_mm.export.export_run import CARD
-from hkd_mm.inference.hub import first_line
+from hkd_mm.inference.backends import first_line
 from hkd_mm.inference.manifest import (
     FILE,
     Manifest,

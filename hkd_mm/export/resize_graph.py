@@ -158,14 +158,10 @@ def resized_deep(images, out):
     index_y, weight_y = _neighbours(height, high, y)
     index_x, weight_x = _neighbours(width, wide, x)
     across = op.Where(
-        shrinks,
-        _shrinking(width, wide, x, whole),
-        _weights(width, index_x, weight_x),
+        shrinks, _shrinking(width, wide, x, whole), _weights(width, index_x, weight_x)
     )
     down = op.Where(
-        shrinks,
-        _shrinking(height, high, y, whole),
-        _weights(height, index_y, weight_y),
+        shrinks, _shrinking(height, high, y, whole), _weights(height, index_y, weight_y)
     )
     rows = op.MatMul(planes, op.Transpose(across, perm=[1, 0]))
     mean = _mean(op.MatMul(down, rows), whole, y, x)
@@ -182,9 +178,7 @@ def resized(images, out):
     index_y, weight_y = _neighbours(height, high, y)
     index_x, weight_x = _neighbours(width, wide, x)
     across = op.Where(
-        shrinks,
-        _shrinking(width, wide, x, whole),
-        _taps(width, index_x, weight_x),
+        shrinks, _shrinking(width, wide, x, whole), _taps(width, index_x, weight_x)
     )
     rows = op.MatMul(planes, op.Transpose(across, perm=[1, 0]))
     total = op.MatMul(_shrinking(height, high, y, whole), rows)

@@ -22,14 +22,9 @@ _SLICE_BATCH = 8  # images whose logits are there at once
 
 @dataclass
 class Samples:
-    """Images as the network's pipeline resizes them.
+    """Images as the network's pipeline resizes them, (N, 3, H, W) uint8 RGB.
 
-    Attributes:
-        labels: (N,) int64.
-        images: (N, 3, H, W) uint8, RGB.
-        spec: how the network is fed them.
-        lesions: (N,) int, equal for images of one lesion; None where the data
-            name no lesion.
+    ``lesions`` (N,) are equal for images of one lesion; None where the data name none.
     """
 
     paths: list[str]
@@ -149,11 +144,9 @@ def _choice(run: SourceRun, labels: np.ndarray, count: int | None) -> np.ndarray
 
 
 def balanced_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Choose images from the classes in turn, at most ``count``.
+    """Sorted positions of at most ``count`` images, from the classes in turn.
 
-    Returns:
-        Sorted positions in the labels (N,). No class has two images more
-        than another that has any left.
+    No class has two images more than another that has any left.
     """
     random = np.random.default_rng(seed)
     rank = np.empty(len(labels), np.int64)

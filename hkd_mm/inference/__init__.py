@@ -4,7 +4,5 @@
 from hkd_mm.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
-    __name__,
-    classifier='Answer SkinClassifier',
-    segmentor='Segmentation Segmentor',
+    __name__, classifier='Answer SkinClassifier', segmentor='Segmentation Segmentor'
 )

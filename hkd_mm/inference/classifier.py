@@ -8,7 +8,7 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.calibration import softmax
-from hkd_mm.inference.base import Images, StudentModel, sources_of
+from hkd_mm.inference.student import Images, StudentModel, sources_of
 from hkd_mm.io import images as reading
 
 _SHOWN = 3  # classes named when it is not confident
@@ -16,12 +16,10 @@ _SHOWN = 3  # classes named when it is not confident
 
 @dataclass(frozen=True)
 class Answer:
-    """Classes and their probabilities; as text one line.
+    """Classes with their probabilities in [0, 1], the most probable first.
 
-    Attributes:
-        classes: (name, probability in [0, 1]), the most probable first.
-        confident: whether the first reaches the threshold that was fitted on
-            validation; None where no threshold is known.
+    ``confident``: whether the first reaches the threshold that was fitted on
+    validation; None where no threshold is known.
     """
 
     classes: tuple[tuple[str, float], ...]
@@ -54,10 +52,7 @@ class Answer:
 
 
 class SkinClassifier(StudentModel):
-    """Classifies images as the student was trained to.
-
-    For its arguments see :class:`.base.StudentModel`.
-    """
+    """Classifies images as the student was trained to, see :class:`.StudentModel`."""
 
     task = 'classification'
     _batch_size = 32
@@ -72,9 +67,6 @@ class SkinClassifier(StudentModel):
 
         Returns:
             One answer for one image, a list for a list or a folder.
-
-        Raises:
-            UserError: an image cannot be read; names it.
         """
         sources, many = sources_of(images)
         answers = [
@@ -90,17 +82,10 @@ class SkinClassifier(StudentModel):
         Returns:
             (N, C) float32 in the order of ``classes``; N is 1 for one image.
         """
-        sources, _ = sources_of(images)
-        empty = np.zeros((0, len(self.classes)), np.float32)
-        return np.concatenate(
-            [
-                empty,
-                *(
-                    self.classify(np.stack(batch))
-                    for batch in self._batches(sources, self.prepare)
-                ),
-            ]
-        )
+        found = [np.zeros((0, len(self.classes)), np.float32)]
+        for batch in self._batches(sources_of(images)[0], self.prepare):
+            found.append(self.classify(np.stack(batch)))
+        return np.concatenate(found)
 
     def prepare(self, source: reading.Source) -> np.ndarray:
         """Read one image as the network is fed it, (3, H, W) float32."""

@@ -5,15 +5,16 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import walk
 from hkd_mm.io.images import IMAGE_SUFFIXES
 
-_SKIPPED = '__MACOSX'
 # Formats that are not read. Their files are found, to be reported, and the
 # reader refuses them; or reads them, where the name is wrong.
-_OTHER_IMAGES = frozenset(
+_SUFFIXES = IMAGE_SUFFIXES.union(
     '.apng .arw .avif .cr2 .cr3 .dcm .dib .dicom .dng .gif .heic .heif .hif '
     '.j2k .jp2 .jpx .jxl .jxr .mpo .nef .orf .pbm .pgm .pnm .ppm .psd .raf '
     '.rw2 .tga'.split()
@@ -21,14 +22,7 @@ _OTHER_IMAGES = frozenset(
 
 
 def distinct_paths(paths: Sequence[str]) -> list[str]:
-    """Drop files and folders that are named twice, or inside another one.
-
-    Returns:
-        Their normal paths.
-
-    Raises:
-        UserError: one does not exist.
-    """
+    """Normal paths without those that are there twice, or inside another one."""
     real: dict[str, str] = {}
     for path in map(os.fspath, paths):
         if not os.path.lexists(path):
@@ -37,14 +31,8 @@ def distinct_paths(paths: Sequence[str]) -> list[str]:
     return [
         path
         for resolved, path in real.items()
-        if not any(parent in real for parent in _parents(resolved))
+        if not any(str(parent) in real for parent in Path(resolved).parents)
     ]
-
-
-def _parents(path: str) -> Iterator[str]:
-    while (parent := os.path.dirname(path)) != path:
-        yield parent
-        path = parent
 
 
 def find_images(
@@ -54,90 +42,53 @@ def find_images(
 ) -> Iterator[str]:
     """Yield paths of images in a fixed order.
 
-    Folders are searched with their subfolders; hidden files and folders are
-    left out. What has the suffix of an image is given, also where its format
-    is not read, so that no image is skipped in silence; other files are
-    skipped. The names of one folder at a time are in memory.
+    Folders are searched with their subfolders, each once, as
+    :func:`hkd_mm.io.files.walk` does; hidden files are left out. What has the suffix
+    of an image is given, also where its format is not read, so that no image is
+    skipped in silence. The names of one folder at a time are in memory.
 
     Args:
         paths: files, taken whatever their suffix, and folders.
-        failed: called with a folder that cannot be listed, and why; without
-            it that is an error.
-        skipped: called with each file that is skipped for its suffix.
-
-    Raises:
-        UserError: a folder cannot be listed.
+        failed: called with a folder that cannot be listed, or what has the suffix of
+            an image and is no file, and why; without it that is a ``UserError``.
+        skipped: called with each other file.
     """
-    for path in map(os.fspath, paths):
-        if os.path.isdir(path):
-            yield from _walk(path, (), failed, skipped)
-        else:
-            yield path
 
-
-def _walk(
-    folder: str,
-    above: tuple[tuple[int, int], ...],
-    failed: Callable[[str, str], Any] | None,
-    skipped: Callable[[str], Any] | None,
-) -> Iterator[str]:
-    try:
-        status = os.stat(folder)
-        own = (status.st_dev, status.st_ino)
-        if own in above:  # a link to a folder around it
-            return
-        with os.scandir(folder) as entries:
-            kept = sorted(
-                (entry.is_dir(), entry.name)
-                for entry in entries
-                if _may_be_image(entry)
-            )
-    except OSError as error:
+    def report(path: str, reason: str) -> None:
         if failed is None:
-            raise UserError(
-                f'folder {folder} cannot be read ({error.strerror})'
-            ) from None
-        failed(folder, f'the folder cannot be listed ({error.strerror})')
-        return
-    for is_folder, name in kept:  # files first
-        path = os.path.join(folder, name)
-        if is_folder:
-            yield from _walk(path, (*above, own), failed, skipped)
-        elif _has_image_suffix(name):
-            yield path
-        elif skipped is not None:
+            raise UserError(f'{path} cannot be read ({reason})')
+        failed(path, reason)
+
+    def listed(path: str) -> bool:
+        image = os.path.splitext(path)[1].lower() in _SUFFIXES
+        if not image and skipped is not None:
             skipped(path)
+        return image
 
+    def odd(path: str) -> None:
+        if not os.path.basename(path).startswith('.') and listed(path):
+            report(path, 'it is no file, or a link to nowhere')
 
-def _has_image_suffix(name: str) -> bool:
-    suffix = os.path.splitext(name)[1].lower()
-    return suffix in IMAGE_SUFFIXES or suffix in _OTHER_IMAGES
+    def unlisted(error: OSError) -> None:
+        report(error.filename, f'the folder cannot be listed ({error.strerror})')
 
-
-def _may_be_image(entry: os.DirEntry) -> bool:
-    if entry.name.startswith('.'):
-        return False
-    if entry.is_dir():
-        return entry.name != _SKIPPED
-    # A link to nowhere is listed, to be reported; a pipe would never end.
-    return entry.is_file() or not os.path.exists(entry.path)
+    for path in map(os.fspath, paths):
+        if not os.path.isdir(path):
+            yield path
+            continue
+        for folder, names in walk(path, on_odd=odd, on_error=unlisted):
+            for name in names:
+                if not name.startswith('.') and listed(os.path.join(folder, name)):
+                    yield os.path.join(folder, name)
 
 
 def prepared(
-    paths: Iterable[str],
-    prepare: Callable[[str], Any],
-    workers: int,
-    ahead: int,
+    paths: Iterable[str], prepare: Callable[[str], Any], workers: int, ahead: int
 ) -> Iterator[tuple[str, Any]]:
     """Read images in threads, in order, a few ahead of the reader.
 
-    Pillow and OpenCV let go of the interpreter while they work.
-
-    Args:
-        paths: of the images.
-        prepare: reads one.
-        workers: threads.
-        ahead: how many may wait, which bounds the memory.
+    Pillow and OpenCV let go of the interpreter while they work. ``ahead`` bounds the
+    memory: so many may wait.
 
     Yields:
         Path, and what ``prepare`` gave, or the ``UserError`` it raised.

@@ -1,10 +1,15 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Predictions as CSV or Parquet: resumable while made, whole when done."""
+"""Predictions as CSV or Parquet: resumable while made, whole when done.
+
+Names of images may be of any bytes. The work file and CSV hold them as they are;
+Parquet, which is UTF-8, has other bytes in hexadecimal.
+"""
 
 import csv
 import hashlib
 import json
 import os
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -14,9 +19,13 @@ from typing import Any
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.io import tables
 from hkd_mm.io.files import replacing
 
 Row = list | dict
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_TYPES = dict(string=str, float32=(int, float), bool_=bool)
+_TEXT_MARK = re.compile(r"'+[=+\-@\t\r]")  # see hkd_mm.io.tables.write_table
 
 
 class WorkFile:
@@ -28,7 +37,6 @@ class WorkFile:
     Who opens it holds :func:`hkd_mm.io.locks.only_writer`.
 
     Args:
-        path: the file.
         header: what the rows depend on; a file with another is refused.
         copied: rows that a new file begins with.
     """
@@ -50,14 +58,17 @@ class WorkFile:
 
     def _resume(self, header: dict[str, Any]) -> None:
         check_header(self.path, _parsed(self._file.readline()), header)
+        types = [_TYPES[kind] for kind in _kinds(header['columns'])]
         end, done = self._file.tell(), array('Q')
         self.images = self.unreadable = 0
         for line in self._file:
             row = _parsed(line)
-            if row is None:
+            try:
+                _check_row(row, types)
+                done.append(_key(row['image'] if isinstance(row, dict) else row[0]))
+            except ValueError:  # cut off, or of somebody else: made again
                 break
             end += len(line)
-            done.append(_key(row['image'] if isinstance(row, dict) else row[0]))
             self._count(row)
         self._file.truncate(end)
         self._file.seek(end)
@@ -102,26 +113,44 @@ def _line(row: Row) -> bytes:
 
 
 def _parsed(line: bytes) -> Any:
-    """Parse a whole line, else return None."""
-    if not line.endswith(b'\n'):
+    """Parse a whole line without brackets within brackets, else return None."""
+    marks = _STRINGS.sub(b'', line)
+    if not line.endswith(b'\n') or max(marks.count(b'['), marks.count(b'{')) > 1:
         return None
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except ValueError:
         return None
-    return row if row and isinstance(row, (list, dict)) else None
+
+
+def _check_row(row: Any, types: list) -> None:
+    """Refuse by a ``ValueError`` what no row of a table is."""
+    if isinstance(row, dict):
+        right = all(isinstance(row.get(key), str) for key in ('image', 'reason'))
+    else:
+        right = isinstance(row, list) and len(row) == len(types) and row[0] is not None
+        right = right and all(c is None or isinstance(c, k) for c, k in zip(row, types))
+    if not right:
+        raise ValueError
+
+
+def _printable(name: str) -> str:
+    """A name as Unicode, other bytes in hexadecimal."""
+    raw = name.encode('utf-8', 'surrogateescape')
+    return raw.decode('utf-8', 'backslashreplace')
 
 
 def _key(image: str) -> int:
-    path = os.path.abspath(image).encode('utf-8', 'surrogateescape')
+    path = _printable(os.path.abspath(image)).encode()
     return int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), 'big')
 
 
 def check_header(path: Path, found: Any, header: dict[str, Any]) -> None:
     """Refuse a file whose header, None of a damaged one, is another."""
-    if not isinstance(found, dict):
+    columns = found.get('columns') if isinstance(found, dict) else None
+    if not isinstance(columns, list):
         reason = 'what it says of itself is damaged'
-    elif 'sure' in found.get('columns', ()):
+    elif 'sure' in columns:
         reason = 'its column "sure" is now called "confident"'
     else:
         reason = ', '.join(k for k in header if found.get(k) != header[k])
@@ -139,6 +168,8 @@ _GROUP = 65536  # rows of a Parquet row group
 
 def check_suffix(out: Path) -> None:
     """Refuse a file that cannot be written, before any work."""
+    if len(os.fsencode(out.name)) > 200:
+        raise UserError(f'--out {out}: give a name of at most 200 bytes')
     if out.suffix not in SUFFIXES:
         raise UserError(f'--out {out}: give a .csv or .parquet file')
     if out.suffix == '.parquet':
@@ -146,19 +177,13 @@ def check_suffix(out: Path) -> None:
 
 
 def write_table(out: Path, columns: list[str], rows: Iterable[list]) -> None:
-    """Write a table, which is whole or not there.
+    """Write a table, which is whole or not there, in the format of its suffix.
 
-    Args:
-        out: its suffix chooses the format.
-        columns: their names; the first and those that begin with ``best``
-            hold texts, ``confident`` yes or no, the others numbers.
-        rows: cells in the order of the columns.
+    The first column and those that begin with ``best`` hold texts, ``confident`` yes
+    or no, the others numbers.
     """
     if out.suffix == '.csv':
-        with replacing(out, 'w', **_TEXT) as file:
-            writer = csv.writer(file, lineterminator='\n')
-            writer.writerow(columns)
-            writer.writerows(map(_cell, row) for row in rows)
+        tables.write_table(out, columns, (map(_cell, row) for row in rows))
     else:
         with replacing(out) as file:
             _write_parquet(file, columns, iter(rows))
@@ -194,7 +219,9 @@ def _cell(value: Any) -> str:
 def _value(cell: str, kind: str) -> Any:
     if kind == 'bool_':
         return {'yes': True, 'no': False}.get(cell)
-    return float(cell) if kind == 'float32' else cell
+    if kind == 'float32':
+        return float(cell)
+    return cell[1:] if _TEXT_MARK.match(cell) else cell
 
 
 def _write_parquet(file: Any, columns: list[str], rows: Iterator[list]) -> None:
@@ -204,17 +231,12 @@ def _write_parquet(file: Any, columns: list[str], rows: Iterator[list]) -> None:
     with parquet.ParquetWriter(file, schema) as writer:
         while group := list(islice(rows, _GROUP)):
             arrays = [
-                arrow.array(list(map(_unicode, column)), kind)
+                arrow.array(
+                    [_printable(c) if isinstance(c, str) else c for c in column], kind
+                )
                 for column, kind in zip(zip(*group), kinds)
             ]
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
-
-
-def _unicode(value: Any) -> Any:
-    if isinstance(value, str):
-        raw = value.encode('utf-8', 'surrogateescape')
-        return raw.decode('utf-8', 'replace')
-    return value
 
 
 def _kinds(columns: list[str]) -> list[str]:

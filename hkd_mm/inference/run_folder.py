@@ -34,14 +34,11 @@ class SourceRun:
     """What is read of a work dir.
 
     Attributes:
-        folder: the work dir.
         cfg: its config, with the options of the command line.
         network: the plain student, in evaluation.
-        meta: of ``student.pth``.
+        meta, weights_sha256: of ``student.pth``.
         classes: in the order of the network's outputs.
-        spec: what the network is fed.
         swapped: the network itself takes BGR.
-        weights_sha256: hash of ``student.pth``.
     """
 
     folder: Path
@@ -90,10 +87,6 @@ def read_run(
 ) -> SourceRun:
     """Read a work dir and build its student.
 
-    Args:
-        folder: of a finished training.
-        cfg_options: changes to its config, such as ``data_root=PATH``.
-
     Raises:
         UserError: it holds no finished run, the options change the size of its images,
             or these are prepared in a way that an export cannot repeat.
@@ -124,14 +117,7 @@ def read_run(
             f'{spec.size[1]}; leave out what changes it'
         )
     return SourceRun(
-        folder,
-        cfg,
-        network,
-        meta,
-        list(classes),
-        spec,
-        swapped,
-        sha256(weights),
+        folder, cfg, network, meta, list(classes), spec, swapped, sha256(weights)
     )
 
 
@@ -203,12 +189,7 @@ def _size(cfg: Config) -> tuple[int, int]:
 
 
 def _packed_size(node: dict, taken: int | None = None) -> tuple[int, int]:
-    """(H, W) of packed images.
-
-    Args:
-        node: config of the data set.
-        taken: side that the network takes; None for that of the images.
-    """
+    """(H, W) of packed images, which the network takes as they are, or ``taken``."""
     known = inspect.signature(DATASETS.get(node['type'])).parameters
     side, margin, interpolation = (
         node.get(name, known[name].default)

@@ -9,17 +9,16 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.calibration import softmax
-from hkd_mm.inference.base import Images, StudentModel, sources_of
+from hkd_mm.inference.student import Images, StudentModel, sources_of
 from hkd_mm.io.images import Source, prepare_stored
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What a segmentor says of one image; as text one line.
+    """What a segmentor says of one image.
 
-    Attributes:
-        mask: (H, W) uint8, of the size of the image: positions in ``classes``.
-        classes: names, the background first.
+    ``mask`` is (H, W) uint8, of the size of the image: positions in ``classes``,
+    of which the background is first.
     """
 
     mask: np.ndarray
@@ -38,10 +37,7 @@ class Segmentation:
 
 
 class Segmentor(StudentModel):
-    """Marks images as the student was trained to.
-
-    For its arguments see :class:`.base.StudentModel`.
-    """
+    """Marks images as the student was trained to, see :class:`.StudentModel`."""
 
     task = 'segmentation'
     _batch_size = 4
@@ -50,16 +46,12 @@ class Segmentor(StudentModel):
         """Mark one image, or several.
 
         Args:
-            images: a path, the bytes of a file, a Pillow image, an array of the depth
-                that the network was trained on (uint16 (H, W) of 16 bits; uint8 (H, W,
-                3) RGB or (H, W) of 8), or a list of them; or a folder, whose images are
-                taken in the order of their paths.
+            images: as of :class:`.SkinClassifier`, but of the depth that the network
+                was trained on (uint16 (H, W) of 16 bits; uint8 (H, W, 3) RGB or
+                (H, W) of 8).
 
         Returns:
             One answer for one image, a list for a list or a folder.
-
-        Raises:
-            UserError: an image cannot be read, or is of another depth; names it.
         """
         _, many = sources_of(images)
         found = list(self.stream(images))
@@ -114,15 +106,10 @@ def pixel_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def pixel_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
-    """Name the class of each pixel, as ``hkd_mm.SegmentationMetric`` takes it.
+    """Classes (N, H, W) uint8 of (N, C, H, W), as ``hkd_mm.SegmentationMetric`` does.
 
-    Args:
-        probabilities: (N, C, H, W); C = 1 of one class against the
-            background, else with the background, which is first.
-        threshold: from which a pixel is of the one class.
-
-    Returns:
-        (N, H, W) uint8.
+    C is 1 of one class, which counts from the threshold on, against the background;
+    else the background is first.
     """
     if probabilities.shape[1] == 1:
         return (probabilities[:, 0] >= threshold).astype(np.uint8)

@@ -1,36 +1,44 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""An exported student before its network is loaded."""
+"""An exported student: found, loaded, and asked."""
 
 import math
 import os
+import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference.manifest import (
-    FILE,
-    ClassifierManifest,
-    Manifest,
-    read_manifest,
+from hkd_mm.inference.backends import (
+    STUDENT,
+    OnnxBackend,
+    TorchBackend,
+    available,
+    first_line,
+    load_weights,
+    may_overflow,
+    read_unexported,
 )
-from hkd_mm.inference.onnx_backend import OnnxBackend, available, may_overflow
+from hkd_mm.inference.folder import find_images
+from hkd_mm.inference.manifest import FILE, ClassifierManifest, Manifest, read_manifest
+from hkd_mm.io.images import Source
 from hkd_mm.io.input_spec import InputSpec
 
+_NAME = re.compile(r'[\w.-]+/[\w.-]+')  # on the Hub
+Images = Source | Iterable[Source]
 CLASS_OF_TASK = dict(classification='SkinClassifier', segmentation='Segmentor')
 
 
 def named(text: str) -> tuple[str, str]:
-    """Split a name and a path.
+    """Split ``NAME=PATH`` or a path, whose name is then empty.
 
-    Args:
-        text: ``NAME=PATH``, or a path, which may have ``=`` in it: what
-            exists as a whole is a path, else the first ``=`` ends the name.
-
-    Returns:
-        The name, empty where there is none, and the path.
+    What exists as a whole is a path, else the first ``=`` ends the name.
     """
     name, equals, path = text.partition('=')
     if not equals or os.path.exists(text):
@@ -44,14 +52,11 @@ class Student:
 
     Attributes:
         backend: ``onnx`` or ``torch``.
-        weights: file of the network.
         classes: in the order of the network's outputs, of a segmentor with the
             background first.
-        input: what the network is fed.
         temperature: ``softmax(logits / temperature)``; 1 of a segmentor.
         threshold: of confident answers; infinite where none is ever confident,
             None where it is not known. Of a segmentor that of its pixels.
-        manifest: of an exported folder.
         network: of a run: the network in torch, and whether it takes BGR.
     """
 
@@ -66,26 +71,20 @@ class Student:
 
     def load(self, threads: int | None, device: str | None) -> Any:
         """Load the network, which has ``logits(images)``."""
-        if self.backend == 'onnx':
-            self._warn_of_overflow()
-            return OnnxBackend(self.weights, threads, device)
-        from hkd_mm.inference.torch_backend import TorchBackend, load_weights
-
-        network, swapped = self.network or load_weights(self.weights)
-        return TorchBackend(network, swapped, threads, device)
-
-    def _warn_of_overflow(self) -> None:
-        """Warn where int8 may answer otherwise than when it was checked."""
-        int8 = self.manifest.files.get('int8')
-        if int8 is None or self.weights.name != int8.path:
-            return
-        bits = self.manifest.checks.get('int8', {}).get('weight_bits')
-        if bits != 7 and may_overflow():
+        if self.backend == 'torch':
+            network, swapped = self.network or load_weights(self.weights)
+            return TorchBackend(network, swapped, threads, device)
+        int8, found = self.manifest.files.get('int8'), self.manifest.checks.get('int8')
+        bits = found.get('weight_bits') if isinstance(found, dict) else None
+        chosen = int8 is not None and self.weights.name == int8.path
+        if chosen and bits != 7 and may_overflow():
             warnings.warn(
                 f'{self.weights} has weights of 8 bits, whose sums may '
                 'overflow on this processor (x86 without VNNI); take float32, '
                 'or export with --weight-bits 7'
             )
+        shape = (self.input.channels, *self.input.size)
+        return OnnxBackend(self.weights, threads, device, shape)
 
 
 def read_student(
@@ -96,11 +95,17 @@ def read_student(
 ) -> Student:
     """Find the student of an exported folder, or of what a run left.
 
+    Of a run that was exported the export is taken, unless torch is asked for.
+
     Raises:
         UserError: there is none, or its network is of another task.
     """
     path = Path(path).expanduser()
     path = path.parent if path.name == FILE else path
+    inside = path / 'export'
+    if backend != 'torch' and (inside / FILE).is_file() and not (path / FILE).exists():
+        warnings.warn(f'{path} is a run: its export is taken, {inside}')
+        path = inside
     if (path / FILE).is_file():
         return _exported(path, backend, precision, task)
     if not path.exists():
@@ -116,11 +121,7 @@ def read_student(
 def choose_file(
     files: Collection[str], backend: str | None, precision: str
 ) -> tuple[str, str]:
-    """Choose a backend, ONNX unless torch is all there is, and its file.
-
-    Returns:
-        The backend, and which of the kinds of ``files`` it takes.
-    """
+    """Choose a backend, ONNX unless torch is all there is, and the kind of its file."""
     if backend is None:
         onnx = 'torch' not in files or ('fp32' in files and available())
         backend = 'onnx' if onnx or precision != 'fp32' else 'torch'
@@ -146,8 +147,6 @@ def _exported(folder: Path, backend: str | None, precision: str, task: str) -> S
 
 
 def _of_run(path: Path, task: str) -> Student:
-    from hkd_mm.inference.torch_backend import STUDENT, read_unexported
-
     run = read_unexported(path)
     _check_task(path, 'segmentation' if run.dense else 'classification', task)
     if not run.dense:
@@ -172,3 +171,145 @@ def _check_task(path: Path, found: str, task: str) -> None:
             f'{path} holds a network for {found}, which '
             f'hkd_mm.apis.{CLASS_OF_TASK[found]} takes'
         )
+
+
+class StudentModel:
+    """A student that answers. Several threads may call one.
+
+    With the ONNX backend neither torch nor OpenMMLab is imported.
+
+    Args:
+        path: a folder of ``tools/export.py``; the work dir of a run, whose
+            ``export`` is taken; or, for torch, a work dir or its ``student.pth``,
+            which know neither temperature nor threshold of confident answers.
+        backend: ``onnx`` or ``torch``; None takes the first that the folder
+            and this machine have.
+        precision: ``fp32``, or ``int8`` (ONNX alone).
+        device: ``cpu`` or ``cuda``; None is the CPU for ONNX, and the GPU
+            where there is one for torch.
+        batch_size: 32 of a classifier, 4 of a segmentor by default.
+        max_pixels: larger images are refused, see :func:`hkd_mm.io.images.read_rgb`.
+    """
+
+    task: ClassVar[str]
+    _batch_size: ClassVar[int]
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        threads: int | None = None,
+        device: str | None = None,
+        batch_size: int | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
+        if batch_size is None:
+            batch_size = self._batch_size
+        _check_options(backend, precision, threads, batch_size, max_pixels)
+        self.student = read_student(path, backend, precision, self.task)
+        self.classes = self.student.classes
+        self.precision = precision
+        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self._network = self.student.load(threads, device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike,
+        backend: str | None = None,
+        precision: str = 'fp32',
+        revision: str | None = None,
+        **kwargs,
+    ) -> 'StudentModel':
+        """Load a folder on this machine, or one of the Hugging Face Hub.
+
+        Of the Hub only the manifest and the one file that is used are
+        fetched, and that file's hash must be the manifest's.
+
+        Args:
+            name: path of the folder, or ``owner/name``.
+            revision: branch, tag or commit on the Hub.
+            kwargs: of the class, as ``backend`` and ``precision``.
+        """
+        folder = _local_folder(name, backend, precision, revision)
+        return cls(folder, backend, precision, **kwargs)
+
+    def _batches(
+        self, sources: Iterable[Source], prepare: Callable[[Source], Any]
+    ) -> Iterator[list]:
+        ready = map(prepare, sources)
+        while batch := list(islice(ready, self.batch_size)):
+            yield batch
+
+
+def _check_options(
+    backend: str | None,
+    precision: str,
+    threads: int | None,
+    batch_size: int,
+    max_pixels: int | None,
+) -> None:
+    if backend not in (None, 'onnx', 'torch'):
+        raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
+    if precision not in ('fp32', 'int8'):
+        raise UserError(f'precision {precision!r}: give "fp32" or "int8"')
+    if backend == 'torch' and precision != 'fp32':
+        raise UserError('int8 runs in ONNX Runtime only; leave out torch')
+    for name, value, most in (
+        ('threads', threads, 1024),
+        ('batch_size', batch_size, 4096),
+        ('max_pixels', max_pixels, 10**10),
+    ):
+        if value is not None and not 1 <= value <= most:
+            raise UserError(f'{name}={value}: at least 1, at most {most}')
+
+
+def _local_folder(
+    name: str | os.PathLike, backend: str | None, precision: str, revision: str | None
+) -> Path:
+    """Return a folder of this machine, or fetch one unless it is cached."""
+    path, name = Path(name).expanduser(), str(name)
+    if path.exists():
+        return path
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f'{name} is neither a folder that exists nor a name OWNER/NAME '
+            'on the Hugging Face Hub'
+        )
+    folder = _fetch(name, FILE, revision)
+    files = read_manifest(folder).files
+    _, kind = choose_file(files, backend, precision)
+    if kind not in files:
+        raise UserError(f'{name} on the Hub has no "{kind}"; it has {", ".join(files)}')
+    # The second file has to be of the same commit as the first.
+    return _fetch(name, files[kind].path, folder.name)
+
+
+def _fetch(name: str, file: str, revision: str | None) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise UserError(
+            f'{name} is no folder here, and models of the Hub need '
+            'huggingface_hub; fix it with: pip install huggingface_hub'
+        ) from None
+    try:
+        return Path(hf_hub_download(name, file, revision=revision)).parent
+    except Exception as error:  # of the Hub, its client, or the network
+        raise UserError(
+            f'{file} of {name} cannot be fetched from the Hugging Face Hub, '
+            f'and the path {name} does not exist here ({first_line(error)})'
+        ) from None
+
+
+def sources_of(images: Images) -> tuple[Iterable[Source], bool]:
+    """List images, and whether there may be several."""
+    if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+        return find_images([images]), True
+    lone = not isinstance(images, Iterable) or isinstance(
+        images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+    )  # the reader says what is wrong with a source of another type
+    if lone or (isinstance(images, np.ndarray) and images.ndim != 4):
+        return [images], False
+    return images, True

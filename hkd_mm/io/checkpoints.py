@@ -6,7 +6,6 @@ that ``load_from``, ``resume`` and the ``Pretrained`` of an ``init_cfg`` are
 safe in the whole process.
 """
 
-import json
 import logging
 import os
 import pickle
@@ -27,6 +26,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import parse_json
 
 _STUDENT = 'architecture.'
 _HEADER = 'hkd_mm'  # key of the meta in a .safetensors file
@@ -475,8 +475,9 @@ def _load_safetensors(path: str) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     with safe_open(path, 'pt') as file:
-        meta = json.loads((file.metadata() or {}).get(_HEADER, '{}'))
-    return dict(state_dict=load_file(path), **(dict(meta=meta) if meta else {}))
+        meta = parse_json((file.metadata() or {}).get(_HEADER, '{}').encode())
+    kept = dict(meta=meta) if meta and isinstance(meta, dict) else {}
+    return dict(state_dict=load_file(path), **kept)
 
 
 def _check_file(path: str) -> None:

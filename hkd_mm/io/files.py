@@ -50,21 +50,31 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def read_json(path: str | os.PathLike, **options) -> Any:
-    """Read a JSON file whose author may be anybody.
-
-    Nesting that the parser's stack might not bear is refused: Python's own
-    guard depends on a limit that other packages raise.
+    """Read a JSON file whose author may be anybody, see :func:`parse_json`.
 
     Raises:
         OSError: it cannot be read, see :func:`check_regular`.
         ValueError: it is empty, no JSON, or nested too deeply.
     """
     try:
-        data, depth = read_bytes(path), 0
+        data = read_bytes(path)
     except OSError as error:
         if error.errno == errno.ENODATA:
             raise ValueError(error.strerror) from None
         raise
+    return parse_json(data, **options)
+
+
+def parse_json(data: bytes, **options) -> Any:
+    """Parse JSON whose author may be anybody.
+
+    Nesting that the parser's stack might not bear is refused: Python's own
+    guard depends on a limit that other packages raise.
+
+    Raises:
+        ValueError: no JSON, or nested too deeply.
+    """
+    depth = 0
     for mark in _MARKS.findall(data):
         depth += (mark in (b'[', b'{')) - (mark in (b']', b'}'))
         if depth > _DEEPEST:
@@ -117,7 +127,10 @@ def is_skipped(name: str) -> bool:
 
 
 def walk(
-    root: str | os.PathLike, on_repeat: Callable[[str], None] | None = None
+    root: str | os.PathLike,
+    on_repeat: Callable[[str], Any] | None = None,
+    on_odd: Callable[[str], Any] | None = None,
+    on_error: Callable[[OSError], Any] | None = None,
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder with the names of its files, both sorted.
 
@@ -127,28 +140,38 @@ def walk(
     Args:
         on_repeat: called with the path of each folder that is left out
             because it was read before.
+        on_odd: called with what is neither file nor folder: FIFOs, devices, links
+            to nowhere.
+        on_error: called where a folder cannot be listed, which is then left out.
 
     Raises:
-        OSError: a folder cannot be listed.
+        OSError: a folder cannot be listed, without ``on_error``.
     """
     seen: set[tuple[int, int]] = set()
     stack = [os.fspath(root)]
     while stack:
         folder = stack.pop()
-        state = os.stat(folder)
-        identity = (state.st_dev, state.st_ino)
-        if identity in seen:
-            if on_repeat is not None:
-                on_repeat(folder)
-            continue
-        seen.add(identity)
         folders, files = [], []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    if not is_skipped(entry.name):
-                        folders.append(entry.path)
-                elif entry.is_file():  # no FIFO, socket, device, dead link
-                    files.append(entry.name)
+        try:
+            state = os.stat(folder)
+            identity = (state.st_dev, state.st_ino)
+            if identity in seen:
+                if on_repeat is not None:
+                    on_repeat(folder)
+                continue
+            seen.add(identity)
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        if not is_skipped(entry.name):
+                            folders.append(entry.path)
+                    elif entry.is_file():
+                        files.append(entry.name)
+                    elif on_odd is not None:
+                        on_odd(entry.path)
+        except OSError as error:
+            if on_error is None:
+                raise
+            on_error(error)
         yield folder, sorted(files)
         stack += sorted(folders, reverse=True)

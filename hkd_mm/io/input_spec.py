@@ -2,8 +2,14 @@
 """Prepare an image for a network: size, window, mean, std."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import ConfigDict, Field
+
+_Side = Annotated[int, Field(ge=1, le=4096)]
+_Finite = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Positive = Annotated[float, Field(ge=1e-3, le=1e6)]
 
 
 @dataclass(frozen=True)
@@ -23,13 +29,15 @@ class InputSpec:
             of ``bits`` for 0..255.
     """
 
-    size: tuple[int, int]
-    resize: str
-    colour: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    bits: int = 8
-    window: tuple[float, float] | None = None
+    __pydantic_config__ = ConfigDict(extra='forbid')
+
+    size: tuple[_Side, _Side]
+    resize: Literal['area']
+    colour: Literal['RGB', 'grey']
+    mean: tuple[_Finite, ...]
+    std: tuple[_Positive, ...]
+    bits: Literal[8, 16] = 8
+    window: tuple[_Finite, _Positive] | None = None
 
     @property
     def channels(self) -> int:

@@ -1,40 +1,33 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """A web page that tries a teacher and its student side by side."""
 
-import base64
-import binascii
-import logging
+import asyncio
 import os
 import re
 import socket
-import threading
+import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.student import named
-from hkd_mm.io.images import read_rgb, reading
-from hkd_mm.serve.demo_page import (
-    Side,
-    answers,
-    check_grad_cam,
-    frame,
-    page_file,
-    refusal,
-)
+from hkd_mm.io.images import read_rgb
+from hkd_mm.serve.demo_page import Side, answers, check_grad_cam, page, policy
 
 Messages = Callable[..., Awaitable[Any]]
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
-_AT_ONCE = 2  # images in memory
-# All that the page asks for. Gradio has routes that write files.
-_PAGE = ('/', '/theme.css', '/favicon.ico', '/manifest.json')
-_PARTS = ('/assets/', '/static/')
-_CALL = '/gradio_api/component_server'
+_UPLOADS = 3  # files in memory; one of them is looked at
+_CONNECTIONS = 100
+_HEADER_SECONDS = 10.0
+_BODY_SECONDS = 30.0
+_LIFE_SECONDS = 120.0  # of a connection, which is of one request
 _PORT = re.compile(r':[0-9]*$')
+_HOST = re.compile(r'[a-z0-9_.-]+|\[[0-9a-f:.]+\]')
+_ROOT = re.compile(r'(/[\w.~-]+)*')
 _LENGTH = re.compile('[0-9]{1,18}')  # isdigit() takes more than int() does
+_KIND = 'application/octet-stream'  # other pages cannot send it without asking
 
 
 def main(
@@ -43,19 +36,24 @@ def main(
     port: int,
     max_megabytes: float,
     max_megapixels: float,
+    root_path: str = '',
+    allowed_host: Sequence[str] = (),
 ) -> None:
     """Serve as the command line says, until Ctrl-C."""
     check_grad_cam()
+    if not _ROOT.fullmatch(root_path):
+        raise UserError(f'--root-path {root_path}: write it as /NAME, without a / last')
+    hosts = hosts_of(host, allowed_host)
     check_address(host, port)
     sides = [Side(*_named(text)) for text in networks]
     most, pixels = round(1e6 * max_megabytes), round(1e6 * max_megapixels)
-    app = make_app(sides, most, pixels, hosts_of(host))
-    import uvicorn
-
+    app = Page(sides, most, pixels, hosts, root_path)
     if host not in _LOCAL:
         print(f'{host}: the page is open to whoever reaches this machine')
     print(f'http://{_bracketed(host)}:{port}  (Ctrl-C ends it)', flush=True)
-    uvicorn.run(app, host=host, port=port, log_level='warning')
+    _serve(app, host, port)
+    sys.stdout.flush()
+    os._exit(0)  # Python takes seconds to forget torch; nothing is to be saved
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -70,179 +68,200 @@ def check_address(host: str, port: int) -> None:
         family = socket.getaddrinfo(host, port)[0][0]
         with socket.create_server((host, port), family=family):
             pass
-    except (OSError, OverflowError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise UserError(
             f'--host {host} --port {port} cannot be used ({reason}); give another one'
         ) from None
 
 
-def hosts_of(host: str) -> set[str] | None:
-    """What a browser may call this machine; None where others may, too.
+def hosts_of(host: str, allowed: Sequence[str] = ()) -> set[str] | None:
+    """What a browser may call this machine; None where that is not known.
 
-    Of any port: the page may be reached through a tunnel from another one.
+    Of any port: the page may be reached through a tunnel or proxy from another one.
     """
-    return {_bracketed(name) for name in _LOCAL} if host in _LOCAL else None
+    allowed = {_bracketed(name.lower()) for name in allowed}
+    for name in allowed:
+        if not _HOST.fullmatch(name):
+            raise UserError(f'--allowed-host {name}: a name such as demo.example.org')
+    if host not in _LOCAL and not allowed:
+        return None
+    return allowed | {_bracketed(name) for name in (*_LOCAL, host)}
 
 
 def _bracketed(host: str) -> str:
-    return f'[{host}]' if ':' in host else host
+    return f'[{host}]' if ':' in host and host[0] != '[' else host
 
 
-def make_app(
-    sides: Sequence[Side],
-    most_bytes: int = 20_000_000,
-    most_pixels: int = 50_000_000,
-    hosts: Collection[str] | None = None,
-) -> Any:
-    """Make the page as an ASGI application.
-
-    Images come as text in a request and stay in memory; Gradio's own uploads,
-    which are written to a folder, are refused.
-    """
-    os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
+def _serve(app: 'Page', host: str, port: int) -> None:
+    """Run uvicorn, which waits for headers as long as a client likes."""
     try:
-        import gradio
-        from fastapi import FastAPI
+        import uvicorn
+        from uvicorn.protocols.http.h11_impl import H11Protocol
     except ImportError:
-        raise UserError('the page needs Gradio; pip install "gradio>=6"') from None
-    for noisy in ('httpx', 'uvicorn.access'):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    title = ' and '.join(side.title for side in sides)
-    with gradio.Blocks(title=title, analytics_enabled=False) as blocks:
-        gradio.Markdown('# What do they see?')
-        gradio.HTML(
-            frame(),
-            css_template=page_file('demo_page.css'),
-            js_on_load=page_file('demo_page.js'),
-            server_functions=[make_look(sides, most_bytes, most_pixels)],
-            most_bytes=most_bytes,
-        )
-    fonts = ['system-ui', 'sans-serif']  # none of another server
-    app = gradio.mount_gradio_app(
-        FastAPI(openapi_url=None),
-        blocks,
-        path='/',
-        theme=gradio.themes.Base(font=fonts, font_mono=['monospace']),
-        footer_links=[],
-        run_history=False,
-    )
-    longest = most_bytes * 4 // 3 + 100_000  # base64, and the rest
-    return Limits(app, longest, hosts)
+        raise UserError('the page needs uvicorn; pip install "uvicorn>=0.30"') from None
 
+    class Connection(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > _CONNECTIONS:
+                self._end('503 Service Unavailable', 'Too many are here; come back.')
+            self._timers = [
+                self.loop.call_later(_HEADER_SECONDS, self._check_header),
+                self.loop.call_later(_LIFE_SECONDS, transport.abort),
+            ]
 
-def make_look(
-    sides: Sequence[Side], most_bytes: int, most_pixels: int
-) -> Callable[[str], str]:
-    """Make what the page calls: a file in base64 to HTML to show."""
-    turn = threading.Semaphore(_AT_ONCE)
+        def _check_header(self) -> None:
+            if self.cycle is None:
+                self._end('408 Request Timeout', 'The request came too slowly.')
 
-    def look(text: str) -> str:
-        with turn:
-            try:
-                rgb = read_upload(text, most_bytes, most_pixels)
-            except UserError as error:
-                return refusal(str(error))
-            return answers([side.look(rgb) for side in sides])
+        def _end(self, status: str, why: str) -> None:
+            head = f'HTTP/1.1 {status}\r\ncontent-length: {len(why)}\r\n'
+            head += 'content-type: text/plain\r\nconnection: close\r\n\r\n'
+            self.transport.write(f'{head}{why}'.encode())
+            self.transport.close()
 
-    return look
+        def connection_lost(self, exc: Exception | None) -> None:
+            for timer in self._timers:
+                timer.cancel()
+            super().connection_lost(exc)
 
-
-def read_upload(text: str, most_bytes: int, most_pixels: int) -> np.ndarray:
-    """Decode a file that a page sent in base64, to (H, W, 3) uint8 RGB.
-
-    One that is too large is refused before it is unpacked.
-    """
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError, TypeError):
-        raise UserError('This is no file that the page has read.') from None
-    if len(data) > most_bytes:
-        raise UserError(
-            f'This file has {len(data) / 1e6:.1f} MB, more than the '
-            f'{most_bytes / 1e6:.0f} MB allowed.'
-        )
-    try:
-        with reading(data) as image:
-            width, height = image.size
-            if width * height <= most_pixels:
-                return read_rgb(image, most_pixels)
-    except UserError:
-        raise UserError(
-            'This is no photograph that can be read: take a JPEG, PNG, WebP, '
-            'BMP or TIFF file that is whole.'
-        ) from None
-    raise UserError(
-        f'This image has {width} x {height} pixels, more than the '
-        f'{most_pixels / 1e6:.0f} million allowed.'
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        http=Connection,
+        ws='none',
+        lifespan='off',
+        log_level='error',
+        timeout_graceful_shutdown=1,
     )
 
 
-class Limits:
-    """An ASGI application that takes only what its page sends.
+class _Refusal(Exception):
+    """Status of an answer, and a sentence for people."""
 
-    Requests for other hosts than ``hosts``, whatever the port, are refused (a
-    name that another page has pointed here), so are calls of other pages, and
-    bodies of more than ``most`` bytes: at once where they say how long they
-    are, else when they have become so.
+
+class Page:
+    """The page as an ASGI application: what it sends, and what that asks for.
+
+    A photograph comes as it is in a request and stays in memory. Requests for other
+    hosts than ``hosts`` are refused (a name that another page has pointed here), so
+    are calls of other pages, and more than memory is meant for.
+
+    Args:
+        hosts: names of this machine; None for any.
+        root_path: under which a proxy shows the page, whether it takes it off or not.
     """
 
     def __init__(
-        self, app: Messages, most: int, hosts: Collection[str] | None = None
+        self,
+        sides: Sequence[Side],
+        most_bytes: int = 20_000_000,
+        most_pixels: int = 50_000_000,
+        hosts: Collection[str] | None = None,
+        root_path: str = '',
     ) -> None:
-        self.app, self.most, self.hosts = app, most, hosts
+        self.sides, self.hosts, self.root_path = sides, hosts, root_path
+        self.most_bytes, self.most_pixels = most_bytes, most_pixels
+        self._shown = page([one.title for one in sides], most_bytes, root_path)
+        self._uploads, self._turn = 0, ThreadPoolExecutor(1)
 
     async def __call__(self, scope: dict, receive: Messages, send: Messages) -> None:
-        """Answer, or pass the request on."""
-        if scope['type'] == 'lifespan':
-            await self.app(scope, receive, send)
-        if scope['type'] != 'http':  # the page opens no socket
+        """Answer a request."""
+        status, kind = 200, 'text/html; charset=utf-8'
+        try:
+            text = await self._answer(scope, receive)
+        except _Refusal as error:
+            (status, text), kind = error.args, 'text/plain; charset=utf-8'
+        except asyncio.CancelledError:
+            status, text, kind = 503, 'The page is closing.', 'text/plain'
+        if text is None:  # nobody is there any more
             return
-        if refused := self._refused(scope):
-            await _refuse(send, *refused)
-            return
-        received = 0
+        body = text.encode()
+        headers = {
+            'content-type': kind,
+            'content-length': str(len(body)),
+            'content-security-policy': policy(),
+            'x-content-type-options': 'nosniff',
+            'cache-control': 'no-store',
+            'connection': 'close',
+        }
+        pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
+        await send(dict(type='http.response.start', status=status, headers=pairs))
+        await send(dict(type='http.response.body', body=body))
 
-        async def counted() -> dict:
-            nonlocal received
-            message = await receive()
-            received += len(message.get('body', b''))
-            if received > self.most:
-                return {'type': 'http.disconnect'}
-            return message
-
-        await self.app(scope, counted, send)
-
-    def _refused(self, scope: dict) -> tuple[int, bytes] | None:
-        """Status and reason, if the request is none of the page's."""
+    async def _answer(self, scope: dict, receive: Messages) -> str | None:
         headers = {k.decode('latin1'): v.decode('latin1') for k, v in scope['headers']}
         host = headers.get('host', '').lower()
         name = _PORT.sub('', host)
         if self.hosts is not None and name not in self.hosts:
-            return 403, b'another host'
-        path = scope['path'].rstrip('/') or '/'
-        if scope['method'] == 'POST':
-            if path != _CALL:
-                return 403, b'not of this page'
-            kind = headers.get('content-type', '').partition(';')[0].strip()
-            # Other pages can send other kinds without asking.
-            if kind != 'application/json':
-                return 403, b'not JSON'
-            origin = headers.get('origin', f'://{host}').lower()
-            if origin.partition('://')[2] != host:
-                return 403, b'from another page'
-        elif scope['method'] not in ('GET', 'HEAD'):
-            return 405, b'not of this page'
-        elif path not in _PAGE and not path.startswith(_PARTS):
-            return 403, b'not of this page'
+            raise _Refusal(
+                403, f'This page is not called {name!r:.99}; see --allowed-host.'
+            )
+        path, method = scope['path'], scope['method']
+        if self.root_path and f'{path}/'.startswith(f'{self.root_path}/'):
+            path = path[len(self.root_path) :]
+        if path == '/look' and method == 'POST':
+            return await self._look(headers, host, receive)
+        if path not in ('', '/'):
+            raise _Refusal(404, 'This is no part of the page.')
+        if method not in ('GET', 'HEAD'):
+            raise _Refusal(405, 'The page can be read, and nothing else.')
+        return self._shown
+
+    async def _look(self, headers: dict, host: str, receive: Messages) -> str | None:
+        if headers.get('content-type') != _KIND:
+            raise _Refusal(415, f'A file is sent as {_KIND}.')
+        if headers.get('origin', f'://{host}').lower().partition('://')[2] != host:
+            raise _Refusal(403, f'This comes from another page than that of {host}.')
         length = headers.get('content-length', '0')
-        if not _LENGTH.fullmatch(length) or int(length) > self.most:
-            return 413, b'too large'
-        return None
+        if not _LENGTH.fullmatch(length):
+            raise _Refusal(400, 'The length of the request is no number.')
+        if int(length) > self.most_bytes:
+            self._too_large(int(length))
+        # What finds no room is read and forgotten: a browser that could not send
+        # all of it would not show the answer.
+        room = self._uploads < _UPLOADS
+        self._uploads += room
+        try:
+            data = await asyncio.wait_for(self._body(receive, room), _BODY_SECONDS)
+            if not room:
+                raise _Refusal(429, 'Others are before you; try again in a moment.')
+            if data is None:
+                return None
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._turn, self._show, data)
+        except asyncio.TimeoutError:
+            raise _Refusal(408, 'The file came too slowly.') from None
+        except UserError as error:
+            said = str(error)
+            raise _Refusal(422, f'{said[:1].upper()}{said[1:]}.') from None
+        finally:
+            self._uploads -= room
 
+    async def _body(self, receive: Messages, keep: bool) -> bytearray | None:
+        """The body of a request, as far as it is kept; None where nobody is left."""
+        data, size = bytearray(), 0
+        while True:
+            message = await receive()
+            if message['type'] == 'http.disconnect':
+                return None
+            size += len(message.get('body', b''))
+            if size > self.most_bytes:
+                self._too_large(size)
+            if keep:
+                data += message.get('body', b'')
+            if not message.get('more_body'):
+                return data
 
-async def _refuse(send: Messages, status: int, why: bytes) -> None:
-    headers = [(b'content-type', b'text/plain'), (b'connection', b'close')]
-    start = dict(type='http.response.start', status=status, headers=headers)
-    await send(start)
-    await send(dict(type='http.response.body', body=why))
+    def _too_large(self, size: int) -> None:
+        raise _Refusal(
+            413,
+            f'This file has {size / 1e6:.1f} MB, more than the '
+            f'{self.most_bytes / 1e6:.0f} MB allowed.',
+        )
+
+    def _show(self, data: bytearray) -> str:
+        rgb = read_rgb(data, self.most_pixels)
+        return answers([side.look(rgb) for side in self.sides])

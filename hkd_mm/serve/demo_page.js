@@ -1,9 +1,9 @@
 // Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-// Hands the chosen file to Python as text and shows what comes back. Run by
-// the page with `element`, `props` and `server`.
-const drop = element.querySelector('.drop');
-const input = element.querySelector('input[type=file]');
-const result = element.querySelector('.result');
+// Hands the chosen file to Python as it is and shows what comes back.
+const main = document.querySelector('main');
+const drop = main.querySelector('.drop');
+const input = main.querySelector('input[type=file]');
+const result = main.querySelector('.result');
 
 function refuse(text) {
   const line = document.createElement('p');
@@ -13,33 +13,29 @@ function refuse(text) {
   result.replaceChildren(line);
 }
 
-function read(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(file);
-  });
-}
-
 let asked = 0;
 async function look(file) {
   if (!file) return;
-  if (file.size > props.most_bytes) {
+  const most = Number(main.dataset.mostBytes);
+  if (file.size > most) {
     refuse(`This file has ${(file.size / 1e6).toFixed(1)} MB, more than the ` +
-           `${(props.most_bytes / 1e6).toFixed(0)} MB allowed.`);
+           `${(most / 1e6).toFixed(0)} MB allowed.`);
     return;
   }
   const mine = ++asked;
-  element.classList.add('busy');
+  main.classList.add('busy');
   try {
-    const text = await read(file);
-    const shown = await server.look(text.slice(text.indexOf(',') + 1));
-    if (mine === asked) result.innerHTML = shown;
+    const headers = {'content-type': 'application/octet-stream'};
+    const path = main.dataset.look;
+    const answer = await fetch(path, {method: 'POST', headers, body: file});
+    const text = await answer.text();
+    if (mine !== asked) return;
+    if (answer.ok) result.innerHTML = text;
+    else refuse(text);
   } catch (error) {
     if (mine === asked) refuse('The server gave no answer; is it still there?');
   } finally {
-    if (mine === asked) element.classList.remove('busy');
+    if (mine === asked) main.classList.remove('busy');
   }
 }
 

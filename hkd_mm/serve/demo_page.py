@@ -1,11 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The answers of the demo page, as HTML."""
 
+import hashlib
 import threading
 import time
 import warnings
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -16,9 +19,8 @@ import cv2
 import numpy as np
 
 from hkd_mm.errors import UserError
-from hkd_mm.inference import torch_backend
+from hkd_mm.inference import backends
 from hkd_mm.inference.classifier import Answer, SkinClassifier
-from hkd_mm.inference.manifest import FILE
 
 _TIMED = 5  # answers to one image
 _SIDE = 320  # pixels of a picture
@@ -47,23 +49,14 @@ class Look:
 
 
 class Side:
-    """One network.
-
-    Args:
-        title: what the page calls it.
-        path: work dir of a run (whose export is taken where there is one),
-            or an exported folder.
-    """
+    """One network, of a run (whose export is taken where there is one) or an export."""
 
     def __init__(self, title: str, path: str | Path) -> None:
         self.title = title
-        folder = Path(path)
-        if (folder / 'export' / FILE).is_file():
-            folder = folder / 'export'
         with warnings.catch_warnings():
-            # the page itself shows that they are not calibrated
-            warnings.filterwarnings('ignore', '.* is no exported folder')
-            self.classifier = SkinClassifier(folder, device='cpu')
+            # the page itself shows whether they are calibrated
+            warnings.filterwarnings('ignore', '.* (is no exported folder|is a run)')
+            self.classifier = SkinClassifier(path, device='cpu')
         self._torch = _torch_network(self.classifier.student)
         self._lock = threading.Lock()  # Grad-CAM hooks on to the network
 
@@ -123,10 +116,10 @@ def _torch_network(student: Any) -> tuple[Any, bool] | None:
         return student.network
     manifest, folder = student.manifest, student.weights.parent
     if 'torch' in manifest.files:
-        return torch_backend.load_weights(manifest.file_of(folder, 'torch'))
+        return backends.load_weights(manifest.file_of(folder, 'torch'))
     run = folder.resolve().parent
-    if manifest.made_of(run / torch_backend.STUDENT):
-        found = torch_backend.read_unexported(run)
+    if manifest.made_of(run / backends.STUDENT):
+        found = backends.read_unexported(run)
         return found.network, found.swapped
     return None
 
@@ -141,27 +134,42 @@ def check_grad_cam() -> None:
         ) from None
 
 
-def page_file(name: str) -> str:
-    """Read a file beside this one."""
+def _file(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding='utf-8')
 
 
-def frame() -> str:
+def page(titles: Sequence[str], most_bytes: int, root_path: str) -> str:
     """The page before anybody has dropped a photograph."""
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(' and '.join(titles))}</title>
+<link rel="icon" href="data:,">
+<style>{_file('demo_page.css')}</style>
+<main data-look="{escape(root_path)}/look" data-most-bytes="{most_bytes}">
+<h1>What do they see?</h1>
+<p class="notice" role="note">{escape(NOTICE)}</p>
+<label class="drop" tabindex="0">
+<input type="file" accept="image/*">
+<span>Drop a photograph here, or press to choose one</span></label>
+<p class="small">It is looked at in memory and kept nowhere.</p>
+<div class="result" aria-live="polite"></div>
+</main>
+<script>{_file('demo_page.js')}</script>
+</html>
+"""
+
+
+@cache
+def policy() -> str:
+    """Let the page run its own script, show its own pictures, and nothing else."""
+    script = hashlib.sha256(_file('demo_page.js').encode()).digest()
     return (
-        f'<p class="notice" role="note">{escape(NOTICE)}</p>'
-        '<label class="drop" tabindex="0">'
-        '<input type="file" accept="image/jpeg,image/png,image/webp,'
-        'image/bmp,image/tiff">'
-        '<span>Drop a photograph here, or press to choose one</span></label>'
-        '<p class="small">It is looked at in memory and kept nowhere.</p>'
-        '<div class="result" aria-live="polite"></div>'
+        f"default-src 'none'; script-src 'sha256-{b64encode(script).decode()}'; "
+        "style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-
-
-def refusal(reason: str) -> str:
-    """Why there is no answer."""
-    return f'<p class="refusal" role="alert">{escape(reason)}</p>'
 
 
 def answers(looks: Sequence[Look]) -> str:

@@ -27,13 +27,9 @@ _WARM_UP = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker times.
+    """What a worker times: an ``.onnx``, or in torch a ``student.pth`` or config.
 
-    Attributes:
-        runtime: one of ``RUNTIMES``.
-        file: ``.onnx``; for torch a ``student.pth`` or a config, whose
-            weights are then random.
-        size: (H, W) of an image in pixels.
+    ``size`` is (H, W) of an image in pixels.
     """
 
     network: str
@@ -49,7 +45,7 @@ class Timing:
     """What was measured of a job.
 
     Attributes:
-        rounds: times of the calls of each round, in seconds.
+        rounds: seconds of the calls of each round.
         memory: peak of its process, in bytes.
         error: why there is nothing, else empty.
     """
@@ -151,10 +147,9 @@ class _Worker:
 
 
 def work(pipe: Connection, job: Job) -> None:
-    """Answer each ``(seconds, calls)`` with times, until ``None`` comes.
+    """Answer each ``(seconds, calls)`` with times, then ``None`` with the peak memory.
 
-    Sends an empty text first, or why it cannot begin; the peak memory of the
-    process in bytes last.
+    Sends an empty text first, or why it cannot begin.
     """
     try:
         call = _load(job)
@@ -187,14 +182,14 @@ def _load(job: Job) -> Callable[[], object]:
         return np.random.default_rng(0).standard_normal(shape, np.float32)
 
     if job.runtime in ('onnx', 'int8'):
-        from hkd_mm.inference.onnx_backend import OnnxBackend
+        from hkd_mm.inference.backends import OnnxBackend
 
         network = OnnxBackend(job.file, job.threads)
         images = noise(network.channels)
         return lambda: network.logits(images)
     import torch
 
-    from hkd_mm.serve.latency_subjects import load_network
+    from hkd_mm.serve.latency import load_network
 
     torch.set_num_threads(job.threads)
     network = load_network(job.file)

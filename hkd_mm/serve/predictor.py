@@ -29,8 +29,9 @@ from hkd_mm.io.files import read_record, sha256
 from hkd_mm.io.locks import only_writer
 from hkd_mm.io.progress import Progress, default_workers
 
-_FORMAT = 'hkd_mm predictions 2'
+_FORMAT = 'hkd_mm predictions 3'
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def predict(
@@ -48,24 +49,17 @@ def predict(
     files see docs/inference.md, for the arguments ``tools/predict.py``.
 
     Returns:
-        What ``<out>.json`` holds, with ``images``, ``unreadable`` and ``skipped``.
-
-    Raises:
-        UserError: anything that the user can fix.
+        What ``<out>.json`` holds.
     """
     target = Path(out).expanduser()
     check_suffix(target)
     paths = distinct_paths(paths)
-    if workers < 0 or batch_size < 1:
-        raise UserError('--workers: 0 or more; --batch-size: 1 or more')
+    if not 0 <= workers <= 1024:
+        raise UserError(f'--workers {workers} must lie between 0, all cores, and 1024')
     classifier = SkinClassifier.from_pretrained(model, batch_size=batch_size, **options)
     header = _header(classifier, top)
     # held before anything is searched, and until all is written
-    with (
-        _full_disk_message(target),
-        only_writer(target),
-        open_work(target, header) as work,
-    ):
+    with _disk_messages(target), only_writer(target), open_work(target, header) as work:
         workers = workers or default_workers()
         skipped = _classify(classifier, paths, work, workers, top)
         return _finish(target, work, header, skipped)
@@ -99,11 +93,15 @@ def _header(classifier: SkinClassifier, top: int | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _full_disk_message(target: Path) -> Iterator[None]:
+def _disk_messages(target: Path) -> Iterator[None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
+        if error.errno in _NO_PLACE:
+            raise UserError(
+                f'--out {target} cannot be written ({error.strerror}); give another one'
+            ) from None
         if error.errno not in _FULL:
             raise
         raise UserError(
@@ -127,6 +125,11 @@ def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
             'it, or give another --out'
         )
     check_header(out, found, header)
+    if found.get('table') != sha256(out):
+        raise UserError(
+            f'{out} is not as it was written, but cut off or edited (its hash is '
+            f'another than in {made_by}); remove it, or give another --out'
+        )
     opened = WorkFile(work, header, read_table(out))
     _print(f'{opened.images} images are in {out} already')
     return opened
@@ -196,13 +199,8 @@ def _finish(
             'there is no image in what was named'
             + (f', but {skipped_files}' if skipped else '')
         )
-    record = dict(
-        header, images=work.images, unreadable=work.unreadable, skipped=skipped
-    )
     write_table(
-        out,
-        header['columns'],
-        (row for row in work.rows() if isinstance(row, list)),
+        out, header['columns'], (row for row in work.rows() if isinstance(row, list))
     )
     unreadable = Path(f'{out}.unreadable.csv')
     unreadable.unlink(missing_ok=True)
@@ -210,6 +208,8 @@ def _finish(
         rows = (row for row in work.rows() if isinstance(row, dict))
         columns = ['image', 'reason']
         write_table(unreadable, columns, ([row[k] for k in columns] for row in rows))
+    record = dict(header, images=work.images, unreadable=work.unreadable)
+    record.update(skipped=skipped, table=sha256(out))
     # the last to be removed is what a kill in between goes on from
     Path(f'{out}.json').write_text(json.dumps(record, indent=1) + '\n')
     os.unlink(work.path)

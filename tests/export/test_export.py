@@ -92,6 +92,37 @@ def test_graphs_tell_nothing_of_the_machine(exported) -> None:
             assert word not in content, (name, word)
 
 
+def test_a_graph_says_what_its_user_has_to_know(exported, capfd) -> None:
+    """In its metadata, without warnings, for any runtime that has its opset."""
+    manifest = read_manifest(exported)
+    for spec in manifest.files.values():
+        session = onnxruntime.InferenceSession(str(exported / spec.path))
+        found = session.get_modelmeta().custom_metadata_map
+        found = {key: json.loads(value) for key, value in found.items()}
+        assert found['classes'] == list(manifest.classes)
+        assert found['temperature'] == manifest.temperature
+        assert found['threshold'] == manifest.threshold.probability
+        assert found['size'] == [16, 16] and found['colour'] == 'RGB'
+        assert found['mean'] == found['std'] == [127.5] * 3
+        model = onnx.load(exported / spec.path)
+        opsets = [(one.domain, one.version) for one in model.opset_import]
+        assert opsets == [('', 18)] and model.ir_version == 8
+    assert capfd.readouterr().err == ''
+
+
+def test_graphs_for_older_runtimes(exported, tiny_run, tmp_path) -> None:
+    options = ExportOptions(int8=False, with_preprocessing=True, opset=16, ir_version=9)
+    manifest = export(tiny_run, tmp_path / 'old', options, lambda line: None)
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 30, 3), np.uint8)
+    for spec in manifest.files.values():
+        model = onnx.load(tmp_path / 'old' / spec.path)
+        assert [one.version for one in model.opset_import] == [16]
+        assert model.ir_version == 9
+    name = 'student_image.onnx'
+    old, new = (_run(folder / name, images) for folder in (tmp_path / 'old', exported))
+    np.testing.assert_allclose(old, new, atol=1e-5)
+
+
 def test_batch_norms_are_folded(exported) -> None:
     nodes = onnx.load(exported / 'student.onnx').graph.node
     kinds = {node.op_type for node in nodes}
@@ -357,11 +388,36 @@ def test_a_folder_without_a_student_is_refused(tmp_path, tool, capsys) -> None:
         ['--int8-limit', '-1'],
         ['--int8-limit', 'nan'],
         ['--int8-recall-limit', '-1'],
+        ['--int8-recall-limit', 'inf'],
+        ['--calibration-images', '-1'],
+        ['--opset', '12'],
+        ['--ir-version', '7'],
+        ['--ir-version', '99'],
     ],
 )
 def test_values_out_of_range_are_refused(tiny_run, tool, capsys, words) -> None:
     assert tool('export')([str(tiny_run), *words]) == 2
     assert words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('out', ['file', 'file/x', 'export/inside/x', 'closed'])
+def test_a_place_that_takes_no_export_is_told(
+    tiny_run, tool, tmp_path, capsys, monkeypatch, out
+) -> None:
+    (tmp_path / 'file').touch()
+    (tmp_path / 'export').mkdir()
+    (tmp_path / 'export/manifest.json').write_text('{}')
+    upstream = export_module.Path.mkdir
+
+    def mkdir(self, *args, **kwargs):
+        if 'closed' in self.name:
+            raise OSError(30, 'Read-only file system')
+        upstream(self, *args, **kwargs)
+
+    monkeypatch.setattr(export_module.Path, 'mkdir', mkdir)
+    assert tool('export')([str(tiny_run), '--out', str(tmp_path / out)]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f'error: --out {tmp_path / out} ') and 'give another' in told
 
 
 def test_the_old_name_of_an_option_is_refused_with_the_new(

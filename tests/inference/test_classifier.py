@@ -88,6 +88,17 @@ def test_without_a_reachable_threshold_nothing_is_confident(tmp_path):
     assert answer.probability == 1 and answer.confident is False
 
 
+def test_of_a_run_the_export_is_taken_and_told(tmp_path):
+    export_tiny(tmp_path / 'run' / 'export')
+    with pytest.warns(UserWarning, match='is a run: its export is taken, .*/export$'):
+        classifier = SkinClassifier(tmp_path / 'run')
+    assert classifier.student.manifest.name == 'tiny'
+    with pytest.warns(UserWarning, match='its export is taken'):
+        SkinClassifier.from_pretrained(tmp_path / 'run', precision='int8')
+    with pytest.raises(UserError, match='holds neither manifest.json nor student.pth'):
+        SkinClassifier(tmp_path / 'run', backend='torch')
+
+
 def test_an_answer_is_fixed_and_tells_that_no_threshold_is_known():
     answer = Answer((('mel', 0.75), ('nv', 0.25)), None)
     assert 'not known' in str(answer) and 'not confident' not in str(answer)
@@ -245,11 +256,11 @@ def test_the_manifest_names_only_files_of_the_folder(exported):
 def test_int8_is_told_where_it_may_overflow(
     exported, monkeypatch, tmp_path, processor, precision, warned
 ):
-    from hkd_mm.inference import onnx_backend
+    from hkd_mm.inference import backends
 
     (tmp_path / 'cpuinfo').write_text(processor)
-    monkeypatch.setattr(onnx_backend.platform, 'machine', lambda: 'x86_64')
-    monkeypatch.setattr(onnx_backend, '_CPUINFO', str(tmp_path / 'cpuinfo'))
+    monkeypatch.setattr(backends.platform, 'machine', lambda: 'x86_64')
+    monkeypatch.setattr(backends, '_CPUINFO', str(tmp_path / 'cpuinfo'))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter('always')
         SkinClassifier(exported, precision=precision)

@@ -2,6 +2,7 @@
 """torch answers as ONNX does, from safe files and from runs."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,23 @@ def test_weights_that_do_not_say_their_network_are_refused(tmp_path, meta):
     _add_torch(tmp_path, meta, _state())
     with pytest.raises(UserError, match='which network it is'):
         SkinClassifier(tmp_path)
+
+
+@pytest.mark.parametrize('header', ['[' * 100_000, '{"student": ' * 100_000, 'x', '3'])
+def test_headers_that_nobody_wrote_are_refused(tmp_path, header):
+    path = tmp_path / 'student.safetensors'
+    save_file(_state(), path, dict(hkd_mm=header))
+    write_tiny_manifest(
+        tmp_path, CLASSES, 0.6, torch=file_spec(path, 'tensor', 'logits')
+    )
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000_000)  # as other packages do
+    try:
+        with pytest.raises(UserError, match='student.safetensors') as told:
+            SkinClassifier(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert '\n' not in str(told.value)
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

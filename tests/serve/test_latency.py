@@ -14,9 +14,14 @@ from hkd_mm.inference.student import named
 from hkd_mm.io.files import sha256
 from hkd_mm.io.progress import Progress
 from hkd_mm.serve import latency_rounds as module
-from hkd_mm.serve.latency import _write_reports, baselines, rows_of
+from hkd_mm.serve.latency import (
+    Subject,
+    _write_reports,
+    baselines,
+    read_subject,
+    rows_of,
+)
 from hkd_mm.serve.latency_rounds import RUNTIMES, Job, Timing, measure
-from hkd_mm.serve.latency_subjects import Subject, read_subject
 
 
 def timing(network, runtime, *times, batch=1):
@@ -205,7 +210,32 @@ def test_two_networks_need_two_names(tiny_configs, tool, capsys):
     assert 'two networks are called tiny_student' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('argv', [['x', '--batch', '0'], ['x', '--rounds', '0']])
+@pytest.mark.parametrize('out', ['nowhere/a.json', '.', 'file/a.json'])
+def test_a_place_for_the_figures_is_looked_up_first(in_tmp, tool, capsys, out):
+    (in_tmp / 'file').touch()
+    assert tool('latency')(['nowhere', '--out', out]) == 2
+    told = capsys.readouterr().err
+    assert told == f'error: --out {out}: give a file in a folder that is there\n'
+
+
+def test_a_config_without_a_size_is_told(in_tmp):
+    (in_tmp / 'a.py').write_text('model = dict(type="ImageClassifier")\n')
+    with pytest.raises(UserError, match='a.py') as error:
+        read_subject('a.py')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'argv',
+    [
+        ['x', '--batch', '0'],
+        ['x', '--rounds', '0'],
+        ['x', '--seconds', 'nan'],
+        ['x', '--seconds', 'inf'],
+        ['x', '--threads', '100000'],
+        ['x', '--batch', '1', '1000000000'],
+    ],
+)
 def test_settings_are_checked(tool, argv):
     with pytest.raises(SystemExit):
         tool('latency')(argv)

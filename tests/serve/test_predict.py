@@ -113,7 +113,8 @@ def test_places_may_overlap_and_links_may_turn_in_circles(
     names = [row['image'] for row in _rows(out)]
     assert len(names) == 11 == len({os.path.realpath(n) for n in names})
     unreadable = _rows(tmp_path / 'out.csv.unreadable.csv')
-    assert [Path(row['image']).name for row in unreadable] == ['nowhere.png']
+    names = {Path(row['image']).name for row in unreadable}
+    assert names == {'nowhere.png', 'pipe.png'}
 
 
 def test_unreadable_files_are_listed_and_tried_again(
@@ -451,3 +452,159 @@ def test_work_of_another_model_is_not_gone_on_with(
         assert predict(photos, '--model', model, '--out', out) == 2
         assert str(work) in capsys.readouterr().err
         assert work.read_bytes() == content and not out.exists()
+
+
+def test_a_table_that_was_cut_or_edited_is_not_taken_for_whole(
+    predict, model, photos, tmp_path, capsys
+):
+    for name in ('out.csv', 'out.parquet'):
+        if name.endswith('parquet'):
+            pytest.importorskip('pyarrow')
+        out = tmp_path / name
+        argv = (photos, '--model', model, '--out', out)
+        assert predict(*argv) == 0
+        whole = out.read_bytes()
+        lines = whole[: whole[: len(whole) // 2].rfind(b'\n') + 1]
+        for content in (whole[: len(whole) // 2], lines, b'', whole + b'\n'):
+            out.write_bytes(content)
+            assert predict(*argv) == 2
+            told = capsys.readouterr().err.splitlines()[-1]
+            assert told.startswith(f'error: {out} is not as it was written')
+            assert out.read_bytes() == content
+        out.unlink()
+        assert predict(*argv) == 0 and out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        '[' * 200_000,
+        '[["a.png"]]',
+        '{"image": ["a.png"], "reason": "x"}',
+        '{"x": 1}',
+        '{"image": "a.png"}',
+        '[5, "mel", 0.5, true, 0.5, 0.3, 0.2]',
+        '["a.png", "mel"]',
+        '["a.png", "mel", "0.5", true, 0.5, 0.3, 0.2]',
+        '["\\ud800.png", "mel", 0.5, true, 0.5, 0.3, 0.2]',
+        '[]',
+        '3',
+    ],
+    ids=str,
+)
+def test_lines_of_a_work_file_that_nobody_wrote_are_made_again(
+    predict, model, photos, tmp_path, monkeypatch, line
+):
+    out, work = tmp_path / 'out.csv', tmp_path / 'out.csv.part'
+    with monkeypatch.context() as patch:
+        patch.setattr('os.unlink', lambda path: None)  # keep the work file
+        assert predict(photos, '--model', model, '--out', out) == 0
+    whole, before = out.read_bytes(), work.read_bytes().splitlines(keepends=True)
+    before[4:5] = [line.encode() + b'\n']
+    out.unlink()
+    work.write_bytes(b''.join(before))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000_000)  # as other packages do
+    try:
+        assert predict(photos, '--model', model, '--out', out) == 0
+    finally:
+        sys.setrecursionlimit(limit)
+    assert out.read_bytes() == whole
+
+
+def test_no_name_is_a_formula_and_all_are_known_again(
+    tool, model, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    names = ['=1+1.png', '+x.png', '-x.png', '@x.png', '\tx.png', "'=x.png", '[x[.png']
+    names += ['x' * 246 + '.png', 'a\u0308.png', 'ä.png']  # decomposed, composed
+    for name in names:
+        _write(tmp_path / name, 1)
+    suffixes = ['csv', 'parquet'] if _has_pyarrow() else ['csv']
+    for suffix in suffixes:
+        argv = ['--model', str(model), '--out', f'out.{suffix}', '--', *names]
+        for done in (0, 10):
+            assert tool('predict')(argv) == 0
+            assert (f'{done} images are in' in capsys.readouterr().err) is bool(done)
+    cells = [row['image'] for row in _rows(tmp_path / 'out.csv')]
+    assert len(cells) == 10
+    assert not any(cell[0] in '=+-@\t\r' for cell in cells)
+    assert {"'=1+1.png", "''=x.png", '[x[.png'} < set(cells)
+
+
+def _has_pyarrow() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec('pyarrow') is not None
+
+
+def test_parquet_knows_names_that_are_no_unicode_again(predict, model, tmp_path):
+    parquet = pytest.importorskip('pyarrow.parquet')
+    folder, out = tmp_path / 'odd', tmp_path / 'out.parquet'
+    folder.mkdir()
+    _write(tmp_path / 'a.png', 1)
+    os.link(tmp_path / 'a.png', os.path.join(os.fsencode(folder), b'\xff.png'))
+    for _ in range(2):
+        assert predict(folder, '--model', model, '--out', out) == 0
+        names = parquet.read_table(out).column('image').to_pylist()
+        assert names == [str(folder / '\\xff.png')]
+
+
+@pytest.mark.parametrize(
+    ('argv', 'word'),
+    [
+        (['--max-pixels', '-5'], 'max_pixels=-5: at least 1'),
+        (['--max-pixels', '0'], 'max_pixels=0: at least 1'),
+        (['--batch-size', '0'], 'batch_size=0: at least 1'),
+        (['--batch-size', '1000000000'], 'batch_size=1000000000: at least 1, at most'),
+        (['--workers', '100000'], '--workers 100000'),
+        (['--top', '0'], '--top 0'),
+        (['--out', 'x' * 240 + '.csv'], 'at most 200 bytes'),
+        (['--out', 'a.png/out.csv'], '--out a.png/out.csv cannot be written'),
+        (['--out', 'folder.csv'], 'folder.csv'),
+    ],
+)
+def test_odd_options_are_one_line(
+    tool, model, tmp_path, monkeypatch, capsys, argv, word
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder.csv').mkdir()
+    _write(tmp_path / 'a.png', 1)
+    assert tool('predict')(['a.png', '--model', str(model), *argv]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith('error: ') and word in told
+
+
+def test_folders_behind_many_links_are_read_once(predict, model, tmp_path):
+    """Each of 21 folders links twice to the next one: two million ways."""
+    folders = [tmp_path / 'photos' / f'{i:02}' for i in range(22)]
+    for i, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        _write(folder / 'a.png', i)
+        if i:
+            (folders[i - 1] / 'one').symlink_to(folder)
+            (folders[i - 1] / 'two').symlink_to(folder)
+    (folders[-1] / 'back').symlink_to(tmp_path / 'photos')
+    out = tmp_path / 'out.csv'
+    assert predict(tmp_path / 'photos', '--model', model, '--out', out) == 0
+    assert len(_rows(out)) == 22
+
+
+def test_the_rest_is_read_where_a_folder_cannot_be_listed(
+    predict, model, photos, tmp_path, monkeypatch
+):
+    upstream = os.scandir
+
+    def closed(path):
+        if str(path).endswith('/b'):
+            raise PermissionError(errno.EACCES, 'Permission denied', path)
+        return upstream(path)
+
+    monkeypatch.setattr('os.scandir', closed)
+    (photos / 'c').mkdir()
+    _write(photos / 'c' / 'image 30.png', 30)
+    out = tmp_path / 'out.csv'
+    assert predict(photos, '--model', model, '--out', out) == 0
+    assert {_seed(row['image']) for row in _rows(out)} == {0, 3, 6, 9, 30}
+    [row] = _rows(tmp_path / 'out.csv.unreadable.csv')
+    assert row['image'] == str(photos / 'b') and 'Permission denied' in row['reason']

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = set(
     'torch torchvision timm mmengine mmcv mmpretrain mmrazor cv2 numpy scipy '
     'sklearn matplotlib plotly jinja2 PIL rich optuna submitit onnx '
-    'onnxruntime onnxscript executorch gradio huggingface_hub safetensors '
+    'onnxruntime onnxscript executorch uvicorn huggingface_hub safetensors '
     'pydicom segmentation_models_pytorch pytorch_grad_cam imagehash pandas '
     'pyarrow psutil fcntl'.split()
 )
