@@ -1,13 +1,19 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Read tables of text strictly: what is cut, doubled or open is refused."""
+"""Read tables of text strictly, and write them so that no cell is a formula."""
 
 import codecs
 import csv
+import io
 import os
+import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import replacing
 
 # How programs write "nothing is known"; compared in lower case.
 _BLANK = frozenset(
@@ -15,6 +21,10 @@ _BLANK = frozenset(
     + ('unknown', 'unk', 'missing', 'not available')
 )
 _DELIMITERS = '\t;,'
+# Spreadsheets run texts that begin so; an apostrophe before them says "text". Texts
+# that begin with such a pair get one more, so that reading can take one off.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?', re.ASCII | re.IGNORECASE)
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -34,7 +44,8 @@ def read_table(
         required: column names that must be there, in lower case.
 
     Returns:
-        One dict a row; keys in lower case, values without outer blanks.
+        One dict a row; keys in lower case, values without outer blanks and
+        without the apostrophe of :func:`write_table`.
         Lines without any text are no rows.
 
     Raises:
@@ -49,7 +60,7 @@ def read_table(
     known: dict[str, str] = {}  # equal texts of a column are kept once
     begin = 1
     try:
-        columns = [name.strip().lower() for name in next(reader, [])]
+        columns = [_plain(name).lower() for name in next(reader, [])]
         _check_header(path, columns, required)
         for cells in reader:
             begin, last = reader.line_num, begin
@@ -59,7 +70,7 @@ def read_table(
                     f'until line {begin}; close the quote, or double it '
                     'inside of a cell'
                 )
-            values = [known.setdefault(v, v) for v in map(str.strip, cells)]
+            values = [known.setdefault(v, v) for v in map(_plain, cells)]
             if any(values):
                 _check_row(path, begin, columns, values)
                 rows.append(dict(zip(columns, values)))
@@ -70,6 +81,41 @@ def read_table(
     if not rows:
         raise UserError(f'table {path} has no rows under its column names')
     return rows
+
+
+def write_table(
+    path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    """Write a comma separated file, which is whole or not there.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe before it,
+    which :func:`read_table` takes off. File names may be of any bytes.
+
+    Args:
+        path: its folder is made when missing.
+        header: names of the columns.
+        rows: cells in the order of the columns; None is an empty one.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoding = dict(encoding='utf-8', errors='surrogateescape', newline='')
+    with replacing(path, 'w', **encoding) as file:
+        # csv quotes the line breaks that are in its own terminator
+        lines = SimpleNamespace(write=lambda line: file.write(f'{line[:-2]}\n'))
+        writer = csv.writer(lines, lineterminator='\r\n')
+        writer.writerow(map(_harmless, header))
+        writer.writerows(map(_harmless, row) for row in rows)
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def _plain(cell: str) -> str:
+    cell = cell.strip()
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _lines(path: Path) -> list[str]:
@@ -98,7 +144,8 @@ def _lines(path: Path) -> list[str]:
         ) from None
     if '\0' in text:
         raise UserError(f'table {path} holds zero bytes: it is no table')
-    lines = text.splitlines(keepends=True)
+    # str.splitlines would split at U+2028 and others as well
+    lines = io.StringIO(text, newline='').readlines()
     if lines and lines[0].lower().startswith('sep='):
         lines = lines[1:]
     return lines

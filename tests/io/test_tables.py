@@ -1,10 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Tables: what is right is read, what is cut, doubled or open is refused."""
 
+import csv
+import os
+import random
+
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.tables import is_blank, read_table
+from hkd_mm.io.tables import is_blank, read_table, write_table
 
 
 def written(tmp_path, text, encoding='utf-8'):
@@ -70,3 +74,68 @@ def test_programs_write_nothing_in_many_ways():
         assert is_blank(text), text
     for text in ('0', 'lesion', 'HAM_0001', 'nano'):
         assert not is_blank(text), text
+
+
+FORMULAS = {
+    '=HYPERLINK("http://x")': """'=HYPERLINK("http://x")""",
+    '+1+cmd': "'+1+cmd",
+    '-2+3': "'-2+3",
+    '@SUM(A1)': "'@SUM(A1)",
+    '\t=1': "'\t=1",
+    '-': "'-",
+    '-inf': "'-inf",
+    "'=1": "''=1",  # else reading would take off what was its own
+    "''-x": "'''-x",
+    '-5': '-5',
+    '+1.5e-3': '+1.5e-3',
+    "'t Hooft": "'t Hooft",
+    "'": "'",
+    'a=b': 'a=b',
+}
+
+
+def test_no_cell_of_text_is_a_formula_and_every_id_comes_back(tmp_path):
+    path = tmp_path / 'new' / 't.csv'
+    write_table(path, ['image', '=label'], [(name, 1) for name in FORMULAS])
+    with path.open(newline='') as file:
+        header, *cells = csv.reader(file)
+    assert header == ['image', "'=label"]
+    assert [row[0] for row in cells] == [*FORMULAS.values()]
+    rows = read_table(path)
+    assert [row['image'] for row in rows] == [name.strip(' ') for name in FORMULAS]
+    assert {row['=label'] for row in rows} == {'1'}
+
+
+def test_a_carriage_return_before_a_formula_is_harmless(tmp_path):
+    write_table(tmp_path / 't.csv', ['image'], [['\r=1'], ['a\r=1']])
+    text = (tmp_path / 't.csv').read_bytes()
+    assert text == b'image\n"\'\r=1"\n"a\r=1"\n'
+
+
+def test_any_text_comes_back(tmp_path):
+    path, rng = tmp_path / 't.csv', random.Random(0)
+    letters = '\'=+-@1ae.\t,";\u2028\x85\x0cé\U0001f600'
+    names = [''.join(rng.choices(letters, k=rng.randint(1, 5))) for _ in range(5000)]
+    names = sorted({name.strip() for name in names} - {''})
+    write_table(path, ['image', 'n'], [[name, 0] for name in names])
+    assert read_table(path) == [dict(image=name, n='0') for name in names]
+
+
+def test_cells_keep_their_kinds_and_bytes(tmp_path):
+    path = tmp_path / 't.csv'
+    name = os.fsdecode(b'caf\xe9.jpg')
+    write_table(path, ['a', 'b', 'c', 'd'], iter([(name, None, -0.5, 'x,\ny')]))
+    assert path.read_bytes() == b'a,b,c,d\ncaf\xe9.jpg,,-0.5,"x,\ny"\n'
+
+
+def test_a_table_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / 't.csv'
+    path.write_text('old')
+
+    def rows():
+        yield ['a']
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        write_table(path, ['image'], rows())
+    assert path.read_text() == 'old' and [*tmp_path.iterdir()] == [path]
