@@ -1,10 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """What a test leaves: metrics, predictions and a table."""
 
-import csv
-import io
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hkd_mm.evaluation.classification_scores import answers_one_class
 from hkd_mm.evaluation.isic_scores import submission
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.files import sha256
+from hkd_mm.io.tables import write_table
 
 SUFFIXES = ('.json', '.csv', '.pkl')
 
@@ -88,100 +88,82 @@ def result_files(
     return [str(path.with_stem('_'.join([path.stem, *parts]))) for path in names]
 
 
-def check_earlier(path: str, facts: dict[str, Any]) -> None:
-    """Refuse to write over the figures of another test."""
-    try:
-        text = Path(path).read_text(encoding='utf-8')
-    except FileNotFoundError:
-        return
-    way = 'give --out FILE.json, or move it away'
-    try:
-        earlier = json.loads(text).get('provenance')
-    except (ValueError, AttributeError):
-        raise UserError(f'{path} is damaged: no JSON; {way}') from None
-    if not isinstance(earlier, dict):
-        raise UserError(f'{path} does not record what it is of; {way}')
-    for name, value in facts.items():
-        if earlier.get(name) != value:
-            raise UserError(
-                f'{path} is of another test ({name} was '
-                f'{_short(earlier.get(name))}, is {_short(value)}); {way}'
-            )
-
-
-def _short(value: Any) -> str:
-    """A hash by its beginning."""
-    if isinstance(value, str) and len(value) == 64:
-        return value[:8]
-    return str(value)
-
-
 def write_results(
-    out: str, metrics: dict[str, float], runner: Runner, facts: dict[str, Any]
+    outs: Sequence[str],
+    metrics: dict[str, float],
+    runner: Runner,
+    facts: dict[str, Any],
 ) -> None:
-    """Write the metrics or the predictions, whole or not at all.
+    """Write the metrics and the predictions, each file whole or not at all.
 
     Args:
-        out: path; its suffix chooses: ``.json`` the metrics, ``.isic.csv``
+        outs: paths; a suffix chooses: ``.json`` the metrics, ``.isic.csv``
             an ISIC submission, ``.csv`` and ``.pkl`` the predictions.
         metrics: for ``.json``; of masks ``hd95_unit`` stands beside them.
         runner: after ``test()``; its ``ClinicalMetric`` holds the
             predictions, its ``SegmentationMetric`` the figures of slices.
+        facts: of :func:`provenance`; with the hashes of the other files they
+            are written last, so that half a test is none.
 
     Raises:
         UserError: predictions are wanted and no such metric ran, or a
             submission of a segmentation.
     """
-    last = next(
-        (
-            metric.last
-            for metric in runner.test_evaluator.metrics
-            if getattr(metric, 'last', None)
-        ),
-        None,
-    )
-    if out.endswith('.json'):
-        unit = (last or {}).get('unit')
-        written = dict(metrics, hd95_unit=unit) if unit else dict(metrics)
-        written['provenance'] = facts
-        AtomicBackend().put_text(json.dumps(written, indent=1) + '\n', out)
-        return
+    metric = [m.last for m in runner.test_evaluator.metrics if getattr(m, 'last', None)]
+    last = metric[0] if metric else None
+    written, files = dict(metrics), {}
+    if last and last.get('unit'):
+        written['hd95_unit'] = last['unit']
+    for out in sorted(outs, key=lambda out: out.endswith('.json')):
+        if out.endswith('.json'):
+            written['provenance'] = dict(facts, files=files) if files else facts
+            AtomicBackend().put_text(json.dumps(written, indent=1) + '\n', out)
+        else:
+            _write_predictions(out, last, runner.test_dataloader.dataset)
+            files[Path(out).name] = sha256(out)
+        runner.logger.info(f'Done: wrote {out}')
+
+
+def _write_predictions(out: str, last: dict[str, Any] | None, dataset: Any) -> None:
     if last is None:
         raise UserError(
             f'--out {out}: predictions come from hkd_mm.ClinicalMetric or '
             'hkd_mm.SegmentationMetric; put it into test_evaluator'
         )
-    if 'rows' in last:
-        _write_slices(out, last)
-        return
-    dataset = runner.test_dataloader.dataset
-    classes = list(dataset.metainfo['classes'])
-    if out.endswith('.pkl'):
-        AtomicBackend().put(pickle.dumps(dict(last, classes=classes)), out)
-        return
-    if out.endswith('.isic.csv'):
-        text = submission(last['sample_ids'], last['scores'], classes)
-        AtomicBackend().put_text(text, out)
-        return
-    AtomicBackend().put_text(_predictions_csv(last, classes, _lesions(dataset)), out)
-
-
-def _write_slices(out: str, last: dict[str, Any]) -> None:
-    """Figures of every slice of a segmentation."""
-    if out.endswith('.isic.csv'):
+    rows = last.get('rows')  # of a segmentor: the figures of each slice
+    if out.endswith('.isic.csv') and rows is not None:
         raise UserError(
             f'--out {out}: a submission holds classes of images, and this '
             'network marks pixels; give a .csv file'
         )
+    classes = list(dataset.metainfo['classes'])
     if out.endswith('.pkl'):
-        AtomicBackend().put(pickle.dumps(last), out)
-        return
-    stream = io.StringIO()
-    names = list(last['rows'][0])
-    writer = csv.DictWriter(stream, names, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(last['rows'])
-    AtomicBackend().put_text(stream.getvalue(), out)
+        kept = last if rows is not None else dict(last, classes=classes)
+        AtomicBackend().put(pickle.dumps(kept), out)
+    elif out.endswith('.isic.csv'):
+        text = submission(last['sample_ids'], last['scores'], classes)
+        AtomicBackend().put_text(text, out)
+    elif rows is not None:
+        write_table(out, list(rows[0]), (row.values() for row in rows))
+    else:
+        header = ['sample_id', 'lesion_id', 'label', 'prediction']
+        lesions = _lesions(dataset)
+        write_table(
+            out,
+            [*header, *(f'score_{name}' for name in classes)],
+            (
+                [
+                    name,
+                    lesions.get(name, ''),
+                    classes[int(label)],
+                    classes[int(scores.argmax())],
+                    *(f'{score:.6f}' for score in scores),
+                ]
+                for name, label, scores in zip(
+                    last['sample_ids'], last['labels'], last['scores']
+                )
+            ),
+        )
 
 
 def _lesions(dataset) -> dict[str, str]:
@@ -192,33 +174,6 @@ def _lesions(dataset) -> dict[str, str]:
         for info in infos
         if info.get('sample_id') and info.get('lesion_id')
     }
-
-
-def _predictions_csv(
-    last: dict[str, Any], classes: list[str], lesions: dict[str, str]
-) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow(
-        [
-            'sample_id',
-            'lesion_id',
-            'label',
-            'prediction',
-            *(f'score_{name}' for name in classes),
-        ]
-    )
-    for name, label, scores in zip(last['sample_ids'], last['labels'], last['scores']):
-        writer.writerow(
-            [
-                name,
-                lesions.get(name, ''),
-                classes[int(label)],
-                classes[int(scores.argmax())],
-                *(f'{score:.6f}' for score in scores),
-            ]
-        )
-    return stream.getvalue()
 
 
 def print_metrics(metrics: dict[str, float], title: str) -> None:

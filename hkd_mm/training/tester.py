@@ -30,7 +30,6 @@ from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.io.signatures import type_name
 from hkd_mm.training.results import (
     SUFFIXES,
-    check_earlier,
     print_metrics,
     provenance,
     result_files,
@@ -45,6 +44,7 @@ from hkd_mm.training.runtime import (
     set_up_processes,
 )
 from hkd_mm.training.test_checks import check_input, check_split
+from hkd_mm.training.test_record import check_earlier
 
 
 def has_masks(cfg: Config) -> bool:
@@ -218,9 +218,7 @@ def _run(
         if isinstance(value, (int, float)) and key not in ('time', 'data_time')
     }
     if is_main_process():
-        for out in outs:
-            write_results(out, metrics, runner, facts)
-            runner.logger.info(f'Done: wrote {out}')
+        write_results(outs, metrics, runner, facts)
     return metrics
 
 

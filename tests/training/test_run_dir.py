@@ -10,6 +10,8 @@ import tiny
 import torch
 from tiny import forget_runs
 
+from hkd_mm.errors import UserError
+
 PACKED = ['--cfg-options', 'packed=True']
 
 
@@ -107,6 +109,8 @@ def test_a_packed_training_is_tested_by_the_stock_pipeline(
     assert measure(config, 'packed/student.pth')[0] == 0
     # the memory order of the images moves the last digits of scores
     again, before = read(Path('packed/test.json')), json.loads(first)
+    for record in (again, before):  # those of the digits
+        assert list(record['provenance'].pop('files')) == ['predictions.csv']
     assert again.pop('provenance') == before.pop('provenance')
     assert again == pytest.approx(before, rel=1e-5, nan_ok=True)
     code, said = measure('packed', '--cfg-options', 'input_size=24')
@@ -189,6 +193,31 @@ def test_figures_of_another_test_are_not_written_over(run, measure):
     (run / 'test.json').write_text('{"top1": 0.5}')  # as of an older version
     code, said = measure(run)
     assert code == 2 and 'does not record what it is of' in said
+
+
+@pytest.mark.parametrize('damage', ['half', 'row', 'gone', 'record'])
+def test_predictions_are_read_whole_or_refused(damage, run, measure):
+    from hkd_mm.training.test_record import read_predictions
+
+    assert measure(run)[0] == 0
+    path = run / 'predictions.csv'
+    rows = read_predictions(path)
+    assert len(rows) == 9 and {'sample_id', 'label', 'score_Acne'} <= set(rows[0])
+    text = path.read_bytes()
+    if damage == 'half':
+        path.write_bytes(text[: len(text) // 2])
+    elif damage == 'row':  # a whole table, of fewer images
+        path.write_bytes(text[: text[:-1].rindex(b'\n') + 1])
+    elif damage == 'gone':
+        path.unlink()
+    else:
+        (run / 'test.json').write_text('{"provenance": 5')
+    with pytest.raises(UserError, match=f'python tools/test.py {run}') as error:
+        read_predictions(path)
+    assert '\n' not in str(error.value)
+    if damage != 'record':
+        assert measure(run)[0] == 0  # the way out
+        assert read_predictions(path) == rows
 
 
 def test_work_dir_and_out_say_otherwise(run, measure):
