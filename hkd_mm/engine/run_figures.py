@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from hkd_mm.io.atomic_files import AtomicBackend
+from hkd_mm.io.picture_text import set_labels
 from hkd_mm.metric_names import (
     CLASS_SUMMARY,
     MASK_SUMMARY,
@@ -61,18 +62,19 @@ def save_confusion(
     path: str | Path,
     title: str = '',
 ) -> None:
-    """Draw a confusion matrix, shaded by row share, with counts.
+    """Draw a confusion matrix, shaded by row share; of few classes with counts.
 
     Args:
         confusion: (C, C) counts, true class by row.
     """
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = 3 + 0.6 * len(classes)
+    side = min(3 + 0.6 * len(classes), 21)
     figure = _figure(side + 1, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
-    for row, column in np.ndindex(*counts.shape):
+    few = len(classes) <= 30
+    for row, column in np.ndindex(*counts.shape) if few else ():
         share = shares[row, column]
         axes.text(
             column,
@@ -83,9 +85,11 @@ def save_confusion(
             fontsize=8,
             color='white' if share > 0.5 else 'black',
         )
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=45, ha='right')
-    axes.set_yticks(ticks, classes)
+    # a label's height in points is at most the share of its row of the axis
+    size = min(10, 0.75 * 72 * side / max(len(classes), 1))
+    turned = dict(rotation=45, ha='right') if few else dict(rotation=90)
+    set_labels(axes.xaxis, classes, **turned, fontsize=size)
+    set_labels(axes.yaxis, classes, fontsize=size)
     axes.set(xlabel='predicted', ylabel='true', title=title)
     figure.colorbar(image, label='share of the true class', shrink=0.8)
     _save(figure, path)

@@ -29,7 +29,7 @@ def drawable(text: str) -> tuple[str, str]:
     try:
         from anyascii import anyascii
     except ImportError:
-        _report_once(text)
+        _report_once()
         return '', _own_font()
     return anyascii(text), _own_font()
 
@@ -143,10 +143,10 @@ def _characters(path: str) -> frozenset[int]:
 
 
 @cache
-def _report_once(text: str) -> None:
+def _report_once() -> None:
     print_log(
-        f'no installed font has all characters of "{text}": pictures show a number in '
-        'its place; install a font that has them, or: pip install anyascii',
+        'no installed font has all characters of the names: pictures show numbers in '
+        'place of some; install a font that has them, or: pip install anyascii',
         'current',
         logging.WARNING,
     )
