@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError
-from hkd_mm.export.card import packed_card
+from hkd_mm.export.card import hub_licence, packed_card
 from hkd_mm.export.checks import same_logits
 from hkd_mm.export.export_run import CARD
 from hkd_mm.inference.hub import first_line
@@ -27,6 +27,7 @@ from hkd_mm.inference.manifest import (
 from hkd_mm.inference.student import read_student
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.io.input_spec import normalised
+from hkd_mm.io.markup import clean
 
 WEIGHTS = 'student.safetensors'
 _FIGURES = ('metrics.json', 'test.json')
@@ -63,9 +64,9 @@ def publish(
     """
     run, out = Path(run_dir), Path(out)
     exported, weights = run / 'export', run / STUDENT
-    if not (exported / FILE).is_file():
+    if not all((exported / name).is_file() for name in (FILE, CARD)):
         raise UserError(
-            f'{run} has no export; make one first: python tools/export.py {run}'
+            f'{run} has no whole export; make one first: python tools/export.py {run}'
         )
     config = finished_run(run).config
     manifest = read_manifest(exported)
@@ -90,6 +91,12 @@ def publish(
     except BaseException:  # half a folder is none
         shutil.rmtree(out)
         raise
+    if licence and not hub_licence(licence):
+        report(
+            f'warning: the Hub has no id of the licence "{clean(licence)}", so the '
+            'header of the card says "other"; ids such as cc-by-nc-4.0 are listed at '
+            'https://huggingface.co/docs/hub/repositories-licenses'
+        )
     size = sum(file.bytes for file in manifest.files.values())
     report(f'packed {out}: {size / 1e6:.1f} MB')
     return out
@@ -127,8 +134,8 @@ def _write_manifest(
         files=dict(manifest.files, torch=torch),
         licence=licence or manifest.licence,
     )
-    card = (exported / CARD).read_text(encoding='utf-8')
-    card = packed_card(card, manifest.licence, packed, WEIGHTS)
+    card = (exported / CARD).read_text('utf-8', 'replace')
+    card = packed_card(card, packed, WEIGHTS)
     (out / CARD).write_text(card, encoding='utf-8')
     write_manifest(packed, out)
     return packed

@@ -22,9 +22,10 @@ from hkd_mm.io.markup import (
 
 ATTACKS = [
     '<img src=x onerror=alert(1)>', '<javascript:alert(1)>', '[x](javascript:alert(1))',
-    '![x](http://e/p.png)', '[x][y]', '[x]: javascript:alert(1)', 'a|b', '`', '``', '*a*',
-    '_a_', '~~a~~', 'a\nb', '---', '# a', '{{ 7 }}', '{% x %}', '$x$', '&lt;b&gt;',
-    "=cmd|' /C calc'!A0", '\udcff', '\u202etxt', 'a\\', '\\|', '</td>', '<!-- x',
+    '![x](http://e/p.png)', '[x][y]', '[x]: javascript:alert(1)', 'a|b', '`', '``',
+    '*a*', '_a_', '~~a~~', 'a\nb', '---', '# a', '{{ 7 }}', '{% x %}', '$x$',
+    '&lt;b&gt;', "=cmd|' /C calc'!A0", '\udcff', '\u202etxt', 'a\\',
+    '\\|', '</td>', '<!-- x',
 ]  # fmt: skip
 NAMES = st.text(
     'a1 -+=#>[]()!<>&;:/`*_~|\\${}"\'.,\n\t\x00\u2028é黒\ud800br', max_size=12
