@@ -1,11 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Colours and frames that all figures share."""
+"""Names, colours and frames that all figures share."""
 
+import html
 import textwrap
+from collections.abc import Iterable
 
 import numpy as np
 from plotly import graph_objects as go
 
+from hkd_mm.io.markup import shorten
 from hkd_mm.report.data import ReportData, ReportMethod
 
 # Okabe and Ito's colours without black and yellow, which vanish on one of
@@ -24,6 +27,7 @@ _ROLE_DASHES = {
     'distilled': 'solid',
 }
 DIVERGING = [[0, '#2166ac'], [0.5, '#f7f7f7'], [1, '#b35806']]
+MANY = 25  # columns whose numbers do not fit into a heat map
 LEGEND_BELOW = dict(orientation='h', y=-0.2, yanchor='top')
 
 
@@ -72,7 +76,7 @@ def curve(
     return go.Scatter(
         x=np.round(x, 4),
         y=np.round(y, 4),
-        name=wrapped(method.title, 26),
+        name=label(method.title, 26),
         line=line(data, method),
         hovertemplate=hover,
         visible=is_shown(data, method) or 'legendonly',
@@ -80,9 +84,21 @@ def curve(
     )
 
 
-def wrapped(text: str, width: int = 20) -> str:
-    """A long name in several lines of an axis."""
-    return '<br>'.join(textwrap.wrap(text, width)) or text
+def labels(names: Iterable[str], width: int = 20) -> list[str]:
+    """Names in a figure, all different: long ones in up to three lines, or cut.
+
+    Plotly takes tags and ``%{...}`` in texts for its own: they are escaped.
+    """
+    lines = (textwrap.wrap(name, width) for name in shorten(names, 3 * width))
+    return [
+        '<br>'.join(html.escape(part, False).replace('%{', '&#37;{') for part in parts)
+        for parts in lines
+    ]
+
+
+def label(name: str, width: int = 20) -> str:
+    """One of :func:`labels`."""
+    return labels([name], width)[0]
 
 
 def heat_map(
@@ -93,7 +109,7 @@ def heat_map(
     scale='Cividis',
     form: str = '.2f',
 ):
-    """A matrix with its numbers written in it, the first row on top.
+    """A matrix with its numbers written in it if they fit, the first row on top.
 
     Args:
         values: (R, C), NaN where there is nothing.
@@ -105,10 +121,10 @@ def heat_map(
     """
     trace = go.Heatmap(
         z=np.round(values, 5),
-        x=columns,
-        y=[wrapped(row) for row in rows],
+        x=labels(columns),
+        y=labels(rows),
         text=[['' if v != v else f'{v:{form}}' for v in r] for r in values],
-        texttemplate='%{text}',
+        texttemplate='%{text}' if len(columns) <= MANY else '',
         hovertemplate='%{y}, %{x}: %{text}<extra></extra>',
         colorscale=scale,
         zmin=limits[0],

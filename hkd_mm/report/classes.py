@@ -19,6 +19,7 @@ from hkd_mm.evaluation.significance import bootstrap_interval, scores_by_seed
 from hkd_mm.experiments.table_text import format_interval
 from hkd_mm.report.charts import (
     DIVERGING,
+    MANY,
     class_map,
     curve,
     figure,
@@ -26,7 +27,7 @@ from hkd_mm.report.charts import (
     is_shown,
 )
 from hkd_mm.report.data import ReportData
-from hkd_mm.report.page import Chart, Section, Table, mean_sd_cell
+from hkd_mm.report.page import Chart, Section, Table, count_cell, mean_sd_cell
 
 SPECIFICITIES = (0.90, 0.95)
 _RESAMPLES = 500
@@ -37,12 +38,17 @@ def f1_section(data: ReportData) -> Section:
     count = len(data.classes)
     counts = np.bincount(data.labels, minlength=count)
     values = [f1_by_class(data.labels, method.chosen, count) for method in data.methods]
-    listed = ', '.join(f'{name} {count}' for name, count in zip(data.classes, counts))
     worst = data.classes[int(np.nanargmin(np.nanmean(values, 0)))]
     alt = (
         'F1 of each class (columns) for each method (rows), mean over the '
-        f'seeds; the hardest class is {worst}. Test images: {listed}.'
+        f'seeds; the hardest class is {worst}.'
     )
+    rows = [
+        [name, count_cell(images), *((f'{v:.2f}', float(v)) for v in column)]
+        for name, images, column in zip(data.classes, counts, zip(*values))
+    ]
+    header = ['class', 'test images', *(method.title for method in data.methods)]
+    table = Table('F1, mean over the seeds.', header, rows)
     made = class_map(data.methods, values, data.classes)
     chart = Chart('f1', made, alt, 110 + 44 * len(values))
     how = (
@@ -50,7 +56,7 @@ def f1_section(data: ReportData) -> Section:
         'no method finds, a dark cell in a bright column one that a method '
         'has lost.'
     )
-    return Section('f1', 'F1 by class', how, data.basis, [chart])
+    return Section('f1', 'F1 by class', how, data.basis, [chart, table])
 
 
 def confusion_section(data: ReportData) -> Section:
@@ -62,6 +68,8 @@ def confusion_section(data: ReportData) -> Section:
             left_out='name networks with --teacher, --alone and --distilled',
         )
     names, charts, found = data.classes, [], {}
+    many = len(names) > MANY
+    height = 110 + 18 * len(names) if many else 380
     for role, method in data.roles.items():
         found[role] = 100 * confusion_shares(data.labels, method.chosen, len(names))
         title = method.title
@@ -71,7 +79,7 @@ def confusion_section(data: ReportData) -> Section:
         alt = f'{title}. Mean of the diagonal: {kept:.0f} per cent.'
         made = _matrix(names, found[role], (0, 100), 'Cividis', '.0f')
         name = f'confusion-{role.replace(" ", "-")}'
-        charts.append(Chart(name, made, alt, 380))
+        charts.append(Chart(name, made, alt, height))
     if 'distilled' in found and 'student alone' in found:
         change = found['distilled'] - found['student alone']
         reach = max(float(np.nanmax(np.abs(change))), 1.0)
@@ -80,13 +88,14 @@ def confusion_section(data: ReportData) -> Section:
             'distilled - student alone, in per cent of the row; mean of the '
             f'diagonal {np.nanmean(np.diag(change)):+.1f}.'
         )
-        charts.append(Chart('confusion-change', made, alt, 380))
+        charts.append(Chart('confusion-change', made, alt, height))
     how = (
         'Rows are the true classes, numbers the per cent of their images '
         'that were given the class of the column, mean over the seeds; in '
         'the difference, on the diagonal more is better.'
     )
-    return Section('confusion', 'Confusion', how, data.basis, charts, tile=420)
+    tile = None if many else 420
+    return Section('confusion', 'Confusion', how, data.basis, charts, tile=tile)
 
 
 def _matrix(names: list[str], values, limits, scale, form: str):

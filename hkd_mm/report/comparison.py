@@ -22,7 +22,7 @@ from hkd_mm.metric_names import (
     MASK_SUMMARY,
     title_of,
 )
-from hkd_mm.report.charts import GREY, figure, line, wrapped
+from hkd_mm.report.charts import GREY, figure, label, labels, line
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import Cell, Chart, Section, Table
 
@@ -121,10 +121,11 @@ def _difference_chart(
     data: ReportData, base: ReportMethod, others: list[ReportMethod]
 ) -> Chart:
     metric = title_of(data.compared_by)
+    names = labels((method.title for method in others), 28)
     traces = [
         trace
-        for method in others
-        for trace in _difference_traces(data, method, base.name)
+        for method, name in zip(others, names)
+        for trace in _difference_traces(data, method, name, base.name)
     ]
     made = figure(traces, f'gain in {metric}', showlegend=False, margin=dict(t=48))
     made.add_vline(x=0, line=dict(color=GREY, width=1, dash='dash'))
@@ -159,11 +160,13 @@ def verdict(base: ReportMethod, others: list[ReportMethod]) -> str:
     return ' '.join(sentences)
 
 
-def _difference_traces(data: ReportData, method: ReportMethod, base: str) -> list:
+def _difference_traces(
+    data: ReportData, method: ReportMethod, name: str, base: str
+) -> list:
     outcome = method.outcome
     found, p = outcome.against[base], outcome.adjusted[base]
     colour = line(data, method)['color']
-    name, extra = wrapped(method.title, 28), f'<extra>{method.title}</extra>'
+    extra = f'<extra>{name}</extra>'
     mean = go.Scatter(
         x=[found.mean],
         y=[name],
@@ -231,13 +234,13 @@ def _cost_chart(
     middle = (min(costs) + max(costs)) / 2
     traces = []
     for method, cost, (mean, sd), best in zip(methods, costs, found, front):
-        label = wrapped(method.title) if best else ''
+        shown = data.role_of(method) or (label(method.title) if best else '')
         trace = go.Scatter(
             x=[cost],
             y=[mean],
-            name=wrapped(method.title, 30),
+            name=label(method.title, 30),
             mode='markers+text',
-            text=f' {data.role_of(method) or label} ',
+            text=f' {shown} ',
             textposition=f'top {"left" if cost > middle else "right"}',
             error_y=dict(array=[np.nan_to_num(sd)], width=4, thickness=1),
             marker=dict(

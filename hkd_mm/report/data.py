@@ -1,13 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Everything the sections of a report are made of, read once."""
 
-import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_scores import mean_by_group
@@ -22,8 +21,10 @@ from hkd_mm.experiments.table_text import (
     format_image_count,
     unit_name,
 )
+from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import COMPARED_OF_MASKS, OF_SLICES
 from hkd_mm.report.run_places import find_runs
+from hkd_mm.training import test_record
 
 
 @dataclass
@@ -48,36 +49,64 @@ class Scores:
 
 
 def read_predictions(path: Path) -> Scores:
-    """Read what ``tools/test.py`` has written of each image."""
+    """Read what ``tools/test.py`` has written of each image.
+
+    Raises:
+        UserError: the file is damaged, or what it holds are no scores and no figures.
+    """
+    again = f'write it again with: python tools/test.py {path.parent}'
+    if path.stem != 'predictions':
+        again = f'remove {path} and it is made again'
     try:
-        with path.open(newline='', encoding='utf-8') as stream:
-            lines = list(csv.DictReader(stream))
-        return _parse(sorted(lines, key=lambda line: line['sample_id']))
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        rows = test_record.read_predictions(path)
+    except UserError as error:
+        told = str(error).partition('; write it again')[0]
+        raise UserError(f'{told}; {again}') from None
+    try:
+        return _parse(sorted(rows, key=lambda row: row['sample_id']))
+    except (ValueError, KeyError) as error:
         raise UserError(
             f'{path} holds no predictions with scores, and no figures of '
-            f'masks ({error}); write it again with tools/test.py --out {path}'
+            f'masks ({error}); {again}'
         ) from None
 
 
-def _parse(lines: list[dict]) -> Scores:
-    masks = 'dice' in lines[0]
+def _parse(rows: list[dict[str, str]]) -> Scores:
+    masks = 'dice' in rows[0]
     group = 'patient' if masks else 'lesion_id'
-    names = [key for key in lines[0] if key.startswith('score_')]
-    classes = [name.removeprefix('score_') for name in names]
-    labels = [0 if masks else classes.index(line['label']) for line in lines]
+    names = [key for key in rows[0] if key.startswith('score_')]
+    # what read_table does to cells
+    classes = [name.removeprefix('score_').strip() for name in names]
+    ids = [row['sample_id'] for row in rows]
+    if len(set(ids)) < len(ids):
+        raise ValueError('an image stands there twice')
+    scores = np.array([[float(row[name]) for name in names] for row in rows])
+    figures = {
+        name: np.array([float(row[name] or 'nan') for row in rows])
+        for name in OF_SLICES
+        if name in rows[0]
+    }
+    if masks:
+        if not np.isfinite(figures['dice']).all():
+            raise ValueError('a Dice is no number')
+    elif not names or not np.isfinite(scores).all():
+        raise ValueError('a score is no number')
     return Scores(
-        [line['sample_id'] for line in lines],
-        [line[group] or line['sample_id'] for line in lines],
-        np.array(labels),
+        ids,
+        [row[group] or row['sample_id'] for row in rows],
+        np.array([0 if masks else classes.index(row['label']) for row in rows]),
         classes,
-        np.array([[float(line[n]) for n in names] for line in lines]),
-        {
-            name: np.array([float(line[name] or 'nan') for line in lines])
-            for name in OF_SLICES
-            if name in lines[0]
-        },
+        scores,
+        figures,
     )
+
+
+class _Network(TypedDict, total=False):
+    """What a report needs of the networks in ``metrics.json``."""
+
+    parameters: float | None
+    gmacs: float | None
+    input_size: tuple[int, int] | None
 
 
 @dataclass(eq=False)
@@ -105,12 +134,12 @@ class ReportMethod:
 
     @property
     def name(self) -> str:
-        """Name of the row."""
+        """Name of the row, for folders and options."""
         return self.outcome.row.name
 
     @property
     def title(self) -> str:
-        """Name for the reader."""
+        """Name of the row, for the reader."""
         return self.outcome.row.title
 
     @property
@@ -120,8 +149,12 @@ class ReportMethod:
 
     @property
     def network(self) -> dict:
-        """``parameters`` and ``gmacs`` of the network that is tested."""
-        return self.outcome.reports[0].get('student') or {}
+        """What is known of ``parameters``, ``gmacs``, ``input_size``."""
+        path = self.folders[0] / 'metrics.json'
+        found = self.outcome.reports[0].get('student') or {}
+        remedy = '; remove its folder and the run is done again'
+        found = validate(_Network, found, f'{path}: student', remedy)
+        return {key: value for key, value in found.items() if value is not None}
 
 
 @dataclass(eq=False)
@@ -235,14 +268,6 @@ def read_same(paths: list[Path], remedy: str) -> list[Scores]:
                 f'{path} is of other images or classes than {paths[0]}; {remedy}'
             )
     return found
-
-
-def read_history(folder: Path) -> list[dict]:
-    """The epochs of a run; none where it left no ``history.json``."""
-    try:
-        return json.loads((folder / 'history.json').read_text('utf-8'))
-    except (OSError, ValueError):
-        return []
 
 
 def gather(

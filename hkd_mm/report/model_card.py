@@ -3,10 +3,13 @@
 
 from pathlib import Path
 
+from typing_extensions import TypedDict
+
 from hkd_mm.engine.environment import command_of, environment_of, versions_of
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.evaluation.classification_scores import confusion_shares
 from hkd_mm.experiments.table_text import format_mean_sd, unknown_groups_note
+from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import CLASS_SUMMARY, OF_MASKS, title_of
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import KeyFacts, Section
@@ -44,9 +47,30 @@ def size_text(
     return ', '.join(parts) + named
 
 
+class _Environment(TypedDict, total=False):
+    """What a card tells of ``environment.json``."""
+
+    hkd_mm: str
+    python: str
+    packages: dict[str, str]
+    cpu: str | None
+    gpus: list[str]
+    command: list[str]
+
+
 def provenance(folder: Path) -> list[tuple[str, str]]:
-    """The command that trained a run, and versions."""
-    environment = environment_of(folder)
+    """The command that trained a run, and versions.
+
+    Raises:
+        UserError: ``environment.json`` is something else.
+    """
+    path = folder / 'environment.json'
+    environment = validate(
+        _Environment,
+        environment_of(folder),
+        str(path),
+        '; move it away: the card then says "unknown"',
+    )
     return [
         ('Command', command_of(environment)),
         ('Versions', versions_of(environment)),

@@ -75,7 +75,8 @@ def make_report(
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = drawn(sections) if still else None
-    AtomicBackend().put_text(render(data.title, sections, data.basis, pictures), path)
+    page = render(data.title, sections, data.basis, pictures)
+    AtomicBackend().put(page.encode('utf-8', 'replace'), path)
     report(f'wrote {path} ({path.stat().st_size / 1e6:.1f} MB)')
     if figures:
         write_figures(sections, Path(figures), report)
@@ -140,7 +141,7 @@ def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
 class Part(NamedTuple):
     """A chart (without a choice), or one choice of it."""
 
-    name: str
+    name: str  # of its files, another one for each part
     choice: str
     figure: Any
 
@@ -153,8 +154,7 @@ def write_figures(
     A page is worth having without them: a reason why they cannot be drawn is
     reported in a line.
     """
-    charts = [chart for section in sections for chart in section.charts]
-    found = [part for chart in charts for part in _parts(chart)]
+    found = sum(_parts(sections).values(), [])
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for kind in ('png', 'svg'):
@@ -174,22 +174,18 @@ def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
     Raises:
         UserError: nothing here draws them.
     """
-    charts = [chart for section in sections for chart in section.charts]
-    found = {chart.name: _parts(chart) for chart in charts}
+    found = _parts(sections)
     with TemporaryDirectory() as folder:
         _draw(sum(found.values(), []), Path(folder), 'svg')
+
+        def uri(part: Part) -> str:
+            coded = base64.b64encode(Path(folder, f'{part.name}.svg').read_bytes())
+            return f'data:image/svg+xml;base64,{coded.decode()}'
+
         return {
-            name: [
-                (part.choice, _data_uri(Path(folder, f'{part.name}.svg')))
-                for part in parts
-            ]
+            name: [(part.choice, uri(part)) for part in parts]
             for name, parts in found.items()
         }
-
-
-def _data_uri(path: Path) -> str:
-    coded = base64.b64encode(path.read_bytes()).decode()
-    return f'data:image/svg+xml;base64,{coded}'
 
 
 def _draw(found: list[Part], folder: Path, kind: str) -> None:
@@ -215,22 +211,23 @@ def _draw(found: list[Part], folder: Path, kind: str) -> None:
         ) from error
 
 
-def _parts(chart: Chart) -> list[Part]:
-    """The chart, or a part for each of its choices."""
+def _parts(sections: list[Section]) -> dict[str, list[Part]]:
+    """Name of each chart -> the chart, or a part for each of its choices."""
     from plotly.graph_objects import Figure
 
-    found = []
-    for choice, traces in (chart.choices or {'': None}).items():
-        made = Figure(chart.figure)
-        made.update_layout(
-            paper_bgcolor='white',
-            plot_bgcolor='white',
-            height=chart.height + 60,
-        )
-        name = chart.name
-        if traces is not None:
-            name += '-' + re.sub(r'[^a-z0-9]+', '-', choice.lower()).strip('-')
-            for index, trace in enumerate(made.data):
+    found: dict[str, list[Part]] = {}
+    used: set[str] = set()
+    for chart in [chart for section in sections for chart in section.charts]:
+        found[chart.name] = []
+        for choice, traces in (chart.choices or {'': None}).items():
+            made = Figure(chart.figure)
+            white = dict(paper_bgcolor='white', plot_bgcolor='white')
+            made.update_layout(**white, height=chart.height + 60)
+            for index, trace in enumerate(made.data if traces is not None else ()):
                 trace.visible = index in traces
-        found.append(Part(name, choice, made))
+            name = re.sub(r'\W+', '-', f'{chart.name} {choice}'.lower())[:60].strip('-')
+            if name in used:  # of names that differ in their marks, or in their ends
+                name = f'{name}-{len(used)}'
+            used.add(name)
+            found[chart.name].append(Part(name, choice, made))
     return found

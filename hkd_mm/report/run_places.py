@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from hkd_mm.engine.run_files import is_old
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.run_folders import is_done, read_json
+from hkd_mm.experiments.run_folders import is_done
 from hkd_mm.experiments.study import Study, StudyRow, read_plan
 from hkd_mm.inference.student import named
+from hkd_mm.io.files import read_record
 
 _SEED = re.compile(r'seed(\d+)$')
 
@@ -118,9 +119,10 @@ def _of_runs(paths: list[str], study: Study | None) -> FoundRuns:
 
 
 def _by_seed(name: str, folders: list[Path]) -> list[Path]:
-    seeds = {
-        path: read_json(path / 'metrics.json').get('seed') or 0 for path in folders
-    }
+    seeds = {}
+    for path in folders:  # a damaged file is named when all of it is read
+        seed = read_record(path / 'metrics.json').get('seed')
+        seeds[path] = seed if isinstance(seed, int) else 0
     if len(set(seeds.values())) < len(folders):
         raise UserError(
             f'{name}: {" and ".join(map(str, folders))} have one seed; runs '

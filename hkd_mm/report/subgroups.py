@@ -1,12 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Results by age, sex and site, and whether images may have leaked."""
 
-import csv
-import json
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import NotRequired, TypedDict
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.significance import (
@@ -20,6 +19,8 @@ from hkd_mm.experiments.table_text import (
     format_image_count,
     unknown_groups_note,
 )
+from hkd_mm.io.schema import read_as
+from hkd_mm.io.tables import read_table
 from hkd_mm.report.data import ReportData
 from hkd_mm.report.page import Cell, KeyFacts, Section, Table, count_cell
 from hkd_mm.report.sources import data_root, lesions, read_dataset
@@ -57,26 +58,21 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
     The CSV has a column of image names and some of age (years), sex and
     site, as HAM10000 and ISIC call them.
     """
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as stream:
-            lines = list(csv.DictReader(stream))
-        own = next(key for key in _IDS if key in lines[0])
-    except (OSError, UnicodeDecodeError, IndexError, StopIteration):
+    rows = read_table(path)
+    own = next((key for key in _IDS if key in rows[0]), None)
+    if own is None:
         raise UserError(
-            f'--metadata {path} cannot be read or has no column of image '
-            f'names ({", ".join(_IDS)})'
-        ) from None
+            f'--metadata {path} has no column of image names ({", ".join(_IDS)})'
+        )
     columns = {
-        fact: key for fact, keys in _FACTS.items() for key in keys if key in lines[0]
+        fact: key for fact, keys in _FACTS.items() for key in keys if key in rows[0]
     }
     return {
-        line[own]: {
-            fact: age_band(line[key])
-            if fact == 'age'
-            else (line[key] or 'unknown').strip().lower()
+        row[own]: {
+            fact: age_band(row[key]) if fact == 'age' else row[key].lower() or 'unknown'
             for fact, key in columns.items()
         }
-        for line in lines
+        for row in rows
     }
 
 
@@ -234,6 +230,14 @@ def _from_predictions(data: ReportData) -> dict[str, dict[str, str]]:
     return dict(test=test)
 
 
+class _VerifyReport(TypedDict):
+    near_checked: bool
+    near_leaks: list
+    near_duplicates: list
+    images: int
+    without_lesion: NotRequired[int | None]
+
+
 def _near_duplicates(data: ReportData) -> str:
     path = data.options.get('verify_report')
     if path is None:
@@ -241,20 +245,15 @@ def _near_duplicates(data: ReportData) -> str:
             'not looked for; give the file of '
             'tools/data/verify.py --json with --verify-report'
         )
-    try:
-        found = json.loads(Path(path).read_text(encoding='utf-8'))
-        checked = found['near_checked']
-        leaks, pairs = len(found['near_leaks']), len(found['near_duplicates'])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f'--verify-report {path} is not what tools/data/verify.py --json writes'
-        ) from None
-    if not checked:
+    remedy = '; --verify-report takes what tools/data/verify.py --json writes'
+    found = read_as(_VerifyReport, path, remedy)
+    if not found['near_checked']:
         return 'not looked for by verify.py'
     which = ' of different lesions'
     if found.get('without_lesion') == found['images']:
         which = ' (lesions unknown)'
     return (
-        f'{pairs} pairs of near duplicates{which} among '
-        f'{found["images"]} images, {leaks} of them in different parts'
+        f'{len(found["near_duplicates"])} pairs of near duplicates{which} among '
+        f'{found["images"]} images, {len(found["near_leaks"])} of them in different '
+        'parts'
     )
