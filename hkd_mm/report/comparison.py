@@ -22,9 +22,18 @@ from hkd_mm.metric_names import (
     MASK_SUMMARY,
     title_of,
 )
-from hkd_mm.report.charts import GREY, figure, label, labels, line
 from hkd_mm.report.data import ReportData, ReportMethod
-from hkd_mm.report.page import Cell, Chart, Section, Table
+from hkd_mm.report.page import (
+    GREY,
+    Cell,
+    Chart,
+    Section,
+    Table,
+    figure,
+    label,
+    labels,
+    line,
+)
 
 _MASK_METRICS = (*MASK_SUMMARY[:3], 'sensitivity', 'precision', 'hd95')
 _COSTS = dict(

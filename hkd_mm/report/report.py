@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Make the HTML report of a study."""
 
+from __future__ import annotations
+
 import base64
 import re
 import time
@@ -8,27 +10,26 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.study import read_study
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.progress import Progress
 from hkd_mm.report.data import ReportData, gather
-from hkd_mm.report.page import Chart, Section, render, require_libraries
 from hkd_mm.report.sources import add_val_scores
+
+if TYPE_CHECKING:  # they import plotly, which is optional
+    from hkd_mm.report.page import Section
 
 _WIDTH = 900  # pixels
 _NEEDS = 'pip install "kaleido>=1.0" and a Chrome or Chromium'
 
 
-_ROLES = ('teacher', 'alone', 'distilled')
-
-
 def main(args: Namespace) -> None:
     """Make a report from the command line."""
     options = vars(args)
-    roles = {role: options.pop(role) for role in _ROLES}
+    roles = {role: options.pop(role) for role in ('teacher', 'alone', 'distilled')}
     names = ('paths', 'out', 'study', 'size', 'baselines', 'positive')
     named = {name: options.pop(name) for name in (*names, 'figures', 'still')}
     make_report(**named, roles=roles, options=options)
@@ -55,14 +56,20 @@ def make_report(
     makes charts pictures in place of scripts, for a small page; ``options`` are the
     others of ``tools/report.py``; ``report`` takes lines on what is done.
     """
-    require_libraries()
+    for module, package in (('plotly', 'plotly>=7,<8'), ('jinja2', 'jinja2')):
+        try:
+            __import__(module)
+        except ImportError:
+            raise UserError(
+                f'a report needs {module}, which is not installed; '
+                f'pip install "{package}"'
+            ) from None
+    from hkd_mm.report.page import Chart, Section, figure, render
+
     if not out.endswith(('.html', '.htm')):
         raise UserError(f'--out {out}: the report is an .html file')
     if still:  # draw something before minutes go into the sections
-        from plotly.graph_objects import Figure
-
-        trial = Chart('try', Figure(), '', 100)
-        drawn([Section('try', '', blocks=[trial])])
+        drawn([Section('try', '', blocks=[Chart('try', figure([]), '', 100)])])
     if study is None and size is not None:
         raise UserError(f'--size {size} is that of a study file; add --study')
     plan = read_study(study, size) if study else None
@@ -73,9 +80,7 @@ def make_report(
         add_val_scores(data, data.options.get('calibration', True), report)
     sections = list(_make_sections(data, report))
     path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = drawn(sections) if still else None
-    page = render(data.title, sections, data.basis, pictures)
+    page = render(data.title, sections, data.basis, drawn(sections) if still else None)
     AtomicBackend().put(page.encode('utf-8', 'replace'), path)
     report(f'wrote {path} ({path.stat().st_size / 1e6:.1f} MB)')
     if figures:
@@ -99,13 +104,11 @@ def _make_sections(
 
 
 def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
-    from hkd_mm.report import (  # they import plotly
-        calibration,
+    from hkd_mm.report import (
         classes,
         comparison,
-        examples,
-        grad_cam,
         model_card,
+        pictures,
         subgroups,
         training,
     )
@@ -114,19 +117,19 @@ def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
         training.slices_section,
         training.patients_section,
         training.training_section,
-        examples.masks_section,
+        pictures.masks_section,
     ]
     if not of_masks:
         of_task = [
             classes.f1_section,
             classes.confusion_section,
-            calibration.calibration_section,
-            calibration.risk_section,
+            classes.calibration_section,
+            classes.risk_section,
             classes.roc_section,
             training.training_section,
-            calibration.agreement_section,
-            grad_cam.grad_cam_section,
-            examples.lost_section,
+            classes.agreement_section,
+            pictures.grad_cam_section,
+            pictures.lost_section,
             subgroups.subgroups_section,
         ]
     return [

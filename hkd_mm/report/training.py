@@ -11,17 +11,19 @@ from typing_extensions import Required, TypedDict
 from hkd_mm.errors import UserError
 from hkd_mm.io.schema import read_as
 from hkd_mm.metric_names import title_of
-from hkd_mm.report.charts import (
+from hkd_mm.report.data import ReportData, ReportMethod
+from hkd_mm.report.page import (
     GREY,
     LEGEND_BELOW,
     ROLE_COLOURS,
+    Chart,
+    Section,
+    Table,
     figure,
     heat_map,
     label,
     line,
 )
-from hkd_mm.report.data import ReportData, ReportMethod
-from hkd_mm.report.page import Chart, Section, Table
 
 _COLOURS = (GREY, '#2f93d8', '#d55e00', '#009e73', '#cc79a7', '#e69f00')
 _DASHES = ('solid', 'dash', 'dot', 'dashdot', 'longdash', 'solid')

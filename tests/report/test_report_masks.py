@@ -13,7 +13,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.metric_names import OF_SLICES
 from hkd_mm.report import make_report
 from hkd_mm.report.data import gather, read_predictions
-from hkd_mm.report.examples import choose_masks
+from hkd_mm.report.pictures import choose_masks
 
 pytest.importorskip('segmentation_models_pytorch')
 STEPS = dict(teacher=30, alone=4, kd=15)
