@@ -18,12 +18,12 @@ from hkd_mm.experiments.table_text import (
     format_image_count,
     format_interval,
     format_mean_sd,
-    markdown_table,
     one_class_note,
     row_title,
     unit_name,
     unknown_groups_note,
 )
+from hkd_mm.io.markup import markdown_table
 from hkd_mm.metric_names import (
     COMPARED_OF_MASKS,
     OF_NETS,

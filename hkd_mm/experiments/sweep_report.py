@@ -15,10 +15,10 @@ from hkd_mm.experiments.sweep_file import Sweep
 from hkd_mm.experiments.table_text import (
     format_figure,
     format_value,
-    markdown_table,
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.experiments.trial_runner import RESULT
+from hkd_mm.io.markup import markdown_table
 from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY
 
 JSON, TABLE = 'sweep.json', 'table.md'

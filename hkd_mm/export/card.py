@@ -62,7 +62,7 @@ lppl-1.3c ms-pl mpl-2.0 odc-by odbl osl-3.0 postgresql ofl-1.1 ncsa unlicense zl
 _SPELT = {  # how people write the words of those ids
     r'https?://(www\.)?|\.(org|html|txt)\b': ' ',
     r'/(licenses|publicdomain|legalcode|deed\.\w+)': ' ',
-    r'\b(licen[sc]es?|the|version|international|unported|generic|gnu)\b': '',
+    r'\b(licen[sc]es?|the|version|international|universal|unported|generic|gnu)\b': '',
     r'\b(only|or[ -]later)\b|v(?=\d)': '',
     r'\b(cc|creative ?commons)\W*(zero|0)\b|\bpublic domain dedication\b': ' cc0 ',
     r'creative ?commons': 'cc',
@@ -96,11 +96,8 @@ def _words(text: str) -> frozenset[str]:
         text = re.sub(pattern, word, text)
     words = re.findall(r'cc0|[a-z]+|\d+(?:\.\d+)*', text)
     words = [re.sub(r'^\d$', r'\g<0>.0', word) for word in words if word != 'v']
-    if 'cc0' in words:
-        words = ['cc0', '1.0']
-    elif {'by', 'nc'} & {*words}:
-        words.append('cc')
-    return frozenset(words)
+    implied = dict(cc0='1.0', by='cc', nc='cc')
+    return frozenset([*words, *(implied[word] for word in words if word in implied)])
 
 
 def card_text(manifest: Manifest, run: SourceRun) -> str:

@@ -55,12 +55,9 @@ def publish(
     Args:
         run_dir: work dir of a finished run with an ``export`` in it.
         out: a folder that does not exist yet, or an empty one.
-        licence: of the weights, in words; that of the export by default.
+        licence: of the weights, as the Hub or a person calls it; that of the
+            export by default.
         report: takes lines on what is done.
-
-    Raises:
-        UserError: there is no export or it is of another run, the folder
-            holds something, or its networks do not answer equally.
     """
     run, out = Path(run_dir), Path(out)
     exported, weights = run / 'export', run / STUDENT
@@ -86,7 +83,15 @@ def publish(
                 shutil.copy2(run / name, out / name)
         cfg = Config.fromfile(config).to_dict()
         Config(without_paths(cfg)).dump(out / 'config.py')
-        manifest = _write_manifest(exported, out, manifest, licence)
+        torch = file_spec(out / WEIGHTS, 'tensor', 'logits')
+        manifest = replace(
+            manifest,
+            files=dict(manifest.files, torch=torch),
+            licence=licence or manifest.licence,
+        )
+        card = (exported / CARD).read_text('utf-8', 'replace')
+        (out / CARD).write_text(packed_card(card, manifest, WEIGHTS), 'utf-8')
+        write_manifest(manifest, out)
         _check_packed(out, manifest, report)
     except BaseException:  # half a folder is none
         shutil.rmtree(out)
@@ -124,23 +129,6 @@ def without_paths(value: Any) -> Any:
     return value
 
 
-def _write_manifest(
-    exported: Path, out: Path, manifest: Manifest, licence: str | None
-) -> Manifest:
-    """Write manifest and card."""
-    torch = file_spec(out / WEIGHTS, 'tensor', 'logits')
-    packed = replace(
-        manifest,
-        files=dict(manifest.files, torch=torch),
-        licence=licence or manifest.licence,
-    )
-    card = (exported / CARD).read_text('utf-8', 'replace')
-    card = packed_card(card, packed, WEIGHTS)
-    (out / CARD).write_text(card, encoding='utf-8')
-    write_manifest(packed, out)
-    return packed
-
-
 def _check_packed(out: Path, manifest: Manifest, report: Callable[[str], None]) -> None:
     """Load the packed folder, as whoever is given it will."""
     spec = manifest.input
@@ -148,12 +136,8 @@ def _check_packed(out: Path, manifest: Manifest, report: Callable[[str], None]) 
     shape = (1, spec.channels, *spec.size)
     images = normalised(rng.integers(0, 2**spec.bits, shape), spec)
     backends = ['torch', 'onnx'] if 'fp32' in manifest.files else ['torch']
-    logits = [
-        read_student(out, backend, 'fp32', manifest.task)
-        .load(None, 'cpu')
-        .logits(images)
-        for backend in backends
-    ]
+    students = [read_student(out, kind, 'fp32', manifest.task) for kind in backends]
+    logits = [student.load(None, 'cpu').logits(images) for student in students]
     if len(logits) == 1:
         report(f'warning: no float32 graph to compare {WEIGHTS} with')
         return
@@ -171,10 +155,6 @@ def upload(folder: Path, name: str, private: bool = True) -> str:
 
     Returns:
         Address of what was uploaded.
-
-    Raises:
-        UserError: huggingface_hub is missing, nobody is logged in, or the
-            Hub refuses; the folder stays.
     """
     try:
         from huggingface_hub import HfApi

@@ -18,7 +18,7 @@ _UNSEEN = re.compile(
 # What Markdown, GitHub's tables, TeX or Liquid act on. Brackets and underscores only
 # where they act, so that intervals and file names stay readable as they are.
 _ACTIVE = re.compile(
-    r'[\\`*|~${}]'
+    r'[\\`|~${}]|(?<=\S)\*|\*(?=\S)'
     r'|(?<![^\W_])_|_(?![^\W_])'
     r'|!(?=\[)|\[(?![-+]?[\d.]+,)|\](?=[\[(:])|(?<=\])\('
     r'|^#+|#+$'

@@ -80,11 +80,8 @@ def f1_section(data: ReportData) -> Section:
 def confusion_section(data: ReportData) -> Section:
     """Confusion matrices side by side, and what distillation changes."""
     if not data.roles:
-        return Section(
-            'confusion',
-            'Confusion',
-            left_out='name networks with --teacher, --alone and --distilled',
-        )
+        reason = 'name networks with --teacher, --alone and --distilled'
+        return Section('confusion', 'Confusion', left_out=reason)
     names, charts, found = data.classes, [], {}
     many = len(names) > MANY
     height = 110 + 18 * len(names) if many else 380
@@ -126,12 +123,8 @@ def _matrix(names: list[str], values, limits, scale, form: str):
 
 def roc_section(data: ReportData) -> Section:
     """ROC of every class, and the class that matters most in a table."""
-    order = [
-        index
-        for index in range(len(data.classes))
-        if 0 < (data.labels == index).sum() < len(data.labels)
-    ]
-    if not order:
+    order = np.unique(data.labels).tolist()
+    if len(order) == 1:
         return Section('roc', 'ROC', left_out='the test split has one class')
     order.sort(key=lambda index: index != data.positive)
     blocks: list = [_roc(data, order)]
@@ -171,8 +164,7 @@ def _operating_points(data: ReportData, index: int) -> Table:
     name, truth = data.classes[index], (data.labels == index).astype(int)
     header = ['method', f'AUROC {name}']
     for specificity in SPECIFICITIES:
-        header += [f'sensitivity at {specificity:.0%} specificity']
-        header += ['95 % interval']
+        header += [f'sensitivity at {specificity:.0%} specificity', '95 % interval']
     rows = []
     for method in data.methods:
         scores = method.scores[:, :, index]
@@ -224,10 +216,8 @@ def calibration_section(data: ReportData) -> Section:
 
 
 def _errors(scores: np.ndarray, labels: np.ndarray) -> list:
-    return [
-        mean_sd_cell([error(one, labels) for one in scores])
-        for error in (expected_calibration_error, log_loss)
-    ]
+    measures = (expected_calibration_error, log_loss)
+    return [mean_sd_cell(error(one, labels) for one in scores) for error in measures]
 
 
 def _reliability(data: ReportData, when: str, scores: dict) -> Chart:
@@ -248,12 +238,8 @@ def _reliability(data: ReportData, when: str, scores: dict) -> Chart:
         found = reliability(np.concatenate(list(every)), labels, _BINS)
         hover = 'confidence %{x:.2f}, accuracy %{y:.2f}, %{customdata} predictions'
         options = dict(customdata=found.counts, mode='lines+markers')
-        traces.append(
-            curve(
-                data, method, found.confidence, found.accuracy, hover,
-                **options,
-            )
-        )  # fmt: skip
+        points = found.confidence, found.accuracy
+        traces.append(curve(data, method, *points, hover, **options))
     made = figure(traces, 'confidence', 'accuracy', legend=LEGEND_BELOW)
     made.update_xaxes(range=[0, 1])
     made.update_yaxes(range=[0, 1])
@@ -334,8 +320,5 @@ def agreement_section(data: ReportData) -> Section:
 
 def _pairs(student: ReportMethod, teacher: ReportMethod) -> list[tuple]:
     """Predictions of each seed and of its teacher, the last one if fewer."""
-    last = len(teacher.chosen) - 1
-    return [
-        (row, teacher.chosen[min(seed, last)])
-        for seed, row in enumerate(student.chosen)
-    ]
+    theirs, last = teacher.chosen, len(teacher.chosen) - 1
+    return [(row, theirs[min(seed, last)]) for seed, row in enumerate(student.chosen)]

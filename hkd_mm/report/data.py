@@ -10,21 +10,15 @@ from typing_extensions import TypedDict
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_scores import mean_by_group
-from hkd_mm.experiments.outcome import (
-    MethodResult,
-    compare_outcomes,
-    read_outcome,
-)
+from hkd_mm.experiments.outcome import MethodResult, compare_outcomes, read_outcome
 from hkd_mm.experiments.study import Study
-from hkd_mm.experiments.table_text import (
-    are_unknown,
-    format_image_count,
-    unit_name,
-)
+from hkd_mm.experiments.table_text import are_unknown, format_image_count, unit_name
 from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import COMPARED_OF_MASKS, OF_SLICES
 from hkd_mm.report.run_places import find_runs
 from hkd_mm.training import test_record
+
+ROLES = ('teacher', 'student alone', 'distilled')
 
 
 @dataclass
@@ -215,12 +209,8 @@ class ReportData:
     @property
     def roles(self) -> dict[str, ReportMethod]:
         """``teacher``, ``student alone``, ``distilled``: those known."""
-        found = {
-            'teacher': self.teacher,
-            'student alone': self.alone,
-            'distilled': self.distilled,
-        }
-        return {key: value for key, value in found.items() if value}
+        known = zip(ROLES, (self.teacher, self.alone, self.distilled))
+        return {role: method for role, method in known if method}
 
     @property
     def closest(self) -> ReportMethod:
@@ -229,8 +219,7 @@ class ReportData:
 
     def role_of(self, method: ReportMethod) -> str | None:
         """Its role in the close look."""
-        found = (role for role, one in self.roles.items() if one is method)
-        return next(found, None)
+        return next((role for role, m in self.roles.items() if m is method), None)
 
     def dice_by_patient(self, method: ReportMethod) -> dict[str, float]:
         """Patient -> mean Dice over images and seeds."""
@@ -244,12 +233,11 @@ class ReportData:
     @property
     def basis(self) -> str:
         """The images, seeds and selection rule that the figures rest on."""
-        seeds = sorted({len(method.folders) for method in self.methods})
+        counts = sorted({len(method.folders) for method in self.methods})
+        seeds = f'{" or ".join(map(str, counts))} seed{"s" * (counts[-1] > 1)}'
         return (
-            f'Test split, {self.image_count}; '
-            f'{" or ".join(map(str, seeds))} seed{"s" * (seeds[-1] > 1)} a '
-            'method; checkpoints chosen on '
-            f'validation.{unit_name([m.outcome for m in self.methods])}'
+            f'Test split, {self.image_count}; {seeds} a method; checkpoints chosen '
+            f'on validation.{unit_name([m.outcome for m in self.methods])}'
         )
 
 
@@ -257,13 +245,11 @@ def read_same(paths: list[Path], remedy: str) -> list[Scores]:
     """Read predictions that must be of the same images and classes.
 
     Args:
-        paths: one a seed.
-        remedy: what a user does where they differ.
+        remedy: what a user does where they are not.
     """
     found = [read_predictions(path) for path in paths]
-    first = (found[0].sample_ids, found[0].classes)
     for path, one in zip(paths, found):
-        if (one.sample_ids, one.classes) != first:
+        if (one.sample_ids, one.classes) != (found[0].sample_ids, found[0].classes):
             raise UserError(
                 f'{path} is of other images or classes than {paths[0]}; {remedy}'
             )
@@ -300,51 +286,40 @@ def gather(
         study = replace(study, compared_by='dice', metrics=('dice',))
     rows = tuple(row for row in study.rows if row.name in folders)
     names = {row.name for row in rows}
-    baselines = tuple(name for name in study.baselines if name in names)
-    study = replace(study, rows=rows, baselines=baselines)
+    known = tuple(name for name in study.baselines if name in names)
+    study = replace(study, rows=rows, baselines=known)
+    runs = [folders[row.name] for row in rows]
+    files = [folder / 'predictions.csv' for part in runs for folder in part]
+    found = read_same(files, 'a report needs runs of one test split')
     outcomes = [
-        read_outcome(row, folders[row.name], compared_by=study.compared_by)
-        for row in rows
+        read_outcome(row, part, compared_by=study.compared_by)
+        for row, part in zip(rows, runs)
     ]
     compare_outcomes(outcomes, study)
-    data = _read_methods(study, outcomes, folders)
-    data.incomplete = incomplete
-    given = {role: name for role, name in (roles or {}).items() if name}
-    kept = {r: name for r, name in study.roles.items() if name in names}
-    _choose(data, {**kept, **given})
-    data.positive = _positive(data.classes, positive)
-    return data
-
-
-def _read_methods(
-    study: Study, outcomes: list[MethodResult], folders: dict[str, list[Path]]
-) -> ReportData:
-    paths = [
-        folder / 'predictions.csv'
-        for outcome in outcomes
-        for folder in folders[outcome.row.name]
-    ]
-    found = iter(read_same(paths, 'a report needs runs of one test split'))
-    methods = []
-    for outcome in outcomes:
-        runs = folders[outcome.row.name]
-        parts = [next(found) for _ in runs]
-        scores = np.stack([part.scores for part in parts])
+    first, parts, methods = found[0], iter(found), []
+    for outcome, part in zip(outcomes, runs):
+        own = [next(parts) for _ in part]
+        scores = np.stack([one.scores for one in own])
         figures = {
-            key: np.stack([part.figures[key] for part in parts])
-            for key in parts[0].figures
+            key: np.stack([one.figures[key] for one in own]) for key in first.figures
         }
-        methods.append(ReportMethod(outcome, runs, scores, figures))
-    return ReportData(
+        methods.append(ReportMethod(outcome, part, scores, figures))
+    data = ReportData(
         study.title,
         methods,
-        parts[0].classes,
-        parts[0].labels,
-        parts[0].groups,
-        parts[0].sample_ids,
-        study.baselines,
+        first.classes,
+        first.labels,
+        first.groups,
+        first.sample_ids,
+        known,
         study.compared_by,
+        incomplete=incomplete,
+        positive=_positive(first.classes, positive),
     )
+    given = {role: name for role, name in (roles or {}).items() if name}
+    kept = {role: name for role, name in study.roles.items() if name in names}
+    _choose(data, {**kept, **given})
+    return data
 
 
 def _choose(data: ReportData, roles: dict[str, str]) -> None:

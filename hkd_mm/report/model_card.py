@@ -64,17 +64,10 @@ def provenance(folder: Path) -> list[tuple[str, str]]:
     Raises:
         UserError: ``environment.json`` is something else.
     """
-    path = folder / 'environment.json'
-    environment = validate(
-        _Environment,
-        environment_of(folder),
-        str(path),
-        '; move it away: the card then says "unknown"',
-    )
-    return [
-        ('Command', command_of(environment)),
-        ('Versions', versions_of(environment)),
-    ]
+    path = f'{folder}/environment.json'
+    remedy = '; move it away: the card then says "unknown"'
+    found = validate(_Environment, environment_of(folder), path, remedy)
+    return [('Command', command_of(found)), ('Versions', versions_of(found))]
 
 
 def card_section(data: ReportData) -> Section:
@@ -92,10 +85,8 @@ def card_section(data: ReportData) -> Section:
         ('Config', str(report.get('config', 'unknown'))),
         *provenance(method.folders[0]),
     ]
-    how = (
-        f'The card of {method.title}; figures are of the test split, mean '
-        '+- sd over the seeds.'
-    )
+    how = f'The card of {method.title}; figures are of the test split, mean '
+    how += '+- sd over the seeds.'
     return Section('card', 'Model card', how, data.basis, [KeyFacts(items)])
 
 
@@ -105,7 +96,7 @@ def _model(data: ReportData, method: ReportMethod) -> str:
     kind = network.get('model_name') or (network.get('backbone') or {}).get('type')
     kind = kind or (describe_network(network) if network else 'a network')
     text, found = f'{method.title}: {kind}', method.network
-    if found:
+    if {'parameters', 'gmacs'} <= found.keys():
         size = size_text(found['parameters'], found.get('input_size'), data.classes)
         text += f', {found["gmacs"]:.3f} GMACs, {size}'
     if data.teacher and data.teacher is not method:
@@ -115,24 +106,19 @@ def _model(data: ReportData, method: ReportMethod) -> str:
 
 def _training(method: ReportMethod) -> str:
     reports = method.outcome.reports
-    seeds = [str(report.get('seed', '?')) for report in reports]
+    seeds = ', '.join(str(report.get('seed', '?')) for report in reports)
     return (
-        f'{reports[0].get("epochs", "?")} epochs, '
-        f'{method.outcome.minutes:.1f} minutes, seeds {", ".join(seeds)}; '
-        'the checkpoint of the best validation'
+        f'{reports[0].get("epochs", "?")} epochs, {method.outcome.minutes:.1f} minutes'
+        f', seeds {seeds}; the checkpoint of the best validation'
     )
 
 
 def _data(data: ReportData, method: ReportMethod) -> str:
     root = (method_config(method) or {}).get('data_root')
-    text = (
-        f'{Path(str(root)).name if root else "unknown"}, '
-        f'{split_name(method.outcome.reports[0].get("split_hash"))}; '
-        f'tested on {data.image_count}'
-    )
-    if data.unknown:
-        text += f'. {unknown_groups_note(data.group_name)}'
-    return text
+    name = Path(str(root)).name if root else 'unknown'
+    split = split_name(method.outcome.reports[0].get('split_hash'))
+    note = f'. {unknown_groups_note(data.group_name)}' if data.unknown else ''
+    return f'{name}, {split}; tested on {data.image_count}{note}'
 
 
 def _metrics(data: ReportData, method: ReportMethod) -> str:

@@ -7,11 +7,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from hkd_mm.config.compose import read_config
-from hkd_mm.config.networks import (
-    network_config,
-    network_names,
-    set_network,
-)
+from hkd_mm.config.networks import network_config, network_names, set_network
 from hkd_mm.models.networks.complexity import complexity
 from hkd_mm.registry import MODELS
 
@@ -46,9 +42,6 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
         names: networks of ``configs/_base_/models`` or config files; of a
             distillation config the student is shown. Empty: all networks.
         sizes: sides of the square images in pixels.
-
-    Raises:
-        UserError: no such network or file.
     """
     from rich.console import Console
     from rich.table import Table
@@ -57,7 +50,12 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
     for title in ('parameters / M', *(f'GMACs at {size}' for size in sizes)):
         table.add_column(title, justify='right')
     for name in names or network_names():
-        row = network_complexity(_network(name), sizes)
+        if name.endswith('.py'):
+            model = read_config(name).model
+            network = model.get('architecture', model).to_dict()
+        else:
+            network = network_config(name, pretrained=False)
+        row = network_complexity(network, sizes)
         values = (row['parameters'] / 1e6, *row['gmacs'])
         table.add_row(name, *(f'{value:.3f}' for value in values))
     console = Console()
@@ -66,10 +64,3 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
         '1 MAC = a multiplication and an addition. Papers mostly '
         'print GMACs under the name GFLOPs.'
     )
-
-
-def _network(name: str) -> dict:
-    if not name.endswith('.py'):
-        return network_config(name, pretrained=False)
-    model = read_config(name).model
-    return model.get('architecture', model).to_dict()

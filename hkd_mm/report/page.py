@@ -16,20 +16,16 @@ from plotly.offline import get_plotlyjs
 from hkd_mm.experiments.outcome import spread
 from hkd_mm.experiments.table_text import format_mean_sd
 from hkd_mm.io.markup import shorten
-from hkd_mm.report.data import ReportData, ReportMethod
+from hkd_mm.report.data import ROLES, ReportData, ReportMethod
 
 Cell = str | tuple[str, float]  # a text, or with the number to sort by
 # Okabe and Ito's colours without black and yellow, which vanish on one of
 # the two backgrounds; dashes distinguish methods without colour.
-ROLE_COLOURS = {
-    'teacher': '#e69f00',
-    'student alone': '#2f93d8',
-    'distilled': '#d55e00',
-}
+ROLE_COLOURS = dict(zip(ROLES, ('#e69f00', '#2f93d8', '#d55e00')))
+_ROLE_DASHES = dict(zip(ROLES, ('dash', 'dot', 'solid')))
 GREY = '#8a8f98'
 _OTHERS = ('#009e73', '#cc79a7', GREY, '#56b4e9', '#a6761d')
 _DASHES = ('dot', 'dashdot', 'longdash', 'dash', 'longdashdot')
-_ROLE_DASHES = {'teacher': 'dash', 'student alone': 'dot', 'distilled': 'solid'}
 DIVERGING = [[0, '#2166ac'], [0.5, '#f7f7f7'], [1, '#b35806']]
 MANY = 25  # columns whose numbers do not fit into a heat map
 LEGEND_BELOW = dict(orientation='h', y=-0.2, yanchor='top')
@@ -79,10 +75,10 @@ class Table:
     @property
     def cells(self) -> list[list[tuple[str, float | None]]]:
         """All cells as pairs; the number is None of a text, or of NaN."""
-        pairs = [
+        rows = [
             [c if isinstance(c, tuple) else (c, None) for c in r] for r in self.rows
         ]
-        return [[(t, None if v != v else v) for t, v in row] for row in pairs]
+        return [[(t, None if v != v else v) for t, v in row] for row in rows]
 
 
 class Picture(NamedTuple):

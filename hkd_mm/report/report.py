@@ -96,8 +96,7 @@ def _make_sections(
         for make in makers:
             start = time.perf_counter()
             section = make(data)
-            spent = time.perf_counter() - start
-            if spent > 5:
+            if (spent := time.perf_counter() - start) > 5:
                 report(f'{section.title}: {spent:.0f} s')
             yield section
             progress.advance(note=section.title)
@@ -113,13 +112,14 @@ def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
         training,
     )
 
-    of_task = [
-        training.slices_section,
-        training.patients_section,
-        training.training_section,
-        pictures.masks_section,
-    ]
-    if not of_masks:
+    if of_masks:
+        of_task = [
+            training.slices_section,
+            training.patients_section,
+            training.training_section,
+            pictures.masks_section,
+        ]
+    else:
         of_task = [
             classes.f1_section,
             classes.confusion_section,

@@ -39,15 +39,12 @@ def find_runs(
         found = _of_work_dir(Path(paths[0]), study)
     else:
         found = _of_runs(paths, study)
-    if not baselines:
-        return found
-    for name in baselines:
+    for name in baselines or ():
         if name not in found.folders:
-            raise UserError(
-                f'--baseline {name}: finished are {", ".join(found.folders)}'
-            )
-    study = replace(found.study, baselines=tuple(baselines))
-    return found._replace(study=study)
+            known = ', '.join(found.folders)
+            raise UserError(f'--baseline {name}: finished are {known}')
+    kept = tuple(baselines or found.study.baselines)
+    return found._replace(study=replace(found.study, baselines=kept))
 
 
 def _seed_folders(folder: Path) -> list[Path]:
@@ -82,17 +79,13 @@ def _names(seeds: list[Path]) -> list[str]:
 
     A prerequisite that a run has trained is stored in its folder, and is no row.
     """
-    names = {
-        path.parent.relative_to(seed).as_posix()
+    found = {
+        path.parent.relative_to(seed)
         for seed in seeds
         for path in seed.glob('**/metrics.json')
     }
-    return [
-        name
-        for name in sorted(names)
-        if not is_old(name)
-        and not names & {path.as_posix() for path in Path(name).parents}
-    ]
+    names = [path.as_posix() for path in found if not found & {*path.parents}]
+    return sorted(name for name in names if not is_old(name))
 
 
 def _of_runs(paths: list[str], study: Study | None) -> FoundRuns:

@@ -27,13 +27,9 @@ from hkd_mm.report.sources import data_root, lesions, read_dataset
 
 SMALL = 20  # images below which a group says nothing
 _RESAMPLES = 500
-_BANDS = (
-    (30, '0 to 29'),
-    (45, '30 to 44'),
-    (60, '45 to 59'),
-    (75, '60 to 74'),
-    (200, '75 and over'),
-)
+_BANDS = {
+    30: '0 to 29', 45: '30 to 44', 60: '45 to 59', 75: '60 to 74', 200: '75 and over'
+}  # fmt: skip
 _IDS = ('image_id', 'isic_id', 'image', 'sample_id')
 _FACTS = dict(
     age=('age', 'age_approx'),
@@ -48,8 +44,7 @@ def age_band(text: str) -> str:
         age = float(text)
     except ValueError:
         age = -1.0
-    bands = (band for end, band in _BANDS if 0 <= age < end)
-    return next(bands, 'unknown')
+    return next((b for end, b in _BANDS.items() if 0 <= age < end), 'unknown')
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
@@ -82,20 +77,18 @@ def subgroups_section(data: ReportData) -> Section:
     if not path and (root := data_root(data)):
         path = min(root.glob('*metadata*.csv'), default=None)
     if not path:
-        return Section(
-            'groups', title, left_out='no metadata; give a CSV with --metadata'
-        )
+        reason = 'no metadata; give a CSV with --metadata'
+        return Section('groups', title, left_out=reason)
     path = Path(path)
     metadata = read_metadata(path)
-    known = [name for name in data.sample_ids if metadata.get(name)]
+    found = [metadata.get(name, {}) for name in data.sample_ids]
+    known = [one for one in found if one]
     if not known:
         return Section('groups', title, left_out=f'{path.name} names no test image')
-    blocks = []
-    for fact in metadata[known[0]]:
-        values = [
-            metadata.get(name, {}).get(fact, 'unknown') for name in data.sample_ids
-        ]
-        blocks.append(_table(data, fact, np.array(values)))
+    blocks = [
+        _table(data, fact, np.array([one.get(fact, 'unknown') for one in found]))
+        for fact in known[0]
+    ]
     how = (
         f'An interval (95 %, bootstrap over {data.unit}) apart from the '
         'others shows a group with other results; groups '
@@ -122,9 +115,7 @@ def _table(data: ReportData, fact: str, values: np.ndarray) -> Table:
         if len(labels) < SMALL:
             small.add(index)
             name = f'{name} (too small)'
-        lesion_count = count_cell(len(set(groups)))
-        if data.unknown:
-            lesion_count = ('unknown', 0)
+        lesion_count = ('unknown', 0) if data.unknown else count_cell(len({*groups}))
         row: list[Cell] = [name, count_cell(len(labels)), lesion_count]
         if data.positive is not None:
             row.append(count_cell((labels == data.positive).sum()))
@@ -132,10 +123,8 @@ def _table(data: ReportData, fact: str, values: np.ndarray) -> Table:
             chosen = method.chosen[:, kept]
             for score in (accuracy, balanced_accuracy):
                 mean = float(scores_by_seed(labels, chosen, score).mean())
-                low, high = bootstrap_interval(
-                    labels, chosen, groups, score, _RESAMPLES
-                )
-                row.append((f'{mean:.2f} [{low:.2f}, {high:.2f}]', mean))
+                ends = bootstrap_interval(labels, chosen, groups, score, _RESAMPLES)
+                row.append((f'{mean:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]', mean))
         rows.append(row)
     return Table(f'By {fact}.', header, rows, small)
 
@@ -147,11 +136,11 @@ def shared(parts: dict[str, dict[str, str]]) -> dict[str, tuple[int, int]]:
         parts: split -> sample id -> lesion id.
     """
     return {
-        f'{one} and {other}': (
-            len(parts[one].keys() & parts[other].keys()),
-            len(set(parts[one].values()) & set(parts[other].values())),
+        f'{a} and {b}': (
+            len(parts[a].keys() & parts[b].keys()),
+            len({*parts[a].values()} & {*parts[b].values()}),
         )
-        for one, other in combinations(parts, 2)
+        for a, b in combinations(parts, 2)
     }
 
 
@@ -182,24 +171,20 @@ def _hashes(data: ReportData) -> str:
             found.setdefault(split_hash, {})[method.title] = None
     if len(found) == 1:
         return f'{split_hash}, the same for all runs'
-    return 'DIFFERENT splits: ' + '; '.join(
-        f'{key[:12]}: {", ".join(names)}' for key, names in found.items()
-    )
+    each = (f'{key[:12]}: {", ".join(names)}' for key, names in found.items())
+    return f'DIFFERENT splits: {"; ".join(each)}'
 
 
 def _parts(data: ReportData) -> list[tuple[str, str]]:
-    parts = _from_data(data) or _from_predictions(data)
-    name = data.group_name
-    sizes = ', '.join(
-        f'{split} {format_image_count(part, part.values(), name)}'
+    parts, name = _from_data(data) or _from_predictions(data), data.group_name
+    counts = {
+        split: format_image_count(part, part.values(), name)
         for split, part in parts.items()
-    )
-    items = [('Parts', sizes)]
+    }
+    items = [('Parts', ', '.join(f'{split} {n}' for split, n in counts.items()))]
     for both, (images, count) in shared(parts).items():
-        unknown = any(
-            are_unknown(parts[split], parts[split].values())
-            for split in both.split(' and ')
-        )
+        found = [parts[split] for split in both.split(' and ')]
+        unknown = any(are_unknown(part, part.values()) for part in found)
         groups = f'{name} unknown' if unknown else f'{count} {name}'
         leak = ' - LEAK' if images or (count and not unknown) else ''
         items.append((f'In {both}', f'{images} images, {groups}{leak}'))
@@ -223,11 +208,9 @@ def _from_data(data: ReportData) -> dict[str, dict[str, str]] | None:
 def _from_predictions(data: ReportData) -> dict[str, dict[str, str]]:
     """Validation and test, as far as their predictions are stored."""
     test = dict(zip(data.sample_ids, data.groups))
-    for method in data.methods:
-        if method.val_labels is not None:
-            val = dict(zip(method.val_ids, method.val_groups))
-            return dict(val=val, test=test)
-    return dict(test=test)
+    method = next((m for m in data.methods if m.val_labels is not None), None)
+    val = dict(val=dict(zip(method.val_ids, method.val_groups))) if method else {}
+    return dict(val, test=test)
 
 
 class _VerifyReport(TypedDict):

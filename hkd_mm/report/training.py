@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Curves of the trainings, and scores of segmented images."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -100,19 +101,16 @@ def _losses(histories: Histories) -> Chart:
     traces, choices = [], {}
     for method, found in histories.items():
         start = len(traces)
-        for index, (name, values) in enumerate(loss_parts(found).items()):
-            style = dict(
-                color=_COLOURS[index % len(_COLOURS)],
-                dash=_DASHES[index % len(_DASHES)],
-                width=2,
-            )
+        for (name, values), (colour, dash) in zip(
+            loss_parts(found).items(), cycle(zip(_COLOURS, _DASHES))
+        ):
             trace = go.Scatter(
                 x=list(range(1, len(values) + 1)),
                 y=[float(f'{value:.5g}') for value in values],
                 name=label(name.removeprefix('distill.')),
                 mode='lines+markers',
                 marker=dict(size=4),
-                line=style,
+                line=dict(color=colour, dash=dash, width=2),
             )
             traces.append(trace)
         choices[method.title] = list(range(start, len(traces)))

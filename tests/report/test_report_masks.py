@@ -174,7 +174,7 @@ def test_a_network_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
 
 
 def test_what_is_no_table_of_figures_is_named(tmp_path):
-    with pytest.raises(UserError, match='lost.csv holds no pred'):
+    with pytest.raises(UserError, match='lost.csv is no file'):
         read_predictions(tmp_path / 'lost.csv')
     (tmp_path / 'a.csv').write_text('sample_id,patient,dice\nx,y,wide\n')
     with pytest.raises(UserError, match='no figures of masks .*wide'):

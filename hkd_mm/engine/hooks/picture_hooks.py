@@ -5,6 +5,7 @@ import base64
 import hashlib
 import io
 import re
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -56,21 +57,16 @@ class MaskPicturesHook(Hook):
         probabilities = found['batch_probabilities']
         classes = max(probabilities.shape[1], 2)
         predicted = masks_of(probabilities, threshold_of(runner.test_evaluator))
-        predicted = predicted.cpu().numpy()
         images = _seen(runner, data_batch['inputs'])
+        masks = [part.cpu().numpy() for part in (found['batch_masks'], predicted)]
+        rows = row_of(found['batch_index']).tolist()
         self.out_dir.mkdir(parents=True, exist_ok=True)
-        for image, truth, guess, row in zip(
-            images,
-            found['batch_masks'].cpu().numpy(),
-            predicted,
-            row_of(found['batch_index']).tolist(),
-        ):
+        for image, truth, guess, row in zip(images, *masks, rows):
             counts = confusion_counts(guess, truth, classes)
             dice = overlap_scores(counts)['dice'].mean()
             panels = dict(image=None, truth=truth, prediction=guess)
-            draw_panels(fitted(image, truth.shape), panels, f'Dice {dice:.2f}').save(
-                self.out_dir / f'{file_name(ids[row])}.png'
-            )
+            drawn = draw_panels(fitted(image, truth.shape), panels, f'Dice {dice:.2f}')
+            drawn.save(self.out_dir / f'{file_name(ids[row])}.png')
 
 
 def file_name(sample_id: str) -> str:
@@ -80,16 +76,15 @@ def file_name(sample_id: str) -> str:
     of ``_.-`` is written as in an URL. A long name ends with its hash.
     """
     parts = sample_id.split('/')
-    name = '+'.join(re.sub(r'[^\w.-]', _escaped, part) for part in parts)
+    escaped = partial(quote, safe='', errors='surrogatepass')
+    name = '+'.join(
+        re.sub(r'[^\w.-]', lambda found: escaped(found[0]), part) for part in parts
+    )
     raw = name.encode()
     if len(raw) <= 200:  # of the 255 bytes that file systems take
         return name
     digest = hashlib.sha256(raw).hexdigest()[:16]
     return f'{raw[:180].decode(errors="ignore")}-{digest}'
-
-
-def _escaped(found: re.Match) -> str:
-    return quote(found[0], safe='', errors='surrogatepass')
 
 
 def _seen(runner, images: Tensor) -> list[np.ndarray]:
