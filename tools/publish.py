@@ -25,9 +25,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         'terms of the images hold)',
     )
     parser.add_argument(
-        '--hub',
-        metavar='OWNER/NAME',
-        help='upload to the Hugging Face Hub as well',
+        '--hub', metavar='OWNER/NAME', help='upload to the Hugging Face Hub as well'
     )
     parser.add_argument(
         '--public',

@@ -32,9 +32,8 @@ _SCALED = (
     'of the run, before it.'
 )
 _PLAIN = (
-    'Validation is of `student.onnx`, on images that also chose the '
-    'checkpoint; means over the images, in the size of the model input. '
-    'Test is that of the run.'
+    'Validation is of `student.onnx`, on images that also chose the checkpoint; means '
+    'over the images, in the size of the model input. Test is that of the run.'
 )
 _USE = """```python
 from hkd_mm.apis import {0}
@@ -205,10 +204,7 @@ def _cells(values: Iterable[float | None], digits: int) -> list[str]:
 def _confident(manifest: ClassifierManifest) -> list[str]:
     found, checks = manifest.threshold, manifest.checks
     text = f'Temperature {manifest.temperature:.4f}. Rule: {markdown(found.rule)}. '
-    notes = [
-        checks['temperature_note'],
-        checks.get('int8', {}).get('confident_note'),
-    ]
+    notes = [checks['temperature_note'], checks.get('int8', {}).get('confident_note')]
     parts = []
     if found.probability is None:
         text += 'No threshold keeps it: every answer is "not confident".'

@@ -168,8 +168,7 @@ def upload(folder: Path, name: str, private: bool = True) -> str:
         made = api.upload_folder(folder_path=folder, repo_id=name)
     except Exception as error:  # of the Hub, its client, or the network
         raise UserError(
-            f'{name} could not be uploaded ({first_line(error)}); log in with '
-            f'`hf auth login`, then upload {folder}: the same command with a '
-            'new --out'
+            f'{name} could not be uploaded ({first_line(error)}); log in with `hf auth '
+            f'login`, then upload {folder}: the same command with a new --out'
         ) from None
     return str(made)

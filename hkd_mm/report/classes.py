@@ -14,10 +14,7 @@ from hkd_mm.evaluation.calibration import (
     reliability,
     tempered,
 )
-from hkd_mm.evaluation.classification_scores import (
-    confusion_shares,
-    f1_by_class,
-)
+from hkd_mm.evaluation.classification_scores import confusion_shares, f1_by_class
 from hkd_mm.evaluation.operating_points import (
     FALSE_ALARMS,
     auroc_by_seed,
@@ -70,9 +67,8 @@ def f1_section(data: ReportData) -> Section:
     made = class_map(data.methods, values, data.classes)
     chart = Chart('f1', made, alt, 110 + 44 * len(values))
     how = (
-        'Bright is good; a column that is dark everywhere is a class that '
-        'no method finds, a dark cell in a bright column one that a method '
-        'has lost.'
+        'Bright is good; a column that is dark everywhere is a class that no method '
+        'finds, a dark cell in a bright column one that a method has lost.'
     )
     return Section('f1', 'F1 by class', how, data.basis, [chart, table])
 

@@ -18,11 +18,7 @@ from hkd_mm.experiments.table_text import (
     row_title,
     unknown_groups_note,
 )
-from hkd_mm.metric_names import (
-    CLASS_SUMMARY,
-    MASK_SUMMARY,
-    title_of,
-)
+from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY, title_of
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import (
     GREY,
@@ -204,10 +200,9 @@ def cost_section(data: ReportData) -> Section:
     if not charts:
         return Section('cost', 'Cost', left_out='no run tells its cost')
     how = (
-        'Up is better, left is cheaper; a filled point with a ring is on '
-        'the Pareto front: no other method is both at least as good and at '
-        'least as cheap. Training minutes leave the teacher of a '
-        'distillation out.'
+        'Up is better, left is cheaper; a filled point with a ring is on the Pareto '
+        'front: no other method is both at least as good and at least as cheap. '
+        'Training minutes leave the teacher of a distillation out.'
     )
     return Section('cost', 'Accuracy against cost', how, data.basis, charts, tile=262)
 

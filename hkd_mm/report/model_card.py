@@ -21,10 +21,9 @@ LICENCE = (
     'LIDC-IDRI: CC BY 3.0): look up those of your data'
 )
 INTENDED_USE = (
-    'research on knowledge distillation for medical images. No diagnostic '
-    'device: not validated for any clinical use, on any other '
-    'camera, population or prevalence; no decision on a patient may rest on '
-    'it.'
+    'research on knowledge distillation for medical images. No diagnostic device: not '
+    'validated for any clinical use, on any other camera, population or prevalence; no '
+    'decision on a patient may rest on it.'
 )
 CARD_METRICS = dict(
     classification=(*CLASS_SUMMARY, 'ece'), segmentation=tuple(OF_MASKS)

@@ -30,8 +30,7 @@ def network_complexity(network: dict, sizes: Sequence[int]) -> dict:
         model = MODELS.build(network)
     found = [complexity(model, size) for size in sizes]
     return dict(
-        parameters=found[0]['parameters'],
-        gmacs=[one['gmacs'] for one in found],
+        parameters=found[0]['parameters'], gmacs=[one['gmacs'] for one in found]
     )
 
 

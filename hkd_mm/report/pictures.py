@@ -121,11 +121,10 @@ def grad_cam_section(data: ReportData) -> Section:
     if data.options.get('images', True) and 'distilled' in images:
         blocks.append(_map_tiles(data, indices, maps, images['distilled']))
     how = (
-        'Bright is what raises the score of the true class, at the last '
-        'layer with a spatial map (coarse in small images); an overlap of 1 '
-        'is the same map; beside a photograph stand the maps of teacher and '
-        'student. More overlap than the student alone has means that '
-        'the teacher has handed down where to look.'
+        'Bright is what raises the score of the true class, at the last layer with a '
+        'spatial map (coarse in small images); an overlap of 1 is the same map; beside '
+        'a photograph stand the maps of teacher and student. More overlap than the '
+        'student alone has means that the teacher has handed down where to look.'
     )
     basis = (
         f'{len(indices)} images of the test split, from the classes in turn; '
@@ -241,9 +240,8 @@ def masks_section(data: ReportData) -> Section:
     except UserError as error:  # prepared otherwise, or changed since
         return Section('masks', title, left_out=str(error))
     how = (
-        'The image, the truth, and the mask of each network; from where the '
-        'distilled student gains most over the student alone to where it '
-        'gains least or loses.'
+        'The image, the truth, and the mask of each network; from where the distilled '
+        'student gains most over the student alone to where it gains least or loses.'
     )
     basis = f'{data.basis} Here the networks of the first seed.'
     return Section('masks', title, how, basis, [Pictures(tiles)])

@@ -26,9 +26,7 @@ class FoundRuns(NamedTuple):
 
 
 def find_runs(
-    paths: list[str],
-    study: Study | None = None,
-    baselines: Sequence[str] | None = None,
+    paths: list[str], study: Study | None = None, baselines: Sequence[str] | None = None
 ) -> FoundRuns:
     """Look for finished runs; arguments as of :func:`.data.gather`.
 

@@ -134,8 +134,7 @@ def predict(folder: Path, data_root: str | None = None) -> None:
         reason = (errors or lines or ['no message'])[-1]
         raise UserError(
             f'{folder}: its validation split cannot be predicted '
-            f'({reason.removeprefix("error: ")}); --no-calibration does '
-            'without'
+            f'({reason.removeprefix("error: ")}); --no-calibration does without'
         )
 
 

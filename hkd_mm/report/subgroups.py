@@ -53,6 +53,8 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
     The CSV has a column of image names and some of age (years), sex and
     site, as HAM10000 and ISIC call them.
     """
+    if not path.is_file():
+        raise UserError(f'--metadata {path} does not exist')
     rows = read_table(path)
     own = next((key for key in _IDS if key in rows[0]), None)
     if own is None:
@@ -90,11 +92,10 @@ def subgroups_section(data: ReportData) -> Section:
         for fact in known[0]
     ]
     how = (
-        f'An interval (95 %, bootstrap over {data.unit}) apart from the '
-        'others shows a group with other results; groups '
-        f'under {SMALL} images are marked: they say nothing. Balanced '
-        'accuracy is over the classes that occur in a group, so it compares '
-        'methods in a row, not groups in a column.'
+        f'An interval (95 %, bootstrap over {data.unit}) apart from the others shows a '
+        f'group with other results; groups under {SMALL} images are marked: they say '
+        'nothing. Balanced accuracy is over the classes that occur in a group, so it '
+        'compares methods in a row, not groups in a column.'
     )
     basis = f'{data.basis} Metadata of {len(known)} images: {path.name}.'
     return Section('groups', title, how, basis, blocks)

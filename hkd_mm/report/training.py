@@ -83,9 +83,8 @@ def training_section(data: ReportData) -> Section:
         'distillation carry their weights already.'
     )
     basis = (
-        'Losses of the training split and metrics of the validation split, '
-        'mean over the seeds; the checkpoint tested is the best of '
-        'validation.'
+        'Losses of the training split and metrics of the validation split, mean over '
+        'the seeds; the checkpoint tested is the best of validation.'
     )
     blocks = [_losses(histories), _validation(data, histories)]
     return Section('training', 'Training', how, basis, blocks, tile=420)
