@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from hkd_mm.io.atomic_files import AtomicBackend
@@ -119,7 +120,7 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
         plain: draw lines in ASCII, for files and pipes.
     """
     table = Table(
-        title=report['config'] or 'run',
+        title=escape(report['config'] or 'run'),
         title_justify='left',
         show_header=False,
         box=box.ASCII if plain else box.ROUNDED,
@@ -149,10 +150,10 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     table.add_row('training', f'{report["training_minutes"]:.1f} min' + _speed(report))
     if report['checkpoint']:
         table.add_row(
-            report['checkpoint']['file'],
+            escape(report['checkpoint']['file']),
             f'{report["checkpoint"]["megabytes"]:.1f} MB',
         )
-    table.add_row('work dir', work_dir)
+    table.add_row('work dir', escape(work_dir))
     return table
 
 

@@ -23,7 +23,7 @@ from hkd_mm.experiments.table_text import (
     unit_name,
     unknown_groups_note,
 )
-from hkd_mm.io.markup import markdown_table
+from hkd_mm.io import markup
 from hkd_mm.metric_names import (
     COMPARED_OF_MASKS,
     OF_NETS,
@@ -101,8 +101,8 @@ def write_tables(
 
 def markdown(study: Study, outcomes: list[MethodResult]) -> str:
     """The table as Markdown, with ``mean +- sd``, and its caption."""
-    table = markdown_table(_cells(study, outcomes))
-    return f'{table}\n{caption(study, outcomes)}\n'
+    table = markup.markdown_table(_cells(study, outcomes))
+    return f'{table}\n{markup.markdown(caption(study, outcomes))}\n'
 
 
 def terminal(study: Study, outcomes: list[MethodResult]) -> Table:

@@ -69,14 +69,11 @@ _SPELT = {  # how people write the words of those ids
     r'\bshare[ -]?alike': ' sa ',
     r'\bno[ -]?deriv(ative)?s?(\W*works)?': ' nd ',
     r'\battribution': ' by ',
-    r'\blesser general public\b': 'lgpl',
-    r'\baffero general public\b': 'agpl',
-    r'\bgeneral public\b': 'gpl',
-    r'\bmozilla public\b': 'mpl',
-    r'\beclipse public\b': 'epl',
-    r'\bboost software\b': 'bsl',
+    r'\b(a|l)?(?:ffero|esser)? ?general public\b': r' \1gpl ',
+    r'\b(mozilla|eclipse) public\b': lambda found: f' {found[1][0]}pl ',
     r'\b(new|modified|revised) bsd\b': 'bsd 3 clause',
     r'\bsimplified bsd\b': 'bsd 2 clause',
+    r'\bboost software\b': 'bsl',
     r'\bapache\W*(software)?\W*$': 'apache 2.0',
     r'\bexpat\b': 'mit',
 }
@@ -168,36 +165,28 @@ def _licence(text: str) -> str:
 
 
 def _figures(manifest: Manifest) -> list[str]:
-    found = (manifest.metrics['val'], manifest.metrics['test'] or {})
-    keys = CARD_METRICS[manifest.task]
-    rows = [_row(key, (part.get(key) for part in found)) for key in keys]
-    parts = [markdown_table([('metric', 'validation', 'test'), *rows])]
+    val, test = manifest.metrics['val'], manifest.metrics['test'] or {}
     measured = manifest.checks['measured']
+    keys = CARD_METRICS[manifest.task]
+    rows = [[title_of(key), *_cells([val, test], key)] for key in keys]
+    parts = [markdown_table([('metric', 'validation', 'test'), *rows])]
     if isinstance(manifest, ClassifierManifest):
-        rows = [
-            (name, *_cells((m['recall'][name] for m in measured.values()), 3))
-            for name in manifest.classes
-        ]
-        score = MAIN[manifest.task]
-        rows.append(_row(score, (m[score] for m in measured.values())))
-        parts += [_SCALED, markdown_table([('recall, validation', *measured), *rows])]
-        if manifest.checks['confident_lesions'] is None:
-            parts.append(unknown_groups_note('lesions'))
+        recalls = [one['recall'] for one in measured.values()]
+        rows = [[name, *_cells(recalls, name, 3)] for name in manifest.classes]
+        head, keys, how = 'recall, validation', [MAIN[manifest.task]], _SCALED
     else:
-        rows = [
-            _row(key, (m.get(key) for m in measured.values()))
-            for key in keys
-            if any(m.get(key) is not None for m in measured.values())
-        ]
-        parts += [_PLAIN, markdown_table([('validation', *measured), *rows])]
+        head, rows, how = 'validation', [], _PLAIN
+    for key in keys:
+        if any(one.get(key) is not None for one in measured.values()):
+            rows.append([title_of(key), *_cells(measured.values(), key)])
+    parts += [how, markdown_table([(head, *measured), *rows])]
+    if manifest.checks.get('confident_lesions', 0) is None:
+        parts.append(unknown_groups_note('lesions'))
     return parts + _notes(manifest.checks.get('int8', {}).get('limit_note'))
 
 
-def _row(key: str, values: Iterable[float | None]) -> list[str]:
-    return [title_of(key), *_cells(values, 4)]
-
-
-def _cells(values: Iterable[float | None], digits: int) -> list[str]:
+def _cells(parts: Iterable[dict], key: str, digits: int = 4) -> list[str]:
+    values = [part.get(key) for part in parts]
     return ['-' if v is None else f'{v:.{digits}f}' for v in values]
 
 
@@ -209,20 +198,16 @@ def _confident(manifest: ClassifierManifest) -> list[str]:
     if found.probability is None:
         text += 'No threshold keeps it: every answer is "not confident".'
     else:
-        lesions, by_class = (
-            checks[f'confident_{name}'] for name in ('lesions', 'by_class')
-        )
+        lesions, by_class = checks['confident_lesions'], checks['confident_by_class']
         text += (
             f'From a probability of {found.probability:.4f} on: '
             f'{found.coverage:.1%} of {found.n} validation images'
             f'{f" ({lesions} lesions)" if lesions else ""}, '
             f'{found.accuracy:.1%} of them right.'
         )
-        head = ('class', 'images') + tuple(
-            f'confident, {name}' for name in ('correct', 'wrong', 'predicted')
-        )
-        rows = ((name, *counts.values()) for name, counts in by_class.items())
-        parts = [_BY_CLASS, markdown_table([head, *rows])]
+        kinds = [f'confident, {name}' for name in ('correct', 'wrong', 'predicted')]
+        rows = [[name, *counts.values()] for name, counts in by_class.items()]
+        parts = [_BY_CLASS, markdown_table([['class', 'images', *kinds], *rows])]
         notes.insert(0, classes_note(by_class))
     return [text, *parts, *_notes(*notes)]
 

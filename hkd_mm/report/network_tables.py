@@ -43,6 +43,7 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
         sizes: sides of the square images in pixels.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table('network')
@@ -56,7 +57,7 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
             network = network_config(name, pretrained=False)
         row = network_complexity(network, sizes)
         values = (row['parameters'] / 1e6, *row['gmacs'])
-        table.add_row(name, *(f'{value:.3f}' for value in values))
+        table.add_row(escape(name), *(f'{value:.3f}' for value in values))
     console = Console()
     console.print(table)
     console.print(
