@@ -23,23 +23,14 @@ ROLES = ('teacher', 'student alone', 'distilled')
 
 @dataclass
 class Scores:
-    """A ``predictions.csv``, in the order of the sample ids.
+    """A ``predictions.csv``, in the order of the sample ids."""
 
-    Args:
-        sample_ids: N names.
-        groups: N lesions, the sample itself where none is known.
-        labels: (N,) int; 0 of segmentations.
-        classes: C names; none of segmentations.
-        scores: (N, C) float64.
-        figures: of a segmentor: name -> (N,) float64, NaN where undefined.
-    """
-
-    sample_ids: list[str]
-    groups: list[str]
-    labels: np.ndarray
-    classes: list[str]
-    scores: np.ndarray
-    figures: dict[str, np.ndarray]
+    sample_ids: list[str]  # N names
+    groups: list[str]  # N lesions, the sample itself where none is known
+    labels: np.ndarray  # (N,) int; 0 of segmentations
+    classes: list[str]  # C names; none of segmentations
+    scores: np.ndarray  # (N, C) float64
+    figures: dict[str, np.ndarray]  # of a segmentor: (N,), NaN where undefined
 
 
 def read_predictions(path: Path) -> Scores:
@@ -105,24 +96,14 @@ class _Network(TypedDict, total=False):
 
 @dataclass(eq=False)
 class ReportMethod:
-    """A row of the report: one config, trained with one or more seeds.
-
-    Args:
-        folders: the run of each seed, S of them.
-        scores: (S, N, C) float64, probabilities of the test images; C is 0
-            of a segmentor.
-        figures: of a segmentor: name -> (S, N) float64 of the test images,
-            NaN where undefined.
-        val_scores: (S, M, C) of the validation images; None where unknown.
-            Their labels are (M,) int.
-    """
+    """A row of the report: one config, trained with S seeds, of N test images."""
 
     outcome: MethodResult
-    folders: list[Path]
-    scores: np.ndarray
-    figures: dict[str, np.ndarray]
-    val_scores: np.ndarray | None = None
-    val_labels: np.ndarray | None = None
+    folders: list[Path]  # S runs
+    scores: np.ndarray  # (S, N, C) float64, probabilities; C is 0 of a segmentor
+    figures: dict[str, np.ndarray]  # of a segmentor: (S, N), NaN where undefined
+    val_scores: np.ndarray | None = None  # (S, M, C) of M validation images
+    val_labels: np.ndarray | None = None  # (M,) int
     val_groups: list[str] = field(default_factory=list)
     val_ids: list[str] = field(default_factory=list)
 
@@ -153,38 +134,27 @@ class ReportMethod:
 
 @dataclass(eq=False)
 class ReportData:
-    """What the sections share.
+    """What the sections share: methods that were tested on the same N images.
 
-    Args:
-        methods: all of the same test images.
-        classes: C names; none of segmentations.
-        labels: (N,) int; 0 of segmentations.
-        groups: N lesions or patients, the image itself where none is known.
-        sample_ids: N names.
-        baselines: names of rows that the others are tested against.
-        compared_by: the metric that is tested.
-        teacher: of the close look, like ``alone`` (the student without a
-            teacher) and ``distilled``; None where it is not known.
-        positive: index of the class whose sensitivity matters most, or None.
-        incomplete: names of rows left out.
-        problems: what could not be done for its methods, a line each.
+    ``teacher``, ``alone`` (the student without a teacher) and ``distilled`` are looked
+    at closely; None where they are not known.
     """
 
     title: str
     methods: list[ReportMethod]
-    classes: list[str]
-    labels: np.ndarray
-    groups: list[str]
-    sample_ids: list[str]
-    baselines: tuple[str, ...] = ()
-    compared_by: str = 'balanced_accuracy'
+    classes: list[str]  # C names; none of segmentations
+    labels: np.ndarray  # (N,) int; 0 of segmentations
+    groups: list[str]  # N lesions or patients, the image itself where none is known
+    sample_ids: list[str]  # N names
+    baselines: tuple[str, ...] = ()  # names of rows that the others are tested against
+    compared_by: str = 'balanced_accuracy'  # the metric that is tested
     teacher: ReportMethod | None = None
     alone: ReportMethod | None = None
     distilled: ReportMethod | None = None
-    positive: int | None = None
-    incomplete: list[str] = field(default_factory=list)
-    options: dict = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    positive: int | None = None  # the class whose sensitivity matters most
+    incomplete: list[str] = field(default_factory=list)  # names of rows left out
+    options: dict = field(default_factory=dict)  # of tools/report.py
+    problems: list[str] = field(default_factory=list)  # what could not be done
 
     @property
     def of_masks(self) -> bool:

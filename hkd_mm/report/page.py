@@ -44,21 +44,14 @@ def count_cell(count: Any) -> Cell:
 
 @dataclass
 class Chart:
-    """An interactive figure.
-
-    Args:
-        name: for its id and its files.
-        figure: ``plotly.graph_objects.Figure``.
-        alt: description for those who do not see it.
-        height: in pixels.
-        choices: name -> traces to show, where one looks at a part at a time.
-    """
+    """An interactive figure."""
 
     kind: ClassVar[str] = 'chart'
-    name: str
+    name: str  # for its id and its files
     figure: go.Figure
-    alt: str
-    height: int = 420
+    alt: str  # description for those who do not see it
+    height: int = 420  # pixels
+    # name -> traces to show, where one looks at a part at a time
     choices: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -106,23 +99,15 @@ class KeyFacts:
 
 @dataclass
 class Section:
-    """A part of the page.
+    """A part of the page."""
 
-    Args:
-        name: for its anchor.
-        how: a sentence on how to read it.
-        basis: images, split and selection rule.
-        left_out: reason why there is nothing, where there is nothing.
-        tile: least width in pixels of charts that stand side by side; None
-            sets them below each other.
-    """
-
-    name: str
+    name: str  # for its anchor
     title: str
-    how: str = ''
-    basis: str = ''
+    how: str = ''  # to read it
+    basis: str = ''  # images, split and selection rule
     blocks: list = field(default_factory=list)
-    left_out: str = ''
+    left_out: str = ''  # the reason, where there is nothing
+    # least width in pixels of charts that stand side by side, else below each other
     tile: int | None = None
 
     @property

@@ -219,7 +219,7 @@ def test_other_images_are_refused(study_dir, tmp_path):
     shutil.copytree(study_dir / 'seed0/kd', place)
     path = place / 'predictions.csv'
     path.write_text(path.read_text().replace('t007', 't700'))
-    with pytest.raises(UserError, match='tested on other images'):
+    with pytest.raises(UserError, match='is of other images or classes than'):
         gather([f'{study_dir}/seed0/alone', f'kd={place}'])
     path.write_text('sample_id,lesion_id,label,prediction\n1,,nv,nv\n')
     with pytest.raises(UserError, match='holds no predictions with scores'):
