@@ -18,12 +18,12 @@ from hkd_mm.experiments.table_text import (
     format_image_count,
     format_interval,
     format_mean_sd,
+    markdown_table,
     one_class_note,
     row_title,
     unit_name,
     unknown_groups_note,
 )
-from hkd_mm.io import markup
 from hkd_mm.metric_names import (
     COMPARED_OF_MASKS,
     OF_NETS,
@@ -101,8 +101,8 @@ def write_tables(
 
 def markdown(study: Study, outcomes: list[MethodResult]) -> str:
     """The table as Markdown, with ``mean +- sd``, and its caption."""
-    table = markup.markdown_table(_cells(study, outcomes))
-    return f'{table}\n{markup.markdown(caption(study, outcomes))}\n'
+    table = markdown_table(_cells(study, outcomes))
+    return f'{table}\n{caption(study, outcomes)}\n'
 
 
 def terminal(study: Study, outcomes: list[MethodResult]) -> Table:

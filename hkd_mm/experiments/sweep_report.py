@@ -15,10 +15,10 @@ from hkd_mm.experiments.sweep_file import Sweep
 from hkd_mm.experiments.table_text import (
     format_figure,
     format_value,
+    markdown_table,
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.experiments.trial_runner import RESULT
-from hkd_mm.io import markup
 from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY
 
 JSON, TABLE = 'sweep.json', 'table.md'
@@ -128,11 +128,7 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
                 f'failed: {trial["reason"]}' if state == 'fail' else state,
             ]
         )
-    parts = [
-        f'# {markup.markdown(sweep.title)}\n',
-        *_map(sweep, found),
-        markup.markdown_table(rows),
-    ]
+    parts = [f'# {sweep.title}\n', *_map(sweep, found), markdown_table(rows)]
     winner = found['winner']
     if winner:
         test = winner['test'] or {}
@@ -159,4 +155,4 @@ def _map(sweep: Sweep, found: dict[str, Any]) -> list[str]:
     for row in rows:
         cells = [format_figure(values.get((row, c))) for c in columns]
         table.append([format_value(row), *cells])
-    return [markup.markdown_table(table)]
+    return [markdown_table(table)]

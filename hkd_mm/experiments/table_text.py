@@ -52,6 +52,17 @@ def format_params(params: dict[str, Any]) -> str:
     return ', '.join(f'{name}={format_value(v)}' for name, v in params.items())
 
 
+def markdown_table(rows: list[list[str]]) -> str:
+    """Rows, the header first, as a Markdown table."""
+    lines = [rows[0], ['---'] * len(rows[0]), *rows[1:]]
+    return ''.join(
+        '| '
+        + ' | '.join(c.replace('|', '\\|').replace('\n', ' ') for c in line)
+        + ' |\n'
+        for line in lines
+    )
+
+
 def are_unknown(sample_ids: list[str], groups: list[str]) -> bool:
     """Whether no lesion or patient is known: each image is its own."""
     return list(sample_ids) == list(groups)
