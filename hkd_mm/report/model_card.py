@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The model card of a report, and what it shares with that of an export."""
 
+import json
 from pathlib import Path
 
 from typing_extensions import TypedDict
@@ -65,7 +66,9 @@ def provenance(folder: Path) -> list[tuple[str, str]]:
     """
     path = f'{folder}/environment.json'
     remedy = '; move it away: the card then says "unknown"'
-    found = validate(_Environment, environment_of(folder), path, remedy)
+    text = json.dumps(environment_of(folder), ensure_ascii=False)
+    plain = json.loads(text.encode('utf-8', 'replace'))  # paths may be of any bytes
+    found = validate(_Environment, plain, path, remedy)
     return [('Command', command_of(found)), ('Versions', versions_of(found))]
 
 
