@@ -21,12 +21,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--out', required=True, metavar='DIR', help='a new folder')
     parser.add_argument(
         '--licence',
-        help='of the weights, in words (default: that the terms of the images hold)',
+        help='of the weights, such as "CC BY-NC 4.0", or in words (default: that the '
+        'terms of the images hold)',
     )
     parser.add_argument(
-        '--hub',
-        metavar='OWNER/NAME',
-        help='upload to the Hugging Face Hub as well',
+        '--hub', metavar='OWNER/NAME', help='upload to the Hugging Face Hub as well'
     )
     parser.add_argument(
         '--public',

@@ -9,6 +9,46 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from hkd_mm.cli import run_tool
 
+_TEXTS = {  # option -> what its value is called, what it does
+    'study': (
+        'FILE',
+        'a study file for titles, order and baselines, in place of what '
+        'tools/compare.py wrote down in the work dir',
+    ),
+    'size': (None, 'of that study file, if it has several'),
+    'teacher': ('NAME', 'the teacher'),
+    'alone': ('NAME', 'the student without a teacher'),
+    'distilled': ('NAME', 'the distilled student to look at closely'),
+    'positive': (
+        'CLASS',
+        'class whose sensitivity matters most (default: mel or melanoma)',
+    ),
+    'title': (None, 'of the page'),
+    'metadata': ('CSV', 'age, sex and site of the images (default: that of the data)'),
+    'data-root': (None, 'the images, where they have moved'),
+    'verify-report': ('JSON', 'of tools/data/verify.py --json'),
+    'figures': ('DIR', 'write every chart as PNG and SVG as well; needs Chrome'),
+}
+_FLAGS = (
+    (
+        '--still',
+        'still',
+        'charts as pictures in place of scripts: a page of about a megabyte to mail '
+        'or print; needs Chrome',
+    ),
+    (
+        '--no-images',
+        'images',
+        'no photographs in the page, which may then be passed on whatever their '
+        'licence is',
+    ),
+    (
+        '--no-calibration',
+        'calibration',
+        'do not predict the validation split where that is missing',
+    ),
+)
+
 
 def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line; needs no import but the standard library."""
@@ -24,62 +64,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument('--out', default='report.html', help='(default: report.html)')
     parser.add_argument(
-        '--study',
-        metavar='FILE',
-        help='a study file for titles, order and baselines, in place of what '
-        'tools/compare.py wrote down in the work dir',
-    )
-    parser.add_argument('--size', help='of that study file, if it has several')
-    parser.add_argument(
         '--baseline',
         dest='baselines',
         nargs='+',
         metavar='NAME',
         help='methods that the others are tested against (default: those of the study)',
     )
-    _add_roles(parser)
-    _add_options(parser)
-    return parser.parse_args(argv)
-
-
-def _add_roles(parser: argparse.ArgumentParser) -> None:
-    for role, what in (
-        ('teacher', 'the teacher'),
-        ('alone', 'the student without a teacher'),
-        ('distilled', 'the distilled student to look at closely'),
-    ):
-        parser.add_argument(f'--{role}', metavar='NAME', help=what)
-    parser.add_argument(
-        '--positive',
-        metavar='CLASS',
-        help='class whose sensitivity matters most (default: mel or melanoma)',
-    )
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--title', help='of the page')
-    parser.add_argument(
-        '--metadata',
-        metavar='CSV',
-        help='age, sex and site of the images (default: that of the data)',
-    )
-    parser.add_argument('--data-root', help='the images, where they have moved')
-    parser.add_argument(
-        '--verify-report',
-        metavar='JSON',
-        help='of tools/data/verify.py --json',
-    )
-    parser.add_argument(
-        '--figures',
-        metavar='DIR',
-        help='write every chart as PNG and SVG as well; needs Chrome',
-    )
-    parser.add_argument(
-        '--still',
-        action='store_true',
-        help='charts as pictures in place of scripts: a page of about a '
-        'megabyte to mail or print; needs Chrome',
-    )
+    for name, (value, text) in _TEXTS.items():
+        parser.add_argument(f'--{name}', metavar=value, help=text)
     parser.add_argument(
         '--cam-images',
         type=int,
@@ -87,19 +79,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='images that Grad-CAM looks at; 0 for none (default: 64)',
     )
-    parser.add_argument(
-        '--no-images',
-        dest='images',
-        action='store_false',
-        help='no photographs in the page, which may then be passed on '
-        'whatever their licence is',
-    )
-    parser.add_argument(
-        '--no-calibration',
-        dest='calibration',
-        action='store_false',
-        help='do not predict the validation split where that is missing',
-    )
+    for flag, name, text in _FLAGS:
+        action = 'store_false' if flag.startswith('--no-') else 'store_true'
+        parser.add_argument(flag, dest=name, action=action, help=text)
+    return parser.parse_args(argv)
 
 
 def main(argv=None) -> int:

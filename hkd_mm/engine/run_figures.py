@@ -7,10 +7,16 @@ from pathlib import Path
 
 import numpy as np
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from hkd_mm.io.atomic_files import AtomicBackend
-from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY, title_of
+from hkd_mm.io.picture_text import set_labels
+from hkd_mm.metric_names import (
+    CLASS_SUMMARY,
+    MASK_SUMMARY,
+    title_of,
+)
 
 
 def save_curves(
@@ -57,14 +63,19 @@ def save_confusion(
     path: str | Path,
     title: str = '',
 ) -> None:
-    """Draw a confusion matrix, (C, C) counts by true class, shaded by row share."""
+    """Draw a confusion matrix, shaded by row share; of few classes with counts.
+
+    Args:
+        confusion: (C, C) counts, true class by row.
+    """
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = 3 + 0.6 * len(classes)
+    side = min(3 + 0.6 * len(classes), 21)
     figure = _figure(side + 1, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
-    for row, column in np.ndindex(*counts.shape):
+    few = len(classes) <= 30
+    for row, column in np.ndindex(*counts.shape) if few else ():
         share = shares[row, column]
         axes.text(
             column,
@@ -75,9 +86,11 @@ def save_confusion(
             fontsize=8,
             color='white' if share > 0.5 else 'black',
         )
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=45, ha='right')
-    axes.set_yticks(ticks, classes)
+    # a label's height in points is at most the share of its row of the axis
+    size = min(10, 0.75 * 72 * side / max(len(classes), 1))
+    turned = dict(rotation=45, ha='right') if few else dict(rotation=90)
+    set_labels(axes.xaxis, classes, **turned, fontsize=size)
+    set_labels(axes.yaxis, classes, fontsize=size)
     axes.set(xlabel='predicted', ylabel='true', title=title)
     figure.colorbar(image, label='share of the true class', shrink=0.8)
     _save(figure, path)
@@ -102,7 +115,7 @@ def _save(figure, path: str | Path) -> None:
 def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     """Put what :func:`summarise` returned into a table; ``plain`` is in ASCII."""
     table = Table(
-        title=report['config'] or 'run',
+        title=escape(report['config'] or 'run'),
         title_justify='left',
         show_header=False,
         box=box.ASCII if plain else box.ROUNDED,
@@ -131,9 +144,10 @@ def closing_table(report: dict, work_dir: str, plain: bool) -> Table:
     table.add_row('training', f'{report["training_minutes"]:.1f} min' + _speed(report))
     if report['checkpoint']:
         table.add_row(
-            report['checkpoint']['file'], f'{report["checkpoint"]["megabytes"]:.1f} MB'
+            escape(report['checkpoint']['file']),
+            f'{report["checkpoint"]["megabytes"]:.1f} MB',
         )
-    table.add_row('work dir', work_dir)
+    table.add_row('work dir', escape(work_dir))
     return table
 
 

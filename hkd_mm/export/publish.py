@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError
-from hkd_mm.export.card import packed_card
+from hkd_mm.export.card import hub_licence, packed_card
 from hkd_mm.export.checks import same_logits
 from hkd_mm.export.export_run import CARD
 from hkd_mm.inference.backends import first_line
@@ -27,6 +27,7 @@ from hkd_mm.inference.manifest import (
 from hkd_mm.inference.student import read_student
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.io.input_spec import normalised
+from hkd_mm.io.markup import clean
 
 WEIGHTS = 'student.safetensors'
 _FIGURES = ('metrics.json', 'test.json')
@@ -54,18 +55,15 @@ def publish(
     Args:
         run_dir: work dir of a finished run with an ``export`` in it.
         out: a folder that does not exist yet, or an empty one.
-        licence: of the weights, in words; that of the export by default.
+        licence: of the weights, as the Hub or a person calls it; that of the
+            export by default.
         report: takes lines on what is done.
-
-    Raises:
-        UserError: there is no export or it is of another run, the folder
-            holds something, or its networks do not answer equally.
     """
     run, out = Path(run_dir), Path(out)
     exported, weights = run / 'export', run / STUDENT
-    if not (exported / FILE).is_file():
+    if not all((exported / name).is_file() for name in (FILE, CARD)):
         raise UserError(
-            f'{run} has no export; make one first: python tools/export.py {run}'
+            f'{run} has no whole export; make one first: python tools/export.py {run}'
         )
     config = finished_run(run).config
     manifest = read_manifest(exported)
@@ -85,11 +83,25 @@ def publish(
                 shutil.copy2(run / name, out / name)
         cfg = Config.fromfile(config).to_dict()
         Config(without_paths(cfg)).dump(out / 'config.py')
-        manifest = _write_manifest(exported, out, manifest, licence)
+        torch = file_spec(out / WEIGHTS, 'tensor', 'logits')
+        manifest = replace(
+            manifest,
+            files=dict(manifest.files, torch=torch),
+            licence=licence or manifest.licence,
+        )
+        card = (exported / CARD).read_text('utf-8', 'replace')
+        (out / CARD).write_text(packed_card(card, manifest, WEIGHTS), 'utf-8')
+        write_manifest(manifest, out)
         _check_packed(out, manifest, report)
     except BaseException:  # half a folder is none
         shutil.rmtree(out)
         raise
+    if licence and not hub_licence(licence):
+        report(
+            f'warning: the Hub has no id of the licence "{clean(licence)}", so the '
+            'header of the card says "other"; ids such as cc-by-nc-4.0 are listed at '
+            'https://huggingface.co/docs/hub/repositories-licenses'
+        )
     size = sum(file.bytes for file in manifest.files.values())
     report(f'packed {out}: {size / 1e6:.1f} MB')
     return out
@@ -117,23 +129,6 @@ def without_paths(value: Any) -> Any:
     return value
 
 
-def _write_manifest(
-    exported: Path, out: Path, manifest: Manifest, licence: str | None
-) -> Manifest:
-    """Write manifest and card."""
-    torch = file_spec(out / WEIGHTS, 'tensor', 'logits')
-    packed = replace(
-        manifest,
-        files=dict(manifest.files, torch=torch),
-        licence=licence or manifest.licence,
-    )
-    card = (exported / CARD).read_text(encoding='utf-8')
-    card = packed_card(card, manifest.licence, packed, WEIGHTS)
-    (out / CARD).write_text(card, encoding='utf-8')
-    write_manifest(packed, out)
-    return packed
-
-
 def _check_packed(out: Path, manifest: Manifest, report: Callable[[str], None]) -> None:
     """Load the packed folder, as whoever is given it will."""
     spec = manifest.input
@@ -141,12 +136,8 @@ def _check_packed(out: Path, manifest: Manifest, report: Callable[[str], None]) 
     shape = (1, spec.channels, *spec.size)
     images = normalised(rng.integers(0, 2**spec.bits, shape), spec)
     backends = ['torch', 'onnx'] if 'fp32' in manifest.files else ['torch']
-    logits = [
-        read_student(out, backend, 'fp32', manifest.task)
-        .load(None, 'cpu')
-        .logits(images)
-        for backend in backends
-    ]
+    students = [read_student(out, kind, 'fp32', manifest.task) for kind in backends]
+    logits = [student.load(None, 'cpu').logits(images) for student in students]
     if len(logits) == 1:
         report(f'warning: no float32 graph to compare {WEIGHTS} with')
         return
@@ -164,10 +155,6 @@ def upload(folder: Path, name: str, private: bool = True) -> str:
 
     Returns:
         Address of what was uploaded.
-
-    Raises:
-        UserError: huggingface_hub is missing, nobody is logged in, or the
-            Hub refuses; the folder stays.
     """
     try:
         from huggingface_hub import HfApi
@@ -181,8 +168,7 @@ def upload(folder: Path, name: str, private: bool = True) -> str:
         made = api.upload_folder(folder_path=folder, repo_id=name)
     except Exception as error:  # of the Hub, its client, or the network
         raise UserError(
-            f'{name} could not be uploaded ({first_line(error)}); log in with '
-            f'`hf auth login`, then upload {folder}: the same command with a '
-            'new --out'
+            f'{name} could not be uploaded ({first_line(error)}); log in with `hf auth '
+            f'login`, then upload {folder}: the same command with a new --out'
         ) from None
     return str(made)

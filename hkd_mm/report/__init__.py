@@ -3,7 +3,4 @@
 
 from hkd_mm.lazy import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    report='make_report',
-)
+__getattr__, __all__ = lazy_exports(__name__, report='make_report')

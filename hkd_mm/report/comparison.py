@@ -2,6 +2,7 @@
 """Tables of all methods: scores, differences, cost."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from plotly import graph_objects as go
@@ -17,14 +18,19 @@ from hkd_mm.experiments.table_text import (
     row_title,
     unknown_groups_note,
 )
-from hkd_mm.metric_names import (
-    CLASS_SUMMARY,
-    MASK_SUMMARY,
-    title_of,
-)
-from hkd_mm.report.charts import GREY, figure, line, wrapped
+from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY, title_of
 from hkd_mm.report.data import ReportData, ReportMethod
-from hkd_mm.report.page import Cell, Chart, Section, Table
+from hkd_mm.report.page import (
+    GREY,
+    Cell,
+    Chart,
+    Section,
+    Table,
+    figure,
+    label,
+    labels,
+    line,
+)
 
 _MASK_METRICS = (*MASK_SUMMARY[:3], 'sensitivity', 'precision', 'hd95')
 _COSTS = dict(
@@ -75,9 +81,8 @@ def _how_to_compare(data: ReportData, tested: bool) -> str:
         how += f' {unknown_groups_note(data.group_name)}'
     if tested and several:
         how += (
-            ' Differences are paired over seeds and '
-            f'{data.unit.removeprefix("whole ")}, with 95 % '
-            "intervals and p after Holm's correction: a difference counts "
+            f' Differences are paired over seeds and {data.unit.removeprefix("whole ")}'
+            ", with 95 % intervals and p after Holm's correction: a difference counts "
             f'where p is below {ALPHA}.'
         )
         if min(len(method.folders) for method in data.methods) == 1:
@@ -94,76 +99,74 @@ def _row(
     outcome = method.outcome
     cells: list[Cell] = [row_title(outcome)]
     for key in metrics:
-        if all(key in test for test in outcome.tests):
-            mean, sd = outcome.test(key)
-            cells.append((format_mean_sd(mean, sd), mean))
-        else:
-            cells.append('')
+        known = all(key in test for test in outcome.tests)
+        mean, sd = outcome.test(key) if known else (math.nan, math.nan)
+        cells.append((format_mean_sd(mean, sd), mean))
     cells.append((format_interval(outcome.interval), outcome.interval[0]))
     for name in baselines:
         found = outcome.against.get(name)
-        text = format_difference(outcome, name)
-        cells.append((text, found.mean) if found else '')
+        cells.append((format_difference(outcome, name), found.mean) if found else '')
     return [*cells, (f'{outcome.minutes:.1f}', outcome.minutes)]
 
 
-def _difference_charts(data: ReportData) -> list[Chart]:
+def _difference_charts(data: ReportData) -> Iterator[Chart]:
     """One chart a baseline that something is tested against."""
-    charts = []
+    metric = title_of(data.compared_by)
     for base in data.methods:
         others = [m for m in data.methods if base.name in m.outcome.against]
-        if base.name in data.baselines and others:
-            charts.append(_difference_chart(data, base, others))
-    return charts
-
-
-def _difference_chart(
-    data: ReportData, base: ReportMethod, others: list[ReportMethod]
-) -> Chart:
-    metric = title_of(data.compared_by)
-    traces = [
-        trace
-        for method in others
-        for trace in _difference_traces(data, method, base.name)
-    ]
-    made = figure(traces, f'gain in {metric}', showlegend=False, margin=dict(t=48))
-    made.add_vline(x=0, line=dict(color=GREY, width=1, dash='dash'))
-    made.update_yaxes(autorange='reversed', type='category', showgrid=False)
-    made.update_xaxes(tickformat='+.2f', zeroline=False)
-    return Chart(
-        f'against-{base.name.replace("/", "-")}',
-        made,
-        f'Gain in {metric} over {base.title}: mean (dot), 95 % interval '
-        '(line), each seed (tick); a dot is filled where p after Holm is '
-        f'below {ALPHA}. {verdict(base, others)}',
-        120 + 46 * len(others),
-    )
+        if base.name not in data.baselines or not others:
+            continue
+        names = labels((method.title for method in others), 28)
+        traces = [
+            trace
+            for method, name in zip(others, names)
+            for trace in _difference_traces(data, method, name, base.name)
+        ]
+        made = figure(traces, f'gain in {metric}', showlegend=False, margin=dict(t=48))
+        made.add_vline(x=0, line=dict(color=GREY, width=1, dash='dash'))
+        made.update_yaxes(autorange='reversed', type='category', showgrid=False)
+        made.update_xaxes(tickformat='+.2f', zeroline=False)
+        alt = (
+            f'Gain in {metric} over {base.title}: mean (dot), 95 % interval '
+            '(line), each seed (tick); a dot is filled where p after Holm is '
+            f'below {ALPHA}. {verdict(base, others)}'
+        )
+        name = f'against-{base.name.replace("/", "-")}'
+        yield Chart(name, made, alt, 120 + 46 * len(others))
 
 
 def verdict(base: ReportMethod, others: list[ReportMethod]) -> str:
     """The charts in words: what is ahead, what is behind, what is open."""
     found: dict[str, list[str]] = {'Ahead': [], 'Behind': [], 'open': []}
     for method in others:
-        gain = method.outcome.against[base.name].mean
-        direction = 'Ahead' if gain > 0 else 'Behind'
+        ahead = method.outcome.against[base.name].mean > 0
         significant = method.outcome.adjusted[base.name] < ALPHA
-        found[direction if significant else 'open'].append(method.title)
-    undecided = ', '.join(found.pop('open'))
-    sentences = [
-        f'{direction} by more than chance: {", ".join(titles)}.'
-        for direction, titles in found.items()
+        kind = ('Ahead' if ahead else 'Behind') if significant else 'open'
+        found[kind].append(method.title)
+    starts = dict(open=f'Not distinguishable from {base.title}')
+    return ' '.join(
+        f'{starts.get(kind, f"{kind} by more than chance")}: {", ".join(titles)}.'
+        for kind, titles in found.items()
         if titles
-    ]
-    if undecided:
-        sentences.append(f'Not distinguishable from {base.title}: {undecided}.')
-    return ' '.join(sentences)
+    )
 
 
-def _difference_traces(data: ReportData, method: ReportMethod, base: str) -> list:
+def _difference_traces(
+    data: ReportData, method: ReportMethod, name: str, base: str
+) -> list:
     outcome = method.outcome
     found, p = outcome.against[base], outcome.adjusted[base]
-    colour = line(data, method)['color']
-    name, extra = wrapped(method.title, 28), f'<extra>{method.title}</extra>'
+    colour, extra = line(data, method)['color'], f'<extra>{name}</extra>'
+    interval = dict(
+        type='data',
+        symmetric=False,
+        array=[found.high - found.mean],
+        arrayminus=[found.mean - found.low],
+        color=colour,
+        thickness=2,
+        width=6,
+    )
+    symbol = 'circle' if p < ALPHA else 'circle-open'
     mean = go.Scatter(
         x=[found.mean],
         y=[name],
@@ -171,25 +174,10 @@ def _difference_traces(data: ReportData, method: ReportMethod, base: str) -> lis
         cliponaxis=False,
         text=[format_p_value(p)],
         textposition='top center',
-        error_x=dict(
-            type='data',
-            symmetric=False,
-            array=[found.high - found.mean],
-            arrayminus=[found.mean - found.low],
-            color=colour,
-            thickness=2,
-            width=6,
-        ),
-        marker=dict(
-            color=colour,
-            size=11,
-            symbol='circle' if p < ALPHA else 'circle-open',
-            line=dict(width=2),
-        ),
+        error_x=interval,
+        marker=dict(color=colour, size=11, symbol=symbol, line=dict(width=2)),
         hovertemplate=f'%{{x:+.3f}} [{found.low:+.3f}, {found.high:+.3f}]' + extra,
     )
-    if found.seeds == 1:
-        return [mean]
     seeds = go.Scatter(
         x=list(found.by_seed),
         y=[name] * found.seeds,
@@ -198,7 +186,7 @@ def _difference_traces(data: ReportData, method: ReportMethod, base: str) -> lis
         text=[str(seed) for seed in outcome.seeds],
         hovertemplate='seed %{text}: %{x:+.3f}' + extra,
     )
-    return [mean, seeds]
+    return [mean] if found.seeds == 1 else [mean, seeds]
 
 
 def cost_section(data: ReportData) -> Section:
@@ -206,18 +194,28 @@ def cost_section(data: ReportData) -> Section:
     charts = []
     columns = zip(*map(_costs, data.methods))
     for (key, name), costs in zip(_COSTS.items(), columns):
-        points = {m: c for m, c in zip(data.methods, costs) if c == c}
+        points = {m: c for m, c in zip(data.methods, costs) if not math.isnan(c)}
         if len(points) > 1:
             charts.append(_cost_chart(data, key, name, points))
     if not charts:
         return Section('cost', 'Cost', left_out='no run tells its cost')
     how = (
-        'Up is better, left is cheaper; a filled point with a ring is on '
-        'the Pareto front: no other method is both at least as good and at '
-        'least as cheap. Training minutes leave the teacher of a '
-        'distillation out.'
+        'Up is better, left is cheaper; a filled point with a ring is on the Pareto '
+        'front: no other method is both at least as good and at least as cheap. '
+        'Training minutes leave the teacher of a distillation out.'
     )
     return Section('cost', 'Accuracy against cost', how, data.basis, charts, tile=262)
+
+
+def _costs(method: ReportMethod) -> list[float]:
+    """Values of ``_COSTS``, NaN where unknown."""
+    network, outcome = method.network, method.outcome
+    return [
+        network.get('parameters', math.nan) / 1e6,
+        2 * network.get('gmacs', math.nan),
+        outcome.minutes,
+        outcome.milliseconds,
+    ]
 
 
 def _cost_chart(
@@ -231,24 +229,26 @@ def _cost_chart(
     middle = (min(costs) + max(costs)) / 2
     traces = []
     for method, cost, (mean, sd), best in zip(methods, costs, found, front):
-        label = wrapped(method.title) if best else ''
-        trace = go.Scatter(
-            x=[cost],
-            y=[mean],
-            name=wrapped(method.title, 30),
-            mode='markers+text',
-            text=f' {data.role_of(method) or label} ',
-            textposition=f'top {"left" if cost > middle else "right"}',
-            error_y=dict(array=[np.nan_to_num(sd)], width=4, thickness=1),
-            marker=dict(
-                size=14 if best else 9,
-                color=line(data, method)['color'],
-                symbol='circle-dot' if best else 'circle-open',
-                line=dict(width=2),
-            ),
-            hovertemplate=f'{name} %{{x:.4g}}<br>%{{y:.3f}}',
+        shown = data.role_of(method) or (label(method.title) if best else '')
+        marker = dict(
+            size=14 if best else 9,
+            color=line(data, method)['color'],
+            symbol='circle-dot' if best else 'circle-open',
+            line=dict(width=2),
         )
-        traces.append(trace)
+        traces.append(
+            go.Scatter(
+                x=[cost],
+                y=[mean],
+                name=label(method.title, 30),
+                mode='markers+text',
+                text=f' {shown} ',
+                textposition=f'top {"left" if cost > middle else "right"}',
+                error_y=dict(array=[np.nan_to_num(sd)], width=4, thickness=1),
+                marker=marker,
+                hovertemplate=f'{name} %{{x:.4g}}<br>%{{y:.3f}}',
+            )
+        )
     order = [i for i in np.argsort(costs, kind='stable') if front[i]]
     traces.append(
         go.Scatter(
@@ -264,19 +264,7 @@ def _cost_chart(
     if max(costs) > 20 * min(costs) > 0:
         made.update_xaxes(type='log')
     alt = (
-        f'{metric[0].upper()}{metric[1:]} against {name}, mean and sd over '
-        'the seeds; on the Pareto front: '
-        f'{", ".join(methods[i].title for i in order)}.'
+        f'{metric[0].upper()}{metric[1:]} against {name}, mean and sd over the seeds; '
+        f'on the Pareto front: {", ".join(methods[i].title for i in order)}.'
     )
     return Chart(f'cost-{key}', made, alt, 340)
-
-
-def _costs(method: ReportMethod) -> list[float]:
-    """Values of ``_COSTS``, NaN where unknown."""
-    network, outcome = method.network, method.outcome
-    return [
-        network.get('parameters', math.nan) / 1e6,
-        2 * network.get('gmacs', math.nan),
-        outcome.minutes,
-        outcome.milliseconds,
-    ]

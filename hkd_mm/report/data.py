@@ -1,116 +1,120 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Everything the sections of a report are made of, read once."""
 
-import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_scores import mean_by_group
-from hkd_mm.experiments.outcome import (
-    MethodResult,
-    compare_outcomes,
-    read_outcome,
-)
+from hkd_mm.experiments.outcome import MethodResult, compare_outcomes, read_outcome
 from hkd_mm.experiments.study import Study
-from hkd_mm.experiments.table_text import (
-    are_unknown,
-    format_image_count,
-    unit_name,
-)
+from hkd_mm.experiments.table_text import are_unknown, format_image_count, unit_name
+from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import COMPARED_OF_MASKS, OF_SLICES
 from hkd_mm.report.run_places import find_runs
+from hkd_mm.training import test_record
+
+ROLES = ('teacher', 'student alone', 'distilled')
 
 
 @dataclass
 class Scores:
-    """A ``predictions.csv``, in the order of the sample ids.
+    """A ``predictions.csv``, in the order of the sample ids."""
 
-    Args:
-        sample_ids: N names.
-        groups: N lesions, the sample itself where none is known.
-        labels: (N,) int; 0 of segmentations.
-        classes: C names; none of segmentations.
-        scores: (N, C) float64.
-        figures: of a segmentor: name -> (N,) float64, NaN where undefined.
-    """
-
-    sample_ids: list[str]
-    groups: list[str]
-    labels: np.ndarray
-    classes: list[str]
-    scores: np.ndarray
-    figures: dict[str, np.ndarray]
+    sample_ids: list[str]  # N names
+    groups: list[str]  # N lesions, the sample itself where none is known
+    labels: np.ndarray  # (N,) int; 0 of segmentations
+    classes: list[str]  # C names; none of segmentations
+    scores: np.ndarray  # (N, C) float64
+    figures: dict[str, np.ndarray]  # of a segmentor: (N,), NaN where undefined
 
 
 def read_predictions(path: Path) -> Scores:
-    """Read what ``tools/test.py`` has written of each image."""
+    """Read what ``tools/test.py`` has written of each image.
+
+    Raises:
+        UserError: the file is damaged, or what it holds are no scores and no figures.
+    """
+    again = f'write it again with: python tools/test.py {path.parent}'
+    if path.stem != 'predictions':
+        again = f'remove {path} and it is made again'
     try:
-        with path.open(newline='', encoding='utf-8') as stream:
-            lines = list(csv.DictReader(stream))
-        return _parse(sorted(lines, key=lambda line: line['sample_id']))
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        rows = test_record.read_predictions(path)
+    except UserError as error:
+        told = str(error).partition('; write it again')[0]
+        raise UserError(f'{told}; {again}') from None
+    try:
+        return _parse(sorted(rows, key=lambda row: row['sample_id']))
+    except (ValueError, KeyError) as error:
         raise UserError(
             f'{path} holds no predictions with scores, and no figures of '
-            f'masks ({error}); write it again with tools/test.py --out {path}'
+            f'masks ({error}); {again}'
         ) from None
 
 
-def _parse(lines: list[dict]) -> Scores:
-    masks = 'dice' in lines[0]
+def _parse(rows: list[dict[str, str]]) -> Scores:
+    masks = 'dice' in rows[0]
     group = 'patient' if masks else 'lesion_id'
-    names = [key for key in lines[0] if key.startswith('score_')]
-    classes = [name.removeprefix('score_') for name in names]
-    labels = [0 if masks else classes.index(line['label']) for line in lines]
+    names = [key for key in rows[0] if key.startswith('score_')]
+    # what read_table does to cells
+    classes = [name.removeprefix('score_').strip() for name in names]
+    ids = [row['sample_id'] for row in rows]
+    if len(set(ids)) < len(ids):
+        raise ValueError('an image stands there twice')
+    scores = np.array([[float(row[name]) for name in names] for row in rows])
+    figures = {
+        name: np.array([float(row[name] or 'nan') for row in rows])
+        for name in OF_SLICES
+        if name in rows[0]
+    }
+    if masks:
+        if not np.isfinite(figures['dice']).all():
+            raise ValueError('a Dice is no number')
+    elif not names or not np.isfinite(scores).all():
+        raise ValueError('a score is no number')
     return Scores(
-        [line['sample_id'] for line in lines],
-        [line[group] or line['sample_id'] for line in lines],
-        np.array(labels),
+        ids,
+        [row[group] or row['sample_id'] for row in rows],
+        np.array([0 if masks else classes.index(row['label']) for row in rows]),
         classes,
-        np.array([[float(line[n]) for n in names] for line in lines]),
-        {
-            name: np.array([float(line[name] or 'nan') for line in lines])
-            for name in OF_SLICES
-            if name in lines[0]
-        },
+        scores,
+        figures,
     )
+
+
+class _Network(TypedDict, total=False):
+    """What a report needs of the networks in ``metrics.json``."""
+
+    parameters: float | None
+    gmacs: float | None
+    input_size: tuple[int, int] | None
 
 
 @dataclass(eq=False)
 class ReportMethod:
-    """A row of the report: one config, trained with one or more seeds.
-
-    Args:
-        folders: the run of each seed, S of them.
-        scores: (S, N, C) float64, probabilities of the test images; C is 0
-            of a segmentor.
-        figures: of a segmentor: name -> (S, N) float64 of the test images,
-            NaN where undefined.
-        val_scores: (S, M, C) of the validation images; None where unknown.
-            Their labels are (M,) int.
-    """
+    """A row of the report: one config, trained with S seeds, of N test images."""
 
     outcome: MethodResult
-    folders: list[Path]
-    scores: np.ndarray
-    figures: dict[str, np.ndarray]
-    val_scores: np.ndarray | None = None
-    val_labels: np.ndarray | None = None
+    folders: list[Path]  # S runs
+    scores: np.ndarray  # (S, N, C) float64, probabilities; C is 0 of a segmentor
+    figures: dict[str, np.ndarray]  # of a segmentor: (S, N), NaN where undefined
+    val_scores: np.ndarray | None = None  # (S, M, C) of M validation images
+    val_labels: np.ndarray | None = None  # (M,) int
     val_groups: list[str] = field(default_factory=list)
     val_ids: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        """Name of the row."""
+        """Name of the row, for folders and options."""
         return self.outcome.row.name
 
     @property
     def title(self) -> str:
-        """Name for the reader."""
+        """Name of the row, for the reader."""
         return self.outcome.row.title
 
     @property
@@ -120,44 +124,37 @@ class ReportMethod:
 
     @property
     def network(self) -> dict:
-        """``parameters`` and ``gmacs`` of the network that is tested."""
-        return self.outcome.reports[0].get('student') or {}
+        """What is known of ``parameters``, ``gmacs``, ``input_size``."""
+        path = self.folders[0] / 'metrics.json'
+        found = self.outcome.reports[0].get('student') or {}
+        remedy = '; remove its folder and the run is done again'
+        found = validate(_Network, found, f'{path}: student', remedy)
+        return {key: value for key, value in found.items() if value is not None}
 
 
 @dataclass(eq=False)
 class ReportData:
-    """What the sections share.
+    """What the sections share: methods that were tested on the same N images.
 
-    Args:
-        methods: all of the same test images.
-        classes: C names; none of segmentations.
-        labels: (N,) int; 0 of segmentations.
-        groups: N lesions or patients, the image itself where none is known.
-        sample_ids: N names.
-        baselines: names of rows that the others are tested against.
-        compared_by: the metric that is tested.
-        teacher: of the close look, like ``alone`` (the student without a
-            teacher) and ``distilled``; None where it is not known.
-        positive: index of the class whose sensitivity matters most, or None.
-        incomplete: names of rows left out.
-        problems: what could not be done for its methods, a line each.
+    ``teacher``, ``alone`` (the student without a teacher) and ``distilled`` are looked
+    at closely; None where they are not known.
     """
 
     title: str
     methods: list[ReportMethod]
-    classes: list[str]
-    labels: np.ndarray
-    groups: list[str]
-    sample_ids: list[str]
-    baselines: tuple[str, ...] = ()
-    compared_by: str = 'balanced_accuracy'
+    classes: list[str]  # C names; none of segmentations
+    labels: np.ndarray  # (N,) int; 0 of segmentations
+    groups: list[str]  # N lesions or patients, the image itself where none is known
+    sample_ids: list[str]  # N names
+    baselines: tuple[str, ...] = ()  # names of rows that the others are tested against
+    compared_by: str = 'balanced_accuracy'  # the metric that is tested
     teacher: ReportMethod | None = None
     alone: ReportMethod | None = None
     distilled: ReportMethod | None = None
-    positive: int | None = None
-    incomplete: list[str] = field(default_factory=list)
-    options: dict = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    positive: int | None = None  # the class whose sensitivity matters most
+    incomplete: list[str] = field(default_factory=list)  # names of rows left out
+    options: dict = field(default_factory=dict)  # of tools/report.py
+    problems: list[str] = field(default_factory=list)  # what could not be done
 
     @property
     def of_masks(self) -> bool:
@@ -182,12 +179,8 @@ class ReportData:
     @property
     def roles(self) -> dict[str, ReportMethod]:
         """``teacher``, ``student alone``, ``distilled``: those known."""
-        found = {
-            'teacher': self.teacher,
-            'student alone': self.alone,
-            'distilled': self.distilled,
-        }
-        return {key: value for key, value in found.items() if value}
+        known = zip(ROLES, (self.teacher, self.alone, self.distilled))
+        return {role: method for role, method in known if method}
 
     @property
     def closest(self) -> ReportMethod:
@@ -196,8 +189,7 @@ class ReportData:
 
     def role_of(self, method: ReportMethod) -> str | None:
         """Its role in the close look."""
-        found = (role for role, one in self.roles.items() if one is method)
-        return next(found, None)
+        return next((role for role, m in self.roles.items() if m is method), None)
 
     def dice_by_patient(self, method: ReportMethod) -> dict[str, float]:
         """Patient -> mean Dice over images and seeds."""
@@ -211,12 +203,11 @@ class ReportData:
     @property
     def basis(self) -> str:
         """The images, seeds and selection rule that the figures rest on."""
-        seeds = sorted({len(method.folders) for method in self.methods})
+        counts = sorted({len(method.folders) for method in self.methods})
+        seeds = f'{" or ".join(map(str, counts))} seed{"s" * (counts[-1] > 1)}'
         return (
-            f'Test split, {self.image_count}; '
-            f'{" or ".join(map(str, seeds))} seed{"s" * (seeds[-1] > 1)} a '
-            'method; checkpoints chosen on '
-            f'validation.{unit_name([m.outcome for m in self.methods])}'
+            f'Test split, {self.image_count}; {seeds} a method; checkpoints chosen '
+            f'on validation.{unit_name([m.outcome for m in self.methods])}'
         )
 
 
@@ -224,25 +215,15 @@ def read_same(paths: list[Path], remedy: str) -> list[Scores]:
     """Read predictions that must be of the same images and classes.
 
     Args:
-        paths: one a seed.
-        remedy: what a user does where they differ.
+        remedy: what a user does where they are not.
     """
     found = [read_predictions(path) for path in paths]
-    first = (found[0].sample_ids, found[0].classes)
     for path, one in zip(paths, found):
-        if (one.sample_ids, one.classes) != first:
+        if (one.sample_ids, one.classes) != (found[0].sample_ids, found[0].classes):
             raise UserError(
                 f'{path} is of other images or classes than {paths[0]}; {remedy}'
             )
     return found
-
-
-def read_history(folder: Path) -> list[dict]:
-    """The epochs of a run; none where it left no ``history.json``."""
-    try:
-        return json.loads((folder / 'history.json').read_text('utf-8'))
-    except (OSError, ValueError):
-        return []
 
 
 def gather(
@@ -275,51 +256,40 @@ def gather(
         study = replace(study, compared_by='dice', metrics=('dice',))
     rows = tuple(row for row in study.rows if row.name in folders)
     names = {row.name for row in rows}
-    baselines = tuple(name for name in study.baselines if name in names)
-    study = replace(study, rows=rows, baselines=baselines)
+    known = tuple(name for name in study.baselines if name in names)
+    study = replace(study, rows=rows, baselines=known)
+    runs = [folders[row.name] for row in rows]
+    files = [folder / 'predictions.csv' for part in runs for folder in part]
+    found = read_same(files, 'a report needs runs of one test split')
     outcomes = [
-        read_outcome(row, folders[row.name], compared_by=study.compared_by)
-        for row in rows
+        read_outcome(row, part, compared_by=study.compared_by)
+        for row, part in zip(rows, runs)
     ]
     compare_outcomes(outcomes, study)
-    data = _read_methods(study, outcomes, folders)
-    data.incomplete = incomplete
-    given = {role: name for role, name in (roles or {}).items() if name}
-    kept = {r: name for r, name in study.roles.items() if name in names}
-    _choose(data, {**kept, **given})
-    data.positive = _positive(data.classes, positive)
-    return data
-
-
-def _read_methods(
-    study: Study, outcomes: list[MethodResult], folders: dict[str, list[Path]]
-) -> ReportData:
-    paths = [
-        folder / 'predictions.csv'
-        for outcome in outcomes
-        for folder in folders[outcome.row.name]
-    ]
-    found = iter(read_same(paths, 'a report needs runs of one test split'))
-    methods = []
-    for outcome in outcomes:
-        runs = folders[outcome.row.name]
-        parts = [next(found) for _ in runs]
-        scores = np.stack([part.scores for part in parts])
+    first, parts, methods = found[0], iter(found), []
+    for outcome, part in zip(outcomes, runs):
+        own = [next(parts) for _ in part]
+        scores = np.stack([one.scores for one in own])
         figures = {
-            key: np.stack([part.figures[key] for part in parts])
-            for key in parts[0].figures
+            key: np.stack([one.figures[key] for one in own]) for key in first.figures
         }
-        methods.append(ReportMethod(outcome, runs, scores, figures))
-    return ReportData(
+        methods.append(ReportMethod(outcome, part, scores, figures))
+    data = ReportData(
         study.title,
         methods,
-        parts[0].classes,
-        parts[0].labels,
-        parts[0].groups,
-        parts[0].sample_ids,
-        study.baselines,
+        first.classes,
+        first.labels,
+        first.groups,
+        first.sample_ids,
+        known,
         study.compared_by,
+        incomplete=incomplete,
+        positive=_positive(first.classes, positive),
     )
+    given = {role: name for role, name in (roles or {}).items() if name}
+    kept = {role: name for role, name in study.roles.items() if name in names}
+    _choose(data, {**kept, **given})
+    return data
 
 
 def _choose(data: ReportData, roles: dict[str, str]) -> None:

@@ -1,12 +1,16 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The model card of a report, and what it shares with that of an export."""
 
+import json
 from pathlib import Path
+
+from typing_extensions import TypedDict
 
 from hkd_mm.engine.environment import command_of, environment_of, versions_of
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.evaluation.classification_scores import confusion_shares
 from hkd_mm.experiments.table_text import format_mean_sd, unknown_groups_note
+from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import CLASS_SUMMARY, OF_MASKS, title_of
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import KeyFacts, Section
@@ -18,10 +22,9 @@ LICENCE = (
     'LIDC-IDRI: CC BY 3.0): look up those of your data'
 )
 INTENDED_USE = (
-    'research on knowledge distillation for medical images. No diagnostic '
-    'device: not validated for any clinical use, on any other '
-    'camera, population or prevalence; no decision on a patient may rest on '
-    'it.'
+    'research on knowledge distillation for medical images. No diagnostic device: not '
+    'validated for any clinical use, on any other camera, population or prevalence; no '
+    'decision on a patient may rest on it.'
 )
 CARD_METRICS = dict(
     classification=(*CLASS_SUMMARY, 'ece'), segmentation=tuple(OF_MASKS)
@@ -44,13 +47,29 @@ def size_text(
     return ', '.join(parts) + named
 
 
+class _Environment(TypedDict, total=False):
+    """What a card tells of ``environment.json``."""
+
+    hkd_mm: str
+    python: str
+    packages: dict[str, str]
+    cpu: str | None
+    gpus: list[str]
+    command: list[str]
+
+
 def provenance(folder: Path) -> list[tuple[str, str]]:
-    """The command that trained a run, and versions."""
-    environment = environment_of(folder)
-    return [
-        ('Command', command_of(environment)),
-        ('Versions', versions_of(environment)),
-    ]
+    """The command that trained a run, and versions.
+
+    Raises:
+        UserError: ``environment.json`` is something else.
+    """
+    path = f'{folder}/environment.json'
+    remedy = '; move it away: the card then says "unknown"'
+    text = json.dumps(environment_of(folder), ensure_ascii=False)
+    plain = json.loads(text.encode('utf-8', 'replace'))  # paths may be of any bytes
+    found = validate(_Environment, plain, path, remedy)
+    return [('Command', command_of(found)), ('Versions', versions_of(found))]
 
 
 def card_section(data: ReportData) -> Section:
@@ -68,10 +87,8 @@ def card_section(data: ReportData) -> Section:
         ('Config', str(report.get('config', 'unknown'))),
         *provenance(method.folders[0]),
     ]
-    how = (
-        f'The card of {method.title}; figures are of the test split, mean '
-        '+- sd over the seeds.'
-    )
+    how = f'The card of {method.title}; figures are of the test split, mean '
+    how += '+- sd over the seeds.'
     return Section('card', 'Model card', how, data.basis, [KeyFacts(items)])
 
 
@@ -81,7 +98,7 @@ def _model(data: ReportData, method: ReportMethod) -> str:
     kind = network.get('model_name') or (network.get('backbone') or {}).get('type')
     kind = kind or (describe_network(network) if network else 'a network')
     text, found = f'{method.title}: {kind}', method.network
-    if found:
+    if {'parameters', 'gmacs'} <= found.keys():
         size = size_text(found['parameters'], found.get('input_size'), data.classes)
         text += f', {found["gmacs"]:.3f} GMACs, {size}'
     if data.teacher and data.teacher is not method:
@@ -91,24 +108,19 @@ def _model(data: ReportData, method: ReportMethod) -> str:
 
 def _training(method: ReportMethod) -> str:
     reports = method.outcome.reports
-    seeds = [str(report.get('seed', '?')) for report in reports]
+    seeds = ', '.join(str(report.get('seed', '?')) for report in reports)
     return (
-        f'{reports[0].get("epochs", "?")} epochs, '
-        f'{method.outcome.minutes:.1f} minutes, seeds {", ".join(seeds)}; '
-        'the checkpoint of the best validation'
+        f'{reports[0].get("epochs", "?")} epochs, {method.outcome.minutes:.1f} minutes'
+        f', seeds {seeds}; the checkpoint of the best validation'
     )
 
 
 def _data(data: ReportData, method: ReportMethod) -> str:
     root = (method_config(method) or {}).get('data_root')
-    text = (
-        f'{Path(str(root)).name if root else "unknown"}, '
-        f'{split_name(method.outcome.reports[0].get("split_hash"))}; '
-        f'tested on {data.image_count}'
-    )
-    if data.unknown:
-        text += f'. {unknown_groups_note(data.group_name)}'
-    return text
+    name = Path(str(root)).name if root else 'unknown'
+    split = split_name(method.outcome.reports[0].get('split_hash'))
+    note = f'. {unknown_groups_note(data.group_name)}' if data.unknown else ''
+    return f'{name}, {split}; tested on {data.image_count}{note}'
 
 
 def _metrics(data: ReportData, method: ReportMethod) -> str:

@@ -7,11 +7,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from hkd_mm.config.compose import read_config
-from hkd_mm.config.networks import (
-    network_config,
-    network_names,
-    set_network,
-)
+from hkd_mm.config.networks import network_config, network_names, set_network
 from hkd_mm.models.networks.complexity import complexity
 from hkd_mm.registry import MODELS
 
@@ -34,8 +30,7 @@ def network_complexity(network: dict, sizes: Sequence[int]) -> dict:
         model = MODELS.build(network)
     found = [complexity(model, size) for size in sizes]
     return dict(
-        parameters=found[0]['parameters'],
-        gmacs=[one['gmacs'] for one in found],
+        parameters=found[0]['parameters'], gmacs=[one['gmacs'] for one in found]
     )
 
 
@@ -46,30 +41,26 @@ def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
         names: networks of ``configs/_base_/models`` or config files; of a
             distillation config the student is shown. Empty: all networks.
         sizes: sides of the square images in pixels.
-
-    Raises:
-        UserError: no such network or file.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table('network')
     for title in ('parameters / M', *(f'GMACs at {size}' for size in sizes)):
         table.add_column(title, justify='right')
     for name in names or network_names():
-        row = network_complexity(_network(name), sizes)
+        if name.endswith('.py'):
+            model = read_config(name).model
+            network = model.get('architecture', model).to_dict()
+        else:
+            network = network_config(name, pretrained=False)
+        row = network_complexity(network, sizes)
         values = (row['parameters'] / 1e6, *row['gmacs'])
-        table.add_row(name, *(f'{value:.3f}' for value in values))
+        table.add_row(escape(name), *(f'{value:.3f}' for value in values))
     console = Console()
     console.print(table)
     console.print(
         '1 MAC = a multiplication and an addition. Papers mostly '
         'print GMACs under the name GFLOPs.'
     )
-
-
-def _network(name: str) -> dict:
-    if not name.endswith('.py'):
-        return network_config(name, pretrained=False)
-    model = read_config(name).model
-    return model.get('architecture', model).to_dict()

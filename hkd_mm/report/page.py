@@ -1,46 +1,57 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Blocks that a page is made of, and the page itself."""
+"""Blocks that a page is made of, figures in its frame, and the page itself."""
 
+import html
+import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from hkd_mm.errors import UserError
+import numpy as np
+from jinja2 import Environment
+from plotly import graph_objects as go
+from plotly.offline import get_plotlyjs
+
 from hkd_mm.experiments.outcome import spread
 from hkd_mm.experiments.table_text import format_mean_sd
+from hkd_mm.io.markup import shorten
+from hkd_mm.report.data import ROLES, ReportData, ReportMethod
 
-_HERE = Path(__file__).resolve().parent
 Cell = str | tuple[str, float]  # a text, or with the number to sort by
+# Okabe and Ito's colours without black and yellow, which vanish on one of
+# the two backgrounds; dashes distinguish methods without colour.
+ROLE_COLOURS = dict(zip(ROLES, ('#e69f00', '#2f93d8', '#d55e00')))
+_ROLE_DASHES = dict(zip(ROLES, ('dash', 'dot', 'solid')))
+GREY = '#8a8f98'
+_OTHERS = ('#009e73', '#cc79a7', GREY, '#56b4e9', '#a6761d')
+_DASHES = ('dot', 'dashdot', 'longdash', 'dash', 'longdashdot')
+DIVERGING = [[0, '#2166ac'], [0.5, '#f7f7f7'], [1, '#b35806']]
+MANY = 25  # columns whose numbers do not fit into a heat map
+LEGEND_BELOW = dict(orientation='h', y=-0.2, yanchor='top')
 
 
-def mean_sd_cell(values) -> Cell:
+def mean_sd_cell(values: Iterable) -> Cell:
     """``mean +- sd`` over the seeds."""
     mean, sd = spread([float(value) for value in values])
     return format_mean_sd(mean, sd), mean
 
 
-def count_cell(count) -> Cell:
+def count_cell(count: Any) -> Cell:
     """A whole number."""
     return str(int(count)), int(count)
 
 
 @dataclass
 class Chart:
-    """An interactive figure.
-
-    Args:
-        name: for its id and its files; letters, digits, ``-``.
-        figure: ``plotly.graph_objects.Figure``.
-        alt: description for those who do not see it.
-        height: in pixels.
-        choices: name -> traces to show, where one looks at a part at a time.
-    """
+    """An interactive figure."""
 
     kind: ClassVar[str] = 'chart'
-    name: str
-    figure: Any
-    alt: str
-    height: int = 420
+    name: str  # for its id and its files
+    figure: go.Figure
+    alt: str  # description for those who do not see it
+    height: int = 420  # pixels
+    # name -> traces to show, where one looks at a part at a time
     choices: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -55,14 +66,12 @@ class Table:
     marked: set[int] = field(default_factory=set)
 
     @property
-    def cells(self) -> list[list[tuple[str, Any]]]:
+    def cells(self) -> list[list[tuple[str, float | None]]]:
         """All cells as pairs; the number is None of a text, or of NaN."""
-        return [[_pair(cell) for cell in row] for row in self.rows]
-
-
-def _pair(cell: Cell) -> tuple[str, float | None]:
-    text, value = cell if isinstance(cell, tuple) else (cell, None)
-    return text, None if value != value else value
+        rows = [
+            [c if isinstance(c, tuple) else (c, None) for c in r] for r in self.rows
+        ]
+        return [[(t, None if v != v else v) for t, v in row] for row in rows]
 
 
 class Picture(NamedTuple):
@@ -90,23 +99,15 @@ class KeyFacts:
 
 @dataclass
 class Section:
-    """A part of the page.
+    """A part of the page."""
 
-    Args:
-        name: for its anchor.
-        how: a sentence on how to read it.
-        basis: images, split and selection rule.
-        left_out: reason why there is nothing, where there is nothing.
-        tile: least width in pixels of charts that stand side by side; None
-            sets them below each other.
-    """
-
-    name: str
+    name: str  # for its anchor
     title: str
-    how: str = ''
-    basis: str = ''
+    how: str = ''  # to read it
+    basis: str = ''  # images, split and selection rule
     blocks: list = field(default_factory=list)
-    left_out: str = ''
+    left_out: str = ''  # the reason, where there is nothing
+    # least width in pixels of charts that stand side by side, else below each other
     tile: int | None = None
 
     @property
@@ -124,14 +125,12 @@ def render(
     """The whole page, readable without network.
 
     Args:
-        title: of the page.
-        sections: in their order.
-        subtitle: under the title.
         drawn: of each chart the pictures that stand in place of a script,
             with their names; None draws them in the reader's browser.
     """
-    from jinja2 import Environment
-    from plotly.offline import get_plotlyjs
+
+    def text(name: str) -> str:
+        return Path(__file__).with_name(name).read_text('utf-8')
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     # for a script element: no tag can end it
@@ -139,28 +138,121 @@ def render(
         '<', '\\u003c'
     )
     scripts = drawn is None and any(s.charts for s in sections)
-    return environment.from_string(_text('page.html.j2')).render(
+    return environment.from_string(text('page.html.j2')).render(
         title=title,
         subtitle=subtitle,
         sections=sections,
-        style=_text('page.css'),
-        script=_text('page.js'),
+        style=text('page.css'),
+        script=text('page.js'),
         drawn=drawn,
         plotly=get_plotlyjs() if scripts else '',
     )
 
 
-def require_libraries() -> None:
-    """Refuse to begin without what draws the page."""
-    for module, package in (('plotly', 'plotly>=7,<8'), ('jinja2', 'jinja2')):
-        try:
-            __import__(module)
-        except ImportError:
-            raise UserError(
-                f'a report needs {module}, which is not installed; '
-                f'pip install "{package}"'
-            ) from None
+def figure(traces: list, x: str = '', y: str = '', **layout) -> go.Figure:
+    """A plotly figure in this report's frame, with titles of the axes."""
+    made = go.Figure(traces)
+    made.update_layout(
+        template='none',
+        margin=dict(l=56, r=16, t=36, b=48),
+        font=dict(family='system-ui, sans-serif', size=13),
+        hoverlabel=dict(namelength=-1),
+    )
+    made.update_xaxes(title=dict(text=x), automargin=True)
+    made.update_yaxes(title=dict(text=y), automargin=True)
+    return made.update_layout(**layout)
 
 
-def _text(name: str) -> str:
-    return (_HERE / name).read_text(encoding='utf-8')
+def labels(names: Iterable[str], width: int = 20) -> list[str]:
+    """Names in a figure, all different: long ones in up to three lines, or cut.
+
+    Plotly takes tags and ``%{...}`` in texts for its own: they are escaped.
+    """
+    lines = (textwrap.wrap(name, width) for name in shorten(names, 3 * width))
+    return [
+        '<br>'.join(html.escape(part, False).replace('%{', '&#37;{') for part in parts)
+        for parts in lines
+    ]
+
+
+def label(name: str, width: int = 20) -> str:
+    """One of :func:`labels`."""
+    return labels([name], width)[0]
+
+
+def line(data: ReportData, method: ReportMethod) -> dict:
+    """Colour and dash of a method's line."""
+    if role := data.role_of(method):
+        return dict(color=ROLE_COLOURS[role], dash=_ROLE_DASHES[role], width=2.5)
+    row, colour = divmod(data.methods.index(method), len(_OTHERS))
+    return dict(color=_OTHERS[colour], dash=_DASHES[row % len(_DASHES)], width=1.5)
+
+
+def is_shown(data: ReportData, method: ReportMethod) -> bool:
+    """Whether a curve is drawn at once; of many methods only the roles."""
+    few = not data.roles or len(data.methods) <= 5
+    return few or data.role_of(method) is not None
+
+
+def curve(
+    data: ReportData,
+    method: ReportMethod,
+    x: np.ndarray,
+    y: np.ndarray,
+    hover: str,
+    **options,
+) -> go.Scatter:
+    """A method's curve; hidden ones wait in the legend for a click."""
+    return go.Scatter(
+        x=np.round(x, 4),
+        y=np.round(y, 4),
+        name=label(method.title, 26),
+        line=line(data, method),
+        hovertemplate=hover,
+        visible=is_shown(data, method) or 'legendonly',
+        **{'mode': 'lines', **options},
+    )
+
+
+def heat_map(
+    values: np.ndarray,
+    rows: Iterable[str],
+    columns: list[str],
+    limits: tuple[float, float] = (0, 1),
+    scale: Any = 'Cividis',
+    form: str = '.2f',
+) -> go.Figure:
+    """A matrix with its numbers written in it if they fit, the first row on top.
+
+    Args:
+        values: (R, C), NaN where there is nothing.
+        limits: of the colours.
+        scale: colours of plotly.
+        form: of the numbers.
+    """
+    trace = go.Heatmap(
+        z=np.round(values, 5),
+        x=labels(columns),
+        y=labels(rows),
+        text=[['' if v != v else f'{v:{form}}' for v in r] for r in values],
+        texttemplate='%{text}' if len(columns) <= MANY else '',
+        hovertemplate='%{y}, %{x}: %{text}<extra></extra>',
+        colorscale=scale,
+        zmin=limits[0],
+        zmax=limits[1],
+        showscale=False,
+        xgap=1,
+        ygap=1,
+    )
+    made = figure([trace], showlegend=False)
+    made.update_yaxes(autorange='reversed', type='category', showgrid=False)
+    return made.update_xaxes(type='category', showgrid=False)
+
+
+def class_map(
+    methods: list[ReportMethod], values: list, columns: list[str]
+) -> go.Figure:
+    """Heat map of (M, C) shares: a row a method, the classes on top."""
+    made = heat_map(np.array(values), [method.title for method in methods], columns)
+    made.update_xaxes(side='top')
+    return made.update_layout(margin=dict(t=48, b=16))

@@ -1,6 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Make the HTML report of a study."""
 
+from __future__ import annotations
+
 import base64
 import re
 import time
@@ -8,27 +10,26 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.study import read_study
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.progress import Progress
 from hkd_mm.report.data import ReportData, gather
-from hkd_mm.report.page import Chart, Section, render, require_libraries
 from hkd_mm.report.sources import add_val_scores
+
+if TYPE_CHECKING:  # they import plotly, which is optional
+    from hkd_mm.report.page import Section
 
 _WIDTH = 900  # pixels
 _NEEDS = 'pip install "kaleido>=1.0" and a Chrome or Chromium'
 
 
-_ROLES = ('teacher', 'alone', 'distilled')
-
-
 def main(args: Namespace) -> None:
     """Make a report from the command line."""
     options = vars(args)
-    roles = {role: options.pop(role) for role in _ROLES}
+    roles = {role: options.pop(role) for role in ('teacher', 'alone', 'distilled')}
     names = ('paths', 'out', 'study', 'size', 'baselines', 'positive')
     named = {name: options.pop(name) for name in (*names, 'figures', 'still')}
     make_report(**named, roles=roles, options=options)
@@ -55,14 +56,20 @@ def make_report(
     makes charts pictures in place of scripts, for a small page; ``options`` are the
     others of ``tools/report.py``; ``report`` takes lines on what is done.
     """
-    require_libraries()
+    for module, package in (('plotly', 'plotly>=7,<8'), ('jinja2', 'jinja2')):
+        try:
+            __import__(module)
+        except ImportError:
+            raise UserError(
+                f'a report needs {module}, which is not installed; '
+                f'pip install "{package}"'
+            ) from None
+    from hkd_mm.report.page import Chart, Section, figure, render
+
     if not out.endswith(('.html', '.htm')):
         raise UserError(f'--out {out}: the report is an .html file')
     if still:  # draw something before minutes go into the sections
-        from plotly.graph_objects import Figure
-
-        trial = Chart('try', Figure(), '', 100)
-        drawn([Section('try', '', blocks=[trial])])
+        drawn([Section('try', '', blocks=[Chart('try', figure([]), '', 100)])])
     if study is None and size is not None:
         raise UserError(f'--size {size} is that of a study file; add --study')
     plan = read_study(study, size) if study else None
@@ -73,9 +80,8 @@ def make_report(
         add_val_scores(data, data.options.get('calibration', True), report)
     sections = list(_make_sections(data, report))
     path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = drawn(sections) if still else None
-    AtomicBackend().put_text(render(data.title, sections, data.basis, pictures), path)
+    page = render(data.title, sections, data.basis, drawn(sections) if still else None)
+    AtomicBackend().put(page.encode('utf-8', 'replace'), path)
     report(f'wrote {path} ({path.stat().st_size / 1e6:.1f} MB)')
     if figures:
         write_figures(sections, Path(figures), report)
@@ -90,42 +96,40 @@ def _make_sections(
         for make in makers:
             start = time.perf_counter()
             section = make(data)
-            spent = time.perf_counter() - start
-            if spent > 5:
+            if (spent := time.perf_counter() - start) > 5:
                 report(f'{section.title}: {spent:.0f} s')
             yield section
             progress.advance(note=section.title)
 
 
 def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
-    from hkd_mm.report import (  # they import plotly
-        calibration,
+    from hkd_mm.report import (
         classes,
         comparison,
-        examples,
-        grad_cam,
         model_card,
+        pictures,
         subgroups,
         training,
     )
 
-    of_task = [
-        training.slices_section,
-        training.patients_section,
-        training.training_section,
-        examples.masks_section,
-    ]
-    if not of_masks:
+    if of_masks:
+        of_task = [
+            training.slices_section,
+            training.patients_section,
+            training.training_section,
+            pictures.masks_section,
+        ]
+    else:
         of_task = [
             classes.f1_section,
             classes.confusion_section,
-            calibration.calibration_section,
-            calibration.risk_section,
+            classes.calibration_section,
+            classes.risk_section,
             classes.roc_section,
             training.training_section,
-            calibration.agreement_section,
-            grad_cam.grad_cam_section,
-            examples.lost_section,
+            classes.agreement_section,
+            pictures.grad_cam_section,
+            pictures.lost_section,
             subgroups.subgroups_section,
         ]
     return [
@@ -140,7 +144,7 @@ def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
 class Part(NamedTuple):
     """A chart (without a choice), or one choice of it."""
 
-    name: str
+    name: str  # of its files, another one for each part
     choice: str
     figure: Any
 
@@ -153,8 +157,7 @@ def write_figures(
     A page is worth having without them: a reason why they cannot be drawn is
     reported in a line.
     """
-    charts = [chart for section in sections for chart in section.charts]
-    found = [part for chart in charts for part in _parts(chart)]
+    found = sum(_parts(sections).values(), [])
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for kind in ('png', 'svg'):
@@ -174,22 +177,18 @@ def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
     Raises:
         UserError: nothing here draws them.
     """
-    charts = [chart for section in sections for chart in section.charts]
-    found = {chart.name: _parts(chart) for chart in charts}
+    found = _parts(sections)
     with TemporaryDirectory() as folder:
         _draw(sum(found.values(), []), Path(folder), 'svg')
+
+        def uri(part: Part) -> str:
+            coded = base64.b64encode(Path(folder, f'{part.name}.svg').read_bytes())
+            return f'data:image/svg+xml;base64,{coded.decode()}'
+
         return {
-            name: [
-                (part.choice, _data_uri(Path(folder, f'{part.name}.svg')))
-                for part in parts
-            ]
+            name: [(part.choice, uri(part)) for part in parts]
             for name, parts in found.items()
         }
-
-
-def _data_uri(path: Path) -> str:
-    coded = base64.b64encode(path.read_bytes()).decode()
-    return f'data:image/svg+xml;base64,{coded}'
 
 
 def _draw(found: list[Part], folder: Path, kind: str) -> None:
@@ -215,22 +214,23 @@ def _draw(found: list[Part], folder: Path, kind: str) -> None:
         ) from error
 
 
-def _parts(chart: Chart) -> list[Part]:
-    """The chart, or a part for each of its choices."""
+def _parts(sections: list[Section]) -> dict[str, list[Part]]:
+    """Name of each chart -> the chart, or a part for each of its choices."""
     from plotly.graph_objects import Figure
 
-    found = []
-    for choice, traces in (chart.choices or {'': None}).items():
-        made = Figure(chart.figure)
-        made.update_layout(
-            paper_bgcolor='white',
-            plot_bgcolor='white',
-            height=chart.height + 60,
-        )
-        name = chart.name
-        if traces is not None:
-            name += '-' + re.sub(r'[^a-z0-9]+', '-', choice.lower()).strip('-')
-            for index, trace in enumerate(made.data):
+    found: dict[str, list[Part]] = {}
+    used: set[str] = set()
+    for chart in [chart for section in sections for chart in section.charts]:
+        found[chart.name] = []
+        for choice, traces in (chart.choices or {'': None}).items():
+            made = Figure(chart.figure)
+            white = dict(paper_bgcolor='white', plot_bgcolor='white')
+            made.update_layout(**white, height=chart.height + 60)
+            for index, trace in enumerate(made.data if traces is not None else ()):
                 trace.visible = index in traces
-        found.append(Part(name, choice, made))
+            name = re.sub(r'\W+', '-', f'{chart.name} {choice}'.lower())[:60].strip('-')
+            if name in used:  # of names that differ in their marks, or in their ends
+                name = f'{name}-{len(used)}'
+            used.add(name)
+            found[chart.name].append(Part(name, choice, made))
     return found

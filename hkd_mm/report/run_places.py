@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from hkd_mm.engine.run_files import is_old
 from hkd_mm.errors import UserError
-from hkd_mm.experiments.run_folders import is_done, read_report
+from hkd_mm.experiments.run_folders import is_done
 from hkd_mm.experiments.study import Study, StudyRow, read_plan
 from hkd_mm.inference.student import named
+from hkd_mm.io.files import read_record
 
 _SEED = re.compile(r'seed(\d+)$')
 
@@ -25,9 +26,7 @@ class FoundRuns(NamedTuple):
 
 
 def find_runs(
-    paths: list[str],
-    study: Study | None = None,
-    baselines: Sequence[str] | None = None,
+    paths: list[str], study: Study | None = None, baselines: Sequence[str] | None = None
 ) -> FoundRuns:
     """Look for finished runs; arguments as of :func:`.data.gather`.
 
@@ -38,15 +37,12 @@ def find_runs(
         found = _of_work_dir(Path(paths[0]), study)
     else:
         found = _of_runs(paths, study)
-    if not baselines:
-        return found
-    for name in baselines:
+    for name in baselines or ():
         if name not in found.folders:
-            raise UserError(
-                f'--baseline {name}: finished are {", ".join(found.folders)}'
-            )
-    study = replace(found.study, baselines=tuple(baselines))
-    return found._replace(study=study)
+            known = ', '.join(found.folders)
+            raise UserError(f'--baseline {name}: finished are {known}')
+    kept = tuple(baselines or found.study.baselines)
+    return found._replace(study=replace(found.study, baselines=kept))
 
 
 def _seed_folders(folder: Path) -> list[Path]:
@@ -81,17 +77,13 @@ def _names(seeds: list[Path]) -> list[str]:
 
     A prerequisite that a run has trained is stored in its folder, and is no row.
     """
-    names = {
-        path.parent.relative_to(seed).as_posix()
+    found = {
+        path.parent.relative_to(seed)
         for seed in seeds
         for path in seed.glob('**/metrics.json')
     }
-    return [
-        name
-        for name in sorted(names)
-        if not is_old(name)
-        and not names & {path.as_posix() for path in Path(name).parents}
-    ]
+    names = [path.as_posix() for path in found if not found & {*path.parents}]
+    return sorted(name for name in names if not is_old(name))
 
 
 def _of_runs(paths: list[str], study: Study | None) -> FoundRuns:
@@ -118,9 +110,10 @@ def _of_runs(paths: list[str], study: Study | None) -> FoundRuns:
 
 
 def _by_seed(name: str, folders: list[Path]) -> list[Path]:
-    seeds = {
-        path: read_report(path / 'metrics.json').get('seed') or 0 for path in folders
-    }
+    seeds = {}
+    for path in folders:  # a damaged file is named when all of it is read
+        seed = read_record(path / 'metrics.json').get('seed')
+        seeds[path] = seed if isinstance(seed, int) else 0
     if len(set(seeds.values())) < len(folders):
         raise UserError(
             f'{name}: {" and ".join(map(str, folders))} have one seed; runs '

@@ -66,32 +66,27 @@ def read_dataset(data: ReportData, split: str, method: ReportMethod | None = Non
 def infos_by_id(dataset) -> dict[str, dict]:
     """Sample id -> info of a dataset, with its ``index``."""
     infos = map(dataset.get_data_info, range(len(dataset)))
-    return {
-        info['sample_id']: {**info, 'index': index} for index, info in enumerate(infos)
-    }
+    return {info['sample_id']: dict(info, index=i) for i, info in enumerate(infos)}
 
 
 def lesions(dataset) -> dict[str, str]:
     """Sample id -> lesion id of a dataset, the sample id where none is."""
-    return {
-        name: info.get('lesion_id') or name
-        for name, info in infos_by_id(dataset).items()
-    }
+    infos = infos_by_id(dataset)
+    return {name: info.get('lesion_id') or name for name, info in infos.items()}
 
 
 def add_val_scores(data: ReportData, make: bool, report: Callable[[str], None]) -> None:
     """Give methods their ``val_scores``.
 
+    A reason why a method could not be predicted is added to ``data.problems``.
+
     Args:
-        data: a reason why a method could not be predicted is added to its ``problems``.
         make: whether to run ``tools/test.py`` for networks of the close look
             where a file is missing.
         report: takes a line on what is done.
     """
     for method in data.methods:
-        missing = [
-            folder for folder in method.folders if not (folder / VAL_FILE).is_file()
-        ]
+        missing = [one for one in method.folders if not (one / VAL_FILE).is_file()]
         if missing and not (make and data.role_of(method)):
             continue
         try:
@@ -111,23 +106,27 @@ def predict(folder: Path, data_root: str | None = None) -> None:
     Raises:
         UserError: it could not be done; the reason is that of the tool.
     """
-    run = finished_run(folder)
+    chain = dataset_chain(
+        read_config(str(finished_run(folder).config))['test_dataloader']
+    )
+    innermost = 'test_dataloader' + len([*chain]) * '.dataset'
     command = [
         sys.executable,
         str(next(filter(Path.is_file, _TOOLS), _TOOLS[0])),
         str(folder),
         *('--work-dir', str(folder / 'test_val')),
         *('--out', str(folder / VAL_FILE)),
-        '--cfg-options',
-        f'{_split_key(run.config)}=val',
+        *('--cfg-options', f'{innermost}.split=val'),
         *([f'data_root={data_root}'] if data_root else []),
     ]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
+        errors='replace',
         stdin=subprocess.DEVNULL,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        env=environment,
     )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -135,15 +134,8 @@ def predict(folder: Path, data_root: str | None = None) -> None:
         reason = (errors or lines or ['no message'])[-1]
         raise UserError(
             f'{folder}: its validation split cannot be predicted '
-            f'({reason.removeprefix("error: ")}); --no-calibration does '
-            'without'
+            f'({reason.removeprefix("error: ")}); --no-calibration does without'
         )
-
-
-def _split_key(config: Path) -> str:
-    """The option that names the split, of the innermost dataset."""
-    chain = dataset_chain(read_config(str(config))['test_dataloader'])
-    return 'test_dataloader' + len([*chain]) * '.dataset' + '.split'
 
 
 def _read_val_scores(method: ReportMethod, data: ReportData) -> None:
@@ -156,5 +148,5 @@ def _read_val_scores(method: ReportMethod, data: ReportData) -> None:
     if set(first.sample_ids) & set(data.sample_ids):
         raise UserError(f'{paths[0]} holds test images; remove it and it is made again')
     method.val_scores = np.stack([one.scores for one in found])
-    method.val_labels, method.val_groups = first.labels, first.groups
-    method.val_ids = first.sample_ids
+    method.val_labels, method.val_ids = first.labels, first.sample_ids
+    method.val_groups = first.groups

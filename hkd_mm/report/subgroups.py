@@ -1,12 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Results by age, sex and site, and whether images may have leaked."""
 
-import csv
-import json
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import NotRequired, TypedDict
 
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.significance import (
@@ -20,19 +19,17 @@ from hkd_mm.experiments.table_text import (
     format_image_count,
     unknown_groups_note,
 )
+from hkd_mm.io.schema import read_as
+from hkd_mm.io.tables import read_table
 from hkd_mm.report.data import ReportData
 from hkd_mm.report.page import Cell, KeyFacts, Section, Table, count_cell
 from hkd_mm.report.sources import data_root, lesions, read_dataset
 
 SMALL = 20  # images below which a group says nothing
 _RESAMPLES = 500
-_BANDS = (
-    (30, '0 to 29'),
-    (45, '30 to 44'),
-    (60, '45 to 59'),
-    (75, '60 to 74'),
-    (200, '75 and over'),
-)
+_BANDS = {
+    30: '0 to 29', 45: '30 to 44', 60: '45 to 59', 75: '60 to 74', 200: '75 and over'
+}  # fmt: skip
 _IDS = ('image_id', 'isic_id', 'image', 'sample_id')
 _FACTS = dict(
     age=('age', 'age_approx'),
@@ -47,8 +44,7 @@ def age_band(text: str) -> str:
         age = float(text)
     except ValueError:
         age = -1.0
-    bands = (band for end, band in _BANDS if 0 <= age < end)
-    return next(bands, 'unknown')
+    return next((b for end, b in _BANDS.items() if 0 <= age < end), 'unknown')
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
@@ -57,26 +53,23 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
     The CSV has a column of image names and some of age (years), sex and
     site, as HAM10000 and ISIC call them.
     """
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as stream:
-            lines = list(csv.DictReader(stream))
-        own = next(key for key in _IDS if key in lines[0])
-    except (OSError, UnicodeDecodeError, IndexError, StopIteration):
+    if not path.is_file():
+        raise UserError(f'--metadata {path} does not exist')
+    rows = read_table(path)
+    own = next((key for key in _IDS if key in rows[0]), None)
+    if own is None:
         raise UserError(
-            f'--metadata {path} cannot be read or has no column of image '
-            f'names ({", ".join(_IDS)})'
-        ) from None
+            f'--metadata {path} has no column of image names ({", ".join(_IDS)})'
+        )
     columns = {
-        fact: key for fact, keys in _FACTS.items() for key in keys if key in lines[0]
+        fact: key for fact, keys in _FACTS.items() for key in keys if key in rows[0]
     }
     return {
-        line[own]: {
-            fact: age_band(line[key])
-            if fact == 'age'
-            else (line[key] or 'unknown').strip().lower()
+        row[own]: {
+            fact: age_band(row[key]) if fact == 'age' else row[key].lower() or 'unknown'
             for fact, key in columns.items()
         }
-        for line in lines
+        for row in rows
     }
 
 
@@ -86,26 +79,23 @@ def subgroups_section(data: ReportData) -> Section:
     if not path and (root := data_root(data)):
         path = min(root.glob('*metadata*.csv'), default=None)
     if not path:
-        return Section(
-            'groups', title, left_out='no metadata; give a CSV with --metadata'
-        )
+        reason = 'no metadata; give a CSV with --metadata'
+        return Section('groups', title, left_out=reason)
     path = Path(path)
     metadata = read_metadata(path)
-    known = [name for name in data.sample_ids if metadata.get(name)]
+    found = [metadata.get(name, {}) for name in data.sample_ids]
+    known = [one for one in found if one]
     if not known:
         return Section('groups', title, left_out=f'{path.name} names no test image')
-    blocks = []
-    for fact in metadata[known[0]]:
-        values = [
-            metadata.get(name, {}).get(fact, 'unknown') for name in data.sample_ids
-        ]
-        blocks.append(_table(data, fact, np.array(values)))
+    blocks = [
+        _table(data, fact, np.array([one.get(fact, 'unknown') for one in found]))
+        for fact in known[0]
+    ]
     how = (
-        f'An interval (95 %, bootstrap over {data.unit}) apart from the '
-        'others shows a group with other results; groups '
-        f'under {SMALL} images are marked: they say nothing. Balanced '
-        'accuracy is over the classes that occur in a group, so it compares '
-        'methods in a row, not groups in a column.'
+        f'An interval (95 %, bootstrap over {data.unit}) apart from the others shows a '
+        f'group with other results; groups under {SMALL} images are marked: they say '
+        'nothing. Balanced accuracy is over the classes that occur in a group, so it '
+        'compares methods in a row, not groups in a column.'
     )
     basis = f'{data.basis} Metadata of {len(known)} images: {path.name}.'
     return Section('groups', title, how, basis, blocks)
@@ -126,9 +116,7 @@ def _table(data: ReportData, fact: str, values: np.ndarray) -> Table:
         if len(labels) < SMALL:
             small.add(index)
             name = f'{name} (too small)'
-        lesion_count = count_cell(len(set(groups)))
-        if data.unknown:
-            lesion_count = ('unknown', 0)
+        lesion_count = ('unknown', 0) if data.unknown else count_cell(len({*groups}))
         row: list[Cell] = [name, count_cell(len(labels)), lesion_count]
         if data.positive is not None:
             row.append(count_cell((labels == data.positive).sum()))
@@ -136,10 +124,8 @@ def _table(data: ReportData, fact: str, values: np.ndarray) -> Table:
             chosen = method.chosen[:, kept]
             for score in (accuracy, balanced_accuracy):
                 mean = float(scores_by_seed(labels, chosen, score).mean())
-                low, high = bootstrap_interval(
-                    labels, chosen, groups, score, _RESAMPLES
-                )
-                row.append((f'{mean:.2f} [{low:.2f}, {high:.2f}]', mean))
+                ends = bootstrap_interval(labels, chosen, groups, score, _RESAMPLES)
+                row.append((f'{mean:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]', mean))
         rows.append(row)
     return Table(f'By {fact}.', header, rows, small)
 
@@ -151,11 +137,11 @@ def shared(parts: dict[str, dict[str, str]]) -> dict[str, tuple[int, int]]:
         parts: split -> sample id -> lesion id.
     """
     return {
-        f'{one} and {other}': (
-            len(parts[one].keys() & parts[other].keys()),
-            len(set(parts[one].values()) & set(parts[other].values())),
+        f'{a} and {b}': (
+            len(parts[a].keys() & parts[b].keys()),
+            len({*parts[a].values()} & {*parts[b].values()}),
         )
-        for one, other in combinations(parts, 2)
+        for a, b in combinations(parts, 2)
     }
 
 
@@ -186,24 +172,20 @@ def _hashes(data: ReportData) -> str:
             found.setdefault(split_hash, {})[method.title] = None
     if len(found) == 1:
         return f'{split_hash}, the same for all runs'
-    return 'DIFFERENT splits: ' + '; '.join(
-        f'{key[:12]}: {", ".join(names)}' for key, names in found.items()
-    )
+    each = (f'{key[:12]}: {", ".join(names)}' for key, names in found.items())
+    return f'DIFFERENT splits: {"; ".join(each)}'
 
 
 def _parts(data: ReportData) -> list[tuple[str, str]]:
-    parts = _from_data(data) or _from_predictions(data)
-    name = data.group_name
-    sizes = ', '.join(
-        f'{split} {format_image_count(part, part.values(), name)}'
+    parts, name = _from_data(data) or _from_predictions(data), data.group_name
+    counts = {
+        split: format_image_count(part, part.values(), name)
         for split, part in parts.items()
-    )
-    items = [('Parts', sizes)]
+    }
+    items = [('Parts', ', '.join(f'{split} {n}' for split, n in counts.items()))]
     for both, (images, count) in shared(parts).items():
-        unknown = any(
-            are_unknown(parts[split], parts[split].values())
-            for split in both.split(' and ')
-        )
+        found = [parts[split] for split in both.split(' and ')]
+        unknown = any(are_unknown(part, part.values()) for part in found)
         groups = f'{name} unknown' if unknown else f'{count} {name}'
         leak = ' - LEAK' if images or (count and not unknown) else ''
         items.append((f'In {both}', f'{images} images, {groups}{leak}'))
@@ -227,11 +209,17 @@ def _from_data(data: ReportData) -> dict[str, dict[str, str]] | None:
 def _from_predictions(data: ReportData) -> dict[str, dict[str, str]]:
     """Validation and test, as far as their predictions are stored."""
     test = dict(zip(data.sample_ids, data.groups))
-    for method in data.methods:
-        if method.val_labels is not None:
-            val = dict(zip(method.val_ids, method.val_groups))
-            return dict(val=val, test=test)
-    return dict(test=test)
+    method = next((m for m in data.methods if m.val_labels is not None), None)
+    val = dict(val=dict(zip(method.val_ids, method.val_groups))) if method else {}
+    return dict(val, test=test)
+
+
+class _VerifyReport(TypedDict):
+    near_checked: bool
+    near_leaks: list
+    near_duplicates: list
+    images: int
+    without_lesion: NotRequired[int | None]
 
 
 def _near_duplicates(data: ReportData) -> str:
@@ -241,20 +229,15 @@ def _near_duplicates(data: ReportData) -> str:
             'not looked for; give the file of '
             'tools/data/verify.py --json with --verify-report'
         )
-    try:
-        found = json.loads(Path(path).read_text(encoding='utf-8'))
-        checked = found['near_checked']
-        leaks, pairs = len(found['near_leaks']), len(found['near_duplicates'])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f'--verify-report {path} is not what tools/data/verify.py --json writes'
-        ) from None
-    if not checked:
+    remedy = '; --verify-report takes what tools/data/verify.py --json writes'
+    found = read_as(_VerifyReport, path, remedy)
+    if not found['near_checked']:
         return 'not looked for by verify.py'
     which = ' of different lesions'
     if found.get('without_lesion') == found['images']:
         which = ' (lesions unknown)'
     return (
-        f'{pairs} pairs of near duplicates{which} among '
-        f'{found["images"]} images, {leaks} of them in different parts'
+        f'{len(found["near_duplicates"])} pairs of near duplicates{which} among '
+        f'{found["images"]} images, {len(found["near_leaks"])} of them in different '
+        'parts'
     )

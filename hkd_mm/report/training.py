@@ -1,27 +1,46 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Curves of the trainings, and scores of segmented images."""
 
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from plotly import graph_objects as go
+from typing_extensions import Required, TypedDict
 
+from hkd_mm.errors import UserError
+from hkd_mm.io.schema import read_as
 from hkd_mm.metric_names import title_of
-from hkd_mm.report.charts import (
+from hkd_mm.report.data import ReportData, ReportMethod
+from hkd_mm.report.page import (
     GREY,
     LEGEND_BELOW,
     ROLE_COLOURS,
+    Chart,
+    Section,
+    Table,
     figure,
     heat_map,
+    label,
     line,
-    wrapped,
 )
-from hkd_mm.report.data import ReportData, ReportMethod, read_history
-from hkd_mm.report.page import Chart, Section, Table
 
 _COLOURS = (GREY, '#2f93d8', '#d55e00', '#009e73', '#cc79a7', '#e69f00')
 _DASHES = ('solid', 'dash', 'dot', 'dashdot', 'longdash', 'solid')
 _MOST = 24  # patients of a heat map that one can still read
 _POOR = 0.5  # Dice below which a mask is of little use
-Histories = dict[ReportMethod, list[list[dict]]]
+
+
+class _Epoch(TypedDict, total=False):
+    """An entry of ``history.json``; null stands for what was not finite."""
+
+    epoch: Required[int]
+    train: dict[str, float | None]
+    val: dict[str, Any]
+
+
+Histories = dict[ReportMethod, list[list[_Epoch]]]
 
 
 def loss_parts(histories: list[list[dict]]) -> dict[str, np.ndarray]:
@@ -32,15 +51,15 @@ def loss_parts(histories: list[list[dict]]) -> dict[str, np.ndarray]:
             that all have.
 
     Returns:
-        Name -> (E,) floats; the epochs of a part that is not there are NaN.
+        Name -> (E,) floats; the epochs of a part that is not there, or was not
+        finite, are NaN.
     """
     seeds = [[e.get('train', {}) for e in history] for history in histories]
     names = dict.fromkeys(n for s in seeds for e in s for n in e if 'loss' in n)
     length = min(map(len, seeds))
     return {
         name: np.mean(
-            [[e.get(name, np.nan) for e in seed[:length]] for seed in seeds],
-            axis=0,
+            np.array([[e.get(name) for e in s[:length]] for s in seeds], float), axis=0
         )
         for name in names
     }
@@ -50,7 +69,10 @@ def training_section(data: ReportData) -> Section:
     """Losses of one method at a time, and validation of all of them."""
     histories = {}
     for method in sorted(data.methods, key=lambda m: m is not data.distilled):
-        found = [read_history(folder) for folder in method.folders]
+        try:
+            found = [_read_history(folder) for folder in method.folders]
+        except UserError as error:
+            return Section('training', 'Training', left_out=str(error))
         if all(found):
             histories[method] = found
     if not histories:
@@ -61,31 +83,33 @@ def training_section(data: ReportData) -> Section:
         'distillation carry their weights already.'
     )
     basis = (
-        'Losses of the training split and metrics of the validation split, '
-        'mean over the seeds; the checkpoint tested is the best of '
-        'validation.'
+        'Losses of the training split and metrics of the validation split, mean over '
+        'the seeds; the checkpoint tested is the best of validation.'
     )
     blocks = [_losses(histories), _validation(data, histories)]
     return Section('training', 'Training', how, basis, blocks, tile=420)
+
+
+def _read_history(folder: Path) -> list[_Epoch]:
+    path = folder / 'history.json'
+    remedy = '; train the run again, or move that file away'
+    return read_as(list[_Epoch], path, remedy) if path.is_file() else []
 
 
 def _losses(histories: Histories) -> Chart:
     traces, choices = [], {}
     for method, found in histories.items():
         start = len(traces)
-        for index, (name, values) in enumerate(loss_parts(found).items()):
-            style = dict(
-                color=_COLOURS[index % len(_COLOURS)],
-                dash=_DASHES[index % len(_DASHES)],
-                width=2,
-            )
+        for (name, values), (colour, dash) in zip(
+            loss_parts(found).items(), cycle(zip(_COLOURS, _DASHES))
+        ):
             trace = go.Scatter(
                 x=list(range(1, len(values) + 1)),
                 y=[float(f'{value:.5g}') for value in values],
-                name=name.removeprefix('distill.'),
+                name=label(name.removeprefix('distill.')),
                 mode='lines+markers',
                 marker=dict(size=4),
-                line=style,
+                line=dict(color=colour, dash=dash, width=2),
             )
             traces.append(trace)
         choices[method.title] = list(range(start, len(traces)))
@@ -101,9 +125,9 @@ def _validation(data: ReportData, histories: Histories) -> Chart:
     for role, method in data.roles.items():
         for seed, history in enumerate(histories.get(method, ())):
             points = [
-                (entry['epoch'], round(entry['val'][metric], 4))
+                (entry['epoch'], round(value, 4))
                 for entry in history
-                if metric in (entry.get('val') or {})
+                if isinstance(value := entry.get('val', {}).get(metric), int | float)
             ]
             trace = go.Scatter(
                 x=[epoch for epoch, _ in points],
@@ -128,7 +152,7 @@ def slices_section(data: ReportData) -> Section:
         dice = method.figures['dice']
         trace = go.Box(
             y=np.round(dice.ravel(), 4),
-            name=wrapped(method.title),
+            name=label(method.title),
             marker=dict(color=line(data, method)['color']),
             boxmean=True,
         )

@@ -200,7 +200,7 @@ def _side(look: Look) -> str:
 
 
 def _pictures(look: Look) -> str:
-    from hkd_mm.report.examples import overlaid
+    from hkd_mm.engine.hooks.picture_hooks import overlaid
 
     seen = _sized(look.seen)
     shown = _picture(seen, 'model input')
@@ -215,7 +215,7 @@ def _pictures(look: Look) -> str:
 
 
 def _picture(image: np.ndarray, caption: str) -> str:
-    from hkd_mm.report.examples import data_uri
+    from hkd_mm.engine.hooks.picture_hooks import data_uri
 
     source = data_uri(image, _SIDE)
     return (

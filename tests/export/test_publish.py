@@ -1,7 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """tools/publish.py: an exported run in one folder to hand on."""
 
+import html
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -9,14 +11,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
+from markdown_it import MarkdownIt
 
 from hkd_mm.errors import UserError
 from hkd_mm.export import publish as pack
+from hkd_mm.export.card import HUB_LICENCES, card_text, hub_licence, packed_card
 from hkd_mm.export.export_run import export
 from hkd_mm.export.options import ExportOptions
 from hkd_mm.export.publish import publish, without_paths
 from hkd_mm.inference.classifier import SkinClassifier
 from hkd_mm.inference.manifest import read_manifest, write_manifest
+from hkd_mm.io.markup import clean
 
 
 @pytest.fixture(scope='module')
@@ -78,7 +84,7 @@ def test_mistakes_are_named(exported, tiny_run, tmp_path, tool, capsys):
     bare, packed = tmp_path / 'bare', tmp_path / 'packed'
     _copy(tiny_run, bare)
     assert tool('publish')([str(bare), '--out', str(packed)]) == 2
-    assert 'has no export' in capsys.readouterr().err
+    assert 'has no whole export' in capsys.readouterr().err
     packed.mkdir()
     (packed / 'x').touch()
     with pytest.raises(UserError, match='holds something already'):
@@ -172,3 +178,86 @@ def test_the_hub_is_asked_only_when_it_is_wanted(
     assert tool('publish')([run, *words]) == 2
     assert 'could not be uploaded (Invalid token)' in capsys.readouterr().err
     assert json.loads((tmp_path / 'c' / 'manifest.json').read_text())
+
+
+ATTACKS = [
+    '<img src=x onerror=alert(1)>', '[x](javascript:alert(1))', 'a|b', '`', 'a\n---\nb',
+    '---', '{{ 7 }}', "=cmd|' /C calc'!A0", '\udcff', '黒色腫', 'x' * 250,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ATTACKS)
+def test_a_card_shows_names_and_runs_nothing(exported, tmp_path, name):
+    def renamed(value):
+        """With the class Acne, and all that counts for it, under this name."""
+        if isinstance(value, dict):
+            return {renamed(key): renamed(item) for key, item in value.items()}
+        return name if value == 'Acne' else value
+
+    found = read_manifest(exported / 'export')
+    found = replace(
+        found, name=name, architecture=name, licence=name, notice=name,
+        classes=tuple(map(renamed, found.classes)), checks=renamed(found.checks),
+        source=dict(found.source, run=name),
+    )  # fmt: skip
+    environment = dict(command=['tools/train.py', name], python=name, cpu=name)
+    (tmp_path / 'environment.json').write_text(json.dumps(environment))
+    card = card_text(found, SimpleNamespace(folder=tmp_path))
+    text = packed_card(card, replace(found, files=dict(torch=next(iter(
+        found.files.values())))), 'student.safetensors')  # fmt: skip
+    text.encode()
+    start, header, body = re.split('^---\n', text, maxsplit=2, flags=re.MULTILINE)
+    assert start == '' and yaml.safe_load(header)['license'] == 'other'
+    assert set(yaml.safe_load(header)) == {
+        'license', 'license_name', 'library_name', 'pipeline_tag', 'tags'
+    }  # fmt: skip
+    page = MarkdownIt('gfm-like', dict(html=True, linkify=False)).render(body)
+    assert not re.search('<img|<a |javascript:[^<]*"|<hr', page)
+    assert len(re.findall('<h1>', page)) == 1 and len(re.findall('<h2>', page)) == 5
+    seen = html.unescape(re.sub('<[^>]*>', '', page))
+    assert seen.count(clean(name)) >= (7 if name == '\udcff' else 9)
+    rows = [row.count('<t') for row in re.findall('<tr>.*?</tr>', page, re.DOTALL)]
+    assert set(rows) == {3, 4, 5}  # cells, and the row itself
+
+
+@pytest.mark.parametrize(
+    ('text', 'known'),
+    [
+        ('CC BY-NC 4.0', 'cc-by-nc-4.0'), ('cc_by_nc_4.0', 'cc-by-nc-4.0'),
+        ('Attribution-NonCommercial 4.0 International (CC BY-NC 4.0)', 'cc-by-nc-4.0'),
+        ('https://creativecommons.org/licenses/by-nc/4.0/', 'cc-by-nc-4.0'),
+        ('Creative Commons Attribution-ShareAlike 4.0', 'cc-by-sa-4.0'),
+        ('CC-BY-SA-4.0', 'cc-by-sa-4.0'), ('CC BY 3.0', 'cc-by-3.0'),
+        ('CC0', 'cc0-1.0'), ('CC0 1.0 Universal', 'cc0-1.0'),
+        ('MIT License', 'mit'), ('Apache', 'apache-2.0'),
+        ('Apache 2.0', 'apache-2.0'), ('Apache License, Version 2.0', 'apache-2.0'),
+        ('3-clause BSD', 'bsd-3-clause'), ('GPLv3', 'gpl-3.0'),
+        ('GPL-3.0-or-later', 'gpl-3.0'), ('Mozilla Public License 2', 'mpl-2.0'),
+        ('CC BY-NC', None), ('CC BY-NC 5.0', None), ('MIT or Apache 2.0', None),
+        ('not MIT', None), ('MIT-0', None), ('CC BY-NC 4.0, for research', None),
+        ('for us only', None), ('', None), ('黒', None),
+    ],
+)  # fmt: skip
+def test_licences_have_the_ids_of_the_hub(text, known):
+    assert hub_licence(text) == known
+    assert all(hub_licence(name) == name for name in HUB_LICENCES)
+
+
+def test_the_header_of_a_card_names_the_licence(exported, tmp_path):
+    said = []
+    cards = []
+    for number, licence in enumerate(
+        ('CC BY-NC 4.0', 'For us: "only"', 'http://e.org/l')
+    ):
+        folder = publish(exported, tmp_path / str(number), licence, said.append)
+        card = (folder / 'README.md').read_text('utf-8')
+        cards.append(yaml.safe_load(card.split('---\n')[1]))
+        assert f'\nLicence: {licence}.\n' in card
+    assert cards[0]['license'] == 'cc-by-nc-4.0' and 'license_name' not in cards[0]
+    assert cards[1]['license'] == 'other' and cards[1]['license_name'] == 'for-us-only'
+    assert cards[2]['license_link'] == 'http://e.org/l'
+    warned = [line for line in said if line.startswith('warning')]
+    assert len(warned) == 2 and 'no id of the licence "For us: "only""' in warned[0]
+    folder = publish(exported, tmp_path / 'default', report=said.append)
+    header = yaml.safe_load((folder / 'README.md').read_text('utf-8').split('---\n')[1])
+    assert header['license_name'] == 'terms-of-the-images' and len(said) == 6

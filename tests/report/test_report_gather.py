@@ -226,7 +226,7 @@ def test_other_images_are_refused(study_dir, tmp_path):
     shutil.copytree(study_dir / 'seed0/kd', place)
     path = place / 'predictions.csv'
     path.write_text(path.read_text().replace('t007', 't700'))
-    with pytest.raises(UserError, match='tested on other images'):
+    with pytest.raises(UserError, match='is of other images or classes than'):
         gather([f'{study_dir}/seed0/alone', f'kd={place}'])
     path.write_text('sample_id,lesion_id,label,prediction\n1,,nv,nv\n')
     with pytest.raises(UserError, match='holds no predictions with scores'):
@@ -290,7 +290,7 @@ def test_leaks_are_told(study_dir, tmp_path):
         leakage_section(found)
 
 
-def test_groups_are_counted_and_small_ones_marked(study_dir):
+def test_groups_are_counted_and_small_ones_marked(study_dir, tmp_path):
     found = gather([str(study_dir)])
     assert 'no metadata' in subgroups_section(found).left_out
     found.options['metadata'] = str(study_dir / 'metadata.csv')
@@ -308,6 +308,10 @@ def test_groups_are_counted_and_small_ones_marked(study_dir):
     right = found.distilled.chosen[:, kept] == labels
     assert sex.rows[0][column][1] == pytest.approx(np.mean(right))
     found.options['metadata'] = str(study_dir / 'seed0/kd/test.json')
+    with pytest.raises(UserError, match='test.json has no rows'):
+        subgroups_section(found)
+    (tmp_path / 'm.csv').write_text('name,age\na,3\n')
+    found.options['metadata'] = str(tmp_path / 'm.csv')
     with pytest.raises(UserError, match='no column of image names'):
         subgroups_section(found)
 
@@ -327,6 +331,8 @@ def test_parts_of_a_loss_are_means_over_the_seeds():
     assert list(found) == ['loss', 'distill.loss_kd']
     assert found['loss'].tolist() == [3.0]
     assert np.isnan(found['distill.loss_kd']).all()
+    diverged = loss_parts([[dict(train={'loss': 2.0}), dict(train={'loss': None})]])
+    assert diverged['loss'][0] == 2 and np.isnan(diverged['loss'][1])
 
 
 @pytest.mark.parametrize(

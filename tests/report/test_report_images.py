@@ -16,11 +16,15 @@ from mmengine.registry import init_default_scope
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
 from hkd_mm.registry import MODELS
-from hkd_mm.report.calibration import calibration_section
+from hkd_mm.report.classes import calibration_section
 from hkd_mm.report.data import gather
-from hkd_mm.report.examples import data_uri, image_as_rgb, lost_section
-from hkd_mm.report.grad_cam import grad_cam_section
 from hkd_mm.report.page import Pictures
+from hkd_mm.report.pictures import (
+    data_uri,
+    grad_cam_section,
+    image_as_rgb,
+    lost_section,
+)
 from hkd_mm.report.sources import (
     VAL_FILE,
     add_val_scores,

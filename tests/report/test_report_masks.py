@@ -13,7 +13,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.metric_names import OF_SLICES
 from hkd_mm.report import make_report
 from hkd_mm.report.data import gather, read_predictions
-from hkd_mm.report.examples import choose_masks
+from hkd_mm.report.pictures import choose_masks
 
 pytest.importorskip('segmentation_models_pytorch')
 STEPS = dict(teacher=30, alone=4, kd=15)
@@ -174,7 +174,7 @@ def test_a_network_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
 
 
 def test_what_is_no_table_of_figures_is_named(tmp_path):
-    with pytest.raises(UserError, match='lost.csv holds no pred'):
+    with pytest.raises(UserError, match='lost.csv is no file'):
         read_predictions(tmp_path / 'lost.csv')
     (tmp_path / 'a.csv').write_text('sample_id,patient,dice\nx,y,wide\n')
     with pytest.raises(UserError, match='no figures of masks .*wide'):

@@ -4,7 +4,6 @@
 import csv
 import json
 import pickle
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 from tiny import forget_runs
+
+from hkd_mm.engine.hooks.picture_hooks import file_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,9 +152,7 @@ def test_predictions_and_pictures(tiny_configs, tool, quick_runner, capsys):
         assert row['prediction'] == ('Acne', 'Benign', 'Eczema')[int(np.argmax(scores))]
         assert row['label'].lower() in row['sample_id'].lower()
     right = {
-        re.sub(r'[^\w.-]+', '_', row['sample_id'])
-        for row in rows
-        if row['prediction'] == row['label']
+        file_name(row['sample_id']) for row in rows if row['prediction'] == row['label']
     }
     shown = list(Path('show').rglob('*.png'))
     assert len(shown) == 9

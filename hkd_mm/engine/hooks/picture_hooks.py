@@ -1,7 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Pictures of tested images with truth and prediction."""
 
+import base64
+import hashlib
+import io
 import re
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,12 +20,13 @@ from hkd_mm.evaluation.segmentation_scores import (
     overlap_scores,
     threshold_of,
 )
+from hkd_mm.io.picture_text import draw_line, drawable
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.mask_samples import IGNORE
 from hkd_mm.structures.packed_samples import masks_of, row_of
 
 _SIDE = 224  # pixels of a panel, at least
-_LINE = 16  # pixels a line of Pillow's own font needs
+_LINE = 16  # pixels that a line of text needs
 # of class 1, 2, ...; apart for those who do not tell red from green
 _COLOURS = ((230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66))
 
@@ -52,35 +57,34 @@ class MaskPicturesHook(Hook):
         probabilities = found['batch_probabilities']
         classes = max(probabilities.shape[1], 2)
         predicted = masks_of(probabilities, threshold_of(runner.test_evaluator))
-        predicted = predicted.cpu().numpy()
         images = _seen(runner, data_batch['inputs'])
+        masks = [part.cpu().numpy() for part in (found['batch_masks'], predicted)]
+        rows = row_of(found['batch_index']).tolist()
         self.out_dir.mkdir(parents=True, exist_ok=True)
-        for image, truth, guess, row in zip(
-            images,
-            found['batch_masks'].cpu().numpy(),
-            predicted,
-            row_of(found['batch_index']).tolist(),
-        ):
+        for image, truth, guess, row in zip(images, *masks, rows):
             counts = confusion_counts(guess, truth, classes)
             dice = overlap_scores(counts)['dice'].mean()
             panels = dict(image=None, truth=truth, prediction=guess)
-            draw_panels(fitted(image, truth.shape), panels, f'Dice {dice:.2f}').save(
-                self.out_dir / f'{file_name(ids[row])}.png'
-            )
+            drawn = draw_panels(fitted(image, truth.shape), panels, f'Dice {dice:.2f}')
+            drawn.save(self.out_dir / f'{file_name(ids[row])}.png')
 
 
 def file_name(sample_id: str) -> str:
     """A name of one file for a sample id, another one for each.
 
     Folders are told apart by ``+``; what is neither a letter, a digit nor one
-    of ``_.-`` is written as in an URL.
+    of ``_.-`` is written as in an URL. A long name ends with its hash.
     """
     parts = sample_id.split('/')
-    return '+'.join(re.sub(r'[^\w.-]', _escaped, part) for part in parts)
-
-
-def _escaped(found: re.Match) -> str:
-    return quote(found[0], safe='')
+    escaped = partial(quote, safe='', errors='surrogatepass')
+    name = '+'.join(
+        re.sub(r'[^\w.-]', lambda found: escaped(found[0]), part) for part in parts
+    )
+    raw = name.encode()
+    if len(raw) <= 200:  # of the 255 bytes that file systems take
+        return name
+    digest = hashlib.sha256(raw).hexdigest()[:16]
+    return f'{raw[:180].decode(errors="ignore")}-{digest}'
 
 
 def _seen(runner, images: Tensor) -> list[np.ndarray]:
@@ -118,25 +122,46 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
 
 
+def data_uri(rgb: np.ndarray, side: int = 128) -> str:
+    """A small JPEG of (H, W, 3) uint8 for a page; ``side`` pixels at most."""
+    picture = Image.fromarray(rgb)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    picture.save(stream, 'JPEG', quality=80)
+    return f'data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}'
+
+
+def overlaid(rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A heat map (H, W) in [0, 1] on an image (H, W, 3) uint8."""
+    from matplotlib import colormaps
+
+    colours = 255 * colormaps['inferno'](heat)[..., :3]
+    return (0.5 * rgb + 0.5 * colours).round().astype(np.uint8)
+
+
 def draw_panels(
-    rgb: np.ndarray, panels: dict[str, np.ndarray | None], line: str = ''
+    rgb: np.ndarray, panels: dict[str, np.ndarray | None], *lines: str
 ) -> Image.Image:
     """An image several times, each with the outlines of a mask.
 
     Args:
         panels: title -> mask (h, w), None for the bare image.
+        lines: of text below.
     """
     scale = max(1, -(-_SIDE // min(rgb.shape[:2])))
     size = rgb.shape[1] * scale, rgb.shape[0] * scale
     bare = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
-    height = size[1] + 2 * _LINE
+    top = _LINE * any(panels)
+    height = top + size[1] + _LINE * len(lines)
     whole = Image.new('RGB', (size[0] * len(panels), height), 'white')
     draw = ImageDraw.Draw(whole)
     for place, (title, mask) in enumerate(panels.items()):
         shown = bare if mask is None else outlined(bare, mask, scale)
-        whole.paste(Image.fromarray(shown), (place * size[0], _LINE))
-        draw.text((place * size[0] + 4, 2), title, 'black')
-    draw.text((4, size[1] + _LINE + 2), line, 'black')
+        whole.paste(Image.fromarray(shown), (place * size[0], top))
+        draw_line(draw, (place * size[0] + 4, 0), title, size[0] - 8)
+    for place, line in enumerate(lines):
+        below = top + size[1] + _LINE * place
+        draw_line(draw, (4, below), line, whole.width - 8)
     return whole
 
 
@@ -157,9 +182,6 @@ def outlined(rgb: np.ndarray, mask: np.ndarray, scale: int) -> np.ndarray:
     return rgb
 
 
-_PREDICTION_LINE = 14  # pixels a line of Pillow's own font needs
-
-
 @HOOKS.register_module()
 class PredictionPicturesHook(Hook):
     """Write every test image with its label and prediction under it.
@@ -169,7 +191,8 @@ class PredictionPicturesHook(Hook):
     overwrite each other, and writes over the image.
 
     Args:
-        out_dir: gets ``right`` and ``wrong``, in them ``<sample id>.png``.
+        out_dir: gets ``right`` and ``wrong``, in them ``<sample id>.png``, see
+            :func:`file_name`.
     """
 
     def __init__(self, out_dir: str) -> None:
@@ -181,31 +204,11 @@ class PredictionPicturesHook(Hook):
             label = int(sample.gt_label)
             guess = int(sample.pred_score.argmax())
             score = float(sample.pred_score[guess])
-            name = sample.get('sample_id') or sample.get('img_path')
             folder = self.out_dir / ('right' if guess == label else 'wrong')
             folder.mkdir(parents=True, exist_ok=True)
-            file = re.sub(r'[^\w.-]+', '_', str(name)).strip('_')
-            _draw(
-                image,
-                f'true: {classes[label]}',
-                f'predicted: {classes[guess]} {score:.2f}',
-            ).save(folder / f'{file}.png')
-
-
-def _draw(image: torch.Tensor, *lines: str) -> Image.Image:
-    rgb = image.flip(0).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
-    picture = Image.fromarray(rgb)
-    scale = max(1, -(-_SIDE // min(picture.size)))
-    picture = picture.resize(
-        [side * scale for side in picture.size], Image.Resampling.BICUBIC
-    )
-    whole = Image.new(
-        'RGB',
-        (picture.width, picture.height + _PREDICTION_LINE * len(lines) + 4),
-        'white',
-    )
-    whole.paste(picture)
-    draw = ImageDraw.Draw(whole)
-    for number, line in enumerate(lines):
-        draw.text((4, picture.height + 2 + number * _PREDICTION_LINE), line, 'black')
-    return whole
+            named = [drawable(classes[i])[0] or f'class {i}' for i in (label, guess)]
+            lines = [f'true: {named[0]}', f'predicted, {score:.2f}: {named[1]}']
+            rgb = image.flip(0).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+            name = sample.get('sample_id') or sample.get('img_path')
+            path = folder / f'{file_name(str(name))}.png'
+            draw_panels(rgb, {'': None}, *lines).save(path)

@@ -110,3 +110,12 @@ def test_masks_are_of_the_most_probable_class():
     several = torch.tensor([[0.2, 0.5, 0.3]]).view(1, 3, 1, 1)
     assert masks_of(several).tolist() == [[[1]]]
     assert masks_of(torch.tensor([[[[0.5, 0.49]]]])).tolist() == [[[1, 0]]]
+
+
+def test_every_id_gets_a_file_of_its_own():
+    ids = ['a b', 'a_b', 'a/b', 'a+b', 'a%2Bb', '\udcff', '\udcfe', '黒', 'x' * 300]
+    ids += ['x' * 301, '長' * 100, '長' * 101]
+    names = [file_name(name) for name in ids]
+    assert len(set(names)) == len(ids)
+    assert max(len(name.encode()) for name in names) < 220
+    assert names[2:4] == ['a+b', 'a%2Bb']

@@ -1,35 +1,39 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Tested images that teacher and student treat differently, and masks."""
-
-import base64
-import io
+"""Tested images: what the student loses, where networks look, and masks."""
 
 import numpy as np
 import torch
 from PIL import Image
+from plotly import graph_objects as go
+from torch.nn import functional as F
 
-from hkd_mm.engine.hooks.picture_hooks import as_rgb, outlined
+from hkd_mm.engine.hooks.picture_hooks import as_rgb, data_uri, outlined, overlaid
+from hkd_mm.engine.student_loading import load_student
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.agreement import teacher_only_correct
+from hkd_mm.evaluation.significance import bootstrap_mean
 from hkd_mm.inference.segmentor import Segmentor
 from hkd_mm.io.images import read_stored
 from hkd_mm.io.input_spec import InputSpec, windowed
+from hkd_mm.models.networks.heat_maps import choose, heat_maps, overlap
 from hkd_mm.report.data import ReportData, ReportMethod
-from hkd_mm.report.page import Picture, Pictures, Section, Table, count_cell
+from hkd_mm.report.page import (
+    ROLE_COLOURS,
+    Chart,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    count_cell,
+    figure,
+)
 from hkd_mm.report.sources import infos_by_id, read_dataset
 
-_SIDE = 128  # pixels at most
-_SHOWN = 12
-
-
-def data_uri(image: np.ndarray, side: int = _SIDE) -> str:
-    """A small JPEG of (H, W, 3) uint8, RGB; ``side`` pixels at most."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    picture.save(stream, 'JPEG', quality=80)
-    coded = base64.b64encode(stream.getvalue()).decode()
-    return f'data:image/jpeg;base64,{coded}'
+_LOST_SHOWN = 12
+_MAPS_SHOWN = 8
+_MASKS_SHOWN = 8
+_MASK_SIDE = 224  # pixels of a picture in the page
+_GRID = (64, 64)  # of maps of networks with other input sizes
 
 
 def model_inputs(
@@ -53,14 +57,6 @@ def image_as_rgb(image: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(rgb.to(torch.uint8).numpy())
 
 
-def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A heat map (H, W) in [0, 1] on an image (H, W, 3) uint8."""
-    from matplotlib import colormaps
-
-    colours = 255 * colormaps['inferno'](heat)[..., :3]
-    return (0.5 * image + 0.5 * colours).round().astype(np.uint8)
-
-
 def lost_section(data: ReportData) -> Section:
     """Count of images that only the teacher gets right, and some of them."""
     title = 'What the student loses'
@@ -81,7 +77,7 @@ def lost_section(data: ReportData) -> Section:
     basis = f'{data.basis} Here the first seed alone.'
     if data.options.get('images', True) and len(lost):
         try:
-            if tiles := _lost_tiles(data, lost[:_SHOWN]):
+            if tiles := _lost_tiles(data, lost[:_LOST_SHOWN]):
                 blocks.append(Pictures(tiles))
         except UserError as error:  # the data has changed since
             basis += f' No photographs: {error}.'
@@ -96,10 +92,8 @@ def lost_section(data: ReportData) -> Section:
 def _lost_tiles(data: ReportData, indices: np.ndarray) -> list[Picture]:
     names = [data.sample_ids[index] for index in indices]
     images = model_inputs(data, data.distilled, names)
-    if images is None:
-        return []
     tiles = []
-    for image, index, name in zip(images, indices, names):
+    for image, index, name in zip(images if images is not None else (), indices, names):
         label = data.labels[index]
         lines = [f'{name}, true class {data.classes[label]}']
         for role in ('teacher', 'distilled'):
@@ -114,15 +108,121 @@ def _lost_tiles(data: ReportData, indices: np.ndarray) -> list[Picture]:
     return tiles
 
 
-_TITLE = 'Masks'
-_MASKS_SHOWN = 8
-_MASK_SIDE = 224  # pixels of a picture in the page
+def grad_cam_section(data: ReportData) -> Section:
+    """Overlap with the teacher's maps, and some maps to look at."""
+    title = 'Where networks look (Grad-CAM)'
+    try:
+        _check_grad_cam(data)
+        indices = choose(data.labels, data.options['cam_images'])
+        maps, images = _maps(data, indices)
+    except UserError as error:
+        return Section('cam', title, left_out=str(error))
+    blocks = _overlaps(maps)
+    if data.options.get('images', True) and 'distilled' in images:
+        blocks.append(_map_tiles(data, indices, maps, images['distilled']))
+    how = (
+        'Bright is what raises the score of the true class, at the last layer with a '
+        'spatial map (coarse in small images); an overlap of 1 is the same map; beside '
+        'a photograph stand the maps of teacher and student. More overlap than the '
+        'student alone has means that the teacher has handed down where to look.'
+    )
+    basis = (
+        f'{len(indices)} images of the test split, from the classes in turn; '
+        'the networks of the first seed, checkpoints chosen on validation.'
+    )
+    return Section('cam', title, how, basis, blocks)
+
+
+def _check_grad_cam(data: ReportData) -> None:
+    if not data.options.get('cam_images'):
+        raise UserError('not asked for (--cam-images 0)')
+    if data.teacher is None or len(data.roles) < 2:
+        raise UserError('name a teacher and a student with --teacher and --distilled')
+    try:
+        import pytorch_grad_cam  # noqa: F401
+    except ImportError:
+        raise UserError(
+            'it needs the package grad-cam; pip install "grad-cam>=1.5"'
+        ) from None
+
+
+def _maps(data: ReportData, indices: np.ndarray) -> tuple[dict, dict]:
+    """Role -> maps (B, *_GRID), and role -> images, of these test images."""
+    maps, images = {}, {}
+    for role, method in data.roles.items():
+        names = [data.sample_ids[index] for index in indices]
+        inputs = images[role] = model_inputs(data, method, names)
+        if inputs is None:
+            raise UserError('the data is not here')
+        network = load_student(method.folders[0] / 'student.pth')[0]
+        ready = network.data_preprocessor(dict(inputs=inputs), False)
+        found = heat_maps(network, ready['inputs'], data.labels[indices])
+        found = torch.from_numpy(found)[:, None].float()
+        maps[role] = F.interpolate(found, _GRID, mode='bilinear')[:, 0].numpy()
+    return maps, images
+
+
+def _overlaps(maps: dict[str, np.ndarray]) -> list:
+    traces, rows = [], []
+    for role in [role for role in maps if role != 'teacher']:
+        values = overlap(maps[role], maps['teacher'])
+        values = values[~np.isnan(values)]
+        low, high = bootstrap_mean(values)
+        mean = float(values.mean())
+        interval = (f'[{low:.3f}, {high:.3f}]', low)
+        rows.append([role, count_cell(len(values)), (f'{mean:.3f}', mean), interval])
+        traces.append(
+            go.Box(
+                x=np.round(values, 4),
+                name=role,
+                boxpoints='all',
+                jitter=0.5,
+                pointpos=0,
+                marker=dict(color=ROLE_COLOURS[role], size=4),
+                fillcolor='rgba(0,0,0,0)',
+            )
+        )
+    made = figure(traces, 'overlap with the teacher', showlegend=False)
+    made.update_xaxes(range=[0, 1])
+    alt = "Overlap of each student's map with the teacher's, a point an image."
+    header = ['network', 'images', 'mean overlap', '95 % interval']
+    return [
+        Chart('overlap', made, alt, 120 + 80 * len(traces)),
+        Table('Overlap with the teacher (bootstrap of images).', header, rows),
+    ]
+
+
+def _map_tiles(
+    data: ReportData,
+    indices: np.ndarray,
+    maps: dict[str, np.ndarray],
+    inputs: torch.Tensor,
+) -> Pictures:
+    shown = slice(_MAPS_SHOWN)
+    common = overlap(maps['teacher'][shown], maps['distilled'][shown])
+    tiles = []
+    for place, index in enumerate(indices[shown]):
+        image = image_as_rgb(inputs[place])
+        images = [(data_uri(image), 'Photograph')]
+        lines = [f'true class: {data.classes[data.labels[index]]}']
+        for role in ('teacher', 'distilled'):
+            heat = torch.from_numpy(maps[role][place])[None, None]
+            heat = F.interpolate(heat, image.shape[:2], mode='bilinear')[0, 0]
+            seen = overlaid(image, heat.clamp(0, 1).numpy())
+            images.append((data_uri(seen), f'Where the {role} looks'))
+            scores = data.roles[role].scores[0, index]
+            guess = int(scores.argmax())
+            lines.append(f'{role}: {data.classes[guess]} {scores[guess]:.2f}')
+        lines.append(f'overlap {common[place]:.2f}')
+        tiles.append(Picture(images, [', '.join(lines)]))
+    return Pictures(tiles)
 
 
 def masks_section(data: ReportData) -> Section:
     """Outlines of truth, teacher, student alone and distilled student."""
+    title = 'Masks'
     if not data.options.get('images', True):
-        return Section('masks', _TITLE, left_out='--no-images')
+        return Section('masks', title, left_out='--no-images')
     try:
         dataset = read_dataset(data, 'test')
         infos = {} if dataset is None else infos_by_id(dataset)
@@ -138,14 +238,13 @@ def masks_section(data: ReportData) -> Section:
             for index in choose_masks(data)
         ]
     except UserError as error:  # prepared otherwise, or changed since
-        return Section('masks', _TITLE, left_out=str(error))
+        return Section('masks', title, left_out=str(error))
     how = (
-        'The image, the truth, and the mask of each network; from where the '
-        'distilled student gains most over the student alone to where it '
-        'gains least or loses.'
+        'The image, the truth, and the mask of each network; from where the distilled '
+        'student gains most over the student alone to where it gains least or loses.'
     )
     basis = f'{data.basis} Here the networks of the first seed.'
-    return Section('masks', _TITLE, how, basis, [Pictures(tiles)])
+    return Section('masks', title, how, basis, [Pictures(tiles)])
 
 
 def choose_masks(data: ReportData, count: int = _MASKS_SHOWN) -> list[int]:
@@ -181,8 +280,7 @@ def _mask_tile(
     images = [(data_uri(small, _MASK_SIDE), f'{name}, as it is')]
     for role, mask in masks.items():
         drawn = outlined(small, _small(mask), 1)
-        alt = f'{name}, {role} outlined'
-        images.append((data_uri(drawn, _MASK_SIDE), alt))
+        images.append((data_uri(drawn, _MASK_SIDE), f'{name}, {role} outlined'))
     dice = ', '.join(
         f'{role} {method.figures["dice"][0, index]:.2f}'
         for role, method in data.roles.items()
