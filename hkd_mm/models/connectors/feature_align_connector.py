@@ -1,23 +1,35 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Connectors that find by themselves which shapes they have to join."""
 
-import inspect
+from dataclasses import field
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from mmrazor.models.architectures.connectors.base_connector import (
     BaseConnector,
 )
+from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Arguments
 from hkd_mm.registry import MODELS
 
 Shape = tuple[int, ...]
 
 
+class LazyConnector(Arguments, BaseConnector):
+    """A connector whose layers are made when ``build`` is given both shapes."""
+
+    init_cfg: Any = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__(self.init_cfg)
+
+
 @MODELS.register_module()
-class FeatureAlignConnector(BaseConnector):
+class FeatureAlignConnector(LazyConnector):
     """Bring a student feature to the shape of the teacher's.
 
     A learned 1x1 convolution matches the channels (a linear layer for vectors), as in
@@ -27,11 +39,6 @@ class FeatureAlignConnector(BaseConnector):
     :class:`FrozenTeacherDistill` calls :meth:`build` with the two shapes that one dry
     forward has shown, so no config carries a channel number.
     """
-
-    def __init__(self, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
-        self.project: nn.Module | None = None
-        self.target_size: tuple[int, int] | None = None
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
@@ -48,43 +55,17 @@ class FeatureAlignConnector(BaseConnector):
                 f'student delivers {student_shape}, the teacher '
                 f'{teacher_shape}; record a map of the student'
             )
-        channels = student_shape[1], teacher_shape[1]
-        if len(teacher_shape) == 4:
-            self.target_size = tuple(teacher_shape[2:])
-            self.project = nn.Conv2d(*channels, kernel_size=1)
-        else:
-            self.project = nn.Linear(*channels)
+        self.target_size = tuple(teacher_shape[2:])
+        is_map = bool(self.target_size)
+        self.project = _linear(is_map, student_shape[1], teacher_shape[1])
 
     def forward_train(self, feature: Tensor) -> Tensor:
         """From (N, C[, H, W]) to the teacher's shape."""
-        assert self.project is not None, (
-            'FrozenTeacherDistill builds the connector before the first use'
-        )
-        if self.target_size is None:
-            if feature.dim() == 4:
-                feature = feature.mean(dim=(2, 3))
-            return self.project(feature)
-        return self.project(resize_map(feature, self.target_size))
-
-
-def require(
-    owner: object, holds: bool, name: str, value: object, expected: str
-) -> None:
-    """Refuse a value that a user gave, unless ``holds``.
-
-    Args:
-        owner: the loss or connector.
-        holds: the value is good.
-        name: of the constructor's argument.
-        value: what was given.
-        expected: what it must be, such as ``> 0``.
-    """
-    if not holds:
-        made = inspect.signature(type(owner)).parameters.get(name)
-        hint = '' if made is None else f'; the default is {made.default}'
-        raise UserError(
-            f'{type(owner).__name__}: {name}={value!r} must be {expected}{hint}'
-        )
+        if self.target_size:
+            feature = resize_map(feature, self.target_size)
+        elif feature.dim() == 4:
+            feature = feature.mean(dim=(2, 3))
+        return self.project(feature)
 
 
 def check_maps(user: str, *shapes: Shape) -> None:
@@ -138,34 +119,26 @@ class RegressorConnector(FeatureAlignConnector):
         norm: a BatchNorm behind the last layer.
     """
 
-    def __init__(
-        self, hidden: int = 0, norm: bool = True, init_cfg: dict | None = None
-    ) -> None:
-        super().__init__(init_cfg)
-        require(self, hidden >= 0, 'hidden', hidden, '>= 0')
-        self.hidden, self.norm = hidden, norm
+    hidden: Annotated[int, Field(ge=0, le=100)] = 0
+    norm: bool = True
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
         super().build(student_shape, teacher_shape)
-        is_map = len(teacher_shape) == 4
+        is_map = bool(self.target_size)
         norm = nn.BatchNorm2d if is_map else nn.BatchNorm1d
         before, wide = student_shape[1], teacher_shape[1]
         layers: list[nn.Module] = []
         for _ in range(self.hidden):
-            layers += [
-                _linear(is_map, before, wide, bias=False),
-                norm(wide),
-                nn.ReLU(),
-            ]
+            layers += [_linear(is_map, before, wide, False), norm(wide), nn.ReLU()]
             before = wide
-        layers.append(_linear(is_map, before, wide, bias=not self.norm))
+        layers.append(_linear(is_map, before, wide, not self.norm))
         if self.norm:
             layers.append(norm(wide))
         self.project = nn.Sequential(*layers)
 
 
-def _linear(is_map: bool, before: int, behind: int, bias: bool) -> nn.Module:
+def _linear(is_map: bool, before: int, behind: int, bias: bool = True) -> nn.Module:
     if is_map:
         return nn.Conv2d(before, behind, 1, bias=bias)
     return nn.Linear(before, behind, bias=bias)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Count, NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import (
     check_maps,
     resize_map,
@@ -46,9 +47,7 @@ class ATLoss(DistillLoss):
     recommended_range = dict(beta=(1, 1e5), loss_weight=(0, 100))
     aligned = False
 
-    def __init__(self, beta: float = 1000.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_not_negative(beta=beta)
+    beta: NotNegative = 1000.0
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
         """From as many maps (N, C, H, W), of any channels and sizes."""
@@ -59,10 +58,7 @@ class ATLoss(DistillLoss):
                 'both'
             )
         check_maps('ATLoss', *(x.shape for x in (*s_feature, *t_feature)))
-        total = sum(
-            _distance(student.float(), teacher.detach().float())
-            for student, teacher in zip(s_feature, t_feature)
-        )
+        total = sum(_distance(mine, other) for mine, other in zip(s_feature, t_feature))
         return self.loss_weight * self.beta / 2 * total
 
 
@@ -101,11 +97,7 @@ class CATKDLoss(DistillLoss):
     # equal maps of features are equal activations only under equal layers
     minimum_at_teacher = False
 
-    def __init__(self, size: int = 2, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.require(size >= 1, 'size', size, '>= 1')
-        self.size = size
-        self._layers: tuple[nn.Linear, ...] = ()
+    size: Count = 2
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
         """Remember both networks' last layers, without owning them."""
@@ -114,19 +106,18 @@ class CATKDLoss(DistillLoss):
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         """From maps (N, C, H, W) and (N, C', H', W') to a float32 scalar."""
-        assert self._layers, 'attach() comes before the first use'
         mine, other = self._layers
         check_channels(mine, s_feature, self)
         check_channels(other, t_feature, self)
         return self.loss_weight * F.mse_loss(
             self._activations(s_feature, mine.weight),
-            self._activations(t_feature.detach(), other.weight.detach()),
+            self._activations(t_feature, other.weight.detach()),
         )
 
     def _activations(self, feature: Tensor, weight: Tensor) -> Tensor:
         """Normalised activation maps (N, K, size * size), float32."""
         # pooling and the layer are linear: the small map first
-        pooled = resize_map(feature.float(), (self.size, self.size))
+        pooled = resize_map(feature, (self.size, self.size))
         maps = F.conv2d(pooled, weight.float()[:, :, None, None])
         return F.normalize(maps.float().flatten(2), dim=2)
 
@@ -170,23 +161,13 @@ class FBKDLoss(DistillLoss):
     features = 'map'
     recommended_range = dict(tau=(0.1, 2))  # of the masks
 
-    def __init__(
-        self,
-        tau: float = 0.5,
-        alpha: float = 4e-3,
-        beta: float = 7e-5,
-        gamma: float = 7e-5,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_not_negative(alpha=alpha, beta=beta, gamma=gamma)
+    tau: Positive = 0.5
+    alpha: NotNegative = 4e-3
+    beta: NotNegative = 7e-5
+    gamma: NotNegative = 7e-5
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
-        """From maps (N, C, H, W), (N, C, H, W) to the three parts."""
-        # (N, C, H * W)
-        student = s_feature.float().flatten(2)
-        teacher = t_feature.detach().float().flatten(2)
+        student, teacher = s_feature.flatten(2), t_feature.flatten(2)  # (N, C, H * W)
         attention, masks = 0.0, 1.0
         for dim in (1, 2):
             mine, other = (x.abs().mean(dim) for x in (student, teacher))

@@ -6,7 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
+from hkd_mm.models.arguments import NotNegative
+from hkd_mm.models.losses.distill_loss import (
+    BatchLoss,
+    DistillLoss,
+    full_precision,
+)
 from hkd_mm.models.recorders.network_recorders import (
     check_channels,
     last_layer,
@@ -44,10 +49,7 @@ class SimKDLoss(DistillLoss):
         student.reuse_last_layer(last_layer(teacher, self))
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From maps (N, C, H, W), (N, C, H, W) to a float32 scalar."""
-        return self.loss_weight * F.mse_loss(
-            s_feature.float(), t_feature.detach().float()
-        )
+        return self.loss_weight * F.mse_loss(s_feature, t_feature)
 
 
 @MODELS.register_module()
@@ -74,13 +76,13 @@ class SRRLLoss(DistillLoss):
     )
     features = 'vector'
 
-    def __init__(
-        self, alpha: float = 1.0, beta: float = 1.0, loss_weight: float = 1.0
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_not_negative(alpha=alpha, beta=beta)
-        self.require(alpha + beta > 0, 'beta', beta, '> 0 where alpha is 0')
-        self._layer: tuple[nn.Linear, ...] = ()
+    alpha: NotNegative = 1.0
+    beta: NotNegative = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        good = self.alpha + self.beta > 0
+        self.require(good, 'beta', self.beta, '> 0 where alpha is 0')
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
         """Remember the teacher's last layer, without owning it."""
@@ -89,16 +91,14 @@ class SRRLLoss(DistillLoss):
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
         """From vectors (N, C), (N, C) to the parts whose weight is not 0."""
-        assert self._layer, 'attach() comes before the first use'
         (layer,) = self._layer
         check_channels(layer, t_feature, self)
-        mine, others = s_feature.float(), t_feature.detach().float()
         parts = {}
         if self.alpha:
-            parts['loss_feature'] = self.alpha * F.mse_loss(mine, others)
+            parts['loss_feature'] = self.alpha * F.mse_loss(s_feature, t_feature)
         if self.beta:
             # the bias is in both scores and cancels out
-            scores = F.linear(mine - others, layer.weight.detach().float())
+            scores = F.linear(s_feature - t_feature, layer.weight.detach().float())
             parts['loss_score'] = self.beta * scores.float().square().mean()
         return self.scaled(**parts)
 
@@ -107,7 +107,7 @@ _LEAST = 1e-6  # length of a feature that is divided by
 
 
 @MODELS.register_module()
-class NormDirectionLoss(DistillLoss):
+class NormDirectionLoss(BatchLoss):
     r"""The ND loss of KD++ and DKD++ (Wang et al., section 3).
 
     ``mean_i (1 - f_S,i . e_y(i) / max(|f_S,i|, |f_T,i|))``, where ``e_k`` is
@@ -137,12 +137,11 @@ class NormDirectionLoss(DistillLoss):
         'classes of several kinds of images: one centre a class pulls them '
         'together; and weak teachers, whose centres lie close to each other'
     )
-    over_batch = True
     minimum_at_teacher = False  # the centre pulls, not the teacher's feature
+    smallest_batch = 1
 
-    def __init__(self, loss_weight: float = 1.0, gather: bool = False) -> None:
-        super().__init__(loss_weight)
-        self.gather = gather
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.register_buffer('centres', torch.zeros(0, 0))
         self.register_buffer('seen', torch.zeros(0))
 
@@ -159,21 +158,16 @@ class NormDirectionLoss(DistillLoss):
 
         The teacher's are what its last layer is given.
         """
-        student, teacher = s_feature.float(), t_feature.detach().float()
-        channels = self.centres.size(1)
-        self.require(
-            teacher.size(1) == channels,
-            't_feature',
-            tuple(teacher.shape),
-            f'(N, {channels}), what the last layer of the teacher takes',
-        )
+        shape, channels = tuple(t_feature.shape), self.centres.size(1)
+        expected = f'(N, {channels}), what the last layer of the teacher takes'
+        self.require(shape[1] == channels, 't_feature', shape, expected)
         one_hot = F.one_hot(gt_labels, len(self.seen)).float()
         if self.training:
-            self._take_in(teacher, one_hot)
-        with full_precision(student):
+            self._take_in(t_feature, one_hot)
+        with full_precision(s_feature):
             centre = one_hot @ self.centres
-        length = torch.maximum(_length(student), _length(teacher))
-        along = (student * F.normalize(centre, dim=1)).sum(dim=1)
+        length = torch.maximum(_length(s_feature), _length(t_feature))
+        along = (s_feature * F.normalize(centre, dim=1)).sum(dim=1)
         return self.loss_weight * (1 - along / length).mean()
 
     @torch.no_grad()

@@ -2,16 +2,15 @@
 """Contrastive representation distillation."""
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from hkd_mm.models.losses.distill_loss import (
-    DistillLoss,
-    Shape,
-    full_precision,
-)
+from hkd_mm.models.arguments import Count, Positive
+from hkd_mm.models.losses.distill_loss import BatchLoss, Shape, full_precision
 from hkd_mm.models.losses.relation_losses import unit
 from hkd_mm.registry import MODELS
 
@@ -45,7 +44,7 @@ def level_of(similarity: Tensor, negative: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class CRDLoss(DistillLoss):
+class CRDLoss(BatchLoss):
     """Contrastive representation distillation, equation (18).
 
     A learned linear layer a network takes its features to ``dimensions``
@@ -81,30 +80,22 @@ class CRDLoss(DistillLoss):
     )
     features = 'vector'
     aligned = False
-    over_batch = True
     minimum_at_teacher = False
     smallest_batch = 32
     recommended_range = dict(tau=(0.02, 1))
 
-    def __init__(
-        self,
-        tau: float = 0.1,
-        dimensions: int = 128,
-        queue: int = 0,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau, dimensions=dimensions)
-        self.set_not_negative(queue=queue)
-        self.gather = gather
-        self.embed_S: nn.Module | None = None
-        self.embed_T: nn.Module | None = None
+    tau: Positive = 0.1
+    dimensions: Count = 128
+    queue: Annotated[int, Field(ge=0, le=2**24)] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for side in 'ST':
-            self.register_buffer(f'past_{side}', torch.zeros(queue, dimensions))
+            past = torch.zeros(self.queue, self.dimensions)
+            self.register_buffer(f'past_{side}', past)
             self.register_buffer(f'level_{side}', torch.tensor(torch.nan))
         # an empty place has the label -1 and is nobody's negative
-        self.register_buffer('past_labels', torch.full((queue,), -1))
+        self.register_buffer('past_labels', torch.full((self.queue,), -1))
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Make the two layers for features (N, C) and (N, C')."""
@@ -122,10 +113,10 @@ class CRDLoss(DistillLoss):
     ) -> Tensor:
         """From logits (N, C), labels, (N, D) and (N, D') to a scalar."""
         # refuses a label out of range, which an image of no class would be
-        F.cross_entropy(preds_S.detach().float(), gt_labels)
+        F.cross_entropy(preds_S.detach(), gt_labels)
         with full_precision(s_feature):
-            mine = unit(self.embed_S(s_feature.float().flatten(1)))
-            other = unit(self.embed_T(t_feature.detach().float().flatten(1)))
+            mine = unit(self.embed_S(s_feature.flatten(1)))
+            other = unit(self.embed_T(t_feature.flatten(1)))
             mine, other, gt_labels = self.gathered(mine, other, gt_labels)
             total = self._from(mine, other, 'T', gt_labels)
             total = total + self._from(other, mine, 'S', gt_labels)

@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hkd_mm.models.arguments import NotNegative, Positive
 from hkd_mm.models.losses.distill_loss import DistillLoss
 from hkd_mm.models.losses.kd_losses import (
     LogitStdLoss,
     divergence,
+    kl_of_samples,
     log_probabilities,
     non_target_log_probabilities,
     standardize,
@@ -54,25 +56,19 @@ class DKDLoss(DistillLoss):
     )
     recommended_range = dict(tau=(1, 20), alpha=(0, 10), beta=(0.1, 20))
 
-    def __init__(
-        self,
-        tau: float = 4.0,
-        alpha: float = 1.0,
-        beta: float = 8.0,
-        standardize: bool = False,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_not_negative(alpha=alpha, beta=beta)
-        self.standardize = standardize
-        if standardize:
+    tau: Positive = 4.0
+    alpha: NotNegative = 1.0
+    beta: NotNegative = 8.0
+    standardize: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.standardize:
             self.two_classes = LogitStdLoss.two_classes
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         target = target_mask(preds_S, gt_labels)
-        both = preds_S, preds_T.detach()
+        both = preds_S, preds_T
         if self.standardize:
             both = tuple(standardize(logits) for logits in both)
         tckd, nckd = (
@@ -125,17 +121,12 @@ class NKDLoss(DistillLoss):
         '(gamma) is 0; what is left is a weighted cross-entropy'
     )
 
-    def __init__(
-        self, tau: float = 1.0, gamma: float = 1.5, loss_weight: float = 1.0
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_not_negative(gamma=gamma)
+    tau: Positive = 1.0
+    gamma: NotNegative = 1.5
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         target = target_mask(preds_S, gt_labels)
-        both = preds_S, preds_T.detach()
+        both = preds_S, preds_T
         log_S, log_T = (
             log_probabilities(logits, 1.0).masked_fill(~target, 0).sum(dim=1)
             for logits in both
@@ -175,16 +166,10 @@ class WSLDLoss(DistillLoss):
     )
     soft_labels = True
 
-    def __init__(self, tau: float = 2.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
+    tau: Positive = 2.0
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
-        apart = divergence(
-            log_probabilities(preds_S, self.tau),
-            log_probabilities(preds_T.detach(), self.tau),
-        )
+        apart = kl_of_samples(preds_S, preds_T, self.tau)
         weight = _behind(preds_S, preds_T, gt_labels)
         return self.loss_weight * self.tau**2 * (weight * apart).mean()
 
@@ -193,7 +178,7 @@ class WSLDLoss(DistillLoss):
 def _behind(preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
     """(N,) in [0, 1]: 0 where the student is right and confident."""
     mine, other = (
-        F.cross_entropy(preds.float(), gt_labels, reduction='none')
+        F.cross_entropy(preds, gt_labels, reduction='none')
         for preds in (preds_S, preds_T)
     )
     return -torch.expm1(-mine / other.clamp_min(_SMALLEST))

@@ -3,12 +3,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hkd_mm.models.arguments import Count, NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import resize_map
 from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.registry import MODELS
@@ -61,17 +64,12 @@ class FitNetLoss(DistillLoss):
     )
     features = 'map'
 
-    def __init__(self, normalize: bool = False, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.normalize = normalize
+    normalize: bool = False
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
-        student = s_feature.float()
-        teacher = t_feature.detach().float()
         if not self.normalize:
-            return self.loss_weight * F.mse_loss(student, teacher)
-        mine, other = (unit_vectors(x.flatten(1)) for x in (student, teacher))
+            return self.loss_weight * F.mse_loss(s_feature, t_feature)
+        mine, other = (unit_vectors(x.flatten(1)) for x in (s_feature, t_feature))
         return self.loss_weight * (mine - other).square().sum(dim=1).mean()
 
 
@@ -101,17 +99,13 @@ class VIDLoss(DistillLoss):
     features = 'map'
     fixed = ('variance',)
 
-    def __init__(
-        self,
-        variance: float = 5.0,
-        eps: float = 1e-5,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(eps=eps)
-        self.require(variance > eps, 'variance', variance, f'> eps={eps}')
-        self.variance = variance
-        self.raw_variance: nn.Parameter | None = None
+    variance: Positive = 5.0
+    eps: Positive = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        good = self.variance > self.eps
+        self.require(good, 'variance', self.variance, f'> eps={self.eps}')
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create the variances, one for each teacher channel."""
@@ -121,9 +115,7 @@ class VIDLoss(DistillLoss):
         self.raw_variance = nn.Parameter(torch.full((teacher_shape[1],), raw))
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
-        assert self.raw_variance is not None, 'build() comes first'
-        error = s_feature.float() - t_feature.detach().float()
+        error = s_feature - t_feature
         variance = F.softplus(self.raw_variance.float()) + self.eps
         variance = variance.view(-1, *[1] * (error.dim() - 2))
         value = (variance.log() + error.square() / variance).mean() / 2
@@ -156,15 +148,11 @@ class ABLoss(DistillLoss):
     features = 'map'
     minimum_at_teacher = False  # its answers may lie within the margin
 
-    def __init__(self, margin: float = 1.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(margin=margin)
+    margin: Positive = 1.0
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
-        student = s_feature.float()
-        side = torch.where(t_feature.detach() > 0, 1.0, -1.0)
-        missing = F.relu(self.margin - side * student)
+        side = torch.where(t_feature > 0, 1.0, -1.0)
+        missing = F.relu(self.margin - side * s_feature)
         return self.loss_weight * missing.square().mean()
 
 
@@ -250,8 +238,8 @@ class OFDLoss(DistillLoss):
     )
     features = 'map'
 
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.register_buffer('margin', None, persistent=False)
         self._margins: dict[int, Tensor] | None = None
         self._channels: int | None = None
@@ -279,16 +267,14 @@ class OFDLoss(DistillLoss):
             )
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
-        student, teacher = s_feature.float(), t_feature.detach().float()
         margin = self.margin
         if margin is None:
-            margin = _mean_of_negatives(teacher)
-        margin = margin.float().view(-1, *[1] * (teacher.dim() - 2))
-        hidden = teacher == 0  # by a ReLU
-        target = torch.where(hidden, margin, torch.maximum(teacher, margin))
-        near = (student <= target) & (target <= 0)
-        distance = (student - target).square().masked_fill(near, 0.0)
+            margin = _mean_of_negatives(t_feature)
+        margin = margin.float().view(-1, *[1] * (t_feature.dim() - 2))
+        hidden = t_feature == 0  # by a ReLU
+        target = torch.where(hidden, margin, torch.maximum(t_feature, margin))
+        near = (s_feature <= target) & (target <= 0)
+        distance = (s_feature - target).square().masked_fill(near, 0.0)
         return self.loss_weight * distance.mean()
 
 
@@ -383,23 +369,15 @@ class FTLoss(DistillLoss):
     aligned = False
     minimum_at_teacher = False  # the translator makes equal maps unlike
 
-    def __init__(
-        self,
-        rate: float = 0.5,
-        kernel_size: int = 3,
-        alpha: float = 1.0,
-        beta: float = 200.0,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.require(0 < rate <= 1, 'rate', rate, 'in (0, 1]')
-        odd = kernel_size > 0 and kernel_size % 2 == 1
-        self.require(odd, 'kernel_size', kernel_size, 'odd: 1, 3, ...')
-        self.rate, self.kernel_size = rate, kernel_size
-        self.set_positive(alpha=alpha)
-        self.set_not_negative(beta=beta)
-        self.paraphraser: Paraphraser | None = None
-        self.translator: nn.Module | None = None
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    kernel_size: Annotated[Count, Field(le=31)] = 3
+    alpha: Positive = 1.0
+    beta: NotNegative = 200.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        odd = self.kernel_size % 2 == 1
+        self.require(odd, 'kernel_size', self.kernel_size, 'odd: 1, 3, ...')
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create both networks for maps (N, C, H, W) and (N, C', H', W')."""
@@ -407,23 +385,18 @@ class FTLoss(DistillLoss):
         factors = max(1, round(self.rate * channels))
         size = self.kernel_size
         self.paraphraser = Paraphraser(channels, factors, size)
-        self.translator = conv_stack(
-            [student_shape[1], student_shape[1], factors, factors],
-            size,
-            norm=True,
-        )
+        widths = [student_shape[1], student_shape[1], factors, factors]
+        self.translator = conv_stack(widths, size, norm=True)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
         """From maps (N, C, H, W) and (N, C', H', W') to the two parts."""
-        assert self.paraphraser is not None, 'build() comes first'
-        teacher = t_feature.detach().float()
-        student = resize_map(s_feature.float(), tuple(teacher.shape[2:]))
-        factors, again = self.paraphraser(teacher)
+        student = resize_map(s_feature, t_feature.shape[2:])
+        factors, again = self.paraphraser(t_feature)
         mine, other = (
             unit_vectors(x.float().flatten(1))
             for x in (self.translator(student), factors.detach())
         )
-        error = _relative_error(again.float(), teacher).mean()
+        error = _relative_error(again.float(), t_feature).mean()
         return self.scaled(
             loss_transfer=self.beta * (mine - other).abs().mean(),
             loss_paraphraser=self.alpha * error,

@@ -4,10 +4,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from hkd_mm.models.losses.distill_loss import (
-    DistillLoss,
-    weighted_cross_entropy,
-)
+from hkd_mm.models.arguments import NotNegative, Positive, Share
+from hkd_mm.models.losses.distill_loss import ClassWeight, DistillLoss
 from hkd_mm.models.losses.kd_losses import soft_target_kl
 from hkd_mm.registry import MODELS
 
@@ -26,10 +24,7 @@ class HybridKDLoss(DistillLoss):
     Args:
         alpha: weight of the soft targets, in [0, 1].
         beta: weight of the feature alignment, >= 0.
-        class_weight: one weight a class for the cross-entropy. The mean stays over the
-            samples, as in mmpretrain (torch divides by the sum of the weights), so that
-            several processes make the gradient of one. ``'balanced'`` and
-            ``'sqrt_balanced'`` are turned into numbers by the config loader.
+        class_weight: one weight a class, of the cross-entropy.
     """
 
     family = 'response'
@@ -39,20 +34,10 @@ class HybridKDLoss(DistillLoss):
     minimum_at_teacher = False  # the label pulls as well
     recommended_range = dict(tau=(1, 20), alpha=(0.1, 1), beta=(0, 10))
 
-    def __init__(
-        self,
-        alpha: float = 0.85,
-        beta: float = 0.02,
-        tau: float = 4.0,
-        class_weight: list[float] | None = None,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.require(0 <= alpha <= 1, 'alpha', alpha, 'in [0, 1]')
-        self.alpha = alpha
-        self.set_not_negative(beta=beta)
-        self.set_positive(tau=tau)
-        self.set_class_weight(class_weight)
+    alpha: Share = 0.85
+    beta: NotNegative = 0.02
+    tau: Positive = 4.0
+    class_weight: ClassWeight = None
 
     def forward(
         self,
@@ -78,15 +63,10 @@ class HybridKDLoss(DistillLoss):
             kd = soft_target_kl(preds_S, preds_T, self.tau)
             losses['loss_kd'] = self.alpha * kd
         if self.alpha < 1:
-            assert gt_labels is not None, 'alpha < 1 needs gt_labels mapped'
-            ce = weighted_cross_entropy(preds_S, gt_labels, self.class_weight)
+            ce = self.cross_entropy(preds_S, gt_labels)
             losses['loss_ce'] = (1 - self.alpha) * ce
         if self.beta > 0:
-            assert s_feature is not None and t_feature is not None, (
-                'beta > 0 needs s_feature and t_feature mapped'
-            )
-            align = F.mse_loss(s_feature.float(), t_feature.detach().float())
-            losses['loss_align'] = self.beta * align
+            losses['loss_align'] = self.beta * F.mse_loss(s_feature, t_feature)
         return self.scaled(**losses)
 
     @property

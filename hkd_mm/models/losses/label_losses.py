@@ -1,15 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Hard labels of truth or teacher, and class-weighted soft targets."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hkd_mm.models.losses.distill_loss import (
-    DistillLoss,
-    weighted_cross_entropy,
-)
-from hkd_mm.models.losses.kd_losses import divergence, log_probabilities
+from hkd_mm.models.arguments import Positive
+from hkd_mm.models.losses.distill_loss import ClassWeight, DistillLoss
+from hkd_mm.models.losses.kd_losses import kl_of_samples
 from hkd_mm.registry import MODELS
 
 
@@ -30,17 +27,10 @@ class HardLabelLoss(DistillLoss):
     soft_labels = True
     minimum_at_teacher = False
 
-    def __init__(
-        self, loss_weight: float = 1.0, class_weight: list[float] | None = None
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_class_weight(class_weight)
+    class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C) and labels (N,) to a float32 scalar."""
-        return self.loss_weight * weighted_cross_entropy(
-            preds_S, gt_labels, self.class_weight
-        )
+        return self.loss_weight * self.cross_entropy(preds_S, gt_labels)
 
 
 @MODELS.register_module()
@@ -67,9 +57,7 @@ class DeiTHardLoss(DistillLoss):
     minimum_at_teacher = False  # wants the decision with certainty
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) to a float32 scalar."""
-        decided = preds_T.detach().argmax(dim=1)
-        return self.loss_weight * F.cross_entropy(preds_S.float(), decided)
+        return self.loss_weight * F.cross_entropy(preds_S, preds_T.argmax(dim=1))
 
 
 @MODELS.register_module()
@@ -104,37 +92,10 @@ class ClassWeightedKLLoss(DistillLoss):
     )
     soft_labels = True
 
-    def __init__(
-        self,
-        tau: float = 4.0,
-        class_weight: list[float] | None = None,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_class_weight(class_weight)
-        good = class_weight is None or min(class_weight) >= 0
-        self.require(good, 'class_weight', class_weight, '>= 0 for every class')
+    tau: Positive = 4.0
+    class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
-        apart = divergence(
-            log_probabilities(preds_S, self.tau),
-            log_probabilities(preds_T.detach(), self.tau),
-        )
-        weight = self._of_samples(gt_labels, preds_S.size(1))
+        apart = kl_of_samples(preds_S, preds_T, self.tau)
+        weight = self.sample_weight(preds_S, gt_labels)
         return self.loss_weight * self.tau**2 * (weight * apart).mean()
-
-    def _of_samples(self, gt_labels: Tensor, classes: int) -> Tensor:
-        weight = self.class_weight
-        if weight is None:
-            weight = torch.ones(classes, device=gt_labels.device)
-        self.require(
-            len(weight) == classes,
-            'class_weight',
-            weight.tolist(),
-            f'one number for each of the {classes} classes',
-        )
-        if gt_labels.dim() == 2:
-            return (gt_labels.float() * weight).sum(dim=1)
-        return weight.gather(0, gt_labels)

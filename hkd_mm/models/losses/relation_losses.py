@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
+from hkd_mm.models.arguments import Count, Positive
+from hkd_mm.models.losses.distill_loss import BatchLoss, full_precision
 from hkd_mm.registry import MODELS
 
 
@@ -38,7 +39,7 @@ def without_diagonal(matrix: Tensor) -> Tensor:
     return tail[:, :-1].reshape(n, n - 1)
 
 
-class RelationLoss(DistillLoss):
+class RelationLoss(BatchLoss):
     """A loss on the relations within a batch; a child writes ``compare``.
 
     Student and teacher may have features of unlike width. Half precision is
@@ -48,20 +49,12 @@ class RelationLoss(DistillLoss):
     family = 'relation'
     features = 'vector'
     aligned = False
-    over_batch = True
-    smallest_batch = 8
-
-    def __init__(self, loss_weight: float = 1.0, gather: bool = False) -> None:
-        super().__init__(loss_weight)
-        self.gather = gather
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         """From features (N, ...) and (N, ...) to a float32 scalar."""
-        mine, other = self.gathered(s_feature, t_feature.detach())
+        mine, other = self.gathered(s_feature.flatten(1), t_feature.flatten(1))
         with full_precision(mine):
-            return self.loss_weight * self.compare(
-                mine.float().flatten(1), other.float().flatten(1)
-            )
+            return self.loss_weight * self.compare(mine, other)
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
         """The loss of float32 vectors (N, D), (N, D'), a scalar."""
@@ -172,18 +165,8 @@ class CCLoss(RelationLoss):
         'are the correlations; the paper samples classes evenly.'
     )
 
-    def __init__(
-        self,
-        gamma: float = 0.4,
-        order: int = 2,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight, gather)
-        self.set_positive(gamma=gamma)
-        whole = isinstance(order, int) and order >= 1
-        self.require(whole, 'order', order, 'a whole number >= 1')
-        self.order = order
+    gamma: Positive = 0.4
+    order: Count = 2
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
         mine, other = (

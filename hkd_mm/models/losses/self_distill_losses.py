@@ -1,13 +1,22 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Losses without a second network: BYOT, Tf-KD, USKD."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from hkd_mm.models.arguments import NotNegative, Positive, Share
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
-from hkd_mm.models.losses.kd_losses import soft_target_kl
+from hkd_mm.models.losses.distill_loss import (
+    BatchLoss,
+    ClassWeight,
+    DistillLoss,
+    Shape,
+)
+from hkd_mm.models.losses.kd_losses import kl_of_samples, soft_target_kl
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
 
@@ -19,7 +28,7 @@ class BYOTLoss(DistillLoss):
     Each stage but the last gets a bottleneck to the shape of the deepest map
     and a linear classifier of its own. Summed over these stages ``m``:
 
-    - ``(1 - alpha) * CE(q_m, y)``
+    - ``(1 - alpha) * CE(q_m, y)``, times the weight of the label's class
     - ``alpha * tau^2 * KL(softmax(s / tau) || softmax(q_m / tau))``
     - ``beta * mean (F_m - F_deepest)^2``
 
@@ -31,6 +40,7 @@ class BYOTLoss(DistillLoss):
     Args:
         alpha: share of the deepest classifier against the label, in [0, 1].
         beta: weight of the deepest map, >= 0.
+        class_weight: one weight a class, of the cross-entropy.
     """
 
     family = 'self'
@@ -45,18 +55,13 @@ class BYOTLoss(DistillLoss):
     recommended_range = dict(tau=(1, 20), beta=(0, 10))
     minimum_at_teacher = False
 
-    def __init__(
-        self,
-        alpha: float = 0.3,
-        beta: float = 0.03,
-        tau: float = 3.0,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.require(0 <= alpha <= 1, 'alpha', alpha, 'in [0, 1]')
-        self.alpha = alpha
-        self.set_not_negative(beta=beta)
-        self.set_positive(tau=tau)
+    alpha: Share = 0.3
+    beta: NotNegative = 0.03
+    tau: Positive = 3.0
+    class_weight: ClassWeight = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.branches = nn.ModuleList()
         self._shapes: list[Shape] | None = None
         self._classes: int | None = None
@@ -68,12 +73,8 @@ class BYOTLoss(DistillLoss):
 
     def build(self, student_shape: list[Shape]) -> None:
         """Take in the shapes (N, C, H, W) of the maps, shallow to deep."""
-        self.require(
-            len(student_shape) > 1,
-            's_feature',
-            student_shape,
-            'the maps of two stages or more',
-        )
+        good = len(student_shape) > 1
+        self.require(good, 's_feature', student_shape, 'maps of two stages or more')
         self._shapes = student_shape
         self._make_branches()
 
@@ -89,11 +90,11 @@ class BYOTLoss(DistillLoss):
         self, preds_S: Tensor, gt_labels: Tensor, s_feature: list[Tensor]
     ) -> dict[str, Tensor]:
         """From logits, labels, maps (shallow to deep) to the three parts."""
-        deepest = s_feature[-1].detach().float()
+        deepest = s_feature[-1].detach()
         label = self_ = hint = 0
         for branch, stage in zip(self.branches, s_feature[:-1], strict=True):
-            logits, like_deepest = branch(stage.float(), deepest.shape[2:])
-            label = label + F.cross_entropy(logits.float(), gt_labels)
+            logits, like_deepest = branch(stage, deepest.shape[2:])
+            label = label + self.cross_entropy(logits, gt_labels)
             self_ = self_ + soft_target_kl(logits, preds_S, self.tau)
             hint = hint + F.mse_loss(like_deepest.float(), deepest)
         return self.scaled(
@@ -144,10 +145,12 @@ class TfKDLoss(DistillLoss):
     gradient; the authors' code softens ``p^d`` as if it were scores, and not
     the student.
 
-    Targets of mixed images: ``p^d`` is mixed likewise.
+    Targets of mixed images: ``p^d`` is mixed likewise. With class weights each
+    sample counts as much as the class of its label.
 
     Args:
         a: probability of the label, in (0, 1).
+        class_weight: one weight a class.
         loss_weight: factor on the returned scalar, the paper's alpha.
     """
 
@@ -161,34 +164,30 @@ class TfKDLoss(DistillLoss):
     recommended_range = dict(tau=(1, 40), a=(0.8, 1))
     minimum_at_teacher = False
 
-    def __init__(
-        self, a: float = 0.99, tau: float = 20.0, loss_weight: float = 1.0
-    ) -> None:
-        super().__init__(loss_weight)
-        self.require(0 < a < 1, 'a', a, 'in (0, 1)')
-        self.a = a
-        self.set_positive(tau=tau)
+    a: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    tau: Positive = 20.0
+    class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C) and labels (N,) to a float32 scalar."""
-        classes = preds_S.size(1)
-        targets = gt_labels
+        classes, targets = preds_S.size(1), gt_labels
         if gt_labels.dim() == 1:
             targets = F.one_hot(gt_labels, classes)
         rest = (1 - self.a) / (classes - 1)
-        virtual = rest + (self.a - rest) * targets.float()
-        virtual = virtual.log()
-        return self.loss_weight * soft_target_kl(preds_S, virtual, self.tau)
+        virtual = (rest + (self.a - rest) * targets.float()).log()
+        apart = kl_of_samples(preds_S, virtual, self.tau)
+        weight = self.sample_weight(preds_S, gt_labels)
+        return self.loss_weight * self.tau**2 * (weight * apart).mean()
 
 
 @MODELS.register_module()
-class USKDLoss(DistillLoss):
+class USKDLoss(BatchLoss):
     r"""Universal self-KD of Yang et al., section 3.3, on the scores alone.
 
     ``alpha * L_target + beta * L_others`` with ``p = softmax(s)`` and label ``y``:
 
     - ``L_target = -mean_i P_i log p_i,y`` with the smoothed target ``P_i = 1
-      + p_i,y^2 - mean_j p_j,y^2``, no gradient through ``P``;
+      + p_i,y^2 - mean_j p_j,y^2``, no gradient through ``P``, times the weight
+      of the label's class;
     - ``L_others = -mean_i sum_k Z_r(k) log n_i,k``: the other classes alone
       (``n`` is their softmax) learn Zipf's law ``Z_r ~ 1/r``, ``r`` = 1, 2,
       ... in the order of their scores.
@@ -201,6 +200,7 @@ class USKDLoss(DistillLoss):
     Args:
         alpha: weight of the target class, >= 0.
         beta: weight of the other classes, >= 0.
+        class_weight: one weight a class, of the target part.
         gather: the mean in ``P`` is over the samples of all processes.
     """
 
@@ -210,29 +210,21 @@ class USKDLoss(DistillLoss):
         'early in training and few classes: the ranks are then noise, and '
         'the network is told to keep its own order'
     )
-    over_batch = True
     minimum_at_teacher = False
-    smallest_batch = 8
     two_classes = 'one other class has no order; only the target is smoothed'
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        beta: float = 0.1,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_not_negative(alpha=alpha, beta=beta)
-        self.gather = gather
+    alpha: NotNegative = 1.0
+    beta: NotNegative = 0.1
+    class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
         """From logits (N, C) and labels (N,) to the two parts."""
-        logits, gt_labels = self.gathered(preds_S.float(), gt_labels)
+        logits, gt_labels = self.gathered(preds_S, gt_labels)
         label = gt_labels.unsqueeze(1)
         log_target = F.log_softmax(logits, dim=1).gather(1, label)
         squares = log_target.detach().exp().square()
         smoothed = 1 + squares - squares.mean()
+        smoothed = smoothed * self.sample_weight(logits, gt_labels).view(-1, 1)
         return self.scaled(
             loss_target=self.alpha * -(smoothed * log_target).mean(),
             loss_others=self.beta * _against_zipf(_others(logits, label)),

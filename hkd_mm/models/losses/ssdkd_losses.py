@@ -5,12 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hkd_mm.models.arguments import Count, NotNegative, Positive, Share
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import (
-    DistillLoss,
-    Shape,
-    full_precision,
-)
+from hkd_mm.models.losses.distill_loss import BatchLoss, Shape, full_precision
 from hkd_mm.models.losses.kd_losses import soft_target_kl
 from hkd_mm.models.losses.relation_losses import (
     angle_loss,
@@ -74,7 +71,7 @@ def least_wrong(scores: Tensor, target: Tensor, share: float) -> Tensor:
 
 
 @MODELS.register_module()
-class SSDKDLoss(DistillLoss):
+class SSDKDLoss(BatchLoss):
     """Soft targets and dual relations of SSD-KD, a method for skin images.
 
     ``alpha * KD + beta * (25 * RKD-D + 50 * RKD-A) + gamma * CR``: soft targets;
@@ -101,24 +98,12 @@ class SSDKDLoss(DistillLoss):
     )
     features = 'last_map'
     aligned = False
-    over_batch = True
     minimum_at_teacher = False
-    smallest_batch = 8
 
-    def __init__(
-        self,
-        tau: float = 4.0,
-        alpha: float = 0.9,
-        beta: float = 1.0,
-        gamma: float = 1000.0,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_not_negative(alpha=alpha, beta=beta, gamma=gamma)
-        self.gather = gather
-        self.project: nn.Module | None = None
+    tau: Positive = 4.0
+    alpha: NotNegative = 0.9
+    beta: NotNegative = 1.0
+    gamma: NotNegative = 1000.0
 
     @property
     def unused_inputs(self) -> tuple[str, ...]:
@@ -150,13 +135,12 @@ class SSDKDLoss(DistillLoss):
             preds_T: logits (N, K); None if alpha is 0.
         """
         # all of it: BatchNorm looks at the batch as well
-        s_feature, t_feature = self.gathered(s_feature, t_feature.detach())
+        mine, other = self.gathered(s_feature, t_feature)
         parts = {}
         with full_precision(s_feature):
             if self.alpha:
                 kd = soft_target_kl(preds_S, preds_T, self.tau)
                 parts['loss_kd'] = self.alpha * kd
-            mine, other = s_feature.float(), t_feature.float()
             if self.beta:
                 pooled = mine.mean((2, 3)), other.mean((2, 3))
                 distance = 25 * self.beta * distance_loss(*pooled)
@@ -170,7 +154,7 @@ class SSDKDLoss(DistillLoss):
 
 
 @MODELS.register_module()
-class SSDKDRotationLoss(DistillLoss):
+class SSDKDRotationLoss(BatchLoss):
     """The part of SSD-KD that learns from rotated images.
 
     Of every image the batch has four views, upright and rotated by 90, 180
@@ -206,34 +190,17 @@ class SSDKDRotationLoss(DistillLoss):
     )
     features = 'vector'
     aligned = False
-    over_batch = True
     minimum_at_teacher = False
     smallest_batch = 32
     views = 4
 
-    def __init__(
-        self,
-        tau: float = 4.0,
-        tau_similarity: float = 0.5,
-        alpha: float = 2.7,
-        beta: float = 10.0,
-        keep: float = 1.0,
-        keep_similarity: float = 0.75,
-        dimensions: int = 128,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau, tau_similarity=tau_similarity, beta=beta)
-        self.set_not_negative(alpha=alpha)
-        self.keep, self.keep_similarity = keep, keep_similarity
-        for name in ('keep', 'keep_similarity'):
-            share = getattr(self, name)
-            self.require(0 <= share <= 1, name, share, 'from 0 to 1')
-        self.require(dimensions >= 1, 'dimensions', dimensions, '>= 1')
-        self.dimensions, self.gather = dimensions, gather
-        self.head_S: nn.Module | None = None
-        self.head_T: nn.Module | None = None
+    tau: Positive = 4.0
+    tau_similarity: Positive = 0.5
+    alpha: NotNegative = 2.7
+    beta: Positive = 10.0
+    keep: Share = 1.0
+    keep_similarity: Share = 0.75
+    dimensions: Count = 128
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Make the two heads for features (N, D) and (N, D')."""
@@ -263,15 +230,13 @@ class SSDKDRotationLoss(DistillLoss):
             s_feature: (4 N, D).
             t_feature: (4 N, D').
         """
-        t_feature = t_feature.detach()
         with full_precision(preds_S):
             preds_S, preds_T, gt_labels, s_feature, t_feature = map(
-                self._by_image,
-                (preds_S, preds_T.detach(), gt_labels, s_feature, t_feature),
+                self._by_image, (preds_S, preds_T, gt_labels, s_feature, t_feature)
             )
             rotated = self._followed(
-                preds_S[:, 1:].float().flatten(0, 1) / self.tau,
-                preds_T[:, 1:].float().flatten(0, 1) / self.tau,
+                preds_S[:, 1:].flatten(0, 1) / self.tau,
+                preds_T[:, 1:].flatten(0, 1) / self.tau,
                 gt_labels[:, :1].expand(-1, self.views - 1).flatten(),
                 self.keep,
             )
@@ -284,12 +249,9 @@ class SSDKDRotationLoss(DistillLoss):
 
     def _by_image(self, views: Tensor) -> Tensor:
         """(4 N, ...) to (N, 4, ...), of all processes if asked."""
-        self.require(
-            len(views) % self.views == 0,
-            'batch',
-            len(views),
-            'four views of each image; set model.type=hkd_mm.RotationDistill',
-        )
+        good = len(views) % self.views == 0
+        expected = 'four views of each image; set model.type=hkd_mm.RotationDistill'
+        self.require(good, 'batch', len(views), expected)
         images = views.unflatten(0, (self.views, -1)).transpose(0, 1)
         return self.gathered(images)[0]
 
@@ -298,7 +260,7 @@ class SSDKDRotationLoss(DistillLoss):
     ) -> tuple[Tensor, Tensor]:
         """What the student and what the teacher's head has to learn."""
         mine, other = (
-            _cosines(head(feature.float())) / self.tau_similarity
+            _cosines(head(feature)) / self.tau_similarity
             for head, feature in zip((self.head_S, self.head_T), (s_feature, t_feature))
         )
         target = torch.arange(len(s_feature), device=mine.device)

@@ -1,13 +1,22 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Losses of generated and fused maps: ReviewKD, SemCKD, MGD."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from hkd_mm.models.arguments import Count, NotNegative, Positive, Share
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.connectors.mgd_connectors import HFMaskConnector
-from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
+from hkd_mm.models.connectors.mgd_connectors import Activation, HFMaskConnector
+from hkd_mm.models.losses.distill_loss import (
+    BatchLoss,
+    DistillLoss,
+    Shape,
+    full_precision,
+)
 from hkd_mm.registry import MODELS
 
 
@@ -34,7 +43,7 @@ class ReviewKDLoss(DistillLoss):
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
         """From lists of maps (N, C, H, W), equal shapes, to a scalar."""
         total = sum(
-            hierarchical_context(mine.float(), other.detach().float())
+            hierarchical_context(mine, other)
             for mine, other in zip(s_feature, t_feature, strict=True)
         )
         return self.loss_weight * total
@@ -55,7 +64,7 @@ def hierarchical_context(mine: Tensor, other: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class SemCKDLoss(DistillLoss):
+class SemCKDLoss(BatchLoss):
     """Cross-layer distillation with semantic calibration, Chen et al.
 
     ``1 / (N S) * sum_{i,s,t} a[i,s,t] * mean (P_st(f_s)_i - f_t,i)^2`` over
@@ -90,27 +99,16 @@ class SemCKDLoss(DistillLoss):
     )
     features = 'maps'
     aligned = False
-    over_batch = True
     minimum_at_teacher = False  # learned projections lie between the maps
     smallest_batch = 16
     recommended_range = dict(tau=(0.01, 1))
 
-    def __init__(
-        self,
-        tau: float = 0.1,
-        channels: int = 128,
-        gather: bool = False,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.require(channels >= 1, 'channels', channels, '>= 1')
-        self.channels, self.gather = channels, gather
-        self.project = nn.ModuleList()
+    tau: Positive = 0.1
+    channels: Count = 128
 
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
         """Create a projection for each pair of (N, C, H, W)."""
-        self.project.extend(
+        self.project = nn.ModuleList(
             nn.ModuleList(
                 _projection(mine[1], self.channels, other[1]) for other in teacher_shape
             )
@@ -119,9 +117,7 @@ class SemCKDLoss(DistillLoss):
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
         """From lists of maps, in any shapes, to a float32 scalar."""
-        assert self.project, 'build() comes before the first use'
-        mine = self.gathered(*(x.float() for x in s_feature))
-        others = self.gathered(*(x.detach().float() for x in t_feature))
+        mine, others = self.gathered(*s_feature), self.gathered(*t_feature)
         total = 0.0
         with torch.no_grad():
             weights = attention(mine, others, self.tau)
@@ -145,7 +141,7 @@ def attention(mine: list[Tensor], others: list[Tensor], tau: float) -> Tensor:
     Returns:
         (N, S, T) float32, with sum 1 over T.
     """
-    with torch.autocast(mine[0].device.type, enabled=False):
+    with full_precision(mine[0]):
         rows_s, rows_t = (
             torch.stack([_similarity(x) for x in maps], dim=1)
             for maps in (mine, others)
@@ -156,7 +152,7 @@ def attention(mine: list[Tensor], others: list[Tensor], tau: float) -> Tensor:
 def _similarity(feature: Tensor) -> Tensor:
     """Rows of ``F F^T``, each of norm 1: (N, N) of (N, ...)."""
     # the scale of a stage cancels out, and would overflow in half precision
-    flat = feature.float().flatten(1)
+    flat = feature.flatten(1)
     flat = flat / flat.abs().amax().clamp(min=1e-12)
     return F.normalize(flat @ flat.T, dim=1)
 
@@ -196,20 +192,16 @@ class MGDLoss(DistillLoss):
     )
     features = 'map'
 
-    def __init__(self, alpha: float = 7e-5, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(alpha=alpha)
+    alpha: Positive = 7e-5
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From maps (N, C, H, W), (N, C, H, W) to a float32 scalar."""
         value = squared_sum(s_feature, t_feature)
         return self.loss_weight * self.alpha * value
 
 
 def squared_sum(mine: Tensor, teachers: Tensor) -> Tensor:
     """``sum (mine - teachers)^2`` of (N, ...), mean over the batch."""
-    difference = mine.float() - teachers.detach().float()
-    return difference.square().sum() / len(mine)
+    return (mine.float() - teachers).square().sum() / len(mine)
 
 
 @MODELS.register_module()
@@ -240,19 +232,15 @@ class MGDHFLoss(DistillLoss):
     aligned = False
     minimum_at_teacher = False  # learned layers lie between the two maps
 
-    def __init__(
-        self,
-        alpha: float = 7e-5,
-        beta: float = 7e-5,
-        phi: float = 0.5,
-        fusion: float = 0.5,
-        activation: str = 'gelu',
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(alpha=alpha)
-        self.set_not_negative(beta=beta)
-        self.mask = HFMaskConnector(phi, fusion, activation)
+    alpha: Positive = 7e-5
+    beta: NotNegative = 7e-5
+    phi: Annotated[float, Field(gt=0, le=1)] = 0.5
+    fusion: Share = 0.5
+    activation: Activation = 'gelu'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.mask = HFMaskConnector(self.phi, self.fusion, self.activation)
 
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
         """Create the layers between the last maps."""
@@ -262,7 +250,7 @@ class MGDHFLoss(DistillLoss):
         self, s_feature: list[Tensor], t_feature: list[Tensor]
     ) -> dict[str, Tensor]:
         """From maps, shallow to deep, to the parts whose weight is not 0."""
-        generated, aligned = self.mask(s_feature[-1].float(), t_feature)
+        generated, aligned = self.mask(s_feature[-1], t_feature)
         target = t_feature[-1]
         parts = dict(loss_generated=self.alpha * squared_sum(generated, target))
         if self.beta:

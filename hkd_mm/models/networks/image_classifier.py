@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.signatures import type_name
-from hkd_mm.models.connectors.feature_align_connector import require
+from hkd_mm.models.arguments import Count, checked
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedPredictions, PackedSamples
@@ -116,7 +116,7 @@ class SimKDClassifier(ImageClassifier):
     def __init__(
         self, student: dict, teacher: dict, reduction: int = 2, **kwargs
     ) -> None:
-        require(self, reduction >= 1, 'reduction', reduction, '>= 1')
+        checked(Count, 'reduction', reduction, 'SimKDClassifier')
         layer = last_layer(MODELS.build(teacher), self)
         super().__init__(
             backbone=_ProjectedTrunk(student, layer.in_features, reduction),

@@ -8,11 +8,13 @@ whole levels round them first.
 
 import hashlib
 from itertools import permutations
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import NotNegative, Share
 from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
@@ -184,24 +186,17 @@ class ColorJitter(Augmentation):
     commutes = True
     draws = 6
 
-    def __init__(
-        self,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        hue: float = 0.0,
-        prob: float = 1.0,
-    ) -> None:
-        self.amounts = (brightness, contrast, saturation)
-        self.hue, self.prob = hue, prob
-        self.orders = list(
-            permutations(tone for tone in range(3) if self.amounts[tone])
-        )
-        if min(self.amounts) < 0 or not 0 <= hue <= 0.5:
-            raise UserError(
-                f'hkd_mm.ColorJitter: {self.amounts} must be >= 0 and '
-                f'hue={hue} in [0, 0.5]'
-            )
+    brightness: NotNegative = 0.0
+    contrast: NotNegative = 0.0
+    saturation: NotNegative = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    prob: Share = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.amounts = (self.brightness, self.contrast, self.saturation)
+        used = (tone for tone in range(3) if self.amounts[tone])
+        self.orders = list(permutations(used))
 
     def parameters(self, draw: Draw) -> Values:
         """``factors`` (B, 3) of brightness, contrast and saturation,

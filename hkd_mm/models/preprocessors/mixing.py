@@ -12,9 +12,13 @@ and what a teacher says of such images is never cached.
 import torch
 from torch import Tensor
 
+from hkd_mm.models.arguments import Positive, Share
 from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
+    Level,
+    Parts,
+    Ratios,
     SymmetricBeta,
     Values,
     box_mask,
@@ -35,8 +39,12 @@ class _Mixing(Augmentation):
     mixes = True
     draws = 5
 
-    def __init__(self, alpha: float = 1.0, prob: float = 1.0) -> None:
-        self.prob, self.beta = prob, SymmetricBeta(alpha)
+    alpha: Positive = 1.0
+    prob: Share = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.beta = SymmetricBeta(self.alpha)
 
     def parameters(self, draw: Draw) -> Values:
         """``keep``: a sample's own share in (0, 1]; ``partner``: positions
@@ -116,15 +124,10 @@ class RandomErasing(Augmentation):
 
     draws = 8
 
-    def __init__(
-        self,
-        prob: float = 0.25,
-        scale: tuple[float, float] = (0.02, 1 / 3),
-        ratio: tuple[float, float] = (0.3, 10 / 3),
-        fill: float | None = 128.0,
-    ) -> None:
-        self.prob, self.fill = prob, fill
-        self.scale, self.ratio = tuple(scale), tuple(ratio)
+    prob: Share = 0.25
+    scale: Parts = (0.02, 1 / 3)
+    ratio: Ratios = (0.3, 10 / 3)
+    fill: Level | None = 128.0
 
     def parameters(self, draw: Draw) -> Values:
         numbers = draw.numbers

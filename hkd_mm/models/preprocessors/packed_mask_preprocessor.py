@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Number, Positive, checked
 from hkd_mm.models.preprocessors.geometric import fit_masks
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 from hkd_mm.models.preprocessors.pipeline import Parameters
@@ -53,20 +54,20 @@ class PackedMaskPreprocessor(PackedPreprocessor):
         input_size: int | None = None,
         to_rgb: bool = True,
     ) -> None:
-        if window is not None and not _is_window(window):
-            raise UserError(
-                f'data_preprocessor.window={window} must be (centre, width) '
-                'with a width above 0, or None'
-            )
+        checked(
+            tuple[Number, Positive] | None,
+            'window',
+            window,
+            'data_preprocessor',
+            '; it is (centre, width), with a width above 0, or None',
+        )
+        # a stand-in for num_classes: mixing is refused below
+        super().__init__(mean, std, to_rgb, augment, num_views, seed, input_size, 1)
         if len(mean) != len(std) or len(mean) not in (1, 3):
             raise UserError(
                 f'data_preprocessor: mean={mean} and std={std} must have one '
                 'number a channel, 1 or 3'
             )
-        if not all(value > 0 for value in std):
-            raise UserError(f'data_preprocessor.std={std} must be above 0')
-        # a stand-in for num_classes: mixing is refused below
-        super().__init__(mean, std, to_rgb, augment, num_views, seed, input_size, 1)
         self.window = None if window is None else tuple(map(float, window))
         for name, operation in self.pipeline.operations.items():
             if operation.mixes or operation.moves:
@@ -143,13 +144,3 @@ class PackedMaskPreprocessor(PackedPreprocessor):
                 f'data_preprocessor.mean has {len(self.mean)} numbers; give '
                 'one a channel'
             )
-
-
-def _is_window(window: object) -> bool:
-    """Centre and width, two numbers."""
-    return (
-        isinstance(window, Sequence)
-        and len(window) == 2
-        and all(type(value) in (int, float) for value in window)
-        and window[1] > 0
-    )

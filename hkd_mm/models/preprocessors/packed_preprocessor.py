@@ -10,6 +10,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Count, Number, Positive, Views, checked
 from hkd_mm.models.preprocessors.augmentation import Size
 from hkd_mm.models.preprocessors.pipeline import Parameters, Pipeline, fit
 from hkd_mm.registry import MODELS
@@ -57,11 +58,16 @@ class PackedPreprocessor(BaseDataPreprocessor):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(non_blocking=True)
-        if num_views is not None and num_views < 1:
-            raise UserError(
-                f'data_preprocessor.num_views={num_views} must '
-                'be >= 1, or None for a new view every epoch'
-            )
+        for name, kind, value in (
+            ('mean', list[Number], mean),
+            ('std', list[Positive], std),
+            ('to_rgb', bool, to_rgb),
+            ('num_views', Views | None, num_views),
+            ('seed', int, seed),
+            ('input_size', Count | None, input_size),
+            ('num_classes', Count | None, num_classes),
+        ):
+            checked(kind, name, value, 'data_preprocessor')
         self.to_rgb, self.num_views, self.seed = to_rgb, num_views, seed
         self.input_size, self.num_classes = input_size, num_classes
         for name, values in (('mean', mean), ('std', std)):
