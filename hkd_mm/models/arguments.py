@@ -32,13 +32,15 @@ class Arguments:
         UserError: an argument is of the wrong kind or out of its range.
     """
 
+    in_config = ''  # name of a group that has its arguments in every config
+
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(eq=False, repr=False)(cls)
 
     def __post_init__(self, *parents) -> None:
         """Check all, then initialise the class behind this one."""
-        owner = type(self).__name__
+        owner = self.in_config or type(self).__name__
         for item in fields(self):
             name, hint = item.name, f'; {item.name} is {item.default!r} by default'
             value = checked(item.type, name, getattr(self, name), owner, hint)

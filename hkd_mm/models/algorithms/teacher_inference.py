@@ -3,7 +3,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.wiring import channels_of
+from hkd_mm.models.arguments import Arguments
 
 
 class InputConversion:
@@ -111,7 +112,7 @@ def _check_windows(student: nn.Module, teacher: nn.Module | SimpleNamespace) -> 
 _TOLERANCE = 1e-3  # of folding, relative to the largest output
 
 
-class TeacherInference:
+class TeacherInference(Arguments):
     """How the frozen teacher of a distillation is run.
 
     Args:
@@ -120,18 +121,11 @@ class TeacherInference:
         dtype: autocast of the teacher alone: ``bfloat16``, ``float16``, or None for
             that of the run (float32 where a cache keeps the outputs, which runs with
             and without ``--amp`` then share). Records are delivered in float32.
-
-    Raises:
-        UserError: an unknown dtype.
     """
 
-    def __init__(self, fold_bn: bool = False, dtype: str | None = None) -> None:
-        if dtype not in (None, 'bfloat16', 'float16'):
-            raise UserError(
-                f'model.teacher_inference.dtype={dtype!r} must be '
-                'bfloat16, float16 or None'
-            )
-        self.fold_bn, self.dtype = fold_bn, dtype
+    in_config = 'model.teacher_inference'
+    fold_bn: bool = False
+    dtype: Literal['bfloat16', 'float16'] | None = None
 
     def context(
         self, device: torch.device, cached: bool = False

@@ -8,7 +8,7 @@ stays the same when a network is exchanged.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from mmpretrain.models.necks import GlobalAveragePooling
@@ -16,18 +16,20 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.models.task_modules.recorder.module_outputs_recorder import (
     ModuleOutputsRecorder,
 )
+from pydantic import Field
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Arguments
 from hkd_mm.registry import TASK_UTILS
 
 
-class AutoSourceRecorder(ModuleOutputsRecorder):
+class AutoSourceRecorder(Arguments, ModuleOutputsRecorder):
     """Module outputs whose module is found when the network is known."""
 
-    def __init__(self) -> None:
-        super().__init__(source='')
+    def __post_init__(self) -> None:
+        super().__post_init__('')
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         self._source = self.find(model)
@@ -38,11 +40,11 @@ class AutoSourceRecorder(ModuleOutputsRecorder):
         """Name of the module whose outputs are recorded."""
 
 
-class HookRecorder(BaseRecorder):
+class HookRecorder(Arguments, BaseRecorder):
     """Whatever a hook keeps while ``recording`` is set."""
 
-    def __init__(self) -> None:
-        super().__init__(source='')
+    def __post_init__(self) -> None:
+        super().__post_init__('')
         self.recording = False
 
     def __enter__(self) -> None:
@@ -79,9 +81,10 @@ class FeatureRecorder(AutoSourceRecorder):
         stage: index of the stage; negative counts from the last one.
     """
 
-    def __init__(self, stage: int = -1) -> None:
-        super().__init__()
-        self.stage = stage
+    stage: int = -1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._segmentor = False
 
     def find(self, model: nn.Module) -> str:
@@ -118,9 +121,7 @@ class LastMapRecorder(FeatureRecorder):
     A network without a module for global pooling has its last stage recorded.
     """
 
-    def __init__(self) -> None:
-        super().__init__(stage=-1)
-        self._before_pooling = False
+    stage: ClassVar[int] = -1
 
     def find(self, model: nn.Module) -> str:
         pools = [
@@ -192,9 +193,7 @@ class StageMapsRecorder(HookRecorder):
             the image in the networks of this zoo.
     """
 
-    def __init__(self, stages: Sequence[int] = (-4, -3, -2, -1)) -> None:
-        super().__init__()
-        self.stages = tuple(stages)
+    stages: Annotated[tuple[int, ...], Field(min_length=1)] = (-4, -3, -2, -1)
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         """Listen to the modules that end the stages."""

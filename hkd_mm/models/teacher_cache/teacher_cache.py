@@ -6,13 +6,15 @@ import hashlib
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Arguments, NotNegative, Views
 from hkd_mm.models.teacher_cache.cache_file import Arrays, CacheFile
 
 CODE_VERSION = 2  # raise it with any change of what an entry means
@@ -22,7 +24,7 @@ _COARSE = 0.03  # of the largest value: a few roundings of bfloat16
 _ON_DEVICE = _GIB // 2  # bytes of logits and the like kept on the device
 
 
-class TeacherCache:
+class TeacherCache(Arguments):
     """Outputs of a frozen teacher, a function of (image, view).
 
     Valid under random augmentation, since a view of an image is the same in
@@ -45,23 +47,16 @@ class TeacherCache:
         tolerance: largest difference then, relative to the largest value.
     """
 
-    def __init__(
-        self,
-        num_views: int = 10,
-        dir: str = 'work_dirs/teacher_cache',
-        budget_gb: float | None = 5.0,
-        features: str = 'float16',
-        check: int = 16,
-        tolerance: float = 5e-3,
-    ) -> None:
-        if num_views < 1:
-            raise UserError(f'teacher_cache.num_views={num_views} must be >= 1')
-        if features not in ('float16', 'float32'):
-            raise UserError(
-                f'teacher_cache.features={features!r} must be float16 or float32'
-            )
-        self.num_views, self.dir, self.budget_gb = num_views, dir, budget_gb
-        self.features, self.check, self.tolerance = features, check, tolerance
+    in_config = 'model.teacher_cache'
+    num_views: Views = 10
+    dir: Annotated[str, Field(pattern=r'^[^\x00]+$')] = 'work_dirs/teacher_cache'
+    budget_gb: NotNegative | None = 5.0
+    features: Literal['float16', 'float32'] = 'float16'
+    check: Annotated[int, Field(ge=0, le=2**20)] = 16
+    tolerance: NotNegative = 5e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.file: CacheFile | None = None
         self.index: CacheIndex | None = None
         self.batch_size: int | None = None  # that the teacher is run with
@@ -88,23 +83,27 @@ class TeacherCache:
             UserError: foreign or truncated, see :class:`CacheFile`.
             CacheDeclined: it does not fit.
         """
-        arrays: Arrays = {}
-        for name, value in records.items():
-            kind = 'float32' if name in exact else self.features
-            arrays[name] = tuple(value.shape[1:]), kind
+        arrays: Arrays = {
+            name: (tuple(x.shape[1:]), 'float32' if name in exact else self.features)
+            for name, x in records.items()
+        }
         parts = dict(parts, features=self.features, code_version=str(CODE_VERSION))
         contents = (sorted(parts.items()), sorted(arrays.items()))
         key = repr((*contents, self.num_views, index.count)).encode()
         folder = Path(self.dir) / hashlib.sha256(key).hexdigest()[:16]
         size = CacheFile.size_of(arrays, self.num_views, index.count)
-        filled_before = CacheFile.exists(folder)
-        if not filled_before:
-            self._check_room(size)
+        filled_before = False
         try:
+            filled_before = CacheFile.exists(folder)
+            if not filled_before:
+                self._check_room(size)
             file = CacheFile(folder, parts, arrays, self.num_views, index.count)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+                raise UserError(
+                    f'model.teacher_cache.dir={self.dir}: {error}; give a folder '
+                    'that can be written to, or teacher_cache=False'
+                ) from None
             if not filled_before:
                 shutil.rmtree(folder, ignore_errors=True)
             self._check_room(size, 0)  # or a quota
