@@ -114,9 +114,8 @@ class ScoreFusion(nn.Module):
             return equal
         if self.class_weights is None:
             warnings.warn(
-                'fusion="class" without weights counts all teachers alike: '
-                'set model.class_weights, or let hkd_mm.ClassFusionHook '
-                'measure them',
+                'fusion="class" without weights counts all teachers alike: set '
+                'model.class_weights, or let hkd_mm.ClassFusionHook measure them',
                 stacklevel=2,
             )
             return equal
@@ -238,8 +237,7 @@ class MultiTeacherDistill(FrozenTeacherDistill):
         if teacher is not None or teacher_ckpt is not None:
             raise UserError(
                 'model.teacher and model.teacher_ckpt must be None under '
-                'hkd_mm.MultiTeacherDistill; it has model.teachers, each '
-                'with its ckpt'
+                'hkd_mm.MultiTeacherDistill; it has model.teachers, each with its ckpt'
             )
         distiller = fill_wiring(distiller)
         _refuse_features(distiller)

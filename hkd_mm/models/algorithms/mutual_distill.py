@@ -94,15 +94,14 @@ def _check_peers(peers: dict) -> None:
 class MutualDistill(BaseAlgorithm):
     """Peers trained together in one run, each learning from all others.
 
-    Deep mutual learning (Zhang et al., CVPR 2018, arXiv 1706.00384). The
-    losses of ``distiller`` are computed for each ordered pair of networks,
-    with the one as the student and what the other says as the teacher's, and
-    averaged over those a network learns from: with cross-entropy and KL that
-    is the paper's loss for two networks as well as for a larger cohort. All
-    networks run first, then all learn at once (the paper updates one after the
-    other); what a network is taught is detached, so that no gradient reaches a
-    peer, and one optimizer of all parameters does what one a network would do
-    (but for a ``clip_grad``, whose norm is that of all together).
+    Deep mutual learning (Zhang et al., CVPR 2018, arXiv 1706.00384). The losses of
+    ``distiller`` are computed for each ordered pair of networks, with the one as the
+    student and what the other says as the teacher's, and averaged over those a network
+    learns from: with cross-entropy and KL that is the paper's loss for two networks as
+    well as for a larger cohort. All networks run first, then all learn at once (the
+    paper updates one after the other); what a network is taught is detached, so that no
+    gradient reaches a peer, and one optimizer of all parameters does what one a network
+    would do (but for a ``clip_grad``, whose norm is that of all together).
 
     With a ``branch`` the peers also learn from what they know together, which
     is embedded mutual learning (:class:`EmbeddedBranch`).
@@ -192,9 +191,8 @@ class MutualDistill(BaseAlgorithm):
                 built = MODELS.build(distiller)
                 if built.deliveries.deliveries:
                     raise UserError(
-                        'model.distiller.distill_deliveries: there is no '
-                        'telling which peer of hkd_mm.MutualDistill delivers; '
-                        'leave them out'
+                        'model.distiller.distill_deliveries: there is no telling which '
+                        'peer of hkd_mm.MutualDistill delivers; leave them out'
                     )
                 built.prepare_from_student(networks[learner])
                 built.prepare_from_teacher(sources[source])
@@ -252,15 +250,14 @@ class MutualDistill(BaseAlgorithm):
 class EmbeddedBranch(BaseModule):
     """Ensemble and adaptive fusion of all peers: one more to learn from.
 
-    After embedded mutual learning (EML, Li et al., Applied Intelligence 53,
-    2023) as described by Zeng et al. (DSP-KD, Bioengineering 11(1), 2024,
-    section 2.2): an ensemble branch and an adaptive fusion branch between two
-    parallel peers, which joins their feature maps and their class scores.
-    The shapes are ours. Each peer's last map is brought to the size and the
-    channels of the first peer's by a 1x1 convolution; their sum, weighted
-    image by image, is the fused map. The scores are a weighted sum too: of
-    the peers' and of those that a linear layer makes of the fused map. The
-    branch learns from the label alone, and no gradient of it reaches a peer.
+    After embedded mutual learning (EML, Li et al., Applied Intelligence 53, 2023) as
+    described by Zeng et al. (DSP-KD, Bioengineering 11(1), 2024, section 2.2): an
+    ensemble branch and an adaptive fusion branch between two parallel peers, which
+    joins their feature maps and their class scores. The shapes are ours. Each peer's
+    last map is brought to the size and the channels of the first peer's by a 1x1
+    convolution; their sum, weighted image by image, is the fused map. The scores are a
+    weighted sum too: of the peers' and of those that a linear layer makes of the fused
+    map. The branch learns from the label alone, and no gradient of it reaches a peer.
 
     It looks like a classifier (``backbone``, ``head``), so that
     ``hkd_mm.Logits``, ``hkd_mm.Feature`` and ``hkd_mm.Pooled`` record it.

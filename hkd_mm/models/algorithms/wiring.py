@@ -67,9 +67,8 @@ def fill_wiring(distiller: dict) -> dict:
     """Fill in the recorders, connectors and mappings of a distiller config.
 
     Returns:
-        A copy that names all of them, and no recorder that no loss asks for:
-        it would hold feature maps in memory and keep torch.compile from
-        fusing across it.
+        A copy that names all of them, and no recorder that no loss asks for: it would
+        hold feature maps in memory and keep torch.compile from fusing across it.
 
     Raises:
         UserError: a loss has no type, or takes an input without a default.
@@ -84,9 +83,8 @@ def fill_wiring(distiller: dict) -> dict:
             mappings.pop(name, None)
         elif not isinstance(loss, dict) or 'type' not in loss:
             raise UserError(
-                f'model.distiller.distill_losses.{name} has no type; give '
-                "one such as dict(type='hkd_mm.KLLoss'), or None to leave "
-                'it out'
+                f'model.distiller.distill_losses.{name} has no type; give one such as '
+                "dict(type='hkd_mm.KLLoss'), or None to leave it out"
             )
         elif name not in mappings:
             mappings[name] = _mapping(distiller, name, loss)
@@ -285,9 +283,8 @@ def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:
             partner = ('t' if key[0] == 's' else 's') + key[1:]
             if partner not in mapping:
                 raise UserError(
-                    f'connector {name} aligns {key} to {partner}, which is '
-                    'missing in the same entry of loss_forward_mappings; add '
-                    'it'
+                    f'connector {name} aligns {key} to {partner}, which is missing in '
+                    'the same entry of loss_forward_mappings; add it'
                 )
             yield name, (record, mapping[partner])
 

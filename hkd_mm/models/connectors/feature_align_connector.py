@@ -45,9 +45,8 @@ class FeatureAlignConnector(LazyConnector):
         for shape in (student_shape, teacher_shape):
             if len(shape) not in (2, 4):
                 raise UserError(
-                    'FeatureAlignConnector joins maps (N, C, H, W) and '
-                    f'vectors (N, C), but a recorder delivers {shape}; '
-                    'record another module'
+                    'FeatureAlignConnector joins maps (N, C, H, W) and vectors (N, C), '
+                    f'but a recorder delivers {shape}; record another module'
                 )
         if len(student_shape) < len(teacher_shape):
             raise UserError(
@@ -74,8 +73,7 @@ def check_maps(user: str, *shapes: Shape) -> None:
         if len(shape) != 4:
             raise UserError(
                 f'{user} takes maps (N, C, H, W), but a recorder delivers '
-                f'{tuple(shape)}; record a stage with maps, such as '
-                'hkd_mm.Feature'
+                f'{tuple(shape)}; record a stage with maps, such as hkd_mm.Feature'
             )
 
 

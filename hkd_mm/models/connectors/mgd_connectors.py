@@ -85,12 +85,11 @@ def generation_block(channels: int, activation: str) -> nn.Sequential:
 class HFMaskConnector(Arguments, BaseModule):
     """Hierarchical fusion masking of DSP-KD: attention, mask, generation.
 
-    Zeng et al., Bioengineering 2024, 11, 70, section 3.2.2: the teacher's
-    attention is fused from the deepest level to the shallowest,
-    ``A_n = fusion * a_n + (1 - fusion) * up(A_{n+1})``, and the aligned
-    student map is 0 where the attention is at least ``phi`` (equation 3); two
-    convolutions with a GELU between them generate the teacher's map from the
-    rest (equation 4).
+    Zeng et al., Bioengineering 2024, 11, 70, section 3.2.2: the teacher's attention is
+    fused from the deepest level to the shallowest,
+    ``A_n = fusion * a_n + (1 - fusion) * up(A_{n+1})``, and the aligned student map is
+    0 where the attention is at least ``phi`` (equation 3); two convolutions with a GELU
+    between them generate the teacher's map from the rest (equation 4).
 
     Where the paper is silent or cannot be trained: ``a_n`` is the mean of the absolute
     values over the channels, divided by its mean over the places, for the paper's 1x1
@@ -154,9 +153,8 @@ class HFMaskConnector(Arguments, BaseModule):
         """
         if teacher_maps is None:
             raise UserError(
-                'HFMaskConnector needs maps of the teacher, which a connector '
-                'of a distiller is not given; take hkd_mm.MGDHFLoss, which '
-                'owns one'
+                'HFMaskConnector needs maps of the teacher, which a connector of a '
+                'distiller is not given; take hkd_mm.MGDHFLoss, which owns one'
             )
         aligned = self.align(feature)
         mask = self.attention(teacher_maps) < self.phi
@@ -175,9 +173,8 @@ class ResizeConnector(LazyConnector):
         check_maps('ResizeConnector', student_shape, teacher_shape)
         if student_shape[1] != teacher_shape[1]:
             raise UserError(
-                f'ResizeConnector leaves {student_shape[1]} channels as they '
-                f'are, the teacher has {teacher_shape[1]}; take '
-                'hkd_mm.FeatureAlignConnector'
+                f'ResizeConnector leaves {student_shape[1]} channels as they are, the '
+                f'teacher has {teacher_shape[1]}; take hkd_mm.FeatureAlignConnector'
             )
         self.size = tuple(teacher_shape[2:])
 

@@ -39,9 +39,8 @@ class ATLoss(DistillLoss):
     family = 'feature'
     source = 'Zagoruyko and Komodakis, arXiv 1612.03928, equations (1), (2)'
     fails = (
-        'Nets of another family look elsewhere: below the student alone for '
-        'VGG13 to MobileNetV2 in the CRD benchmark on CIFAR-100 (59.4 against '
-        '64.6 %).'
+        'Nets of another family look elsewhere: below the student alone for VGG13 to '
+        'MobileNetV2 in the CRD benchmark on CIFAR-100 (59.4 against 64.6 %).'
     )
     features = 'maps'
     recommended_range = dict(beta=(1, 1e5), loss_weight=(0, 100))
@@ -53,9 +52,8 @@ class ATLoss(DistillLoss):
         """From as many maps (N, C, H, W), of any channels and sizes."""
         if len(s_feature) != len(t_feature):
             raise UserError(
-                f'ATLoss: {len(s_feature)} student maps and '
-                f'{len(t_feature)} of the teacher; record as many stages of '
-                'both'
+                f'ATLoss: {len(s_feature)} student maps and {len(t_feature)} of the '
+                'teacher; record as many stages of both'
             )
         check_maps('ATLoss', *(x.shape for x in (*s_feature, *t_feature)))
         total = sum(_distance(mine, other) for mine, other in zip(s_feature, t_feature))
@@ -154,9 +152,8 @@ class FBKDLoss(DistillLoss):
     family = 'feature'
     source = 'Zhang and Ma, ICLR 2021, openreview uKhGRvM8QNH, section 3'
     fails = (
-        'Made for detectors, where few pixels of many count; where the lesion '
-        'fills the image, masks say little, and the paper has no result on '
-        'classification.'
+        'Made for detectors, where few pixels of many count; where the lesion fills '
+        'the image, masks say little, and the paper has no result on classification.'
     )
     features = 'map'
     recommended_range = dict(tau=(0.1, 2))  # of the masks

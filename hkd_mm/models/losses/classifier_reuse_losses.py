@@ -71,8 +71,7 @@ class SRRLLoss(DistillLoss):
     source = 'Yang et al., ICLR 2021 (SRRL), equations 2-5'
     fails = (
         'The teacher layer was fitted to the training images: where it is '
-        'overconfident on them, the student inherits that along with the '
-        'feature.'
+        'overconfident on them, the student inherits that along with the feature.'
     )
     features = 'vector'
 
@@ -114,16 +113,15 @@ class NormDirectionLoss(BatchLoss):
     the unit vector of the mean of the teacher's embeddings of class ``k``: a
     student shorter than the teacher grows, one that is longer only turns.
 
-    The authors compute the means in a pass over the training set before the
-    training. Here they are the running means of all embeddings that the
-    teacher has shown in training forwards, this batch included: ``mean +=
-    (sum of the batch - n * mean) / count`` for each class, without a look at
-    the values on the host. The teacher stands still, so after an epoch they
-    are the means over the training set as it is augmented, and no extra pass
-    is needed. A class is counted before it is looked up; one that was never
-    seen (only possible in eval mode) has the zero vector: the loss is 1 and
-    pulls nowhere. Means and counts are buffers, so a resumed run goes on
-    with them.
+    The authors compute the means in a pass over the training set before the training.
+    Here they are the running means of all embeddings that the teacher has shown in
+    training forwards, this batch included:
+    ``mean += (sum of the batch - n * mean) / count`` for each class, without a look at
+    the values on the host. The teacher stands still, so after an epoch they are the
+    means over the training set as it is augmented, and no extra pass is needed. A class
+    is counted before it is looked up; one that was never seen (only possible in eval
+    mode) has the zero vector: the loss is 1 and pulls nowhere. Means and counts are
+    buffers, so a resumed run goes on with them.
 
     Args:
         gather: the means are of all processes' batches; else each process

@@ -47,9 +47,8 @@ class DISTLoss(BatchLoss):
     )
     soft_labels = True
     two_classes = (
-        'the correlation of the classes within a sample (beta) is always 1 '
-        'or -1 and teaches nothing; only the one of the samples within a '
-        'class (gamma) is left'
+        'the correlation of the classes within a sample (beta) is always 1 or -1 and '
+        'teaches nothing; only the one of the samples within a class (gamma) is left'
     )
 
     tau: Positive = 1.0

@@ -210,9 +210,8 @@ def _check_pixels(
             'hkd_mm.SMPSegmentor, or a loss for classes'
             if loss.dense
             else f'{name} compares class scores of whole images, but the '
-            f'network gives masks {tuple(logits.shape)}; take '
-            'hkd_mm.DiceBCELoss for labels, hkd_mm.PixelKLLoss for soft '
-            'targets'
+            f'network gives masks {tuple(logits.shape)}; take hkd_mm.DiceBCELoss for '
+            'labels, hkd_mm.PixelKLLoss for soft targets'
         )
     if labels is not None and loss.dense and labels.dim() != 3:
         raise UserError(

@@ -46,9 +46,8 @@ class DKDLoss(DistillLoss):
     family = 'response'
     source = 'Zhao et al., arXiv 2203.08679, equation (7)'
     fails = (
-        'A large beta teaches the noise among the unlikely classes of a '
-        'teacher that is weak or hardly trained; the fewer the classes, the '
-        'less NCKD has to say.'
+        'A large beta teaches the noise among the unlikely classes of a teacher that '
+        'is weak or hardly trained; the fewer the classes, the less NCKD has to say.'
     )
     two_classes = (
         'there is but one class besides the label, so the non-target part '

@@ -232,9 +232,8 @@ class OFDLoss(DistillLoss):
     family = 'feature'
     source = 'Heo et al., arXiv 1904.01866, section 3, margin ReLU, partial L2'
     fails = (
-        'It is made for maps before a ReLU; behind one, the negative answers '
-        'can only be guessed from the BatchNorm, and residual blocks add to '
-        'what that gives.'
+        'It is made for maps before a ReLU; behind one, the negative answers can only '
+        'be guessed from the BatchNorm, and residual blocks add to what that gives.'
     )
     features = 'map'
 
@@ -335,11 +334,10 @@ def conv_stack(
 class FTLoss(DistillLoss):
     """Factor transfer of Kim et al., section 3.
 
-    The paraphraser, an autoencoder, makes factors ``F_T`` of the teacher's
-    map; the translator makes factors ``F_S`` of the student's. Two parts:
-    ``loss_transfer = beta * mean(|F_T / |F_T|_2 - F_S / |F_S|_2|)``, one
-    length an image, and
-    ``loss_paraphraser = alpha * mean(|t - decoder(F_T)|^2 / |t|^2)``.
+    The paraphraser, an autoencoder, makes factors ``F_T`` of the teacher's map; the
+    translator makes factors ``F_S`` of the student's. Two parts:
+    ``loss_transfer = beta * mean(|F_T / |F_T|_2 - F_S / |F_S|_2|)``, one length an
+    image, and ``loss_paraphraser = alpha * mean(|t - decoder(F_T)|^2 / |t|^2)``.
 
     The paper trains the paraphraser first and then freezes it. Here one run does both,
     so that no second schedule and checkpoint are needed: the second part trains the

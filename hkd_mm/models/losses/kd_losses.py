@@ -59,11 +59,10 @@ def non_target_log_probabilities(logits: Tensor, target: Tensor, tau: float) -> 
 def standardize(logits: Tensor) -> Tensor:
     """Z-scores of each sample's class scores (N, C), in float32.
 
-    ``(z - mean(z)) / sqrt(mean((z - mean(z))^2))`` over the classes, so that
-    no score is beyond ``sqrt(C - 1)`` in size; finite for all equal scores.
-    Source: Sun et al., arXiv 2403.01427, algorithm 1 (whose published code
-    divides by C - 1 in place of C: a temperature ``sqrt(C / (C - 1))`` times
-    as high).
+    ``(z - mean(z)) / sqrt(mean((z - mean(z))^2))`` over the classes, so that no score
+    is beyond ``sqrt(C - 1)`` in size; finite for all equal scores. Source: Sun et al.,
+    arXiv 2403.01427, algorithm 1 (whose published code divides by C - 1 in place of C:
+    a temperature ``sqrt(C / (C - 1))`` times as high).
     """
     centred = logits.float() - logits.float().mean(dim=1, keepdim=True)
     variance = centred.square().mean(dim=1, keepdim=True)

@@ -49,9 +49,8 @@ class DeiTHardLoss(DistillLoss):
     family = 'response'
     source = 'Touvron et al., arXiv 2012.12877, equation (3)'
     fails = (
-        "The teacher's mistakes are taught as truths and its doubts not at "
-        'all; a teacher that is right on every training image adds nothing '
-        'to the label.'
+        "The teacher's mistakes are taught as truths and its doubts not at all; a "
+        'teacher that is right on every training image adds nothing to the label.'
     )
     soft_labels = True
     minimum_at_teacher = False  # wants the decision with certainty

@@ -136,14 +136,13 @@ def _conv(channels: int, out: int, size: int) -> nn.Sequential:
 class TfKDLoss(DistillLoss):
     r"""Teacher-free KD by regularisation, Yuan et al., equations (8), (9).
 
-    ``tau^2 * mean_i KL(p^d_tau || softmax(s_i / tau))``, where the virtual
-    teacher ``p^d`` gives ``a`` to the label and ``(1 - a) / (C - 1)`` to each
-    other class (8), softened as any teacher: the softmax of ``log p^d /
-    tau``. The paper weighs it by alpha = 0.1 (``loss_weight``) and the
-    cross-entropy by 1 - alpha. The factor ``tau^2`` is that of the paper's
-    other variant, Tf-KD_self, without which tau = 20 leaves 1/400 of the
-    gradient; the authors' code softens ``p^d`` as if it were scores, and not
-    the student.
+    ``tau^2 * mean_i KL(p^d_tau || softmax(s_i / tau))``, where the virtual teacher
+    ``p^d`` gives ``a`` to the label and ``(1 - a) / (C - 1)`` to each other class (8),
+    softened as any teacher: the softmax of ``log p^d / tau``. The paper weighs it by
+    alpha = 0.1 (``loss_weight``) and the cross-entropy by 1 - alpha. The factor
+    ``tau^2`` is that of the paper's other variant, Tf-KD_self, without which tau = 20
+    leaves 1/400 of the gradient; the authors' code softens ``p^d`` as if it were
+    scores, and not the student.
 
     Targets of mixed images: ``p^d`` is mixed likewise. With class weights each
     sample counts as much as the class of its label.

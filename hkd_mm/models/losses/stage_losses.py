@@ -34,9 +34,8 @@ class ReviewKDLoss(DistillLoss):
     family = 'feature'
     source = 'Chen et al., arXiv 2104.09044 (ReviewKD), section 3'
     fails = (
-        'Squared differences of plain activations: a teacher with large '
-        'activations drowns the label loss at the start, so the authors warm '
-        'the weight up.'
+        'Squared differences of plain activations: a teacher with large activations '
+        'drowns the label loss at the start, so the authors warm the weight up.'
     )
     features = 'maps'
 
@@ -67,22 +66,20 @@ def hierarchical_context(mine: Tensor, other: Tensor) -> Tensor:
 class SemCKDLoss(BatchLoss):
     """Cross-layer distillation with semantic calibration, Chen et al.
 
-    ``1 / (N S) * sum_{i,s,t} a[i,s,t] * mean (P_st(f_s)_i - f_t,i)^2`` over
-    images, student stages and teacher stages. ``P_st`` projects a student
-    stage to the shape of a teacher stage; ``a`` is, over the teacher stages,
-    the softmax of how similar image ``i`` is to the rest of the batch in
-    either stage: the cosine of row ``i`` of ``F_s F_s^T`` and of
-    ``F_t F_t^T``, over ``tau``.
+    ``1 / (N S) * sum_{i,s,t} a[i,s,t] * mean (P_st(f_s)_i - f_t,i)^2`` over images,
+    student stages and teacher stages. ``P_st`` projects a student stage to the shape of
+    a teacher stage; ``a`` is, over the teacher stages, the softmax of how similar image
+    ``i`` is to the rest of the batch in either stage: the cosine of row ``i`` of
+    ``F_s F_s^T`` and of ``F_t F_t^T``, over ``tau``.
 
-    The paper puts a learned layer on these rows, whose width is the batch
-    size: it fails on a last, smaller batch and hears the order of the
-    images. Here the rows are compared themselves, and no gradient flows
-    through ``a``, so that the loss does not fall by looking at the easiest
-    stage. Maps after a ReLU have no negative similarity, so the cosines lie
-    near 1 and the paper's temperature of 1 would weigh all stages equally: at
-    0.1 the weights of four stages go from about a tenth to a third. The
-    projections are the authors' 1x1, 3x3, 1x1 convolutions with BatchNorm,
-    but ``channels`` wide inside, not twice the teacher's width.
+    The paper puts a learned layer on these rows, whose width is the batch size: it
+    fails on a last, smaller batch and hears the order of the images. Here the rows are
+    compared themselves, and no gradient flows through ``a``, so that the loss does not
+    fall by looking at the easiest stage. Maps after a ReLU have no negative similarity,
+    so the cosines lie near 1 and the paper's temperature of 1 would weigh all stages
+    equally: at 0.1 the weights of four stages go from about a tenth to a third. The
+    projections are the authors' 1x1, 3x3, 1x1 convolutions with BatchNorm, but
+    ``channels`` wide inside, not twice the teacher's width.
 
     Args:
         tau: temperature of the attention, > 0; the paper has 1 behind its
@@ -93,9 +90,8 @@ class SemCKDLoss(BatchLoss):
     family = 'feature'
     source = 'Chen et al., arXiv 2012.03236 (SemCKD), equations 4-9'
     fails = (
-        'It projects every stage to every other: the dearest feature method '
-        'here. The attention comes from few images and is noise in batches '
-        'under 16.'
+        'It projects every stage to every other: the dearest feature method here. The '
+        'attention comes from few images and is noise in batches under 16.'
     )
     features = 'maps'
     aligned = False
@@ -224,9 +220,8 @@ class MGDHFLoss(DistillLoss):
     family = 'feature'
     source = 'Zeng et al., Bioengineering 2024, 11, 70 (DSP-KD), eq. 1-5'
     fails = (
-        'The mask hides what the teacher looks at, also where that is a '
-        'ruler or a hair; on maps of few cells the threshold masks nearly '
-        'all or nearly nothing.'
+        'The mask hides what the teacher looks at, also where that is a ruler or a '
+        'hair; on maps of few cells the threshold masks nearly all or nearly nothing.'
     )
     features = 'maps'
     aligned = False

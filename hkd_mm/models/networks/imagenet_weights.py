@@ -53,9 +53,8 @@ def fetch_weights(url: str, name: str) -> Path:
         RuntimeError,
     ) as error:
         raise UserError(
-            f'cannot fetch ImageNet weights ({error}): download {url} to '
-            f'{path}, or start from scratch with --cfg-options '
-            'pretrained=False'
+            f'cannot fetch ImageNet weights ({error}): download {url} to {path}, or '
+            'start from scratch with --cfg-options pretrained=False'
         ) from error
     return path
 

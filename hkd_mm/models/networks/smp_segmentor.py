@@ -32,9 +32,8 @@ def library() -> ModuleType:
         import segmentation_models_pytorch
     except ImportError as error:
         raise UserError(
-            'SMPSegmentor needs segmentation-models-pytorch '
-            f'({error}); install it with: pip install '
-            '"segmentation-models-pytorch>=0.5"'
+            f'SMPSegmentor needs segmentation-models-pytorch ({error}); install it '
+            'with: pip install "segmentation-models-pytorch>=0.5"'
         ) from error
     return segmentation_models_pytorch
 
@@ -106,9 +105,8 @@ def _check_known(
     hint = f'did you mean {", ".join(close)}? ' if close else ''
     more = ' and others' if len(known) > 20 else ''
     raise UserError(
-        f'SMPSegmentor: {key}={value!r} is unknown to '
-        f'segmentation-models-pytorch; {hint}there are '
-        f'{", ".join(known[:20])}{more}'
+        f'SMPSegmentor: {key}={value!r} is unknown to segmentation-models-pytorch; '
+        f'{hint}there are {", ".join(known[:20])}{more}'
     )
 
 

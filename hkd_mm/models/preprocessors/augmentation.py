@@ -72,9 +72,8 @@ class Filled(Augmentation):
     Args:
         fill: value there, 0 to 255. mmpretrain's ``Rotate`` fills with 128,
             torchvision's ``RandomRotation`` with 0.
-        padding: ``'constant'`` to fill; ``'border'`` repeats and
-            ``'reflection'`` mirrors the edge. Neighbours with the same are
-            interpolated together.
+        padding: ``'constant'`` to fill; ``'border'`` repeats and ``'reflection'``
+            mirrors the edge. Neighbours with the same are interpolated together.
     """
 
     fill: Level = field(default=128.0, kw_only=True)

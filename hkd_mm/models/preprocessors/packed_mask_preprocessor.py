@@ -140,7 +140,6 @@ class PackedMaskPreprocessor(PackedPreprocessor):
             )
         if images.shape[-1] != len(self.mean):
             raise UserError(
-                f'images have {images.shape[-1]} channels and '
-                f'data_preprocessor.mean has {len(self.mean)} numbers; give '
-                'one a channel'
+                f'images have {images.shape[-1]} channels and data_preprocessor.mean '
+                f'has {len(self.mean)} numbers; give one a channel'
             )

@@ -285,9 +285,8 @@ def last_layer(network: nn.Module, user: object) -> nn.Linear:
     if isinstance(found, nn.Linear):
         return found
     raise UserError(
-        f'{type(user).__name__} needs networks that end in one linear layer, '
-        f'but one ends in {type(found).__name__}; take another network or '
-        'another loss'
+        f'{type(user).__name__} needs networks that end in one linear layer, but one '
+        f'ends in {type(found).__name__}; take another network or another loss'
     )
 
 
@@ -295,8 +294,7 @@ def check_channels(layer: nn.Linear, feature: Tensor, user: object) -> None:
     """Refuse a feature (N, C, ...) that a last layer does not take."""
     if layer.in_features != feature.size(1):
         raise UserError(
-            f'{type(user).__name__}: a last layer takes {layer.in_features} '
-            f'channels, but the feature has {feature.size(1)}; record what '
-            'that layer is given, with hkd_mm.LastMap (maps) or '
-            'hkd_mm.Pooled (vectors)'
+            f'{type(user).__name__}: a last layer takes {layer.in_features} channels, '
+            f'but the feature has {feature.size(1)}; record what that layer is given, '
+            'with hkd_mm.LastMap (maps) or hkd_mm.Pooled (vectors)'
         )

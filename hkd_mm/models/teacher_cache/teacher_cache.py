@@ -126,8 +126,7 @@ class TeacherCache(Arguments):
         if self.file is None and self.declined is None:
             raise UserError(
                 'model.teacher_cache was never opened: the config needs '
-                'default_hooks=dict(teacher_cache=dict('
-                "type='hkd_mm.TeacherCacheHook'))"
+                "default_hooks=dict(teacher_cache=dict(type='hkd_mm.TeacherCacheHook'))"
             )
         return self.file is not None
 
