@@ -113,18 +113,15 @@ _TOLERANCE = 1e-3  # of folding, relative to the largest output
 
 
 class TeacherInference(Arguments):
-    """How the frozen teacher of a distillation is run.
-
-    Args:
-        fold_bn: put each BatchNorm into the convolution before it. Outputs
-            differ by floating-point rounding.
-        dtype: autocast of the teacher alone: ``bfloat16``, ``float16``, or None for
-            that of the run (float32 where a cache keeps the outputs, which runs with
-            and without ``--amp`` then share). Records are delivered in float32.
-    """
+    """How the frozen teacher of a distillation is run."""
 
     in_config = 'model.teacher_inference'
+    # put each BatchNorm into the convolution before it. Outputs differ by
+    # floating-point rounding
     fold_bn: bool = False
+    # autocast of the teacher alone: ``bfloat16``, ``float16``, or None for that of the
+    # run (float32 where a cache keeps the outputs, which runs with and without
+    # ``--amp`` then share). Records are delivered in float32
     dtype: Literal['bfloat16', 'float16'] | None = None
 
     def context(

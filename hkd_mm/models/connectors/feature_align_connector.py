@@ -111,14 +111,10 @@ class RegressorConnector(FeatureAlignConnector):
     for vectors) is followed by a BatchNorm, as OFD (Heo et al., arXiv
     1904.01866, section 3.2) and AB have it, and hidden layers (convolution,
     BatchNorm, ReLU) as wide as the teacher may come before it, as in VID.
-
-    Args:
-        hidden: hidden layers, >= 0.
-        norm: a BatchNorm behind the last layer.
     """
 
     hidden: Annotated[int, Field(ge=0, le=100)] = 0
-    norm: bool = True
+    norm: bool = True  # a BatchNorm behind the last layer
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""

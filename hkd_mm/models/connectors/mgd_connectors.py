@@ -35,14 +35,9 @@ class MGDConnector(LazyConnector):
     is masked. ``mask='places'`` sets places to 0 in all channels, as the
     paper does for detection and mmrazor's connector of that name by default;
     that one goes on masking in eval mode, and needs the number of channels.
-
-    Args:
-        ratio: probability that a channel or place is masked, in [0, 1);
-            lambda in the paper.
-        mask: ``channels`` or ``places``.
-        activation: ``relu`` or ``gelu``.
     """
 
+    # probability that a channel or place is masked; lambda in the paper
     ratio: Annotated[float, Field(ge=0, lt=1)] = 0.15
     mask: Literal['channels', 'places'] = 'channels'
     activation: Activation = 'relu'
@@ -99,15 +94,10 @@ class HFMaskConnector(Arguments, BaseModule):
 
     It needs maps of both networks, so it is part of :class:`MGDHFLoss` and no
     connector of a distiller.
-
-    Args:
-        phi: threshold on the attention, in (0, 1].
-        fusion: share of a level's own attention, in [0, 1].
-        activation: ``gelu`` or ``relu``.
     """
 
-    phi: Annotated[float, Field(gt=0, le=1)] = 0.5
-    fusion: Share = 0.5
+    phi: Annotated[float, Field(gt=0, le=1)] = 0.5  # threshold on the attention
+    fusion: Share = 0.5  # share of a level's own attention
     activation: Activation = 'gelu'
 
     def __post_init__(self) -> None:

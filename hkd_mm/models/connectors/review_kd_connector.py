@@ -24,12 +24,9 @@ class ReviewKDConnector(LazyConnector):
     mixed with the fused map of the deeper stages under two attention maps
     that a 1x1 convolution makes of both, and passed on; a 3x3 convolution
     with BatchNorm brings each fused map to the teacher's shape.
-
-    Args:
-        channels: width of the fused maps, >= 1; that of the deepest student
-            map where it is smaller.
     """
 
+    # width of the fused maps; that of the deepest student map where it is smaller
     channels: Count = 512
 
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:

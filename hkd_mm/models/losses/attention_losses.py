@@ -31,9 +31,6 @@ class ATLoss(DistillLoss):
     pooled to the smaller. The gradient-based form of the paper's section 3.2 needs a
     second backward and is not offered. mmrazor's ``ATLoss`` refuses maps of unlike
     sizes and knows one stage only.
-
-    Args:
-        beta: weight of the sum over the stages, >= 0.
     """
 
     family = 'feature'
@@ -46,7 +43,7 @@ class ATLoss(DistillLoss):
     recommended_range = dict(beta=(1, 1e5), loss_weight=(0, 100))
     aligned = False
 
-    beta: NotNegative = 1000.0
+    beta: NotNegative = 1000.0  # weight of the sum over the stages
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
         """From as many maps (N, C, H, W), of any channels and sizes."""
@@ -78,9 +75,6 @@ class CATKDLoss(DistillLoss):
     own. The maps are average pooled to ``size`` x ``size``, each is divided by its L2
     norm, and the loss is the mean squared difference over images, classes and places:
     the mean with which the authors' weights (10 to 400) were found.
-
-    Args:
-        size: side of the pooled activation maps, in cells, >= 1.
     """
 
     family = 'feature'
@@ -95,7 +89,7 @@ class CATKDLoss(DistillLoss):
     # equal maps of features are equal activations only under equal layers
     minimum_at_teacher = False
 
-    size: Count = 2
+    size: Count = 2  # side of the pooled activation maps, in cells
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
         """Remember both networks' last layers, without owning them."""
@@ -141,10 +135,6 @@ class FBKDLoss(DistillLoss):
     the channels out. Here the connector of the config matches the channels.
 
     Args:
-        tau: temperature of the masks, > 0.
-        alpha: weight of the attentions, >= 0.
-        beta: weight of the masked features, >= 0.
-        gamma: weight of the non-local features, >= 0.
         loss_weight: factor on all parts. The weights are those of the
             authors' code for detectors, whose maps are far larger.
     """
@@ -158,10 +148,10 @@ class FBKDLoss(DistillLoss):
     features = 'map'
     recommended_range = dict(tau=(0.1, 2))  # of the masks
 
-    tau: Positive = 0.5
-    alpha: NotNegative = 4e-3
-    beta: NotNegative = 7e-5
-    gamma: NotNegative = 7e-5
+    tau: Positive = 0.5  # temperature of the masks
+    alpha: NotNegative = 4e-3  # weight of the attentions
+    beta: NotNegative = 7e-5  # weight of the masked features
+    gamma: NotNegative = 7e-5  # weight of the non-local features
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
         student, teacher = s_feature.flatten(2), t_feature.flatten(2)  # (N, C, H * W)

@@ -61,10 +61,6 @@ class SRRLLoss(DistillLoss):
     the scores that the teacher's frozen last layer ``W`` makes of both. The
     squared difference of scores is what the authors' code trains with;
     ``s`` comes through a connector, a linear layer by default.
-
-    Args:
-        alpha: factor on feature matching, >= 0.
-        beta: factor on the scores, >= 0, not both 0.
     """
 
     family = 'feature'
@@ -75,8 +71,8 @@ class SRRLLoss(DistillLoss):
     )
     features = 'vector'
 
-    alpha: NotNegative = 1.0
-    beta: NotNegative = 1.0
+    alpha: NotNegative = 1.0  # factor on feature matching
+    beta: NotNegative = 1.0  # factor on the scores, not both 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,9 +32,6 @@ class DISTLoss(BatchLoss):
     / 0, as within a class for a batch of one, it counts as 0.
 
     Args:
-        tau: temperature, > 0; 1 in the paper for ImageNet, 4 for CIFAR-100.
-        beta: weight of the classes within a sample, >= 0.
-        gamma: weight of the samples within a class, >= 0.
         loss_weight: factor on the returned scalar; 2 in the authors' recipe.
     """
 
@@ -51,9 +48,9 @@ class DISTLoss(BatchLoss):
         'teaches nothing; only the one of the samples within a class (gamma) is left'
     )
 
-    tau: Positive = 1.0
-    beta: NotNegative = 1.0
-    gamma: NotNegative = 1.0
+    tau: Positive = 1.0  # temperature; 1 in the paper for ImageNet, 4 for CIFAR-100
+    beta: NotNegative = 1.0  # weight of the classes within a sample
+    gamma: NotNegative = 1.0  # weight of the samples within a class
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         mine, other = (
@@ -88,14 +85,6 @@ class MLKDLoss(BatchLoss):
     probabilities) from the others, but multiplies finished means by the mask,
     which only halves them. Here the means run over the chosen samples ``i``
     and classes ``k``; ``quantile=1`` chooses all, as the paper's equations.
-
-    Args:
-        taus: the temperatures, each > 0.
-        alpha: weight of the instance level, >= 0.
-        beta: weight of the batch level, >= 0; its mean grows with B.
-        gamma: weight of the class level, >= 0; it grows with B^2.
-        quantile: share of the samples and classes that are chosen, the least
-            confident first, in (0, 1].
     """
 
     family = 'response'
@@ -107,6 +96,7 @@ class MLKDLoss(BatchLoss):
     soft_labels = True
     smallest_batch = 16
 
+  
     taus: Annotated[tuple[Positive, ...], Field(min_length=1)] = (
         2.0,
         3.0,
@@ -114,9 +104,10 @@ class MLKDLoss(BatchLoss):
         5.0,
         6.0,
     )
-    alpha: NotNegative = 1.0
-    beta: NotNegative = 1.0
-    gamma: NotNegative = 1.0
+    alpha: NotNegative = 1.0  # weight of the instance level
+    beta: NotNegative = 1.0  # weight of the batch level; its mean grows with B
+    gamma: NotNegative = 1.0  # weight of the class level; it grows with B^2
+    # share of the samples and classes that are chosen, the least confident first
     quantile: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> dict[str, Tensor]:

@@ -66,9 +66,6 @@ class CRDLoss(BatchLoss):
     kept with the weights. mmrazor's ``CRDLoss`` ignores its ``loss_weight``.
 
     Args:
-        tau: temperature of the similarity, > 0; the paper has 0.1.
-        dimensions: length of the vectors, >= 1; the paper has 128.
-        queue: images kept of earlier batches, >= 0.
         loss_weight: factor on the returned scalar; the paper has 0.8.
     """
 
@@ -84,9 +81,9 @@ class CRDLoss(BatchLoss):
     smallest_batch = 32
     recommended_range = dict(tau=(0.02, 1))
 
-    tau: Positive = 0.1
-    dimensions: Count = 128
-    queue: Annotated[int, Field(ge=0, le=2**24)] = 0
+    tau: Positive = 0.1  # temperature of the similarity; the paper has 0.1
+    dimensions: Count = 128  # length of the vectors; the paper has 128
+    queue: Annotated[int, Field(ge=0, le=2**24)] = 0  # images kept of earlier batches
 
     def __post_init__(self) -> None:
         super().__post_init__()

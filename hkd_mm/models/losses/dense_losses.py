@@ -93,11 +93,6 @@ class DiceBCELoss(DistillLoss):
     Pixels of label 255 count nowhere. ``smooth`` defines the Dice of a class
     that an image has not: 1 where nothing is predicted, and it falls with
     every pixel that is. An image of ignored pixels alone has no gradient.
-
-    Args:
-        alpha: weight of the cross-entropy, >= 0.
-        beta: weight of the Dice term, >= 0.
-        smooth: in pixels, > 0.
     """
 
     family = 'response'
@@ -110,9 +105,9 @@ class DiceBCELoss(DistillLoss):
     minimum_at_teacher = False
     recommended_range = dict(alpha=(0, 10), beta=(0, 10), smooth=(1e-6, 10))
 
-    alpha: NotNegative = 1.0
-    beta: NotNegative = 1.0
-    smooth: Positive = 1.0
+    alpha: NotNegative = 1.0  # weight of the cross-entropy
+    beta: NotNegative = 1.0  # weight of the Dice term
+    smooth: Positive = 1.0  # in pixels
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
         """Compare class scores with masks.

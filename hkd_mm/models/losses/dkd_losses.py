@@ -33,14 +33,6 @@ class DKDLoss(DistillLoss):
     that is ``hkd_mm.LossScheduleHook``. mmrazor's ``DKDLoss`` sums over the
     batch where an average is configured, and takes the label out of NCKD by
     subtracting 1000, which large logits survive.
-
-    Args:
-        tau: temperature, > 0; 4 in the paper for CIFAR-100, 1 for ImageNet.
-        alpha: weight of the target part, >= 0.
-        beta: weight of the non-target part, >= 0; 8 in the paper for most
-            pairs on CIFAR-100, 0.5 for ImageNet.
-        standardize: take Z-scores of both networks' logits first
-            (:class:`LogitStdLoss`).
     """
 
     family = 'response'
@@ -55,9 +47,12 @@ class DKDLoss(DistillLoss):
     )
     recommended_range = dict(tau=(1, 20), alpha=(0, 10), beta=(0.1, 20))
 
-    tau: Positive = 4.0
-    alpha: NotNegative = 1.0
+    tau: Positive = 4.0  # temperature; 4 in the paper for CIFAR-100, 1 for ImageNet
+    alpha: NotNegative = 1.0  # weight of the target part
+    # weight of the non-target part; 8 in the paper for most pairs on CIFAR-100, 0.5 for
+    # ImageNet
     beta: NotNegative = 8.0
+    # take Z-scores of both networks' logits first (:class:`LogitStdLoss`)
     standardize: bool = False
 
     def __post_init__(self) -> None:
@@ -102,10 +97,6 @@ class NKDLoss(DistillLoss):
     The paper has a cross-entropy in place of the divergence: the same but for
     the teacher's entropy, which has no gradient. Its first term,
     ``-log S_y``, is :class:`hkd_mm.HardLabelLoss` with weight 1.
-
-    Args:
-        tau: temperature of the other classes, > 0.
-        gamma: weight of the other classes, >= 0.
     """
 
     family = 'response'
@@ -120,8 +111,8 @@ class NKDLoss(DistillLoss):
         '(gamma) is 0; what is left is a weighted cross-entropy'
     )
 
-    tau: Positive = 1.0
-    gamma: NotNegative = 1.5
+    tau: Positive = 1.0  # temperature of the other classes
+    gamma: NotNegative = 1.5  # weight of the other classes
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         target = target_mask(preds_S, gt_labels)

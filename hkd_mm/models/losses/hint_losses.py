@@ -48,11 +48,6 @@ class FitNetLoss(DistillLoss):
     the mean makes the weight independent of the size of the image, and both terms are
     trained together, as all later comparisons do. mmrazor's ``L2Loss`` lets a gradient
     into the teacher and is not a number at a feature of zeros, so it is not called.
-
-    Args:
-        normalize: bring both features of an image to length one first and
-            sum, not average, the squares: a value in [0, 4] that does not
-            depend on the scale of the features.
     """
 
     family = 'feature'
@@ -64,6 +59,8 @@ class FitNetLoss(DistillLoss):
     )
     features = 'map'
 
+    # bring both features of an image to length one first and sum, not average, the
+    # squares: a value in [0, 4] that does not depend on the scale of the features
     normalize: bool = False
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
@@ -83,10 +80,6 @@ class VIDLoss(DistillLoss):
     is a parameter, trained and saved with the student; the connector of the config is
     ``mu``. The paper sums over the map; the mean makes the weight independent of the
     size of the image. The value may be negative.
-
-    Args:
-        variance: of every channel at the start, > eps.
-        eps: least variance, > 0; bounds the loss from below.
     """
 
     family = 'feature'
@@ -99,8 +92,8 @@ class VIDLoss(DistillLoss):
     features = 'map'
     fixed = ('variance',)
 
-    variance: Positive = 5.0
-    eps: Positive = 1e-5
+    variance: Positive = 5.0  # of every channel at the start, > eps
+    eps: Positive = 1e-5  # least variance; bounds the loss from below
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,9 +126,6 @@ class ABLoss(DistillLoss):
     before training on the labels; here both are trained together. mmrazor's ``ABLoss``
     sums over the map, so that its weight depends on the size of the image, and computes
     in half precision under autocast.
-
-    Args:
-        margin: distance from the boundary that is asked for, > 0.
     """
 
     family = 'feature'
@@ -148,7 +138,7 @@ class ABLoss(DistillLoss):
     features = 'map'
     minimum_at_teacher = False  # its answers may lie within the margin
 
-    margin: Positive = 1.0
+    margin: Positive = 1.0  # distance from the boundary that is asked for
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         side = torch.where(t_feature > 0, 1.0, -1.0)
@@ -347,13 +337,6 @@ class FTLoss(DistillLoss):
     teacher with small features learn as fast as any; without it, it hardly moves. A
     student map of another size is brought to the teacher's before the translator. Both
     networks belong to this loss: they are trained and saved with the student.
-
-    Args:
-        rate: factor channels over teacher channels, in (0, 1].
-        kernel_size: side of all kernels, odd; 3 in the paper, 1 where the
-            teacher is so wide that 3 would be heavier than itself.
-        alpha: weight of the paraphraser's part, > 0.
-        beta: weight of the transfer, >= 0; 200 is that of the CRD benchmark.
     """
 
     family = 'feature'
@@ -367,9 +350,13 @@ class FTLoss(DistillLoss):
     aligned = False
     minimum_at_teacher = False  # the translator makes equal maps unlike
 
+    # factor channels over teacher channels
     rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    # side of all kernels, odd; 3 in the paper, 1 where the teacher is so wide that 3
+    # would be heavier than itself
     kernel_size: Annotated[Count, Field(le=31)] = 3
-    alpha: Positive = 1.0
+    alpha: Positive = 1.0  # weight of the paraphraser's part
+    # weight of the transfer; 200 is that of the CRD benchmark
     beta: NotNegative = 200.0
 
     def __post_init__(self) -> None:

@@ -20,11 +20,6 @@ class HybridKDLoss(DistillLoss):
     maps. The paper names no temperature; 4 is the customary one. With ``alpha`` = 1 the
     label is not used, with ``beta`` = 0 the features are not: the paper's four variants
     are four settings of this loss. (Other papers weigh the *hard* loss by alpha.)
-
-    Args:
-        alpha: weight of the soft targets, in [0, 1].
-        beta: weight of the feature alignment, >= 0.
-        class_weight: one weight a class, of the cross-entropy.
     """
 
     family = 'response'
@@ -34,10 +29,10 @@ class HybridKDLoss(DistillLoss):
     minimum_at_teacher = False  # the label pulls as well
     recommended_range = dict(tau=(1, 20), alpha=(0.1, 1), beta=(0, 10))
 
-    alpha: Share = 0.85
-    beta: NotNegative = 0.02
+    alpha: Share = 0.85  # weight of the soft targets
+    beta: NotNegative = 0.02  # weight of the feature alignment
     tau: Positive = 4.0
-    class_weight: ClassWeight = None
+    class_weight: ClassWeight = None  # one weight a class, of the cross-entropy
 
     def forward(
         self,

@@ -119,8 +119,6 @@ class LogitStdLoss(DistillLoss):
     ``DKDLoss(standardize=True)``.
 
     Args:
-        tau: temperature, > 0; scores are at most ``sqrt(C - 1)`` in size, so
-            that a lower one than in plain KD does.
         loss_weight: factor on the returned scalar; 9 in the paper, beside
             0.1 for the hard label.
     """
@@ -138,6 +136,8 @@ class LogitStdLoss(DistillLoss):
         'which one is higher'
     )
 
+    # temperature; scores are at most ``sqrt(C - 1)`` in size, so that a lower one than
+    # in plain KD does
     tau: Positive = 2.0
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
@@ -156,10 +156,6 @@ class NormKDLoss(DistillLoss):
     student's scores is left to the label. The paper has no lower bound for
     the deviation; here it is ``eps``, so that equal scores divide by no zero
     and a new last layer of near-zero weights makes no huge gradient.
-
-    Args:
-        tau: temperature of scores with standard deviation 1, > 0 (T_norm).
-        eps: least standard deviation, > 0.
     """
 
     family = 'response'
@@ -175,8 +171,8 @@ class NormKDLoss(DistillLoss):
         'the sign is left and no gradient flows; take hkd_mm.KLLoss'
     )
 
-    tau: Positive = 2.0
-    eps: Positive = 1e-2
+    tau: Positive = 2.0  # T_norm, of scores with standard deviation 1
+    eps: Positive = 1e-2  # least standard deviation
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         """From logits (N, C), (N, C), C >= 2, to a float32 scalar."""
@@ -202,13 +198,6 @@ class CTKDLoss(DistillLoss):
     epochs, equation (9). Epochs are the runner's business, so the config
     says it with ``hkd_mm.LossScheduleHook(loss=..., word='reversal',
     kind='cosine', start=0, until=10)``, which a resumed run takes up again.
-
-    Args:
-        tau: temperature at the start, between ``tau_min`` and ``tau_min +
-            tau_range``; 15.6 is the authors' ``w = 1``.
-        tau_min: lower bound, > 0.
-        tau_range: the upper bound is that much higher, > 0.
-        reversal: strength of the adversary, >= 0; 0 keeps the temperature.
     """
 
     family = 'response'
@@ -220,10 +209,12 @@ class CTKDLoss(DistillLoss):
     soft_labels = True
     fixed = ('tau',)
 
+    # temperature at the start, between ``tau_min`` and ``tau_min + tau_range``; 15.6 is
+    # the authors' ``w = 1``
     tau: Positive = 15.6
-    tau_min: Positive = 1.0
-    tau_range: Positive = 20.0
-    reversal: NotNegative = 1.0
+    tau_min: Positive = 1.0  # lower bound
+    tau_range: Positive = 20.0  # the upper bound is that much higher
+    reversal: NotNegative = 1.0  # strength of the adversary; 0 keeps the temperature
 
     def __post_init__(self) -> None:
         super().__post_init__()

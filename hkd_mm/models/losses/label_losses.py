@@ -16,10 +16,6 @@ class HardLabelLoss(DistillLoss):
 
     The other term of nearly every method, apart so that any distillation
     loss can be combined with it.
-
-    Args:
-        class_weight: one weight a class, ``'balanced'`` or
-            ``'sqrt_balanced'``; the mean stays over the samples.
     """
 
     family = 'response'
@@ -27,6 +23,8 @@ class HardLabelLoss(DistillLoss):
     soft_labels = True
     minimum_at_teacher = False
 
+    # one weight a class, ``'balanced'`` or ``'sqrt_balanced'``; the mean stays over the
+    # samples
     class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
@@ -73,10 +71,6 @@ class ClassWeightedKLLoss(DistillLoss):
     log(p_T,k / p_S,k)`` is lowest at another student than the teacher. The mean is over
     the samples, not over the weights, so that several processes make the gradient of
     one; the weights' mean over the training images is 1.
-
-    Args:
-        class_weight: one weight >= 0 a class, ``'balanced'`` or
-            ``'sqrt_balanced'``; None for plain KD.
     """
 
     family = 'response'
@@ -92,6 +86,7 @@ class ClassWeightedKLLoss(DistillLoss):
     soft_labels = True
 
     tau: Positive = 4.0
+    # one weight >= 0 a class, ``'balanced'`` or ``'sqrt_balanced'``; None for plain KD
     class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:

@@ -153,10 +153,6 @@ class CCLoss(RelationLoss):
     vectors as a Taylor series. Not what RepDistiller and others call CC,
     which multiplies the differences of neighbours in the batch, so that its
     value depends on the order of the samples.
-
-    Args:
-        gamma: width of the kernel, > 0; the paper has 0.4.
-        order: highest power of the series, >= 1; the paper has 2.
     """
 
     source = 'Peng et al., arXiv 1904.01802, section 3'
@@ -165,8 +161,8 @@ class CCLoss(RelationLoss):
         'are the correlations; the paper samples classes evenly.'
     )
 
-    gamma: Positive = 0.4
-    order: Count = 2
+    gamma: Positive = 0.4  # width of the kernel; the paper has 0.4
+    order: Count = 2  # highest power of the series; the paper has 2
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
         mine, other = (

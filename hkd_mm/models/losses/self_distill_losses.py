@@ -36,11 +36,6 @@ class BYOTLoss(DistillLoss):
     their own training is the label's term, apart. The classifiers are dropped
     after training: they are parameters of this loss, not of the network. The mean over
     a map's values (the paper sums) keeps ``beta`` apart from its size.
-
-    Args:
-        alpha: share of the deepest classifier against the label, in [0, 1].
-        beta: weight of the deepest map, >= 0.
-        class_weight: one weight a class, of the cross-entropy.
     """
 
     family = 'self'
@@ -55,10 +50,10 @@ class BYOTLoss(DistillLoss):
     recommended_range = dict(tau=(1, 20), beta=(0, 10))
     minimum_at_teacher = False
 
-    alpha: Share = 0.3
-    beta: NotNegative = 0.03
+    alpha: Share = 0.3  # share of the deepest classifier against the label
+    beta: NotNegative = 0.03  # weight of the deepest map
     tau: Positive = 3.0
-    class_weight: ClassWeight = None
+    class_weight: ClassWeight = None  # one weight a class, of the cross-entropy
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,8 +143,6 @@ class TfKDLoss(DistillLoss):
     sample counts as much as the class of its label.
 
     Args:
-        a: probability of the label, in (0, 1).
-        class_weight: one weight a class.
         loss_weight: factor on the returned scalar, the paper's alpha.
     """
 
@@ -163,9 +156,9 @@ class TfKDLoss(DistillLoss):
     recommended_range = dict(tau=(1, 40), a=(0.8, 1))
     minimum_at_teacher = False
 
-    a: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    a: Annotated[float, Field(gt=0, lt=1)] = 0.99  # probability of the label
     tau: Positive = 20.0
-    class_weight: ClassWeight = None
+    class_weight: ClassWeight = None  # one weight a class
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
         classes, targets = preds_S.size(1), gt_labels
@@ -197,9 +190,6 @@ class USKDLoss(BatchLoss):
     log-probabilities to probabilities; here the ranks are of the other classes, from 1.
 
     Args:
-        alpha: weight of the target class, >= 0.
-        beta: weight of the other classes, >= 0.
-        class_weight: one weight a class, of the target part.
         gather: the mean in ``P`` is over the samples of all processes.
     """
 
@@ -212,9 +202,9 @@ class USKDLoss(BatchLoss):
     minimum_at_teacher = False
     two_classes = 'one other class has no order; only the target is smoothed'
 
-    alpha: NotNegative = 1.0
-    beta: NotNegative = 0.1
-    class_weight: ClassWeight = None
+    alpha: NotNegative = 1.0  # weight of the target class
+    beta: NotNegative = 0.1  # weight of the other classes
+    class_weight: ClassWeight = None  # one weight a class, of the target part
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
         """From logits (N, C) and labels (N,) to the two parts."""

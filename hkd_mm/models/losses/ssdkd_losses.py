@@ -82,12 +82,6 @@ class SSDKDLoss(BatchLoss):
     are equal; this one has zero. The part with rotated images is
     :class:`hkd_mm.SSDKDRotationLoss`, the label's is :class:`hkd_mm.HardLabelLoss` with
     ``class_weight``.
-
-    Args:
-        tau: temperature, > 0; the authors' code has 4, and 5 without rotations.
-        alpha: weight of the soft targets, >= 0; 0.9, and 0.5 without rotations.
-        beta: weight of the relations between samples, >= 0.
-        gamma: weight of the relations between channels, >= 0; 1000.
     """
 
     family = 'relation'
@@ -100,10 +94,11 @@ class SSDKDLoss(BatchLoss):
     aligned = False
     minimum_at_teacher = False
 
-    tau: Positive = 4.0
+    tau: Positive = 4.0  # temperature; the authors' code has 4, and 5 without rotations
+    # weight of the soft targets; 0.9, and 0.5 without rotations
     alpha: NotNegative = 0.9
-    beta: NotNegative = 1.0
-    gamma: NotNegative = 1000.0
+    beta: NotNegative = 1.0  # weight of the relations between samples
+    gamma: NotNegative = 1000.0  # weight of the relations between channels
 
     @property
     def unused_inputs(self) -> tuple[str, ...]:
@@ -171,13 +166,6 @@ class SSDKDRotationLoss(BatchLoss):
     beside the student, on detached features, by ``loss_head``.
 
     Args:
-        tau: temperature of the soft targets, > 0.
-        tau_similarity: temperature of the cosines, > 0.
-        alpha: weight of the soft targets of rotated views, >= 0.
-        beta: weight of the similarities, > 0.
-        keep: share of the teacher's wrong soft targets that is followed.
-        keep_similarity: the same of its wrong similarities.
-        dimensions: of the vectors that the heads make, >= 1.
         gather: compare the images of all processes, not of each one.
     """
 
@@ -194,13 +182,13 @@ class SSDKDRotationLoss(BatchLoss):
     smallest_batch = 32
     views = 4
 
-    tau: Positive = 4.0
-    tau_similarity: Positive = 0.5
-    alpha: NotNegative = 2.7
-    beta: Positive = 10.0
-    keep: Share = 1.0
-    keep_similarity: Share = 0.75
-    dimensions: Count = 128
+    tau: Positive = 4.0  # temperature of the soft targets
+    tau_similarity: Positive = 0.5  # temperature of the cosines
+    alpha: NotNegative = 2.7  # weight of the soft targets of rotated views
+    beta: Positive = 10.0  # weight of the similarities
+    keep: Share = 1.0  # share of the teacher's wrong soft targets that is followed
+    keep_similarity: Share = 0.75  # the same of its wrong similarities
+    dimensions: Count = 128  # of the vectors that the heads make
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         """Make the two heads for features (N, D) and (N, D')."""

@@ -67,16 +67,13 @@ class Augmentation(Arguments):
 
 
 class Filled(Augmentation):
-    """An augmentation that shows what lies outside of the image.
+    """An augmentation that shows what lies outside of the image."""
 
-    Args:
-        fill: value there, 0 to 255. mmpretrain's ``Rotate`` fills with 128,
-            torchvision's ``RandomRotation`` with 0.
-        padding: ``'constant'`` to fill; ``'border'`` repeats and ``'reflection'``
-            mirrors the edge. Neighbours with the same are interpolated together.
-    """
-
+    # value there. mmpretrain's ``Rotate`` fills with 128, torchvision's
+    # ``RandomRotation`` with 0
     fill: Level = field(default=128.0, kw_only=True)
+    # ``'constant'`` to fill; ``'border'`` repeats and ``'reflection'`` mirrors the
+    # edge. Neighbours with the same are interpolated together
     padding: Literal['constant', 'border', 'reflection'] = field(
         default='constant', kw_only=True
     )

@@ -174,13 +174,6 @@ class ColorJitter(Augmentation):
     each sample's own; the place of the hue among them, the one costly
     operation, is drawn once a view for all samples, so that it is computed
     once and not four times. Grey images have no saturation and hue.
-
-    Args:
-        brightness: >= 0, as contrast and saturation.
-        contrast: see there.
-        saturation: see there.
-        hue: in [0, 0.5].
-        prob: of a change, in [0, 1].
     """
 
     commutes = True
@@ -190,7 +183,7 @@ class ColorJitter(Augmentation):
     contrast: NotNegative = 0.0
     saturation: NotNegative = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    prob: Share = 1.0
+    prob: Share = 1.0  # of a change
 
     def __post_init__(self) -> None:
         super().__post_init__()

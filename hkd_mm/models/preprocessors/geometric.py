@@ -111,17 +111,12 @@ class Rotate90(Geometric):
 
 @TASK_UTILS.register_module()
 class Rotate(Filled, Geometric):
-    """A turn about the centre by an angle uniform in [-degrees, degrees].
-
-    Args:
-        degrees: largest angle; positive angles are counter-clockwise.
-        prob: of a turn, in [0, 1].
-    """
+    """A turn about the centre by an angle uniform in [-degrees, degrees]."""
 
     draws = 2
 
-    degrees: NotNegative = 10.0
-    prob: Share = 1.0
+    degrees: NotNegative = 10.0  # largest angle; positive angles are counter-clockwise
+    prob: Share = 1.0  # of a turn
 
     def parameters(self, draw: Draw) -> Values:
         angle = between(-self.degrees, self.degrees, draw.numbers[:, 0])
@@ -182,17 +177,13 @@ class RandomResizedCrop(Geometric):
     whole pixels) but where it does not fit, it is cut to the image instead of
     drawn again. The pixels just outside of the box serve the interpolation
     at its edge; no antialiasing, as in OpenCV: keep images near their size.
-
-    Args:
-        scale: smallest and largest part of the area, in (0, 1].
-        ratio: smallest and largest width / height.
     """
 
     crops = True
     draws = 4
 
-    scale: Parts = (0.7, 1.0)
-    ratio: Ratios = (3 / 4, 4 / 3)
+    scale: Parts = (0.7, 1.0)  # smallest and largest part of the area
+    ratio: Ratios = (3 / 4, 4 / 3)  # smallest and largest width / height
 
     def parameters(self, draw: Draw) -> Values:
         return random_box(draw.numbers, self.scale, self.ratio)
@@ -213,18 +204,13 @@ class RandomScale(Filled, Geometric):
 
     The size in pixels stays: what grows beyond the edge is cut, what is left
     free about a smaller image is filled.
-
-    Args:
-        low: smallest factor, > 0; below 1 the image becomes smaller.
-        high: largest factor.
-        prob: of a change, in [0, 1].
     """
 
     draws = 2
 
-    low: Positive = 0.9
-    high: Positive = 1.1
-    prob: Share = 1.0
+    low: Positive = 0.9  # smallest factor; below 1 the image becomes smaller
+    high: Positive = 1.1  # largest factor
+    prob: Share = 1.0  # of a change
 
     def __post_init__(self) -> None:
         super().__post_init__()

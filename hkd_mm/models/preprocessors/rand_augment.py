@@ -48,22 +48,18 @@ class RandAugment(Filled):
     that are short of images. Their strengths are torchvision's: shear 0.3,
     translation 150 / 331 of the side, turn 30 degrees, tones 0.9, 4 bits and
     threshold 0 at ``magnitude`` 30, with a random sign where there is one.
-
-    Args:
-        count: smallest and largest number of operations.
-        magnitude: strength of all operations, 0 to 30.
-        classes: indices of the classes that are augmented; None for all.
-        copies_only: augment the copies that ``packed.top_up`` adds, and not
-            the images themselves, as DSP-KD does.
     """
 
     host = ('operation',)
     moves = True
     later = ('copies_only',)
 
-    count: tuple[_Number, _Number] = (1, 3)
-    magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
+    count: tuple[_Number, _Number] = (1, 3)  # smallest and largest number of operations
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0  # strength of all operations
+    # indices of the classes that are augmented; None for all
     classes: list[Annotated[int, Field(ge=0)]] | None = None
+    # augment the copies that ``packed.top_up`` adds, and not the images themselves, as
+    # DSP-KD does
     copies_only: bool = False
 
     def __post_init__(self) -> None:

@@ -76,12 +76,9 @@ class FeatureRecorder(AutoSourceRecorder):
     ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``), the
     backbone's ``out_indices``, or those of a segmentor's encoder, of which
     the last four are 1/4, 1/8, 1/16 and 1/32 of the image.
-
-    Args:
-        stage: index of the stage; negative counts from the last one.
     """
 
-    stage: int = -1
+    stage: int = -1  # index of the stage; negative counts from the last one
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,13 +183,10 @@ class StageMapsRecorder(HookRecorder):
     """The feature maps at the end of several stages, as one list.
 
     ``hkd_mm.StageMaps`` in a config.
-
-    Args:
-        stages: indices of the stages, from shallow to deep; negative ones
-            count from the last. The last four are 1/4, 1/8, 1/16 and 1/32 of
-            the image in the networks of this zoo.
     """
 
+    # indices of the stages, from shallow to deep; negative ones count from the last.
+    # The last four are 1/4, 1/8, 1/16 and 1/32 of the image in the networks of this zoo
     stages: Annotated[tuple[int, ...], Field(min_length=1)] = (-4, -3, -2, -1)
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:

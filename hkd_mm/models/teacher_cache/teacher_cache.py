@@ -33,26 +33,24 @@ class TeacherCache(Arguments):
     the losses the same numbers, bit for bit. Everything that decides the
     outputs goes into the key: the teacher's weights and class order, the
     packed images, augmentation and normalisation, what is recorded.
-
-    Args:
-        num_views: views of an image before they repeat, >= 1. It holds for
-            the augmentation also when there is no room for the cache.
-        dir: folder of all caches; each has a folder of its own below.
-        budget_gb: largest size on the disk in GiB; None for no limit but the free disk,
-            of which 2 GiB are left to others. A cache that does not fit is not made and
-            the teacher runs in every step. The default takes the last map of WRN-50-2
-            at 116 pixels of all training images of HAM10000 in 10 views (4.9 GiB).
-        features: dtype of maps and pooled features. Logits are float32.
-        check: entries that are computed again when a cache is opened.
-        tolerance: largest difference then, relative to the largest value.
     """
 
     in_config = 'model.teacher_cache'
+    # views of an image before they repeat. It holds for the augmentation also when
+    # there is no room for the cache
     num_views: Views = 10
+    # folder of all caches; each has a folder of its own below
     dir: Annotated[str, Field(pattern=r'^[^\x00]+$')] = 'work_dirs/teacher_cache'
+    # largest size on the disk in GiB; None for no limit but the free disk, of which 2
+    # GiB are left to others. A cache that does not fit is not made and the teacher runs
+    # in every step. The default takes the last map of WRN-50-2 at 116 pixels of all
+    # training images of HAM10000 in 10 views (4.9 GiB)
     budget_gb: NotNegative | None = 5.0
+    # dtype of maps and pooled features. Logits are float32
     features: Literal['float16', 'float32'] = 'float16'
+    # entries that are computed again when a cache is opened
     check: Annotated[int, Field(ge=0, le=2**20)] = 16
+    # largest difference then, relative to the largest value
     tolerance: NotNegative = 5e-3
 
     def __post_init__(self) -> None:
