@@ -156,9 +156,7 @@ class TeacherGroup(BaseModel):
         """Convert images that this preprocessor has normalised from now on."""
         self._convert = [
             InputConversion(
-                preprocessor,
-                network.data_preprocessor,
-                meta.get('data_preprocessor'),
+                preprocessor, network.data_preprocessor, meta.get('data_preprocessor')
             )
             for network, meta in zip(self.networks, self.metas, strict=True)
         ]
@@ -172,10 +170,7 @@ class TeacherGroup(BaseModel):
         ]
 
     def forward(
-        self,
-        inputs: Tensor,
-        data_samples: list | None = None,
-        mode: str = 'tensor',
+        self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'
     ) -> Tensor:
         """Their scores made one: (N, C), float32, see :class:`ScoreFusion`.
 

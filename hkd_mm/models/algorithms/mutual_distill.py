@@ -21,10 +21,7 @@ from hkd_mm.models.algorithms.wiring import (
     name_preprocessor,
     refuse_teachers,
 )
-from hkd_mm.models.connectors.feature_align_connector import (
-    check_maps,
-    resize_map,
-)
+from hkd_mm.models.connectors.feature_align_connector import check_maps, resize_map
 from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.registry import MODELS
 
@@ -279,8 +276,7 @@ class EmbeddedBranch(BaseModule):
         """Record the maps and scores of the peers, the labels of the first."""
         for network in networks:
             kinds = dict(
-                feature=dict(type='hkd_mm.Feature'),
-                logits=dict(type='hkd_mm.Logits'),
+                feature=dict(type='hkd_mm.Feature'), logits=dict(type='hkd_mm.Logits')
             )
             if not self._recorders:
                 kinds['labels'] = dict(type='hkd_mm.GTLabels')

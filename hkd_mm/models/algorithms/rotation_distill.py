@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.frozen_teacher_distill import (
-    FrozenTeacherDistill,
-)
+from hkd_mm.models.algorithms.frozen_teacher_distill import FrozenTeacherDistill
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedSamples
 

@@ -70,11 +70,7 @@ class InputConversion:
     @property
     def key(self) -> tuple:
         """What decides about the converted images."""
-        return (
-            self.scale.flatten().tolist(),
-            self.shift.flatten().tolist(),
-            self.flip,
-        )
+        return (self.scale.flatten().tolist(), self.shift.flatten().tolist(), self.flip)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Convert a batch (N, C, H, W) of normalised images."""
@@ -86,9 +82,7 @@ class InputConversion:
         return torch.addcmul(self.shift.to(images), images, scale)
 
 
-def _statistics(
-    preprocessor: nn.Module | SimpleNamespace,
-) -> tuple[Tensor, Tensor]:
+def _statistics(preprocessor: nn.Module | SimpleNamespace) -> tuple[Tensor, Tensor]:
     """Mean and std (C,) in the order of the channels that the network sees."""
     if not hasattr(preprocessor, 'mean'):
         return torch.zeros(1), torch.ones(1)

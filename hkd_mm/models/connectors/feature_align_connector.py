@@ -6,9 +6,7 @@ from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from mmrazor.models.architectures.connectors.base_connector import (
-    BaseConnector,
-)
+from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from pydantic import Field
 from torch import Tensor, nn
 

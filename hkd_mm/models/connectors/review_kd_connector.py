@@ -62,11 +62,7 @@ class _Fusion(nn.Module):
     """One stage: reduce, mix with what is deeper, bring to a shape."""
 
     def __init__(
-        self,
-        channels: int,
-        width: int,
-        target: tuple[int, int, int],
-        deeper: bool,
+        self, channels: int, width: int, target: tuple[int, int, int], deeper: bool
     ) -> None:
         super().__init__()
         self.size = tuple(target[1:])

@@ -6,16 +6,10 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.arguments import Count, NotNegative, Positive
-from hkd_mm.models.connectors.feature_align_connector import (
-    check_maps,
-    resize_map,
-)
+from hkd_mm.models.connectors.feature_align_connector import check_maps, resize_map
 from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
 from hkd_mm.models.losses.hint_losses import length_of_rows, unit_vectors
-from hkd_mm.models.recorders.network_recorders import (
-    check_channels,
-    last_layer,
-)
+from hkd_mm.models.recorders.network_recorders import check_channels, last_layer
 from hkd_mm.registry import MODELS
 
 

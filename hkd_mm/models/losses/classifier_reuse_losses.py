@@ -7,15 +7,8 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.arguments import NotNegative
-from hkd_mm.models.losses.distill_loss import (
-    BatchLoss,
-    DistillLoss,
-    full_precision,
-)
-from hkd_mm.models.recorders.network_recorders import (
-    check_channels,
-    last_layer,
-)
+from hkd_mm.models.losses.distill_loss import BatchLoss, DistillLoss, full_precision
+from hkd_mm.models.recorders.network_recorders import check_channels, last_layer
 from hkd_mm.registry import MODELS
 
 

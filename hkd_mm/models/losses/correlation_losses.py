@@ -96,7 +96,6 @@ class MLKDLoss(BatchLoss):
     soft_labels = True
     smallest_batch = 16
 
-  
     taus: Annotated[tuple[Positive, ...], Field(min_length=1)] = (
         2.0,
         3.0,

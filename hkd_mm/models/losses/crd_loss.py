@@ -102,11 +102,7 @@ class CRDLoss(BatchLoss):
         )
 
     def forward(
-        self,
-        preds_S: Tensor,
-        gt_labels: Tensor,
-        s_feature: Tensor,
-        t_feature: Tensor,
+        self, preds_S: Tensor, gt_labels: Tensor, s_feature: Tensor, t_feature: Tensor
     ) -> Tensor:
         """From logits (N, C), labels, (N, D) and (N, D') to a scalar."""
         # refuses a label out of range, which an image of no class would be

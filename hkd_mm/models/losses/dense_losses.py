@@ -36,8 +36,7 @@ def one_hot_masks(gt_labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     counted = gt_labels != IGNORE
     # scatter_ has bounds checked on the device; a comparison has not
     planes = torch.zeros(
-        (len(gt_labels), classes, *gt_labels.shape[1:]),
-        device=gt_labels.device,
+        (len(gt_labels), classes, *gt_labels.shape[1:]), device=gt_labels.device
     ).scatter_(1, (gt_labels * counted).unsqueeze(1), 1.0)
     counted = counted.unsqueeze(1).float()
     return planes * counted, counted

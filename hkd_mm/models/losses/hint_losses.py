@@ -285,9 +285,7 @@ class Paraphraser(nn.Module):
         super().__init__()
         self.encoder = conv_stack([channels, channels, factors, factors], kernel_size)
         self.decoder = conv_stack(
-            [factors, factors, channels, channels],
-            kernel_size,
-            nn.ConvTranspose2d,
+            [factors, factors, channels, channels], kernel_size, nn.ConvTranspose2d
         )
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:

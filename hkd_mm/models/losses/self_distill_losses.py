@@ -10,12 +10,7 @@ from torch import Tensor, nn
 
 from hkd_mm.models.arguments import NotNegative, Positive, Share
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import (
-    BatchLoss,
-    ClassWeight,
-    DistillLoss,
-    Shape,
-)
+from hkd_mm.models.losses.distill_loss import BatchLoss, ClassWeight, DistillLoss, Shape
 from hkd_mm.models.losses.kd_losses import kl_of_samples, soft_target_kl
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS

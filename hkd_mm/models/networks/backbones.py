@@ -10,10 +10,7 @@ from mmpretrain.models.backbones import ShuffleNetV2 as _ShuffleNetV2
 from mmpretrain.models.backbones.resnet import BasicBlock
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.networks.imagenet_weights import (
-    fetch_weights,
-    load_backbone,
-)
+from hkd_mm.models.networks.imagenet_weights import fetch_weights, load_backbone
 from hkd_mm.registry import MODELS
 
 

@@ -44,8 +44,7 @@ def convert(number: int, out: str | os.PathLike | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.part')
     save_file(
-        {name: tensor.contiguous() for name, tensor in zip(own, stored.values())},
-        part,
+        {name: tensor.contiguous() for name, tensor in zip(own, stored.values())}, part
     )
     part.replace(path)
     return path

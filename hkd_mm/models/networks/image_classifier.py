@@ -85,10 +85,7 @@ class ImageClassifier(PackedBatches, _ImageClassifier):
                 )
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(
-            *args,
-            data_preprocessor=data_preprocessor,
-            train_cfg=train_cfg,
-            **kwargs,
+            *args, data_preprocessor=data_preprocessor, train_cfg=train_cfg, **kwargs
         )
 
 

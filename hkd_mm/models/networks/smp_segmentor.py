@@ -74,10 +74,7 @@ def build_network(
 def _check_network(arch: str, encoder_name: str, kwargs: dict) -> None:
     archs = library().MODEL_ARCHITECTURES_MAPPING
     _check_known(
-        'arch',
-        arch,
-        [x.__name__ for x in archs.values()],
-        str(arch).lower() in archs,
+        'arch', arch, [x.__name__ for x in archs.values()], str(arch).lower() in archs
     )
     if str(encoder_name).startswith('tu-'):
         import timm

@@ -221,9 +221,6 @@ class ColorJitter(Augmentation):
                 images = shift_hue(images, parameters['hue'], far=self.hue > 1 / 6)
             if step < count:
                 images = adjust_tone(
-                    images,
-                    factors[:, step],
-                    contrast[:, step],
-                    saturation[:, step],
+                    images, factors[:, step], contrast[:, step], saturation[:, step]
                 )
         return images

@@ -104,8 +104,7 @@ class PackedMaskPreprocessor(PackedPreprocessor):
         with torch.autocast(images.device.type, enabled=False):
             if training and self.pipeline.operations:
                 parameters = self.pipeline.to(
-                    self.view_parameters(index, view, data.get('labels')),
-                    images.device,
+                    self.view_parameters(index, view, data.get('labels')), images.device
                 )
                 images = self._augment(images, parameters)
                 masks = self.pipeline.apply_to_masks(masks, parameters, size)

@@ -150,11 +150,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         return dict(inputs=images, data_samples=samples)
 
     def augment(
-        self,
-        images: Tensor,
-        index: Tensor,
-        view: int,
-        labels: Tensor | None = None,
+        self, images: Tensor, index: Tensor, view: int, labels: Tensor | None = None
     ) -> Tensor:
         """A view of images, uint8 (B, H, W, 3), normalised; nothing is mixed.
 

@@ -11,12 +11,7 @@ from torch import Tensor
 from hkd_mm.errors import UserError
 from hkd_mm.models.preprocessors.augmentation import Augmentation, Draw, Size
 from hkd_mm.models.preprocessors.counter_rng import uniform_by_name
-from hkd_mm.models.preprocessors.geometric import (
-    Geometric,
-    fit,
-    fit_masks,
-    warp,
-)
+from hkd_mm.models.preprocessors.geometric import Geometric, fit, fit_masks, warp
 from hkd_mm.registry import TASK_UTILS
 
 

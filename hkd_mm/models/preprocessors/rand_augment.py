@@ -9,13 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hkd_mm.models.preprocessors import affine, color
-from hkd_mm.models.preprocessors.augmentation import (
-    Draw,
-    Filled,
-    Size,
-    Values,
-    choose,
-)
+from hkd_mm.models.preprocessors.augmentation import Draw, Filled, Size, Values, choose
 from hkd_mm.registry import TASK_UTILS
 from hkd_mm.structures.packed_samples import copy_of
 

@@ -253,11 +253,7 @@ class TeacherCache(Arguments):
         return images[again % len(images)]
 
     def compare(
-        self,
-        view: int,
-        index: Tensor,
-        records: dict[str, Tensor],
-        coarse: bool = False,
+        self, view: int, index: Tensor, records: dict[str, Tensor], coarse: bool = False
     ) -> None:
         """Compare stored entries with what the teacher answers now.
 
