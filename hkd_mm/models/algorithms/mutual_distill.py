@@ -73,7 +73,6 @@ class Direction:
 
 
 def _check_peers(peers: dict) -> None:
-    """Refuse no peers, and names that the log uses otherwise."""
     if not peers:
         raise UserError(
             'model.peers is empty: hkd_mm.MutualDistill needs one network '
@@ -197,7 +196,6 @@ class MutualDistill(BaseAlgorithm):
                 yield Direction(self, learner, source, built)
 
     def _build_branch(self, input_size: int) -> None:
-        """Let the branch see what the peers deliver, once."""
         images, samples = blank_batch(self.architecture, input_size)
         before = self.training
         self.eval()
@@ -312,7 +310,6 @@ class EmbeddedBranch(BaseModule):
         return dict(loss_ce=self.label_loss(preds_S=scores, gt_labels=labels))
 
     def _records(self, name: str) -> list[Tensor]:
-        """One tensor a peer, without its gradient."""
         return [
             recorders.get_recorder(name).get_record_data().detach()
             for recorders in self._recorders
@@ -320,8 +317,6 @@ class EmbeddedBranch(BaseModule):
 
 
 class _FusedMap(nn.Module):
-    """Adaptive fusion: maps of K peers to one, as a backbone returns it."""
-
     def build(self, channels: list[int]) -> None:
         self.project = nn.ModuleList(
             nn.Conv2d(own, channels[0], kernel_size=1) for own in channels
@@ -342,8 +337,6 @@ class _FusedMap(nn.Module):
 
 
 class _FusedScores(nn.Module):
-    """Gated ensemble of K peers' scores and those of the fused map."""
-
     def build(self, channels: int, peers: int, classes: int) -> None:
         self.fc = nn.Linear(channels, classes)
         self.weigh = nn.Linear(channels, peers + 1)

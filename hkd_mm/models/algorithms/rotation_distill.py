@@ -69,7 +69,6 @@ class RotationDistill(FrozenTeacherDistill):
 
 
 def _repeated(samples: Sequence | None) -> Sequence | None:
-    """The samples of one view, for all of them."""
     if not isinstance(samples, PackedSamples):
         return samples and list(samples) * VIEWS
     scores = samples.gt_scores
@@ -84,5 +83,4 @@ def _repeated(samples: Sequence | None) -> Sequence | None:
 def _upright(
     loss: nn.Module, args: tuple, kwargs: dict[str, Any]
 ) -> tuple[tuple, dict[str, Any]]:
-    """Leave a loss the first of the views."""
     return tree_map_only(Tensor, lambda x: x[: len(x) // VIEWS], (args, kwargs))

@@ -254,7 +254,6 @@ def build_lazy_parts(model, input_size: int) -> None:
 
 @contextmanager
 def _dry_forward(model, input_size: int) -> Iterator[None]:
-    """In eval mode, with the records of one black image."""
     images, samples = blank_batch(model.student, input_size)
     before = model.training, model.calculate_student_loss
     model.eval()
@@ -290,7 +289,6 @@ def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:
 
 
 def _plain(distiller, record: dict) -> Tensor:
-    """What was recorded, before any connector."""
     keys = ('connector', 'connector_idx')
     record = {k: v for k, v in record.items() if k not in keys}
     return distiller.get_record(**record)

@@ -39,7 +39,6 @@ class FeatureAlignConnector(LazyConnector):
     """
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
         for shape in (student_shape, teacher_shape):
             if len(shape) not in (2, 4):
                 raise UserError(
@@ -57,7 +56,6 @@ class FeatureAlignConnector(LazyConnector):
         self.project = _linear(is_map, student_shape[1], teacher_shape[1])
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """From (N, C[, H, W]) to the teacher's shape."""
         if self.target_size:
             feature = resize_map(feature, self.target_size)
         elif feature.dim() == 4:
@@ -115,7 +113,6 @@ class RegressorConnector(FeatureAlignConnector):
     norm: bool = True  # a BatchNorm behind the last layer
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
         super().build(student_shape, teacher_shape)
         is_map = bool(self.target_size)
         norm = nn.BatchNorm2d if is_map else nn.BatchNorm1d

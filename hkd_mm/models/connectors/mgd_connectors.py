@@ -47,13 +47,11 @@ class MGDConnector(LazyConnector):
         self.align = FeatureAlignConnector()
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C, H, W) -> (N, C', H', W')."""
         check_maps('MGDConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """From (N, C, H, W) to the teacher's (N, C', H', W')."""
         feature = self.align(feature)
         if self.training and self.ratio:
             count, channels, height, width = feature.shape
@@ -105,7 +103,6 @@ class HFMaskConnector(Arguments, BaseModule):
         self.align = FeatureAlignConnector()
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C, H, W) -> (N, C', H', W')."""
         check_maps('HFMaskConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
@@ -159,7 +156,6 @@ class ResizeConnector(LazyConnector):
     """
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Remember the size of (N, C, H', W')."""
         check_maps('ResizeConnector', student_shape, teacher_shape)
         if student_shape[1] != teacher_shape[1]:
             raise UserError(
@@ -169,5 +165,4 @@ class ResizeConnector(LazyConnector):
         self.size = tuple(teacher_shape[2:])
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """From (N, C, H, W) to (N, C, H', W')."""
         return resize_map(feature, self.size)

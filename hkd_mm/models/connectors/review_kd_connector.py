@@ -30,7 +30,6 @@ class ReviewKDConnector(LazyConnector):
     channels: Count = 512
 
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
-        """Create the layers between lists of (N, C, H, W), shallow to deep."""
         if not (
             isinstance(student_shape, list)
             and isinstance(teacher_shape, list)
@@ -50,7 +49,6 @@ class ReviewKDConnector(LazyConnector):
         )
 
     def forward_train(self, feature: list[Tensor]) -> list[Tensor]:
-        """From maps (N, C_i, H_i, W_i), shallow to deep, to the teacher's."""
         fused, found = None, []
         for stage, own in zip(reversed(self.stages), reversed(feature)):
             fused, aligned = stage(own, fused)

@@ -40,7 +40,6 @@ class ATLoss(DistillLoss):
     beta: NotNegative = 1000.0  # weight of the sum over the stages
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
-        """From as many maps (N, C, H, W), of any channels and sizes."""
         if len(s_feature) != len(t_feature):
             raise UserError(
                 f'ATLoss: {len(s_feature)} student maps and {len(t_feature)} of the '
@@ -86,12 +85,10 @@ class CATKDLoss(DistillLoss):
     size: Count = 2  # side of the pooled activation maps, in cells
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Remember both networks' last layers, without owning them."""
         # a tuple, which nn.Module does not look into
         self._layers = last_layer(student, self), last_layer(teacher, self)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From maps (N, C, H, W) and (N, C', H', W') to a float32 scalar."""
         mine, other = self._layers
         check_channels(mine, s_feature, self)
         check_channels(other, t_feature, self)
@@ -101,7 +98,6 @@ class CATKDLoss(DistillLoss):
         )
 
     def _activations(self, feature: Tensor, weight: Tensor) -> Tensor:
-        """Normalised activation maps (N, K, size * size), float32."""
         # pooling and the layer are linear: the small map first
         pooled = resize_map(feature, (self.size, self.size))
         maps = F.conv2d(pooled, weight.float()[:, :, None, None])

@@ -32,7 +32,6 @@ class SimKDLoss(DistillLoss):
     features = 'last_map'
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Hand the teacher's last layer over to the student."""
         if not hasattr(student, 'reuse_last_layer'):
             raise UserError(
                 'SimKDLoss trains no last layer of its own: '
@@ -73,7 +72,6 @@ class SRRLLoss(DistillLoss):
         self.require(good, 'beta', self.beta, '> 0 where alpha is 0')
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Remember the teacher's last layer, without owning it."""
         # a tuple, which nn.Module does not look into
         self._layer = (last_layer(teacher, self),)
 
@@ -133,7 +131,6 @@ class NormDirectionLoss(BatchLoss):
         self.register_buffer('seen', torch.zeros(0))
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Ask the teacher for the number of classes and channels."""
         layer = last_layer(teacher, self)
         self.centres = torch.zeros(layer.weight.shape)
         self.seen = torch.zeros(layer.out_features)
@@ -159,7 +156,6 @@ class NormDirectionLoss(BatchLoss):
 
     @torch.no_grad()
     def _take_in(self, teacher: Tensor, one_hot: Tensor) -> None:
-        """Add a batch to the running means."""
         teacher, one_hot = self.gathered(teacher, one_hot)
         new = one_hot.sum(dim=0)
         self.seen += new

@@ -64,7 +64,6 @@ class DISTLoss(BatchLoss):
 
 
 def _correlation(x: Tensor, y: Tensor, dim: int) -> Tensor:
-    """Pearson's along one dimension; 0 where either is constant."""
     x, y = (a - a.mean(dim=dim, keepdim=True) for a in (x, y))
     return F.cosine_similarity(x, y, dim=dim, eps=_SMALLEST)
 
@@ -110,7 +109,6 @@ class MLKDLoss(BatchLoss):
     quantile: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> dict[str, Tensor]:
-        """From logits (N, C), (N, C) to the scalars of the three levels."""
         student, teacher = self.gathered(preds_S, preds_T)
         with full_precision(student):
             instance, batch, classes = self._levels(student, teacher)

@@ -95,7 +95,6 @@ class CRDLoss(BatchLoss):
         self.register_buffer('past_labels', torch.full((self.queue,), -1))
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Make the two layers for features (N, C) and (N, C')."""
         self.embed_S, self.embed_T = (
             nn.Linear(math.prod(shape[1:]), self.dimensions)
             for shape in (student_shape, teacher_shape)
@@ -104,7 +103,6 @@ class CRDLoss(BatchLoss):
     def forward(
         self, preds_S: Tensor, gt_labels: Tensor, s_feature: Tensor, t_feature: Tensor
     ) -> Tensor:
-        """From logits (N, C), labels, (N, D) and (N, D') to a scalar."""
         # refuses a label out of range, which an image of no class would be
         F.cross_entropy(preds_S.detach(), gt_labels)
         with full_precision(s_feature):
@@ -133,7 +131,6 @@ class CRDLoss(BatchLoss):
         return contrast(similarity, negative, level)
 
     def _keep(self, mine: Tensor, other: Tensor, labels: Tensor) -> None:
-        """Put a batch at the front of the queue; the oldest fall out."""
         batch = dict(past_S=mine, past_T=other, past_labels=labels)
         for name, new in batch.items():
             row = torch.cat([new, getattr(self, name)])

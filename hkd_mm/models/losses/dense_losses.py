@@ -109,13 +109,7 @@ class DiceBCELoss(DistillLoss):
     smooth: Positive = 1.0  # in pixels
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
-        """Compare class scores with masks.
-
-        Args:
-            preds_S: logits (N, C, h, w), or (N, 1, h, w) of one class.
-            gt_labels: (N, h, w) int64: 0 the background, 1 .. C - 1 (1 where
-                C is 1), 255 ignored.
-        """
+        """From logits and masks: 0 the background, 1 to C - 1 (1 where C is 1), 255."""
         log_p = torch.log_softmax(with_background(preds_S), dim=1)
         truth, counted = one_hot_masks(gt_labels, log_p.shape[1])
         entropy = -(truth * log_p).sum(dim=(1, 2, 3))

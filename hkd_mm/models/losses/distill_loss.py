@@ -201,7 +201,6 @@ def _as_given(name: str, value: Tensor) -> Tensor:
 def _check_pixels(
     loss: DistillLoss, logits: Tensor | None, labels: Tensor | None
 ) -> None:
-    """Whole images and masks need losses of their own."""
     name = type(loss).__name__
     if logits is not None and (logits.dim() == 4) != loss.dense:
         raise UserError(

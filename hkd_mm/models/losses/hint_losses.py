@@ -101,7 +101,6 @@ class VIDLoss(DistillLoss):
         self.require(good, 'variance', self.variance, f'> eps={self.eps}')
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the variances, one for each teacher channel."""
         softplus = self.variance - self.eps
         # the inverse of softplus, without exp of a large number
         raw = softplus + math.log(-math.expm1(-softplus))
@@ -234,12 +233,10 @@ class OFDLoss(DistillLoss):
         self._channels: int | None = None
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Read the margins off the teacher's BatchNorms."""
         self._margins = margins_of(teacher)
         self._settle()
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Learn which channels the teacher's feature has."""
         self._channels = teacher_shape[1]
         self._settle()
 
@@ -363,7 +360,6 @@ class FTLoss(DistillLoss):
         self.require(odd, 'kernel_size', self.kernel_size, 'odd: 1, 3, ...')
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create both networks for maps (N, C, H, W) and (N, C', H', W')."""
         channels = teacher_shape[1]
         factors = max(1, round(self.rate * channels))
         size = self.kernel_size
@@ -387,7 +383,6 @@ class FTLoss(DistillLoss):
 
 
 def _relative_error(again: Tensor, feature: Tensor) -> Tensor:
-    """Squared error of each image (N, ...) over its squared length."""
     error, energy = (
         x.square().flatten(1).mean(dim=1) for x in (again - feature, feature)
     )

@@ -42,17 +42,7 @@ class HybridKDLoss(DistillLoss):
         s_feature: Tensor | None = None,
         t_feature: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The weighted parts; those of weight 0 are left out.
-
-        Args:
-            preds_S: student logits (N, C).
-            preds_T: teacher logits (N, C).
-            gt_labels: class indices (N,), int64 in [0, C), or (N, C) targets
-                of mixed images; needed when ``alpha`` < 1.
-            s_feature: student feature, aligned to the teacher's shape;
-                needed when ``beta`` > 0.
-            t_feature: teacher feature.
-        """
+        """The weighted parts; those of weight 0 are left out, and what they need."""
         losses = {}
         if self.alpha > 0:
             kd = soft_target_kl(preds_S, preds_T, self.tau)

@@ -234,8 +234,6 @@ class CTKDLoss(DistillLoss):
 
 
 class _Reversed(torch.autograd.Function):
-    """The same value, the gradient turned round."""
-
     @staticmethod
     def forward(ctx, value: Tensor, strength: float) -> Tensor:
         ctx.strength = strength

@@ -245,7 +245,6 @@ def angle_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
 
 
 def _at_vertices(s_feature: Tensor, t_feature: Tensor, vertices: Tensor) -> Tensor:
-    """Sum over all angles at some samples."""
     mine, other = (_cosines(x, vertices) for x in (s_feature, t_feature))
     # Directions to oneself are zero in both networks. What is left to take out
     # is the angle of a direction with itself.

@@ -57,12 +57,10 @@ class BYOTLoss(DistillLoss):
         self._classes: int | None = None
 
     def attach(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Ask the network for its number of classes."""
         self._classes = last_layer(student, self).out_features
         self._make_branches()
 
     def build(self, student_shape: list[Shape]) -> None:
-        """Take in the shapes (N, C, H, W) of the maps, shallow to deep."""
         good = len(student_shape) > 1
         self.require(good, 's_feature', student_shape, 'maps of two stages or more')
         self._shapes = student_shape
@@ -95,8 +93,6 @@ class BYOTLoss(DistillLoss):
 
 
 class _Branch(nn.Module):
-    """From a shallow map to one like the deepest, and to class scores."""
-
     def __init__(self, channels: int, deepest: int, classes: int) -> None:
         super().__init__()
         middle = max(1, deepest // 4)
@@ -216,7 +212,6 @@ class USKDLoss(BatchLoss):
 
 
 def _others(logits: Tensor, label: Tensor) -> Tensor:
-    """(N, C - 1): the scores without that of the label (N, 1)."""
     classes = torch.arange(logits.size(1) - 1, device=logits.device)
     return logits.gather(1, classes + (classes >= label).long())
 

@@ -106,7 +106,6 @@ class SSDKDLoss(BatchLoss):
         return () if self.alpha else ('preds_S', 'preds_T')
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Make the layers between maps (N, C, ...) and (N, C', ...)."""
         if self.gamma:
             self.project = nn.Sequential(
                 nn.Conv2d(student_shape[1], teacher_shape[1], 1, bias=False),
@@ -121,14 +120,7 @@ class SSDKDLoss(BatchLoss):
         preds_S: Tensor | None = None,
         preds_T: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The parts whose weight is not 0.
-
-        Args:
-            s_feature: map (N, C, H, W) that the last layer pools.
-            t_feature: map (N, C', H', W'), likewise.
-            preds_S: logits (N, K); None if alpha is 0.
-            preds_T: logits (N, K); None if alpha is 0.
-        """
+        """The parts whose weight is not 0; maps of any channels and size."""
         # all of it: BatchNorm looks at the batch as well
         mine, other = self.gathered(s_feature, t_feature)
         parts = {}
@@ -191,7 +183,6 @@ class SSDKDRotationLoss(BatchLoss):
     dimensions: Count = 128  # of the vectors that the heads make
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Make the two heads for features (N, D) and (N, D')."""
         self.head_S, self.head_T = (
             nn.Sequential(
                 nn.Linear(shape[1], self.dimensions),
@@ -209,15 +200,7 @@ class SSDKDRotationLoss(BatchLoss):
         s_feature: Tensor,
         t_feature: Tensor,
     ) -> dict[str, Tensor]:
-        """The parts of one batch of four views of N images.
-
-        Args:
-            preds_S: logits (4 N, C), upright views first.
-            preds_T: logits (4 N, C).
-            gt_labels: (4 N,) int64 in [0, C).
-            s_feature: (4 N, D).
-            t_feature: (4 N, D').
-        """
+        """From four views of N images, upright ones first: (4 N, C), (4 N,), ..."""
         with full_precision(preds_S):
             preds_S, preds_T, gt_labels, s_feature, t_feature = map(
                 self._by_image, (preds_S, preds_T, gt_labels, s_feature, t_feature)
@@ -246,7 +229,6 @@ class SSDKDRotationLoss(BatchLoss):
     def _similarities(
         self, s_feature: Tensor, t_feature: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What the student and what the teacher's head has to learn."""
         mine, other = (
             _cosines(head(feature)) / self.tau_similarity
             for head, feature in zip((self.head_S, self.head_T), (s_feature, t_feature))

@@ -40,7 +40,6 @@ class ReviewKDLoss(DistillLoss):
     features = 'maps'
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
-        """From lists of maps (N, C, H, W), equal shapes, to a scalar."""
         total = sum(
             hierarchical_context(mine, other)
             for mine, other in zip(s_feature, t_feature, strict=True)
@@ -99,7 +98,6 @@ class SemCKDLoss(BatchLoss):
     channels: Count = 128  # width inside the projections
 
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
-        """Create a projection for each pair of (N, C, H, W)."""
         self.project = nn.ModuleList(
             nn.ModuleList(
                 _projection(mine[1], self.channels, other[1]) for other in teacher_shape
@@ -108,7 +106,6 @@ class SemCKDLoss(BatchLoss):
         )
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
-        """From lists of maps, in any shapes, to a float32 scalar."""
         mine, others = self.gathered(*s_feature), self.gathered(*t_feature)
         total = 0.0
         with torch.no_grad():
@@ -225,13 +222,11 @@ class MGDHFLoss(DistillLoss):
         self.mask = HFMaskConnector(self.phi, self.fusion, self.activation)
 
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
-        """Create the layers between the last maps."""
         self.mask.build(student_shape[-1], teacher_shape[-1])
 
     def forward(
         self, s_feature: list[Tensor], t_feature: list[Tensor]
     ) -> dict[str, Tensor]:
-        """From maps, shallow to deep, to the parts whose weight is not 0."""
         generated, aligned = self.mask(s_feature[-1], t_feature)
         target = t_feature[-1]
         parts = dict(loss_generated=self.alpha * squared_sum(generated, target))

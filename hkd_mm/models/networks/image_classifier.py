@@ -150,8 +150,6 @@ class SimKDClassifier(ImageClassifier):
 
 
 class _ProjectedTrunk(BaseModule):
-    """A student up to its last map, and a projector behind it."""
-
     def __init__(self, student: dict, channels: int, reduction: int) -> None:
         super().__init__()
         student = deepcopy(student)

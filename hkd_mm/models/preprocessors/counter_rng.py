@@ -35,7 +35,6 @@ def mix64(value: Tensor) -> Tensor:
 
 
 def _signed(value: int) -> int:
-    """A Python int modulo 2^64 as int64."""
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
 

@@ -45,8 +45,6 @@ class Geometric(Augmentation):
 
 
 class _Flip(Geometric):
-    """A mirror image with probability ``prob``."""
-
     exact = True
     draws = 1
     axis: ClassVar[int]

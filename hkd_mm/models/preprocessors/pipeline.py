@@ -216,7 +216,6 @@ class Pipeline:
         size: Size,
         masks: bool = False,
     ) -> Tensor:
-        """One geometric stage."""
         operations = [self.operations[name] for name in names]
         if all(op.exact for op in operations):
             for name, op in zip(names, operations):

@@ -177,7 +177,6 @@ def _layout(arrays: Arrays) -> Arrays:
 
 
 def _bytes(kind: tuple[tuple[int, ...], str]) -> int:
-    """Of one entry."""
     return math.prod(kind[0]) * np.dtype(kind[1]).itemsize
 
 

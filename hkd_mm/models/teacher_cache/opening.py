@@ -92,7 +92,6 @@ def _open(model, dataset) -> str:
 
 
 def _on_views(model) -> str:
-    """Of a cache that was declined."""
     if not getattr(model.data_preprocessor, 'num_views', None):
         return ''
     return (
@@ -102,7 +101,6 @@ def _on_views(model) -> str:
 
 
 def _parts(model, dataset) -> dict[str, str]:
-    """Everything that decides what the teacher answers."""
     recorders = model.distiller.teacher_recorders.recorders
     return dict(
         teacher=weights_hash(model.teacher),
