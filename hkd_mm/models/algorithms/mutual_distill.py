@@ -13,13 +13,12 @@ from torch.utils._pytree import tree_map_only
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.teacher_inference import InputConversion
 from hkd_mm.models.algorithms.wiring import (
+    TeacherlessMixin,
     blank_batch,
     build_lazy_parts,
     fill_wiring,
     finish_distiller,
     loss_parts,
-    name_preprocessor,
-    refuse_teachers,
 )
 from hkd_mm.models.connectors.feature_align_connector import check_maps, resize_map
 from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
@@ -29,14 +28,7 @@ _TAKEN = ('architecture', 'branch', 'distill')
 
 
 class Direction:
-    """Who learns from whom; ``build_lazy_parts`` takes it for a distillation.
-
-    Args:
-        whole: the ``MutualDistill``.
-        learner: name of the network that is taught.
-        source: name of the one it learns from, ``branch`` for the branch.
-        distiller: an ``mmrazor.ConfigurableDistiller``, prepared.
-    """
+    """Who learns from whom; ``build_lazy_parts`` takes it for a distillation."""
 
     calculate_student_loss = False
 
@@ -45,31 +37,17 @@ class Direction:
         self.name = f'{learner}_from_{source}'
         # what the losses are logged under
         self.role = 'distill' if learner == 'architecture' else learner
-        self.train, self.eval = whole.train, whole.eval
-        self.forward_both = whole.run_all
-        self._networks = learner, source
-
-    @property
-    def student(self) -> nn.Module:
-        """The network that is taught."""
-        return self.whole.sources()[self._networks[0]]
-
-    @property
-    def teacher(self) -> nn.Module:
-        """The network it learns from."""
-        return self.whole.sources()[self._networks[1]]
+        self.train, self.eval, self.forward_both = (
+            whole.train,
+            whole.eval,
+            whole.run_all,
+        )
+        self.student, self.teacher = whole.sources()[learner], whole.sources()[source]
 
     @property
     def training(self) -> bool:
         """Mode of all networks."""
         return self.whole.training
-
-    def detach_source(self) -> None:
-        """Cut what was recorded of the source off its gradient."""
-        for recorder in self.distiller.teacher_recorders.recorders.values():
-            recorder._data_buffer = tree_map_only(
-                Tensor, Tensor.detach, recorder._data_buffer
-            )
 
 
 def _check_peers(peers: dict) -> None:
@@ -87,7 +65,7 @@ def _check_peers(peers: dict) -> None:
 
 
 @MODELS.register_module()
-class MutualDistill(BaseAlgorithm):
+class MutualDistill(TeacherlessMixin, BaseAlgorithm):
     """Peers trained together in one run, each learning from all others.
 
     Deep mutual learning (Zhang et al., CVPR 2018, arXiv 1706.00384). The losses of
@@ -113,12 +91,10 @@ class MutualDistill(BaseAlgorithm):
             directions; what it leaves out is filled in.
         branch: config of an :class:`EmbeddedBranch`; None for none.
         input_size: side of the square training images in pixels, for the dry forward.
-        teacher: None; here so that a config can take out an inherited one.
-        teacher_ckpt: None, as ``teacher``.
+        kwargs: as of :class:`.TeacherlessMixin` and mmrazor's class.
 
     Raises:
-        UserError: a teacher is given, there is no peer, a peer's name is
-            taken, or a loss would not train.
+        UserError: there is no peer, a peer's name is taken, or a loss would not train.
     """
 
     family = 'online'  # of methods, for the docs
@@ -130,19 +106,9 @@ class MutualDistill(BaseAlgorithm):
         distiller: dict,
         branch: dict | None = None,
         input_size: int = 116,
-        teacher: None = None,
-        teacher_ckpt: None = None,
-        teacher_cache: None = None,
         **kwargs,
     ) -> None:
-        refuse_teachers(
-            'MutualDistill',
-            teacher=teacher,
-            teacher_ckpt=teacher_ckpt,
-            teacher_cache=teacher_cache,
-        )
         _check_peers(peers)
-        name_preprocessor(kwargs)
         super().__init__(architecture=architecture, **kwargs)
         self.peers = ModuleDict(
             {name: MODELS.build(network) for name, network in peers.items()}
@@ -221,8 +187,10 @@ class MutualDistill(BaseAlgorithm):
             self._run_networks(batch_inputs, data_samples)
             if self.branch is not None:
                 self.branch()
-        for direction in self._directions:
-            direction.detach_source()
+        for one in self._directions:  # no gradient reaches who teaches
+            for recorder in one.distiller.teacher_recorders.recorders.values():
+                buffer = recorder._data_buffer
+                recorder._data_buffer = tree_map_only(Tensor, Tensor.detach, buffer)
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None

@@ -312,16 +312,6 @@ def finish_distiller(
         )
 
 
-def refuse_teachers(algorithm: str, **teachers: object) -> None:
-    """Refuse options of a teacher where there is none."""
-    for name, value in teachers.items():
-        if value is not None:
-            raise UserError(
-                f'model.{name} is set, but hkd_mm.{algorithm} has no teacher; '
-                f'set model.{name}=None, or take hkd_mm.FrozenTeacherDistill'
-            )
-
-
 def loss_parts(distiller) -> dict[str, Tensor]:
     """Compute the losses of what was recorded: part or loss -> scalar.
 
@@ -379,3 +369,36 @@ def name_preprocessor(kwargs: dict) -> None:
     """Fill in the type of ``data_preprocessor``, as mmpretrain does."""
     if isinstance(kwargs.get('data_preprocessor'), dict):
         kwargs['data_preprocessor'].setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+
+
+class TeacherlessMixin:
+    """An algorithm without a teacher, in front of its class of MMRazor.
+
+    Args:
+        teacher: None, as ``teacher_ckpt`` and ``teacher_cache``; here so that a config
+            can take out those that it inherits.
+
+    Raises:
+        UserError: one of them is set.
+    """
+
+    def __init__(
+        self,
+        *args,
+        teacher: None = None,
+        teacher_ckpt: None = None,
+        teacher_cache: None = None,
+        **kwargs,
+    ) -> None:
+        given = dict(
+            teacher=teacher, teacher_ckpt=teacher_ckpt, teacher_cache=teacher_cache
+        )
+        for name, value in given.items():
+            if value is not None:
+                raise UserError(
+                    f'model.{name} is set, but hkd_mm.{type(self).__name__} has no '
+                    f'teacher; set model.{name}=None, or take '
+                    'hkd_mm.FrozenTeacherDistill'
+                )
+        name_preprocessor(kwargs)
+        super().__init__(*args, **kwargs)

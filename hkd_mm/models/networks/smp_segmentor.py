@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.models.arguments import Count, checked
 from hkd_mm.models.networks.imagenet_weights import hub_weights
 from hkd_mm.models.networks.timm_classifier import published_weights
 from hkd_mm.registry import MODELS
@@ -51,10 +52,8 @@ def build_network(
 ) -> nn.Module:
     """Build a network with random weights; ``classes`` logits a pixel."""
     _check_network(arch, encoder_name, kwargs)
-    sizes = dict(in_channels=in_channels, num_classes=classes)
-    for name, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f'SMPSegmentor: {name}={value!r} must be >= 1')
+    for name, value in dict(in_channels=in_channels, num_classes=classes).items():
+        checked(Count, name, value, 'SMPSegmentor')
     try:
         return library().create_model(
             arch,
@@ -235,16 +234,10 @@ class SMPSegmentor(BaseModel):
         data_samples: MaskSamples | None = None,
         mode: str = 'tensor',
     ) -> Any:
-        """As of every model of mmengine.
+        """Logits (N, num_classes, h, w) of normalised images (N, C, h, w).
 
-        Args:
-            inputs: (N, C, h, w) float32, normalised.
-            data_samples: of the batch; not needed in mode ``tensor``.
-            mode: ``tensor``, ``loss`` or ``predict``.
-
-        Returns:
-            Logits (N, num_classes, h, w); name -> scalar; or a list of one
-            :class:`MaskPredictions`.
+        In mode ``loss`` name -> scalar, in mode ``predict`` a list of one
+        :class:`MaskPredictions`; both need the samples.
         """
         logits = self._logits(inputs)
         if mode == 'tensor':
