@@ -13,6 +13,8 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Whole = Annotated[int, Field(ge=0, le=2**24)]
 Count = Annotated[int, Field(ge=1, le=2**20)]
 Views = Annotated[int, Field(ge=1, le=10_000)]  # more than a run has epochs
 

@@ -2,16 +2,15 @@
 """Connectors that find by themselves which shapes they have to join."""
 
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
-from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.arguments import Arguments
+from hkd_mm.models.arguments import Arguments, Whole
 from hkd_mm.registry import MODELS
 
 Shape = tuple[int, ...]
@@ -109,7 +108,7 @@ class RegressorConnector(FeatureAlignConnector):
     BatchNorm, ReLU) as wide as the teacher may come before it, as in VID.
     """
 
-    hidden: Annotated[int, Field(ge=0, le=100)] = 0
+    hidden: Whole = 0
     norm: bool = True  # a BatchNorm behind the last layer
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.arguments import Arguments, Share
+from hkd_mm.models.arguments import Arguments, Fraction, Share
 from hkd_mm.models.connectors.feature_align_connector import (
     FeatureAlignConnector,
     LazyConnector,
@@ -94,7 +94,7 @@ class HFMaskConnector(Arguments, BaseModule):
     connector of a distiller.
     """
 
-    phi: Annotated[float, Field(gt=0, le=1)] = 0.5  # threshold on the attention
+    phi: Fraction = 0.5  # threshold on the attention
     fusion: Share = 0.5  # share of a level's own attention
     activation: Activation = 'gelu'
 

@@ -117,16 +117,13 @@ class FBKDLoss(DistillLoss):
     - ``loss_non_local = gamma * |R_S - R_T|``, where ``R`` is a non-local block: for
       each pixel the features of all, weighted by ``softmax(A^T A / sqrt(C))``.
 
-    The paper leaves the pairwise function of its non-local block open; this
-    one, the Gaussian, has no parameters, so the teacher's is the same as the
-    student's and nothing of the teacher is trained. mmrazor's ``FBKDLoss``
-    is not a number at equality, grows with the root of the batch, trains the
-    teacher's non-local block, wants equal channels and leaves the mask over
-    the channels out. Here the connector of the config matches the channels.
-
-    Args:
-        loss_weight: factor on all parts. The weights are those of the
-            authors' code for detectors, whose maps are far larger.
+    The paper leaves the pairwise function of its non-local block open; this one, the
+    Gaussian, has no parameters, so the teacher's is the same as the student's and
+    nothing of the teacher is trained. mmrazor's ``FBKDLoss`` is not a number at
+    equality, grows with the root of the batch, trains the teacher's non-local block,
+    wants equal channels and leaves the mask over the channels out. Here the connector
+    of the config matches the channels. The default weights are those of the authors'
+    code for detectors, whose maps are far larger.
     """
 
     family = 'feature'

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from hkd_mm.models.arguments import NotNegative, Positive
+from hkd_mm.models.arguments import Fraction, NotNegative, Positive
 from hkd_mm.models.losses.distill_loss import BatchLoss, full_precision
 from hkd_mm.models.losses.kd_losses import divergence, log_probabilities
 from hkd_mm.registry import MODELS
@@ -29,10 +29,8 @@ class DISTLoss(BatchLoss):
     The smallest divisor bounds each norm; the published code and mmrazor's ``DISTLoss``
     add 1e-8 to the product of the two, which makes a class that is improbable in the
     whole batch count as unlike even where the networks agree. Where a correlation is 0
-    / 0, as within a class for a batch of one, it counts as 0.
-
-    Args:
-        loss_weight: factor on the returned scalar; 2 in the authors' recipe.
+    / 0, as within a class for a batch of one, it counts as 0. The authors' recipe has a
+    ``loss_weight`` of 2.
     """
 
     family = 'response'
@@ -106,7 +104,7 @@ class MLKDLoss(BatchLoss):
     beta: NotNegative = 1.0  # weight of the batch level; its mean grows with B
     gamma: NotNegative = 1.0  # weight of the class level; it grows with B^2
     # share of the samples and classes that are chosen, the least confident first
-    quantile: Annotated[float, Field(gt=0, le=1)] = 0.5
+    quantile: Fraction = 0.5
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> dict[str, Tensor]:
         student, teacher = self.gathered(preds_S, preds_T)

@@ -2,14 +2,12 @@
 """Contrastive representation distillation."""
 
 import math
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from hkd_mm.models.arguments import Count, Positive
+from hkd_mm.models.arguments import Count, Positive, Whole
 from hkd_mm.models.losses.distill_loss import BatchLoss, Shape, full_precision
 from hkd_mm.models.losses.relation_losses import unit
 from hkd_mm.registry import MODELS
@@ -58,15 +56,12 @@ class CRDLoss(BatchLoss):
     negatives that there are. So the value is that of equation (18) with another n, and
     another weight is due where n differs much from the paper's 16384.
 
-    Equation (19) divides by n / M, with M the size of the data set. Taken
-    literally a batch begins in the thousands, nearly all of it from the
-    negatives. The authors' code, which the weight of 0.8 belongs to, first
-    divides e^z by M times its mean E over the first batch, so that M falls
-    out: ``h = e^z / (e^z + n E)``. So does this; E of either direction is
-    kept with the weights. mmrazor's ``CRDLoss`` ignores its ``loss_weight``.
-
-    Args:
-        loss_weight: factor on the returned scalar; the paper has 0.8.
+    Equation (19) divides by n / M, with M the size of the data set. Taken literally a
+    batch begins in the thousands, nearly all of it from the negatives. The authors'
+    code, which the weight of 0.8 belongs to, first divides e^z by M times its mean E
+    over the first batch, so that M falls out: ``h = e^z / (e^z + n E)``. So does this;
+    E of either direction is kept with the weights. mmrazor's ``CRDLoss`` ignores its
+    ``loss_weight``. The paper has a ``loss_weight`` of 0.8.
     """
 
     family = 'relation'
@@ -83,7 +78,7 @@ class CRDLoss(BatchLoss):
 
     tau: Positive = 0.1  # temperature of the similarity; the paper has 0.1
     dimensions: Count = 128  # length of the vectors; the paper has 128
-    queue: Annotated[int, Field(ge=0, le=2**24)] = 0  # images kept of earlier batches
+    queue: Whole = 0  # images kept of earlier batches
 
     def __post_init__(self) -> None:
         super().__post_init__()

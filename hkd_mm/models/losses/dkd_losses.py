@@ -135,17 +135,14 @@ _SMALLEST = 1e-7  # of the teacher's cross-entropy, which divides
 class WSLDLoss(DistillLoss):
     r"""Weighted soft labels of Zhou et al.
 
-    ``L = tau^2 * mean_i w_i KL(softmax(t_i / tau) || softmax(s_i / tau))``
-    with ``w_i = 1 - exp(-CE(s_i, y_i) / CE(t_i, y_i))`` at temperature 1 and
-    without a gradient: a sample that the student already knows better than the teacher
-    counts little. The paper writes a cross-entropy in place of the divergence; the
-    difference is the teacher's entropy, which has no gradient, and so a student that
-    equals its teacher has loss 0 (mmrazor's ``WSLD`` has not). The labels of mixed
-    images enter the two cross-entropies as they are.
-
-    Args:
-        loss_weight: factor on the returned scalar; 2.5 in the paper for
-            ImageNet, 2.25 with ``tau`` 4 for CIFAR-100.
+    ``L = tau^2 * mean_i w_i KL(softmax(t_i / tau) || softmax(s_i / tau))`` with
+    ``w_i = 1 - exp(-CE(s_i, y_i) / CE(t_i, y_i))`` at temperature 1 and without a
+    gradient: a sample that the student already knows better than the teacher counts
+    little. The paper writes a cross-entropy in place of the divergence; the difference
+    is the teacher's entropy, which has no gradient, and so a student that equals its
+    teacher has loss 0 (mmrazor's ``WSLD`` has not). The labels of mixed images enter
+    the two cross-entropies as they are. The paper has a ``loss_weight`` of 2.5 for
+    ImageNet, of 2.25 with ``tau`` 4 for CIFAR-100.
     """
 
     family = 'response'

@@ -3,15 +3,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hkd_mm.models.arguments import Count, NotNegative, Positive
+from hkd_mm.models.arguments import Count, Fraction, NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import resize_map
 from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.registry import MODELS
@@ -206,16 +204,13 @@ class OFDLoss(DistillLoss):
     are taken to be normal (:meth:`attach`). A teacher without one, or with ``fold_bn``,
     gets the mean of the negative answers in the batch.
 
-    Recorders deliver most stages behind their ReLU, where all that was
-    negative is 0: such a neuron's target is the margin itself, the expected
-    value of what is hidden. The paper sums over maps of all stages; here the
-    mean makes the weight independent of the size of the image, and each
-    further stage is a further loss with recorders of its own. mmrazor's
-    ``OFDLoss`` sums, and its margin needs an algorithm class of its own.
-
-    Args:
-        loss_weight: factor on the returned scalar; the paper's 1e-3 on a sum
-            is ``1e-3 * C * H * W`` of the teacher's map here.
+    Recorders deliver most stages behind their ReLU, where all that was negative is 0:
+    such a neuron's target is the margin itself, the expected value of what is hidden.
+    The paper sums over maps of all stages; here the mean makes the weight independent
+    of the size of the image, and each further stage is a further loss with recorders of
+    its own. mmrazor's ``OFDLoss`` sums, and its margin needs an algorithm class of its
+    own. The paper's weight of 1e-3 on a sum is ``1e-3 * C * H * W`` of the teacher's
+    map here.
     """
 
     family = 'feature'
@@ -346,10 +341,10 @@ class FTLoss(DistillLoss):
     minimum_at_teacher = False  # the translator makes equal maps unlike
 
     # factor channels over teacher channels
-    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    rate: Fraction = 0.5
     # side of all kernels, odd; 3 in the paper, 1 where the teacher is so wide that 3
     # would be heavier than itself
-    kernel_size: Annotated[Count, Field(le=31)] = 3
+    kernel_size: Count = 3
     alpha: Positive = 1.0  # weight of the paraphraser's part
     # weight of the transfer; 200 is that of the CRD benchmark
     beta: NotNegative = 200.0

@@ -116,11 +116,8 @@ class LogitStdLoss(DistillLoss):
     classes): a small student need not copy the size of the teacher's scores, only their
     order and proportions. The loss does not depend on the student's mean and scale, so
     the size of its scores is left to the hard label. With DKD in place of KL:
-    ``DKDLoss(standardize=True)``.
-
-    Args:
-        loss_weight: factor on the returned scalar; 9 in the paper, beside
-            0.1 for the hard label.
+    ``DKDLoss(standardize=True)``. The paper has a ``loss_weight`` of 9 beside 0.1 for
+    the hard label.
     """
 
     family = 'response'

@@ -35,13 +35,10 @@ class HardLabelLoss(DistillLoss):
 class DeiTHardLoss(DistillLoss):
     r"""Hard-label distillation of Touvron et al., equation (3).
 
-    ``L = mean_i CE(s_i, argmax_c t_i,c)``, without label smoothing, as in the
-    paper. Equation (3) is half of it and half of
-    :class:`hkd_mm.HardLabelLoss`. Here it acts on the one class head there
-    is; the paper's distillation token is a part of its student.
-
-    Args:
-        loss_weight: factor on the returned scalar; 0.5 in the paper.
+    ``L = mean_i CE(s_i, argmax_c t_i,c)``, without label smoothing, as in the paper.
+    Equation (3) is half of it and half of :class:`hkd_mm.HardLabelLoss`. Here it acts
+    on the one class head there is; the paper's distillation token is a part of its
+    student. The paper has a ``loss_weight`` of 0.5.
     """
 
     family = 'response'

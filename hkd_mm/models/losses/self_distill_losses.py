@@ -132,9 +132,6 @@ class TfKDLoss(DistillLoss):
 
     Targets of mixed images: ``p^d`` is mixed likewise. With class weights each
     sample counts as much as the class of its label.
-
-    Args:
-        loss_weight: factor on the returned scalar, the paper's alpha.
     """
 
     family = 'self'

@@ -1,14 +1,11 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Losses of generated and fused maps: ReviewKD, SemCKD, MGD."""
 
-from typing import Annotated
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from hkd_mm.models.arguments import Count, NotNegative, Positive, Share
+from hkd_mm.models.arguments import Count, Fraction, NotNegative, Positive, Share
 from hkd_mm.models.connectors.feature_align_connector import resize_map
 from hkd_mm.models.connectors.mgd_connectors import Activation, HFMaskConnector
 from hkd_mm.models.losses.distill_loss import (
@@ -213,7 +210,7 @@ class MGDHFLoss(DistillLoss):
     alpha: Positive = 7e-5  # factor on the generated map
     beta: NotNegative = 7e-5  # factor on the aligned map
     # attention from which on a place is masked
-    phi: Annotated[float, Field(gt=0, le=1)] = 0.5
+    phi: Fraction = 0.5
     fusion: Share = 0.5  # share of a level's own attention
     activation: Activation = 'gelu'
 

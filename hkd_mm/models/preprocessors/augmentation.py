@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hkd_mm.models.arguments import Arguments, Positive
+from hkd_mm.models.arguments import Arguments, Fraction, Positive, Whole
 
 Values = dict[str, Tensor]  # parameter -> (B, ...)
 Size = tuple[int, int]  # height, width
 Level = Annotated[float, Field(ge=0, le=255)]
-Parts = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
+Parts = tuple[Fraction, Fraction]
 Ratios = tuple[Positive, Positive]  # width / height
 
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hkd_mm.models.arguments import Whole
 from hkd_mm.models.preprocessors import affine, color
 from hkd_mm.models.preprocessors.augmentation import Draw, Filled, Size, Values, choose
 from hkd_mm.registry import TASK_UTILS
@@ -51,7 +52,7 @@ class RandAugment(Filled):
     count: tuple[_Number, _Number] = (1, 3)  # smallest and largest number of operations
     magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0  # strength of all operations
     # indices of the classes that are augmented; None for all
-    classes: list[Annotated[int, Field(ge=0)]] | None = None
+    classes: list[Whole] | None = None
     # augment the copies that ``packed.top_up`` adds, and not the images themselves, as
     # DSP-KD does
     copies_only: bool = False

@@ -24,6 +24,8 @@ from hkd_mm.errors import UserError
 from hkd_mm.models.arguments import Arguments
 from hkd_mm.registry import TASK_UTILS
 
+Stage = Annotated[int, Field(ge=-1000, le=1000)]
+
 
 class AutoSourceRecorder(Arguments, ModuleOutputsRecorder):
     """Module outputs whose module is found when the network is known."""
@@ -78,7 +80,7 @@ class FeatureRecorder(AutoSourceRecorder):
     the last four are 1/4, 1/8, 1/16 and 1/32 of the image.
     """
 
-    stage: int = -1  # index of the stage; negative counts from the last one
+    stage: Stage = -1  # index of the stage; negative counts from the last one
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -187,7 +189,7 @@ class StageMapsRecorder(HookRecorder):
 
     # indices of the stages, from shallow to deep; negative ones count from the last.
     # The last four are 1/4, 1/8, 1/16 and 1/32 of the image in the networks of this zoo
-    stages: Annotated[tuple[int, ...], Field(min_length=1)] = (-4, -3, -2, -1)
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (-4, -3, -2, -1)
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         """Listen to the modules that end the stages."""

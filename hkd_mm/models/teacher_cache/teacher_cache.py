@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.arguments import Arguments, NotNegative, Views
+from hkd_mm.models.arguments import Arguments, NotNegative, Views, Whole
 from hkd_mm.models.teacher_cache.cache_file import Arrays, CacheFile
 
 CODE_VERSION = 2  # raise it with any change of what an entry means
@@ -49,7 +49,7 @@ class TeacherCache(Arguments):
     # dtype of maps and pooled features. Logits are float32
     features: Literal['float16', 'float32'] = 'float16'
     # entries that are computed again when a cache is opened
-    check: Annotated[int, Field(ge=0, le=2**20)] = 16
+    check: Whole = 16
     # largest difference then, relative to the largest value
     tolerance: NotNegative = 5e-3
 
