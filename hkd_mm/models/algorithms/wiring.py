@@ -140,14 +140,11 @@ def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
 
 
 def _record(kind: type, name: str, key: str) -> dict:
-    if key in ('preds_S', 'preds_T'):
-        return dict(recorder='logits', from_student=key == 'preds_S')
-    if key == 'gt_labels':
-        return dict(recorder='labels', from_student=True)
-    features = getattr(kind, 'features', None)
-    if key in ('s_feature', 't_feature') and features:
-        recorder = _OF_FEATURES[features]
-        return dict(recorder=recorder, from_student=key == 's_feature')
+    feature = _OF_FEATURES.get(getattr(kind, 'features', None))
+    known = dict(preds_S='logits', preds_T='logits', gt_labels='labels')
+    recorder = (known | dict(s_feature=feature, t_feature=feature)).get(key)
+    if recorder:
+        return dict(recorder=recorder, from_student=key not in ('preds_T', 't_feature'))
     raise UserError(
         f'model.distiller.distill_losses.{name}: nothing is known to give '
         f'{kind.__name__} as {key}; name a recorder in '
@@ -207,12 +204,10 @@ def drop_unused_inputs(distiller) -> None:
     }
     for name in set(distiller.connectors) - used:
         del distiller.connectors[name]
-    for from_student, manager in (
-        (True, distiller.student_recorders),
-        (False, distiller.teacher_recorders),
-    ):
-        for name in manager.recorders.keys() - asked_recorders(mappings, from_student):
-            del manager.recorders[name]  # it would hold on to its maps
+    for side in ('student', 'teacher'):
+        found = getattr(distiller, f'{side}_recorders').recorders
+        for name in found.keys() - asked_recorders(mappings, side == 'student'):
+            del found[name]  # it would hold on to its maps
 
 
 def build_lazy_parts(model, input_size: int) -> None:
@@ -226,30 +221,22 @@ def build_lazy_parts(model, input_size: int) -> None:
     """
     distiller = model.distiller
     lazy = dict(_lazy_connectors(distiller))
-    losses = {
-        name: loss
-        for name, loss in distiller.distill_losses.items()
-        if hasattr(loss, 'build')
-    }
-    for loss in distiller.distill_losses.values():
+    losses = distiller.distill_losses
+    for loss in losses.values():
         if hasattr(loss, 'attach'):
             loss.attach(model.student, getattr(model, 'teacher', None))
-    if not lazy and not losses:
+    built = [name for name, loss in losses.items() if hasattr(loss, 'build')]
+    if not lazy and not built:
         return
     with _dry_forward(model, input_size):
         for connector, records in lazy.items():
             distiller.connectors[connector].build(
                 *(shapes_of(_plain(distiller, record)) for record in records)
             )
-        for name, loss in losses.items():
+        for name in built:
             mapping = distiller.loss_forward_mappings[name]
-            loss.build(
-                *(
-                    shapes_of(distiller.get_record(**mapping[key]))
-                    for key in ('s_feature', 't_feature')
-                    if key in mapping
-                )
-            )
+            records = (mapping[k] for k in ('s_feature', 't_feature') if k in mapping)
+            losses[name].build(*(shapes_of(distiller.get_record(**r)) for r in records))
 
 
 @contextmanager
@@ -303,13 +290,11 @@ def finish_distiller(
     """
     check_losses(distiller, own)
     drop_unused_inputs(distiller)
-    distiller.student_recorders = GuardedRecorders.over(
-        distiller.student_recorders, student, 'student'
-    )
-    if teacher is not None:
-        distiller.teacher_recorders = GuardedRecorders.over(
-            distiller.teacher_recorders, teacher, 'teacher'
-        )
+    for side, network in dict(student=student, teacher=teacher).items():
+        if network is not None:
+            found = getattr(distiller, f'{side}_recorders')
+            guarded = GuardedRecorders.over(found, network, side)
+            setattr(distiller, f'{side}_recorders', guarded)
 
 
 def loss_parts(distiller) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hkd_mm.models.arguments import Arguments, Fraction, Positive, Whole
+from hkd_mm.models.arguments import Arguments, Fraction, Positive
 
 Values = dict[str, Tensor]  # parameter -> (B, ...)
 Size = tuple[int, int]  # height, width

@@ -84,16 +84,10 @@ class PackedMaskPreprocessor(PackedPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make the input of the network.
+        """Make ``inputs`` float32 (B, C, h, w) and ``data_samples``, a ``MaskSamples``.
 
-        Args:
-            data: ``inputs`` uint8 or uint16 (B, H, W, C), ``masks`` uint8
-                (B, H, W) and ``index`` (B,) int64.
-            training: augment.
-
-        Returns:
-            ``inputs`` float32 (B, C, h, w) and ``data_samples``, a
-            ``MaskSamples``; its view is -1 in evaluation.
+        Of ``inputs`` uint8 or uint16 (B, H, W, C), ``masks`` uint8 (B, H, W) and
+        ``index`` (B,) int64. In evaluation nothing is augmented and the view is -1.
         """
         self._check(data)
         index = data['index']

@@ -121,16 +121,10 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make the input of the network.
+        """Make ``inputs`` float32 (B, 3, h, w), and ``data_samples`` (PackedSamples).
 
-        Args:
-            data: ``inputs`` uint8 (B, H, W, 3) RGB, ``labels`` and
-                ``index`` (B,) int64.
-            training: augment.
-
-        Returns:
-            ``inputs`` float32 (B, 3, h, w) and ``data_samples``, a
-            ``PackedSamples``; its view is -1 in evaluation.
+        Of ``inputs`` uint8 (B, H, W, 3) RGB, ``labels`` and ``index`` (B,) int64. They
+        are augmented in training; in evaluation their view is -1.
         """
         _check(data)
         labels, index = data['labels'], data['index']

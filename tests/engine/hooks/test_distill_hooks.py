@@ -18,7 +18,7 @@ from hkd_mm.engine.hooks.distill_hooks import (
 )
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
-from hkd_mm.models.losses.hybrid_kd_loss import HybridKDLoss
+from hkd_mm.models.losses.label_losses import HybridKDLoss
 from hkd_mm.training.trainer import train
 
 
