@@ -28,8 +28,7 @@ class RotationDistill(FrozenTeacherDistill):
 
     Args:
         all_views: names of further losses that are given all views.
-        args: of :class:`FrozenTeacherDistill`.
-        kwargs: likewise; a ``teacher_cache`` is declined.
+        kwargs: of :class:`FrozenTeacherDistill`; a ``teacher_cache`` is declined.
 
     Raises:
         UserError: a name is that of no loss.

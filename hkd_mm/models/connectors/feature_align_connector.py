@@ -72,6 +72,12 @@ def check_maps(user: str, *shapes: Shape) -> None:
             )
 
 
+def conv_norm_relu(channels: int, width: int, kernel: int) -> list[nn.Module]:
+    """A convolution that keeps the size, BatchNorm and ReLU."""
+    conv = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(width), nn.ReLU()]
+
+
 def resize_map(feature: Tensor, size: tuple[int, int]) -> Tensor:
     """Pool a map (N, C, H, W) down, or interpolate it up, to ``size``."""
     height, width = feature.shape[2:]

@@ -297,7 +297,6 @@ def conv_stack(
     Args:
         channels: before, between and behind the layers.
         kernel_size: odd.
-        kind: ``nn.Conv2d`` or ``nn.ConvTranspose2d``.
         norm: a BatchNorm behind each convolution.
     """
     layers: list[nn.Module] = []

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.models.arguments import NotNegative, Positive, Share
-from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.connectors.feature_align_connector import conv_norm_relu, resize_map
 from hkd_mm.models.losses.distill_loss import BatchLoss, ClassWeight, DistillLoss, Shape
 from hkd_mm.models.losses.kd_losses import kl_of_samples, soft_target_kl
 from hkd_mm.models.recorders.network_recorders import last_layer
@@ -96,8 +96,8 @@ class _Branch(nn.Module):
     def __init__(self, channels: int, deepest: int, classes: int) -> None:
         super().__init__()
         middle = max(1, deepest // 4)
-        self.reduce = _conv(channels, middle, 1)
-        self.mix = _conv(middle, middle, 3)
+        self.reduce = nn.Sequential(*conv_norm_relu(channels, middle, 1))
+        self.mix = nn.Sequential(*conv_norm_relu(middle, middle, 3))
         self.expand = nn.Sequential(
             nn.Conv2d(middle, deepest, 1, bias=False), nn.BatchNorm2d(deepest)
         )
@@ -108,14 +108,6 @@ class _Branch(nn.Module):
         feature = resize_map(self.reduce(feature), size)
         feature = self.expand(self.mix(feature))
         return self.classify(feature.mean(dim=(2, 3))), feature
-
-
-def _conv(channels: int, out: int, size: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out, size, padding=size // 2, bias=False),
-        nn.BatchNorm2d(out),
-        nn.ReLU(inplace=True),
-    )
 
 
 @MODELS.register_module()

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.models.arguments import Count, Fraction, NotNegative, Positive, Share
-from hkd_mm.models.connectors.feature_align_connector import resize_map
+from hkd_mm.models.connectors.feature_align_connector import conv_norm_relu, resize_map
 from hkd_mm.models.connectors.mgd_connectors import Activation, HFMaskConnector
 from hkd_mm.models.losses.distill_loss import (
     BatchLoss,
@@ -145,12 +145,8 @@ def _similarity(feature: Tensor) -> Tensor:
 
 def _projection(channels: int, width: int, target: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.Conv2d(width, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
+        *conv_norm_relu(channels, width, 1),
+        *conv_norm_relu(width, width, 3),
         nn.Conv2d(width, target, 1),
     )
 

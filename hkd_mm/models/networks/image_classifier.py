@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hkd_mm.errors import UserError
 from hkd_mm.io.signatures import type_name
 from hkd_mm.models.arguments import Count, checked
+from hkd_mm.models.connectors.feature_align_connector import conv_norm_relu
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedPredictions, PackedSamples
@@ -163,9 +164,9 @@ class _ProjectedTrunk(BaseModule):
             own = student['head']['in_channels']
         width = max(channels // reduction, 1)
         self.project = nn.Sequential(
-            *_layer(own, width, 1),
-            *_layer(width, width, 3),
-            *_layer(width, channels, 1),
+            *conv_norm_relu(own, width, 1),
+            *conv_norm_relu(width, width, 3),
+            *conv_norm_relu(width, channels, 1),
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
@@ -180,11 +181,3 @@ class _ProjectedTrunk(BaseModule):
                 f'makes {tuple(feature.shape)}; take a convolutional student'
             )
         return (self.project(feature),)
-
-
-def _layer(channels: int, width: int, kernel: int) -> list[nn.Module]:
-    return [
-        nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-    ]

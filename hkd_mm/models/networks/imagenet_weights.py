@@ -32,7 +32,6 @@ def fetch_weights(url: str, name: str) -> Path:
     it gives up with a traceback; mmengine's has no time limit.
 
     Args:
-        url: where the file is published.
         name: its name in :func:`weights_place`; a hash at its end, as in
             ``network-5bf4721e.pth``, is checked.
 

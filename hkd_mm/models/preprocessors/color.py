@@ -45,7 +45,6 @@ def adjust_tone(
     ``saturation`` is 1, and black where both are 0 (brightness).
 
     Args:
-        images: see the module.
         factor: >= 0 (B,); 1 leaves the image as it is.
         contrast: 0 or 1, (B,).
         saturation: 0 or 1, (B,); not 1 where ``contrast`` is.
@@ -67,7 +66,6 @@ def shift_hue(images: Tensor, turns: Tensor, far: bool = True) -> Tensor:
     computed in multiples of their difference: no division, no case for grey.
 
     Args:
-        images: see the module.
         turns: parts of a full turn in [-0.5, 0.5], (B,).
         far: some turns may be beyond 1/6; without them it is less work.
     """

@@ -150,8 +150,6 @@ def warp(
 
     Args:
         images: float32 (B, C, H, W).
-        operations: in their order.
-        parameters: of each.
         size: (h, w) that a crop delivers.
         masks: they are class ids: nearest pixels, filled with 0.
     """

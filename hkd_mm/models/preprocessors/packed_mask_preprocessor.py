@@ -33,7 +33,6 @@ class PackedMaskPreprocessor(PackedPreprocessor):
             rounded. None takes the whole range of the dtype.
         mean: of each channel, 0 to 255, after the window; its length is the
             number of channels.
-        std: likewise.
         augment: nothing that mixes samples, and no ``hkd_mm.RandAugment``;
             this and what follows as of ``hkd_mm.PackedPreprocessor``.
         input_size: masks are resized to the nearest pixel.

@@ -33,7 +33,6 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
     Args:
         mean: of the channels in the order that the network takes, 0 to 255.
-        std: of the channels likewise.
         to_rgb: the network takes RGB; False hands it BGR. Packed images are RGB.
         augment: augmentations of training, ``dict(type='hkd_mm.X', ...)``
             each; mixing ones last.

@@ -110,7 +110,6 @@ def perform(
 
     Args:
         images: may be changed.
-        name: of ``OPERATIONS``.
         strength: (B,), a part of the strongest in [-1, 1].
         outside: (fill, padding) of :func:`.affine.warp`.
     """

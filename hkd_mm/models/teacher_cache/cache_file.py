@@ -34,7 +34,6 @@ class CacheFile:
         parts: name -> text of everything that the entries depend on; all of
             it must agree with an existing folder.
         arrays: name -> (shape of a row, numpy dtype).
-        num_views: views of an image.
         num_rows: images and copies of them.
 
     Raises:

@@ -28,8 +28,6 @@ def open_teacher_cache(
     Args:
         model: a ``FrozenTeacherDistill`` with a cache, on its device.
         dataset: the training split; a cache needs a ``PackedDataset``.
-        logger: is given the size, the folder and how much is stored already,
-            or the reason.
         batch_size: images a step; the teacher is always run with as many.
     """
     cache = model.teacher_cache

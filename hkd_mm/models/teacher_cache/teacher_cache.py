@@ -71,11 +71,8 @@ class TeacherCache(Arguments):
     ) -> str:
         """Open or make the folder of this key, and describe it in one line.
 
-        Args:
-            parts: name -> text of all that the outputs depend on.
-            records: one batch of what is cached, for shapes.
-            exact: names that are kept in float32, the logits.
-            index: all images and copies.
+        ``parts`` is the text of all that the outputs depend on, ``records`` one batch
+        of what is cached; ``exact`` are kept in float32, the logits.
 
         Raises:
             UserError: foreign or truncated, see :class:`CacheFile`.
@@ -165,9 +162,7 @@ class TeacherCache(Arguments):
         """Prepare an epoch on one view.
 
         Args:
-            view: its number.
             index: ids of all samples that the epoch will show.
-            device: where the records are needed.
 
         Returns:
             Whether all of them are stored; otherwise the teacher runs.
@@ -258,9 +253,7 @@ class TeacherCache(Arguments):
         """Compare stored entries with what the teacher answers now.
 
         Args:
-            view: its number.
             index: ids of the entries (B,).
-            records: name -> (B, ...).
             coarse: the teacher runs in 16 bits, which other machines round differently.
         """
         tolerance = max(self.tolerance, _COARSE if coarse else 0)
