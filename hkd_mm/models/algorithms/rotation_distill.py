@@ -70,13 +70,7 @@ class RotationDistill(FrozenTeacherDistill):
 def _repeated(samples: Sequence | None) -> Sequence | None:
     if not isinstance(samples, PackedSamples):
         return samples and list(samples) * VIEWS
-    scores = samples.gt_scores
-    return PackedSamples(
-        samples.gt_labels.repeat(VIEWS),
-        samples.index.repeat(VIEWS),
-        samples.view,
-        None if scores is None else scores.repeat(VIEWS, 1),
-    )
+    return samples.mapped(lambda x: torch.cat([x] * VIEWS))
 
 
 def _upright(

@@ -107,14 +107,10 @@ class DistillLoss(Arguments, nn.Module):
         return tuple(map(gather_batch, tensors)) if self.gather else tensors
 
     def cross_entropy(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
-        """Cross-entropy of each sample times its class's weight, as a mean: float32.
+        """Cross-entropy of each sample times its class's weight, as a mean.
 
         As in mmpretrain; torch divides by the sum of the weights. So several
         processes make the gradient of one.
-
-        Args:
-            preds_S: logits (N, C).
-            gt_labels: (N,) int64 in [0, C), or (N, C) targets of mixed images.
         """
         return F.cross_entropy(
             preds_S.float(), gt_labels, weight=self._class_weight, reduction='none'

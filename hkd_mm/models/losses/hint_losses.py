@@ -266,26 +266,6 @@ def _mean_of_negatives(feature: Tensor) -> Tensor:
     return feature.clamp(max=0).sum(dims) / count
 
 
-class Paraphraser(nn.Module):
-    """Autoencoder of a teacher's map (Kim et al., arXiv 1802.04977, 3.1).
-
-    Three convolutions and three transposed ones, all of stride 1, each
-    followed by a leaky ReLU of slope 0.1; ``factors`` channels between them.
-    """
-
-    def __init__(self, channels: int, factors: int, kernel_size: int) -> None:
-        super().__init__()
-        self.encoder = conv_stack([channels, channels, factors, factors], kernel_size)
-        self.decoder = conv_stack(
-            [factors, factors, channels, channels], kernel_size, nn.ConvTranspose2d
-        )
-
-    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors of a map (N, C, H, W), and the map rebuilt from them."""
-        factors = self.encoder(feature)
-        return factors, self.decoder(factors)
-
-
 def conv_stack(
     channels: Sequence[int],
     kernel_size: int,
@@ -357,14 +337,22 @@ class FTLoss(DistillLoss):
         channels = teacher_shape[1]
         factors = max(1, round(self.rate * channels))
         size = self.kernel_size
-        self.paraphraser = Paraphraser(channels, factors, size)
+        # section 3.1: three convolutions and three transposed ones, all of stride 1
+        widths = [channels, channels, factors, factors]
+        self.paraphraser = nn.ModuleDict(
+            dict(
+                encoder=conv_stack(widths, size),
+                decoder=conv_stack(widths[::-1], size, nn.ConvTranspose2d),
+            )
+        )
         widths = [student_shape[1], student_shape[1], factors, factors]
         self.translator = conv_stack(widths, size, norm=True)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
         """From maps (N, C, H, W) and (N, C', H', W') to the two parts."""
         student = resize_map(s_feature, t_feature.shape[2:])
-        factors, again = self.paraphraser(t_feature)
+        factors = self.paraphraser.encoder(t_feature)
+        again = self.paraphraser.decoder(factors)
         mine, other = (
             unit_vectors(x.float().flatten(1))
             for x in (self.translator(student), factors.detach())

@@ -43,11 +43,7 @@ class CIFARResNet(ResNet_CIFAR):
 
 
 class _Published:
-    """Mixin in front of a backbone that mmpretrain publishes weights of.
-
-    ``init_weights`` ends by reading them the way ``hkd_mm.TimmClassifier``
-    does: safely, with one line on failure.
-    """
+    """Mixin in front of a backbone that mmpretrain publishes weights of."""
 
     version: ClassVar[int]
     _pretrained = False

@@ -39,14 +39,6 @@ def library() -> ModuleType:
     return segmentation_models_pytorch
 
 
-def accepted(kwargs: dict) -> dict:
-    """Arguments of a network's class without those that we set."""
-    for name, reason in _REFUSED.items():
-        if kwargs.get(name) is not None:
-            raise UserError(f'SMPSegmentor: leave {name} out; {reason}')
-    return {k: v for k, v in kwargs.items() if k not in _REFUSED}
-
-
 def build_network(
     arch: str, encoder_name: str, in_channels: int, classes: int, **kwargs
 ) -> nn.Module:
@@ -208,8 +200,11 @@ class SMPSegmentor(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.in_channels, self.num_classes = in_channels, num_classes
+        for name, reason in _REFUSED.items():
+            if kwargs.pop(name, None) is not None:
+                raise UserError(f'SMPSegmentor: leave {name} out; {reason}')
         self._network = dict(
-            accepted(kwargs),
+            kwargs,
             arch=arch,
             encoder_name=encoder_name,
             in_channels=in_channels,

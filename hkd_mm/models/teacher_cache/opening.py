@@ -36,10 +36,13 @@ def open_teacher_cache(
         report = _open(model, dataset)
     except CacheDeclined as error:
         cache.declined = str(error)
-        logger.warning(
-            f'NO TEACHER CACHE: {error}. The teacher runs in every step'
-            + _on_views(model)
-        )
+        said = f'NO TEACHER CACHE: {error}. The teacher runs in every step'
+        if getattr(model.data_preprocessor, 'num_views', None):
+            said += (
+                f'; views repeat after {cache.num_views} epochs as with a cache, or '
+                'never with teacher_cache=False'
+            )
+        logger.warning(said)
         return
     _check_entries(model, dataset)
     logger.info(f'Teacher cache {report}')
@@ -87,15 +90,6 @@ def _open(model, dataset) -> str:
         cache.file = None
         raise CacheDeclined(reasons[0])
     return report
-
-
-def _on_views(model) -> str:
-    if not getattr(model.data_preprocessor, 'num_views', None):
-        return ''
-    return (
-        f'; views repeat after {model.teacher_cache.num_views} epochs as with '
-        'a cache, or never with teacher_cache=False'
-    )
 
 
 def _parts(model, dataset) -> dict[str, str]:
