@@ -41,7 +41,6 @@ class DistillLoss(Arguments, nn.Module):
     Attributes:
         family: ``response``, ``feature``, ``relation``, ``self`` or ``online``.
         source: the paper and its equations.
-        upstream: package that computes it; empty where it is our own.
         fails: where the method is known to fail, for the docs.
         features: what ``s_feature`` and ``t_feature`` are: ``map`` (N, C, H, W),
             ``last_map``, the one that is pooled for the last layer, ``vector`` (N, C),
@@ -72,7 +71,6 @@ class DistillLoss(Arguments, nn.Module):
 
     family: ClassVar[str]
     source: ClassVar[str]
-    upstream: ClassVar[str] = ''
     fails: ClassVar[str] = ''
     features: ClassVar[str | None] = None
     dense: ClassVar[bool] = False

@@ -82,10 +82,6 @@ class FeatureRecorder(AutoSourceRecorder):
 
     stage: Stage = -1  # index of the stage; negative counts from the last one
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._segmentor = False
-
     def find(self, model: nn.Module) -> str:
         self._segmentor = is_segmentor(model)
         if not is_timm(model):
@@ -108,7 +104,10 @@ class FeatureRecorder(AutoSourceRecorder):
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         """One map; ``data_idx`` picks among several where a stage has them."""
         record = super().get_record_data(record_idx, data_idx)
-        return record[self.stage] if isinstance(record, (tuple, list)) else record
+        if isinstance(record, Tensor):
+            return record
+        self._check(len(record), 'out_indices')
+        return record[self.stage]
 
 
 @TASK_UTILS.register_module()
