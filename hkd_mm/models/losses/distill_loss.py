@@ -64,9 +64,6 @@ class DistillLoss(Arguments, nn.Module):
         class_weight: a loss that takes it annotates it as ``ClassWeight``: one weight
             >= 0 a class. ``'balanced'`` and ``'sqrt_balanced'`` are made numbers by
             the config loader.
-
-    Args:
-        loss_weight: factor on what is returned, >= 0.
     """
 
     family: ClassVar[str]
@@ -86,6 +83,7 @@ class DistillLoss(Arguments, nn.Module):
     # no fields unless a child annotates them
     class_weight = None
     gather = False
+    # factor on what is returned
     loss_weight: NotNegative = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -138,14 +136,11 @@ class DistillLoss(Arguments, nn.Module):
 
 
 class BatchLoss(DistillLoss):
-    """A loss that compares the samples of a batch with each other.
-
-    Args:
-        gather: compare the samples of all processes, not of each one.
-    """
+    """A loss that compares the samples of a batch with each other."""
 
     over_batch = True
     smallest_batch = 8
+    # compare the samples of all processes, not of each one
     gather: bool = field(default=False, kw_only=True)
 
 

@@ -32,7 +32,7 @@ class HybridKDLoss(DistillLoss):
     alpha: Share = 0.85  # weight of the soft targets
     beta: NotNegative = 0.02  # weight of the feature alignment
     tau: Positive = 4.0
-    class_weight: ClassWeight = None  # one weight a class, of the cross-entropy
+    class_weight: ClassWeight = None  # of the cross-entropy
 
     def forward(
         self,
@@ -74,8 +74,6 @@ class HardLabelLoss(DistillLoss):
     soft_labels = True
     minimum_at_teacher = False
 
-    # one weight a class, ``'balanced'`` or ``'sqrt_balanced'``; the mean stays over the
-    # samples
     class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
@@ -134,7 +132,6 @@ class ClassWeightedKLLoss(DistillLoss):
     soft_labels = True
 
     tau: Positive = 4.0
-    # one weight >= 0 a class, ``'balanced'`` or ``'sqrt_balanced'``; None for plain KD
     class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
