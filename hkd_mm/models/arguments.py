@@ -19,8 +19,10 @@ Count = Annotated[int, Field(ge=1, le=2**20)]
 Views = Annotated[int, Field(ge=1, le=10_000)]  # more than a run has epochs
 
 
-def checked(kind: Any, name: str, value: Any, owner: str, hint: str = '') -> Any:
-    """A value of its kind, or an error that says whose argument is of another."""
+def checked(
+    kind: Any, name: str, value: Any, owner: str = 'config', hint: str = ''
+) -> Any:
+    """A value of its kind, or an error with its name, dotted as in a config."""
     return validate(dict[Literal[name], kind], {name: value}, owner, hint)[name]
 
 
@@ -34,7 +36,7 @@ class Arguments:
         UserError: an argument is of the wrong kind or out of its range.
     """
 
-    in_config = ''  # name of a group that has its arguments in every config
+    in_config = ''  # in front of their names, such as ``model.teacher_cache.``
 
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
@@ -42,11 +44,11 @@ class Arguments:
 
     def __post_init__(self, *parents) -> None:
         """Check all, then initialise the class behind this one."""
-        owner = self.in_config or type(self).__name__
+        owner = 'config' if self.in_config else type(self).__name__
         for item in fields(self):
-            name, hint = item.name, f'; {item.name} is {item.default!r} by default'
-            value = checked(item.type, name, getattr(self, name), owner, hint)
-            setattr(self, name, value)
+            hint = f'; {item.name} is {item.default!r} by default'
+            name, value = self.in_config + item.name, getattr(self, item.name)
+            setattr(self, item.name, checked(item.type, name, value, owner, hint))
         super().__init__(*parents)
 
     def require(self, holds: bool, name: str, value: object, expected: str) -> None:

@@ -101,5 +101,5 @@ def test_a_bf16_teacher_hands_on_float32_near_the_same():
 
 
 def test_an_unknown_dtype_is_refused():
-    with pytest.raises(UserError, match='teacher_inference: dtype'):
+    with pytest.raises(UserError, match='teacher_inference.dtype'):
         build(config(teacher_inference=dict(dtype='int8')))

@@ -60,7 +60,7 @@ class ScoreFusion(nn.Module):
                 f'model.teachers has {count} of them; name two or more, or '
                 'take hkd_mm.FrozenTeacherDistill'
             )
-        checked(Positive, 'fusion_tau', tau, 'model')
+        checked(Positive, 'model.fusion_tau', tau)
         if class_weights is not None and kind != 'class':
             raise UserError(
                 f'model.class_weights are for fusion="class", not {kind!r}; '

@@ -109,7 +109,7 @@ _TOLERANCE = 1e-3  # of folding, relative to the largest output
 class TeacherInference(Arguments):
     """How the frozen teacher of a distillation is run."""
 
-    in_config = 'model.teacher_inference'
+    in_config = 'model.teacher_inference.'
     # put each BatchNorm into the convolution before it. Outputs differ by
     # floating-point rounding
     fold_bn: bool = False

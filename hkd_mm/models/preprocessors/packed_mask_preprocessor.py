@@ -55,10 +55,9 @@ class PackedMaskPreprocessor(PackedPreprocessor):
     ) -> None:
         checked(
             tuple[Number, Positive] | None,
-            'window',
+            'data_preprocessor.window',
             window,
-            'data_preprocessor',
-            '; it is (centre, width), with a width above 0, or None',
+            hint='; it is (centre, width), with a width above 0, or None',
         )
         # a stand-in for num_classes: mixing is refused below
         super().__init__(mean, std, to_rgb, augment, num_views, seed, input_size, 1)

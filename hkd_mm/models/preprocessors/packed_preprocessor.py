@@ -66,7 +66,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
             ('input_size', Count | None, input_size),
             ('num_classes', Count | None, num_classes),
         ):
-            checked(kind, name, value, 'data_preprocessor')
+            checked(kind, f'data_preprocessor.{name}', value)
         self.to_rgb, self.num_views, self.seed = to_rgb, num_views, seed
         self.input_size, self.num_classes = input_size, num_classes
         for name, values in (('mean', mean), ('std', std)):

@@ -35,7 +35,7 @@ class TeacherCache(Arguments):
     packed images, augmentation and normalisation, what is recorded.
     """
 
-    in_config = 'model.teacher_cache'
+    in_config = 'model.teacher_cache.'
     # views of an image before they repeat. It holds for the augmentation also when
     # there is no room for the cache
     num_views: Views = 10

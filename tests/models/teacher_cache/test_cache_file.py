@@ -234,5 +234,5 @@ def test_a_folder_that_cannot_be_is_one_line_with_its_key(tmp_path, kind):
     ],
 )
 def test_settings_of_no_sense_are_refused_by_their_key(name, value):
-    with pytest.raises(UserError, match=f'model.teacher_cache: {name}'):
+    with pytest.raises(UserError, match=f'model.teacher_cache.{name}'):
         TeacherCache(**{name: value})
