@@ -183,6 +183,14 @@ def test_an_absurd_number_in_a_header_is_another(tmp_path, value):
         cache(tmp_path)
 
 
+def test_a_class_whose_name_is_no_utf_8_is_known_again(tmp_path):
+    parts = dict(PARTS, class_order='a,\udcff')
+    cache(tmp_path, parts=parts)
+    assert cache(tmp_path, parts=parts).count() == 0
+    with pytest.raises(UserError, match='another class order'):
+        cache(tmp_path)
+
+
 def test_marks_of_no_kind_are_no_entries(tmp_path):
     found = cache(tmp_path)
     found.write(1, np.array([3]), values(1))
