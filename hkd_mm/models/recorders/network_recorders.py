@@ -8,7 +8,7 @@ stays the same when a network is exchanged.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 from mmpretrain.models.necks import GlobalAveragePooling
@@ -71,16 +71,10 @@ class LogitsRecorder(AutoSourceRecorder):
         return 'head' if hasattr(model, 'backbone') else 'model'
 
 
-@TASK_UTILS.register_module()
-class FeatureRecorder(AutoSourceRecorder):
-    """The feature map (N, C, H, W) at the end of one stage.
+class StageRecorder(AutoSourceRecorder):
+    """The feature map at the end of a stage."""
 
-    ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``), the
-    backbone's ``out_indices``, or those of a segmentor's encoder, of which
-    the last four are 1/4, 1/8, 1/16 and 1/32 of the image.
-    """
-
-    stage: Stage = -1  # index of the stage; negative counts from the last one
+    stage = -1
 
     def find(self, model: nn.Module) -> str:
         self._segmentor = is_segmentor(model)
@@ -94,7 +88,6 @@ class FeatureRecorder(AutoSourceRecorder):
         check_stages(f'Feature: stage={self.stage}', [self.stage], count, names)
 
     def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Any) -> None:
-        """Keep the outputs; of an encoder the one stage."""
         if self._segmentor and self.recording:
             outputs = outputs[1:]  # without the image
             self._check(len(outputs), 'encoder_depth')
@@ -111,15 +104,25 @@ class FeatureRecorder(AutoSourceRecorder):
 
 
 @TASK_UTILS.register_module()
-class LastMapRecorder(FeatureRecorder):
+class FeatureRecorder(StageRecorder):
+    """The feature map (N, C, H, W) at the end of one stage.
+
+    ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``), the
+    backbone's ``out_indices``, or those of a segmentor's encoder, of which
+    the last four are 1/4, 1/8, 1/16 and 1/32 of the image.
+    """
+
+    stage: Stage = -1  # index of the stage; negative counts from the last one
+
+
+@TASK_UTILS.register_module()
+class LastMapRecorder(StageRecorder):
     """The last feature map (N, C, H, W), whose mean the last layer is given.
 
     ``hkd_mm.LastMap`` in a config. It is not that of ``hkd_mm.Feature``
     where a layer follows the last stage, as in MobileNetV2 and EfficientNet.
     A network without a module for global pooling has its last stage recorded.
     """
-
-    stage: ClassVar[int] = -1
 
     def find(self, model: nn.Module) -> str:
         pools = [
@@ -131,7 +134,6 @@ class LastMapRecorder(FeatureRecorder):
         return pools[-1] if pools else super().find(model)
 
     def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Tensor) -> None:
-        """Keep what is pooled."""
         if not self._before_pooling:
             super().forward_hook(module, inputs, outputs)
         elif self.recording:
@@ -156,7 +158,6 @@ class PooledRecorder(AutoSourceRecorder):
         )
 
     def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Tensor) -> None:
-        """Keep what the last layer is given."""
         if self.recording:
             self.data_buffer.append(inputs[0])
 
