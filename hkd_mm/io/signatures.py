@@ -68,6 +68,15 @@ def _collect(found: _Found, names: dict[str, None]) -> bool | None:
             names.update(dict.fromkeys(own))
             if not passes_on:
                 return True
+    if _declares(found):  # its annotated attributes are its arguments
+        names.update(
+            (item.target.id, None)
+            for item in found.node.body
+            if isinstance(item, ast.AnnAssign)
+            and 'ClassVar' not in ast.unparse(item.annotation)
+        )
+        if found.node.name == 'Arguments':
+            return True
     for base in found.node.bases:
         # `Generic[T]` and `module.Class` are never classes of this package
         parent = _resolve(found.module, base.id) if isinstance(base, ast.Name) else None
@@ -77,6 +86,18 @@ def _collect(found: _Found, names: dict[str, None]) -> bool | None:
         if outcome is not False:
             return outcome
     return False
+
+
+def _declares(found: _Found) -> bool:
+    """Whether a class is one of ``hkd_mm.models.arguments``."""
+    parents = (
+        _resolve(found.module, base.id)
+        for base in found.node.bases
+        if isinstance(base, ast.Name)
+    )
+    return found.node.name == 'Arguments' or any(
+        parent is not None and _declares(parent) for parent in parents
+    )
 
 
 def _names(function: ast.FunctionDef, skip: int) -> tuple[list[str], bool]:

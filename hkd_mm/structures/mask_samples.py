@@ -47,9 +47,7 @@ class MaskSamples:
     def to(self, *args, **kwargs) -> 'MaskSamples':
         """A copy on another device."""
         return MaskSamples(
-            self.gt_masks.to(*args, **kwargs),
-            self.index.to(*args, **kwargs),
-            self.view,
+            self.gt_masks.to(*args, **kwargs), self.index.to(*args, **kwargs), self.view
         )
 
 

@@ -7,7 +7,7 @@ and teacher cache depend on this number, so that each copy has views of its own,
 those of copy 0 are the same with and without copies.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -95,13 +95,7 @@ class PackedSamples(Sequence):
     def __getitem__(self, item: int | slice) -> 'DataSample | PackedSamples':
         """One sample, or a part of the batch."""
         if isinstance(item, slice):
-            scores = self.gt_scores
-            return PackedSamples(
-                self.gt_labels[item],
-                self.index[item],
-                self.view,
-                None if scores is None else scores[item],
-            )
+            return self.mapped(lambda x: x[item])
         if item in self._made:
             return self._made[item]
         sample = DataSample(metainfo=dict(view=self.view))
@@ -121,13 +115,13 @@ class PackedSamples(Sequence):
 
     def to(self, *args, **kwargs) -> 'PackedSamples':
         """A copy on another device."""
-        scores = self.gt_scores
-        return PackedSamples(
-            self.gt_labels.to(*args, **kwargs),
-            self.index.to(*args, **kwargs),
-            self.view,
-            None if scores is None else scores.to(*args, **kwargs),
-        )
+        return self.mapped(lambda x: x.to(*args, **kwargs))
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> 'PackedSamples':
+        """A copy with each tensor (B, ...) changed."""
+        scores = None if self.gt_scores is None else change(self.gt_scores)
+        labels, index = change(self.gt_labels), change(self.index)
+        return PackedSamples(labels, index, self.view, scores)
 
 
 class PackedPredictions(dict):

@@ -103,6 +103,13 @@ def test_a_stage_that_the_network_lacks_is_named():
     network = next(networks())
     with pytest.raises(UserError, match='stage=9.*5 stages'):
         FeatureRecorder(stage=9).initialize(network)
+    *_, network = networks()
+    recorder = FeatureRecorder(stage=3)
+    recorder.initialize(network)
+    with recorder:
+        network(torch.randn(2, 3, 32, 32), mode='tensor')
+    with pytest.raises(UserError, match='stage=3.*1 stages'):
+        recorder.get_record_data()
 
 
 @pytest.mark.parametrize('size', [(4, 4), (7, 3), (29, 29), (1, 1)])

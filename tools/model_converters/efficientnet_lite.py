@@ -38,10 +38,10 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Convert each."""
-    from hkd_mm.models.networks.efficientnet_lite import convert
+    from hkd_mm.models.networks.imagenet_weights import convert_efficientnet_lite
 
     for number in map(int, args.number):
-        print(convert(number, args.out))
+        print(convert_efficientnet_lite(number, args.out))
 
 
 def main(argv=None) -> int:

@@ -5,6 +5,7 @@ import copy
 import inspect
 import math
 from collections.abc import Iterator
+from typing import get_type_hints
 
 import torch
 import torch._functorch.config
@@ -133,7 +134,7 @@ def check_number(name: str, loss: nn.Module, word: str) -> None:
         not isinstance(own, (int, float))
         or isinstance(own, bool)
         or word not in made
-        or made[word].annotation is int
+        or get_type_hints(type(loss).__init__).get(word) is int
         or word in getattr(loss, 'fixed', ())
     ):
         raise UserError(

@@ -15,6 +15,7 @@ from hkd_mm.models.algorithms.frozen_teacher_distill import (
 )
 from hkd_mm.models.algorithms.teacher_inference import InputConversion
 from hkd_mm.models.algorithms.wiring import fill_wiring
+from hkd_mm.models.arguments import Positive, checked
 from hkd_mm.models.recorders.network_recorders import labels_of
 from hkd_mm.registry import MODELS
 
@@ -37,9 +38,7 @@ class ScoreFusion(nn.Module):
       has a weight for counts them equally, and ``p`` is made to sum to one.
 
     Args:
-        kind: one of the three.
         count: K, 2 or more.
-        tau: temperature, > 0.
         class_weights: K rows of one number a class, >= 0, for ``class``;
             None until :meth:`set_class_weights` is called.
     """
@@ -61,8 +60,7 @@ class ScoreFusion(nn.Module):
                 f'model.teachers has {count} of them; name two or more, or '
                 'take hkd_mm.FrozenTeacherDistill'
             )
-        if not tau > 0:
-            raise UserError(f'model.fusion_tau={tau!r} must be > 0')
+        checked(Positive, 'model.fusion_tau', tau)
         if class_weights is not None and kind != 'class':
             raise UserError(
                 f'model.class_weights are for fusion="class", not {kind!r}; '
@@ -114,9 +112,8 @@ class ScoreFusion(nn.Module):
             return equal
         if self.class_weights is None:
             warnings.warn(
-                'fusion="class" without weights counts all teachers alike: '
-                'set model.class_weights, or let hkd_mm.ClassFusionHook '
-                'measure them',
+                'fusion="class" without weights counts all teachers alike: set '
+                'model.class_weights, or let hkd_mm.ClassFusionHook measure them',
                 stacklevel=2,
             )
             return equal
@@ -142,7 +139,6 @@ class TeacherGroup(BaseModel):
     Args:
         networks: classifiers with their weights, two or more.
         metas: ``meta`` of each one's checkpoint, empty where there is none.
-        fusion: makes one distribution of theirs.
     """
 
     def __init__(
@@ -157,9 +153,7 @@ class TeacherGroup(BaseModel):
         """Convert images that this preprocessor has normalised from now on."""
         self._convert = [
             InputConversion(
-                preprocessor,
-                network.data_preprocessor,
-                meta.get('data_preprocessor'),
+                preprocessor, network.data_preprocessor, meta.get('data_preprocessor')
             )
             for network, meta in zip(self.networks, self.metas, strict=True)
         ]
@@ -173,10 +167,7 @@ class TeacherGroup(BaseModel):
         ]
 
     def forward(
-        self,
-        inputs: Tensor,
-        data_samples: list | None = None,
-        mode: str = 'tensor',
+        self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'
     ) -> Tensor:
         """Their scores made one: (N, C), float32, see :class:`ScoreFusion`.
 
@@ -213,8 +204,7 @@ class MultiTeacherDistill(FrozenTeacherDistill):
             ``class``; None to have ``hkd_mm.ClassFusionHook`` measure them.
         fusion_tau: temperature at which the probabilities are mixed; that of the loss
             makes the mixture exact, 1 makes ``preds_T`` log-probabilities.
-        teacher: None; here so that a config can take out an inherited one.
-        teacher_ckpt: None, as ``teacher``.
+        teacher: None, as ``teacher_ckpt``; a config takes inherited ones out with it.
 
     Raises:
         UserError: fewer than two teachers, a checkpoint that cannot be used,
@@ -238,8 +228,7 @@ class MultiTeacherDistill(FrozenTeacherDistill):
         if teacher is not None or teacher_ckpt is not None:
             raise UserError(
                 'model.teacher and model.teacher_ckpt must be None under '
-                'hkd_mm.MultiTeacherDistill; it has model.teachers, each '
-                'with its ckpt'
+                'hkd_mm.MultiTeacherDistill; it has model.teachers, each with its ckpt'
             )
         distiller = fill_wiring(distiller)
         _refuse_features(distiller)

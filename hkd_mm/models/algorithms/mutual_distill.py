@@ -13,18 +13,14 @@ from torch.utils._pytree import tree_map_only
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.teacher_inference import InputConversion
 from hkd_mm.models.algorithms.wiring import (
+    TeacherlessMixin,
     blank_batch,
     build_lazy_parts,
     fill_wiring,
     finish_distiller,
     loss_parts,
-    name_preprocessor,
-    refuse_teachers,
 )
-from hkd_mm.models.connectors.feature_align_connector import (
-    check_maps,
-    resize_map,
-)
+from hkd_mm.models.connectors.feature_align_connector import check_maps, resize_map
 from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.registry import MODELS
 
@@ -32,14 +28,7 @@ _TAKEN = ('architecture', 'branch', 'distill')
 
 
 class Direction:
-    """Who learns from whom; ``build_lazy_parts`` takes it for a distillation.
-
-    Args:
-        whole: the ``MutualDistill``.
-        learner: name of the network that is taught.
-        source: name of the one it learns from, ``branch`` for the branch.
-        distiller: an ``mmrazor.ConfigurableDistiller``, prepared.
-    """
+    """Who learns from whom; ``build_lazy_parts`` takes it for a distillation."""
 
     calculate_student_loss = False
 
@@ -48,35 +37,20 @@ class Direction:
         self.name = f'{learner}_from_{source}'
         # what the losses are logged under
         self.role = 'distill' if learner == 'architecture' else learner
-        self.train, self.eval = whole.train, whole.eval
-        self.forward_both = whole.run_all
-        self._networks = learner, source
-
-    @property
-    def student(self) -> nn.Module:
-        """The network that is taught."""
-        return self.whole.sources()[self._networks[0]]
-
-    @property
-    def teacher(self) -> nn.Module:
-        """The network it learns from."""
-        return self.whole.sources()[self._networks[1]]
+        self.train, self.eval, self.forward_both = (
+            whole.train,
+            whole.eval,
+            whole.run_all,
+        )
+        self.student, self.teacher = whole.sources()[learner], whole.sources()[source]
 
     @property
     def training(self) -> bool:
         """Mode of all networks."""
         return self.whole.training
 
-    def detach_source(self) -> None:
-        """Cut what was recorded of the source off its gradient."""
-        for recorder in self.distiller.teacher_recorders.recorders.values():
-            recorder._data_buffer = tree_map_only(
-                Tensor, Tensor.detach, recorder._data_buffer
-            )
-
 
 def _check_peers(peers: dict) -> None:
-    """Refuse no peers, and names that the log uses otherwise."""
     if not peers:
         raise UserError(
             'model.peers is empty: hkd_mm.MutualDistill needs one network '
@@ -91,18 +65,17 @@ def _check_peers(peers: dict) -> None:
 
 
 @MODELS.register_module()
-class MutualDistill(BaseAlgorithm):
+class MutualDistill(TeacherlessMixin, BaseAlgorithm):
     """Peers trained together in one run, each learning from all others.
 
-    Deep mutual learning (Zhang et al., CVPR 2018, arXiv 1706.00384). The
-    losses of ``distiller`` are computed for each ordered pair of networks,
-    with the one as the student and what the other says as the teacher's, and
-    averaged over those a network learns from: with cross-entropy and KL that
-    is the paper's loss for two networks as well as for a larger cohort. All
-    networks run first, then all learn at once (the paper updates one after the
-    other); what a network is taught is detached, so that no gradient reaches a
-    peer, and one optimizer of all parameters does what one a network would do
-    (but for a ``clip_grad``, whose norm is that of all together).
+    Deep mutual learning (Zhang et al., CVPR 2018, arXiv 1706.00384). The losses of
+    ``distiller`` are computed for each ordered pair of networks, with the one as the
+    student and what the other says as the teacher's, and averaged over those a network
+    learns from: with cross-entropy and KL that is the paper's loss for two networks as
+    well as for a larger cohort. All networks run first, then all learn at once (the
+    paper updates one after the other); what a network is taught is detached, so that no
+    gradient reaches a peer, and one optimizer of all parameters does what one a network
+    would do (but for a ``clip_grad``, whose norm is that of all together).
 
     With a ``branch`` the peers also learn from what they know together, which
     is embedded mutual learning (:class:`EmbeddedBranch`).
@@ -118,12 +91,10 @@ class MutualDistill(BaseAlgorithm):
             directions; what it leaves out is filled in.
         branch: config of an :class:`EmbeddedBranch`; None for none.
         input_size: side of the square training images in pixels, for the dry forward.
-        teacher: None; here so that a config can take out an inherited one.
-        teacher_ckpt: None, as ``teacher``.
+        kwargs: as of :class:`.TeacherlessMixin` and mmrazor's class.
 
     Raises:
-        UserError: a teacher is given, there is no peer, a peer's name is
-            taken, or a loss would not train.
+        UserError: there is no peer, a peer's name is taken, or a loss would not train.
     """
 
     family = 'online'  # of methods, for the docs
@@ -135,19 +106,9 @@ class MutualDistill(BaseAlgorithm):
         distiller: dict,
         branch: dict | None = None,
         input_size: int = 116,
-        teacher: None = None,
-        teacher_ckpt: None = None,
-        teacher_cache: None = None,
         **kwargs,
     ) -> None:
-        refuse_teachers(
-            'MutualDistill',
-            teacher=teacher,
-            teacher_ckpt=teacher_ckpt,
-            teacher_cache=teacher_cache,
-        )
         _check_peers(peers)
-        name_preprocessor(kwargs)
         super().__init__(architecture=architecture, **kwargs)
         self.peers = ModuleDict(
             {name: MODELS.build(network) for name, network in peers.items()}
@@ -192,9 +153,8 @@ class MutualDistill(BaseAlgorithm):
                 built = MODELS.build(distiller)
                 if built.deliveries.deliveries:
                     raise UserError(
-                        'model.distiller.distill_deliveries: there is no '
-                        'telling which peer of hkd_mm.MutualDistill delivers; '
-                        'leave them out'
+                        'model.distiller.distill_deliveries: there is no telling which '
+                        'peer of hkd_mm.MutualDistill delivers; leave them out'
                     )
                 built.prepare_from_student(networks[learner])
                 built.prepare_from_teacher(sources[source])
@@ -202,7 +162,6 @@ class MutualDistill(BaseAlgorithm):
                 yield Direction(self, learner, source, built)
 
     def _build_branch(self, input_size: int) -> None:
-        """Let the branch see what the peers deliver, once."""
         images, samples = blank_batch(self.architecture, input_size)
         before = self.training
         self.eval()
@@ -228,8 +187,10 @@ class MutualDistill(BaseAlgorithm):
             self._run_networks(batch_inputs, data_samples)
             if self.branch is not None:
                 self.branch()
-        for direction in self._directions:
-            direction.detach_source()
+        for one in self._directions:  # no gradient reaches who teaches
+            for recorder in one.distiller.teacher_recorders.recorders.values():
+                buffer = recorder._data_buffer
+                recorder._data_buffer = tree_map_only(Tensor, Tensor.detach, buffer)
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None
@@ -252,15 +213,14 @@ class MutualDistill(BaseAlgorithm):
 class EmbeddedBranch(BaseModule):
     """Ensemble and adaptive fusion of all peers: one more to learn from.
 
-    After embedded mutual learning (EML, Li et al., Applied Intelligence 53,
-    2023) as described by Zeng et al. (DSP-KD, Bioengineering 11(1), 2024,
-    section 2.2): an ensemble branch and an adaptive fusion branch between two
-    parallel peers, which joins their feature maps and their class scores.
-    The shapes are ours. Each peer's last map is brought to the size and the
-    channels of the first peer's by a 1x1 convolution; their sum, weighted
-    image by image, is the fused map. The scores are a weighted sum too: of
-    the peers' and of those that a linear layer makes of the fused map. The
-    branch learns from the label alone, and no gradient of it reaches a peer.
+    After embedded mutual learning (EML, Li et al., Applied Intelligence 53, 2023) as
+    described by Zeng et al. (DSP-KD, Bioengineering 11(1), 2024, section 2.2): an
+    ensemble branch and an adaptive fusion branch between two parallel peers, which
+    joins their feature maps and their class scores. The shapes are ours. Each peer's
+    last map is brought to the size and the channels of the first peer's by a 1x1
+    convolution; their sum, weighted image by image, is the fused map. The scores are a
+    weighted sum too: of the peers' and of those that a linear layer makes of the fused
+    map. The branch learns from the label alone, and no gradient of it reaches a peer.
 
     It looks like a classifier (``backbone``, ``head``), so that
     ``hkd_mm.Logits``, ``hkd_mm.Feature`` and ``hkd_mm.Pooled`` record it.
@@ -282,8 +242,7 @@ class EmbeddedBranch(BaseModule):
         """Record the maps and scores of the peers, the labels of the first."""
         for network in networks:
             kinds = dict(
-                feature=dict(type='hkd_mm.Feature'),
-                logits=dict(type='hkd_mm.Logits'),
+                feature=dict(type='hkd_mm.Feature'), logits=dict(type='hkd_mm.Logits')
             )
             if not self._recorders:
                 kinds['labels'] = dict(type='hkd_mm.GTLabels')
@@ -319,7 +278,6 @@ class EmbeddedBranch(BaseModule):
         return dict(loss_ce=self.label_loss(preds_S=scores, gt_labels=labels))
 
     def _records(self, name: str) -> list[Tensor]:
-        """One tensor a peer, without its gradient."""
         return [
             recorders.get_recorder(name).get_record_data().detach()
             for recorders in self._recorders
@@ -327,8 +285,6 @@ class EmbeddedBranch(BaseModule):
 
 
 class _FusedMap(nn.Module):
-    """Adaptive fusion: maps of K peers to one, as a backbone returns it."""
-
     def build(self, channels: list[int]) -> None:
         self.project = nn.ModuleList(
             nn.Conv2d(own, channels[0], kernel_size=1) for own in channels
@@ -349,8 +305,6 @@ class _FusedMap(nn.Module):
 
 
 class _FusedScores(nn.Module):
-    """Gated ensemble of K peers' scores and those of the fused map."""
-
     def build(self, channels: int, peers: int, classes: int) -> None:
         self.fc = nn.Linear(channels, classes)
         self.weigh = nn.Linear(channels, peers + 1)

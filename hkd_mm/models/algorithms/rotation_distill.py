@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.frozen_teacher_distill import (
-    FrozenTeacherDistill,
-)
+from hkd_mm.models.algorithms.frozen_teacher_distill import FrozenTeacherDistill
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedSamples
 
@@ -30,8 +28,7 @@ class RotationDistill(FrozenTeacherDistill):
 
     Args:
         all_views: names of further losses that are given all views.
-        args: of :class:`FrozenTeacherDistill`.
-        kwargs: likewise; a ``teacher_cache`` is declined.
+        kwargs: of :class:`FrozenTeacherDistill`; a ``teacher_cache`` is declined.
 
     Raises:
         UserError: a name is that of no loss.
@@ -71,20 +68,12 @@ class RotationDistill(FrozenTeacherDistill):
 
 
 def _repeated(samples: Sequence | None) -> Sequence | None:
-    """The samples of one view, for all of them."""
     if not isinstance(samples, PackedSamples):
         return samples and list(samples) * VIEWS
-    scores = samples.gt_scores
-    return PackedSamples(
-        samples.gt_labels.repeat(VIEWS),
-        samples.index.repeat(VIEWS),
-        samples.view,
-        None if scores is None else scores.repeat(VIEWS, 1),
-    )
+    return samples.mapped(lambda x: torch.cat([x] * VIEWS))
 
 
 def _upright(
     loss: nn.Module, args: tuple, kwargs: dict[str, Any]
 ) -> tuple[tuple, dict[str, Any]]:
-    """Leave a loss the first of the views."""
     return tree_map_only(Tensor, lambda x: x[: len(x) // VIEWS], (args, kwargs))

@@ -8,17 +8,16 @@ from torch import Tensor
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.wiring import (
     StudentLossMixin,
+    TeacherlessMixin,
     build_lazy_parts,
     fill_wiring,
     finish_distiller,
-    name_preprocessor,
-    refuse_teachers,
 )
 from hkd_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class SelfDistill(StudentLossMixin, RazorSelfDistill):
+class SelfDistill(TeacherlessMixin, StudentLossMixin, RazorSelfDistill):
     """``mmrazor.SelfDistill`` for losses that look at the student alone.
 
     There is no teacher: none is built, trained or loaded. Recorders and
@@ -32,11 +31,10 @@ class SelfDistill(StudentLossMixin, RazorSelfDistill):
             take ``preds_S``, ``gt_labels`` and ``s_feature`` only.
         input_size: side of the square training images in pixels, for the dry forward.
         calculate_student_loss: add the student's own head loss.
-        teacher: None; here so that a config can take out an inherited one.
-        teacher_ckpt: None, as ``teacher``.
+        kwargs: as of :class:`.TeacherlessMixin` and mmrazor's class.
 
     Raises:
-        UserError: a teacher is given, a loss asks for one, or a loss would not train.
+        UserError: a loss asks for a teacher, or would not train.
     """
 
     family = 'self'  # of methods, for the docs
@@ -47,18 +45,8 @@ class SelfDistill(StudentLossMixin, RazorSelfDistill):
         distiller: dict,
         input_size: int = 116,
         calculate_student_loss: bool = False,
-        teacher: None = None,
-        teacher_ckpt: None = None,
-        teacher_cache: None = None,
         **kwargs,
     ) -> None:
-        refuse_teachers(
-            'SelfDistill',
-            teacher=teacher,
-            teacher_ckpt=teacher_ckpt,
-            teacher_cache=teacher_cache,
-        )
-        name_preprocessor(kwargs)
         distiller = fill_wiring(distiller)
         _refuse_teachers(distiller)
         super().__init__(

@@ -3,7 +3,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.algorithms.wiring import channels_of
+from hkd_mm.models.arguments import Arguments
 
 
 class InputConversion:
@@ -69,11 +70,7 @@ class InputConversion:
     @property
     def key(self) -> tuple:
         """What decides about the converted images."""
-        return (
-            self.scale.flatten().tolist(),
-            self.shift.flatten().tolist(),
-            self.flip,
-        )
+        return (self.scale.flatten().tolist(), self.shift.flatten().tolist(), self.flip)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Convert a batch (N, C, H, W) of normalised images."""
@@ -85,9 +82,7 @@ class InputConversion:
         return torch.addcmul(self.shift.to(images), images, scale)
 
 
-def _statistics(
-    preprocessor: nn.Module | SimpleNamespace,
-) -> tuple[Tensor, Tensor]:
+def _statistics(preprocessor: nn.Module | SimpleNamespace) -> tuple[Tensor, Tensor]:
     """Mean and std (C,) in the order of the channels that the network sees."""
     if not hasattr(preprocessor, 'mean'):
         return torch.zeros(1), torch.ones(1)
@@ -111,27 +106,17 @@ def _check_windows(student: nn.Module, teacher: nn.Module | SimpleNamespace) -> 
 _TOLERANCE = 1e-3  # of folding, relative to the largest output
 
 
-class TeacherInference:
-    """How the frozen teacher of a distillation is run.
+class TeacherInference(Arguments):
+    """How the frozen teacher of a distillation is run."""
 
-    Args:
-        fold_bn: put each BatchNorm into the convolution before it. Outputs
-            differ by floating-point rounding.
-        dtype: autocast of the teacher alone: ``bfloat16``, ``float16``, or None for
-            that of the run (float32 where a cache keeps the outputs, which runs with
-            and without ``--amp`` then share). Records are delivered in float32.
-
-    Raises:
-        UserError: an unknown dtype.
-    """
-
-    def __init__(self, fold_bn: bool = False, dtype: str | None = None) -> None:
-        if dtype not in (None, 'bfloat16', 'float16'):
-            raise UserError(
-                f'model.teacher_inference.dtype={dtype!r} must be '
-                'bfloat16, float16 or None'
-            )
-        self.fold_bn, self.dtype = fold_bn, dtype
+    in_config = 'model.teacher_inference.'
+    # put each BatchNorm into the convolution before it. Outputs differ by
+    # floating-point rounding
+    fold_bn: bool = False
+    # autocast of the teacher alone: ``bfloat16``, ``float16``, or None for that of the
+    # run (float32 where a cache keeps the outputs, which runs with and without
+    # ``--amp`` then share). Records are delivered in float32
+    dtype: Literal['bfloat16', 'float16'] | None = None
 
     def context(
         self, device: torch.device, cached: bool = False

@@ -67,9 +67,8 @@ def fill_wiring(distiller: dict) -> dict:
     """Fill in the recorders, connectors and mappings of a distiller config.
 
     Returns:
-        A copy that names all of them, and no recorder that no loss asks for:
-        it would hold feature maps in memory and keep torch.compile from
-        fusing across it.
+        A copy that names all of them, and no recorder that no loss asks for: it would
+        hold feature maps in memory and keep torch.compile from fusing across it.
 
     Raises:
         UserError: a loss has no type, or takes an input without a default.
@@ -84,9 +83,8 @@ def fill_wiring(distiller: dict) -> dict:
             mappings.pop(name, None)
         elif not isinstance(loss, dict) or 'type' not in loss:
             raise UserError(
-                f'model.distiller.distill_losses.{name} has no type; give '
-                "one such as dict(type='hkd_mm.KLLoss'), or None to leave "
-                'it out'
+                f'model.distiller.distill_losses.{name} has no type; give one such as '
+                "dict(type='hkd_mm.KLLoss'), or None to leave it out"
             )
         elif name not in mappings:
             mappings[name] = _mapping(distiller, name, loss)
@@ -142,14 +140,11 @@ def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
 
 
 def _record(kind: type, name: str, key: str) -> dict:
-    if key in ('preds_S', 'preds_T'):
-        return dict(recorder='logits', from_student=key == 'preds_S')
-    if key == 'gt_labels':
-        return dict(recorder='labels', from_student=True)
-    features = getattr(kind, 'features', None)
-    if key in ('s_feature', 't_feature') and features:
-        recorder = _OF_FEATURES[features]
-        return dict(recorder=recorder, from_student=key == 's_feature')
+    feature = _OF_FEATURES.get(getattr(kind, 'features', None))
+    known = dict(preds_S='logits', preds_T='logits', gt_labels='labels')
+    recorder = (known | dict(s_feature=feature, t_feature=feature)).get(key)
+    if recorder:
+        return dict(recorder=recorder, from_student=key not in ('preds_T', 't_feature'))
     raise UserError(
         f'model.distiller.distill_losses.{name}: nothing is known to give '
         f'{kind.__name__} as {key}; name a recorder in '
@@ -209,12 +204,10 @@ def drop_unused_inputs(distiller) -> None:
     }
     for name in set(distiller.connectors) - used:
         del distiller.connectors[name]
-    for from_student, manager in (
-        (True, distiller.student_recorders),
-        (False, distiller.teacher_recorders),
-    ):
-        for name in manager.recorders.keys() - asked_recorders(mappings, from_student):
-            del manager.recorders[name]  # it would hold on to its maps
+    for side in ('student', 'teacher'):
+        found = getattr(distiller, f'{side}_recorders').recorders
+        for name in found.keys() - asked_recorders(mappings, side == 'student'):
+            del found[name]  # it would hold on to its maps
 
 
 def build_lazy_parts(model, input_size: int) -> None:
@@ -228,35 +221,26 @@ def build_lazy_parts(model, input_size: int) -> None:
     """
     distiller = model.distiller
     lazy = dict(_lazy_connectors(distiller))
-    losses = {
-        name: loss
-        for name, loss in distiller.distill_losses.items()
-        if hasattr(loss, 'build')
-    }
-    for loss in distiller.distill_losses.values():
+    losses = distiller.distill_losses
+    for loss in losses.values():
         if hasattr(loss, 'attach'):
             loss.attach(model.student, getattr(model, 'teacher', None))
-    if not lazy and not losses:
+    built = [name for name, loss in losses.items() if hasattr(loss, 'build')]
+    if not lazy and not built:
         return
     with _dry_forward(model, input_size):
         for connector, records in lazy.items():
             distiller.connectors[connector].build(
                 *(shapes_of(_plain(distiller, record)) for record in records)
             )
-        for name, loss in losses.items():
+        for name in built:
             mapping = distiller.loss_forward_mappings[name]
-            loss.build(
-                *(
-                    shapes_of(distiller.get_record(**mapping[key]))
-                    for key in ('s_feature', 't_feature')
-                    if key in mapping
-                )
-            )
+            records = (mapping[k] for k in ('s_feature', 't_feature') if k in mapping)
+            losses[name].build(*(shapes_of(distiller.get_record(**r)) for r in records))
 
 
 @contextmanager
 def _dry_forward(model, input_size: int) -> Iterator[None]:
-    """In eval mode, with the records of one black image."""
     images, samples = blank_batch(model.student, input_size)
     before = model.training, model.calculate_student_loss
     model.eval()
@@ -285,15 +269,13 @@ def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:
             partner = ('t' if key[0] == 's' else 's') + key[1:]
             if partner not in mapping:
                 raise UserError(
-                    f'connector {name} aligns {key} to {partner}, which is '
-                    'missing in the same entry of loss_forward_mappings; add '
-                    'it'
+                    f'connector {name} aligns {key} to {partner}, which is missing in '
+                    'the same entry of loss_forward_mappings; add it'
                 )
             yield name, (record, mapping[partner])
 
 
 def _plain(distiller, record: dict) -> Tensor:
-    """What was recorded, before any connector."""
     keys = ('connector', 'connector_idx')
     record = {k: v for k, v in record.items() if k not in keys}
     return distiller.get_record(**record)
@@ -308,23 +290,11 @@ def finish_distiller(
     """
     check_losses(distiller, own)
     drop_unused_inputs(distiller)
-    distiller.student_recorders = GuardedRecorders.over(
-        distiller.student_recorders, student, 'student'
-    )
-    if teacher is not None:
-        distiller.teacher_recorders = GuardedRecorders.over(
-            distiller.teacher_recorders, teacher, 'teacher'
-        )
-
-
-def refuse_teachers(algorithm: str, **teachers: object) -> None:
-    """Refuse options of a teacher where there is none."""
-    for name, value in teachers.items():
-        if value is not None:
-            raise UserError(
-                f'model.{name} is set, but hkd_mm.{algorithm} has no teacher; '
-                f'set model.{name}=None, or take hkd_mm.FrozenTeacherDistill'
-            )
+    for side, network in dict(student=student, teacher=teacher).items():
+        if network is not None:
+            found = getattr(distiller, f'{side}_recorders')
+            guarded = GuardedRecorders.over(found, network, side)
+            setattr(distiller, f'{side}_recorders', guarded)
 
 
 def loss_parts(distiller) -> dict[str, Tensor]:
@@ -384,3 +354,36 @@ def name_preprocessor(kwargs: dict) -> None:
     """Fill in the type of ``data_preprocessor``, as mmpretrain does."""
     if isinstance(kwargs.get('data_preprocessor'), dict):
         kwargs['data_preprocessor'].setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+
+
+class TeacherlessMixin:
+    """An algorithm without a teacher, in front of its class of MMRazor.
+
+    Args:
+        teacher: None, as ``teacher_ckpt`` and ``teacher_cache``; here so that a config
+            can take out those that it inherits.
+
+    Raises:
+        UserError: one of them is set.
+    """
+
+    def __init__(
+        self,
+        *args,
+        teacher: None = None,
+        teacher_ckpt: None = None,
+        teacher_cache: None = None,
+        **kwargs,
+    ) -> None:
+        given = dict(
+            teacher=teacher, teacher_ckpt=teacher_ckpt, teacher_cache=teacher_cache
+        )
+        for name, value in given.items():
+            if value is not None:
+                raise UserError(
+                    f'model.{name} is set, but hkd_mm.{type(self).__name__} has no '
+                    f'teacher; set model.{name}=None, or take '
+                    'hkd_mm.FrozenTeacherDistill'
+                )
+        name_preprocessor(kwargs)
+        super().__init__(*args, **kwargs)

@@ -1,23 +1,32 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Connectors that find by themselves which shapes they have to join."""
 
-import inspect
+from dataclasses import field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmrazor.models.architectures.connectors.base_connector import (
-    BaseConnector,
-)
+from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Arguments, Whole
 from hkd_mm.registry import MODELS
 
 Shape = tuple[int, ...]
 
 
+class LazyConnector(Arguments, BaseConnector):
+    """A connector whose layers are made when ``build`` is given both shapes."""
+
+    init_cfg: Any = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__(self.init_cfg)
+
+
 @MODELS.register_module()
-class FeatureAlignConnector(BaseConnector):
+class FeatureAlignConnector(LazyConnector):
     """Bring a student feature to the shape of the teacher's.
 
     A learned 1x1 convolution matches the channels (a linear layer for vectors), as in
@@ -28,19 +37,12 @@ class FeatureAlignConnector(BaseConnector):
     forward has shown, so no config carries a channel number.
     """
 
-    def __init__(self, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
-        self.project: nn.Module | None = None
-        self.target_size: tuple[int, int] | None = None
-
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
         for shape in (student_shape, teacher_shape):
             if len(shape) not in (2, 4):
                 raise UserError(
-                    'FeatureAlignConnector joins maps (N, C, H, W) and '
-                    f'vectors (N, C), but a recorder delivers {shape}; '
-                    'record another module'
+                    'FeatureAlignConnector joins maps (N, C, H, W) and vectors (N, C), '
+                    f'but a recorder delivers {shape}; record another module'
                 )
         if len(student_shape) < len(teacher_shape):
             raise UserError(
@@ -48,43 +50,16 @@ class FeatureAlignConnector(BaseConnector):
                 f'student delivers {student_shape}, the teacher '
                 f'{teacher_shape}; record a map of the student'
             )
-        channels = student_shape[1], teacher_shape[1]
-        if len(teacher_shape) == 4:
-            self.target_size = tuple(teacher_shape[2:])
-            self.project = nn.Conv2d(*channels, kernel_size=1)
-        else:
-            self.project = nn.Linear(*channels)
+        self.target_size = tuple(teacher_shape[2:])
+        is_map = bool(self.target_size)
+        self.project = _linear(is_map, student_shape[1], teacher_shape[1])
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """From (N, C[, H, W]) to the teacher's shape."""
-        assert self.project is not None, (
-            'FrozenTeacherDistill builds the connector before the first use'
-        )
-        if self.target_size is None:
-            if feature.dim() == 4:
-                feature = feature.mean(dim=(2, 3))
-            return self.project(feature)
-        return self.project(resize_map(feature, self.target_size))
-
-
-def require(
-    owner: object, holds: bool, name: str, value: object, expected: str
-) -> None:
-    """Refuse a value that a user gave, unless ``holds``.
-
-    Args:
-        owner: the loss or connector.
-        holds: the value is good.
-        name: of the constructor's argument.
-        value: what was given.
-        expected: what it must be, such as ``> 0``.
-    """
-    if not holds:
-        made = inspect.signature(type(owner)).parameters.get(name)
-        hint = '' if made is None else f'; the default is {made.default}'
-        raise UserError(
-            f'{type(owner).__name__}: {name}={value!r} must be {expected}{hint}'
-        )
+        if self.target_size:
+            feature = resize_map(feature, self.target_size)
+        elif feature.dim() == 4:
+            feature = feature.mean(dim=(2, 3))
+        return self.project(feature)
 
 
 def check_maps(user: str, *shapes: Shape) -> None:
@@ -93,9 +68,14 @@ def check_maps(user: str, *shapes: Shape) -> None:
         if len(shape) != 4:
             raise UserError(
                 f'{user} takes maps (N, C, H, W), but a recorder delivers '
-                f'{tuple(shape)}; record a stage with maps, such as '
-                'hkd_mm.Feature'
+                f'{tuple(shape)}; record a stage with maps, such as hkd_mm.Feature'
             )
+
+
+def conv_norm_relu(channels: int, width: int, kernel: int) -> list[nn.Module]:
+    """A convolution that keeps the size, BatchNorm and ReLU."""
+    conv = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(width), nn.ReLU()]
 
 
 def resize_map(feature: Tensor, size: tuple[int, int]) -> Tensor:
@@ -132,40 +112,27 @@ class RegressorConnector(FeatureAlignConnector):
     for vectors) is followed by a BatchNorm, as OFD (Heo et al., arXiv
     1904.01866, section 3.2) and AB have it, and hidden layers (convolution,
     BatchNorm, ReLU) as wide as the teacher may come before it, as in VID.
-
-    Args:
-        hidden: hidden layers, >= 0.
-        norm: a BatchNorm behind the last layer.
     """
 
-    def __init__(
-        self, hidden: int = 0, norm: bool = True, init_cfg: dict | None = None
-    ) -> None:
-        super().__init__(init_cfg)
-        require(self, hidden >= 0, 'hidden', hidden, '>= 0')
-        self.hidden, self.norm = hidden, norm
+    hidden: Whole = 0
+    norm: bool = True  # a BatchNorm behind the last layer
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C[, H, W]) -> (N, C'[, H', W'])."""
         super().build(student_shape, teacher_shape)
-        is_map = len(teacher_shape) == 4
+        is_map = bool(self.target_size)
         norm = nn.BatchNorm2d if is_map else nn.BatchNorm1d
         before, wide = student_shape[1], teacher_shape[1]
         layers: list[nn.Module] = []
         for _ in range(self.hidden):
-            layers += [
-                _linear(is_map, before, wide, bias=False),
-                norm(wide),
-                nn.ReLU(),
-            ]
+            layers += [_linear(is_map, before, wide, False), norm(wide), nn.ReLU()]
             before = wide
-        layers.append(_linear(is_map, before, wide, bias=not self.norm))
+        layers.append(_linear(is_map, before, wide, not self.norm))
         if self.norm:
             layers.append(norm(wide))
         self.project = nn.Sequential(*layers)
 
 
-def _linear(is_map: bool, before: int, behind: int, bias: bool) -> nn.Module:
+def _linear(is_map: bool, before: int, behind: int, bias: bool = True) -> nn.Module:
     if is_map:
         return nn.Conv2d(before, behind, 1, bias=bias)
     return nn.Linear(before, behind, bias=bias)

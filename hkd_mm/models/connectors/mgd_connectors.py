@@ -1,29 +1,31 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Mask a student map and generate the teacher's from what is left."""
 
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmrazor.models.architectures.connectors.base_connector import (
-    BaseConnector,
-)
+from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Arguments, Fraction, Share
 from hkd_mm.models.connectors.feature_align_connector import (
     FeatureAlignConnector,
+    LazyConnector,
     Shape,
     check_maps,
-    require,
     resize_map,
 )
 from hkd_mm.registry import MODELS
 
 _ACTIVATIONS = dict(relu=nn.ReLU, gelu=nn.GELU)
+Activation = Literal['relu', 'gelu']
 
 
 @MODELS.register_module()
-class MGDConnector(BaseConnector):
+class MGDConnector(LazyConnector):
     """Align, mask, generate: the student's side of MGD for classification.
 
     Yang et al., arXiv 2205.01529, equations 1-4: a 1x1 convolution to the
@@ -33,39 +35,23 @@ class MGDConnector(BaseConnector):
     is masked. ``mask='places'`` sets places to 0 in all channels, as the
     paper does for detection and mmrazor's connector of that name by default;
     that one goes on masking in eval mode, and needs the number of channels.
-
-    Args:
-        ratio: probability that a channel or place is masked, in [0, 1);
-            lambda in the paper.
-        mask: ``channels`` or ``places``.
-        activation: ``relu`` or ``gelu``.
     """
 
-    def __init__(
-        self,
-        ratio: float = 0.15,
-        mask: str = 'channels',
-        activation: str = 'relu',
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(init_cfg)
-        require(self, 0 <= ratio < 1, 'ratio', ratio, 'in [0, 1)')
-        known = mask in ('channels', 'places')
-        require(self, known, 'mask', mask, 'channels or places')
-        _check_activation(self, activation)
-        self.ratio, self.mask, self.activation = ratio, mask, activation
+    # probability that a channel or place is masked; lambda in the paper
+    ratio: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    mask: Literal['channels', 'places'] = 'channels'
+    activation: Activation = 'relu'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.align = FeatureAlignConnector()
-        self.generate: nn.Module | None = None
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C, H, W) -> (N, C', H', W')."""
         check_maps('MGDConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """From (N, C, H, W) to the teacher's (N, C', H', W')."""
-        assert self.generate is not None, 'build() comes before the first use'
         feature = self.align(feature)
         if self.training and self.ratio:
             count, channels, height, width = feature.shape
@@ -79,11 +65,6 @@ class MGDConnector(BaseConnector):
         return self.generate(feature)
 
 
-def _check_activation(owner: nn.Module, activation: str) -> None:
-    known = activation in _ACTIVATIONS
-    require(owner, known, 'activation', activation, 'relu or gelu')
-
-
 def generation_block(channels: int, activation: str) -> nn.Sequential:
     """Convolution 3x3, activation, convolution 3x3, of one width."""
     return nn.Sequential(
@@ -94,15 +75,14 @@ def generation_block(channels: int, activation: str) -> nn.Sequential:
 
 
 @MODELS.register_module()
-class HFMaskConnector(BaseModule):
+class HFMaskConnector(Arguments, BaseModule):
     """Hierarchical fusion masking of DSP-KD: attention, mask, generation.
 
-    Zeng et al., Bioengineering 2024, 11, 70, section 3.2.2: the teacher's
-    attention is fused from the deepest level to the shallowest,
-    ``A_n = fusion * a_n + (1 - fusion) * up(A_{n+1})``, and the aligned
-    student map is 0 where the attention is at least ``phi`` (equation 3); two
-    convolutions with a GELU between them generate the teacher's map from the
-    rest (equation 4).
+    Zeng et al., Bioengineering 2024, 11, 70, section 3.2.2: the teacher's attention is
+    fused from the deepest level to the shallowest,
+    ``A_n = fusion * a_n + (1 - fusion) * up(A_{n+1})``, and the aligned student map is
+    0 where the attention is at least ``phi`` (equation 3); two convolutions with a GELU
+    between them generate the teacher's map from the rest (equation 4).
 
     Where the paper is silent or cannot be trained: ``a_n`` is the mean of the absolute
     values over the channels, divided by its mean over the places, for the paper's 1x1
@@ -112,30 +92,17 @@ class HFMaskConnector(BaseModule):
 
     It needs maps of both networks, so it is part of :class:`MGDHFLoss` and no
     connector of a distiller.
-
-    Args:
-        phi: threshold on the attention, in (0, 1].
-        fusion: share of a level's own attention, in [0, 1].
-        activation: ``gelu`` or ``relu``.
     """
 
-    def __init__(
-        self,
-        phi: float = 0.5,
-        fusion: float = 0.5,
-        activation: str = 'gelu',
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(init_cfg)
-        require(self, 0 < phi <= 1, 'phi', phi, 'in (0, 1]')
-        require(self, 0 <= fusion <= 1, 'fusion', fusion, 'in [0, 1]')
-        _check_activation(self, activation)
-        self.phi, self.fusion, self.activation = phi, fusion, activation
+    phi: Fraction = 0.5  # threshold on the attention
+    fusion: Share = 0.5  # share of a level's own attention
+    activation: Activation = 'gelu'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.align = FeatureAlignConnector()
-        self.generate: nn.Module | None = None
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the layers for (N, C, H, W) -> (N, C', H', W')."""
         check_maps('HFMaskConnector', student_shape, teacher_shape)
         self.align.build(student_shape, teacher_shape)
         self.generate = generation_block(teacher_shape[1], self.activation)
@@ -173,39 +140,29 @@ class HFMaskConnector(BaseModule):
         """
         if teacher_maps is None:
             raise UserError(
-                'HFMaskConnector needs maps of the teacher, which a connector '
-                'of a distiller is not given; take hkd_mm.MGDHFLoss, which '
-                'owns one'
+                'HFMaskConnector needs maps of the teacher, which a connector of a '
+                'distiller is not given; take hkd_mm.MGDHFLoss, which owns one'
             )
-        assert self.generate is not None, 'build() comes before the first use'
         aligned = self.align(feature)
         mask = self.attention(teacher_maps) < self.phi
         return self.generate(aligned * mask), aligned
 
 
 @MODELS.register_module()
-class ResizeConnector(BaseConnector):
+class ResizeConnector(LazyConnector):
     """Pool or interpolate a student map to the teacher's size, no weights.
 
     For losses on maps whose channels agree already.
     """
 
-    def __init__(self, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
-        self.size: tuple[int, int] | None = None
-
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Remember the size of (N, C, H', W')."""
         check_maps('ResizeConnector', student_shape, teacher_shape)
         if student_shape[1] != teacher_shape[1]:
             raise UserError(
-                f'ResizeConnector leaves {student_shape[1]} channels as they '
-                f'are, the teacher has {teacher_shape[1]}; take '
-                'hkd_mm.FeatureAlignConnector'
+                f'ResizeConnector leaves {student_shape[1]} channels as they are, the '
+                f'teacher has {teacher_shape[1]}; take hkd_mm.FeatureAlignConnector'
             )
         self.size = tuple(teacher_shape[2:])
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """From (N, C, H, W) to (N, C, H', W')."""
-        assert self.size is not None, 'build() comes before the first use'
         return resize_map(feature, self.size)

@@ -3,22 +3,20 @@
 
 import torch
 import torch.nn.functional as F
-from mmrazor.models.architectures.connectors.base_connector import (
-    BaseConnector,
-)
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Count
 from hkd_mm.models.connectors.feature_align_connector import (
+    LazyConnector,
     Shape,
-    require,
     resize_map,
 )
 from hkd_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class ReviewKDConnector(BaseConnector):
+class ReviewKDConnector(LazyConnector):
     """Attention based fusion (ABF) with residual learning of ReviewKD.
 
     Chen et al., arXiv 2104.09044, sections 3.2 and 3.3: from the deepest
@@ -26,20 +24,12 @@ class ReviewKDConnector(BaseConnector):
     mixed with the fused map of the deeper stages under two attention maps
     that a 1x1 convolution makes of both, and passed on; a 3x3 convolution
     with BatchNorm brings each fused map to the teacher's shape.
-
-    Args:
-        channels: width of the fused maps, >= 1; that of the deepest student
-            map where it is smaller.
     """
 
-    def __init__(self, channels: int = 512, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
-        require(self, channels >= 1, 'channels', channels, '>= 1')
-        self.channels = channels
-        self.stages = nn.ModuleList()
+    # width of the fused maps; that of the deepest student map where it is smaller
+    channels: Count = 512
 
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
-        """Create the layers between lists of (N, C, H, W), shallow to deep."""
         if not (
             isinstance(student_shape, list)
             and isinstance(teacher_shape, list)
@@ -53,14 +43,12 @@ class ReviewKDConnector(BaseConnector):
             )
         width = min(self.channels, student_shape[-1][1])
         deepest = len(student_shape) - 1
-        self.stages.extend(
+        self.stages = nn.ModuleList(
             _Fusion(mine[1], width, other[1:], stage < deepest)
             for stage, (mine, other) in enumerate(zip(student_shape, teacher_shape))
         )
 
     def forward_train(self, feature: list[Tensor]) -> list[Tensor]:
-        """From maps (N, C_i, H_i, W_i), shallow to deep, to the teacher's."""
-        assert self.stages, 'build() comes before the first use'
         fused, found = None, []
         for stage, own in zip(reversed(self.stages), reversed(feature)):
             fused, aligned = stage(own, fused)
@@ -72,11 +60,7 @@ class _Fusion(nn.Module):
     """One stage: reduce, mix with what is deeper, bring to a shape."""
 
     def __init__(
-        self,
-        channels: int,
-        width: int,
-        target: tuple[int, int, int],
-        deeper: bool,
+        self, channels: int, width: int, target: tuple[int, int, int], deeper: bool
     ) -> None:
         super().__init__()
         self.size = tuple(target[1:])

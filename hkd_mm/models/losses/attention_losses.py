@@ -5,16 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import (
-    check_maps,
-    resize_map,
-)
+from hkd_mm.models.arguments import Count, NotNegative, Positive
+from hkd_mm.models.connectors.feature_align_connector import check_maps, resize_map
 from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
 from hkd_mm.models.losses.hint_losses import length_of_rows, unit_vectors
-from hkd_mm.models.recorders.network_recorders import (
-    check_channels,
-    last_layer,
-)
+from hkd_mm.models.recorders.network_recorders import check_channels, last_layer
 from hkd_mm.registry import MODELS
 
 
@@ -30,39 +25,28 @@ class ATLoss(DistillLoss):
     pooled to the smaller. The gradient-based form of the paper's section 3.2 needs a
     second backward and is not offered. mmrazor's ``ATLoss`` refuses maps of unlike
     sizes and knows one stage only.
-
-    Args:
-        beta: weight of the sum over the stages, >= 0.
     """
 
     family = 'feature'
     source = 'Zagoruyko and Komodakis, arXiv 1612.03928, equations (1), (2)'
     fails = (
-        'Nets of another family look elsewhere: below the student alone for '
-        'VGG13 to MobileNetV2 in the CRD benchmark on CIFAR-100 (59.4 against '
-        '64.6 %).'
+        'Nets of another family look elsewhere: below the student alone for VGG13 to '
+        'MobileNetV2 in the CRD benchmark on CIFAR-100 (59.4 against 64.6 %).'
     )
     features = 'maps'
     recommended_range = dict(beta=(1, 1e5), loss_weight=(0, 100))
     aligned = False
 
-    def __init__(self, beta: float = 1000.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_not_negative(beta=beta)
+    beta: NotNegative = 1000.0  # weight of the sum over the stages
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
-        """From as many maps (N, C, H, W), of any channels and sizes."""
         if len(s_feature) != len(t_feature):
             raise UserError(
-                f'ATLoss: {len(s_feature)} student maps and '
-                f'{len(t_feature)} of the teacher; record as many stages of '
-                'both'
+                f'ATLoss: {len(s_feature)} student maps and {len(t_feature)} of the '
+                'teacher; record as many stages of both'
             )
         check_maps('ATLoss', *(x.shape for x in (*s_feature, *t_feature)))
-        total = sum(
-            _distance(student.float(), teacher.detach().float())
-            for student, teacher in zip(s_feature, t_feature)
-        )
+        total = sum(_distance(mine, other) for mine, other in zip(s_feature, t_feature))
         return self.loss_weight * self.beta / 2 * total
 
 
@@ -84,9 +68,6 @@ class CATKDLoss(DistillLoss):
     own. The maps are average pooled to ``size`` x ``size``, each is divided by its L2
     norm, and the loss is the mean squared difference over images, classes and places:
     the mean with which the authors' weights (10 to 400) were found.
-
-    Args:
-        size: side of the pooled activation maps, in cells, >= 1.
     """
 
     family = 'feature'
@@ -101,32 +82,24 @@ class CATKDLoss(DistillLoss):
     # equal maps of features are equal activations only under equal layers
     minimum_at_teacher = False
 
-    def __init__(self, size: int = 2, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.require(size >= 1, 'size', size, '>= 1')
-        self.size = size
-        self._layers: tuple[nn.Linear, ...] = ()
+    size: Count = 2  # side of the pooled activation maps, in cells
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Remember both networks' last layers, without owning them."""
         # a tuple, which nn.Module does not look into
         self._layers = last_layer(student, self), last_layer(teacher, self)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From maps (N, C, H, W) and (N, C', H', W') to a float32 scalar."""
-        assert self._layers, 'attach() comes before the first use'
         mine, other = self._layers
         check_channels(mine, s_feature, self)
         check_channels(other, t_feature, self)
         return self.loss_weight * F.mse_loss(
             self._activations(s_feature, mine.weight),
-            self._activations(t_feature.detach(), other.weight.detach()),
+            self._activations(t_feature, other.weight.detach()),
         )
 
     def _activations(self, feature: Tensor, weight: Tensor) -> Tensor:
-        """Normalised activation maps (N, K, size * size), float32."""
         # pooling and the layer are linear: the small map first
-        pooled = resize_map(feature.float(), (self.size, self.size))
+        pooled = resize_map(feature, (self.size, self.size))
         maps = F.conv2d(pooled, weight.float()[:, :, None, None])
         return F.normalize(maps.float().flatten(2), dim=2)
 
@@ -144,49 +117,31 @@ class FBKDLoss(DistillLoss):
     - ``loss_non_local = gamma * |R_S - R_T|``, where ``R`` is a non-local block: for
       each pixel the features of all, weighted by ``softmax(A^T A / sqrt(C))``.
 
-    The paper leaves the pairwise function of its non-local block open; this
-    one, the Gaussian, has no parameters, so the teacher's is the same as the
-    student's and nothing of the teacher is trained. mmrazor's ``FBKDLoss``
-    is not a number at equality, grows with the root of the batch, trains the
-    teacher's non-local block, wants equal channels and leaves the mask over
-    the channels out. Here the connector of the config matches the channels.
-
-    Args:
-        tau: temperature of the masks, > 0.
-        alpha: weight of the attentions, >= 0.
-        beta: weight of the masked features, >= 0.
-        gamma: weight of the non-local features, >= 0.
-        loss_weight: factor on all parts. The weights are those of the
-            authors' code for detectors, whose maps are far larger.
+    The paper leaves the pairwise function of its non-local block open; this one, the
+    Gaussian, has no parameters, so the teacher's is the same as the student's and
+    nothing of the teacher is trained. mmrazor's ``FBKDLoss`` is not a number at
+    equality, grows with the root of the batch, trains the teacher's non-local block,
+    wants equal channels and leaves the mask over the channels out. Here the connector
+    of the config matches the channels. The default weights are those of the authors'
+    code for detectors, whose maps are far larger.
     """
 
     family = 'feature'
     source = 'Zhang and Ma, ICLR 2021, openreview uKhGRvM8QNH, section 3'
     fails = (
-        'Made for detectors, where few pixels of many count; where the lesion '
-        'fills the image, masks say little, and the paper has no result on '
-        'classification.'
+        'Made for detectors, where few pixels of many count; where the lesion fills '
+        'the image, masks say little, and the paper has no result on classification.'
     )
     features = 'map'
     recommended_range = dict(tau=(0.1, 2))  # of the masks
 
-    def __init__(
-        self,
-        tau: float = 0.5,
-        alpha: float = 4e-3,
-        beta: float = 7e-5,
-        gamma: float = 7e-5,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_not_negative(alpha=alpha, beta=beta, gamma=gamma)
+    tau: Positive = 0.5  # temperature of the masks
+    alpha: NotNegative = 4e-3  # weight of the attentions
+    beta: NotNegative = 7e-5  # weight of the masked features
+    gamma: NotNegative = 7e-5  # weight of the non-local features
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
-        """From maps (N, C, H, W), (N, C, H, W) to the three parts."""
-        # (N, C, H * W)
-        student = s_feature.float().flatten(2)
-        teacher = t_feature.detach().float().flatten(2)
+        student, teacher = s_feature.flatten(2), t_feature.flatten(2)  # (N, C, H * W)
         attention, masks = 0.0, 1.0
         for dim in (1, 2):
             mine, other = (x.abs().mean(dim) for x in (student, teacher))

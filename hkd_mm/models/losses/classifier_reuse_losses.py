@@ -6,11 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
-from hkd_mm.models.recorders.network_recorders import (
-    check_channels,
-    last_layer,
-)
+from hkd_mm.models.arguments import NotNegative
+from hkd_mm.models.losses.distill_loss import BatchLoss, DistillLoss, full_precision
+from hkd_mm.models.recorders.network_recorders import check_channels, last_layer
 from hkd_mm.registry import MODELS
 
 
@@ -34,7 +32,6 @@ class SimKDLoss(DistillLoss):
     features = 'last_map'
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Hand the teacher's last layer over to the student."""
         if not hasattr(student, 'reuse_last_layer'):
             raise UserError(
                 'SimKDLoss trains no last layer of its own: '
@@ -44,10 +41,7 @@ class SimKDLoss(DistillLoss):
         student.reuse_last_layer(last_layer(teacher, self))
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From maps (N, C, H, W), (N, C, H, W) to a float32 scalar."""
-        return self.loss_weight * F.mse_loss(
-            s_feature.float(), t_feature.detach().float()
-        )
+        return self.loss_weight * F.mse_loss(s_feature, t_feature)
 
 
 @MODELS.register_module()
@@ -59,46 +53,38 @@ class SRRLLoss(DistillLoss):
     the scores that the teacher's frozen last layer ``W`` makes of both. The
     squared difference of scores is what the authors' code trains with;
     ``s`` comes through a connector, a linear layer by default.
-
-    Args:
-        alpha: factor on feature matching, >= 0.
-        beta: factor on the scores, >= 0, not both 0.
     """
 
     family = 'feature'
     source = 'Yang et al., ICLR 2021 (SRRL), equations 2-5'
     fails = (
         'The teacher layer was fitted to the training images: where it is '
-        'overconfident on them, the student inherits that along with the '
-        'feature.'
+        'overconfident on them, the student inherits that along with the feature.'
     )
     features = 'vector'
 
-    def __init__(
-        self, alpha: float = 1.0, beta: float = 1.0, loss_weight: float = 1.0
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_not_negative(alpha=alpha, beta=beta)
-        self.require(alpha + beta > 0, 'beta', beta, '> 0 where alpha is 0')
-        self._layer: tuple[nn.Linear, ...] = ()
+    alpha: NotNegative = 1.0  # factor on feature matching
+    beta: NotNegative = 1.0  # factor on the scores, not both 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        good = self.alpha + self.beta > 0
+        self.require(good, 'beta', self.beta, '> 0 where alpha is 0')
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Remember the teacher's last layer, without owning it."""
         # a tuple, which nn.Module does not look into
         self._layer = (last_layer(teacher, self),)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
         """From vectors (N, C), (N, C) to the parts whose weight is not 0."""
-        assert self._layer, 'attach() comes before the first use'
         (layer,) = self._layer
         check_channels(layer, t_feature, self)
-        mine, others = s_feature.float(), t_feature.detach().float()
         parts = {}
         if self.alpha:
-            parts['loss_feature'] = self.alpha * F.mse_loss(mine, others)
+            parts['loss_feature'] = self.alpha * F.mse_loss(s_feature, t_feature)
         if self.beta:
             # the bias is in both scores and cancels out
-            scores = F.linear(mine - others, layer.weight.detach().float())
+            scores = F.linear(s_feature - t_feature, layer.weight.detach().float())
             parts['loss_score'] = self.beta * scores.float().square().mean()
         return self.scaled(**parts)
 
@@ -107,23 +93,22 @@ _LEAST = 1e-6  # length of a feature that is divided by
 
 
 @MODELS.register_module()
-class NormDirectionLoss(DistillLoss):
+class NormDirectionLoss(BatchLoss):
     r"""The ND loss of KD++ and DKD++ (Wang et al., section 3).
 
     ``mean_i (1 - f_S,i . e_y(i) / max(|f_S,i|, |f_T,i|))``, where ``e_k`` is
     the unit vector of the mean of the teacher's embeddings of class ``k``: a
     student shorter than the teacher grows, one that is longer only turns.
 
-    The authors compute the means in a pass over the training set before the
-    training. Here they are the running means of all embeddings that the
-    teacher has shown in training forwards, this batch included: ``mean +=
-    (sum of the batch - n * mean) / count`` for each class, without a look at
-    the values on the host. The teacher stands still, so after an epoch they
-    are the means over the training set as it is augmented, and no extra pass
-    is needed. A class is counted before it is looked up; one that was never
-    seen (only possible in eval mode) has the zero vector: the loss is 1 and
-    pulls nowhere. Means and counts are buffers, so a resumed run goes on
-    with them.
+    The authors compute the means in a pass over the training set before the training.
+    Here they are the running means of all embeddings that the teacher has shown in
+    training forwards, this batch included:
+    ``mean += (sum of the batch - n * mean) / count`` for each class, without a look at
+    the values on the host. The teacher stands still, so after an epoch they are the
+    means over the training set as it is augmented, and no extra pass is needed. A class
+    is counted before it is looked up; one that was never seen (only possible in eval
+    mode) has the zero vector: the loss is 1 and pulls nowhere. Means and counts are
+    buffers, so a resumed run goes on with them.
 
     Args:
         gather: the means are of all processes' batches; else each process
@@ -137,17 +122,15 @@ class NormDirectionLoss(DistillLoss):
         'classes of several kinds of images: one centre a class pulls them '
         'together; and weak teachers, whose centres lie close to each other'
     )
-    over_batch = True
     minimum_at_teacher = False  # the centre pulls, not the teacher's feature
+    smallest_batch = 1
 
-    def __init__(self, loss_weight: float = 1.0, gather: bool = False) -> None:
-        super().__init__(loss_weight)
-        self.gather = gather
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.register_buffer('centres', torch.zeros(0, 0))
         self.register_buffer('seen', torch.zeros(0))
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Ask the teacher for the number of classes and channels."""
         layer = last_layer(teacher, self)
         self.centres = torch.zeros(layer.weight.shape)
         self.seen = torch.zeros(layer.out_features)
@@ -159,26 +142,20 @@ class NormDirectionLoss(DistillLoss):
 
         The teacher's are what its last layer is given.
         """
-        student, teacher = s_feature.float(), t_feature.detach().float()
-        channels = self.centres.size(1)
-        self.require(
-            teacher.size(1) == channels,
-            't_feature',
-            tuple(teacher.shape),
-            f'(N, {channels}), what the last layer of the teacher takes',
-        )
+        shape, channels = tuple(t_feature.shape), self.centres.size(1)
+        expected = f'(N, {channels}), what the last layer of the teacher takes'
+        self.require(shape[1] == channels, 't_feature', shape, expected)
         one_hot = F.one_hot(gt_labels, len(self.seen)).float()
         if self.training:
-            self._take_in(teacher, one_hot)
-        with full_precision(student):
+            self._take_in(t_feature, one_hot)
+        with full_precision(s_feature):
             centre = one_hot @ self.centres
-        length = torch.maximum(_length(student), _length(teacher))
-        along = (student * F.normalize(centre, dim=1)).sum(dim=1)
+        length = torch.maximum(_length(s_feature), _length(t_feature))
+        along = (s_feature * F.normalize(centre, dim=1)).sum(dim=1)
         return self.loss_weight * (1 - along / length).mean()
 
     @torch.no_grad()
     def _take_in(self, teacher: Tensor, one_hot: Tensor) -> None:
-        """Add a batch to the running means."""
         teacher, one_hot = self.gathered(teacher, one_hot)
         new = one_hot.sum(dim=0)
         self.seen += new

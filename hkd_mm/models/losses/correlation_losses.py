@@ -1,13 +1,15 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Correlations between classes and samples: DIST and MLKD."""
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
+from hkd_mm.models.arguments import Fraction, NotNegative, Positive
+from hkd_mm.models.losses.distill_loss import BatchLoss, full_precision
 from hkd_mm.models.losses.kd_losses import divergence, log_probabilities
 from hkd_mm.registry import MODELS
 
@@ -15,7 +17,7 @@ _SMALLEST = 1e-8  # of a norm, which divides
 
 
 @MODELS.register_module()
-class DISTLoss(DistillLoss):
+class DISTLoss(BatchLoss):
     r"""DIST of Huang et al.: relations in place of exact scores.
 
     With ``p = softmax(logits / tau)`` of both networks, (N, C), and Pearson's
@@ -27,13 +29,8 @@ class DISTLoss(DistillLoss):
     The smallest divisor bounds each norm; the published code and mmrazor's ``DISTLoss``
     add 1e-8 to the product of the two, which makes a class that is improbable in the
     whole batch count as unlike even where the networks agree. Where a correlation is 0
-    / 0, as within a class for a batch of one, it counts as 0.
-
-    Args:
-        tau: temperature, > 0; 1 in the paper for ImageNet, 4 for CIFAR-100.
-        beta: weight of the classes within a sample, >= 0.
-        gamma: weight of the samples within a class, >= 0.
-        loss_weight: factor on the returned scalar; 2 in the authors' recipe.
+    / 0, as within a class for a batch of one, it counts as 0. The authors' recipe has a
+    ``loss_weight`` of 2.
     """
 
     family = 'response'
@@ -44,32 +41,19 @@ class DISTLoss(DistillLoss):
         'one-class batch the samples within a class say little.'
     )
     soft_labels = True
-    over_batch = True
     two_classes = (
-        'the correlation of the classes within a sample (beta) is always 1 '
-        'or -1 and teaches nothing; only the one of the samples within a '
-        'class (gamma) is left'
+        'the correlation of the classes within a sample (beta) is always 1 or -1 and '
+        'teaches nothing; only the one of the samples within a class (gamma) is left'
     )
-    smallest_batch = 8
 
-    def __init__(
-        self,
-        tau: float = 1.0,
-        beta: float = 1.0,
-        gamma: float = 1.0,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_not_negative(beta=beta, gamma=gamma)
-        self.gather = gather
+    tau: Positive = 1.0  # temperature; 1 in the paper for ImageNet, 4 for CIFAR-100
+    beta: NotNegative = 1.0  # weight of the classes within a sample
+    gamma: NotNegative = 1.0  # weight of the samples within a class
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) to a float32 scalar."""
         mine, other = (
-            F.softmax(preds.float() / self.tau, dim=1)
-            for preds in self.gathered(preds_S, preds_T.detach())
+            F.softmax(preds / self.tau, dim=1)
+            for preds in self.gathered(preds_S, preds_T)
         )
         inter = 1 - _correlation(mine, other, dim=1).mean()
         intra = 1 - _correlation(mine, other, dim=0).mean()
@@ -78,13 +62,12 @@ class DISTLoss(DistillLoss):
 
 
 def _correlation(x: Tensor, y: Tensor, dim: int) -> Tensor:
-    """Pearson's along one dimension; 0 where either is constant."""
     x, y = (a - a.mean(dim=dim, keepdim=True) for a in (x, y))
     return F.cosine_similarity(x, y, dim=dim, eps=_SMALLEST)
 
 
 @MODELS.register_module()
-class MLKDLoss(DistillLoss):
+class MLKDLoss(BatchLoss):
     r"""Multi-level logit distillation of Jin et al., equations (2) to (8).
 
     Summed over the temperatures ``tau``, with ``p = softmax(z / tau)`` as a
@@ -99,14 +82,6 @@ class MLKDLoss(DistillLoss):
     probabilities) from the others, but multiplies finished means by the mask,
     which only halves them. Here the means run over the chosen samples ``i``
     and classes ``k``; ``quantile=1`` chooses all, as the paper's equations.
-
-    Args:
-        taus: the temperatures, each > 0.
-        alpha: weight of the instance level, >= 0.
-        beta: weight of the batch level, >= 0; its mean grows with B.
-        gamma: weight of the class level, >= 0; it grows with B^2.
-        quantile: share of the samples and classes that are chosen, the least
-            confident first, in (0, 1].
     """
 
     family = 'response'
@@ -116,30 +91,23 @@ class MLKDLoss(DistillLoss):
         'class, and its size grows with the square of the batch'
     )
     soft_labels = True
-    over_batch = True
     smallest_batch = 16
 
-    def __init__(
-        self,
-        taus: Sequence[float] = (2.0, 3.0, 4.0, 5.0, 6.0),
-        alpha: float = 1.0,
-        beta: float = 1.0,
-        gamma: float = 1.0,
-        quantile: float = 0.5,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.taus = tuple(taus)
-        good = bool(self.taus) and all(tau > 0 for tau in self.taus)
-        self.require(good, 'taus', taus, 'temperatures > 0')
-        self.set_not_negative(alpha=alpha, beta=beta, gamma=gamma)
-        self.require(0 < quantile <= 1, 'quantile', quantile, 'in (0, 1]')
-        self.quantile, self.gather = quantile, gather
+    taus: Annotated[tuple[Positive, ...], Field(min_length=1)] = (
+        2.0,
+        3.0,
+        4.0,
+        5.0,
+        6.0,
+    )
+    alpha: NotNegative = 1.0  # weight of the instance level
+    beta: NotNegative = 1.0  # weight of the batch level; its mean grows with B
+    gamma: NotNegative = 1.0  # weight of the class level; it grows with B^2
+    # share of the samples and classes that are chosen, the least confident first
+    quantile: Fraction = 0.5
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> dict[str, Tensor]:
-        """From logits (N, C), (N, C) to the scalars of the three levels."""
-        student, teacher = self.gathered(preds_S.float(), preds_T.detach().float())
+        student, teacher = self.gathered(preds_S, preds_T)
         with full_precision(student):
             instance, batch, classes = self._levels(student, teacher)
         return self.scaled(

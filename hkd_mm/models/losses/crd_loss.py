@@ -7,11 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hkd_mm.models.losses.distill_loss import (
-    DistillLoss,
-    Shape,
-    full_precision,
-)
+from hkd_mm.models.arguments import Count, Positive, Whole
+from hkd_mm.models.losses.distill_loss import BatchLoss, Shape, full_precision
 from hkd_mm.models.losses.relation_losses import unit
 from hkd_mm.registry import MODELS
 
@@ -45,7 +42,7 @@ def level_of(similarity: Tensor, negative: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class CRDLoss(DistillLoss):
+class CRDLoss(BatchLoss):
     """Contrastive representation distillation, equation (18).
 
     A learned linear layer a network takes its features to ``dimensions``
@@ -59,18 +56,12 @@ class CRDLoss(DistillLoss):
     negatives that there are. So the value is that of equation (18) with another n, and
     another weight is due where n differs much from the paper's 16384.
 
-    Equation (19) divides by n / M, with M the size of the data set. Taken
-    literally a batch begins in the thousands, nearly all of it from the
-    negatives. The authors' code, which the weight of 0.8 belongs to, first
-    divides e^z by M times its mean E over the first batch, so that M falls
-    out: ``h = e^z / (e^z + n E)``. So does this; E of either direction is
-    kept with the weights. mmrazor's ``CRDLoss`` ignores its ``loss_weight``.
-
-    Args:
-        tau: temperature of the similarity, > 0; the paper has 0.1.
-        dimensions: length of the vectors, >= 1; the paper has 128.
-        queue: images kept of earlier batches, >= 0.
-        loss_weight: factor on the returned scalar; the paper has 0.8.
+    Equation (19) divides by n / M, with M the size of the data set. Taken literally a
+    batch begins in the thousands, nearly all of it from the negatives. The authors'
+    code, which the weight of 0.8 belongs to, first divides e^z by M times its mean E
+    over the first batch, so that M falls out: ``h = e^z / (e^z + n E)``. So does this;
+    E of either direction is kept with the weights. mmrazor's ``CRDLoss`` ignores its
+    ``loss_weight``. The paper has a ``loss_weight`` of 0.8.
     """
 
     family = 'relation'
@@ -81,51 +72,37 @@ class CRDLoss(DistillLoss):
     )
     features = 'vector'
     aligned = False
-    over_batch = True
     minimum_at_teacher = False
     smallest_batch = 32
     recommended_range = dict(tau=(0.02, 1))
 
-    def __init__(
-        self,
-        tau: float = 0.1,
-        dimensions: int = 128,
-        queue: int = 0,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau, dimensions=dimensions)
-        self.set_not_negative(queue=queue)
-        self.gather = gather
-        self.embed_S: nn.Module | None = None
-        self.embed_T: nn.Module | None = None
+    tau: Positive = 0.1  # temperature of the similarity; the paper has 0.1
+    dimensions: Count = 128  # length of the vectors; the paper has 128
+    queue: Whole = 0  # images kept of earlier batches
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for side in 'ST':
-            self.register_buffer(f'past_{side}', torch.zeros(queue, dimensions))
+            past = torch.zeros(self.queue, self.dimensions)
+            self.register_buffer(f'past_{side}', past)
             self.register_buffer(f'level_{side}', torch.tensor(torch.nan))
         # an empty place has the label -1 and is nobody's negative
-        self.register_buffer('past_labels', torch.full((queue,), -1))
+        self.register_buffer('past_labels', torch.full((self.queue,), -1))
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Make the two layers for features (N, C) and (N, C')."""
         self.embed_S, self.embed_T = (
             nn.Linear(math.prod(shape[1:]), self.dimensions)
             for shape in (student_shape, teacher_shape)
         )
 
     def forward(
-        self,
-        preds_S: Tensor,
-        gt_labels: Tensor,
-        s_feature: Tensor,
-        t_feature: Tensor,
+        self, preds_S: Tensor, gt_labels: Tensor, s_feature: Tensor, t_feature: Tensor
     ) -> Tensor:
-        """From logits (N, C), labels, (N, D) and (N, D') to a scalar."""
         # refuses a label out of range, which an image of no class would be
-        F.cross_entropy(preds_S.detach().float(), gt_labels)
+        F.cross_entropy(preds_S.detach(), gt_labels)
         with full_precision(s_feature):
-            mine = unit(self.embed_S(s_feature.float().flatten(1)))
-            other = unit(self.embed_T(t_feature.detach().float().flatten(1)))
+            mine = unit(self.embed_S(s_feature.flatten(1)))
+            other = unit(self.embed_T(t_feature.flatten(1)))
             mine, other, gt_labels = self.gathered(mine, other, gt_labels)
             total = self._from(mine, other, 'T', gt_labels)
             total = total + self._from(other, mine, 'S', gt_labels)
@@ -149,7 +126,6 @@ class CRDLoss(DistillLoss):
         return contrast(similarity, negative, level)
 
     def _keep(self, mine: Tensor, other: Tensor, labels: Tensor) -> None:
-        """Put a batch at the front of the queue; the oldest fall out."""
         batch = dict(past_S=mine, past_T=other, past_labels=labels)
         for name, new in batch.items():
             row = torch.cat([new, getattr(self, name)])

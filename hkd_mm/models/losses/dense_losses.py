@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import check_maps
 from hkd_mm.models.losses.distill_loss import DistillLoss
 from hkd_mm.registry import MODELS
@@ -35,8 +36,7 @@ def one_hot_masks(gt_labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     counted = gt_labels != IGNORE
     # scatter_ has bounds checked on the device; a comparison has not
     planes = torch.zeros(
-        (len(gt_labels), classes, *gt_labels.shape[1:]),
-        device=gt_labels.device,
+        (len(gt_labels), classes, *gt_labels.shape[1:]), device=gt_labels.device
     ).scatter_(1, (gt_labels * counted).unsqueeze(1), 1.0)
     counted = counted.unsqueeze(1).float()
     return planes * counted, counted
@@ -64,16 +64,13 @@ class CWDLoss(DistillLoss):
     features = 'map'
     recommended_range = dict(tau=(1, 20), loss_weight=(0, 100))
 
-    def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
+    tau: Positive = 4.0
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From maps (N, C, H, W) of one shape to a float32 scalar."""
         check_maps('CWDLoss', s_feature.shape)
         student, teacher = (
-            torch.log_softmax(x.float().flatten(2) / self.tau, dim=2)
-            for x in (s_feature, t_feature.detach())
+            torch.log_softmax(x.flatten(2) / self.tau, dim=2)
+            for x in (s_feature, t_feature)
         )
         channels = student.shape[0] * student.shape[1]
         divergence = F.kl_div(student, teacher, reduction='sum', log_target=True)
@@ -95,11 +92,6 @@ class DiceBCELoss(DistillLoss):
     Pixels of label 255 count nowhere. ``smooth`` defines the Dice of a class
     that an image has not: 1 where nothing is predicted, and it falls with
     every pixel that is. An image of ignored pixels alone has no gradient.
-
-    Args:
-        alpha: weight of the cross-entropy, >= 0.
-        beta: weight of the Dice term, >= 0.
-        smooth: in pixels, > 0.
     """
 
     family = 'response'
@@ -112,25 +104,12 @@ class DiceBCELoss(DistillLoss):
     minimum_at_teacher = False
     recommended_range = dict(alpha=(0, 10), beta=(0, 10), smooth=(1e-6, 10))
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        beta: float = 1.0,
-        smooth: float = 1.0,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_not_negative(alpha=alpha, beta=beta)
-        self.set_positive(smooth=smooth)
+    alpha: NotNegative = 1.0  # weight of the cross-entropy
+    beta: NotNegative = 1.0  # weight of the Dice term
+    smooth: Positive = 1.0  # in pixels
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
-        """Compare class scores with masks.
-
-        Args:
-            preds_S: logits (N, C, h, w), or (N, 1, h, w) of one class.
-            gt_labels: (N, h, w) int64: 0 the background, 1 .. C - 1 (1 where
-                C is 1), 255 ignored.
-        """
+        """From logits and masks: 0 the background, 1 to C - 1 (1 where C is 1), 255."""
         log_p = torch.log_softmax(with_background(preds_S), dim=1)
         truth, counted = one_hot_masks(gt_labels, log_p.shape[1])
         entropy = -(truth * log_p).sum(dim=(1, 2, 3))
@@ -163,12 +142,9 @@ class PixelKLLoss(DistillLoss):
     )
     dense = True
 
-    def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
+    tau: Positive = 4.0
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """From logits (N, C, h, w), (N, C, h, w) to a float32 scalar."""
         if preds_S.shape != preds_T.shape:
             raise UserError(
                 f'PixelKLLoss: the student gives {tuple(preds_S.shape)}, the '
@@ -177,7 +153,7 @@ class PixelKLLoss(DistillLoss):
             )
         student, teacher = (
             torch.log_softmax(with_background(x) / self.tau, dim=1)
-            for x in (preds_S, preds_T.detach())
+            for x in (preds_S, preds_T)
         )
         pixels = student.numel() // student.shape[1]
         divergence = F.kl_div(student, teacher, reduction='sum', log_target=True)

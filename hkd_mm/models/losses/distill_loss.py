@@ -3,6 +3,8 @@
 
 import inspect
 import warnings
+from dataclasses import field, fields
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,20 +13,24 @@ import torch.nn.functional as F
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
+from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.connectors.feature_align_connector import Shape, require
+from hkd_mm.models.arguments import Arguments, NotNegative
+from hkd_mm.models.connectors.feature_align_connector import Shape
 
 Feature = Tensor | list[Tensor]
+ClassWeight = list[NotNegative] | None
 
 
-class DistillLoss(nn.Module):
-    """A distillation loss: its facts as class attributes, its maths as code.
+class DistillLoss(Arguments, nn.Module):
+    """A distillation loss: facts and arguments as attributes, its maths as code.
 
     ``forward`` takes any of ``preds_S``, ``preds_T`` (logits (N, C)), ``gt_labels``
     ((N,) int64 in [0, C), or (N, C) float32 of mixed images), ``s_feature`` and
     ``t_feature`` ((N, C, H, W) or (N, C)), and returns a float32 scalar, or a dict of
-    them, already times ``loss_weight``. No gradient flows into what the teacher gives.
+    them, already times ``loss_weight``. It is given float32, also under autocast, and
+    what the teacher gives without a gradient.
     From the names of its inputs a distiller finds out what to record
     (:mod:`hkd_mm.models.algorithms.wiring`); from the attributes the test suite knows
     which laws the loss obeys, and docs/zoo.md is written.
@@ -35,7 +41,6 @@ class DistillLoss(nn.Module):
     Attributes:
         family: ``response``, ``feature``, ``relation``, ``self`` or ``online``.
         source: the paper and its equations.
-        upstream: package that computes it; empty where it is our own.
         fails: where the method is known to fail, for the docs.
         features: what ``s_feature`` and ``t_feature`` are: ``map`` (N, C, H, W),
             ``last_map``, the one that is pooled for the last layer, ``vector`` (N, C),
@@ -46,7 +51,7 @@ class DistillLoss(nn.Module):
             comes through a connector; else only the batch must agree.
         soft_labels: ``gt_labels`` of mixed images make sense to it.
         over_batch: it compares the samples of a batch with each other, so
-            its value depends on the batch; such a loss takes ``gather``.
+            its value depends on the batch (:class:`BatchLoss`).
         minimum_at_teacher: a student that equals its teacher is not pulled
             away (of the terms without a label).
         two_classes: what is lost with two classes; empty if nothing.
@@ -56,18 +61,13 @@ class DistillLoss(nn.Module):
         fixed: its numbers that are read only when it is built.
         recommended_range: argument -> range outside of which a run warns
             (:class:`hkd_mm.GuardRailsHook`).
-        gather: compare the samples of all processes, not of each one.
-
-    Args:
-        loss_weight: factor on what is returned, >= 0.
-
-    Raises:
-        UserError: a value is out of its range.
+        class_weight: a loss that takes it annotates it as ``ClassWeight``: one weight
+            >= 0 a class. ``'balanced'`` and ``'sqrt_balanced'`` are made numbers by
+            the config loader.
     """
 
     family: ClassVar[str]
     source: ClassVar[str]
-    upstream: ClassVar[str] = ''
     fails: ClassVar[str] = ''
     features: ClassVar[str | None] = None
     dense: ClassVar[bool] = False
@@ -80,46 +80,19 @@ class DistillLoss(nn.Module):
     views: ClassVar[int] = 1
     fixed: ClassVar[tuple[str, ...]] = ()
     recommended_range: ClassVar[dict[str, tuple[float, float]]] = dict(tau=(1, 20))
-    gather: bool = False
-    require = require  # refuse an argument
+    # no fields unless a child annotates them
+    class_weight = None
+    gather = False
+    # factor on what is returned
+    loss_weight: NotNegative = field(default=1.0, kw_only=True)
 
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.set_not_negative(loss_weight=loss_weight)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._warned: set[str] = set()
         self._inputs = input_names(self)
-        self.register_forward_pre_hook(_check_inputs, with_kwargs=True)
-
-    def set_positive(self, **values: float) -> None:
-        """Keep arguments that must be > 0 as attributes."""
-        for name, value in values.items():
-            self.require(value > 0, name, value, '> 0')
-            setattr(self, name, value)
-
-    def set_not_negative(self, **values: float) -> None:
-        """Keep arguments that must be >= 0 as attributes."""
-        for name, value in values.items():
-            self.require(value >= 0, name, value, '>= 0')
-            setattr(self, name, value)
-
-    def set_class_weight(self, class_weight: list[float] | None) -> None:
-        """Keep one weight a class as a buffer, in no checkpoint.
-
-        ``'balanced'`` and ``'sqrt_balanced'`` are made numbers by the config loader.
-        """
-        self.require(
-            not isinstance(class_weight, str),
-            'class_weight',
-            class_weight,
-            'a list of numbers here; tools/train.py (hkd_mm.config.compose.'
-            'load_config) makes one from the training split',
-        )
-        weight = (
-            None
-            if class_weight is None
-            else torch.tensor(class_weight, dtype=torch.float32)
-        )
-        self.register_buffer('class_weight', weight, persistent=False)
+        weight = None if self.class_weight is None else torch.tensor(self.class_weight)
+        self.register_buffer('_class_weight', weight, persistent=False)
+        self.register_forward_pre_hook(_prepare_inputs, with_kwargs=True)
 
     def scaled(self, **parts: Tensor) -> dict[str, Tensor]:
         """Multiply all parts by ``loss_weight``."""
@@ -129,6 +102,25 @@ class DistillLoss(nn.Module):
         """Batches of all processes if ``gather`` is set, else as they are."""
         return tuple(map(gather_batch, tensors)) if self.gather else tensors
 
+    def cross_entropy(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
+        """Cross-entropy of each sample times its class's weight, as a mean.
+
+        As in mmpretrain; torch divides by the sum of the weights. So several
+        processes make the gradient of one.
+        """
+        return F.cross_entropy(
+            preds_S.float(), gt_labels, weight=self._class_weight, reduction='none'
+        ).mean()
+
+    def sample_weight(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
+        """Weight (N,) of each label's class; of a mixed image their mean."""
+        weight = self._class_weight
+        if weight is None:
+            weight = preds_S.new_ones(preds_S.size(1))
+        if gt_labels.dim() == 2:
+            return (gt_labels * weight).sum(dim=1)
+        return weight.gather(0, gt_labels)
+
     def warn_once(self, key: str, message: str) -> None:
         """Warn about this instance, the first time only."""
         if key not in self._warned:
@@ -136,12 +128,20 @@ class DistillLoss(nn.Module):
             warnings.warn(f'{type(self).__name__}: {message}', stacklevel=2)
 
     def extra_repr(self) -> str:
-        names = inspect.signature(type(self)).parameters
         return ', '.join(
-            f'{name}={value}'
-            for name in names
-            if isinstance(value := getattr(self, name, None), (int, float))
+            f'{item.name}={value}'
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), (int, float))
         )
+
+
+class BatchLoss(DistillLoss):
+    """A loss that compares the samples of a batch with each other."""
+
+    over_batch = True
+    smallest_batch = 8
+    # compare the samples of all processes, not of each one
+    gather: bool = field(default=False, kw_only=True)
 
 
 def input_names(loss: type | nn.Module) -> list[str]:
@@ -150,8 +150,8 @@ def input_names(loss: type | nn.Module) -> list[str]:
     return found[1:] if isinstance(loss, type) else found
 
 
-def _check_inputs(loss: DistillLoss, args: tuple, kwargs: dict) -> None:
-    """Refuse or warn about the inputs of a forward."""
+def _prepare_inputs(loss: DistillLoss, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Refuse or warn about the inputs of a forward, and make them float32."""
     given = dict(zip(loss._inputs, args)) | kwargs
     labels, logits = given.get('gt_labels'), given.get('preds_S')
     _check_pixels(loss, logits, labels)
@@ -161,20 +161,35 @@ def _check_inputs(loss: DistillLoss, args: tuple, kwargs: dict) -> None:
             'cutmix made targets of several; leave them out of the '
             'augmentation, or take another loss'
         )
-    if logits is not None and logits.size(1) == 2 and loss.two_classes:
-        loss.warn_once('classes', f'2 classes: {loss.two_classes}')
+    if logits is not None:
+        classes, weight = logits.size(1), loss.class_weight
+        if classes == 2 and loss.two_classes:
+            loss.warn_once('classes', f'2 classes: {loss.two_classes}')
+        expected = f'one number for each of the {classes} classes'
+        good = weight is None or len(weight) == classes
+        loss.require(good, 'class_weight', weight, expected)
     if loss.aligned and 't_feature' in given:
         _compare_features(loss, given.get('s_feature'), given['t_feature'])
     if loss.training and loss.smallest_batch > 1:
         first = next(iter(given.values()))
         rows = len(first[0] if isinstance(first, (list, tuple)) else first)
         _check_batch_size(loss, rows // loss.views)
+    given = {
+        name: tree_map_only(Tensor, partial(_as_given, name), value)
+        for name, value in given.items()
+    }
+    return args[len(loss._inputs) :], given
+
+
+def _as_given(name: str, value: Tensor) -> Tensor:
+    if value.is_floating_point():
+        value = value.float()
+    return value.detach() if name in ('preds_T', 't_feature') else value
 
 
 def _check_pixels(
     loss: DistillLoss, logits: Tensor | None, labels: Tensor | None
 ) -> None:
-    """Whole images and masks need losses of their own."""
     name = type(loss).__name__
     if logits is not None and (logits.dim() == 4) != loss.dense:
         raise UserError(
@@ -183,9 +198,8 @@ def _check_pixels(
             'hkd_mm.SMPSegmentor, or a loss for classes'
             if loss.dense
             else f'{name} compares class scores of whole images, but the '
-            f'network gives masks {tuple(logits.shape)}; take '
-            'hkd_mm.DiceBCELoss for labels, hkd_mm.PixelKLLoss for soft '
-            'targets'
+            f'network gives masks {tuple(logits.shape)}; take hkd_mm.DiceBCELoss for '
+            'labels, hkd_mm.PixelKLLoss for soft targets'
         )
     if labels is not None and loss.dense and labels.dim() != 3:
         raise UserError(
@@ -232,24 +246,6 @@ def _compare_features(
 def _shapes(feature: Feature) -> list[Shape]:
     features = feature if isinstance(feature, (list, tuple)) else [feature]
     return [tuple(x.shape) for x in features]
-
-
-def weighted_cross_entropy(
-    preds_S: Tensor, gt_labels: Tensor, class_weight: Tensor | None
-) -> Tensor:
-    """Cross-entropy as a mean over the samples, float32.
-
-    As in mmpretrain; torch divides by the sum of the weights. So several
-    processes make the gradient of one.
-
-    Args:
-        preds_S: logits (N, C).
-        gt_labels: (N,) int64 in [0, C), or (N, C) targets of mixed images.
-        class_weight: (C,), or None.
-    """
-    return F.cross_entropy(
-        preds_S.float(), gt_labels, weight=class_weight, reduction='none'
-    ).mean()
 
 
 def gather_batch(tensor: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hkd_mm.models.arguments import NotNegative, Positive
 from hkd_mm.models.losses.distill_loss import DistillLoss
 from hkd_mm.models.losses.kd_losses import (
     LogitStdLoss,
     divergence,
+    kl_of_samples,
     log_probabilities,
     non_target_log_probabilities,
     standardize,
@@ -31,22 +33,13 @@ class DKDLoss(DistillLoss):
     that is ``hkd_mm.LossScheduleHook``. mmrazor's ``DKDLoss`` sums over the
     batch where an average is configured, and takes the label out of NCKD by
     subtracting 1000, which large logits survive.
-
-    Args:
-        tau: temperature, > 0; 4 in the paper for CIFAR-100, 1 for ImageNet.
-        alpha: weight of the target part, >= 0.
-        beta: weight of the non-target part, >= 0; 8 in the paper for most
-            pairs on CIFAR-100, 0.5 for ImageNet.
-        standardize: take Z-scores of both networks' logits first
-            (:class:`LogitStdLoss`).
     """
 
     family = 'response'
     source = 'Zhao et al., arXiv 2203.08679, equation (7)'
     fails = (
-        'A large beta teaches the noise among the unlikely classes of a '
-        'teacher that is weak or hardly trained; the fewer the classes, the '
-        'less NCKD has to say.'
+        'A large beta teaches the noise among the unlikely classes of a teacher that '
+        'is weak or hardly trained; the fewer the classes, the less NCKD has to say.'
     )
     two_classes = (
         'there is but one class besides the label, so the non-target part '
@@ -54,25 +47,22 @@ class DKDLoss(DistillLoss):
     )
     recommended_range = dict(tau=(1, 20), alpha=(0, 10), beta=(0.1, 20))
 
-    def __init__(
-        self,
-        tau: float = 4.0,
-        alpha: float = 1.0,
-        beta: float = 8.0,
-        standardize: bool = False,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_not_negative(alpha=alpha, beta=beta)
-        self.standardize = standardize
-        if standardize:
+    tau: Positive = 4.0  # temperature; 4 in the paper for CIFAR-100, 1 for ImageNet
+    alpha: NotNegative = 1.0  # weight of the target part
+    # weight of the non-target part; 8 in the paper for most pairs on CIFAR-100, 0.5 for
+    # ImageNet
+    beta: NotNegative = 8.0
+    # take Z-scores of both networks' logits first (:class:`LogitStdLoss`)
+    standardize: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.standardize:
             self.two_classes = LogitStdLoss.two_classes
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         target = target_mask(preds_S, gt_labels)
-        both = preds_S, preds_T.detach()
+        both = preds_S, preds_T
         if self.standardize:
             both = tuple(standardize(logits) for logits in both)
         tckd, nckd = (
@@ -107,10 +97,6 @@ class NKDLoss(DistillLoss):
     The paper has a cross-entropy in place of the divergence: the same but for
     the teacher's entropy, which has no gradient. Its first term,
     ``-log S_y``, is :class:`hkd_mm.HardLabelLoss` with weight 1.
-
-    Args:
-        tau: temperature of the other classes, > 0.
-        gamma: weight of the other classes, >= 0.
     """
 
     family = 'response'
@@ -125,17 +111,12 @@ class NKDLoss(DistillLoss):
         '(gamma) is 0; what is left is a weighted cross-entropy'
     )
 
-    def __init__(
-        self, tau: float = 1.0, gamma: float = 1.5, loss_weight: float = 1.0
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_not_negative(gamma=gamma)
+    tau: Positive = 1.0  # temperature of the other classes
+    gamma: NotNegative = 1.5  # weight of the other classes
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
         target = target_mask(preds_S, gt_labels)
-        both = preds_S, preds_T.detach()
+        both = preds_S, preds_T
         log_S, log_T = (
             log_probabilities(logits, 1.0).masked_fill(~target, 0).sum(dim=1)
             for logits in both
@@ -154,17 +135,14 @@ _SMALLEST = 1e-7  # of the teacher's cross-entropy, which divides
 class WSLDLoss(DistillLoss):
     r"""Weighted soft labels of Zhou et al.
 
-    ``L = tau^2 * mean_i w_i KL(softmax(t_i / tau) || softmax(s_i / tau))``
-    with ``w_i = 1 - exp(-CE(s_i, y_i) / CE(t_i, y_i))`` at temperature 1 and
-    without a gradient: a sample that the student already knows better than the teacher
-    counts little. The paper writes a cross-entropy in place of the divergence; the
-    difference is the teacher's entropy, which has no gradient, and so a student that
-    equals its teacher has loss 0 (mmrazor's ``WSLD`` has not). The labels of mixed
-    images enter the two cross-entropies as they are.
-
-    Args:
-        loss_weight: factor on the returned scalar; 2.5 in the paper for
-            ImageNet, 2.25 with ``tau`` 4 for CIFAR-100.
+    ``L = tau^2 * mean_i w_i KL(softmax(t_i / tau) || softmax(s_i / tau))`` with
+    ``w_i = 1 - exp(-CE(s_i, y_i) / CE(t_i, y_i))`` at temperature 1 and without a
+    gradient: a sample that the student already knows better than the teacher counts
+    little. The paper writes a cross-entropy in place of the divergence; the difference
+    is the teacher's entropy, which has no gradient, and so a student that equals its
+    teacher has loss 0 (mmrazor's ``WSLD`` has not). The labels of mixed images enter
+    the two cross-entropies as they are. The paper has a ``loss_weight`` of 2.5 for
+    ImageNet, of 2.25 with ``tau`` 4 for CIFAR-100.
     """
 
     family = 'response'
@@ -175,16 +153,10 @@ class WSLDLoss(DistillLoss):
     )
     soft_labels = True
 
-    def __init__(self, tau: float = 2.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
+    tau: Positive = 2.0
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
-        apart = divergence(
-            log_probabilities(preds_S, self.tau),
-            log_probabilities(preds_T.detach(), self.tau),
-        )
+        apart = kl_of_samples(preds_S, preds_T, self.tau)
         weight = _behind(preds_S, preds_T, gt_labels)
         return self.loss_weight * self.tau**2 * (weight * apart).mean()
 
@@ -193,7 +165,7 @@ class WSLDLoss(DistillLoss):
 def _behind(preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
     """(N,) in [0, 1]: 0 where the student is right and confident."""
     mine, other = (
-        F.cross_entropy(preds.float(), gt_labels, reduction='none')
+        F.cross_entropy(preds, gt_labels, reduction='none')
         for preds in (preds_S, preds_T)
     )
     return -torch.expm1(-mine / other.clamp_min(_SMALLEST))

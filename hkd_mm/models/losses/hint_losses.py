@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hkd_mm.models.arguments import Count, Fraction, NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import resize_map
 from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
 from hkd_mm.registry import MODELS
@@ -45,11 +46,6 @@ class FitNetLoss(DistillLoss):
     the mean makes the weight independent of the size of the image, and both terms are
     trained together, as all later comparisons do. mmrazor's ``L2Loss`` lets a gradient
     into the teacher and is not a number at a feature of zeros, so it is not called.
-
-    Args:
-        normalize: bring both features of an image to length one first and
-            sum, not average, the squares: a value in [0, 4] that does not
-            depend on the scale of the features.
     """
 
     family = 'feature'
@@ -61,17 +57,14 @@ class FitNetLoss(DistillLoss):
     )
     features = 'map'
 
-    def __init__(self, normalize: bool = False, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.normalize = normalize
+    # bring both features of an image to length one first and sum, not average, the
+    # squares: a value in [0, 4] that does not depend on the scale of the features
+    normalize: bool = False
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
-        student = s_feature.float()
-        teacher = t_feature.detach().float()
         if not self.normalize:
-            return self.loss_weight * F.mse_loss(student, teacher)
-        mine, other = (unit_vectors(x.flatten(1)) for x in (student, teacher))
+            return self.loss_weight * F.mse_loss(s_feature, t_feature)
+        mine, other = (unit_vectors(x.flatten(1)) for x in (s_feature, t_feature))
         return self.loss_weight * (mine - other).square().sum(dim=1).mean()
 
 
@@ -85,10 +78,6 @@ class VIDLoss(DistillLoss):
     is a parameter, trained and saved with the student; the connector of the config is
     ``mu``. The paper sums over the map; the mean makes the weight independent of the
     size of the image. The value may be negative.
-
-    Args:
-        variance: of every channel at the start, > eps.
-        eps: least variance, > 0; bounds the loss from below.
     """
 
     family = 'feature'
@@ -101,29 +90,22 @@ class VIDLoss(DistillLoss):
     features = 'map'
     fixed = ('variance',)
 
-    def __init__(
-        self,
-        variance: float = 5.0,
-        eps: float = 1e-5,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(eps=eps)
-        self.require(variance > eps, 'variance', variance, f'> eps={eps}')
-        self.variance = variance
-        self.raw_variance: nn.Parameter | None = None
+    variance: Positive = 5.0  # of every channel at the start, > eps
+    eps: Positive = 1e-5  # least variance; bounds the loss from below
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        good = self.variance > self.eps
+        self.require(good, 'variance', self.variance, f'> eps={self.eps}')
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create the variances, one for each teacher channel."""
         softplus = self.variance - self.eps
         # the inverse of softplus, without exp of a large number
         raw = softplus + math.log(-math.expm1(-softplus))
         self.raw_variance = nn.Parameter(torch.full((teacher_shape[1],), raw))
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
-        assert self.raw_variance is not None, 'build() comes first'
-        error = s_feature.float() - t_feature.detach().float()
+        error = s_feature - t_feature
         variance = F.softplus(self.raw_variance.float()) + self.eps
         variance = variance.view(-1, *[1] * (error.dim() - 2))
         value = (variance.log() + error.square() / variance).mean() / 2
@@ -141,9 +123,6 @@ class ABLoss(DistillLoss):
     before training on the labels; here both are trained together. mmrazor's ``ABLoss``
     sums over the map, so that its weight depends on the size of the image, and computes
     in half precision under autocast.
-
-    Args:
-        margin: distance from the boundary that is asked for, > 0.
     """
 
     family = 'feature'
@@ -156,15 +135,11 @@ class ABLoss(DistillLoss):
     features = 'map'
     minimum_at_teacher = False  # its answers may lie within the margin
 
-    def __init__(self, margin: float = 1.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(margin=margin)
+    margin: Positive = 1.0  # distance from the boundary that is asked for
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
-        student = s_feature.float()
-        side = torch.where(t_feature.detach() > 0, 1.0, -1.0)
-        missing = F.relu(self.margin - side * student)
+        side = torch.where(t_feature > 0, 1.0, -1.0)
+        missing = F.relu(self.margin - side * s_feature)
         return self.loss_weight * missing.square().mean()
 
 
@@ -229,40 +204,34 @@ class OFDLoss(DistillLoss):
     are taken to be normal (:meth:`attach`). A teacher without one, or with ``fold_bn``,
     gets the mean of the negative answers in the batch.
 
-    Recorders deliver most stages behind their ReLU, where all that was
-    negative is 0: such a neuron's target is the margin itself, the expected
-    value of what is hidden. The paper sums over maps of all stages; here the
-    mean makes the weight independent of the size of the image, and each
-    further stage is a further loss with recorders of its own. mmrazor's
-    ``OFDLoss`` sums, and its margin needs an algorithm class of its own.
-
-    Args:
-        loss_weight: factor on the returned scalar; the paper's 1e-3 on a sum
-            is ``1e-3 * C * H * W`` of the teacher's map here.
+    Recorders deliver most stages behind their ReLU, where all that was negative is 0:
+    such a neuron's target is the margin itself, the expected value of what is hidden.
+    The paper sums over maps of all stages; here the mean makes the weight independent
+    of the size of the image, and each further stage is a further loss with recorders of
+    its own. mmrazor's ``OFDLoss`` sums, and its margin needs an algorithm class of its
+    own. The paper's weight of 1e-3 on a sum is ``1e-3 * C * H * W`` of the teacher's
+    map here.
     """
 
     family = 'feature'
     source = 'Heo et al., arXiv 1904.01866, section 3, margin ReLU, partial L2'
     fails = (
-        'It is made for maps before a ReLU; behind one, the negative answers '
-        'can only be guessed from the BatchNorm, and residual blocks add to '
-        'what that gives.'
+        'It is made for maps before a ReLU; behind one, the negative answers can only '
+        'be guessed from the BatchNorm, and residual blocks add to what that gives.'
     )
     features = 'map'
 
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.register_buffer('margin', None, persistent=False)
         self._margins: dict[int, Tensor] | None = None
         self._channels: int | None = None
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Read the margins off the teacher's BatchNorms."""
         self._margins = margins_of(teacher)
         self._settle()
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Learn which channels the teacher's feature has."""
         self._channels = teacher_shape[1]
         self._settle()
 
@@ -279,16 +248,14 @@ class OFDLoss(DistillLoss):
             )
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From features (N, C[, H, W]) of one shape to a float32 scalar."""
-        student, teacher = s_feature.float(), t_feature.detach().float()
         margin = self.margin
         if margin is None:
-            margin = _mean_of_negatives(teacher)
-        margin = margin.float().view(-1, *[1] * (teacher.dim() - 2))
-        hidden = teacher == 0  # by a ReLU
-        target = torch.where(hidden, margin, torch.maximum(teacher, margin))
-        near = (student <= target) & (target <= 0)
-        distance = (student - target).square().masked_fill(near, 0.0)
+            margin = _mean_of_negatives(t_feature)
+        margin = margin.float().view(-1, *[1] * (t_feature.dim() - 2))
+        hidden = t_feature == 0  # by a ReLU
+        target = torch.where(hidden, margin, torch.maximum(t_feature, margin))
+        near = (s_feature <= target) & (target <= 0)
+        distance = (s_feature - target).square().masked_fill(near, 0.0)
         return self.loss_weight * distance.mean()
 
 
@@ -297,28 +264,6 @@ def _mean_of_negatives(feature: Tensor) -> Tensor:
     dims = [dim for dim in range(feature.dim()) if dim != 1]
     count = (feature < 0).sum(dims).clamp(min=1)
     return feature.clamp(max=0).sum(dims) / count
-
-
-class Paraphraser(nn.Module):
-    """Autoencoder of a teacher's map (Kim et al., arXiv 1802.04977, 3.1).
-
-    Three convolutions and three transposed ones, all of stride 1, each
-    followed by a leaky ReLU of slope 0.1; ``factors`` channels between them.
-    """
-
-    def __init__(self, channels: int, factors: int, kernel_size: int) -> None:
-        super().__init__()
-        self.encoder = conv_stack([channels, channels, factors, factors], kernel_size)
-        self.decoder = conv_stack(
-            [factors, factors, channels, channels],
-            kernel_size,
-            nn.ConvTranspose2d,
-        )
-
-    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors of a map (N, C, H, W), and the map rebuilt from them."""
-        factors = self.encoder(feature)
-        return factors, self.decoder(factors)
 
 
 def conv_stack(
@@ -332,7 +277,6 @@ def conv_stack(
     Args:
         channels: before, between and behind the layers.
         kernel_size: odd.
-        kind: ``nn.Conv2d`` or ``nn.ConvTranspose2d``.
         norm: a BatchNorm behind each convolution.
     """
     layers: list[nn.Module] = []
@@ -349,11 +293,10 @@ def conv_stack(
 class FTLoss(DistillLoss):
     """Factor transfer of Kim et al., section 3.
 
-    The paraphraser, an autoencoder, makes factors ``F_T`` of the teacher's
-    map; the translator makes factors ``F_S`` of the student's. Two parts:
-    ``loss_transfer = beta * mean(|F_T / |F_T|_2 - F_S / |F_S|_2|)``, one
-    length an image, and
-    ``loss_paraphraser = alpha * mean(|t - decoder(F_T)|^2 / |t|^2)``.
+    The paraphraser, an autoencoder, makes factors ``F_T`` of the teacher's map; the
+    translator makes factors ``F_S`` of the student's. Two parts:
+    ``loss_transfer = beta * mean(|F_T / |F_T|_2 - F_S / |F_S|_2|)``, one length an
+    image, and ``loss_paraphraser = alpha * mean(|t - decoder(F_T)|^2 / |t|^2)``.
 
     The paper trains the paraphraser first and then freezes it. Here one run does both,
     so that no second schedule and checkpoint are needed: the second part trains the
@@ -363,13 +306,6 @@ class FTLoss(DistillLoss):
     teacher with small features learn as fast as any; without it, it hardly moves. A
     student map of another size is brought to the teacher's before the translator. Both
     networks belong to this loss: they are trained and saved with the student.
-
-    Args:
-        rate: factor channels over teacher channels, in (0, 1].
-        kernel_size: side of all kernels, odd; 3 in the paper, 1 where the
-            teacher is so wide that 3 would be heavier than itself.
-        alpha: weight of the paraphraser's part, > 0.
-        beta: weight of the transfer, >= 0; 200 is that of the CRD benchmark.
     """
 
     family = 'feature'
@@ -383,47 +319,45 @@ class FTLoss(DistillLoss):
     aligned = False
     minimum_at_teacher = False  # the translator makes equal maps unlike
 
-    def __init__(
-        self,
-        rate: float = 0.5,
-        kernel_size: int = 3,
-        alpha: float = 1.0,
-        beta: float = 200.0,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.require(0 < rate <= 1, 'rate', rate, 'in (0, 1]')
-        odd = kernel_size > 0 and kernel_size % 2 == 1
-        self.require(odd, 'kernel_size', kernel_size, 'odd: 1, 3, ...')
-        self.rate, self.kernel_size = rate, kernel_size
-        self.set_positive(alpha=alpha)
-        self.set_not_negative(beta=beta)
-        self.paraphraser: Paraphraser | None = None
-        self.translator: nn.Module | None = None
+    # factor channels over teacher channels
+    rate: Fraction = 0.5
+    # side of all kernels, odd; 3 in the paper, 1 where the teacher is so wide that 3
+    # would be heavier than itself
+    kernel_size: Count = 3
+    alpha: Positive = 1.0  # weight of the paraphraser's part
+    # weight of the transfer; 200 is that of the CRD benchmark
+    beta: NotNegative = 200.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        odd = self.kernel_size % 2 == 1
+        self.require(odd, 'kernel_size', self.kernel_size, 'odd: 1, 3, ...')
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Create both networks for maps (N, C, H, W) and (N, C', H', W')."""
         channels = teacher_shape[1]
         factors = max(1, round(self.rate * channels))
         size = self.kernel_size
-        self.paraphraser = Paraphraser(channels, factors, size)
-        self.translator = conv_stack(
-            [student_shape[1], student_shape[1], factors, factors],
-            size,
-            norm=True,
+        # section 3.1: three convolutions and three transposed ones, all of stride 1
+        widths = [channels, channels, factors, factors]
+        self.paraphraser = nn.ModuleDict(
+            dict(
+                encoder=conv_stack(widths, size),
+                decoder=conv_stack(widths[::-1], size, nn.ConvTranspose2d),
+            )
         )
+        widths = [student_shape[1], student_shape[1], factors, factors]
+        self.translator = conv_stack(widths, size, norm=True)
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> dict[str, Tensor]:
         """From maps (N, C, H, W) and (N, C', H', W') to the two parts."""
-        assert self.paraphraser is not None, 'build() comes first'
-        teacher = t_feature.detach().float()
-        student = resize_map(s_feature.float(), tuple(teacher.shape[2:]))
-        factors, again = self.paraphraser(teacher)
+        student = resize_map(s_feature, t_feature.shape[2:])
+        factors = self.paraphraser.encoder(t_feature)
+        again = self.paraphraser.decoder(factors)
         mine, other = (
             unit_vectors(x.float().flatten(1))
             for x in (self.translator(student), factors.detach())
         )
-        error = _relative_error(again.float(), teacher).mean()
+        error = _relative_error(again.float(), t_feature).mean()
         return self.scaled(
             loss_transfer=self.beta * (mine - other).abs().mean(),
             loss_paraphraser=self.alpha * error,
@@ -431,7 +365,6 @@ class FTLoss(DistillLoss):
 
 
 def _relative_error(again: Tensor, feature: Tensor) -> Tensor:
-    """Squared error of each image (N, ...) over its squared length."""
     error, energy = (
         x.square().flatten(1).mean(dim=1) for x in (again - feature, feature)
     )

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hkd_mm.models.arguments import NotNegative, Positive
 from hkd_mm.models.losses.distill_loss import DistillLoss
 from hkd_mm.registry import MODELS
 
@@ -21,6 +22,22 @@ def log_probabilities(logits: Tensor, tau: float | Tensor) -> Tensor:
 def divergence(log_p_S: Tensor, log_p_T: Tensor) -> Tensor:
     """``sum_k p_T,k (log p_T,k - log p_S,k)`` of each sample: (N,), >= 0."""
     return F.kl_div(log_p_S, log_p_T, reduction='none', log_target=True).sum(1)
+
+
+def kl_of_samples(
+    preds_S: Tensor,
+    preds_T: Tensor,
+    tau: float | Tensor,
+    tau_T: float | Tensor | None = None,
+) -> Tensor:
+    """``KL(softmax(t_i / tau) || softmax(s_i / tau))`` of each sample i: (N,).
+
+    The teacher may have a temperature of its own.
+    """
+    return divergence(
+        log_probabilities(preds_S, tau),
+        log_probabilities(preds_T, tau if tau_T is None else tau_T),
+    )
 
 
 def target_mask(logits: Tensor, gt_labels: Tensor) -> Tensor:
@@ -42,11 +59,10 @@ def non_target_log_probabilities(logits: Tensor, target: Tensor, tau: float) -> 
 def standardize(logits: Tensor) -> Tensor:
     """Z-scores of each sample's class scores (N, C), in float32.
 
-    ``(z - mean(z)) / sqrt(mean((z - mean(z))^2))`` over the classes, so that
-    no score is beyond ``sqrt(C - 1)`` in size; finite for all equal scores.
-    Source: Sun et al., arXiv 2403.01427, algorithm 1 (whose published code
-    divides by C - 1 in place of C: a temperature ``sqrt(C / (C - 1))`` times
-    as high).
+    ``(z - mean(z)) / sqrt(mean((z - mean(z))^2))`` over the classes, so that no score
+    is beyond ``sqrt(C - 1)`` in size; finite for all equal scores. Source: Sun et al.,
+    arXiv 2403.01427, algorithm 1 (whose published code divides by C - 1 in place of C:
+    a temperature ``sqrt(C / (C - 1))`` times as high).
     """
     centred = logits.float() - logits.float().mean(dim=1, keepdim=True)
     variance = centred.square().mean(dim=1, keepdim=True)
@@ -85,12 +101,9 @@ class KLLoss(DistillLoss):
     )
     soft_labels = True
 
-    def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
+    tau: Positive = 4.0
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) to a float32 scalar."""
         return self.loss_weight * soft_target_kl(preds_S, preds_T, self.tau)
 
 
@@ -103,13 +116,8 @@ class LogitStdLoss(DistillLoss):
     classes): a small student need not copy the size of the teacher's scores, only their
     order and proportions. The loss does not depend on the student's mean and scale, so
     the size of its scores is left to the hard label. With DKD in place of KL:
-    ``DKDLoss(standardize=True)``.
-
-    Args:
-        tau: temperature, > 0; scores are at most ``sqrt(C - 1)`` in size, so
-            that a lower one than in plain KD does.
-        loss_weight: factor on the returned scalar; 9 in the paper, beside
-            0.1 for the hard label.
+    ``DKDLoss(standardize=True)``. The paper has a ``loss_weight`` of 9 beside 0.1 for
+    the hard label.
     """
 
     family = 'response'
@@ -125,12 +133,11 @@ class LogitStdLoss(DistillLoss):
         'which one is higher'
     )
 
-    def __init__(self, tau: float = 2.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
+    # temperature; scores are at most ``sqrt(C - 1)`` in size, so that a lower one than
+    # in plain KD does
+    tau: Positive = 2.0
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) to a float32 scalar."""
         return self.loss_weight * soft_target_kl(
             standardize(preds_S), standardize(preds_T), self.tau
         )
@@ -146,10 +153,6 @@ class NormKDLoss(DistillLoss):
     student's scores is left to the label. The paper has no lower bound for
     the deviation; here it is ``eps``, so that equal scores divide by no zero
     and a new last layer of near-zero weights makes no huge gradient.
-
-    Args:
-        tau: temperature of scores with standard deviation 1, > 0 (T_norm).
-        eps: least standard deviation, > 0.
     """
 
     family = 'response'
@@ -165,24 +168,17 @@ class NormKDLoss(DistillLoss):
         'the sign is left and no gradient flows; take hkd_mm.KLLoss'
     )
 
-    def __init__(
-        self, tau: float = 2.0, loss_weight: float = 1.0, eps: float = 1e-2
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau, eps=eps)
+    tau: Positive = 2.0  # T_norm, of scores with standard deviation 1
+    eps: Positive = 1e-2  # least standard deviation
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         """From logits (N, C), (N, C), C >= 2, to a float32 scalar."""
-        both = preds_S.float(), preds_T.detach().float()
         # the root only ever sees values >= eps^2
         tau_S, tau_T = (
             self.tau * x.var(dim=1, keepdim=True).clamp_min(self.eps**2).sqrt()
-            for x in both
+            for x in (preds_S, preds_T)
         )
-        apart = divergence(
-            log_probabilities(both[0], tau_S),
-            log_probabilities(both[1], tau_T),
-        )
+        apart = kl_of_samples(preds_S, preds_T, tau_S, tau_T)
         return self.loss_weight * (tau_T[:, 0].square() * apart).mean()
 
 
@@ -199,13 +195,6 @@ class CTKDLoss(DistillLoss):
     epochs, equation (9). Epochs are the runner's business, so the config
     says it with ``hkd_mm.LossScheduleHook(loss=..., word='reversal',
     kind='cosine', start=0, until=10)``, which a resumed run takes up again.
-
-    Args:
-        tau: temperature at the start, between ``tau_min`` and ``tau_min +
-            tau_range``; 15.6 is the authors' ``w = 1``.
-        tau_min: lower bound, > 0.
-        tau_range: the upper bound is that much higher, > 0.
-        reversal: strength of the adversary, >= 0; 0 keeps the temperature.
     """
 
     family = 'response'
@@ -215,37 +204,33 @@ class CTKDLoss(DistillLoss):
         "student's learning rate, so it hardly leaves where it started"
     )
     soft_labels = True
+    fixed = ('tau',)
 
-    def __init__(
-        self,
-        tau: float = 15.6,
-        tau_min: float = 1.0,
-        tau_range: float = 20.0,
-        reversal: float = 1.0,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau_min=tau_min, tau_range=tau_range)
-        self.set_not_negative(reversal=reversal)
-        share = (tau - tau_min) / tau_range
-        bounds = f'between {tau_min:g} and {tau_min + tau_range:g}'
-        self.require(0 < share < 1, 'tau', tau, bounds)
+    # temperature at the start, between ``tau_min`` and ``tau_min + tau_range``; 15.6 is
+    # the authors' ``w = 1``
+    tau: Positive = 15.6
+    tau_min: Positive = 1.0  # lower bound
+    tau_range: Positive = 20.0  # the upper bound is that much higher
+    reversal: NotNegative = 1.0  # strength of the adversary; 0 keeps the temperature
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        share = (self.tau - self.tau_min) / self.tau_range
+        bounds = f'between {self.tau_min:g} and {self.tau_min + self.tau_range:g}'
+        self.require(0 < share < 1, 'tau', self.tau, bounds)
         self.w = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
 
     @property
-    def tau(self) -> Tensor:
-        """The temperature as it is now, a float32 scalar."""
+    def temperature(self) -> Tensor:
+        """``tau`` as it is now, a float32 scalar."""
         return self.tau_min + self.tau_range * self.w.float().sigmoid()
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) to a float32 scalar."""
-        tau = _Reversed.apply(self.tau, self.reversal)
+        tau = _Reversed.apply(self.temperature, self.reversal)
         return self.loss_weight * soft_target_kl(preds_S, preds_T, tau)
 
 
 class _Reversed(torch.autograd.Function):
-    """The same value, the gradient turned round."""
-
     @staticmethod
     def forward(ctx, value: Tensor, strength: float) -> Tensor:
         ctx.strength = strength

@@ -1,16 +1,64 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Hard labels of truth or teacher, and class-weighted soft targets."""
+"""Hard labels and soft targets: Hybrid KD, and either of them alone."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hkd_mm.models.losses.distill_loss import (
-    DistillLoss,
-    weighted_cross_entropy,
-)
-from hkd_mm.models.losses.kd_losses import divergence, log_probabilities
+from hkd_mm.models.arguments import NotNegative, Positive, Share
+from hkd_mm.models.losses.distill_loss import ClassWeight, DistillLoss
+from hkd_mm.models.losses.kd_losses import kl_of_samples, soft_target_kl
 from hkd_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class HybridKDLoss(DistillLoss):
+    r"""Hybrid KD of Sasongko et al. (INFOS 8(2), 2025), equation (1).
+
+    ``L = alpha * L_KD + (1 - alpha) * L_CE + beta * L_FA``: the KL divergence from the
+    teacher's to the student's softened class probabilities (times ``tau^2``), the
+    cross-entropy on the label, and the mean squared difference of the aligned feature
+    maps. The paper names no temperature; 4 is the customary one. With ``alpha`` = 1 the
+    label is not used, with ``beta`` = 0 the features are not: the paper's four variants
+    are four settings of this loss. (Other papers weigh the *hard* loss by alpha.)
+    """
+
+    family = 'response'
+    source = 'Sasongko et al., INFOS 8(2), 2025, equation (1)'
+    features = 'map'
+    soft_labels = True
+    minimum_at_teacher = False  # the label pulls as well
+    recommended_range = dict(tau=(1, 20), alpha=(0.1, 1), beta=(0, 10))
+
+    alpha: Share = 0.85  # weight of the soft targets
+    beta: NotNegative = 0.02  # weight of the feature alignment
+    tau: Positive = 4.0
+    class_weight: ClassWeight = None  # of the cross-entropy
+
+    def forward(
+        self,
+        preds_S: Tensor,
+        preds_T: Tensor,
+        gt_labels: Tensor | None = None,
+        s_feature: Tensor | None = None,
+        t_feature: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The weighted parts; those of weight 0 are left out, and what they need."""
+        losses = {}
+        if self.alpha > 0:
+            kd = soft_target_kl(preds_S, preds_T, self.tau)
+            losses['loss_kd'] = self.alpha * kd
+        if self.alpha < 1:
+            ce = self.cross_entropy(preds_S, gt_labels)
+            losses['loss_ce'] = (1 - self.alpha) * ce
+        if self.beta > 0:
+            losses['loss_align'] = self.beta * F.mse_loss(s_feature, t_feature)
+        return self.scaled(**losses)
+
+    @property
+    def unused_inputs(self) -> tuple[str, ...]:
+        """Inputs that only the parts of weight 0 would need."""
+        labels = () if self.alpha < 1 else ('gt_labels',)
+        return labels + (() if self.beta > 0 else ('s_feature', 't_feature'))
 
 
 @MODELS.register_module()
@@ -19,10 +67,6 @@ class HardLabelLoss(DistillLoss):
 
     The other term of nearly every method, apart so that any distillation
     loss can be combined with it.
-
-    Args:
-        class_weight: one weight a class, ``'balanced'`` or
-            ``'sqrt_balanced'``; the mean stays over the samples.
     """
 
     family = 'response'
@@ -30,46 +74,33 @@ class HardLabelLoss(DistillLoss):
     soft_labels = True
     minimum_at_teacher = False
 
-    def __init__(
-        self, loss_weight: float = 1.0, class_weight: list[float] | None = None
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_class_weight(class_weight)
+    class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C) and labels (N,) to a float32 scalar."""
-        return self.loss_weight * weighted_cross_entropy(
-            preds_S, gt_labels, self.class_weight
-        )
+        return self.loss_weight * self.cross_entropy(preds_S, gt_labels)
 
 
 @MODELS.register_module()
 class DeiTHardLoss(DistillLoss):
     r"""Hard-label distillation of Touvron et al., equation (3).
 
-    ``L = mean_i CE(s_i, argmax_c t_i,c)``, without label smoothing, as in the
-    paper. Equation (3) is half of it and half of
-    :class:`hkd_mm.HardLabelLoss`. Here it acts on the one class head there
-    is; the paper's distillation token is a part of its student.
-
-    Args:
-        loss_weight: factor on the returned scalar; 0.5 in the paper.
+    ``L = mean_i CE(s_i, argmax_c t_i,c)``, without label smoothing, as in the paper.
+    Equation (3) is half of it and half of :class:`hkd_mm.HardLabelLoss`. Here it acts
+    on the one class head there is; the paper's distillation token is a part of its
+    student. The paper has a ``loss_weight`` of 0.5.
     """
 
     family = 'response'
     source = 'Touvron et al., arXiv 2012.12877, equation (3)'
     fails = (
-        "The teacher's mistakes are taught as truths and its doubts not at "
-        'all; a teacher that is right on every training image adds nothing '
-        'to the label.'
+        "The teacher's mistakes are taught as truths and its doubts not at all; a "
+        'teacher that is right on every training image adds nothing to the label.'
     )
     soft_labels = True
     minimum_at_teacher = False  # wants the decision with certainty
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) to a float32 scalar."""
-        decided = preds_T.detach().argmax(dim=1)
-        return self.loss_weight * F.cross_entropy(preds_S.float(), decided)
+        return self.loss_weight * F.cross_entropy(preds_S, preds_T.argmax(dim=1))
 
 
 @MODELS.register_module()
@@ -86,10 +117,6 @@ class ClassWeightedKLLoss(DistillLoss):
     log(p_T,k / p_S,k)`` is lowest at another student than the teacher. The mean is over
     the samples, not over the weights, so that several processes make the gradient of
     one; the weights' mean over the training images is 1.
-
-    Args:
-        class_weight: one weight >= 0 a class, ``'balanced'`` or
-            ``'sqrt_balanced'``; None for plain KD.
     """
 
     family = 'response'
@@ -104,37 +131,10 @@ class ClassWeightedKLLoss(DistillLoss):
     )
     soft_labels = True
 
-    def __init__(
-        self,
-        tau: float = 4.0,
-        class_weight: list[float] | None = None,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_class_weight(class_weight)
-        good = class_weight is None or min(class_weight) >= 0
-        self.require(good, 'class_weight', class_weight, '>= 0 for every class')
+    tau: Positive = 4.0
+    class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C), (N, C) and labels (N,) to a float32 scalar."""
-        apart = divergence(
-            log_probabilities(preds_S, self.tau),
-            log_probabilities(preds_T.detach(), self.tau),
-        )
-        weight = self._of_samples(gt_labels, preds_S.size(1))
+        apart = kl_of_samples(preds_S, preds_T, self.tau)
+        weight = self.sample_weight(preds_S, gt_labels)
         return self.loss_weight * self.tau**2 * (weight * apart).mean()
-
-    def _of_samples(self, gt_labels: Tensor, classes: int) -> Tensor:
-        weight = self.class_weight
-        if weight is None:
-            weight = torch.ones(classes, device=gt_labels.device)
-        self.require(
-            len(weight) == classes,
-            'class_weight',
-            weight.tolist(),
-            f'one number for each of the {classes} classes',
-        )
-        if gt_labels.dim() == 2:
-            return (gt_labels.float() * weight).sum(dim=1)
-        return weight.gather(0, gt_labels)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
+from hkd_mm.models.arguments import Count, Positive
+from hkd_mm.models.losses.distill_loss import BatchLoss, full_precision
 from hkd_mm.registry import MODELS
 
 
@@ -38,8 +39,8 @@ def without_diagonal(matrix: Tensor) -> Tensor:
     return tail[:, :-1].reshape(n, n - 1)
 
 
-class RelationLoss(DistillLoss):
-    """A loss on the relations within a batch; a child writes ``compare``.
+class RelationLoss(BatchLoss):
+    """A loss on the relations within a batch; a child writes one of the two.
 
     Student and teacher may have features of unlike width. Half precision is
     left before the relations are computed.
@@ -48,44 +49,28 @@ class RelationLoss(DistillLoss):
     family = 'relation'
     features = 'vector'
     aligned = False
-    over_batch = True
-    smallest_batch = 8
-
-    def __init__(self, loss_weight: float = 1.0, gather: bool = False) -> None:
-        super().__init__(loss_weight)
-        self.gather = gather
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         """From features (N, ...) and (N, ...) to a float32 scalar."""
-        mine, other = self.gathered(s_feature, t_feature.detach())
+        mine, other = self.gathered(s_feature.flatten(1), t_feature.flatten(1))
         with full_precision(mine):
-            return self.loss_weight * self.compare(
-                mine.float().flatten(1), other.float().flatten(1)
-            )
+            return self.loss_weight * self.compare(mine, other)
 
     def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        """The loss of float32 vectors (N, D), (N, D'), a scalar."""
+        """Mean squared difference of the relations of (N, D) and (N, D'), float32."""
+        return (self.relations(mine) - self.relations(other)).square().mean()
+
+    def relations(self, vectors: Tensor) -> Tensor:
+        """(N, N) of vectors (N, D)."""
         raise NotImplementedError
-
-
-def similarities(feature: Tensor) -> Tensor:
-    """Rows of length 1 of the matrix (N, N) of inner products of (N, ...).
-
-    Source: Tung and Mori, arXiv 1907.09682, section 2.1.
-    """
-    rows = feature.flatten(1)
-    return unit(rows @ rows.T)
 
 
 @MODELS.register_module()
 class SPLoss(RelationLoss):
     """Similarity-preserving distillation, section 2.1.
 
-    ``1 / N^2 * ||G_T - G_S||_F^2`` with the rows of ``G = Q Q^T`` divided
-    by their length, Q the flattened maps of a batch.
-
-    Args:
-        loss_weight: factor on the returned scalar; the paper has 3000.
+    ``1 / N^2 * ||G_T - G_S||_F^2`` with the rows of ``G = Q Q^T`` divided by their
+    length, Q the flattened maps of a batch. The paper has a ``loss_weight`` of 3000.
     """
 
     source = 'Tung and Mori, arXiv 1907.09682, section 2.1'
@@ -95,9 +80,8 @@ class SPLoss(RelationLoss):
     )
     features = 'last_map'
 
-    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        mine, other = similarities(mine), similarities(other)
-        return (mine - other).square().mean()
+    def relations(self, vectors: Tensor) -> Tensor:
+        return unit(vectors @ vectors.T)
 
 
 _LEAST = 1e-7  # similarity of opposite vectors, which has no logarithm
@@ -106,9 +90,8 @@ _LEAST = 1e-7  # similarity of opposite vectors, which has no logarithm
 def log_neighbours(vectors: Tensor) -> Tensor:
     """Log-probabilities (N, N - 1) of the others of (N, D) as neighbours.
 
-    Source: Passalis and Tefas, arXiv 1803.10837, section 3:
-    ``K(a, b) = (cos(a, b) + 1) / 2``, divided by its sum over the others.
-    Row i is without its own i.
+    ``K(a, b) = (cos(a, b) + 1) / 2``, divided by its sum over the others. Row i is
+    without its own i.
     """
     rows = unit(vectors)
     kernel = (without_diagonal(rows @ rows.T) + 1) / 2
@@ -137,21 +120,6 @@ class PKTLoss(RelationLoss):
         return torch.sum(other.exp() * (other - mine)) / len(mine)
 
 
-def gaussian_correlations(vectors: Tensor, gamma: float, order: int) -> Tensor:
-    """Gaussian kernel (N, N) of the directions of (N, D), as a Taylor series.
-
-    Source: Peng et al., arXiv 1904.01802, section 3:
-    ``exp(-gamma ||x - y||^2) = exp(-2 gamma) exp(2 gamma x.y)``, the second
-    factor up to ``(x.y)^order``.
-    """
-    rows = unit(vectors)
-    cosines = rows @ rows.T
-    total = cosines * 0
-    for power in range(order, -1, -1):  # Horner's scheme
-        total = total * cosines + (2 * gamma) ** power / math.factorial(power)
-    return math.exp(-2 * gamma) * total
-
-
 @MODELS.register_module()
 class CCLoss(RelationLoss):
     """Correlation congruence of a batch, section 3.
@@ -160,10 +128,6 @@ class CCLoss(RelationLoss):
     vectors as a Taylor series. Not what RepDistiller and others call CC,
     which multiplies the differences of neighbours in the batch, so that its
     value depends on the order of the samples.
-
-    Args:
-        gamma: width of the kernel, > 0; the paper has 0.4.
-        order: highest power of the series, >= 1; the paper has 2.
     """
 
     source = 'Peng et al., arXiv 1904.01802, section 3'
@@ -172,25 +136,19 @@ class CCLoss(RelationLoss):
         'are the correlations; the paper samples classes evenly.'
     )
 
-    def __init__(
-        self,
-        gamma: float = 0.4,
-        order: int = 2,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight, gather)
-        self.set_positive(gamma=gamma)
-        whole = isinstance(order, int) and order >= 1
-        self.require(whole, 'order', order, 'a whole number >= 1')
-        self.order = order
+    gamma: Positive = 0.4  # width of the kernel; the paper has 0.4
+    order: Count = 2  # highest power of the series; the paper has 2
 
-    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        mine, other = (
-            gaussian_correlations(vectors, self.gamma, self.order)
-            for vectors in (mine, other)
-        )
-        return (mine - other).square().mean()
+    def relations(self, vectors: Tensor) -> Tensor:
+        """``exp(-gamma ||x - y||^2) = exp(-2 gamma) exp(2 gamma x.y)`` of unit vectors,
+        the second factor up to ``(x.y)^order``.
+        """
+        rows = unit(vectors)
+        cosines = rows @ rows.T
+        total = cosines * 0
+        for power in range(self.order, -1, -1):  # Horner's scheme
+            total = total * cosines + (2 * self.gamma) ** power / math.factorial(power)
+        return math.exp(-2 * self.gamma) * total
 
 
 def relative_distances(vectors: Tensor) -> Tensor:
@@ -220,13 +178,11 @@ def distance_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
 class RKDDistanceLoss(RelationLoss):
     """Distance-wise relational distillation, section 3.2.1.
 
-    The mean over the pairs of different samples of ``huber(d_S / mean(d_S), d_T /
-    mean(d_T))``, with d the Euclidean distance. It is a mean over N (N - 1) pairs,
-    where most code divides by N^2. mmrazor's ``DistanceWiseRKD`` brings every vector to
-    length 1 first, which the paper does not, and has NaN for a batch of one.
-
-    Args:
-        loss_weight: factor on the returned scalar; the paper has 25.
+    The mean over the pairs of different samples of
+    ``huber(d_S / mean(d_S), d_T / mean(d_T))``, with d the Euclidean distance. It is a
+    mean over N (N - 1) pairs, where most code divides by N^2. mmrazor's
+    ``DistanceWiseRKD`` brings every vector to length 1 first, which the paper does not,
+    and has NaN for a batch of one. The paper has a ``loss_weight`` of 25.
     """
 
     source = 'Park et al., arXiv 1904.05068, section 3.2.1'
@@ -266,7 +222,6 @@ def angle_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
 
 
 def _at_vertices(s_feature: Tensor, t_feature: Tensor, vertices: Tensor) -> Tensor:
-    """Sum over all angles at some samples."""
     mine, other = (_cosines(x, vertices) for x in (s_feature, t_feature))
     # Directions to oneself are zero in both networks. What is left to take out
     # is the angle of a direction with itself.
@@ -285,13 +240,11 @@ def _cosines(vectors: Tensor, vertices: Tensor) -> Tensor:
 class RKDAngleLoss(RelationLoss):
     """Angle-wise relational distillation, section 3.2.2.
 
-    The mean over the triples of different samples of ``huber(cos_S(i, j, k), cos_T(i,
-    j, k))``. It is a mean over N (N - 1) (N - 2) triples, where most code divides by
-    N^3. mmrazor's ``AngleWiseRKD`` brings every vector to length 1 first, which the
-    paper does not, and holds all N^3 cosines and N^2 D differences.
-
-    Args:
-        loss_weight: factor on the returned scalar; the paper has 50.
+    The mean over the triples of different samples of
+    ``huber(cos_S(i, j, k), cos_T(i, j, k))``. It is a mean over N (N - 1) (N - 2)
+    triples, where most code divides by N^3. mmrazor's ``AngleWiseRKD`` brings every
+    vector to length 1 first, which the paper does not, and holds all N^3 cosines and
+    N^2 D differences. The paper has a ``loss_weight`` of 50.
     """
 
     source = 'Park et al., arXiv 1904.05068, section 3.2.2'

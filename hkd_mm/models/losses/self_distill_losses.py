@@ -1,13 +1,17 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Losses without a second network: BYOT, Tf-KD, USKD."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
-from hkd_mm.models.losses.kd_losses import soft_target_kl
+from hkd_mm.models.arguments import NotNegative, Positive, Share
+from hkd_mm.models.connectors.feature_align_connector import conv_norm_relu, resize_map
+from hkd_mm.models.losses.distill_loss import BatchLoss, ClassWeight, DistillLoss, Shape
+from hkd_mm.models.losses.kd_losses import kl_of_samples, soft_target_kl
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
 
@@ -19,7 +23,7 @@ class BYOTLoss(DistillLoss):
     Each stage but the last gets a bottleneck to the shape of the deepest map
     and a linear classifier of its own. Summed over these stages ``m``:
 
-    - ``(1 - alpha) * CE(q_m, y)``
+    - ``(1 - alpha) * CE(q_m, y)``, times the weight of the label's class
     - ``alpha * tau^2 * KL(softmax(s / tau) || softmax(q_m / tau))``
     - ``beta * mean (F_m - F_deepest)^2``
 
@@ -27,10 +31,6 @@ class BYOTLoss(DistillLoss):
     their own training is the label's term, apart. The classifiers are dropped
     after training: they are parameters of this loss, not of the network. The mean over
     a map's values (the paper sums) keeps ``beta`` apart from its size.
-
-    Args:
-        alpha: share of the deepest classifier against the label, in [0, 1].
-        beta: weight of the deepest map, >= 0.
     """
 
     family = 'self'
@@ -45,35 +45,24 @@ class BYOTLoss(DistillLoss):
     recommended_range = dict(tau=(1, 20), beta=(0, 10))
     minimum_at_teacher = False
 
-    def __init__(
-        self,
-        alpha: float = 0.3,
-        beta: float = 0.03,
-        tau: float = 3.0,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.require(0 <= alpha <= 1, 'alpha', alpha, 'in [0, 1]')
-        self.alpha = alpha
-        self.set_not_negative(beta=beta)
-        self.set_positive(tau=tau)
+    alpha: Share = 0.3  # share of the deepest classifier against the label
+    beta: NotNegative = 0.03  # weight of the deepest map
+    tau: Positive = 3.0
+    class_weight: ClassWeight = None  # one weight a class, of the cross-entropy
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.branches = nn.ModuleList()
         self._shapes: list[Shape] | None = None
         self._classes: int | None = None
 
     def attach(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Ask the network for its number of classes."""
         self._classes = last_layer(student, self).out_features
         self._make_branches()
 
     def build(self, student_shape: list[Shape]) -> None:
-        """Take in the shapes (N, C, H, W) of the maps, shallow to deep."""
-        self.require(
-            len(student_shape) > 1,
-            's_feature',
-            student_shape,
-            'the maps of two stages or more',
-        )
+        good = len(student_shape) > 1
+        self.require(good, 's_feature', student_shape, 'maps of two stages or more')
         self._shapes = student_shape
         self._make_branches()
 
@@ -89,11 +78,11 @@ class BYOTLoss(DistillLoss):
         self, preds_S: Tensor, gt_labels: Tensor, s_feature: list[Tensor]
     ) -> dict[str, Tensor]:
         """From logits, labels, maps (shallow to deep) to the three parts."""
-        deepest = s_feature[-1].detach().float()
+        deepest = s_feature[-1].detach()
         label = self_ = hint = 0
         for branch, stage in zip(self.branches, s_feature[:-1], strict=True):
-            logits, like_deepest = branch(stage.float(), deepest.shape[2:])
-            label = label + F.cross_entropy(logits.float(), gt_labels)
+            logits, like_deepest = branch(stage, deepest.shape[2:])
+            label = label + self.cross_entropy(logits, gt_labels)
             self_ = self_ + soft_target_kl(logits, preds_S, self.tau)
             hint = hint + F.mse_loss(like_deepest.float(), deepest)
         return self.scaled(
@@ -104,13 +93,11 @@ class BYOTLoss(DistillLoss):
 
 
 class _Branch(nn.Module):
-    """From a shallow map to one like the deepest, and to class scores."""
-
     def __init__(self, channels: int, deepest: int, classes: int) -> None:
         super().__init__()
         middle = max(1, deepest // 4)
-        self.reduce = _conv(channels, middle, 1)
-        self.mix = _conv(middle, middle, 3)
+        self.reduce = nn.Sequential(*conv_norm_relu(channels, middle, 1))
+        self.mix = nn.Sequential(*conv_norm_relu(middle, middle, 3))
         self.expand = nn.Sequential(
             nn.Conv2d(middle, deepest, 1, bias=False), nn.BatchNorm2d(deepest)
         )
@@ -123,32 +110,20 @@ class _Branch(nn.Module):
         return self.classify(feature.mean(dim=(2, 3))), feature
 
 
-def _conv(channels: int, out: int, size: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out, size, padding=size // 2, bias=False),
-        nn.BatchNorm2d(out),
-        nn.ReLU(inplace=True),
-    )
-
-
 @MODELS.register_module()
 class TfKDLoss(DistillLoss):
     r"""Teacher-free KD by regularisation, Yuan et al., equations (8), (9).
 
-    ``tau^2 * mean_i KL(p^d_tau || softmax(s_i / tau))``, where the virtual
-    teacher ``p^d`` gives ``a`` to the label and ``(1 - a) / (C - 1)`` to each
-    other class (8), softened as any teacher: the softmax of ``log p^d /
-    tau``. The paper weighs it by alpha = 0.1 (``loss_weight``) and the
-    cross-entropy by 1 - alpha. The factor ``tau^2`` is that of the paper's
-    other variant, Tf-KD_self, without which tau = 20 leaves 1/400 of the
-    gradient; the authors' code softens ``p^d`` as if it were scores, and not
-    the student.
+    ``tau^2 * mean_i KL(p^d_tau || softmax(s_i / tau))``, where the virtual teacher
+    ``p^d`` gives ``a`` to the label and ``(1 - a) / (C - 1)`` to each other class (8),
+    softened as any teacher: the softmax of ``log p^d / tau``. The paper weighs it by
+    alpha = 0.1 (``loss_weight``) and the cross-entropy by 1 - alpha. The factor
+    ``tau^2`` is that of the paper's other variant, Tf-KD_self, without which tau = 20
+    leaves 1/400 of the gradient; the authors' code softens ``p^d`` as if it were
+    scores, and not the student.
 
-    Targets of mixed images: ``p^d`` is mixed likewise.
-
-    Args:
-        a: probability of the label, in (0, 1).
-        loss_weight: factor on the returned scalar, the paper's alpha.
+    Targets of mixed images: ``p^d`` is mixed likewise. With class weights each
+    sample counts as much as the class of its label.
     """
 
     family = 'self'
@@ -161,34 +136,30 @@ class TfKDLoss(DistillLoss):
     recommended_range = dict(tau=(1, 40), a=(0.8, 1))
     minimum_at_teacher = False
 
-    def __init__(
-        self, a: float = 0.99, tau: float = 20.0, loss_weight: float = 1.0
-    ) -> None:
-        super().__init__(loss_weight)
-        self.require(0 < a < 1, 'a', a, 'in (0, 1)')
-        self.a = a
-        self.set_positive(tau=tau)
+    a: Annotated[float, Field(gt=0, lt=1)] = 0.99  # probability of the label
+    tau: Positive = 20.0
+    class_weight: ClassWeight = None  # one weight a class
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
-        """From logits (N, C) and labels (N,) to a float32 scalar."""
-        classes = preds_S.size(1)
-        targets = gt_labels
+        classes, targets = preds_S.size(1), gt_labels
         if gt_labels.dim() == 1:
             targets = F.one_hot(gt_labels, classes)
         rest = (1 - self.a) / (classes - 1)
-        virtual = rest + (self.a - rest) * targets.float()
-        virtual = virtual.log()
-        return self.loss_weight * soft_target_kl(preds_S, virtual, self.tau)
+        virtual = (rest + (self.a - rest) * targets.float()).log()
+        apart = kl_of_samples(preds_S, virtual, self.tau)
+        weight = self.sample_weight(preds_S, gt_labels)
+        return self.loss_weight * self.tau**2 * (weight * apart).mean()
 
 
 @MODELS.register_module()
-class USKDLoss(DistillLoss):
+class USKDLoss(BatchLoss):
     r"""Universal self-KD of Yang et al., section 3.3, on the scores alone.
 
     ``alpha * L_target + beta * L_others`` with ``p = softmax(s)`` and label ``y``:
 
     - ``L_target = -mean_i P_i log p_i,y`` with the smoothed target ``P_i = 1
-      + p_i,y^2 - mean_j p_j,y^2``, no gradient through ``P``;
+      + p_i,y^2 - mean_j p_j,y^2``, no gradient through ``P``, times the weight
+      of the label's class;
     - ``L_others = -mean_i sum_k Z_r(k) log n_i,k``: the other classes alone
       (``n`` is their softmax) learn Zipf's law ``Z_r ~ 1/r``, ``r`` = 1, 2,
       ... in the order of their scores.
@@ -199,8 +170,6 @@ class USKDLoss(DistillLoss):
     log-probabilities to probabilities; here the ranks are of the other classes, from 1.
 
     Args:
-        alpha: weight of the target class, >= 0.
-        beta: weight of the other classes, >= 0.
         gather: the mean in ``P`` is over the samples of all processes.
     """
 
@@ -210,29 +179,21 @@ class USKDLoss(DistillLoss):
         'early in training and few classes: the ranks are then noise, and '
         'the network is told to keep its own order'
     )
-    over_batch = True
     minimum_at_teacher = False
-    smallest_batch = 8
     two_classes = 'one other class has no order; only the target is smoothed'
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        beta: float = 0.1,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_not_negative(alpha=alpha, beta=beta)
-        self.gather = gather
+    alpha: NotNegative = 1.0  # weight of the target class
+    beta: NotNegative = 0.1  # weight of the other classes
+    class_weight: ClassWeight = None  # one weight a class, of the target part
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> dict[str, Tensor]:
         """From logits (N, C) and labels (N,) to the two parts."""
-        logits, gt_labels = self.gathered(preds_S.float(), gt_labels)
+        logits, gt_labels = self.gathered(preds_S, gt_labels)
         label = gt_labels.unsqueeze(1)
         log_target = F.log_softmax(logits, dim=1).gather(1, label)
         squares = log_target.detach().exp().square()
         smoothed = 1 + squares - squares.mean()
+        smoothed = smoothed * self.sample_weight(logits, gt_labels).view(-1, 1)
         return self.scaled(
             loss_target=self.alpha * -(smoothed * log_target).mean(),
             loss_others=self.beta * _against_zipf(_others(logits, label)),
@@ -240,7 +201,6 @@ class USKDLoss(DistillLoss):
 
 
 def _others(logits: Tensor, label: Tensor) -> Tensor:
-    """(N, C - 1): the scores without that of the label (N, 1)."""
     classes = torch.arange(logits.size(1) - 1, device=logits.device)
     return logits.gather(1, classes + (classes >= label).long())
 

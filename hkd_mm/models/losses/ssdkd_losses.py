@@ -5,12 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hkd_mm.models.arguments import Count, NotNegative, Positive, Share
 from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import (
-    DistillLoss,
-    Shape,
-    full_precision,
-)
+from hkd_mm.models.losses.distill_loss import BatchLoss, Shape, full_precision
 from hkd_mm.models.losses.kd_losses import soft_target_kl
 from hkd_mm.models.losses.relation_losses import (
     angle_loss,
@@ -74,7 +71,7 @@ def least_wrong(scores: Tensor, target: Tensor, share: float) -> Tensor:
 
 
 @MODELS.register_module()
-class SSDKDLoss(DistillLoss):
+class SSDKDLoss(BatchLoss):
     """Soft targets and dual relations of SSD-KD, a method for skin images.
 
     ``alpha * KD + beta * (25 * RKD-D + 50 * RKD-A) + gamma * CR``: soft targets;
@@ -85,12 +82,6 @@ class SSDKDLoss(DistillLoss):
     are equal; this one has zero. The part with rotated images is
     :class:`hkd_mm.SSDKDRotationLoss`, the label's is :class:`hkd_mm.HardLabelLoss` with
     ``class_weight``.
-
-    Args:
-        tau: temperature, > 0; the authors' code has 4, and 5 without rotations.
-        alpha: weight of the soft targets, >= 0; 0.9, and 0.5 without rotations.
-        beta: weight of the relations between samples, >= 0.
-        gamma: weight of the relations between channels, >= 0; 1000.
     """
 
     family = 'relation'
@@ -101,24 +92,13 @@ class SSDKDLoss(DistillLoss):
     )
     features = 'last_map'
     aligned = False
-    over_batch = True
     minimum_at_teacher = False
-    smallest_batch = 8
 
-    def __init__(
-        self,
-        tau: float = 4.0,
-        alpha: float = 0.9,
-        beta: float = 1.0,
-        gamma: float = 1000.0,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.set_not_negative(alpha=alpha, beta=beta, gamma=gamma)
-        self.gather = gather
-        self.project: nn.Module | None = None
+    tau: Positive = 4.0  # temperature; the authors' code has 4, and 5 without rotations
+    # weight of the soft targets; 0.9, and 0.5 without rotations
+    alpha: NotNegative = 0.9
+    beta: NotNegative = 1.0  # weight of the relations between samples
+    gamma: NotNegative = 1000.0  # weight of the relations between channels
 
     @property
     def unused_inputs(self) -> tuple[str, ...]:
@@ -126,7 +106,6 @@ class SSDKDLoss(DistillLoss):
         return () if self.alpha else ('preds_S', 'preds_T')
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Make the layers between maps (N, C, ...) and (N, C', ...)."""
         if self.gamma:
             self.project = nn.Sequential(
                 nn.Conv2d(student_shape[1], teacher_shape[1], 1, bias=False),
@@ -141,22 +120,14 @@ class SSDKDLoss(DistillLoss):
         preds_S: Tensor | None = None,
         preds_T: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The parts whose weight is not 0.
-
-        Args:
-            s_feature: map (N, C, H, W) that the last layer pools.
-            t_feature: map (N, C', H', W'), likewise.
-            preds_S: logits (N, K); None if alpha is 0.
-            preds_T: logits (N, K); None if alpha is 0.
-        """
+        """The parts whose weight is not 0; maps of any channels and size."""
         # all of it: BatchNorm looks at the batch as well
-        s_feature, t_feature = self.gathered(s_feature, t_feature.detach())
+        mine, other = self.gathered(s_feature, t_feature)
         parts = {}
         with full_precision(s_feature):
             if self.alpha:
                 kd = soft_target_kl(preds_S, preds_T, self.tau)
                 parts['loss_kd'] = self.alpha * kd
-            mine, other = s_feature.float(), t_feature.float()
             if self.beta:
                 pooled = mine.mean((2, 3)), other.mean((2, 3))
                 distance = 25 * self.beta * distance_loss(*pooled)
@@ -170,7 +141,7 @@ class SSDKDLoss(DistillLoss):
 
 
 @MODELS.register_module()
-class SSDKDRotationLoss(DistillLoss):
+class SSDKDRotationLoss(BatchLoss):
     """The part of SSD-KD that learns from rotated images.
 
     Of every image the batch has four views, upright and rotated by 90, 180
@@ -187,13 +158,6 @@ class SSDKDRotationLoss(DistillLoss):
     beside the student, on detached features, by ``loss_head``.
 
     Args:
-        tau: temperature of the soft targets, > 0.
-        tau_similarity: temperature of the cosines, > 0.
-        alpha: weight of the soft targets of rotated views, >= 0.
-        beta: weight of the similarities, > 0.
-        keep: share of the teacher's wrong soft targets that is followed.
-        keep_similarity: the same of its wrong similarities.
-        dimensions: of the vectors that the heads make, >= 1.
         gather: compare the images of all processes, not of each one.
     """
 
@@ -206,37 +170,19 @@ class SSDKDRotationLoss(DistillLoss):
     )
     features = 'vector'
     aligned = False
-    over_batch = True
     minimum_at_teacher = False
     smallest_batch = 32
     views = 4
 
-    def __init__(
-        self,
-        tau: float = 4.0,
-        tau_similarity: float = 0.5,
-        alpha: float = 2.7,
-        beta: float = 10.0,
-        keep: float = 1.0,
-        keep_similarity: float = 0.75,
-        dimensions: int = 128,
-        loss_weight: float = 1.0,
-        gather: bool = False,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau, tau_similarity=tau_similarity, beta=beta)
-        self.set_not_negative(alpha=alpha)
-        self.keep, self.keep_similarity = keep, keep_similarity
-        for name in ('keep', 'keep_similarity'):
-            share = getattr(self, name)
-            self.require(0 <= share <= 1, name, share, 'from 0 to 1')
-        self.require(dimensions >= 1, 'dimensions', dimensions, '>= 1')
-        self.dimensions, self.gather = dimensions, gather
-        self.head_S: nn.Module | None = None
-        self.head_T: nn.Module | None = None
+    tau: Positive = 4.0  # temperature of the soft targets
+    tau_similarity: Positive = 0.5  # temperature of the cosines
+    alpha: NotNegative = 2.7  # weight of the soft targets of rotated views
+    beta: Positive = 10.0  # weight of the similarities
+    keep: Share = 1.0  # share of the teacher's wrong soft targets that is followed
+    keep_similarity: Share = 0.75  # the same of its wrong similarities
+    dimensions: Count = 128  # of the vectors that the heads make
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        """Make the two heads for features (N, D) and (N, D')."""
         self.head_S, self.head_T = (
             nn.Sequential(
                 nn.Linear(shape[1], self.dimensions),
@@ -254,24 +200,14 @@ class SSDKDRotationLoss(DistillLoss):
         s_feature: Tensor,
         t_feature: Tensor,
     ) -> dict[str, Tensor]:
-        """The parts of one batch of four views of N images.
-
-        Args:
-            preds_S: logits (4 N, C), upright views first.
-            preds_T: logits (4 N, C).
-            gt_labels: (4 N,) int64 in [0, C).
-            s_feature: (4 N, D).
-            t_feature: (4 N, D').
-        """
-        t_feature = t_feature.detach()
+        """From four views of N images, upright ones first: (4 N, C), (4 N,), ..."""
         with full_precision(preds_S):
             preds_S, preds_T, gt_labels, s_feature, t_feature = map(
-                self._by_image,
-                (preds_S, preds_T.detach(), gt_labels, s_feature, t_feature),
+                self._by_image, (preds_S, preds_T, gt_labels, s_feature, t_feature)
             )
             rotated = self._followed(
-                preds_S[:, 1:].float().flatten(0, 1) / self.tau,
-                preds_T[:, 1:].float().flatten(0, 1) / self.tau,
+                preds_S[:, 1:].flatten(0, 1) / self.tau,
+                preds_T[:, 1:].flatten(0, 1) / self.tau,
                 gt_labels[:, :1].expand(-1, self.views - 1).flatten(),
                 self.keep,
             )
@@ -284,21 +220,17 @@ class SSDKDRotationLoss(DistillLoss):
 
     def _by_image(self, views: Tensor) -> Tensor:
         """(4 N, ...) to (N, 4, ...), of all processes if asked."""
-        self.require(
-            len(views) % self.views == 0,
-            'batch',
-            len(views),
-            'four views of each image; set model.type=hkd_mm.RotationDistill',
-        )
+        good = len(views) % self.views == 0
+        expected = 'four views of each image; set model.type=hkd_mm.RotationDistill'
+        self.require(good, 'batch', len(views), expected)
         images = views.unflatten(0, (self.views, -1)).transpose(0, 1)
         return self.gathered(images)[0]
 
     def _similarities(
         self, s_feature: Tensor, t_feature: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What the student and what the teacher's head has to learn."""
         mine, other = (
-            _cosines(head(feature.float())) / self.tau_similarity
+            _cosines(head(feature)) / self.tau_similarity
             for head, feature in zip((self.head_S, self.head_T), (s_feature, t_feature))
         )
         target = torch.arange(len(s_feature), device=mine.device)

@@ -5,9 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.connectors.mgd_connectors import HFMaskConnector
-from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
+from hkd_mm.models.arguments import Count, Fraction, NotNegative, Positive, Share
+from hkd_mm.models.connectors.feature_align_connector import conv_norm_relu, resize_map
+from hkd_mm.models.connectors.mgd_connectors import Activation, HFMaskConnector
+from hkd_mm.models.losses.distill_loss import (
+    BatchLoss,
+    DistillLoss,
+    Shape,
+    full_precision,
+)
 from hkd_mm.registry import MODELS
 
 
@@ -25,16 +31,14 @@ class ReviewKDLoss(DistillLoss):
     family = 'feature'
     source = 'Chen et al., arXiv 2104.09044 (ReviewKD), section 3'
     fails = (
-        'Squared differences of plain activations: a teacher with large '
-        'activations drowns the label loss at the start, so the authors warm '
-        'the weight up.'
+        'Squared differences of plain activations: a teacher with large activations '
+        'drowns the label loss at the start, so the authors warm the weight up.'
     )
     features = 'maps'
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
-        """From lists of maps (N, C, H, W), equal shapes, to a scalar."""
         total = sum(
-            hierarchical_context(mine.float(), other.detach().float())
+            hierarchical_context(mine, other)
             for mine, other in zip(s_feature, t_feature, strict=True)
         )
         return self.loss_weight * total
@@ -55,62 +59,43 @@ def hierarchical_context(mine: Tensor, other: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class SemCKDLoss(DistillLoss):
+class SemCKDLoss(BatchLoss):
     """Cross-layer distillation with semantic calibration, Chen et al.
 
-    ``1 / (N S) * sum_{i,s,t} a[i,s,t] * mean (P_st(f_s)_i - f_t,i)^2`` over
-    images, student stages and teacher stages. ``P_st`` projects a student
-    stage to the shape of a teacher stage; ``a`` is, over the teacher stages,
-    the softmax of how similar image ``i`` is to the rest of the batch in
-    either stage: the cosine of row ``i`` of ``F_s F_s^T`` and of
-    ``F_t F_t^T``, over ``tau``.
+    ``1 / (N S) * sum_{i,s,t} a[i,s,t] * mean (P_st(f_s)_i - f_t,i)^2`` over images,
+    student stages and teacher stages. ``P_st`` projects a student stage to the shape of
+    a teacher stage; ``a`` is, over the teacher stages, the softmax of how similar image
+    ``i`` is to the rest of the batch in either stage: the cosine of row ``i`` of
+    ``F_s F_s^T`` and of ``F_t F_t^T``, over ``tau``.
 
-    The paper puts a learned layer on these rows, whose width is the batch
-    size: it fails on a last, smaller batch and hears the order of the
-    images. Here the rows are compared themselves, and no gradient flows
-    through ``a``, so that the loss does not fall by looking at the easiest
-    stage. Maps after a ReLU have no negative similarity, so the cosines lie
-    near 1 and the paper's temperature of 1 would weigh all stages equally: at
-    0.1 the weights of four stages go from about a tenth to a third. The
-    projections are the authors' 1x1, 3x3, 1x1 convolutions with BatchNorm,
-    but ``channels`` wide inside, not twice the teacher's width.
-
-    Args:
-        tau: temperature of the attention, > 0; the paper has 1 behind its
-            learned layer.
-        channels: width inside the projections, >= 1.
+    The paper puts a learned layer on these rows, whose width is the batch size: it
+    fails on a last, smaller batch and hears the order of the images. Here the rows are
+    compared themselves, and no gradient flows through ``a``, so that the loss does not
+    fall by looking at the easiest stage. Maps after a ReLU have no negative similarity,
+    so the cosines lie near 1 and the paper's temperature of 1 would weigh all stages
+    equally: at 0.1 the weights of four stages go from about a tenth to a third. The
+    projections are the authors' 1x1, 3x3, 1x1 convolutions with BatchNorm, but
+    ``channels`` wide inside, not twice the teacher's width.
     """
 
     family = 'feature'
     source = 'Chen et al., arXiv 2012.03236 (SemCKD), equations 4-9'
     fails = (
-        'It projects every stage to every other: the dearest feature method '
-        'here. The attention comes from few images and is noise in batches '
-        'under 16.'
+        'It projects every stage to every other: the dearest feature method here. The '
+        'attention comes from few images and is noise in batches under 16.'
     )
     features = 'maps'
     aligned = False
-    over_batch = True
     minimum_at_teacher = False  # learned projections lie between the maps
     smallest_batch = 16
     recommended_range = dict(tau=(0.01, 1))
 
-    def __init__(
-        self,
-        tau: float = 0.1,
-        channels: int = 128,
-        gather: bool = False,
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(tau=tau)
-        self.require(channels >= 1, 'channels', channels, '>= 1')
-        self.channels, self.gather = channels, gather
-        self.project = nn.ModuleList()
+    # temperature of the attention; the paper has 1 behind its learned layer
+    tau: Positive = 0.1
+    channels: Count = 128  # width inside the projections
 
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
-        """Create a projection for each pair of (N, C, H, W)."""
-        self.project.extend(
+        self.project = nn.ModuleList(
             nn.ModuleList(
                 _projection(mine[1], self.channels, other[1]) for other in teacher_shape
             )
@@ -118,10 +103,7 @@ class SemCKDLoss(DistillLoss):
         )
 
     def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
-        """From lists of maps, in any shapes, to a float32 scalar."""
-        assert self.project, 'build() comes before the first use'
-        mine = self.gathered(*(x.float() for x in s_feature))
-        others = self.gathered(*(x.detach().float() for x in t_feature))
+        mine, others = self.gathered(*s_feature), self.gathered(*t_feature)
         total = 0.0
         with torch.no_grad():
             weights = attention(mine, others, self.tau)
@@ -145,7 +127,7 @@ def attention(mine: list[Tensor], others: list[Tensor], tau: float) -> Tensor:
     Returns:
         (N, S, T) float32, with sum 1 over T.
     """
-    with torch.autocast(mine[0].device.type, enabled=False):
+    with full_precision(mine[0]):
         rows_s, rows_t = (
             torch.stack([_similarity(x) for x in maps], dim=1)
             for maps in (mine, others)
@@ -156,19 +138,15 @@ def attention(mine: list[Tensor], others: list[Tensor], tau: float) -> Tensor:
 def _similarity(feature: Tensor) -> Tensor:
     """Rows of ``F F^T``, each of norm 1: (N, N) of (N, ...)."""
     # the scale of a stage cancels out, and would overflow in half precision
-    flat = feature.float().flatten(1)
+    flat = feature.flatten(1)
     flat = flat / flat.abs().amax().clamp(min=1e-12)
     return F.normalize(flat @ flat.T, dim=1)
 
 
 def _projection(channels: int, width: int, target: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.Conv2d(width, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
+        *conv_norm_relu(channels, width, 1),
+        *conv_norm_relu(width, width, 3),
         nn.Conv2d(width, target, 1),
     )
 
@@ -182,9 +160,6 @@ class MGDLoss(DistillLoss):
     grows with the size of the map, so ``alpha`` belongs to one size: 7e-5 is
     that of 512 x 7 x 7, a weight of 1.756 on the mean. mmrazor's sends a
     gradient into the teacher's map and has no ``loss_weight``.
-
-    Args:
-        alpha: factor of the paper, > 0.
     """
 
     family = 'feature'
@@ -196,20 +171,16 @@ class MGDLoss(DistillLoss):
     )
     features = 'map'
 
-    def __init__(self, alpha: float = 7e-5, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(alpha=alpha)
+    alpha: Positive = 7e-5  # factor of the paper
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From maps (N, C, H, W), (N, C, H, W) to a float32 scalar."""
         value = squared_sum(s_feature, t_feature)
         return self.loss_weight * self.alpha * value
 
 
 def squared_sum(mine: Tensor, teachers: Tensor) -> Tensor:
     """``sum (mine - teachers)^2`` of (N, ...), mean over the batch."""
-    difference = mine.float() - teachers.detach().float()
-    return difference.square().sum() / len(mine)
+    return (mine.float() - teachers).square().sum() / len(mine)
 
 
 @MODELS.register_module()
@@ -220,49 +191,36 @@ class MGDHFLoss(DistillLoss):
     map: ``g`` generated by :class:`HFMaskConnector`, which this loss owns,
     ``f(s)`` the aligned student map (the paper's ``L_orig``). The paper
     states neither ``alpha`` nor the factor on ``L_orig``; both are MGD's.
-
-    Args:
-        alpha: factor on the generated map, > 0.
-        beta: factor on the aligned map, >= 0.
-        phi: attention from which on a place is masked, in (0, 1].
-        fusion: share of a level's own attention, in [0, 1].
-        activation: ``gelu`` or ``relu``.
     """
 
     family = 'feature'
     source = 'Zeng et al., Bioengineering 2024, 11, 70 (DSP-KD), eq. 1-5'
     fails = (
-        'The mask hides what the teacher looks at, also where that is a '
-        'ruler or a hair; on maps of few cells the threshold masks nearly '
-        'all or nearly nothing.'
+        'The mask hides what the teacher looks at, also where that is a ruler or a '
+        'hair; on maps of few cells the threshold masks nearly all or nearly nothing.'
     )
     features = 'maps'
     aligned = False
     minimum_at_teacher = False  # learned layers lie between the two maps
 
-    def __init__(
-        self,
-        alpha: float = 7e-5,
-        beta: float = 7e-5,
-        phi: float = 0.5,
-        fusion: float = 0.5,
-        activation: str = 'gelu',
-        loss_weight: float = 1.0,
-    ) -> None:
-        super().__init__(loss_weight)
-        self.set_positive(alpha=alpha)
-        self.set_not_negative(beta=beta)
-        self.mask = HFMaskConnector(phi, fusion, activation)
+    alpha: Positive = 7e-5  # factor on the generated map
+    beta: NotNegative = 7e-5  # factor on the aligned map
+    # attention from which on a place is masked
+    phi: Fraction = 0.5
+    fusion: Share = 0.5  # share of a level's own attention
+    activation: Activation = 'gelu'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.mask = HFMaskConnector(self.phi, self.fusion, self.activation)
 
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
-        """Create the layers between the last maps."""
         self.mask.build(student_shape[-1], teacher_shape[-1])
 
     def forward(
         self, s_feature: list[Tensor], t_feature: list[Tensor]
     ) -> dict[str, Tensor]:
-        """From maps, shallow to deep, to the parts whose weight is not 0."""
-        generated, aligned = self.mask(s_feature[-1].float(), t_feature)
+        generated, aligned = self.mask(s_feature[-1], t_feature)
         target = t_feature[-1]
         parts = dict(loss_generated=self.alpha * squared_sum(generated, target))
         if self.beta:

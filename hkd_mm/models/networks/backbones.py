@@ -10,10 +10,7 @@ from mmpretrain.models.backbones import ShuffleNetV2 as _ShuffleNetV2
 from mmpretrain.models.backbones.resnet import BasicBlock
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.networks.imagenet_weights import (
-    fetch_weights,
-    load_backbone,
-)
+from hkd_mm.models.networks.imagenet_weights import fetch_weights, load_backbone
 from hkd_mm.registry import MODELS
 
 
@@ -46,11 +43,7 @@ class CIFARResNet(ResNet_CIFAR):
 
 
 class _Published:
-    """Mixin in front of a backbone that mmpretrain publishes weights of.
-
-    ``init_weights`` ends by reading them the way ``hkd_mm.TimmClassifier``
-    does: safely, with one line on failure.
-    """
+    """Mixin in front of a backbone that mmpretrain publishes weights of."""
 
     version: ClassVar[int]
     _pretrained = False

@@ -27,15 +27,10 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
     Returns:
         ``parameters``: trainable or not, an int; ``gmacs``: a float, in 1e9.
     """
-    height, width = (
-        (input_size, input_size) if isinstance(input_size, int) else input_size
-    )
+    size = (input_size,) * 2 if isinstance(input_size, int) else input_size
     parameters = list(model.parameters())
     like = parameters[0] if parameters else torch.zeros(())
-    channels = getattr(model, 'in_channels', 3)
-    image = torch.zeros(
-        1, channels, height, width, device=like.device, dtype=like.dtype
-    )
+    image = like.new_zeros((1, getattr(model, 'in_channels', 3), *size))
     states = {module: module.training for module in model.modules()}
     model.eval()
     try:

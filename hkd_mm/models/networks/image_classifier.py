@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.signatures import type_name
-from hkd_mm.models.connectors.feature_align_connector import require
+from hkd_mm.models.arguments import Count, checked
+from hkd_mm.models.connectors.feature_align_connector import conv_norm_relu
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import PackedPredictions, PackedSamples
@@ -85,10 +86,7 @@ class ImageClassifier(PackedBatches, _ImageClassifier):
                 )
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(
-            *args,
-            data_preprocessor=data_preprocessor,
-            train_cfg=train_cfg,
-            **kwargs,
+            *args, data_preprocessor=data_preprocessor, train_cfg=train_cfg, **kwargs
         )
 
 
@@ -116,7 +114,7 @@ class SimKDClassifier(ImageClassifier):
     def __init__(
         self, student: dict, teacher: dict, reduction: int = 2, **kwargs
     ) -> None:
-        require(self, reduction >= 1, 'reduction', reduction, '>= 1')
+        checked(Count, 'reduction', reduction, 'SimKDClassifier')
         layer = last_layer(MODELS.build(teacher), self)
         super().__init__(
             backbone=_ProjectedTrunk(student, layer.in_features, reduction),
@@ -153,8 +151,6 @@ class SimKDClassifier(ImageClassifier):
 
 
 class _ProjectedTrunk(BaseModule):
-    """A student up to its last map, and a projector behind it."""
-
     def __init__(self, student: dict, channels: int, reduction: int) -> None:
         super().__init__()
         student = deepcopy(student)
@@ -168,9 +164,9 @@ class _ProjectedTrunk(BaseModule):
             own = student['head']['in_channels']
         width = max(channels // reduction, 1)
         self.project = nn.Sequential(
-            *_layer(own, width, 1),
-            *_layer(width, width, 3),
-            *_layer(width, channels, 1),
+            *conv_norm_relu(own, width, 1),
+            *conv_norm_relu(width, width, 3),
+            *conv_norm_relu(width, channels, 1),
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
@@ -185,11 +181,3 @@ class _ProjectedTrunk(BaseModule):
                 f'makes {tuple(feature.shape)}; take a convolutional student'
             )
         return (self.project(feature),)
-
-
-def _layer(channels: int, width: int, kernel: int) -> list[nn.Module]:
-    return [
-        nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-    ]

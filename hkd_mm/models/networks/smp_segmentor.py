@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.models.arguments import Count, checked
 from hkd_mm.models.networks.imagenet_weights import hub_weights
 from hkd_mm.models.networks.timm_classifier import published_weights
 from hkd_mm.registry import MODELS
@@ -32,19 +33,10 @@ def library() -> ModuleType:
         import segmentation_models_pytorch
     except ImportError as error:
         raise UserError(
-            'SMPSegmentor needs segmentation-models-pytorch '
-            f'({error}); install it with: pip install '
-            '"segmentation-models-pytorch>=0.5"'
+            f'SMPSegmentor needs segmentation-models-pytorch ({error}); install it '
+            'with: pip install "segmentation-models-pytorch>=0.5"'
         ) from error
     return segmentation_models_pytorch
-
-
-def accepted(kwargs: dict) -> dict:
-    """Arguments of a network's class without those that we set."""
-    for name, reason in _REFUSED.items():
-        if kwargs.get(name) is not None:
-            raise UserError(f'SMPSegmentor: leave {name} out; {reason}')
-    return {k: v for k, v in kwargs.items() if k not in _REFUSED}
 
 
 def build_network(
@@ -52,10 +44,8 @@ def build_network(
 ) -> nn.Module:
     """Build a network with random weights; ``classes`` logits a pixel."""
     _check_network(arch, encoder_name, kwargs)
-    sizes = dict(in_channels=in_channels, num_classes=classes)
-    for name, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f'SMPSegmentor: {name}={value!r} must be >= 1')
+    for name, value in dict(in_channels=in_channels, num_classes=classes).items():
+        checked(Count, name, value, 'SMPSegmentor')
     try:
         return library().create_model(
             arch,
@@ -75,10 +65,7 @@ def build_network(
 def _check_network(arch: str, encoder_name: str, kwargs: dict) -> None:
     archs = library().MODEL_ARCHITECTURES_MAPPING
     _check_known(
-        'arch',
-        arch,
-        [x.__name__ for x in archs.values()],
-        str(arch).lower() in archs,
+        'arch', arch, [x.__name__ for x in archs.values()], str(arch).lower() in archs
     )
     if str(encoder_name).startswith('tu-'):
         import timm
@@ -106,9 +93,8 @@ def _check_known(
     hint = f'did you mean {", ".join(close)}? ' if close else ''
     more = ' and others' if len(known) > 20 else ''
     raise UserError(
-        f'SMPSegmentor: {key}={value!r} is unknown to '
-        f'segmentation-models-pytorch; {hint}there are '
-        f'{", ".join(known[:20])}{more}'
+        f'SMPSegmentor: {key}={value!r} is unknown to segmentation-models-pytorch; '
+        f'{hint}there are {", ".join(known[:20])}{more}'
     )
 
 
@@ -214,8 +200,11 @@ class SMPSegmentor(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.in_channels, self.num_classes = in_channels, num_classes
+        for name, reason in _REFUSED.items():
+            if kwargs.pop(name, None) is not None:
+                raise UserError(f'SMPSegmentor: leave {name} out; {reason}')
         self._network = dict(
-            accepted(kwargs),
+            kwargs,
             arch=arch,
             encoder_name=encoder_name,
             in_channels=in_channels,
@@ -240,16 +229,10 @@ class SMPSegmentor(BaseModel):
         data_samples: MaskSamples | None = None,
         mode: str = 'tensor',
     ) -> Any:
-        """As of every model of mmengine.
+        """Logits (N, num_classes, h, w) of normalised images (N, C, h, w).
 
-        Args:
-            inputs: (N, C, h, w) float32, normalised.
-            data_samples: of the batch; not needed in mode ``tensor``.
-            mode: ``tensor``, ``loss`` or ``predict``.
-
-        Returns:
-            Logits (N, num_classes, h, w); name -> scalar; or a list of one
-            :class:`MaskPredictions`.
+        In mode ``loss`` name -> scalar, in mode ``predict`` a list of one
+        :class:`MaskPredictions`; both need the samples.
         """
         logits = self._logits(inputs)
         if mode == 'tensor':

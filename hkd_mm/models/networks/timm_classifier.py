@@ -20,12 +20,11 @@ _OF_MMPRETRAIN = 'loss train_cfg with_cp data_preprocessor init_cfg'.split()
 class TimmClassifier(PackedBatches, _TimmClassifier):
     """mmpretrain's ``TimmClassifier`` that keeps its ImageNet weights.
 
-    ``init_weights`` is changed, for upstream's undoes ``pretrained=True``:
-    at the start of training mmengine calls ``init_weights`` of every child
-    that has one, and timm's ResNets draw their convolutions again.
-    Weights are also read there, not when the network is built, so that a
-    network that gets a checkpoint anyway (testing, a teacher) fetches nothing;
-    and a fetch that fails ends in one line within seconds.
+    ``init_weights`` is changed, for upstream's undoes ``pretrained=True``: at the start
+    of training mmengine calls ``init_weights`` of every child that has one, and timm's
+    ResNets draw their convolutions again. Weights are also read there, not when the
+    network is built, so that a network that gets a checkpoint anyway (testing, a
+    teacher) fetches nothing; and a fetch that fails ends in one line within seconds.
 
     Args:
         model_name: a network of ``timm.list_models()``.

@@ -2,14 +2,21 @@
 """What every batched augmentation is: parameters first, then pixels."""
 
 import math
-from typing import ClassVar, NamedTuple
+from dataclasses import field
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
+
+from hkd_mm.models.arguments import Arguments, Fraction, Positive
 
 Values = dict[str, Tensor]  # parameter -> (B, ...)
 Size = tuple[int, int]  # height, width
+Level = Annotated[float, Field(ge=0, le=255)]
+Parts = tuple[Fraction, Fraction]
+Ratios = tuple[Positive, Positive]  # width / height
 
 
 class Draw(NamedTuple):
@@ -23,7 +30,7 @@ class Draw(NamedTuple):
     index: Tensor | None = None  # sample ids (B,); None where irrelevant
 
 
-class Augmentation:
+class Augmentation(Arguments):
     """A random change of images, each sample with parameters of its own.
 
     Subclasses are registered in ``TASK_UTILS``. Images are float32
@@ -57,6 +64,24 @@ class Augmentation:
             parameters: what :meth:`parameters` returned, on their device.
         """
         raise NotImplementedError
+
+
+class Filled(Augmentation):
+    """An augmentation that shows what lies outside of the image."""
+
+    # value there. mmpretrain's ``Rotate`` fills with 128, torchvision's
+    # ``RandomRotation`` with 0
+    fill: Level = field(default=128.0, kw_only=True)
+    # ``'constant'`` to fill; ``'border'`` repeats and ``'reflection'`` mirrors the
+    # edge. Neighbours with the same are interpolated together
+    padding: Literal['constant', 'border', 'reflection'] = field(
+        default='constant', kw_only=True
+    )
+
+    @property
+    def outside(self) -> tuple[float, str]:
+        """(fill, padding) of :func:`.affine.warp`."""
+        return (self.fill if self.padding == 'constant' else 0.0), self.padding
 
 
 def between(low: float, high: float, numbers: Tensor) -> Tensor:

@@ -8,11 +8,13 @@ whole levels round them first.
 
 import hashlib
 from itertools import permutations
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import NotNegative, Share
 from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
@@ -43,7 +45,6 @@ def adjust_tone(
     ``saturation`` is 1, and black where both are 0 (brightness).
 
     Args:
-        images: see the module.
         factor: >= 0 (B,); 1 leaves the image as it is.
         contrast: 0 or 1, (B,).
         saturation: 0 or 1, (B,); not 1 where ``contrast`` is.
@@ -65,7 +66,6 @@ def shift_hue(images: Tensor, turns: Tensor, far: bool = True) -> Tensor:
     computed in multiples of their difference: no division, no case for grey.
 
     Args:
-        images: see the module.
         turns: parts of a full turn in [-0.5, 0.5], (B,).
         far: some turns may be beyond 1/6; without them it is less work.
     """
@@ -172,36 +172,22 @@ class ColorJitter(Augmentation):
     each sample's own; the place of the hue among them, the one costly
     operation, is drawn once a view for all samples, so that it is computed
     once and not four times. Grey images have no saturation and hue.
-
-    Args:
-        brightness: >= 0, as contrast and saturation.
-        contrast: see there.
-        saturation: see there.
-        hue: in [0, 0.5].
-        prob: of a change, in [0, 1].
     """
 
     commutes = True
     draws = 6
 
-    def __init__(
-        self,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        hue: float = 0.0,
-        prob: float = 1.0,
-    ) -> None:
-        self.amounts = (brightness, contrast, saturation)
-        self.hue, self.prob = hue, prob
-        self.orders = list(
-            permutations(tone for tone in range(3) if self.amounts[tone])
-        )
-        if min(self.amounts) < 0 or not 0 <= hue <= 0.5:
-            raise UserError(
-                f'hkd_mm.ColorJitter: {self.amounts} must be >= 0 and '
-                f'hue={hue} in [0, 0.5]'
-            )
+    brightness: NotNegative = 0.0
+    contrast: NotNegative = 0.0
+    saturation: NotNegative = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    prob: Share = 1.0  # of a change
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.amounts = (self.brightness, self.contrast, self.saturation)
+        used = (tone for tone in range(3) if self.amounts[tone])
+        self.orders = list(permutations(used))
 
     def parameters(self, draw: Draw) -> Values:
         """``factors`` (B, 3) of brightness, contrast and saturation,
@@ -233,9 +219,6 @@ class ColorJitter(Augmentation):
                 images = shift_hue(images, parameters['hue'], far=self.hue > 1 / 6)
             if step < count:
                 images = adjust_tone(
-                    images,
-                    factors[:, step],
-                    contrast[:, step],
-                    saturation[:, step],
+                    images, factors[:, step], contrast[:, step], saturation[:, step]
                 )
         return images

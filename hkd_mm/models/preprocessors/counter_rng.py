@@ -35,7 +35,6 @@ def mix64(value: Tensor) -> Tensor:
 
 
 def _signed(value: int) -> int:
-    """A Python int modulo 2^64 as int64."""
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
 
@@ -60,8 +59,6 @@ def uniform_by_name(
     """Uniform numbers in [0, 1), multiples of 2^-24, for several operations.
 
     Args:
-        seed: of the augmentation.
-        view: number of the view, >= 0.
         index: stable ids of the samples (B,), int64, any device.
         draws: operation -> numbers of each sample; two operations draw
             independent numbers.

@@ -13,10 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import NotNegative, Positive, Share
 from hkd_mm.models.preprocessors import affine
 from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
+    Filled,
+    Parts,
+    Ratios,
     Size,
     Values,
     between,
@@ -26,8 +30,6 @@ from hkd_mm.models.preprocessors.augmentation import (
 )
 from hkd_mm.registry import TASK_UTILS
 
-PADDINGS = ('constant', 'border', 'reflection')
-
 
 class Geometric(Augmentation):
     """Something that moves pixels and leaves their colours alone."""
@@ -35,7 +37,7 @@ class Geometric(Augmentation):
     exact: ClassVar[bool] = False  # moves whole pixels, no interpolation
     crops: ClassVar[bool] = False  # delivers another size where asked for
     # (fill, padding) outside of the image; None where nothing is read there
-    outside: tuple[float, str] | None = None
+    outside = None
 
     def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
         """(B, 3, 3) from result to source, see :mod:`.affine`."""
@@ -43,14 +45,11 @@ class Geometric(Augmentation):
 
 
 class _Flip(Geometric):
-    """A mirror image with probability ``prob``."""
-
     exact = True
     draws = 1
     axis: ClassVar[int]
 
-    def __init__(self, prob: float = 0.5) -> None:
-        self.prob = prob
+    prob: Share = 0.5
 
     def parameters(self, draw: Draw) -> Values:
         return dict(flip=draw.numbers[:, 0] < self.prob)
@@ -109,29 +108,13 @@ class Rotate90(Geometric):
 
 
 @TASK_UTILS.register_module()
-class Rotate(Geometric):
-    """A turn about the centre by an angle uniform in [-degrees, degrees].
-
-    Args:
-        degrees: largest angle; positive angles are counter-clockwise.
-        prob: of a turn, in [0, 1].
-        fill: value of the corners, 0 to 255. mmpretrain's ``Rotate`` fills
-            with 128, torchvision's ``RandomRotation`` with 0.
-        padding: ``'constant'`` to fill; ``'border'`` repeats and
-            ``'reflection'`` mirrors the edge.
-    """
+class Rotate(Filled, Geometric):
+    """A turn about the centre by an angle uniform in [-degrees, degrees]."""
 
     draws = 2
 
-    def __init__(
-        self,
-        degrees: float = 10.0,
-        prob: float = 1.0,
-        fill: float = 128.0,
-        padding: str = 'constant',
-    ) -> None:
-        self.degrees, self.prob = degrees, prob
-        self.outside = outside(fill, padding)
+    degrees: NotNegative = 10.0  # largest angle; positive angles are counter-clockwise
+    prob: Share = 1.0  # of a turn
 
     def parameters(self, draw: Draw) -> Values:
         angle = between(-self.degrees, self.degrees, draw.numbers[:, 0])
@@ -140,13 +123,6 @@ class Rotate(Geometric):
 
     def matrices(self, parameters: Values, source: Size, size: Size) -> Tensor:
         return affine.turn(parameters['angle'])
-
-
-def outside(fill: float, padding: str) -> tuple[float, str]:
-    """Checked (fill, padding) of :func:`.affine.warp`."""
-    if padding not in PADDINGS:
-        raise UserError(f'padding={padding!r} must be one of {", ".join(PADDINGS)}')
-    return (fill if padding == 'constant' else 0.0), padding
 
 
 def fit(images: Tensor, size: Size) -> Tensor:
@@ -174,8 +150,6 @@ def warp(
 
     Args:
         images: float32 (B, C, H, W).
-        operations: in their order.
-        parameters: of each.
         size: (h, w) that a crop delivers.
         masks: they are class ids: nearest pixels, filled with 0.
     """
@@ -199,21 +173,13 @@ class RandomResizedCrop(Geometric):
     whole pixels) but where it does not fit, it is cut to the image instead of
     drawn again. The pixels just outside of the box serve the interpolation
     at its edge; no antialiasing, as in OpenCV: keep images near their size.
-
-    Args:
-        scale: smallest and largest part of the area, in (0, 1].
-        ratio: smallest and largest width / height.
     """
 
     crops = True
     draws = 4
 
-    def __init__(
-        self,
-        scale: tuple[float, float] = (0.7, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
-    ) -> None:
-        self.scale, self.ratio = tuple(scale), tuple(ratio)
+    scale: Parts = (0.7, 1.0)  # smallest and largest part of the area
+    ratio: Ratios = (3 / 4, 4 / 3)  # smallest and largest width / height
 
     def parameters(self, draw: Draw) -> Values:
         return random_box(draw.numbers, self.scale, self.ratio)
@@ -229,37 +195,24 @@ class RandomResizedCrop(Geometric):
 
 
 @TASK_UTILS.register_module()
-class RandomScale(Geometric):
+class RandomScale(Filled, Geometric):
     """Enlarged by a factor uniform in [low, high] about the centre.
 
     The size in pixels stays: what grows beyond the edge is cut, what is left
     free about a smaller image is filled.
-
-    Args:
-        low: smallest factor, > 0; below 1 the image becomes smaller.
-        high: largest factor.
-        prob: of a change, in [0, 1].
-        fill: see ``hkd_mm.Rotate``.
-        padding: see there; equal ones are interpolated together.
     """
 
     draws = 2
 
-    def __init__(
-        self,
-        low: float = 0.9,
-        high: float = 1.1,
-        prob: float = 1.0,
-        fill: float = 128.0,
-        padding: str = 'constant',
-    ) -> None:
-        if not 0 < low <= high:
-            raise UserError(
-                f'hkd_mm.RandomScale: low={low} and high={high} must be '
-                'rising numbers above 0'
-            )
-        self.low, self.high, self.prob = low, high, prob
-        self.outside = outside(fill, padding)
+    low: Positive = 0.9  # smallest factor; below 1 the image becomes smaller
+    high: Positive = 1.1  # largest factor
+    prob: Share = 1.0  # of a change
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(
+            self.low <= self.high, 'low', self.low, f'at most high={self.high}'
+        )
 
     def parameters(self, draw: Draw) -> Values:
         factor = between(self.low, self.high, draw.numbers[:, 0])

@@ -12,9 +12,13 @@ and what a teacher says of such images is never cached.
 import torch
 from torch import Tensor
 
+from hkd_mm.models.arguments import Positive, Share
 from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
+    Level,
+    Parts,
+    Ratios,
     SymmetricBeta,
     Values,
     box_mask,
@@ -25,18 +29,17 @@ from hkd_mm.registry import TASK_UTILS
 
 
 class _Mixing(Augmentation):
-    """Choice of the partner and of its share.
-
-    Args:
-        alpha: of Beta(alpha, alpha), the distribution of the share, > 0.
-        prob: of mixing, in [0, 1].
-    """
+    """Choice of the partner and of its share."""
 
     mixes = True
     draws = 5
 
-    def __init__(self, alpha: float = 1.0, prob: float = 1.0) -> None:
-        self.prob, self.beta = prob, SymmetricBeta(alpha)
+    alpha: Positive = 1.0  # of Beta(alpha, alpha), the distribution of the share
+    prob: Share = 1.0  # of mixing
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.beta = SymmetricBeta(self.alpha)
 
     def parameters(self, draw: Draw) -> Values:
         """``keep``: a sample's own share in (0, 1]; ``partner``: positions
@@ -106,25 +109,14 @@ class RandomErasing(Augmentation):
 
     The box is that of torchvision's ``RandomErasing`` (area uniform, aspect ratio
     log-uniform); where it does not fit, it is cut to the image instead of drawn again.
-
-    Args:
-        prob: of a box, in [0, 1].
-        scale: smallest and largest part of the area.
-        ratio: smallest and largest width / height.
-        fill: value of the paint, 0 to 255; None draws a colour for each image.
     """
 
     draws = 8
 
-    def __init__(
-        self,
-        prob: float = 0.25,
-        scale: tuple[float, float] = (0.02, 1 / 3),
-        ratio: tuple[float, float] = (0.3, 10 / 3),
-        fill: float | None = 128.0,
-    ) -> None:
-        self.prob, self.fill = prob, fill
-        self.scale, self.ratio = tuple(scale), tuple(ratio)
+    prob: Share = 0.25  # of a box
+    scale: Parts = (0.02, 1 / 3)  # smallest and largest part of the area
+    ratio: Ratios = (0.3, 10 / 3)  # smallest and largest width / height
+    fill: Level | None = 128.0  # value of the paint; None draws a colour for each image
 
     def parameters(self, draw: Draw) -> Values:
         numbers = draw.numbers

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Number, Positive, checked
 from hkd_mm.models.preprocessors.geometric import fit_masks
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 from hkd_mm.models.preprocessors.pipeline import Parameters
@@ -32,7 +33,6 @@ class PackedMaskPreprocessor(PackedPreprocessor):
             rounded. None takes the whole range of the dtype.
         mean: of each channel, 0 to 255, after the window; its length is the
             number of channels.
-        std: likewise.
         augment: nothing that mixes samples, and no ``hkd_mm.RandAugment``;
             this and what follows as of ``hkd_mm.PackedPreprocessor``.
         input_size: masks are resized to the nearest pixel.
@@ -53,20 +53,19 @@ class PackedMaskPreprocessor(PackedPreprocessor):
         input_size: int | None = None,
         to_rgb: bool = True,
     ) -> None:
-        if window is not None and not _is_window(window):
-            raise UserError(
-                f'data_preprocessor.window={window} must be (centre, width) '
-                'with a width above 0, or None'
-            )
+        checked(
+            tuple[Number, Positive] | None,
+            'data_preprocessor.window',
+            window,
+            hint='; it is (centre, width), with a width above 0, or None',
+        )
+        # a stand-in for num_classes: mixing is refused below
+        super().__init__(mean, std, to_rgb, augment, num_views, seed, input_size, 1)
         if len(mean) != len(std) or len(mean) not in (1, 3):
             raise UserError(
                 f'data_preprocessor: mean={mean} and std={std} must have one '
                 'number a channel, 1 or 3'
             )
-        if not all(value > 0 for value in std):
-            raise UserError(f'data_preprocessor.std={std} must be above 0')
-        # a stand-in for num_classes: mixing is refused below
-        super().__init__(mean, std, to_rgb, augment, num_views, seed, input_size, 1)
         self.window = None if window is None else tuple(map(float, window))
         for name, operation in self.pipeline.operations.items():
             if operation.mixes or operation.moves:
@@ -83,16 +82,10 @@ class PackedMaskPreprocessor(PackedPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make the input of the network.
+        """Make ``inputs`` float32 (B, C, h, w) and ``data_samples``, a ``MaskSamples``.
 
-        Args:
-            data: ``inputs`` uint8 or uint16 (B, H, W, C), ``masks`` uint8
-                (B, H, W) and ``index`` (B,) int64.
-            training: augment.
-
-        Returns:
-            ``inputs`` float32 (B, C, h, w) and ``data_samples``, a
-            ``MaskSamples``; its view is -1 in evaluation.
+        Of ``inputs`` uint8 or uint16 (B, H, W, C), ``masks`` uint8 (B, H, W) and
+        ``index`` (B,) int64. In evaluation nothing is augmented and the view is -1.
         """
         self._check(data)
         index = data['index']
@@ -103,8 +96,7 @@ class PackedMaskPreprocessor(PackedPreprocessor):
         with torch.autocast(images.device.type, enabled=False):
             if training and self.pipeline.operations:
                 parameters = self.pipeline.to(
-                    self.view_parameters(index, view, data.get('labels')),
-                    images.device,
+                    self.view_parameters(index, view, data.get('labels')), images.device
                 )
                 images = self._augment(images, parameters)
                 masks = self.pipeline.apply_to_masks(masks, parameters, size)
@@ -139,17 +131,6 @@ class PackedMaskPreprocessor(PackedPreprocessor):
             )
         if images.shape[-1] != len(self.mean):
             raise UserError(
-                f'images have {images.shape[-1]} channels and '
-                f'data_preprocessor.mean has {len(self.mean)} numbers; give '
-                'one a channel'
+                f'images have {images.shape[-1]} channels and data_preprocessor.mean '
+                f'has {len(self.mean)} numbers; give one a channel'
             )
-
-
-def _is_window(window: object) -> bool:
-    """Centre and width, two numbers."""
-    return (
-        isinstance(window, Sequence)
-        and len(window) == 2
-        and all(type(value) in (int, float) for value in window)
-        and window[1] > 0
-    )

@@ -10,6 +10,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Count, Number, Positive, Views, checked
 from hkd_mm.models.preprocessors.augmentation import Size
 from hkd_mm.models.preprocessors.pipeline import Parameters, Pipeline, fit
 from hkd_mm.registry import MODELS
@@ -32,7 +33,6 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
     Args:
         mean: of the channels in the order that the network takes, 0 to 255.
-        std: of the channels likewise.
         to_rgb: the network takes RGB; False hands it BGR. Packed images are RGB.
         augment: augmentations of training, ``dict(type='hkd_mm.X', ...)``
             each; mixing ones last.
@@ -57,11 +57,16 @@ class PackedPreprocessor(BaseDataPreprocessor):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(non_blocking=True)
-        if num_views is not None and num_views < 1:
-            raise UserError(
-                f'data_preprocessor.num_views={num_views} must '
-                'be >= 1, or None for a new view every epoch'
-            )
+        for name, kind, value in (
+            ('mean', list[Number], mean),
+            ('std', list[Positive], std),
+            ('to_rgb', bool, to_rgb),
+            ('num_views', Views | None, num_views),
+            ('seed', int, seed),
+            ('input_size', Count | None, input_size),
+            ('num_classes', Count | None, num_classes),
+        ):
+            checked(kind, f'data_preprocessor.{name}', value)
         self.to_rgb, self.num_views, self.seed = to_rgb, num_views, seed
         self.input_size, self.num_classes = input_size, num_classes
         for name, values in (('mean', mean), ('std', std)):
@@ -115,16 +120,10 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make the input of the network.
+        """Make ``inputs`` float32 (B, 3, h, w), and ``data_samples`` (PackedSamples).
 
-        Args:
-            data: ``inputs`` uint8 (B, H, W, 3) RGB, ``labels`` and
-                ``index`` (B,) int64.
-            training: augment.
-
-        Returns:
-            ``inputs`` float32 (B, 3, h, w) and ``data_samples``, a
-            ``PackedSamples``; its view is -1 in evaluation.
+        Of ``inputs`` uint8 (B, H, W, 3) RGB, ``labels`` and ``index`` (B,) int64. They
+        are augmented in training; in evaluation their view is -1.
         """
         _check(data)
         labels, index = data['labels'], data['index']
@@ -144,11 +143,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         return dict(inputs=images, data_samples=samples)
 
     def augment(
-        self,
-        images: Tensor,
-        index: Tensor,
-        view: int,
-        labels: Tensor | None = None,
+        self, images: Tensor, index: Tensor, view: int, labels: Tensor | None = None
     ) -> Tensor:
         """A view of images, uint8 (B, H, W, 3), normalised; nothing is mixed.
 

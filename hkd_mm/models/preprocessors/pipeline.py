@@ -11,12 +11,7 @@ from torch import Tensor
 from hkd_mm.errors import UserError
 from hkd_mm.models.preprocessors.augmentation import Augmentation, Draw, Size
 from hkd_mm.models.preprocessors.counter_rng import uniform_by_name
-from hkd_mm.models.preprocessors.geometric import (
-    Geometric,
-    fit,
-    fit_masks,
-    warp,
-)
+from hkd_mm.models.preprocessors.geometric import Geometric, fit, fit_masks, warp
 from hkd_mm.registry import TASK_UTILS
 
 
@@ -152,15 +147,12 @@ class Pipeline:
 
     def to(self, parameters: Parameters, device: torch.device) -> Parameters:
         """Parameters where the images are, but those that stay behind."""
-        return {
-            name: {
-                key: value.to(device, non_blocking=True)
-                if isinstance(value, Tensor) and key not in self.operations[name].host
-                else value
-                for key, value in values.items()
-            }
-            for name, values in parameters.items()
-        }
+
+        def move(name: str, key: str, value: Tensor) -> Tensor:
+            stays = key in self.operations[name].host
+            return value if stays else value.to(device, non_blocking=True)
+
+        return _mapped(parameters, move)
 
     def apply(
         self,
@@ -188,7 +180,11 @@ class Pipeline:
             step = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            found = self._apply_part(images[part], _rows(parameters, part), size)
+            found = self._apply_part(
+                images[part],
+                _mapped(parameters, lambda _, __, x, part=part: x[part]),
+                size,
+            )
             finish(found, out[part])
 
     def _apply_part(self, images: Tensor, parameters: Parameters, size: Size) -> Tensor:
@@ -221,7 +217,6 @@ class Pipeline:
         size: Size,
         masks: bool = False,
     ) -> Tensor:
-        """One geometric stage."""
         operations = [self.operations[name] for name in names]
         if all(op.exact for op in operations):
             for name, op in zip(names, operations):
@@ -244,10 +239,11 @@ class Pipeline:
         return images, scores
 
 
-def _rows(parameters: Parameters, part: slice) -> Parameters:
+def _mapped(parameters: Parameters, change: Callable) -> Parameters:
+    """The same with each tensor changed, by its operation and name."""
     return {
         name: {
-            key: value[part] if isinstance(value, Tensor) else value
+            key: change(name, key, value) if isinstance(value, Tensor) else value
             for key, value in values.items()
         }
         for name, values in parameters.items()

@@ -1,21 +1,16 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """One to three of RandAugment's 14 operations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Whole
 from hkd_mm.models.preprocessors import affine, color
-from hkd_mm.models.preprocessors.augmentation import (
-    Augmentation,
-    Draw,
-    Size,
-    Values,
-    choose,
-)
-from hkd_mm.models.preprocessors.geometric import outside
+from hkd_mm.models.preprocessors.augmentation import Draw, Filled, Size, Values, choose
 from hkd_mm.registry import TASK_UTILS
 from hkd_mm.structures.packed_samples import copy_of
 
@@ -35,11 +30,12 @@ OPERATIONS = (
     'translate_x',
     'translate_y',
 )
+_Number = Annotated[int, Field(ge=0, le=100)]
 _UNSIGNED = ('identity', 'autocontrast', 'equalize', 'solarize', 'posterize')
 
 
 @TASK_UTILS.register_module()
-class RandAugment(Augmentation):
+class RandAugment(Filled):
     """A random number of random operations (RandAugment, arXiv:1909.13719).
 
     The 14 operations are those of DSP-KD (Bioengineering 11:70, 2024, section
@@ -47,40 +43,24 @@ class RandAugment(Augmentation):
     that are short of images. Their strengths are torchvision's: shear 0.3,
     translation 150 / 331 of the side, turn 30 degrees, tones 0.9, 4 bits and
     threshold 0 at ``magnitude`` 30, with a random sign where there is one.
-
-    Args:
-        count: smallest and largest number of operations.
-        magnitude: strength of all operations, 0 to 30.
-        classes: indices of the classes that are augmented; None for all.
-        fill: value outside of moved images.
-        padding: see ``hkd_mm.Rotate``.
-        copies_only: augment the copies that ``packed.top_up`` adds, and not
-            the images themselves, as DSP-KD does.
     """
 
     host = ('operation',)
     moves = True
     later = ('copies_only',)
 
-    def __init__(
-        self,
-        count: Size = (1, 3),
-        magnitude: float = 9.0,
-        classes: Sequence[int] | None = None,
-        fill: float = 128.0,
-        padding: str = 'constant',
-        copies_only: bool = False,
-    ) -> None:
-        low, high = count
-        if not 0 <= low <= high or not 0 <= magnitude <= 30:
-            raise UserError(
-                f'hkd_mm.RandAugment: count={count} must be two rising '
-                f'numbers and magnitude={magnitude} in [0, 30]'
-            )
-        self.count, self.magnitude = (low, high), magnitude
-        self.classes = None if classes is None else list(classes)
-        self.outside = outside(fill, padding)
-        self.copies_only = copies_only
+    count: tuple[_Number, _Number] = (1, 3)  # smallest and largest number of operations
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0  # strength of all operations
+    # indices of the classes that are augmented; None for all
+    classes: list[Whole] | None = None
+    # augment the copies that ``packed.top_up`` adds, and not the images themselves, as
+    # DSP-KD does
+    copies_only: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.count
+        self.require(low <= high, 'count', self.count, 'two rising numbers')
         self.draws = 1 + 2 * high
 
     def parameters(self, draw: Draw) -> Values:
@@ -130,7 +110,6 @@ def perform(
 
     Args:
         images: may be changed.
-        name: of ``OPERATIONS``.
         strength: (B,), a part of the strongest in [-1, 1].
         outside: (fill, padding) of :func:`.affine.warp`.
     """

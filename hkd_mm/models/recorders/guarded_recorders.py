@@ -36,7 +36,6 @@ class GuardedRecorders(RecorderManager):
     run, so such a module has its ``inplace`` switched off.
 
     Args:
-        recorders: name -> config, as of MMRazor.
         side: ``student`` or ``teacher``, for messages.
 
     Raises:

@@ -8,7 +8,7 @@ stays the same when a network is exchanged.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmpretrain.models.necks import GlobalAveragePooling
@@ -16,18 +16,22 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.models.task_modules.recorder.module_outputs_recorder import (
     ModuleOutputsRecorder,
 )
+from pydantic import Field
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Arguments
 from hkd_mm.registry import TASK_UTILS
 
+Stage = Annotated[int, Field(ge=-1000, le=1000)]
 
-class AutoSourceRecorder(ModuleOutputsRecorder):
+
+class AutoSourceRecorder(Arguments, ModuleOutputsRecorder):
     """Module outputs whose module is found when the network is known."""
 
-    def __init__(self) -> None:
-        super().__init__(source='')
+    def __post_init__(self) -> None:
+        super().__post_init__('')
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         self._source = self.find(model)
@@ -38,11 +42,11 @@ class AutoSourceRecorder(ModuleOutputsRecorder):
         """Name of the module whose outputs are recorded."""
 
 
-class HookRecorder(BaseRecorder):
+class HookRecorder(Arguments, BaseRecorder):
     """Whatever a hook keeps while ``recording`` is set."""
 
-    def __init__(self) -> None:
-        super().__init__(source='')
+    def __post_init__(self) -> None:
+        super().__post_init__('')
         self.recording = False
 
     def __enter__(self) -> None:
@@ -67,22 +71,10 @@ class LogitsRecorder(AutoSourceRecorder):
         return 'head' if hasattr(model, 'backbone') else 'model'
 
 
-@TASK_UTILS.register_module()
-class FeatureRecorder(AutoSourceRecorder):
-    """The feature map (N, C, H, W) at the end of one stage.
+class StageRecorder(AutoSourceRecorder):
+    """The feature map at the end of a stage."""
 
-    ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``), the
-    backbone's ``out_indices``, or those of a segmentor's encoder, of which
-    the last four are 1/4, 1/8, 1/16 and 1/32 of the image.
-
-    Args:
-        stage: index of the stage; negative counts from the last one.
-    """
-
-    def __init__(self, stage: int = -1) -> None:
-        super().__init__()
-        self.stage = stage
-        self._segmentor = False
+    stage = -1
 
     def find(self, model: nn.Module) -> str:
         self._segmentor = is_segmentor(model)
@@ -96,7 +88,6 @@ class FeatureRecorder(AutoSourceRecorder):
         check_stages(f'Feature: stage={self.stage}', [self.stage], count, names)
 
     def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Any) -> None:
-        """Keep the outputs; of an encoder the one stage."""
         if self._segmentor and self.recording:
             outputs = outputs[1:]  # without the image
             self._check(len(outputs), 'encoder_depth')
@@ -106,21 +97,32 @@ class FeatureRecorder(AutoSourceRecorder):
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         """One map; ``data_idx`` picks among several where a stage has them."""
         record = super().get_record_data(record_idx, data_idx)
-        return record[self.stage] if isinstance(record, (tuple, list)) else record
+        if isinstance(record, Tensor):
+            return record
+        self._check(len(record), 'out_indices')
+        return record[self.stage]
 
 
 @TASK_UTILS.register_module()
-class LastMapRecorder(FeatureRecorder):
+class FeatureRecorder(StageRecorder):
+    """The feature map (N, C, H, W) at the end of one stage.
+
+    ``hkd_mm.Feature`` in a config. Stages are timm's (``feature_info``), the
+    backbone's ``out_indices``, or those of a segmentor's encoder, of which
+    the last four are 1/4, 1/8, 1/16 and 1/32 of the image.
+    """
+
+    stage: Stage = -1  # index of the stage; negative counts from the last one
+
+
+@TASK_UTILS.register_module()
+class LastMapRecorder(StageRecorder):
     """The last feature map (N, C, H, W), whose mean the last layer is given.
 
     ``hkd_mm.LastMap`` in a config. It is not that of ``hkd_mm.Feature``
     where a layer follows the last stage, as in MobileNetV2 and EfficientNet.
     A network without a module for global pooling has its last stage recorded.
     """
-
-    def __init__(self) -> None:
-        super().__init__(stage=-1)
-        self._before_pooling = False
 
     def find(self, model: nn.Module) -> str:
         pools = [
@@ -132,7 +134,6 @@ class LastMapRecorder(FeatureRecorder):
         return pools[-1] if pools else super().find(model)
 
     def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Tensor) -> None:
-        """Keep what is pooled."""
         if not self._before_pooling:
             super().forward_hook(module, inputs, outputs)
         elif self.recording:
@@ -157,7 +158,6 @@ class PooledRecorder(AutoSourceRecorder):
         )
 
     def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Tensor) -> None:
-        """Keep what the last layer is given."""
         if self.recording:
             self.data_buffer.append(inputs[0])
 
@@ -185,16 +185,11 @@ class StageMapsRecorder(HookRecorder):
     """The feature maps at the end of several stages, as one list.
 
     ``hkd_mm.StageMaps`` in a config.
-
-    Args:
-        stages: indices of the stages, from shallow to deep; negative ones
-            count from the last. The last four are 1/4, 1/8, 1/16 and 1/32 of
-            the image in the networks of this zoo.
     """
 
-    def __init__(self, stages: Sequence[int] = (-4, -3, -2, -1)) -> None:
-        super().__init__()
-        self.stages = tuple(stages)
+    # indices of the stages, from shallow to deep; negative ones count from the last.
+    # The last four are 1/4, 1/8, 1/16 and 1/32 of the image in the networks of this zoo
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (-4, -3, -2, -1)
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         """Listen to the modules that end the stages."""
@@ -286,9 +281,8 @@ def last_layer(network: nn.Module, user: object) -> nn.Linear:
     if isinstance(found, nn.Linear):
         return found
     raise UserError(
-        f'{type(user).__name__} needs networks that end in one linear layer, '
-        f'but one ends in {type(found).__name__}; take another network or '
-        'another loss'
+        f'{type(user).__name__} needs networks that end in one linear layer, but one '
+        f'ends in {type(found).__name__}; take another network or another loss'
     )
 
 
@@ -296,8 +290,7 @@ def check_channels(layer: nn.Linear, feature: Tensor, user: object) -> None:
     """Refuse a feature (N, C, ...) that a last layer does not take."""
     if layer.in_features != feature.size(1):
         raise UserError(
-            f'{type(user).__name__}: a last layer takes {layer.in_features} '
-            f'channels, but the feature has {feature.size(1)}; record what '
-            'that layer is given, with hkd_mm.LastMap (maps) or '
-            'hkd_mm.Pooled (vectors)'
+            f'{type(user).__name__}: a last layer takes {layer.in_features} channels, '
+            f'but the feature has {feature.size(1)}; record what that layer is given, '
+            'with hkd_mm.LastMap (maps) or hkd_mm.Pooled (vectors)'
         )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.files import read_json, replacing
 from hkd_mm.io.locks import locked
 
 FORMAT = 1
@@ -21,20 +22,18 @@ Arrays = dict[str, tuple[tuple[int, ...], str]]  # name -> (row shape, dtype)
 class CacheFile:
     """Entries (view, row) of several arrays, written once, read ever after.
 
-    A folder holds ``header.json``, one file an array ``[num_views, num_rows,
-    ...]``, a CRC-32 an entry and a byte an entry that marks it as complete.
-    Values are written first, then their checksums, then the marks, so that a
-    process killed at any moment leaves only complete entries marked. After a
-    power cut, which may keep a mark and lose its values, :meth:`verify`
-    removes the mark. Processes may write at the same time, also the same
-    entries: the first one stays.
+    A folder holds ``header.json``, one file an array ``[num_views, num_rows, ...]``, a
+    CRC-32 an entry and a byte an entry that marks it as complete. Values are written
+    first, then their checksums, then the marks, so that a process killed at any moment
+    leaves only complete entries marked. After a power cut, which may keep a mark and
+    lose its values, :meth:`verify` removes the mark. Processes may write at the same
+    time, also the same entries: the first one stays.
 
     Args:
         folder: made if it is missing.
         parts: name -> text of everything that the entries depend on; all of
             it must agree with an existing folder.
         arrays: name -> (shape of a row, numpy dtype).
-        num_views: views of an image.
         num_rows: images and copies of them.
 
     Raises:
@@ -65,21 +64,13 @@ class CacheFile:
             if not (self.folder / _HEADER).is_file():
                 self._create(header)
         _compare(self.folder / _HEADER, header)
-        self._maps = {
-            name: self._open(f'{name}.bin', shape, dtype)
-            for name, (shape, dtype) in arrays.items()
-        }
-        self._done = self._open(_DONE, (), 'uint8')
-        self._crc = self._open(_CRC, (), 'uint32')
+        self._maps = {name: self._open(f'{name}.bin') for name in arrays}
+        self._done, self._crc = self._open(_DONE), self._open(_CRC)
 
     @staticmethod
     def size_of(arrays: Arrays, num_views: int, num_rows: int) -> int:
         """Bytes on the disk."""
-        row = sum(
-            math.prod(shape) * np.dtype(dtype).itemsize
-            for shape, dtype in arrays.values()
-        )
-        return num_views * num_rows * (row + 5)
+        return num_views * num_rows * sum(map(_bytes, _layout(arrays).values()))
 
     @staticmethod
     def exists(folder: str | os.PathLike) -> bool:
@@ -92,7 +83,7 @@ class CacheFile:
 
     def count(self) -> int:
         """Number of entries that are stored."""
-        return int(self._done.sum(dtype=np.int64))
+        return int(np.count_nonzero(self._done))
 
     def read(self, view: int, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Name -> (B, ...) of entries that are stored."""
@@ -154,37 +145,38 @@ class CacheFile:
             data.flush()
 
     def _create(self, header: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name, size in self._sizes().items():
-            with (self.folder / name).open('ab') as file:
-                if size:
+        for name, kind in _layout(self.arrays).items():
+            path = self.folder / name
+            path.unlink(missing_ok=True)  # of one that was killed here
+            with path.open('xb') as file:
+                if size := _bytes(kind) * self.num_views * self.num_rows:
                     # Reserved now: a full disk would otherwise be a SIGBUS
                     # in the middle of the training.
                     os.posix_fallocate(file.fileno(), 0, size)
-        part = self.folder / f'{_HEADER}.{os.getpid()}.part'
-        part.write_text(json.dumps(header, indent=1))
-        os.replace(part, self.folder / _HEADER)
+        with replacing(self.folder / _HEADER, 'w') as file:
+            json.dump(header, file, indent=1)
 
-    def _sizes(self) -> dict[str, int]:
-        entries = self.num_views * self.num_rows
-        sizes = {_DONE: entries, _CRC: 4 * entries}
-        for name, (shape, dtype) in self.arrays.items():
-            row = math.prod(shape) * np.dtype(dtype).itemsize
-            sizes[f'{name}.bin'] = entries * row
-        return sizes
-
-    def _open(self, name: str, shape: tuple[int, ...], dtype: str) -> np.memmap:
-        path = self.folder / name
-        size = path.stat().st_size if path.is_file() else 0
-        if size != self._sizes()[name]:
+    def _open(self, name: str) -> np.memmap:
+        path, kind = self.folder / name, _layout(self.arrays)[name]
+        found = path.stat().st_size if path.is_file() else 0
+        size = _bytes(kind) * self.num_views * self.num_rows
+        if found != size:
             raise UserError(
-                f'teacher cache file {path} is truncated: {size} bytes in '
-                f'place of {self._sizes()[name]}; delete its folder, it '
-                'fills again'
+                f'teacher cache file {path} is truncated: {found} bytes in place of '
+                f'{size}; delete its folder, it fills again'
             )
-        return np.memmap(
-            path, dtype, 'r+', shape=(self.num_views, self.num_rows, *shape)
-        )
+        shape = self.num_views, self.num_rows, *kind[0]
+        return np.memmap(path, kind[1], 'r+', shape=shape)
+
+
+def _layout(arrays: Arrays) -> Arrays:
+    """The same of the files, marks and checksums among them."""
+    marks = {_DONE: ((), 'uint8'), _CRC: ((), 'uint32')}
+    return {f'{name}.bin': kind for name, kind in arrays.items()} | marks
+
+
+def _bytes(kind: tuple[tuple[int, ...], str]) -> int:
+    return math.prod(kind[0]) * np.dtype(kind[1]).itemsize
 
 
 def _checksum(values: list[np.ndarray]) -> int:
@@ -196,18 +188,14 @@ def _checksum(values: list[np.ndarray]) -> int:
 
 def _compare(path: Path, wanted: dict[str, Any]) -> None:
     try:
-        found = json.loads(path.read_text())
-        parts = found['parts']
+        found = read_json(path)
+        found = found | found['parts']
     except (ValueError, KeyError, TypeError):
         raise UserError(
             f'teacher cache file {path} is damaged; delete its folder, it fills again'
         ) from None
-    found, wanted = found | parts, wanted | wanted['parts']
-    names = [
-        name
-        for name in sorted(wanted.keys() - {'parts'})
-        if found.get(name) != wanted[name]
-    ]
+    wanted = wanted | wanted['parts']
+    names = sorted(k for k in wanted if k != 'parts' and found.get(k) != wanted[k])
     if names:
         raise UserError(
             f'teacher cache {path.parent} was made with another '

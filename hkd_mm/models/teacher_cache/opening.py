@@ -28,8 +28,6 @@ def open_teacher_cache(
     Args:
         model: a ``FrozenTeacherDistill`` with a cache, on its device.
         dataset: the training split; a cache needs a ``PackedDataset``.
-        logger: is given the size, the folder and how much is stored already,
-            or the reason.
         batch_size: images a step; the teacher is always run with as many.
     """
     cache = model.teacher_cache
@@ -38,10 +36,13 @@ def open_teacher_cache(
         report = _open(model, dataset)
     except CacheDeclined as error:
         cache.declined = str(error)
-        logger.warning(
-            f'NO TEACHER CACHE: {error}. The teacher runs in every step'
-            + _on_views(model)
-        )
+        said = f'NO TEACHER CACHE: {error}. The teacher runs in every step'
+        if getattr(model.data_preprocessor, 'num_views', None):
+            said += (
+                f'; views repeat after {cache.num_views} epochs as with a cache, or '
+                'never with teacher_cache=False'
+            )
+        logger.warning(said)
         return
     _check_entries(model, dataset)
     logger.info(f'Teacher cache {report}')
@@ -91,18 +92,7 @@ def _open(model, dataset) -> str:
     return report
 
 
-def _on_views(model) -> str:
-    """Of a cache that was declined."""
-    if not getattr(model.data_preprocessor, 'num_views', None):
-        return ''
-    return (
-        f'; views repeat after {model.teacher_cache.num_views} epochs as with '
-        'a cache, or never with teacher_cache=False'
-    )
-
-
 def _parts(model, dataset) -> dict[str, str]:
-    """Everything that decides what the teacher answers."""
     recorders = model.distiller.teacher_recorders.recorders
     return dict(
         teacher=weights_hash(model.teacher),

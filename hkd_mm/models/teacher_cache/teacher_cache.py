@@ -6,13 +6,15 @@ import hashlib
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Arguments, NotNegative, Views, Whole
 from hkd_mm.models.teacher_cache.cache_file import Arrays, CacheFile
 
 CODE_VERSION = 2  # raise it with any change of what an entry means
@@ -22,7 +24,7 @@ _COARSE = 0.03  # of the largest value: a few roundings of bfloat16
 _ON_DEVICE = _GIB // 2  # bytes of logits and the like kept on the device
 
 
-class TeacherCache:
+class TeacherCache(Arguments):
     """Outputs of a frozen teacher, a function of (image, view).
 
     Valid under random augmentation, since a view of an image is the same in
@@ -31,37 +33,28 @@ class TeacherCache:
     the losses the same numbers, bit for bit. Everything that decides the
     outputs goes into the key: the teacher's weights and class order, the
     packed images, augmentation and normalisation, what is recorded.
-
-    Args:
-        num_views: views of an image before they repeat, >= 1. It holds for
-            the augmentation also when there is no room for the cache.
-        dir: folder of all caches; each has a folder of its own below.
-        budget_gb: largest size on the disk in GiB; None for no limit but the free disk,
-            of which 2 GiB are left to others. A cache that does not fit is not made and
-            the teacher runs in every step. The default takes the last map of WRN-50-2
-            at 116 pixels of all training images of HAM10000 in 10 views (4.9 GiB).
-        features: dtype of maps and pooled features. Logits are float32.
-        check: entries that are computed again when a cache is opened.
-        tolerance: largest difference then, relative to the largest value.
     """
 
-    def __init__(
-        self,
-        num_views: int = 10,
-        dir: str = 'work_dirs/teacher_cache',
-        budget_gb: float | None = 5.0,
-        features: str = 'float16',
-        check: int = 16,
-        tolerance: float = 5e-3,
-    ) -> None:
-        if num_views < 1:
-            raise UserError(f'teacher_cache.num_views={num_views} must be >= 1')
-        if features not in ('float16', 'float32'):
-            raise UserError(
-                f'teacher_cache.features={features!r} must be float16 or float32'
-            )
-        self.num_views, self.dir, self.budget_gb = num_views, dir, budget_gb
-        self.features, self.check, self.tolerance = features, check, tolerance
+    in_config = 'model.teacher_cache.'
+    # views of an image before they repeat. It holds for the augmentation also when
+    # there is no room for the cache
+    num_views: Views = 10
+    # folder of all caches; each has a folder of its own below
+    dir: Annotated[str, Field(pattern=r'^[^\x00]+$')] = 'work_dirs/teacher_cache'
+    # largest size on the disk in GiB; None for no limit but the free disk, of which 2
+    # GiB are left to others. A cache that does not fit is not made and the teacher runs
+    # in every step. The default takes the last map of WRN-50-2 at 116 pixels of all
+    # training images of HAM10000 in 10 views (4.9 GiB)
+    budget_gb: NotNegative | None = 5.0
+    # dtype of maps and pooled features. Logits are float32
+    features: Literal['float16', 'float32'] = 'float16'
+    # entries that are computed again when a cache is opened
+    check: Whole = 16
+    # largest difference then, relative to the largest value
+    tolerance: NotNegative = 5e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.file: CacheFile | None = None
         self.index: CacheIndex | None = None
         self.batch_size: int | None = None  # that the teacher is run with
@@ -78,33 +71,34 @@ class TeacherCache:
     ) -> str:
         """Open or make the folder of this key, and describe it in one line.
 
-        Args:
-            parts: name -> text of all that the outputs depend on.
-            records: one batch of what is cached, for shapes.
-            exact: names that are kept in float32, the logits.
-            index: all images and copies.
+        ``parts`` is the text of all that the outputs depend on, ``records`` one batch
+        of what is cached; ``exact`` are kept in float32, the logits.
 
         Raises:
             UserError: foreign or truncated, see :class:`CacheFile`.
             CacheDeclined: it does not fit.
         """
-        arrays: Arrays = {}
-        for name, value in records.items():
-            kind = 'float32' if name in exact else self.features
-            arrays[name] = tuple(value.shape[1:]), kind
+        arrays: Arrays = {
+            name: (tuple(x.shape[1:]), 'float32' if name in exact else self.features)
+            for name, x in records.items()
+        }
         parts = dict(parts, features=self.features, code_version=str(CODE_VERSION))
         contents = (sorted(parts.items()), sorted(arrays.items()))
         key = repr((*contents, self.num_views, index.count)).encode()
         folder = Path(self.dir) / hashlib.sha256(key).hexdigest()[:16]
         size = CacheFile.size_of(arrays, self.num_views, index.count)
-        filled_before = CacheFile.exists(folder)
-        if not filled_before:
-            self._check_room(size)
+        filled_before = False
         try:
+            filled_before = CacheFile.exists(folder)
+            if not filled_before:
+                self._check_room(size)
             file = CacheFile(folder, parts, arrays, self.num_views, index.count)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+                raise UserError(
+                    f'model.teacher_cache.dir={self.dir}: {error}; give a folder '
+                    'that can be written to, or teacher_cache=False'
+                ) from None
             if not filled_before:
                 shutil.rmtree(folder, ignore_errors=True)
             self._check_room(size, 0)  # or a quota
@@ -127,8 +121,7 @@ class TeacherCache:
         if self.file is None and self.declined is None:
             raise UserError(
                 'model.teacher_cache was never opened: the config needs '
-                'default_hooks=dict(teacher_cache=dict('
-                "type='hkd_mm.TeacherCacheHook'))"
+                "default_hooks=dict(teacher_cache=dict(type='hkd_mm.TeacherCacheHook'))"
             )
         return self.file is not None
 
@@ -169,9 +162,7 @@ class TeacherCache:
         """Prepare an epoch on one view.
 
         Args:
-            view: its number.
             index: ids of all samples that the epoch will show.
-            device: where the records are needed.
 
         Returns:
             Whether all of them are stored; otherwise the teacher runs.
@@ -257,18 +248,12 @@ class TeacherCache:
         return images[again % len(images)]
 
     def compare(
-        self,
-        view: int,
-        index: Tensor,
-        records: dict[str, Tensor],
-        coarse: bool = False,
+        self, view: int, index: Tensor, records: dict[str, Tensor], coarse: bool = False
     ) -> None:
         """Compare stored entries with what the teacher answers now.
 
         Args:
-            view: its number.
             index: ids of the entries (B,).
-            records: name -> (B, ...).
             coarse: the teacher runs in 16 bits, which other machines round differently.
         """
         tolerance = max(self.tolerance, _COARSE if coarse else 0)

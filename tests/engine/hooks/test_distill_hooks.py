@@ -18,7 +18,7 @@ from hkd_mm.engine.hooks.distill_hooks import (
 )
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
-from hkd_mm.models.losses.hybrid_kd_loss import HybridKDLoss
+from hkd_mm.models.losses.label_losses import HybridKDLoss
 from hkd_mm.training.trainer import train
 
 
@@ -86,8 +86,8 @@ def test_a_schedule_that_makes_no_sense_is_refused(made, said):
         ('loss_b', 'tau', 1.0, "no loss is called 'loss_b'; known: loss_a"),
         ('loss_a', 'temperature', 1.0, 'no number of loss_a'),
         ('loss_a', 'smallest_batch', 1.0, 'no number of loss_a'),
-        ('loss_a', 'tau', 0.0, 'tau=0.0 must be > 0'),
-        ('loss_a', 'loss_weight', -1.0, 'loss_weight=-1.0 must be >= 0'),
+        ('loss_a', 'tau', 0.0, 'tau: Input should be greater than 0'),
+        ('loss_a', 'loss_weight', -1.0, 'loss_weight: Input should be greater'),
         ('loss_a', 'beta', 0.1, 'needs s_feature, t_feature, which is not'),
         ('loss_a', 'alpha', 0.5, 'needs gt_labels, which is not recorded'),
     ],

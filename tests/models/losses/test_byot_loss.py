@@ -81,6 +81,26 @@ def test_the_parts_equal_the_paper(alpha, beta, tau):
         assert found[name].item() == pytest.approx(value, rel=1e-5, abs=1e-7)
 
 
+def test_class_weights_are_the_labels():
+    scores, y, maps = batch()
+    weight = [0.5, 3.0, 0.0, 1.0, 2.0]
+    plain, weighted = loss_for(), loss_for(class_weight=weight)
+    expected = 0.0
+    for branch, stage in zip(plain.branches, maps):
+        log_q = log_softmax(branch(stage, (2, 2))[0].detach().double().numpy())
+        expected -= np.mean([weight[k] * log_q[i, k] for i, k in enumerate(y)])
+    again, found = loss_for()(scores, y, maps), weighted(scores, y, maps)
+    assert found['loss_label'].item() == pytest.approx(0.7 * expected, rel=1e-5)
+    for part in ('loss_self', 'loss_hint'):
+        torch.testing.assert_close(found[part], again[part])
+    # of mixed images torch weighs each class of the targets
+    targets = torch.nn.functional.one_hot(y, 5).float()
+    mixed = loss_for(class_weight=weight)(scores, targets, maps)
+    torch.testing.assert_close(mixed, found)
+    with pytest.raises(UserError, match='class_weight.* 5 classes'):
+        loss_for(class_weight=[1.0, 2.0])(scores, y, maps)
+
+
 def test_a_case_by_hand():
     # silent branches: all their scores 0, all their maps 0; the network says
     # (3/4, 1/4); deepest map 2 everywhere. Two branches, alpha 1/2, beta 1,

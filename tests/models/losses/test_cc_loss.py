@@ -29,8 +29,8 @@ def naive_cc(s, t, gamma, order):
     )
 
 
-def found_cc(s, t, *args):
-    return CCLoss(*args)(
+def found_cc(s, t, *args, **kwargs):
+    return CCLoss(*args, **kwargs)(
         *(torch.as_tensor(x, dtype=torch.float32) for x in (s, t))
     ).item()
 
@@ -39,7 +39,7 @@ def found_cc(s, t, *args):
 def test_it_equals_the_paper(n, gamma, order):
     rng = np.random.default_rng(n)
     s, t = rng.normal(size=(n, 4)), rng.normal(size=(n, 6))
-    assert found_cc(s, t, gamma, order, 100.0) == pytest.approx(
+    assert found_cc(s, t, gamma, order, loss_weight=100.0) == pytest.approx(
         100 * naive_cc(s, t, gamma, order), rel=1e-5
     )
 

@@ -33,7 +33,7 @@ def naive(s, t, y, tau, weight):
 def test_the_formula(tau, factor, mixed):
     s, t, y = batch(n=7)
     y = mixed_targets(n=7) if mixed else y
-    found = run(ClassWeightedKLLoss(tau, WEIGHT, factor), s, t, y)
+    found = run(ClassWeightedKLLoss(tau, WEIGHT, loss_weight=factor), s, t, y)
     expected = factor * naive(s, t, y, tau, WEIGHT)
     assert found == pytest.approx(expected, rel=1e-5)
 

@@ -29,7 +29,7 @@ def scores(n=5, c=6):
 def test_it_equals_the_formula(tau, low, width):
     s, t = scores()
     loss = CTKDLoss(tau, tau_min=low, tau_range=width)
-    assert loss.tau.item() == pytest.approx(tau, rel=1e-6)
+    assert loss.temperature.item() == pytest.approx(tau, rel=1e-6)
     value = loss(torch.tensor(s), torch.tensor(t))
     assert value.item() == pytest.approx(naive(s, t, tau), rel=1e-5)
 
@@ -39,7 +39,7 @@ def test_a_case_by_hand():
     loss = CTKDLoss()
     with torch.no_grad():
         loss.w.fill_(1.0)
-    assert loss.tau.item() == pytest.approx(15.62117, abs=1e-4)
+    assert loss.temperature.item() == pytest.approx(15.62117, abs=1e-4)
     # w = 0, range 2: tau = 2; p_T = (3/4, 1/4) and p_S = (1/2, 1/2) at it:
     # 4 * 0.130812
     loss = CTKDLoss(tau=2.0, tau_range=2.0)
@@ -79,7 +79,7 @@ def test_the_temperature_is_trained_and_saved():
     assert [name for name, _ in loss.named_parameters()] == ['w']
     other = CTKDLoss()
     other.load_state_dict(loss.state_dict())
-    assert other.tau.item() == pytest.approx(3.0)
+    assert other.temperature.item() == pytest.approx(3.0)
 
 
 def test_the_curriculum_is_the_papers():

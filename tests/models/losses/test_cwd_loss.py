@@ -35,7 +35,7 @@ def tensor(array):
 def test_it_equals_the_paper(shape, tau, weight):
     rng = np.random.default_rng(0)
     student, teacher = rng.normal(size=(2, *shape)) * 3
-    found = CWDLoss(tau, weight)(tensor(student), tensor(teacher))
+    found = CWDLoss(tau, loss_weight=weight)(tensor(student), tensor(teacher))
     expected = weight * naive(student, teacher, tau)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 

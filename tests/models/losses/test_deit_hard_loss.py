@@ -21,7 +21,7 @@ def test_equation_three_with_the_hard_label(c):
         ]
     )
     found = run(DeiTHardLoss(loss_weight=0.5), s, t)
-    found += HardLabelLoss(0.5)(tensor(s), as_labels(y)).item()
+    found += HardLabelLoss(loss_weight=0.5)(tensor(s), as_labels(y)).item()
     assert found == pytest.approx(expected, rel=1e-5)
 
 

@@ -63,7 +63,7 @@ def parts(loss, logits, masks):
 )
 def test_it_equals_its_definition(classes, alpha, beta, smooth, weight):
     logits, masks = batch(classes)
-    found = parts(DiceBCELoss(alpha, beta, smooth, weight), logits, masks)
+    found = parts(DiceBCELoss(alpha, beta, smooth, loss_weight=weight), logits, masks)
     entropy, dice = naive(logits, masks, smooth)
     expected = [weight * alpha * entropy, weight * beta * dice]
     assert found == pytest.approx(expected, rel=1e-5)

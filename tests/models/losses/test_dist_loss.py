@@ -36,7 +36,7 @@ def naive(s, t, tau, beta, gamma):
 )
 def test_the_formula(tau, beta, gamma, weight):
     s, t, _ = batch(n=9)
-    found = run(DISTLoss(tau, beta, gamma, weight), s, t)
+    found = run(DISTLoss(tau, beta, gamma, loss_weight=weight), s, t)
     expected = weight * naive(s, t, tau, beta, gamma)
     assert found == pytest.approx(expected, rel=1e-5)
 

@@ -164,9 +164,10 @@ def test_a_dark_image_has_finite_gradients():
 def test_the_factors_are_a_share_of_the_channels():
     loss = built(rate=0.5)
     t = torch.randn(2, 6, 4, 4)
-    factors, again = loss.paraphraser(t)
+    factors = loss.paraphraser.encoder(t)
+    again = loss.paraphraser.decoder(factors)
     assert factors.shape == (2, 3, 4, 4) and again.shape == t.shape
-    assert built(rate=0.01).paraphraser(t)[0].shape[1] == 1
+    assert built(rate=0.01).paraphraser.encoder(t).shape[1] == 1
 
 
 def test_maps_of_unlike_sizes_are_compared():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.hybrid_kd_loss import HybridKDLoss
+from hkd_mm.models.losses.label_losses import HybridKDLoss
 
 
 def naive_softmax(z):

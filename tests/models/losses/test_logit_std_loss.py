@@ -28,7 +28,7 @@ def test_the_formula(tau, weight, c):
             for a, b in zip(s, t, strict=True)
         ]
     )
-    found = run(LogitStdLoss(tau, weight), s, t)
+    found = run(LogitStdLoss(tau, loss_weight=weight), s, t)
     assert found == pytest.approx(weight * tau**2 * expected, rel=1e-5)
 
 

@@ -28,7 +28,7 @@ def naive(s, t, y, tau, gamma):
 )
 def test_the_formula(tau, gamma, weight):
     s, t, y = batch(n=9)
-    found = run(NKDLoss(tau, gamma, weight), s, t, y)
+    found = run(NKDLoss(tau, gamma, loss_weight=weight), s, t, y)
     expected = weight * naive(s, t, y, tau, gamma)
     assert found == pytest.approx(expected, rel=1e-5)
 

@@ -39,7 +39,7 @@ def tensor(array):
 def test_it_equals_the_paper(classes, tau, weight):
     rng = np.random.default_rng(classes)
     student, teacher = rng.normal(size=(2, 3, classes, 4, 5)) * 2
-    found = PixelKLLoss(tau, weight)(tensor(student), tensor(teacher))
+    found = PixelKLLoss(tau, loss_weight=weight)(tensor(student), tensor(teacher))
     expected = weight * naive(student, teacher, tau)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 

@@ -32,7 +32,7 @@ def naive_pkt(s, t):
 def test_it_equals_the_paper(n, seed):
     rng = np.random.default_rng(seed)
     s, t = rng.normal(size=(n, 4)), rng.normal(size=(n, 6))
-    found = PKTLoss(470.0)(torch.tensor(s).float(), torch.tensor(t).float())
+    found = PKTLoss(loss_weight=470.0)(torch.tensor(s).float(), torch.tensor(t).float())
     assert found.item() == pytest.approx(470 * naive_pkt(s, t), rel=1e-5)
 
 

@@ -48,8 +48,8 @@ def tensors(*arrays):
 def test_both_equal_the_paper(n, seed):
     s, t = data(n, seed)
     for loss, naive in (
-        (RKDDistanceLoss(25.0), naive_distance),
-        (RKDAngleLoss(50.0), naive_angle),
+        (RKDDistanceLoss(loss_weight=25.0), naive_distance),
+        (RKDAngleLoss(loss_weight=50.0), naive_angle),
     ):
         found = loss(*tensors(s, t)).item()
         assert found == pytest.approx(loss.loss_weight * naive(s, t), rel=1e-5)

@@ -24,7 +24,7 @@ def naive_sp(s, t):
 def test_it_equals_the_paper(n, seed):
     rng = np.random.default_rng(seed)
     s, t = rng.normal(size=(n, 3, 4, 4)), rng.normal(size=(n, 5, 2, 2))
-    found = SPLoss(3000.0)(torch.tensor(s).float(), torch.tensor(t).float())
+    found = SPLoss(loss_weight=3000.0)(torch.tensor(s).float(), torch.tensor(t).float())
     assert found.item() == pytest.approx(3000 * naive_sp(s, t), rel=1e-5)
 
 

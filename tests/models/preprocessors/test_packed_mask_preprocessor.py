@@ -262,7 +262,7 @@ def test_what_masks_cannot_follow_is_refused(name):
         (dict(window=(1, 2, 3)), 'width above 0'),
         (dict(window=600), 'width above 0'),
         (dict(window=['a', 'b']), 'width above 0'),
-        (dict(std=[0.0]), 'std=.0.0. must be above 0'),
+        (dict(std=[0.0]), 'std.0: Input should be greater than 0'),
         (dict(mean=[1.0, 2.0]), 'one number a channel'),
     ],
 )

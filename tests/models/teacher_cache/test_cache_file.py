@@ -3,13 +3,15 @@
 
 import json
 import multiprocessing
+import os
 import time
 
 import numpy as np
 import pytest
+import torch
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.teacher_cache import CacheFile
+from hkd_mm.models.teacher_cache import CacheFile, CacheIndex, TeacherCache
 
 FORK = multiprocessing.get_context('fork')  # begins at once
 ARRAYS = dict(logits=((3,), 'float32'), feature=((2, 2, 2), 'float16'))
@@ -142,10 +144,95 @@ def test_a_foreign_cache_is_refused_by_name(tmp_path, change, name):
         cache(tmp_path, **change)
 
 
-def test_a_damaged_header_is_named(tmp_path):
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'{',
+        b'',
+        b'[1]',
+        b'null',
+        b'{"parts": 3}',
+        b'{"parts": [["a", "b"]]}',
+        b'{"parts": {"a": "\xff"}}',
+        b'[' * 100_000,
+        b'{"parts": {}, "num_views": ' + b'9' * 5000 + b'}',
+    ],
+    ids=lambda content: content[:30].decode(errors='replace'),
+)
+def test_a_damaged_header_is_named(tmp_path, content):
+    cache(tmp_path)
+    (tmp_path / 'header.json').write_bytes(content)
+    with pytest.raises(UserError, match='header.json is damaged; delete its folder'):
+        cache(tmp_path)
+
+
+@pytest.mark.parametrize('value', [-1, 10**300, 1e400, '2', None, [[2]]])
+def test_an_absurd_number_in_a_header_is_another(tmp_path, value):
     cache(tmp_path)
     path = tmp_path / 'header.json'
-    for text in ('{', json.dumps([1])):
-        path.write_text(text)
-        with pytest.raises(UserError, match='header.json is damaged'):
-            cache(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(num_views=value)))
+    with pytest.raises(UserError, match='was made with another num views'):
+        cache(tmp_path)
+
+
+def test_a_class_whose_name_is_no_utf_8_is_known_again(tmp_path):
+    parts = dict(PARTS, class_order='a,\udcff')
+    cache(tmp_path, parts=parts)
+    assert cache(tmp_path, parts=parts).count() == 0
+    with pytest.raises(UserError, match='another class order'):
+        cache(tmp_path)
+
+
+def test_marks_of_no_kind_are_no_entries(tmp_path):
+    found = cache(tmp_path)
+    found.write(1, np.array([3]), values(1))
+    found.flush()
+    (tmp_path / 'done.u8').write_bytes(b'\xff' * 10)
+    found = cache(tmp_path)
+    assert found.verify() == 9 and found.count() == 1
+
+
+def test_what_a_killed_process_left_is_made_again(tmp_path):
+    (tmp_path / 'logits.bin').write_bytes(b'x' * 10_000)
+    os.mkfifo(tmp_path / 'feature.bin')
+    assert cache(tmp_path).count() == 0
+
+
+@pytest.mark.parametrize('kind', ['file', 'fifo', 'device', 'below a file', 'long'])
+def test_a_folder_that_cannot_be_is_one_line_with_its_key(tmp_path, kind):
+    path = tmp_path / 'here'
+    if kind == 'device':
+        path = '/dev/null'
+    elif kind == 'fifo':
+        os.mkfifo(path)
+    elif kind == 'long':
+        path = path / ('x' * 300)
+    else:
+        path.write_text('')
+    if kind == 'below a file':
+        path /= 'folder'
+    found = TeacherCache(num_views=2, dir=str(path))
+    logits = dict(logits=torch.zeros(1, 3))
+    with pytest.raises(UserError, match='model.teacher_cache.dir=') as told:
+        found.open(PARTS, logits, {'logits'}, CacheIndex(torch.arange(5)))
+    assert '\n' not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('num_views', -1),
+        ('num_views', 10**9),
+        ('num_views', 2.5),
+        ('num_views', None),
+        ('dir', ''),
+        ('dir', 'a\0b'),
+        ('budget_gb', -1.0),
+        ('features', 'float8'),
+        ('check', -1),
+        ('tolerance', float('nan')),
+    ],
+)
+def test_settings_of_no_sense_are_refused_by_their_key(name, value):
+    with pytest.raises(UserError, match=f'model.teacher_cache.{name}'):
+        TeacherCache(**{name: value})
