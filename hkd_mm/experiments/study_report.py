@@ -11,17 +11,17 @@ from hkd_mm.experiments.run_folders import write_json, write_text
 from hkd_mm.experiments.study import Study
 from hkd_mm.experiments.table_text import (
     are_unknown,
-    escape_markdown,
     format_difference,
     format_image_count,
     format_interval,
     format_mean_sd,
-    markdown_table,
     one_class_note,
     row_title,
     unit_name,
     unknown_groups_note,
 )
+from hkd_mm.io.markup import markdown as as_text
+from hkd_mm.io.markup import markdown_table
 from hkd_mm.io.tables import write_table
 from hkd_mm.metric_names import COMPARED_OF_MASKS, OF_NETS, format_value, title_of
 
@@ -101,7 +101,7 @@ def write_tables(
 def markdown(study: Study, outcomes: list[MethodResult]) -> str:
     """The table as Markdown, with ``mean +- sd``, and its caption."""
     table = markdown_table(_cells(study, outcomes))
-    return f'{table}\n{escape_markdown(caption(study, outcomes))}\n'
+    return f'{table}\n{as_text(caption(study, outcomes))}\n'
 
 
 def terminal(study: Study, outcomes: list[MethodResult]) -> Table:

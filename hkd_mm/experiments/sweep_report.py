@@ -17,13 +17,13 @@ from hkd_mm.experiments.run_folders import (
 )
 from hkd_mm.experiments.sweep_file import Sweep
 from hkd_mm.experiments.table_text import (
-    escape_markdown,
     format_figure,
     format_setting,
-    markdown_table,
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.experiments.trial_runner import RESULT
+from hkd_mm.io.markup import markdown as as_text
+from hkd_mm.io.markup import markdown_table
 from hkd_mm.io.schema import read_as
 from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY
 
@@ -166,7 +166,7 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
             ]
         )
     parts = [
-        f'# {escape_markdown(sweep.title)}\n',
+        f'# {as_text(sweep.title)}\n',
         *_map(sweep, found),
         markdown_table(rows),
     ]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -60,18 +59,6 @@ def format_setting(value: Any) -> str:
 def format_params(params: dict[str, Any]) -> str:
     """``alpha=0.85, tau=4.0``."""
     return ', '.join(f'{name}={format_setting(v)}' for name, v in params.items())
-
-
-def escape_markdown(text: str) -> str:
-    """One line that Markdown shows as it is, also in a cell: no HTML, no link."""
-    return re.sub(r'[\\`|<]|\](?=\()', r'\\\g<0>', ' '.join(text.splitlines()))
-
-
-def markdown_table(rows: list[list[str]]) -> str:
-    """Rows, the header first, as a Markdown table."""
-    lines = [list(map(escape_markdown, row)) for row in rows]
-    lines.insert(1, ['---'] * len(rows[0]))
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
 
 
 def are_unknown(sample_ids: list[str], groups: list[str]) -> bool:
