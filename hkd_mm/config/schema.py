@@ -220,12 +220,13 @@ WORDS = group_of(
     **_each('image_col label_col split_col', Text | None),
     **_each('max_epochs patience', Count),
     **_each('packed teacher_cache packed.hair_removal', _GROUP),
-    **_each('pretrained channels_last compiled packed.verify', bool),
+    **_each('pretrained channels_last compiled', bool),
     **_each('data_root pair teacher student network packed.store_dir', Path),
     **_each('split_seed packed.seed', Seed),
     **{
         'packed.margin': Annotated[float, Field(ge=1, le=8)],
         'packed.in_memory': bool | None,
+        'packed.verify': Literal['all', 'sample'],
         'packed.augment': _PARTS,
         'packed.num_views': Count | None,
         'packed.top_up': _either(
