@@ -130,9 +130,10 @@ def _read_value(key: str, text: str, old: Any) -> Any:
         return None if stripped == 'None' else stripped
     try:
         return DictAction._parse_iterable(text)
-    except AssertionError:
+    except (AssertionError, RecursionError):
         raise UserError(
-            f'--cfg-options {key}={text}: the brackets of the value do not match'
+            f'--cfg-options {key}={text:.200}: the brackets of the value do not match, '
+            'or are too many'
         ) from None
 
 

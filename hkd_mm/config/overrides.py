@@ -492,8 +492,8 @@ def _agrees(target: Target) -> bool:
         return list(old) == list(value)
     if isinstance(old, dict) and isinstance(value, dict):
         return all(old.get(name) == part for name, part in value.items())
-    if key not in group and value not in (None, False):
-        kind = class_of_type(str(group.get('type', '')), 'mmpretrain')
+    if key not in group and value not in (None, False) and group.get('type'):
+        kind = class_of_type(str(group['type']), 'mmpretrain')
         old = arguments(kind)[0].get(key, (None, None))[1] if kind else None
     return old == value or (key not in group and value in (None, False))
 

@@ -51,7 +51,7 @@ def test_two_configs_from_nothing_to_a_table(tiny_configs, tool, capfd):
 @pytest.mark.parametrize(
     ('argv', 'said'),
     [
-        (['nowhere.py'], 'config nowhere.py does not exist'),
+        (['nowhere.py'], 'config nowhere.py is no file'),
         (['tiny_student.py', '--rows', 'x'], '--rows x: comparison has'),
         (['tiny_student.py', '--baseline', 'x'], '--baseline x: the rows are'),
         (['tiny_student.py', '--size', 's'], '--size s: only a study file'),

@@ -322,5 +322,5 @@ def test_a_quoted_pattern_names_configs(tmp_path):
         (tmp_path / f'{name}.py').write_text('')
     study = _read([str(tmp_path / '*.py')], None, ['b'])
     assert [row.name for row in study.rows] == ['a', 'b']
-    with pytest.raises(UserError, match=r'x\*\.py does not exist'):
+    with pytest.raises(UserError, match=r'x\*\.py is no file'):
         _read([str(tmp_path / 'x*.py')], None, None)
