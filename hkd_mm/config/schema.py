@@ -128,13 +128,13 @@ Scheduler = group_of(  # of the learning rate or another parameter
 Randomness = group_of(True, seed=Seed | None, diff_rank_seed=bool, deterministic=bool)
 AutoScaleLR = group_of(True, enable=bool, base_batch_size=Count)
 _START = Literal['fork', 'spawn', 'forkserver']
-Processes = group_of(True, mp_start_method=_START, opencv_num_threads=Whole)
+Multiprocessing = group_of(True, mp_start_method=_START, opencv_num_threads=Whole)
 # of torch.distributed.init_process_group; the timeout in seconds
 Distribution = group_of(backend=Text, timeout=Count)
 Environment = group_of(
     True,
     cudnn_benchmark=bool,
-    mp_cfg=Processes,
+    mp_cfg=Multiprocessing,
     dist_cfg=Distribution,
     resource_limit=Count,
 )
@@ -249,7 +249,7 @@ _GROUPS = dict(
     randomness=Randomness,
     auto_scale_lr=AutoScaleLR,
     env_cfg=Environment,
-    mp_cfg=Processes,
+    mp_cfg=Multiprocessing,
     dist_cfg=Distribution,
 )
 _NAMES = dict(

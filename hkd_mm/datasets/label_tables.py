@@ -59,12 +59,12 @@ def find_split_column(
     rows: list[dict[str, str]],
     table: Path,
     columns: Columns,
-    usual: tuple[str, ...] = ('split',),
+    known: tuple[str, ...] = ('split',),
 ) -> str | None:
     """The column that names the parts of a split, if there is one."""
-    if columns.split_col is None and not {*usual} & {*rows[0]}:
+    if columns.split_col is None and not {*known} & {*rows[0]}:
         return None
-    return find_column(rows, table, usual, columns.split_col, 'split_col')
+    return find_column(rows, table, known, columns.split_col, 'split_col')
 
 
 def part_of(cell: str | None) -> str | None:
@@ -163,8 +163,8 @@ def _companion_rows(
 ) -> list[dict[str, str]]:
     rows = read_table(table)
     named = columns.image_col if columns.image_col in rows[0] else None
-    usual = ('image', 'image_id', 'image_name', 'isic_id')
-    column = find_column(rows, table, usual, named, 'image_col')
+    known = ('image', 'image_id', 'image_name', 'isic_id')
+    column = find_column(rows, table, known, named, 'image_col')
     by_id = {same_id(row.pop(column)): row for row in rows}
     for image in images:
         if same_id(image) not in by_id:

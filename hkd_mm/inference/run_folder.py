@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.tree import dataset_chain, is_packed_dataset
 from hkd_mm.config.value_checks import pixel_threshold
 from hkd_mm.engine.run_files import finished_run
+from hkd_mm.engine.student_export import student_config
 from hkd_mm.engine.student_loading import (
     describe_network,
     load_student,
@@ -25,6 +26,7 @@ from hkd_mm.io.checkpoints import classes_of
 from hkd_mm.io.files import sha256
 from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.io.signatures import type_name
+from hkd_mm.registry import MODELS
 
 _STEPS = ('LoadSkinImage', 'Resize', 'PackInputs')
 
@@ -203,3 +205,11 @@ def _packed_size(node: dict, taken: int | None = None) -> tuple[int, int]:
             f'size={side}, and the network takes {taken or side}'
         )
     return side, side
+
+
+def load_network(file: str):
+    """Build a network in evaluation, of a ``student.pth`` or a config."""
+    if Path(file).suffix == '.pth':
+        return load_student(file)[0]
+    init_default_scope('mmpretrain')
+    return MODELS.build(student_config(compose_config(file).model)).eval()

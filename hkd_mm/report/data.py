@@ -45,8 +45,8 @@ def read_predictions(path: Path) -> Scores:
     try:
         rows = test_record.read_predictions(path)
     except UserError as error:
-        told = str(error).partition('; write it again')[0]
-        raise UserError(f'{told}; {again}') from None
+        reason = str(error).partition('; write it again')[0]
+        raise UserError(f'{reason}; {again}') from None
     try:
         return _parse(sorted(rows, key=lambda row: row['sample_id']))
     except (ValueError, KeyError) as error:

@@ -235,8 +235,8 @@ class Page:
         except asyncio.TimeoutError:
             raise _Refusal(408, 'The file came too slowly.') from None
         except UserError as error:
-            said = str(error)
-            raise _Refusal(422, f'{said[:1].upper()}{said[1:]}.') from None
+            reason = str(error)
+            raise _Refusal(422, f'{reason[:1].upper()}{reason[1:]}.') from None
         finally:
             self._uploads -= room
 

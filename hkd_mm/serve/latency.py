@@ -14,22 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.engine.run_files import STUDENT, finished_run
-from hkd_mm.engine.student_export import student_config
-from hkd_mm.engine.student_loading import load_student
 from hkd_mm.errors import UserError
 from hkd_mm.inference.manifest import FILE, read_manifest
-from hkd_mm.inference.run_folder import SourceRun
+from hkd_mm.inference.run_folder import SourceRun, load_network
 from hkd_mm.inference.student import named
 from hkd_mm.io.files import replacing
 from hkd_mm.io.input_spec import InputSpec
 from hkd_mm.io.progress import Progress, default_workers
-from hkd_mm.registry import MODELS
 from hkd_mm.serve.latency_rounds import RUNTIMES, Job, Timing, measure
 from hkd_mm.version import __version__
 
@@ -166,14 +162,6 @@ def _as_run(subject: Subject):
     spec = InputSpec(subject.size, 'area', colour, (0.0,) * 3, (1.0,) * 3)
     classes = [str(i) for i in range(outputs)]
     return SourceRun(subject.torch.parent, None, network, {}, classes, spec, False)
-
-
-def load_network(file: str):
-    """Build a network in evaluation, of a ``student.pth`` or a config."""
-    if Path(file).suffix == '.pth':
-        return load_student(file)[0]
-    init_default_scope('mmpretrain')
-    return MODELS.build(student_config(compose_config(file).model)).eval()
 
 
 def main(out: str | None, **options) -> None:

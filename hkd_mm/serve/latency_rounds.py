@@ -189,7 +189,7 @@ def _load(job: Job) -> Callable[[], object]:
         return lambda: network.logits(images)
     import torch
 
-    from hkd_mm.serve.latency import load_network
+    from hkd_mm.inference.run_folder import load_network
 
     torch.set_num_threads(job.threads)
     network = load_network(job.file)

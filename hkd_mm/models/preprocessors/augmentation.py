@@ -15,7 +15,7 @@ from hkd_mm.models.arguments import Arguments, Fraction, Positive
 Values = dict[str, Tensor]  # parameter -> (B, ...)
 Size = tuple[int, int]  # height, width
 Level = Annotated[float, Field(ge=0, le=255)]
-Parts = tuple[Fraction, Fraction]
+Fractions = tuple[Fraction, Fraction]
 Ratios = tuple[Positive, Positive]  # width / height
 
 

@@ -19,7 +19,7 @@ from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
     Filled,
-    Parts,
+    Fractions,
     Ratios,
     Size,
     Values,
@@ -178,7 +178,7 @@ class RandomResizedCrop(Geometric):
     crops = True
     draws = 4
 
-    scale: Parts = (0.7, 1.0)  # smallest and largest part of the area
+    scale: Fractions = (0.7, 1.0)  # smallest and largest part of the area
     ratio: Ratios = (3 / 4, 4 / 3)  # smallest and largest width / height
 
     def parameters(self, draw: Draw) -> Values:

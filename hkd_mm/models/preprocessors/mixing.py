@@ -16,8 +16,8 @@ from hkd_mm.models.arguments import Positive, Share
 from hkd_mm.models.preprocessors.augmentation import (
     Augmentation,
     Draw,
+    Fractions,
     Level,
-    Parts,
     Ratios,
     SymmetricBeta,
     Values,
@@ -114,7 +114,7 @@ class RandomErasing(Augmentation):
     draws = 8
 
     prob: Share = 0.25  # of a box
-    scale: Parts = (0.02, 1 / 3)  # smallest and largest part of the area
+    scale: Fractions = (0.02, 1 / 3)  # smallest and largest part of the area
     ratio: Ratios = (0.3, 10 / 3)  # smallest and largest width / height
     fill: Level | None = 128.0  # value of the paint; None draws a colour for each image
 

@@ -36,13 +36,13 @@ def open_teacher_cache(
         report = _open(model, dataset)
     except CacheDeclined as error:
         cache.declined = str(error)
-        said = f'NO TEACHER CACHE: {error}. The teacher runs in every step'
+        line = f'NO TEACHER CACHE: {error}. The teacher runs in every step'
         if getattr(model.data_preprocessor, 'num_views', None):
-            said += (
+            line += (
                 f'; views repeat after {cache.num_views} epochs as with a cache, or '
                 'never with teacher_cache=False'
             )
-        logger.warning(said)
+        logger.warning(line)
         return
     _check_entries(model, dataset)
     logger.info(f'Teacher cache {report}')
