@@ -171,7 +171,7 @@ def test_a_network_without_torch_is_told_on_the_command_line(
     ('text', 'said'),
     [
         ('nowhere', 'nowhere is no network to time'),
-        ('x=nowhere.py', 'nowhere.py does not exist'),
+        ('x=nowhere.py', 'nowhere.py is no file'),
     ],
 )
 def test_what_is_no_network_is_named(in_tmp, text, said):
