@@ -158,6 +158,8 @@ def class_names(value: Any) -> list[str] | None:
         value = [line.strip() for line in lines if line.strip()]
     if value is None:
         return None
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f'classes={value!r} must be a list such as [A,B], or a file')
     return [unicodedata.normalize('NFC', str(name)) for name in value]
 
 
