@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """On what a run was made: versions, machine, commit."""
 
+import json
 import os
 import platform
 import shlex
@@ -15,7 +16,8 @@ import torch
 from typing_extensions import TypedDict
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import read_as
+from hkd_mm.io.files import read_json
+from hkd_mm.io.schema import validate
 from hkd_mm.version import __version__
 
 _PACKAGES = (
@@ -92,17 +94,27 @@ class Environment(TypedDict, total=False):
     hkd_mm: str
     python: str
     packages: dict[str, str]
-    cpu: str
+    cpu: str | None
     gpus: list[str]
     command: list[str]
 
 
 def environment_of(folder: Path) -> Environment:
-    """``environment.json`` of a run; empty where it cannot be read."""
+    """``environment.json`` of a run; empty where there is none.
+
+    Raises:
+        UserError: it is damaged, or something else.
+    """
+    path, remedy = folder / 'environment.json', '; move it away: cards say "unknown"'
     try:
-        return read_as(Environment, folder / 'environment.json')
-    except UserError:
+        found = read_json(path)
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path}: {error}{remedy}') from None
+    text = json.dumps(found, ensure_ascii=False)
+    plain = json.loads(text.encode('utf-8', 'replace'))  # paths may be of any bytes
+    return validate(Environment, plain, str(path), remedy)
 
 
 def command_of(environment: dict) -> str:

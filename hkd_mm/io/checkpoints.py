@@ -476,7 +476,7 @@ def _load_safetensors(path: str) -> dict[str, Any]:
 
     with safe_open(path, 'pt') as file:
         meta = parse_json((file.metadata() or {}).get(_HEADER, '{}').encode())
-    kept = dict(meta=meta) if meta and isinstance(meta, dict) else {}
+    kept = dict(meta=meta) if meta else {}
     return dict(state_dict=load_file(path), **kept)
 
 

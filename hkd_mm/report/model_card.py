@@ -1,16 +1,12 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """The model card of a report, and what it shares with that of an export."""
 
-import json
 from pathlib import Path
-
-from typing_extensions import TypedDict
 
 from hkd_mm.engine.environment import command_of, environment_of, versions_of
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.evaluation.classification_scores import confusion_shares
 from hkd_mm.experiments.table_text import format_mean_sd, unknown_groups_note
-from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import CLASS_SUMMARY, OF_MASKS, title_of
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import KeyFacts, Section
@@ -47,28 +43,13 @@ def size_text(
     return ', '.join(parts) + named
 
 
-class _Environment(TypedDict, total=False):
-    """What a card tells of ``environment.json``."""
-
-    hkd_mm: str
-    python: str
-    packages: dict[str, str]
-    cpu: str | None
-    gpus: list[str]
-    command: list[str]
-
-
 def provenance(folder: Path) -> list[tuple[str, str]]:
     """The command that trained a run, and versions.
 
     Raises:
         UserError: ``environment.json`` is something else.
     """
-    path = f'{folder}/environment.json'
-    remedy = '; move it away: the card then says "unknown"'
-    text = json.dumps(environment_of(folder), ensure_ascii=False)
-    plain = json.loads(text.encode('utf-8', 'replace'))  # paths may be of any bytes
-    found = validate(_Environment, plain, path, remedy)
+    found = environment_of(folder)
     return [('Command', command_of(found)), ('Versions', versions_of(found))]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModule
+from mmengine.registry import init_default_scope
 from safetensors.torch import save_file
 
 from hkd_mm.engine.student_export import student_config
@@ -176,6 +177,7 @@ NETS = dict(
 @pytest.mark.parametrize('name', NETS)
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_networks_load_from_both_files(tmp_path, name, suffix):
+    init_default_scope('mmpretrain')
     if name == 'segmentor':
         pytest.importorskip('segmentation_models_pytorch')
     network = MODELS.build(student_config(NETS[name]))

@@ -126,7 +126,7 @@ def test_any_network_of_timm_is_a_student_or_a_teacher():
     alone = config_root() / 'students/mbv2_skin.py'
     found = compose_config(alone, ['network=timm:ghostnet_050']).model
     assert found.model_name == 'ghostnet_050' and found.loss
-    with pytest.raises(UserError, match='mean timm:ghostnet_050'):
+    with pytest.raises(UserError, match='as timm:ghostnet_050'):
         compose_config(PAIR, ['student=timm:ghostnet_051'])
 
 

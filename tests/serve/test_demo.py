@@ -97,9 +97,12 @@ def test_bombs_are_refused_before_they_are_unpacked(monkeypatch):
     assert '10000 x 10000 pixels, more than' in said_of(data)
 
 
-def test_both_networks_answer_side_by_side(exported, tiny_run):
+def test_both_networks_answer_side_by_side(exported, tiny_run, tmp_path):
     pytest.importorskip('pytorch_grad_cam')
-    sides = [Side('a <teacher>', tiny_run), Side('student', exported)]
+    run = shutil.copytree(
+        tiny_run, tmp_path / 'run', ignore=shutil.ignore_patterns('export')
+    )
+    sides = [Side('a <teacher>', run), Side('student', exported)]
     status, shown = ask(
         body=[file_of(photograph((60, 160, 60)))], page=Page(sides, MOST, PIXELS)
     )

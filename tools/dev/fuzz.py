@@ -4,7 +4,7 @@
 
     python tools/dev/fuzz.py --minutes 10 --seed 0
 
-Each target of ``fuzz_targets.py`` gets examples of Hypothesis in a process of
+Each target of ``_fuzz_targets.py`` gets examples of Hypothesis in a process of
 its own. Found are tracebacks, errors of several lines, hangs, crashes of the
 process (also for memory), and documents that a schema forbids and a reader
 takes. Each kind is reported once, with the example; the exit code is 1 if
@@ -84,7 +84,7 @@ def judge(call, forbidden: bool) -> str | None:
 def run_target(name: str, seed: int, seconds: float, material: Path, out: Path):
     """Body of a target's process: leaves ``<name>.jsonl`` in ``out``."""
     import hypothesis
-    from fuzz_targets import TARGETS
+    from _fuzz_targets import TARGETS
     from hypothesis import HealthCheck, Phase
     from hypothesis import strategies as st
 
@@ -172,7 +172,7 @@ def fuzz(targets: list[str], seconds: float, seed: int, out: Path, jobs: int = 2
     Returns:
         Examples tried of each target, and one finding a kind.
     """
-    from fuzz_targets import make_material
+    from _fuzz_targets import make_material
 
     material = make_material(out / 'material')
     # imported once, before the processes part; it counts for no example
@@ -206,7 +206,7 @@ def fuzz(targets: list[str], seconds: float, seed: int, out: Path, jobs: int = 2
 
 def main(argv=None) -> int:
     """Run and print; 1 if anything was found."""
-    from fuzz_targets import TARGETS
+    from _fuzz_targets import TARGETS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--minutes', type=float, default=10, help='of all targets')
