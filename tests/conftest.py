@@ -20,6 +20,22 @@ from tiny import (
 )
 from tiny_run import make_tiny_run
 
+# Files whose tests share something costly: one worker runs each of them.
+TOGETHER = ('test_two_processes.py', 'test_extending.py', 'test_quiet.py')
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker single tests, and the files of ``TOGETHER`` whole."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition('::')[0]
+            return path if path.endswith(TOGETHER) else nodeid
+
+    return Scheduling(config, log)
+
 
 @pytest.fixture
 def quick_runner(monkeypatch):

@@ -44,10 +44,6 @@ OPTIONS = {
 }
 
 
-# one worker runs them all, so that the examples are trained once
-pytestmark = pytest.mark.xdist_group('extending')
-
-
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
     """The folder of the page's files, beside a checkout."""

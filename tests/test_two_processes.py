@@ -13,8 +13,7 @@ from tiny import CURRICULUM, forget_runs, write_tiny_configs
 
 from hkd_mm.config.compose import load_config
 
-# one worker runs them all, so that there is one launch
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('two processes')]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')

@@ -9,5 +9,4 @@ hkd_env
 cd "$HKD_ROOT"
 # One thread a worker: two cores, two workers. No GPU is needed.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
-# Tests that share something costly go to one worker.
-exec "$HKD_PY" -m pytest -n 2 --dist loadgroup --durations=20 "$@"
+exec "$HKD_PY" -m pytest -n 2 --durations=20 "$@"
