@@ -21,8 +21,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from hkd_mm.config.networks import apply_network_names, config_root
-from hkd_mm.config.options import (
+from hkd_mm.config.cfg_options import (
     apply_dotted,
     check_renamed,
     lookup,
@@ -30,6 +29,7 @@ from hkd_mm.config.options import (
     split_options,
     split_text,
 )
+from hkd_mm.config.networks import apply_network_names, config_root
 from hkd_mm.config.overrides import (
     EXCHANGES,
     OVERRIDES,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from mmengine.config import Config
 
-from hkd_mm.config.options import option_text
+from hkd_mm.config.cfg_options import option_text
 from hkd_mm.config.overrides import num_classes, override
 from hkd_mm.config.tree import (
     LOADERS,

@@ -56,7 +56,7 @@ Group = dict[str, Any]
 _ONE_OR_MORE = BeforeValidator(lambda value: value if type(value) is list else [value])
 
 
-def group_of(closed: bool = False, **kinds: Any) -> Any:
+def group_of(closed: bool = False, /, **kinds: Any) -> Any:
     """A group of settings, each of which may be left out."""
     made = TypedDict('Group', kinds, total=False)
     made.__pydantic_config__ = ConfigDict(extra='forbid' if closed else 'allow')
@@ -70,7 +70,7 @@ def _each(names: str, kind: Any) -> dict[str, Any]:
 _TYPE = dict(type=Required[Text])
 Part = group_of(**_TYPE)  # what a registry builds
 Loader = group_of(  # arguments of torch's DataLoader, and MMEngine's own
-    closed=True,
+    True,
     dataset=Part,
     batch_size=Annotated[int, Field(ge=1, le=10**6)],
     num_batch_per_epoch=Count,
@@ -96,7 +96,7 @@ TrainLoop = group_of(
     **_each('by_epoch fast_forward_on_resume', bool),
 )
 ClipGrad = group_of(  # arguments of torch.nn.utils.clip_grad_norm_ and _value_
-    closed=True,
+    True,
     type=Literal['norm', 'value'],
     max_norm=Positive,
     norm_type=Annotated[float, Field(gt=0)],  # inf is the largest gradient
@@ -311,7 +311,7 @@ def nodes(node: Any, place: str = '') -> Iterator[tuple[str, dict]]:
 
 def teacher_groups() -> dict[str, type]:
     """Groups of a model that are settings of its frozen teacher."""
-    from hkd_mm.models.algorithms.teacher_inference import TeacherInference
+    from hkd_mm.models.algorithms.teacher_precision import TeacherInference
     from hkd_mm.models.teacher_cache import TeacherCache
 
     return dict(teacher_cache=TeacherCache, teacher_inference=TeacherInference)
@@ -358,7 +358,11 @@ def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
         parameters = inspect.signature(function).parameters.values()
         try:
             hints = typing.get_type_hints(function)
-        except (NameError, TypeError):  # of another package, for its type checker
+        except (
+            NameError,
+            TypeError,
+            AttributeError,
+        ):  # of another package, for its type checker
             hints = {}
         for p in parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):

@@ -6,8 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from hkd_mm.config.cfg_options import is_word, read_dotted, split_options
 from hkd_mm.config.compose import Options, apply_options, compose_config
-from hkd_mm.config.options import is_word, read_dotted, split_options
 from hkd_mm.config.overrides import NoPlaceError
 from hkd_mm.config.schema import plain
 from hkd_mm.config.tree import packed_datasets

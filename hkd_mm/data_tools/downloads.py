@@ -156,7 +156,8 @@ def _unpack(source: Path, out: str, stack: ExitStack) -> Iterator[Entry]:
                         'yourself, if you trust it, and name the folder'
                     )
                 count += 1
-                target = folder / f'{count}{name.suffix[:9].lower()}'
+                ending = next(filter(name.name.lower().endswith, _TARS), name.suffix)
+                target = folder / f'{count}{ending[:9].lower()}'
                 if name.suffix.lower() in TABLES:  # messages name it
                     target = folder / str(count) / file[-200:]
                     target.parent.mkdir()
@@ -196,8 +197,10 @@ def _members(path: Path) -> Iterator[Member]:
         for info in archive:
             if info.isdir():
                 continue
-            # links are followed to files of the archive, never out of it
-            content = archive.extractfile(info)
+            try:  # links are followed to files of the archive, never out of it
+                content = archive.extractfile(info)
+            except KeyError:
+                content = None  # a link to what is not there
             why = '' if content else 'is no file, or a link to a folder'
             size = content.seek(0, os.SEEK_END) if content else 0
             raw = info.name.encode('utf-8', 'surrogateescape')
@@ -224,6 +227,7 @@ def place(entry: Entry, target: Path) -> bool:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f'.{os.getpid()}.part')
+    aside.unlink(missing_ok=True)  # of a killed run, maybe a link to an original
     try:
         os.link(source, aside)
     except OSError:  # another disk, or no links there

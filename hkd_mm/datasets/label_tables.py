@@ -165,7 +165,13 @@ def _companion_rows(
     named = columns.image_col if columns.image_col in rows[0] else None
     known = ('image', 'image_id', 'image_name', 'isic_id')
     column = find_column(rows, table, known, named, 'image_col')
-    by_id = {same_id(row.pop(column)): row for row in rows}
+    by_id: dict[str, dict[str, str]] = {}
+    for row in rows:
+        image = row.pop(column)
+        if by_id.setdefault(same_id(image), row) != row:
+            raise UserError(
+                f'table {table} has rows for image {image} that differ; keep one'
+            )
     for image in images:
         if same_id(image) not in by_id:
             raise UserError(

@@ -295,7 +295,8 @@ def _chosen_by(file: Path, options: dict[str, Any]) -> str:
         'default_hooks.checkpoint.save_best',
         (hooks.get('checkpoint') or {}).get('save_best'),
     )
-    if name in METRICS:
+    name = name[0] if isinstance(name, list) and name else name
+    if isinstance(name, str) and name in METRICS:
         return name
     masks = any(
         type_name(node) == 'SegmentationMetric'

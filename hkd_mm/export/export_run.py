@@ -77,7 +77,7 @@ def require_packages(executorch: bool = False) -> None:
                 f'install "{package}"'
             ) from None
     if executorch:
-        from hkd_mm.export.onnx_graphs import require_executorch
+        from hkd_mm.export.onnx_files import require_executorch
 
         require_executorch()
 

@@ -19,7 +19,7 @@ from hkd_mm.evaluation.calibration import fit_temperature
 from hkd_mm.evaluation.classification_scores import classification_scores
 from hkd_mm.evaluation.int8_gate import compare_int8, refuse_int8
 from hkd_mm.export import checks
-from hkd_mm.export.onnx_graphs import (
+from hkd_mm.export.onnx_files import (
     BATCH,
     export_network,
     plain_network,

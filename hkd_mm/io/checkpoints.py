@@ -72,9 +72,11 @@ def safe_load(path: str | os.PathLike) -> dict[str, Any]:
             _check_file(path)
             with torch.serialization.safe_globals(_allowed()):
                 loaded = torch.load(path, map_location='cpu', weights_only=True)
-    except (UserError, ImportError):
+    except (UserError, ImportError, MemoryError):
         raise
     except Exception as error:  # of readers that are given rubbish, any
+        if isinstance(error, OSError) and error.errno:  # of the disk, not the file
+            raise UserError(f'checkpoint {path} cannot be read: {error}') from error
         raise _advice(path, error) or _damaged(path) from error
     _check_nesting(loaded, path)
     if not isinstance(loaded, dict) or not loaded:
@@ -122,15 +124,16 @@ def load(prefix: str, filename: str) -> dict[str, Any]:
         )
     folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
     path = os.path.join(folder, os.path.basename(filename.split('?')[0]))
-    if is_main_process() and not os.path.isfile(path):
-        os.makedirs(folder, exist_ok=True)
-        try:
+    try:
+        if is_main_process() and not os.path.isfile(path):
+            os.makedirs(folder, exist_ok=True)
             torch.hub.download_url_to_file(filename, path, progress=False)
-        except (OSError, HTTPException) as error:
-            raise UserError(
-                f'cannot fetch {filename} ({error}); download it to {path}'
-            ) from error
-    barrier()
+    except (OSError, HTTPException) as error:
+        raise UserError(
+            f'cannot fetch {filename} ({error}); download it to {path}'
+        ) from error
+    finally:
+        barrier()  # also where it failed: the others then miss the file
     return safe_load(path)
 
 
@@ -375,10 +378,15 @@ def find_damage(path: str | Path) -> str | None:
 
     Returns:
         The damage in a few words, or None.
+
+    Raises:
+        UserError: the disk does not let it be read, which says nothing of the file.
     """
     try:
         safe_load(path)
     except UserError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno:
+            raise
         return str(error)
     return None
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from hkd_mm.config.cfg_options import option_text, read_names
 from hkd_mm.config.compose import apply_options, compose_config
 from hkd_mm.config.config_text import config_text
-from hkd_mm.config.options import option_text, read_names
 from hkd_mm.config.overrides import (
     OVERRIDES,
     PACKED,

@@ -3,8 +3,8 @@
 
 import pytest
 
+from hkd_mm.config.cfg_options import RENAMED, is_word
 from hkd_mm.config.compose import compose_config
-from hkd_mm.config.options import RENAMED, is_word
 from hkd_mm.config.schema import RUN_KEYS, class_of_type
 from hkd_mm.errors import UserError
 

@@ -84,6 +84,23 @@ def test_archives_within_archives():
     assert listed('get') == {**FILES, 'C/3.jpg': b'three'}
 
 
+@pytest.mark.parametrize('end', ['tar.gz', 'tar.bz2', 'tar.xz', 'tgz'])
+def test_archives_within_archives_keep_their_endings(end):
+    mode = {'tar.gz': 'w:gz', 'tgz': 'w:gz', 'tar.bz2': 'w:bz2', 'tar.xz': 'w:xz'}
+    inner = tarred(Path(f'i.{end}'), FILES, mode[end]).read_bytes()
+    outer = zipped(Path('o.zip'), {f'x/set.{end}': inner})
+    assert listed(outer) == FILES
+
+
+def test_a_link_to_nothing_costs_no_archive():
+    path = tarred(Path('x.tar'), FILES)
+    with tarfile.open(path, 'a') as archive:
+        link = tarfile.TarInfo('.README')
+        link.type, link.linkname = tarfile.SYMTYPE, 'nowhere'
+        archive.addfile(link)
+    assert listed(path) == FILES
+
+
 def test_endless_archives_are_refused():
     path = zipped(Path('0.zip'), FILES)
     for number in range(1, 8):

@@ -122,6 +122,21 @@ def _one_hot(classes, number, prefix='ISIC_', suffix='', extra=()):
     return rows
 
 
+def test_a_companion_that_contradicts_itself_is_refused(
+    tmp_path, write_image, write_table
+):
+    rows = _one_hot(['MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC'], 42)
+    write_table(tmp_path / 'i/ISIC2018_Task3_Training_GroundTruth.csv', rows)
+    lesions = [dict(image=row['image'], lesion_id='a') for row in rows]
+    lesions += [dict(image=rows[3]['image'], lesion_id='b')]  # else the last is kept
+    path = tmp_path / 'i/ISIC2018_Task3_Training_LesionGroupings.csv'
+    write_table(path, lesions)
+    for i, row in enumerate(rows):
+        write_image(tmp_path / f'i/Input/{row["image"]}.jpg', i, 8)
+    with pytest.raises(UserError, match='rows for image ISIC_0000003 that differ'):
+        HAM10000(str(tmp_path / 'i'), 'all')
+
+
 def test_isic2018_one_hot_with_lesion_groupings(tmp_path, write_image, write_table):
     order = ['MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC']
     rows = _one_hot(order, 42)

@@ -9,8 +9,8 @@ import pytest
 from mmengine.config import Config
 
 from hkd_mm.config import data_summary
+from hkd_mm.config.cfg_options import read_dotted, split_options
 from hkd_mm.config.compose import compose_config, load_config
-from hkd_mm.config.options import read_dotted, split_options
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import outdated
 from hkd_mm.experiments.outdated import StudyFingerprints

@@ -16,7 +16,7 @@ from hkd_mm.export import export_run as export_module
 from hkd_mm.export import exporter as exporter_module
 from hkd_mm.export.checks import probabilities, same_logits, same_probabilities
 from hkd_mm.export.export_run import export
-from hkd_mm.export.onnx_graphs import plain_network
+from hkd_mm.export.onnx_files import plain_network
 from hkd_mm.export.options import ExportOptions
 from hkd_mm.export.samples import balanced_choice, read_samples
 from hkd_mm.inference.manifest import read_manifest

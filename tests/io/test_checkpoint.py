@@ -1,6 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Checkpoints of anybody: read without running code, found, or refused."""
 
+import errno
 import json
 import os
 import pickle
@@ -23,6 +24,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.io import runner_patches
 from hkd_mm.io.checkpoints import (
     check_tensors,
+    find_damage,
     fitting_state,
     load_weights,
     safe_load,
@@ -168,6 +170,19 @@ def test_what_is_no_checkpoint_gets_no_advice_to_run_it(tmp_path, start, words):
     path = tmp_path / 'network.pth'
     path.write_text(start)
     assert words in refusal(path) and 'weights_only=False' not in refusal(path)
+
+
+def test_a_disk_that_fails_is_no_damage(tmp_path, monkeypatch):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(state_dict=STATE), path)
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, 'Input/output error')
+
+    monkeypatch.setattr(torch, 'load', fail)
+    assert 'cannot be read: ' in refusal(path)
+    with pytest.raises(UserError, match='Input/output error'):
+        find_damage(path)  # else an older checkpoint would be taken
 
 
 def test_a_missing_file_is_named(tmp_path):

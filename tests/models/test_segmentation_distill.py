@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from hkd_mm.engine.student_export import export_student, student_config
 from hkd_mm.engine.student_loading import load_student
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.teacher_inference import InputConversion
+from hkd_mm.models.algorithms.teacher_precision import InputConversion
 from hkd_mm.structures.mask_samples import MaskSamples
 
 pytest.importorskip('segmentation_models_pytorch')

@@ -9,7 +9,7 @@ from test_frozen_teacher_distill import RESNET8, config, timm_network
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.teacher_inference import fold_batch_norms
+from hkd_mm.models.algorithms.teacher_precision import fold_batch_norms
 
 
 def trained_looking(network):

@@ -9,7 +9,7 @@ from mmrazor.models.algorithms import SingleTeacherDistill
 from torch import Tensor, nn
 
 from hkd_mm.io.checkpoints import load_weights
-from hkd_mm.models.algorithms.teacher_inference import (
+from hkd_mm.models.algorithms.teacher_precision import (
     InputConversion,
     TeacherInference,
     fold_batch_norms,

@@ -13,7 +13,7 @@ from hkd_mm.models.algorithms.frozen_teacher_distill import (
     FrozenTeacherDistill,
     load_or_init,
 )
-from hkd_mm.models.algorithms.teacher_inference import InputConversion
+from hkd_mm.models.algorithms.teacher_precision import InputConversion
 from hkd_mm.models.algorithms.wiring import fill_wiring
 from hkd_mm.models.arguments import Positive, checked
 from hkd_mm.models.recorders.network_recorders import labels_of

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.teacher_inference import InputConversion
+from hkd_mm.models.algorithms.teacher_precision import InputConversion
 from hkd_mm.models.algorithms.wiring import (
     TeacherlessMixin,
     blank_batch,

@@ -11,7 +11,7 @@ from mmpretrain.models.utils.data_preprocessor import ClsDataPreprocessor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.algorithms.teacher_inference import InputConversion
+from hkd_mm.models.algorithms.teacher_precision import InputConversion
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 from hkd_mm.registry import MODELS
 
