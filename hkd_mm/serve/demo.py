@@ -133,6 +133,7 @@ def _serve(app: 'Page', host: str, port: int) -> None:
         http=Connection,
         ws='none',
         lifespan='off',
+        log_config=None,  # uvicorn's own would close the handlers of all loggers
         log_level='error',
         timeout_graceful_shutdown=1,
     )

@@ -282,8 +282,13 @@ def test_a_history_elsewhere_is_taken_over_and_left_alone(tmp_path):
     'text',
     ['', '[1]', '{"packages": [1]}', '{"gpus": 3}', '{"command": {}}', '[' * 999],
 )
-def test_a_damaged_environment_is_unknown(tmp_path, text):
+def test_a_damaged_environment_is_named(tmp_path, text):
     (tmp_path / 'environment.json').write_text(text)
+    with pytest.raises(UserError, match=r'environment\.json: .*move it away'):
+        environment_of(tmp_path)
+
+
+def test_without_an_environment_all_is_unknown(tmp_path):
     found = environment_of(tmp_path)
     assert (versions_of(found), command_of(found)) == ('unknown', 'unknown')
 
