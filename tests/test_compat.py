@@ -78,3 +78,41 @@ def test_the_recursion_limit_is_what_it_was(tmp_path):
         '    print("no crash")',
     )
     assert told.split('\n')[:3] == ['1000', 'ConfigurableDistiller 1234', 'no crash']
+
+
+def test_mmrazor_loads_scipy_and_sklearn_when_it_uses_them():
+    """The three classes that need them work, and get the real thing."""
+    told = run(
+        'import sys',
+        'import numpy as np',
+        'import hkd_mm.registry',
+        'import mmrazor.models',
+        'from mmrazor.models.distillers import ofd_distiller',
+        'from mmrazor.models.task_modules.predictor import metric_predictor',
+        'from mmrazor.registry import TASK_UTILS',
+        'print(*{"scipy.stats", "sklearn"} & {*sys.modules})',
+        'print(round(ofd_distiller.norm.cdf(0.0), 6))',
+        'stats = metric_predictor.stats',
+        'assert stats.kendalltau is __import__("scipy.stats").stats.kendalltau',
+        'print("sklearn" in sys.modules)',
+        'x = np.linspace(0, 1, 40)[:, None]',
+        'trees = TASK_UTILS.build(dict(type="CartsHandler", num_trees=3))',
+        'trees.fit(x, x[:, 0])',
+        'print(trees.predict(x).shape, "sklearn.tree" in sys.modules)',
+    )
+    assert told.splitlines() == ['', '0.5', 'False', '(40, 1) True']
+
+
+def test_a_package_that_is_missing_leaves_mmrazors_own_placeholder():
+    told = run(
+        'import sys',
+        'class Missing:',
+        '    def find_spec(name, path=None, target=None):',
+        '        if name.split(".")[0] == "sklearn":',
+        '            raise ModuleNotFoundError(name)',
+        'import hkd_mm.registry',
+        'sys.meta_path.insert(0, Missing)',
+        'from mmrazor.models.task_modules.predictor.handler import carts_handler',
+        'print(type(carts_handler.DecisionTreeRegressor).__name__)',
+    )
+    assert told == 'type\n'
