@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 from torch import nn
 
@@ -174,7 +175,7 @@ def _lesions(dataset) -> dict[str, str]:
 def print_metrics(metrics: dict[str, float], title: str) -> None:
     """Print the overall metrics and a table of the classes."""
     console = Console()
-    console.print(title, highlight=False)
+    console.print(escape(title), highlight=False)
     overall = Table('metric', Column('value', justify='right'))
     classes: dict[str, dict[str, float]] = {}
     predicted = metrics.get('predicted_classes')
@@ -183,7 +184,7 @@ def print_metrics(metrics: dict[str, float], title: str) -> None:
         if slash:
             classes.setdefault(name, {})[kind] = value
         elif key != 'predicted_classes':
-            overall.add_row(key, f'{value:.4f}')
+            overall.add_row(escape(key), f'{value:.4f}')
     if predicted is not None:
         collapsed = ', ONE CLASS ONLY' * answers_one_class(metrics)
         overall.add_row(
@@ -195,7 +196,7 @@ def print_metrics(metrics: dict[str, float], title: str) -> None:
     kinds = list(dict.fromkeys(k for row in classes.values() for k in row))
     table = Table('class', *(Column(kind, justify='right') for kind in kinds))
     for name, row in classes.items():
-        table.add_row(name, *(_cell(kind, row.get(kind)) for kind in kinds))
+        table.add_row(escape(name), *(_cell(kind, row.get(kind)) for kind in kinds))
     console.print(table)
 
 
