@@ -54,17 +54,18 @@ def time_limit(seconds: int):
         signal.signal(signal.SIGALRM, before)
 
 
-def judge(call, forbidden: bool) -> str | None:
+def judge(call, forbidden: bool, limit: int = LIMIT_S) -> str | None:
     """Call a reader; the kind of fault, None where it behaved.
 
     Args:
         call: reads what was generated.
         forbidden: the reader has to refuse it.
+        limit: seconds until it counts as a hang.
     """
     from hkd_mm.errors import UserError
 
     try:
-        with time_limit(LIMIT_S):
+        with time_limit(limit):
             call()
     except UserError as error:
         text = str(error)
@@ -102,7 +103,8 @@ def run_target(name: str, seed: int, seconds: float, material: Path, out: Path):
                 return
             note.write_text(case.shown, errors='backslashreplace')
             counts['tried'] += 1
-            fault = judge(case.call, case.forbidden)
+            first = counts['tried'] == 1  # imports what it needs
+            fault = judge(case.call, case.forbidden, LIMIT_S * (1 + 5 * first))
             if fault is not None:
                 with open(out / f'{name}.jsonl', 'a') as file:
                     line = dict(target=name, fault=fault, example=case.shown)
@@ -147,7 +149,7 @@ def watch(process, name: str, out: Path, seconds: float) -> list[dict]:
     while process.is_alive():
         process.join(1)
         last = note.stat().st_mtime if note.exists() else time.time()
-        stuck = time.time() - last > 3 * LIMIT_S
+        stuck = time.time() - last > 8 * LIMIT_S
         if stuck or time.monotonic() - started > seconds + 10 * LIMIT_S:
             process.kill()
             process.join()
