@@ -7,5 +7,9 @@ class UserError(Exception):
 
     The line names the file or the key and says what to do. The command-line
     tools print it without a traceback and exit with code 2; every other
-    exception is a defect of ours and keeps its traceback.
+    exception is a defect of ours and keeps its traceback. Line breaks in what a user
+    gave are shown as blanks.
     """
+
+    def __str__(self) -> str:
+        return ' '.join(super().__str__().splitlines())

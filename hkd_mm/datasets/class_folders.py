@@ -150,7 +150,7 @@ def class_names(value: Any) -> list[str] | None:
                 f'classes={value!r} is neither a list such as [A,B] nor a '
                 'file with one class name a line'
             ) from None
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(
                 f'classes={value}: the file cannot be read ({error}); save '
                 'it as UTF-8, one class name a line'

@@ -221,7 +221,7 @@ def _row(name: str, given: dict[str, Any], options: dict[str, Any], path) -> Stu
         raise UserError(f'{where}.name is no known key; did you mean title?')
     row = validate(StudyRow, {'title': name, **given, 'name': name}, where)
     config = config_root() / row.config
-    if not config.is_file():
+    if not os.path.isfile(config):  # also of names that no disk takes
         raise UserError(f'{where}: {config} does not exist')
     return replace(row, config=config, options={**options, **row.options})
 

@@ -219,7 +219,7 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
         for method, config in (file.configs or {'': file.config}).items()
     }
     for config in configs.values():
-        if not config.is_file():
+        if not os.path.isfile(config):  # also of names that no disk takes
             raise UserError(f'{path}: {config} does not exist')
     space = {
         n: _entry(entry, f'{path}: space[{n!r}]') for n, entry in file.space.items()

@@ -324,3 +324,12 @@ def test_a_quoted_pattern_names_configs(tmp_path):
     assert [row.name for row in study.rows] == ['a', 'b']
     with pytest.raises(UserError, match=r'x\*\.py is no file'):
         _read([str(tmp_path / 'x*.py')], None, None)
+
+
+@pytest.mark.parametrize('name', ['é' * 200, 'a\nb', 'nowhere.py'])
+def test_odd_names_of_configs_are_one_line(tmp_path, name):
+    path = tmp_path / 'study.py'
+    path.write_text(f'rows = dict(a=dict(config={name!r}))\n')
+    with pytest.raises(UserError, match='does not exist') as caught:
+        read_study(path)
+    assert '\n' not in str(caught.value)
