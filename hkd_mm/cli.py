@@ -133,7 +133,9 @@ def user_line(error: BaseException) -> str | None:
         current = current.__cause__ or current.__context__
     for link in chain:
         if isinstance(link, UserError):
-            return _clean(str(link))
+            raw = str(link.args[0]) if link.args else ''
+            of_worker = 'UserError: ' in raw  # its traceback, the message at its end
+            return _clean(raw) if of_worker else _clean(str(link))
     found = filter(None, [*map(_known, chain), *map(_refused, chain)])
     return next(found, None)
 
