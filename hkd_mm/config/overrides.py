@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from hkd_mm.config.schema import arguments, class_of_type, names_of_type, takes
+from hkd_mm.config.schema import (
+    WORDS,
+    arguments,
+    class_of_type,
+    names_of_type,
+    plain,
+    takes,
+)
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -29,6 +36,7 @@ from hkd_mm.config.tree import (
     preprocessor,
 )
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
 
 
@@ -476,6 +484,7 @@ def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
         value = cfg.get(word)
         if value is None:
             continue
+        validate(WORDS, {word: plain(value, 'replace')}, f'config {cfg.filename}')
         targets = list(row.targets(cfg, value))
         if not targets and not value:  # False or empty: nothing asked
             continue
