@@ -209,10 +209,10 @@ def pretrained(cfg: Config, value: bool) -> Targets:
 
 
 def _from_scratch(cfg: Config) -> Targets:
-    steps = cfg.param_scheduler
+    steps, wrapper = cfg.param_scheduler, cfg.optim_wrapper
+    if any(_warms_up(step) for step in dicts(steps)) or 'optimizer' not in wrapper:
+        return  # several optimizers have schedules of their own
     steps = list(steps) if isinstance(steps, (list, tuple)) else [steps]
-    if any(_warms_up(step) for step in steps):
-        return
     epochs = (cfg.get('train_cfg') or {}).get('max_epochs') or 1
     warm = dict(
         type='LinearLR',
@@ -223,8 +223,8 @@ def _from_scratch(cfg: Config) -> Targets:
         convert_to_iter_based=True,
     )
     yield Target(cfg, 'param_scheduler', [warm, *steps])
-    if 'clip_grad' not in cfg.optim_wrapper:
-        yield Target(cfg.optim_wrapper, 'clip_grad', dict(max_norm=5.0))
+    if 'clip_grad' not in wrapper:
+        yield Target(wrapper, 'clip_grad', dict(max_norm=5.0))
 
 
 def class_weight(cfg: Config, value: Any) -> Targets:
