@@ -9,8 +9,8 @@ from mmengine.config import Config
 from hkd_mm.config.cfg_options import is_word, read_dotted, split_options
 from hkd_mm.config.compose import Options, apply_options, compose_config
 from hkd_mm.config.overrides import NoPlaceError
-from hkd_mm.config.schema import plain
 from hkd_mm.config.tree import packed_datasets
+from hkd_mm.io.schema import plain
 
 # A teacher sees the student's images and must not know its test images.
 DATA = (

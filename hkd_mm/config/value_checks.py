@@ -15,13 +15,12 @@ from hkd_mm.config.schema import (
     class_of_type,
     group_of,
     nodes,
-    plain,
     takes,
     teacher_groups,
 )
 from hkd_mm.config.tree import LOADERS, dicts, preprocessor
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import validate
+from hkd_mm.io.schema import plain, validate
 from hkd_mm.io.signatures import type_name
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')

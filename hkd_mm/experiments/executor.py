@@ -83,18 +83,17 @@ class RunExecutor:
         pool = ThreadPoolExecutor(self.jobs)
         futures: dict[str, Future] = {}
         rows = [run.row for run in self.runs]
-        with children.terminated_as_exit():
-            try:
-                for run in self.runs:
-                    before = [futures[other.name] for other in run.built_on(rows)]
-                    futures[run.name] = pool.submit(self._run, run, before)
-                _wait(set(futures.values()), tick)
-                found = {name: f.result() for name, f in futures.items()}
-            except BaseException:
-                self._stop.set()  # each thread ends its process
-                raise
-            finally:
-                pool.shutdown(cancel_futures=True)
+        try:
+            for run in self.runs:
+                before = [futures[other.name] for other in run.built_on(rows)]
+                futures[run.name] = pool.submit(self._run, run, before)
+            _wait(set(futures.values()), tick)
+            found = {name: f.result() for name, f in futures.items()}
+        except BaseException:
+            self._stop.set()  # each thread ends its process
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
         return {name: reason for name, reason in found.items() if reason}
 
     def _run(self, run: Run, before: list[Future]) -> str | None:

@@ -81,7 +81,7 @@ def run_sweep(
     reasons: list[str] = []
     if not is_over(queue):
         command = _worker_command(sweep, work_dir, url, options)
-        with progress, children.terminated_as_exit():
+        with progress:
             given = command, workers, work_dir, progress.update
             if launcher == 'slurm':
                 reasons = run_on_slurm(*given, slurm_options)
@@ -260,10 +260,9 @@ def work(args: Namespace) -> None:
     queue = TrialQueue(sweep, study, work_dir)
     runner = TrialRunner(queue, options)
     try:
-        with children.terminated_as_exit():
-            while _run_one(queue, runner):
-                pass
-            _finish(queue, runner)
+        while _run_one(queue, runner):
+            pass
+        _finish(queue, runner)
     except children.Interrupted as error:
         raise UserError(f'{error}; the same command goes on') from None
 
