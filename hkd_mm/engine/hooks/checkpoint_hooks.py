@@ -11,7 +11,7 @@ from torch import nn
 
 from hkd_mm.engine.memory import match_memory_order
 from hkd_mm.engine.run_data import check_resumed_data, preparation, split_hash
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import remove_parts
 from hkd_mm.io.checkpoints import (
@@ -20,6 +20,7 @@ from hkd_mm.io.checkpoints import (
     matching_weights,
     safe_load,
 )
+from hkd_mm.models.arguments import Count, checked
 from hkd_mm.registry import HOOKS
 
 _STUDENT = 'architecture.'
@@ -189,8 +190,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault('backend_args', dict(backend='atomic'))
-        given = {key: kwargs.get(key, -1) for key in ('interval', 'max_keep_ckpts')}
-        check_counts(self, **{k: v for k, v in given.items() if v != -1})  # -1: none
+        for key in ('interval', 'max_keep_ckpts'):
+            if kwargs.get(key, -1) != -1:  # -1: none
+                checked(Count, key, kwargs[key], type(self).__name__)
         super().__init__(**kwargs)
 
     def before_train(self, runner) -> None:
