@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """OFDLoss against its definitions, written out in float64."""
 
-
 import numpy as np
 import pytest
 import timm
