@@ -45,8 +45,7 @@ def config_text(cfg: Config) -> str:
 
 
 def _is_name(key: Any) -> bool:
-    plain = isinstance(key, str) and key.isidentifier()
-    return plain and not keyword.iskeyword(key)
+    return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
 
 
 def _text(value: Any, indent: int, used: int, place: str) -> str:

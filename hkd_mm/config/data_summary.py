@@ -26,13 +26,11 @@ from hkd_mm.errors import UserError
 
 @dataclass
 class DataSummary:
-    """The splits of a config.
+    """The splits of a config; ``split_hash`` is None where a dataset has none.
 
-    Args:
-        split_hash: None where a dataset has none.
-        sizes: samples by split name, of the loaders that the config has.
-        train_counts: samples per class of the training split, those that
-            ``packed.top_up`` lists again included, (C,) int64.
+    ``sizes`` are samples by split name, of the loaders that the config has;
+    ``train_counts`` samples per class of the training split, those that
+    ``packed.top_up`` lists again included, (C,) int64.
     """
 
     data_root: str
@@ -155,10 +153,7 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     Where the config names no classes, those of the data root set the size of
     every head; a word in ``class_weight`` becomes numbers, at the top and in every
     loss.
-
-    Args:
-        read_data: read the training split; without it heads stay, and a word
-            in ``class_weight`` becomes None.
+    Without ``read_data`` heads stay, and a word in ``class_weight`` becomes None.
     """
     words = {
         node['class_weight']

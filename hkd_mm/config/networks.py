@@ -83,9 +83,7 @@ def _timm_config(name: str) -> dict:
 
 
 def set_network(
-    network: dict,
-    num_classes: int | None = None,
-    pretrained: bool | None = None,
+    network: dict, num_classes: int | None = None, pretrained: bool | None = None
 ) -> None:
     """Set the classes and the switch for ImageNet weights, in place.
 

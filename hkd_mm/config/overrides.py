@@ -327,16 +327,15 @@ _DATA = 'a dataset of hkd_mm'
 _PACKED = 'packed images (hkd_mm.PackedDataset)'
 OVERRIDES: dict[str, Override] = dict(
     # data
-    data_root=Override(_of_dataset('data_root'), _DATA),
-    ann_file=Override(_of_dataset('ann_file'), _DATA),
-    image_col=Override(_of_dataset('image_col'), _DATA),
-    label_col=Override(_of_dataset('label_col'), _DATA),
-    group_cols=Override(_of_dataset('group_cols'), _DATA),
-    split_col=Override(_of_dataset('split_col'), _DATA),
+    **{
+        key: Override(_of_dataset(key), _DATA)
+        for key in (
+            'data_root ann_file image_col label_col group_cols split_col split_file '
+            'split_ratios'
+        ).split()
+    },
     dataset_type=Override(dataset_type, _DATA),
     classes=Override(classes, _DATA),
-    split_file=Override(_of_dataset('split_file'), _DATA),
-    split_ratios=Override(_of_dataset('split_ratios'), _DATA),
     split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
     batch_size=Override(batch_size, 'a loader without a batch_sampler'),
@@ -381,10 +380,7 @@ def override(word: str) -> Override:
 
 
 def apply_override(cfg: Config, word: str, value: Any) -> None:
-    """Set every place of a word.
-
-    Args:
-        value: for its places; it also becomes the top-level value.
+    """Set every place of a word, and the top-level value.
 
     Raises:
         NoPlaceError: the config has no place for it.

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat
 
+from hkd_mm.config.cfg_options import parse_options
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.config.overrides import NoPlaceError
@@ -286,38 +287,31 @@ def share_options(study: Study, options: list[str]) -> tuple[Study, list[str]]:
     """
     if not options:
         return study, options
-    taken: dict[tuple[str, str], str] = {}  # of row and option
+    given = parse_options(options)
+    taken: dict[str, dict[str, str]] = {}  # row -> key -> what the row calls it
     refused: dict[str, NoPlaceError] = {}
     for row in study.rows:
+        names = {key: key for key in given}
+        if row.name == study.roles.get('teacher') and 'teacher' in given:
+            names['teacher'] = 'network'  # its own
+        keys = {own: key for key, own in names.items()}
         base = compose_config(row.config, Run(row, 0).options(Path('.')))
-        texts = {_for_row(study, row, option): option for option in options}
-        kept, no_place = places_of(base, list(texts))
-        taken |= {(row.name, texts[text]): text for text in kept}
-        refused |= {texts[text]: error for text, error in no_place.items()}
+        kept, no_place = places_of(base, {o: given[key] for o, key in keys.items()})
+        taken[row.name] = {keys[own]: own for own in kept}
+        refused |= {keys[own]: error for own, error in no_place.items()}
     common = []
-    for option in options:
-        texts = [taken.get((row.name, option)) for row in study.rows]
-        if not any(texts):
-            raise refused[option]
-        if all(text == option for text in texts):
-            common.append(option)
+    for key in given:
+        names = [found.get(key) for found in taken.values()]
+        if not any(names):
+            raise refused[key]
+        if all(name == key for name in names):
+            common.append(key)
     rows = []
     for row in study.rows:
-        own = [
-            taken[row.name, option].split('=', 1)
-            for option in options
-            if option not in common and (row.name, option) in taken
-        ]
-        rows.append(replace(row, options={**row.options, **dict(own)}))
-    return replace(study, rows=tuple(rows)), common
-
-
-def _for_row(study: Study, row: StudyRow, option: str) -> str:
-    """``teacher=NAME`` for the row that is the teacher: its own network."""
-    teacher = option.removeprefix('teacher=')
-    if row.name == study.roles.get('teacher') and teacher != option:
-        return f'network={teacher}'
-    return option
+        own = taken[row.name].items()
+        own = {name: str(given[key]) for key, name in own if key not in common}
+        rows.append(replace(row, options={**row.options, **own}))
+    return replace(study, rows=tuple(rows)), [f'{key}={given[key]}' for key in common]
 
 
 @dataclass(frozen=True)
