@@ -77,14 +77,7 @@ def parse_options(options: Options) -> dict[str, Any]:
 def split_options(
     options: dict[str, Any], cfg: Config
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the top-level words, and leave dotted keys for later.
-
-    Returns:
-        Word -> value, ``packed.<name>`` among them, and the other options.
-
-    Raises:
-        UserError: a word that nothing knows, or a value of the wrong kind.
-    """
+    """Words and their values, ``packed.<name>`` among them, and the dotted keys."""
     found = {k: _read_word(k, v, cfg) for k, v in options.items() if is_word(k)}
     rest = {k: v for k, v in options.items() if k not in found}
     known = {*cfg._cfg_dict, *words(), *RUN_KEYS}
@@ -218,11 +211,7 @@ def apply_dotted(cfg: Config, options: dict[str, Any]) -> None:
 
 
 def apply_overrides(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a data set inside of a packed one, by their whole key.
-
-    ``test_dataloader.dataset.split`` names the same whether a config packs
-    its images or not.
-    """
+    """Options of a data set inside of a packed one, by their whole key."""
     found: dict[str, Any] = {}
     for key, value in options.items():
         place = _inner_key(cfg, key)
@@ -248,7 +237,6 @@ def _inner_key(cfg: Config, key: str) -> str:
 
 
 def _inner_names(cfg: Config, path: list[str], outer: dict) -> set[str]:
-    """Of the data set inside of a packed one; what packing drops is none."""
     inner = outer.get('dataset') or {}
     names = _known_names(cfg, [*path, 'dataset'], inner)[0]
     return names - {'pipeline', 'serialize_data', 'lazy_init'}

@@ -97,13 +97,8 @@ def load_config(
 ) -> Config:
     """Read a config the way the tools do, with the numbers of its data.
 
-    ``Runner.from_cfg`` takes it after ``work_dir`` is set.
-
-    Args:
-        cfg_options: ``key=value`` texts as on the command line, or a dict of
-            dotted keys.
-        read_data: look at the training split for class names and class
-            weights; without it a word in ``class_weight`` becomes None.
+    Without ``read_data`` the training split is not looked at for class names and class
+    weights; a word in ``class_weight`` becomes None.
 
     Raises:
         UserError: the file cannot be read, or an option is unknown, without
@@ -117,10 +112,7 @@ def load_config(
 
 
 def compose_config(path: str | os.PathLike, cfg_options: Options = None) -> Config:
-    """Read a config and apply options, without a look at the data.
-
-    Without options the result equals ``Config.fromfile(path)``.
-    """
+    """Read a config and apply options; without any as ``Config.fromfile(path)``."""
     options = parse_options(cfg_options)
     pair = options.pop('pair', None)
     cfg = read_config(path) if pair is None else _read_on_pair(path, str(pair))
@@ -153,9 +145,7 @@ def apply_options(cfg: Config, options: Options) -> None:
 def check_early(config: str, options: Options) -> None:
     """Refuse mistakes in options before torch is imported.
 
-    Top-level words that nothing knows or that have a value of the wrong kind, and
-    names that no constructor of this package takes, in the words of
-    :func:`compose_config`, which sees what this does not.
+    In the words of :func:`compose_config`, which sees what this does not.
     """
     if not options or not os.path.isfile(config):
         return
@@ -196,7 +186,6 @@ def read_config(path: str | os.PathLike) -> Config:
 
 
 def _reason(error: BaseException) -> str:
-    """One line; of a custom import that fails the file, line and cause."""
     while str(error).startswith('Failed to import') and error.__context__:
         error = error.__context__  # mmengine hides it
     lines = str(error).strip().splitlines()

@@ -53,9 +53,7 @@ class DataSummary:
 def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSummary:
     """List the data of the loaders, without reading an image.
 
-    Raises:
-        UserError: from the dataset, whatever is wrong with the data. A test
-            part may be empty; only testing refuses that.
+    A test part may be empty; only testing refuses that.
     """
     summary = None
     for name in loaders:
@@ -89,10 +87,7 @@ def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSumma
 
 
 def build_listing(cfg: Config, loader: str):
-    """The dataset of a loader without its pipeline, or None.
-
-    In a distributed run rank 0 goes first, for it may write the split file.
-    """
+    """The dataset of a loader without its pipeline, or None; one process goes first."""
     from mmengine.dist import barrier, is_main_process
     from mmengine.registry import DATASETS
 
@@ -150,10 +145,8 @@ def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> No
 def resolve_data(cfg: Config, read_data: bool = True) -> None:
     """Write the numbers that are counted on the data into a config.
 
-    Where the config names no classes, those of the data root set the size of
-    every head; a word in ``class_weight`` becomes numbers, at the top and in every
-    loss.
-    Without ``read_data`` heads stay, and a word in ``class_weight`` becomes None.
+    Where the config names no classes, those of the data root set the size of every
+    head; a word in ``class_weight`` becomes numbers, without ``read_data`` None.
     """
     words = {
         node['class_weight']

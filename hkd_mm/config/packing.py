@@ -228,10 +228,7 @@ def _unpack_loader(cfg: Config, loader: str, node: dict, preprocessing: dict) ->
 
 
 def stock_steps(node: dict) -> list[dict]:
-    """Steps of mmpretrain that prepare images as a ``PackedDataset`` does.
-
-    Hair removal and a margin have no counterpart.
-    """
+    """Steps of mmpretrain that prepare images as a ``PackedDataset`` does."""
     scale, rule = (node.get('size', 116),) * 2, node.get('interpolation', 'area')
     return [
         dict(type='hkd_mm.LoadSkinImage'),
@@ -256,7 +253,6 @@ def pack(cfg: Config, augment: bool = True) -> None:
 
 
 def _steps(loader: dict) -> list[dict]:
-    """The steps of a pipeline that change pixels at random or by rule."""
     pipeline = innermost_dataset(loader).get('pipeline', [])
     return [step for step in pipeline if type_name(step) not in _NEUTRAL]
 
@@ -280,7 +276,6 @@ def _pack_loader(loader: dict, training: bool) -> None:
 
 
 def _resize(dataset: dict) -> dict:
-    """Size and interpolation of the pipeline's Resize."""
     pipeline = dataset.get('pipeline', [])
     kinds = {type_name(step): step for step in pipeline}
     step = kinds.get('Resize', {})

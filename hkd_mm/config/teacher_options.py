@@ -27,19 +27,11 @@ _STUDENT_ONLY = (
 def teacher_options(
     cfg: Config, path: str, options: Options
 ) -> tuple[dict[str, Any], list[str]]:
-    """List the options with which a teacher's config is trained.
+    """Options with which a teacher's config is trained, and lines on them for the user.
 
-    The teacher's config says how it is trained. Handed over are, the later
-    ones before the earlier:
-
-    - the images and the split of the distillation, where they differ;
-    - the network that ``teacher=NAME`` asked for, where no config trains it;
-    - the options of the command line but for ``model.*`` and what is the
-      student's, as far as the teacher's config has a place for them.
-
-    Returns:
-        The options for :func:`hkd_mm.config.compose.load_config`, and
-        lines for the user on what was handed over and what was left out.
+    Its config says how. Handed over are the images and split of the distillation, the
+    network that ``teacher=NAME`` asked for where no config trains it, and above these
+    the options of the command line that it has a place for, but what is the student's.
     """
     teacher = compose_config(path)
     handed = _data_of(cfg, teacher)
@@ -49,7 +41,6 @@ def teacher_options(
 
 
 def _data_of(cfg: Config, stage: Config) -> dict[str, Any]:
-    """Words on images and split in which a stage differs from its student."""
     handed: dict[str, Any] = {}
     for word in DATA:
         value = plain(cfg.get(word))
@@ -75,7 +66,6 @@ def _with_handed(
     options: Options,
     left_out: Sequence[str],
 ) -> tuple[dict[str, Any], list[str]]:
-    """Those options that a stage has places for, over what is handed to it."""
     if handed:
         apply_options(stage, handed)
     skipped = tuple(f'{name}.' for name in left_out)
@@ -92,11 +82,7 @@ def _with_handed(
 def stage_options(
     cfg: Config, path: str, options: Options, left_out: Sequence[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """List the options with which a previous stage of a student is trained.
-
-    The keys of ``left_out``, with all below them, are not its business; otherwise as
-    :func:`teacher_options`.
-    """
+    """As :func:`teacher_options`, of a previous stage, without ``left_out``."""
     pair = {'pair': cfg.on_pair} if cfg.get('on_pair') else {}
     stage = compose_config(path, pair)
     handed = _data_of(cfg, stage)
@@ -107,14 +93,9 @@ def stage_options(
 def places_of(
     base: Config, options: Options
 ) -> tuple[dict[str, Any], dict[str, NoPlaceError]]:
-    """Try options one by one, dotted keys after all words.
+    """Try options one by one, dotted keys after all words; ``base`` stays as it is.
 
-    Args:
-        base: a composed config, which stays as it is.
-
-    Returns:
-        The options that the config has a place for, in their order, and the keys of
-        those that it refuses with the reason.
+    Returned are those the config has a place for, and key -> reason of the others.
     """
     options = parse_options(options)
     refused: dict[str, NoPlaceError] = {}

@@ -57,11 +57,7 @@ def check_thresholds(cfg: Config) -> None:
 
 
 def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -> None:
-    """Look at the values that torch and mmengine refuse without a name.
-
-    Args:
-        device: cpu or cuda, settled.
-    """
+    """Look at the values that torch and mmengine refuse without a name."""
     trains = 'train_dataloader' in loaders
     needed = ('train_dataloader', 'train_cfg', 'optim_wrapper') if trains else loaders
     for name in ('model', *needed):
@@ -85,7 +81,6 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
 
 
 def _check_parts(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Hold values against the annotations of the constructors that take them."""
     left_out = {'optim_wrapper', *(set(LOADERS) - set(loaders))}
     found = plain(cfg._cfg_dict, 'replace')
     found = {key: found[key] for key in found if key in RUN_KEYS - left_out}
@@ -98,7 +93,6 @@ def _check_parts(cfg: Config, loaders: tuple[str, ...]) -> None:
 
 
 def _simple_kinds(kind: Any) -> dict[str, Any]:
-    """Arguments of a class or function that are numbers, texts and switches."""
     found = arguments(kind)[0]
     found.pop('class_weight', None)  # may be a word until the data is read
     return {name: _simple(*hint) for name, hint in found.items()}

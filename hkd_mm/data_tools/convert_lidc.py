@@ -47,18 +47,15 @@ def convert_lidc(
 
     Args:
         sources: folders with DICOM files and XML files, anywhere below.
-        window: (centre, width) in Hounsfield units, stretched to 0..65535;
-            None stores Hounsfield units + 1024.
-        clean: slices without a nodule to keep of each patient, evenly from
-            those in which no reader outlined anything.
+        window: (centre, width) in Hounsfield units, stretched to 0..65535; None
+            stores Hounsfield units + 1024.
+        clean: slices without a nodule to keep of each patient, evenly from those
+            in which no reader outlined anything.
         share: of the readers who must agree, in (0, 1].
 
     Returns:
-        ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans
-        without an XML file), ``lost`` (outlines whose slice is missing).
-
-    Raises:
-        UserError: nothing to convert, a damaged file, or a bad argument.
+        ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans without an
+        XML file), ``lost`` (outlines whose slice is missing).
     """
     check_workers(workers)
     check_out(out)

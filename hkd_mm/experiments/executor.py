@@ -26,17 +26,11 @@ from hkd_mm.io.progress import how_far, left_of_runs
 
 
 class RunExecutor:
-    """Train and test what is missing, several runs side by side.
+    """Train and test what is missing, ``jobs`` runs side by side that share the cores.
 
-    A run that is done is left alone, one that was broken off is resumed; one
-    that fails leaves ``failed.json`` in its folder and the others go on.
-
-    Args:
-        runs: in an order in which none builds on a later one.
-        options: of the command line, for every run.
-        jobs: runs side by side, each with its share of the cores.
-        fingerprints: written beside each run that is trained, if given.
-        metric: shown of a run that is done.
+    A run that is done is left alone, one that was broken off is resumed; one that fails
+    leaves ``failed.json`` in its folder and the others go on. No run builds on a later
+    one.
     """
 
     def __init__(
@@ -75,10 +69,8 @@ class RunExecutor:
         return how_far(ended, len(self.runs), left, 'runs')
 
     def run(self, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
-        """Do all of it; ``tick`` is called about once a second.
-
-        Returns:
-            Name -> reason, of the runs that failed.
+        """Do all of it, with a ``tick`` a second; name -> reason, of the runs that
+        failed.
         """
         pool = ThreadPoolExecutor(self.jobs)
         futures: dict[str, Future] = {}
@@ -98,7 +90,6 @@ class RunExecutor:
         return {name: reason for name, reason in found.items() if reason}
 
     def _run(self, run: Run, before: list[Future]) -> str | None:
-        """Do a run after those it builds on; why it failed, if it did."""
         reason = None
         if any(future.result() for future in before):
             reason = 'what it builds on failed'

@@ -61,12 +61,10 @@ class MethodResult:
 
     @property
     def minutes(self) -> float:
-        """Of training, mean over the runs."""
         return statistics.mean(r['training_minutes'] for r in self.reports)
 
     @property
     def seeds(self) -> list[int]:
-        """That its runs were trained with, each once."""
         return list(dict.fromkeys(r.get('seed') for r in self.reports))
 
     @property
@@ -80,17 +78,16 @@ class MethodResult:
         return sum(map(answers_one_class, self.tests))
 
     def validation(self, metric: str) -> tuple[float, float]:
-        """Mean and sample sd over the runs, of the chosen checkpoint.
-
-        NaN of a class that has no image to validate on.
+        """Mean and sample sd over the runs, at the chosen checkpoint; NaN without
+        images.
         """
         return spread([figure(r.get('best') or {}, metric) for r in self.reports])
 
     def test(self, metric: str) -> tuple[float, float]:
         """Mean and sample sd over the runs; a figure of the network has no sd.
 
-        Weights are in millions, operations in 1e9. NaN of a segmentor that
-        lacks the figure in one of its runs: one that marks nothing has no precision.
+        Weights are in millions, operations in 1e9. NaN of a segmentor that lacks the
+        figure in a run.
         """
         if metric == 'milliseconds':
             return self.milliseconds, math.nan
@@ -113,8 +110,7 @@ def read_outcomes(
 ) -> list[MethodResult]:
     """Read rows all of whose runs are done, and compare them.
 
-    In a cross-validation each image has the prediction of the network that
-    was not trained on its fold.
+    In a cross-validation the network answers that was not trained on an image's fold.
     """
     outcomes = []
     for row in study.rows:
@@ -150,7 +146,6 @@ def read_outcome(
 
 
 def _read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
-    """Predictions from the folders of each seed, one a fold."""
     of_masks = metric in COMPARED_OF_MASKS
     columns = ('patient', metric) if of_masks else ('lesion_id', 'prediction')
     group, chosen = columns
@@ -225,7 +220,6 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
 
 
 def _compare(outcomes: list[MethodResult], base: MethodResult, metric: str) -> None:
-    """Fill in the differences to one baseline."""
     name, theirs = base.row.name, base.predictions
     others = [
         one

@@ -37,22 +37,16 @@ _BEST = 12  # ended trials that a live table has room for
 
 
 class ProgressTable:
-    """Show how far runs are; a context.
-
-    On a terminal a table that stays in place; else lines on what is new, and
-    every 30 s one on the whole.
-    """
+    """Show how far runs are, as a table on a terminal, else as lines."""
 
     def __init__(self) -> None:
         self.console = make_console(soft_wrap=True)
         self._live: Live | None = None
 
     def table(self) -> Table:
-        """Where every run stands."""
         raise NotImplementedError
 
     def summary(self) -> str:
-        """How far all of it is, in one line."""
         raise NotImplementedError
 
     def news(self) -> list[str]:
@@ -60,7 +54,6 @@ class ProgressTable:
         return []
 
     def print(self, line: str) -> None:
-        """Print a line, above the table where there is one."""
         self.console.print(line)
 
     def __enter__(self) -> ProgressTable:
@@ -78,7 +71,6 @@ class ProgressTable:
             self._live.stop()
 
     def update(self) -> None:
-        """Look again."""
         if self._live is not None:
             self._live.update(self.table(), refresh=True)
             return
@@ -100,7 +92,6 @@ class StudyProgress(ProgressTable):
         self.summary = summary
 
     def table(self) -> Table:
-        """Its cells: epoch, or the compared metric on validation."""
         by_row: dict[str, list[Run]] = defaultdict(list)
         for run in self.runs:
             by_row[run.row.name].append(run)
@@ -140,7 +131,6 @@ class SweepProgress(ProgressTable):
         self._lines: dict[int, str] = {}
 
     def news(self) -> list[str]:
-        """A line for each trial whose state changed."""
         before = self._lines
         self._lines = {t.number: self._line(t) for t in self.queue.trials}
         return [x for n, x in self._lines.items() if x and x != before.get(n)]
@@ -161,7 +151,6 @@ class SweepProgress(ProgressTable):
         return f'trial {trial.number}: {text}'
 
     def summary(self) -> str:
-        """How many have ended, the time left, and the best so far."""
         trials = self.queue.trials
         states = [trial.state.name for trial in trials]
         total = max(self.sweep.trials, len(trials))
@@ -177,7 +166,6 @@ class SweepProgress(ProgressTable):
         return text
 
     def table(self) -> Table:
-        """Trials under way, then the best ones."""
         table = Table(title=self.sweep.title, caption=self.summary())
         names = list(self.sweep.space)
         short = [name.rsplit('.', 1)[-1] for name in names]
@@ -198,7 +186,6 @@ class SweepProgress(ProgressTable):
         return table
 
     def _chosen(self) -> list:
-        """Those that there is room for."""
         trials = self.queue.trials
         sign = -1 if self.sweep.maximised else 1
         running = [t for t in trials if t.state.name == 'RUNNING']

@@ -73,6 +73,7 @@ class EpochRecord(TypedDict, total=False, extra_items=Any):
     """An epoch of ``history.json``."""
 
     epoch: Required[int]
+    train: dict[str, Figure]
     val: dict[str, Figure]
 
 

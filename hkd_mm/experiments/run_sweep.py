@@ -34,6 +34,7 @@ from hkd_mm.experiments.trial_queue import TrialQueue, open_study
 from hkd_mm.experiments.trial_runner import TrialRunner, as_options
 from hkd_mm.io.locks import has_locks, locked
 from hkd_mm.io.schema import read_as
+from hkd_mm.lazy import require
 
 _MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training
 
@@ -56,13 +57,9 @@ def run_sweep(
     slurm_options: Sequence[str] = (),
     retry_failed: bool = False,
 ) -> dict[str, Any]:
-    """Run what is missing of a sweep, then print the winner.
+    """Run what is missing of a sweep, print the winner and return ``sweep.json``.
 
-    The ``work_dir`` is an absolute path; the other arguments are the options
-    of ``tools/sweep.py``.
-
-    Returns:
-        The content of ``sweep.json`` in the work dir.
+    The ``work_dir`` is an absolute path; the rest are options of ``tools/sweep.py``.
     """
     if not has_locks(work_dir / 'taking'):
         raise UserError(
@@ -143,10 +140,9 @@ def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
 def run_here(
     command: list[str], workers: int, work_dir: Path, update: Callable[[], None]
 ) -> list[str]:
-    """Run workers side by side until they have ended.
+    """Run workers side by side, with an ``update`` a second; why workers failed.
 
-    They share the cores, and the GPUs in turn. Meanwhile ``update`` is called
-    about once a second. Returns why workers failed.
+    They share the cores, and the GPUs in turn.
     """
     folder = work_dir / 'workers'
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,10 +189,7 @@ def run_on_slurm(
     update: Callable[[], None],
     options: Sequence[str],
 ) -> list[str]:
-    """As :func:`run_here`, but each worker is a job of the cluster.
-
-    The options are ``key=value`` of sbatch, as submitit names them.
-    """
+    """As :func:`run_here`, each worker a job; options are sbatch's, as of submitit."""
     submitit = slurm()
     parameters: dict[str, Any] = dict(job_name='hkd_mm_sweep', time=_MINUTES)
     for option in options:
@@ -224,13 +217,7 @@ def run_on_slurm(
 
 def slurm() -> Any:
     """The package submitit, on a machine with Slurm."""
-    try:
-        import submitit
-    except ImportError:
-        raise UserError(
-            '--launcher slurm needs submitit, which is not installed; '
-            'pip install "submitit>=1.5"'
-        ) from None
+    submitit = require('submitit', '--launcher slurm', '"submitit>=1.5"')
     for name in ('sbatch', 'srun'):
         if shutil.which(name) is None:
             raise UserError(

@@ -122,23 +122,19 @@ class Run(NamedTuple):
 
     @property
     def column(self) -> str:
-        """As in ``seed 0 fold 1``."""
         fold = '' if self.fold is None else f' fold {self.fold}'
         return f'seed {self.seed}{fold}'
 
     @property
     def name(self) -> str:
-        """As in ``kd seed 0 fold 1``."""
         return f'{self.row.name} {self.column}'
 
     def root(self, work_dir: Path) -> Path:
-        """Folder of the runs of its seed and fold."""
         if self.fold is not None:
             work_dir = work_dir / f'fold{self.fold}'
         return work_dir / f'seed{self.seed}'
 
     def folder(self, work_dir: Path) -> Path:
-        """Work dir of the training."""
         return self.root(work_dir) / self.row.name
 
     def built_on(self, rows: Iterable[StudyRow]) -> list[Run]:
@@ -149,11 +145,9 @@ class Run(NamedTuple):
         return [Run(r, min(self.seed, s), self.fold) for r, s in zip(found, last)]
 
     def split_file(self, work_dir: Path) -> Path:
-        """Path of the split of its fold."""
         return work_dir / 'splits' / f'fold{self.fold}.json'
 
     def options(self, work_dir: Path) -> list[str]:
-        """Options for the command line, those of the study and its own."""
         found = [f'seed={self.seed}']
         for key, value in self.row.options.items():
             text = str(value).replace('{runs}', str(self.root(work_dir)))
@@ -175,12 +169,9 @@ def all_runs(study: Study, seeds: range, folds: int = 0) -> list[Run]:
 
 
 def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
-    """Read a study file, see docs/compare.md.
+    """Read a study file, see docs/compare.md, at one of its ``sizes``.
 
-    Args:
-        path: of the file; configs are found from the root of the configs.
-        size: one of its ``sizes``, whose rows replace those of the study (by
-            None: leave one out); rows that only the size has come first.
+    Rows that only the size has come first.
 
     Raises:
         UserError: it is no study, has no such size, names that no row has, or
@@ -259,10 +250,7 @@ def _check_place(study: Study, row: StudyRow, other: str, seeds: int) -> None:
 
 
 def of_configs(paths: list[str]) -> Study:
-    """Make a study of config files, whose rows are named like them.
-
-    The first one is the baseline.
-    """
+    """Make a study of config files, named like them; the first one is the baseline."""
     names = [Path(path).stem for path in paths]
     validate(list[RowName], names, 'names of the configs')
     for name in names:
@@ -278,12 +266,9 @@ def of_configs(paths: list[str]) -> Study:
 def share_options(study: Study, options: list[str]) -> tuple[Study, list[str]]:
     """Give options of the command line to the rows that can take them.
 
-    ``teacher=resnet152`` holds for the rows that distil, not for the student
-    alone; the row with the role ``teacher`` trains that network itself.
-
-    Returns:
-        The study, whose rows have the options that not all rows take, and
-        the options for all rows.
+    ``teacher=resnet152`` holds for the rows that distil, not for the student alone; the
+    row with the role ``teacher`` trains that network itself. Returned are the study and
+    the options for all rows.
     """
     if not options:
         return study, options
@@ -332,11 +317,7 @@ def write_plan(plan: Plan, work_dir: Path) -> None:
 
 
 def read_plan(work_dir: Path) -> Plan | None:
-    """Read the plan of a work dir, or of that above the folder of a fold.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Read the plan of a work dir, or of that above the folder of a fold."""
     path = work_dir / PLAN
     if work_dir.name.startswith('fold') and not path.is_file():
         path = work_dir.parent / PLAN

@@ -184,7 +184,6 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
 
 
 def _map(sweep: Sweep, found: dict[str, Any]) -> list[str]:
-    """The values of two varied lists as rows and columns."""
     if len(sweep.space) != 2 or sweep.ranges:
         return []
     (down, rows), (across, columns) = sweep.space.items()

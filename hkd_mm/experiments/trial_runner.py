@@ -44,9 +44,8 @@ class TrialRunner:
     def run(self, trial: Any) -> None:
         """Train a trial, its lock held, with every seed; store the result.
 
-        Raises:
-            Interrupted: a training was ended by somebody else; the trial
-                stays under way and is taken up again later.
+        One that somebody else ended (``Interrupted``) stays under way, to be taken up
+        again.
         """
         study, states = self.queue.study, optuna().trial.TrialState
         try:
@@ -70,7 +69,6 @@ class TrialRunner:
             study.tell(trial, statistics.mean(values))
 
     def test(self, number: int, params: dict[str, Any]) -> None:
-        """Test the networks of a trial, unless that is done."""
         for seed in self.sweep.seeds:
             folder = self.queue.run_folder(number, seed)
             if has_files(folder, TESTED):
@@ -148,19 +146,16 @@ class _Follower:
 class Teachers:
     """Teachers of trials, trained once beside the runs where none is given.
 
-    ``train.py`` passes options such as the learning rate on to a teacher that
-    it trains, and each trial would want another one. Here the teacher has the
-    options that all trials share.
+    They have the options that all trials share: ``train.py`` would pass on, say, the
+    rate.
     """
 
     def __init__(self, sweep: Sweep, work_dir: Path, options: list[str]) -> None:
         self.sweep, self.work_dir, self.given = sweep, work_dir, options
 
     def options(self, params: dict[str, Any], log: Path) -> list[str]:
-        """Option that names the teacher of a trial; trains it if need be.
-
-        Raises:
-            Failed: the teacher that only this trial asks for failed.
+        """Option that names a trial's teacher, trained if need be; Failed if only it
+        asks.
         """
         varied = self.sweep.varied(params, self.work_dir)
         common = self.sweep.common(self.work_dir)
@@ -194,10 +189,8 @@ def as_options(values: dict[str, str]) -> list[str]:
 
 
 def provide_teacher(args: Namespace) -> None:
-    """Train the teacher of a config, or find the one trained before.
-
-    Leaves ``teacher.json`` with the path of its ``checkpoint``, None where
-    the config has no teacher or names its checkpoint itself.
+    """Train the teacher of a config, or find it, and leave its path in
+    ``teacher.json``.
     """
     from hkd_mm.config.compose import compose_config
     from hkd_mm.config.data_summary import resolve_data, summarize_data

@@ -184,7 +184,6 @@ class Exporter(ABC):
         self.files[kind] = file_spec(self.path(kind), *ends)
 
     def _add_metadata(self, kind: str) -> None:
-        """Write into a graph what its user has to know, each value as JSON."""
         model = onnx.load(self.path(kind))
         threshold = getattr(self.threshold, 'probability', self.threshold)
         facts = dict(asdict(self.run.spec), classes=self.run.classes)
@@ -309,9 +308,8 @@ class ClassifierExporter(Exporter):
 class SegmentorExporter(Exporter):
     """Export of a network that gives every pixel a class.
 
-    Validation images go through two networks at a time and are forgotten; what
-    is kept of each is (classes, classes) counts of pixels. The threshold of
-    the pixels is that of the run's validation.
+    Validation images go through two networks at a time and are forgotten; what is kept
+    of each is (classes, classes) counts of pixels.
     """
 
     score = ('dice', 'Dice')

@@ -53,13 +53,11 @@ class Slices:
         return len(self._indices)
 
     def batches(self, size: int = _SLICE_BATCH) -> Iterator[np.ndarray]:
-        """Images as the network takes them, (B, C, H, W) float32 each."""
         return (images for images, _ in self.pairs(size))
 
     def pairs(
         self, size: int = _SLICE_BATCH
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The same with the masks, (B, H, W) uint8."""
         for start in range(0, len(self), size):
             chosen = self._indices[start : start + size].tolist()
             batch = self._dataset.__getitems__(chosen)
@@ -67,22 +65,15 @@ class Slices:
             yield normalised(images, self._spec), batch['masks'].numpy()
 
     def part(self, count: int) -> 'Slices':
-        """Choose some of them, with and without something to see in turn."""
         chosen = balanced_choice(self.labels, count, 0)
         return Slices(self._dataset, self._indices[chosen], self._spec)
 
     def values(self, key: str) -> list[Any]:
-        """``img_path`` or ``patient_id`` of each image."""
         return [self._dataset.get_data_info(int(i))[key] for i in self._indices]
 
 
 def read_samples(run: SourceRun, split: str, count: int | None = None) -> Samples:
-    """Read ``train`` or ``val``, or a class-balanced part of it.
-
-    Raises:
-        UserError: the data is not here, is of another split than the run's,
-            has other classes, or the split is empty.
-    """
+    """Read ``train`` or ``val`` of a run, or a class-balanced part of it."""
     node = innermost_dataset(run.cfg[f'{split}_dataloader'])
     node = {**node, 'pipeline': [], 'serialize_data': False}
     dataset = _build_split(run, split, node)
@@ -96,10 +87,7 @@ def read_samples(run: SourceRun, split: str, count: int | None = None) -> Sample
 
 
 def read_slices(run: SourceRun, split: str, count: int | None = None) -> Slices:
-    """Open a packed split, or a part of it; see :func:`read_samples`.
-
-    A part has images with and without something to see in turn.
-    """
+    """Open a packed split, or ``count`` of it with and without something to see."""
     dataset = _build_split(run, split, run.cfg[f'{split}_dataloader'].dataset)
     indices = _choice(run, dataset.labels.numpy(), count)
     return Slices(dataset, indices, run.spec)
@@ -158,10 +146,7 @@ def balanced_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def lesions_of(infos: list[dict]) -> np.ndarray | None:
-    """Number images by ``lesion_id``, (N,) int, unknown ones singly.
-
-    Returns None where all are unknown.
-    """
+    """Number images by ``lesion_id``, (N,) int, unknown ones singly, or None."""
     names = [info.get('lesion_id') for info in infos]
     if all(name is None for name in names):
         return None

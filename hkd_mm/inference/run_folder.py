@@ -54,7 +54,6 @@ class SourceRun:
 
     @property
     def architecture(self) -> str:
-        """Name of the network."""
         return describe_network(self.meta['student'])
 
     @property
@@ -64,11 +63,6 @@ class SourceRun:
 
     @property
     def pixel_threshold(self) -> float:
-        """Probability above which a pixel belongs to a segmentor's class.
-
-        Raises:
-            UserError: validation has no metric of masks.
-        """
         found = pixel_threshold(self.cfg.get('val_evaluator'))
         if found is None:
             raise UserError(
@@ -79,7 +73,6 @@ class SourceRun:
 
     @property
     def hairs_removed(self) -> bool:
-        """Whether the network was trained on images without hairs."""
         chain = dataset_chain(self.cfg.get('train_dataloader'))
         return any(node.get('hair_removal') for node in chain)
 
@@ -87,12 +80,7 @@ class SourceRun:
 def read_run(
     folder: str | Path, cfg_options: list[str] | dict | None = None
 ) -> SourceRun:
-    """Read a work dir and build its student.
-
-    Raises:
-        UserError: it holds no finished run, the options change the size of its images,
-            or these are prepared in a way that an export cannot repeat.
-    """
+    """Read a work dir and build its student, if an export can repeat its images."""
     folder, config, weights = finished_run(folder)
     cfg = compose_config(str(config), cfg_options)
     network, meta = load_student(weights)
@@ -131,7 +119,6 @@ def _spec(size: tuple[int, int], colour: str, statistics: dict, **more) -> Input
 
 
 def _segmentor_spec(cfg: Config, statistics: dict, channels: int) -> InputSpec:
-    """Describe the input of a run on packed images with masks."""
     chain = list(dataset_chain(cfg.get('val_dataloader')))
     packed, stored = chain[0], chain[-1]
     if type_name(packed) != 'PackedMasks':

@@ -14,13 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from hkd_mm.errors import UserError
+from hkd_mm.errors import UserError, first_line
 from hkd_mm.inference.backends import (
     STUDENT,
     OnnxBackend,
     TorchBackend,
     available,
-    first_line,
     load_weights,
     may_overflow,
     read_unexported,
@@ -29,6 +28,7 @@ from hkd_mm.inference.folder import find_images
 from hkd_mm.inference.manifest import FILE, ClassifierManifest, Manifest, read_manifest
 from hkd_mm.io.images import Source
 from hkd_mm.io.input_spec import InputSpec
+from hkd_mm.lazy import require
 
 _NAME = re.compile(r'[\w.-]+/[\w.-]+')  # on the Hub
 Images = Source | Iterable[Source]
@@ -96,9 +96,6 @@ def read_student(
     """Find the student of an exported folder, or of what a run left.
 
     Of a run that was exported the export is taken, unless torch is asked for.
-
-    Raises:
-        UserError: there is none, or its network is of another task.
     """
     path = Path(path).expanduser()
     path = path.parent if path.name == FILE else path
@@ -287,15 +284,10 @@ def _local_folder(
 
 
 def _fetch(name: str, file: str, revision: str | None) -> Path:
+    use = f'{name} is no folder here, and a model of the Hub'
+    hub = require('huggingface_hub', use, 'huggingface_hub')
     try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise UserError(
-            f'{name} is no folder here, and models of the Hub need '
-            'huggingface_hub; fix it with: pip install huggingface_hub'
-        ) from None
-    try:
-        return Path(hf_hub_download(name, file, revision=revision)).parent
+        return Path(hub.hf_hub_download(name, file, revision=revision)).parent
     except Exception as error:  # of the Hub, its client, or the network
         raise UserError(
             f'{file} of {name} cannot be fetched from the Hugging Face Hub, '

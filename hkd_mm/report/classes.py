@@ -24,7 +24,7 @@ from hkd_mm.evaluation.operating_points import (
 from hkd_mm.evaluation.selective import best_aurc, risk_coverage
 from hkd_mm.evaluation.significance import bootstrap_interval, scores_by_seed
 from hkd_mm.experiments.table_text import format_interval
-from hkd_mm.report.data import ReportData, ReportMethod
+from hkd_mm.report.data import ReportData
 from hkd_mm.report.page import (
     DIVERGING,
     GREY,
@@ -198,8 +198,7 @@ def calibration_section(data: ReportData) -> Section:
     blocks: list = [_reliability(data, 'before temperature scaling', before)]
     if after:
         blocks.append(_reliability(data, 'after temperature scaling', after))
-    header = ['method', 'ECE', 'log loss', 'temperature', 'ECE after']
-    header.append('log loss after')
+    header = ['method', 'ECE', 'log loss', 'temperature', 'ECE after', 'log loss after']
     blocks.append(Table('Calibration errors, mean +- sd.', header, rows))
     how = (
         'On the diagonal, of the images with a confidence of 80 per cent 80 '
@@ -255,8 +254,7 @@ def risk_section(data: ReportData) -> Section:
         hover = 'most confident %{x:.0%}: error %{y:.1%}'
         traces.append(curve(data, method, coverage[kept], risks.mean(0)[kept], hover))
         best = [best_aurc(risk[-1], count) for risk in risks]
-        cells = [risks.mean(1), risks.mean(1) - best]
-        cells.append(risks[:, (count - 1) // 2])
+        cells = [risks.mean(1), risks.mean(1) - best, risks[:, (count - 1) // 2]]
         rows.append([method.title, *map(mean_sd_cell, cells)])
     made = figure(traces, 'share of images answered', 'error rate of those')
     made.update_xaxes(tickformat='.0%')
@@ -265,8 +263,7 @@ def risk_section(data: ReportData) -> Section:
         'Error rate of the images that a network is most confident of, '
         'against their share; mean over the seeds.'
     )
-    header = ['method', 'AURC', 'excess AURC']
-    header.append('error on the more confident half')
+    header = ['method', 'AURC', 'excess AURC', 'error on the more confident half']
     blocks = [
         Chart('risk-coverage', made, alt),
         Table('Areas, mean +- sd; less is better.', header, rows),
@@ -287,8 +284,11 @@ def agreement_section(data: ReportData) -> Section:
     if teacher is None or not students:
         return Section('agreement', title, left_out='name the teacher with --teacher')
     shares, rows = [], []
+    theirs, last = teacher.chosen, len(teacher.chosen) - 1
     for student in students:
-        pairs = _pairs(student, teacher)
+        # a seed and its teacher, the last one if there are fewer
+        chosen = enumerate(student.chosen)
+        pairs = [(row, theirs[min(seed, last)]) for seed, row in chosen]
         by_class = [
             agreement_by_class(data.labels, *pair, len(data.classes)) for pair in pairs
         ]
@@ -312,9 +312,3 @@ def agreement_section(data: ReportData) -> Section:
         'is compared with the teacher of the same seed.'
     )
     return Section('agreement', title, how, data.basis, [chart, table])
-
-
-def _pairs(student: ReportMethod, teacher: ReportMethod) -> list[tuple]:
-    """Predictions of each seed and of its teacher, the last one if fewer."""
-    theirs, last = teacher.chosen, len(teacher.chosen) - 1
-    return [(row, theirs[min(seed, last)]) for seed, row in enumerate(student.chosen)]

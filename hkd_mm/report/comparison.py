@@ -58,9 +58,7 @@ def comparison_section(data: ReportData) -> Section:
     if data.incomplete:
         basis += f' Not finished, left out: {", ".join(data.incomplete)}.'
     basis += one_class_note([method.outcome for method in data.methods])
-    marked = {
-        index for index, method in enumerate(data.methods) if method is data.distilled
-    }
+    marked = {i for i, method in enumerate(data.methods) if method is data.distilled}
     table = Table('Click on a heading to sort.', header, rows, marked)
     blocks = [table, *_difference_charts(data)]
     how = _how_to_compare(data, bool(baselines))

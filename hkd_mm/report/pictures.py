@@ -14,7 +14,8 @@ from hkd_mm.evaluation.agreement import teacher_only_correct
 from hkd_mm.evaluation.significance import bootstrap_mean
 from hkd_mm.inference.segmentor import Segmentor
 from hkd_mm.io.images import read_stored
-from hkd_mm.io.input_spec import InputSpec, windowed
+from hkd_mm.io.input_spec import windowed
+from hkd_mm.lazy import require
 from hkd_mm.models.networks.heat_maps import choose, heat_maps, overlap
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import (
@@ -39,11 +40,7 @@ _GRID = (64, 64)  # of maps of networks with other input sizes
 def model_inputs(
     data: ReportData, method: ReportMethod, sample_ids: list[str]
 ) -> torch.Tensor | None:
-    """Test images as a network's pipeline makes them.
-
-    Returns:
-        (B, 3, H, W) uint8, BGR; None where the data is not here.
-    """
+    """Test images as a network's pipeline makes them, (B, 3, H, W) uint8 BGR."""
     dataset = read_dataset(data, 'test', method)
     infos = {} if dataset is None else infos_by_id(dataset)
     if not infos.keys() >= set(sample_ids):
@@ -112,7 +109,13 @@ def grad_cam_section(data: ReportData) -> Section:
     """Overlap with the teacher's maps, and some maps to look at."""
     title = 'Where networks look (Grad-CAM)'
     try:
-        _check_grad_cam(data)
+        if not data.options.get('cam_images'):
+            raise UserError('not asked for (--cam-images 0)')
+        if data.teacher is None or len(data.roles) < 2:
+            raise UserError(
+                'name a teacher and a student with --teacher and --distilled'
+            )
+        require('pytorch_grad_cam', 'it', '"grad-cam>=1.5"')
         indices = choose(data.labels, data.options['cam_images'])
         maps, images = _maps(data, indices)
     except UserError as error:
@@ -131,19 +134,6 @@ def grad_cam_section(data: ReportData) -> Section:
         'the networks of the first seed, checkpoints chosen on validation.'
     )
     return Section('cam', title, how, basis, blocks)
-
-
-def _check_grad_cam(data: ReportData) -> None:
-    if not data.options.get('cam_images'):
-        raise UserError('not asked for (--cam-images 0)')
-    if data.teacher is None or len(data.roles) < 2:
-        raise UserError('name a teacher and a student with --teacher and --distilled')
-    try:
-        import pytorch_grad_cam  # noqa: F401
-    except ImportError:
-        raise UserError(
-            'it needs the package grad-cam; pip install "grad-cam>=1.5"'
-        ) from None
 
 
 def _maps(data: ReportData, indices: np.ndarray) -> tuple[dict, dict]:
@@ -248,10 +238,7 @@ def masks_section(data: ReportData) -> Section:
 
 
 def choose_masks(data: ReportData, count: int = _MASKS_SHOWN) -> list[int]:
-    """Indices of the images of the greatest gain, and of the greatest loss.
-
-    Without a student alone those of the least Dice are taken.
-    """
+    """Indices of the greatest gains and losses; without two of the least Dice."""
     dice = data.closest.figures['dice'][0]
     if data.alone is None or data.distilled is None:
         return np.argsort(dice, kind='stable')[:count].tolist()
@@ -269,7 +256,12 @@ def _mask_tile(
     from hkd_mm.datasets.masks.reading import read_mask
 
     some = next(iter(networks.values()))
-    rgb = _seen(info['img_path'], some.student.input)
+    spec = some.student.input
+    pixels = read_stored(info['img_path'], spec.channels, spec.bits)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if spec.window is not None:  # of the network
+        pixels = windowed(pixels, spec).round().astype(np.uint8)
+    rgb = as_rgb(pixels)
     truth = np.zeros(rgb.shape[:2], np.uint8)
     if info['mask_path'] is not None:
         truth = read_mask(info['mask_path'], len(some.classes))
@@ -295,12 +287,3 @@ def _small(pixels: np.ndarray) -> np.ndarray:
     scale = min(1.0, _MASK_SIDE / max(pixels.shape[:2]))
     size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
     return np.asarray(Image.fromarray(pixels).resize(size, kind))
-
-
-def _seen(path: str, spec: InputSpec) -> np.ndarray:
-    """Through the network's window, (H, W, 3) uint8."""
-    pixels = read_stored(path, spec.channels, spec.bits)
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if spec.window is not None:
-        pixels = windowed(pixels, spec).round().astype(np.uint8)
-    return as_rgb(pixels)

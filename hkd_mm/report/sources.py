@@ -1,9 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Configs, data and validation scores of the reported runs."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +12,11 @@ from hkd_mm.config.packing import stock_steps
 from hkd_mm.config.tree import dataset_chain
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.experiments import children
 from hkd_mm.io.signatures import type_name
 from hkd_mm.report.data import ReportData, ReportMethod, read_same
 
 VAL_FILE = 'predictions_val.csv'
-_ROOT = Path(__file__).resolve().parents[2]
-_TOOLS = (_ROOT / 'tools/test.py', _ROOT / 'hkd_mm/.mim/tools/test.py')
 
 
 def method_config(method: ReportMethod) -> Config | None:
@@ -38,10 +34,8 @@ def data_root(data: ReportData) -> Path | None:
 
 
 def read_dataset(data: ReportData, split: str, method: ReportMethod | None = None):
-    """The dataset of a split; None where the data is not here.
-
-    Images that are taken out of it are made by the test pipeline of
-    ``method``; without one there is no pipeline.
+    """The dataset of a split with the test pipeline of ``method``, or none; None if
+    away.
     """
     from mmengine.registry import DATASETS
 
@@ -76,14 +70,10 @@ def lesions(dataset) -> dict[str, str]:
 
 
 def add_val_scores(data: ReportData, make: bool, report: Callable[[str], None]) -> None:
-    """Give methods their ``val_scores``.
+    """Give methods their ``val_scores``; why that fails goes to ``data.problems``.
 
-    A reason why a method could not be predicted is added to ``data.problems``.
-
-    Args:
-        make: whether to run ``tools/test.py`` for networks of the close look
-            where a file is missing.
-        report: takes a line on what is done.
+    ``make`` runs ``tools/test.py`` for networks of the close look where a file is
+    missing.
     """
     for method in data.methods:
         missing = [one for one in method.folders if not (one / VAL_FILE).is_file()]
@@ -101,41 +91,23 @@ def add_val_scores(data: ReportData, make: bool, report: Callable[[str], None]) 
 
 
 def predict(folder: Path, data_root: str | None = None) -> None:
-    """Write ``predictions_val.csv`` of a run beside its other files.
-
-    Raises:
-        UserError: it could not be done; the reason is that of the tool.
-    """
+    """Write ``predictions_val.csv`` of a run beside its other files."""
     chain = dataset_chain(
         read_config(str(finished_run(folder).config))['test_dataloader']
     )
     innermost = 'test_dataloader' + len([*chain]) * '.dataset'
-    command = [
-        sys.executable,
-        str(next(filter(Path.is_file, _TOOLS), _TOOLS[0])),
-        str(folder),
-        *('--work-dir', str(folder / 'test_val')),
-        *('--out', str(folder / VAL_FILE)),
-        *('--cfg-options', f'{innermost}.split=val'),
-        *([f'data_root={data_root}'] if data_root else []),
-    ]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        errors='replace',
-        stdin=subprocess.DEVNULL,
-        env=environment,
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith('error: ')]
-        reason = (errors or lines or ['no message'])[-1]
+    options = [f'{innermost}.split=val']
+    options += [f'data_root={data_root}'] if data_root else []
+    place = folder / 'test_val'
+    arguments = [str(folder), '--work-dir', str(place), '--out', str(folder / VAL_FILE)]
+    try:
+        log = place / 'console.log'
+        children.run_tool('test.py', arguments, log, options, threads=1)
+    except (children.Failed, children.Interrupted) as error:
         raise UserError(
-            f'{folder}: its validation split cannot be predicted '
-            f'({reason.removeprefix("error: ")}); --no-calibration does without'
-        )
+            f'{folder}: its validation split cannot be predicted ({error}); '
+            '--no-calibration does without'
+        ) from None
 
 
 def _read_val_scores(method: ReportMethod, data: ReportData) -> None:

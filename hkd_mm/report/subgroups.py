@@ -48,10 +48,8 @@ def age_band(text: str) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """Sample id -> ``age`` (a band), ``sex``, ``site``, as far as known.
-
-    The CSV has a column of image names and some of age (years), sex and
-    site, as HAM10000 and ISIC call them.
+    """Sample id -> ``age`` (a band), ``sex``, ``site`` of a CSV, as HAM10000 calls
+    them.
     """
     if not path.is_file():
         raise UserError(f'--metadata {path} does not exist')
@@ -131,11 +129,7 @@ def _table(data: ReportData, fact: str, values: np.ndarray) -> Table:
 
 
 def shared(parts: dict[str, dict[str, str]]) -> dict[str, tuple[int, int]]:
-    """Number of images and lesions that two parts have in common.
-
-    Args:
-        parts: split -> sample id -> lesion id.
-    """
+    """Images and lesions in common of each two parts, by sample id -> lesion id."""
     return {
         f'{a} and {b}': (
             len(parts[a].keys() & parts[b].keys()),
@@ -193,7 +187,6 @@ def _parts(data: ReportData) -> list[tuple[str, str]]:
 
 
 def _from_data(data: ReportData) -> dict[str, dict[str, str]] | None:
-    """All three parts; None where the data or its split has changed."""
     parts = {}
     for split in ('train', 'val', 'test'):
         try:
@@ -207,7 +200,6 @@ def _from_data(data: ReportData) -> dict[str, dict[str, str]] | None:
 
 
 def _from_predictions(data: ReportData) -> dict[str, dict[str, str]]:
-    """Validation and test, as far as their predictions are stored."""
     test = dict(zip(data.sample_ids, data.groups))
     method = next((m for m in data.methods if m.val_labels is not None), None)
     val = dict(val=dict(zip(method.val_ids, method.val_groups))) if method else {}

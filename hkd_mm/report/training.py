@@ -2,15 +2,12 @@
 """Curves of the trainings, and scores of segmented images."""
 
 from itertools import cycle
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from plotly import graph_objects as go
-from typing_extensions import Required, TypedDict
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import read_as
+from hkd_mm.experiments.run_folders import EpochRecord, read_history
 from hkd_mm.metric_names import title_of
 from hkd_mm.report.data import ReportData, ReportMethod
 from hkd_mm.report.page import (
@@ -32,28 +29,11 @@ _MOST = 24  # patients of a heat map that one can still read
 _POOR = 0.5  # Dice below which a mask is of little use
 
 
-class _Epoch(TypedDict, total=False):
-    """An entry of ``history.json``; null stands for what was not finite."""
-
-    epoch: Required[int]
-    train: dict[str, float | None]
-    val: dict[str, Any]
-
-
-Histories = dict[ReportMethod, list[list[_Epoch]]]
+Histories = dict[ReportMethod, list[list[EpochRecord]]]
 
 
 def loss_parts(histories: list[list[dict]]) -> dict[str, np.ndarray]:
-    """Every part of the loss, epoch by epoch, mean over the seeds.
-
-    Args:
-        histories: ``history.json`` of each seed; of unequal ones the epochs
-            that all have.
-
-    Returns:
-        Name -> (E,) floats; the epochs of a part that is not there, or was not
-        finite, are NaN.
-    """
+    """Parts of the loss, name -> (E,) means over the seeds; NaN where not finite."""
     seeds = [[e.get('train', {}) for e in history] for history in histories]
     names = dict.fromkeys(n for s in seeds for e in s for n in e if 'loss' in n)
     length = min(map(len, seeds))
@@ -70,7 +50,7 @@ def training_section(data: ReportData) -> Section:
     histories = {}
     for method in sorted(data.methods, key=lambda m: m is not data.distilled):
         try:
-            found = [_read_history(folder) for folder in method.folders]
+            found = [read_history(folder) for folder in method.folders]
         except UserError as error:
             return Section('training', 'Training', left_out=str(error))
         if all(found):
@@ -88,12 +68,6 @@ def training_section(data: ReportData) -> Section:
     )
     blocks = [_losses(histories), _validation(data, histories)]
     return Section('training', 'Training', how, basis, blocks, tile=420)
-
-
-def _read_history(folder: Path) -> list[_Epoch]:
-    path = folder / 'history.json'
-    remedy = '; train the run again, or move that file away'
-    return read_as(list[_Epoch], path, remedy) if path.is_file() else []
 
 
 def _losses(histories: Histories) -> Chart:

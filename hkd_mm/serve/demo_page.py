@@ -18,7 +18,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hkd_mm.errors import UserError
 from hkd_mm.inference import backends
 from hkd_mm.inference.classifier import Answer, SkinClassifier
 
@@ -34,11 +33,8 @@ NOTICE = (
 class Look:
     """A network's answer to one image.
 
-    Attributes:
-        facts: size and speed of the network, in words.
-        seen: (H, W, 3) uint8, the model input.
-        heat: (H, W) in [0, 1], evidence for the best class (Grad-CAM); None
-            where there are no weights for torch.
+    ``seen`` is the model input, (H, W, 3) uint8; ``heat``, (H, W) in [0, 1], evidence
+    for the best class (Grad-CAM), None where there are no weights for torch.
     """
 
     title: str
@@ -108,10 +104,7 @@ class Side:
 
 
 def _torch_network(student: Any) -> tuple[Any, bool] | None:
-    """The network for Grad-CAM, and whether it takes BGR.
-
-    None unless it has the weights that answer.
-    """
+    """The network for Grad-CAM, if it has the weights, and if it takes BGR."""
     if student.network is not None:
         return student.network
     manifest, folder = student.manifest, student.weights.parent
@@ -122,16 +115,6 @@ def _torch_network(student: Any) -> tuple[Any, bool] | None:
         found = backends.read_unexported(run)
         return found.network, found.swapped
     return None
-
-
-def check_grad_cam() -> None:
-    """Refuse to begin without the package."""
-    try:
-        import pytorch_grad_cam  # noqa: F401
-    except ImportError:
-        raise UserError(
-            'the page needs grad-cam; pip install "grad-cam>=1.5"'
-        ) from None
 
 
 def _file(name: str) -> str:

@@ -45,11 +45,9 @@ def predict(
 ) -> dict[str, Any]:
     """Classify all images of files and folders into one table.
 
-    The same call goes on after a kill, and adds to a finished table; for its
-    files see docs/inference.md, for the arguments ``tools/predict.py``.
-
-    Returns:
-        What ``<out>.json`` holds.
+    The same call goes on after a kill, and adds to a finished table; see
+    docs/inference.md, and for the arguments ``tools/predict.py``. Returned is what
+    ``<out>.json`` holds.
     """
     target = Path(out).expanduser()
     check_suffix(target)

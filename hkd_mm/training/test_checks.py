@@ -16,12 +16,7 @@ def check_split(
 ) -> None:
     """Refuse test images that the network may have been trained on.
 
-    Args:
-        meta: of the checkpoint; one that is not of ours names no split.
-
-    Raises:
-        UserError: the checkpoint was trained on another split than the one
-            tested on; asking for all images of the data is left to the user.
+    Asking for all images of the data is left to the user; ``meta`` is the checkpoint's.
     """
     there, here = meta.get('split_hash'), split_hash(dataset)
     if here is None or there == here:
@@ -60,11 +55,8 @@ def check_input(
 ) -> bool:
     """Refuse images that are prepared otherwise than those of the training.
 
-    Args:
-        meta: of the checkpoint; one of another project names nothing.
-        tested: size and resize rule of the test, as of
-            :func:`hkd_mm.engine.run_data.image_input`.
-        warn: takes a line on what could not be checked, or differs on purpose.
+    ``tested`` are size and resize rule of the test, None where they are not known; True
+    where they differ and ``other_input`` asks for that.
     """
     found = [*_resized(meta, tested), *_normalised(meta, preprocessor)]
     if tested is None:

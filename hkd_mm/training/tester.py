@@ -58,8 +58,7 @@ def check_stored_threshold(
 ) -> None:
     """Say so if pixels count from another probability on than in the run.
 
-    Exported networks have the threshold of the run; figures of another one are
-    not theirs.
+    Exported networks have the threshold of the run.
     """
     tested = pixel_threshold(cfg.get('test_evaluator'))
     if tested is None:
@@ -149,7 +148,6 @@ def test(
 
 
 def _find(config: str, checkpoint: str | None) -> tuple[str, str]:
-    """The config and the checkpoint that the command line means."""
     if checkpoint is not None:
         if os.path.isdir(config):
             return str(run_config(Path(config))), checkpoint

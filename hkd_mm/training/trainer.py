@@ -94,7 +94,6 @@ def start_line(cfg: Config, summary: DataSummary, machine: str) -> str:
 
 
 def _teachers(model: dict) -> str:
-    """Who the student learns from."""
     given = list(model.get('teachers') or ())
     if model.get('teacher'):
         given = [dict(model['teacher'], ckpt=model.get('teacher_ckpt'))]
@@ -137,9 +136,9 @@ def train(
 
     Args:
         work_dir: ``work_dirs/<config>`` if neither this nor the config names one.
-        resume: ``auto`` for the latest intact checkpoint of the work dir, or
-            the path of a checkpoint; None starts anew.
-        validate: validate after the epochs; without it no best checkpoint.
+        resume: ``auto`` for the latest intact checkpoint of the work dir, or the path
+            of a checkpoint; None starts anew.
+        validate: without it there is no best checkpoint.
         auto_scale_lr: scale the learning rate to the batch of all processes.
         cfg_options: see :func:`hkd_mm.config.compose.load_config`.
 
