@@ -71,16 +71,6 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
                 raise UserError(
                     f'{name}.{key}={loader[key]} needs {name}.num_workers >= 1'
                 )
-    _check_parts(cfg, loaders)
-    if trains:
-        if not {'max_epochs', 'max_iters'} & set(cfg.train_cfg):
-            raise UserError(f'config {cfg.filename}: train_cfg has no max_epochs')
-        _check_optimizer(cfg.optim_wrapper, device, cfg.get('default_scope'))
-        _check_save_best(cfg)
-        check_model_groups(cfg)
-
-
-def _check_parts(cfg: Config, loaders: tuple[str, ...]) -> None:
     left_out = {'optim_wrapper', *(set(LOADERS) - set(loaders))}
     found = plain(cfg._cfg_dict, 'replace')
     found = {key: found[key] for key in found if key in RUN_KEYS - left_out}
@@ -90,6 +80,12 @@ def _check_parts(cfg: Config, loaders: tuple[str, ...]) -> None:
         if kind is not None:
             kind = group_of(**{place: group_of(**_simple_kinds(kind))})
             validate(kind, {place: node}, f'config {cfg.filename}')
+    if trains:
+        if not {'max_epochs', 'max_iters'} & set(cfg.train_cfg):
+            raise UserError(f'config {cfg.filename}: train_cfg has no max_epochs')
+        _check_optimizer(cfg.optim_wrapper, device, cfg.get('default_scope'))
+        _check_save_best(cfg)
+        check_model_groups(cfg)
 
 
 def _simple_kinds(kind: Any) -> dict[str, Any]:

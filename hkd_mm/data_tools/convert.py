@@ -51,7 +51,19 @@ def convert_folders(
         found = _rename(_find_images(entries, skipped, sources), rename or {})
         _set_lesions(found, lesion_pattern)
         records = [record for record, _ in found]
-        _number_twins(records)
+        taken = set()
+        for record in records:  # one name in several folders becomes several
+            folder, _, file = record.path.rpartition('/')
+            plain = Path(file)
+            while len(os.fsencode(file)) > _LONGEST:
+                plain = plain.with_stem(plain.stem[:-1])
+                file = plain.name
+            number, name = 1, file
+            while (folder, Path(name).stem.lower()) in taken:
+                number += 1
+                name = f'{plain.stem}_{number}{plain.suffix}'
+            taken.add((folder, Path(name).stem.lower()))
+            record.path = record.sample_id = f'{folder}/{name}'
         for record in records:
             record.split = None if ignore_split else record.split
         _complete_split(records, val_ratio, seed)
@@ -149,23 +161,6 @@ def _set_lesions(found: Found, pattern: str | None) -> None:
         raise UserError(
             f'--lesion-id {pattern} fits no file name, such as {found[0][1].name.name}'
         )
-
-
-def _number_twins(records) -> None:
-    """Give files of one name in several folders different names."""
-    taken = set()
-    for record in records:
-        folder, _, file = record.path.rpartition('/')
-        plain = Path(file)
-        while len(os.fsencode(file)) > _LONGEST:
-            plain = plain.with_stem(plain.stem[:-1])
-            file = plain.name
-        number, name = 1, file
-        while (folder, Path(name).stem.lower()) in taken:
-            number += 1
-            name = f'{plain.stem}_{number}{plain.suffix}'
-        taken.add((folder, Path(name).stem.lower()))
-        record.path = record.sample_id = f'{folder}/{name}'
 
 
 def _complete_split(records, val_ratio: float, seed: int) -> None:

@@ -157,7 +157,10 @@ def handle_outdated(
             # read before the folder is moved
             for old in [*map(Path, read_stages(folder)), folder]:
                 if old.exists():
-                    _archive(old)
+                    number = 1
+                    while (target := Path(f'{old}_stale{number}')).exists():
+                        number += 1
+                    shutil.move(old, target)
         else:
             found[run.name] = reasons
     if found and action == 'refuse':
@@ -167,13 +170,6 @@ def handle_outdated(
             '--outdated redo trains them again beside the old ones'
         )
     return found
-
-
-def _archive(folder: Path) -> None:
-    number = 1
-    while (target := Path(f'{folder}_stale{number}')).exists():
-        number += 1
-    shutil.move(folder, target)
 
 
 def _listed(found: dict[str, list[str]]) -> str:

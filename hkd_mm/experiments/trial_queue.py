@@ -177,7 +177,19 @@ def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
                 direction='maximize' if sweep.maximised else 'minimize',
                 load_if_exists=True,
             )
-            _check_identity(study, work_dir)
+            path = work_dir / IDENTITY
+            here = path.read_text().strip() if path.is_file() else None
+            stored = study.user_attrs.get(IDENTITY)
+            if here is None and not study.trials:  # new, or killed between the two
+                here = stored = stored or uuid.uuid4().hex
+                study.set_user_attr(IDENTITY, stored)
+                path.write_text(stored + '\n')
+            if here != stored:
+                raise UserError(
+                    f'the storage and {work_dir} do not belong together: the sweep '
+                    f'{study.study_name} was begun with another --work-dir or another '
+                    '--storage'
+                )
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:  # of any database driver
@@ -226,20 +238,3 @@ class KernelLock:
 
     def release(self) -> None:
         self._stack.close()
-
-
-def _check_identity(study: Any, work_dir: Path) -> None:
-    """Trials of a storage have their folders in one work dir only."""
-    path = work_dir / IDENTITY
-    here = path.read_text().strip() if path.is_file() else None
-    stored = study.user_attrs.get(IDENTITY)
-    if here is None and not study.trials:  # new, or killed between the two
-        here = stored = stored or uuid.uuid4().hex
-        study.set_user_attr(IDENTITY, stored)
-        path.write_text(stored + '\n')
-    if here != stored:
-        raise UserError(
-            f'the storage and {work_dir} do not belong together: the sweep '
-            f'{study.study_name} was begun with another --work-dir or another '
-            '--storage'
-        )

@@ -59,7 +59,14 @@ def export(
         finally:
             if 'fp32' in exporter.measured:
                 _print_tables(exporter)
-        _move_files(staged, out, manifest, card_text(manifest, run))
+        (staged / CARD).write_text(card_text(manifest, run), encoding='utf-8')
+        for name in (FILE, *NAMES.values()):  # the manifest goes first, comes last
+            (out / name).unlink(missing_ok=True)
+        for name in [*(spec.path for spec in manifest.files.values()), CARD]:
+            with open(staged / name, 'rb') as file:
+                os.fsync(file.fileno())
+            os.replace(staged / name, out / name)
+        write_manifest(manifest, out)
     report(f'wrote {out}')
     return manifest
 
@@ -110,18 +117,6 @@ def _alive(process: int) -> bool:
     except PermissionError:
         return True
     return process != os.getpid()
-
-
-def _move_files(staged: Path, out: Path, manifest: Manifest, card: str) -> None:
-    """Move files to their folder; the manifest goes first and comes last."""
-    (staged / CARD).write_text(card, encoding='utf-8')
-    for name in (FILE, *NAMES.values()):
-        (out / name).unlink(missing_ok=True)
-    for name in [*(spec.path for spec in manifest.files.values()), CARD]:
-        with open(staged / name, 'rb') as file:
-            os.fsync(file.fileno())
-        os.replace(staged / name, out / name)
-    write_manifest(manifest, out)
 
 
 def _print_tables(exporter) -> None:

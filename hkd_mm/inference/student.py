@@ -104,7 +104,21 @@ def read_student(
         warnings.warn(f'{path} is a run: its export is taken, {inside}')
         path = inside
     if (path / FILE).is_file():
-        return _exported(path, backend, precision, task)
+        manifest = read_manifest(path)
+        _check_task(path, manifest.task, task)
+        backend, kind = choose_file(manifest.files, backend, precision)
+        temperature, threshold = 1.0, manifest.threshold
+        if isinstance(manifest, ClassifierManifest):
+            temperature, threshold = manifest.temperature, threshold.probability
+        return Student(
+            backend,
+            manifest.file_of(path, kind),
+            manifest.classes,
+            manifest.input,
+            temperature,
+            math.inf if threshold is None else threshold,
+            manifest,
+        )
     if not path.exists():
         raise UserError(f'{path} does not exist')
     if backend == 'onnx' or precision != 'fp32':
@@ -112,38 +126,6 @@ def read_student(
             f'{path} has no {FILE}, so that it is no exported folder; make '
             'one with tools/export.py'
         )
-    return _of_run(path, task)
-
-
-def choose_file(
-    files: Collection[str], backend: str | None, precision: str
-) -> tuple[str, str]:
-    """Choose a backend, ONNX unless torch is all there is, and the kind of its file."""
-    if backend is None:
-        onnx = 'torch' not in files or ('fp32' in files and available())
-        backend = 'onnx' if onnx or precision != 'fp32' else 'torch'
-    return backend, 'torch' if backend == 'torch' else precision
-
-
-def _exported(folder: Path, backend: str | None, precision: str, task: str) -> Student:
-    manifest = read_manifest(folder)
-    _check_task(folder, manifest.task, task)
-    backend, kind = choose_file(manifest.files, backend, precision)
-    temperature, threshold = 1.0, manifest.threshold
-    if isinstance(manifest, ClassifierManifest):
-        temperature, threshold = manifest.temperature, threshold.probability
-    return Student(
-        backend,
-        manifest.file_of(folder, kind),
-        manifest.classes,
-        manifest.input,
-        temperature,
-        math.inf if threshold is None else threshold,
-        manifest,
-    )
-
-
-def _of_run(path: Path, task: str) -> Student:
     run = read_unexported(path)
     _check_task(path, 'segmentation' if run.dense else 'classification', task)
     if not run.dense:
@@ -160,6 +142,16 @@ def _of_run(path: Path, task: str) -> Student:
         threshold=run.pixel_threshold if run.dense else None,
         network=(run.network, run.swapped),
     )
+
+
+def choose_file(
+    files: Collection[str], backend: str | None, precision: str
+) -> tuple[str, str]:
+    """Choose a backend, ONNX unless torch is all there is, and the kind of its file."""
+    if backend is None:
+        onnx = 'torch' not in files or ('fp32' in files and available())
+        backend = 'onnx' if onnx or precision != 'fp32' else 'torch'
+    return backend, 'torch' if backend == 'torch' else precision
 
 
 def _check_task(path: Path, found: str, task: str) -> None:
@@ -203,7 +195,19 @@ class StudentModel:
     ) -> None:
         if batch_size is None:
             batch_size = self._batch_size
-        _check_options(backend, precision, threads, batch_size, max_pixels)
+        if backend not in (None, 'onnx', 'torch'):
+            raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
+        if precision not in ('fp32', 'int8'):
+            raise UserError(f'precision {precision!r}: give "fp32" or "int8"')
+        if backend == 'torch' and precision != 'fp32':
+            raise UserError('int8 runs in ONNX Runtime only; leave out torch')
+        for name, value, most in (
+            ('threads', threads, 1024),
+            ('batch_size', batch_size, 4096),
+            ('max_pixels', max_pixels, 10**10),
+        ):
+            if value is not None and not 1 <= value <= most:
+                raise UserError(f'{name}={value}: at least 1, at most {most}')
         self.student = read_student(path, backend, precision, self.task)
         self.classes = self.student.classes
         self.precision = precision
@@ -238,28 +242,6 @@ class StudentModel:
         ready = map(prepare, sources)
         while batch := list(islice(ready, self.batch_size)):
             yield batch
-
-
-def _check_options(
-    backend: str | None,
-    precision: str,
-    threads: int | None,
-    batch_size: int,
-    max_pixels: int | None,
-) -> None:
-    if backend not in (None, 'onnx', 'torch'):
-        raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
-    if precision not in ('fp32', 'int8'):
-        raise UserError(f'precision {precision!r}: give "fp32" or "int8"')
-    if backend == 'torch' and precision != 'fp32':
-        raise UserError('int8 runs in ONNX Runtime only; leave out torch')
-    for name, value, most in (
-        ('threads', threads, 1024),
-        ('batch_size', batch_size, 4096),
-        ('max_pixels', max_pixels, 10**10),
-    ):
-        if value is not None and not 1 <= value <= most:
-            raise UserError(f'{name}={value}: at least 1, at most {most}')
 
 
 def _local_folder(

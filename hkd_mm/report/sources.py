@@ -87,7 +87,19 @@ def add_val_scores(data: ReportData, make: bool, report: Callable[[str], None]) 
             report(str(error))
             data.problems.append(str(error))
             continue
-        _read_val_scores(method, data)
+        paths = [folder / VAL_FILE for folder in method.folders]
+        remedy = 'remove both and they are made again'
+        found = read_same(paths, remedy)
+        first = found[0]
+        if first.classes != data.classes:
+            raise UserError(f'{paths[0]} is of other classes; {remedy}')
+        if set(first.sample_ids) & set(data.sample_ids):
+            raise UserError(
+                f'{paths[0]} holds test images; remove it and it is made again'
+            )
+        method.val_scores = np.stack([one.scores for one in found])
+        method.val_labels, method.val_ids = first.labels, first.sample_ids
+        method.val_groups = first.groups
 
 
 def predict(folder: Path, data_root: str | None = None) -> None:
@@ -108,17 +120,3 @@ def predict(folder: Path, data_root: str | None = None) -> None:
             f'{folder}: its validation split cannot be predicted ({error}); '
             '--no-calibration does without'
         ) from None
-
-
-def _read_val_scores(method: ReportMethod, data: ReportData) -> None:
-    paths = [folder / VAL_FILE for folder in method.folders]
-    remedy = 'remove both and they are made again'
-    found = read_same(paths, remedy)
-    first = found[0]
-    if first.classes != data.classes:
-        raise UserError(f'{paths[0]} is of other classes; {remedy}')
-    if set(first.sample_ids) & set(data.sample_ids):
-        raise UserError(f'{paths[0]} holds test images; remove it and it is made again')
-    method.val_scores = np.stack([one.scores for one in found])
-    method.val_labels, method.val_ids = first.labels, first.sample_ids
-    method.val_groups = first.groups

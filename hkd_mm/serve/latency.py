@@ -161,7 +161,15 @@ def main(out: str | None, **options) -> None:
     rows = latency(**options)
     if out:
         command = ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        _write_rows(rows, Path(out), command)
+        machine = dict(
+            processor=platform.processor() or platform.machine(),
+            cores=os.cpu_count(),
+            system=platform.system(),
+            torch=_version('torch'),
+            onnxruntime=_version('onnxruntime'),
+            hkd_mm=__version__,
+        )
+        _write_json(dict(command=command, machine=machine, rows=rows), Path(out))
 
 
 def latency(
@@ -295,18 +303,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return '-'
     return f'{value:.3g}' if value < 100 else f'{value:.0f}'
-
-
-def _write_rows(rows: list[dict[str, Any]], path: Path, command: str) -> None:
-    machine = dict(
-        processor=platform.processor() or platform.machine(),
-        cores=os.cpu_count(),
-        system=platform.system(),
-        torch=_version('torch'),
-        onnxruntime=_version('onnxruntime'),
-        hkd_mm=__version__,
-    )
-    _write_json(dict(command=command, machine=machine, rows=rows), path)
 
 
 def _version(package: str) -> str | None:
