@@ -89,32 +89,38 @@ def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSumma
 def build_listing(cfg: Config, loader: str):
     """The dataset of a loader without its pipeline, or None; one process goes first."""
     from mmengine.dist import barrier, is_main_process
-    from mmengine.registry import DATASETS
-
-    from hkd_mm.registry import DATASETS as ours
 
     if not cfg.get(loader):
         return None
     # Serialising collects garbage for half a second, for nothing here.
     node = innermost_dataset(cfg[loader])
     node = {**node, 'pipeline': [], 'serialize_data': False}
-    scope = cfg.get('default_scope', 'mmpretrain')
     if not is_main_process():
         barrier()
     try:
-        with DATASETS.switch_scope_and_registry(scope) as registry:
-            if isinstance(node['type'], str) and registry.get(node['type']) is None:
-                kinds = ours.module_dict.items()
-                known = sorted(n for n, kind in kinds if issubclass(kind, SkinDisease))
-                raise UserError(
-                    f'there is no data set {node["type"]}; set dataset_type to one of '
-                    f'ours: {", ".join(f"hkd_mm.{name}" for name in known)}'
-                )
-            dataset = registry.build(node)
-            dataset.full_init()
+        return build_dataset(cfg, node)
     finally:
         if is_main_process():
             barrier()
+
+
+def build_dataset(cfg: Config, node: dict):
+    """Build and list a dataset in the scope of a config."""
+    from mmengine.registry import DATASETS
+
+    from hkd_mm.registry import DATASETS as ours
+
+    scope = cfg.get('default_scope', 'mmpretrain')
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        if isinstance(node['type'], str) and registry.get(node['type']) is None:
+            kinds = ours.module_dict.items()
+            known = sorted(n for n, kind in kinds if issubclass(kind, SkinDisease))
+            raise UserError(
+                f'there is no data set {node["type"]}; set dataset_type to one of '
+                f'ours: {", ".join(f"hkd_mm.{name}" for name in known)}'
+            )
+        dataset = registry.build(node)
+        dataset.full_init()
     return dataset
 
 

@@ -32,21 +32,21 @@ _NUMBER = (int, float)
 
 def batched(steps: list[dict]) -> list[dict]:
     """The augmentations of a ``PackedPreprocessor`` that do the same."""
-    return [_batched(**step) for step in steps]
-
-
-def _batched(type: Any, **step: Any) -> dict:
-    given = ', '.join(f'{key}={value!r}' for key, value in step.items())
-    turn = _TURNS.get(type_name(type))
-    new = turn(step) if turn is not None else None
-    if new is None:
-        raise UserError(
-            f'packed=True has no batched form of {type_name(type)}({given}); name '
-            'the augmentation yourself in a config with data_preprocessor=dict('
-            "type='hkd_mm.PackedPreprocessor', augment=[...]), or set "
-            'packed=False'
-        )
-    return new
+    found = []
+    for step in steps:
+        given = {key: value for key, value in step.items() if key != 'type'}
+        turn = _TURNS.get(type_name(step))
+        new = turn(dict(given)) if turn is not None else None
+        if new is None:
+            options = ', '.join(f'{key}={value!r}' for key, value in given.items())
+            raise UserError(
+                f'packed=True has no batched form of {type_name(step)}({options}); '
+                'name the augmentation yourself in a config with data_preprocessor='
+                "dict(type='hkd_mm.PackedPreprocessor', augment=[...]), or set "
+                'packed=False'
+            )
+        found.append(new)
+    return found
 
 
 def _flip(step: dict) -> dict | None:
@@ -86,12 +86,8 @@ _TURNS: dict[str, Callable[[dict], dict | None]] = dict(
 )
 
 
-def stock(augment: list[dict]) -> list[dict]:
-    """Steps of mmpretrain that do what a ``PackedPreprocessor`` does."""
-    return [_stock(**step) for step in augment]
-
-
-def _stock(type: Any, **step: Any) -> dict:
+def stock(type: Any, **step: Any) -> dict:
+    """The step of mmpretrain that does what one of a ``PackedPreprocessor`` does."""
     name = type_name(type)
     if name in ('HorizontalFlip', 'VerticalFlip'):
         direction = name.removesuffix('Flip').lower()
@@ -215,7 +211,7 @@ def _unpack_loader(cfg: Config, loader: str, node: dict, preprocessing: dict) ->
             )
     steps = stock_steps(node)
     if loader == 'train_dataloader':
-        steps[2:2] = stock(preprocessing.get('augment', []))
+        steps[2:2] = [stock(**step) for step in preprocessing.get('augment', [])]
     inner = dict(node['dataset'], pipeline=steps)
     for holder in (cfg[loader], *dataset_chain(cfg[loader])):
         if is_packed_dataset(holder['dataset']):

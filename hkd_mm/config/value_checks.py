@@ -23,6 +23,7 @@ from hkd_mm.config.tree import LOADERS, dicts, preprocessor
 from hkd_mm.errors import UserError
 from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
+from hkd_mm.metric_names import OVERALL
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
 
@@ -171,18 +172,15 @@ def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str | None) ->
 
 def _check_save_best(cfg: Config) -> None:
     """Ask the metric for what it calls its numbers."""
-    wanted = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    wanted = wanted.get('save_best')
-    evaluators = cfg.get('val_evaluator')
-    if not evaluators or wanted in (None, 'auto'):
-        return
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    wanted, evaluators = hook.get('save_best'), cfg.get('val_evaluator')
     if not isinstance(evaluators, (list, tuple)):
-        evaluators = [evaluators]
+        evaluators = [evaluators or {}]
     kinds = [node.get('type') for node in evaluators]
-    if kinds != ['hkd_mm.ClinicalMetric'] or evaluators[0].get('prefix'):
+    if wanted in (None, 'auto') or kinds != ['hkd_mm.ClinicalMetric']:
         return  # others know their names by themselves
-    from hkd_mm.metric_names import OVERALL
-
+    if evaluators[0].get('prefix'):
+        return
     for name in [wanted] if isinstance(wanted, str) else wanted:
         if '/' not in name and name not in OVERALL:
             raise UserError(

@@ -152,16 +152,12 @@ def _recognise(root: Path, ann_file: str | None) -> str:
             return 'HAM10000'
         if name.startswith('ISIC_2019'):
             return 'ISIC2019'
-    if not (ann_file or _has_labels(root)) and _has_masks(root):
-        return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'
-    return 'SkinDisease'
-
-
-def _has_labels(root: Path) -> bool:
-    """Whether the table of a data root names classes and no masks."""
     table = root / 'annotations.csv'
     header = read_table(table)[0].keys() if table.is_file() else set()
-    return 'label' in header and not header & {'mask', 'mask_image'}
+    labelled = ann_file or ('label' in header and not header & {'mask', 'mask_image'})
+    if not labelled and _has_masks(root):
+        return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'
+    return 'SkinDisease'
 
 
 def _has_masks(root: Path) -> bool:

@@ -80,7 +80,12 @@ class RunExecutor:
                 for run in self.runs:
                     before = [futures[other.name] for other in run.built_on(rows)]
                     futures[run.name] = pool.submit(self._run, run, before)
-                _wait(set(futures.values()), tick)
+                waiting = set(futures.values())
+                while waiting:
+                    ended, waiting = wait(waiting, children.LOOK, FIRST_EXCEPTION)
+                    for future in ended:  # one that raises ends all
+                        future.result()
+                    tick()
                 found = {name: f.result() for name, f in futures.items()}
             except BaseException:
                 self._stop.set()  # each thread ends its process
@@ -153,12 +158,3 @@ class RunExecutor:
             should_stop=self._stop.is_set,
             threads=self._threads,
         )
-
-
-def _wait(futures: set[Future], tick: Callable[[], None]) -> None:
-    """Wait for all, or for one that raises, and raise that."""
-    while futures:
-        ended, futures = wait(futures, children.LOOK, FIRST_EXCEPTION)
-        for future in ended:
-            future.result()
-        tick()

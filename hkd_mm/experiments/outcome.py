@@ -199,9 +199,21 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
     that asks for fewer seeds is paired with the others.
     """
     most = max((len(one.predictions.chosen) for one in outcomes), default=0)
+    measured = [key for key in study.metrics if key not in (*OF_NETS, *OF_MASKS)]
     for outcome in outcomes:
-        _check_images(outcome, outcomes[0])
-        _check_metrics(outcome, study.metrics)
+        ours, theirs = outcome.predictions, outcomes[0].predictions
+        if (ours.sample_ids, ours.labels) != (theirs.sample_ids, theirs.labels):
+            raise UserError(
+                f'{outcome.row.name} and {outcomes[0].row.name} were tested on other '
+                'images: they cannot be compared image by image; give them one '
+                'data set and split'
+            )
+        for name in measured:
+            if not all(name in test for test in outcome.tests):
+                raise UserError(
+                    f'the test of {outcome.row.name} has no {name}: its class is not '
+                    'there or has no images'
+                )
         few = outcome.row.seeds is not None
         outcome.fewer_seeds = few and len(outcome.predictions.chosen) < most
     if not outcomes or not outcomes[0].has_multiple_groups:
@@ -227,7 +239,13 @@ def _compare(outcomes: list[MethodResult], base: MethodResult, metric: str) -> N
         if one is not base and one.row.tested and not one.fewer_seeds
     ]
     for outcome in others:
-        _check_seeds(outcome, base)
+        if outcome.seeds != base.seeds:
+            own, given = (', '.join(map(str, one.seeds)) for one in (outcome, base))
+            raise UserError(
+                f'{outcome.row.name} was trained with seeds {own} and '
+                f'{base.row.name} with {given}: differences are paired over '
+                'seeds; give both the same ones, in one order'
+            )
         ours = outcome.predictions
         outcome.against[name] = paired_difference(
             *_arrays(metric, ours.labels, ours.chosen, theirs.chosen),
@@ -246,32 +264,3 @@ def _arrays(metric: str, labels: list, *chosen: list) -> list[np.ndarray]:
     arrays = [np.array(given) for given in (labels, *chosen)]
     names = np.unique(np.concatenate([array.ravel() for array in arrays]))
     return [np.searchsorted(names, array) for array in arrays]
-
-
-def _check_seeds(outcome: MethodResult, base: MethodResult) -> None:
-    if outcome.seeds != base.seeds:
-        ours, theirs = (', '.join(map(str, one.seeds)) for one in (outcome, base))
-        raise UserError(
-            f'{outcome.row.name} was trained with seeds {ours} and '
-            f'{base.row.name} with {theirs}: differences are paired over '
-            'seeds; give both the same ones, in one order'
-        )
-
-
-def _check_images(outcome: MethodResult, first: MethodResult) -> None:
-    ours, theirs = outcome.predictions, first.predictions
-    if (ours.sample_ids, ours.labels) != (theirs.sample_ids, theirs.labels):
-        raise UserError(
-            f'{outcome.row.name} and {first.row.name} were tested on other '
-            'images: they cannot be compared image by image; give them one '
-            'data set and split'
-        )
-
-
-def _check_metrics(outcome: MethodResult, metrics: tuple[str, ...]) -> None:
-    for name in [key for key in metrics if key not in (*OF_NETS, *OF_MASKS)]:
-        if not all(name in test for test in outcome.tests):
-            raise UserError(
-                f'the test of {outcome.row.name} has no {name}: its class is not '
-                'there or has no images'
-            )

@@ -248,31 +248,20 @@ def work(args: Namespace) -> None:
     runner = TrialRunner(queue, options)
     try:
         with children.terminated_as_exit():
-            while _run_one(queue, runner):
-                pass
-            _finish(queue, runner)
+            trial = True
+            while trial:
+                with ExitStack() as held:
+                    if trial := queue.take(held):
+                        print(f'trial {trial.number}: {trial.params}', flush=True)
+                        runner.run(trial)
+            with locked(work_dir / 'finishing'):
+                if is_over(queue):  # another worker was faster
+                    return
+                if winner := queue.best():
+                    runner.test(winner.number, winner.params)
+                write_report(queue, options)
     except children.Interrupted as error:
         raise UserError(f'{error}; the same command goes on') from None
-
-
-def _run_one(queue: TrialQueue, runner: TrialRunner) -> bool:
-    with ExitStack() as held:
-        trial = queue.take(held)
-        if trial is None:
-            return False
-        print(f'trial {trial.number}: {trial.params}', flush=True)
-        runner.run(trial)
-        return True
-
-
-def _finish(queue: TrialQueue, runner: TrialRunner) -> None:
-    with locked(queue.work_dir / 'finishing'):
-        if is_over(queue):  # another worker was faster
-            return
-        winner = queue.best()
-        if winner is not None:
-            runner.test(winner.number, winner.params)
-        write_report(queue, runner.options)
 
 
 def make_pruner(sweep: Sweep) -> Any:

@@ -77,15 +77,19 @@ def write_tables(
     study: Study, outcomes: list[MethodResult], out: Path, facts: dict[str, Any]
 ) -> None:
     """Write ``table.md``, ``results.json`` with ``facts``, and predictions."""
-    results = dict(
-        facts,
-        caption=caption(study, outcomes),
-        test=_test_split(outcomes),
-        rows=[_as_dict(study, outcome) for outcome in outcomes],
+    first = outcomes[0].predictions
+    unknown = are_unknown(first.sample_ids, first.groups)
+    hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
+    test = dict(
+        images=len(first.sample_ids),
+        groups=None if unknown else len(set(first.groups)),
+        split_hashes=sorted(filter(None, hashes)),
+        checkpoint='the best on validation',
     )
+    rows = [_as_dict(study, outcome) for outcome in outcomes]
+    results = dict(facts, caption=caption(study, outcomes), test=test, rows=rows)
     write_text(out / 'table.md', markdown(study, outcomes))
     write_json(out / 'results.json', results)
-    first = outcomes[0].predictions
     columns = {
         f'{outcome.row.name}_seed{seed}': chosen
         for outcome in outcomes
@@ -136,27 +140,16 @@ def _cells(study: Study, outcomes: list[MethodResult]) -> list[list[str]]:
             *(format_mean_sd(*outcome.test(key)) for key in study.metrics),
             format_interval(outcome.interval),
             f'{outcome.minutes:.1f}',
-            *(_of_paper(outcome.row.paper, key) for key in papers),
+            *(
+                format_value(key, outcome.row.paper[key])
+                if key in outcome.row.paper
+                else ''
+                for key in papers
+            ),
             *(format_difference(outcome, name) for name in study.baselines),
         ]
         for outcome in outcomes
     ]
-
-
-def _of_paper(paper: dict[str, float], key: str) -> str:
-    return format_value(key, paper[key]) if key in paper else ''
-
-
-def _test_split(outcomes: list[MethodResult]) -> dict[str, Any]:
-    first = outcomes[0].predictions
-    unknown = are_unknown(first.sample_ids, first.groups)
-    hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
-    return dict(
-        images=len(first.sample_ids),
-        groups=None if unknown else len(set(first.groups)),
-        split_hashes=sorted(filter(None, hashes)),
-        checkpoint='the best on validation',
-    )
 
 
 def _as_dict(study: Study, outcome: MethodResult) -> dict[str, Any]:

@@ -178,17 +178,12 @@ def fit_threshold(exporter) -> Threshold:
         )
     for note in filter(None, notes):
         exporter.report(f'warning: {note}')
-    return Threshold(rule=_rule(wanted, lesions), **found._asdict())
-
-
-def _rule(wanted: float, lesions: np.ndarray | None) -> str:
-    counted = (
-        'a photograph counts for itself, no lesion is known'
-        if lesions is None
-        else 'the photographs of a lesion count as one answer'
-    )
-    return (
+    counted = 'the photographs of a lesion count as one answer'
+    if lesions is None:
+        counted = 'a photograph counts for itself, no lesion is known'
+    rule = (
         'smallest probability whose answers at or above it reach an '
         f'accuracy of {wanted:g} on validation, over all classes together, '
         f'by the lower end of a 95 % Wilson interval; {counted}'
     )
+    return Threshold(rule=rule, **found._asdict())

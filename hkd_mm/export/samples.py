@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from mmcv import imresize
-from mmengine.registry import DATASETS
 
 from hkd_mm.config.tree import innermost_dataset
 from hkd_mm.datasets.load_skin_image import read_image
@@ -82,7 +81,11 @@ def read_samples(run: SourceRun, split: str, count: int | None = None) -> Sample
     chosen = _choice(run, labels, count)
     infos = [infos[index] for index in chosen]
     paths = [info['img_path'] for info in infos]
-    images = np.stack([_resized(path, run.spec) for path in paths])
+    high, wide = run.spec.size  # of RGB images as validation sees them
+    images = [
+        imresize(read_image(p), (wide, high), interpolation='area') for p in paths
+    ]
+    images = np.ascontiguousarray(np.stack(images)[..., ::-1].transpose(0, 3, 1, 2))
     return Samples(paths, labels[chosen], images, run.spec, lesions_of(infos))
 
 
@@ -103,10 +106,7 @@ def _build_split(run: SourceRun, split: str, node: dict) -> Any:
             f'{split}_dataloader is on the split {named}; an export '
             'calibrates on train and measures on val'
         )
-    scope = run.cfg.get('default_scope', 'mmpretrain')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        dataset = registry.build(node)
-        dataset.full_init()
+    dataset = build_dataset(run.cfg, node)
     there, here = run.meta.get('split_hash'), split_hash(dataset)
     if there is not None and there != here:
         raise UserError(
@@ -153,10 +153,3 @@ def lesions_of(infos: list[dict]) -> np.ndarray | None:
     numbers: dict[Any, int] = {}
     keys = ((name, name is None and index) for index, name in enumerate(names))
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
-
-
-def _resized(path: str, spec: InputSpec) -> np.ndarray:
-    """Read an image as validation sees it, (3, H, W) uint8 RGB."""
-    high, wide = spec.size
-    image = imresize(read_image(path), (wide, high), interpolation='area')
-    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))

@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.config import Config
 
 from hkd_mm.config.compose import read_config
+from hkd_mm.config.data_summary import build_dataset
 from hkd_mm.config.packing import stock_steps
 from hkd_mm.config.tree import dataset_chain
 from hkd_mm.engine.run_files import finished_run
@@ -37,8 +38,6 @@ def read_dataset(data: ReportData, split: str, method: ReportMethod | None = Non
     """The dataset of a split with the test pipeline of ``method``, or none; None if
     away.
     """
-    from mmengine.registry import DATASETS
-
     cfg, root = method_config(method or data.closest), data_root(data)
     if cfg is None or root is None or not cfg.get('test_dataloader'):
         return None
@@ -50,11 +49,7 @@ def read_dataset(data: ReportData, split: str, method: ReportMethod | None = Non
     node['serialize_data'] = False
     if method is None:
         node['pipeline'] = []
-    scope = cfg.get('default_scope', 'mmpretrain')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        dataset = registry.build(node)
-        dataset.full_init()
-    return dataset
+    return build_dataset(cfg, node)
 
 
 def infos_by_id(dataset) -> dict[str, dict]:

@@ -173,11 +173,9 @@ def print_metrics(metrics: dict[str, float], title: str) -> None:
     kinds = list(dict.fromkeys(k for row in classes.values() for k in row))
     table = Table('class', *(Column(kind, justify='right') for kind in kinds))
     for name, row in classes.items():
-        table.add_row(escape(name), *(_cell(kind, row.get(kind)) for kind in kinds))
+        cells = [
+            '-' if row.get(kind) is None else f'{row[kind]:.{4 * (kind != "support")}f}'
+            for kind in kinds
+        ]
+        table.add_row(escape(name), *cells)
     console.print(table)
-
-
-def _cell(kind: str, value: float | None) -> str:
-    if value is None:
-        return '-'
-    return f'{value:.0f}' if kind == 'support' else f'{value:.4f}'

@@ -88,18 +88,16 @@ def provide_student(
 def check_teachers(cfg: Config, summary: DataSummary) -> None:
     """Look at the checkpoints of ``model.teachers``, where there are any."""
     for index, network in enumerate(cfg.model.get('teachers') or ()):
-        if not network.get('ckpt'):
-            raise UserError(_how_to_train(cfg, index, network))
-        check_given_teacher(network.ckpt, summary)
-
-
-def _how_to_train(cfg: Config, index: int, network: dict) -> str:
-    path, key = _config_of(cfg, network), f'model.teachers.{index}'
-    way = f'alone on the same data, then set --cfg-options {key}.ckpt=FILE'
-    if path:
-        way = f'with python tools/train.py {path}, then set --cfg-options '
-        way += f'{key}.ckpt=work_dirs/{path.stem}/student.pth'
-    return f'{key} ({describe_network(network)}) has no ckpt: train it {way}'
+        if network.get('ckpt'):
+            check_given_teacher(network.ckpt, summary)
+            continue
+        path, key = _config_of(cfg, network), f'model.teachers.{index}'
+        way = f'with python tools/train.py {path}' if path else 'alone on the same data'
+        file = f'work_dirs/{path.stem}/student.pth' if path else 'FILE'
+        raise UserError(
+            f'{key} ({describe_network(network)}) has no ckpt: train it {way}, then '
+            f'set --cfg-options {key}.ckpt={file}'
+        )
 
 
 def _config_of(cfg: Config, network: dict) -> Path | None:
