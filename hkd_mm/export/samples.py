@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mmcv import imresize
 
+from hkd_mm.config.data_summary import build_dataset
 from hkd_mm.config.tree import innermost_dataset
 from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.engine.run_data import split_hash
