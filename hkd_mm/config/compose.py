@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from hkd_mm.config import overrides
 from hkd_mm.config.cfg_options import (
     Options,
     apply_dotted,
@@ -28,15 +29,6 @@ from hkd_mm.config.cfg_options import (
     split_options,
 )
 from hkd_mm.config.networks import apply_network_names, config_root
-from hkd_mm.config.overrides import (
-    EXCHANGES,
-    OVERRIDES,
-    PACKED,
-    NoPlaceError,
-    apply_override,
-    check_top_level,
-    settle_top_level,
-)
 from hkd_mm.config.packing import check_pipelines, set_packed
 from hkd_mm.config.schema import check_config
 from hkd_mm.errors import UserError
@@ -84,8 +76,8 @@ def _read_on_pair(path: str | os.PathLike, pair: str) -> Config:
     cfg.on_pair = pair
     if cfg.get('class_weight') is not None:  # the losses are the child's
         try:
-            apply_override(cfg, 'class_weight', cfg.class_weight)
-        except NoPlaceError:  # none of them takes weights
+            overrides.apply_override(cfg, 'class_weight', cfg.class_weight)
+        except overrides.NoPlaceError:  # none of them takes weights
             cfg.class_weight = None
     return cfg
 
@@ -117,7 +109,7 @@ def compose_config(path: str | os.PathLike, cfg_options: Options = None) -> Conf
     pair = options.pop('pair', None)
     cfg = read_config(path) if pair is None else _read_on_pair(path, str(pair))
     check_config(cfg)
-    check_top_level(cfg)
+    overrides.check_top_level(cfg)
     check_pipelines(cfg)
     if options:
         apply_options(cfg, options)
@@ -131,15 +123,15 @@ def apply_options(cfg: Config, options: Options) -> None:
     networks = {role: found.pop(role) for role in roles if role in found}
     apply_network_names(cfg, networks, found.get('pretrained'))
     if networks and cfg.get('class_weight') is not None:
-        apply_override(cfg, 'class_weight', cfg.class_weight)
+        overrides.apply_override(cfg, 'class_weight', cfg.class_weight)
     set_packed(cfg, found)
-    for word in [*OVERRIDES, *PACKED]:
+    for word in [*overrides.OVERRIDES, *overrides.PACKED]:
         if word in found:
-            apply_override(cfg, word, found[word])
+            overrides.apply_override(cfg, word, found[word])
     apply_dotted(cfg, dotted)
     check_config(cfg)
     if dotted:
-        settle_top_level(cfg)
+        overrides.settle_top_level(cfg)
 
 
 def check_early(config: str, options: Options) -> None:
@@ -151,7 +143,7 @@ def check_early(config: str, options: Options) -> None:
         return
     cfg = read_config(config)
     words, keys = split_options(parse_options(options), cfg)
-    if any(word in EXCHANGES for word in words):
+    if any(word in overrides.EXCHANGES for word in words):
         return  # parts of the config will be others
     for key in keys:
         _, node, missing = lookup(cfg, key)

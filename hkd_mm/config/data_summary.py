@@ -7,17 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from mmengine.config import Config
 
+from hkd_mm.config import tree
 from hkd_mm.config.cfg_options import option_text
 from hkd_mm.config.overrides import num_classes, override
-from hkd_mm.config.tree import (
-    LOADERS,
-    TEACHERS,
-    dataset_chain,
-    datasets,
-    dicts,
-    innermost_dataset,
-    is_binary_segmentor,
-)
 from hkd_mm.datasets.class_weights import balanced_weights
 from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
@@ -50,7 +42,7 @@ class DataSummary:
         return f'{self.data_root} ({len(self.classes)} classes; {sizes}; split {split})'
 
 
-def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSummary:
+def summarize_data(cfg: Config, loaders: tuple[str, ...] = tree.LOADERS) -> DataSummary:
     """List the data of the loaders, without reading an image.
 
     A test part may be empty; only testing refuses that.
@@ -66,7 +58,7 @@ def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSumma
             continue
         if dataset is None:
             continue
-        chain = dataset_chain(cfg[name])
+        chain = tree.dataset_chain(cfg[name])
         targets = (node['top_up'] for node in chain if node.get('top_up'))
         dataset, copies = topped_up(dataset, next(targets, None))
         if summary is None:
@@ -93,7 +85,7 @@ def build_listing(cfg: Config, loader: str):
     if not cfg.get(loader):
         return None
     # Serialising collects garbage for half a second, for nothing here.
-    node = innermost_dataset(cfg[loader])
+    node = tree.innermost_dataset(cfg[loader])
     node = {**node, 'pipeline': [], 'serialize_data': False}
     if not is_main_process():
         barrier()
@@ -135,9 +127,9 @@ def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> No
             f'{summary.data_root} ({size} images); set --cfg-options '
             f'batch_size=N with N <= {max(size // world_size, 1)}'
         )
-    for node in dicts(cfg.get('model')):
+    for node in tree.dicts(cfg.get('model')):
         number = node.get('num_classes', -1)
-        if is_binary_segmentor(node) and len(summary.classes) == 2:
+        if tree.is_binary_segmentor(node) and len(summary.classes) == 2:
             continue
         if number > 0 and number != len(summary.classes):
             raise UserError(
@@ -156,7 +148,7 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     """
     words = {
         node['class_weight']
-        for node in dicts(cfg.get('model'), skip=TEACHERS)
+        for node in tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
         if isinstance(node.get('class_weight'), str)
     }
     if isinstance(cfg.get('class_weight'), str):
@@ -170,14 +162,14 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
         value = None
         if read_data:
             value = balanced_weights(summary.train_counts, word, summary.classes)
-        for node in [cfg._cfg_dict, *dicts(cfg.get('model'), TEACHERS)]:
+        for node in [cfg._cfg_dict, *tree.dicts(cfg.get('model'), tree.TEACHERS)]:
             if node.get('class_weight') == word:
                 node['class_weight'] = value
 
 
 def names_its_classes(cfg: Config) -> bool:
     """Whether the class names stand in the config."""
-    return any(node.get('classes') for node in datasets(cfg))
+    return any(node.get('classes') for node in tree.datasets(cfg))
 
 
 def fit_heads(cfg: Config, classes: Sequence[str]) -> None:

@@ -14,16 +14,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from hkd_mm.config import tree
 from hkd_mm.config.overrides import PACKED
-from hkd_mm.config.tree import (
-    LOADERS,
-    dataset_chain,
-    innermost_dataset,
-    is_packed_dataset,
-    number_of_classes,
-    packed_datasets,
-    preprocessor,
-)
 from hkd_mm.errors import UserError
 from hkd_mm.io.signatures import type_name
 
@@ -130,7 +122,7 @@ _STOCK_LOADER = dict(
 
 def is_packed(cfg: Config) -> bool:
     """Whether any loader of a config reads packed images."""
-    return any(True for _ in packed_datasets(cfg))
+    return any(True for _ in tree.packed_datasets(cfg))
 
 
 def set_packed(cfg: Config, options: dict[str, Any]) -> None:
@@ -160,7 +152,7 @@ def check_pipelines(cfg: Config) -> None:
             'configs/_base_/datasets/skin_disease_116.py does, or give it '
             'with --cfg-options packed=True'
         )
-    for loader, node in packed_datasets(cfg):
+    for loader, node in tree.packed_datasets(cfg):
         if cfg.get('packed') is False:
             raise UserError(
                 f'{cfg.filename}: packed = False stands at the top, and '
@@ -184,12 +176,12 @@ def unpack(cfg: Config) -> None:
     if not is_packed(cfg):
         cfg.packed = False
         return
-    old = preprocessor(cfg)
+    old = tree.preprocessor(cfg)
     if type_name(old) != 'PackedPreprocessor':
         raise UserError(
             'packed=False: images with masks are always packed; leave it out'
         )
-    for loader, node in packed_datasets(cfg):
+    for loader, node in tree.packed_datasets(cfg):
         _unpack_loader(cfg, loader, node, old)
     new = {key: old[key] for key in _STATISTICS if key in old}
     _replace_preprocessor(cfg, new)
@@ -213,8 +205,8 @@ def _unpack_loader(cfg: Config, loader: str, node: dict, preprocessing: dict) ->
     if loader == 'train_dataloader':
         steps[2:2] = [stock(**step) for step in preprocessing.get('augment', [])]
     inner = dict(node['dataset'], pipeline=steps)
-    for holder in (cfg[loader], *dataset_chain(cfg[loader])):
-        if is_packed_dataset(holder['dataset']):
+    for holder in (cfg[loader], *tree.dataset_chain(cfg[loader])):
+        if tree.is_packed_dataset(holder['dataset']):
             holder['dataset'] = inner
             break
     collate = cfg[loader].get('collate_fn') or {}
@@ -236,7 +228,7 @@ def stock_steps(node: dict) -> list[dict]:
 def pack(cfg: Config, augment: bool = True) -> None:
     """Turn mmpretrain's pipeline into packed images, in place."""
     _pack_preprocessor(cfg, augment)
-    for name in LOADERS:
+    for name in tree.LOADERS:
         if cfg.get(name):
             _pack_loader(cfg[name], name == 'train_dataloader')
     for network in (cfg.model, cfg.model.get('architecture')):
@@ -249,12 +241,12 @@ def pack(cfg: Config, augment: bool = True) -> None:
 
 
 def _steps(loader: dict) -> list[dict]:
-    pipeline = innermost_dataset(loader).get('pipeline', [])
+    pipeline = tree.innermost_dataset(loader).get('pipeline', [])
     return [step for step in pipeline if type_name(step) not in _NEUTRAL]
 
 
 def _pack_loader(loader: dict, training: bool) -> None:
-    *_, holder, inner = loader, *dataset_chain(loader)
+    *_, holder, inner = loader, *tree.dataset_chain(loader)
     if not training and _steps(loader):
         raise UserError(
             f'packed=True cannot do {_steps(loader)[0]["type"]} of an '
@@ -294,7 +286,7 @@ def _resize(dataset: dict) -> dict:
 
 
 def _pack_preprocessor(cfg: Config, augment: bool) -> None:
-    old = preprocessor(cfg)
+    old = tree.preprocessor(cfg)
     left = set(old) - {'type', *_STATISTICS}
     if left:
         raise UserError(
@@ -314,7 +306,7 @@ def _pack_preprocessor(cfg: Config, augment: bool) -> None:
         new['augment'] = batched(_steps(cfg.train_dataloader))
     if any(type_name(step) in _MIXING for step in new.get('augment', [])):
         network = cfg.model.get('architecture', cfg.model)
-        new.setdefault('num_classes', number_of_classes(network))
+        new.setdefault('num_classes', tree.number_of_classes(network))
     _replace_preprocessor(cfg, new)
 
 

@@ -9,18 +9,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from hkd_mm.cli import user_line
-from hkd_mm.experiments import children
+from hkd_mm.experiments import children, run_folders
 from hkd_mm.experiments.outdated import StudyFingerprints, code_hash, write_fingerprint
-from hkd_mm.experiments.run_folders import (
-    CONSOLE,
-    FAILED,
-    figure,
-    is_done,
-    is_resumable,
-    is_trained,
-    read_report,
-    write_json,
-)
 from hkd_mm.experiments.study import Run
 from hkd_mm.io.progress import how_far, left_of_runs
 
@@ -48,11 +38,11 @@ class RunExecutor:
         self.fingerprints = fingerprints
         self._threads = max(1, (os.cpu_count() or 1) // jobs)
         self._stop = threading.Event()
-        done = [run for run in runs if is_done(run.folder(work_dir))]
+        done = [run for run in runs if run_folders.is_done(run.folder(work_dir))]
         self._ended = {run.name for run in done}
         self._started: dict[str, float] = {}
         self._seconds = [
-            60 * read_report(path / 'metrics.json')['training_minutes']
+            60 * run_folders.read_report(path / 'metrics.json')['training_minutes']
             for path in (run.folder(work_dir) for run in done)
         ]
 
@@ -98,7 +88,7 @@ class RunExecutor:
         reason = None
         if any(future.result() for future in before):
             reason = 'what it builds on failed'
-        elif is_done(run.folder(self.work_dir)):
+        elif run_folders.is_done(run.folder(self.work_dir)):
             self.log(f'{run.name}: was done before')
         else:
             self._started[run.name] = started = time.monotonic()
@@ -112,20 +102,20 @@ class RunExecutor:
     def _attempt(self, run: Run) -> str | None:
         folder = run.folder(self.work_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FAILED).unlink(missing_ok=True)
+        (folder / run_folders.FAILED).unlink(missing_ok=True)
         try:
-            if not is_trained(folder):
+            if not run_folders.is_trained(folder):
                 self._train(run, folder)
             self._call(children.test, run, folder)
-            report = read_report(folder / 'metrics.json')
-            value = figure(report.get('best') or {}, self.metric)
+            report = run_folders.read_report(folder / 'metrics.json')
+            value = run_folders.figure(report.get('best') or {}, self.metric)
             if value != value:
                 raise children.Failed(f'its validation has no {self.metric}')
         except children.ChildStopped:
             return 'it was ended with the study'
         except Exception as error:  # of this run: the others go on
             reason = user_line(error) or f'{type(error).__name__}: {error}'
-            write_json(folder / FAILED, dict(reason=reason))
+            run_folders.write_json(folder / run_folders.FAILED, dict(reason=reason))
             self.log(f'{run.name}: failed: {reason}')
             return reason
         self.log(
@@ -135,13 +125,13 @@ class RunExecutor:
         return None
 
     def _train(self, run: Run, folder: Path) -> None:
-        resumed = is_resumable(folder)
+        resumed = run_folders.is_resumable(folder)
         self.log(f'{run.name}: {"resumed" if resumed else "started"}')
         if self.fingerprints and not resumed:
             now = self.fingerprints.of(run)._replace(code=code_hash())
             write_fingerprint(folder, now)
         self._call(children.train, run, folder)
-        if not is_trained(folder):
+        if not run_folders.is_trained(folder):
             raise children.Failed(
                 f'{run.row.config} leaves no metrics.json and student.pth; '
                 'its custom_hooks need hkd_mm.RunReportHook'
@@ -154,7 +144,7 @@ class RunExecutor:
             run.row.config,
             folder,
             [*run.options(self.work_dir), *self.options],
-            folder / CONSOLE,
+            folder / run_folders.CONSOLE,
             should_stop=self._stop.is_set,
             threads=self._threads,
         )

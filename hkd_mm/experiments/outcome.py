@@ -10,25 +10,17 @@ from typing import Any
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation import significance
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.evaluation.significance import (
-    Difference,
-    accuracy,
-    balanced_accuracy,
-    bootstrap_interval,
-    holm,
-    mean_value,
-    paired_difference,
-)
 from hkd_mm.experiments.run_folders import figure, is_done, read_report
 from hkd_mm.experiments.study import Study, StudyRow, all_runs
 from hkd_mm.metric_names import COMPARED_OF_MASKS, OF_MASKS, OF_NETS
 from hkd_mm.training.test_record import read_predictions
 
 _SCORES = dict(
-    dict.fromkeys(COMPARED_OF_MASKS, mean_value),
-    balanced_accuracy=balanced_accuracy,
-    top1=accuracy,
+    dict.fromkeys(COMPARED_OF_MASKS, significance.mean_value),
+    balanced_accuracy=significance.balanced_accuracy,
+    top1=significance.accuracy,
 )
 
 
@@ -53,7 +45,9 @@ class MethodResult:
     predictions: Predictions
     milliseconds: float = math.nan  # that an image takes; NaN: nobody has timed it
     interval: tuple[float, float] = (math.nan, math.nan)  # 95 %, over other test splits
-    against: dict[str, Difference] = field(default_factory=dict)  # by baseline
+    against: dict[str, significance.Difference] = field(
+        default_factory=dict
+    )  # by baseline
     adjusted: dict[str, float] = field(
         default_factory=dict
     )  # p after Holm's correction
@@ -222,7 +216,7 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
     for outcome in outcomes:
         found = outcome.predictions
         labels, chosen = _arrays(metric, found.labels, found.chosen)
-        outcome.interval = bootstrap_interval(
+        outcome.interval = significance.bootstrap_interval(
             labels, chosen, found.groups, _SCORES[metric]
         )
     by_name = {outcome.row.name: outcome for outcome in outcomes}
@@ -247,12 +241,12 @@ def _compare(outcomes: list[MethodResult], base: MethodResult, metric: str) -> N
                 'seeds; give both the same ones, in one order'
             )
         ours = outcome.predictions
-        outcome.against[name] = paired_difference(
+        outcome.against[name] = significance.paired_difference(
             *_arrays(metric, ours.labels, ours.chosen, theirs.chosen),
             ours.groups,
             _SCORES[metric],
         )
-    adjusted = holm([outcome.against[name].p for outcome in others])
+    adjusted = significance.holm([outcome.against[name].p for outcome in others])
     for outcome, p in zip(others, adjusted):
         outcome.adjusted[name] = p
 

@@ -14,18 +14,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hkd_mm.experiments import table_text
 from hkd_mm.experiments.run_folders import (
     FAILED,
     EpochRecord,
     RunReport,
     is_done,
     read_if_whole,
-)
-from hkd_mm.experiments.table_text import (
-    format_figure,
-    format_params,
-    format_setting,
-    make_console,
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.io.progress import EVERY, how_far, left_of_runs
@@ -40,7 +35,7 @@ class ProgressTable:
     """Show how far runs are, as a table on a terminal, else as lines."""
 
     def __init__(self) -> None:
-        self.console = make_console(soft_wrap=True)
+        self.console = table_text.make_console(soft_wrap=True)
         self._live: Live | None = None
 
     def table(self) -> Table:
@@ -114,7 +109,7 @@ class StudyProgress(ProgressTable):
         if is_done(folder):
             report = read_if_whole(RunReport, folder / 'metrics.json') or {}
             value = (report.get('best') or {}).get(self.study.compared_by)
-            return Text(format_figure(value) or 'done', 'green')
+            return Text(table_text.format_figure(value) or 'done', 'green')
         history = read_if_whole(list[EpochRecord], folder / 'history.json')
         if history is None:
             return Text('begun') if folder.exists() else Text('-', 'dim')
@@ -140,7 +135,7 @@ class SweepProgress(ProgressTable):
             case 'WAITING':
                 return ''
             case 'RUNNING':
-                text = format_params(params_of(trial))
+                text = table_text.format_params(params_of(trial))
             case 'COMPLETE':
                 text = f'{self.sweep.metric} {trial.value:.3f} on validation'
             case 'PRUNED':
@@ -178,9 +173,9 @@ class SweepProgress(ProgressTable):
                 value = trial.intermediate_values.get(step)
             table.add_row(
                 str(trial.number),
-                *(format_setting(params.get(name, '')) for name in names),
+                *(table_text.format_setting(params.get(name, '')) for name in names),
                 '' if step is None else str(step),
-                format_figure(value),
+                table_text.format_figure(value),
                 trial.state.name.lower(),
             )
         return table

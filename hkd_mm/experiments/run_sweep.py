@@ -18,17 +18,10 @@ from typing import Any
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children
+from hkd_mm.experiments import children, sweep_report
 from hkd_mm.experiments.outdated import check_settings, sweep_settings
 from hkd_mm.experiments.progress_table import SweepProgress
 from hkd_mm.experiments.sweep_file import Sweep, corners, optuna, read_sweep
-from hkd_mm.experiments.sweep_report import (
-    JSON,
-    TABLE,
-    SweepReport,
-    is_over,
-    write_report,
-)
 from hkd_mm.experiments.table_text import format_params
 from hkd_mm.experiments.trial_queue import TrialQueue, open_study
 from hkd_mm.experiments.trial_runner import TrialRunner, as_options
@@ -76,7 +69,7 @@ def run_sweep(
     queue.fill(retry_failed)
     progress = SweepProgress(queue)
     reasons: list[str] = []
-    if not is_over(queue):
+    if not sweep_report.is_over(queue):
         command = _worker_command(sweep, work_dir, url, options)
         with progress, children.terminated_as_exit():
             given = command, workers, work_dir, progress.update
@@ -85,7 +78,7 @@ def run_sweep(
             else:
                 reasons = run_here(*given)
     reasons = list(dict.fromkeys(reasons))
-    if not is_over(queue):
+    if not sweep_report.is_over(queue):
         why = '; '.join(reasons) or 'its workers have ended'
         raise UserError(f'the sweep is not at its end: {why}; the same command goes on')
     for reason in reasons:
@@ -118,8 +111,10 @@ def _worker_command(
 
 
 def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
-    path = queue.work_dir / JSON
-    found = read_as(SweepReport, path, '; remove it, and the same command writes it')
+    path = queue.work_dir / sweep_report.JSON
+    found = read_as(
+        sweep_report.SweepReport, path, '; remove it, and the same command writes it'
+    )
     winner = found['winner']
     if progress.console.is_terminal:
         progress.console.print(progress.table(), soft_wrap=False)
@@ -133,7 +128,7 @@ def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
     for key, value in (winner['test'] or {}).items():
         print(f'  {key} {value:.3f} on the test split')
     print(found['selection'])
-    print(f'{path}, {path.with_name(TABLE)}')
+    print(f'{path}, {path.with_name(sweep_report.TABLE)}')
     return found
 
 
@@ -255,11 +250,11 @@ def work(args: Namespace) -> None:
                         print(f'trial {trial.number}: {trial.params}', flush=True)
                         runner.run(trial)
             with locked(work_dir / 'finishing'):
-                if is_over(queue):  # another worker was faster
+                if sweep_report.is_over(queue):  # another worker was faster
                     return
                 if winner := queue.best():
                     runner.test(winner.number, winner.params)
-                write_report(queue, options)
+                sweep_report.write_report(queue, options)
     except children.Interrupted as error:
         raise UserError(f'{error}; the same command goes on') from None
 

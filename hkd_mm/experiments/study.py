@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat
 
+from hkd_mm import metric_names
 from hkd_mm.config.cfg_options import parse_options
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import config_root
@@ -20,25 +21,19 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments.run_folders import Name, RowName, write_json
 from hkd_mm.experiments.sweep_file import read_keys
 from hkd_mm.io.schema import read_as, validate
-from hkd_mm.metric_names import (
-    CLASS_SUMMARY,
-    OF_MASKS,
-    OF_NETS,
-    OVERALL,
-    PER_CLASS,
-    TESTABLE,
-)
 
 PLAN = 'plan.json'
-_OVERALL = (*OVERALL, *OF_MASKS, *OF_NETS)
+_OVERALL = (*metric_names.OVERALL, *metric_names.OF_MASKS, *metric_names.OF_NETS)
 
 
 def _check_metric(metric: str) -> str:
     name, _, figure = metric.rpartition('/')
-    if figure not in ((*PER_CLASS, *OF_MASKS) if name else _OVERALL):
+    if figure not in (
+        (*metric_names.PER_CLASS, *metric_names.OF_MASKS) if name else _OVERALL
+    ):
         raise ValueError(
             f'known are {", ".join(_OVERALL)}, and CLASS/F with F one of '
-            f'{", ".join(PER_CLASS)}'
+            f'{", ".join(metric_names.PER_CLASS)}'
         )
     return metric
 
@@ -83,8 +78,8 @@ class Study:
     title: str  # of the table
     rows: Annotated[tuple[StudyRow, ...], _Some]  # in the order of the table
     baselines: tuple[str, ...]  # rows that the others are tested against
-    compared_by: Literal[TESTABLE] = 'balanced_accuracy'
-    metrics: _Metrics = CLASS_SUMMARY  # columns of the table
+    compared_by: Literal[metric_names.TESTABLE] = 'balanced_accuracy'
+    metrics: _Metrics = metric_names.CLASS_SUMMARY  # columns of the table
     size: Name | None = None  # which of its sizes this is; None as the paper has it
     roles: _Roles = field(default_factory=dict)  # rows that a report looks at closely
 
@@ -107,8 +102,8 @@ class _StudyFile:
     title: str = ''
     options: dict[str, Any] = field(default_factory=dict)
     baselines: tuple[str, ...] = ()
-    compared_by: Literal[TESTABLE] = 'balanced_accuracy'
-    metrics: Annotated[_Metrics, _Some] = CLASS_SUMMARY
+    compared_by: Literal[metric_names.TESTABLE] = 'balanced_accuracy'
+    metrics: Annotated[_Metrics, _Some] = metric_names.CLASS_SUMMARY
     sizes: dict[Name, _Size] = field(default_factory=dict)
     roles: _Roles = field(default_factory=dict)
 

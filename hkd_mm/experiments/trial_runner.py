@@ -8,20 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children
+from hkd_mm.experiments import children, run_folders
 from hkd_mm.experiments.children import ChildStopped, Failed
-from hkd_mm.experiments.run_folders import (
-    CONSOLE,
-    TESTED,
-    RunReport,
-    figure,
-    has_files,
-    is_trained,
-    read_history,
-    read_if_whole,
-    read_report,
-    write_json,
-)
 from hkd_mm.experiments.sweep_file import Sweep, optuna
 from hkd_mm.experiments.trial_queue import TrialQueue
 from hkd_mm.io.schema import read_as
@@ -71,24 +59,24 @@ class TrialRunner:
     def test(self, number: int, params: dict[str, Any]) -> None:
         for seed in self.sweep.seeds:
             folder = self.queue.run_folder(number, seed)
-            if has_files(folder, TESTED):
+            if run_folders.has_files(folder, run_folders.TESTED):
                 continue
             try:
                 children.test(
                     self.sweep.config(params),
                     folder,
                     self._options(params, seed),
-                    self.queue.folder(number) / CONSOLE,
+                    self.queue.folder(number) / run_folders.CONSOLE,
                 )
             except Failed as error:
                 raise UserError(
                     f'the winner, trial {number}, cannot be tested: {error}'
                 ) from None
 
-    def _train(self, trial: Any, seed: int) -> RunReport:
+    def _train(self, trial: Any, seed: int) -> run_folders.RunReport:
         folder = self.queue.run_folder(trial.number, seed)
-        if not is_trained(folder):
-            log = self.queue.folder(trial.number) / CONSOLE
+        if not run_folders.is_trained(folder):
+            log = self.queue.folder(trial.number) / run_folders.CONSOLE
             options = self._options(trial.params, seed)
             options += self.teachers.options(trial.params, log)
             config = self.sweep.config(trial.params)
@@ -99,7 +87,7 @@ class TrialRunner:
             else:
                 children.train(config, folder, options, log)
         try:
-            return read_report(folder / 'metrics.json')
+            return run_folders.read_report(folder / 'metrics.json')
         except UserError as error:
             raise Failed(str(error)) from None
 
@@ -109,18 +97,18 @@ class TrialRunner:
         varied = self.sweep.varied(params, work_dir)
         return [*as_options(common), *self.options, *as_options(varied)]
 
-    def _score(self, report: RunReport) -> float:
+    def _score(self, report: run_folders.RunReport) -> float:
         best = report.get('best')
         if not best:
             raise Failed('validation chose no checkpoint')
-        value = figure(best, self.sweep.metric)
+        value = run_folders.figure(best, self.sweep.metric)
         if value != value:
             raise Failed(f'{self.sweep.metric} is no number on validation')
         return float(value)
 
     def _write_result(self, trial: Any, **facts) -> None:
         found = dict(number=trial.number, params=trial.params, **facts)
-        write_json(self.queue.folder(trial.number) / RESULT, found)
+        run_folders.write_json(self.queue.folder(trial.number) / RESULT, found)
 
 
 class _Follower:
@@ -133,7 +121,7 @@ class _Follower:
 
     def __call__(self) -> bool:
         new = False
-        for record in read_history(self.folder):
+        for record in run_folders.read_history(self.folder):
             value = record.get('val', {}).get(self.sweep.metric)
             if record['epoch'] in self.reported or value is None:
                 continue
@@ -168,7 +156,7 @@ class Teachers:
         config = str(self.sweep.config(params))
         key = hashlib.sha256(repr((config, options)).encode()).hexdigest()[:8]
         folder = self.work_dir / 'runs' / f'teacher_{key}'
-        found = read_if_whole(_Teacher, folder / TEACHER)
+        found = run_folders.read_if_whole(_Teacher, folder / TEACHER)
         if not found or not Path(found['checkpoint'] or '/').exists():
             arguments = [str(self.sweep.path), '--teacher-of', config]
             arguments += ['--work-dir', str(folder)]
@@ -206,4 +194,4 @@ def provide_teacher(args: Namespace) -> None:
         found = stages.provide_teacher(
             cfg, summarize_data(cfg), train, cfg_options=options
         )
-    write_json(Path(args.work_dir) / TEACHER, dict(checkpoint=found))
+    run_folders.write_json(Path(args.work_dir) / TEACHER, dict(checkpoint=found))

@@ -15,15 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hkd_mm.errors import UserError, first_line
-from hkd_mm.inference.backends import (
-    STUDENT,
-    OnnxBackend,
-    TorchBackend,
-    available,
-    load_weights,
-    may_overflow,
-    read_unexported,
-)
+from hkd_mm.inference import backends
 from hkd_mm.inference.folder import find_images
 from hkd_mm.inference.manifest import FILE, ClassifierManifest, Manifest, read_manifest
 from hkd_mm.io.images import Source
@@ -72,19 +64,19 @@ class Student:
     def load(self, threads: int | None, device: str | None) -> Any:
         """Load the network, which has ``logits(images)``."""
         if self.backend == 'torch':
-            network, swapped = self.network or load_weights(self.weights)
-            return TorchBackend(network, swapped, threads, device)
+            network, swapped = self.network or backends.load_weights(self.weights)
+            return backends.TorchBackend(network, swapped, threads, device)
         int8, found = self.manifest.files.get('int8'), self.manifest.checks.get('int8')
         bits = found.get('weight_bits') if isinstance(found, dict) else None
         chosen = int8 is not None and self.weights.name == int8.path
-        if chosen and bits != 7 and may_overflow():
+        if chosen and bits != 7 and backends.may_overflow():
             warnings.warn(
                 f'{self.weights} has weights of 8 bits, whose sums may '
                 'overflow on this processor (x86 without VNNI); take float32, '
                 'or export with --weight-bits 7'
             )
         shape = (self.input.channels, *self.input.size)
-        return OnnxBackend(self.weights, threads, device, shape)
+        return backends.OnnxBackend(self.weights, threads, device, shape)
 
 
 def read_student(
@@ -126,7 +118,7 @@ def read_student(
             f'{path} has no {FILE}, so that it is no exported folder; make '
             'one with tools/export.py'
         )
-    run = read_unexported(path)
+    run = backends.read_unexported(path)
     _check_task(path, 'segmentation' if run.dense else 'classification', task)
     if not run.dense:
         warnings.warn(
@@ -136,7 +128,7 @@ def read_student(
         )
     return Student(
         'torch',
-        run.folder / STUDENT,
+        run.folder / backends.STUDENT,
         tuple(run.classes),
         run.spec,
         threshold=run.pixel_threshold if run.dense else None,
@@ -149,7 +141,7 @@ def choose_file(
 ) -> tuple[str, str]:
     """Choose a backend, ONNX unless torch is all there is, and the kind of its file."""
     if backend is None:
-        onnx = 'torch' not in files or ('fp32' in files and available())
+        onnx = 'torch' not in files or ('fp32' in files and backends.available())
         backend = 'onnx' if onnx or precision != 'fp32' else 'torch'
     return backend, 'torch' if backend == 'torch' else precision
 

@@ -14,11 +14,7 @@ from hkd_mm.evaluation.significance import (
     bootstrap_interval,
     scores_by_seed,
 )
-from hkd_mm.experiments.table_text import (
-    are_unknown,
-    format_image_count,
-    unknown_groups_note,
-)
+from hkd_mm.experiments import table_text
 from hkd_mm.io.schema import read_as
 from hkd_mm.io.tables import read_table
 from hkd_mm.report.data import ReportData
@@ -151,7 +147,7 @@ def leakage_section(data: ReportData) -> Section:
     if data.unknown:
         how += (
             f'. {name.capitalize()} unknown: that holds for images '
-            f'alone. {unknown_groups_note(name)}'
+            f'alone. {table_text.unknown_groups_note(name)}'
         )
     else:
         how += f', and none of the {name} that are known is on both sides.'
@@ -173,13 +169,13 @@ def _hashes(data: ReportData) -> str:
 def _parts(data: ReportData) -> list[tuple[str, str]]:
     parts, name = _from_data(data) or _from_predictions(data), data.group_name
     counts = {
-        split: format_image_count(part, part.values(), name)
+        split: table_text.format_image_count(part, part.values(), name)
         for split, part in parts.items()
     }
     items = [('Parts', ', '.join(f'{split} {n}' for split, n in counts.items()))]
     for both, (images, count) in shared(parts).items():
         found = [parts[split] for split in both.split(' and ')]
-        unknown = any(are_unknown(part, part.values()) for part in found)
+        unknown = any(table_text.are_unknown(part, part.values()) for part in found)
         groups = f'{name} unknown' if unknown else f'{count} {name}'
         leak = ' - LEAK' if images or (count and not unknown) else ''
         items.append((f'In {both}', f'{images} images, {groups}{leak}'))
