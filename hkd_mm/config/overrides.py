@@ -64,8 +64,6 @@ _SHARED = (
 
 
 def _of_dataset(key: str) -> Callable[[Config, Any], Targets]:
-    """Set one argument of the innermost dataset of every loader."""
-
     def targets(cfg: Config, value: Any) -> Targets:
         for node in datasets(cfg):
             if key in node or is_ours(node) or key == 'data_root':
@@ -139,10 +137,7 @@ def sampler(cfg: Config, value: str | None) -> Targets:
 
 
 def max_epochs(cfg: Config, value: int) -> Targets:
-    """Set the epochs, and the end of every schedule that ends with them.
-
-    Milestones keep their share of the epochs.
-    """
+    """Set the epochs, and the end or share of every schedule that ends with them."""
     loop = cfg.get('train_cfg') or {}
     old = loop.get('max_epochs')
     if old is None:
@@ -184,9 +179,9 @@ def compiled(cfg: Config, value: bool) -> Targets:
 def pretrained(cfg: Config, value: bool) -> Targets:
     """Start every network but a teacher from ImageNet weights, or not.
 
-    Without them a schedule that has no warm-up gets one, 5 % of the epochs
-    and at least one, and gradients are clipped: the first steps of a network
-    with random weights diverge at a rate that suits a pretrained one.
+    Without them a schedule gets a warm-up of 5 % of the epochs and gradients are
+    clipped: the first steps of random weights diverge at a rate that suits pretrained
+    ones.
     """
     found = [
         node
@@ -282,8 +277,6 @@ def augment(cfg: Config, value: Any) -> Targets:
 
 
 def _of_store(key: str, of_training: bool = False):
-    """Set one argument of the packed datasets."""
-
     def targets(cfg: Config, value: Any) -> Targets:
         found = [*packed_datasets(cfg)]
         for loader, node in found:
@@ -301,8 +294,6 @@ def _of_store(key: str, of_training: bool = False):
 
 
 def _of_views(key: str):
-    """Set one argument of the batched augmentation."""
-
     def targets(cfg: Config, value: Any) -> Targets:
         node = preprocessor(cfg)
         if type_name(node).startswith('Packed') and takes(node, key):
@@ -327,16 +318,15 @@ _DATA = 'a dataset of hkd_mm'
 _PACKED = 'packed images (hkd_mm.PackedDataset)'
 OVERRIDES: dict[str, Override] = dict(
     # data
-    data_root=Override(_of_dataset('data_root'), _DATA),
-    ann_file=Override(_of_dataset('ann_file'), _DATA),
-    image_col=Override(_of_dataset('image_col'), _DATA),
-    label_col=Override(_of_dataset('label_col'), _DATA),
-    group_cols=Override(_of_dataset('group_cols'), _DATA),
-    split_col=Override(_of_dataset('split_col'), _DATA),
+    **{
+        key: Override(_of_dataset(key), _DATA)
+        for key in (
+            'data_root ann_file image_col label_col group_cols split_col split_file '
+            'split_ratios'
+        ).split()
+    },
     dataset_type=Override(dataset_type, _DATA),
     classes=Override(classes, _DATA),
-    split_file=Override(_of_dataset('split_file'), _DATA),
-    split_ratios=Override(_of_dataset('split_ratios'), _DATA),
     split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
     batch_size=Override(batch_size, 'a loader without a batch_sampler'),
@@ -381,14 +371,7 @@ def override(word: str) -> Override:
 
 
 def apply_override(cfg: Config, word: str, value: Any) -> None:
-    """Set every place of a word.
-
-    Args:
-        value: for its places; it also becomes the top-level value.
-
-    Raises:
-        NoPlaceError: the config has no place for it.
-    """
+    """Set every place of a word, and the top-level value."""
     row = override(word)
     if word == 'classes':
         from hkd_mm.datasets.class_folders import class_names
@@ -439,11 +422,7 @@ def check_top_level(cfg: Config) -> None:
 
 
 def settle_top_level(cfg: Config) -> None:
-    """Let top-level words follow nested values that dotted keys have set.
-
-    A word that no longer tells what stands at its places gets the value there,
-    or goes.
-    """
+    """Let top-level words follow nested values that dotted keys have set, or go."""
     for word, _, targets in list(_contradicted(cfg)):
         values = [group.get(key) for group, key, _ in targets[:1]]
         cfg._cfg_dict.pop(word)
@@ -454,7 +433,6 @@ def settle_top_level(cfg: Config) -> None:
 
 
 def _assigned(path: str | None) -> set[str]:
-    """Names that a config file assigns at its top, without its bases."""
     if not path or not path.endswith('.py'):
         return set()
     try:
@@ -471,7 +449,6 @@ def _assigned(path: str | None) -> set[str]:
 
 
 def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
-    """Yield words at the top that none of their places agrees with."""
     for word, row in OVERRIDES.items():
         value = cfg.get(word)
         if value is None:

@@ -103,10 +103,7 @@ def make_work_dir(path: str, option: str = '--work-dir') -> None:
 
 @contextmanager
 def hold_work_dir(path: str) -> Iterator[None]:
-    """Keep other trainings out of a work dir; rank 0 holds the lock for all.
-
-    A file system without locks keeps nobody out; one line says so.
-    """
+    """Keep other trainings out of a work dir; rank 0 holds the lock for all."""
     make_work_dir(path)
     folder = Path(path)
     with ExitStack() as stack:
