@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from hkd_mm.config.schema import arguments, class_of_type, names_of_type, takes
+from hkd_mm.config.schema import (
+    WORDS,
+    arguments,
+    class_of_type,
+    names_of_type,
+    plain,
+    takes,
+)
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -29,6 +36,7 @@ from hkd_mm.config.tree import (
     preprocessor,
 )
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
 
 
@@ -196,10 +204,10 @@ def pretrained(cfg: Config, value: bool) -> Targets:
 
 
 def _from_scratch(cfg: Config) -> Targets:
-    steps = cfg.param_scheduler
+    steps, wrapper = cfg.param_scheduler, cfg.optim_wrapper
+    if any(_warms_up(step) for step in dicts(steps)) or 'optimizer' not in wrapper:
+        return  # several optimizers have schedules of their own
     steps = list(steps) if isinstance(steps, (list, tuple)) else [steps]
-    if any(_warms_up(step) for step in steps):
-        return
     epochs = (cfg.get('train_cfg') or {}).get('max_epochs') or 1
     warm = dict(
         type='LinearLR',
@@ -210,8 +218,8 @@ def _from_scratch(cfg: Config) -> Targets:
         convert_to_iter_based=True,
     )
     yield Target(cfg, 'param_scheduler', [warm, *steps])
-    if 'clip_grad' not in cfg.optim_wrapper:
-        yield Target(cfg.optim_wrapper, 'clip_grad', dict(max_norm=5.0))
+    if 'clip_grad' not in wrapper:
+        yield Target(wrapper, 'clip_grad', dict(max_norm=5.0))
 
 
 def class_weight(cfg: Config, value: Any) -> Targets:
@@ -453,6 +461,7 @@ def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
         value = cfg.get(word)
         if value is None:
             continue
+        validate(WORDS, {word: plain(value, 'replace')}, f'config {cfg.filename}')
         targets = list(row.targets(cfg, value))
         if not targets and not value:  # False or empty: nothing asked
             continue

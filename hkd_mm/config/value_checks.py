@@ -145,13 +145,15 @@ def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str | None) ->
             'optim_wrapper.type=AmpOptimWrapper is mixed precision, which '
             'needs a GPU; use OptimWrapper on a CPU'
         )
-    settings = wrapper.get('optimizer')
-    if not settings:
+    # several, each in a group of its name, have a constructor
+    found = [part['optimizer'] for part in dicts(wrapper) if part.get('optimizer')]
+    if not found or not wrapper.keys() & {'optimizer', 'constructor'}:
         raise UserError('optim_wrapper has no optimizer; write one into the config')
     number = torch.nn.Parameter(torch.zeros(1))
     try:
         with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
-            registry.build(dict(settings, params=[number]))
+            for settings in found:
+                registry.build(dict(settings, params=[number]))
     except (KeyError, ValueError, TypeError) as error:
         reason = str(error).strip('"\'').splitlines()[0]
         raise UserError(

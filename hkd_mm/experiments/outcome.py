@@ -167,10 +167,6 @@ def _read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
 def _lines(folder: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     path = folder / 'predictions.csv'
     lines: list[dict[str, Any]] = read_predictions(path)
-    if not lines:
-        raise UserError(
-            f'{path} has no rows; remove {folder}, and the run is done again'
-        )
     for name in ('sample_id', *columns):
         if name not in lines[0]:
             raise UserError(

@@ -52,7 +52,8 @@ class StudyRow:
         title: shown to the reader.
         config: file.
         options: as ``--cfg-options``; in texts ``{runs}`` stands for the folder of all
-            runs of the seed, ``{work_dir}`` for the study's, ``{seed}`` for the seed.
+            runs of the seed, ``{work_dir}`` for the study's, ``{seed}`` for the seed;
+            ``{work_dir}/seed0`` is that of the first seed, in the same fold.
         after: rows whose run of the same seed comes first, or that of their last one.
         tested: against the baselines; a teacher, say, is not.
         paper: the paper's figures: fractions, ``minutes`` of training.
@@ -143,9 +144,11 @@ class Run(NamedTuple):
         return work_dir / 'splits' / f'fold{self.fold}.json'
 
     def options(self, work_dir: Path) -> list[str]:
-        found = [f'seed={self.seed}']
+        found, root = [f'seed={self.seed}'], self.root(work_dir)
         for key, value in self.row.options.items():
-            text = str(value).replace('{runs}', str(self.root(work_dir)))
+            text = str(value).replace('{runs}', str(root))
+            # another seed's runs: those of the same fold
+            text = text.replace('{work_dir}/seed', f'{root.parent}/seed')
             text = text.replace('{work_dir}', str(work_dir))
             found.append(f'{key}={text.replace("{seed}", str(self.seed))}')
         if self.fold is not None:

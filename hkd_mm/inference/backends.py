@@ -11,7 +11,8 @@ the work dir is read.
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from hkd_mm.lazy import require
 STUDENT = 'student.pth'
 _CPUINFO = '/proc/cpuinfo'  # of Linux
 _PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
-_SECONDS = 60.0  # for the first image
+_SECONDS = 60.0  # for opening a file, and for the first image
 _LARGEST = 4096  # pixels of a side
 # Where an ONNX file (protobuf) may have what is refused: message -> field -> content.
 _FIELDS: dict[str, dict[int, str]] = dict(
@@ -80,9 +81,9 @@ class OnnxBackend:
         self._path = path
         try:
             _refuse_odd(memoryview(Path(path).read_bytes()), 'model')
-            self._session = runtime.InferenceSession(
-                os.fspath(path), options, providers=[provider]
-            )
+            words = (os.fspath(path), options, [provider])
+            # may compute what is constant, for as long as the file likes
+            self._session = _in_time(runtime.InferenceSession, *words)
         except Exception as error:  # ONNX Runtime's share no base class
             raise UserError(
                 f'{path} cannot be opened by ONNX Runtime {runtime.__version__} '
@@ -117,12 +118,15 @@ class OnnxBackend:
                 f'{self._path} takes images {given}, and {shape or "(C, H, W)"} is '
                 'wanted after the batch; export it again'
             )
-        late = threading.Timer(_SECONDS, setattr, (self._options, 'terminate', True))
-        late.start()
+        blank = np.zeros((1, *given[1:]), np.float32)
         try:
-            self.logits(np.zeros((1, *given[1:]), np.float32))
-        finally:
-            late.cancel()
+            _in_time(self.logits, blank)
+        except TimeoutError as error:
+            self._options.terminate = True
+            raise UserError(
+                f'{self._path} does not run on images of {blank.shape} ({error}); '
+                'export it again'
+            ) from None
         return given[1]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -134,6 +138,26 @@ class OnnxBackend:
                 f'{self._path} does not run on images of {images.shape} '
                 f'({first_line(error)}); export it again'
             ) from None
+
+
+def _in_time(task: Callable[..., Any], *words: Any) -> Any:
+    """Call in a thread, which is left behind when its time is over.
+
+    Raises:
+        TimeoutError: it is.
+    """
+    done: Future = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(task(*words))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    if not wait([done], _SECONDS).done:
+        raise TimeoutError(f'it did not end within {_SECONDS:.0f} s')
+    return done.result()
 
 
 def _refuse_odd(message: memoryview, kind: str, depth: int = 0) -> None:

@@ -5,11 +5,9 @@ Names of images may be of any bytes. The work file and CSV hold them as they are
 Parquet, which is UTF-8, has other bytes in hexadecimal.
 """
 
-import csv
 import hashlib
 import json
 import os
-import re
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -25,7 +23,6 @@ from hkd_mm.lazy import require
 
 Row = list | dict
 _TYPES = dict(string=str, float32=(int, float), bool_=bool)
-_TEXT_MARK = re.compile(r"'+[=+\-@\t\r]")  # see hkd_mm.io.tables.write_table
 
 
 class WorkFile:
@@ -153,7 +150,6 @@ def check_header(path: Path, found: Any, header: dict[str, Any]) -> None:
 
 
 SUFFIXES = ('.csv', '.parquet')
-_TEXT = dict(encoding='utf-8', errors='surrogateescape', newline='')
 _GROUP = 65536  # rows of a Parquet row group
 
 
@@ -190,11 +186,10 @@ def read_table(out: Path) -> Iterator[list]:
                         for cell in row
                     ]
         return
-    with open(out, **_TEXT) as file:
-        reader = csv.reader(file)
-        kinds = _kinds(next(reader))
-        for row in reader:
-            yield [_value(cell, kind) for cell, kind in zip(row, kinds)]
+    rows = tables.written_rows(out)
+    kinds = _kinds(next(rows))
+    for row in rows:
+        yield [_value(cell, kind) for cell, kind in zip(row, kinds)]
 
 
 def _cell(value: Any) -> str:
@@ -208,9 +203,7 @@ def _cell(value: Any) -> str:
 def _value(cell: str, kind: str) -> Any:
     if kind == 'bool_':
         return {'yes': True, 'no': False}.get(cell)
-    if kind == 'float32':
-        return float(cell)
-    return cell[1:] if _TEXT_MARK.match(cell) else cell
+    return float(cell) if kind == 'float32' else cell
 
 
 def _write_parquet(file: Any, columns: list[str], rows: Iterator[list]) -> None:

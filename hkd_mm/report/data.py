@@ -55,8 +55,7 @@ def _parse(rows: list[dict[str, str]]) -> Scores:
     masks = 'dice' in rows[0]
     group = 'patient' if masks else 'lesion_id'
     names = [key for key in rows[0] if key.startswith('score_')]
-    # what read_table does to cells
-    classes = [name.removeprefix('score_').strip() for name in names]
+    classes = [name.removeprefix('score_') for name in names]
     ids = [row['sample_id'] for row in rows]
     if len(set(ids)) < len(ids):
         raise ValueError('an image stands there twice')

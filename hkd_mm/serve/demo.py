@@ -12,7 +12,7 @@ from typing import Any
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.student import named
-from hkd_mm.io.images import read_rgb
+from hkd_mm.io.images import decode, reading
 from hkd_mm.lazy import require
 from hkd_mm.serve.demo_page import Side, answers, page, policy
 
@@ -20,6 +20,7 @@ Messages = Callable[..., Awaitable[Any]]
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
 _UPLOADS = 3  # files in memory; one of them is looked at
+_SHARES = dict(WEBP=0.5, progressive=0.8)  # of the pixels, as they take more memory
 _CONNECTIONS = 100
 _HEADER_SECONDS = 10.0
 _BODY_SECONDS = 30.0
@@ -261,5 +262,7 @@ class Page:
         )
 
     def _show(self, data: bytearray) -> str:
-        rgb = read_rgb(data, self.most_pixels)
+        with reading(data, remedy='') as image:
+            kind = 'progressive' if 'progressive' in image.info else image.format
+            rgb = decode(image, round(self.most_pixels * _SHARES.get(kind, 1)))
         return answers([side.look(rgb) for side in self.sides])

@@ -18,7 +18,7 @@ from hkd_mm.engine.run_data import split_hash
 from hkd_mm.engine.run_files import STUDENT, TESTED
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.evaluation.isic_scores import write_submission
+from hkd_mm.evaluation.isic_submission import write_submission
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.files import sha256
 from hkd_mm.io.tables import write_table

@@ -69,9 +69,11 @@ def use_amp(cfg: Config, device: str) -> str:
     """Switch the optimizer wrapper to mixed precision; what to tell the user."""
     dtype, message = precision(device)
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+    known = kind in ('OptimWrapper', 'AmpOptimWrapper')
+    if not known or 'optimizer' not in cfg.optim_wrapper:
         raise UserError(
-            f'--amp cannot change optim_wrapper.type={kind!r}; leave --amp out'
+            f'--amp cannot change optim_wrapper.type={kind!r} or several optimizers; '
+            'leave --amp out'
         )
     cfg.optim_wrapper.update(
         type='AmpOptimWrapper',

@@ -7,19 +7,23 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import fetch_network_weights
+from hkd_mm.config.tree import preprocessor
 from hkd_mm.config.value_checks import check_values, check_weights
+from hkd_mm.engine.run_data import check_resumed
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.io.checkpoints import latest_intact_checkpoint, safe_load
+from hkd_mm.io.checkpoints import check_classes, latest_intact_checkpoint, safe_load
 from hkd_mm.io.locks import as_rank_0
 from hkd_mm.io.signatures import type_name
+from hkd_mm.registry import DATASETS, MODELS
 from hkd_mm.training import run_notes, runtime
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.pack_data import pack_or_read_singly
@@ -41,8 +45,15 @@ def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
         )
 
 
-def set_start(cfg: Config, resume: str | None) -> str:
-    """Point the config to the file that the run starts from, if any."""
+def set_start(
+    cfg: Config, summary: data_summary.DataSummary, resume: str | None
+) -> str:
+    """Point the config to the file that the run starts from, if any.
+
+    Raises:
+        UserError: that file is of other data; said here, before hours go into a
+            teacher.
+    """
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
     if resume == 'auto':
@@ -55,20 +66,34 @@ def set_start(cfg: Config, resume: str | None) -> str:
     if not cfg.get('load_from'):
         return ''
     if '://' not in cfg.load_from:
-        safe_load(cfg.load_from)  # before minutes go into building networks
+        _check_start(cfg, summary, safe_load(cfg.load_from))
     verb = 'resumed from' if cfg.resume else 'starting with weights of'
     return f'; {verb} {cfg.load_from}'
 
 
-def start_line(cfg: Config, summary: data_summary.DataSummary, machine: str) -> str:
-    """What is trained, on which data and on what."""
+def _check_start(
+    cfg: Config, summary: data_summary.DataSummary, checkpoint: dict
+) -> None:
+    """What ``CheckpointGuardHook`` says of the data, before a network is there."""
+    check_classes(checkpoint.get('meta') or {}, summary.classes, cfg.load_from)
+    prepared = preprocessor(cfg)
+    if cfg.get('resume') and prepared:
+        prepared = {'type': 'ClsDataPreprocessor', **prepared}  # mmpretrain's default
+        scope = cfg.get('default_scope', 'mmpretrain')
+        with DefaultScope.overwrite_default_scope(scope):
+            dataset = DATASETS.build(cfg.train_dataloader.dataset)
+            check_resumed(checkpoint, dataset, MODELS.build(prepared), cfg.load_from)
+
+
+def start_line(cfg: Config, summary: data_summary.DataSummary, note: str) -> str:
+    """What is trained, on which data; the note says on what machine and from where."""
     model = cfg.model
     if 'architecture' in model:
         student = describe_network(model.architecture)
         networks = f'{_teachers(model)}; student {student}'
     else:
         networks = f'network {describe_network(model)}'
-    return f'Start: data {summary}; {networks}; on {machine}'
+    return f'Start: data {summary}; {networks}; on {note}'
 
 
 def _teachers(model: dict) -> str:
@@ -140,8 +165,9 @@ def train(
     with runtime.hold_work_dir(cfg.work_dir):
         fetch_network_weights(cfg.model)  # before hours go into a teacher
         how = dict(amp=amp, launcher=launcher, cfg_options=cfg_options)
+        start = set_start(cfg, summary, resume)
         stages = _provide_stages(cfg, summary, **how)
-        return _run(cfg, summary, resume, machine + note, stages)
+        return _run(cfg, summary, machine + note + start, stages)
 
 
 def _provide_stages(
@@ -189,12 +215,10 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
 def _run(
     cfg: Config,
     summary: data_summary.DataSummary,
-    resume: str | None,
-    machine: str,
+    note: str,
     stages: list[str],
 ) -> dict[str, Any]:
     fingerprint = RunFingerprint.of(cfg, summary)
-    note = set_start(cfg, resume)
     with runtime.annotate_os_error(cfg.work_dir):
         if cfg.get('resume'):
             earlier = as_rank_0(run_notes.read_begun(os.path.dirname(cfg.load_from)))
@@ -205,7 +229,7 @@ def _run(
             run_notes.archive_run(cfg)
         run_notes.write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
-        runner.logger.info(start_line(cfg, summary, machine) + note)
+        runner.logger.info(start_line(cfg, summary, note))
         warn_if_balanced_twice(cfg, runner.logger)
         run_notes.update_state(cfg.work_dir, result=None)  # while it is under way again
         runner.train()

@@ -76,6 +76,11 @@ def test_a_row_with_fewer_seeds_is_shared_by_the_others(tmp_path):
     assert Run(student, 3, 1).built_on(study.rows) == [Run(teacher, 1, 1)]
     assert Run(student, 0).built_on(study.rows) == [Run(teacher, 0)]
     assert len(all_runs(study, range(1))) == 3
+    places = [Run(student, 3, fold).options(Path('/w'))[1] for fold in (None, 1)]
+    assert places == [
+        'model.teacher_ckpt=/w/seed1/t/student.pth',
+        'model.teacher_ckpt=/w/fold1/seed1/t/student.pth',
+    ]
 
 
 def test_options_of_the_study_hold_for_every_row(tmp_path):
