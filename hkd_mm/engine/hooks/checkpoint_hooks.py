@@ -10,7 +10,7 @@ from mmengine.runner import BaseLoop
 from torch import nn
 
 from hkd_mm.engine.memory import match_memory_order
-from hkd_mm.engine.run_data import check_resumed_data, preparation, split_hash
+from hkd_mm.engine.run_data import check_resumed, preparation, split_hash
 from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import remove_parts
@@ -52,10 +52,10 @@ class CheckpointGuardHook(Hook):
         if isinstance(runner._train_loop, BaseLoop):  # a test looks itself
             check_classes(meta or {}, _classes(runner), name)
         if runner._resume:
-            _check_resumable(runner, checkpoint, name)
             dataset = runner.train_dataloader.dataset
             preprocessor = bare_model(runner.model).data_preprocessor
-            check_resumed_data(meta, dataset, preprocessor, name)
+            check_resumed(checkpoint, dataset, preprocessor, name)
+            _check_optimizer(runner, checkpoint, name)
         model = bare_model(runner.model)
         checkpoint['state_dict'] = _fitting(model, checkpoint, name, runner._resume)
 
@@ -86,26 +86,14 @@ def _classes(runner) -> tuple[str, ...] | None:
     return getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes')
 
 
-def _check_resumable(runner, checkpoint: dict[str, Any], name: str) -> None:
-    """A run goes on from its own checkpoints, with its own optimizer."""
-    meta = checkpoint.get('meta') or {}
-    parts = [checkpoint.get('optimizer'), checkpoint.get('message_hub')]
-    steps = [meta.get('epoch'), meta.get('iter')]
-    if not (
-        all(isinstance(part, dict) for part in parts)
-        and all(isinstance(step, int) and step >= 0 for step in steps)
-    ):
-        raise UserError(
-            f'{name} holds weights only and cannot be resumed from; '
-            'give an epoch_N.pth of this run, or start from the '
-            'weights with --cfg-options load_from=FILE'
-        )
+def _check_optimizer(runner, checkpoint: dict[str, Any], name: str) -> None:
+    """A run goes on with its own optimizer."""
     there, here = (
         ', '.join(  # what each group goes by, and of how many weights
             f'{" ".join(sorted(_OF_OPTIMIZERS & group.keys()))} {len(group["params"])}'
             for group in state.get('param_groups', ())
         )
-        for state in (parts[0], runner.optim_wrapper.state_dict())
+        for state in (checkpoint['optimizer'], runner.optim_wrapper.state_dict())
     )
     if there != here:
         raise UserError(
