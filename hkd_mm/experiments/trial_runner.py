@@ -63,7 +63,7 @@ class TrialRunner:
                 continue
             try:
                 children.test(
-                    self.sweep.config(params),
+                    self.sweep.config_of(params),
                     folder,
                     self._options(params, seed),
                     self.queue.folder(number) / run_folders.CONSOLE,
@@ -79,7 +79,7 @@ class TrialRunner:
             log = self.queue.folder(trial.number) / run_folders.CONSOLE
             options = self._options(trial.params, seed)
             options += self.teachers.options(trial.params, log)
-            config = self.sweep.config(trial.params)
+            config = self.sweep.config_of(trial.params)
             if seed == self.sweep.seeds[0]:
                 follower = _Follower(trial, folder, self.sweep)
                 children.train(config, folder, options, log, should_stop=follower)
@@ -153,7 +153,7 @@ class Teachers:
         own = as_options({k: varied[k] for k in varied if k in _OF_TEACHER})
         seed = f'seed={self.sweep.seeds[0]}'
         options = [*as_options(common), seed, *self.given, *own]
-        config = str(self.sweep.config(params))
+        config = str(self.sweep.config_of(params))
         key = hashlib.sha256(repr((config, options)).encode()).hexdigest()[:8]
         folder = self.work_dir / 'runs' / f'teacher_{key}'
         found = run_folders.read_if_whole(_Teacher, folder / TEACHER)

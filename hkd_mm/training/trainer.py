@@ -2,7 +2,6 @@
 """Train a config: checks, stages, runner, closing lines."""
 
 import os
-from logging import Logger
 from typing import Any
 
 from mmengine.config import Config
@@ -13,7 +12,8 @@ from mmengine.runner import Runner
 from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import fetch_network_weights
-from hkd_mm.config.tree import preprocessor
+from hkd_mm.config.overrides import override
+from hkd_mm.config.tree import hooks, preprocessor
 from hkd_mm.config.value_checks import check_values, check_weights
 from hkd_mm.engine.run_data import check_resumed
 from hkd_mm.engine.runner import NamedRunner
@@ -33,16 +33,6 @@ from hkd_mm.training.stages import (
     provide_student,
     provide_teacher,
 )
-
-
-def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
-    """One line where the sampler and a loss both make up for imbalance."""
-    sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
-    if type_name(sampler) == 'BalancedSampler' and data_summary.weighs_classes(cfg):
-        logger.warning(
-            'sampler=balanced and class_weight are both on: rare classes '
-            'count twice, once drawn and once weighed; most want one of them'
-        )
 
 
 def set_start(
@@ -204,22 +194,18 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
         checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
         for key in ('save_best', 'rule'):
             checkpoint.pop(key, None)
-    runtime.ensure_hooks(
-        cfg,
-        'hkd_mm.EpochSeedHook',
-        'hkd_mm.CheckpointGuardHook',
-        'hkd_mm.ProgressHook',
-    )
+    relied_on = ('EpochSeedHook', 'CheckpointGuardHook', 'ProgressHook')
+    present = {type_name(hook) for hook in hooks(cfg)}
+    more = [dict(type=f'hkd_mm.{name}') for name in relied_on if name not in present]
+    if more:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *more]
 
 
 def _run(
-    cfg: Config,
-    summary: data_summary.DataSummary,
-    note: str,
-    stages: list[str],
+    cfg: Config, summary: data_summary.DataSummary, note: str, stages: list[str]
 ) -> dict[str, Any]:
     fingerprint = RunFingerprint.of(cfg, summary)
-    with runtime.annotate_os_error(cfg.work_dir):
+    try:
         if cfg.get('resume'):
             earlier = as_rank_0(run_notes.read_begun(os.path.dirname(cfg.load_from)))
             changed = earlier and fingerprint.difference(earlier)
@@ -230,9 +216,22 @@ def _run(
         run_notes.write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
         runner.logger.info(start_line(cfg, summary, note))
-        warn_if_balanced_twice(cfg, runner.logger)
+        losses = override('class_weight').targets(cfg, None)
+        weighted = any(target.group.get('class_weight') for target in losses)
+        if (
+            weighted
+            and type_name(cfg.train_dataloader.get('sampler')) == 'BalancedSampler'
+        ):
+            runner.logger.warning(
+                'sampler=balanced and class_weight are both on: rare classes '
+                'count twice, once drawn and once weighed; most want one of them'
+            )
         run_notes.update_state(cfg.work_dir, result=None)  # while it is under way again
         runner.train()
         finished = run_notes.write_finished(runner, cfg, summary, fingerprint)
+    except OSError as error:
+        if error.errno is not None and not error.filename:  # of writing: no file
+            error.filename = cfg.work_dir
+        raise
     runner.logger.info(closing_line(runner, finished))
     return finished
