@@ -64,9 +64,8 @@ class SkinDisease(BaseDataset):
         group_cols: columns whose equal values keep images in one part, in
             place of ``lesion_id`` and ``patient_id``: a list, or a text with commas.
         split_col: column of the parts, where it has another name.
-        classes: class names in the order of the labels, or a file with one
-            a line; None takes those of the class attribute ``METAINFO``, or
-            the existing folders or labels, sorted.
+        classes: class names in the order of the labels, or a file with one a line; None
+            takes ``METAINFO``, or the existing folders or labels, sorted.
         split_file: split to use; drawn and written there when missing. None
             keeps it under ``work_dirs/splits``.
         split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.

@@ -94,12 +94,8 @@ class Plan:
     @property
     def reader(self) -> Callable[[Any], bytes]:
         """Function from the sources of a row to its bytes; can be pickled."""
-        return partial(
-            _image_bytes,
-            side=self.side,
-            interpolation=self.interpolation,
-            hair_removal=self.hair_removal,
-        )
+        rule = dict(side=self.side, interpolation=self.interpolation)
+        return partial(_image_bytes, **rule, hair_removal=self.hair_removal)
 
     def as_dict(self) -> dict:
         """The rows as ``rows.json`` keeps them."""

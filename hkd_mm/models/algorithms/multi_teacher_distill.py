@@ -219,7 +219,16 @@ class MultiTeacherDistill(FrozenTeacherDistill):
                 'hkd_mm.MultiTeacherDistill; it has model.teachers, each with its ckpt'
             )
         distiller = fill_wiring(distiller)
-        _refuse_features(distiller)
+        for name, recorder in distiller['teacher_recorders'].items():
+            kind = str(recorder.get('type'))
+            if kind.startswith('hkd_mm.') and kind != 'hkd_mm.Logits':
+                raise UserError(
+                    f'model.distiller asks for {name} ({kind}) of the teachers, '
+                    'but hkd_mm.MultiTeacherDistill fuses class scores only; '
+                    'take a loss of preds_T, or record one teacher: '
+                    f"distiller.teacher_recorders.{name}=dict(type='mmrazor."
+                    "ModuleOutputs', source='networks.0.model.layer4')"
+                )
         fused = ScoreFusion(fusion, len(teachers), fusion_tau, class_weights)
         networks, metas = [], []
         for i, config in enumerate(map(dict, teachers)):
@@ -246,16 +255,3 @@ class MultiTeacherDistill(FrozenTeacherDistill):
                 'of an image, which it does not store'
             )
         return super().uncacheable()
-
-
-def _refuse_features(distiller: dict) -> None:
-    for name, recorder in distiller['teacher_recorders'].items():
-        kind = str(recorder.get('type'))
-        if kind.startswith('hkd_mm.') and kind != 'hkd_mm.Logits':
-            raise UserError(
-                f'model.distiller asks for {name} ({kind}) of the teachers, '
-                'but hkd_mm.MultiTeacherDistill fuses class scores only; '
-                'take a loss of preds_T, or record one teacher: '
-                f"distiller.teacher_recorders.{name}=dict(type='mmrazor."
-                "ModuleOutputs', source='networks.0.model.layer4')"
-            )

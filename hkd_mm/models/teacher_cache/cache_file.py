@@ -23,10 +23,9 @@ class CacheFile:
     """Entries (view, row) of several arrays, written once, read ever after.
 
     A folder holds ``header.json``, one file an array ``[num_views, num_rows, ...]``, a
-    CRC-32 an entry and a byte an entry that marks it as complete. Values are written
-    first, then their checksums, then the marks, so that a process killed at any moment
-    leaves only complete entries marked. After a power cut, which may keep a mark and
-    lose its values, :meth:`verify` removes the mark. Processes may write at the same
+    CRC-32 an entry and a byte an entry that marks it as complete. Marks are written
+    last, so that a killed process leaves only complete entries marked; where a power
+    cut loses values, :meth:`verify` removes the mark. Processes may write at the same
     time, also the same entries: the first one stays.
 
     Args:
