@@ -72,7 +72,6 @@ class BalancedSampler(Sampler):
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose indices come next."""
         self.epoch = epoch
 
 
@@ -110,7 +109,6 @@ class CurriculumSampler(BalancedSampler):
         self._confidence = np.asarray(confidence)
 
     def drawn(self) -> list[int]:
-        """The indices of this epoch over all processes, the easiest first."""
         assert self._confidence is not None, 'a hook ranks before the epoch'
         if self.all_once:
             total = self.num_samples * self.world_size

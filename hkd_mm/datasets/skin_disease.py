@@ -113,7 +113,6 @@ class SkinDisease(BaseDataset):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the labels."""
         return tuple(self._metainfo['classes'])
 
     @property
@@ -131,7 +130,6 @@ class SkinDisease(BaseDataset):
         return self._record_set().records
 
     def sample_ids(self) -> list[str]:
-        """Ids of the images of this split, in their order."""
         return [info['sample_id'] for info in self._infos()]
 
     def get_gt_labels(self) -> np.ndarray:
@@ -139,7 +137,6 @@ class SkinDisease(BaseDataset):
         return np.array([info['gt_label'] for info in self._infos()], int)
 
     def load_data_list(self) -> list[dict]:
-        """Read the records and keep those of the split."""
         twice = [n for n, c in Counter(self.classes).items() if c > 1]
         if twice:
             raise UserError(f'classes: "{twice[0]}" is listed twice')

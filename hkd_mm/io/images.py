@@ -113,7 +113,6 @@ def reading(
     """Open an image for a block whose failures become one line.
 
     Args:
-        source: see :func:`read_rgb`.
         name: of the image in the message.
         remedy: ends the message.
 
@@ -232,8 +231,7 @@ def _orientation(image: Image.Image) -> int | None:
 def upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation of a loaded image.
 
-    ``ImageOps.exif_transpose`` rewrites the whole EXIF block, which may hold
-    more than Pillow can write.
+    ``ImageOps.exif_transpose`` writes the EXIF block again, which Pillow may not.
     """
     turn = _UPRIGHT.get(_orientation(image))
     return image if turn is None else image.transpose(turn)

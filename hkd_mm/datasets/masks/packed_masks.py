@@ -152,7 +152,6 @@ class MaskPlan(Plan):
         return f'{super().family}_masks{self.classes}_{self.channels}x{self.bits}'
 
     def sources(self, row: int) -> tuple[str, str | None]:
-        """Image and mask file of a row."""
         mask = self.masks[row]
         return super().sources(row), mask and os.path.join(self.root, mask)
 

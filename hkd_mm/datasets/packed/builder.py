@@ -162,7 +162,6 @@ class PartialStore:
 
     @property
     def crc(self) -> np.ndarray:
-        """Checksums (N,) uint32."""
         return np.memmap(self.folder / CRC, '<u4', 'r')
 
     @property
@@ -170,7 +169,6 @@ class PartialStore:
         return np.memmap(self.folder / DONE, np.uint8, 'r')
 
     def missing(self) -> list[int]:
-        """Rows that are not done."""
         return np.flatnonzero(self._done == 0).tolist()
 
     def wrong(self, rows: np.ndarray | None = None) -> list[int]:
@@ -189,7 +187,6 @@ class PartialStore:
         return len(done) - len(wrong)
 
     def sync(self) -> None:
-        """Flush everything to the disk."""
         for handle in self._handles.values():
             os.fsync(handle)
 

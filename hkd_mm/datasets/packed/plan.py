@@ -80,7 +80,6 @@ class Plan:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
         return row_bytes(self.rule)
 
     @property
@@ -98,7 +97,6 @@ class Plan:
         return partial(_image_bytes, **rule, hair_removal=self.hair_removal)
 
     def as_dict(self) -> dict:
-        """The rows as ``rows.json`` keeps them."""
         return dict(rule=self.rule, root=self.root, ids=self.ids, **self._file_columns)
 
 

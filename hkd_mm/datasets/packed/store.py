@@ -142,7 +142,6 @@ class PackedStore:
 
     @property
     def side(self) -> int:
-        """Pixels a side."""
         return self.header['side']
 
     def __len__(self) -> int:

@@ -69,7 +69,6 @@ class ScoreFusion(nn.Module):
 
     @property
     def wants_class_weights(self) -> bool:
-        """Whether the weights of the classes are still missing."""
         return self.kind == 'class' and self.class_weights is None
 
     def set_class_weights(self, weights: list[list[float]] | Tensor) -> None:
@@ -141,7 +140,6 @@ class TeacherGroup(BaseModel):
         self._convert: list[InputConversion] = []
 
     def convert_from(self, preprocessor: nn.Module) -> None:
-        """Convert images that this preprocessor has normalised, from now on."""
         self._convert = [
             InputConversion(
                 preprocessor, network.data_preprocessor, meta.get('data_preprocessor')

@@ -216,7 +216,6 @@ class Pipeline:
     def mix(
         self, images: Tensor, scores: Tensor, parameters: Parameters
     ) -> tuple[Tensor, Tensor]:
-        """Mix samples of the batch and their targets (B, C)."""
         for name in self.mixing:
             images, scores = self.operations[name].mix(images, scores, parameters[name])
         return images, scores

@@ -68,7 +68,6 @@ class CacheFile:
 
     @staticmethod
     def size_of(arrays: Arrays, num_views: int, num_rows: int) -> int:
-        """Bytes on the disk."""
         return num_views * num_rows * sum(map(_bytes, _layout(arrays).values()))
 
     @staticmethod
@@ -77,11 +76,9 @@ class CacheFile:
         return (Path(folder) / _HEADER).is_file()
 
     def is_complete(self, view: int, rows: np.ndarray) -> bool:
-        """Whether all these rows (B,) of a view are stored."""
         return bool(self._done[view, rows].all())
 
     def count(self) -> int:
-        """Number of entries that are stored."""
         return int(np.count_nonzero(self._done))
 
     def read(self, view: int, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -139,7 +136,6 @@ class CacheFile:
         return len(damaged)
 
     def flush(self) -> None:
-        """Write everything to the disk."""
         for data in (*self._maps.values(), self._crc, self._done):
             data.flush()
 
