@@ -35,9 +35,7 @@ def data_root(data: ReportData) -> Path | None:
 
 
 def read_dataset(data: ReportData, split: str, method: ReportMethod | None = None):
-    """The dataset of a split with the test pipeline of ``method``, or none; None if
-    away.
-    """
+    """The dataset of a split, with the test pipeline of ``method``; None if away."""
     cfg, root = method_config(method or data.closest), data_root(data)
     if cfg is None or root is None or not cfg.get('test_dataloader'):
         return None
