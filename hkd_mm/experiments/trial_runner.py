@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children, run_folders
-from hkd_mm.experiments.children import ChildStopped, Failed
+from hkd_mm.experiments import child_processes, run_folders
+from hkd_mm.experiments.child_processes import ChildStopped, Failed
 from hkd_mm.experiments.sweep_file import Sweep, optuna
 from hkd_mm.experiments.trial_queue import TrialQueue
 from hkd_mm.io.schema import read_as
@@ -61,7 +61,7 @@ class TrialRunner:
             if run_folders.has_files(folder, run_folders.TESTED):
                 continue
             try:
-                children.test(
+                child_processes.test(
                     self.sweep.config_of(params),
                     folder,
                     self._options(params, seed),
@@ -83,10 +83,12 @@ class TrialRunner:
             config = self.sweep.config_of(trial.params)
             if seed == self.sweep.seeds[0]:
                 follower = _Follower(trial, folder, self.sweep)
-                children.train(config, folder, options, log, should_stop=follower)
+                child_processes.train(
+                    config, folder, options, log, should_stop=follower
+                )
                 follower()  # for what came after the last look
             else:
-                children.train(config, folder, options, log)
+                child_processes.train(config, folder, options, log)
         try:
             return run_folders.read_report(folder / 'metrics.json')
         except UserError as error:
@@ -152,7 +154,7 @@ def teacher_option(
     if not found or not Path(found['checkpoint'] or '/').exists():
         arguments = [str(sweep.path), '--teacher-of', config, '--work-dir', str(folder)]
         try:
-            children.run_tool('sweep.py', arguments, log, options)
+            child_processes.run_tool('sweep.py', arguments, log, options)
         except Failed as error:
             if own:
                 raise  # of this trial alone

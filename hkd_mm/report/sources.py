@@ -13,7 +13,7 @@ from hkd_mm.config.packing import stock_steps
 from hkd_mm.config.tree import dataset_chain
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children
+from hkd_mm.experiments import child_processes
 from hkd_mm.io.signatures import type_name
 from hkd_mm.report.data import ReportData, ReportMethod, read_same
 
@@ -107,8 +107,8 @@ def predict(folder: Path, data_root: str | None = None) -> None:
     arguments = [str(folder), '--work-dir', str(place), '--out', str(folder / VAL_FILE)]
     try:
         log = place / 'console.log'
-        children.run_tool('test.py', arguments, log, options, threads=1)
-    except (children.Failed, children.Interrupted) as error:
+        child_processes.run_tool('test.py', arguments, log, options, threads=1)
+    except (child_processes.Failed, child_processes.Interrupted) as error:
         raise UserError(
             f'{folder}: its validation split cannot be predicted ({error}); '
             '--no-calibration does without'
