@@ -33,7 +33,7 @@ from hkd_mm.experiments.trial_queue import TrialQueue, open_study
 from hkd_mm.io.checkpoints import latest_intact_checkpoint
 from hkd_mm.io.tables import write_table
 from hkd_mm.models.teacher_cache import CacheFile
-from hkd_mm.report import run_places, training
+from hkd_mm.report import run_places
 from hkd_mm.report.data import read_predictions
 from hkd_mm.training.run_notes import read_begun, read_finished, read_stages
 from hkd_mm.training.test_record import check_earlier
@@ -171,8 +171,7 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = dict(
     finished=(named('run_state.json', STATE), read_finished),
     stages=(named('run_state.json', STATE), read_stages),
     resumed_history=(named('history.json', HISTORY), load_history),
-    sweep_history=(named('history.json', HISTORY), read_history),
-    report_history=(named('history.json', HISTORY), training._read_history),
+    history=(named('history.json', HISTORY), read_history),
     metrics=(named('metrics.json', METRICS), lambda f: read_report(f / 'metrics.json')),
     seeds=(named('metrics.json', METRICS), seeds_of),
     test=(named('test.json', TEST), figure_of_test),

@@ -1,11 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Run a network from an ONNX file, or in torch.
 
-Both files may come from anybody. ONNX needs nothing of training; torch imports the
-training side when it is used. Weights are read without running code that could hide
-in them, and of the network that they name only registered parts are built, see
-:mod:`hkd_mm.engine.student_loading`. The config of a work dir is Python and runs when
-the work dir is read.
+Both files may come from anybody. ONNX needs nothing of training. Weights for torch are
+read without running code that could hide in them, and of the network that they name
+only registered parts are built. The config of a work dir is Python and runs when read.
 """
 
 import os
@@ -19,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from hkd_mm.errors import UserError
+from hkd_mm.errors import UserError, first_line
+from hkd_mm.lazy import require
 
 STUDENT = 'student.pth'
 _CPUINFO = '/proc/cpuinfo'  # of Linux
@@ -38,12 +37,6 @@ _FIELDS: dict[str, dict[int, str]] = dict(
 )
 _REFUSED = ('training', 'functions', 'data in other files')
 _ENDLESS = (b'Loop', b'Scan')
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's text that is not blank, else its type."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
 
 
 class OnnxBackend:
@@ -70,13 +63,7 @@ class OnnxBackend:
         device: str | None = None,
         shape: tuple[int, int, int] | None = None,
     ) -> None:
-        try:
-            import onnxruntime as runtime
-        except ImportError as error:
-            raise UserError(
-                f'ONNX Runtime cannot be imported ({error}); fix it with: '
-                'pip install onnxruntime'
-            ) from None
+        runtime = require('onnxruntime', 'an exported student', 'onnxruntime')
         provider = _PROVIDERS.get(device or 'cpu')
         if provider not in runtime.get_available_providers():
             raise UserError(
@@ -235,11 +222,8 @@ def available() -> bool:
 class TorchBackend:
     """Compute logits of prepared images; several threads may call it.
 
-    Args:
-        network: a plain classifier or segmentor, in evaluation.
-        swapped: it takes BGR.
-        threads: of torch, which has one number for the whole process.
-        device: None takes the GPU where there is one.
+    The network is a plain classifier or segmentor, ``swapped`` where it takes BGR;
+    torch has one number of ``threads`` for the whole process.
     """
 
     def __init__(

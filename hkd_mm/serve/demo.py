@@ -13,7 +13,8 @@ from typing import Any
 from hkd_mm.errors import UserError
 from hkd_mm.inference.student import named
 from hkd_mm.io.images import decode, reading
-from hkd_mm.serve.demo_page import Side, answers, check_grad_cam, page, policy
+from hkd_mm.lazy import require
+from hkd_mm.serve.demo_page import Side, answers, page, policy
 
 Messages = Callable[..., Awaitable[Any]]
 
@@ -41,7 +42,7 @@ def main(
     allowed_host: Sequence[str] = (),
 ) -> None:
     """Serve as the command line says, until Ctrl-C."""
-    check_grad_cam()
+    require('pytorch_grad_cam', 'the page', '"grad-cam>=1.5"')
     if not _ROOT.fullmatch(root_path):
         raise UserError(f'--root-path {root_path}: write it as /NAME, without a / last')
     hosts = hosts_of(host, allowed_host)
@@ -58,7 +59,6 @@ def main(
 
 
 def _named(text: str) -> tuple[str, str]:
-    """``NAME=PATH``, or a path that is its own name."""
     name, path = named(text)
     return name or os.path.basename(path) or path, path
 
@@ -96,11 +96,8 @@ def _bracketed(host: str) -> str:
 
 def _serve(app: 'Page', host: str, port: int) -> None:
     """Run uvicorn, which waits for headers as long as a client likes."""
-    try:
-        import uvicorn
-        from uvicorn.protocols.http.h11_impl import H11Protocol
-    except ImportError:
-        raise UserError('the page needs uvicorn; pip install "uvicorn>=0.30"') from None
+    uvicorn = require('uvicorn', 'the page', '"uvicorn>=0.30"')
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Connection(H11Protocol):
         def connection_made(self, transport: Any) -> None:

@@ -26,9 +26,7 @@ class _Test(TypedDict, total=False):
 def read_predictions(path: str | os.PathLike) -> list[dict[str, str]]:
     """Rows of a ``predictions.csv``, by column name, as the test wrote them.
 
-    Raises:
-        UserError: the file is missing, no table, or not the one whose hash
-            the ``test.json`` beside it records: cut, edited, of another test.
+    It is refused if its hash is not that which the ``test.json`` beside it records.
     """
     path = Path(path)
     again = f'; write it again with: python tools/test.py {path.parent}'

@@ -88,7 +88,7 @@ def test_predictions_cut_after_the_run_are_not_reported(run):
 def test_a_damaged_history_costs_its_section_alone(run, text):
     (run / 'history.json').write_text(text)
     left_out = training_section(gather([str(run)])).left_out
-    assert 'history.json: ' in left_out and 'train the run again' in left_out
+    assert 'history.json: ' in left_out and 'is done again' in left_out
 
 
 def test_an_epoch_that_was_not_finite_is_a_gap(run):

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,11 +29,9 @@ class TeacherCache(Arguments):
     """Outputs of a frozen teacher, a function of (image, view).
 
     Valid under random augmentation, since a view of an image is the same in
-    every run (see ``hkd_mm.PackedPreprocessor``). Filled while training and
-    read from then on; a batch that is being stored and one that is read give
-    the losses the same numbers, bit for bit. Everything that decides the
-    outputs goes into the key: the teacher's weights and class order, the
-    packed images, augmentation and normalisation, what is recorded.
+    every run (see ``hkd_mm.PackedPreprocessor``). A batch that is being stored and one
+    that is read give the losses the same numbers, bit for bit. Everything that decides
+    the outputs goes into the key.
     """
 
     in_config = 'model.teacher_cache.'
@@ -148,15 +147,14 @@ class TeacherCache(Arguments):
                 f'the {free / _GIB:.3g} GiB that the disk of {self.dir} has to spare'
             )
             changes.append(f'{option}.dir=FOLDER on a larger disk')
-        if not limits:
-            return
-        fits = int(min(budget, free) // (size / self.num_views))
-        fewer = f', or with fewer views: {option}.num_views={fits}'
-        raise CacheDeclined(
-            f'{self.num_views} views take {size / _GIB:.3g} GiB, more than '
-            f'{" and ".join(limits)}; it would fit with '
-            f'{" and ".join(changes)}{fewer if fits else ""}'
-        )
+        if limits:
+            fits = int(min(budget, free) // (size / self.num_views))
+            fewer = f', or with fewer views: {option}.num_views={fits}'
+            raise CacheDeclined(
+                f'{self.num_views} views take {size / _GIB:.3g} GiB, more than '
+                f'{" and ".join(limits)}; it would fit with '
+                f'{" and ".join(changes)}{fewer if fits else ""}'
+            )
 
     def start_view(self, view: int, index: Tensor, device: torch.device) -> bool:
         """Prepare an epoch on one view.
@@ -183,6 +181,16 @@ class TeacherCache(Arguments):
         """Whether a view of all these samples, by their ids, is stored."""
         return self.file.is_complete(view, self.index.on_host(index))
 
+    def answer(
+        self, index: Tensor, ask_teacher: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Records of a batch of ids (B,): the stored ones, or the teacher's, stored.
+
+        Where an entry of any image is missing the teacher runs on the whole batch.
+        """
+        stored = self.read(index)
+        return self.write(index, ask_teacher()) if stored is None else stored
+
     def read(self, index: Tensor) -> dict[str, Tensor] | None:
         """Records of a batch of ids (B,), float32 (B, ...) on their device.
 
@@ -205,9 +213,7 @@ class TeacherCache(Arguments):
         """Store the teacher's outputs for a batch of ids (B,).
 
         Returns:
-            What :meth:`read` would: rounded as it is stored, and what was
-            there before where an entry was. So the losses are given the same
-            whether a batch is being stored or read.
+            What :meth:`read` would: rounded as it is stored, or what was there before.
         """
         stored = {}
         for name, (_, kind) in self.file.arrays.items():
