@@ -34,14 +34,7 @@ _UNREGISTERED = re.compile(r'(\S+) is not in the (\S+ )?registry')
 
 
 def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
-    """Call a tool's work and turn what went wrong into an exit code.
-
-    Args:
-        work: a function, or ``module:function`` to import it first; what it
-            returns is dropped.
-        args: passed on.
-        kwargs: passed on; ``cfg_options`` for a ``config`` are checked before
-            the import.
+    """Call a tool's work, or ``module:function``, and turn errors into an exit code.
 
     Returns:
         0, or 2 after a mistake of the user (one ``error:`` line on stderr),
@@ -52,7 +45,9 @@ def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     for stream in (sys.stdout, sys.stderr):  # names may be of any bytes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
-    _stay_with_parent()
+    # a study names itself: none of its trainings is to write after it was killed
+    if parent := os.environ.pop(PARENT, None):
+        die_with_parent(int(parent))
     with terminated_as_exit() as received:
         code = _exit_code(received, work, *args, **kwargs)
     distributed = sys.modules.get('hkd_mm.engine.distributed')
@@ -109,17 +104,6 @@ def _imported(name: str) -> Callable[..., Any]:
         gc.freeze()
         if enabled:
             gc.enable()
-
-
-def _stay_with_parent() -> None:
-    """End with the process that started this tool, if it asked.
-
-    A study names itself in the environment, so that none of its trainings
-    goes on writing after it was killed.
-    """
-    parent = os.environ.pop(PARENT, None)
-    if parent is not None:
-        die_with_parent(int(parent))
 
 
 def user_line(error: BaseException) -> str | None:

@@ -30,7 +30,6 @@ from hkd_mm.io.schema import plain, validate
 
 
 def _either(says: str, *kinds: Any) -> Any:
-    """A value of one of several kinds, with one message for all of them."""
     adapters = [TypeAdapter(kind) for kind in kinds]
 
     def check(value: Any) -> Any:
@@ -272,11 +271,7 @@ _NAMES = dict(
 
 
 def check_config(cfg: Config) -> None:
-    """Hold a config against the table.
-
-    Raises:
-        UserError: a value of the wrong kind or out of its range.
-    """
+    """Hold a config against the table."""
     source = f'config {cfg.filename}'
     found = plain(cfg._cfg_dict, 'replace')
     validate(RunConfig, found, source)
@@ -333,11 +328,9 @@ def class_of_type(name: str, default_scope: str):
 
 
 def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
-    """What a class or function takes by name.
+    """What a class or function takes by name -> (annotation, default), bases included.
 
-    Returns:
-        Name -> (annotation, default), those of its bases included as far as
-        ``**kwargs`` passes them on, and whether it may take others too.
+    Also returned is whether it may take others too.
     """
     functions = [kind]
     if inspect.isclass(kind):

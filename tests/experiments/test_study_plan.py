@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 
 from hkd_mm.config import data_summary
-from hkd_mm.config.cfg_options import read_dotted, split_options
+from hkd_mm.config.cfg_options import parse_options, split_options
 from hkd_mm.config.compose import compose_config, load_config
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import outdated
@@ -211,9 +211,10 @@ def test_every_config_of_a_shipped_study_takes_its_options(path, tmp_path):
         done.add(kind)
         options = Run(row, 0).options(tmp_path)
         cfg = load_config(row.config, options, read_data=False)
-        texts = [text for text in options if not text.startswith('pair=')]
-        words, dotted = split_options(texts, cfg)
-        guide = {**words, **read_dotted(cfg, dotted)}
+        given = parse_options(options)
+        given.pop('pair', None)
+        words, dotted = split_options(given, cfg)
+        guide = {**words, **dotted}
         for key in ('seed', 'max_epochs', 'model.teacher_ckpt'):
             if key in guide:
                 node = cfg
