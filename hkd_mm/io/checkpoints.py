@@ -27,7 +27,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.files import parse_json
+from hkd_mm.io.files import parse_json, read_bytes
 
 _STUDENT = 'architecture.'
 _HEADER = 'hkd_mm'  # key of the meta in a .safetensors file
@@ -405,10 +405,10 @@ def _step(path: Path) -> tuple[int, int] | None:
 def _named_last(folder: Path) -> Path | None:
     """The file that ``last_checkpoint`` names, if possible in this folder."""
     try:
-        with open(folder / 'last_checkpoint', 'rb') as file:
-            text = file.read(4096).decode(errors='replace').strip('\0 \n')
+        content = read_bytes(folder / 'last_checkpoint')[:4096]
     except OSError:
         return None
+    text = content.decode(errors='replace').strip('\0 \n')
     # killed while mmengine wrote it, or damaged
     if not text.endswith('.pth') or not text.isprintable():
         return None

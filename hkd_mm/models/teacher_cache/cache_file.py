@@ -60,7 +60,7 @@ class CacheFile:
             arrays={k: [list(s), d] for k, (s, d) in arrays.items()},
         )
         with locked(self.folder):
-            if not (self.folder / _HEADER).is_file():
+            if not os.path.lexists(self.folder / _HEADER):
                 self._create(header)
         _compare(self.folder / _HEADER, header)
         self._maps = {name: self._open(f'{name}.bin') for name in arrays}
@@ -185,7 +185,7 @@ def _compare(path: Path, wanted: dict[str, Any]) -> None:
     try:
         found = read_json(path)
         found = found | found['parts']
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f'teacher cache file {path} is damaged; delete its folder, it fills again'
         ) from None
