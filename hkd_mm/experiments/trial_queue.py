@@ -92,9 +92,7 @@ class TrialQueue:
         )
 
     def best(self) -> Any:
-        """The best that was completed, the earlier of equals, which Optuna does not
-        order.
-        """
+        """The best that was completed; of equals, unlike Optuna's, the earlier."""
         sign = 1 if self.sweep.maximised else -1
         done = [t for t in self.trials if t.state.name == 'COMPLETE']
         return max(done, key=lambda t: sign * t.value, default=None)
