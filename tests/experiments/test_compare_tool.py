@@ -29,9 +29,7 @@ def report(path):
     Path(path).write_text(text.replace(hook, new))
 
 
-def test_two_configs_from_nothing_to_a_table(
-    tiny_configs, tool, capfd, forked_tools
-):
+def test_two_configs_from_nothing_to_a_table(tiny_configs, tool, capfd, forked_tools):
     for path in tiny_configs.values():
         report(path)
     argv = [str(tiny_configs['student']), str(tiny_configs['kd'])]
