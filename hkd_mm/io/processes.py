@@ -28,11 +28,8 @@ def die_with_parent(parent: int | None = None) -> None:
     """Have this process killed as soon as its parent ends, however that ends.
 
     On Linux the kernel does so, when the parent's *thread* that started this
-    process ends; elsewhere a thread looks once a second.
-
-    Args:
-        parent: process id of the parent; None takes the one of when this
-            module was imported.
+    process ends; elsewhere a thread looks once a second. ``parent`` is its process id,
+    None that of when this module was imported.
 
     Raises:
         SystemExit: the parent has ended already.
