@@ -167,9 +167,10 @@ def test_a_network_that_cannot_be_fed_is_left_out(masks_dir, tmp_path):
     study = tmp_path / 'study'
     shutil.copytree(masks_dir, study)
     config = next((study / 'seed0/kd').glob('*.py'))
-    text, found = re.subn(r'\bsize=32', 'size=32, margin=1.5', config.read_text())
-    assert found
-    config.write_text(text)
+    text = config.read_text()
+    changed = re.sub(r'\bsize=32', 'size=32, margin=1.5', text)
+    assert changed != text
+    config.write_text(changed)
     page = make_report([str(study)], str(tmp_path / 'x.html'))
     assert 'Left out: an export repeats images packed' in page.read_text()
 
