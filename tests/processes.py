@@ -64,7 +64,7 @@ def run(folder: Path, *argv: str, processes: int = 2) -> str:
 
 
 class ForkedTool:
-    """``children.start`` without the seconds that a tool takes to import."""
+    """``child_processes.start`` without the seconds that a tool takes to import."""
 
     def __init__(self, command: list[str], stream: IO, env: dict[str, str]) -> None:
         self._process = fork(partial(self._run, command[1:], env), stream.name)

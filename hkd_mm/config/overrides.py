@@ -1,21 +1,25 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Top-level words of the command line and what each of them sets.
 
-A config file says what runs: whatever a word such as ``batch_size`` stands
-for is written at its nested places there. ``--cfg-options batch_size=32``
-sets all of these places; :data:`OVERRIDES` is the whole table. Words that
-exchange whole parts of a config (``pair``, ``teacher``, ``student``,
-``network``, ``packed``) are carried out by :mod:`.compose` before it.
+A config file says what runs: whatever a word such as ``batch_size`` stands for is
+written at its nested places there, and ``--cfg-options batch_size=32`` sets all of
+these. Words that exchange whole parts of a config are :mod:`.compose`'s.
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from hkd_mm.config.schema import arguments, class_of_type, names_of_type, takes
+from hkd_mm.config.schema import (
+    WORDS,
+    arguments,
+    class_of_type,
+    names_of_type,
+    takes,
+)
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -29,6 +33,7 @@ from hkd_mm.config.tree import (
     preprocessor,
 )
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import plain, validate
 from hkd_mm.io.signatures import type_name
 
 
@@ -64,8 +69,6 @@ _SHARED = (
 
 
 def _of_dataset(key: str) -> Callable[[Config, Any], Targets]:
-    """Set one argument of the innermost dataset of every loader."""
-
     def targets(cfg: Config, value: Any) -> Targets:
         for node in datasets(cfg):
             if key in node or is_ours(node) or key == 'data_root':
@@ -139,10 +142,7 @@ def sampler(cfg: Config, value: str | None) -> Targets:
 
 
 def max_epochs(cfg: Config, value: int) -> Targets:
-    """Set the epochs, and the end of every schedule that ends with them.
-
-    Milestones keep their share of the epochs.
-    """
+    """Set the epochs, and the end or share of every schedule that ends with them."""
     loop = cfg.get('train_cfg') or {}
     old = loop.get('max_epochs')
     if old is None:
@@ -166,27 +166,21 @@ def _warms_up(step: dict) -> bool:
     return type_name(step) == 'LinearLR' and step.get('start_factor', 1 / 3) < 1
 
 
-def patience(cfg: Config, value: int) -> Targets:
-    """Set the epochs that early stopping waits."""
-    for node in hooks(cfg):
-        if type_name(node).endswith('EarlyStoppingHook'):
-            yield Target(node, 'patience', value)
+def _of_hook(kind: str, *keys: str) -> Callable[[Config, Any], Targets]:
+    def targets(cfg: Config, value: Any) -> Targets:
+        for node in hooks(cfg):
+            if type_name(node).endswith(kind):
+                yield from (Target(node, key, value) for key in keys)
 
-
-def compiled(cfg: Config, value: bool) -> Targets:
-    """Compile student and teacher."""
-    for node in hooks(cfg):
-        if type_name(node) == 'CompileHook':
-            yield Target(node, 'student', value)
-            yield Target(node, 'teacher', value)
+    return targets
 
 
 def pretrained(cfg: Config, value: bool) -> Targets:
     """Start every network but a teacher from ImageNet weights, or not.
 
-    Without them a schedule that has no warm-up gets one, 5 % of the epochs
-    and at least one, and gradients are clipped: the first steps of a network
-    with random weights diverge at a rate that suits a pretrained one.
+    Without them a schedule gets a warm-up of 5 % of the epochs and gradients are
+    clipped: the first steps of random weights diverge at a rate that suits pretrained
+    ones.
     """
     found = [
         node
@@ -201,10 +195,10 @@ def pretrained(cfg: Config, value: bool) -> Targets:
 
 
 def _from_scratch(cfg: Config) -> Targets:
-    steps = cfg.param_scheduler
+    steps, wrapper = cfg.param_scheduler, cfg.optim_wrapper
+    if any(_warms_up(step) for step in dicts(steps)) or 'optimizer' not in wrapper:
+        return  # several optimizers have schedules of their own
     steps = list(steps) if isinstance(steps, (list, tuple)) else [steps]
-    if any(_warms_up(step) for step in steps):
-        return
     epochs = (cfg.get('train_cfg') or {}).get('max_epochs') or 1
     warm = dict(
         type='LinearLR',
@@ -215,8 +209,8 @@ def _from_scratch(cfg: Config) -> Targets:
         convert_to_iter_based=True,
     )
     yield Target(cfg, 'param_scheduler', [warm, *steps])
-    if 'clip_grad' not in cfg.optim_wrapper:
-        yield Target(cfg.optim_wrapper, 'clip_grad', dict(max_norm=5.0))
+    if 'clip_grad' not in wrapper:
+        yield Target(wrapper, 'clip_grad', dict(max_norm=5.0))
 
 
 def class_weight(cfg: Config, value: Any) -> Targets:
@@ -282,8 +276,6 @@ def augment(cfg: Config, value: Any) -> Targets:
 
 
 def _of_store(key: str, of_training: bool = False):
-    """Set one argument of the packed datasets."""
-
     def targets(cfg: Config, value: Any) -> Targets:
         found = [*packed_datasets(cfg)]
         for loader, node in found:
@@ -301,8 +293,6 @@ def _of_store(key: str, of_training: bool = False):
 
 
 def _of_views(key: str):
-    """Set one argument of the batched augmentation."""
-
     def targets(cfg: Config, value: Any) -> Targets:
         node = preprocessor(cfg)
         if type_name(node).startswith('Packed') and takes(node, key):
@@ -327,16 +317,15 @@ _DATA = 'a dataset of hkd_mm'
 _PACKED = 'packed images (hkd_mm.PackedDataset)'
 OVERRIDES: dict[str, Override] = dict(
     # data
-    data_root=Override(_of_dataset('data_root'), _DATA),
-    ann_file=Override(_of_dataset('ann_file'), _DATA),
-    image_col=Override(_of_dataset('image_col'), _DATA),
-    label_col=Override(_of_dataset('label_col'), _DATA),
-    group_cols=Override(_of_dataset('group_cols'), _DATA),
-    split_col=Override(_of_dataset('split_col'), _DATA),
+    **{
+        key: Override(_of_dataset(key), _DATA)
+        for key in (
+            'data_root ann_file image_col label_col group_cols split_col split_file '
+            'split_ratios'
+        ).split()
+    },
     dataset_type=Override(dataset_type, _DATA),
     classes=Override(classes, _DATA),
-    split_file=Override(_of_dataset('split_file'), _DATA),
-    split_ratios=Override(_of_dataset('split_ratios'), _DATA),
     split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
     batch_size=Override(batch_size, 'a loader without a batch_sampler'),
@@ -344,7 +333,9 @@ OVERRIDES: dict[str, Override] = dict(
     augment=Override(augment, 'a hkd_mm.PackedPreprocessor'),
     # training
     max_epochs=Override(max_epochs, 'train_cfg'),
-    patience=Override(patience, 'an EarlyStoppingHook'),
+    patience=Override(
+        _of_hook('EarlyStoppingHook', 'patience'), 'an EarlyStoppingHook'
+    ),
     pretrained=Override(pretrained, 'a network with published ImageNet weights'),
     class_weight=Override(class_weight, 'a loss with class_weight: CrossEntropyLoss'),
     mask_threshold=Override(
@@ -354,7 +345,9 @@ OVERRIDES: dict[str, Override] = dict(
     teacher_cache=Override(teacher_cache, 'one frozen teacher (FrozenTeacherDistill)'),
     # machine
     channels_last=Override(_itself('channels_last'), ''),
-    compiled=Override(compiled, 'a hkd_mm.CompileHook'),
+    compiled=Override(
+        _of_hook('CompileHook', 'student', 'teacher'), 'a hkd_mm.CompileHook'
+    ),
     device=Override(_itself('device'), ''),
 )
 PACKED = {
@@ -381,14 +374,7 @@ def override(word: str) -> Override:
 
 
 def apply_override(cfg: Config, word: str, value: Any) -> None:
-    """Set every place of a word.
-
-    Args:
-        value: for its places; it also becomes the top-level value.
-
-    Raises:
-        NoPlaceError: the config has no place for it.
-    """
+    """Set every place of a word, and the top-level value."""
     row = override(word)
     if word == 'classes':
         from hkd_mm.datasets.class_folders import class_names
@@ -421,10 +407,14 @@ def check_top_level(cfg: Config) -> None:
                 'and reaches nothing; write what it stands for at its nested '
                 f'place, or give it with --cfg-options {word}={cfg[word]}'
             )
-    own = _assigned(cfg.filename)
-    for word, value, targets in _contradicted(cfg):
-        if word not in _SHARED and word not in own:
-            continue  # inherited, and a nested value has taken its place
+    own, used = _names(cfg.filename)
+    # others are inherited, and a nested value has taken their place
+    stated = {*_SHARED, *own}
+    for word, value, targets in _contradicted(cfg, stated - used):
+        if word not in stated:
+            continue
+        if not targets and word in used:  # a variable of the file
+            continue
         if not targets:
             raise UserError(
                 f'{cfg.filename}: {_no_place(word, value)} or write {word} = None'
@@ -439,11 +429,7 @@ def check_top_level(cfg: Config) -> None:
 
 
 def settle_top_level(cfg: Config) -> None:
-    """Let top-level words follow nested values that dotted keys have set.
-
-    A word that no longer tells what stands at its places gets the value there,
-    or goes.
-    """
+    """Let top-level words follow nested values that dotted keys have set, or go."""
     for word, _, targets in list(_contradicted(cfg)):
         values = [group.get(key) for group, key, _ in targets[:1]]
         cfg._cfg_dict.pop(word)
@@ -453,28 +439,43 @@ def settle_top_level(cfg: Config) -> None:
                 cfg._cfg_dict.pop(word)
 
 
-def _assigned(path: str | None) -> set[str]:
-    """Names that a config file assigns at its top, without its bases."""
+def _names(path: str | None) -> tuple[set[str], set[str]]:
+    """Names that a config file itself assigns at its top, and those that it uses."""
     if not path or not path.endswith('.py'):
-        return set()
+        return set(), set()
     try:
         tree = ast.parse(Path(path).read_text(encoding='utf-8'))
     except (OSError, SyntaxError):
-        return set()
-    return {
-        target.id
+        return set(), set()
+    assigned = [
+        target
         for statement in tree.body
         if isinstance(statement, ast.Assign)
         for target in statement.targets
-        if isinstance(target, ast.Name)
-    }
+    ]
+    read = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    used = {node.id for node in read if isinstance(node.ctx, ast.Load)}
+    return {node.id for node in assigned if isinstance(node, ast.Name)}, used
 
 
-def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
-    """Yield words at the top that none of their places agrees with."""
+def _contradicted(
+    cfg: Config, checked: Set[str] = frozenset()
+) -> Iterator[tuple[str, Any, list[Target]]]:
+    """Words whose places have other values.
+
+    Args:
+        checked: words whose value has to be of the right kind; of the others it may be
+            a variable's.
+    """
     for word, row in OVERRIDES.items():
         value = cfg.get(word)
         if value is None:
+            continue
+        try:
+            validate(WORDS, {word: plain(value, 'replace')}, f'config {cfg.filename}')
+        except UserError:
+            if word in checked:
+                raise
             continue
         targets = list(row.targets(cfg, value))
         if not targets and not value:  # False or empty: nothing asked

@@ -71,14 +71,9 @@ def make_demo_images(
 ) -> dict:
     """Write ``num`` images of ``size`` pixels a side and their ``annotations.csv``.
 
-    Nothing is done when ``out`` already holds this very set.
-
     Returns:
-        ``images``, ``lesions``, ``counts`` (class -> images) and ``new``
-        (False when they were there already).
-
-    Raises:
-        UserError: a number out of its range, or ``out`` holds other files.
+        ``images``, ``lesions``, ``counts`` (class -> images) and ``new`` (False when
+        this very set was there already).
     """
     check_workers(workers)
     options = dict(num=num, size=size, seed=seed)
@@ -103,14 +98,9 @@ def make_demo_images(
 
 @contextmanager
 def building(root: Path, made_by: dict) -> Iterator[bool]:
-    """Make a data root, or find that it exists.
+    """Make a data root by settings that decide every pixel, or find that it exists.
 
-    Args:
-        root: of the images.
-        made_by: settings that decide every pixel.
-
-    Yields:
-        Whether the block is to fill it; False where this very set exists.
+    Yields whether the block is to fill it.
     """
     mark = root / _MARK
     if mark.exists():
@@ -184,7 +174,12 @@ def draw_image(
 
     x, y = _camera(size, image_rng)
     cover, depth = _cover(spots, x, y)
-    amount = cover * strength * (1 + texture * _pattern(x, y, lesion_rng))
+    pattern = np.zeros_like(x)  # waves in random directions, fixed to the lesion
+    for _ in range(6):
+        angle, wave = lesion_rng.uniform(0, np.pi), lesion_rng.uniform(3, 15)
+        along = np.cos(angle) * x + np.sin(angle) * y
+        pattern += np.sin(wave * along + lesion_rng.uniform(0, 2 * np.pi))
+    amount = cover * strength * (1 + texture * (pattern / 2))
     amount *= 1 - ring * np.clip(1 - 1.6 * depth, 0, 1)
     amount = np.clip(amount, 0, 1)[..., None]
     cells = image_rng.normal(0, 0.04, (12, 12)).astype(np.float32)
@@ -198,7 +193,6 @@ def draw_image(
 
 
 def _spots(look: Look, rng: Generator) -> list[dict]:
-    """Centre, radius, shape and border of each spot of a lesion."""
     number = int(np.clip(rng.poisson(look.spots - 1) + 1, 1, 6))
     size = np.clip(look.size * np.exp(rng.normal(0, 0.22)), 0.1, 0.8)
     ragged = max(0.01, look.ragged + rng.normal(0, 0.05))
@@ -248,13 +242,3 @@ def _cover(
         cover = np.maximum(cover, 1 / (1 + np.exp(sharp)))
         depth = np.minimum(depth, relative)
     return cover, depth
-
-
-def _pattern(x: np.ndarray, y: np.ndarray, rng: Generator) -> np.ndarray:
-    """Waves in random directions, fixed to the lesion."""
-    pattern = np.zeros_like(x)
-    for _ in range(6):
-        angle, wave = rng.uniform(0, np.pi), rng.uniform(3, 15)
-        along = np.cos(angle) * x + np.sin(angle) * y
-        pattern += np.sin(wave * along + rng.uniform(0, 2 * np.pi))
-    return pattern / 2

@@ -1,9 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Draw CT-like slices with nodules of graded difficulty.
 
-They teach nothing about lungs. A patient has lungs and a nodule whose centre, size and
-contrast are drawn from the ranges of the grade; the slices go through it at different
-heights, each with vessels and noise of its own, and some hold none of it.
+They teach nothing about lungs. A patient has lungs and one nodule; the slices go
+through it at different heights, with vessels and noise, and some hold none of it.
 """
 
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from numpy.random import Generator, default_rng
 from pydantic import Field
+from scipy.ndimage import gaussian_filter
 from typing_extensions import TypedDict
 
 from hkd_mm.data_tools.demo_images import building
@@ -65,20 +65,12 @@ def make_demo_slices(
 ) -> dict:
     """Write slices, masks and ``split_dataset.csv``, split by patients.
 
-    Half of the patients are for training, a fifth for validation. Nothing is done when
-    ``out`` already holds this very set.
-
-    Args:
-        grade: a key of ``GRADES``.
-        slices: of each patient.
-        size: pixels a side.
+    Half of the patients are for training, a fifth for validation. ``slices`` are of
+    each patient, of ``size`` pixels a side.
 
     Returns:
-        ``counts`` (part -> slices), ``clean`` and ``new`` (False when they
-        were there already).
-
-    Raises:
-        UserError: a number out of its range, or ``out`` holds other files.
+        ``counts`` (part -> slices), ``clean`` and ``new`` (False when this very set
+        was there already).
     """
     check_workers(workers)
     options = dict(grade=grade, patients=patients, slices=slices, size=size, seed=seed)
@@ -100,7 +92,6 @@ def make_demo_slices(
 
 
 def _plan(patients: int, slices: int) -> list[dict]:
-    """One row a slice."""
     ends = np.rint(np.cumsum(list(_PARTS.values())) * patients)
     rows = []
     for patient in range(patients):
@@ -142,17 +133,12 @@ def _write_slice(root: Path, made_by: dict, row: dict) -> None:
 def draw_slice(
     grade: Grade, side: int, patient: Generator, slice_: Generator, height: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one slice and its mask.
+    """Draw a slice, (side, side) uint16, and its mask, bool.
 
-    Args:
-        patient: draws what all slices of a patient share.
-        slice_: draws the rest.
-        height: of the slice above the nodule's centre, in radii; None for a
-            slice without it.
-
-    Returns:
-        (side, side) uint16, and (side, side) bool, the pixels of the lungs
-        of which half the way to the nodule's centre is reached without noise.
+    ``patient`` draws what all slices of a patient share, ``slice_`` the rest;
+    ``height`` is that above the nodule's centre, in radii, None for a slice without it.
+    The mask are pixels of the lungs half the way to the nodule's centre or more,
+    without noise.
     """
     scale = side / 64
     grid = np.mgrid[:side, :side].astype(np.float64)
@@ -167,7 +153,8 @@ def draw_slice(
     centre = _inside(patient, centres, 0.65)
     radius = patient.uniform(*grade.radius) * scale
     image = AIR + (TISSUE - AIR) * body + (LUNG - TISSUE) * lungs
-    image += _texture(slice_, side) * 30
+    noise = gaussian_filter(slice_.normal(size=(side, side)), 2 * scale)
+    image += noise / noise.std() * 30
     for _ in range(slice_.poisson(grade.vessels)):
         image = np.maximum(image, _vessel(slice_, grid, centres, scale))
     mask = np.zeros((side, side), bool)
@@ -234,11 +221,3 @@ def _vessel(
     beyond = np.maximum(np.abs(along) - length / 2, 0)
     share = _soft(np.hypot(beyond, across) - width, scale)
     return LUNG + rng.uniform(400, 900) * share
-
-
-def _texture(rng: Generator, side: int) -> np.ndarray:
-    """Smooth noise of unit size."""
-    from scipy.ndimage import gaussian_filter
-
-    noise = gaussian_filter(rng.normal(size=(side, side)), 2 * side / 64)
-    return noise / noise.std()

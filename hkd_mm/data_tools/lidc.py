@@ -8,15 +8,17 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 
 import cv2
 import numpy as np
 
-from hkd_mm.errors import UserError
+from hkd_mm.datasets.records import connected_groups
+from hkd_mm.errors import UserError, first_line
 from hkd_mm.io.progress import parallel_map
+from hkd_mm.lazy import require
 
 Masks = dict[int, np.ndarray]  # slice -> (H, W) bool
 # The largest of LIDC-IDRI has 2 MB and 100 nodules, its slices 512 x 512 pixels.
@@ -80,7 +82,6 @@ class Scan:
 
     @property
     def patient(self) -> str:
-        """Patient id."""
         return self.slices[0].patient
 
     def slice_of(self, outline: Outline) -> int | None:
@@ -104,9 +105,8 @@ class Agreed:
 def read_outlines(path: str | Path) -> Readings | None:
     """Read the nodules of one XML file; None for other XML files.
 
-    Raises:
-        UserError: it cannot be read, is far larger than such files are, declares
-            entities (which may unpack without end), or lacks a required number.
+    One with entities is refused (they may unpack without end), or far larger than
+    usual.
     """
     try:
         data = Path(path).read_bytes()
@@ -120,23 +120,18 @@ def read_outlines(path: str | Path) -> Readings | None:
         if root.tag.rpartition('}')[2] != 'LidcReadMessage':
             return None
         sessions = _children(root, 'readingSession')
-        nodules = [
-            _nodule(node, number)
-            for number, session in enumerate(sessions)
-            for node in _children(session, 'unblindedReadNodule')
-        ]
+        nodules = []
+        for number, session in enumerate(sessions):
+            for node in _children(session, 'unblindedReadNodule'):
+                word = _text(node, 'characteristics/{*}malignancy')
+                outlines = [_outline(roi) for roi in _children(node, 'roi')]
+                nodules.append(Nodule(number, int(word) if word else None, outlines))
         if len(nodules) > _MOST_NODULES:
             raise ValueError(f'more than {_MOST_NODULES} nodules')
     except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
         raise UserError(f'{path} cannot be read: {error}') from None
     uid = _text(root, 'ResponseHeader/{*}SeriesInstanceUid')
     return Readings(str(path), uid, len(sessions), nodules)
-
-
-def _nodule(node: ElementTree.Element, reader: int) -> Nodule:
-    word = _text(node, 'characteristics/{*}malignancy')
-    outlines = [_outline(roi) for roi in _children(node, 'roi')]
-    return Nodule(reader, int(word) if word else None, outlines)
 
 
 def _outline(roi: ElementTree.Element) -> Outline:
@@ -163,16 +158,8 @@ def _text(node: ElementTree.Element, name: str) -> str:
 
 
 def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
-    """Read CT scans by series UID; other DICOM files are skipped.
-
-    Raises:
-        UserError: a file is damaged or lacks its position, two different files are
-            the same slice, or pydicom is missing.
-    """
-    if find_spec('pydicom') is None:
-        raise UserError(
-            'DICOM files need pydicom, which is not installed; pip install "pydicom>=3"'
-        )
+    """Read CT scans by series UID; other DICOM files are skipped."""
+    require('pydicom', 'DICOM', '"pydicom>=3"')
     found = parallel_map(
         read_header, map(str, files), f'reading {len(files)} headers', workers
     )
@@ -192,11 +179,7 @@ def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
 
 
 def read_header(path: str) -> Slice | None:
-    """Read the header of a CT slice; None for other files.
-
-    Raises:
-        UserError: damaged or incomplete.
-    """
+    """Read the header of a CT slice; None for other files."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
     from pydicom.filereader import read_file_meta_info
@@ -210,13 +193,18 @@ def read_header(path: str) -> Slice | None:
         if data.get('Modality') != 'CT':
             return None
         origin = [float(x) for x in data.ImagePositionPatient]
+        position, orientation = origin[2], data.get('ImageOrientationPatient')
+        if orientation:  # along the normal of the slice
+            row, column = np.array(orientation, float).reshape(2, 3)
+            position = float(np.dot(np.cross(row, column), origin))
         sides = data.get('PixelSpacing')
+        patient = re.sub(r'[^\w.-]+', '_', str(data.PatientID)).lstrip('.')[:64]
         found = Slice(
             path=path,
             series_uid=str(data.SeriesInstanceUID),
             uid=str(data.SOPInstanceUID),
-            patient=_file_name(str(data.PatientID)),
-            position=_along(origin, data.get('ImageOrientationPatient')),
+            patient=patient or 'unknown',
+            position=position,
             z=origin[2],
             number=int(data.get('InstanceNumber') or 0),
             shape=(int(data.Rows), int(data.Columns)),
@@ -231,26 +219,12 @@ def read_header(path: str) -> Slice | None:
         if isinstance(error, InvalidDicomError) and not Path(path).suffix:
             return None
         raise UserError(
-            f'{path} cannot be read as a CT slice: {_first_line(error)}'
+            f'{path} cannot be read as a CT slice: {first_line(error)}'
         ) from None
 
 
-def _file_name(patient: str) -> str:
-    """A patient id as the name of a folder."""
-    return re.sub(r'[^\w.-]+', '_', patient).lstrip('.')[:64] or 'unknown'
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def read_hounsfield(path: str) -> np.ndarray:
-    """Pixels in Hounsfield units, (H, W) float64.
-
-    Raises:
-        UserError: the pixels are missing or damaged, or pydicom needs another
-            package to decode them.
-    """
+    """Pixels in Hounsfield units, (H, W) float64."""
     from pydicom import dcmread
 
     try:
@@ -264,17 +238,9 @@ def read_hounsfield(path: str) -> np.ndarray:
             raise ValueError('its rescale slope or intercept is no number')
     except Exception as error:  # decoders raise errors of any type
         raise UserError(
-            f'{path}: its pixels cannot be read: {_first_line(error)}'
+            f'{path}: its pixels cannot be read: {first_line(error)}'
         ) from None
     return values
-
-
-def _along(position: list[float], orientation: Sequence[float] | None) -> float:
-    """Position along the normal of the slice."""
-    if not orientation:
-        return position[2]
-    row, column = np.array(orientation, float).reshape(2, 3)
-    return float(np.dot(np.cross(row, column), position))
 
 
 def agreed_nodules(
@@ -285,14 +251,9 @@ def agreed_nodules(
 ) -> list[Agreed]:
     """Vote on the nodules of a scan, ordered by their first slice.
 
-    Nodules of different readers that share a pixel are one nodule. A pixel
-    belongs to it if at least ``share`` of all readers of the scan include it,
-    2 of 4 by default; a nodule without such a pixel is left out.
-
-    Args:
-        slice_of: number of the slice of an outline, or None.
-        shape: (H, W) of the slices.
-        share: in (0, 1].
+    Nodules of different readers that share a pixel are one nodule. A pixel belongs to
+    it if at least ``share`` of all readers of the scan include it; a nodule without
+    such a pixel is left out. ``shape`` is (H, W) of the slices.
     """
     volumes = []
     for nodule in readings.nodules:
@@ -304,8 +265,16 @@ def agreed_nodules(
         masks = {n: fill_outlines(lines, shape) for n, lines in by_slice.items()}
         volumes.append({n: mask for n, mask in masks.items() if mask.any()})
     needed = max(1, math.ceil(share * readings.readers - 1e-9))
+    touching = [
+        (i, j)
+        for (i, one), (j, other) in combinations(enumerate(volumes), 2)
+        if any((one[n] & other[n]).any() for n in one.keys() & other)
+    ]
+    groups = defaultdict(list)
+    for i, group in enumerate(connected_groups(len(volumes), touching)):
+        groups[group].append(i)
     found = []
-    for group in _groups(volumes):
+    for group in groups.values():
         masks = _vote([(readings.nodules[i].reader, volumes[i]) for i in group], needed)
         rated = [readings.nodules[i].malignancy for i in group]
         rated = [number for number in rated if number is not None]
@@ -333,26 +302,7 @@ def fill_outlines(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray
     return mask.astype(bool)
 
 
-def _groups(volumes: list[Masks]) -> list[list[int]]:
-    """Numbers of volumes that are connected by shared pixels."""
-    groups: list[list[int]] = []
-    for number, one in enumerate(volumes):
-        touching = [
-            group
-            for group in groups
-            if any(
-                (one[n] & volumes[i][n]).any()
-                for i in group
-                for n in one.keys() & volumes[i]
-            )
-        ]
-        groups = [group for group in groups if group not in touching]
-        groups.append(sum(touching, [number]))
-    return sorted(map(sorted, groups))
-
-
 def _vote(volumes: list[tuple[int, Masks]], needed: int) -> Masks:
-    """Pixels that at least ``needed`` readers include."""
     marks: dict[tuple[int, int], np.ndarray] = {}  # a reader has one vote a pixel
     for reader, masks in volumes:
         for number, mask in masks.items():

@@ -18,7 +18,6 @@ from hkd_mm.datasets.records import (
     describe_left_out,
     file_stamp,
     image_paths,
-    left_out,
     subfolders,
 )
 from hkd_mm.errors import UserError
@@ -82,8 +81,6 @@ def way_out(root: Path) -> str:
 def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
     """Find images under ``root/<class>`` or ``root/<split>/<class>``.
 
-    Ids are paths below the root without suffix. There are no lesion ids.
-
     Raises:
         UserError: a class folder is missing, unknown, empty or a link to
             another one, or a split folder is missing.
@@ -91,7 +88,7 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
     splits = split_folders(root, classes)
     _refuse_twins([f for part in splits.values() or [root] for f in subfolders(part)])
     if not splits:
-        return _read_classes(root, root, classes, None)
+        return _read_classes(root, root, classes, None, {})
     for name in ('train', 'val'):
         if name not in splits:
             raise UserError(
@@ -105,22 +102,18 @@ def read_class_folders(root: Path, classes: tuple[str, ...]) -> list[Record]:
             f'data root {root} has a folder "{other[0]}" beside '
             f'{", ".join(sorted(splits))}; move it elsewhere'
         )
+    owners: dict[str, tuple[str, Path]] = {}
     return [
         record
         for name, folder in sorted(splits.items())
-        for record in _read_classes(root, folder, classes, name)
+        for record in _read_classes(root, folder, classes, name, owners)
     ]
 
 
 def _refuse_twins(folders: list[Path]) -> None:
-    """Refuse class folders that are one folder, or whose names look the same."""
-    real, known = {}, {}
+    """Refuse class folders whose names look the same."""
+    known = {}
     for folder in folders:
-        first = real.setdefault(os.path.realpath(folder), folder)
-        if first != folder:
-            raise UserError(
-                f'{first} and {folder} are one and the same folder; remove the link'
-            )
         first = known.setdefault((folder.parent, composed(folder.name)), folder)
         if first != folder:
             raise UserError(
@@ -207,8 +200,13 @@ def find_classes(
 
 
 def _read_classes(
-    root: Path, folder: Path, classes: tuple[str, ...], split: str | None
+    root: Path,
+    folder: Path,
+    classes: tuple[str, ...],
+    split: str | None,
+    owners: dict[str, tuple[str, Path]],
 ) -> list[Record]:
+    """``owners`` are the class folders by which real folders were reached."""
     folders = subfolders(folder)
     found = [composed(path.name) for path in folders]
     # A part may lack a rare class, the training part may not.
@@ -219,11 +217,17 @@ def _read_classes(
     for name, path in zip(found, folders):
         images = image_paths(path)
         if not images and name in needed:
-            others = describe_left_out(left_out(path))
+            others = describe_left_out(path)
             raise UserError(
                 f'class folder {path} has no image; add some, or remove the folder'
                 + (others and f'; {others}')
             )
+        for inner in {os.path.dirname(image): None for image in images}:
+            first, owner = owners.setdefault(os.path.realpath(inner), (inner, path))
+            if owner != path:
+                raise UserError(
+                    f'{first} and {inner} are one and the same folder; remove the link'
+                )
         stems = Counter(os.path.splitext(image)[0] for image in images)
         for image in images:
             stem = os.path.splitext(image)[0]

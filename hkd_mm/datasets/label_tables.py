@@ -1,10 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Read records from a table of labels, by the names of its columns.
+"""Read records from a table of labels: a column of them, or one-hot columns."""
 
-Two forms exist: one column with the name of the class, and one column a class with
-``1.0`` in the right one. The order of columns differs between files.
-"""
-
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +25,7 @@ from hkd_mm.io.tables import find_column, is_blank, read_table
 _Name = Annotated[
     str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)
 ]
+_GROUP = re.compile(r'(lesion[\W_]*id)|(patient|subject)([\W_]*(id|no|nr|number))?')
 _STANDARD = {'image', 'label', 'lesion_id', 'split'}  # never metadata
 
 
@@ -42,13 +40,7 @@ class Columns:
 
 
 def named_columns(**words: Any) -> Columns:
-    """Check the arguments of a data set that name columns, those of :class:`Columns`.
-
-    ``group_cols`` may be a text with commas between the names.
-
-    Raises:
-        UserError: not the name of a column.
-    """
+    """Check the arguments of a data set that name columns; groups may be a text."""
     groups = words.get('group_cols')
     if isinstance(groups, str):
         words['group_cols'] = groups.split(',')
@@ -72,6 +64,19 @@ def part_of(cell: str | None) -> str | None:
     return None if is_blank(cell) else SPLIT_NAMES.get(cell.lower(), cell)
 
 
+def read_rows(table: Path, columns: Columns) -> list[dict[str, str]]:
+    """Read a table; ``PatientID`` or ``Lesion ID`` is called as groups usually are."""
+    rows = read_table(table)
+    if columns.group_cols is None:
+        for name in [*rows[0]]:
+            found = _GROUP.fullmatch(name)
+            standard = found and ('lesion_id' if found[1] else 'patient_id')
+            if standard and standard not in rows[0]:
+                for row in rows:
+                    row[standard] = row.pop(name)
+    return rows
+
+
 def groups_of_rows(
     tables: Sequence[Sequence[dict[str, str]]], columns: Columns, source: str | Path
 ) -> tuple[list[str | None], str]:
@@ -88,9 +93,7 @@ def groups_of_rows(
     """
     known = [name for name in GROUP_COLUMNS if any(name in t[0] for t in tables)]
     if columns.group_cols is not None:
-        known = sorted(
-            set(columns.group_cols), key=lambda name: (name == 'patient_id', name)
-        )
+        known = sorted({*columns.group_cols}, key=lambda n: (n == 'patient_id', n))
     for name in known:
         if not any(name in table[0] for table in tables):
             raise UserError(
@@ -124,7 +127,7 @@ def read_labels(
         UserError: a column is missing, a row has not exactly one class, or an
             image has no row in a companion.
     """
-    rows = read_table(table)
+    rows = read_rows(table, columns)
     image = find_column(rows, table, image, columns.image_col, 'image_col')
     images = [row[image] for row in rows]
     tables = [rows, *(_companion_rows(images, path, columns) for path in companions)]
@@ -161,7 +164,7 @@ def read_labels(
 def _companion_rows(
     images: Sequence[str], table: Path, columns: Columns
 ) -> list[dict[str, str]]:
-    rows = read_table(table)
+    rows = read_rows(table, columns)
     named = columns.image_col if columns.image_col in rows[0] else None
     known = ('image', 'image_id', 'image_name', 'isic_id')
     column = find_column(rows, table, known, named, 'image_col')
@@ -184,18 +187,17 @@ def _check_columns(
     table: Path, columns: tuple[str, ...], classes: tuple[str, ...]
 ) -> None:
     missing = [name for name in classes if name.lower() not in columns]
-    if not missing:
-        return
     found = ', '.join(columns)
     if len(missing) == len(classes):
         raise UserError(
             f'table {table} has neither a column "dx" or "label" nor one a class; '
             f'found: {found}; name the column of labels with label_col=NAME'
         )
-    raise UserError(
-        f'table {table} has no column "{missing[0]}" for that class; found: '
-        f'{found}; name the classes of this table with classes=[...]'
-    )
+    if missing:
+        raise UserError(
+            f'table {table} has no column "{missing[0]}" for that class; found: '
+            f'{found}; name the classes of this table with classes=[...]'
+        )
 
 
 def _one_hot(table: Path, row: dict, image: str, names: dict) -> str | None:

@@ -1,9 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Records of images, and the files that they name.
-
-Class folders and annotation tables are read into the same list of
-:class:`Record`, so that splits, data sets and tools share one reader.
-"""
+"""Records of images, of class folders and tables, and the files that they name."""
 
 import filecmp
 import os
@@ -35,6 +31,7 @@ SPLIT_NAMES = dict(
     test='test',
     testing='test',
 )
+_CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]')
 _ABSOLUTE = re.compile('([A-Za-z]:)?/')
 # Beside images as a matter of course; whatever else is no image is counted.
 _PAPERS = frozenset(
@@ -110,35 +107,28 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All image files under a folder, sorted by their path."""
+    """Sorted image files below a folder."""
     return [Path(path) for path in image_paths(folder)]
 
 
 def image_paths(folder: str | os.PathLike) -> list[str]:
-    """Sorted image files below a folder, as texts: far quicker than paths.
-
-    Links to folders are followed, see :func:`hkd_mm.io.files.walk`.
-    """
+    """Sorted image files below a folder, as texts: far quicker than paths."""
     return sorted(path for path, suffix in _files(folder) if suffix in IMAGE_SUFFIXES)
 
 
-def left_out(folder: str | os.PathLike) -> Counter[str]:
-    """Count the files below a folder that are no photographs, by suffix.
+def describe_left_out(folder: str | os.PathLike) -> str:
+    """``left out 5 files that are no photographs (.gif 3, .dcm 2)``, or nothing.
 
     Tables and texts are not counted, nor are files without a suffix in the
     folder itself.
     """
     top = os.path.join(folder, '').removeprefix('./')
-    return Counter(
+    found = Counter(
         suffix or 'without suffix'
         for path, suffix in _files(folder)
         if suffix not in IMAGE_SUFFIXES | _PAPERS
         and (suffix or os.path.dirname(path) != os.path.dirname(top))
     )
-
-
-def describe_left_out(found: Counter[str]) -> str:
-    """``left out 5 files that are no photographs (.gif 3, .dcm 2)``, or nothing."""
     kinds = ', '.join(f'{name} {count}' for name, count in found.most_common(8))
     more = ', ...' if len(found) > 8 else ''
     number = found.total()
@@ -162,7 +152,16 @@ def log_once(line: str) -> None:
 
 
 def check_records(records: list[Record], classes: tuple[str, ...], source: str) -> None:
-    """Refuse a label outside the classes, a class without an image, a repeated id."""
+    """Refuse a label outside the classes, a class without an image, a repeated id.
+
+    And classes of several lines, which no table or list of names could hold.
+    """
+    for name in classes:
+        if _CONTROL.search(name):
+            raise UserError(
+                f'{source}: class {name!r} has a line break or another control '
+                'character in its name; rename its folder, or correct its label'
+            )
     known, seen, used = set(classes), set(), set()
     for record in records:
         if record.label not in known:
@@ -206,9 +205,8 @@ class ImageFinder:
     """Find the file of an image that a table names.
 
     The name may be a path below the root, the last folders of one, a file name or an
-    id without suffix. The suffix may differ (``a.jpg`` finds ``a.png`` of a resized
-    copy) and ``_downsampled`` may be missing on either side. Of an absolute path of
-    another machine the file name counts. All folders but ``originals`` are searched.
+    id without suffix. The suffix may differ and ``_downsampled`` may be missing on
+    either side. Of an absolute path of another machine the file name counts.
 
     Args:
         folder: the folder to search; None takes ``images`` in the root, if
@@ -306,7 +304,7 @@ def find_images(records: list[Record], root: Path, source: Path) -> list[Record]
                     f'{record.sample_id}; take one of the rows out'
                 )
     if missing:
-        others = describe_left_out(left_out(finder.folder))
+        others = describe_left_out(finder.folder)
         raise UserError(
             f'{source} lists image {missing[0]}, which is not under '
             f'{finder.folder} ({len(missing)} of {len(records)} are missing); '
@@ -345,15 +343,11 @@ def columns_of(kind: str) -> str:
 def group_names(
     columns: Sequence[str], values: Sequence[Sequence[str | None]]
 ) -> list[str | None]:
-    """Name the connected groups of images.
-
-    Two images are in one group where they share a value in any column, or
-    are linked by a chain of such images.
+    """Name the groups of images that share a value, or are linked by a chain of such.
 
     Args:
         columns: names of the columns; one that several tables have comes again.
-        values: of each image, one value a column; blank marks such as
-            ``NA`` and ``-`` say that nothing is known.
+        values: of each image, one value a column, which may be blank.
 
     Returns:
         One name an image: the value itself where there is one column, else

@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """On what a run was made: versions, machine, commit."""
 
-import json
 import os
 import platform
 import shlex
@@ -17,7 +16,7 @@ from typing_extensions import TypedDict
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import read_json
-from hkd_mm.io.schema import validate
+from hkd_mm.io.schema import plain, validate
 from hkd_mm.version import __version__
 
 _PACKAGES = (
@@ -33,7 +32,11 @@ def collect_environment() -> dict:
         hkd_mm=__version__,
         commit=_commit(),
         python=platform.python_version(),
-        packages=_versions(),
+        packages={
+            name: found[0].version
+            for name in _PACKAGES
+            if (found := list(metadata.distributions(name=name)))
+        },
         platform=platform.platform(),
         cpu=_cpu_name(),
         cpu_cores=os.cpu_count(),
@@ -45,11 +48,6 @@ def collect_environment() -> dict:
         command=sys.argv,
         started=time.strftime('%Y-%m-%dT%H:%M:%S%z'),
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {name: list(metadata.distributions(name=name)) for name in _PACKAGES}
-    return {name: one[0].version for name, one in found.items() if one}
 
 
 def _commit() -> str | None:
@@ -112,9 +110,8 @@ def environment_of(folder: Path) -> Environment:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(f'{path}: {error}{remedy}') from None
-    text = json.dumps(found, ensure_ascii=False)
-    plain = json.loads(text.encode('utf-8', 'replace'))  # paths may be of any bytes
-    return validate(Environment, plain, str(path), remedy)
+    # paths may be of any bytes
+    return validate(Environment, plain(found, 'replace'), str(path), remedy)
 
 
 def command_of(environment: dict) -> str:

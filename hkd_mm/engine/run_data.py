@@ -33,19 +33,32 @@ def preparation(dataset: Any, preprocessor: nn.Module) -> dict[str, Any]:
     return found
 
 
-def check_resumed_data(
-    meta: dict[str, Any], dataset: Any, preprocessor: nn.Module, name: str
+def check_resumed(
+    checkpoint: dict[str, Any], dataset: Any, preprocessor: nn.Module, name: str
 ) -> None:
     """Let a run go on only on the data it was begun on, prepared equally.
 
     Args:
-        meta: of the checkpoint.
+        checkpoint: to go on from.
         name: of the checkpoint, for the message.
 
     Raises:
-        UserError: the data have another split now, so images that the network was
-            trained on would validate it; or they are prepared in another way.
+        UserError: it holds weights only; the data have another split now, so images
+            that the network was trained on would validate it; or they are prepared
+            in another way.
     """
+    meta = checkpoint.get('meta') or {}
+    parts = [checkpoint.get('optimizer'), checkpoint.get('message_hub')]
+    steps = [meta.get('epoch'), meta.get('iter')]
+    if not (
+        all(isinstance(part, dict) for part in parts)
+        and all(isinstance(step, int) and step >= 0 for step in steps)
+    ):
+        raise UserError(
+            f'{name} holds weights only and cannot be resumed from; '
+            'give an epoch_N.pth of this run, or start from the '
+            'weights with --cfg-options load_from=FILE'
+        )
     there, here = meta.get('split_hash'), split_hash(dataset)
     way = 'or begin again without --resume in another --work-dir'
     if there is not None and there != here:
@@ -74,8 +87,6 @@ def image_input(
 ) -> dict[str, Any] | None:
     """Describe how a data set prepares images, packed or by a pipeline.
 
-    A packed data set and a pipeline that resizes likewise give the same.
-
     Args:
         dataset: of an evaluation, built; wrappers are looked through.
         preprocessor: that its images go to; its ``input_size``, where set,
@@ -88,7 +99,10 @@ def image_input(
     """
     while dataset is not None:
         if hasattr(dataset, 'interpolation') and hasattr(dataset, 'margin'):
-            found = _of_packed(dataset)
+            found = dict(size=[round(dataset.size * dataset.margin)] * 2)
+            found['interpolation'] = dataset.interpolation
+            other = dataset.margin != 1
+            found['steps'] = [f'margin={dataset.margin:g}'] if other else []
             break
         if hasattr(dataset, 'pipeline') and not hasattr(dataset, 'dataset'):
             found = _of_pipeline(dataset.pipeline)
@@ -107,11 +121,8 @@ def training_input(
 ) -> dict[str, Any] | None:
     """Describe the resize of a training data set, for runs unvalidated.
 
-    Its other steps are augmentation and no part of an evaluation.
-
-    Returns:
-        As :func:`image_input`, without steps; None where a crop decides on
-        the size, or nothing resizes.
+    As :func:`image_input`, without steps, which augment; None where a crop decides on
+    the size, or nothing resizes.
     """
     found = image_input(dataset, preprocessor)
     if found is None or found['size'] is None:
@@ -119,15 +130,6 @@ def training_input(
     if any('crop' in step.lower() for step in found['steps']):
         return None
     return dict(found, steps=[])
-
-
-def _of_packed(dataset: Any) -> dict[str, Any]:
-    stored = round(dataset.size * dataset.margin)
-    return dict(
-        size=[stored, stored],
-        interpolation=dataset.interpolation,
-        steps=[f'margin={dataset.margin:g}'] if dataset.margin != 1 else [],
-    )
 
 
 def _of_pipeline(pipeline: Any) -> dict[str, Any] | None:

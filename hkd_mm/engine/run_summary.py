@@ -6,11 +6,8 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from pydantic import Field
 from torch import nn
 from typing_extensions import Required, TypedDict
 
@@ -18,15 +15,9 @@ from hkd_mm.engine.run_data import split_hash
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.checkpoints import safe_load
-from hkd_mm.io.schema import read_as, validate
+from hkd_mm.io.schema import read_as
+from hkd_mm.models.arguments import Count
 from hkd_mm.models.networks.complexity import complexity
-
-Count = Annotated[int, Field(ge=1)]
-
-
-def check_counts(hook: Hook, **counts: int) -> None:
-    """Refuse arguments of a hook that are no whole numbers from 1 on."""
-    validate(dict[str, Count], counts, type(hook).__name__)
 
 
 class Record(TypedDict, total=False):
@@ -58,8 +49,7 @@ class History:
         """Take over the epochs of the run that is resumed, so far as they can be read.
 
         Args:
-            up_to: last epoch that the resumed checkpoint contains; later
-                ones will be trained again.
+            up_to: last epoch that the resumed checkpoint contains.
             warn: takes a line where nothing can be taken over.
             sources: files beside the own one. That is set aside where it is damaged.
         """
@@ -87,15 +77,12 @@ class History:
         AtomicBackend().put_text(to_json(self.ordered()), self.path)
 
     def ordered(self) -> list[dict]:
-        """All records, oldest epoch first."""
         return [self.records[epoch] for epoch in sorted(self.records)]
 
     def total(self, key: str) -> float:
-        """Sum of a numeric field over the epochs."""
         return sum(record.get(key, 0) for record in self.records.values())
 
     def validated(self) -> list[int]:
-        """Epochs that have validation metrics."""
         return [r['epoch'] for r in self.ordered() if 'val' in r]
 
 
@@ -135,18 +122,16 @@ def last_checkpoint(runner) -> str | None:
 def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     """Collect what a run came to.
 
-    Args:
-        input_size: height and width of the training images, for the operation counts.
-
     Returns:
         ``config``, ``seed``, ``split_hash``, ``best`` and ``last`` (``epoch`` and
         validation metrics each, or None), ``epochs``, ``training_minutes`` (without
         validation), ``validation_minutes``, ``images_per_second`` of training,
         ``student`` and ``teacher`` (``parameters``, ``gmacs``, ``gflops`` = 2 x gmacs,
-        ``input_size``), ``checkpoint`` (``file`` and ``megabytes`` of the best one,
-        else of the last).
+        ``input_size``, height and width), ``checkpoint`` (``file`` and ``megabytes`` of
+        the best one, else of the last).
     """
     best, last = best_checkpoint(runner), last_checkpoint(runner)
+    kept = best or last
     validated = history.validated()
     seconds = history.total('seconds')
     filename = runner.cfg.filename
@@ -161,7 +146,8 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         training_minutes=seconds / 60,
         validation_minutes=history.total('val_seconds') / 60,
         images_per_second=history.total('images') / seconds if seconds else None,
-        checkpoint=_file(best or last),
+        checkpoint=kept
+        and dict(file=os.path.basename(kept), megabytes=os.path.getsize(kept) / 1e6),
         student=_costs(getattr(model, 'student', model), input_size),
     )
     if hasattr(model, 'teacher'):
@@ -171,12 +157,6 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
 
 def _of_epoch(history: History, epoch: int) -> dict:
     return dict(epoch=epoch, **history.records.get(epoch, {}).get('val', {}))
-
-
-def _file(path: str | None) -> dict | None:
-    if path is None:
-        return None
-    return dict(file=os.path.basename(path), megabytes=os.path.getsize(path) / 1e6)
 
 
 def _costs(model: nn.Module, input_size: tuple[int, int]) -> dict:

@@ -18,14 +18,7 @@ _METRICS = CLASS_SUMMARY[:3]  # without the AUROC
 
 
 class RunRow(NamedTuple):
-    """One run.
-
-    Args:
-        name: shown to the reader.
-        split: ``test``, or ``validation`` where the run was not tested.
-        metrics: metric key -> value, fractions.
-        report: its ``metrics.json``.
-    """
+    """One run, on ``validation`` where it was not tested, and its ``metrics.json``."""
 
     name: str
     split: str
@@ -34,29 +27,14 @@ class RunRow(NamedTuple):
 
 
 def compare(runs: list[str], title: str | None = None) -> list[RunRow]:
-    """Print runs side by side.
-
-    Args:
-        runs: as :func:`read_row` takes them.
-        title: printed above.
-
-    Returns:
-        The rows, in the same order.
-    """
+    """Print runs, ``DIR`` or ``NAME=DIR``, side by side and return their rows."""
     rows = [read_row(run) for run in runs]
     make_console(100).print(_table(rows, title))
     return rows
 
 
 def read_row(run: str) -> RunRow:
-    """Read a work dir: ``metrics.json``, and ``test.json`` if it is there.
-
-    Args:
-        run: ``DIR``, or ``NAME=DIR``; without a name that of the folder.
-
-    Raises:
-        UserError: the folder holds no finished run.
-    """
+    """Read a work dir: ``metrics.json``, and ``test.json`` if it is there."""
     name, folder = named(run)
     path = Path(folder)
     if not (path / 'metrics.json').is_file():
@@ -93,7 +71,10 @@ def _table(rows: list[RunRow], title: str | None) -> Table:
         table.add_row(
             row.name + ' *' * answers_one_class(row.metrics),
             *[row.split] * (len(splits) > 1),
-            *(_cell(row.metrics.get(key), best[key]) for key in _METRICS),
+            *(
+                Text('-' if v is None else f'{v:.3f}', 'bold' if v == best[key] else '')
+                for key, v in ((key, row.metrics.get(key)) for key in _METRICS)
+            ),
             f'{figure(network, "parameters") / 1e6:.3f} M',
             f'{figure(network, "gmacs"):.3f}',
             f'{row.report["training_minutes"]:.1f}',
@@ -102,8 +83,3 @@ def _table(rows: list[RunRow], title: str | None) -> Table:
     if any(answers_one_class(row.metrics) for row in rows):
         table.caption += '; * ONE CLASS ONLY: predicts one for every image'
     return table
-
-
-def _cell(value: float | None, best: float) -> Text:
-    text = '-' if value is None else f'{value:.3f}'
-    return Text(text, 'bold' if value == best else '')

@@ -20,6 +20,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments.run_folders import Name
 from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
+from hkd_mm.lazy import require
 from hkd_mm.metric_names import MAIN, OF_MASKS, OVERALL
 
 METHOD = 'method'  # name of the choice among ``configs``
@@ -94,35 +95,22 @@ class _SweepFile:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A sweep file.
+class Sweep(_SweepFile):
+    """A sweep file whose ``configs`` are files by method, one without a choice.
 
-    Args:
-        options: of every run, as ``--cfg-options``; in texts ``{work_dir}``
-            stands for the sweep's folder, ``{name}`` for a value of the space
-            and ``{1 - name}`` for its difference to 1.
+    In texts of ``options`` ``{work_dir}`` stands for the sweep's folder, ``{name}`` for
+    a value of the space and ``{1 - name}`` for its difference to 1. The ``metric`` is
+    of the validation split, at the chosen checkpoint.
     """
 
-    path: Path
-    title: str
-    configs: dict[str, Path]  # method -> file; one without a choice
-    space: dict[str, Entry]
-    options: dict[str, Any]
-    sampler: str
-    sampler_seed: int
-    metric: str  # of the validation split, at the chosen checkpoint
-    pruner: dict[str, Any] | None  # type and arguments; None lets every trial end
-    trials: int
-    seeds: tuple[int, ...]  # that each trial is trained with
+    path: Path = Path()
 
     @property
     def name(self) -> str:
-        """For folders and storages."""
         return self.path.stem
 
     @property
     def maximised(self) -> bool:
-        """Whether more of the metric is better."""
         return METRICS[self.metric].larger_is_better
 
     @property
@@ -130,8 +118,7 @@ class Sweep:
         """The ranges of the space, with all of their keywords."""
         return {n: asdict(e) for n, e in self.space.items() if isinstance(e, Range)}
 
-    def config(self, params: dict[str, Any]) -> Path:
-        """The config file of a trial."""
+    def config_of(self, params: dict[str, Any]) -> Path:
         return self.configs[params.get(METHOD, next(iter(self.configs)))]
 
     def common(self, work_dir: Path) -> dict[str, str]:
@@ -200,15 +187,7 @@ def read_keys(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
-    """Read a sweep file, see docs/compare.md.
-
-    Args:
-        path: of the file; configs are found from the root of the configs.
-        trials: in place of those of the file.
-
-    Raises:
-        UserError: it cannot be read, or contradicts itself.
-    """
+    """Read a sweep file, see docs/compare.md; ``trials`` go before its own."""
     given = read_keys(path) | ({} if trials is None else dict(trials=trials))
     file = validate(_SweepFile, given, str(path))
     name = validate(Name, Path(path).stem, f'{path}: name of the file')
@@ -230,19 +209,9 @@ def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
         space = {METHOD: tuple(configs), **space}
     if not space:
         raise UserError(f'{path} varies nothing; give it a space')
-    found = Sweep(
-        path=Path(path),
-        title=file.title or name,
-        configs=configs,
-        space=space,
-        options=file.options,
-        sampler=file.sampler,
-        sampler_seed=file.sampler_seed,
-        metric=_metric(file, configs, path),
-        pruner=file.pruner,
-        trials=file.trials or 0,
-        seeds=file.seeds,
-    )
+    title, metric = file.title or name, _metric(file, configs, path)
+    own = dict(title=title, configs=configs, space=space, metric=metric)
+    found = Sweep(**{**vars(file), **own, 'path': Path(path)})
     _check_options(found)
     if found.sampler == 'grid':
         return _with_points(found)
@@ -323,7 +292,6 @@ def _check_options(sweep: Sweep) -> None:
 
 
 def _with_points(sweep: Sweep) -> Sweep:
-    """With as many trials as the grid has points."""
     for name in sweep.ranges:
         raise UserError(
             f'{sweep.path}: space[{name!r}] is a range; a grid needs lists, '
@@ -335,7 +303,7 @@ def _with_points(sweep: Sweep) -> Sweep:
             f'{sweep.path}: the grid has {points} points, more than {MOST_TRIALS}; '
             "shorten its lists, or take sampler='tpe' and trials"
         )
-    if sweep.trials not in (0, points):
+    if sweep.trials not in (None, points):
         raise UserError(
             f'{sweep.path}: the grid has {points} points; trials is for tpe and random'
         )
@@ -370,25 +338,17 @@ def corners(sweep: Sweep) -> list[dict[str, Value]]:
 
 def optuna():
     """The package, quiet."""
-    try:
-        import optuna as found
-    except ImportError:
-        raise UserError(
-            'a sweep needs Optuna, which is not installed; pip install "optuna>=5.0"'
-        ) from None
+    found = require('optuna', 'a sweep', '"optuna>=5.0"')
     found.logging.set_verbosity(found.logging.ERROR)
     warnings.simplefilter('ignore', found.exceptions.ExperimentalWarning)
     return found
 
 
 def distribution(entry: Entry, grid: bool = False) -> Any:
-    """An entry of the space as an Optuna distribution.
+    """An entry of the space as an Optuna distribution; a ValueError of a bad range.
 
-    Numbers of a grid become ranges: Optuna never lets a list of choices grow,
-    and a grid may be made finer later.
-
-    Raises:
-        ValueError: the range contradicts itself.
+    Numbers of a grid become ranges: Optuna never lets a list of choices grow, and a
+    grid may be made finer later.
     """
     kinds = optuna().distributions
     if isinstance(entry, tuple):

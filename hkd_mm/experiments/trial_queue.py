@@ -14,27 +14,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat
 
 from hkd_mm.errors import UserError
 from hkd_mm.experiments.sweep_file import (
     Sweep,
+    Value,
     as_key,
     distribution,
     grid_points,
     optuna,
 )
 from hkd_mm.io.locks import locked
+from hkd_mm.io.schema import validate
 
 JOURNAL = 'journal.log'
 IDENTITY = 'sweep_id'
+_REMEDY = '; mend it, or give another --work-dir'
 PAUSE = 2.0  # seconds between two looks for a trial
 
 
 class TrialQueue:
     """The trials of a sweep, taken one by one under a lock.
 
-    A trial that is under way while the lock of its folder is free belonged to
-    a worker that was killed, and is taken up again with the same values.
+    One under way while the lock of its folder is free belonged to a worker that was
+    killed, and is taken up again.
     """
 
     def __init__(self, sweep: Sweep, study: Any, work_dir: Path) -> None:
@@ -46,15 +50,12 @@ class TrialQueue:
 
     @property
     def trials(self) -> list:
-        """All trials, ``optuna.trial.FrozenTrial``, by number."""
         return self.study.get_trials(deepcopy=False)
 
     def folder(self, number: int) -> Path:
-        """Of a trial: its lock and what its processes print."""
         return self.work_dir / 'trials' / f'{number:04d}'
 
     def run_folder(self, number: int, seed: int) -> Path:
-        """Work dir of a training; beside the others and the teacher's."""
         return self.work_dir / 'runs' / f'{number:04d}_seed{seed}'
 
     def fill(self, retry_failed: bool = False) -> None:
@@ -72,11 +73,10 @@ class TrialQueue:
                 self.study.enqueue_trial(params)
 
     def take(self, held: ExitStack) -> Any:
-        """Wait for a trial; ``held`` gets the lock of its folder.
+        """Wait for an ``optuna.Trial`` with all of its values; None when all have
+        ended.
 
-        Returns:
-            An ``optuna.Trial`` with all of its values, or None when all
-            trials have ended.
+        ``held`` gets the lock of its folder.
         """
         while True:
             with self._taking():
@@ -86,17 +86,13 @@ class TrialQueue:
             time.sleep(PAUSE)
 
     def is_incomplete(self) -> bool:
-        """Whether some trial has not ended."""
         trials = self.trials
         return self._has_room(trials) or any(
             not trial.state.is_finished() for trial in trials
         )
 
     def best(self) -> Any:
-        """The best trial that was completed, the earlier of equals; or None.
-
-        Unlike ``Study.best_trial``, which does not order equals.
-        """
+        """The best that was completed; of equals, unlike Optuna's, the earlier."""
         sign = 1 if self.sweep.maximised else -1
         done = [t for t in self.trials if t.state.name == 'COMPLETE']
         return max(done, key=lambda t: sign * t.value, default=None)
@@ -157,7 +153,7 @@ class TrialQueue:
         for trial in trials:
             for name, before in trial.distributions.items():
                 try:
-                    check(before, self.distributions[name])
+                    check(before, self.distributions.get(name))
                 except ValueError:
                     raise UserError(
                         f'{self.sweep.path}: space[{name!r}] does not go '
@@ -167,21 +163,14 @@ class TrialQueue:
 
 
 def params_of(trial: Any) -> dict[str, Any]:
-    """The values of a trial, also of a waiting one.
-
-    A worker that is killed leaves a part of them as parameters.
-    """
+    """The values of a trial, also of one that waits or has lost its worker."""
     # Optuna's name for the values of an enqueued trial
     return {**trial.system_attrs.get('fixed_params', {}), **trial.params}
 
 
 def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
-    """Open the ``optuna.Study`` of a sweep, or make it.
-
-    It is in the database of the ``url``, such as ``sqlite:///FILE``, else in
-    the journal in the work dir.
-    """
-    module = optuna()
+    """Open or make the ``optuna.Study``: in the journal, or at ``sqlite:///FILE``."""
+    module, place = optuna(), url or work_dir / JOURNAL
     try:
         with locked(work_dir / 'opening'):
             study = module.create_study(
@@ -190,14 +179,26 @@ def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
                 direction='maximize' if sweep.maximised else 'minimize',
                 load_if_exists=True,
             )
-            _check_identity(study, work_dir)
+            path = work_dir / IDENTITY
+            here = path.read_text().strip() if path.is_file() else None
+            stored = study.user_attrs.get(IDENTITY)
+            if here is None and not study.trials:  # new, or killed between the two
+                here = stored = stored or uuid.uuid4().hex
+                study.set_user_attr(IDENTITY, stored)
+                path.write_text(stored + '\n')
+            if here != stored:
+                raise UserError(
+                    f'the storage and {work_dir} do not belong together: the sweep '
+                    f'{study.study_name} was begun with another --work-dir or another '
+                    '--storage'
+                )
+            _check_trials(study, str(place))
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:  # of any database driver
         reason = str(error).strip().split('\n')[0]
         raise UserError(
-            f'the storage cannot be opened: {type(error).__name__}: {reason}; mend '
-            f'{url or work_dir / JOURNAL}, or give another --work-dir'
+            f'{place} cannot be opened: {type(error).__name__}: {reason}{_REMEDY}'
         ) from error
     return study
 
@@ -210,6 +211,8 @@ def _storage(module, work_dir: Path, url: str | None) -> Any:
             url, engine_kwargs=patience if url.startswith('sqlite') else None
         )
     path = work_dir / JOURNAL
+    if path.exists() and not path.is_file():
+        raise UserError(f'{path} is no file{_REMEDY}')
     journal = module.storages.journal
     return module.storages.JournalStorage(
         journal.JournalFileBackend(str(path), lock_obj=KernelLock(path))
@@ -219,8 +222,8 @@ def _storage(module, work_dir: Path, url: str | None) -> Any:
 class KernelLock:
     """One writer of the journal; freed by the kernel when it is killed.
 
-    Half a line that a killed writer left is cut off by the next one: Optuna
-    could not read the journal any more.
+    Half a line of a killed writer is cut off: Optuna could not read the journal any
+    more.
     """
 
     def __init__(self, path: Path) -> None:
@@ -228,7 +231,6 @@ class KernelLock:
         self._stack = ExitStack()
 
     def acquire(self) -> bool:
-        """Wait for it."""
         self._stack.enter_context(locked(self.path.with_suffix('.lock')))
         with self.path.open('rb+') as stream:
             if stream.seek(0, os.SEEK_END):
@@ -239,22 +241,19 @@ class KernelLock:
         return True
 
     def release(self) -> None:
-        """Let go."""
         self._stack.close()
 
 
-def _check_identity(study: Any, work_dir: Path) -> None:
-    """Trials of a storage have their folders in one work dir only."""
-    path = work_dir / IDENTITY
-    here = path.read_text().strip() if path.is_file() else None
-    stored = study.user_attrs.get(IDENTITY)
-    if here is None and not study.trials:  # new, or killed between the two
-        here = stored = stored or uuid.uuid4().hex
-        study.set_user_attr(IDENTITY, stored)
-        path.write_text(stored + '\n')
-    if here != stored:
-        raise UserError(
-            f'the storage and {work_dir} do not belong together: the sweep '
-            f'{study.study_name} was begun with another --work-dir or another '
-            '--storage'
-        )
+def _check_trials(study: Any, place: str) -> None:
+    """Refuse what no sweep has stored."""
+    assert study.direction  # raises where there are several
+    for number, trial in enumerate(study.get_trials(deepcopy=False)):
+        if trial.number != number:
+            raise ValueError(f'trial {number} is missing')
+        value = [trial.value] if trial.state.name == 'COMPLETE' else []
+        for kind, found in (
+            (list[FiniteFloat], value),
+            (dict[str, Value], params_of(trial)),
+            (dict[int, float], trial.intermediate_values),
+        ):
+            validate(kind, found, f'{place}, trial {number}', _REMEDY)

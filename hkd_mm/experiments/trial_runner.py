@@ -8,20 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children
-from hkd_mm.experiments.children import ChildStopped, Failed
-from hkd_mm.experiments.run_folders import (
-    CONSOLE,
-    TESTED,
-    RunReport,
-    figure,
-    has_files,
-    is_trained,
-    read_history,
-    read_if_whole,
-    read_report,
-    write_json,
-)
+from hkd_mm.experiments import child_processes, run_folders
+from hkd_mm.experiments.child_processes import ChildStopped, Failed
 from hkd_mm.experiments.sweep_file import Sweep, optuna
 from hkd_mm.experiments.trial_queue import TrialQueue
 from hkd_mm.io.schema import read_as
@@ -39,14 +27,12 @@ class TrialRunner:
 
     def __init__(self, queue: TrialQueue, options: list[str]) -> None:
         self.queue, self.options, self.sweep = queue, options, queue.sweep
-        self.teachers = Teachers(queue.sweep, queue.work_dir, options)
 
     def run(self, trial: Any) -> None:
         """Train a trial, its lock held, with every seed; store the result.
 
-        Raises:
-            Interrupted: a training was ended by somebody else; the trial
-                stays under way and is taken up again later.
+        One that somebody else ended (``Interrupted``) stays under way, to be taken up
+        again.
         """
         study, states = self.queue.study, optuna().trial.TrialState
         try:
@@ -70,38 +56,41 @@ class TrialRunner:
             study.tell(trial, statistics.mean(values))
 
     def test(self, number: int, params: dict[str, Any]) -> None:
-        """Test the networks of a trial, unless that is done."""
         for seed in self.sweep.seeds:
             folder = self.queue.run_folder(number, seed)
-            if has_files(folder, TESTED):
+            if run_folders.has_files(folder, run_folders.TESTED):
                 continue
             try:
-                children.test(
-                    self.sweep.config(params),
+                child_processes.test(
+                    self.sweep.config_of(params),
                     folder,
                     self._options(params, seed),
-                    self.queue.folder(number) / CONSOLE,
+                    self.queue.folder(number) / run_folders.CONSOLE,
                 )
             except Failed as error:
                 raise UserError(
                     f'the winner, trial {number}, cannot be tested: {error}'
                 ) from None
 
-    def _train(self, trial: Any, seed: int) -> RunReport:
+    def _train(self, trial: Any, seed: int) -> run_folders.RunReport:
         folder = self.queue.run_folder(trial.number, seed)
-        if not is_trained(folder):
-            log = self.queue.folder(trial.number) / CONSOLE
+        if not run_folders.is_trained(folder):
+            log = self.queue.folder(trial.number) / run_folders.CONSOLE
             options = self._options(trial.params, seed)
-            options += self.teachers.options(trial.params, log)
-            config = self.sweep.config(trial.params)
+            options += teacher_option(
+                self.sweep, self.queue.work_dir, self.options, trial.params, log
+            )
+            config = self.sweep.config_of(trial.params)
             if seed == self.sweep.seeds[0]:
                 follower = _Follower(trial, folder, self.sweep)
-                children.train(config, folder, options, log, should_stop=follower)
+                child_processes.train(
+                    config, folder, options, log, should_stop=follower
+                )
                 follower()  # for what came after the last look
             else:
-                children.train(config, folder, options, log)
+                child_processes.train(config, folder, options, log)
         try:
-            return read_report(folder / 'metrics.json')
+            return run_folders.read_report(folder / 'metrics.json')
         except UserError as error:
             raise Failed(str(error)) from None
 
@@ -111,18 +100,18 @@ class TrialRunner:
         varied = self.sweep.varied(params, work_dir)
         return [*as_options(common), *self.options, *as_options(varied)]
 
-    def _score(self, report: RunReport) -> float:
+    def _score(self, report: run_folders.RunReport) -> float:
         best = report.get('best')
         if not best:
             raise Failed('validation chose no checkpoint')
-        value = figure(best, self.sweep.metric)
+        value = run_folders.figure(best, self.sweep.metric)
         if value != value:
             raise Failed(f'{self.sweep.metric} is no number on validation')
         return float(value)
 
     def _write_result(self, trial: Any, **facts) -> None:
         found = dict(number=trial.number, params=trial.params, **facts)
-        write_json(self.queue.folder(trial.number) / RESULT, found)
+        run_folders.write_json(self.queue.folder(trial.number) / RESULT, found)
 
 
 class _Follower:
@@ -135,7 +124,7 @@ class _Follower:
 
     def __call__(self) -> bool:
         new = False
-        for record in read_history(self.folder):
+        for record in run_folders.read_history(self.folder):
             value = record.get('val', {}).get(self.sweep.metric)
             if record['epoch'] in self.reported or value is None:
                 continue
@@ -145,47 +134,34 @@ class _Follower:
         return bool(self.sweep.pruner) and new and self.trial.should_prune()
 
 
-class Teachers:
-    """Teachers of trials, trained once beside the runs where none is given.
+def teacher_option(
+    sweep: Sweep, work_dir: Path, given: list[str], params: dict[str, Any], log: Path
+) -> list[str]:
+    """Name the teacher of a trial, trained beside the runs, unless one is ``given``.
 
-    ``train.py`` passes options such as the learning rate on to a teacher that
-    it trains, and each trial would want another one. Here the teacher has the
-    options that all trials share.
+    It has the options that all trials share: ``train.py`` would pass on, say, the rate.
     """
-
-    def __init__(self, sweep: Sweep, work_dir: Path, options: list[str]) -> None:
-        self.sweep, self.work_dir, self.given = sweep, work_dir, options
-
-    def options(self, params: dict[str, Any], log: Path) -> list[str]:
-        """Option that names the teacher of a trial; trains it if need be.
-
-        Raises:
-            Failed: the teacher that only this trial asks for failed.
-        """
-        varied = self.sweep.varied(params, self.work_dir)
-        common = self.sweep.common(self.work_dir)
-        given = [option.partition('=')[0] for option in self.given]
-        if _CHECKPOINT in {*varied, *common, *given}:
-            return []
-        own = as_options({k: varied[k] for k in varied if k in _OF_TEACHER})
-        seed = f'seed={self.sweep.seeds[0]}'
-        options = [*as_options(common), seed, *self.given, *own]
-        config = str(self.sweep.config(params))
-        key = hashlib.sha256(repr((config, options)).encode()).hexdigest()[:8]
-        folder = self.work_dir / 'runs' / f'teacher_{key}'
-        found = read_if_whole(_Teacher, folder / TEACHER)
-        if not found or not Path(found['checkpoint'] or '/').exists():
-            arguments = [str(self.sweep.path), '--teacher-of', config]
-            arguments += ['--work-dir', str(folder)]
-            try:
-                children.run_tool('sweep.py', arguments, log, options)
-            except Failed as error:
-                if own:
-                    raise
-                raise UserError(f'no teacher: {error}') from None
-            found = read_as(_Teacher, folder / TEACHER)
-        path = found.get('checkpoint')
-        return [f'{_CHECKPOINT}={path}'] if path else []
+    varied, common = sweep.varied(params, work_dir), sweep.common(work_dir)
+    names = [option.partition('=')[0] for option in given]
+    if _CHECKPOINT in {*varied, *common, *names}:
+        return []
+    own = as_options({k: varied[k] for k in varied if k in _OF_TEACHER})
+    options = [*as_options(common), f'seed={sweep.seeds[0]}', *given, *own]
+    config = str(sweep.config_of(params))
+    key = hashlib.sha256(repr((config, options)).encode()).hexdigest()[:8]
+    folder = work_dir / 'runs' / f'teacher_{key}'
+    found = run_folders.read_if_whole(_Teacher, folder / TEACHER)
+    if not found or not Path(found['checkpoint'] or '/').exists():
+        arguments = [str(sweep.path), '--teacher-of', config, '--work-dir', str(folder)]
+        try:
+            child_processes.run_tool('sweep.py', arguments, log, options)
+        except Failed as error:
+            if own:
+                raise  # of this trial alone
+            raise UserError(f'no teacher: {error}') from None
+        found = read_as(_Teacher, folder / TEACHER)
+    path = found.get('checkpoint')
+    return [f'{_CHECKPOINT}={path}'] if path else []
 
 
 def as_options(values: dict[str, str]) -> list[str]:
@@ -194,11 +170,7 @@ def as_options(values: dict[str, str]) -> list[str]:
 
 
 def provide_teacher(args: Namespace) -> None:
-    """Train the teacher of a config, or find the one trained before.
-
-    Leaves ``teacher.json`` with the path of its ``checkpoint``, None where
-    the config has no teacher or names its checkpoint itself.
-    """
+    """Train the teacher of a config, or find it; ``teacher.json`` has its path."""
     from hkd_mm.config.compose import compose_config
     from hkd_mm.config.data_summary import resolve_data, summarize_data
     from hkd_mm.training import stages
@@ -213,4 +185,4 @@ def provide_teacher(args: Namespace) -> None:
         found = stages.provide_teacher(
             cfg, summarize_data(cfg), train, cfg_options=options
         )
-    write_json(Path(args.work_dir) / TEACHER, dict(checkpoint=found))
+    run_folders.write_json(Path(args.work_dir) / TEACHER, dict(checkpoint=found))

@@ -3,11 +3,9 @@
 
 import io
 import os
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 
 import cv2
 import numpy as np
@@ -25,24 +23,6 @@ IMAGE_SUFFIXES = frozenset((*_JPEG, '.png', '.bmp', '.tif', '.tiff', '.webp', *_
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF')
 _HEIF_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')
 MAX_PIXELS = 100_000_000  # against files that unpack to gigabytes
-# What Pillow raises for odd or damaged files, found by fuzzing.
-FAILURES = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
 _UPRIGHT = {  # value of the EXIF tag -> what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,6 +32,16 @@ _UPRIGHT = {  # value of the EXIF tag -> what undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_STORED = {  # the same -> a view of the upright pixels in the order of the file
+    2: np.fliplr,
+    3: partial(np.rot90, k=2),
+    4: np.flipud,
+    5: partial(np.swapaxes, axis1=0, axis2=1),
+    6: np.rot90,
+    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+    8: partial(np.rot90, k=-1),
+}
+_STRIP = 2**22  # pixels that are converted at once
 _ALPHA = ('RGBA', 'RGBa', 'LA', 'La', 'PA')
 DEEP = ('I', 'F')  # first letters of modes with more than 8 bits
 _DTYPES = {8: np.uint8, 16: np.uint16}
@@ -123,7 +113,6 @@ def reading(
     """Open an image for a block whose failures become one line.
 
     Args:
-        source: see :func:`read_rgb`.
         name: of the image in the message.
         remedy: ends the message.
 
@@ -138,7 +127,9 @@ def reading(
         as_it_is = isinstance(source, (Image.Image, np.ndarray))
         with nullcontext(source) if as_it_is else _opened(source) as image:
             yield image
-    except FAILURES as error:
+    except UserError:
+        raise
+    except Exception as error:  # of odd or damaged files Pillow raises about any
         raise UserError(
             f'{name or _name(source)} cannot be read ({_reason(error, source)}){remedy}'
         ) from None
@@ -219,20 +210,30 @@ def decode(image: Image.Image, max_pixels: int) -> np.ndarray:
     EXIF orientation is applied. Grey becomes three equal channels, 16-bit
     grey is scaled so that 65535 becomes 255, CMYK and palettes become RGB,
     and transparent pixels are blended with white. Of several frames the
-    first is taken. Colour profiles are not applied. Raises ``FAILURES``.
+    first is taken. Colour profiles are not applied.
     """
     check_size(image, max_pixels)
     image.load()
-    return np.ascontiguousarray(np.asarray(_to_rgb(upright(image))))
+    tag, (width, height) = _orientation(image), image.size
+    shape = (width, height) if tag in (5, 6, 7, 8) else (height, width)
+    pixels = np.empty((*shape, 3), np.uint8)
+    stored, rows = _STORED.get(tag, np.asarray)(pixels), max(1, _STRIP // width)
+    for top in range(0, height, rows):  # so that a large image is there but twice
+        box = (0, top, width, min(top + rows, height))
+        stored[top : box[3]] = _to_rgb(image.crop(box) if height > rows else image)
+    return pixels
+
+
+def _orientation(image: Image.Image) -> int | None:
+    return image.getexif().get(ExifTags.Base.Orientation)
 
 
 def upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation of a loaded image.
 
-    ``ImageOps.exif_transpose`` rewrites the whole EXIF block, which may hold
-    more than Pillow can write.
+    ``ImageOps.exif_transpose`` writes the EXIF block again, which Pillow may not.
     """
-    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    turn = _UPRIGHT.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
@@ -250,23 +251,18 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith('I'):
-        return Image.fromarray(_from_16_bit(np.asarray(image))).convert('RGB')
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError('more than 16 bits a pixel are not supported')
+        pixels = (pixels.astype(np.uint32) + 128) // 257
+        return Image.fromarray(pixels.astype(np.uint8)).convert('RGB')
     if image.mode == 'F':
         raise ValueError('floating-point pixels are not supported')
     if image.mode in _ALPHA or 'transparency' in image.info:
         image = image.convert('RGBA')
         white = Image.new('RGBA', image.size, 'white')
-        return Image.alpha_composite(white, image).convert('RGB')
-    return image.convert('RGB')
-
-
-def _from_16_bit(pixels: np.ndarray) -> np.ndarray:
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError('more than 16 bits a pixel are not supported')
-    pixels = pixels.astype(np.uint32)
-    pixels += 128
-    pixels //= 257
-    return pixels.astype(np.uint8)
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == 'RGB' else image.convert('RGB')
 
 
 def refuse_deep_colour(image: Image.Image) -> None:

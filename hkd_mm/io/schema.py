@@ -43,21 +43,33 @@ def validate(kind: type[T], data: Any, source: str, remedy: str = '') -> T:
 
 
 def read_as(kind: type[T], path: str | os.PathLike, remedy: str = '') -> T:
-    """Read a JSON file as a typed value.
-
-    Args:
-        kind: as :func:`validate` takes it.
-        path: of the file.
-        remedy: ends the message.
-
-    Raises:
-        UserError: the file cannot be read, is no JSON, or something else.
-    """
+    """Read a JSON file as a typed value, see :func:`validate`."""
     try:
         data = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f'{path}: {error}{remedy}') from None
     return validate(kind, data, str(path), remedy)
+
+
+def plain(value: Any, errors: str = 'surrogatepass') -> Any:
+    """As it comes back from a JSON file; classes and functions by their names.
+
+    Args:
+        errors: ``replace`` leaves no bytes of file names that JSON does not know.
+
+    Raises:
+        UserError: nested too deeply.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=_named)
+        return json.loads(text.encode('utf-8', errors))
+    except (RecursionError, ValueError, TypeError) as error:
+        raise UserError(f'a value that JSON cannot hold: {error}') from None
+
+
+def _named(value: Any) -> str:
+    name = getattr(value, '__qualname__', None)
+    return f'{value.__module__}.{name}' if name else str(value)
 
 
 @cache

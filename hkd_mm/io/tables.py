@@ -8,18 +8,18 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.files import read_bytes, replacing
+from hkd_mm.io.files import check_regular, read_bytes, replacing
 
 # How programs write "nothing is known"; compared in lower case.
 _BLANK = frozenset(
     ('', 'nan', 'na', 'n/a', '#n/a', 'none', 'null', 'nil', '-', '--', '?')
-    + ('unknown', 'unk', 'missing', 'not available')
+    + ('unknown', 'unk', 'missing', 'not available', 'n.a.', '<na>', '\\n', '.')
 )
 _DELIMITERS = '\t;,'
 # Spreadsheets run texts that begin so; an apostrophe before them says "text". Texts
@@ -35,7 +35,7 @@ def is_blank(text: str | None) -> bool:
 
 
 def read_table(
-    path: str | os.PathLike, required: tuple[str, ...] = (), errors: str = 'strict'
+    path: str | os.PathLike, required: tuple[str, ...] = ()
 ) -> list[dict[str, str]]:
     """Rows of a comma, semicolon or tab separated file by column name.
 
@@ -43,20 +43,17 @@ def read_table(
         path: UTF-8 with or without byte order mark; the first line names the
             columns, in any letter case.
         required: column names that must be there, in lower case.
-        errors: ``surrogateescape`` lets bytes through that are no UTF-8, as file
-            names that :func:`write_table` has written.
 
     Returns:
-        One dict a row; keys in lower case, values without outer blanks and
-        without the apostrophe of :func:`write_table`.
-        Lines without any text are no rows.
+        One dict a row; keys in lower case, values without outer blanks and without the
+        apostrophe of :func:`write_table`. Lines without any text are no rows.
 
     Raises:
         UserError: unreadable, in another encoding, without rows or a required
             column, a column named twice, a row with more or fewer cells than
             the header, or a quote that is not closed in its line.
     """
-    lines = _lines(Path(path), errors)
+    lines = _lines(Path(path))
     header = lines[0] if lines else ''
     delimiter = max(
         _DELIMITERS,
@@ -90,13 +87,36 @@ def read_table(
     return rows
 
 
+def written_rows(path: str | os.PathLike) -> Iterator[list[str]]:
+    """Yield the header and rows of a :func:`write_table`, each text as it was given.
+
+    Raises:
+        UserError: the file cannot be read, or a row is not as long as the header.
+    """
+    encoding = dict(encoding='utf-8-sig', errors='surrogateescape', newline='')
+    try:
+        check_regular(path)
+        with open(path, **encoding) as file:
+            reader, width = csv.reader(file, strict=True), None
+            for cells in reader:
+                if len(cells) != (width := width or len(cells)):
+                    raise UserError(
+                        f'table {path}, line {reader.line_num} has {len(cells)} cells '
+                        f'and the header {width}'
+                    )
+                yield list(map(_without_mark, cells))
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(f'table {path} cannot be read ({reason})') from None
+
+
 def write_table(
     path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
     """Write a comma separated file, which is whole or not there.
 
     A text that a spreadsheet would run as a formula gets an apostrophe before it,
-    which :func:`read_table` takes off. File names may be of any bytes.
+    which both readers take off. File names may be of any bytes.
 
     Args:
         path: its folder is made when missing.
@@ -121,11 +141,14 @@ def _harmless(cell: Any) -> Any:
 
 
 def _plain(cell: str) -> str:
-    cell = cell.strip()
+    return _without_mark(cell.strip())
+
+
+def _without_mark(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _lines(path: Path, errors: str) -> list[str]:
+def _lines(path: Path) -> list[str]:
     """The text, line by line, without the hint of a spreadsheet program."""
     try:
         data = read_bytes(path)
@@ -137,19 +160,21 @@ def _lines(path: Path, errors: str) -> list[str]:
         if error.errno != errno.ENODATA:  # an empty one has no columns
             raise UserError(f'table {path} cannot be read: {error.strerror}') from None
         data = b''
+    if data.startswith((b'PK\3\4', b'\x1f\x8b', b'\xd0\xcf\x11\xe0')):
+        raise UserError(f'table {path} is a workbook or an archive; save it as CSV')
     if data.startswith(_UTF_16):
         raise UserError(
             f'table {path} is UTF-16; save it as UTF-8, or: iconv -f UTF-16 '
             f'-t UTF-8 "{path}" > new.csv'
         )
     try:
-        text = data.decode('utf-8-sig', errors)
+        text = data.decode('utf-8-sig')
     except UnicodeDecodeError as error:
         line = data.count(b'\n', 0, error.start) + 1
         raise UserError(
             f'table {path}, line {line}: byte 0x{data[error.start]:02x} is '
-            'no UTF-8, so it is probably cp1252 or Latin-1; save it as UTF-8, '
-            f'or: iconv -f CP1252 -t UTF-8 "{path}" > new.csv'
+            'no UTF-8; save it as UTF-8, or, with CP1252 of the West (GB18030 of '
+            f'China, ...): iconv -f CP1252 -t UTF-8 "{path}" > new.csv'
         ) from None
     if '\0' in text:
         raise UserError(f'table {path} holds zero bytes: it is no table')

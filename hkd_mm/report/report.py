@@ -16,6 +16,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments.study import read_study
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.progress import Progress
+from hkd_mm.lazy import require
 from hkd_mm.report.data import ReportData, gather
 from hkd_mm.report.sources import add_val_scores
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:  # they import plotly, which is optional
     from hkd_mm.report.page import Section
 
 _WIDTH = 900  # pixels
-_NEEDS = 'pip install "kaleido>=1.0" and a Chrome or Chromium'
 
 
 def main(args: Namespace) -> None:
@@ -50,20 +50,13 @@ def make_report(
 ) -> Path:
     """Write the page to ``out``, an ``.html`` file.
 
-    ``paths``, ``baselines``, ``roles`` and ``positive`` are those of
-    :func:`.data.gather`; ``study``, with ``size``, is a study file in place of the plan
-    in the work dir; ``figures`` a folder for PNG and SVG files of all charts; ``still``
-    makes charts pictures in place of scripts, for a small page; ``options`` are the
-    others of ``tools/report.py``; ``report`` takes lines on what is done.
+    ``paths`` to ``positive`` are those of :func:`.data.gather`, ``study`` and ``size``
+    of a study file; ``figures`` is a folder for PNG and SVG files of all charts;
+    ``still`` makes charts pictures in place of scripts; ``options`` are the others of
+    ``tools/report.py``.
     """
-    for module, package in (('plotly', 'plotly>=7,<8'), ('jinja2', 'jinja2')):
-        try:
-            __import__(module)
-        except ImportError:
-            raise UserError(
-                f'a report needs {module}, which is not installed; '
-                f'pip install "{package}"'
-            ) from None
+    for module, package in (('plotly', '"plotly>=7,<8"'), ('jinja2', 'jinja2')):
+        require(module, 'a report', package)
     from hkd_mm.report.page import Chart, Section, figure, render
 
     if not out.endswith(('.html', '.htm')):
@@ -91,18 +84,6 @@ def make_report(
 def _make_sections(
     data: ReportData, report: Callable[[str], None]
 ) -> Iterator[Section]:
-    makers = _sections(data.of_masks)
-    with Progress('report', len(makers), 'sections') as progress:
-        for make in makers:
-            start = time.perf_counter()
-            section = make(data)
-            if (spent := time.perf_counter() - start) > 5:
-                report(f'{section.title}: {spent:.0f} s')
-            yield section
-            progress.advance(note=section.title)
-
-
-def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
     from hkd_mm.report import (
         classes,
         comparison,
@@ -112,33 +93,40 @@ def _sections(of_masks: bool) -> list[Callable[[ReportData], Section]]:
         training,
     )
 
-    if of_masks:
+    of_task = [
+        classes.f1_section,
+        classes.confusion_section,
+        classes.calibration_section,
+        classes.risk_section,
+        classes.roc_section,
+        training.training_section,
+        classes.agreement_section,
+        pictures.grad_cam_section,
+        pictures.lost_section,
+        subgroups.subgroups_section,
+    ]
+    if data.of_masks:
         of_task = [
             training.slices_section,
             training.patients_section,
             training.training_section,
             pictures.masks_section,
         ]
-    else:
-        of_task = [
-            classes.f1_section,
-            classes.confusion_section,
-            classes.calibration_section,
-            classes.risk_section,
-            classes.roc_section,
-            training.training_section,
-            classes.agreement_section,
-            pictures.grad_cam_section,
-            pictures.lost_section,
-            subgroups.subgroups_section,
-        ]
-    return [
+    makers = [
         comparison.comparison_section,
         comparison.cost_section,
         *of_task,
         subgroups.leakage_section,
         model_card.card_section,
     ]
+    with Progress('report', len(makers), 'sections') as progress:
+        for make in makers:
+            start = time.perf_counter()
+            section = make(data)
+            if (spent := time.perf_counter() - start) > 5:
+                report(f'{section.title}: {spent:.0f} s')
+            yield section
+            progress.advance(note=section.title)
 
 
 class Part(NamedTuple):
@@ -152,11 +140,7 @@ class Part(NamedTuple):
 def write_figures(
     sections: list[Section], folder: Path, report: Callable[[str], None]
 ) -> None:
-    """Write every chart, and each part of one that is looked at in parts.
-
-    A page is worth having without them: a reason why they cannot be drawn is
-    reported in a line.
-    """
+    """Write every chart, and each part of it; a line says why they cannot be drawn."""
     found = sum(_parts(sections).values(), [])
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -169,15 +153,8 @@ def write_figures(
 
 
 def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
-    """Every chart as pictures that a page holds in place of scripts.
-
-    Returns:
-        Name of a chart -> name of each choice and its SVG as a data URI.
-
-    Raises:
-        UserError: nothing here draws them.
-    """
-    found = _parts(sections)
+    """Chart -> (choice, SVG as a data URI) of each picture in place of its script."""
+    found = _parts(sections, tiled=True)
     with TemporaryDirectory() as folder:
         _draw(sum(found.values(), []), Path(folder), 'svg')
 
@@ -192,40 +169,42 @@ def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
 
 
 def _draw(found: list[Part], folder: Path, kind: str) -> None:
-    """Write ``<folder>/<name>.<kind>`` of each."""
-    try:
-        import kaleido  # noqa: F401
-    except ImportError:
-        raise UserError(f'that needs {_NEEDS}') from None
+    require('kaleido', 'that', '"kaleido>=1.0", and have a Chrome or Chromium')
     from plotly.io import write_images
 
     try:
         write_images(
             fig=[part.figure for part in found],
             file=[folder / f'{part.name}.{kind}' for part in found],
-            width=_WIDTH,
+            width=[part.figure.layout.width for part in found],
             height=[part.figure.layout.height for part in found],
             scale=2 if kind == 'png' else 1,
         )
     except Exception as error:  # whatever a browser that does not start says
         first = re.split(r'[\n.]', str(error).strip())[0]
         raise UserError(
-            f'kaleido finds no working Chrome ({first}); it needs {_NEEDS}'
+            f'kaleido finds no working Chrome ({first}); it needs a Chrome or Chromium'
         ) from error
 
 
-def _parts(sections: list[Section]) -> dict[str, list[Part]]:
-    """Name of each chart -> the chart, or a part for each of its choices."""
+def _parts(sections: list[Section], tiled: bool = False) -> dict[str, list[Part]]:
+    """The pictures of each chart; ``tiled`` ones have the width of their place."""
     from plotly.graph_objects import Figure
 
     found: dict[str, list[Part]] = {}
     used: set[str] = set()
-    for chart in [chart for section in sections for chart in section.charts]:
+    for section, chart in [(s, chart) for s in sections for chart in s.charts]:
         found[chart.name] = []
+        many, width = len(chart.choices) > 1, _WIDTH
+        if tiled and (tile := 420 if many else section.tile):  # see page.css
+            columns = min(
+                1168 // (tile + 20), len(chart.choices if many else section.charts)
+            )
+            width = min(_WIDTH, 1168 // columns - 20)
         for choice, traces in (chart.choices or {'': None}).items():
             made = Figure(chart.figure)
             white = dict(paper_bgcolor='white', plot_bgcolor='white')
-            made.update_layout(**white, height=chart.height + 60)
+            made.update_layout(**white, width=width, height=chart.height + 60)
             for index, trace in enumerate(made.data if traces is not None else ()):
                 trace.visible = index in traces
             name = re.sub(r'\W+', '-', f'{chart.name} {choice}'.lower())[:60].strip('-')

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.engine.run_files import STUDENT, finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.experiments.table_text import make_table
 from hkd_mm.inference.manifest import FILE, read_manifest
 from hkd_mm.inference.run_folder import SourceRun, load_network
 from hkd_mm.inference.student import named
@@ -52,19 +52,16 @@ class Subject:
     lacks: str = ''
 
     def file(self, runtime: str) -> Path | None:
-        """File that a runtime takes; None where there is none."""
         own = None if runtime in _GRAPHS else self.torch
         return self.graphs.get(runtime, own)
 
     def missing(self, runtimes: Sequence[str]) -> str | None:
-        """Name the runtimes there is nothing for, and why, in a line."""
         absent = [name for name in runtimes if self.file(name) is None]
         if not absent:
             return None
         return f'{self.name}: no {", ".join(absent)}, for {self.lacks}'
 
     def bytes(self, runtime: str) -> int | None:
-        """Length of that file; None of a config."""
         file = self.file(runtime)
         if file is None or file.suffix == '.py':
             return None
@@ -72,10 +69,7 @@ class Subject:
 
 
 def read_subject(text: str) -> Subject:
-    """Find the network of ``PATH`` or ``NAME=PATH``.
-
-    The path is that of a work dir, an exported folder, or a config.
-    """
+    """Find the network of ``PATH`` or ``NAME=PATH``: a run, an export, or a config."""
     name, text = named(text)
     path = Path(text)
     if path.suffix == '.py':
@@ -124,10 +118,7 @@ def _exported(name: str, folder: Path) -> Subject:
 
 
 def make_graphs(subject: Subject, runtimes: Sequence[str], folder: Path) -> None:
-    """Write the graphs that are asked for and not there.
-
-    Their int8 scales come from noise: good for time, not for answers.
-    """
+    """Write the graphs that are missing; int8 scales come from noise, good for time."""
     missing = set(_GRAPHS).intersection(runtimes) - set(subject.graphs)
     if not missing or subject.torch is None:
         return
@@ -136,7 +127,7 @@ def make_graphs(subject: Subject, runtimes: Sequence[str], folder: Path) -> None
     require_packages()
     import onnx
 
-    from hkd_mm.export.onnx_files import export_network, quantise, save
+    from hkd_mm.export.onnx_writer import export_network, quantise, save
 
     if 'onnx' not in subject.graphs:
         fp32 = subject.graphs['onnx'] = folder / f'{subject.name}.onnx'
@@ -152,7 +143,6 @@ def make_graphs(subject: Subject, runtimes: Sequence[str], folder: Path) -> None
 
 
 def _as_run(subject: Subject):
-    """What the export of a graph asks of a run."""
     network = load_network(str(subject.torch))
     channels = getattr(network, 'in_channels', 3)
     with torch.inference_mode():
@@ -171,7 +161,15 @@ def main(out: str | None, **options) -> None:
     rows = latency(**options)
     if out:
         command = ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        _write_rows(rows, Path(out), command)
+        machine = dict(
+            processor=platform.processor() or platform.machine(),
+            cores=os.cpu_count(),
+            system=platform.system(),
+            torch=_version('torch'),
+            onnxruntime=_version('onnxruntime'),
+            hkd_mm=__version__,
+        )
+        _write_json(dict(command=command, machine=machine, rows=rows), Path(out))
 
 
 def latency(
@@ -190,10 +188,9 @@ def latency(
     speed goes up and down. The arguments are the options of ``tools/latency.py``.
 
     Returns:
-        A row for each network, runtime, batch and number of threads:
-        ``median_ms``, ``p99_ms``, ``times_faster`` (than ``baseline``, the
-        first network in the first runtime that was timed), ``peak_bytes`` of
-        the process, ``file_bytes``; or ``error``.
+        A row for each network, runtime, batch and number of threads: ``median_ms``,
+        ``p99_ms``, ``times_faster`` (than ``baseline``), ``peak_bytes`` of the process,
+        ``file_bytes``; or ``error``.
     """
     subjects = {}
     for subject in map(read_subject, networks):
@@ -272,10 +269,7 @@ def rows_of(
 
 
 def baselines(rows: Sequence[dict[str, Any]], wanted: tuple[str, str]) -> Iterator[str]:
-    """Name what *times faster* is against, a line for each baseline.
-
-    ``wanted`` are the first network and runtime of the command line.
-    """
+    """Name what *times faster* is against, and why it is not ``wanted``."""
     settings: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         if 'error' not in row:
@@ -291,17 +285,15 @@ def baselines(rows: Sequence[dict[str, Any]], wanted: tuple[str, str]) -> Iterat
 
 
 def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
-    table = Table(title='milliseconds of a batch')
     keys = ('network', 'runtime', 'batch', 'threads')
     figures = ('median', 'p99', 'times faster', 'peak MB', 'file MB')
-    for index, name in enumerate((*keys, *figures)):
-        table.add_column(name, justify='right' if index > 1 else 'left')
+    cells = []
     for row in rows:
         values = map(row.get, ('median_ms', 'p99_ms', 'times_faster'))
         sizes = (row.get(key) for key in ('peak_bytes', 'file_bytes'))
         values = [*values, *(size and size / 1e6 for size in sizes)]
-        table.add_row(*(str(row[key]) for key in keys), *map(_number, values))
-    console.print(table)
+        cells.append([*(str(row[key]) for key in keys), *map(_number, values)])
+    console.print(make_table('milliseconds of a batch', keys + figures, cells, left=2))
 
 
 def _number(value: float | None) -> str:
@@ -309,19 +301,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return '-'
     return f'{value:.3g}' if value < 100 else f'{value:.0f}'
-
-
-def _write_rows(rows: list[dict[str, Any]], path: Path, command: str) -> None:
-    """Write all of it as JSON, with the machine it was measured on."""
-    machine = dict(
-        processor=platform.processor() or platform.machine(),
-        cores=os.cpu_count(),
-        system=platform.system(),
-        torch=_version('torch'),
-        onnxruntime=_version('onnxruntime'),
-        hkd_mm=__version__,
-    )
-    _write_json(dict(command=command, machine=machine, rows=rows), path)
 
 
 def _version(package: str) -> str | None:

@@ -12,7 +12,6 @@ from mmengine.config import Config
 from mmengine.device import utils
 from mmengine.dist import get_world_size, is_main_process
 
-from hkd_mm.config.tree import hooks
 from hkd_mm.engine.distributed import init_process_group
 from hkd_mm.engine.memory import tune_malloc
 from hkd_mm.errors import UserError
@@ -69,9 +68,11 @@ def use_amp(cfg: Config, device: str) -> str:
     """Switch the optimizer wrapper to mixed precision; what to tell the user."""
     dtype, message = precision(device)
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+    known = kind in ('OptimWrapper', 'AmpOptimWrapper')
+    if not known or 'optimizer' not in cfg.optim_wrapper:
         raise UserError(
-            f'--amp cannot change optim_wrapper.type={kind!r}; leave --amp out'
+            f'--amp cannot change optim_wrapper.type={kind!r} or several optimizers; '
+            'leave --amp out'
         )
     cfg.optim_wrapper.update(
         type='AmpOptimWrapper',
@@ -103,10 +104,7 @@ def make_work_dir(path: str, option: str = '--work-dir') -> None:
 
 @contextmanager
 def hold_work_dir(path: str) -> Iterator[None]:
-    """Keep other trainings out of a work dir; rank 0 holds the lock for all.
-
-    A file system without locks keeps nobody out; one line says so.
-    """
+    """Keep other trainings out of a work dir; rank 0 holds the lock for all."""
     make_work_dir(path)
     folder = Path(path)
     with ExitStack() as stack:
@@ -131,25 +129,6 @@ def hold_work_dir(path: str) -> Iterator[None]:
                 'for its end, or give another --work-dir'
             )
         yield
-
-
-@contextmanager
-def annotate_os_error(path: str) -> Iterator[None]:
-    """Give an ``OSError`` of writing, which names no file, the folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and not error.filename:
-            error.filename = path
-        raise
-
-
-def ensure_hooks(cfg: Config, *types: str) -> None:
-    """Add hooks that the tools rely on to a config that has none of them."""
-    present = {hook.get('type') for hook in hooks(cfg)}
-    missing = [dict(type=name) for name in types if name not in present]
-    if missing:
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *missing]
 
 
 def describe_device(device: str) -> str:

@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 
 from hkd_mm.config.compose import Options, config_named, load_config
 from hkd_mm.config.data_summary import DataSummary
-from hkd_mm.config.networks import check_same_network, same_kind
+from hkd_mm.config.networks import check_same_network, essence
 from hkd_mm.config.teacher_options import stage_options, teacher_options
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
@@ -18,7 +18,7 @@ from hkd_mm.registry import MODELS
 from hkd_mm.training.previous_run import (
     Stage,
     Train,
-    check_given_teacher,
+    check_given,
     provide,
 )
 
@@ -38,14 +38,10 @@ def provide_teacher(
     cfg_options: Options = None,
     **how: Any,
 ) -> str:
-    """Return a checkpoint for ``model.teacher_ckpt``; train it if need be.
-
-    Its config is ``teacher_config``; where it is found or trained, see
+    """Return a checkpoint for ``model.teacher_ckpt``, see
     :func:`.previous_run.provide`.
 
-    Args:
-        train: :func:`hkd_mm.training.trainer.train`.
-        how: ``amp`` and ``launcher`` of the distillation.
+    ``train`` is that of :mod:`.trainer`, ``how`` the distillation's amp and launcher.
     """
     path = config_named(cfg, 'teacher_config')
     check_distiller(cfg)
@@ -72,10 +68,8 @@ def provide_student(
 ) -> str:
     """Return a checkpoint for ``model.student_ckpt``; train it if need be.
 
-    ``previous_stage_config`` names the distillation of the stage before. It
-    has the same teacher, images, split and pair, and all options of the
-    command line but those on the distiller. Arguments as of
-    :func:`provide_teacher`; ``model.teacher_ckpt`` is set.
+    ``previous_stage_config`` names the distillation of the stage before. It has the
+    same teacher, images, split and pair, and all options but those on the distiller.
     """
     path = config_named(cfg, 'previous_stage_config')
     options, lines = stage_options(cfg, path, cfg_options, _OF_THE_STAGE)
@@ -92,36 +86,28 @@ def provide_student(
 
 
 def check_teachers(cfg: Config, summary: DataSummary) -> None:
-    """Look at the checkpoints of ``model.teachers``, where there are any.
-
-    Raises:
-        UserError: a teacher has no checkpoint, or one that cannot be read
-            safely or was trained for other classes.
-    """
+    """Look at the checkpoints of ``model.teachers``, where there are any."""
     for index, network in enumerate(cfg.model.get('teachers') or ()):
-        if not network.get('ckpt'):
-            raise UserError(_how_to_train(cfg, index, network))
-        check_given_teacher(network.ckpt, summary)
-
-
-def _how_to_train(cfg: Config, index: int, network: dict) -> str:
-    path, key = _config_of(cfg, network), f'model.teachers.{index}'
-    way = f'alone on the same data, then set --cfg-options {key}.ckpt=FILE'
-    if path:
-        way = f'with python tools/train.py {path}, then set --cfg-options '
-        way += f'{key}.ckpt=work_dirs/{path.stem}/student.pth'
-    return f'{key} ({describe_network(network)}) has no ckpt: train it {way}'
+        if network.get('ckpt'):
+            check_given(network.ckpt, summary)
+            continue
+        path, key = _config_of(cfg, network), f'model.teachers.{index}'
+        way = f'with python tools/train.py {path}' if path else 'alone on the same data'
+        file = f'work_dirs/{path.stem}/student.pth' if path else 'FILE'
+        raise UserError(
+            f'{key} ({describe_network(network)}) has no ckpt: train it {way}, then '
+            f'set --cfg-options {key}.ckpt={file}'
+        )
 
 
 def _config_of(cfg: Config, network: dict) -> Path | None:
-    """A config beside ``teacher_config`` that trains on the same data."""
     if not cfg.get('teacher_config'):
         return None
     own = Path(config_named(cfg, 'teacher_config'))
     data = Config.fromfile(own).data_root
     for file in [own, *sorted(own.parent.glob('[!_]*.py'))]:
         found = Config.fromfile(file)
-        if found.get('data_root') == data and same_kind(found.model, network):
+        if found.get('data_root') == data and essence(found.model) == essence(network):
             here = Path.cwd()
             return file.relative_to(here) if here in file.parents else file
     return None

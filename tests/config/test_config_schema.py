@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.config.compose import compose_config, read_config
-from hkd_mm.config.schema import check_config, nodes, plain
+from hkd_mm.config.schema import check_config, nodes
 from hkd_mm.config.value_checks import check_values
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import plain
 
 CONFIG = Path(__file__).parents[2] / 'configs/students/mbv2_skin.py'
 OPTIONS = """
@@ -120,6 +121,108 @@ def test_a_file_with_wrong_values_is_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=f'config {path}: {text.split()[0]}: '):
             compose_config(path)
+
+
+_STEP = dict(type='StepLR', step_size=1)
+_SGD = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+_TWO = dict(_delete_=True, a=_SGD, b=_SGD, constructor='X')
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        dict(param_scheduler=_STEP),
+        dict(param_scheduler=[_STEP, _STEP]),
+        dict(
+            optim_wrapper=_TWO,
+            param_scheduler=dict(_delete_=True, a=[_STEP], b=_STEP),
+        ),
+        dict(train_dataloader=dict(sampler=None, shuffle=True)),
+        dict(train_dataloader=dict(disable_subprocess_warning=True)),
+        dict(log_level=20),
+        dict(train_pipeline=[dict(type='MultiView', num_views=[2, 6])]),
+        dict(log_level='WARN'),
+    ],
+)
+def test_what_mmengine_takes_passes(values, tmp_path):
+    path = tmp_path / 'c.py'
+    lines = [f'_base_ = {str(CONFIG)!r}', *(f'{k} = {v!r}' for k, v in values.items())]
+    path.write_text('\n'.join(lines))
+    cfg = compose_config(path, ['pretrained=False', 'max_epochs=2'])
+    check_values(cfg, 'cpu')
+    assert ('optim_wrapper' in values) is ('a' in cfg.param_scheduler)
+    if 'optim_wrapper' not in values:  # one optimizer, warmed up
+        assert cfg.param_scheduler[0].type == 'LinearLR'
+
+
+@pytest.mark.parametrize(
+    ('value', 'words'),
+    [
+        (dict(begin=0), 'param_scheduler.0.type'),
+        (dict(a=[_STEP], b=[5]), 'param_scheduler.1'),
+        (dict(a=dict(_STEP, end=0)), 'param_scheduler.0.end'),
+        ({}, 'param_scheduler.0.type'),
+    ],
+)
+def test_schedules_of_several_optimizers_are_checked(value, words, tmp_path):
+    path, value = tmp_path / 'c.py', dict(value, _delete_=True)
+    path.write_text(f'_base_ = {str(CONFIG)!r}\nparam_scheduler = {value!r}\n')
+    with pytest.raises(UserError, match=words):
+        compose_config(path)
+
+
+def test_numbers_of_networks_upstream_are_looser_than_their_annotations():
+    cfg = compose_config(CONFIG)
+    step = dict(type='RandAugment', policies=[], num_policies=2, magnitude_level=2.1)
+    cfg.test_dataloader.dataset.pipeline = [step]  # annotated int
+    check_values(cfg, 'cpu')
+    step['magnitude_level'] = 'two'
+    cfg.test_dataloader.dataset.pipeline = [step]
+    with pytest.raises(UserError, match='pipeline.0.magnitude_level'):
+        check_values(cfg, 'cpu')
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ("pretrained = 'https://x'\nload_from = pretrained", None),
+        ('mask_threshold = 9\nmine = dict(threshold=mask_threshold)', None),
+        ("pretrained = 'https://x'", 'pretrained: Input should be a valid boolean'),
+        ('mask_threshold = 0.3', 'mask_threshold=0.3 would change nothing'),
+        ('batch_size = 7\nmine = dict(size=batch_size)', 'batch_size = 7 stands'),
+    ],
+)
+def test_a_variable_of_a_file_is_no_word(text, words, tmp_path):
+    path, base = tmp_path / 'c.py', tmp_path / 'base.py'
+    path.write_text(f'_base_ = {str(CONFIG)!r}\n{text}\n')
+    base.write_text(f'_base_ = {str(path)!r}\n')
+    if words is None:
+        assert compose_config(path) and compose_config(base)
+        return
+    with pytest.raises(UserError, match=words):
+        compose_config(path)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        "max_epochs = '\\ud800'",
+        "max_epochs = 'x'",
+        "classes = '\\ud800'",
+        'classes = [1]',
+        'batch_size = -1',
+        'seed = True',
+        'input_size = [3]',
+        "split_ratios = [0.8, 'a']",
+    ],
+)
+def test_a_word_of_a_file_is_checked_before_it_is_carried(text, tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text(f'_base_ = {str(CONFIG)!r}\n{text}\n')
+    with pytest.raises(UserError) as caught:
+        compose_config(path)
+    line = str(caught.value)
+    assert text.split()[0] in line and '\n' not in line
 
 
 def test_values_keep_their_bytes():

@@ -18,7 +18,7 @@ from hkd_mm.datasets import (
     SkinDisease,
     SkinLesionMasks,
 )
-from hkd_mm.datasets.records import SPLITS, describe_left_out, left_out
+from hkd_mm.datasets.records import SPLITS, describe_left_out
 from hkd_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -245,7 +245,6 @@ def test_what_is_no_photograph_is_counted(tmp_path, write_image, logged):
         (root / name).write_bytes(b'x')
     (root / 'readme.txt').write_bytes(b'x')
     (root / 'LICENSE').write_bytes(b'x')
-    assert left_out(root) == {'.gif': 2, '.dcm': 1, 'without suffix': 1}
     for split in SPLITS:
         SkinDisease(str(root), split)
     line = (
@@ -253,7 +252,8 @@ def test_what_is_no_photograph_is_counted(tmp_path, write_image, logged):
         '(.gif 2, .dcm 1, without suffix 1)'
     )
     assert logged.count(line) == 1
-    assert describe_left_out(left_out(root / 'A') - left_out(root / 'A')) == ''
+    (tmp_path / 'none').mkdir()
+    assert describe_left_out(tmp_path / 'none') == ''
     shutil.rmtree(root / 'A')
     (root / 'A').mkdir()
     (root / 'A/1.dcm').write_bytes(b'x')
@@ -272,6 +272,44 @@ def test_linked_class_folders_are_read(tmp_path, write_image):
     (tmp_path / 'data/C').symlink_to(tmp_path / 'elsewhere/A')
     with pytest.raises(UserError, match='A and .*C are one and the same folder'):
         SkinDisease(str(tmp_path / 'data'), 'all')
+
+
+@pytest.mark.parametrize('target', ['../B', '..', '../B/deep', '../../data/B'])
+@pytest.mark.parametrize('top', ['', 'train/'])
+def test_a_link_into_another_class_is_refused(tmp_path, write_image, target, top):
+    for i in range(20):
+        write_image(tmp_path / f'data/{top}{"AB"[i % 2]}/deep/{i}.png', i)
+        write_image(tmp_path / f'data/{top}{"AB"[i % 2]}/{i}.png', i + 20)
+    if top:
+        for i, name in enumerate('AB', 40):
+            write_image(tmp_path / f'data/val/{name}/{i}.png', i)
+        target = target.replace('data/', 'data/train/').replace('../../d', '../../../d')
+    (tmp_path / f'data/{top}A/again').symlink_to('.')  # a loop adds nothing
+    assert SkinDisease('data', 'all').class_counts().sum() == 40 + 2 * bool(top)
+    (tmp_path / f'data/{top}A/more').symlink_to(target)
+    with pytest.raises(UserError, match='more.* and .*B.* are one and the same folder'):
+        SkinDisease('data', 'all').class_counts()
+
+
+def test_a_link_between_parts_is_refused(tmp_path, write_image):
+    for i in range(20):
+        write_image(tmp_path / f'data/train/{"AB"[i % 2]}/{i}.png', i)
+        write_image(tmp_path / f'data/val/{"AB"[i % 2]}/{i}.png', i + 20)
+    (tmp_path / 'data/val/A/more').symlink_to('../../train/A')
+    with pytest.raises(UserError, match='are one and the same folder'):
+        SkinDisease('data', 'all').class_counts()
+
+
+@pytest.mark.parametrize('column', ['PatientID', 'Patient Id', 'patient', 'subject-no'])
+@pytest.mark.parametrize('lesion', ['lesion_id', 'Lesion ID', 'LesionID'])
+def test_groups_are_found_however_they_are_spelled(public, column, lesion):
+    root = public()
+    path = root / 'metadata.csv'
+    text = path.read_text().replace('lesion_id', lesion).replace('patient_id', column)
+    path.write_text(text)
+    found = homes(SkinDisease, root, None, **NAMES)
+    assert len(found) == 10 and all(len(parts) == 1 for parts in found.values())
+    assert SkinDisease(str(root), **NAMES).records()[0].group == 'lesion and patient'
 
 
 def names_of(kind):
@@ -364,6 +402,15 @@ def test_a_split_file_of_other_kinds_is_refused(public, change, reason):
         stream.write('{"train": ' + '[' * 100_000 + ']' * 100_000 + '}')
     with pytest.raises(UserError, match='nested too deeply'):
         SkinDisease(root, split_file=path, **NAMES)
+
+
+@pytest.mark.parametrize('mark', ['\n', '\r', '\t', '\x1b', '\x85', '\u2028'])
+def test_a_class_of_several_lines_is_refused(tmp_path, write_image, mark):
+    for i, name in enumerate([f'Acne{mark}rosacea', 'Eczema']):
+        write_image(tmp_path / f'data/{name}/{i}.jpg', i, 8)
+    with pytest.raises(UserError, match=r"class 'Acne\\.+rosacea' has a line") as error:
+        SkinDisease('data').class_counts()
+    assert str(error.value).isprintable() and 'rename its folder' in str(error.value)
 
 
 def test_brackets_in_names_are_no_nesting(tmp_path, write_image):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from processes import ForkedTool
 
-from hkd_mm.experiments import children
+from hkd_mm.experiments import child_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip('optuna')
@@ -84,8 +84,8 @@ sys.path.insert(0, {root!r})
 # slow to load, and no sweep's business
 sys.modules['hkd_mm.engine.environment'] = types.SimpleNamespace(
     collect_environment=dict)
-from hkd_mm.experiments import children, trial_queue
-children.TOOLS = pathlib.Path(__file__).parent
+from hkd_mm.experiments import child_processes, trial_queue
+child_processes.TOOLS = pathlib.Path(__file__).parent
 if '--teacher-of' in sys.argv:  # this one would train for real
     place = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
     place.mkdir(parents=True, exist_ok=True)
@@ -93,10 +93,10 @@ if '--teacher-of' in sys.argv:  # this one would train for real
         stream.write(f'teacher {{" ".join(sys.argv[6:])}}\\n')
     (place / 'teacher.json').write_text('{{"checkpoint": null}}')
     sys.exit()
-children.LOOK = trial_queue.PAUSE = 0.1
+child_processes.LOOK = trial_queue.PAUSE = 0.1
 sys.exit(runpy.run_path({root!r} + '/tools/sweep.py')['main']())
 """
-CONFIG = "alpha = 0.5\nmode = ''\ndata_root = ''\ntau = 4.0\n"
+CONFIG = "alpha = 0.5\nmode = ''\ndata_root = None\ntau = 4.0\n"
 
 
 class Place:
@@ -172,7 +172,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setattr(children, 'start', ForkedTool)
+    monkeypatch.setattr(child_processes, 'start', ForkedTool)
     return Place(tmp_path)
 
 

@@ -16,8 +16,8 @@ from hkd_mm.experiments.study import all_runs, of_configs
 @pytest.fixture
 def forked_tools(monkeypatch, quick_runner):
     """Each run is trained and tested in a process, though in none of its own."""
-    monkeypatch.setattr('hkd_mm.experiments.children.start', ForkedTool)
-    monkeypatch.setattr('hkd_mm.experiments.children.LOOK', 0.1)
+    monkeypatch.setattr('hkd_mm.experiments.child_processes.start', ForkedTool)
+    monkeypatch.setattr('hkd_mm.experiments.child_processes.LOOK', 0.1)
 
 
 def report(path):
@@ -83,6 +83,17 @@ def test_the_old_name_of_outdated_is_refused(tool, capfd, given):
         tool('compare')(['a.py', *given])
     errors = capfd.readouterr().err.splitlines()[-1]
     assert errors.endswith('error: --stale is now called --outdated')
+
+
+@pytest.mark.parametrize(
+    'given',
+    [('folds', '100000'), ('folds', '-1'), ('seeds', '0'), ('jobs', '1000000')],
+)
+def test_numbers_have_bounds(tool, capfd, given):
+    with pytest.raises(SystemExit):
+        tool('compare')(['a.py', f'--{given[0]}', given[1]])
+    errors = capfd.readouterr().err.splitlines()[-1]
+    assert f'error: --{given[0]} must be between' in errors
 
 
 def test_the_table_shows_where_every_run_stands(tmp_path):

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.tables import is_blank, read_table, write_table
+from hkd_mm.io.tables import is_blank, read_table, write_table, written_rows
 
 
 def written(tmp_path, text, encoding='utf-8'):
@@ -48,8 +48,9 @@ def test_quoted_commas_and_quotes_stay_in_their_cell(tmp_path):
         ('image,label\na,b\nc,"d\ne,f\n', 'utf-8', 'line 3'),
         ('image,label\na,"b\nc,d"\ne,f\n', 'utf-8', 'line 2: a quoted cell'),
         ('image,label\na,"b"c\n', 'utf-8', 'line 2'),
-        ('image,label\na,é\n', 'cp1252', r'line 2: byte 0xe9.*cp1252'),
+        ('image,label\na,é\n', 'cp1252', r'line 2: byte 0xe9.*CP1252'),
         ('image,label\na,b\n', 'utf-16', 'UTF-16'),
+        ('PK\3\4\0', 'latin-1', 'is a workbook or an archive'),
         ('image,label\n\n', 'utf-8', 'no rows'),
         ('', 'utf-8', 'no column "image"'),
         ('x,label\na,b\n', 'utf-8', 'no column "image"; found: x, label'),
@@ -70,7 +71,19 @@ def test_a_table_that_is_missing_or_a_folder_is_named(tmp_path):
 
 
 def test_programs_write_nothing_in_many_ways():
-    for text in ('', ' ', 'nan', 'NaN', 'NA', 'N/A', '-', 'unknown', 'None'):
+    for text in (
+        '',
+        ' ',
+        'nan',
+        'NaN',
+        'NA',
+        'N/A',
+        '-',
+        'unknown',
+        'None',
+        '<NA>',
+        '\\N',
+    ):
         assert is_blank(text), text
     for text in ('0', 'lesion', 'HAM_0001', 'nano'):
         assert not is_blank(text), text
@@ -150,3 +163,17 @@ def test_other_line_marks_within_a_cell_end_no_row(tmp_path):
 def test_a_device_is_no_table():
     with pytest.raises(UserError, match='/dev/zero cannot be read: a FIFO, device'):
         read_table('/dev/zero')
+
+
+def test_a_table_of_ours_comes_back_as_it_was_written(tmp_path):
+    path, rng = tmp_path / 't.csv', random.Random(0)
+    letters = '\'=+-@1aA.\t,";; \n\r\u2028\udce9'
+    rows = [[''.join(rng.choices(letters, k=4)) for _ in range(9)] for _ in range(500)]
+    write_table(path, rows[0], rows[1:])
+    assert [*written_rows(path)] == rows
+    path.write_bytes(path.read_bytes() + b'cut,off\n')
+    with pytest.raises(UserError, match='has 2 cells and the header 9'):
+        [*written_rows(path)]
+    path.write_bytes(b'a,b\n1,"2\n')
+    with pytest.raises(UserError, match='cannot be read'):
+        [*written_rows(path)]

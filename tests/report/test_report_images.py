@@ -17,6 +17,7 @@ from processes import ForkedTool
 
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
+from hkd_mm.experiments import child_processes
 from hkd_mm.registry import MODELS
 from hkd_mm.report.classes import calibration_section
 from hkd_mm.report.data import gather
@@ -180,14 +181,13 @@ def test_the_validation_split_is_predicted_by_the_tool(
 
 
 def test_the_reason_of_the_tool_is_handed_on(runs, material, monkeypatch):
-    told = 'a warning\nerror: the checkpoint is damaged\nbye\n'
     commands = []
 
-    def fail(command, **words):
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 2, '', told)
+    def fail(tool, arguments, log, options, threads):
+        commands.append([tool, *arguments, *options])
+        raise child_processes.Failed('the checkpoint is damaged')
 
-    monkeypatch.setattr(subprocess, 'run', fail)
+    monkeypatch.setattr(child_processes, 'run_tool', fail)
     with pytest.raises(UserError, match=r'\(the checkpoint is damaged\)'):
         predict(runs / 'student')
     assert not any('data_root=' in word for word in commands[0])

@@ -47,9 +47,6 @@ def plan_copies(
     Returns:
         ``positions`` and ``copies`` (M,) int64, M >= N: first every image
         with copy 0, then the copies, 1 upwards.
-
-    Raises:
-        UserError: no such target.
     """
     target = target_of(target)
     labels = np.asarray(labels)
@@ -71,14 +68,8 @@ def plan_copies(
 def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
     """List the images of a training split with their copies.
 
-    The split is drawn before, so that all copies of an image are in the part
-    of the image.
-
     Returns:
         The longer data set, and ``copies`` (M,) of :func:`plan_copies`.
-
-    Raises:
-        UserError: no such target, or the part is used for evaluation.
     """
     if target_of(target) is None:
         return dataset, np.zeros(len(dataset), int)

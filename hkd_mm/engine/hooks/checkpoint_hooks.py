@@ -10,8 +10,8 @@ from mmengine.runner import BaseLoop
 from torch import nn
 
 from hkd_mm.engine.memory import match_memory_order
-from hkd_mm.engine.run_data import check_resumed_data, preparation, split_hash
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_data import check_resumed, preparation, split_hash
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import remove_parts
 from hkd_mm.io.checkpoints import (
@@ -20,6 +20,7 @@ from hkd_mm.io.checkpoints import (
     matching_weights,
     safe_load,
 )
+from hkd_mm.models.arguments import Count, checked
 from hkd_mm.registry import HOOKS
 
 _STUDENT = 'architecture.'
@@ -30,8 +31,7 @@ _OF_OPTIMIZERS = {'momentum', 'betas', 'alpha', 'rho'}  # tell them apart
 class CheckpointGuardHook(Hook):
     """Hold every loaded checkpoint against the model and the data.
 
-    mmengine loads with ``strict=False`` and only logs what did not fit: a
-    resumed or tested run would go on with random weights. Here
+    mmengine loads with ``strict=False`` and only logs what did not fit. Here
 
     - a distillation checkpoint loads into the plain student and a plain
       student into a distillation (its connectors keep their start values),
@@ -39,28 +39,22 @@ class CheckpointGuardHook(Hook):
     - everything else that is missing, unknown or of another shape is refused;
     - a training starts from weights of the same classes in the same order, and
       so do its networks from ``teacher_ckpt`` and ``student_ckpt``;
-    - a run is resumed on the split, with the image size, resize, colour order and
-      normalisation and with the optimizer that it was begun with, or not at all:
-      all of them are in the ``meta`` of a checkpoint;
+    - a run is resumed on the split, with the preparation of the images and with the
+      optimizer that it was begun with, or not at all;
     - momenta of a resumed run take the memory order of the weights.
     """
 
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Compare, and rename the student's weights if need be.
-
-        Raises:
-            UserError: the checkpoint belongs to another network or other data.
-        """
         name, meta = str(runner._load_from or 'the checkpoint'), checkpoint.get('meta')
         if isinstance(runner._train_loop, BaseLoop):  # a test looks itself
             check_classes(meta or {}, _classes(runner), name)
         if runner._resume:
-            _check_resumable(runner, checkpoint, name)
             dataset = runner.train_dataloader.dataset
             preprocessor = bare_model(runner.model).data_preprocessor
-            check_resumed_data(meta, dataset, preprocessor, name)
+            check_resumed(checkpoint, dataset, preprocessor, name)
+            _check_optimizer(runner, checkpoint, name)
         model = bare_model(runner.model)
         checkpoint['state_dict'] = _fitting(model, checkpoint, name, runner._resume)
 
@@ -83,47 +77,29 @@ class CheckpointGuardHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         dataset = runner.train_dataloader.dataset
-        checkpoint['meta'].update(
-            split_hash=split_hash(dataset),
-            preparation=preparation(
-                dataset, bare_model(runner.model).data_preprocessor
-            ),
-        )
+        prepared = preparation(dataset, bare_model(runner.model).data_preprocessor)
+        checkpoint['meta'].update(split_hash=split_hash(dataset), preparation=prepared)
 
 
 def _classes(runner) -> tuple[str, ...] | None:
     return getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes')
 
 
-def _check_resumable(runner, checkpoint: dict[str, Any], name: str) -> None:
-    """A run goes on from its own checkpoints, with its own optimizer."""
-    meta = checkpoint.get('meta') or {}
-    parts = [checkpoint.get('optimizer'), checkpoint.get('message_hub')]
-    steps = [meta.get('epoch'), meta.get('iter')]
-    if not (
-        all(isinstance(part, dict) for part in parts)
-        and all(isinstance(step, int) and step >= 0 for step in steps)
-    ):
-        raise UserError(
-            f'{name} holds weights only and cannot be resumed from; '
-            'give an epoch_N.pth of this run, or start from the '
-            'weights with --cfg-options load_from=FILE'
+def _check_optimizer(runner, checkpoint: dict[str, Any], name: str) -> None:
+    """A run goes on with its own optimizer."""
+    there, here = (
+        ', '.join(  # what each group goes by, and of how many weights
+            f'{" ".join(sorted(_OF_OPTIMIZERS & group.keys()))} {len(group["params"])}'
+            for group in state.get('param_groups', ())
         )
-    there, here = map(_groups, (parts[0], runner.optim_wrapper.state_dict()))
+        for state in (checkpoint['optimizer'], runner.optim_wrapper.state_dict())
+    )
     if there != here:
         raise UserError(
             f'{name} was trained by another optimizer ({there}, this config has '
             f'{here}); set optim_wrapper back, or begin again without --resume in '
             'another --work-dir'
         )
-
-
-def _groups(state: dict[str, Any]) -> str:
-    """The groups of an optimizer: what it goes by, of how many weights."""
-    return ', '.join(
-        f'{" ".join(sorted(_OF_OPTIMIZERS & group.keys()))} {len(group["params"])}'
-        for group in state.get('param_groups', ())
-    )
 
 
 def _fitting(
@@ -189,8 +165,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault('backend_args', dict(backend='atomic'))
-        given = {key: kwargs.get(key, -1) for key in ('interval', 'max_keep_ckpts')}
-        check_counts(self, **{k: v for k, v in given.items() if v != -1})  # -1: none
+        for key in ('interval', 'max_keep_ckpts'):
+            if kwargs.get(key, -1) != -1:  # -1: none
+                checked(Count, key, kwargs[key], type(self).__name__)
         super().__init__(**kwargs)
 
     def before_train(self, runner) -> None:
@@ -221,9 +198,8 @@ class SafeCheckpointHook(CheckpointHook):
     def _validate_resumed(self, runner) -> None:
         """Validate the epoch that the resumed checkpoint ends with.
 
-        A checkpoint is written before its epoch is validated, so what hooks learn from
-        that validation is not in it. Here and not in ``before_train_epoch``, since a
-        validation draws from the random generators that are seeded there.
+        A checkpoint is written before its epoch is validated. Not in
+        ``before_train_epoch``: a validation draws from generators seeded there.
         """
         loop, epoch = runner.train_loop, runner.epoch
         if (

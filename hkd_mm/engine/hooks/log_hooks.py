@@ -17,9 +17,9 @@ from rich.console import Console
 from torch import Tensor
 
 from hkd_mm.engine.run_figures import closing_table
-from hkd_mm.engine.run_summary import check_counts
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
+from hkd_mm.models.arguments import Arguments, Count
 from hkd_mm.registry import HOOKS
 
 _KEPT = 1000  # entries of a history; an epoch is always kept whole
@@ -29,16 +29,13 @@ _KEPT = 1000  # entries of a history; an epoch is always kept whole
 class DeferredLogHook(RuntimeInfoHook):
     """``RuntimeInfoHook`` that reads the losses at log points only.
 
-    mmengine's reads every loss of every iteration (``Tensor.item``), each
-    time waiting for the device, and copies the whole history for every entry.
-    Here the scalars of the iterations are kept where they are and reach the
-    message hub together: in one transfer when the ``LoggerHook`` prints, at
-    the end of an epoch and before validation. What is printed is the same.
-    In between ``current()`` of a history is that of the last log point.
-
-    A history holds the last 1,000 iterations (or one epoch, if longer), not the million
-    of mmengine, so that a step and a checkpoint cost the same however long the run;
-    ``window_size='global'`` of a log processor means these.
+    mmengine's reads every loss of every iteration (``Tensor.item``), each time waiting
+    for the device, and copies the whole history for every entry. Here the scalars reach
+    the message hub together: in one transfer when the ``LoggerHook`` prints, at the end
+    of an epoch and before validation. In between ``current()`` of a history is that of
+    the last log point. A history holds the last 1,000 iterations (or one epoch, if
+    longer), not the million of mmengine; ``window_size='global'`` of a log processor
+    means these.
 
     It takes the place of ``default_hooks.runtime_info``.
     """
@@ -63,7 +60,11 @@ class DeferredLogHook(RuntimeInfoHook):
             if isinstance(value, Tensor):
                 value = value.detach()
             self._pending[f'train/{name}'].append(value)
-        if self._is_log_point(runner, batch_idx):
+        last = (
+            self.end_of_epoch(runner.train_dataloader, batch_idx)
+            or runner.iter + 1 == runner.max_iters
+        )
+        if last or any(self.every_n_inner_iters(batch_idx, n) for n in self._intervals):
             self._flush(runner)
 
     def before_val(self, runner) -> None:
@@ -74,16 +75,6 @@ class DeferredLogHook(RuntimeInfoHook):
     def after_train(self, runner) -> None:
         self._flush(runner)
         super().after_train(runner)
-
-    def _is_log_point(self, runner, batch_idx: int) -> bool:
-        """Whether a ``LoggerHook`` prints now."""
-        last = (
-            self.end_of_epoch(runner.train_dataloader, batch_idx)
-            or runner.iter + 1 == runner.max_iters
-        )
-        return last or any(
-            self.every_n_inner_iters(batch_idx, n) for n in self._intervals
-        )
 
     def _flush(self, runner) -> None:
         hub = runner.message_hub
@@ -121,35 +112,22 @@ def on_host(pending: dict[str, list]) -> dict[str, list[float]]:
 
 
 @HOOKS.register_module()
-class FiniteLossHook(Hook):
+class FiniteLossHook(Arguments, Hook):
     """Stop at a loss that is NaN or infinite and name the guilty part.
 
     Otherwise the run goes on to its last epoch with weights that are NaN.
     The checkpoint of the epoch before is whole and can be resumed from.
-
-    Args:
-        interval: iterations between looks, each of which waits for the device.
     """
 
-    def __init__(self, interval: int = 50) -> None:
-        check_counts(self, interval=interval)
-        self.interval = interval
+    interval: Count = 50  # iterations between looks, each of which waits for the device
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         last = batch_idx + 1 == len(runner.train_dataloader)
-        if not outputs or not (
-            last or self.every_n_inner_iters(batch_idx, self.interval)
-        ):
-            return
-        parts = on_host(
-            {
-                name: [value.detach()]
-                for name, value in outputs.items()
-                if isinstance(value, torch.Tensor)
-            }
-        )
+        due = last or self.every_n_inner_iters(batch_idx, self.interval)
+        found = (outputs or {}).items() if due else ()
+        parts = on_host({k: [v.detach()] for k, v in found if isinstance(v, Tensor)})
         broken = [name for name, (value,) in parts.items() if not math.isfinite(value)]
         if broken:
             raise UserError(
@@ -166,8 +144,7 @@ class ProgressHook(Hook):
 
     On a terminal a bar, with the lines scrolling above it; in a file or pipe
     a line every 30 s. Rank 0 alone writes. The time left covers validation.
-    The table is printed once training has ended, from what ``RunReportHook``
-    has collected. The log of MMEngine goes on to the log file as ever.
+    The table is of what ``RunReportHook`` has collected.
     """
 
     priority = 'LOWEST'  # what the other hooks found is shown
@@ -188,13 +165,10 @@ class ProgressHook(Hook):
         self._progress = Progress(what, total, unit, done, self.stream)
         self._progress.__enter__()
         self._streams = []
-        if self._progress.in_place:
-            self._lead_logs(runner)
-            atexit.register(self.close)
-
-    def _lead_logs(self, runner) -> None:
-        """Let log lines pass through the console that draws the bar."""
-        for handler in runner.logger.handlers:
+        if not self._progress.in_place:
+            return
+        atexit.register(self.close)
+        for handler in runner.logger.handlers:  # through the console of the bar
             if (
                 isinstance(handler, logging.StreamHandler)
                 and getattr(handler.stream, 'isatty', bool)()
@@ -242,7 +216,10 @@ class ProgressHook(Hook):
             return
         chosen_by, best = _best(runner)
         names = [chosen_by] if chosen_by in metrics else list(metrics)[:3]
-        parts = [f'{name} {_figure(metrics[name])}' for name in names]
+        values = ((name, metrics[name]) for name in names)
+        parts = [
+            f'{n} {v:.4f}' if isinstance(v, float) else f'{n} {v}' for n, v in values
+        ]
         if best is not None:
             parts.append(f'best {best:.4f}')
         losses = runner.message_hub.log_scalars.get('train/loss')
@@ -274,7 +251,3 @@ def _best(runner) -> tuple[str | None, float | None]:
             name = hook.key_indicators[0]
             return name, scores.get('best_score', scores.get(f'best_score_{name}'))
     return None, None
-
-
-def _figure(value: object) -> str:
-    return f'{value:.4f}' if isinstance(value, float) else str(value)

@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation import significance
 from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
 from hkd_mm.evaluation.segmentation_scores import threshold_of
 from hkd_mm.io.locks import as_rank_0
+from hkd_mm.models.arguments import Arguments, Count
 from hkd_mm.models.recorders.network_recorders import labels_of
 from hkd_mm.models.teacher_cache import open_teacher_cache
 from hkd_mm.registry import HOOKS
@@ -22,22 +24,18 @@ _BATCH = 64
 
 
 @HOOKS.register_module()
-class TeacherCheckHook(Hook):
+class TeacherCheckHook(Arguments, Hook):
     """Log the teacher's accuracy on a few images before training.
 
     A teacher at chance (the wrong checkpoint, the wrong class order, other input
     statistics) distils noise and nothing else would tell. The figures also go to the
     message hub as ``teacher_check``. A teacher without a checkpoint is refused, and one
     that answers with NaN.
-
-    Args:
-        num_images: spread evenly over the validation split (the training split where
-            there is none), since data sets are often sorted by class.
     """
 
-    def __init__(self, num_images: int = 256) -> None:
-        check_counts(self, num_images=num_images)
-        self.num_images = num_images
+    # spread evenly over the validation split (the training split where there is
+    # none), since data sets are often sorted by class
+    num_images: Count = 256
 
     @torch.no_grad()
     def before_train(self, runner) -> None:
@@ -51,8 +49,7 @@ class TeacherCheckHook(Hook):
                 'tools/train.py, which trains the teacher first'
             )
         loader = (runner.val_loop or runner.train_loop).dataloader
-        count = min(self.num_images, len(loader.dataset))
-        chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
+        chosen = spread(self.num_images, loader.dataset)
         predictions, labels, masks = [], [], []
         for data in _batches(model, loader, chosen):
             logits = _teacher_logits(model, data)
@@ -95,11 +92,9 @@ class TeacherCheckHook(Hook):
     def _report(
         self, runner, predictions: list, labels: list, num_classes: int
     ) -> None:
-        hits = np.equal(predictions, labels)
-        counts = np.bincount(labels)
-        present = counts > 0
-        recalls = np.bincount(labels, hits)[present] / counts[present]
-        accuracy, balanced = float(hits.mean()), float(recalls.mean())
+        given = np.array(labels), np.array(predictions), np.ones(len(labels))
+        accuracy = significance.accuracy(*given)
+        balanced = significance.balanced_accuracy(*given)
         chance = 1 / num_classes
         found = dict(accuracy=accuracy, balanced_accuracy=balanced, images=len(labels))
         runner.message_hub.update_info('teacher_check', found)
@@ -114,6 +109,11 @@ class TeacherCheckHook(Hook):
                 f'{chance:.3f}): check model.teacher_ckpt, the order of the '
                 'classes and the mean and std it was trained with'
             )
+
+
+def spread(count: int, dataset) -> np.ndarray:
+    """Indices of so many samples, spread evenly."""
+    return np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
 
 
 def samples_of(dataset, indices: np.ndarray) -> list | dict:
@@ -150,8 +150,7 @@ class ClassFusionHook(Hook):
     The weight of a teacher for a class is its recall of that class on the
     validation split (the training split where a run has no validation, which
     flatters a teacher that was trained on it). Nothing is measured where the
-    config gives ``class_weights``, or fuses in another way. The teachers are
-    frozen, so a resumed run finds the same.
+    config gives ``class_weights``.
     """
 
     priority = 'HIGH'  # before a cache of what the teachers say is opened
@@ -186,8 +185,7 @@ class TeacherRankingHook(Hook):
     """Tell :class:`hkd_mm.CurriculumSampler` how confident the teacher is.
 
     Confidence is the probability of the class that the teacher predicts, on
-    the image as in validation, without augmentation. The teacher is frozen,
-    so a resumed run finds the same order.
+    the image as in validation, without augmentation.
     """
 
     def before_train(self, runner) -> None:
@@ -204,9 +202,8 @@ class TeacherRankingHook(Hook):
                 'hkd_mm.CurriculumSampler, not '
                 f'{type(loader.sampler).__name__}'
             )
-        confidence = teacher_confidence(model, runner)
         # that of one process: others may differ in the last bit
-        confidence = as_rank_0(confidence)
+        confidence = as_rank_0(teacher_confidence(model, runner))
         loader.sampler.rank_by(confidence)
         runner.logger.info(
             f'Curriculum: {len(confidence)} training images, confidence of '
@@ -228,7 +225,14 @@ def teacher_confidence(model, runner) -> np.ndarray:
             'augmentation; use the plain data set or packed=True'
         )
     if augmented is not None:
-        dataset.pipeline = _plain_pipeline(runner)
+        loop = runner.val_loop or runner.test_loop
+        if loop is None:
+            raise UserError(
+                'TeacherRankingHook: without val_dataloader and test_dataloader '
+                'there is no pipeline without augmentation to show the teacher the '
+                'images with'
+            )
+        dataset.pipeline = loop.dataloader.dataset.pipeline
     try:
         found = [
             _teacher_logits(model, data).float().softmax(1).amax(1).cpu()
@@ -238,18 +242,6 @@ def teacher_confidence(model, runner) -> np.ndarray:
         if augmented is not None:
             dataset.pipeline = augmented
     return torch.cat(found).numpy()
-
-
-def _plain_pipeline(runner):
-    """That of validation, or of the test."""
-    for loop in (runner.val_loop, runner.test_loop):
-        if loop is not None:
-            return loop.dataloader.dataset.pipeline
-    raise UserError(
-        'TeacherRankingHook: without val_dataloader and test_dataloader '
-        'there is no pipeline without augmentation to show the teacher the '
-        'images with'
-    )
 
 
 @HOOKS.register_module()

@@ -5,58 +5,46 @@ import operator
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch._dynamo.config
 from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import nn
 
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Arguments, Count, checked
 from hkd_mm.registry import HOOKS
 
 _GRAPHS = 8  # of a region: training, evaluation, a last batch that is small
 _COMPILERS = ('g++', 'clang++', 'c++')
-_MODES = (
-    *('default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs'),
-)
+_Mode = Literal[
+    'default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs'
+]
 _NETS = ('model', 'backbone', 'neck')  # of mmpretrain's classifiers
 
 
 @HOOKS.register_module()
-class CompileHook(Hook):
+class CompileHook(Arguments, Hook):
     """Compile student and teacher, module by module.
 
-    mmengine's own ``compile=True`` compiles the whole training step, with
-    its lists and data samples, and the recorders, which append to lists, cut
-    it to pieces. Here the largest modules that no recorder looks into are
-    compiled, and everything else stays as it is: names of weights,
-    checkpoints, recorders.
-
-    The first iterations take minutes longer, on a CPU a C++ compiler is
-    needed. Results differ by floating-point rounding. A network that is trained
-    alone is the student.
+    mmengine's own ``compile=True`` compiles the whole training step, which the
+    recorders cut to pieces. Here the largest modules that no recorder looks into are
+    compiled; names of weights stay. The first iterations take minutes longer, on a CPU
+    a C++ compiler is needed. A network that is trained alone is the student.
     """
 
-    def __init__(
-        self,
-        student: bool = True,
-        teacher: bool = True,
-        mode: str | None = None,
-        backend: str = 'inductor',
-    ) -> None:
-        backends = torch._dynamo.list_backends(exclude_tags=())
-        for name, value, known in (
-            ('mode', mode, (None, *_MODES)),
-            ('backend', backend, backends if isinstance(backend, str) else (backend,)),
-        ):
-            if value not in known:
-                raise UserError(
-                    f'CompileHook: {name}={value!r} must be one of '
-                    f'{", ".join(map(str, known))}'
-                )
-        self.student, self.teacher = student, teacher
-        self.mode, self.backend = mode, backend
+    student: bool = True
+    teacher: bool = True
+    mode: _Mode | None = None
+    backend: str = 'inductor'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = torch._dynamo.list_backends(exclude_tags=())
+        expected = f'one of {", ".join(known)}'
+        self.require(self.backend in known, 'backend', self.backend, expected)
 
     def before_run(self, runner) -> None:
         model = bare_model(runner.model)
@@ -69,7 +57,13 @@ class CompileHook(Hook):
             return
         device = next(model.parameters()).device
         if self.backend == 'inductor' and device.type == 'cpu':
-            _need_compiler()
+            named = os.environ.get('CXX')
+            if not any(map(shutil.which, [named] if named else _COMPILERS)):
+                raise UserError(
+                    f'compiled=True needs a C++ compiler on a CPU, and '
+                    f'{named or ", ".join(_COMPILERS)} is not there: install one, '
+                    'name it in the environment variable CXX, or leave compiled out'
+                )
         count = sum(
             compile_network(network, self.mode, self.backend) for network in networks
         )
@@ -82,7 +76,8 @@ def compile_network(
     network: nn.Module, mode: str | None = None, backend: str = 'inductor'
 ) -> int:
     """Compile the largest modules that nobody listens inside of, in place."""
-    regions = list(_regions(network))
+    parts = (getattr(network, name, None) for name in _NETS)
+    regions = [r for p in parts if isinstance(p, nn.Module) for r in _hookless(p)]
     # dynamo counts the graphs of all regions together, for the code it enters
     # is the same; beyond the limit it goes on without compiling
     limits = torch._dynamo.config
@@ -94,24 +89,8 @@ def compile_network(
     return len(regions)
 
 
-def _need_compiler() -> None:
-    named = os.environ.get('CXX')
-    if not any(map(shutil.which, [named] if named else _COMPILERS)):
-        raise UserError(
-            f'compiled=True needs a C++ compiler on a CPU, and '
-            f'{named or ", ".join(_COMPILERS)} is not there: install one, '
-            'name it in the environment variable CXX, or leave compiled out'
-        )
-
-
-def _regions(network: nn.Module) -> Iterator[nn.Module]:
-    """Largest modules that have no hook inside."""
-    for name in _NETS:
-        if isinstance(getattr(network, name, None), nn.Module):
-            yield from _hookless(getattr(network, name))
-
-
 def _hookless(module: nn.Module) -> Iterator[nn.Module]:
+    """Largest modules that have no hook inside."""
     inner = list(module.modules())[1:]
     if any(m._forward_hooks or m._forward_pre_hooks for m in inner):
         for child in module.children():
@@ -129,15 +108,14 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
 
     Only a score that is better by more than ``min_delta`` is a gain; upstream
     takes an equal one for a gain at ``min_delta=0`` and never stops on a
-    plateau. Two methods are added, for upstream counts from zero again,
-    without its best score, whenever a run is resumed. A checkpoint is written
-    before the validation of its epoch: a resumed run counts on from the one before.
-    ``patience`` counts validations.
+    plateau, and counts from zero again whenever a run is resumed. A checkpoint is
+    written before the validation of its epoch: a resumed run counts on from the one
+    before. ``patience`` counts validations.
     """
 
     def __init__(self, monitor: str, patience: int = 5, **kwargs) -> None:
+        checked(Count, 'patience', patience, type(self).__name__)
         super().__init__(monitor, patience=patience, **kwargs)
-        check_counts(self, patience=patience)
 
     # "No better than" of the scores, where upstream has "worse than".
     rule_map = dict(greater=operator.ge, less=operator.le)

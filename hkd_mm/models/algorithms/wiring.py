@@ -1,9 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Wire, check and finish a distiller once both networks are there.
 
-MMRazor wants every input of a loss spelt out: a recorder in both networks, a
-connector, a mapping. The arguments of a loss's ``forward`` show what it
-needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so a loss
+MMRazor wants every input of a loss spelt out. The arguments of a loss's ``forward``
+show what it needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so a loss
 without an entry in ``loss_forward_mappings`` is given
 
 =========================  ============================================
@@ -20,7 +19,6 @@ connector gets :class:`hkd_mm.FeatureAlignConnector`. What a config does write i
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from mmengine.config import ConfigDict
@@ -67,8 +65,7 @@ def fill_wiring(distiller: dict) -> dict:
     """Fill in the recorders, connectors and mappings of a distiller config.
 
     Returns:
-        A copy that names all of them, and no recorder that no loss asks for: it would
-        hold feature maps in memory and keep torch.compile from fusing across it.
+        A copy that names all of them, and no recorder that no loss asks for.
 
     Raises:
         UserError: a loss has no type, or takes an input without a default.
@@ -99,24 +96,19 @@ def fill_wiring(distiller: dict) -> dict:
                 'loss_forward_mappings asks for; add it'
             )
         for name, recorder in known.items():
-            _check_scope(f'model.distiller.{key}.{name}', recorder)
+            kind = recorder.get('type')
+            with RAZOR_TASK_UTILS.switch_scope_and_registry(None) as registry:
+                found = registry.get(f'{kind}Recorder')
+            if found is None and TASK_UTILS.get(f'mmrazor.{kind}Recorder'):
+                raise UserError(
+                    f"model.distiller.{key}.{name}: type='{kind}' is not registered; "
+                    f"write 'mmrazor.{kind}'"
+                )
         distiller[key] = {
             name: known.get(name) or dict(type=_RECORDERS[name])
             for name in sorted(asked, key=[*known, *_RECORDERS].index)
         }
     return distiller
-
-
-def _check_scope(key: str, recorder: dict) -> None:
-    """Name the scope of a recorder of MMRazor that is not found without."""
-    kind = f'{recorder.get("type")}Recorder'
-    with RAZOR_TASK_UTILS.switch_scope_and_registry(None) as registry:
-        found = registry.get(kind)
-    if found is None and TASK_UTILS.get(f'mmrazor.{kind}'):
-        name = recorder['type']
-        raise UserError(
-            f"{key}: type='{name}' is not registered; write 'mmrazor.{name}'"
-        )
 
 
 def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
@@ -185,8 +177,7 @@ def check_losses(distiller, own: bool = False) -> None:
 def drop_unused_inputs(distiller) -> None:
     """Forget what losses with a part of weight 0 do not read.
 
-    Its connector would have parameters without a gradient, which distributed
-    training refuses, and the cache would keep its features.
+    Its connector would have no gradient, which distributed training refuses.
     """
     mappings = {
         name: {
@@ -213,11 +204,7 @@ def drop_unused_inputs(distiller) -> None:
 def build_lazy_parts(model, input_size: int) -> None:
     """Give lazy connectors and losses the shapes of one dry forward.
 
-    Connectors first: a loss is given the shapes that they deliver. One that
-    takes no ``t_feature`` is given the student's alone.
-
-    Raises:
-        UserError: a connector has nothing to meet, or cannot join the two.
+    A loss that takes no ``t_feature`` is given the student's alone.
     """
     distiller = model.distiller
     lazy = dict(_lazy_connectors(distiller))
@@ -228,26 +215,21 @@ def build_lazy_parts(model, input_size: int) -> None:
     built = [name for name, loss in losses.items() if hasattr(loss, 'build')]
     if not lazy and not built:
         return
-    with _dry_forward(model, input_size):
-        for connector, records in lazy.items():
-            distiller.connectors[connector].build(
-                *(shapes_of(_plain(distiller, record)) for record in records)
-            )
-        for name in built:
-            mapping = distiller.loss_forward_mappings[name]
-            records = (mapping[k] for k in ('s_feature', 't_feature') if k in mapping)
-            losses[name].build(*(shapes_of(distiller.get_record(**r)) for r in records))
-
-
-@contextmanager
-def _dry_forward(model, input_size: int) -> Iterator[None]:
     images, samples = blank_batch(model.student, input_size)
     before = model.training, model.calculate_student_loss
     model.eval()
     model.calculate_student_loss = False
     with torch.no_grad():
         model.forward_both(images, samples)
-        yield
+        for connector, records in lazy.items():
+            plain = ({**r, 'connector': None, 'connector_idx': None} for r in records)
+            distiller.connectors[connector].build(
+                *(shapes_of(distiller.get_record(**r)) for r in plain)
+            )
+        for name in built:
+            mapping = distiller.loss_forward_mappings[name]
+            records = (mapping[k] for k in ('s_feature', 't_feature') if k in mapping)
+            losses[name].build(*(shapes_of(distiller.get_record(**r)) for r in records))
     model.calculate_student_loss = before[1]
     model.train(before[0])
 
@@ -275,19 +257,10 @@ def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:
             yield name, (record, mapping[partner])
 
 
-def _plain(distiller, record: dict) -> Tensor:
-    keys = ('connector', 'connector_idx')
-    record = {k: v for k, v in record.items() if k not in keys}
-    return distiller.get_record(**record)
-
-
 def finish_distiller(
     distiller, student: nn.Module, teacher: nn.Module | None, own: bool = False
 ) -> None:
-    """Check, prune and guard a distiller whose recorders listen.
-
-    With ``own`` the student's own loss is added.
-    """
+    """Check (as :func:`check_losses`), prune and guard one whose recorders listen."""
     check_losses(distiller, own)
     drop_unused_inputs(distiller)
     for side, network in dict(student=student, teacher=teacher).items():
@@ -311,10 +284,7 @@ def loss_parts(distiller) -> dict[str, Tensor]:
 
 
 class StudentLossMixin:
-    """The losses of an algorithm of MMRazor with a student and a distiller.
-
-    The class it is mixed into defines ``forward_both``, which fills the recorders.
-    """
+    """Losses of an algorithm of MMRazor whose ``forward_both`` fills the recorders."""
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None

@@ -16,11 +16,7 @@ from hkd_mm.registry import TASK_UTILS
 
 
 def build(position: int, config: dict) -> tuple[Augmentation, str, dict]:
-    """An operation, its name and all its arguments, defaults included.
-
-    Raises:
-        UserError: no such operation, or not such arguments.
-    """
+    """An operation, its name and all its arguments, defaults included."""
     where = f'data_preprocessor.augment[{position}]'
     kind = config.get('type') if isinstance(config, dict) else None
     found = TASK_UTILS.get(kind) if isinstance(kind, str) else None
@@ -36,11 +32,11 @@ def build(position: int, config: dict) -> tuple[Augmentation, str, dict]:
     except TypeError as error:
         raise UserError(f'{where} ({kind}): {error}') from error
     bound.apply_defaults()
+    known = inspect.signature(found).parameters
     settings = {
         key: _plain(value)
         for key, value in bound.arguments.items()
-        if key not in found.later
-        or value != inspect.signature(found).parameters[key].default
+        if key not in found.later or value != known[key].default
     }
     return found(**arguments), found.__name__, settings
 
@@ -78,8 +74,9 @@ def plan(
             floating = floating if op.commutes else None
         elif (
             stages
-            and isinstance(stages[-1], list)
-            and _join(operations, stages[-1], op)
+            and isinstance(stages[-1], list)  # and all agree about what lies outside
+            and len({*(operations[n].outside for n in stages[-1]), op.outside} - {None})
+            <= 1
         ):
             stages[-1].append(name)
             exact = all(operations[n].exact for n in stages[-1])
@@ -94,12 +91,6 @@ def plan(
     return stages, mixing
 
 
-def _join(operations: dict, stage: list[str], op: Geometric) -> bool:
-    """Whether one map can do both: all agree about what lies outside."""
-    found = {operations[name].outside for name in stage} | {op.outside}
-    return len(found - {None}) <= 1
-
-
 Parameters = dict[str, dict[str, Any]]
 _PIXELS_AT_ONCE = 200_000  # a few images: what fits a core's cache
 
@@ -107,11 +98,10 @@ _PIXELS_AT_ONCE = 200_000  # a few images: what fits a core's cache
 class Pipeline:
     """Augmentations in the order of the list, their parameters drawn first.
 
-    Geometric neighbours are composed into one affine map and interpolated
-    once. A flip or quarter turn moves past operations with which it commutes
-    to join the next interpolation, which then costs nothing more; without
-    one it moves whole pixels. What a crop leaves out can come back in the
-    corners of a composed turn, in place of the fill.
+    Geometric neighbours are composed into one affine map and interpolated once. A flip
+    or quarter turn moves past operations with which it commutes to join the next
+    interpolation; without one it moves whole pixels. What a crop leaves out can come
+    back in the corners of a composed turn, in place of the fill.
 
     Args:
         configs: ``dict(type='hkd_mm.X', ...)`` each.
@@ -135,10 +125,7 @@ class Pipeline:
     def parameters(
         self, seed: int, view: int, index: Tensor, labels: Tensor | None = None
     ) -> Parameters:
-        """What happens to each sample (B,): operation -> parameter -> tensor.
-
-        Without labels operations for chosen classes count every class as chosen.
-        """
+        """What happens to each sample (B,): operation -> parameter -> tensor."""
         numbers = uniform_by_name(seed, view, index, self.draws)
         return {
             name: op.parameters(Draw(numbers[name], labels, seed, view, name, index))
@@ -164,8 +151,7 @@ class Pipeline:
     ) -> None:
         """Everything but the mixing of samples.
 
-        On a CPU a few images at a time go through all stages, which keeps
-        them in the core's cache; the result does not depend on it.
+        On a CPU a few images at a time, which keeps them in the core's cache.
 
         Args:
             images: uint8 (B, H, W, 3).
@@ -180,21 +166,14 @@ class Pipeline:
             step = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            found = self._apply_part(
-                images[part],
-                _mapped(parameters, lambda _, __, x, part=part: x[part]),
-                size,
-            )
-            finish(found, out[part])
-
-    def _apply_part(self, images: Tensor, parameters: Parameters, size: Size) -> Tensor:
-        images = images.permute(0, 3, 1, 2).contiguous()
-        for stage in self.stages:
-            if isinstance(stage, list):
-                images = self._move(images, stage, parameters, size)
-            else:
-                images = self.operations[stage].apply(images.float(), parameters[stage])
-        return fit(images.float(), size)
+            found = images[part].permute(0, 3, 1, 2).contiguous()
+            own = _mapped(parameters, lambda _, __, x, part=part: x[part])
+            for stage in self.stages:
+                if isinstance(stage, list):
+                    found = self._move(found, stage, own, size)
+                else:
+                    found = self.operations[stage].apply(found.float(), own[stage])
+            finish(fit(found.float(), size), out[part])
 
     def apply_to_masks(
         self, masks: Tensor, parameters: Parameters, size: Size
@@ -233,7 +212,6 @@ class Pipeline:
     def mix(
         self, images: Tensor, scores: Tensor, parameters: Parameters
     ) -> tuple[Tensor, Tensor]:
-        """Mix samples of the batch and their targets (B, C)."""
         for name in self.mixing:
             images, scores = self.operations[name].mix(images, scores, parameters[name])
         return images, scores

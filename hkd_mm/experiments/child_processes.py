@@ -5,20 +5,19 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from hkd_mm.cli import INTERRUPTED, PARENT
+from hkd_mm.cli import INTERRUPTED, PARENT, TERMINATED
 from hkd_mm.config.networks import config_root
 from hkd_mm.experiments.run_folders import TESTED, is_resumable
 
 TOOLS = config_root().parent / 'tools'
 LOOK = 1.0  # seconds between two looks at a process
 _GRACE = 30.0  # seconds that a process gets to end by itself
-_INTERRUPTED = (INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+_INTERRUPTED = (INTERRUPTED, TERMINATED, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Failed(Exception):
@@ -57,15 +56,10 @@ def run_tool(
     should_stop: Callable[[], bool] = lambda: False,
     threads: int | None = None,
 ) -> None:
-    """Run a tool to its end; however this returns, its process has ended.
+    """Run a tool of ``tools`` to its end; however this returns, its process has ended.
 
-    Args:
-        tool: its file in ``tools``.
-        arguments: of its command line.
-        log: file to which its output is added.
-        options: those of ``--cfg-options``.
-        should_stop: called every second; True ends the process.
-        threads: of its CPU operators; None: as it chooses.
+    Its output is added to the ``log``. ``should_stop`` is called every second; True
+    ends the process. ``threads`` are those of its CPU operators.
 
     Raises:
         Failed: it ended with an error.
@@ -113,23 +107,6 @@ def end(child: subprocess.Popen) -> None:
     if _code(child, _GRACE) is None:
         child.kill()
         child.wait()
-
-
-@contextmanager
-def terminated_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, where this thread may arrange that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def last_line(log: Path) -> str:
