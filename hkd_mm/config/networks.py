@@ -162,7 +162,8 @@ def fetch_network_weights(model: dict) -> None:
         if kind in ('hkd_mm.ShuffleNetV1', 'hkd_mm.ShuffleNetV2'):
             backbones.published_weights(int(kind[-1]))
         elif kind == 'hkd_mm.TimmClassifier' and not file:
-            timm_classifier.published_weights(network['model_name'])
+            name = network.get('select_from') or network['model_name']
+            timm_classifier.published_weights(name)
     barrier()
 
 

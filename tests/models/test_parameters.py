@@ -40,6 +40,7 @@ WITH_8_CLASSES = dict(
     shufflenetv1=912416,
     resnet18=11180616,
     effnet_lite0=3381256,
+    effnet_lite0_w045=881576,
     effnet_lite1=4145928,
     effnet_lite2=4821320,
 )

@@ -11,6 +11,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.models.networks.image_classifier import PackedBatches
 from hkd_mm.models.networks.imagenet_weights import hub_weights
+from hkd_mm.models.networks.weight_selection import select_weights
 from hkd_mm.registry import MODELS
 
 _OF_MMPRETRAIN = 'loss train_cfg with_cp data_preprocessor init_cfg'.split()
@@ -31,6 +32,9 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         pretrained: start training from timm's ImageNet weights.
         pretrained_cfg_overlay: as in timm; ``dict(file=PATH)`` names a weight
             file that is read in place of the published one.
+        select_from: a larger network of ``timm.list_models()`` of the same family;
+            ``pretrained`` then takes the weights from its published ones, see
+            :func:`hkd_mm.models.networks.weight_selection.select_weights`.
 
     Raises:
         UserError: timm has no network of that name.
@@ -41,6 +45,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         model_name: str,
         pretrained: bool = False,
         pretrained_cfg_overlay: dict[str, Any] | None = None,
+        select_from: str | None = None,
         **kwargs,
     ) -> None:
         try:
@@ -60,7 +65,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         self._load_state_dict_pre_hooks.clear()
         self._register_state_dict_hook(_to_timm_names)
         self.register_load_state_dict_pre_hook(_from_timm_names)
-        self._pretrained = pretrained
+        self._pretrained, self._larger = pretrained, select_from
         self._overlay = dict(pretrained_cfg_overlay or {})
         self._timm = {'model_name': model_name, **kwargs}
         for name in _OF_MMPRETRAIN:
@@ -77,7 +82,13 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
         cfg = self.model.pretrained_cfg
         overlay = dict(self._overlay)
-        path = overlay.pop('file', None) or _published(cfg)
+        path = overlay.pop('file', None)
+        if self._larger:
+            state = safe_load(path or published_weights(self._larger))['state_dict']
+            selected = select_weights(self.model, state, self._larger)
+            self.model.load_state_dict(selected)
+            return
+        path = path or _published(cfg)
         state = safe_load(path)['state_dict']
         own = self.model.state_dict()
         try:
