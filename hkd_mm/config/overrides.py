@@ -268,6 +268,22 @@ def teacher_cache(cfg: Config, value: Any) -> Targets:
     yield Target(model, 'teacher_cache', new)
 
 
+def teacher_input_size(cfg: Config, value: int) -> Targets:
+    """Show the teacher the views at its own size, of images packed as large."""
+    node = preprocessor(cfg)
+    stores = [n for loader, n in packed_datasets(cfg) if loader == 'train_dataloader']
+    if (
+        stores
+        and takes(node, 'teacher_size')
+        and (cfg.get('model') or {}).get('teacher')
+    ):
+        side = stores[0]['size']
+        yield Target(node, 'teacher_size', value)
+        yield Target(node, 'input_size', side)
+        margin = max(value / side, stores[0].get('margin', 1.0))
+        yield Target(stores[0], 'margin', margin)
+
+
 def augment(cfg: Config, value: Any) -> Targets:
     """Turn the batched augmentation off, or name its operations."""
     node = preprocessor(cfg)
@@ -339,6 +355,9 @@ OVERRIDES: dict[str, Override] = dict(
     split_ratios=Override(_of_dataset('split_ratios'), _DATA),
     split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
+    teacher_input_size=Override(
+        teacher_input_size, 'packed images and one teacher, which is frozen'
+    ),
     batch_size=Override(batch_size, 'a loader without a batch_sampler'),
     sampler=Override(sampler, 'a training loader with a Default- or BalancedSampler'),
     augment=Override(augment, 'a hkd_mm.PackedPreprocessor'),

@@ -204,6 +204,7 @@ WORDS = group_of(
         Text,
     ),
     input_size=Annotated[int, Field(ge=1, le=8192)],  # pixels of a side
+    teacher_input_size=Annotated[int, Field(ge=1, le=8192)],
     batch_size=Annotated[int, Field(ge=1, le=10**6)],
     sampler=Literal['balanced', None],
     mask_threshold=Annotated[float, Field(gt=0, lt=1)],

@@ -10,7 +10,7 @@ from hkd_mm.config.cfg_options import is_word, read_dotted, split_options
 from hkd_mm.config.compose import Options, apply_options, compose_config
 from hkd_mm.config.overrides import NoPlaceError
 from hkd_mm.config.schema import plain
-from hkd_mm.config.tree import packed_datasets
+from hkd_mm.config.tree import packed_datasets, preprocessor
 
 # A teacher sees the student's images and must not know its test images.
 DATA = (
@@ -19,6 +19,7 @@ DATA = (
 ).split()
 _STUDENT_ONLY = (
     'model teacher student pair teacher_cache teacher_config teacher_network '
+    'teacher_input_size '
     'student_config previous_stage_config work_dir load_from resume'
 ).split()
 
@@ -42,6 +43,8 @@ def teacher_options(
     """
     teacher = compose_config(path)
     handed = _data_of(cfg, teacher)
+    if side := preprocessor(cfg).get('teacher_size'):
+        handed['input_size'] = side
     if cfg.get('teacher_network'):
         handed['network'] = cfg.teacher_network
     return _with_handed(cfg, teacher, handed, options, tuple(_STUDENT_ONLY))

@@ -165,7 +165,8 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         student=_costs(getattr(model, 'student', model), input_size),
     )
     if hasattr(model, 'teacher'):
-        report['teacher'] = _costs(model.teacher, input_size)
+        own = getattr(model.data_preprocessor, 'teacher_size', None)
+        report['teacher'] = _costs(model.teacher, (own, own) if own else input_size)
     return report
 
 

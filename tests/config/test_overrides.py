@@ -62,6 +62,7 @@ VALUES = dict(
     split_ratios=(0.6, 0.3, 0.1),
     split_seed=3,
     input_size=96,
+    teacher_input_size=192,
     batch_size=7,
     max_epochs=33,
     patience=3,
@@ -133,6 +134,8 @@ def has_place(word: str, cfg: Config) -> bool:
         return not masked and not soft
     if word == 'teacher_cache':
         return type_name(model) != 'ImageClassifier' and bool(model.get('teacher'))
+    if word == 'teacher_input_size':
+        return not masked and bool(model.get('teacher'))
     if word == 'pretrained':
         student = [*dicts(model, skip=('teacher', 'teachers'))]
         return any('pretrained' in node for node in student)

@@ -16,6 +16,7 @@ from hkd_mm.models.recorders.network_recorders import labels_of
 from hkd_mm.models.teacher_cache import open_teacher_cache
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.mask_samples import MaskPredictions
+from hkd_mm.structures.packed_samples import teacher_images
 
 _CHANCE = 1.5  # times chance: below it a teacher has nothing to teach
 _BATCH = 64
@@ -32,7 +33,8 @@ class TeacherCheckHook(Hook):
 
     Args:
         num_images: spread evenly over the validation split (the training split where
-            there is none), since data sets are often sorted by class.
+            there is none, or where the teacher has images of its own size), since data
+            sets are often sorted by class.
     """
 
     def __init__(self, num_images: int = 256) -> None:
@@ -50,7 +52,7 @@ class TeacherCheckHook(Hook):
                 'weights; set it to the file of a trained one, or use '
                 'tools/train.py, which trains the teacher first'
             )
-        loader = (runner.val_loop or runner.train_loop).dataloader
+        loader = _loader(runner, model)
         count = min(self.num_images, len(loader.dataset))
         chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
         predictions, labels, masks = [], [], []
@@ -130,8 +132,16 @@ def _batches(model, loader, indices: np.ndarray) -> Iterator[dict]:
         yield model.data_preprocessor(batch, training=False)
 
 
+def _loader(runner, model):
+    """Of images to look at with the teacher; those of its own size train."""
+    own = getattr(model.data_preprocessor, 'teacher_size', None)
+    loop = runner.train_loop if own else runner.val_loop or runner.train_loop
+    return loop.dataloader
+
+
 def _teacher_logits(model, data: dict) -> torch.Tensor:
-    return model.teacher(model.convert_input(data['inputs']), mode='tensor')
+    images = teacher_images(data['inputs'], data['data_samples'])
+    return model.teacher(model.convert_input(images), mode='tensor')
 
 
 def _dice(batches: list[tuple], threshold: float) -> float:
@@ -163,12 +173,13 @@ class ClassFusionHook(Hook):
         fusion = getattr(teacher, 'model', None)
         if not getattr(fusion, 'wants_class_weights', False):
             return
-        loader = (runner.val_loop or runner.train_loop).dataloader
+        loader = _loader(runner, model)
         rows = np.arange(len(loader.dataset))
         hits = total = 0
         for data in _batches(model, loader, rows):
             labels = labels_of(data['data_samples'])
-            scores = torch.stack(teacher.scores(data['inputs']))  # (K, N, C)
+            images = teacher_images(data['inputs'], data['data_samples'])
+            scores = torch.stack(teacher.scores(images))  # (K, N, C)
             truth = torch.nn.functional.one_hot(labels, scores.size(2)).float()
             right = (scores.argmax(2) == labels).float()  # (K, N)
             hits, total = hits + right @ truth, total + truth.sum(0)

@@ -25,6 +25,7 @@ from hkd_mm.models.algorithms.wiring import (
 from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.models.teacher_cache import TeacherCache, flatten, unflatten
 from hkd_mm.registry import MODELS
+from hkd_mm.structures.packed_samples import teacher_images
 
 
 @MODELS.register_module()
@@ -38,7 +39,8 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
 
     - is in eval mode as a whole, whatever ``train()`` is called with;
     - runs without gradient and without a loss (``mode='tensor'``);
-    - is given images normalised with its own statistics;
+    - is given images normalised with its own statistics, and of its own size where
+      ``data_preprocessor.teacher_size`` names one;
     - is loaded strictly and with ``weights_only=True``;
     - is no submodule: neither in ``parameters()``, ``state_dict()`` and the
       optimizer nor in the reducer of distributed training. It does follow
@@ -144,7 +146,8 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             index = data_samples.index
             stored = cache.read(index)
             if stored is None:  # of any image: the whole batch is computed
-                stored = cache.write(index, self.teacher_records(batch_inputs))
+                shown = teacher_images(batch_inputs, data_samples)
+                stored = cache.write(index, self.teacher_records(shown))
             for name, buffer in unflatten(stored).items():
                 recorder = distiller.teacher_recorders.get_recorder(name)
                 recorder._data_buffer = buffer
@@ -156,7 +159,8 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         distiller = self.distiller
         distiller.set_deliveries_override(False)
         recorders = distiller.teacher_recorders
-        images = self.convert_input(batch_inputs)
+        images = teacher_images(batch_inputs, data_samples)
+        images = self.convert_input(images)
         cache = self.teacher_cache
         cached = cache is not None and cache.declined is None
         if cached:

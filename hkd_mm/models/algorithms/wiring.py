@@ -34,6 +34,7 @@ from hkd_mm.models.recorders.guarded_recorders import GuardedRecorders
 from hkd_mm.models.recorders.network_recorders import is_segmentor
 from hkd_mm.registry import MODELS, TASK_UTILS
 from hkd_mm.structures.mask_samples import MaskSamples
+from hkd_mm.structures.packed_samples import PackedSamples
 
 
 def channels_of(network: nn.Module) -> int:
@@ -242,6 +243,11 @@ def build_lazy_parts(model, input_size: int) -> None:
 @contextmanager
 def _dry_forward(model, input_size: int) -> Iterator[None]:
     images, samples = blank_batch(model.student, input_size)
+    size = getattr(model.data_preprocessor, 'teacher_size', None)
+    if size:
+        zeros = torch.zeros(1, dtype=torch.int64, device=images.device)
+        shown, _ = blank_batch(model.teacher, size)
+        samples = PackedSamples(zeros, zeros, teacher_images=shown)
     before = model.training, model.calculate_student_loss
     model.eval()
     model.calculate_student_loss = False
