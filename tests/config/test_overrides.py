@@ -68,6 +68,7 @@ VALUES = dict(
     class_weight=[3.0, 1.0],
     mask_threshold=0.3,
     seed=9,
+    loss_balance=0.5,
     augment=False,
     channels_last=False,
     compiled=True,
@@ -133,6 +134,8 @@ def has_place(word: str, cfg: Config) -> bool:
         return not masked and not soft
     if word == 'teacher_cache':
         return type_name(model) != 'ImageClassifier' and bool(model.get('teacher'))
+    if word == 'loss_balance':
+        return 'Distill' in type_name(model) and type_name(model) != 'MutualDistill'
     if word == 'pretrained':
         student = [*dicts(model, skip=('teacher', 'teachers'))]
         return any('pretrained' in node for node in student)
