@@ -284,6 +284,15 @@ def teacher_input_size(cfg: Config, value: int) -> Targets:
         yield Target(stores[0], 'margin', margin)
 
 
+def loss_balance(cfg: Config, value: Any) -> Targets:
+    """Measure the force of each part of the loss and set its factor, or not."""
+    kind = str((cfg.get('model') or {}).get('type', ''))
+    if hasattr(class_of_type(kind, 'mmpretrain'), 'loss_factors'):
+        ratio = 1.0 if value is True else value
+        hook = dict(type='hkd_mm.LossBalanceHook', ratio=ratio) if ratio else None
+        yield Target(cfg.default_hooks, 'loss_balance', hook)
+
+
 def augment(cfg: Config, value: Any) -> Targets:
     """Turn the batched augmentation off, or name its operations."""
     node = preprocessor(cfg)
@@ -371,6 +380,9 @@ OVERRIDES: dict[str, Override] = dict(
     ),
     seed=Override(seed, 'randomness'),
     teacher_cache=Override(teacher_cache, 'one frozen teacher (FrozenTeacherDistill)'),
+    loss_balance=Override(
+        loss_balance, 'a distiller with losses of one student (FrozenTeacherDistill)'
+    ),
     # machine
     channels_last=Override(_itself('channels_last'), ''),
     compiled=Override(compiled, 'a hkd_mm.CompileHook'),
@@ -420,7 +432,7 @@ def apply_override(cfg: Config, word: str, value: Any) -> None:
         if group is not cfg or key != word:
             # copied, so that what was given is not changed later
             group[key] = ConfigDict(copied=new)['copied']
-    if '.' not in word and word not in ('teacher_cache', 'augment'):
+    if '.' not in word and word not in ('teacher_cache', 'loss_balance', 'augment'):
         cfg[word] = value
 
 

@@ -213,6 +213,12 @@ WORDS = group_of(
         Literal['balanced', 'sqrt_balanced', None],
         list[Positive],
     ),
+    loss_balance=_either(
+        'True, False, a number > 0, or numbers by part such as dict(kd=0.3)',
+        bool,
+        Positive,
+        dict[str, Positive | None],
+    ),
     device=Literal['auto', 'cpu', 'cuda'],
     seed=Seed | None,
     group_cols=_either('names such as patient_id,lesion_id', list[Text], Text, None),

@@ -144,7 +144,7 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         validation), ``validation_minutes``, ``images_per_second`` of training,
         ``student`` and ``teacher`` (``parameters``, ``gmacs``, ``gflops`` = 2 x gmacs,
         ``input_size``), ``checkpoint`` (``file`` and ``megabytes`` of the best one,
-        else of the last).
+        else of the last), ``loss_factors`` (of a balanced run, by part).
     """
     best, last = best_checkpoint(runner), last_checkpoint(runner)
     validated = history.validated()
@@ -167,6 +167,9 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     if hasattr(model, 'teacher'):
         own = getattr(model.data_preprocessor, 'teacher_size', None)
         report['teacher'] = _costs(model.teacher, (own, own) if own else input_size)
+        report['teacher'] = _costs(model.teacher, input_size)
+    if factors := runner.message_hub.runtime_info.get('loss_factors'):
+        report['loss_factors'] = factors
     return report
 
 

@@ -69,6 +69,7 @@ VALUES = dict(
     class_weight=[3.0, 1.0],
     mask_threshold=0.3,
     seed=9,
+    loss_balance=0.5,
     augment=False,
     channels_last=False,
     compiled=True,
@@ -136,6 +137,8 @@ def has_place(word: str, cfg: Config) -> bool:
         return type_name(model) != 'ImageClassifier' and bool(model.get('teacher'))
     if word == 'teacher_input_size':
         return not masked and bool(model.get('teacher'))
+    if word == 'loss_balance':
+        return 'Distill' in type_name(model) and type_name(model) != 'MutualDistill'
     if word == 'pretrained':
         student = [*dicts(model, skip=('teacher', 'teachers'))]
         return any('pretrained' in node for node in student)

@@ -5,6 +5,7 @@ import copy
 import inspect
 import math
 from collections.abc import Iterator
+from statistics import median
 from typing import get_type_hints
 
 import torch
@@ -18,6 +19,7 @@ from hkd_mm.engine.run_summary import bare_model, check_counts
 from hkd_mm.errors import UserError
 from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import MAIN
+from hkd_mm.models.algorithms.wiring import part_name
 from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.packed_samples import predicted
@@ -168,6 +170,9 @@ def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
         )
 
 
+_WEAK, _STRONG = 0.01, 10  # times the cross-entropy's gradient
+
+
 @HOOKS.register_module()
 class DistillDiagnosticsHook(Hook):
     """Log gradient norms of the loss parts and the agreement of the networks.
@@ -177,7 +182,8 @@ class DistillDiagnosticsHook(Hook):
     magnitude say that a weight is wrong. ``agreement`` is the share of the
     batch, in [0, 1], where student and teacher name the same class. Both go
     into the log with the losses. Nothing of the training changes; a logged
-    iteration costs one backward pass a part more.
+    iteration costs one backward pass a part more. After the first epoch a warning
+    names parts below 0.01 or above 10 times the cross-entropy's gradient.
 
     Args:
         interval: iterations of an epoch from one look to the next; best that
@@ -201,12 +207,17 @@ class DistillDiagnosticsHook(Hook):
         # of torch.compile: a graph may now be walked several times
         torch._functorch.config.donated_buffer = False
         added_up = model.parse_losses
+        self._forces: dict[str, list[float]] = {}  # of the first epoch
 
         def looked_at(losses: dict) -> tuple[Tensor, dict]:
             total, log = added_up(losses)
             if self._on:
-                log = {**log, **gradient_norms(model, losses)}
-                log |= agreement(model.distiller)
+                norms = gradient_norms(model, losses)
+                log = {**log, **norms, **agreement(model.distiller)}
+                if runner.epoch == 0 and norms.get('gradient.ce', 0) > 0:
+                    for name, norm in norms.items():
+                        force = float(norm / norms['gradient.ce'])
+                        self._forces.setdefault(name, []).append(force)
             return total, log
 
         model.parse_losses = looked_at
@@ -217,6 +228,19 @@ class DistillDiagnosticsHook(Hook):
         self._on = self.every_n_inner_iters(batch_idx, self.interval) or (
             short and self.end_of_epoch(loader, batch_idx)
         )
+
+    def after_train_epoch(self, runner) -> None:
+        if runner.epoch > 0 or not hasattr(self, '_forces'):
+            return
+        for name, forces in self._forces.items():
+            force = median(forces)
+            if not _WEAK <= force <= _STRONG:
+                part = name.removeprefix('gradient.')
+                runner.logger.warning(
+                    f'the gradient of {part} is {force:.2g} times that of the '
+                    f'cross-entropy, so {part if force > 1 else "ce"} alone trains '
+                    f'the student; change its weight, or set loss_balance=True'
+                )
 
     def after_train(self, runner) -> None:
         vars(bare_model(runner.model)).pop('parse_losses', None)
@@ -236,8 +260,7 @@ def gradient_norms(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Ten
             )
             if gradient is not None
         ]
-        part = name.removeprefix('distill.').removesuffix('.loss')
-        found[f'gradient.{part.replace("loss_", "")}'] = (
+        found[f'gradient.{part_name(name)}'] = (
             torch.stack(torch._foreach_norm(gradients)).norm().float()
             if gradients
             else value.new_zeros(())

@@ -19,8 +19,9 @@ through the one called ``<loss>_teacher``; a loss that wants aligned features an
 connector gets :class:`hkd_mm.FeatureAlignConnector`. What a config does write is kept.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import torch
 from mmengine.config import ConfigDict
@@ -316,11 +317,20 @@ def loss_parts(distiller) -> dict[str, Tensor]:
     return found
 
 
+def part_name(name: str) -> str:
+    """``kd`` of ``distill.loss_kd``, ``student`` of ``student.loss``."""
+    name = name.removeprefix('distill.').removesuffix('.loss')
+    return name.replace('loss_', '')
+
+
 class StudentLossMixin:
     """The losses of an algorithm of MMRazor with a student and a distiller.
 
     The class it is mixed into defines ``forward_both``, which fills the recorders.
     """
+
+    # part -> factor on its value (hkd_mm.LossBalanceHook)
+    loss_factors: Mapping[str, float] = MappingProxyType({})
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None
@@ -335,7 +345,8 @@ class StudentLossMixin:
         losses = self.forward_both(batch_inputs, data_samples)
         if not self.distillation_stopped:
             for part, value in loss_parts(self.distiller).items():
-                losses[f'distill.{part}'] = value
+                factor = self.loss_factors.get(part_name(part), 1.0)
+                losses[f'distill.{part}'] = value * factor
         return losses
 
     def run_student(

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from hkd_mm.engine.hooks.distill_hooks import (
+    DistillDiagnosticsHook,
     GuardRailsHook,
     LossScheduleHook,
     gradient_norms,
@@ -247,3 +248,24 @@ def test_shipped_configs_have_the_guard_rails():
     root = Path(__file__).resolve().parents[3]
     cfg = Config.fromfile(root / 'configs/hybrid_wrn50_mbv2.py')
     assert cfg.default_hooks.guard_rails.type == 'hkd_mm.GuardRailsHook'
+
+
+def test_a_part_that_does_not_count_or_rules_is_told(monkeypatch):
+    monkeypatch.setattr('hkd_mm.engine.hooks.distill_hooks.agreement', lambda _: {})
+    model = nn.Module()
+    model.student, model.distiller = nn.Linear(2, 1, bias=False), None
+    model.parse_losses = lambda losses: (sum(losses.values()), {})
+    warned = []
+    runner = SimpleNamespace(
+        model=model, epoch=0, logger=SimpleNamespace(warning=warned.append)
+    )
+    hook = DistillDiagnosticsHook()
+    hook.before_train(runner)
+    hook._on = True
+    out = model.student(torch.ones(1, 2)).sum()
+    model.parse_losses(
+        dict(loss_ce=out, loss_mgd=out * 1e-3, loss_kd=out * 2, loss_at=out * 26)
+    )
+    hook.after_train_epoch(runner)
+    assert ['mgd is 0.001 ' in warned[0], 'at is 26 ' in warned[1]] == [True, True]
+    assert len(warned) == 2 and 'loss_balance=True' in warned[0]
