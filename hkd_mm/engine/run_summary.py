@@ -167,7 +167,6 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     if hasattr(model, 'teacher'):
         own = getattr(model.data_preprocessor, 'teacher_size', None)
         report['teacher'] = _costs(model.teacher, (own, own) if own else input_size)
-        report['teacher'] = _costs(model.teacher, input_size)
     if factors := runner.message_hub.runtime_info.get('loss_factors'):
         report['loss_factors'] = factors
     return report

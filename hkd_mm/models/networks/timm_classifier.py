@@ -35,6 +35,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         select_from: a larger network of ``timm.list_models()`` of the same family;
             ``pretrained`` then takes the weights from its published ones, see
             :func:`hkd_mm.models.networks.weight_selection.select_weights`.
+        frozen: train the last layer alone, on features of a network in eval mode.
 
     Raises:
         UserError: timm has no network of that name.
@@ -46,6 +47,7 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         pretrained: bool = False,
         pretrained_cfg_overlay: dict[str, Any] | None = None,
         select_from: str | None = None,
+        frozen: bool = False,
         **kwargs,
     ) -> None:
         try:
@@ -66,10 +68,33 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         self._register_state_dict_hook(_to_timm_names)
         self.register_load_state_dict_pre_hook(_from_timm_names)
         self._pretrained, self._larger = pretrained, select_from
+        self._frozen = frozen
+        if frozen:
+            self.model.requires_grad_(False)
+            self.model.get_classifier().requires_grad_(True)
         self._overlay = dict(pretrained_cfg_overlay or {})
         self._timm = {'model_name': model_name, **kwargs}
         for name in _OF_MMPRETRAIN:
             self._timm.pop(name, None)
+
+    def forward(self, *args, **kwargs):
+        """As mmpretrain's; images of another size than a network takes are refused."""
+        try:
+            return super().forward(*args, **kwargs)
+        except AssertionError as error:
+            if not str(error).startswith('Input '):  # of timm's patch embedding
+                raise
+            raise UserError(
+                f'{self._timm["model_name"]}: {error}; set input_size, or, of a '
+                'teacher, teacher_input_size'
+            ) from error
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the mode; that of a frozen network stays eval."""
+        super().train(mode)
+        if self._frozen:
+            self.model.eval()
+        return self
 
     def init_weights(self) -> None:
         """Read the ImageNet weights, once; the last layer stays random."""
