@@ -244,7 +244,8 @@ def build_lazy_parts(model, input_size: int) -> None:
 @contextmanager
 def _dry_forward(model, input_size: int) -> Iterator[None]:
     images, samples = blank_batch(model.student, input_size)
-    size = getattr(model.data_preprocessor, 'teacher_size', None)
+    preprocessor = getattr(model, 'data_preprocessor', None)  # of peers: none
+    size = getattr(preprocessor, 'teacher_size', None)
     if size:
         zeros = torch.zeros(1, dtype=torch.int64, device=images.device)
         shown, _ = blank_batch(model.teacher, size)
