@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from hkd_mm.engine.hooks.data_hooks import ViewHook
 from hkd_mm.engine.hooks.teacher_hooks import TeacherCacheHook
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import validate
 from hkd_mm.models.algorithms.wiring import part_name
-from hkd_mm.models.arguments import Positive
+from hkd_mm.models.arguments import Arguments, Count, Positive
 from hkd_mm.models.recorders.network_recorders import classifier_layer
 from hkd_mm.registry import HOOKS
 
@@ -26,7 +25,7 @@ _LARGE = 1e3  # a factor above it, or below its inverse, is told with a warning
 
 
 @HOOKS.register_module()
-class LossBalanceHook(Hook):
+class LossBalanceHook(Arguments, Hook):
     """Static balancing of gradient norms, so that methods meet at equal force.
 
     Weights of papers stand for one network, one size of map and one batch; carried
@@ -44,13 +43,6 @@ class LossBalanceHook(Hook):
     are logged, kept in checkpoints (a resumed run goes on with them), in
     ``metrics.json`` and, as ``factors``, in the config in the work dir.
 
-    Args:
-        ratio: force of a part in multiples of the cross-entropy's, for all parts, or by
-            the name in the log (``kd`` of ``distill.loss_kd``); None leaves a part as
-            it is, those not named have 1.
-        steps: of the warm-up; medians are those of the second half.
-        factors: of an earlier measurement, which is then left out.
-
     Raises:
         UserError: nothing is distilled, there is no cross-entropy, or a part has no
             gradient or one that is not finite.
@@ -58,20 +50,12 @@ class LossBalanceHook(Hook):
 
     priority = 'LOW'  # when the teacher cache is open
 
-    def __init__(
-        self,
-        ratio: float | dict[str, float | None] = 1.0,
-        steps: int = 64,
-        factors: dict[str, float] | None = None,
-    ) -> None:
-        check_counts(self, steps=steps)
-        kind = Positive | dict[str, Positive | None]
-        validate(
-            dict[str, kind | None],
-            dict(ratio=ratio, factors=factors),
-            'LossBalanceHook',
-        )
-        self.ratio, self.steps, self.factors = ratio, steps, factors
+    # force of a part in multiples of the cross-entropy's, for all parts, or by the name
+    # in the log (``kd`` of ``distill.loss_kd``); None leaves a part as it is, those not
+    # named have 1
+    ratio: Positive | dict[str, Positive | None] = 1.0
+    steps: Count = 64  # of the warm-up; medians are those of the second half
+    factors: dict[str, Positive] | None = None  # of an earlier measurement
 
     def before_train(self, runner) -> None:
         model = bare_model(runner.model)
