@@ -67,7 +67,11 @@ def balance() -> dict[str, float]:
 
     cfg = compose_config(
         'tiny_kd.py',
-        {'model.teacher_ckpt': 'teacher.pth', 'batch_size': 3 if MANY else 6},
+        {
+            'model.teacher_ckpt': 'teacher.pth',
+            'batch_size': 3 if MANY else 6,
+            'packed': True,  # a view depends on no process
+        },
     )
     set_up_processes(cfg, 'pytorch' if MANY else 'none', 'cpu')
     cfg.work_dir, cfg.experiment_name = 'runs', f'balance_{MANY}'
