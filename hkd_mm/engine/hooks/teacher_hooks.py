@@ -274,7 +274,7 @@ class TeacherCacheHook(Hook):
         loader = runner.train_dataloader
         open_teacher_cache(model, loader.dataset, runner.logger, loader.batch_size)
         cache, epochs = model.teacher_cache, runner.max_epochs
-        if cache.is_open and epochs <= cache.num_views:
+        if cache.is_open and not cache.average and epochs <= cache.num_views:
             runner.logger.info(
                 f'Teacher cache: {epochs} epochs show none of '
                 f'{cache.num_views} views twice, so it is filled for other '

@@ -139,6 +139,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             index = data_samples.index
             stored = cache.read(index)
             if stored is None:  # of any image: the whole batch is computed
+                assert not cache.average, 'it was filled when it was opened'
                 shown = teacher_images(batch_inputs, data_samples)
                 stored = cache.write(index, self.teacher_records(shown))
             for name, buffer in unflatten(stored).items():
@@ -195,6 +196,18 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         Raises:
             CacheDeclined: they deliver what cannot be stored.
         """
+        cache = self.teacher_cache
+        if cache is None or not cache.average:
+            return self._records_of(batch_inputs)
+        turned = [batch_inputs.rot90(turns, (2, 3)) for turns in range(4)]
+        turned += [images.flip(3) for images in turned]
+        found = [self._records_of(images) for images in turned]
+        return {
+            name: torch.stack([records[name] for records in found]).mean(0)
+            for name in found[0]
+        }
+
+    def _records_of(self, batch_inputs: Tensor) -> dict[str, Tensor]:
         self._run_teacher(batch_inputs)
         recorders = self.distiller.teacher_recorders
         buffers = {

@@ -112,18 +112,24 @@ class PackedPreprocessor(BaseDataPreprocessor):
         """What a view does to images, see :meth:`.Pipeline.parameters`."""
         return self.pipeline.parameters(self.seed, view, index, labels)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of all that decides what becomes of a packed image in a view."""
+    def fingerprint(self, plain: bool = False) -> str:
+        """SHA-256 of all that decides what becomes of a packed image in a view.
+
+        With ``plain`` of the image without augmentation.
+        """
         parts = dict(
             code=CODE_VERSION,
             mean=self.mean.flatten().tolist(),
             std=self.std.flatten().tolist(),
             to_rgb=self.to_rgb,
-            seed=self.seed,
-            num_views=self.num_views,
             input_size=self.teacher_size or self.input_size,
-            augment=self.pipeline.settings,
         )
+        if not plain:
+            parts |= dict(
+                seed=self.seed,
+                num_views=self.num_views,
+                augment=self.pipeline.settings,
+            )
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -166,7 +172,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
                         images, scores, parameters
                     )
             else:
-                images = self._plain(images)
+                images = self.plain(images)
             if self.teacher_size and images.shape[-1] == self.teacher_size:
                 size = self.input_size, self.input_size
                 samples.teacher_images = images
@@ -192,7 +198,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         self.pipeline.apply(images, parameters, size, out, self._normalise)
         return out
 
-    def _plain(self, images: Tensor) -> Tensor:
+    def plain(self, images: Tensor) -> Tensor:
         """Normalise only, as ``(image - mean) / std`` in float32."""
         size = self._size(images)
         if size != tuple(images.shape[1:3]):
