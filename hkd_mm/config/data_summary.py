@@ -18,7 +18,7 @@ from hkd_mm.config.tree import (
     innermost_dataset,
     is_binary_segmentor,
 )
-from hkd_mm.datasets.class_weights import balanced_weights
+from hkd_mm.datasets.class_weights import balanced_weights, class_prior
 from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
 from hkd_mm.errors import UserError
@@ -154,11 +154,11 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
 
     Where the config names no classes, those of the data root set the size of
     every head; a word in ``class_weight`` becomes numbers, at the top and in every
-    loss.
+    loss, and one in a loss's ``class_prior``.
 
     Args:
-        read_data: read the training split; without it heads stay, and a word
-            in ``class_weight`` becomes None.
+        read_data: read the training split; without it heads stay, and such a word
+            becomes None.
     """
     words = {
         node['class_weight']
@@ -167,8 +167,13 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
     }
     if isinstance(cfg.get('class_weight'), str):
         words.add(cfg.class_weight)
+    priors = [
+        node
+        for node in dicts(cfg.get('model'), skip=TEACHERS)
+        if isinstance(node.get('class_prior'), str)
+    ]
     named = not cfg.get('train_dataloader') or names_its_classes(cfg)
-    if read_data and (words or not named):
+    if read_data and (words or priors or not named):
         summary = summarize_data(cfg, ('train_dataloader',))
         if not named:
             fit_heads(cfg, summary.classes)
@@ -179,6 +184,10 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
         for node in [cfg._cfg_dict, *dicts(cfg.get('model'), TEACHERS)]:
             if node.get('class_weight') == word:
                 node['class_weight'] = value
+    for node in priors:
+        word, node['class_prior'] = node['class_prior'], None
+        if read_data:
+            node['class_prior'] = class_prior(summary.train_counts, word)
 
 
 def names_its_classes(cfg: Config) -> bool:
