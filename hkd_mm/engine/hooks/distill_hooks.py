@@ -41,10 +41,10 @@ class LossScheduleHook(Hook):
         dict(type='hkd_mm.LossScheduleHook', loss='loss_kd',
              kind='constant', until=60, end=0.0)
 
-    and DKD's warm-up over 20::
+    and DKD's warm-up over 20 of the 240 epochs of its authors, 8 of 100::
 
         dict(type='hkd_mm.LossScheduleHook', loss='loss_dkd',
-             kind='linear', start=0.0, until=20)
+             kind='linear', start=0.0, until=20, of=240)
 
     Args:
         loss: its name in ``model.distiller.distill_losses``.
@@ -53,6 +53,8 @@ class LossScheduleHook(Hook):
         start: value at first; None for the config's. ``end`` likewise.
         begin: the last epoch that still has ``start``.
         word: which of the loss's numbers, such as ``tau`` or ``alpha``.
+        of: epochs of the schedule that ``begin`` and ``until`` belong to: they keep
+            their share of the run's. None leaves them as they are.
     """
 
     priority = 'HIGH'
@@ -66,13 +68,14 @@ class LossScheduleHook(Hook):
         end: float | None = None,
         begin: int = 0,
         word: str = 'loss_weight',
+        of: int | None = None,
     ) -> None:
         where = f'LossScheduleHook({loss!r}, {word!r})'
         if kind not in _SHARES:
             raise UserError(
                 f'{where}: kind={kind!r} must be one of {", ".join(_SHARES)}'
             )
-        check_counts(self, until=until)
+        check_counts(self, until=until, of=until if of is None else of)
         validate(dict[str, FiniteFloat | None], dict(start=start, end=end), where)
         if type(begin) is not int or not 0 <= begin < until:
             raise UserError(
@@ -82,9 +85,13 @@ class LossScheduleHook(Hook):
             raise UserError(f'{where}: set start, end or both')
         self.loss, self.word, self.kind = loss, word, kind
         self.start, self.end = start, end
-        self.begin, self.until = begin, until
+        self.begin, self.until, self.of = begin, until, of
 
     def before_train(self, runner) -> None:
+        if self.of is not None:
+            share, self.of = runner.max_epochs / self.of, None
+            self.until = round(self.until * share)
+            self.begin = min(round(self.begin * share), max(self.until - 1, 0))
         self._modules = self._find(runner)
         own = getattr(self._modules[0], self.word)
         self._from = own if self.start is None else self.start
