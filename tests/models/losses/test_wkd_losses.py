@@ -11,7 +11,11 @@ from scipy.optimize import linprog
 from torch import nn
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.losses.wasserstein_losses import WKDLogitLoss, transport
+from hkd_mm.models.losses.wasserstein_losses import (
+    WKDFeatureLoss,
+    WKDLogitLoss,
+    transport,
+)
 
 
 def exact(q, p, cost):
@@ -124,3 +128,39 @@ def test_two_classes_leave_nothing_to_move():
 def test_values_out_of_range(key, value):
     with pytest.raises(UserError, match=key):
         WKDLogitLoss(**{key: value})
+
+
+def naive_moments(s, t, ratio, grid):
+    """The squared distance of Gaussians, cell by cell, over channels and cells."""
+    n, c, height, width = s.shape
+    total = 0.0
+    for i, k, row, column in np.ndindex(n, c, grid, grid):
+        rows = slice(row * height // grid, -(-(row + 1) * height // grid))
+        columns = slice(column * width // grid, -(-(column + 1) * width // grid))
+        a, b = (x[i, k, rows, columns].ravel() for x in (s, t))
+        sd_a, sd_b = (math.sqrt(x.var(ddof=1) + 1e-5) for x in (a, b))
+        total += ratio * (a.mean() - b.mean()) ** 2 + (sd_a - sd_b) ** 2
+    return total / (n * c * grid**2)
+
+
+@pytest.mark.parametrize('ratio, grid', [(2.0, 1), (4.0, 2), (0.0, 3)])
+def test_moments_are_the_formula(ratio, grid):
+    s, t = np.random.default_rng(0).normal(size=(2, 3, 4, 7, 5))
+    found = WKDFeatureLoss(ratio, grid, loss_weight=2.0)(*tensors(s, t)).item()
+    assert found == pytest.approx(2 * naive_moments(s, t, ratio, grid), rel=1e-5)
+
+
+def test_moments_by_hand():
+    # means 1 and 2; deviations 2 / sqrt(3) and 4 / sqrt(3): 2 * 1 + 4 / 3
+    s, t = tensors([[[[0, 2], [0, 2]]]], [[[[0, 4], [0, 4]]]])
+    assert WKDFeatureLoss()(s, t).item() == pytest.approx(10 / 3, rel=1e-4)
+    # a shift moves the means alone, and what lies where says nothing
+    assert WKDFeatureLoss()(t + 1, t).item() == pytest.approx(2, rel=1e-4)
+    assert WKDFeatureLoss()(t.flip(3), t).item() == 0
+
+
+@pytest.mark.parametrize('size, grid', [(1, 1), (2, 2), (2, 4)])
+def test_cells_of_one_pixel_are_refused(size, grid):
+    maps = torch.randn(2, 3, size, size)
+    with pytest.raises(UserError, match='a cell has one pixel'):
+        WKDFeatureLoss(grid=grid)(maps, maps)
