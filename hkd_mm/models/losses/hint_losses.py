@@ -1,5 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Feature hints: FitNets, VID, AB, OFD and factor transfer."""
+"""Feature hints: FitNets, VkD, VID, AB, OFD and factor transfer."""
 
 import math
 from collections.abc import Sequence
@@ -66,6 +66,30 @@ class FitNetLoss(DistillLoss):
             return self.loss_weight * F.mse_loss(s_feature, t_feature)
         mine, other = (unit_vectors(x.flatten(1)) for x in (s_feature, t_feature))
         return self.loss_weight * (mine - other).square().sum(dim=1).mean()
+
+
+@MODELS.register_module()
+class VkDLoss(DistillLoss):
+    """Projected features against the normalized teacher, Miles et al.
+
+    ``mean huber(P s, layer_norm(t))`` over images and channels, the Huber loss that
+    turns into a line at 1. ``P`` is the :class:`OrthogonalConnector` of the config;
+    the layer norm, over the channels and without weights, takes out the teacher's scale
+    and its mean over the channels, which would rule otherwise.
+    """
+
+    family = 'feature'
+    source = 'Miles et al., arXiv 2403.06213, section 3'
+    fails = (
+        'A student wider than its teacher loses the directions that the projection '
+        'drops; pooled features say nothing of where a lesion is.'
+    )
+    features = 'vector'
+    minimum_at_teacher = False  # but at the normalized one
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        target = F.layer_norm(t_feature, t_feature.shape[1:])
+        return self.loss_weight * F.smooth_l1_loss(s_feature, target)
 
 
 @MODELS.register_module()
