@@ -189,9 +189,9 @@ class MultiTeacherDistill(FrozenTeacherDistill):
     Each teacher is held to the whole contract of :class:`FrozenTeacherDistill`: frozen,
     in eval mode, run without gradient, given images in its own statistics, loaded
     strictly and safely, and in no checkpoint of the run. A loss sees one ``preds_T``
-    (:class:`ScoreFusion`). Features are not fused; a loss that wants them takes those
-    of one teacher through a recorder such as ``dict(type='mmrazor.ModuleOutputs',
-    source='networks.0.model.layer4')``.
+    (:class:`ScoreFusion`), or those of all where it says ``each_teacher``. Features are
+    not fused; a loss that wants them takes those of one teacher through a recorder such
+    as ``dict(type='mmrazor.ModuleOutputs', source='networks.0.model.layer4')``.
 
     Args:
         architecture: the student, a classifier config or module.
@@ -264,7 +264,8 @@ class MultiTeacherDistill(FrozenTeacherDistill):
 def _refuse_features(distiller: dict) -> None:
     for name, recorder in distiller['teacher_recorders'].items():
         kind = str(recorder.get('type'))
-        if kind.startswith('hkd_mm.') and kind != 'hkd_mm.Logits':
+        scores = kind in ('hkd_mm.Logits', 'hkd_mm.TeacherScores')
+        if kind.startswith('hkd_mm.') and not scores:
             raise UserError(
                 f'model.distiller asks for {name} ({kind}) of the teachers, '
                 'but hkd_mm.MultiTeacherDistill fuses class scores only; '
