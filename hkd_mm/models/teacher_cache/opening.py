@@ -28,10 +28,9 @@ def open_teacher_cache(
     Args:
         model: a ``FrozenTeacherDistill`` with a cache, on its device.
         dataset: the training split; a cache needs a ``PackedDataset``.
-        batch_size: images a step; the teacher is always run with as many.
+        batch_size: images a step; entries are computed with as many.
     """
     cache = model.teacher_cache
-    cache.batch_size = batch_size
     try:
         report = _open(model, dataset)
     except CacheDeclined as error:
@@ -45,6 +44,7 @@ def open_teacher_cache(
         logger.warning(line)
         return
     _check_entries(model, dataset)
+    cache.batch_size = batch_size  # what is stored from here on
     logger.info(f'Teacher cache {report}')
 
 
@@ -133,8 +133,7 @@ def _check_entries(model, dataset) -> None:
     """Compute a few entries again, all in one forward."""
     cache = model.teacher_cache
     entries = cache.file.entries()
-    count = min(cache.check, cache.batch_size or cache.check)
-    chosen = np.random.default_rng(0).permutation(len(entries))[:count]
+    chosen = np.random.default_rng(0).permutation(len(entries))[: cache.check]
     if not len(chosen):
         return
     positions = torch.full((cache.index.count,), -1)
