@@ -111,18 +111,20 @@ class RegressorConnector(FeatureAlignConnector):
     As :class:`FeatureAlignConnector`, but the 1x1 convolution (linear layer
     for vectors) is followed by a BatchNorm, as OFD (Heo et al., arXiv
     1904.01866, section 3.2) and AB have it, and hidden layers (convolution,
-    BatchNorm, ReLU) as wide as the teacher may come before it, as in VID.
+    BatchNorm, ReLU) as wide as the teacher may come before it, as in VID. KD++ has the
+    BatchNorm of its embedding first.
     """
 
     hidden: Whole = 0
     norm: bool = True  # a BatchNorm behind the last layer
+    norm_first: bool = False  # a BatchNorm before all layers
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
         super().build(student_shape, teacher_shape)
         is_map = bool(self.target_size)
         norm = nn.BatchNorm2d if is_map else nn.BatchNorm1d
         before, wide = student_shape[1], teacher_shape[1]
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [norm(before)] if self.norm_first else []
         for _ in range(self.hidden):
             layers += [_linear(is_map, before, wide, False), norm(wide), nn.ReLU()]
             before = wide
