@@ -54,3 +54,17 @@ def balanced_weights(
     return [
         round(float(weight), 6) for weight in raw * counts.sum() / (raw * counts).sum()
     ]
+
+
+def class_prior(counts: Sequence[int], word: str = 'train') -> list[float]:
+    """Share of each class in the training samples, to six digits; none counts as one.
+
+    Raises:
+        UserError: another word than ``train``.
+    """
+    if word != 'train':
+        raise UserError(
+            f'class_prior="{word}" must be train, None or one number a class'
+        )
+    counts = np.maximum(np.asarray(counts, dtype=np.float64), 1)
+    return [float(f'{share:.6g}') for share in counts / counts.sum()]

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import fetch_network_weights
-from hkd_mm.config.tree import preprocessor
+from hkd_mm.config.tree import dicts, preprocessor
 from hkd_mm.config.value_checks import check_values, check_weights
 from hkd_mm.engine.run_data import check_resumed
 from hkd_mm.engine.runner import NamedRunner
@@ -36,12 +36,18 @@ from hkd_mm.training.stages import (
 
 
 def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
-    """One line where the sampler and a loss both make up for imbalance."""
+    """One line where two of sampler, class weights and prior make up for imbalance."""
     sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
-    if type_name(sampler) == 'BalancedSampler' and data_summary.weighs_classes(cfg):
+    losses = map(type_name, dicts(cfg.get('model')))
+    ways = {
+        'sampler=balanced': type_name(sampler) == 'BalancedSampler',
+        'class_weight': data_summary.weighs_classes(cfg),
+        'BalancedSoftmaxLoss': 'BalancedSoftmaxLoss' in losses,
+    }
+    if sum(ways.values()) > 1:
         logger.warning(
-            'sampler=balanced and class_weight are both on: rare classes '
-            'count twice, once drawn and once weighed; most want one of them'
+            f'{" and ".join(way for way, on in ways.items() if on)} are on together: '
+            'rare classes count twice; most want one of them'
         )
 
 

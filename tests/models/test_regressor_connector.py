@@ -38,6 +38,17 @@ def test_the_last_norm_is_there_unless_it_is_unwanted():
     assert plain.project[0].bias is not None
 
 
+def test_a_norm_may_come_first():
+    connector = RegressorConnector(norm=False, norm_first=True)
+    connector.build((8, 5), (8, 7))
+    first, layer = connector.project
+    assert isinstance(first, nn.BatchNorm1d) and isinstance(layer, nn.Linear)
+    short = torch.randn(8, 5)
+    torch.testing.assert_close(
+        connector(100 * short), connector(short), rtol=1e-3, atol=1e-3
+    )
+
+
 def test_a_negative_number_of_layers_is_refused():
     with pytest.raises(UserError, match='hidden'):
         RegressorConnector(hidden=-1)

@@ -42,10 +42,10 @@ class LossScheduleHook(Arguments, Hook):
         dict(type='hkd_mm.LossScheduleHook', loss='loss_kd',
              kind='constant', until=60, end=0.0)
 
-    and DKD's warm-up over 20::
+    and DKD's warm-up over 20 of the 240 epochs of its authors, 8 of 100::
 
         dict(type='hkd_mm.LossScheduleHook', loss='loss_dkd',
-             kind='linear', start=0.0, until=20)
+             kind='linear', start=0.0, until=20, of=240)
     """
 
     priority = 'HIGH'
@@ -57,6 +57,9 @@ class LossScheduleHook(Arguments, Hook):
     end: Number | None = None
     begin: Whole = 0  # the last epoch that still has ``start``
     word: str = 'loss_weight'  # which of its numbers, such as ``tau`` or ``alpha``
+    # epochs of the schedule that ``begin`` and ``until`` belong to: they keep their
+    # share of the run's. None leaves them as they are
+    of: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +69,10 @@ class LossScheduleHook(Arguments, Hook):
         self.require(given, 'end', self.end, 'a number, or start')
 
     def before_train(self, runner) -> None:
+        if self.of is not None:
+            share, self.of = runner.max_epochs / self.of, None
+            self.until = round(self.until * share)
+            self.begin = min(round(self.begin * share), max(self.until - 1, 0))
         self._modules = self._find(runner)
         own = getattr(self._modules[0], self.word)
         self._from = own if self.start is None else self.start

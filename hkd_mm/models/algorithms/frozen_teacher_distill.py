@@ -22,7 +22,10 @@ from hkd_mm.models.algorithms.wiring import (
     finish_distiller,
     name_preprocessor,
 )
-from hkd_mm.models.recorders.network_recorders import LogitsRecorder
+from hkd_mm.models.recorders.network_recorders import (
+    LogitsRecorder,
+    TeacherScoresRecorder,
+)
 from hkd_mm.models.teacher_cache import TeacherCache, flatten, unflatten
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.packed_samples import teacher_images
@@ -178,7 +181,7 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         return {
             name
             for name in self.cached_recorders()
-            if isinstance(recorders[name], LogitsRecorder)
+            if isinstance(recorders[name], (LogitsRecorder, TeacherScoresRecorder))
         }
 
     def uncacheable(self) -> str | None:

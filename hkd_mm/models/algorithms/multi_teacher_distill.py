@@ -178,8 +178,9 @@ class MultiTeacherDistill(FrozenTeacherDistill):
     """A student of several teachers, whose class scores are made one.
 
     Each teacher is held to the whole contract of :class:`FrozenTeacherDistill`. A loss
-    sees one ``preds_T`` (:class:`ScoreFusion`). Features are not fused; a loss takes
-    those of one teacher through a recorder such as ``dict(type='mmrazor.ModuleOutputs',
+    sees one ``preds_T`` (:class:`ScoreFusion`), or those of all where it says
+    ``each_teacher``. Features are not fused; a loss takes those of one teacher through
+    a recorder such as ``dict(type='mmrazor.ModuleOutputs',
     source='networks.0.model.layer4')``.
 
     Args:
@@ -251,7 +252,8 @@ class MultiTeacherDistill(FrozenTeacherDistill):
 def _refuse_features(distiller: dict) -> None:
     for name, recorder in distiller['teacher_recorders'].items():
         kind = str(recorder.get('type'))
-        if kind.startswith('hkd_mm.') and kind != 'hkd_mm.Logits':
+        scores = kind in ('hkd_mm.Logits', 'hkd_mm.TeacherScores')
+        if kind.startswith('hkd_mm.') and not scores:
             raise UserError(
                 f'model.distiller asks for {name} ({kind}) of the teachers, '
                 'but hkd_mm.MultiTeacherDistill fuses class scores only; '

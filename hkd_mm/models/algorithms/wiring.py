@@ -7,7 +7,8 @@ needs (:class:`hkd_mm.models.losses.distill_loss.DistillLoss`), so a loss
 without an entry in ``loss_forward_mappings`` is given
 
 =========================  ============================================
-``preds_S``, ``preds_T``   recorder ``logits``
+``preds_S``, ``preds_T``   recorder ``logits`` (``teacher_scores`` where a
+                           loss wants those of ``each_teacher``)
 ``gt_labels``              recorder ``labels`` of the student
 ``s_feature``              by the loss's ``features``: recorder ``feature``
 and ``t_feature``          (``map``), ``last_map``, ``pooled`` (``vector``)
@@ -56,6 +57,7 @@ def blank_batch(network: nn.Module, input_size: int) -> tuple[Tensor, Sequence]:
 
 _RECORDERS = dict(
     logits='hkd_mm.Logits',
+    teacher_scores='hkd_mm.TeacherScores',
     labels='hkd_mm.GTLabels',
     feature='hkd_mm.Feature',
     last_map='hkd_mm.LastMap',
@@ -143,6 +145,8 @@ def _mapping(distiller: dict, name: str, loss: dict) -> dict[str, dict]:
 def _record(kind: type, name: str, key: str) -> dict:
     feature = _OF_FEATURES.get(getattr(kind, 'features', None))
     known = dict(preds_S='logits', preds_T='logits', gt_labels='labels')
+    if getattr(kind, 'each_teacher', False):
+        known['preds_T'] = 'teacher_scores'
     recorder = (known | dict(s_feature=feature, t_feature=feature)).get(key)
     if recorder:
         return dict(recorder=recorder, from_student=key not in ('preds_T', 't_feature'))

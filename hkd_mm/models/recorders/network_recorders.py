@@ -65,6 +65,26 @@ class LogitsRecorder(AutoSourceRecorder):
         return 'head' if hasattr(model, 'backbone') else 'model'
 
 
+@TASK_UTILS.register_module()
+class TeacherScoresRecorder(AutoSourceRecorder):
+    """The class scores (N, K, C) of each of K teachers, before they are fused.
+
+    ``hkd_mm.TeacherScores`` in a config of :class:`hkd_mm.MultiTeacherDistill`.
+    """
+
+    def find(self, model: nn.Module) -> str:
+        if not hasattr(model, 'networks'):
+            raise UserError(
+                'recorder hkd_mm.TeacherScores needs several teachers; take '
+                "model.type='hkd_mm.MultiTeacherDistill', or a loss for one teacher"
+            )
+        return 'model'
+
+    def forward_hook(self, module: nn.Module, inputs: tuple, outputs: Any) -> None:
+        if self.recording:
+            self.data_buffer.append(torch.stack(inputs[0], dim=1))
+
+
 class StageRecorder(AutoSourceRecorder):
     """The feature map at the end of a stage."""
 

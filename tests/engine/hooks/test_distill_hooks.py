@@ -39,8 +39,9 @@ def distillation(loss, teacher=10, student=10):
     )
 
 
-def values(hook, loss, epochs):
+def values(hook, loss, epochs, **runs):
     runner = distillation(loss)
+    vars(runner).update(runs)
     hook.before_train(runner)
     found = []
     for runner.epoch in range(epochs):
@@ -61,6 +62,21 @@ def test_schedules_by_hand():
     assert values(stop, HybridKDLoss(), 4) == [1, 1, 0, 0]
     tau = LossScheduleHook('loss_a', 2, end=8.0, word='tau')
     assert values(tau, HybridKDLoss(tau=4.0), 3) == [4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    'begin, until, epochs, expected',
+    [
+        (0, 10, 24, [0, 0.5, 1, 1]),
+        (0, 10, 2, [1, 1]),  # less than half an epoch is none
+        (1, 11, 240, [0, 0, 0, 0.05, 0.1]),
+        (9, 10, 12, [0, 1]),
+    ],
+)
+def test_a_schedule_keeps_its_share_of_the_epochs(begin, until, epochs, expected):
+    hook = LossScheduleHook('loss_a', until, start=0.0, begin=begin, of=120)
+    found = values(hook, HybridKDLoss(), len(expected), max_epochs=epochs)
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
