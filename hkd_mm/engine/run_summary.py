@@ -138,6 +138,7 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         else of the last), ``loss_factors`` (of a balanced run, by part).
     """
     best, last = best_checkpoint(runner), last_checkpoint(runner)
+    kept = best or last
     validated = history.validated()
     seconds = history.total('seconds')
     filename = runner.cfg.filename
@@ -152,7 +153,8 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
         training_minutes=seconds / 60,
         validation_minutes=history.total('val_seconds') / 60,
         images_per_second=history.total('images') / seconds if seconds else None,
-        checkpoint=_file(best or last),
+        checkpoint=kept
+        and dict(file=os.path.basename(kept), megabytes=os.path.getsize(kept) / 1e6),
         student=_costs(getattr(model, 'student', model), input_size),
     )
     if hasattr(model, 'teacher'):
@@ -165,12 +167,6 @@ def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
 
 def _of_epoch(history: History, epoch: int) -> dict:
     return dict(epoch=epoch, **history.records.get(epoch, {}).get('val', {}))
-
-
-def _file(path: str | None) -> dict | None:
-    if path is None:
-        return None
-    return dict(file=os.path.basename(path), megabytes=os.path.getsize(path) / 1e6)
 
 
 def _costs(model: nn.Module, input_size: tuple[int, int]) -> dict:

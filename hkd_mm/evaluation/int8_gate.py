@@ -37,9 +37,13 @@ def compare_int8(
     before, after = measured['fp32'], measured['int8']
     lost = before['balanced_accuracy'] - after['balanced_accuracy']
     right, still = (one.argmax(1) == labels for one in (fp32, int8))
+    # of the difference of two balanced accuracies on the same images; an error rate
+    # of none or all of two images says nothing of the rest
+    parts = [(right.astype(float) - still)[labels == k] for k in np.unique(labels)]
+    variance = sum(p.var(ddof=1) / len(p) for p in parts if len(p) > 1)
     return dict(
         points_lost=100 * lost,
-        standard_error=100 * _standard_error(right, still, labels),
+        standard_error=100 * float(np.sqrt(variance) / len(parts)),
         limit=limit,
         recall_limit=recall_limit,
         recall=_recall(right, still, labels, list(before['recall'])),
@@ -47,15 +51,6 @@ def compare_int8(
         max_logit_difference=float(np.abs(fp32 - int8).max()),
         rms_logit_difference=float(np.sqrt(((fp32 - int8) ** 2).mean())),
     )
-
-
-def _standard_error(right: np.ndarray, still: np.ndarray, labels: np.ndarray) -> float:
-    """Of the difference of two balanced accuracies on the same images."""
-    lost = right.astype(float) - still
-    parts = [lost[labels == label] for label in np.unique(labels)]
-    # an error rate of none or all of two images says nothing of the rest
-    variances = [p.var(ddof=1) / len(p) for p in parts if len(p) > 1]
-    return float(np.sqrt(sum(variances)) / len(parts))
 
 
 def _recall(

@@ -103,7 +103,13 @@ class SegmentationMetric(StoredMetric):
         Raises:
             UserError: probabilities are NaN, or masks do not fit them.
         """
-        _check_shapes(probabilities, masks)
+        sizes = tuple(probabilities.shape[2:]), tuple(masks.shape[1:])
+        if len(probabilities) != len(masks) or sizes[0] != sizes[1]:
+            raise UserError(
+                f'SegmentationMetric got {len(probabilities)} predictions of '
+                f'{sizes[0]} and {len(masks)} masks of {sizes[1]}: the network '
+                'must answer in the size of its images'
+            )
         classes = max(probabilities.shape[1], 2)
         predicted = masks_of(probabilities, self.threshold).cpu().numpy()
         truth = masks.cpu().numpy()
@@ -137,10 +143,7 @@ class SegmentationMetric(StoredMetric):
         if spacing or not extents:
             return [spacing or (1.0, 1.0)] * len(index)
         names = self.sample_names(index)
-        high, wide = shape
-        return [
-            (height / high, width / wide) for height, width in map(extents.get, names)
-        ]
+        return [tuple(np.divide(extents[name], shape).tolist()) for name in names]
 
     def compute_metrics(self, results: list[Result]) -> dict[str, float]:
         """Compute every metric from the slices of all ranks."""
@@ -191,16 +194,6 @@ def _spacing_pair(
             'width of a pixel in mm, both > 0, or one number'
         )
     return pair
-
-
-def _check_shapes(probabilities: torch.Tensor, masks: torch.Tensor) -> None:
-    sizes = tuple(probabilities.shape[2:]), tuple(masks.shape[1:])
-    if len(probabilities) != len(masks) or sizes[0] != sizes[1]:
-        raise UserError(
-            f'SegmentationMetric got {len(probabilities)} predictions of '
-            f'{sizes[0]} and {len(masks)} masks of {sizes[1]}: the network '
-            'must answer in the size of its images'
-        )
 
 
 def _wrong_sample(name: str | int, finite: bool, classes: int) -> str:

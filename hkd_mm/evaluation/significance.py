@@ -100,6 +100,7 @@ def paired_difference(
 
     method, baseline = np.atleast_2d(method), np.atleast_2d(baseline)
     assert method.shape == baseline.shape == (len(method), len(labels))
+    pairs = [*zip(method, baseline)]
     found = scores_by_seed(labels, method, score)
     found -= scores_by_seed(labels, baseline, score)
     count, each = len(found), tuple(found.tolist())
@@ -113,13 +114,8 @@ def paired_difference(
             'that nothing can be said of others; test on more'
         )
     means = [
-        np.mean(
-            [
-                score(labels, a, weights) - score(labels, b, weights)
-                for a, b in zip(method, baseline)
-            ]
-        )
-        for weights in _samples(groups, resamples, seed)
+        np.mean([score(labels, a, w) - score(labels, b, w) for a, b in pairs])
+        for w in _samples(groups, resamples, seed)
     ]
     of_images = float(np.var(means, ddof=1))
     variance = of_seeds + of_images
@@ -184,11 +180,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Holm, Scand. J. Stat. 6, 1979.
     """
     order = np.argsort(p_values)
-    adjusted, floor = [0.0] * len(order), 0.0
-    for rank, index in enumerate(order):
-        floor = max(floor, (len(order) - rank) * p_values[index])
-        adjusted[index] = min(1.0, floor)
-    return adjusted
+    ranked = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty_like(ranked)
+    adjusted[order] = np.maximum.accumulate(ranked).clip(max=1)
+    return adjusted.tolist()
 
 
 def _samples(groups: Sequence, resamples: int, seed: int) -> Iterator[np.ndarray]:

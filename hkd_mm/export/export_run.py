@@ -122,6 +122,10 @@ def _alive(process: int) -> bool:
 def _print_tables(exporter) -> None:
     """Print the files, and figures of each class; also of one refused."""
     key, score = exporter.score
+    differences = {}  # of a file from what it was made of, the largest
+    for kind in exporter.files:
+        found = exporter.checks.get('logits' if kind == 'fp32' else kind, {})
+        differences[kind] = found.get('max', found.get('max_logit_difference'))
     files = _table(
         f'validation, {len(exporter.val)} images',
         ('file', 'MB', 'max difference', score),
@@ -129,7 +133,7 @@ def _print_tables(exporter) -> None:
             (
                 spec.path,
                 f'{spec.bytes / 1e6:.2f}',
-                _difference(exporter.checks, kind),
+                '-' if differences[kind] is None else f'{differences[kind]:.1e}',
                 f'{100 * exporter.measured[kind][key]:.2f}'
                 if kind in exporter.measured
                 else '-',
@@ -141,7 +145,12 @@ def _print_tables(exporter) -> None:
     console.print(files)
     if 'int8' in exporter.measured:
         before, after = exporter.by_part['fp32'], exporter.by_part['int8']
-        rows = (_part(name, before[name], after[name]) for name in before)
+        rows = []
+        for name in before:
+            pair = before[name], after[name]
+            cells = ['-' if v is None else f'{100 * v:.1f}' for v in pair]
+            lost = '-' if None in pair else f'{100 * (pair[1] - pair[0]):+.1f}'
+            rows.append([name, *cells, lost])
         columns = ('', 'fp32', 'int8', 'points')
         console.print(_table(exporter.parts, columns, rows))
     if by_class := exporter.checks.get('confident_by_class'):
@@ -158,17 +167,3 @@ def _table(title: str, columns: Iterable[str], rows: Iterable) -> Table:
     for row in rows:
         table.add_row(*map(str, row))
     return table
-
-
-def _part(name: str, before: float | None, after: float | None) -> list[str]:
-    cells = ['-' if v is None else f'{100 * v:.1f}' for v in (before, after)]
-    points = '-'
-    if None not in (before, after):
-        points = f'{100 * (after - before):+.1f}'
-    return [name, *cells, points]
-
-
-def _difference(checks: dict, kind: str) -> str:
-    found = checks.get('logits' if kind == 'fp32' else kind, {})
-    value = found.get('max', found.get('max_logit_difference'))
-    return '-' if value is None else f'{value:.1e}'

@@ -4,7 +4,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ _HAIRS = (
 )
 
 
+@dataclass(eq=False)
 class Exporter(ABC):
     """One export under way; what depends on the task is in the children.
 
@@ -60,23 +61,17 @@ class Exporter(ABC):
 
     score: ClassVar[tuple[str, str]]
     parts: ClassVar[str]
-    temperature = 1.0
-    threshold: Threshold | float  # of confident answers, or of pixels
-
-    def __init__(
-        self,
-        run: SourceRun,
-        options: ExportOptions,
-        folder: Path,
-        report: Callable[[str], None],
-    ) -> None:
-        self.run, self.options = run, options
-        self.folder, self.report = folder, report
-        self.files: dict[str, FileSpec] = {}
-        self.measured: dict[str, dict] = {}
-        self.by_part: dict[str, dict[str, float | None]] = {}
-        self.checks: dict[str, dict] = {}
-        self.calibrated = 0
+    run: SourceRun
+    options: ExportOptions
+    folder: Path
+    report: Callable[[str], None]
+    files: dict[str, FileSpec] = field(default_factory=dict)
+    measured: dict[str, dict] = field(default_factory=dict)
+    by_part: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    checks: dict[str, dict] = field(default_factory=dict)
+    calibrated: int = 0
+    temperature: float = 1.0
+    threshold: Threshold | float = field(init=False)  # of answers, or of pixels
 
     def make(self) -> Manifest:
         """Write all files but the card and the manifest, and check each."""
@@ -119,9 +114,8 @@ class Exporter(ABC):
         classifier ``recall`` and ``recall_limit`` as well.
         """
 
-    @abstractmethod
-    def fit(self) -> None:
-        """Fit to validation what follows the logits."""
+    def fit(self) -> None:  # noqa: B027
+        """Fit to validation what follows the logits, if anything does."""
 
     @abstractmethod
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
@@ -360,9 +354,6 @@ class SegmentorExporter(Exporter):
             max_logit_difference=apart.most,
             rms_logit_difference=apart.rms,
         )
-
-    def fit(self) -> None:
-        pass  # the threshold is that of the run's validation
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
         chosen, spec = self.val.part(_SLICES), self.run.spec

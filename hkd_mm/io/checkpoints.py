@@ -107,8 +107,8 @@ def load(prefix: str, filename: str) -> dict[str, Any]:
     """Read a checkpoint for MMEngine, safely.
 
     Args:
-        prefix: of MMEngine's loaders, such as ``''`` or ``https://``; others
-            than these are model zoos, whose loaders may run code.
+        prefix: of MMEngine's loaders; others than ``''`` and ``https://`` are model
+            zoos, whose loaders may run code.
         filename: a path (``~`` is expanded) or an address with that prefix,
             which is downloaded once into torch's folder.
 
@@ -138,11 +138,7 @@ def load(prefix: str, filename: str) -> dict[str, Any]:
 
 
 def classes_of(meta: dict[str, Any]) -> tuple[str, ...] | None:
-    """Class names of the ``meta`` of a checkpoint, None if it has none.
-
-    They are in ``dataset_meta`` of a run's checkpoint (mmengine), and at the
-    top of a ``student.pth``.
-    """
+    """Class names in the ``meta`` of a run's checkpoint or ``student.pth``, or None."""
     for source in (meta.get('dataset_meta'), meta):
         known = source.get('classes') if isinstance(source, Mapping) else None
         if isinstance(known, (list, tuple)):
@@ -168,13 +164,7 @@ def check_classes(
 
 
 def student_state_dict(checkpoint: dict[str, Any]) -> 'OrderedDict':
-    """Weights of the plain classifier in a checkpoint of any run.
-
-    A distillation run has its student under ``architecture.``.
-
-    Returns:
-        Name -> tensor, as the plain mmpretrain classifier names them.
-    """
+    """Weights of the plain classifier in a checkpoint of any run, by its own names."""
     state = checkpoint['state_dict']
     student = OrderedDict(
         (key[len(_STUDENT) :], value)
@@ -326,10 +316,7 @@ def fitting_state(
     They may lie in a dict within the dict (``CONTAINERS`` first), under whatever
     prefix (``module.``, ``student.``, ``model._orig_mod.``), beside other tensors such
     as a criterion's. What is called like an average or a teacher is the second choice.
-
-    Args:
-        stored: contents of a file: weights by name, or dicts of them.
-        names: what the network calls its weights.
+    ``names`` is what the network calls its weights.
 
     Returns:
         Name -> tensor, and which dict and prefix they were found under;
@@ -374,10 +361,7 @@ def _dicts(stored: Mapping[str, Any], path: str = '') -> Iterator[tuple[str, dic
 
 
 def find_damage(path: str | Path) -> str | None:
-    """Check a ``.pth`` file by the safe loader.
-
-    Returns:
-        The damage in a few words, or None.
+    """Damage of a ``.pth`` file in a few words, or None.
 
     Raises:
         UserError: the disk does not let it be read, which says nothing of the file.
@@ -395,8 +379,7 @@ def latest_intact_checkpoint(work_dir: str | Path) -> str | None:
     """Find the checkpoint to resume a run from, None without an intact one.
 
     It is the one that ``last_checkpoint`` names, if it is intact, else the newest older
-    ``epoch_*.pth`` (``iter_*.pth``) that is; where nothing is named, the newest intact
-    one. Each skipped file is logged as a warning. The folder may have been moved since.
+    ``epoch_*.pth`` (``iter_*.pth``) that is; where nothing is named, the newest.
     """
     folder = Path(work_dir)
     saved = {path: _step(path) for path in folder.glob('*.pth')}

@@ -68,8 +68,7 @@ def read_json(path: str | os.PathLike, **options) -> Any:
 def parse_json(data: bytes, **options) -> Any:
     """Parse JSON whose author may be anybody.
 
-    Nesting that the parser's stack might not bear is refused: Python's own
-    guard depends on a limit that other packages raise.
+    Python's own guard of its stack depends on a limit that other packages raise.
 
     Raises:
         ValueError: no JSON, or nested too deeply.
@@ -99,10 +98,7 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
 
 @contextmanager
 def replacing(path: Path, mode: str = 'wb', **options) -> Iterator[IO]:
-    """Open a file that takes its name when the block has ended well.
-
-    An existing file of that name stays as it is until then.
-    """
+    """Open a file that takes its name when the block has ended well."""
     aside = path.with_name(aside_name(path.name))
     try:
         with open(aside, mode, **options) as file:
@@ -134,12 +130,10 @@ def walk(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder with the names of its files, both sorted.
 
-    Links to folders are followed. A folder that was read before, under
-    whatever path, is not read again, so loops and chains of links end.
+    Links to folders are followed, but no folder is read twice, so loops of links end.
 
     Args:
-        on_repeat: called with the path of each folder that is left out
-            because it was read before.
+        on_repeat: called with the path of each folder that was read before.
         on_odd: called with what is neither file nor folder: FIFOs, devices, links
             to nowhere.
         on_error: called where a folder cannot be listed, which is then left out.

@@ -271,7 +271,11 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith('I'):
-        return Image.fromarray(_from_16_bit(np.asarray(image))).convert('RGB')
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError('more than 16 bits a pixel are not supported')
+        pixels = (pixels.astype(np.uint32) + 128) // 257
+        return Image.fromarray(pixels.astype(np.uint8)).convert('RGB')
     if image.mode == 'F':
         raise ValueError('floating-point pixels are not supported')
     if image.mode in _ALPHA or 'transparency' in image.info:
@@ -279,15 +283,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new('RGBA', image.size, 'white')
         image = Image.alpha_composite(white, image)
     return image if image.mode == 'RGB' else image.convert('RGB')
-
-
-def _from_16_bit(pixels: np.ndarray) -> np.ndarray:
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError('more than 16 bits a pixel are not supported')
-    pixels = pixels.astype(np.uint32)
-    pixels += 128
-    pixels //= 257
-    return pixels.astype(np.uint8)
 
 
 def refuse_deep_colour(image: Image.Image) -> None:

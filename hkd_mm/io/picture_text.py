@@ -53,7 +53,10 @@ def set_labels(axis: Any, names: Sequence[str], width: int = 24, **style) -> Non
         style: of the texts; ``fontsize`` in points.
     """
     pairs = drawable_names(names, width)
-    texts = [text if _shapes_matplotlib() else _reversed(text) for text, _ in pairs]
+    from matplotlib import ft2font
+
+    shapes = hasattr(ft2font, '__libraqm_version__')
+    texts = [text if shapes else _reversed(text) for text, _ in pairs]
     axis.set_ticks(range(len(names)), texts, parse_math=False, **style)
     for label, (_, font) in zip(axis.get_ticklabels(), pairs):
         properties = label.get_fontproperties().copy()
@@ -87,12 +90,6 @@ def _reversed(text: str) -> str:
         return text
     latin = re.compile('[!-~]+( [!-~]+)*')
     return latin.sub(lambda found: found[0][::-1], text[::-1])
-
-
-def _shapes_matplotlib() -> bool:
-    from matplotlib import ft2font
-
-    return hasattr(ft2font, '__libraqm_version__')
 
 
 def _font_of(needed: frozenset[int]) -> str | None:

@@ -87,11 +87,6 @@ class MaskDataset(SkinDisease):
                 f'{data_root} say what is to be seen; leave it out'
             )
         super().__init__(data_root, split, classes=classes, **kwargs)
-        if self.columns.label_col:
-            raise UserError(
-                f'label_col={self.columns.label_col} is for classes, and the masks of '
-                f'{data_root} say what is to be seen; leave it out'
-            )
 
     def _read_records(self, root: Path) -> list[MaskRecord]:
         table = self._find_table(root)

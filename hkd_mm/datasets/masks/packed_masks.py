@@ -61,7 +61,9 @@ class PackedMasks(PackedDataset):
         super().__init__(
             dataset, size, margin, store_dir, interpolation, in_memory, verify
         )
-        self.labels = torch.cat([self._marked(part) for part in self.rows.split(1024)])
+        masks = (unpack(self.store, r, True)[1] for r in self.rows.split(1024))
+        marked = [((m > 0) & (m != IGNORE)).flatten(1).any(1) for m in masks]
+        self.labels = torch.cat(marked).long()
 
     def _plan(self) -> 'MaskPlan':
         inner = self.dataset
@@ -79,10 +81,6 @@ class PackedMasks(PackedDataset):
         kind = dict(channels=inner.channels, bits=inner.bits)
         return MaskPlan(**rows, **masks, **kind, classes=len(inner.classes))
 
-    def _marked(self, rows: torch.Tensor) -> torch.Tensor:
-        masks = unpack(self.store, rows, masks_only=True)[1]
-        return ((masks > 0) & (masks != IGNORE)).flatten(1).any(1).long()
-
     @property
     def masks_lost_by_resize(self) -> torch.Tensor:
         """Images whose mask marks something that its stored size does not.
@@ -93,7 +91,6 @@ class PackedMasks(PackedDataset):
         return (marked > 0) & (self.labels == 0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The batch of some positions in the split, see the class."""
         chosen = torch.as_tensor(indices)
         images, masks = unpack(self.store, self.rows[chosen])
         return dict(
@@ -172,8 +169,7 @@ class MaskPlan(Plan):
 
 
 def _pair_bytes(rule: dict, files: tuple[str, str | None]) -> bytes:
-    image, mask = pack_pair(*files, rule)
-    return image.tobytes() + mask.tobytes()
+    return b''.join(part.tobytes() for part in pack_pair(*files, rule))
 
 
 def pack_pair(
@@ -198,9 +194,8 @@ def pack_pair(
                 f'{mask_path} {broad} x {tall}; they must be of one size'
             )
         mask = resize_mask(found, side, kind['classes'])
-    image = imresize(
-        image, (side, side), interpolation=rule['interpolation'], backend='cv2'
-    )
+    how = dict(interpolation=rule['interpolation'], backend='cv2')
+    image = imresize(image, (side, side), **how)
     dtype = _DTYPES[kind['bits']]
     assert image.dtype.itemsize == dtype.itemsize, 'the depth is kept'
     image = image.reshape(side, side, kind['channels']).astype(dtype)

@@ -45,9 +45,8 @@ def ensure_store(plan: Plan, store_dir: str | os.PathLike, workers: int = 0) -> 
     """Return the folder of the finished store of a plan; build it if missing.
 
     The name of the folder carries a hash of the rule and of the names, sizes
-    and times of the source files, so that changed sources make a new store.
-    An image is on disk before its checksum, and that before its mark, so that
-    a killed build resumes. Several processes may call it at once: one builds,
+    and times of the source files. An image is on disk before its checksum, and that
+    before its mark, so that a killed build resumes. Of several processes one builds,
     the others wait.
 
     Args:
@@ -90,8 +89,7 @@ def _build(plan: Plan, folder: Path, workers: int) -> None:
     if shutil.disk_usage(folder).free < size - used + _SPARE:
         raise OSError(errno.ENOSPC, 'too little room')
     with PartialStore(folder, len(plan.ids), plan.row_bytes) as store:
-        kept = store.verified()
-        if kept:
+        if kept := store.verified():
             _print(f'{kept} images were packed before')
         _decode_all(plan, folder, store.missing(), workers)
         for row in store.wrong():

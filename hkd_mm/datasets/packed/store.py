@@ -113,7 +113,18 @@ class PackedStore:
         if not len(self.ids) == len(crc) / 4 == self.header['count']:
             _refuse(self.folder / HEADER, 'it counts other images than its files hold')
         self._map()
-        self._check(check)
+        count = len(self.crc)
+        rows = np.arange(count)
+        if check == 'sample' and count > _SAMPLE:
+            rows = np.linspace(0, count - 1, _SAMPLE).astype(int)
+        wrong = wrong_rows(self.pixels.numpy(), self.crc, rows)
+        if wrong:
+            _refuse(
+                self.folder / PIXELS,
+                f'the checksum of image {self.ids[wrong[0]]} (row '
+                f'{wrong[0]}) is wrong'
+                + (f', and of {len(wrong) - 1} others' if wrong[1:] else ''),
+            )
 
     def _map(self) -> None:
         path = self.folder / PIXELS
@@ -130,20 +141,6 @@ class PackedStore:
         else:  # copy on write: torch dislikes what cannot be written
             pixels = np.memmap(path, np.uint8, 'c', shape=shape)
         self.pixels = torch.from_numpy(pixels)
-
-    def _check(self, check: str) -> None:
-        count = len(self.crc)
-        rows = np.arange(count)
-        if check == 'sample' and count > _SAMPLE:
-            rows = np.linspace(0, count - 1, _SAMPLE).astype(int)
-        wrong = wrong_rows(self.pixels.numpy(), self.crc, rows)
-        if wrong:
-            _refuse(
-                self.folder / PIXELS,
-                f'the checksum of image {self.ids[wrong[0]]} (row '
-                f'{wrong[0]}) is wrong'
-                + (f', and of {len(wrong) - 1} others' if wrong[1:] else ''),
-            )
 
     @property
     def hash(self) -> str:
@@ -242,17 +239,13 @@ def _json(path: Path) -> object:
 
 
 def _read_hashed(path: Path, expected: str) -> bytes:
-    content = _read(path)
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        _refuse(path, f'it cannot be read ({error.strerror})')
     if sha256(content) != expected:
         _refuse(path, 'it is truncated or damaged: its hash is wrong')
     return content
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_bytes(path)
-    except OSError as error:
-        _refuse(path, f'it cannot be read ({error.strerror})')
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:

@@ -36,8 +36,7 @@ class LossScheduleHook(Arguments, Hook):
 
     It is ``start`` until epoch ``begin``, ``end`` from epoch ``until`` on,
     and in between on a straight line, on half a cosine, or still ``start``
-    (``constant``). A function of the epoch alone, so a resumed run goes on
-    where it was. A distillation that stops after 60 epochs::
+    (``constant``). A distillation that stops after 60 epochs::
 
         dict(type='hkd_mm.LossScheduleHook', loss='loss_kd',
              kind='constant', until=60, end=0.0)
@@ -134,8 +133,7 @@ def check_number(name: str, loss: nn.Module, word: str) -> None:
 def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
     """Refuse a value that the loss would not take, or not be ready for.
 
-    It is out of range, or the loss would ask for what is not recorded, or, with several
-    processes, for less than it was built for.
+    It would ask for what is not recorded, or, with several processes, for less.
     """
     if hasattr(loss, 'require'):  # it checks its own arguments
         type(loss)(**{word: value})
