@@ -139,12 +139,10 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         if cache is None or not (self.training and cache.is_open):
             self._run_teacher(batch_inputs, data_samples)
         else:
-            index = data_samples.index
-            stored = cache.read(index)
-            if stored is None:  # of any image: the whole batch is computed
-                assert not cache.average, 'it was filled when it was opened'
-                shown = teacher_images(batch_inputs, data_samples)
-                stored = cache.write(index, self.teacher_records(shown))
+            shown = teacher_images(batch_inputs, data_samples)
+            stored = cache.answer(
+                data_samples.index, lambda: self.teacher_records(shown)
+            )
             for name, buffer in unflatten(stored).items():
                 recorders = self.distiller.teacher_recorders
                 recorders.get_recorder(name)._data_buffer = buffer

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -189,6 +190,19 @@ class TeacherCache(Arguments):
     def holds(self, view: int, index: Tensor) -> bool:
         """Whether a view of all these samples, by their ids, is stored."""
         return self.file.is_complete(view, self.index.on_host(index))
+
+    def answer(
+        self, index: Tensor, ask_teacher: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Records of a batch of ids (B,): the stored ones, or the teacher's, stored.
+
+        Where an entry of any image is missing the teacher runs on the whole batch.
+        """
+        stored = self.read(index)
+        if stored is not None:
+            return stored
+        assert not self.average, 'it was filled when it was opened'
+        return self.write(index, ask_teacher())
 
     def read(self, index: Tensor) -> dict[str, Tensor] | None:
         """Records of a batch of ids (B,), float32 (B, ...) on their device.
