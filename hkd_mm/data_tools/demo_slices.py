@@ -1,9 +1,8 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Draw CT-like slices with nodules of graded difficulty.
 
-They teach nothing about lungs. A patient has lungs and a nodule whose centre, size and
-contrast are drawn from the ranges of the grade; the slices go through it at different
-heights, each with vessels and noise of its own, and some hold none of it.
+They teach nothing about lungs. A patient has lungs and one nodule; the slices go
+through it at different heights, with vessels and noise, and some hold none of it.
 """
 
 from collections import Counter

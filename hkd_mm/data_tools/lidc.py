@@ -120,23 +120,18 @@ def read_outlines(path: str | Path) -> Readings | None:
         if root.tag.rpartition('}')[2] != 'LidcReadMessage':
             return None
         sessions = _children(root, 'readingSession')
-        nodules = [
-            _nodule(node, number)
-            for number, session in enumerate(sessions)
-            for node in _children(session, 'unblindedReadNodule')
-        ]
+        nodules = []
+        for number, session in enumerate(sessions):
+            for node in _children(session, 'unblindedReadNodule'):
+                word = _text(node, 'characteristics/{*}malignancy')
+                outlines = [_outline(roi) for roi in _children(node, 'roi')]
+                nodules.append(Nodule(number, int(word) if word else None, outlines))
         if len(nodules) > _MOST_NODULES:
             raise ValueError(f'more than {_MOST_NODULES} nodules')
     except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
         raise UserError(f'{path} cannot be read: {error}') from None
     uid = _text(root, 'ResponseHeader/{*}SeriesInstanceUid')
     return Readings(str(path), uid, len(sessions), nodules)
-
-
-def _nodule(node: ElementTree.Element, reader: int) -> Nodule:
-    word = _text(node, 'characteristics/{*}malignancy')
-    outlines = [_outline(roi) for roi in _children(node, 'roi')]
-    return Nodule(reader, int(word) if word else None, outlines)
 
 
 def _outline(roi: ElementTree.Element) -> Outline:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children, run_folders
-from hkd_mm.experiments.children import ChildStopped, Failed
+from hkd_mm.experiments import child_processes, run_folders
+from hkd_mm.experiments.child_processes import ChildStopped, Failed
 from hkd_mm.experiments.sweep_file import Sweep, optuna
 from hkd_mm.experiments.trial_queue import TrialQueue
 from hkd_mm.io.schema import read_as
@@ -62,8 +62,8 @@ class TrialRunner:
             if run_folders.has_files(folder, run_folders.TESTED):
                 continue
             try:
-                children.test(
-                    self.sweep.config(params),
+                child_processes.test(
+                    self.sweep.config_of(params),
                     folder,
                     self._options(params, seed),
                     self.queue.folder(number) / run_folders.CONSOLE,
@@ -79,13 +79,15 @@ class TrialRunner:
             log = self.queue.folder(trial.number) / run_folders.CONSOLE
             options = self._options(trial.params, seed)
             options += self.teachers.options(trial.params, log)
-            config = self.sweep.config(trial.params)
+            config = self.sweep.config_of(trial.params)
             if seed == self.sweep.seeds[0]:
                 follower = _Follower(trial, folder, self.sweep)
-                children.train(config, folder, options, log, should_stop=follower)
+                child_processes.train(
+                    config, folder, options, log, should_stop=follower
+                )
                 follower()  # for what came after the last look
             else:
-                children.train(config, folder, options, log)
+                child_processes.train(config, folder, options, log)
         try:
             return run_folders.read_report(folder / 'metrics.json')
         except UserError as error:
@@ -153,7 +155,7 @@ class Teachers:
         own = as_options({k: varied[k] for k in varied if k in _OF_TEACHER})
         seed = f'seed={self.sweep.seeds[0]}'
         options = [*as_options(common), seed, *self.given, *own]
-        config = str(self.sweep.config(params))
+        config = str(self.sweep.config_of(params))
         key = hashlib.sha256(repr((config, options)).encode()).hexdigest()[:8]
         folder = self.work_dir / 'runs' / f'teacher_{key}'
         found = run_folders.read_if_whole(_Teacher, folder / TEACHER)
@@ -161,7 +163,7 @@ class Teachers:
             arguments = [str(self.sweep.path), '--teacher-of', config]
             arguments += ['--work-dir', str(folder)]
             try:
-                children.run_tool('sweep.py', arguments, log, options)
+                child_processes.run_tool('sweep.py', arguments, log, options)
             except Failed as error:
                 if own:
                     raise

@@ -46,7 +46,7 @@ def export(
     options = options or ExportOptions()
     require_packages(options.executorch)
     from hkd_mm.export.card import card_text
-    from hkd_mm.export.exporter import ClassifierExporter, SegmentorExporter
+    from hkd_mm.export.export_tasks import ClassifierExporter, SegmentorExporter
     from hkd_mm.inference.run_folder import read_run
 
     out = Path(out) if out else Path(run_dir) / 'export'
@@ -76,7 +76,7 @@ def require_packages(executorch: bool = False) -> None:
     for module, package in _PACKAGES.items():
         require(module, 'an export', f'"{package}"')
     if executorch:
-        from hkd_mm.export.onnx_files import require_executorch
+        from hkd_mm.export.onnx_writer import require_executorch
 
         require_executorch()
 

@@ -127,7 +127,7 @@ def make_graphs(subject: Subject, runtimes: Sequence[str], folder: Path) -> None
     require_packages()
     import onnx
 
-    from hkd_mm.export.onnx_files import export_network, quantise, save
+    from hkd_mm.export.onnx_writer import export_network, quantise, save
 
     if 'onnx' not in subject.graphs:
         fp32 = subject.graphs['onnx'] = folder / f'{subject.name}.onnx'

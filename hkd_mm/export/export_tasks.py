@@ -18,7 +18,7 @@ from hkd_mm.evaluation import segmentation_scores as scoring
 from hkd_mm.evaluation.calibration import fit_temperature
 from hkd_mm.evaluation.classification_scores import classification_scores
 from hkd_mm.evaluation.int8_gate import compare_int8, refuse_int8
-from hkd_mm.export import checks, onnx_files, samples
+from hkd_mm.export import checks, onnx_writer, samples
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.inference.manifest import (
     ClassifierManifest,
@@ -80,8 +80,8 @@ class Exporter(ABC):
         if self.run.hairs_removed:
             self.report(f'ATTENTION: {_HAIRS}')
         self.report(f'{self.run.architecture}: writing {NAMES["fp32"]}')
-        onnx_files.save(
-            onnx_files.export_network(self.run, self.options.opset), self.path('fp32')
+        onnx_writer.save(
+            onnx_writer.export_network(self.run, self.options.opset), self.path('fp32')
         )
         self.measure('fp32')
         self._add('fp32')
@@ -173,7 +173,7 @@ class Exporter(ABC):
         onnx.helper.set_model_props(
             model, {key: json.dumps(value) for key, value in facts.items()}
         )
-        onnx_files.save(model, self.path(kind), self.options.ir_version)
+        onnx_writer.save(model, self.path(kind), self.options.ir_version)
         self._add(kind)
 
     def _int8(self) -> None:
@@ -181,8 +181,8 @@ class Exporter(ABC):
         self.calibrated = len(train)
         self.report(f'int8: calibrating on {self.calibrated} training images')
         bits = self.options.weight_bits
-        batches = _watched(train.batches(onnx_files.BATCH), 'calibrating', len(train))
-        onnx_files.quantise(self.path('fp32'), self.path('int8'), batches, bits)
+        batches = _watched(train.batches(onnx_writer.BATCH), 'calibrating', len(train))
+        onnx_writer.quantise(self.path('fp32'), self.path('int8'), batches, bits)
         self.measure('int8')
         self._add('int8')
         costs = self.compare_int8()
@@ -199,9 +199,10 @@ class Exporter(ABC):
         network = onnx.load(self.path(kind))
         spec = self.run.spec
         path = self.path(whole)
-        onnx_files.save(onnx_files.whole_graph(network, spec, self.temperature), path)
+        onnx_writer.save(onnx_writer.whole_graph(network, spec, self.temperature), path)
         wanted, images = self.examples(kind)
-        found = checks.image_probabilities(path, images)
+        graph = checks.graph_of(path)
+        found = np.concatenate([graph(image[None]) for image in images])
         self.checks[whole] = checks.same_probabilities(
             path.stem, wanted, found, int8=kind == 'int8'
         )
@@ -210,9 +211,9 @@ class Exporter(ABC):
     def _executorch(self) -> None:
         self.report(f'{NAMES["executorch"]}: lowering to ExecuTorch')
         images = next(self.val.batches(_EXECUTORCH))
-        found = onnx_files.write_executorch(self.run, self.path('executorch'), images)
+        found = onnx_writer.write_executorch(self.run, self.path('executorch'), images)
         self.checks['executorch'] = checks.same_logits(
-            checks.torch_logits(onnx_files.plain_network(self.run), images),
+            checks.torch_logits(onnx_writer.plain_network(self.run), images),
             found,
             wrong='student.pte is not the trained network',
         )
@@ -248,7 +249,7 @@ class ClassifierExporter(Exporter):
         self.measured[kind] = checks.figures(found, self.val.labels, self.run.classes)
         self.by_part[kind] = self.measured[kind]['recall']
         if kind == 'fp32':
-            network = partial(checks.torch_logits, onnx_files.plain_network(self.run))
+            network = partial(checks.torch_logits, onnx_writer.plain_network(self.run))
             trained = self._answers(network, 'comparing')
             self.checks['logits'] = checks.same_logits(trained, found)
 
@@ -309,7 +310,7 @@ class SegmentorExporter(Exporter):
     def measure(self, kind: str) -> None:
         graph, apart = checks.graph_of(self.path(kind)), checks.Differences()
         if kind == 'fp32':
-            other = partial(checks.torch_logits, onnx_files.plain_network(self.run))
+            other = partial(checks.torch_logits, onnx_writer.plain_network(self.run))
         else:
             other = checks.graph_of(self.path('fp32'))
         counts = []
