@@ -232,6 +232,7 @@ def _run(
 def _warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
     losses = override('class_weight').targets(cfg, None)
     sampler = cfg.train_dataloader.get('sampler')
+    types = map(type_name, dicts(cfg.model))
     ways = {
         'sampler=balanced': type_name(sampler) == 'BalancedSampler',
         'class_weight': any(target.group.get('class_weight') for target in losses),
