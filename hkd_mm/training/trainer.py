@@ -236,8 +236,7 @@ def _warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
     ways = {
         'sampler=balanced': type_name(sampler) == 'BalancedSampler',
         'class_weight': any(target.group.get('class_weight') for target in losses),
-        'BalancedSoftmaxLoss': 'BalancedSoftmaxLoss'
-        in map(type_name, dicts(cfg.model)),
+        'BalancedSoftmaxLoss': 'BalancedSoftmaxLoss' in types,
     }
     if sum(ways.values()) > 1:
         logger.warning(
