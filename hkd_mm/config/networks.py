@@ -77,9 +77,7 @@ def _timm_config(name: str) -> dict:
 def set_network(
     network: dict, num_classes: int | None = None, pretrained: bool | None = None
 ) -> None:
-    """Set the classes and the switch for ImageNet weights, where there are any, in
-    place.
-    """
+    """Set the classes and the switch for ImageNet weights, if any, in place."""
     for part in dicts(network):
         if num_classes is not None and 'num_classes' in part:
             part['num_classes'] = num_classes

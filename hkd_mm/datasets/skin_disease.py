@@ -64,9 +64,8 @@ class SkinDisease(BaseDataset):
         group_cols: columns whose equal values keep images in one part, in
             place of ``lesion_id`` and ``patient_id``: a list, or a text with commas.
         split_col: column of the parts, where it has another name.
-        classes: class names in the order of the labels, or a file with one
-            a line; None takes those of the class attribute ``METAINFO``, or
-            the existing folders or labels, sorted.
+        classes: class names in the order of the labels, or a file with one a line; None
+            takes ``METAINFO``, or the existing folders or labels, sorted.
         split_file: split to use; drawn and written there when missing. None
             keeps it under ``work_dirs/splits``.
         split_ratios: see :func:`hkd_mm.datasets.splits.parse_ratios`.
@@ -114,7 +113,6 @@ class SkinDisease(BaseDataset):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the labels."""
         return tuple(self._metainfo['classes'])
 
     @property
@@ -132,7 +130,6 @@ class SkinDisease(BaseDataset):
         return self._record_set().records
 
     def sample_ids(self) -> list[str]:
-        """Ids of the images of this split, in their order."""
         return [info['sample_id'] for info in self._infos()]
 
     def get_gt_labels(self) -> np.ndarray:
@@ -140,7 +137,6 @@ class SkinDisease(BaseDataset):
         return np.array([info['gt_label'] for info in self._infos()], int)
 
     def load_data_list(self) -> list[dict]:
-        """Read the records and keep those of the split."""
         twice = [n for n, c in Counter(self.classes).items() if c > 1]
         if twice:
             raise UserError(f'classes: "{twice[0]}" is listed twice')

@@ -143,7 +143,6 @@ class EpochSeedHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train_epoch(self, runner) -> None:
-        """Seed for ``runner.epoch``."""
         loader = runner.train_dataloader
         if loader.persistent_workers:  # they would draw on from the last epoch
             if runner.iter == 0:

@@ -87,8 +87,6 @@ def image_input(
 ) -> dict[str, Any] | None:
     """Describe how a data set prepares images, packed or by a pipeline.
 
-    A packed data set and a pipeline that resizes likewise give the same.
-
     Args:
         dataset: of an evaluation, built; wrappers are looked through.
         preprocessor: that its images go to; its ``input_size``, where set,

@@ -78,15 +78,12 @@ class History:
         AtomicBackend().put_text(to_json(self.ordered()), self.path)
 
     def ordered(self) -> list[dict]:
-        """All records, oldest epoch first."""
         return [self.records[epoch] for epoch in sorted(self.records)]
 
     def total(self, key: str) -> float:
-        """Sum of a numeric field over the epochs."""
         return sum(record.get(key, 0) for record in self.records.values())
 
     def validated(self) -> list[int]:
-        """Epochs that have validation metrics."""
         return [r['epoch'] for r in self.ordered() if 'val' in r]
 
 
@@ -126,16 +123,13 @@ def last_checkpoint(runner) -> str | None:
 def summarise(runner, history: History, input_size: tuple[int, int]) -> dict:
     """Collect what a run came to.
 
-    Args:
-        input_size: height and width of the training images, for the operation counts.
-
     Returns:
         ``config``, ``seed``, ``split_hash``, ``best`` and ``last`` (``epoch`` and
         validation metrics each, or None), ``epochs``, ``training_minutes`` (without
         validation), ``validation_minutes``, ``images_per_second`` of training,
         ``student`` and ``teacher`` (``parameters``, ``gmacs``, ``gflops`` = 2 x gmacs,
-        ``input_size``), ``checkpoint`` (``file`` and ``megabytes`` of the best one,
-        else of the last), ``loss_factors`` (of a balanced run, by part).
+        ``input_size``, height and width), ``checkpoint`` (``file`` and ``megabytes`` of
+        the best one, else of the last), ``loss_factors`` (of a balanced run, by part).
     """
     best, last = best_checkpoint(runner), last_checkpoint(runner)
     kept = best or last

@@ -99,7 +99,6 @@ class ClinicalMetric(StoredMetric):
         return super().evaluate(size)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Compute every metric from probabilities (C,), label and name of samples."""
         if not results:
             raise UserError(
                 'ClinicalMetric has nothing to evaluate: the data '

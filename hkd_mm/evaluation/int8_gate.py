@@ -23,10 +23,8 @@ def compare_int8(
 ) -> dict[str, Any]:
     """Measure what int8 costs.
 
-    ``points_lost`` and their standard error are of balanced accuracy. The
-    error is that of other validation images: of each class the answers that
-    turned wrong less those that turned right, their variance over its
-    images. ``recall`` has the same of each class with images.
+    ``points_lost`` and their standard error, over other validation images, are of
+    balanced accuracy, ``recall`` has the same of each class with images.
 
     Args:
         fp32: (N, C) logits, as ``int8``.
@@ -56,12 +54,7 @@ def compare_int8(
 def _recall(
     right: np.ndarray, still: np.ndarray, labels: np.ndarray, names: list[str]
 ) -> dict[str, dict[str, float]]:
-    """Loss of each class with images.
-
-    ``p`` is that of an exact sign test: how often as many of the answers
-    that changed turn wrong where right and wrong are as likely; adjusted
-    after Holm, for the classes are tested together.
-    """
+    """Loss of each class with images; ``p`` of a sign test, adjusted after Holm."""
     from scipy.stats import binomtest
 
     found = {}
@@ -91,7 +84,7 @@ def refuse_int8(
     """Refuse an int8 network that lost too much, in all or in one class.
 
     More than a limit is too much where chance does not explain it, in a one-sided test
-    at 5 %: a few validation images cannot distinguish a loss of a point from none.
+    at 5 %.
 
     Args:
         costs: of :func:`compare_int8`; of a segmentor without ``recall``.

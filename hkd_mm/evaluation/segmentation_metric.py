@@ -33,15 +33,12 @@ class SegmentationMetric(StoredMetric):
     """Overlap and boundary distance of masks.
 
     ``dice``, ``iou``, ``sensitivity``, ``precision`` and ``hd95`` are means over the
-    slices (images); a sensitivity of a slice without the class and a precision without
-    a prediction of it are undefined and left out of their mean. ``patient_dice``,
-    ``patient_iou``, ``patient_sensitivity`` and ``patient_precision`` are of the pixels
-    of all slices of a patient together, ``patient_hd95`` of the mean over these slices,
-    each a mean over the patients; they need the patient (else the lesion) of slices in
-    the data set, and cover the slices for which it is known. Definitions stand at
-    :func:`overlap_scores` and :func:`hausdorff_95`: empty truth and empty prediction
-    have dice = iou = 1 and hd95 = 0; where one of the two is empty dice = iou = 0 and
-    hd95 is the diagonal of the image. Pixels of truth 255 count nowhere.
+    slices (images), by :func:`overlap_scores` and :func:`hausdorff_95`; what is
+    undefined is left out. ``patient_dice`` and so on are of the pixels of all slices of
+    a patient together, ``patient_hd95`` of the mean over these slices, each a mean over
+    the patients (else lesions) that are known. Empty truth and empty prediction have
+    dice = iou = 1 and hd95 = 0; where one of the two is empty dice = iou = 0 and hd95
+    is the diagonal of the image. Pixels of truth 255 count nowhere.
 
     Masks are compared in the size that the network saw. With several classes
     beside the background each has its own figures, ``<class>/dice`` and so
@@ -146,7 +143,6 @@ class SegmentationMetric(StoredMetric):
         return [tuple(np.divide(extents[name], shape).tolist()) for name in names]
 
     def compute_metrics(self, results: list[Result]) -> dict[str, float]:
-        """Compute every metric from the slices of all ranks."""
         if not results:
             raise UserError(
                 'SegmentationMetric has nothing to evaluate: the data set is empty'

@@ -32,7 +32,6 @@ class Difference(NamedTuple):
 
     @property
     def seeds(self) -> int:
-        """Number of seeds."""
         return len(self.by_seed)
 
 
@@ -86,9 +85,7 @@ def paired_difference(
         method: (S, N) int, predicted classes, a row a seed.
         baseline: (S, N) int, of the same seeds in the same order.
         groups: (N,) lesion of each image; images of a lesion are drawn together.
-        score: what is compared.
-        resamples: bootstrap samples.
-        seed: of the bootstrap.
+        resamples: bootstrap samples, drawn by ``seed``.
 
     Returns:
         With one seed its interval and p are of the images only.
@@ -141,14 +138,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean score over other test splits.
 
-    Args:
-        labels: (N,) int.
-        chosen: (S, N) predicted classes or values, a row a seed.
-        groups: (N,) lesion of each image.
-        score: of which the interval is.
-        resamples: bootstrap samples of whole lesions, the networks stay; those
-            for which there is no score (NaN) do not count.
-        seed: of the bootstrap.
+    Bootstrap samples are of whole lesions, the networks stay; those for which there is
+    no score (NaN) do not count. Arguments as of :func:`paired_difference`.
 
     Returns:
         Its ends; NaN where no sample has a score.

@@ -59,9 +59,7 @@ class RunExecutor:
         return how_far(ended, len(self.runs), left, 'runs')
 
     def run(self, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
-        """Do all of it, with a ``tick`` a second; name -> reason, of the runs that
-        failed.
-        """
+        """Do it with a ``tick`` a second; name -> reason of the runs that failed."""
         pool = ThreadPoolExecutor(self.jobs)
         futures: dict[str, Future] = {}
         rows = [run.row for run in self.runs]

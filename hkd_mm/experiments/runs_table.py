@@ -18,9 +18,7 @@ _METRICS = CLASS_SUMMARY[:3]  # without the AUROC
 
 
 class RunRow(NamedTuple):
-    """One run: a name, the split (``validation`` where not tested), figures,
-    ``metrics.json``.
-    """
+    """One run, on ``validation`` where it was not tested, and its ``metrics.json``."""
 
     name: str
     split: str

@@ -4,14 +4,14 @@
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from hkd_mm.errors import UserError
+from hkd_mm.experiments.table_text import make_table
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.inference.manifest import FILE, Manifest, write_manifest
 from hkd_mm.lazy import require
@@ -83,9 +83,7 @@ def require_packages(executorch: bool = False) -> None:
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """Make a hidden folder to write to, and remove it and what killed exports have
-    left.
-    """
+    """Make a hidden folder to write to; remove it, and those of killed exports."""
     for above in out.absolute().parents:
         if above.is_dir() and (above / FILE).exists():
             raise UserError(f'--out {out} is inside the export {above}; give another')
@@ -126,7 +124,7 @@ def _print_tables(exporter) -> None:
     for kind in exporter.files:
         found = exporter.checks.get('logits' if kind == 'fp32' else kind, {})
         differences[kind] = found.get('max', found.get('max_logit_difference'))
-    files = _table(
+    files = make_table(
         f'validation, {len(exporter.val)} images',
         ('file', 'MB', 'max difference', score),
         (
@@ -152,18 +150,9 @@ def _print_tables(exporter) -> None:
             lost = '-' if None in pair else f'{100 * (pair[1] - pair[0]):+.1f}'
             rows.append([name, *cells, lost])
         columns = ('', 'fp32', 'int8', 'points')
-        console.print(_table(exporter.parts, columns, rows))
+        console.print(make_table(exporter.parts, columns, rows))
     if by_class := exporter.checks.get('confident_by_class'):
         title = 'confident answers on validation'
         columns = ('class', 'images', 'correct', 'wrong', 'predicted')
-        rows = ((name, *found.values()) for name, found in by_class.items())
-        console.print(_table(title, columns, rows))
-
-
-def _table(title: str, columns: Iterable[str], rows: Iterable) -> Table:
-    table = Table(title=title)
-    for index, name in enumerate(columns):
-        table.add_column(name, justify='right' if index else 'left')
-    for row in rows:
-        table.add_row(*map(str, row))
-    return table
+        rows = ((name, *map(str, found.values())) for name, found in by_class.items())
+        console.print(make_table(title, columns, rows))

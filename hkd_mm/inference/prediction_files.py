@@ -164,9 +164,7 @@ def check_suffix(out: Path) -> None:
 
 
 def write_table(out: Path, columns: list[str], rows: Iterable[list]) -> None:
-    """Write a table in the format of its suffix; texts are the first column and
-    ``best``.
-    """
+    """Write a table in the format of its suffix, whole or not at all."""
     if out.suffix == '.csv':
         tables.write_table(out, columns, (map(_cell, row) for row in rows))
         return

@@ -40,7 +40,6 @@ class AtomicBackend(LocalBackend):
                 os.close(handle)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text as :meth:`put` writes bytes."""
         self.put(obj.encode(encoding), filepath)
 
 

@@ -99,7 +99,10 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
 @contextmanager
 def replacing(path: Path, mode: str = 'wb', **options) -> Iterator[IO]:
     """Open a file that takes its name when the block has ended well."""
-    aside = path.with_name(aside_name(path.name))
+    name = path.name
+    if len(os.fsencode(name)) > 200:  # with more the disk might not take it
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    aside = path.with_name(f'.{name}.{os.getpid()}.part')
     try:
         with open(aside, mode, **options) as file:
             yield file
@@ -108,13 +111,6 @@ def replacing(path: Path, mode: str = 'wb', **options) -> Iterator[IO]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def aside_name(name: str) -> str:
-    """Hidden name beside a file; that of a long one is short enough for the disk."""
-    if len(os.fsencode(name)) > 200:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return f'.{name}.{os.getpid()}.part'
 
 
 def is_skipped(name: str) -> bool:

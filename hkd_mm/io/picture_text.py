@@ -23,7 +23,12 @@ def drawable(text: str) -> tuple[str, str]:
     Where no installed font does, the text is spelt in ASCII by the package anyascii;
     without that package it is empty.
     """
-    shown = ''.join(c for c in unicodedata.normalize('NFC', clean(text)) if _seen(c))
+    shown = ''.join(
+        c
+        for c in unicodedata.normalize('NFC', clean(text))
+        # no joiner, mark of order or selector
+        if unicodedata.category(c) != 'Cf' and not '\ufe00' <= c <= '\ufe0f'
+    )
     if font := _font_of(frozenset(map(ord, shown))):
         return shown, font
     try:
@@ -76,12 +81,6 @@ def draw_line(draw: Any, place: tuple[int, int], text: str, width: int) -> None:
         cut = f'{text}\u2026'
     shapes = features.check('raqm')
     draw.text(place, cut if shapes else _reversed(cut), 'black', font)
-
-
-def _seen(character: str) -> bool:
-    """Whether a character is to be seen: no joiner, mark of order, selector."""
-    selector = '\ufe00' <= character <= '\ufe0f'
-    return unicodedata.category(character) != 'Cf' and not selector
 
 
 def _reversed(text: str) -> str:

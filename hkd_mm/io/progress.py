@@ -108,12 +108,10 @@ class Progress:
 
     @property
     def in_place(self) -> bool:
-        """Whether a bar is on the screen."""
         return self._bar is not None
 
     @property
     def due(self) -> bool:
-        """Whether it is time to show something."""
         wait = EVERY if self._bar is None else REDRAW
         return time.monotonic() - self._shown >= wait
 

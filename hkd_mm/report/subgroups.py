@@ -44,9 +44,7 @@ def age_band(text: str) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """Sample id -> ``age`` (a band), ``sex``, ``site`` of a CSV, as HAM10000 calls
-    them.
-    """
+    """Sample id -> ``age`` (a band), ``sex``, ``site`` of a CSV of HAM10000 or ISIC."""
     if not path.is_file():
         raise UserError(f'--metadata {path} does not exist')
     rows = read_table(path)

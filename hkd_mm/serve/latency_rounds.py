@@ -42,9 +42,7 @@ class Job:
 
 @dataclass
 class Timing:
-    """What was measured of a job: seconds by round, peak of memory in bytes, or an
-    error.
-    """
+    """What was measured of a job: seconds by round, peak bytes of memory, an error."""
 
     job: Job
     rounds: list[list[float]]

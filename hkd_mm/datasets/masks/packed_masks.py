@@ -37,12 +37,6 @@ class PackedMasks(PackedDataset):
     A batch is a dict of ``inputs`` (B, side, side, C) uint8 or uint16, ``masks`` (B,
     side, side) uint8, class ids with 255 for ignored pixels, ``labels`` (B,) int64, 1
     where the mask marks anything, and ``index`` (B,) int64, the row in the store.
-    Loaders take it with ``collate_fn=dict(type='hkd_mm.packed_collate')``.
-
-    Arguments are those of :class:`PackedDataset`.
-
-    Attributes:
-        labels: whether anything is marked in the stored mask, (N,) int64.
 
     Raises:
         UserError: as of :class:`PackedDataset`, or a mask and its image differ in size.
@@ -104,8 +98,7 @@ class PackedMasks(PackedDataset):
     def metainfo(self) -> dict[str, Any]:
         """That of :class:`PackedDataset` and, outside of training, patients.
 
-        Checkpoints keep that of the training part and must not hold
-        patients; a test on that part takes :attr:`tested_metainfo`.
+        Checkpoints keep that of the training part and must not hold patients.
         """
         if self.split == 'train':
             return super().metainfo
@@ -159,7 +152,6 @@ class MaskPlan(Plan):
         return f'{super().family}_masks{self.classes}_{self.channels}x{self.bits}'
 
     def sources(self, row: int) -> tuple[str, str | None]:
-        """Image and mask file of a row."""
         mask = self.masks[row]
         return super().sources(row), mask and os.path.join(self.root, mask)
 

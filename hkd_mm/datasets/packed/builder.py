@@ -104,14 +104,10 @@ def _build(plan: Plan, folder: Path, workers: int) -> None:
 
 
 def _decode_all(plan: Plan, folder: Path, rows: list[int], workers: int) -> None:
-    failed = parallel_map(
-        partial(_pack_row, folder, len(plan.ids), plan.reader),
-        [(row, plan.sources(row)) for row in rows],
-        f'packing {len(rows)} images',
-        workers,
-    )
-    failed = [message for message in failed if message]
-    if failed:
+    pack = partial(_pack_row, folder, len(plan.ids), plan.reader)
+    jobs = [(row, plan.sources(row)) for row in rows]
+    found = parallel_map(pack, jobs, f'packing {len(rows)} images', workers)
+    if failed := [message for message in found if message]:
         more = f' ({len(failed)} such files in all)' if failed[1:] else ''
         raise UserError(failed[0] + more)
 
@@ -166,7 +162,6 @@ class PartialStore:
 
     @property
     def crc(self) -> np.ndarray:
-        """Checksums (N,) uint32."""
         return np.memmap(self.folder / CRC, '<u4', 'r')
 
     @property
@@ -174,7 +169,6 @@ class PartialStore:
         return np.memmap(self.folder / DONE, np.uint8, 'r')
 
     def missing(self) -> list[int]:
-        """Rows that are not done."""
         return np.flatnonzero(self._done == 0).tolist()
 
     def wrong(self, rows: np.ndarray | None = None) -> list[int]:
@@ -193,7 +187,6 @@ class PartialStore:
         return len(done) - len(wrong)
 
     def sync(self) -> None:
-        """Flush everything to the disk."""
         for handle in self._handles.values():
             os.fsync(handle)
 

@@ -110,7 +110,6 @@ class PackedDataset(Dataset):
         return len(self.rows)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The batch of some positions in the split, see the class."""
         chosen = torch.as_tensor(indices)
         return dict(
             inputs=self.store.gather(self.rows[chosen]),
@@ -139,7 +138,6 @@ class PackedDataset(Dataset):
     get_data_info = property(attrgetter('dataset.get_data_info'))
 
     def get_gt_labels(self) -> np.ndarray:
-        """Labels in the order of the split, (N,) int64."""
         return self.labels.numpy()
 
     def get_cat_ids(self, index: int) -> list[int]:

@@ -47,7 +47,6 @@ class CheckpointGuardHook(Hook):
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Compare, and rename the student's weights if need be."""
         name, meta = str(runner._load_from or 'the checkpoint'), checkpoint.get('meta')
         if isinstance(runner._train_loop, BaseLoop):  # a test looks itself
             check_classes(meta or {}, _classes(runner), name)

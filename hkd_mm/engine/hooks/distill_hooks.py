@@ -175,7 +175,6 @@ class DistillDiagnosticsHook(Arguments, Hook):
     _on = False
 
     def before_train(self, runner) -> None:
-        """Look at the losses where they are added up."""
         model = bare_model(runner.model)
         if not hasattr(model, 'distiller'):
             runner.logger.warning(
@@ -294,7 +293,6 @@ class GuardRailsHook(Hook):
             runner.logger.warning(line)
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        """Compare the student with what the teacher scored at the start."""
         checked = runner.message_hub.runtime_info.get('teacher_check')
         if checked is None or self._teacher_reported:
             return

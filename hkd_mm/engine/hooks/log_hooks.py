@@ -73,7 +73,6 @@ class DeferredLogHook(RuntimeInfoHook):
         super().after_train(runner)
 
     def _is_log_point(self, runner, batch_idx: int) -> bool:
-        """Whether a ``LoggerHook`` prints now."""
         last = (
             self.end_of_epoch(runner.train_dataloader, batch_idx)
             or runner.iter + 1 == runner.max_iters

@@ -134,7 +134,6 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
     def forward_both(
         self, batch_inputs: Tensor, data_samples: list | None
     ) -> dict[str, Tensor]:
-        """Run both under their recorders; the student's own losses, if any."""
         cache = self.teacher_cache
         if cache is None or not (self.training and cache.is_open):
             self._run_teacher(batch_inputs, data_samples)

@@ -96,7 +96,6 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
         return self
 
     def init_weights(self) -> None:
-        """Read the ImageNet weights, once; the last layer stays random."""
         if self._pretrained and not self.is_init:
             self._load_imagenet()
         super().init_weights()
