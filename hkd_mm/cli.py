@@ -33,18 +33,11 @@ _UNREGISTERED = re.compile(r'(\S+) is not in the (\S+ )?registry')
 
 
 def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
-    """Call a tool's work and turn what went wrong into an exit code.
-
-    Args:
-        work: a function, or ``module:function`` to import it first; what it
-            returns is dropped.
-        args: passed on.
-        kwargs: passed on; ``cfg_options`` for a ``config`` are checked before
-            the import.
+    """Call a tool's work, or ``module:function``, and turn errors into an exit code.
 
     Returns:
-        0, or 2 after a mistake of the user (one ``error:`` line on stderr),
-        or 130 after Ctrl-C. Our own defects keep their traceback.
+        0, or 2 after a mistake of the user (one ``error:`` line on stderr), or 130
+        after Ctrl-C. Our own defects keep their traceback.
     """
     # A log file on a full disk must not print one traceback a message.
     logging.raiseExceptions = False
@@ -110,11 +103,7 @@ def _imported(name: str) -> Callable[..., Any]:
 
 
 def _stay_with_parent() -> None:
-    """End with the process that started this tool, if it asked.
-
-    A study names itself in the environment, so that none of its trainings
-    goes on writing after it was killed.
-    """
+    """End with the process that started this tool, if it asked."""
     parent = os.environ.pop(PARENT, None)
     if parent is not None:
         die_with_parent(int(parent))

@@ -13,3 +13,9 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return ' '.join(super().__str__().splitlines())
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's text that is not blank, else its type."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

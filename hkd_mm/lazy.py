@@ -1,9 +1,30 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Public names of a package, imported when they are first asked for."""
+"""What is imported late: public names of a package, and optional packages."""
 
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
+
+from hkd_mm.errors import UserError
+
+
+def require(module: str, use: str, package: str) -> ModuleType:
+    """Import an optional package.
+
+    Args:
+        use: what needs it, for the message.
+        package: as ``pip install`` takes it.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f'{use} needs {module} ({error}); pip install {package}'
+        ) from None
 
 
 def lazy_exports(

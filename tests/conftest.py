@@ -37,6 +37,17 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
+@pytest.fixture(scope='session', autouse=True)
+def config_texts_as_they_are():
+    """Skip yapf: layout takes a third of a tiny training; real programs do it."""
+    from yapf.yapflib import yapf_api
+
+    upstream = yapf_api.FormatCode
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yapf_api, 'FormatCode', lambda text, **_: (text, True))
+        yield upstream
+
+
 @pytest.fixture
 def quick_runner(monkeypatch):
     """Runs in this process: no environment report, a log of their own."""

@@ -12,17 +12,16 @@ from hkd_mm import compat
 hkd_mm.begin_training()  # whichever test was imported first
 
 
-def test_pretty_text_is_formatted_once_and_again_after_a_change(monkeypatch):
-    from yapf.yapflib import yapf_api
-
+def test_pretty_text_is_formatted_once_and_again_after_a_change(
+    monkeypatch, config_texts_as_they_are
+):
     calls = []
-    upstream = yapf_api.FormatCode
 
     def counted(*args, **kwargs):
         calls.append(args)
-        return upstream(*args, **kwargs)
+        return config_texts_as_they_are(*args, **kwargs)
 
-    monkeypatch.setattr(yapf_api, 'FormatCode', counted)
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', counted)
     config = Config(dict(model=dict(type='Counted', width=[1, 2, 3])))
     first = config.pretty_text
     assert config.pretty_text == first and len(calls) == 1

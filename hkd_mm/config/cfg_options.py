@@ -7,7 +7,7 @@ import json
 import shlex
 from typing import Any, NoReturn
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 
 from hkd_mm.config.overrides import (
     EXCHANGES,
@@ -33,7 +33,6 @@ _TEXT = frozenset(
 _SIMILAR = 0.75  # difflib ratio from which a name counts as a slip
 _NAMES = ('teacher', 'student', 'network', 'dataset_type', 'device', 'pair')
 
-
 # Registered names and keys that have changed; an entry stays for one release.
 RENAMED = {
     'hkd_mm.VanishedMasksHook': 'hkd_mm.MasksLostByResizeHook',
@@ -42,11 +41,7 @@ RENAMED = {
 
 
 def check_renamed(config: dict[str, Any], source: object) -> None:
-    """Refuse an old name among the keys and types of a config.
-
-    Args:
-        source: the file, or what else names it, for the message.
-    """
+    """Refuse an old name among the keys and types of a config, named by ``source``."""
     for node in dicts(config):
         for name in (*node, node.get('type')):
             if isinstance(name, str) and name in RENAMED:
@@ -55,33 +50,42 @@ def check_renamed(config: dict[str, Any], source: object) -> None:
                 )
 
 
-def split_options(
-    options: list[str] | dict[str, Any], cfg: Config
-) -> tuple[dict[str, Any], list[str] | dict[str, Any]]:
-    """Read the top-level words, and leave dotted keys for later.
+Options = list[str] | dict[str, Any] | None
 
-    Args:
-        options: ``key=value`` texts, or a dict of dotted keys.
 
-    Returns:
-        Word -> value, ``packed.<name>`` among them, and the other options.
+class Typed(str):
+    """A value as it was typed, to be read with the config's own as the guide."""
 
-    Raises:
-        UserError: not of the form ``key=value``, a word that nothing knows,
-            or a value of the wrong kind.
-    """
+
+def parse_options(options: Options) -> dict[str, Any]:
+    """Options by their keys; the values of ``key=value`` texts are :class:`Typed`."""
     if isinstance(options, dict):
-        found = {k: v for k, v in options.items() if is_word(k)}
-        rest: Any = {k: v for k, v in options.items() if k not in found}
-        names = list(rest)
-    else:
-        pairs = [split_text(text) for text in options]
-        found = {k: _read_word(k, v, cfg) for k, v in pairs if is_word(k)}
-        rest = [f'{k}={v}' for k, v in pairs if not is_word(k)]
-        names = [k for k, _ in pairs if not is_word(k)]
-    for name in names:
-        check_renamed({name.partition('.')[0]: None}, '--cfg-options')
-        _check_head(cfg, name)
+        return dict(options)
+    found = {}
+    for text in options or ():
+        key, equals, value = text.partition('=')
+        key = key.strip()
+        if not equals or not all(part == part.strip() != '' for part in key.split('.')):
+            raise UserError(
+                f'--cfg-options {text[:60]}: write key=value, the parts of the key '
+                'with dots between and without blanks'
+            )
+        found[key] = Typed(value)
+    return found
+
+
+def split_options(
+    options: dict[str, Any], cfg: Config
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Words and their values, ``packed.<name>`` among them, and the dotted keys."""
+    found = {k: _read_word(k, v, cfg) for k, v in options.items() if is_word(k)}
+    rest = {k: v for k, v in options.items() if k not in found}
+    known = {*cfg._cfg_dict, *words(), *RUN_KEYS}
+    for name in rest:  # a head that nothing knows, before anything else
+        head = name.partition('.')[0]
+        check_renamed({head: None}, '--cfg-options')
+        if head not in known:
+            refuse_name(name, name.split('.'), known)
     if isinstance(found.get('packed'), dict):
         group = found.pop('packed')
         found.update({f'packed.{key}': value for key, value in group.items()})
@@ -101,27 +105,18 @@ def is_word(key: str) -> bool:
     return key in OVERRIDES or key in EXCHANGES or key.startswith('packed.')
 
 
-def split_text(text: str) -> tuple[str, str]:
-    """Split ``key=value``, refusing what is not of that form."""
-    key, equals, value = text.partition('=')
-    key = key.strip()
-    if not equals or not all(part == part.strip() != '' for part in key.split('.')):
-        raise UserError(
-            f'--cfg-options {text[:60]}: write key=value, the parts of the key '
-            'with dots between and without blanks'
-        )
-    return key, value
-
-
-def _read_word(key: str, text: str, cfg: Config) -> Any:
-    if key in ('classes', 'group_cols'):
-        return read_names(text)
-    if key in _NAMES:
-        return text.strip('\'"')
+def _read_word(key: str, text: Any, cfg: Config) -> Any:
+    if isinstance(text, Typed):
+        if key in ('classes', 'group_cols'):
+            return read_names(text)
+        if key in _NAMES:
+            return text.strip('\'"')
     return _read_value(key, text, cfg.get(key))
 
 
-def _read_value(key: str, text: str, old: Any) -> Any:
+def _read_value(key: str, text: Any, old: Any) -> Any:
+    if not isinstance(text, Typed):
+        return text
     verbatim = key.rsplit('.', 1)[-1] in _TEXT or (
         isinstance(old, str) and not text.startswith(('[', '('))
     )
@@ -129,7 +124,7 @@ def _read_value(key: str, text: str, old: Any) -> Any:
         stripped = text.strip('\'"')
         return None if stripped == 'None' else stripped
     try:
-        return DictAction._parse_iterable(text)
+        return DictAction._parse_iterable(str(text))
     except (AssertionError, RecursionError):
         raise UserError(
             f'--cfg-options {key}={text:.200}: the brackets of the value do not match, '
@@ -138,13 +133,9 @@ def _read_value(key: str, text: str, old: Any) -> Any:
 
 
 def read_names(text: str) -> Any:
-    """Read a list of names; what stands in quotes is taken as it is.
+    """Read ``["Mole, flat",2]``, ``[A,B]`` or ``A,B``; None, or a text that is no list.
 
-    Args:
-        text: ``["Mole, flat",2]``, ``[A,B]``, ``A,B``, None or a file.
-
-    Returns:
-        A list of str, None, or the text where it is no list.
+    What stands in quotes is taken as it is.
     """
     text = text.strip()
     if text == 'None':
@@ -199,41 +190,28 @@ def check_word(name: str, value: Any) -> None:
         target_of(value)
 
 
-def _check_head(cfg: Config, key: str) -> None:
-    """Refuse a key whose first part nothing knows, before anything else."""
-    known = {*cfg._cfg_dict, *words(), *RUN_KEYS}
-    if key.partition('.')[0] not in known:
-        refuse_name(key, key.split('.'), known)
-
-
-def read_dotted(cfg: Config, options: list[str] | dict[str, Any]) -> dict[str, Any]:
-    """Read texts of dotted keys with the config's values as the guide."""
-    if isinstance(options, dict):
-        return options
-    pairs = [split_text(text) for text in options]
-    return {key: _read_value(key, text, lookup(cfg, key)[0]) for key, text in pairs}
-
-
-def apply_dotted(cfg: Config, options: list[str] | dict[str, Any]) -> None:
+def apply_dotted(cfg: Config, options: dict[str, Any]) -> None:
     """Set dotted keys, in place.
 
-    Args:
-        options: ``key=value`` texts, read with the config's own values as
-            the guide: where a value is text, or names a path, the new one is
-            taken as it stands; elsewhere mmengine's rules hold. Or a dict.
+    A typed value is taken as it stands where the old one is text, or names a path;
+    elsewhere mmengine's rules hold. Refused is what would be ignored or fail late: a
+    key is known when the config holds it, when the constructor at that place takes
+    it, or when the options give its group a ``type`` as well.
     """
-    options = apply_overrides(cfg, read_dotted(cfg, options))
-    check_options(cfg, options)
+    options = {k: _read_value(k, v, lookup(cfg, k)[0]) for k, v in options.items()}
+    options = apply_overrides(cfg, options)
+    for key, value in options.items():
+        old, node, missing = lookup(cfg, key)
+        if missing:
+            _check_name(cfg, key, node, missing, options)
+        else:
+            _check_kind(key, old, value)
     cfg.merge_from_dict(options)
     check_renamed(cfg._cfg_dict, '--cfg-options')
 
 
 def apply_overrides(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a data set inside of a packed one, by their whole key.
-
-    ``test_dataloader.dataset.split`` names the same whether a config packs
-    its images or not.
-    """
+    """Options of a data set inside of a packed one, by their whole key."""
     found: dict[str, Any] = {}
     for key, value in options.items():
         place = _inner_key(cfg, key)
@@ -259,24 +237,9 @@ def _inner_key(cfg: Config, key: str) -> str:
 
 
 def _inner_names(cfg: Config, path: list[str], outer: dict) -> set[str]:
-    """Of the data set inside of a packed one; what packing drops is none."""
     inner = outer.get('dataset') or {}
     names = _known_names(cfg, [*path, 'dataset'], inner)[0]
     return names - {'pipeline', 'serialize_data', 'lazy_init'}
-
-
-def check_options(cfg: Config, options: dict[str, Any]) -> None:
-    """Refuse options that would be ignored or would fail late.
-
-    A key is known when the config holds it, when the constructor at that
-    place takes it, or when the options give its group a ``type`` as well.
-    """
-    for key, value in options.items():
-        old, node, missing = lookup(cfg, key)
-        if not missing:
-            _check_kind(key, old, value)
-        else:
-            _check_name(cfg, key, node, missing, options)
 
 
 def lookup(cfg: Any, key: str) -> tuple[Any, Any, list[str]]:
@@ -315,11 +278,7 @@ def _check_kind(key: str, old: Any, new: Any) -> None:
 
 
 def _check_name(
-    cfg: Config,
-    key: str,
-    node: Any,
-    missing: list[str],
-    options: dict[str, Any],
+    cfg: Config, key: str, node: Any, missing: list[str], options: dict[str, Any]
 ) -> None:
     found = key.split('.')[: -len(missing)]
     place = '.'.join(found)
@@ -339,12 +298,7 @@ def _check_name(
 
 
 def refuse_name(key: str, missing: list[str], known: set[str]) -> NoReturn:
-    """Refuse a key with the names that come close.
-
-    Args:
-        missing: its last parts, from the first that is not there.
-        known: names that could stand at that place.
-    """
+    """Refuse a key; ``missing`` are its last parts. Names that come close are told."""
     close = difflib.get_close_matches(missing[0], known, 3, _SIMILAR)
     close = close or difflib.get_close_matches(missing[0], known, 3, 0.5)
     prefix = key.removesuffix('.'.join(missing))
@@ -358,9 +312,7 @@ def refuse_name(key: str, missing: list[str], known: set[str]) -> NoReturn:
     )
 
 
-def _known_names(
-    cfg: Config, path: list[str], node: ConfigDict
-) -> tuple[set[str], bool]:
+def _known_names(cfg: Config, path: list[str], node: dict) -> tuple[set[str], bool]:
     """Names that may stand in a group, and whether others may as well."""
     if not path:
         return {*node, *words(), *RUN_KEYS}, False

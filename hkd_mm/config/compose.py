@@ -14,31 +14,21 @@ read, the other top-level words set their places
 import os
 import sysconfig
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
+from hkd_mm.config import overrides
 from hkd_mm.config.cfg_options import (
+    Options,
     apply_dotted,
     check_renamed,
     lookup,
+    parse_options,
     refuse_name,
     split_options,
-    split_text,
 )
 from hkd_mm.config.networks import apply_network_names, config_root
-from hkd_mm.config.overrides import (
-    EXCHANGES,
-    OVERRIDES,
-    PACKED,
-    NoPlaceError,
-    apply_override,
-    check_top_level,
-    settle_top_level,
-)
 from hkd_mm.config.packing import check_pipelines, set_packed
 from hkd_mm.config.schema import check_config
 from hkd_mm.errors import UserError
@@ -47,30 +37,27 @@ from hkd_mm.io.signatures import constructor_arguments
 _PAIRS = '_base_/pairs'
 
 
-@contextmanager
-def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
-    """Read ``path`` with another pair in place of the one it inherits.
+def _read_on_pair(path: str | os.PathLike, pair: str) -> Config:
+    """Read a config with another pair in place of the one that it, or a base, inherits.
 
-    mmengine has no hook between a file and its bases, so the function that
-    lists the bases of a file is replaced while the context lasts.
-
-    Args:
-        path: a config that inherits a file of ``_base_/pairs``, itself or
-            through other configs.
+    mmengine has no hook between a file and its bases, so the function that lists the
+    bases of a file is replaced meanwhile.
     """
-    target = _pair_file(pair)
-    listed = Config._get_base_files
-    exchanged = []
+    folder = config_root() / _PAIRS
+    known = sorted(file.stem for file in folder.glob('*.py'))
+    if pair not in known:
+        raise UserError(f'pair={pair}: known in configs/{_PAIRS}: {", ".join(known)}')
+    listed, exchanged = Config._get_base_files, []
 
     def base_files(filename: str) -> list[str]:
         found = listed(filename)
         own = [name for name in found if Path(name).parent.name == 'pairs']
         exchanged.extend(own)
-        return [str(target) if name in own else name for name in found]
+        return [str(folder / f'{pair}.py') if name in own else name for name in found]
 
     Config._get_base_files = staticmethod(base_files)
     try:
-        yield
+        cfg = read_config(path)
     except UserError as error:
         if not exchanged:
             raise
@@ -86,17 +73,13 @@ def exchanged_pair(path: str | os.PathLike, pair: str) -> Iterator[None]:
             f'pair={pair}: {path} does not inherit a file of configs/{_PAIRS},'
             ' so there is no pair to exchange; take a config of configs/zoo'
         )
-
-
-def _pair_file(pair: str) -> Path:
-    folder = config_root() / _PAIRS
-    known = sorted(file.stem for file in folder.glob('*.py'))
-    if pair not in known:
-        raise UserError(f'pair={pair}: known in configs/{_PAIRS}: {", ".join(known)}')
-    return folder / f'{pair}.py'
-
-
-Options = list[str] | dict[str, Any] | None
+    cfg.on_pair = pair
+    if cfg.get('class_weight') is not None:  # the losses are the child's
+        try:
+            overrides.apply_override(cfg, 'class_weight', cfg.class_weight)
+        except overrides.NoPlaceError:  # none of them takes weights
+            cfg.class_weight = None
+    return cfg
 
 
 def load_config(
@@ -106,13 +89,8 @@ def load_config(
 ) -> Config:
     """Read a config the way the tools do, with the numbers of its data.
 
-    ``Runner.from_cfg`` takes it after ``work_dir`` is set.
-
-    Args:
-        cfg_options: ``key=value`` texts as on the command line, or a dict of
-            dotted keys.
-        read_data: look at the training split for class names and class
-            weights; without it a word in ``class_weight`` becomes None.
+    Without ``read_data`` the training split is not looked at for class names and class
+    weights; a word in ``class_weight`` becomes None.
 
     Raises:
         UserError: the file cannot be read, or an option is unknown, without
@@ -126,54 +104,47 @@ def load_config(
 
 
 def compose_config(path: str | os.PathLike, cfg_options: Options = None) -> Config:
-    """Read a config and apply options, without a look at the data.
-
-    Without options the result equals ``Config.fromfile(path)``.
-    """
-    cfg, options = _read_with_pair(path, cfg_options)
+    """Read a config and apply options; without any as ``Config.fromfile(path)``."""
+    options = parse_options(cfg_options)
+    pair = options.pop('pair', None)
+    cfg = read_config(path) if pair is None else _read_on_pair(path, str(pair))
     check_config(cfg)
-    check_top_level(cfg)
+    overrides.check_top_level(cfg)
     check_pipelines(cfg)
     if options:
         apply_options(cfg, options)
     return cfg
 
 
-def apply_options(cfg: Config, options: list[str] | dict[str, Any]) -> None:
+def apply_options(cfg: Config, options: Options) -> None:
     """Apply options other than ``pair`` to a config, in place."""
-    found, dotted = split_options(options, cfg)
-    networks = {
-        role: found.pop(role)
-        for role in ('teacher', 'student', 'network')
-        if role in found
-    }
+    found, dotted = split_options(parse_options(options), cfg)
+    roles = ('teacher', 'student', 'network')
+    networks = {role: found.pop(role) for role in roles if role in found}
     apply_network_names(cfg, networks, found.get('pretrained'))
     if networks and cfg.get('class_weight') is not None:
-        apply_override(cfg, 'class_weight', cfg.class_weight)
+        overrides.apply_override(cfg, 'class_weight', cfg.class_weight)
     set_packed(cfg, found)
-    for word in [*OVERRIDES, *PACKED]:
+    for word in [*overrides.OVERRIDES, *overrides.PACKED]:
         if word in found:
-            apply_override(cfg, word, found[word])
+            overrides.apply_override(cfg, word, found[word])
     apply_dotted(cfg, dotted)
     check_config(cfg)
     if dotted:
-        settle_top_level(cfg)
+        overrides.settle_top_level(cfg)
 
 
-def check_early(config: str, options: list[str] | dict[str, Any] | None) -> None:
+def check_early(config: str, options: Options) -> None:
     """Refuse mistakes in options before torch is imported.
 
-    Top-level words that nothing knows or that have a value of the wrong kind, and
-    names that no constructor of this package takes, in the words of
-    :func:`compose_config`, which sees what this does not.
+    In the words of :func:`compose_config`, which sees what this does not.
     """
     if not options or not os.path.isfile(config):
         return
     cfg = read_config(config)
-    words, dotted = split_options(options, cfg)
-    if any(word in EXCHANGES for word in words) or isinstance(dotted, dict):
+    words, keys = split_options(parse_options(options), cfg)
+    if any(word in overrides.EXCHANGES for word in words):
         return  # parts of the config will be others
-    keys = [split_text(text)[0] for text in dotted]
     for key in keys:
         _, node, missing = lookup(cfg, key)
         if not missing or not isinstance(node, dict):
@@ -207,7 +178,6 @@ def read_config(path: str | os.PathLike) -> Config:
 
 
 def _reason(error: BaseException) -> str:
-    """One line; of a custom import that fails the file, line and cause."""
     while str(error).startswith('Failed to import') and error.__context__:
         error = error.__context__  # mmengine hides it
     lines = str(error).strip().splitlines()
@@ -252,25 +222,3 @@ def config_named(cfg: Config, key: str) -> str:
         f'{key} {name} is not a file, neither beside {cfg.filename} nor in '
         f'{config_root()}{way if key == "teacher_config" else ""}'
     )
-
-
-def _read_with_pair(path: str | os.PathLike, options: Options):
-    """The config on the pair that ``pair`` names, and the other options."""
-    if isinstance(options, dict):
-        pair = options.get('pair')
-        rest: Any = {k: v for k, v in options.items() if k != 'pair'}
-    else:
-        chosen = [t for t in options or [] if t.startswith('pair=')]
-        pair = chosen[-1].partition('=')[2] if chosen else None
-        rest = [text for text in options or [] if text not in chosen]
-    if pair is None:
-        return read_config(path), rest
-    with exchanged_pair(path, pair):
-        cfg = read_config(path)
-    cfg.on_pair = pair
-    if cfg.get('class_weight') is not None:  # the losses are the child's
-        try:
-            apply_override(cfg, 'class_weight', cfg.class_weight)
-        except NoPlaceError:  # none of them takes weights
-            cfg.class_weight = None
-    return cfg, rest

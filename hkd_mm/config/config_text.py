@@ -18,21 +18,13 @@ _ONE_LINE = -(10**9)  # columns used, so that everything fits
 def print_config(
     config: str | os.PathLike, cfg_options: Options = None, data: bool = False
 ) -> None:
-    """Print the config that would run, as Python without ``_base_``.
-
-    Args:
-        data: read the training split for what is counted on it.
-    """
+    """Print the config that would run; ``data`` reads what images decide."""
     read = load_config if data else compose_config
     print(config_text(read(config, cfg_options)), end='')
 
 
 def config_text(cfg: Config) -> str:
-    """Write a config as Python that ``Config.fromfile`` reads back equal.
-
-    One assignment for each top-level key, without ``_base_``; lines have at most 79
-    columns where the values can be split.
-    """
+    """Write a config as Python that ``Config.fromfile`` reads back equal."""
     lines = []
     for key, value in cfg._cfg_dict.items():
         if not _is_name(key) or key.startswith('__'):
@@ -45,12 +37,10 @@ def config_text(cfg: Config) -> str:
 
 
 def _is_name(key: Any) -> bool:
-    plain = isinstance(key, str) and key.isidentifier()
-    return plain and not keyword.iskeyword(key)
+    return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
 
 
 def _text(value: Any, indent: int, used: int, place: str) -> str:
-    """Write a value on one line if it fits, else one line for each part."""
     if not isinstance(value, (dict, list, tuple)):
         return _scalar(value, place)
     opened, closed, parts = _parts(value, place)
@@ -68,7 +58,6 @@ def _text(value: Any, indent: int, used: int, place: str) -> str:
 
 
 def _parts(value: dict | list | tuple, place: str):
-    """Opening and closing text, and (prefix, value, dotted key) of parts."""
     if not isinstance(value, dict):
         parts = [('', part, f'{place}.{index}') for index, part in enumerate(value)]
         return *('()' if isinstance(value, tuple) else '[]'), parts

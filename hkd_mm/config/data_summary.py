@@ -7,17 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from mmengine.config import Config
 
+from hkd_mm.config import tree
 from hkd_mm.config.cfg_options import option_text
 from hkd_mm.config.overrides import num_classes, override
-from hkd_mm.config.tree import (
-    LOADERS,
-    TEACHERS,
-    dataset_chain,
-    datasets,
-    dicts,
-    innermost_dataset,
-    is_binary_segmentor,
-)
 from hkd_mm.datasets.class_weights import balanced_weights, class_prior
 from hkd_mm.datasets.packed.top_up import topped_up
 from hkd_mm.datasets.skin_disease import EmptyPartError, SkinDisease
@@ -26,13 +18,11 @@ from hkd_mm.errors import UserError
 
 @dataclass
 class DataSummary:
-    """The splits of a config.
+    """The splits of a config; ``split_hash`` is None where a dataset has none.
 
-    Args:
-        split_hash: None where a dataset has none.
-        sizes: samples by split name, of the loaders that the config has.
-        train_counts: samples per class of the training split, those that
-            ``packed.top_up`` lists again included, (C,) int64.
+    ``sizes`` are samples by split name, of the loaders that the config has;
+    ``train_counts`` samples per class of the training split, those that
+    ``packed.top_up`` lists again included, (C,) int64.
     """
 
     data_root: str
@@ -52,12 +42,10 @@ class DataSummary:
         return f'{self.data_root} ({len(self.classes)} classes; {sizes}; split {split})'
 
 
-def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSummary:
+def summarize_data(cfg: Config, loaders: tuple[str, ...] = tree.LOADERS) -> DataSummary:
     """List the data of the loaders, without reading an image.
 
-    Raises:
-        UserError: from the dataset, whatever is wrong with the data. A test
-            part may be empty; only testing refuses that.
+    A test part may be empty; only testing refuses that.
     """
     summary = None
     for name in loaders:
@@ -70,7 +58,7 @@ def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSumma
             continue
         if dataset is None:
             continue
-        chain = dataset_chain(cfg[name])
+        chain = tree.dataset_chain(cfg[name])
         targets = (node['top_up'] for node in chain if node.get('top_up'))
         dataset, copies = topped_up(dataset, next(targets, None))
         if summary is None:
@@ -91,37 +79,40 @@ def summarize_data(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> DataSumma
 
 
 def build_listing(cfg: Config, loader: str):
-    """The dataset of a loader without its pipeline, or None.
-
-    In a distributed run rank 0 goes first, for it may write the split file.
-    """
+    """The dataset of a loader without its pipeline, or None; one process goes first."""
     from mmengine.dist import barrier, is_main_process
-    from mmengine.registry import DATASETS
-
-    from hkd_mm.registry import DATASETS as ours
 
     if not cfg.get(loader):
         return None
     # Serialising collects garbage for half a second, for nothing here.
-    node = innermost_dataset(cfg[loader])
+    node = tree.innermost_dataset(cfg[loader])
     node = {**node, 'pipeline': [], 'serialize_data': False}
-    scope = cfg.get('default_scope', 'mmpretrain')
     if not is_main_process():
         barrier()
     try:
-        with DATASETS.switch_scope_and_registry(scope) as registry:
-            if isinstance(node['type'], str) and registry.get(node['type']) is None:
-                kinds = ours.module_dict.items()
-                known = sorted(n for n, kind in kinds if issubclass(kind, SkinDisease))
-                raise UserError(
-                    f'there is no data set {node["type"]}; set dataset_type to one of '
-                    f'ours: {", ".join(f"hkd_mm.{name}" for name in known)}'
-                )
-            dataset = registry.build(node)
-            dataset.full_init()
+        return build_dataset(cfg, node)
     finally:
         if is_main_process():
             barrier()
+
+
+def build_dataset(cfg: Config, node: dict):
+    """Build and list a dataset in the scope of a config."""
+    from mmengine.registry import DATASETS
+
+    from hkd_mm.registry import DATASETS as ours
+
+    scope = cfg.get('default_scope', 'mmpretrain')
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        if isinstance(node['type'], str) and registry.get(node['type']) is None:
+            kinds = ours.module_dict.items()
+            known = sorted(n for n, kind in kinds if issubclass(kind, SkinDisease))
+            raise UserError(
+                f'there is no data set {node["type"]}; set dataset_type to one of '
+                f'ours: {", ".join(f"hkd_mm.{name}" for name in known)}'
+            )
+        dataset = registry.build(node)
+        dataset.full_init()
     return dataset
 
 
@@ -136,9 +127,9 @@ def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> No
             f'{summary.data_root} ({size} images); set --cfg-options '
             f'batch_size=N with N <= {max(size // world_size, 1)}'
         )
-    for node in dicts(cfg.get('model')):
+    for node in tree.dicts(cfg.get('model')):
         number = node.get('num_classes', -1)
-        if is_binary_segmentor(node) and len(summary.classes) == 2:
+        if tree.is_binary_segmentor(node) and len(summary.classes) == 2:
             continue
         if number > 0 and number != len(summary.classes):
             raise UserError(
@@ -152,24 +143,20 @@ def check_training(cfg: Config, summary: DataSummary, world_size: int = 1) -> No
 def resolve_data(cfg: Config, read_data: bool = True) -> None:
     """Write the numbers that are counted on the data into a config.
 
-    Where the config names no classes, those of the data root set the size of
-    every head; a word in ``class_weight`` becomes numbers, at the top and in every
-    loss, and one in a loss's ``class_prior``.
-
-    Args:
-        read_data: read the training split; without it heads stay, and such a word
-            becomes None.
+    Where the config names no classes, those of the data root set the size of every
+    head; a word in ``class_weight``, and in a loss's ``class_prior``, becomes numbers,
+    without ``read_data`` None.
     """
     words = {
         node['class_weight']
-        for node in dicts(cfg.get('model'), skip=TEACHERS)
+        for node in tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
         if isinstance(node.get('class_weight'), str)
     }
     if isinstance(cfg.get('class_weight'), str):
         words.add(cfg.class_weight)
     priors = [
         node
-        for node in dicts(cfg.get('model'), skip=TEACHERS)
+        for node in tree.dicts(cfg.get('model'), skip=tree.TEACHERS)
         if isinstance(node.get('class_prior'), str)
     ]
     named = not cfg.get('train_dataloader') or names_its_classes(cfg)
@@ -181,7 +168,7 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
         value = None
         if read_data:
             value = balanced_weights(summary.train_counts, word, summary.classes)
-        for node in [cfg._cfg_dict, *dicts(cfg.get('model'), TEACHERS)]:
+        for node in [cfg._cfg_dict, *tree.dicts(cfg.get('model'), tree.TEACHERS)]:
             if node.get('class_weight') == word:
                 node['class_weight'] = value
     for node in priors:
@@ -192,7 +179,7 @@ def resolve_data(cfg: Config, read_data: bool = True) -> None:
 
 def names_its_classes(cfg: Config) -> bool:
     """Whether the class names stand in the config."""
-    return any(node.get('classes') for node in datasets(cfg))
+    return any(node.get('classes') for node in tree.datasets(cfg))
 
 
 def fit_heads(cfg: Config, classes: Sequence[str]) -> None:

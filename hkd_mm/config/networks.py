@@ -35,15 +35,7 @@ def network_names() -> list[str]:
 
 
 def network_config(name: str, num_classes: int = 6, pretrained: bool = True) -> dict:
-    """Build the classifier config of a network.
-
-    Args:
-        name: one of :func:`network_names`, or ``timm:NAME`` for any network of
-            ``timm.list_models()``.
-
-    Returns:
-        A dict of its own, the ``model`` of ``configs/_base_/models/<name>``.
-    """
+    """The classifier config of a name, or of ``timm:NAME``, a dict of its own."""
     if name.startswith('timm:'):
         network = _timm_config(name.removeprefix('timm:'))
     else:
@@ -83,13 +75,10 @@ def _timm_config(name: str) -> dict:
 
 
 def set_network(
-    network: dict,
-    num_classes: int | None = None,
-    pretrained: bool | None = None,
+    network: dict, num_classes: int | None = None, pretrained: bool | None = None
 ) -> None:
-    """Set the classes and the switch for ImageNet weights, in place.
-
-    Networks without published weights have no ``pretrained``; None leaves a value.
+    """Set the classes and the switch for ImageNet weights, where there are any, in
+    place.
     """
     for part in dicts(network):
         if num_classes is not None and 'num_classes' in part:
@@ -105,10 +94,6 @@ def apply_network_names(
 
     A named teacher also moves ``teacher_config`` to the file that trains it; where
     there is none, ``teacher_network`` tells what that file is to train.
-
-    Args:
-        names: ``teacher`` and ``student`` of a distillation, ``network`` of
-            a config that trains one.
     """
     for role, name in names.items():
         model = cfg.get('model') or {}
@@ -145,10 +130,7 @@ def apply_network_names(
 
 
 def fetch_network_weights(model: dict) -> None:
-    """Have the ImageNet weights at hand; one process of many fetches them.
-
-    Those of a teacher are its checkpoint.
-    """
+    """Have the ImageNet weights at hand; one process of many fetches them."""
     from mmengine.dist import barrier, is_main_process
 
     from hkd_mm.models.networks import backbones, timm_classifier
@@ -167,7 +149,6 @@ def fetch_network_weights(model: dict) -> None:
 
 
 def _move_teacher_config(cfg: Config, name: str) -> None:
-    """``teachers/wrn50_skin.py`` -> ``teachers/<name>_skin.py``, if any."""
     old = PurePosixPath(cfg.teacher_config)
     known = [
         network for network in network_names() if old.stem.startswith(f'{network}_')
@@ -202,7 +183,6 @@ def same_kind(one: dict, other: dict) -> bool:
 
 
 def _essence(network: dict) -> dict:
-    """What of a classifier config decides about its weights."""
     loose = ('pretrained', 'loss', 'data_preprocessor', 'num_classes', 'ckpt')
     return {
         key: _essence(value)

@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from hkd_mm.config.schema import arguments, class_of_type, names_of_type, takes
+from hkd_mm.config.schema import (
+    WORDS,
+    arguments,
+    class_of_type,
+    names_of_type,
+    plain,
+    takes,
+)
 from hkd_mm.config.tree import (
     LOADERS,
     TEACHERS,
@@ -29,6 +36,7 @@ from hkd_mm.config.tree import (
     preprocessor,
 )
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
 
 
@@ -64,8 +72,6 @@ _SHARED = (
 
 
 def _of_dataset(key: str) -> Callable[[Config, Any], Targets]:
-    """Set one argument of the innermost dataset of every loader."""
-
     def targets(cfg: Config, value: Any) -> Targets:
         for node in datasets(cfg):
             if key in node or is_ours(node) or key == 'data_root':
@@ -139,10 +145,7 @@ def sampler(cfg: Config, value: str | None) -> Targets:
 
 
 def max_epochs(cfg: Config, value: int) -> Targets:
-    """Set the epochs, and the end of every schedule that ends with them.
-
-    Milestones keep their share of the epochs.
-    """
+    """Set the epochs, and the end or share of every schedule that ends with them."""
     loop = cfg.get('train_cfg') or {}
     old = loop.get('max_epochs')
     if old is None:
@@ -184,9 +187,9 @@ def compiled(cfg: Config, value: bool) -> Targets:
 def pretrained(cfg: Config, value: bool) -> Targets:
     """Start every network but a teacher from ImageNet weights, or not.
 
-    Without them a schedule that has no warm-up gets one, 5 % of the epochs
-    and at least one, and gradients are clipped: the first steps of a network
-    with random weights diverge at a rate that suits a pretrained one.
+    Without them a schedule gets a warm-up of 5 % of the epochs and gradients are
+    clipped: the first steps of random weights diverge at a rate that suits pretrained
+    ones.
     """
     found = [
         node
@@ -201,10 +204,10 @@ def pretrained(cfg: Config, value: bool) -> Targets:
 
 
 def _from_scratch(cfg: Config) -> Targets:
-    steps = cfg.param_scheduler
+    steps, wrapper = cfg.param_scheduler, cfg.optim_wrapper
+    if any(_warms_up(step) for step in dicts(steps)) or 'optimizer' not in wrapper:
+        return  # several optimizers have schedules of their own
     steps = list(steps) if isinstance(steps, (list, tuple)) else [steps]
-    if any(_warms_up(step) for step in steps):
-        return
     epochs = (cfg.get('train_cfg') or {}).get('max_epochs') or 1
     warm = dict(
         type='LinearLR',
@@ -215,8 +218,8 @@ def _from_scratch(cfg: Config) -> Targets:
         convert_to_iter_based=True,
     )
     yield Target(cfg, 'param_scheduler', [warm, *steps])
-    if 'clip_grad' not in cfg.optim_wrapper:
-        yield Target(cfg.optim_wrapper, 'clip_grad', dict(max_norm=5.0))
+    if 'clip_grad' not in wrapper:
+        yield Target(wrapper, 'clip_grad', dict(max_norm=5.0))
 
 
 def class_weight(cfg: Config, value: Any) -> Targets:
@@ -282,8 +285,6 @@ def augment(cfg: Config, value: Any) -> Targets:
 
 
 def _of_store(key: str, of_training: bool = False):
-    """Set one argument of the packed datasets."""
-
     def targets(cfg: Config, value: Any) -> Targets:
         found = [*packed_datasets(cfg)]
         for loader, node in found:
@@ -301,8 +302,6 @@ def _of_store(key: str, of_training: bool = False):
 
 
 def _of_views(key: str):
-    """Set one argument of the batched augmentation."""
-
     def targets(cfg: Config, value: Any) -> Targets:
         node = preprocessor(cfg)
         if type_name(node).startswith('Packed') and takes(node, key):
@@ -327,16 +326,15 @@ _DATA = 'a dataset of hkd_mm'
 _PACKED = 'packed images (hkd_mm.PackedDataset)'
 OVERRIDES: dict[str, Override] = dict(
     # data
-    data_root=Override(_of_dataset('data_root'), _DATA),
-    ann_file=Override(_of_dataset('ann_file'), _DATA),
-    image_col=Override(_of_dataset('image_col'), _DATA),
-    label_col=Override(_of_dataset('label_col'), _DATA),
-    group_cols=Override(_of_dataset('group_cols'), _DATA),
-    split_col=Override(_of_dataset('split_col'), _DATA),
+    **{
+        key: Override(_of_dataset(key), _DATA)
+        for key in (
+            'data_root ann_file image_col label_col group_cols split_col split_file '
+            'split_ratios'
+        ).split()
+    },
     dataset_type=Override(dataset_type, _DATA),
     classes=Override(classes, _DATA),
-    split_file=Override(_of_dataset('split_file'), _DATA),
-    split_ratios=Override(_of_dataset('split_ratios'), _DATA),
     split_seed=Override(_of_dataset('seed'), _DATA),
     input_size=Override(input_size, 'a resize or packed images'),
     batch_size=Override(batch_size, 'a loader without a batch_sampler'),
@@ -381,14 +379,7 @@ def override(word: str) -> Override:
 
 
 def apply_override(cfg: Config, word: str, value: Any) -> None:
-    """Set every place of a word.
-
-    Args:
-        value: for its places; it also becomes the top-level value.
-
-    Raises:
-        NoPlaceError: the config has no place for it.
-    """
+    """Set every place of a word, and the top-level value."""
     row = override(word)
     if word == 'classes':
         from hkd_mm.datasets.class_folders import class_names
@@ -439,11 +430,7 @@ def check_top_level(cfg: Config) -> None:
 
 
 def settle_top_level(cfg: Config) -> None:
-    """Let top-level words follow nested values that dotted keys have set.
-
-    A word that no longer tells what stands at its places gets the value there,
-    or goes.
-    """
+    """Let top-level words follow nested values that dotted keys have set, or go."""
     for word, _, targets in list(_contradicted(cfg)):
         values = [group.get(key) for group, key, _ in targets[:1]]
         cfg._cfg_dict.pop(word)
@@ -454,7 +441,6 @@ def settle_top_level(cfg: Config) -> None:
 
 
 def _assigned(path: str | None) -> set[str]:
-    """Names that a config file assigns at its top, without its bases."""
     if not path or not path.endswith('.py'):
         return set()
     try:
@@ -471,11 +457,11 @@ def _assigned(path: str | None) -> set[str]:
 
 
 def _contradicted(cfg: Config) -> Iterator[tuple[str, Any, list[Target]]]:
-    """Yield words at the top that none of their places agrees with."""
     for word, row in OVERRIDES.items():
         value = cfg.get(word)
         if value is None:
             continue
+        validate(WORDS, {word: plain(value, 'replace')}, f'config {cfg.filename}')
         targets = list(row.targets(cfg, value))
         if not targets and not value:  # False or empty: nothing asked
             continue

@@ -14,16 +14,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from hkd_mm.config import tree
 from hkd_mm.config.overrides import PACKED
-from hkd_mm.config.tree import (
-    LOADERS,
-    dataset_chain,
-    innermost_dataset,
-    is_packed_dataset,
-    number_of_classes,
-    packed_datasets,
-    preprocessor,
-)
 from hkd_mm.errors import UserError
 from hkd_mm.io.signatures import type_name
 
@@ -32,21 +24,21 @@ _NUMBER = (int, float)
 
 def batched(steps: list[dict]) -> list[dict]:
     """The augmentations of a ``PackedPreprocessor`` that do the same."""
-    return [_batched(**step) for step in steps]
-
-
-def _batched(type: Any, **step: Any) -> dict:
-    given = ', '.join(f'{key}={value!r}' for key, value in step.items())
-    turn = _TURNS.get(type_name(type))
-    new = turn(step) if turn is not None else None
-    if new is None:
-        raise UserError(
-            f'packed=True has no batched form of {type_name(type)}({given}); name '
-            'the augmentation yourself in a config with data_preprocessor=dict('
-            "type='hkd_mm.PackedPreprocessor', augment=[...]), or set "
-            'packed=False'
-        )
-    return new
+    found = []
+    for step in steps:
+        given = {key: value for key, value in step.items() if key != 'type'}
+        turn = _TURNS.get(type_name(step))
+        new = turn(dict(given)) if turn is not None else None
+        if new is None:
+            options = ', '.join(f'{key}={value!r}' for key, value in given.items())
+            raise UserError(
+                f'packed=True has no batched form of {type_name(step)}({options}); '
+                'name the augmentation yourself in a config with data_preprocessor='
+                "dict(type='hkd_mm.PackedPreprocessor', augment=[...]), or set "
+                'packed=False'
+            )
+        found.append(new)
+    return found
 
 
 def _flip(step: dict) -> dict | None:
@@ -86,12 +78,8 @@ _TURNS: dict[str, Callable[[dict], dict | None]] = dict(
 )
 
 
-def stock(augment: list[dict]) -> list[dict]:
-    """Steps of mmpretrain that do what a ``PackedPreprocessor`` does."""
-    return [_stock(**step) for step in augment]
-
-
-def _stock(type: Any, **step: Any) -> dict:
+def stock(type: Any, **step: Any) -> dict:
+    """The step of mmpretrain that does what one of a ``PackedPreprocessor`` does."""
     name = type_name(type)
     if name in ('HorizontalFlip', 'VerticalFlip'):
         direction = name.removesuffix('Flip').lower()
@@ -134,7 +122,7 @@ _STOCK_LOADER = dict(
 
 def is_packed(cfg: Config) -> bool:
     """Whether any loader of a config reads packed images."""
-    return any(True for _ in packed_datasets(cfg))
+    return any(True for _ in tree.packed_datasets(cfg))
 
 
 def set_packed(cfg: Config, options: dict[str, Any]) -> None:
@@ -164,7 +152,7 @@ def check_pipelines(cfg: Config) -> None:
             'configs/_base_/datasets/skin_disease_116.py does, or give it '
             'with --cfg-options packed=True'
         )
-    for loader, node in packed_datasets(cfg):
+    for loader, node in tree.packed_datasets(cfg):
         if cfg.get('packed') is False:
             raise UserError(
                 f'{cfg.filename}: packed = False stands at the top, and '
@@ -188,12 +176,12 @@ def unpack(cfg: Config) -> None:
     if not is_packed(cfg):
         cfg.packed = False
         return
-    old = preprocessor(cfg)
+    old = tree.preprocessor(cfg)
     if type_name(old) != 'PackedPreprocessor':
         raise UserError(
             'packed=False: images with masks are always packed; leave it out'
         )
-    for loader, node in packed_datasets(cfg):
+    for loader, node in tree.packed_datasets(cfg):
         _unpack_loader(cfg, loader, node, old)
     new = {key: old[key] for key in _STATISTICS if key in old}
     _replace_preprocessor(cfg, new)
@@ -215,10 +203,10 @@ def _unpack_loader(cfg: Config, loader: str, node: dict, preprocessing: dict) ->
             )
     steps = stock_steps(node)
     if loader == 'train_dataloader':
-        steps[2:2] = stock(preprocessing.get('augment', []))
+        steps[2:2] = [stock(**step) for step in preprocessing.get('augment', [])]
     inner = dict(node['dataset'], pipeline=steps)
-    for holder in (cfg[loader], *dataset_chain(cfg[loader])):
-        if is_packed_dataset(holder['dataset']):
+    for holder in (cfg[loader], *tree.dataset_chain(cfg[loader])):
+        if tree.is_packed_dataset(holder['dataset']):
             holder['dataset'] = inner
             break
     collate = cfg[loader].get('collate_fn') or {}
@@ -228,10 +216,7 @@ def _unpack_loader(cfg: Config, loader: str, node: dict, preprocessing: dict) ->
 
 
 def stock_steps(node: dict) -> list[dict]:
-    """Steps of mmpretrain that prepare images as a ``PackedDataset`` does.
-
-    Hair removal and a margin have no counterpart.
-    """
+    """Steps of mmpretrain that prepare images as a ``PackedDataset`` does."""
     scale, rule = (node.get('size', 116),) * 2, node.get('interpolation', 'area')
     return [
         dict(type='hkd_mm.LoadSkinImage'),
@@ -243,7 +228,7 @@ def stock_steps(node: dict) -> list[dict]:
 def pack(cfg: Config, augment: bool = True) -> None:
     """Turn mmpretrain's pipeline into packed images, in place."""
     _pack_preprocessor(cfg, augment)
-    for name in LOADERS:
+    for name in tree.LOADERS:
         if cfg.get(name):
             _pack_loader(cfg[name], name == 'train_dataloader')
     for network in (cfg.model, cfg.model.get('architecture')):
@@ -256,13 +241,12 @@ def pack(cfg: Config, augment: bool = True) -> None:
 
 
 def _steps(loader: dict) -> list[dict]:
-    """The steps of a pipeline that change pixels at random or by rule."""
-    pipeline = innermost_dataset(loader).get('pipeline', [])
+    pipeline = tree.innermost_dataset(loader).get('pipeline', [])
     return [step for step in pipeline if type_name(step) not in _NEUTRAL]
 
 
 def _pack_loader(loader: dict, training: bool) -> None:
-    *_, holder, inner = loader, *dataset_chain(loader)
+    *_, holder, inner = loader, *tree.dataset_chain(loader)
     if not training and _steps(loader):
         raise UserError(
             f'packed=True cannot do {_steps(loader)[0]["type"]} of an '
@@ -280,7 +264,6 @@ def _pack_loader(loader: dict, training: bool) -> None:
 
 
 def _resize(dataset: dict) -> dict:
-    """Size and interpolation of the pipeline's Resize."""
     pipeline = dataset.get('pipeline', [])
     kinds = {type_name(step): step for step in pipeline}
     step = kinds.get('Resize', {})
@@ -303,7 +286,7 @@ def _resize(dataset: dict) -> dict:
 
 
 def _pack_preprocessor(cfg: Config, augment: bool) -> None:
-    old = preprocessor(cfg)
+    old = tree.preprocessor(cfg)
     left = set(old) - {'type', *_STATISTICS}
     if left:
         raise UserError(
@@ -323,7 +306,7 @@ def _pack_preprocessor(cfg: Config, augment: bool) -> None:
         new['augment'] = batched(_steps(cfg.train_dataloader))
     if any(type_name(step) in _MIXING for step in new.get('augment', [])):
         network = cfg.model.get('architecture', cfg.model)
-        new.setdefault('num_classes', number_of_classes(network))
+        new.setdefault('num_classes', tree.number_of_classes(network))
     _replace_preprocessor(cfg, new)
 
 

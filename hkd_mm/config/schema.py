@@ -30,7 +30,6 @@ from hkd_mm.io.schema import validate
 
 
 def _either(says: str, *kinds: Any) -> Any:
-    """A value of one of several kinds, with one message for all of them."""
     adapters = [TypeAdapter(kind) for kind in kinds]
 
     def check(value: Any) -> Any:
@@ -56,6 +55,15 @@ Group = dict[str, Any]
 _ONE_OR_MORE = BeforeValidator(lambda value: value if type(value) is list else [value])
 
 
+def _schedules(value: Any) -> list:
+    """One, several, or either of these for each optimizer by its name."""
+    listed = value if type(value) is list else [value]
+    parts = [*value.values()] if type(value) is dict else []
+    if not parts or not all(type(part) in (dict, list) for part in parts):
+        return listed
+    return [one for part in parts for one in (part if type(part) is list else [part])]
+
+
 def group_of(closed: bool = False, /, **kinds: Any) -> Any:
     """A group of settings, each of which may be left out."""
     made = TypedDict('Group', kinds, total=False)
@@ -67,6 +75,7 @@ def _each(names: str, kind: Any) -> dict[str, Any]:
     return dict.fromkeys(names.split(), kind)
 
 
+_LEVELS = ('NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'FATAL', 'CRITICAL')
 _TYPE = dict(type=Required[Text])
 Part = group_of(**_TYPE)  # what a registry builds
 Loader = group_of(  # arguments of torch's DataLoader, and MMEngine's own
@@ -74,9 +83,9 @@ Loader = group_of(  # arguments of torch's DataLoader, and MMEngine's own
     dataset=Part,
     batch_size=Annotated[int, Field(ge=1, le=10**6)],
     num_batch_per_epoch=Count,
-    sampler=Part,
-    batch_sampler=Part | None,
+    **_each('sampler batch_sampler', Part | None),
     **_each('drop_last persistent_workers pin_memory in_order', bool),
+    disable_subprocess_warning=bool,
     shuffle=bool | None,
     num_workers=Annotated[int, Field(ge=0, le=256)],  # processes
     prefetch_factor=Annotated[int, Field(ge=1, le=1024)] | None,  # batches a worker
@@ -158,14 +167,16 @@ _TOP = dict(
         Annotated[list[Group | None], _ONE_OR_MORE],
     ),
     optim_wrapper=OptimWrapper | None,
-    param_scheduler=Annotated[list[Scheduler | None], _ONE_OR_MORE],
+    param_scheduler=Annotated[list[Scheduler | None], BeforeValidator(_schedules)],
     auto_scale_lr=AutoScaleLR | None,
     default_hooks=dict[str, Part | None],
     custom_hooks=list[Part] | None,
     randomness=Randomness,
     env_cfg=Environment,
     log_processor=group_of(type=Text, window_size=Count, by_epoch=bool) | None,
-    log_level=Literal['NOTSET', 'DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'],
+    log_level=_either(
+        f'one of {", ".join(_LEVELS)}, or a number', Literal[_LEVELS], Whole
+    ),
     visualizer=Part | None,
     default_scope=Annotated[str, Field(pattern=r'^[A-Za-z_]\w*$')] | None,
     experiment_name=Annotated[str, Field(pattern=r'^[\w. -]+$', max_length=200)] | None,
@@ -262,11 +273,7 @@ _NAMES = dict(
 def plain(value: Any, errors: str = 'surrogatepass') -> Any:
     """As it comes back from a JSON file; classes and functions by their names.
 
-    Args:
-        errors: ``replace`` leaves no bytes of file names that JSON does not know.
-
-    Raises:
-        UserError: nested too deeply.
+    ``errors='replace'`` leaves no bytes of file names that JSON does not know.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, default=_named)
@@ -281,11 +288,7 @@ def _named(value: Any) -> str:
 
 
 def check_config(cfg: Config) -> None:
-    """Hold a config against the table.
-
-    Raises:
-        UserError: a value of the wrong kind or out of its range.
-    """
+    """Hold a config against the table."""
     source = f'config {cfg.filename}'
     found = plain(cfg._cfg_dict, 'replace')
     validate(RunConfig, found, source)
@@ -342,11 +345,9 @@ def class_of_type(name: str, default_scope: str):
 
 
 def arguments(kind: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
-    """What a class or function takes by name.
+    """What a class or function takes by name -> (annotation, default), bases included.
 
-    Returns:
-        Name -> (annotation, default), those of its bases included as far as
-        ``**kwargs`` passes them on, and whether it may take others too.
+    Also returned is whether it may take others too.
     """
     functions = [kind]
     if inspect.isclass(kind):

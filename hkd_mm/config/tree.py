@@ -13,11 +13,7 @@ TEACHERS = ('teacher', 'teachers')
 
 
 def dicts(node: Any, skip: tuple[str, ...] = ()) -> Iterator[dict]:
-    """Yield every dict of a nested config, outermost first.
-
-    Args:
-        skip: keys whose values are left out.
-    """
+    """Yield every dict of a nested config, outermost first, but what ``skip`` names."""
     if isinstance(node, dict):
         yield node
         for key, value in node.items():

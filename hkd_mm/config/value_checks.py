@@ -8,21 +8,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
-from hkd_mm.config.schema import (
-    RUN_KEYS,
-    Finite,
-    arguments,
-    class_of_type,
-    group_of,
-    nodes,
-    plain,
-    takes,
-    teacher_groups,
-)
+from hkd_mm.config import schema
 from hkd_mm.config.tree import LOADERS, dicts, preprocessor
 from hkd_mm.errors import UserError
 from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
+from hkd_mm.metric_names import OVERALL
 
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
 
@@ -32,7 +23,7 @@ def pixel_threshold(evaluators: Any) -> float | None:
     for node in dicts(evaluators):
         metric = node.get('type')
         metric = METRICS.get(metric) if isinstance(metric, str) else metric
-        known = arguments(metric)[0] if metric else {}
+        known = schema.arguments(metric)[0] if metric else {}
         if 'threshold' in known:
             value = node.get('threshold', known['threshold'][1])
             if type(value) not in (int, float):
@@ -57,11 +48,7 @@ def check_thresholds(cfg: Config) -> None:
 
 
 def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -> None:
-    """Look at the values that torch and mmengine refuse without a name.
-
-    Args:
-        device: cpu or cuda, settled.
-    """
+    """Look at the values that torch and mmengine refuse without a name."""
     trains = 'train_dataloader' in loaders
     needed = ('train_dataloader', 'train_cfg', 'optim_wrapper') if trains else loaders
     for name in ('model', *needed):
@@ -75,7 +62,15 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
                 raise UserError(
                     f'{name}.{key}={loader[key]} needs {name}.num_workers >= 1'
                 )
-    _check_parts(cfg, loaders)
+    left_out = {'optim_wrapper', *(set(LOADERS) - set(loaders))}
+    found = schema.plain(cfg._cfg_dict, 'replace')
+    found = {key: found[key] for key in found if key in schema.RUN_KEYS - left_out}
+    scope = cfg.get('default_scope') or 'mmpretrain'
+    for place, node in schema.nodes(found):
+        kind = schema.class_of_type(node['type'], scope) if 'type' in node else None
+        if kind is not None:
+            kind = schema.group_of(**{place: schema.group_of(**_simple_kinds(kind))})
+            validate(kind, {place: node}, f'config {cfg.filename}')
     if trains:
         if not {'max_epochs', 'max_iters'} & set(cfg.train_cfg):
             raise UserError(f'config {cfg.filename}: train_cfg has no max_epochs')
@@ -84,22 +79,8 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
         check_model_groups(cfg)
 
 
-def _check_parts(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Hold values against the annotations of the constructors that take them."""
-    left_out = {'optim_wrapper', *(set(LOADERS) - set(loaders))}
-    found = plain(cfg._cfg_dict, 'replace')
-    found = {key: found[key] for key in found if key in RUN_KEYS - left_out}
-    scope = cfg.get('default_scope') or 'mmpretrain'
-    for place, node in nodes(found):
-        kind = class_of_type(node['type'], scope) if 'type' in node else None
-        if kind is not None:
-            kind = group_of(**{place: group_of(**_simple_kinds(kind))})
-            validate(kind, {place: node}, f'config {cfg.filename}')
-
-
 def _simple_kinds(kind: Any) -> dict[str, Any]:
-    """Arguments of a class or function that are numbers, texts and switches."""
-    found = arguments(kind)[0]
+    found = schema.arguments(kind)[0]
     found.pop('class_weight', None)  # may be a word until the data is read
     return {name: _simple(*hint) for name, hint in found.items()}
 
@@ -112,7 +93,7 @@ def _simple(hint: Any, default: Any) -> Any:
     (found, *others) = parts - {type(None)} or {Any}
     if others or found not in (bool, int, float, str):
         return Any
-    found = Finite if found is float else found
+    found = schema.Finite if found is float else found
     return found | None if empty else found
 
 
@@ -120,19 +101,19 @@ def check_model_groups(cfg: Config) -> None:
     """Try ``model.teacher_cache`` and ``model.teacher_inference``."""
     model = cfg.model
     taught = model.get('teacher') or model.get('teachers')
-    for name, kind in teacher_groups().items():
+    for name, kind in schema.teacher_groups().items():
         group = model.get(name)
         if group is None:
             continue
-        if not (taught and takes(model, name)):
+        if not (taught and schema.takes(model, name)):
             raise UserError(
                 f'model.{name} is for one frozen teacher; '
                 f'{model.get("type")} has none, leave it out'
             )
         kinds = _simple_kinds(kind)
-        closed = group_of(True, **kinds)
+        closed = schema.group_of(True, **kinds)
         known = f'; its settings: {", ".join(kinds)}'
-        kind(**validate(closed, plain(group), f'model.{name}', known))
+        kind(**validate(closed, schema.plain(group), f'model.{name}', known))
     views = preprocessor(cfg).get('num_views')
     cached = (model.get('teacher_cache') or {}).get('num_views')
     if None not in (views, cached) and views != cached:
@@ -164,13 +145,15 @@ def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str | None) ->
             'optim_wrapper.type=AmpOptimWrapper is mixed precision, which '
             'needs a GPU; use OptimWrapper on a CPU'
         )
-    settings = wrapper.get('optimizer')
-    if not settings:
+    # several, each in a group of its name, have a constructor
+    found = [part['optimizer'] for part in dicts(wrapper) if part.get('optimizer')]
+    if not found or not wrapper.keys() & {'optimizer', 'constructor'}:
         raise UserError('optim_wrapper has no optimizer; write one into the config')
     number = torch.nn.Parameter(torch.zeros(1))
     try:
         with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
-            registry.build(dict(settings, params=[number]))
+            for settings in found:
+                registry.build(dict(settings, params=[number]))
     except (KeyError, ValueError, TypeError) as error:
         reason = str(error).strip('"\'').splitlines()[0]
         raise UserError(
@@ -181,18 +164,15 @@ def _check_optimizer(wrapper: dict[str, Any], device: str, scope: str | None) ->
 
 def _check_save_best(cfg: Config) -> None:
     """Ask the metric for what it calls its numbers."""
-    wanted = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    wanted = wanted.get('save_best')
-    evaluators = cfg.get('val_evaluator')
-    if not evaluators or wanted in (None, 'auto'):
-        return
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    wanted, evaluators = hook.get('save_best'), cfg.get('val_evaluator')
     if not isinstance(evaluators, (list, tuple)):
-        evaluators = [evaluators]
+        evaluators = [evaluators or {}]
     kinds = [node.get('type') for node in evaluators]
-    if kinds != ['hkd_mm.ClinicalMetric'] or evaluators[0].get('prefix'):
+    if wanted in (None, 'auto') or kinds != ['hkd_mm.ClinicalMetric']:
         return  # others know their names by themselves
-    from hkd_mm.metric_names import OVERALL
-
+    if evaluators[0].get('prefix'):
+        return
     for name in [wanted] if isinstance(wanted, str) else wanted:
         if '/' not in name and name not in OVERALL:
             raise UserError(

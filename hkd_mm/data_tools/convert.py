@@ -32,31 +32,38 @@ def convert_folders(
     """Write ``out/images/<class>/`` and ``out/annotations.csv``.
 
     The class is the folder that holds the image. Where the download has train and test
-    folders but none for validation, that one is drawn from train, stratified and by
-    lesion. Where it has no such folders, the split is left to the data set.
+    folders but none for validation, ``val_ratio`` of train is drawn, stratified and by
+    lesion. Where it has no such folders, or with ``ignore_split``, the split is left to
+    the data set.
 
     Args:
-        rename: class of the download -> class here; several may become one,
-            and those that become '' are left out.
-        lesion_pattern: regular expression on the file name whose first group
-            is the lesion id.
-        val_ratio: share of train that becomes val, between 0 and 1.
-        ignore_split: leave the split to the data set in any case.
+        rename: class of the download -> class here; several may become one, and
+            those that become '' are left out.
+        lesion_pattern: regular expression on the file name whose first group is
+            the lesion id.
 
     Returns:
         ``images``, ``new``, ``counts`` (class -> images), ``splits`` (split -> images),
         ``skipped`` (suffix -> files that are no image in a class folder).
-
-    Raises:
-        UserError: no images, an unknown class in ``rename``, a bad pattern,
-            or a lesion in two parts of the download.
     """
     with ExitStack() as stack:
         entries, skipped = list_downloads(sources, out, stack)
         found = _rename(_find_images(entries, skipped, sources), rename or {})
         _set_lesions(found, lesion_pattern)
         records = [record for record, _ in found]
-        _number_twins(records)
+        taken = set()
+        for record in records:  # one name in several folders becomes several
+            folder, _, file = record.path.rpartition('/')
+            plain = Path(file)
+            while len(os.fsencode(file)) > _LONGEST:
+                plain = plain.with_stem(plain.stem[:-1])
+                file = plain.name
+            number, name = 1, file
+            while (folder, Path(name).stem.lower()) in taken:
+                number += 1
+                name = f'{plain.stem}_{number}{plain.suffix}'
+            taken.add((folder, Path(name).stem.lower()))
+            record.path = record.sample_id = f'{folder}/{name}'
         for record in records:
             record.split = None if ignore_split else record.split
         _complete_split(records, val_ratio, seed)
@@ -66,20 +73,11 @@ def convert_folders(
 
 
 def convert_official(kind: str, sources: list[str], out: str, **words: str) -> dict:
-    """Write ``out/images`` and ``out/annotations.csv``.
+    """Write ``out/images`` and ``out/annotations.csv`` of HAM10000 or ISIC2019.
 
-    Images are linked where possible, else copied; existing ones are kept, so
-    a second call only completes.
-
-    Args:
-        kind: HAM10000 or ISIC2019.
-        words: of the data set, such as ``image_col``.
-
-    Returns:
-        ``images``, ``new``, ``counts`` (class -> images), ``lesions``.
-
-    Raises:
-        UserError: a table or an image is missing or damaged.
+    Images are linked where possible, else copied; existing ones are kept. ``words`` are
+    those of the data set, such as ``image_col``. Returned are ``images``, ``new``,
+    ``counts`` (class -> images) and ``lesions``.
     """
     with ExitStack() as stack:
         entries, _ = list_downloads(sources, out, stack)
@@ -89,7 +87,6 @@ def convert_official(kind: str, sources: list[str], out: str, **words: str) -> d
 
 
 def _write(found: Found, out: str) -> dict:
-    """Put images below ``out/images`` and write their table."""
     new = sum(
         place(entry, Path(out, 'images', record.path))
         for record, entry in tracked(found, 'placing', len(found), 'images')
@@ -164,23 +161,6 @@ def _set_lesions(found: Found, pattern: str | None) -> None:
         raise UserError(
             f'--lesion-id {pattern} fits no file name, such as {found[0][1].name.name}'
         )
-
-
-def _number_twins(records) -> None:
-    """Give files of one name in several folders different names."""
-    taken = set()
-    for record in records:
-        folder, _, file = record.path.rpartition('/')
-        plain = Path(file)
-        while len(os.fsencode(file)) > _LONGEST:
-            plain = plain.with_stem(plain.stem[:-1])
-            file = plain.name
-        number, name = 1, file
-        while (folder, Path(name).stem.lower()) in taken:
-            number += 1
-            name = f'{plain.stem}_{number}{plain.suffix}'
-        taken.add((folder, Path(name).stem.lower()))
-        record.path = record.sample_id = f'{folder}/{name}'
 
 
 def _complete_split(records, val_ratio: float, seed: int) -> None:

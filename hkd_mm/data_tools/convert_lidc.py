@@ -11,16 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hkd_mm.data_tools.lidc import (
-    Agreed,
-    Readings,
-    Scan,
-    Slice,
-    agreed_nodules,
-    find_scans,
-    read_hounsfield,
-    read_outlines,
-)
+from hkd_mm.data_tools import lidc
 from hkd_mm.data_tools.source import check_out, check_source
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import mark_incomplete
@@ -30,7 +21,7 @@ from hkd_mm.io.tables import write_table
 
 DICOM = ('.dcm', '.ima', '')
 OFFSET = 1024  # added to Hounsfield units, which begin at -1024
-Pairs = list[tuple[Scan, Readings]]
+Pairs = list[tuple[lidc.Scan, lidc.Readings]]
 
 
 def convert_lidc(
@@ -47,18 +38,15 @@ def convert_lidc(
 
     Args:
         sources: folders with DICOM files and XML files, anywhere below.
-        window: (centre, width) in Hounsfield units, stretched to 0..65535;
-            None stores Hounsfield units + 1024.
-        clean: slices without a nodule to keep of each patient, evenly from
-            those in which no reader outlined anything.
+        window: (centre, width) in Hounsfield units, stretched to 0..65535; None
+            stores Hounsfield units + 1024.
+        clean: slices without a nodule to keep of each patient, evenly from those
+            in which no reader outlined anything.
         share: of the readers who must agree, in (0, 1].
 
     Returns:
-        ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans
-        without an XML file), ``lost`` (outlines whose slice is missing).
-
-    Raises:
-        UserError: nothing to convert, a damaged file, or a bad argument.
+        ``patients``, ``slices``, ``clean``, ``nodules``, ``unread`` (scans without an
+        XML file), ``lost`` (outlines whose slice is missing).
     """
     check_workers(workers)
     check_out(out)
@@ -69,7 +57,7 @@ def convert_lidc(
             f'>= 0 and the width of --window {window} a number > 0'
         )
     readings = _find_readings(sources)
-    scans = find_scans(_find_files(sources, DICOM), workers)
+    scans = lidc.find_scans(_find_files(sources, DICOM), workers)
     pairs = [(scan, readings[u]) for u, scan in scans.items() if u in readings]
     if not pairs:
         raise UserError(
@@ -101,11 +89,11 @@ def convert_lidc(
     )
 
 
-def _find_readings(sources: list[str]) -> dict[str, Readings]:
+def _find_readings(sources: list[str]) -> dict[str, lidc.Readings]:
     """XML files by their series; two different ones of one are refused."""
     found = {}
     for path in _find_files(sources, ('.xml',)):
-        one = read_outlines(path)
+        one = lidc.read_outlines(path)
         if one is None:
             continue
         first = found.setdefault(one.series_uid, one)
@@ -134,7 +122,7 @@ def _find_files(sources: list[str], suffixes: Sequence[str]) -> list[Path]:
     return list(once.values())
 
 
-def _jobs(pairs: Pairs, clean: int) -> list[tuple[str, Scan, Readings, int]]:
+def _jobs(pairs: Pairs, clean: int) -> list[tuple[str, lidc.Scan, lidc.Readings, int]]:
     """Name, scan, outlines and number of clean slices of each scan."""
     seen, jobs = Counter(), []
     totals = Counter(scan.patient for scan, _ in pairs)
@@ -154,7 +142,7 @@ def _write_scan(
     name, scan, readings, clean = job
     marked, lost = _marked(scan, readings)
     shape = scan.slices[0].shape
-    nodules = agreed_nodules(readings, scan.slice_of, shape, share)
+    nodules = lidc.agreed_nodules(readings, scan.slice_of, shape, share)
     # also slices reconstructed twice at the position of a marked one
     positions = {scan.slices[n].position for n in marked}
     free = [n for n, one in enumerate(scan.slices) if one.position not in positions]
@@ -165,7 +153,7 @@ def _write_scan(
         there = {i: a for i, a in enumerate(nodules) if number in a.masks}
         stem = f'{name}_slice{number:04d}'
         one = scan.slices[number]
-        pixels = _stored(read_hounsfield(one.path), window)
+        pixels = _stored(lidc.read_hounsfield(one.path), window)
         _save(pixels, out / 'Image' / one.patient / f'{stem}.png')
         if there:
             mask = np.any([a.masks[number] for a in there.values()], 0)
@@ -177,7 +165,7 @@ def _write_scan(
     return rows, len(nodules), lost
 
 
-def _marked(scan: Scan, readings: Readings) -> tuple[set[int], int]:
+def _marked(scan: lidc.Scan, readings: lidc.Readings) -> tuple[set[int], int]:
     """Slices with any outline, and the number of outlines without a slice."""
     outlines = [outline for nodule in readings.nodules for outline in nodule.outlines]
     numbers = [*map(scan.slice_of, outlines)]
@@ -201,7 +189,9 @@ def _stored(hounsfield: np.ndarray, window: tuple[float, float] | None) -> np.nd
     return np.clip(np.rint(values), 0, 65535).astype(np.uint16)
 
 
-def _row(one: Slice, number: int, stem: str, there: dict[int, Agreed]) -> dict:
+def _row(
+    one: lidc.Slice, number: int, stem: str, there: dict[int, lidc.Agreed]
+) -> dict:
     rated = [a.malignancy for a in there.values() if a.malignancy is not None]
     worst = max(rated, default=None)
     # one number where pixels are square, else height and width

@@ -71,14 +71,9 @@ def make_demo_images(
 ) -> dict:
     """Write ``num`` images of ``size`` pixels a side and their ``annotations.csv``.
 
-    Nothing is done when ``out`` already holds this very set.
-
     Returns:
-        ``images``, ``lesions``, ``counts`` (class -> images) and ``new``
-        (False when they were there already).
-
-    Raises:
-        UserError: a number out of its range, or ``out`` holds other files.
+        ``images``, ``lesions``, ``counts`` (class -> images) and ``new`` (False when
+        this very set was there already).
     """
     check_workers(workers)
     options = dict(num=num, size=size, seed=seed)
@@ -103,14 +98,9 @@ def make_demo_images(
 
 @contextmanager
 def building(root: Path, made_by: dict) -> Iterator[bool]:
-    """Make a data root, or find that it exists.
+    """Make a data root by settings that decide every pixel, or find that it exists.
 
-    Args:
-        root: of the images.
-        made_by: settings that decide every pixel.
-
-    Yields:
-        Whether the block is to fill it; False where this very set exists.
+    Yields whether the block is to fill it.
     """
     mark = root / _MARK
     if mark.exists():
@@ -198,7 +188,6 @@ def draw_image(
 
 
 def _spots(look: Look, rng: Generator) -> list[dict]:
-    """Centre, radius, shape and border of each spot of a lesion."""
     number = int(np.clip(rng.poisson(look.spots - 1) + 1, 1, 6))
     size = np.clip(look.size * np.exp(rng.normal(0, 0.22)), 0.1, 0.8)
     ragged = max(0.01, look.ragged + rng.normal(0, 0.05))

@@ -65,20 +65,12 @@ def make_demo_slices(
 ) -> dict:
     """Write slices, masks and ``split_dataset.csv``, split by patients.
 
-    Half of the patients are for training, a fifth for validation. Nothing is done when
-    ``out`` already holds this very set.
-
-    Args:
-        grade: a key of ``GRADES``.
-        slices: of each patient.
-        size: pixels a side.
+    Half of the patients are for training, a fifth for validation. ``slices`` are of
+    each patient, of ``size`` pixels a side.
 
     Returns:
-        ``counts`` (part -> slices), ``clean`` and ``new`` (False when they
-        were there already).
-
-    Raises:
-        UserError: a number out of its range, or ``out`` holds other files.
+        ``counts`` (part -> slices), ``clean`` and ``new`` (False when this very set
+        was there already).
     """
     check_workers(workers)
     options = dict(grade=grade, patients=patients, slices=slices, size=size, seed=seed)
@@ -100,7 +92,6 @@ def make_demo_slices(
 
 
 def _plan(patients: int, slices: int) -> list[dict]:
-    """One row a slice."""
     ends = np.rint(np.cumsum(list(_PARTS.values())) * patients)
     rows = []
     for patient in range(patients):
@@ -142,17 +133,12 @@ def _write_slice(root: Path, made_by: dict, row: dict) -> None:
 def draw_slice(
     grade: Grade, side: int, patient: Generator, slice_: Generator, height: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one slice and its mask.
+    """Draw a slice, (side, side) uint16, and its mask, bool.
 
-    Args:
-        patient: draws what all slices of a patient share.
-        slice_: draws the rest.
-        height: of the slice above the nodule's centre, in radii; None for a
-            slice without it.
-
-    Returns:
-        (side, side) uint16, and (side, side) bool, the pixels of the lungs
-        of which half the way to the nodule's centre is reached without noise.
+    ``patient`` draws what all slices of a patient share, ``slice_`` the rest;
+    ``height`` is that above the nodule's centre, in radii, None for a slice without it.
+    The mask are pixels of the lungs half the way to the nodule's centre or more,
+    without noise.
     """
     scale = side / 64
     grid = np.mgrid[:side, :side].astype(np.float64)

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from hkd_mm.data_tools.source import check_source
-from hkd_mm.errors import UserError
+from hkd_mm.errors import UserError, first_line
 from hkd_mm.io.files import is_skipped, walk
 from hkd_mm.io.images import IMAGE_SUFFIXES
 
@@ -52,11 +52,8 @@ def list_downloads(
 ) -> tuple[list[Entry], Counter[str]]:
     """List the images and tables of folders and archives, nested ones included.
 
-    Archives are unpacked below ``out``, for as long as the stack is open.
-
-    Returns:
-        Entries in the order of the sources and names, and how many files of other
-        suffixes were passed over.
+    Archives are unpacked below ``out``, for as long as the stack is open. Also returned
+    is how many files of other suffixes were passed over.
 
     Raises:
         UserError: a source is missing or holds ``out``; an archive is damaged,
@@ -173,9 +170,8 @@ def _unpack(source: Path, out: str, stack: ExitStack) -> Iterator[Entry]:
         except (*_DAMAGED, OSError) as error:
             if isinstance(error, OSError) and error.errno:  # such as a full disk
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f'archive {label} is damaged ({reason}); download it again'
+                f'archive {label} is damaged ({first_line(error)}); download it again'
             ) from None
 
 
@@ -217,11 +213,7 @@ def _rewound(content: IO[bytes]) -> IO[bytes]:
 
 
 def place(entry: Entry, target: Path) -> bool:
-    """Put a file into place by hard link, or by copy where that fails.
-
-    Returns:
-        Whether it was put there now; an existing file of that size is kept.
-    """
+    """Put a file into place by hard link or copy; False if one of its size is there."""
     source = entry.path.resolve()
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return False

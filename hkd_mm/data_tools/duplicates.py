@@ -15,17 +15,6 @@ from hkd_mm.errors import UserError
 _BITS = 64  # of a hash
 
 
-def require_imagehash() -> None:
-    """Refuse to look for near duplicates without the package ImageHash."""
-    try:
-        import imagehash  # noqa: F401
-    except ImportError:
-        raise UserError(
-            'near duplicates need the package ImageHash: pip '
-            'install ImageHash, or leave --near out'
-        ) from None
-
-
 def perceptual_hash(image: np.ndarray) -> int:
     """64 bits that similar pictures share, of a (H, W, 3) BGR image."""
     import imagehash
@@ -38,16 +27,9 @@ def perceptual_hash(image: np.ndarray) -> int:
 def near_pairs(records, found: dict, near: int) -> list[dict]:
     """Find pairs of different content and lesion within ``near`` bits.
 
-    Of equal files of one lesion only the first is compared: the others are
-    duplicates already.
-
-    Args:
-        records: all images.
-        found: sample id -> its ``sha256`` and ``phash``, None where unreadable.
-        near: bits that may differ.
-
-    Returns:
-        ``images`` (two sample ids) and ``bits``, in the order of the records.
+    Of equal files of one lesion only the first is compared. ``found`` is sample id ->
+    its ``sha256`` and ``phash``, None where unreadable. Returned are ``images`` (two
+    sample ids) and ``bits``, in the order of the records.
     """
     contents: dict[str, dict] = {}  # content -> lesion -> index of a record
     hashes = []
@@ -77,18 +59,12 @@ def near_pairs(records, found: dict, near: int) -> list[dict]:
 def pairs_within(
     hashes: np.ndarray, near: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find all pairs of hashes that differ in at most ``near`` bits.
+    """Find all pairs of hashes, (N,) uint64, that differ in at most ``near`` bits.
 
     Two such hashes agree in at least one of ``near + 1`` shares of their bits, so that
     only neighbours are compared after sorting by a share: time and memory grow with the
-    hashes, and not with their square, as long as few are similar.
-
-    Args:
-        hashes: (N,) uint64.
-        near: bits that may differ; from 32 on, all pairs are compared.
-
-    Returns:
-        i and j (M,) int64, i < j, each pair once and in order, and their bits (M,).
+    hashes, not with their square. From 32 bits on all pairs are compared. Returned are
+    i < j (M,) int64, each pair once and in order, and their bits (M,).
     """
     shares = near + 1 if near < _BITS // 2 else 1
     pairs = [np.zeros((0, 2), np.int64)]
@@ -125,11 +101,10 @@ def _popcount(values: np.ndarray) -> np.ndarray:
 
 
 def joined_names(records: Sequence, links: Iterable[Sequence[str]]) -> list[str | None]:
-    """Name the connected groups of images, linked by lesion or by ``links``.
+    """Name the groups of images that are linked by lesion or by ``links``.
 
-    Returns:
-        One name a record: the first by the alphabet of the lesions, and of the ids
-        where an image has no lesion. A lone image keeps its lesion, or None.
+    One name a record: the first by the alphabet of the lesions, and of the ids where an
+    image has no lesion. A lone image keeps its lesion, or None.
     """
     from hkd_mm.datasets.records import connected_groups
 
@@ -156,19 +131,15 @@ def joined_names(records: Sequence, links: Iterable[Sequence[str]]) -> list[str 
 
 
 def write_groups(records: Sequence, report: dict, data_root: str, out: str) -> dict:
-    """Write an annotation table whose lesions are groups of equal images.
+    """Write an annotation table whose lesions are groups of equal and near images.
 
-    Joined are the duplicates and near duplicates of a report of
-    :func:`hkd_mm.data_tools.verify.verify_data`.
+    Args:
+        report: of :func:`hkd_mm.data_tools.verify.verify_data`.
 
     Returns:
-        ``groups`` of several images, ``images`` in them, ``joined`` (images
-        that share a group with an image of another or of no lesion), and
-        ``torn``, groups in several parts of a given split. Where there are
-        any, the table names no parts, so that a split is drawn.
-
-    Raises:
-        UserError: the images have masks, or the file is there or cannot be written.
+        ``groups`` of several images, ``images`` in them, ``joined`` (images in a group
+        with an image of another or of no lesion), and ``torn``, groups in several
+        parts of a given split: where there are any, the table names no parts.
     """
     from hkd_mm.datasets.records import ImageFinder
 

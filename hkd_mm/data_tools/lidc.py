@@ -8,15 +8,15 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 import cv2
 import numpy as np
 
-from hkd_mm.errors import UserError
+from hkd_mm.errors import UserError, first_line
 from hkd_mm.io.progress import parallel_map
+from hkd_mm.lazy import require
 
 Masks = dict[int, np.ndarray]  # slice -> (H, W) bool
 # The largest of LIDC-IDRI has 2 MB and 100 nodules, its slices 512 x 512 pixels.
@@ -80,7 +80,6 @@ class Scan:
 
     @property
     def patient(self) -> str:
-        """Patient id."""
         return self.slices[0].patient
 
     def slice_of(self, outline: Outline) -> int | None:
@@ -104,9 +103,8 @@ class Agreed:
 def read_outlines(path: str | Path) -> Readings | None:
     """Read the nodules of one XML file; None for other XML files.
 
-    Raises:
-        UserError: it cannot be read, is far larger than such files are, declares
-            entities (which may unpack without end), or lacks a required number.
+    One with entities is refused (they may unpack without end), or far larger than
+    usual.
     """
     try:
         data = Path(path).read_bytes()
@@ -163,16 +161,8 @@ def _text(node: ElementTree.Element, name: str) -> str:
 
 
 def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
-    """Read CT scans by series UID; other DICOM files are skipped.
-
-    Raises:
-        UserError: a file is damaged or lacks its position, two different files are
-            the same slice, or pydicom is missing.
-    """
-    if find_spec('pydicom') is None:
-        raise UserError(
-            'DICOM files need pydicom, which is not installed; pip install "pydicom>=3"'
-        )
+    """Read CT scans by series UID; other DICOM files are skipped."""
+    require('pydicom', 'DICOM', '"pydicom>=3"')
     found = parallel_map(
         read_header, map(str, files), f'reading {len(files)} headers', workers
     )
@@ -192,11 +182,7 @@ def find_scans(files: Sequence[Path], workers: int = 0) -> dict[str, Scan]:
 
 
 def read_header(path: str) -> Slice | None:
-    """Read the header of a CT slice; None for other files.
-
-    Raises:
-        UserError: damaged or incomplete.
-    """
+    """Read the header of a CT slice; None for other files."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
     from pydicom.filereader import read_file_meta_info
@@ -211,11 +197,12 @@ def read_header(path: str) -> Slice | None:
             return None
         origin = [float(x) for x in data.ImagePositionPatient]
         sides = data.get('PixelSpacing')
+        patient = re.sub(r'[^\w.-]+', '_', str(data.PatientID)).lstrip('.')[:64]
         found = Slice(
             path=path,
             series_uid=str(data.SeriesInstanceUID),
             uid=str(data.SOPInstanceUID),
-            patient=_file_name(str(data.PatientID)),
+            patient=patient or 'unknown',
             position=_along(origin, data.get('ImageOrientationPatient')),
             z=origin[2],
             number=int(data.get('InstanceNumber') or 0),
@@ -231,26 +218,12 @@ def read_header(path: str) -> Slice | None:
         if isinstance(error, InvalidDicomError) and not Path(path).suffix:
             return None
         raise UserError(
-            f'{path} cannot be read as a CT slice: {_first_line(error)}'
+            f'{path} cannot be read as a CT slice: {first_line(error)}'
         ) from None
 
 
-def _file_name(patient: str) -> str:
-    """A patient id as the name of a folder."""
-    return re.sub(r'[^\w.-]+', '_', patient).lstrip('.')[:64] or 'unknown'
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def read_hounsfield(path: str) -> np.ndarray:
-    """Pixels in Hounsfield units, (H, W) float64.
-
-    Raises:
-        UserError: the pixels are missing or damaged, or pydicom needs another
-            package to decode them.
-    """
+    """Pixels in Hounsfield units, (H, W) float64."""
     from pydicom import dcmread
 
     try:
@@ -264,13 +237,12 @@ def read_hounsfield(path: str) -> np.ndarray:
             raise ValueError('its rescale slope or intercept is no number')
     except Exception as error:  # decoders raise errors of any type
         raise UserError(
-            f'{path}: its pixels cannot be read: {_first_line(error)}'
+            f'{path}: its pixels cannot be read: {first_line(error)}'
         ) from None
     return values
 
 
 def _along(position: list[float], orientation: Sequence[float] | None) -> float:
-    """Position along the normal of the slice."""
     if not orientation:
         return position[2]
     row, column = np.array(orientation, float).reshape(2, 3)
@@ -285,14 +257,9 @@ def agreed_nodules(
 ) -> list[Agreed]:
     """Vote on the nodules of a scan, ordered by their first slice.
 
-    Nodules of different readers that share a pixel are one nodule. A pixel
-    belongs to it if at least ``share`` of all readers of the scan include it,
-    2 of 4 by default; a nodule without such a pixel is left out.
-
-    Args:
-        slice_of: number of the slice of an outline, or None.
-        shape: (H, W) of the slices.
-        share: in (0, 1].
+    Nodules of different readers that share a pixel are one nodule. A pixel belongs to
+    it if at least ``share`` of all readers of the scan include it; a nodule without
+    such a pixel is left out. ``shape`` is (H, W) of the slices.
     """
     volumes = []
     for nodule in readings.nodules:
@@ -334,7 +301,6 @@ def fill_outlines(outlines: list[Outline], shape: tuple[int, int]) -> np.ndarray
 
 
 def _groups(volumes: list[Masks]) -> list[list[int]]:
-    """Numbers of volumes that are connected by shared pixels."""
     groups: list[list[int]] = []
     for number, one in enumerate(volumes):
         touching = [
@@ -352,7 +318,6 @@ def _groups(volumes: list[Masks]) -> list[list[int]]:
 
 
 def _vote(volumes: list[tuple[int, Masks]], needed: int) -> Masks:
-    """Pixels that at least ``needed`` readers include."""
     marks: dict[tuple[int, int], np.ndarray] = {}  # a reader has one vote a pixel
     for reader, masks in volumes:
         for number, mask in masks.items():

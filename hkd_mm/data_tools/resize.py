@@ -22,17 +22,10 @@ _TABLES = ('.csv', '.tab', '.tsv', '.json', '.md')
 def resize_images(data_root: str, out: str, size: int, workers: int = 0) -> dict:
     """Write every image as a ``size`` x ``size`` PNG under ``out``.
 
-    The pixels are those of ``LoadSkinImage`` and ``Resize(scale=(size,
-    size), interpolation='area')``: EXIF applied, 8 bits, aspect ratio not
-    kept. Folders and names stay, tables are copied, ``originals`` is left
-    out. Existing images are kept, so an interrupted call can be resumed.
-
-    Returns:
-        ``images``, ``written`` and ``failed`` (list of messages).
-
-    Raises:
-        UserError: the source is missing or empty, or ``out`` is inside it or
-            holds a copy of another size.
+    The pixels are those of ``LoadSkinImage`` and ``Resize(scale=(size, size),
+    interpolation='area')``. Folders and names stay, tables are copied, ``originals`` is
+    left out, existing images are kept. Returned are ``images``, ``written`` and
+    ``failed`` (messages).
     """
     from hkd_mm.datasets.records import check_root, list_images
 

@@ -58,12 +58,7 @@ def check_out(out: str | os.PathLike) -> None:
 
 
 def check_source(source: str, out: str | None = None) -> Path:
-    """Refuse what is no file or folder of data, or holds the output.
-
-    Raises:
-        UserError: it is missing, a pipe or a device, of the kernel, or ``out`` is
-            inside of it.
-    """
+    """Refuse what is no file or folder of data, of the kernel, or holds the output."""
     path = Path(os.path.expanduser(source))
     if not os.path.exists(path):
         raise UserError(f'{source} does not exist; name a folder or file that does')
@@ -86,11 +81,9 @@ def check_source(source: str, out: str | None = None) -> Path:
 
 
 def read_records(args: argparse.Namespace):
-    """Read the images of :func:`add_source_arguments`.
+    """Records, their labels in order, and name of the data; arguments as added above.
 
-    Returns:
-        (list of Record, their labels in order, name of the data). Images with
-        masks are labelled by whether the mask marks anything.
+    Images with masks are labelled by whether the mask marks anything.
     """
     from hkd_mm.datasets.masks.folders import EMPTY, FOREGROUND
 
@@ -152,7 +145,6 @@ def read_tables(args: argparse.Namespace) -> list[Path]:
 
 
 def _recognise(root: Path, ann_file: str | None) -> str:
-    """The data set of a root, by its tables and folders."""
     tables = [*root.glob('*'), *root.glob('*/*.csv')]
     paths = [Path(ann_file)] if ann_file else tables
     for name in sorted(path.name for path in paths):
@@ -160,16 +152,12 @@ def _recognise(root: Path, ann_file: str | None) -> str:
             return 'HAM10000'
         if name.startswith('ISIC_2019'):
             return 'ISIC2019'
-    if not (ann_file or _has_labels(root)) and _has_masks(root):
-        return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'
-    return 'SkinDisease'
-
-
-def _has_labels(root: Path) -> bool:
-    """Whether the table of a data root names classes and no masks."""
     table = root / 'annotations.csv'
     header = read_table(table)[0].keys() if table.is_file() else set()
-    return 'label' in header and not header & {'mask', 'mask_image'}
+    labelled = ann_file or ('label' in header and not header & {'mask', 'mask_image'})
+    if not labelled and _has_masks(root):
+        return 'LIDCNodule' if _is_deep(root) else 'SkinLesionMasks'
+    return 'SkinDisease'
 
 
 def _has_masks(root: Path) -> bool:
@@ -204,14 +192,9 @@ def _parts(root: Path) -> list[Path]:
 
 
 def read_where(records, args: argparse.Namespace) -> tuple[dict, dict]:
-    """Find the splits of each image, leaks included.
+    """Find the splits of each image, leaks included: sample id -> list of splits.
 
-    Args:
-        records: of :func:`read_records`.
-        args: ``split_file``, ``ratios`` and ``seed``.
-
-    Returns:
-        (sample id -> list of splits, content of the split file).
+    Also returned is the content of the split file, of ``args.split_file``, else drawn.
     """
     from hkd_mm.datasets.records import SPLITS
     from hkd_mm.datasets.split_file import find_split, read_split
@@ -236,11 +219,7 @@ def read_where(records, args: argparse.Namespace) -> tuple[dict, dict]:
 
 
 def write_annotations(path: str | os.PathLike, records: Sequence) -> None:
-    """Write ``image,label``, lesions and splits if any, and the metadata.
-
-    Raises:
-        UserError: a name that no table can hold.
-    """
+    """Write ``image,label``, lesions and splits if any, and the metadata."""
     columns = {
         'image': [record.sample_id for record in records],
         'label': [record.label for record in records],

@@ -22,15 +22,9 @@ def draw_split_file(
 ) -> tuple[dict, str, bool]:
     """Draw a split and write it, unless the file exists.
 
-    ``group_duplicates`` keeps byte-identical files in one part as well, for
-    which ``workers`` processes read the files.
-
-    Returns:
-        (content, path, whether it was written now).
-
-    Raises:
-        UserError: the data comes split, or the existing file belongs to other
-            data or settings.
+    ``group_duplicates`` keeps byte-identical files in one part as well, which
+    ``workers`` processes read. Returned are content, path, and whether it was written
+    now.
     """
     from hkd_mm.datasets.split_file import default_split_file, read_split, write_split
     from hkd_mm.datasets.splits import as_document, check_split, draw_split

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 
-from hkd_mm.data_tools.duplicates import near_pairs, perceptual_hash, require_imagehash
+from hkd_mm.data_tools.duplicates import near_pairs, perceptual_hash
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import sha256, walk
 from hkd_mm.io.progress import parallel_map
+from hkd_mm.lazy import require
 
 
 def verify_data(
@@ -24,29 +25,24 @@ def verify_data(
     """Read every file once and report the findings.
 
     Args:
-        records: all images.
         where: sample id -> list of its splits.
         min_size: shorter sides below this many pixels are reported as tiny.
-        near: perceptual hashes (64 bits) that differ in at most this many
-            bits are near duplicates; None does not look for them.
+        near: perceptual hashes (64 bits) that differ in at most this many bits are near
+            duplicates; None does not look for them.
         group_near: near duplicates in different splits are leaks.
 
     Returns:
         images; without_lesion, how many of them name no lesion or patient; counts
         (split -> class -> images); unreadable (image, reason); tiny (image, width,
-        height); duplicates, a list of groups of images with equal bytes; conflicting,
-        those of them with several labels; near_duplicates (two images of different
-        lesions, bits); grouped_by, the kinds of leaks that were looked for; leaks (kind
-        id, lesion, patient, content or near duplicate; key; the splits and images);
-        near_leaks, the near duplicates in different splits; ok (bool: no unreadable
-        file and no leak). Near duplicates do not count by themselves: similar lesions
-        exist.
-
-    Raises:
-        UserError: ``near`` is not from 0 to 64, or the package ImageHash is missing.
+        height); duplicates, groups of images with equal bytes; conflicting, those with
+        several labels; near_duplicates (two images of different lesions, bits);
+        grouped_by, the kinds of leaks that were looked for; leaks (kind; key; the
+            splits
+        and images); near_leaks, the near duplicates in different splits; ok (bool: no
+        unreadable file and no leak).
     """
     if near is not None:
-        require_imagehash()
+        require('imagehash', '--near', 'ImageHash')
         if not 0 <= near <= 64:
             raise UserError(f'--near {near} must lie between 0 and 64 bits')
     scans = parallel_map(
@@ -132,7 +128,6 @@ def _scan(perceptual: bool, path: str) -> dict:
 
 
 def _leaks(kind: str, groups: dict[str, list[str]], where: dict) -> list[dict]:
-    """Groups that are in several splits."""
     leaks = []
     for key, names in groups.items():
         splits = defaultdict(list)

@@ -35,6 +35,7 @@ SPLIT_NAMES = dict(
     test='test',
     testing='test',
 )
+_CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]')
 _ABSOLUTE = re.compile('([A-Za-z]:)?/')
 # Beside images as a matter of course; whatever else is no image is counted.
 _PAPERS = frozenset(
@@ -162,7 +163,16 @@ def log_once(line: str) -> None:
 
 
 def check_records(records: list[Record], classes: tuple[str, ...], source: str) -> None:
-    """Refuse a label outside the classes, a class without an image, a repeated id."""
+    """Refuse a label outside the classes, a class without an image, a repeated id.
+
+    And classes of several lines, which no table or list of names could hold.
+    """
+    for name in classes:
+        if _CONTROL.search(name):
+            raise UserError(
+                f'{source}: class {name!r} has a line break or another control '
+                'character in its name; rename its folder, or correct its label'
+            )
     known, seen, used = set(classes), set(), set()
     for record in records:
         if record.label not in known:

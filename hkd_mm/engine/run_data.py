@@ -33,19 +33,32 @@ def preparation(dataset: Any, preprocessor: nn.Module) -> dict[str, Any]:
     return found
 
 
-def check_resumed_data(
-    meta: dict[str, Any], dataset: Any, preprocessor: nn.Module, name: str
+def check_resumed(
+    checkpoint: dict[str, Any], dataset: Any, preprocessor: nn.Module, name: str
 ) -> None:
     """Let a run go on only on the data it was begun on, prepared equally.
 
     Args:
-        meta: of the checkpoint.
+        checkpoint: to go on from.
         name: of the checkpoint, for the message.
 
     Raises:
-        UserError: the data have another split now, so images that the network was
-            trained on would validate it; or they are prepared in another way.
+        UserError: it holds weights only; the data have another split now, so images
+            that the network was trained on would validate it; or they are prepared
+            in another way.
     """
+    meta = checkpoint.get('meta') or {}
+    parts = [checkpoint.get('optimizer'), checkpoint.get('message_hub')]
+    steps = [meta.get('epoch'), meta.get('iter')]
+    if not (
+        all(isinstance(part, dict) for part in parts)
+        and all(isinstance(step, int) and step >= 0 for step in steps)
+    ):
+        raise UserError(
+            f'{name} holds weights only and cannot be resumed from; '
+            'give an epoch_N.pth of this run, or start from the '
+            'weights with --cfg-options load_from=FILE'
+        )
     there, here = meta.get('split_hash'), split_hash(dataset)
     way = 'or begin again without --resume in another --work-dir'
     if there is not None and there != here:

@@ -6,11 +6,8 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from pydantic import Field
 from torch import nn
 from typing_extensions import Required, TypedDict
 
@@ -18,15 +15,9 @@ from hkd_mm.engine.run_data import split_hash
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.checkpoints import safe_load
-from hkd_mm.io.schema import read_as, validate
+from hkd_mm.io.schema import read_as
+from hkd_mm.models.arguments import Count
 from hkd_mm.models.networks.complexity import complexity
-
-Count = Annotated[int, Field(ge=1)]
-
-
-def check_counts(hook: Hook, **counts: int) -> None:
-    """Refuse arguments of a hook that are no whole numbers from 1 on."""
-    validate(dict[str, Count], counts, type(hook).__name__)
 
 
 class Record(TypedDict, total=False):

@@ -57,15 +57,10 @@ def run_tool(
     should_stop: Callable[[], bool] = lambda: False,
     threads: int | None = None,
 ) -> None:
-    """Run a tool to its end; however this returns, its process has ended.
+    """Run a tool of ``tools`` to its end; however this returns, its process has ended.
 
-    Args:
-        tool: its file in ``tools``.
-        arguments: of its command line.
-        log: file to which its output is added.
-        options: those of ``--cfg-options``.
-        should_stop: called every second; True ends the process.
-        threads: of its CPU operators; None: as it chooses.
+    Its output is added to the ``log``. ``should_stop`` is called every second; True
+    ends the process. ``threads`` are those of its CPU operators.
 
     Raises:
         Failed: it ended with an error.

@@ -9,34 +9,18 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from hkd_mm.cli import user_line
-from hkd_mm.experiments import children
+from hkd_mm.experiments import children, run_folders
 from hkd_mm.experiments.outdated import StudyFingerprints, code_hash, write_fingerprint
-from hkd_mm.experiments.run_folders import (
-    CONSOLE,
-    FAILED,
-    figure,
-    is_done,
-    is_resumable,
-    is_trained,
-    read_report,
-    write_json,
-)
 from hkd_mm.experiments.study import Run
 from hkd_mm.io.progress import how_far, left_of_runs
 
 
 class RunExecutor:
-    """Train and test what is missing, several runs side by side.
+    """Train and test what is missing, ``jobs`` runs side by side that share the cores.
 
-    A run that is done is left alone, one that was broken off is resumed; one
-    that fails leaves ``failed.json`` in its folder and the others go on.
-
-    Args:
-        runs: in an order in which none builds on a later one.
-        options: of the command line, for every run.
-        jobs: runs side by side, each with its share of the cores.
-        fingerprints: written beside each run that is trained, if given.
-        metric: shown of a run that is done.
+    A run that is done is left alone, one that was broken off is resumed; one that fails
+    leaves ``failed.json`` in its folder and the others go on. No run builds on a later
+    one.
     """
 
     def __init__(
@@ -54,11 +38,11 @@ class RunExecutor:
         self.fingerprints = fingerprints
         self._threads = max(1, (os.cpu_count() or 1) // jobs)
         self._stop = threading.Event()
-        done = [run for run in runs if is_done(run.folder(work_dir))]
+        done = [run for run in runs if run_folders.is_done(run.folder(work_dir))]
         self._ended = {run.name for run in done}
         self._started: dict[str, float] = {}
         self._seconds = [
-            60 * read_report(path / 'metrics.json')['training_minutes']
+            60 * run_folders.read_report(path / 'metrics.json')['training_minutes']
             for path in (run.folder(work_dir) for run in done)
         ]
 
@@ -75,10 +59,8 @@ class RunExecutor:
         return how_far(ended, len(self.runs), left, 'runs')
 
     def run(self, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
-        """Do all of it; ``tick`` is called about once a second.
-
-        Returns:
-            Name -> reason, of the runs that failed.
+        """Do all of it, with a ``tick`` a second; name -> reason, of the runs that
+        failed.
         """
         pool = ThreadPoolExecutor(self.jobs)
         futures: dict[str, Future] = {}
@@ -88,7 +70,12 @@ class RunExecutor:
                 for run in self.runs:
                     before = [futures[other.name] for other in run.built_on(rows)]
                     futures[run.name] = pool.submit(self._run, run, before)
-                _wait(set(futures.values()), tick)
+                waiting = set(futures.values())
+                while waiting:
+                    ended, waiting = wait(waiting, children.LOOK, FIRST_EXCEPTION)
+                    for future in ended:  # one that raises ends all
+                        future.result()
+                    tick()
                 found = {name: f.result() for name, f in futures.items()}
             except BaseException:
                 self._stop.set()  # each thread ends its process
@@ -98,11 +85,10 @@ class RunExecutor:
         return {name: reason for name, reason in found.items() if reason}
 
     def _run(self, run: Run, before: list[Future]) -> str | None:
-        """Do a run after those it builds on; why it failed, if it did."""
         reason = None
         if any(future.result() for future in before):
             reason = 'what it builds on failed'
-        elif is_done(run.folder(self.work_dir)):
+        elif run_folders.is_done(run.folder(self.work_dir)):
             self.log(f'{run.name}: was done before')
         else:
             self._started[run.name] = started = time.monotonic()
@@ -116,20 +102,20 @@ class RunExecutor:
     def _attempt(self, run: Run) -> str | None:
         folder = run.folder(self.work_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FAILED).unlink(missing_ok=True)
+        (folder / run_folders.FAILED).unlink(missing_ok=True)
         try:
-            if not is_trained(folder):
+            if not run_folders.is_trained(folder):
                 self._train(run, folder)
             self._call(children.test, run, folder)
-            report = read_report(folder / 'metrics.json')
-            value = figure(report.get('best') or {}, self.metric)
+            report = run_folders.read_report(folder / 'metrics.json')
+            value = run_folders.figure(report.get('best') or {}, self.metric)
             if value != value:
                 raise children.Failed(f'its validation has no {self.metric}')
         except children.ChildStopped:
             return 'it was ended with the study'
         except Exception as error:  # of this run: the others go on
             reason = user_line(error) or f'{type(error).__name__}: {error}'
-            write_json(folder / FAILED, dict(reason=reason))
+            run_folders.write_json(folder / run_folders.FAILED, dict(reason=reason))
             self.log(f'{run.name}: failed: {reason}')
             return reason
         self.log(
@@ -139,13 +125,13 @@ class RunExecutor:
         return None
 
     def _train(self, run: Run, folder: Path) -> None:
-        resumed = is_resumable(folder)
+        resumed = run_folders.is_resumable(folder)
         self.log(f'{run.name}: {"resumed" if resumed else "started"}')
         if self.fingerprints and not resumed:
             now = self.fingerprints.of(run)._replace(code=code_hash())
             write_fingerprint(folder, now)
         self._call(children.train, run, folder)
-        if not is_trained(folder):
+        if not run_folders.is_trained(folder):
             raise children.Failed(
                 f'{run.row.config} leaves no metrics.json and student.pth; '
                 'its custom_hooks need hkd_mm.RunReportHook'
@@ -158,16 +144,7 @@ class RunExecutor:
             run.row.config,
             folder,
             [*run.options(self.work_dir), *self.options],
-            folder / CONSOLE,
+            folder / run_folders.CONSOLE,
             should_stop=self._stop.is_set,
             threads=self._threads,
         )
-
-
-def _wait(futures: set[Future], tick: Callable[[], None]) -> None:
-    """Wait for all, or for one that raises, and raise that."""
-    while futures:
-        ended, futures = wait(futures, children.LOOK, FIRST_EXCEPTION)
-        for future in ended:
-            future.result()
-        tick()

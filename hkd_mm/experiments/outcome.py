@@ -10,25 +10,17 @@ from typing import Any
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation import significance
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.evaluation.significance import (
-    Difference,
-    accuracy,
-    balanced_accuracy,
-    bootstrap_interval,
-    holm,
-    mean_value,
-    paired_difference,
-)
 from hkd_mm.experiments.run_folders import figure, is_done, read_report
 from hkd_mm.experiments.study import Study, StudyRow, all_runs
 from hkd_mm.metric_names import COMPARED_OF_MASKS, OF_MASKS, OF_NETS
 from hkd_mm.training.test_record import read_predictions
 
 _SCORES = dict(
-    dict.fromkeys(COMPARED_OF_MASKS, mean_value),
-    balanced_accuracy=balanced_accuracy,
-    top1=accuracy,
+    dict.fromkeys(COMPARED_OF_MASKS, significance.mean_value),
+    balanced_accuracy=significance.balanced_accuracy,
+    top1=significance.accuracy,
 )
 
 
@@ -53,7 +45,9 @@ class MethodResult:
     predictions: Predictions
     milliseconds: float = math.nan  # that an image takes; NaN: nobody has timed it
     interval: tuple[float, float] = (math.nan, math.nan)  # 95 %, over other test splits
-    against: dict[str, Difference] = field(default_factory=dict)  # by baseline
+    against: dict[str, significance.Difference] = field(
+        default_factory=dict
+    )  # by baseline
     adjusted: dict[str, float] = field(
         default_factory=dict
     )  # p after Holm's correction
@@ -61,12 +55,10 @@ class MethodResult:
 
     @property
     def minutes(self) -> float:
-        """Of training, mean over the runs."""
         return statistics.mean(r['training_minutes'] for r in self.reports)
 
     @property
     def seeds(self) -> list[int]:
-        """That its runs were trained with, each once."""
         return list(dict.fromkeys(r.get('seed') for r in self.reports))
 
     @property
@@ -80,17 +72,16 @@ class MethodResult:
         return sum(map(answers_one_class, self.tests))
 
     def validation(self, metric: str) -> tuple[float, float]:
-        """Mean and sample sd over the runs, of the chosen checkpoint.
-
-        NaN of a class that has no image to validate on.
+        """Mean and sample sd over the runs, at the chosen checkpoint; NaN without
+        images.
         """
         return spread([figure(r.get('best') or {}, metric) for r in self.reports])
 
     def test(self, metric: str) -> tuple[float, float]:
         """Mean and sample sd over the runs; a figure of the network has no sd.
 
-        Weights are in millions, operations in 1e9. NaN of a segmentor that
-        lacks the figure in one of its runs: one that marks nothing has no precision.
+        Weights are in millions, operations in 1e9. NaN of a segmentor that lacks the
+        figure in a run.
         """
         if metric == 'milliseconds':
             return self.milliseconds, math.nan
@@ -113,8 +104,7 @@ def read_outcomes(
 ) -> list[MethodResult]:
     """Read rows all of whose runs are done, and compare them.
 
-    In a cross-validation each image has the prediction of the network that
-    was not trained on its fold.
+    In a cross-validation the network answers that was not trained on an image's fold.
     """
     outcomes = []
     for row in study.rows:
@@ -150,7 +140,6 @@ def read_outcome(
 
 
 def _read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
-    """Predictions from the folders of each seed, one a fold."""
     of_masks = metric in COMPARED_OF_MASKS
     columns = ('patient', metric) if of_masks else ('lesion_id', 'prediction')
     group, chosen = columns
@@ -178,10 +167,6 @@ def _read_predictions(by_seed: list[list[Path]], metric: str) -> Predictions:
 def _lines(folder: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     path = folder / 'predictions.csv'
     lines: list[dict[str, Any]] = read_predictions(path)
-    if not lines:
-        raise UserError(
-            f'{path} has no rows; remove {folder}, and the run is done again'
-        )
     for name in ('sample_id', *columns):
         if name not in lines[0]:
             raise UserError(
@@ -204,9 +189,21 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
     that asks for fewer seeds is paired with the others.
     """
     most = max((len(one.predictions.chosen) for one in outcomes), default=0)
+    measured = [key for key in study.metrics if key not in (*OF_NETS, *OF_MASKS)]
     for outcome in outcomes:
-        _check_images(outcome, outcomes[0])
-        _check_metrics(outcome, study.metrics)
+        ours, theirs = outcome.predictions, outcomes[0].predictions
+        if (ours.sample_ids, ours.labels) != (theirs.sample_ids, theirs.labels):
+            raise UserError(
+                f'{outcome.row.name} and {outcomes[0].row.name} were tested on other '
+                'images: they cannot be compared image by image; give them one '
+                'data set and split'
+            )
+        for name in measured:
+            if not all(name in test for test in outcome.tests):
+                raise UserError(
+                    f'the test of {outcome.row.name} has no {name}: its class is not '
+                    'there or has no images'
+                )
         few = outcome.row.seeds is not None
         outcome.fewer_seeds = few and len(outcome.predictions.chosen) < most
     if not outcomes or not outcomes[0].has_multiple_groups:
@@ -215,7 +212,7 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
     for outcome in outcomes:
         found = outcome.predictions
         labels, chosen = _arrays(metric, found.labels, found.chosen)
-        outcome.interval = bootstrap_interval(
+        outcome.interval = significance.bootstrap_interval(
             labels, chosen, found.groups, _SCORES[metric]
         )
     by_name = {outcome.row.name: outcome for outcome in outcomes}
@@ -225,7 +222,6 @@ def compare_outcomes(outcomes: list[MethodResult], study: Study) -> None:
 
 
 def _compare(outcomes: list[MethodResult], base: MethodResult, metric: str) -> None:
-    """Fill in the differences to one baseline."""
     name, theirs = base.row.name, base.predictions
     others = [
         one
@@ -233,14 +229,20 @@ def _compare(outcomes: list[MethodResult], base: MethodResult, metric: str) -> N
         if one is not base and one.row.tested and not one.fewer_seeds
     ]
     for outcome in others:
-        _check_seeds(outcome, base)
+        if outcome.seeds != base.seeds:
+            own, given = (', '.join(map(str, one.seeds)) for one in (outcome, base))
+            raise UserError(
+                f'{outcome.row.name} was trained with seeds {own} and '
+                f'{base.row.name} with {given}: differences are paired over '
+                'seeds; give both the same ones, in one order'
+            )
         ours = outcome.predictions
-        outcome.against[name] = paired_difference(
+        outcome.against[name] = significance.paired_difference(
             *_arrays(metric, ours.labels, ours.chosen, theirs.chosen),
             ours.groups,
             _SCORES[metric],
         )
-    adjusted = holm([outcome.against[name].p for outcome in others])
+    adjusted = significance.holm([outcome.against[name].p for outcome in others])
     for outcome, p in zip(others, adjusted):
         outcome.adjusted[name] = p
 
@@ -252,32 +254,3 @@ def _arrays(metric: str, labels: list, *chosen: list) -> list[np.ndarray]:
     arrays = [np.array(given) for given in (labels, *chosen)]
     names = np.unique(np.concatenate([array.ravel() for array in arrays]))
     return [np.searchsorted(names, array) for array in arrays]
-
-
-def _check_seeds(outcome: MethodResult, base: MethodResult) -> None:
-    if outcome.seeds != base.seeds:
-        ours, theirs = (', '.join(map(str, one.seeds)) for one in (outcome, base))
-        raise UserError(
-            f'{outcome.row.name} was trained with seeds {ours} and '
-            f'{base.row.name} with {theirs}: differences are paired over '
-            'seeds; give both the same ones, in one order'
-        )
-
-
-def _check_images(outcome: MethodResult, first: MethodResult) -> None:
-    ours, theirs = outcome.predictions, first.predictions
-    if (ours.sample_ids, ours.labels) != (theirs.sample_ids, theirs.labels):
-        raise UserError(
-            f'{outcome.row.name} and {first.row.name} were tested on other '
-            'images: they cannot be compared image by image; give them one '
-            'data set and split'
-        )
-
-
-def _check_metrics(outcome: MethodResult, metrics: tuple[str, ...]) -> None:
-    for name in [key for key in metrics if key not in (*OF_NETS, *OF_MASKS)]:
-        if not all(name in test for test in outcome.tests):
-            raise UserError(
-                f'the test of {outcome.row.name} has no {name}: its class is not '
-                'there or has no images'
-            )

@@ -53,7 +53,6 @@ class StudyFingerprints:
         self._splits: dict[str, str | None] = {}
 
     def of(self, run: Run) -> StudyFingerprint:
-        """The fingerprint that a run has if it is trained now."""
         config, split = self._row(run)
         if run.fold is not None:
             from hkd_mm.datasets.split_file import read_split
@@ -78,7 +77,6 @@ class StudyFingerprints:
 
 
 def _split_hash(cfg: Config, known: dict[str, str | None]) -> str | None:
-    """Hash of a config's split; equal data is listed once."""
     data = cfg.train_dataloader.dataset.to_dict()
     key = json.dumps(data, sort_keys=True, default=str)
     if key not in known:
@@ -89,7 +87,6 @@ def _split_hash(cfg: Config, known: dict[str, str | None]) -> str | None:
 
 
 def _stages(cfg: Config) -> list[str]:
-    """Configs that are trained beside a run before it."""
     found = []
     if cfg.model.get('teacher') and not cfg.model.get('teacher_ckpt'):
         found.append('teacher_config')
@@ -143,12 +140,9 @@ def handle_outdated(
 ) -> dict[str, list[str]]:
     """Find runs of another config, split or code and act on them.
 
-    ``keep`` takes them as they are, and goes on with those that were broken
-    off; ``redo`` moves each to ``<run>_stale<n>``, with the stages its config
-    trained first, so that all is trained again; ``refuse`` does neither.
-
-    Returns:
-        Name of the run -> what changed, of those that are kept.
+    ``keep`` takes them as they are; ``redo`` moves each to ``<run>_stale<n>``, with the
+    stages its config trained first; ``refuse`` does neither. Returned is name of the
+    run -> what changed, of those that are kept.
     """
     found: dict[str, list[str]] = {}
     for run in runs:
@@ -163,7 +157,10 @@ def handle_outdated(
             # read before the folder is moved
             for old in [*map(Path, read_stages(folder)), folder]:
                 if old.exists():
-                    _archive(old)
+                    number = 1
+                    while (target := Path(f'{old}_stale{number}')).exists():
+                        number += 1
+                    shutil.move(old, target)
         else:
             found[run.name] = reasons
     if found and action == 'refuse':
@@ -173,13 +170,6 @@ def handle_outdated(
             '--outdated redo trains them again beside the old ones'
         )
     return found
-
-
-def _archive(folder: Path) -> None:
-    number = 1
-    while (target := Path(f'{folder}_stale{number}')).exists():
-        number += 1
-    shutil.move(folder, target)
 
 
 def _listed(found: dict[str, list[str]]) -> str:
@@ -201,10 +191,9 @@ def without_data_root(options: list[str]) -> list[str]:
 def sweep_settings(
     sweep: Sweep, work_dir: Path, options: list[str]
 ) -> dict[str, str | None]:
-    """Settings that must not change while a sweep goes on: name -> text.
+    """Settings that must not change while a sweep goes on, None where not known here.
 
-    The numbers of a grid may become more, ``trials`` too. None is what cannot
-    be known here: a split without a hash, or of data on other machines.
+    The numbers of a grid may become more, ``trials`` too.
     """
     found: dict[str, str | None] = dict(
         space=json.dumps(sorted(sweep.space)),

@@ -14,18 +14,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hkd_mm.experiments import table_text
 from hkd_mm.experiments.run_folders import (
     FAILED,
     EpochRecord,
     RunReport,
     is_done,
     read_if_whole,
-)
-from hkd_mm.experiments.table_text import (
-    format_figure,
-    format_params,
-    format_setting,
-    make_console,
 )
 from hkd_mm.experiments.trial_queue import TrialQueue, params_of
 from hkd_mm.io.progress import EVERY, how_far, left_of_runs
@@ -37,22 +32,16 @@ _BEST = 12  # ended trials that a live table has room for
 
 
 class ProgressTable:
-    """Show how far runs are; a context.
-
-    On a terminal a table that stays in place; else lines on what is new, and
-    every 30 s one on the whole.
-    """
+    """Show how far runs are, as a table on a terminal, else as lines."""
 
     def __init__(self) -> None:
-        self.console = make_console(soft_wrap=True)
+        self.console = table_text.make_console(soft_wrap=True)
         self._live: Live | None = None
 
     def table(self) -> Table:
-        """Where every run stands."""
         raise NotImplementedError
 
     def summary(self) -> str:
-        """How far all of it is, in one line."""
         raise NotImplementedError
 
     def news(self) -> list[str]:
@@ -60,7 +49,6 @@ class ProgressTable:
         return []
 
     def print(self, line: str) -> None:
-        """Print a line, above the table where there is one."""
         self.console.print(line)
 
     def __enter__(self) -> ProgressTable:
@@ -78,7 +66,6 @@ class ProgressTable:
             self._live.stop()
 
     def update(self) -> None:
-        """Look again."""
         if self._live is not None:
             self._live.update(self.table(), refresh=True)
             return
@@ -100,7 +87,6 @@ class StudyProgress(ProgressTable):
         self.summary = summary
 
     def table(self) -> Table:
-        """Its cells: epoch, or the compared metric on validation."""
         by_row: dict[str, list[Run]] = defaultdict(list)
         for run in self.runs:
             by_row[run.row.name].append(run)
@@ -123,7 +109,7 @@ class StudyProgress(ProgressTable):
         if is_done(folder):
             report = read_if_whole(RunReport, folder / 'metrics.json') or {}
             value = (report.get('best') or {}).get(self.study.compared_by)
-            return Text(format_figure(value) or 'done', 'green')
+            return Text(table_text.format_figure(value) or 'done', 'green')
         history = read_if_whole(list[EpochRecord], folder / 'history.json')
         if history is None:
             return Text('begun') if folder.exists() else Text('-', 'dim')
@@ -140,7 +126,6 @@ class SweepProgress(ProgressTable):
         self._lines: dict[int, str] = {}
 
     def news(self) -> list[str]:
-        """A line for each trial whose state changed."""
         before = self._lines
         self._lines = {t.number: self._line(t) for t in self.queue.trials}
         return [x for n, x in self._lines.items() if x and x != before.get(n)]
@@ -150,7 +135,7 @@ class SweepProgress(ProgressTable):
             case 'WAITING':
                 return ''
             case 'RUNNING':
-                text = format_params(params_of(trial))
+                text = table_text.format_params(params_of(trial))
             case 'COMPLETE':
                 text = f'{self.sweep.metric} {trial.value:.3f} on validation'
             case 'PRUNED':
@@ -161,7 +146,6 @@ class SweepProgress(ProgressTable):
         return f'trial {trial.number}: {text}'
 
     def summary(self) -> str:
-        """How many have ended, the time left, and the best so far."""
         trials = self.queue.trials
         states = [trial.state.name for trial in trials]
         total = max(self.sweep.trials, len(trials))
@@ -177,7 +161,6 @@ class SweepProgress(ProgressTable):
         return text
 
     def table(self) -> Table:
-        """Trials under way, then the best ones."""
         table = Table(title=self.sweep.title, caption=self.summary())
         names = list(self.sweep.space)
         short = [name.rsplit('.', 1)[-1] for name in names]
@@ -190,15 +173,14 @@ class SweepProgress(ProgressTable):
                 value = trial.intermediate_values.get(step)
             table.add_row(
                 str(trial.number),
-                *(format_setting(params.get(name, '')) for name in names),
+                *(table_text.format_setting(params.get(name, '')) for name in names),
                 '' if step is None else str(step),
-                format_figure(value),
+                table_text.format_figure(value),
                 trial.state.name.lower(),
             )
         return table
 
     def _chosen(self) -> list:
-        """Those that there is room for."""
         trials = self.queue.trials
         sign = -1 if self.sweep.maximised else 1
         running = [t for t in trials if t.state.name == 'RUNNING']

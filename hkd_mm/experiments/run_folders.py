@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -35,10 +36,7 @@ def _check_name(name: str, pattern: str = _PART) -> str:
     return name
 
 
-def _check_row_name(name: str) -> str:
-    return _check_name(name, rf'{_PART}(/{_PART})*')
-
-
+_check_row_name = partial(_check_name, pattern=rf'{_PART}(/{_PART})*')
 Name = Annotated[str, AfterValidator(_check_name)]  # of a folder
 RowName = Annotated[str, AfterValidator(_check_row_name)]  # with / between two
 Figure = int | float | None  # in files null, for JSON has no NaN
@@ -73,6 +71,7 @@ class EpochRecord(TypedDict, total=False, extra_items=Any):
     """An epoch of ``history.json``."""
 
     epoch: Required[int]
+    train: dict[str, Figure]
     val: dict[str, Figure]
 
 

@@ -65,13 +65,10 @@ def run_study(
     folds: int = 0,
     baseline: list[str] | None = None,
 ) -> list[MethodResult]:
-    """Train and test what is missing, then compare.
+    """Train and test what is missing, then compare; options as of ``tools/compare.py``.
 
-    Arguments are the options of ``tools/compare.py``.
-
-    Returns:
-        The rows of the study that are done with all seeds, also those that
-        ``rows`` does not name.
+    Returned are the rows that are done with all seeds, also those ``rows`` does not
+    name.
     """
     study, options = share_options(_read(configs, size, baseline), options or [])
     chosen = _choose(study, rows)
@@ -125,7 +122,6 @@ def run_study(
 
 
 def _read(configs: list[str], size: str | None, baseline: list[str] | None) -> Study:
-    """A study file where one is given, else the configs as rows."""
     found = (sorted(glob(name, recursive=True)) or [name] for name in configs)
     configs = list(itertools.chain(*found))  # patterns, or plain names
     if len(configs) == 1 and read_config(configs[0]).get('rows'):
@@ -159,7 +155,6 @@ def _choose(study: Study, rows: list[str] | None) -> Study:
 
 
 def _check_split(runs: list[Run], fingerprints: StudyFingerprints) -> None:
-    """Rows are compared image by image: they need one test split."""
     first = runs[0]
     split = fingerprints.of(first).split
     for run in runs:
@@ -173,11 +168,7 @@ def _check_split(runs: list[Run], fingerprints: StudyFingerprints) -> None:
 def check_class_columns(
     study: Study, runs: Sequence[Run], options: list[str], work_dir: Path
 ) -> None:
-    """Refuse ``CLASS/F`` of a class that no test split can have.
-
-    The table could not be made when all runs are done. All rows have the
-    same images, so those of the first one are looked at, in each fold.
-    """
+    """Refuse ``CLASS/F`` of a class that no test split has, before anything runs."""
     columns = [name for name in study.metrics if '/' in name]
     first = runs[0]
     for run in runs if columns else ():
@@ -215,10 +206,7 @@ def _check_columns(study: Study, columns: list[str], data, data_name: str) -> No
 
 
 def provide_folds(study: Study, options: list[str], work_dir: Path, folds: int) -> None:
-    """Draw the folds, or check those that are there; 0 folds do nothing.
-
-    The first row of the study gives the images and the ``split_seed``.
-    """
+    """Draw the folds of the first row's images, or check those there."""
     if not folds:
         return
     row = study.rows[0]
@@ -246,9 +234,8 @@ def provide_folds(study: Study, options: list[str], work_dir: Path, folds: int) 
 def time_networks(runs: list[Run], work_dir: Path, log: Callable[[str], None]) -> None:
     """Leave ``latency.json`` in a run of each row, unless all have one.
 
-    Batches of one image, in torch, on all cores. The networks take turns, so
-    that their ratios hold; a new row has all of them timed again. What
-    cannot be timed leaves its column empty, and the trainings their table.
+    Batches of one image, in torch, on all cores, in turns, so that ratios hold. What
+    cannot be timed leaves its column empty.
     """
     folders: dict[str, Path] = {}
     for run in runs:

@@ -18,22 +18,16 @@ from typing import Any
 
 from hkd_mm.config.compose import compose_config
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children
+from hkd_mm.experiments import children, sweep_report
 from hkd_mm.experiments.outdated import check_settings, sweep_settings
 from hkd_mm.experiments.progress_table import SweepProgress
 from hkd_mm.experiments.sweep_file import Sweep, corners, optuna, read_sweep
-from hkd_mm.experiments.sweep_report import (
-    JSON,
-    TABLE,
-    SweepReport,
-    is_over,
-    write_report,
-)
 from hkd_mm.experiments.table_text import format_params
 from hkd_mm.experiments.trial_queue import TrialQueue, open_study
 from hkd_mm.experiments.trial_runner import TrialRunner, as_options
 from hkd_mm.io.locks import has_locks, locked
 from hkd_mm.io.schema import read_as
+from hkd_mm.lazy import require
 
 _MINUTES = 24 * 60  # of a job; submitit's own 5 would end the first training
 
@@ -56,13 +50,9 @@ def run_sweep(
     slurm_options: Sequence[str] = (),
     retry_failed: bool = False,
 ) -> dict[str, Any]:
-    """Run what is missing of a sweep, then print the winner.
+    """Run what is missing of a sweep, print the winner and return ``sweep.json``.
 
-    The ``work_dir`` is an absolute path; the other arguments are the options
-    of ``tools/sweep.py``.
-
-    Returns:
-        The content of ``sweep.json`` in the work dir.
+    The ``work_dir`` is an absolute path; the rest are options of ``tools/sweep.py``.
     """
     if not has_locks(work_dir / 'taking'):
         raise UserError(
@@ -79,7 +69,7 @@ def run_sweep(
     queue.fill(retry_failed)
     progress = SweepProgress(queue)
     reasons: list[str] = []
-    if not is_over(queue):
+    if not sweep_report.is_over(queue):
         command = _worker_command(sweep, work_dir, url, options)
         with progress, children.terminated_as_exit():
             given = command, workers, work_dir, progress.update
@@ -88,7 +78,7 @@ def run_sweep(
             else:
                 reasons = run_here(*given)
     reasons = list(dict.fromkeys(reasons))
-    if not is_over(queue):
+    if not sweep_report.is_over(queue):
         why = '; '.join(reasons) or 'its workers have ended'
         raise UserError(f'the sweep is not at its end: {why}; the same command goes on')
     for reason in reasons:
@@ -121,8 +111,10 @@ def _worker_command(
 
 
 def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
-    path = queue.work_dir / JSON
-    found = read_as(SweepReport, path, '; remove it, and the same command writes it')
+    path = queue.work_dir / sweep_report.JSON
+    found = read_as(
+        sweep_report.SweepReport, path, '; remove it, and the same command writes it'
+    )
     winner = found['winner']
     if progress.console.is_terminal:
         progress.console.print(progress.table(), soft_wrap=False)
@@ -136,17 +128,16 @@ def _print_result(queue: TrialQueue, progress: SweepProgress) -> dict:
     for key, value in (winner['test'] or {}).items():
         print(f'  {key} {value:.3f} on the test split')
     print(found['selection'])
-    print(f'{path}, {path.with_name(TABLE)}')
+    print(f'{path}, {path.with_name(sweep_report.TABLE)}')
     return found
 
 
 def run_here(
     command: list[str], workers: int, work_dir: Path, update: Callable[[], None]
 ) -> list[str]:
-    """Run workers side by side until they have ended.
+    """Run workers side by side, with an ``update`` a second; why workers failed.
 
-    They share the cores, and the GPUs in turn. Meanwhile ``update`` is called
-    about once a second. Returns why workers failed.
+    They share the cores, and the GPUs in turn.
     """
     folder = work_dir / 'workers'
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,10 +184,7 @@ def run_on_slurm(
     update: Callable[[], None],
     options: Sequence[str],
 ) -> list[str]:
-    """As :func:`run_here`, but each worker is a job of the cluster.
-
-    The options are ``key=value`` of sbatch, as submitit names them.
-    """
+    """As :func:`run_here`, each worker a job; options are sbatch's, as of submitit."""
     submitit = slurm()
     parameters: dict[str, Any] = dict(job_name='hkd_mm_sweep', time=_MINUTES)
     for option in options:
@@ -224,13 +212,7 @@ def run_on_slurm(
 
 def slurm() -> Any:
     """The package submitit, on a machine with Slurm."""
-    try:
-        import submitit
-    except ImportError:
-        raise UserError(
-            '--launcher slurm needs submitit, which is not installed; '
-            'pip install "submitit>=1.5"'
-        ) from None
+    submitit = require('submitit', '--launcher slurm', '"submitit>=1.5"')
     for name in ('sbatch', 'srun'):
         if shutil.which(name) is None:
             raise UserError(
@@ -261,31 +243,20 @@ def work(args: Namespace) -> None:
     runner = TrialRunner(queue, options)
     try:
         with children.terminated_as_exit():
-            while _run_one(queue, runner):
-                pass
-            _finish(queue, runner)
+            trial = True
+            while trial:
+                with ExitStack() as held:
+                    if trial := queue.take(held):
+                        print(f'trial {trial.number}: {trial.params}', flush=True)
+                        runner.run(trial)
+            with locked(work_dir / 'finishing'):
+                if sweep_report.is_over(queue):  # another worker was faster
+                    return
+                if winner := queue.best():
+                    runner.test(winner.number, winner.params)
+                sweep_report.write_report(queue, options)
     except children.Interrupted as error:
         raise UserError(f'{error}; the same command goes on') from None
-
-
-def _run_one(queue: TrialQueue, runner: TrialRunner) -> bool:
-    with ExitStack() as held:
-        trial = queue.take(held)
-        if trial is None:
-            return False
-        print(f'trial {trial.number}: {trial.params}', flush=True)
-        runner.run(trial)
-        return True
-
-
-def _finish(queue: TrialQueue, runner: TrialRunner) -> None:
-    with locked(queue.work_dir / 'finishing'):
-        if is_over(queue):  # another worker was faster
-            return
-        winner = queue.best()
-        if winner is not None:
-            runner.test(winner.number, winner.params)
-        write_report(queue, runner.options)
 
 
 def make_pruner(sweep: Sweep) -> Any:

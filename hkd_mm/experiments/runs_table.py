@@ -18,13 +18,8 @@ _METRICS = CLASS_SUMMARY[:3]  # without the AUROC
 
 
 class RunRow(NamedTuple):
-    """One run.
-
-    Args:
-        name: shown to the reader.
-        split: ``test``, or ``validation`` where the run was not tested.
-        metrics: metric key -> value, fractions.
-        report: its ``metrics.json``.
+    """One run: a name, the split (``validation`` where not tested), figures,
+    ``metrics.json``.
     """
 
     name: str
@@ -34,29 +29,14 @@ class RunRow(NamedTuple):
 
 
 def compare(runs: list[str], title: str | None = None) -> list[RunRow]:
-    """Print runs side by side.
-
-    Args:
-        runs: as :func:`read_row` takes them.
-        title: printed above.
-
-    Returns:
-        The rows, in the same order.
-    """
+    """Print runs, ``DIR`` or ``NAME=DIR``, side by side and return their rows."""
     rows = [read_row(run) for run in runs]
     make_console(100).print(_table(rows, title))
     return rows
 
 
 def read_row(run: str) -> RunRow:
-    """Read a work dir: ``metrics.json``, and ``test.json`` if it is there.
-
-    Args:
-        run: ``DIR``, or ``NAME=DIR``; without a name that of the folder.
-
-    Raises:
-        UserError: the folder holds no finished run.
-    """
+    """Read a work dir: ``metrics.json``, and ``test.json`` if it is there."""
     name, folder = named(run)
     path = Path(folder)
     if not (path / 'metrics.json').is_file():

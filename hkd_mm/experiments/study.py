@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat
 
+from hkd_mm import metric_names
+from hkd_mm.config.cfg_options import parse_options
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.networks import config_root
 from hkd_mm.config.overrides import NoPlaceError
@@ -19,25 +21,19 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments.run_folders import Name, RowName, write_json
 from hkd_mm.experiments.sweep_file import read_keys
 from hkd_mm.io.schema import read_as, validate
-from hkd_mm.metric_names import (
-    CLASS_SUMMARY,
-    OF_MASKS,
-    OF_NETS,
-    OVERALL,
-    PER_CLASS,
-    TESTABLE,
-)
 
 PLAN = 'plan.json'
-_OVERALL = (*OVERALL, *OF_MASKS, *OF_NETS)
+_OVERALL = (*metric_names.OVERALL, *metric_names.OF_MASKS, *metric_names.OF_NETS)
 
 
 def _check_metric(metric: str) -> str:
     name, _, figure = metric.rpartition('/')
-    if figure not in ((*PER_CLASS, *OF_MASKS) if name else _OVERALL):
+    if figure not in (
+        (*metric_names.PER_CLASS, *metric_names.OF_MASKS) if name else _OVERALL
+    ):
         raise ValueError(
             f'known are {", ".join(_OVERALL)}, and CLASS/F with F one of '
-            f'{", ".join(PER_CLASS)}'
+            f'{", ".join(metric_names.PER_CLASS)}'
         )
     return metric
 
@@ -56,7 +52,8 @@ class StudyRow:
         title: shown to the reader.
         config: file.
         options: as ``--cfg-options``; in texts ``{runs}`` stands for the folder of all
-            runs of the seed, ``{work_dir}`` for the study's, ``{seed}`` for the seed.
+            runs of the seed, ``{work_dir}`` for the study's, ``{seed}`` for the seed;
+            ``{work_dir}/seed0`` is that of the first seed, in the same fold.
         after: rows whose run of the same seed comes first, or that of their last one.
         tested: against the baselines; a teacher, say, is not.
         paper: the paper's figures: fractions, ``minutes`` of training.
@@ -82,8 +79,8 @@ class Study:
     title: str  # of the table
     rows: Annotated[tuple[StudyRow, ...], _Some]  # in the order of the table
     baselines: tuple[str, ...]  # rows that the others are tested against
-    compared_by: Literal[TESTABLE] = 'balanced_accuracy'
-    metrics: _Metrics = CLASS_SUMMARY  # columns of the table
+    compared_by: Literal[metric_names.TESTABLE] = 'balanced_accuracy'
+    metrics: _Metrics = metric_names.CLASS_SUMMARY  # columns of the table
     size: Name | None = None  # which of its sizes this is; None as the paper has it
     roles: _Roles = field(default_factory=dict)  # rows that a report looks at closely
 
@@ -106,8 +103,8 @@ class _StudyFile:
     title: str = ''
     options: dict[str, Any] = field(default_factory=dict)
     baselines: tuple[str, ...] = ()
-    compared_by: Literal[TESTABLE] = 'balanced_accuracy'
-    metrics: Annotated[_Metrics, _Some] = CLASS_SUMMARY
+    compared_by: Literal[metric_names.TESTABLE] = 'balanced_accuracy'
+    metrics: Annotated[_Metrics, _Some] = metric_names.CLASS_SUMMARY
     sizes: dict[Name, _Size] = field(default_factory=dict)
     roles: _Roles = field(default_factory=dict)
 
@@ -121,23 +118,19 @@ class Run(NamedTuple):
 
     @property
     def column(self) -> str:
-        """As in ``seed 0 fold 1``."""
         fold = '' if self.fold is None else f' fold {self.fold}'
         return f'seed {self.seed}{fold}'
 
     @property
     def name(self) -> str:
-        """As in ``kd seed 0 fold 1``."""
         return f'{self.row.name} {self.column}'
 
     def root(self, work_dir: Path) -> Path:
-        """Folder of the runs of its seed and fold."""
         if self.fold is not None:
             work_dir = work_dir / f'fold{self.fold}'
         return work_dir / f'seed{self.seed}'
 
     def folder(self, work_dir: Path) -> Path:
-        """Work dir of the training."""
         return self.root(work_dir) / self.row.name
 
     def built_on(self, rows: Iterable[StudyRow]) -> list[Run]:
@@ -148,14 +141,14 @@ class Run(NamedTuple):
         return [Run(r, min(self.seed, s), self.fold) for r, s in zip(found, last)]
 
     def split_file(self, work_dir: Path) -> Path:
-        """Path of the split of its fold."""
         return work_dir / 'splits' / f'fold{self.fold}.json'
 
     def options(self, work_dir: Path) -> list[str]:
-        """Options for the command line, those of the study and its own."""
-        found = [f'seed={self.seed}']
+        found, root = [f'seed={self.seed}'], self.root(work_dir)
         for key, value in self.row.options.items():
-            text = str(value).replace('{runs}', str(self.root(work_dir)))
+            text = str(value).replace('{runs}', str(root))
+            # another seed's runs: those of the same fold
+            text = text.replace('{work_dir}/seed', f'{root.parent}/seed')
             text = text.replace('{work_dir}', str(work_dir))
             found.append(f'{key}={text.replace("{seed}", str(self.seed))}')
         if self.fold is not None:
@@ -174,12 +167,9 @@ def all_runs(study: Study, seeds: range, folds: int = 0) -> list[Run]:
 
 
 def read_study(path: str | os.PathLike, size: str | None = None) -> Study:
-    """Read a study file, see docs/compare.md.
+    """Read a study file, see docs/compare.md, at one of its ``sizes``.
 
-    Args:
-        path: of the file; configs are found from the root of the configs.
-        size: one of its ``sizes``, whose rows replace those of the study (by
-            None: leave one out); rows that only the size has come first.
+    Rows that only the size has come first.
 
     Raises:
         UserError: it is no study, has no such size, names that no row has, or
@@ -258,10 +248,7 @@ def _check_place(study: Study, row: StudyRow, other: str, seeds: int) -> None:
 
 
 def of_configs(paths: list[str]) -> Study:
-    """Make a study of config files, whose rows are named like them.
-
-    The first one is the baseline.
-    """
+    """Make a study of config files, named like them; the first one is the baseline."""
     names = [Path(path).stem for path in paths]
     validate(list[RowName], names, 'names of the configs')
     for name in names:
@@ -277,47 +264,37 @@ def of_configs(paths: list[str]) -> Study:
 def share_options(study: Study, options: list[str]) -> tuple[Study, list[str]]:
     """Give options of the command line to the rows that can take them.
 
-    ``teacher=resnet152`` holds for the rows that distil, not for the student
-    alone; the row with the role ``teacher`` trains that network itself.
-
-    Returns:
-        The study, whose rows have the options that not all rows take, and
-        the options for all rows.
+    ``teacher=resnet152`` holds for the rows that distil, not for the student alone; the
+    row with the role ``teacher`` trains that network itself. Returned are the study and
+    the options for all rows.
     """
     if not options:
         return study, options
-    taken: dict[tuple[str, str], str] = {}  # of row and option
+    given = parse_options(options)
+    taken: dict[str, dict[str, str]] = {}  # row -> key -> what the row calls it
     refused: dict[str, NoPlaceError] = {}
     for row in study.rows:
+        names = {key: key for key in given}
+        if row.name == study.roles.get('teacher') and 'teacher' in given:
+            names['teacher'] = 'network'  # its own
+        keys = {own: key for key, own in names.items()}
         base = compose_config(row.config, Run(row, 0).options(Path('.')))
-        texts = {_for_row(study, row, option): option for option in options}
-        kept, no_place = places_of(base, list(texts))
-        taken |= {(row.name, texts[text]): text for text in kept}
-        refused |= {texts[text]: error for text, error in no_place.items()}
+        kept, no_place = places_of(base, {o: given[key] for o, key in keys.items()})
+        taken[row.name] = {keys[own]: own for own in kept}
+        refused |= {keys[own]: error for own, error in no_place.items()}
     common = []
-    for option in options:
-        texts = [taken.get((row.name, option)) for row in study.rows]
-        if not any(texts):
-            raise refused[option]
-        if all(text == option for text in texts):
-            common.append(option)
+    for key in given:
+        names = [found.get(key) for found in taken.values()]
+        if not any(names):
+            raise refused[key]
+        if all(name == key for name in names):
+            common.append(key)
     rows = []
     for row in study.rows:
-        own = [
-            taken[row.name, option].split('=', 1)
-            for option in options
-            if option not in common and (row.name, option) in taken
-        ]
-        rows.append(replace(row, options={**row.options, **dict(own)}))
-    return replace(study, rows=tuple(rows)), common
-
-
-def _for_row(study: Study, row: StudyRow, option: str) -> str:
-    """``teacher=NAME`` for the row that is the teacher: its own network."""
-    teacher = option.removeprefix('teacher=')
-    if row.name == study.roles.get('teacher') and teacher != option:
-        return f'network={teacher}'
-    return option
+        own = taken[row.name].items()
+        own = {name: str(given[key]) for key, name in own if key not in common}
+        rows.append(replace(row, options={**row.options, **own}))
+    return replace(study, rows=tuple(rows)), [f'{key}={given[key]}' for key in common]
 
 
 @dataclass(frozen=True)
@@ -338,11 +315,7 @@ def write_plan(plan: Plan, work_dir: Path) -> None:
 
 
 def read_plan(work_dir: Path) -> Plan | None:
-    """Read the plan of a work dir, or of that above the folder of a fold.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Read the plan of a work dir, or of that above the folder of a fold."""
     path = work_dir / PLAN
     if work_dir.name.startswith('fold') and not path.is_file():
         path = work_dir.parent / PLAN

@@ -6,20 +6,10 @@ from typing import Any
 
 from rich.table import Table
 
+from hkd_mm.experiments import table_text
 from hkd_mm.experiments.outcome import MethodResult
 from hkd_mm.experiments.run_folders import write_json, write_text
 from hkd_mm.experiments.study import Study
-from hkd_mm.experiments.table_text import (
-    are_unknown,
-    format_difference,
-    format_image_count,
-    format_interval,
-    format_mean_sd,
-    one_class_note,
-    row_title,
-    unit_name,
-    unknown_groups_note,
-)
 from hkd_mm.io.markup import markdown as as_text
 from hkd_mm.io.markup import markdown_table
 from hkd_mm.io.tables import write_table
@@ -31,12 +21,12 @@ def caption(study: Study, outcomes: list[MethodResult]) -> str:
     first = outcomes[0]
     named_groups = first.predictions.sample_ids, first.predictions.groups
     groups = 'patients' if study.compared_by in COMPARED_OF_MASKS else 'lesions'
-    unknown = are_unknown(*named_groups)
+    unknown = table_text.are_unknown(*named_groups)
     unit = 'images' if unknown else groups
     most = max(outcomes, key=lambda outcome: len(outcome.predictions.chosen))
     seeds = len(most.predictions.chosen)
     folds = len(most.tests) // seeds
-    count = format_image_count(*named_groups, groups)
+    count = table_text.format_image_count(*named_groups, groups)
     spread = 'one seed'
     if len(most.tests) > 1:
         spread = f'mean +- sample sd over {seeds} seed{"s" * (seeds > 1)}'
@@ -52,7 +42,7 @@ def caption(study: Study, outcomes: list[MethodResult]) -> str:
         'nor a test of differences.'
     )
     if unknown:
-        text += f' {unknown_groups_note(groups)}'
+        text += f' {table_text.unknown_groups_note(groups)}'
     if any(outcome.against for outcome in outcomes):
         text += (
             f' Differences in {title_of(study.compared_by)}, paired over '
@@ -68,7 +58,7 @@ def caption(study: Study, outcomes: list[MethodResult]) -> str:
         text += " The paper's figures are of its own images" + (
             ' and of other networks.' if study.size else '.'
         )
-    text += unit_name(outcomes) + one_class_note(outcomes)
+    text += table_text.unit_name(outcomes) + table_text.one_class_note(outcomes)
     missing = len(study.rows) - len(outcomes)
     return text + (f' {missing} rows are not done yet.' if missing else '')
 
@@ -77,15 +67,19 @@ def write_tables(
     study: Study, outcomes: list[MethodResult], out: Path, facts: dict[str, Any]
 ) -> None:
     """Write ``table.md``, ``results.json`` with ``facts``, and predictions."""
-    results = dict(
-        facts,
-        caption=caption(study, outcomes),
-        test=_test_split(outcomes),
-        rows=[_as_dict(study, outcome) for outcome in outcomes],
+    first = outcomes[0].predictions
+    unknown = table_text.are_unknown(first.sample_ids, first.groups)
+    hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
+    test = dict(
+        images=len(first.sample_ids),
+        groups=None if unknown else len(set(first.groups)),
+        split_hashes=sorted(filter(None, hashes)),
+        checkpoint='the best on validation',
     )
+    rows = [_as_dict(study, outcome) for outcome in outcomes]
+    results = dict(facts, caption=caption(study, outcomes), test=test, rows=rows)
     write_text(out / 'table.md', markdown(study, outcomes))
     write_json(out / 'results.json', results)
-    first = outcomes[0].predictions
     columns = {
         f'{outcome.row.name}_seed{seed}': chosen
         for outcome in outcomes
@@ -132,31 +126,20 @@ def _cells(study: Study, outcomes: list[MethodResult]) -> list[list[str]]:
     ]
     return [header] + [
         [
-            row_title(outcome),
-            *(format_mean_sd(*outcome.test(key)) for key in study.metrics),
-            format_interval(outcome.interval),
+            table_text.row_title(outcome),
+            *(table_text.format_mean_sd(*outcome.test(key)) for key in study.metrics),
+            table_text.format_interval(outcome.interval),
             f'{outcome.minutes:.1f}',
-            *(_of_paper(outcome.row.paper, key) for key in papers),
-            *(format_difference(outcome, name) for name in study.baselines),
+            *(
+                format_value(key, outcome.row.paper[key])
+                if key in outcome.row.paper
+                else ''
+                for key in papers
+            ),
+            *(table_text.format_difference(outcome, name) for name in study.baselines),
         ]
         for outcome in outcomes
     ]
-
-
-def _of_paper(paper: dict[str, float], key: str) -> str:
-    return format_value(key, paper[key]) if key in paper else ''
-
-
-def _test_split(outcomes: list[MethodResult]) -> dict[str, Any]:
-    first = outcomes[0].predictions
-    unknown = are_unknown(first.sample_ids, first.groups)
-    hashes = {r.get('split_hash') for o in outcomes for r in o.reports}
-    return dict(
-        images=len(first.sample_ids),
-        groups=None if unknown else len(set(first.groups)),
-        split_hashes=sorted(filter(None, hashes)),
-        checkpoint='the best on validation',
-    )
 
 
 def _as_dict(study: Study, outcome: MethodResult) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments.run_folders import Name
 from hkd_mm.io.schema import validate
 from hkd_mm.io.signatures import type_name
+from hkd_mm.lazy import require
 from hkd_mm.metric_names import MAIN, OF_MASKS, OVERALL
 
 METHOD = 'method'  # name of the choice among ``configs``
@@ -117,12 +118,10 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """For folders and storages."""
         return self.path.stem
 
     @property
     def maximised(self) -> bool:
-        """Whether more of the metric is better."""
         return METRICS[self.metric].larger_is_better
 
     @property
@@ -131,7 +130,6 @@ class Sweep:
         return {n: asdict(e) for n, e in self.space.items() if isinstance(e, Range)}
 
     def config(self, params: dict[str, Any]) -> Path:
-        """The config file of a trial."""
         return self.configs[params.get(METHOD, next(iter(self.configs)))]
 
     def common(self, work_dir: Path) -> dict[str, str]:
@@ -200,15 +198,7 @@ def read_keys(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def read_sweep(path: str | os.PathLike, trials: int | None = None) -> Sweep:
-    """Read a sweep file, see docs/compare.md.
-
-    Args:
-        path: of the file; configs are found from the root of the configs.
-        trials: in place of those of the file.
-
-    Raises:
-        UserError: it cannot be read, or contradicts itself.
-    """
+    """Read a sweep file, see docs/compare.md; ``trials`` go before its own."""
     given = read_keys(path) | ({} if trials is None else dict(trials=trials))
     file = validate(_SweepFile, given, str(path))
     name = validate(Name, Path(path).stem, f'{path}: name of the file')
@@ -323,7 +313,6 @@ def _check_options(sweep: Sweep) -> None:
 
 
 def _with_points(sweep: Sweep) -> Sweep:
-    """With as many trials as the grid has points."""
     for name in sweep.ranges:
         raise UserError(
             f'{sweep.path}: space[{name!r}] is a range; a grid needs lists, '
@@ -370,25 +359,17 @@ def corners(sweep: Sweep) -> list[dict[str, Value]]:
 
 def optuna():
     """The package, quiet."""
-    try:
-        import optuna as found
-    except ImportError:
-        raise UserError(
-            'a sweep needs Optuna, which is not installed; pip install "optuna>=5.0"'
-        ) from None
+    found = require('optuna', 'a sweep', '"optuna>=5.0"')
     found.logging.set_verbosity(found.logging.ERROR)
     warnings.simplefilter('ignore', found.exceptions.ExperimentalWarning)
     return found
 
 
 def distribution(entry: Entry, grid: bool = False) -> Any:
-    """An entry of the space as an Optuna distribution.
+    """An entry of the space as an Optuna distribution; a ValueError of a bad range.
 
-    Numbers of a grid become ranges: Optuna never lets a list of choices grow,
-    and a grid may be made finer later.
-
-    Raises:
-        ValueError: the range contradicts itself.
+    Numbers of a grid become ranges: Optuna never lets a list of choices grow, and a
+    grid may be made finer later.
     """
     kinds = optuna().distributions
     if isinstance(entry, tuple):

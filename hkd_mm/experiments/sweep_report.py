@@ -6,15 +6,8 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from hkd_mm.experiments import run_folders
 from hkd_mm.experiments.outdated import without_data_root
-from hkd_mm.experiments.run_folders import (
-    TESTED,
-    figure,
-    read_if_whole,
-    read_report,
-    write_json,
-    write_text,
-)
 from hkd_mm.experiments.sweep_file import Sweep
 from hkd_mm.experiments.table_text import (
     format_figure,
@@ -60,7 +53,7 @@ class _Result(TypedDict, total=False, extra_items=Any):
 
 def is_over(queue: TrialQueue) -> bool:
     """Whether all trials have ended, the winner is tested, all is written."""
-    written = read_if_whole(SweepReport, queue.work_dir / JSON)
+    written = run_folders.read_if_whole(SweepReport, queue.work_dir / JSON)
     if queue.is_incomplete() or written is None:
         return False
     best = queue.best()
@@ -72,12 +65,12 @@ def is_over(queue: TrialQueue) -> bool:
 def tested_figures(queue: TrialQueue, number: int) -> dict[str, float] | None:
     """Metric -> mean over the seeds on the test split; None before that."""
     folders = [queue.run_folder(number, s) for s in queue.sweep.seeds]
-    paths = [folder / TESTED[0] for folder in folders]
+    paths = [folder / run_folders.TESTED[0] for folder in folders]
     if not all(path.is_file() for path in paths):
         return None
-    found = [read_report(path) for path in paths]
+    found = [run_folders.read_report(path) for path in paths]
     means = {
-        key: statistics.mean(figure(report, key) for report in found)
+        key: statistics.mean(run_folders.figure(report, key) for report in found)
         for key in dict.fromkeys((*CLASS_SUMMARY, *MASK_SUMMARY, queue.sweep.metric))
     }
     return {key: value for key, value in means.items() if value == value}
@@ -88,7 +81,7 @@ def write_report(queue: TrialQueue, options: list[str]) -> None:
     from hkd_mm.engine.environment import collect_environment
 
     sweep, winner = queue.sweep, queue.best()
-    tests = (queue.work_dir / 'runs').glob(f'*_seed*/{TESTED[0]}')
+    tests = (queue.work_dir / 'runs').glob(f'*_seed*/{run_folders.TESTED[0]}')
     numbers = {path.parent.name.partition('_')[0] for path in tests}
     tested = sorted(int(number) for number in numbers if number.isdecimal())
     found = dict(
@@ -111,8 +104,8 @@ def write_report(queue: TrialQueue, options: list[str]) -> None:
         tested_trials=tested,  # more than one: the sweep grew after a test
         environment=collect_environment(),
     )
-    write_text(queue.work_dir / TABLE, markdown(sweep, found))
-    write_json(queue.work_dir / JSON, found)
+    run_folders.write_text(queue.work_dir / TABLE, markdown(sweep, found))
+    run_folders.write_json(queue.work_dir / JSON, found)
 
 
 def _as_dict(queue: TrialQueue, trial: Any) -> dict[str, Any]:
@@ -184,7 +177,6 @@ def markdown(sweep: Sweep, found: dict[str, Any]) -> str:
 
 
 def _map(sweep: Sweep, found: dict[str, Any]) -> list[str]:
-    """The values of two varied lists as rows and columns."""
     if len(sweep.space) != 2 or sweep.ranges:
         return []
     (down, rows), (across, columns) = sweep.space.items()

@@ -33,8 +33,8 @@ PAUSE = 2.0  # seconds between two looks for a trial
 class TrialQueue:
     """The trials of a sweep, taken one by one under a lock.
 
-    A trial that is under way while the lock of its folder is free belonged to
-    a worker that was killed, and is taken up again with the same values.
+    One under way while the lock of its folder is free belonged to a worker that was
+    killed, and is taken up again.
     """
 
     def __init__(self, sweep: Sweep, study: Any, work_dir: Path) -> None:
@@ -46,15 +46,12 @@ class TrialQueue:
 
     @property
     def trials(self) -> list:
-        """All trials, ``optuna.trial.FrozenTrial``, by number."""
         return self.study.get_trials(deepcopy=False)
 
     def folder(self, number: int) -> Path:
-        """Of a trial: its lock and what its processes print."""
         return self.work_dir / 'trials' / f'{number:04d}'
 
     def run_folder(self, number: int, seed: int) -> Path:
-        """Work dir of a training; beside the others and the teacher's."""
         return self.work_dir / 'runs' / f'{number:04d}_seed{seed}'
 
     def fill(self, retry_failed: bool = False) -> None:
@@ -72,11 +69,10 @@ class TrialQueue:
                 self.study.enqueue_trial(params)
 
     def take(self, held: ExitStack) -> Any:
-        """Wait for a trial; ``held`` gets the lock of its folder.
+        """Wait for an ``optuna.Trial`` with all of its values; None when all have
+        ended.
 
-        Returns:
-            An ``optuna.Trial`` with all of its values, or None when all
-            trials have ended.
+        ``held`` gets the lock of its folder.
         """
         while True:
             with self._taking():
@@ -86,16 +82,14 @@ class TrialQueue:
             time.sleep(PAUSE)
 
     def is_incomplete(self) -> bool:
-        """Whether some trial has not ended."""
         trials = self.trials
         return self._has_room(trials) or any(
             not trial.state.is_finished() for trial in trials
         )
 
     def best(self) -> Any:
-        """The best trial that was completed, the earlier of equals; or None.
-
-        Unlike ``Study.best_trial``, which does not order equals.
+        """The best that was completed, the earlier of equals, which Optuna does not
+        order.
         """
         sign = 1 if self.sweep.maximised else -1
         done = [t for t in self.trials if t.state.name == 'COMPLETE']
@@ -167,20 +161,13 @@ class TrialQueue:
 
 
 def params_of(trial: Any) -> dict[str, Any]:
-    """The values of a trial, also of a waiting one.
-
-    A worker that is killed leaves a part of them as parameters.
-    """
+    """The values of a trial, also of one that waits or has lost its worker."""
     # Optuna's name for the values of an enqueued trial
     return {**trial.system_attrs.get('fixed_params', {}), **trial.params}
 
 
 def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
-    """Open the ``optuna.Study`` of a sweep, or make it.
-
-    It is in the database of the ``url``, such as ``sqlite:///FILE``, else in
-    the journal in the work dir.
-    """
+    """Open or make the ``optuna.Study``: in the journal, or at ``sqlite:///FILE``."""
     module = optuna()
     try:
         with locked(work_dir / 'opening'):
@@ -190,7 +177,19 @@ def open_study(sweep: Sweep, work_dir: Path, url: str | None = None) -> Any:
                 direction='maximize' if sweep.maximised else 'minimize',
                 load_if_exists=True,
             )
-            _check_identity(study, work_dir)
+            path = work_dir / IDENTITY
+            here = path.read_text().strip() if path.is_file() else None
+            stored = study.user_attrs.get(IDENTITY)
+            if here is None and not study.trials:  # new, or killed between the two
+                here = stored = stored or uuid.uuid4().hex
+                study.set_user_attr(IDENTITY, stored)
+                path.write_text(stored + '\n')
+            if here != stored:
+                raise UserError(
+                    f'the storage and {work_dir} do not belong together: the sweep '
+                    f'{study.study_name} was begun with another --work-dir or another '
+                    '--storage'
+                )
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:  # of any database driver
@@ -219,8 +218,8 @@ def _storage(module, work_dir: Path, url: str | None) -> Any:
 class KernelLock:
     """One writer of the journal; freed by the kernel when it is killed.
 
-    Half a line that a killed writer left is cut off by the next one: Optuna
-    could not read the journal any more.
+    Half a line of a killed writer is cut off: Optuna could not read the journal any
+    more.
     """
 
     def __init__(self, path: Path) -> None:
@@ -228,7 +227,6 @@ class KernelLock:
         self._stack = ExitStack()
 
     def acquire(self) -> bool:
-        """Wait for it."""
         self._stack.enter_context(locked(self.path.with_suffix('.lock')))
         with self.path.open('rb+') as stream:
             if stream.seek(0, os.SEEK_END):
@@ -239,22 +237,4 @@ class KernelLock:
         return True
 
     def release(self) -> None:
-        """Let go."""
         self._stack.close()
-
-
-def _check_identity(study: Any, work_dir: Path) -> None:
-    """Trials of a storage have their folders in one work dir only."""
-    path = work_dir / IDENTITY
-    here = path.read_text().strip() if path.is_file() else None
-    stored = study.user_attrs.get(IDENTITY)
-    if here is None and not study.trials:  # new, or killed between the two
-        here = stored = stored or uuid.uuid4().hex
-        study.set_user_attr(IDENTITY, stored)
-        path.write_text(stored + '\n')
-    if here != stored:
-        raise UserError(
-            f'the storage and {work_dir} do not belong together: the sweep '
-            f'{study.study_name} was begun with another --work-dir or another '
-            '--storage'
-        )

@@ -8,20 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hkd_mm.errors import UserError
-from hkd_mm.experiments import children
+from hkd_mm.experiments import children, run_folders
 from hkd_mm.experiments.children import ChildStopped, Failed
-from hkd_mm.experiments.run_folders import (
-    CONSOLE,
-    TESTED,
-    RunReport,
-    figure,
-    has_files,
-    is_trained,
-    read_history,
-    read_if_whole,
-    read_report,
-    write_json,
-)
 from hkd_mm.experiments.sweep_file import Sweep, optuna
 from hkd_mm.experiments.trial_queue import TrialQueue
 from hkd_mm.io.schema import read_as
@@ -44,9 +32,8 @@ class TrialRunner:
     def run(self, trial: Any) -> None:
         """Train a trial, its lock held, with every seed; store the result.
 
-        Raises:
-            Interrupted: a training was ended by somebody else; the trial
-                stays under way and is taken up again later.
+        One that somebody else ended (``Interrupted``) stays under way, to be taken up
+        again.
         """
         study, states = self.queue.study, optuna().trial.TrialState
         try:
@@ -70,27 +57,26 @@ class TrialRunner:
             study.tell(trial, statistics.mean(values))
 
     def test(self, number: int, params: dict[str, Any]) -> None:
-        """Test the networks of a trial, unless that is done."""
         for seed in self.sweep.seeds:
             folder = self.queue.run_folder(number, seed)
-            if has_files(folder, TESTED):
+            if run_folders.has_files(folder, run_folders.TESTED):
                 continue
             try:
                 children.test(
                     self.sweep.config(params),
                     folder,
                     self._options(params, seed),
-                    self.queue.folder(number) / CONSOLE,
+                    self.queue.folder(number) / run_folders.CONSOLE,
                 )
             except Failed as error:
                 raise UserError(
                     f'the winner, trial {number}, cannot be tested: {error}'
                 ) from None
 
-    def _train(self, trial: Any, seed: int) -> RunReport:
+    def _train(self, trial: Any, seed: int) -> run_folders.RunReport:
         folder = self.queue.run_folder(trial.number, seed)
-        if not is_trained(folder):
-            log = self.queue.folder(trial.number) / CONSOLE
+        if not run_folders.is_trained(folder):
+            log = self.queue.folder(trial.number) / run_folders.CONSOLE
             options = self._options(trial.params, seed)
             options += self.teachers.options(trial.params, log)
             config = self.sweep.config(trial.params)
@@ -101,7 +87,7 @@ class TrialRunner:
             else:
                 children.train(config, folder, options, log)
         try:
-            return read_report(folder / 'metrics.json')
+            return run_folders.read_report(folder / 'metrics.json')
         except UserError as error:
             raise Failed(str(error)) from None
 
@@ -111,18 +97,18 @@ class TrialRunner:
         varied = self.sweep.varied(params, work_dir)
         return [*as_options(common), *self.options, *as_options(varied)]
 
-    def _score(self, report: RunReport) -> float:
+    def _score(self, report: run_folders.RunReport) -> float:
         best = report.get('best')
         if not best:
             raise Failed('validation chose no checkpoint')
-        value = figure(best, self.sweep.metric)
+        value = run_folders.figure(best, self.sweep.metric)
         if value != value:
             raise Failed(f'{self.sweep.metric} is no number on validation')
         return float(value)
 
     def _write_result(self, trial: Any, **facts) -> None:
         found = dict(number=trial.number, params=trial.params, **facts)
-        write_json(self.queue.folder(trial.number) / RESULT, found)
+        run_folders.write_json(self.queue.folder(trial.number) / RESULT, found)
 
 
 class _Follower:
@@ -135,7 +121,7 @@ class _Follower:
 
     def __call__(self) -> bool:
         new = False
-        for record in read_history(self.folder):
+        for record in run_folders.read_history(self.folder):
             value = record.get('val', {}).get(self.sweep.metric)
             if record['epoch'] in self.reported or value is None:
                 continue
@@ -148,19 +134,16 @@ class _Follower:
 class Teachers:
     """Teachers of trials, trained once beside the runs where none is given.
 
-    ``train.py`` passes options such as the learning rate on to a teacher that
-    it trains, and each trial would want another one. Here the teacher has the
-    options that all trials share.
+    They have the options that all trials share: ``train.py`` would pass on, say, the
+    rate.
     """
 
     def __init__(self, sweep: Sweep, work_dir: Path, options: list[str]) -> None:
         self.sweep, self.work_dir, self.given = sweep, work_dir, options
 
     def options(self, params: dict[str, Any], log: Path) -> list[str]:
-        """Option that names the teacher of a trial; trains it if need be.
-
-        Raises:
-            Failed: the teacher that only this trial asks for failed.
+        """Option that names a trial's teacher, trained if need be; Failed if only it
+        asks.
         """
         varied = self.sweep.varied(params, self.work_dir)
         common = self.sweep.common(self.work_dir)
@@ -173,7 +156,7 @@ class Teachers:
         config = str(self.sweep.config(params))
         key = hashlib.sha256(repr((config, options)).encode()).hexdigest()[:8]
         folder = self.work_dir / 'runs' / f'teacher_{key}'
-        found = read_if_whole(_Teacher, folder / TEACHER)
+        found = run_folders.read_if_whole(_Teacher, folder / TEACHER)
         if not found or not Path(found['checkpoint'] or '/').exists():
             arguments = [str(self.sweep.path), '--teacher-of', config]
             arguments += ['--work-dir', str(folder)]
@@ -194,10 +177,8 @@ def as_options(values: dict[str, str]) -> list[str]:
 
 
 def provide_teacher(args: Namespace) -> None:
-    """Train the teacher of a config, or find the one trained before.
-
-    Leaves ``teacher.json`` with the path of its ``checkpoint``, None where
-    the config has no teacher or names its checkpoint itself.
+    """Train the teacher of a config, or find it, and leave its path in
+    ``teacher.json``.
     """
     from hkd_mm.config.compose import compose_config
     from hkd_mm.config.data_summary import resolve_data, summarize_data
@@ -213,4 +194,4 @@ def provide_teacher(args: Namespace) -> None:
         found = stages.provide_teacher(
             cfg, summarize_data(cfg), train, cfg_options=options
         )
-    write_json(Path(args.work_dir) / TEACHER, dict(checkpoint=found))
+    run_folders.write_json(Path(args.work_dir) / TEACHER, dict(checkpoint=found))

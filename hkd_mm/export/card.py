@@ -97,12 +97,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def card_text(manifest: Manifest, run: SourceRun) -> str:
-    """Write the card as Markdown; every figure names its split.
-
-    Args:
-        manifest: all that was measured.
-        run: how it was trained.
-    """
+    """Write the card as Markdown; every figure names its split."""
     size = size_text(manifest.parameters, manifest.input.size, manifest.classes)
     files = (
         (spec.path, f'{spec.bytes / 1e6:.2f}', spec.takes, spec.gives)
@@ -131,12 +126,8 @@ def card_text(manifest: Manifest, run: SourceRun) -> str:
 
 
 def packed_card(card: str, manifest: Manifest, weights: str) -> str:
-    """Write the card of a packed export, under the header for the Hub.
-
-    Args:
-        card: of the export, see :func:`card_text`.
-        manifest: of the packed export, with its ``torch`` file.
-        weights: name of that file.
+    """Write the card of a packed export, with its ``weights``, and a header for the
+    Hub.
     """
     text = manifest.licence
     card = re.sub(r'(?m)^Licence: .*$', lambda _: _licence(text), card, count=1)

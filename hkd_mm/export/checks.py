@@ -78,7 +78,6 @@ class Differences:
         self._same, self._answers = 0, 0
 
     def add(self, one: np.ndarray, other: np.ndarray) -> None:
-        """Add logits of both networks, (N, ...) of any equal shape."""
         apart = np.abs(one - other)
         most, largest = (
             np.abs(values).reshape(len(one), -1).max(1) for values in (apart, one)
@@ -91,18 +90,15 @@ class Differences:
         self._count += apart.size
 
     def add_answers(self, one: np.ndarray, other: np.ndarray) -> None:
-        """Add class ids of both networks, of any equal shape."""
         self._same += int((one == other).sum())
         self._answers += one.size
 
     @property
     def rms(self) -> float:
-        """Root of the mean square of the differences."""
         return float(np.sqrt(self._squares / self._count))
 
     @property
     def same_answers(self) -> float:
-        """Share of equal class ids."""
         return self._same / self._answers
 
 
@@ -120,10 +116,8 @@ def check_logits(
 ) -> dict[str, float]:
     """Refuse differences of logits above the limit.
 
-    Returns:
-        ``max``, the largest difference; ``scaled``, the same after those of
-        each image are divided by its own largest logit where that is above
-        1; and the ``limit`` of that.
+    Returned are ``max``, the largest difference; ``scaled``, the same after those of
+    each image are divided by its own largest logit above 1; and that one's ``limit``.
     """
     if not apart.scaled <= LOGITS:
         raise UserError(
@@ -138,8 +132,7 @@ def same_probabilities(
 ) -> dict[str, float]:
     """Compare probabilities of images resized by cv2 and in the graph.
 
-    They are (N, C) or (N, C, h, w). Of int8 pixels the mean over an image counts: a
-    value on the edge of two levels moves some far.
+    Of int8 pixels the mean over an image counts: some move far at the edge of a level.
     """
     apart = np.abs(tensors - images)
     limit = IMAGES['int8' if int8 else 'fp32']
@@ -158,10 +151,7 @@ def same_probabilities(
 def fit_threshold(exporter) -> Threshold:
     """Find the probability above which answers are confident.
 
-    Evidence against it is added to ``exporter.checks``:
-    ``confident_by_class``, ``confident_lesions``, ``temperature_note``, and
-    of int8 ``confident_coverage``, ``confident_accuracy`` and
-    ``confident_note``. Notes are reported as warnings; None for no note.
+    Evidence against it is added to ``exporter.checks``, notes are reported as warnings.
     """
     labels, lesions = exporter.val.labels, exporter.val.lesions
     checks, temperature = exporter.checks, exporter.temperature
@@ -188,17 +178,12 @@ def fit_threshold(exporter) -> Threshold:
         )
     for note in filter(None, notes):
         exporter.report(f'warning: {note}')
-    return Threshold(rule=_rule(wanted, lesions), **found._asdict())
-
-
-def _rule(wanted: float, lesions: np.ndarray | None) -> str:
-    counted = (
-        'a photograph counts for itself, no lesion is known'
-        if lesions is None
-        else 'the photographs of a lesion count as one answer'
-    )
-    return (
+    counted = 'the photographs of a lesion count as one answer'
+    if lesions is None:
+        counted = 'a photograph counts for itself, no lesion is known'
+    rule = (
         'smallest probability whose answers at or above it reach an '
         f'accuracy of {wanted:g} on validation, over all classes together, '
         f'by the lower end of a 95 % Wilson interval; {counted}'
     )
+    return Threshold(rule=rule, **found._asdict())

@@ -14,6 +14,7 @@ from rich.table import Table
 from hkd_mm.errors import UserError
 from hkd_mm.export.options import NAMES, ExportOptions
 from hkd_mm.inference.manifest import FILE, Manifest, write_manifest
+from hkd_mm.lazy import require
 
 CARD = 'README.md'
 _PART = re.compile(r'\.(\d+)\.part')
@@ -36,14 +37,11 @@ def export(
     """Make a folder that a student is used from, of a finished run.
 
     Training images calibrate, validation images measure; the test split is not read.
-
-    Args:
-        out: the folder; ``<run_dir>/export`` by default.
-        report: takes lines on what is done.
+    ``out`` is ``<run_dir>/export`` by default.
 
     Raises:
-        UserError: anything that the user can fix, and a network that does not answer as
-            the trained one; an earlier export is then left as it was.
+        UserError: anything that the user can fix, and a network that does not
+            answer as the trained one; an earlier export is then left as it was.
     """
     options = options or ExportOptions()
     require_packages(options.executorch)
@@ -61,7 +59,14 @@ def export(
         finally:
             if 'fp32' in exporter.measured:
                 _print_tables(exporter)
-        _move_files(staged, out, manifest, card_text(manifest, run))
+        (staged / CARD).write_text(card_text(manifest, run), encoding='utf-8')
+        for name in (FILE, *NAMES.values()):  # the manifest goes first, comes last
+            (out / name).unlink(missing_ok=True)
+        for name in [*(spec.path for spec in manifest.files.values()), CARD]:
+            with open(staged / name, 'rb') as file:
+                os.fsync(file.fileno())
+            os.replace(staged / name, out / name)
+        write_manifest(manifest, out)
     report(f'wrote {out}')
     return manifest
 
@@ -69,13 +74,7 @@ def export(
 def require_packages(executorch: bool = False) -> None:
     """Refuse to begin without the packages of an export."""
     for module, package in _PACKAGES.items():
-        try:
-            __import__(module)
-        except ImportError:
-            raise UserError(
-                f'an export needs {module}, which is not installed; pip '
-                f'install "{package}"'
-            ) from None
+        require(module, 'an export', f'"{package}"')
     if executorch:
         from hkd_mm.export.onnx_files import require_executorch
 
@@ -84,9 +83,8 @@ def require_packages(executorch: bool = False) -> None:
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """Make a hidden folder to write to, which is removed in the end.
-
-    What killed exports have left is removed as well.
+    """Make a hidden folder to write to, and remove it and what killed exports have
+    left.
     """
     for above in out.absolute().parents:
         if above.is_dir() and (above / FILE).exists():
@@ -119,18 +117,6 @@ def _alive(process: int) -> bool:
     except PermissionError:
         return True
     return process != os.getpid()
-
-
-def _move_files(staged: Path, out: Path, manifest: Manifest, card: str) -> None:
-    """Move files to their folder; the manifest goes first and comes last."""
-    (staged / CARD).write_text(card, encoding='utf-8')
-    for name in (FILE, *NAMES.values()):
-        (out / name).unlink(missing_ok=True)
-    for name in [*(spec.path for spec in manifest.files.values()), CARD]:
-        with open(staged / name, 'rb') as file:
-            os.fsync(file.fileno())
-        os.replace(staged / name, out / name)
-    write_manifest(manifest, out)
 
 
 def _print_tables(exporter) -> None:
@@ -183,7 +169,6 @@ def _part(name: str, before: float | None, after: float | None) -> list[str]:
 
 
 def _difference(checks: dict, kind: str) -> str:
-    """Largest difference of a file from what it was made of."""
     found = checks.get('logits' if kind == 'fp32' else kind, {})
     value = found.get('max', found.get('max_logit_difference'))
     return '-' if value is None else f'{value:.1e}'

@@ -18,24 +18,8 @@ from hkd_mm.evaluation import segmentation_scores as scoring
 from hkd_mm.evaluation.calibration import fit_temperature
 from hkd_mm.evaluation.classification_scores import classification_scores
 from hkd_mm.evaluation.int8_gate import compare_int8, refuse_int8
-from hkd_mm.export import checks
-from hkd_mm.export.onnx_files import (
-    BATCH,
-    export_network,
-    plain_network,
-    quantise,
-    save,
-    whole_graph,
-    write_executorch,
-)
+from hkd_mm.export import checks, onnx_files, samples
 from hkd_mm.export.options import NAMES, ExportOptions
-from hkd_mm.export.samples import (
-    Samples,
-    Slices,
-    balanced_choice,
-    read_samples,
-    read_slices,
-)
 from hkd_mm.inference.manifest import (
     ClassifierManifest,
     FileSpec,
@@ -101,7 +85,9 @@ class Exporter(ABC):
         if self.run.hairs_removed:
             self.report(f'ATTENTION: {_HAIRS}')
         self.report(f'{self.run.architecture}: writing {NAMES["fp32"]}')
-        save(export_network(self.run, self.options.opset), self.path('fp32'))
+        onnx_files.save(
+            onnx_files.export_network(self.run, self.options.opset), self.path('fp32')
+        )
         self.measure('fp32')
         self._add('fp32')
         if self.options.int8:
@@ -117,7 +103,9 @@ class Exporter(ABC):
         return self.manifest()
 
     @abstractmethod
-    def read(self, split: str, count: int | None = None) -> Samples | Slices:
+    def read(
+        self, split: str, count: int | None = None
+    ) -> samples.Samples | samples.Slices:
         """Read images of ``train`` or ``val``, at most so many."""
 
     @abstractmethod
@@ -184,7 +172,6 @@ class Exporter(ABC):
         self.files[kind] = file_spec(self.path(kind), *ends)
 
     def _add_metadata(self, kind: str) -> None:
-        """Write into a graph what its user has to know, each value as JSON."""
         model = onnx.load(self.path(kind))
         threshold = getattr(self.threshold, 'probability', self.threshold)
         facts = dict(asdict(self.run.spec), classes=self.run.classes)
@@ -192,7 +179,7 @@ class Exporter(ABC):
         onnx.helper.set_model_props(
             model, {key: json.dumps(value) for key, value in facts.items()}
         )
-        save(model, self.path(kind), self.options.ir_version)
+        onnx_files.save(model, self.path(kind), self.options.ir_version)
         self._add(kind)
 
     def _int8(self) -> None:
@@ -200,8 +187,8 @@ class Exporter(ABC):
         self.calibrated = len(train)
         self.report(f'int8: calibrating on {self.calibrated} training images')
         bits = self.options.weight_bits
-        batches = _watched(train.batches(BATCH), 'calibrating', len(train))
-        quantise(self.path('fp32'), self.path('int8'), batches, bits)
+        batches = _watched(train.batches(onnx_files.BATCH), 'calibrating', len(train))
+        onnx_files.quantise(self.path('fp32'), self.path('int8'), batches, bits)
         self.measure('int8')
         self._add('int8')
         costs = self.compare_int8()
@@ -218,7 +205,7 @@ class Exporter(ABC):
         network = onnx.load(self.path(kind))
         spec = self.run.spec
         path = self.path(whole)
-        save(whole_graph(network, spec, self.temperature), path)
+        onnx_files.save(onnx_files.whole_graph(network, spec, self.temperature), path)
         wanted, images = self.examples(kind)
         found = checks.image_probabilities(path, images)
         self.checks[whole] = checks.same_probabilities(
@@ -229,9 +216,9 @@ class Exporter(ABC):
     def _executorch(self) -> None:
         self.report(f'{NAMES["executorch"]}: lowering to ExecuTorch')
         images = next(self.val.batches(_EXECUTORCH))
-        found = write_executorch(self.run, self.path('executorch'), images)
+        found = onnx_files.write_executorch(self.run, self.path('executorch'), images)
         self.checks['executorch'] = checks.same_logits(
-            checks.torch_logits(plain_network(self.run), images),
+            checks.torch_logits(onnx_files.plain_network(self.run), images),
             found,
             wrong='student.pte is not the trained network',
         )
@@ -257,8 +244,8 @@ class ClassifierExporter(Exporter):
         super().__init__(*args)
         self.logits: dict[str, np.ndarray] = {}  # (N, C) on validation
 
-    def read(self, split: str, count: int | None = None) -> Samples:
-        return read_samples(self.run, split, count)
+    def read(self, split: str, count: int | None = None) -> samples.Samples:
+        return samples.read_samples(self.run, split, count)
 
     def measure(self, kind: str) -> None:
         graph = checks.graph_of(self.path(kind))
@@ -267,7 +254,7 @@ class ClassifierExporter(Exporter):
         self.measured[kind] = checks.figures(found, self.val.labels, self.run.classes)
         self.by_part[kind] = self.measured[kind]['recall']
         if kind == 'fp32':
-            network = partial(checks.torch_logits, plain_network(self.run))
+            network = partial(checks.torch_logits, onnx_files.plain_network(self.run))
             trained = self._answers(network, 'comparing')
             self.checks['logits'] = checks.same_logits(trained, found)
 
@@ -293,7 +280,7 @@ class ClassifierExporter(Exporter):
         self.threshold = checks.fit_threshold(self)
 
     def examples(self, kind: str) -> tuple[np.ndarray, Iterable[np.ndarray]]:
-        chosen = balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
+        chosen = samples.balanced_choice(self.val.labels, _PHOTOGRAPHS, 0)
         images = (read_image(self.val.paths[i])[..., ::-1] for i in chosen)
         wanted = checks.probabilities(self.logits[kind][chosen], self.temperature)
         return wanted, map(np.ascontiguousarray, images)
@@ -309,9 +296,8 @@ class ClassifierExporter(Exporter):
 class SegmentorExporter(Exporter):
     """Export of a network that gives every pixel a class.
 
-    Validation images go through two networks at a time and are forgotten; what
-    is kept of each is (classes, classes) counts of pixels. The threshold of
-    the pixels is that of the run's validation.
+    Validation images go through two networks at a time and are forgotten; what is kept
+    of each is (classes, classes) counts of pixels.
     """
 
     score = ('dice', 'Dice')
@@ -323,13 +309,13 @@ class SegmentorExporter(Exporter):
         self._counts: dict[str, np.ndarray] = {}
         self._apart: dict[str, checks.Differences] = {}
 
-    def read(self, split: str, count: int | None = None) -> Slices:
-        return read_slices(self.run, split, count)
+    def read(self, split: str, count: int | None = None) -> samples.Slices:
+        return samples.read_slices(self.run, split, count)
 
     def measure(self, kind: str) -> None:
         graph, apart = checks.graph_of(self.path(kind)), checks.Differences()
         if kind == 'fp32':
-            other = partial(checks.torch_logits, plain_network(self.run))
+            other = partial(checks.torch_logits, onnx_files.plain_network(self.run))
         else:
             other = checks.graph_of(self.path('fp32'))
         counts = []

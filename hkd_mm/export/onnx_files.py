@@ -22,9 +22,8 @@ from onnxscript import opset18 as op
 from onnxscript.onnx_types import FLOAT, INT64, UINT8
 from torch import Tensor, nn
 
-from hkd_mm.errors import UserError
+from hkd_mm.errors import UserError, first_line
 from hkd_mm.export.resize_graph import OPSET, OWN, resized, resized_deep
-from hkd_mm.inference.backends import first_line
 from hkd_mm.inference.run_folder import SourceRun
 from hkd_mm.io.input_spec import InputSpec
 
@@ -50,9 +49,8 @@ def plain_network(run: SourceRun) -> nn.Module:
 def export_network(run: SourceRun, opset: int = OPSET) -> onnx.ModelProto:
     """Make the graph: any batch, BatchNorm folded, weights inside.
 
-    Returns:
-        A model from ``images`` float32 (N, 3, H, W) to ``logits`` (N, C), or
-        (N, C, H, W) of a segmentor, which may take one channel.
+    From ``images`` float32 (N, C, H, W) to ``logits`` (N, classes), or (N, classes, H,
+    W).
     """
     example = torch.zeros(2, run.spec.channels, *run.spec.size)
     try:
@@ -88,10 +86,7 @@ def _older(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove, in place, what identifies the machine that wrote it, and unused opsets.
-
-    The version of the format becomes the least that has the others.
-    """
+    """Remove, in place, unused opsets and what identifies the machine."""
     graph = model.graph
     values = (*graph.input, *graph.output, *graph.value_info)
     for part in (model, graph, *graph.node, *values, *graph.initializer):
@@ -134,9 +129,8 @@ def _script_of(resize: OnnxFunction) -> OnnxFunction:
 def preparing_graph(spec: InputSpec) -> ModelProto:
     """Make the graph that prepares images for a network.
 
-    Returns:
-        A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of any size,
-        to ``prepared`` float32 (N, C, h, w), windowed and normalised.
+    From ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of any size, to
+    ``prepared`` float32 (N, C, h, w), windowed and normalised.
     """
     script = _script_of(resized_deep if spec.bits == 16 else resized)
     model = onnx.inliner.inline_local_functions(script.to_model_proto())
@@ -170,11 +164,7 @@ def preparing_graph(spec: InputSpec) -> ModelProto:
 
 
 def _replace_cast_like(model: ModelProto) -> None:
-    """Name the type that each ``CastLike`` casts to, in place.
-
-    ONNX Runtime has no kernel of ``CastLike``: whoever opens a graph with it
-    reads a warning for each constant that could not be folded.
-    """
+    """Name the type that each ``CastLike`` casts to, which no runtime has."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     types = {
         value.name: value.type.tensor_type.elem_type
@@ -193,9 +183,8 @@ def whole_graph(
 ) -> onnx.ModelProto:
     """Put the resize before a network and softmax or sigmoid behind it.
 
-    Returns:
-        A model from ``images`` uint8 or uint16 (N, H, W, C), RGB or grey, of any size,
-        to ``probabilities`` float32 (N, classes), or (N, classes, h, w) of a segmentor.
+    From ``images`` as of :func:`preparing_graph` to ``probabilities`` float32 (N,
+    classes), or (N, classes, h, w) of a segmentor.
     """
     before = preparing_graph(spec)
     after = _activation(network, temperature)
@@ -266,14 +255,11 @@ def quantise(
 ) -> None:
     """Write the int8 graph of a network: QDQ, a scale a weight channel.
 
-    Ranges of activations are the least and the most that calibration has
-    seen. The first convolution and the last layer stay float32: they are
-    small, and see the widest values.
-
-    Args:
-        batches: normalised training images, (B, C, H, W) float32 each.
-        weight_bits: 8, or 7 for x86 processors without VNNI, where a sum of
-            two products of eight bits overflows.
+    Ranges of activations are the least and the most that calibration has seen, of
+    normalised training images, (B, C, H, W) float32. The first convolution and the last
+    layer stay float32: they are small, and see the widest values. ``weight_bits`` is 8,
+    or 7 for x86 processors without VNNI, where a sum of two products of eight bits
+    overflows.
     """
     ready = out.with_name(f'{out.name}.ready')
     try:

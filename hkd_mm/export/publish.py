@@ -12,11 +12,10 @@ import numpy as np
 from mmengine.config import Config
 
 from hkd_mm.engine.run_files import STUDENT, finished_run
-from hkd_mm.errors import UserError
+from hkd_mm.errors import UserError, first_line
 from hkd_mm.export.card import hub_licence, packed_card
 from hkd_mm.export.checks import same_logits
 from hkd_mm.export.export_run import CARD
-from hkd_mm.inference.backends import first_line
 from hkd_mm.inference.manifest import (
     FILE,
     Manifest,
@@ -28,6 +27,7 @@ from hkd_mm.inference.student import read_student
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.io.input_spec import normalised
 from hkd_mm.io.markup import clean
+from hkd_mm.lazy import require
 
 WEIGHTS = 'student.safetensors'
 _FIGURES = ('metrics.json', 'test.json')
@@ -46,18 +46,11 @@ def publish(
     licence: str | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Pack an exported run into one folder.
+    """Pack an exported run into one folder, ``out``, which does not exist or is empty.
 
-    The weights become safetensors with the network's config in their header;
-    the config of the run loses the paths of this machine. The packed folder
-    is loaded and its networks are compared before it is called done.
-
-    Args:
-        run_dir: work dir of a finished run with an ``export`` in it.
-        out: a folder that does not exist yet, or an empty one.
-        licence: of the weights, as the Hub or a person calls it; that of the
-            export by default.
-        report: takes lines on what is done.
+    The weights become safetensors with the network's config in their header; the config
+    of the run loses the paths of this machine. The packed folder is loaded and its
+    networks are compared. ``licence`` is by default that of the export.
     """
     run, out = Path(run_dir), Path(out)
     exported, weights = run / 'export', run / STUDENT
@@ -149,20 +142,11 @@ def _check_packed(out: Path, manifest: Manifest, report: Callable[[str], None]) 
 
 
 def upload(folder: Path, name: str, private: bool = True) -> str:
-    """Upload a folder to the repository ``owner/name``, made if missing.
+    """Upload a folder to the repository ``owner/name``, made if missing; its address.
 
     An existing repository stays public or private as it is.
-
-    Returns:
-        Address of what was uploaded.
     """
-    try:
-        from huggingface_hub import HfApi
-    except ImportError:
-        raise UserError(
-            '--hub needs huggingface_hub: pip install huggingface_hub'
-        ) from None
-    api = HfApi()
+    api = require('huggingface_hub', '--hub', 'huggingface_hub').HfApi()
     try:
         api.create_repo(name, private=private, exist_ok=True)
         made = api.upload_folder(folder_path=folder, repo_id=name)

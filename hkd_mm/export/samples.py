@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from mmcv import imresize
-from mmengine.registry import DATASETS
 
+from hkd_mm.config.data_summary import build_dataset
 from hkd_mm.config.tree import innermost_dataset
 from hkd_mm.datasets.load_skin_image import read_image
 from hkd_mm.engine.run_data import split_hash
@@ -53,13 +53,11 @@ class Slices:
         return len(self._indices)
 
     def batches(self, size: int = _SLICE_BATCH) -> Iterator[np.ndarray]:
-        """Images as the network takes them, (B, C, H, W) float32 each."""
         return (images for images, _ in self.pairs(size))
 
     def pairs(
         self, size: int = _SLICE_BATCH
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The same with the masks, (B, H, W) uint8."""
         for start in range(0, len(self), size):
             chosen = self._indices[start : start + size].tolist()
             batch = self._dataset.__getitems__(chosen)
@@ -67,22 +65,15 @@ class Slices:
             yield normalised(images, self._spec), batch['masks'].numpy()
 
     def part(self, count: int) -> 'Slices':
-        """Choose some of them, with and without something to see in turn."""
         chosen = balanced_choice(self.labels, count, 0)
         return Slices(self._dataset, self._indices[chosen], self._spec)
 
     def values(self, key: str) -> list[Any]:
-        """``img_path`` or ``patient_id`` of each image."""
         return [self._dataset.get_data_info(int(i))[key] for i in self._indices]
 
 
 def read_samples(run: SourceRun, split: str, count: int | None = None) -> Samples:
-    """Read ``train`` or ``val``, or a class-balanced part of it.
-
-    Raises:
-        UserError: the data is not here, is of another split than the run's,
-            has other classes, or the split is empty.
-    """
+    """Read ``train`` or ``val`` of a run, or a class-balanced part of it."""
     node = innermost_dataset(run.cfg[f'{split}_dataloader'])
     node = {**node, 'pipeline': [], 'serialize_data': False}
     dataset = _build_split(run, split, node)
@@ -91,15 +82,16 @@ def read_samples(run: SourceRun, split: str, count: int | None = None) -> Sample
     chosen = _choice(run, labels, count)
     infos = [infos[index] for index in chosen]
     paths = [info['img_path'] for info in infos]
-    images = np.stack([_resized(path, run.spec) for path in paths])
+    high, wide = run.spec.size  # of RGB images as validation sees them
+    images = [
+        imresize(read_image(p), (wide, high), interpolation='area') for p in paths
+    ]
+    images = np.ascontiguousarray(np.stack(images)[..., ::-1].transpose(0, 3, 1, 2))
     return Samples(paths, labels[chosen], images, run.spec, lesions_of(infos))
 
 
 def read_slices(run: SourceRun, split: str, count: int | None = None) -> Slices:
-    """Open a packed split, or a part of it; see :func:`read_samples`.
-
-    A part has images with and without something to see in turn.
-    """
+    """Open a packed split, or ``count`` of it with and without something to see."""
     dataset = _build_split(run, split, run.cfg[f'{split}_dataloader'].dataset)
     indices = _choice(run, dataset.labels.numpy(), count)
     return Slices(dataset, indices, run.spec)
@@ -115,10 +107,7 @@ def _build_split(run: SourceRun, split: str, node: dict) -> Any:
             f'{split}_dataloader is on the split {named}; an export '
             'calibrates on train and measures on val'
         )
-    scope = run.cfg.get('default_scope', 'mmpretrain')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        dataset = registry.build(node)
-        dataset.full_init()
+    dataset = build_dataset(run.cfg, node)
     there, here = run.meta.get('split_hash'), split_hash(dataset)
     if there is not None and there != here:
         raise UserError(
@@ -158,20 +147,10 @@ def balanced_choice(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def lesions_of(infos: list[dict]) -> np.ndarray | None:
-    """Number images by ``lesion_id``, (N,) int, unknown ones singly.
-
-    Returns None where all are unknown.
-    """
+    """Number images by ``lesion_id``, (N,) int, unknown ones singly, or None."""
     names = [info.get('lesion_id') for info in infos]
     if all(name is None for name in names):
         return None
     numbers: dict[Any, int] = {}
     keys = ((name, name is None and index) for index, name in enumerate(names))
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
-
-
-def _resized(path: str, spec: InputSpec) -> np.ndarray:
-    """Read an image as validation sees it, (3, H, W) uint8 RGB."""
-    high, wide = spec.size
-    image = imresize(read_image(path), (wide, high), interpolation='area')
-    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))

@@ -11,19 +11,21 @@ the work dir is read.
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hkd_mm.errors import UserError
+from hkd_mm.errors import UserError, first_line
+from hkd_mm.lazy import require
 
 STUDENT = 'student.pth'
 _CPUINFO = '/proc/cpuinfo'  # of Linux
 _PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
-_SECONDS = 60.0  # for the first image
+_SECONDS = 60.0  # for opening a file, and for the first image
 _LARGEST = 4096  # pixels of a side
 # Where an ONNX file (protobuf) may have what is refused: message -> field -> content.
 _FIELDS: dict[str, dict[int, str]] = dict(
@@ -37,12 +39,6 @@ _FIELDS: dict[str, dict[int, str]] = dict(
 )
 _REFUSED = ('training', 'functions', 'data in other files')
 _ENDLESS = (b'Loop', b'Scan')
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's text that is not blank, else its type."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
 
 
 class OnnxBackend:
@@ -69,13 +65,7 @@ class OnnxBackend:
         device: str | None = None,
         shape: tuple[int, int, int] | None = None,
     ) -> None:
-        try:
-            import onnxruntime as runtime
-        except ImportError as error:
-            raise UserError(
-                f'ONNX Runtime cannot be imported ({error}); fix it with: '
-                'pip install onnxruntime'
-            ) from None
+        runtime = require('onnxruntime', 'an exported student', 'onnxruntime')
         provider = _PROVIDERS.get(device or 'cpu')
         if provider not in runtime.get_available_providers():
             raise UserError(
@@ -91,9 +81,9 @@ class OnnxBackend:
         self._path = path
         try:
             _refuse_odd(memoryview(Path(path).read_bytes()), 'model')
-            self._session = runtime.InferenceSession(
-                os.fspath(path), options, providers=[provider]
-            )
+            words = (os.fspath(path), options, [provider])
+            # may compute what is constant, for as long as the file likes
+            self._session = _in_time(runtime.InferenceSession, *words)
         except Exception as error:  # ONNX Runtime's share no base class
             raise UserError(
                 f'{path} cannot be opened by ONNX Runtime {runtime.__version__} '
@@ -128,12 +118,15 @@ class OnnxBackend:
                 f'{self._path} takes images {given}, and {shape or "(C, H, W)"} is '
                 'wanted after the batch; export it again'
             )
-        late = threading.Timer(_SECONDS, setattr, (self._options, 'terminate', True))
-        late.start()
+        blank = np.zeros((1, *given[1:]), np.float32)
         try:
-            self.logits(np.zeros((1, *given[1:]), np.float32))
-        finally:
-            late.cancel()
+            _in_time(self.logits, blank)
+        except TimeoutError as error:
+            self._options.terminate = True
+            raise UserError(
+                f'{self._path} does not run on images of {blank.shape} ({error}); '
+                'export it again'
+            ) from None
         return given[1]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -145,6 +138,26 @@ class OnnxBackend:
                 f'{self._path} does not run on images of {images.shape} '
                 f'({first_line(error)}); export it again'
             ) from None
+
+
+def _in_time(task: Callable[..., Any], *words: Any) -> Any:
+    """Call in a thread, which is left behind when its time is over.
+
+    Raises:
+        TimeoutError: it is.
+    """
+    done: Future = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(task(*words))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    if not wait([done], _SECONDS).done:
+        raise TimeoutError(f'it did not end within {_SECONDS:.0f} s')
+    return done.result()
 
 
 def _refuse_odd(message: memoryview, kind: str, depth: int = 0) -> None:
@@ -211,11 +224,8 @@ def available() -> bool:
 class TorchBackend:
     """Compute logits of prepared images; several threads may call it.
 
-    Args:
-        network: a plain classifier or segmentor, in evaluation.
-        swapped: it takes BGR.
-        threads: of torch, which has one number for the whole process.
-        device: None takes the GPU where there is one.
+    The network is a plain classifier or segmentor, ``swapped`` where it takes BGR;
+    torch has one number of ``threads`` for the whole process.
     """
 
     def __init__(

@@ -77,11 +77,7 @@ class SkinClassifier(StudentModel):
         return answers if many else answers[0]
 
     def probabilities(self, images: Images) -> np.ndarray:
-        """Classify as :meth:`__call__`, and return plain numbers.
-
-        Returns:
-            (N, C) float32 in the order of ``classes``; N is 1 for one image.
-        """
+        """As :meth:`__call__`, but (N, C) float32 in the order of ``classes``."""
         found = [np.zeros((0, len(self.classes)), np.float32)]
         for batch in self._batches(sources_of(images)[0], self.prepare):
             found.append(self.classify(np.stack(batch)))

@@ -42,16 +42,11 @@ def find_images(
 ) -> Iterator[str]:
     """Yield paths of images in a fixed order.
 
-    Folders are searched with their subfolders, each once, as
-    :func:`hkd_mm.io.files.walk` does; hidden files are left out. What has the suffix
-    of an image is given, also where its format is not read, so that no image is
-    skipped in silence. The names of one folder at a time are in memory.
-
-    Args:
-        paths: files, taken whatever their suffix, and folders.
-        failed: called with a folder that cannot be listed, or what has the suffix of
-            an image and is no file, and why; without it that is a ``UserError``.
-        skipped: called with each other file.
+    Folders are searched with their subfolders, each once; hidden files are left out.
+    What has the suffix of an image is given, also where its format is not read, so that
+    no image is skipped in silence. ``failed`` is called with what cannot be listed, or
+    is no file, and why; without it that is a ``UserError``; ``skipped`` with other
+    files.
     """
 
     def report(path: str, reason: str) -> None:
@@ -85,13 +80,10 @@ def find_images(
 def prepared(
     paths: Iterable[str], prepare: Callable[[str], Any], workers: int, ahead: int
 ) -> Iterator[tuple[str, Any]]:
-    """Read images in threads, in order, a few ahead of the reader.
+    """Read images in threads, in order, at most ``ahead`` of the reader.
 
-    Pillow and OpenCV let go of the interpreter while they work. ``ahead`` bounds the
-    memory: so many may wait.
-
-    Yields:
-        Path, and what ``prepare`` gave, or the ``UserError`` it raised.
+    Pillow and OpenCV let go of the interpreter while they work. Yields path, and what
+    ``prepare`` gave, or the ``UserError`` it raised.
     """
 
     def read(path: str) -> tuple[str, Any]:

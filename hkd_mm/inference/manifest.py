@@ -136,21 +136,12 @@ class Manifest:
     hkd_mm: _Text = __version__
 
     def made_of(self, weights: str | os.PathLike) -> bool:
-        """Whether a ``student.pth`` exists and is the one that was exported.
-
-        Name and path of the run do not show it: folders are copied and
-        renamed, and runs are trained again.
-        """
+        """Whether a ``student.pth`` is the one that was exported, by its hash."""
         known = self.source.get('weights_sha256')
         return os.path.isfile(weights) and sha256(weights) == known
 
     def file_of(self, folder: str | os.PathLike, kind: str) -> Path:
-        """Path of a file whose length and hash are those of the manifest.
-
-        Raises:
-            UserError: it is not in the manifest, missing, changed, or a link to
-                elsewhere.
-        """
+        """Path of a file whose length and hash are those of the manifest."""
         where = Path(folder) / FILE
         if kind not in self.files:
             raise UserError(
@@ -206,11 +197,7 @@ class SegmentorManifest(Manifest):
 
 
 def read_manifest(folder: str | os.PathLike) -> Manifest:
-    """Read and check ``manifest.json``, or that of a folder; its files by ``file_of``.
-
-    Raises:
-        UserError: it is missing, damaged, of another version, or a key is wrong.
-    """
+    """Read and check ``manifest.json``, of a folder; its files by ``file_of``."""
     path = Path(folder)
     path = path if path.name == FILE else path / FILE
     if not path.is_file():
@@ -228,11 +215,7 @@ def read_manifest(folder: str | os.PathLike) -> Manifest:
 
 
 def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
-    """Write it in one go, after the files it lists.
-
-    Raises:
-        UserError: it could not be read again.
-    """
+    """Write it in one go, after the files it lists, if it can be read again."""
     path = Path(folder) / FILE
     data = dict(
         format=FORMAT,

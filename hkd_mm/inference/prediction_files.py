@@ -5,11 +5,9 @@ Names of images may be of any bytes. The work file and CSV hold them as they are
 Parquet, which is UTF-8, has other bytes in hexadecimal.
 """
 
-import csv
 import hashlib
 import json
 import os
-import re
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -20,12 +18,11 @@ import numpy as np
 
 from hkd_mm.errors import UserError
 from hkd_mm.io import tables
-from hkd_mm.io.files import replacing
+from hkd_mm.io.files import parse_json, printable, replacing
+from hkd_mm.lazy import require
 
 Row = list | dict
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _TYPES = dict(string=str, float32=(int, float), bool_=bool)
-_TEXT_MARK = re.compile(r"'+[=+\-@\t\r]")  # see hkd_mm.io.tables.write_table
 
 
 class WorkFile:
@@ -113,12 +110,9 @@ def _line(row: Row) -> bytes:
 
 
 def _parsed(line: bytes) -> Any:
-    """Parse a whole line without brackets within brackets, else return None."""
-    marks = _STRINGS.sub(b'', line)
-    if not line.endswith(b'\n') or max(marks.count(b'['), marks.count(b'{')) > 1:
-        return None
+    """Parse a whole line, else return None."""
     try:
-        return json.loads(line)
+        return parse_json(line) if line.endswith(b'\n') else None
     except ValueError:
         return None
 
@@ -134,14 +128,8 @@ def _check_row(row: Any, types: list) -> None:
         raise ValueError
 
 
-def _printable(name: str) -> str:
-    """A name as Unicode, other bytes in hexadecimal."""
-    raw = name.encode('utf-8', 'surrogateescape')
-    return raw.decode('utf-8', 'backslashreplace')
-
-
 def _key(image: str) -> int:
-    path = _printable(os.path.abspath(image)).encode()
+    path = printable(os.path.abspath(image)).encode()
     return int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), 'big')
 
 
@@ -162,7 +150,6 @@ def check_header(path: Path, found: Any, header: dict[str, Any]) -> None:
 
 
 SUFFIXES = ('.csv', '.parquet')
-_TEXT = dict(encoding='utf-8', errors='surrogateescape', newline='')
 _GROUP = 65536  # rows of a Parquet row group
 
 
@@ -177,10 +164,8 @@ def check_suffix(out: Path) -> None:
 
 
 def write_table(out: Path, columns: list[str], rows: Iterable[list]) -> None:
-    """Write a table, which is whole or not there, in the format of its suffix.
-
-    The first column and those that begin with ``best`` hold texts, ``confident`` yes
-    or no, the others numbers.
+    """Write a table in the format of its suffix; texts are the first column and
+    ``best``.
     """
     if out.suffix == '.csv':
         tables.write_table(out, columns, (map(_cell, row) for row in rows))
@@ -201,11 +186,10 @@ def read_table(out: Path) -> Iterator[list]:
                         for cell in row
                     ]
         return
-    with open(out, **_TEXT) as file:
-        reader = csv.reader(file)
-        kinds = _kinds(next(reader))
-        for row in reader:
-            yield [_value(cell, kind) for cell, kind in zip(row, kinds)]
+    rows = tables.written_rows(out)
+    kinds = _kinds(next(rows))
+    for row in rows:
+        yield [_value(cell, kind) for cell, kind in zip(row, kinds)]
 
 
 def _cell(value: Any) -> str:
@@ -219,9 +203,7 @@ def _cell(value: Any) -> str:
 def _value(cell: str, kind: str) -> Any:
     if kind == 'bool_':
         return {'yes': True, 'no': False}.get(cell)
-    if kind == 'float32':
-        return float(cell)
-    return cell[1:] if _TEXT_MARK.match(cell) else cell
+    return float(cell) if kind == 'float32' else cell
 
 
 def _write_parquet(file: Any, columns: list[str], rows: Iterator[list]) -> None:
@@ -232,7 +214,7 @@ def _write_parquet(file: Any, columns: list[str], rows: Iterator[list]) -> None:
         while group := list(islice(rows, _GROUP)):
             arrays = [
                 arrow.array(
-                    [_printable(c) if isinstance(c, str) else c for c in column], kind
+                    [printable(c) if isinstance(c, str) else c for c in column], kind
                 )
                 for column, kind in zip(zip(*group), kinds)
             ]
@@ -249,12 +231,5 @@ def _kinds(columns: list[str]) -> list[str]:
 
 
 def _pyarrow():
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UserError(
-            f'.parquet files need pyarrow ({error}); fix it with: pip '
-            'install pyarrow, or write a .csv'
-        ) from None
-    return pyarrow, parquet
+    use = '.parquet (other than .csv)'
+    return [require(name, use, 'pyarrow') for name in ('pyarrow', 'pyarrow.parquet')]

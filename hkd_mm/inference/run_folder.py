@@ -13,14 +13,9 @@ from torch import nn
 from hkd_mm.config.compose import compose_config
 from hkd_mm.config.tree import dataset_chain, is_packed_dataset
 from hkd_mm.config.value_checks import pixel_threshold
+from hkd_mm.engine import student_loading
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.engine.student_export import student_config
-from hkd_mm.engine.student_loading import (
-    describe_network,
-    load_student,
-    statistics_of,
-    takes_bgr,
-)
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import classes_of
 from hkd_mm.io.files import sha256
@@ -54,8 +49,7 @@ class SourceRun:
 
     @property
     def architecture(self) -> str:
-        """Name of the network."""
-        return describe_network(self.meta['student'])
+        return student_loading.describe_network(self.meta['student'])
 
     @property
     def dense(self) -> bool:
@@ -64,11 +58,6 @@ class SourceRun:
 
     @property
     def pixel_threshold(self) -> float:
-        """Probability above which a pixel belongs to a segmentor's class.
-
-        Raises:
-            UserError: validation has no metric of masks.
-        """
         found = pixel_threshold(self.cfg.get('val_evaluator'))
         if found is None:
             raise UserError(
@@ -79,7 +68,6 @@ class SourceRun:
 
     @property
     def hairs_removed(self) -> bool:
-        """Whether the network was trained on images without hairs."""
         chain = dataset_chain(self.cfg.get('train_dataloader'))
         return any(node.get('hair_removal') for node in chain)
 
@@ -87,15 +75,10 @@ class SourceRun:
 def read_run(
     folder: str | Path, cfg_options: list[str] | dict | None = None
 ) -> SourceRun:
-    """Read a work dir and build its student.
-
-    Raises:
-        UserError: it holds no finished run, the options change the size of its images,
-            or these are prepared in a way that an export cannot repeat.
-    """
+    """Read a work dir and build its student, if an export can repeat its images."""
     folder, config, weights = finished_run(folder)
     cfg = compose_config(str(config), cfg_options)
-    network, meta = load_student(weights)
+    network, meta = student_loading.load_student(weights)
     classes = classes_of(meta)
     if not classes:
         raise UserError(f'{weights} does not name its classes; train it again')
@@ -103,8 +86,8 @@ def read_run(
         raise UserError(
             'an export needs val_dataloader and train_dataloader in the config'
         )
-    statistics = statistics_of(meta)
-    swapped = takes_bgr(network, statistics)
+    statistics = student_loading.statistics_of(meta)
+    swapped = student_loading.takes_bgr(network, statistics)
     if getattr(network, 'dense', False):
         spec = _segmentor_spec(cfg, statistics, network.in_channels)
     else:
@@ -131,7 +114,6 @@ def _spec(size: tuple[int, int], colour: str, statistics: dict, **more) -> Input
 
 
 def _segmentor_spec(cfg: Config, statistics: dict, channels: int) -> InputSpec:
-    """Describe the input of a run on packed images with masks."""
     chain = list(dataset_chain(cfg.get('val_dataloader')))
     packed, stored = chain[0], chain[-1]
     if type_name(packed) != 'PackedMasks':
@@ -210,6 +192,6 @@ def _packed_size(node: dict, taken: int | None = None) -> tuple[int, int]:
 def load_network(file: str):
     """Build a network in evaluation, of a ``student.pth`` or a config."""
     if Path(file).suffix == '.pth':
-        return load_student(file)[0]
+        return student_loading.load_student(file)[0]
     init_default_scope('mmpretrain')
     return MODELS.build(student_config(compose_config(file).model)).eval()

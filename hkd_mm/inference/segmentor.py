@@ -65,11 +65,9 @@ class Segmentor(StudentModel):
             yield Segmentation(mask, self.classes)
 
     def probabilities(self, image: Source) -> np.ndarray:
-        """Probabilities of the pixels of one image, at its own size.
+        """Probabilities of the pixels of one image, at its own size, (C, H, W) float32.
 
-        Returns:
-            (C, H, W) float32; C = 1 of one class against the background, else
-            with the background, which is first.
+        C is 1 of one class against the background, else the background is first.
         """
         return next(self._answers([image]))
 

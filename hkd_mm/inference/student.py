@@ -14,21 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from hkd_mm.errors import UserError
-from hkd_mm.inference.backends import (
-    STUDENT,
-    OnnxBackend,
-    TorchBackend,
-    available,
-    first_line,
-    load_weights,
-    may_overflow,
-    read_unexported,
-)
+from hkd_mm.errors import UserError, first_line
+from hkd_mm.inference import backends
 from hkd_mm.inference.folder import find_images
 from hkd_mm.inference.manifest import FILE, ClassifierManifest, Manifest, read_manifest
 from hkd_mm.io.images import Source
 from hkd_mm.io.input_spec import InputSpec
+from hkd_mm.lazy import require
 
 _NAME = re.compile(r'[\w.-]+/[\w.-]+')  # on the Hub
 Images = Source | Iterable[Source]
@@ -72,19 +64,19 @@ class Student:
     def load(self, threads: int | None, device: str | None) -> Any:
         """Load the network, which has ``logits(images)``."""
         if self.backend == 'torch':
-            network, swapped = self.network or load_weights(self.weights)
-            return TorchBackend(network, swapped, threads, device)
+            network, swapped = self.network or backends.load_weights(self.weights)
+            return backends.TorchBackend(network, swapped, threads, device)
         int8, found = self.manifest.files.get('int8'), self.manifest.checks.get('int8')
         bits = found.get('weight_bits') if isinstance(found, dict) else None
         chosen = int8 is not None and self.weights.name == int8.path
-        if chosen and bits != 7 and may_overflow():
+        if chosen and bits != 7 and backends.may_overflow():
             warnings.warn(
                 f'{self.weights} has weights of 8 bits, whose sums may '
                 'overflow on this processor (x86 without VNNI); take float32, '
                 'or export with --weight-bits 7'
             )
         shape = (self.input.channels, *self.input.size)
-        return OnnxBackend(self.weights, threads, device, shape)
+        return backends.OnnxBackend(self.weights, threads, device, shape)
 
 
 def read_student(
@@ -96,9 +88,6 @@ def read_student(
     """Find the student of an exported folder, or of what a run left.
 
     Of a run that was exported the export is taken, unless torch is asked for.
-
-    Raises:
-        UserError: there is none, or its network is of another task.
     """
     path = Path(path).expanduser()
     path = path.parent if path.name == FILE else path
@@ -107,7 +96,21 @@ def read_student(
         warnings.warn(f'{path} is a run: its export is taken, {inside}')
         path = inside
     if (path / FILE).is_file():
-        return _exported(path, backend, precision, task)
+        manifest = read_manifest(path)
+        _check_task(path, manifest.task, task)
+        backend, kind = choose_file(manifest.files, backend, precision)
+        temperature, threshold = 1.0, manifest.threshold
+        if isinstance(manifest, ClassifierManifest):
+            temperature, threshold = manifest.temperature, threshold.probability
+        return Student(
+            backend,
+            manifest.file_of(path, kind),
+            manifest.classes,
+            manifest.input,
+            temperature,
+            math.inf if threshold is None else threshold,
+            manifest,
+        )
     if not path.exists():
         raise UserError(f'{path} does not exist')
     if backend == 'onnx' or precision != 'fp32':
@@ -115,39 +118,7 @@ def read_student(
             f'{path} has no {FILE}, so that it is no exported folder; make '
             'one with tools/export.py'
         )
-    return _of_run(path, task)
-
-
-def choose_file(
-    files: Collection[str], backend: str | None, precision: str
-) -> tuple[str, str]:
-    """Choose a backend, ONNX unless torch is all there is, and the kind of its file."""
-    if backend is None:
-        onnx = 'torch' not in files or ('fp32' in files and available())
-        backend = 'onnx' if onnx or precision != 'fp32' else 'torch'
-    return backend, 'torch' if backend == 'torch' else precision
-
-
-def _exported(folder: Path, backend: str | None, precision: str, task: str) -> Student:
-    manifest = read_manifest(folder)
-    _check_task(folder, manifest.task, task)
-    backend, kind = choose_file(manifest.files, backend, precision)
-    temperature, threshold = 1.0, manifest.threshold
-    if isinstance(manifest, ClassifierManifest):
-        temperature, threshold = manifest.temperature, threshold.probability
-    return Student(
-        backend,
-        manifest.file_of(folder, kind),
-        manifest.classes,
-        manifest.input,
-        temperature,
-        math.inf if threshold is None else threshold,
-        manifest,
-    )
-
-
-def _of_run(path: Path, task: str) -> Student:
-    run = read_unexported(path)
+    run = backends.read_unexported(path)
     _check_task(path, 'segmentation' if run.dense else 'classification', task)
     if not run.dense:
         warnings.warn(
@@ -157,12 +128,22 @@ def _of_run(path: Path, task: str) -> Student:
         )
     return Student(
         'torch',
-        run.folder / STUDENT,
+        run.folder / backends.STUDENT,
         tuple(run.classes),
         run.spec,
         threshold=run.pixel_threshold if run.dense else None,
         network=(run.network, run.swapped),
     )
+
+
+def choose_file(
+    files: Collection[str], backend: str | None, precision: str
+) -> tuple[str, str]:
+    """Choose a backend, ONNX unless torch is all there is, and the kind of its file."""
+    if backend is None:
+        onnx = 'torch' not in files or ('fp32' in files and backends.available())
+        backend = 'onnx' if onnx or precision != 'fp32' else 'torch'
+    return backend, 'torch' if backend == 'torch' else precision
 
 
 def _check_task(path: Path, found: str, task: str) -> None:
@@ -206,7 +187,19 @@ class StudentModel:
     ) -> None:
         if batch_size is None:
             batch_size = self._batch_size
-        _check_options(backend, precision, threads, batch_size, max_pixels)
+        if backend not in (None, 'onnx', 'torch'):
+            raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
+        if precision not in ('fp32', 'int8'):
+            raise UserError(f'precision {precision!r}: give "fp32" or "int8"')
+        if backend == 'torch' and precision != 'fp32':
+            raise UserError('int8 runs in ONNX Runtime only; leave out torch')
+        for name, value, most in (
+            ('threads', threads, 1024),
+            ('batch_size', batch_size, 4096),
+            ('max_pixels', max_pixels, 10**10),
+        ):
+            if value is not None and not 1 <= value <= most:
+                raise UserError(f'{name}={value}: at least 1, at most {most}')
         self.student = read_student(path, backend, precision, self.task)
         self.classes = self.student.classes
         self.precision = precision
@@ -243,28 +236,6 @@ class StudentModel:
             yield batch
 
 
-def _check_options(
-    backend: str | None,
-    precision: str,
-    threads: int | None,
-    batch_size: int,
-    max_pixels: int | None,
-) -> None:
-    if backend not in (None, 'onnx', 'torch'):
-        raise UserError(f'backend {backend!r}: give "onnx" or "torch"')
-    if precision not in ('fp32', 'int8'):
-        raise UserError(f'precision {precision!r}: give "fp32" or "int8"')
-    if backend == 'torch' and precision != 'fp32':
-        raise UserError('int8 runs in ONNX Runtime only; leave out torch')
-    for name, value, most in (
-        ('threads', threads, 1024),
-        ('batch_size', batch_size, 4096),
-        ('max_pixels', max_pixels, 10**10),
-    ):
-        if value is not None and not 1 <= value <= most:
-            raise UserError(f'{name}={value}: at least 1, at most {most}')
-
-
 def _local_folder(
     name: str | os.PathLike, backend: str | None, precision: str, revision: str | None
 ) -> Path:
@@ -287,15 +258,10 @@ def _local_folder(
 
 
 def _fetch(name: str, file: str, revision: str | None) -> Path:
+    use = f'{name} is no folder here, and a model of the Hub'
+    hub = require('huggingface_hub', use, 'huggingface_hub')
     try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise UserError(
-            f'{name} is no folder here, and models of the Hub need '
-            'huggingface_hub; fix it with: pip install huggingface_hub'
-        ) from None
-    try:
-        return Path(hf_hub_download(name, file, revision=revision)).parent
+        return Path(hub.hf_hub_download(name, file, revision=revision)).parent
     except Exception as error:  # of the Hub, its client, or the network
         raise UserError(
             f'{file} of {name} cannot be fetched from the Hugging Face Hub, '

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 
 import cv2
 import numpy as np
@@ -52,6 +52,16 @@ _UPRIGHT = {  # value of the EXIF tag -> what undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_STORED = {  # the same -> a view of the upright pixels in the order of the file
+    2: np.fliplr,
+    3: partial(np.rot90, k=2),
+    4: np.flipud,
+    5: partial(np.swapaxes, axis1=0, axis2=1),
+    6: np.rot90,
+    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+    8: partial(np.rot90, k=-1),
+}
+_STRIP = 2**22  # pixels that are converted at once
 _ALPHA = ('RGBA', 'RGBa', 'LA', 'La', 'PA')
 DEEP = ('I', 'F')  # first letters of modes with more than 8 bits
 _DTYPES = {8: np.uint8, 16: np.uint16}
@@ -223,7 +233,18 @@ def decode(image: Image.Image, max_pixels: int) -> np.ndarray:
     """
     check_size(image, max_pixels)
     image.load()
-    return np.ascontiguousarray(np.asarray(_to_rgb(upright(image))))
+    tag, (width, height) = _orientation(image), image.size
+    shape = (width, height) if tag in (5, 6, 7, 8) else (height, width)
+    pixels = np.empty((*shape, 3), np.uint8)
+    stored, rows = _STORED.get(tag, np.asarray)(pixels), max(1, _STRIP // width)
+    for top in range(0, height, rows):  # so that a large image is there but twice
+        box = (0, top, width, min(top + rows, height))
+        stored[top : box[3]] = _to_rgb(image.crop(box) if height > rows else image)
+    return pixels
+
+
+def _orientation(image: Image.Image) -> int | None:
+    return image.getexif().get(ExifTags.Base.Orientation)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -232,7 +253,7 @@ def upright(image: Image.Image) -> Image.Image:
     ``ImageOps.exif_transpose`` rewrites the whole EXIF block, which may hold
     more than Pillow can write.
     """
-    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    turn = _UPRIGHT.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
@@ -256,8 +277,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _ALPHA or 'transparency' in image.info:
         image = image.convert('RGBA')
         white = Image.new('RGBA', image.size, 'white')
-        return Image.alpha_composite(white, image).convert('RGB')
-    return image.convert('RGB')
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == 'RGB' else image.convert('RGB')
 
 
 def _from_16_bit(pixels: np.ndarray) -> np.ndarray:

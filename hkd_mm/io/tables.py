@@ -8,13 +8,13 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.files import read_bytes, replacing
+from hkd_mm.io.files import check_regular, read_bytes, replacing
 
 # How programs write "nothing is known"; compared in lower case.
 _BLANK = frozenset(
@@ -35,7 +35,7 @@ def is_blank(text: str | None) -> bool:
 
 
 def read_table(
-    path: str | os.PathLike, required: tuple[str, ...] = (), errors: str = 'strict'
+    path: str | os.PathLike, required: tuple[str, ...] = ()
 ) -> list[dict[str, str]]:
     """Rows of a comma, semicolon or tab separated file by column name.
 
@@ -43,8 +43,6 @@ def read_table(
         path: UTF-8 with or without byte order mark; the first line names the
             columns, in any letter case.
         required: column names that must be there, in lower case.
-        errors: ``surrogateescape`` lets bytes through that are no UTF-8, as file
-            names that :func:`write_table` has written.
 
     Returns:
         One dict a row; keys in lower case, values without outer blanks and
@@ -56,7 +54,7 @@ def read_table(
             column, a column named twice, a row with more or fewer cells than
             the header, or a quote that is not closed in its line.
     """
-    lines = _lines(Path(path), errors)
+    lines = _lines(Path(path))
     header = lines[0] if lines else ''
     delimiter = max(
         _DELIMITERS,
@@ -90,13 +88,36 @@ def read_table(
     return rows
 
 
+def written_rows(path: str | os.PathLike) -> Iterator[list[str]]:
+    """Yield the header and rows of a :func:`write_table`, each text as it was given.
+
+    Raises:
+        UserError: the file cannot be read, or a row is not as long as the header.
+    """
+    encoding = dict(encoding='utf-8-sig', errors='surrogateescape', newline='')
+    try:
+        check_regular(path)
+        with open(path, **encoding) as file:
+            reader, width = csv.reader(file, strict=True), None
+            for cells in reader:
+                if len(cells) != (width := width or len(cells)):
+                    raise UserError(
+                        f'table {path}, line {reader.line_num} has {len(cells)} cells '
+                        f'and the header {width}'
+                    )
+                yield list(map(_without_mark, cells))
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(f'table {path} cannot be read ({reason})') from None
+
+
 def write_table(
     path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
     """Write a comma separated file, which is whole or not there.
 
     A text that a spreadsheet would run as a formula gets an apostrophe before it,
-    which :func:`read_table` takes off. File names may be of any bytes.
+    which both readers take off. File names may be of any bytes.
 
     Args:
         path: its folder is made when missing.
@@ -121,11 +142,14 @@ def _harmless(cell: Any) -> Any:
 
 
 def _plain(cell: str) -> str:
-    cell = cell.strip()
+    return _without_mark(cell.strip())
+
+
+def _without_mark(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _lines(path: Path, errors: str) -> list[str]:
+def _lines(path: Path) -> list[str]:
     """The text, line by line, without the hint of a spreadsheet program."""
     try:
         data = read_bytes(path)
@@ -143,7 +167,7 @@ def _lines(path: Path, errors: str) -> list[str]:
             f'-t UTF-8 "{path}" > new.csv'
         )
     try:
-        text = data.decode('utf-8-sig', errors)
+        text = data.decode('utf-8-sig')
     except UnicodeDecodeError as error:
         line = data.count(b'\n', 0, error.start) + 1
         raise UserError(

@@ -1,7 +1,7 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Constructor arguments, written down once and held against their kinds."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -46,7 +46,8 @@ class Arguments:
         """Check all, then initialise the class behind this one."""
         owner = 'config' if self.in_config else type(self).__name__
         for item in fields(self):
-            hint = f'; {item.name} is {item.default!r} by default'
+            known = item.default is not MISSING
+            hint = f'; {item.name} is {item.default!r} by default' if known else ''
             name, value = self.in_config + item.name, getattr(self, item.name)
             setattr(self, item.name, checked(item.type, name, value, owner, hint))
         super().__init__(*parents)

@@ -9,28 +9,10 @@ from plotly import graph_objects as go
 
 from hkd_mm.evaluation.agreement import pareto_front
 from hkd_mm.evaluation.significance import ALPHA
-from hkd_mm.experiments.table_text import (
-    format_difference,
-    format_interval,
-    format_mean_sd,
-    format_p_value,
-    one_class_note,
-    row_title,
-    unknown_groups_note,
-)
+from hkd_mm.experiments import table_text
 from hkd_mm.metric_names import CLASS_SUMMARY, MASK_SUMMARY, title_of
+from hkd_mm.report import page
 from hkd_mm.report.data import ReportData, ReportMethod
-from hkd_mm.report.page import (
-    GREY,
-    Cell,
-    Chart,
-    Section,
-    Table,
-    figure,
-    label,
-    labels,
-    line,
-)
 
 _MASK_METRICS = (*MASK_SUMMARY[:3], 'sensitivity', 'precision', 'hd95')
 _COSTS = dict(
@@ -41,7 +23,7 @@ _COSTS = dict(
 )
 
 
-def comparison_section(data: ReportData) -> Section:
+def comparison_section(data: ReportData) -> page.Section:
     """All methods with their scores and differences to the baselines."""
     titles = {method.name: method.title for method in data.methods}
     baselines = [name for name in data.baselines if name in titles]
@@ -57,14 +39,12 @@ def comparison_section(data: ReportData) -> Section:
     basis = data.basis
     if data.incomplete:
         basis += f' Not finished, left out: {", ".join(data.incomplete)}.'
-    basis += one_class_note([method.outcome for method in data.methods])
-    marked = {
-        index for index, method in enumerate(data.methods) if method is data.distilled
-    }
-    table = Table('Click on a heading to sort.', header, rows, marked)
+    basis += table_text.one_class_note([method.outcome for method in data.methods])
+    marked = {i for i, method in enumerate(data.methods) if method is data.distilled}
+    table = page.Table('Click on a heading to sort.', header, rows, marked)
     blocks = [table, *_difference_charts(data)]
     how = _how_to_compare(data, bool(baselines))
-    return Section('comparison', 'Comparison', how, basis, blocks)
+    return page.Section('comparison', 'Comparison', how, basis, blocks)
 
 
 def _how_to_compare(data: ReportData, tested: bool) -> str:
@@ -78,7 +58,7 @@ def _how_to_compare(data: ReportData, tested: bool) -> str:
             'neither an interval nor a test of differences.'
         )
     if data.unknown:
-        how += f' {unknown_groups_note(data.group_name)}'
+        how += f' {table_text.unknown_groups_note(data.group_name)}'
     if tested and several:
         how += (
             f' Differences are paired over seeds and {data.unit.removeprefix("whole ")}'
@@ -95,35 +75,39 @@ def _how_to_compare(data: ReportData, tested: bool) -> str:
 
 def _row(
     method: ReportMethod, metrics: tuple[str, ...], baselines: list[str]
-) -> list[Cell]:
+) -> list[page.Cell]:
     outcome = method.outcome
-    cells: list[Cell] = [row_title(outcome)]
+    cells: list[page.Cell] = [table_text.row_title(outcome)]
     for key in metrics:
         known = all(key in test for test in outcome.tests)
         mean, sd = outcome.test(key) if known else (math.nan, math.nan)
-        cells.append((format_mean_sd(mean, sd), mean))
-    cells.append((format_interval(outcome.interval), outcome.interval[0]))
+        cells.append((table_text.format_mean_sd(mean, sd), mean))
+    cells.append((table_text.format_interval(outcome.interval), outcome.interval[0]))
     for name in baselines:
         found = outcome.against.get(name)
-        cells.append((format_difference(outcome, name), found.mean) if found else '')
+        cells.append(
+            (table_text.format_difference(outcome, name), found.mean) if found else ''
+        )
     return [*cells, (f'{outcome.minutes:.1f}', outcome.minutes)]
 
 
-def _difference_charts(data: ReportData) -> Iterator[Chart]:
+def _difference_charts(data: ReportData) -> Iterator[page.Chart]:
     """One chart a baseline that something is tested against."""
     metric = title_of(data.compared_by)
     for base in data.methods:
         others = [m for m in data.methods if base.name in m.outcome.against]
         if base.name not in data.baselines or not others:
             continue
-        names = labels((method.title for method in others), 28)
+        names = page.labels((method.title for method in others), 28)
         traces = [
             trace
             for method, name in zip(others, names)
             for trace in _difference_traces(data, method, name, base.name)
         ]
-        made = figure(traces, f'gain in {metric}', showlegend=False, margin=dict(t=48))
-        made.add_vline(x=0, line=dict(color=GREY, width=1, dash='dash'))
+        made = page.figure(
+            traces, f'gain in {metric}', showlegend=False, margin=dict(t=48)
+        )
+        made.add_vline(x=0, line=dict(color=page.GREY, width=1, dash='dash'))
         made.update_yaxes(autorange='reversed', type='category', showgrid=False)
         made.update_xaxes(tickformat='+.2f', zeroline=False)
         alt = (
@@ -132,7 +116,7 @@ def _difference_charts(data: ReportData) -> Iterator[Chart]:
             f'below {ALPHA}. {verdict(base, others)}'
         )
         name = f'against-{base.name.replace("/", "-")}'
-        yield Chart(name, made, alt, 120 + 46 * len(others))
+        yield page.Chart(name, made, alt, 120 + 46 * len(others))
 
 
 def verdict(base: ReportMethod, others: list[ReportMethod]) -> str:
@@ -156,7 +140,7 @@ def _difference_traces(
 ) -> list:
     outcome = method.outcome
     found, p = outcome.against[base], outcome.adjusted[base]
-    colour, extra = line(data, method)['color'], f'<extra>{name}</extra>'
+    colour, extra = page.line(data, method)['color'], f'<extra>{name}</extra>'
     interval = dict(
         type='data',
         symmetric=False,
@@ -172,7 +156,7 @@ def _difference_traces(
         y=[name],
         mode='markers+text',
         cliponaxis=False,
-        text=[format_p_value(p)],
+        text=[table_text.format_p_value(p)],
         textposition='top center',
         error_x=interval,
         marker=dict(color=colour, size=11, symbol=symbol, line=dict(width=2)),
@@ -189,7 +173,7 @@ def _difference_traces(
     return [mean] if found.seeds == 1 else [mean, seeds]
 
 
-def cost_section(data: ReportData) -> Section:
+def cost_section(data: ReportData) -> page.Section:
     """The compared metric against each cost."""
     charts = []
     columns = zip(*map(_costs, data.methods))
@@ -198,13 +182,15 @@ def cost_section(data: ReportData) -> Section:
         if len(points) > 1:
             charts.append(_cost_chart(data, key, name, points))
     if not charts:
-        return Section('cost', 'Cost', left_out='no run tells its cost')
+        return page.Section('cost', 'Cost', left_out='no run tells its cost')
     how = (
         'Up is better, left is cheaper; a filled point with a ring is on the Pareto '
         'front: no other method is both at least as good and at least as cheap. '
         'Training minutes leave the teacher of a distillation out.'
     )
-    return Section('cost', 'Accuracy against cost', how, data.basis, charts, tile=262)
+    return page.Section(
+        'cost', 'Accuracy against cost', how, data.basis, charts, tile=262
+    )
 
 
 def _costs(method: ReportMethod) -> list[float]:
@@ -220,7 +206,7 @@ def _costs(method: ReportMethod) -> list[float]:
 
 def _cost_chart(
     data: ReportData, key: str, name: str, points: dict[ReportMethod, float]
-) -> Chart:
+) -> page.Chart:
     metric = title_of(data.compared_by)
     methods, costs = list(points), list(points.values())
     found = [method.outcome.test(data.compared_by) for method in methods]
@@ -229,10 +215,10 @@ def _cost_chart(
     middle = (min(costs) + max(costs)) / 2
     traces = []
     for method, cost, (mean, sd), best in zip(methods, costs, found, front):
-        shown = data.role_of(method) or (label(method.title) if best else '')
+        shown = data.role_of(method) or (page.label(method.title) if best else '')
         marker = dict(
             size=14 if best else 9,
-            color=line(data, method)['color'],
+            color=page.line(data, method)['color'],
             symbol='circle-dot' if best else 'circle-open',
             line=dict(width=2),
         )
@@ -240,7 +226,7 @@ def _cost_chart(
             go.Scatter(
                 x=[cost],
                 y=[mean],
-                name=label(method.title, 30),
+                name=page.label(method.title, 30),
                 mode='markers+text',
                 text=f' {shown} ',
                 textposition=f'top {"left" if cost > middle else "right"}',
@@ -256,15 +242,15 @@ def _cost_chart(
             y=[gains[i] for i in order],
             mode='lines',
             name='Pareto front',
-            line=dict(color=GREY, dash='dot', width=1.5, shape='hv'),
+            line=dict(color=page.GREY, dash='dot', width=1.5, shape='hv'),
             hoverinfo='skip',
         )
     )
-    made = figure(traces, name, metric, showlegend=False)
+    made = page.figure(traces, name, metric, showlegend=False)
     if max(costs) > 20 * min(costs) > 0:
         made.update_xaxes(type='log')
     alt = (
         f'{metric[0].upper()}{metric[1:]} against {name}, mean and sd over the seeds; '
         f'on the Pareto front: {", ".join(methods[i].title for i in order)}.'
     )
-    return Chart(f'cost-{key}', made, alt, 340)
+    return page.Chart(f'cost-{key}', made, alt, 340)

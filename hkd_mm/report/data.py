@@ -34,21 +34,16 @@ class Scores:
 
 
 def read_predictions(path: Path) -> Scores:
-    """Read what ``tools/test.py`` has written of each image.
-
-    Raises:
-        UserError: the file is damaged, or what it holds are no scores and no figures.
-    """
+    """Read what ``tools/test.py`` has written of each image."""
     again = f'write it again with: python tools/test.py {path.parent}'
     if path.stem != 'predictions':
         again = f'remove {path} and it is made again'
     try:
         rows = test_record.read_predictions(path)
+        return _parse(sorted(rows, key=lambda row: row['sample_id']))
     except UserError as error:
         reason = str(error).partition('; write it again')[0]
         raise UserError(f'{reason}; {again}') from None
-    try:
-        return _parse(sorted(rows, key=lambda row: row['sample_id']))
     except (ValueError, KeyError) as error:
         raise UserError(
             f'{path} holds no predictions with scores, and no figures of '
@@ -60,8 +55,7 @@ def _parse(rows: list[dict[str, str]]) -> Scores:
     masks = 'dice' in rows[0]
     group = 'patient' if masks else 'lesion_id'
     names = [key for key in rows[0] if key.startswith('score_')]
-    # what read_table does to cells
-    classes = [name.removeprefix('score_').strip() for name in names]
+    classes = [name.removeprefix('score_') for name in names]
     ids = [row['sample_id'] for row in rows]
     if len(set(ids)) < len(ids):
         raise ValueError('an image stands there twice')
@@ -109,12 +103,10 @@ class ReportMethod:
 
     @property
     def name(self) -> str:
-        """Name of the row, for folders and options."""
         return self.outcome.row.name
 
     @property
     def title(self) -> str:
-        """Name of the row, for the reader."""
         return self.outcome.row.title
 
     @property
@@ -158,7 +150,6 @@ class ReportData:
 
     @property
     def of_masks(self) -> bool:
-        """Whether the networks are segmentors."""
         return self.compared_by in COMPARED_OF_MASKS
 
     @property
@@ -184,11 +175,9 @@ class ReportData:
 
     @property
     def closest(self) -> ReportMethod:
-        """The method that represents the data, the same for all methods."""
         return self.distilled or self.alone or self.methods[0]
 
     def role_of(self, method: ReportMethod) -> str | None:
-        """Its role in the close look."""
         return next((role for role, m in self.roles.items() if m is method), None)
 
     def dice_by_patient(self, method: ReportMethod) -> dict[str, float]:
@@ -197,12 +186,10 @@ class ReportData:
 
     @property
     def image_count(self) -> str:
-        """``300 images of 155 lesions``."""
         return format_image_count(self.sample_ids, self.groups, self.group_name)
 
     @property
     def basis(self) -> str:
-        """The images, seeds and selection rule that the figures rest on."""
         counts = sorted({len(method.folders) for method in self.methods})
         seeds = f'{" or ".join(map(str, counts))} seed{"s" * (counts[-1] > 1)}'
         return (
@@ -212,11 +199,7 @@ class ReportData:
 
 
 def read_same(paths: list[Path], remedy: str) -> list[Scores]:
-    """Read predictions that must be of the same images and classes.
-
-    Args:
-        remedy: what a user does where they are not.
-    """
+    """Read predictions, or end with the remedy if images or classes differ."""
     found = [read_predictions(path) for path in paths]
     for path, one in zip(paths, found):
         if (one.sample_ids, one.classes) != (found[0].sample_ids, found[0].classes):
@@ -236,18 +219,11 @@ def gather(
     """Read the runs and choose which networks are looked at closely.
 
     Args:
-        paths: the work dir of a study, or ``NAME=DIR`` of runs; several
-            with one name are its seeds.
-        study: gives titles, order, baselines and roles of a work dir; None
-            takes what ``tools/compare.py`` wrote down there.
-        roles: ``teacher``, ``alone``, ``distilled`` -> name, where given.
+        paths: the work dir of a study, or ``NAME=DIR`` of runs; several with one
+            name are its seeds.
+        study: in place of what ``tools/compare.py`` wrote down in the work dir.
         positive: class whose sensitivity matters most; melanoma by default.
-        baselines: names that the others are tested against, in place of
-            those of the study.
-
-    Raises:
-        UserError: nothing is finished there, runs were tested on other
-            images, or a name is unknown.
+        baselines: names to test against, in place of those of the study.
     """
     study, folders, incomplete = find_runs(paths, study, baselines)
     first = next(iter(folders.values()))[0]
@@ -295,9 +271,8 @@ def gather(
 def _choose(data: ReportData, roles: dict[str, str]) -> None:
     """Set teacher, student alone and distilled student.
 
-    By default, of the networks without a teacher the largest is the teacher,
-    the first baseline or else the smallest is the student alone; of those
-    with one the best of validation is the distilled student.
+    By default the largest network without a teacher, the first baseline or else the
+    smallest of them, and of those with one the best of validation.
     """
     by_name = {method.name: method for method in data.methods}
     for role, name in roles.items():

@@ -44,11 +44,7 @@ def size_text(
 
 
 def provenance(folder: Path) -> list[tuple[str, str]]:
-    """The command that trained a run, and versions.
-
-    Raises:
-        UserError: ``environment.json`` is something else.
-    """
+    """The command that trained a run, and versions."""
     found = environment_of(folder)
     return [('Command', command_of(found)), ('Versions', versions_of(found))]
 
@@ -68,8 +64,10 @@ def card_section(data: ReportData) -> Section:
         ('Config', str(report.get('config', 'unknown'))),
         *provenance(method.folders[0]),
     ]
-    how = f'The card of {method.title}; figures are of the test split, mean '
-    how += '+- sd over the seeds.'
+    how = (
+        f'The card of {method.title}; figures are of the test split, mean +- sd over '
+        'the seeds.'
+    )
     return Section('card', 'Model card', how, data.basis, [KeyFacts(items)])
 
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from hkd_mm.config.compose import read_config
 from hkd_mm.config.networks import network_config, network_names, set_network
@@ -13,14 +16,10 @@ from hkd_mm.registry import MODELS
 
 
 def network_complexity(network: dict, sizes: Sequence[int]) -> dict:
-    """Count a network without weights or computation where it allows that.
-
-    Args:
-        network: classifier config; weights are never fetched for it.
-        sizes: sides of the square images in pixels.
+    """Count a classifier, of which no weights are fetched and little is computed.
 
     Returns:
-        ``parameters``: int; ``gmacs``: one float a size, in 1e9.
+        ``parameters``: int; ``gmacs``: one float a size (a side in pixels), in 1e9.
     """
     init_default_scope('mmpretrain')
     set_network(network, pretrained=False)
@@ -35,17 +34,11 @@ def network_complexity(network: dict, sizes: Sequence[int]) -> dict:
 
 
 def print_network_table(names: Sequence[str], sizes: Sequence[int]) -> None:
-    """Print one row a network.
+    """Print one row a network, at these sides of square images in pixels.
 
-    Args:
-        names: networks of ``configs/_base_/models`` or config files; of a
-            distillation config the student is shown. Empty: all networks.
-        sizes: sides of the square images in pixels.
+    Names are those of ``configs/_base_/models``, none for all of them, or config
+    files; of a distillation the student is shown.
     """
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table('network')
     for title in ('parameters / M', *(f'GMACs at {size}' for size in sizes)):
         table.add_column(title, justify='right')

@@ -112,7 +112,6 @@ class Section:
 
     @property
     def charts(self) -> list[Chart]:
-        """The interactive figures in it."""
         return [block for block in self.blocks if isinstance(block, Chart)]
 
 
@@ -124,9 +123,7 @@ def render(
 ) -> str:
     """The whole page, readable without network.
 
-    Args:
-        drawn: of each chart the pictures that stand in place of a script,
-            with their names; None draws them in the reader's browser.
+    ``drawn`` are pictures of each chart, with their names, in place of a script.
     """
 
     def text(name: str) -> str:
@@ -164,10 +161,7 @@ def figure(traces: list, x: str = '', y: str = '', **layout) -> go.Figure:
 
 
 def labels(names: Iterable[str], width: int = 20) -> list[str]:
-    """Names in a figure, all different: long ones in up to three lines, or cut.
-
-    Plotly takes tags and ``%{...}`` in texts for its own: they are escaped.
-    """
+    """Names in a figure, all different, in up to three lines; escaped for plotly."""
     lines = (textwrap.wrap(name, width) for name in shorten(names, 3 * width))
     return [
         '<br>'.join(html.escape(part, False).replace('%{', '&#37;{') for part in parts)
@@ -222,13 +216,10 @@ def heat_map(
     scale: Any = 'Cividis',
     form: str = '.2f',
 ) -> go.Figure:
-    """A matrix with its numbers written in it if they fit, the first row on top.
+    """A matrix (R, C), the first row on top; NaN where there is nothing.
 
-    Args:
-        values: (R, C), NaN where there is nothing.
-        limits: of the colours.
-        scale: colours of plotly.
-        form: of the numbers.
+    Its numbers have the ``form``, and are written in it if they fit; ``limits`` are
+    those of the colours.
     """
     trace = go.Heatmap(
         z=np.round(values, 5),

@@ -14,19 +14,11 @@ from hkd_mm.evaluation.agreement import teacher_only_correct
 from hkd_mm.evaluation.significance import bootstrap_mean
 from hkd_mm.inference.segmentor import Segmentor
 from hkd_mm.io.images import read_stored
-from hkd_mm.io.input_spec import InputSpec, windowed
+from hkd_mm.io.input_spec import windowed
+from hkd_mm.lazy import require
 from hkd_mm.models.networks.heat_maps import choose, heat_maps, overlap
+from hkd_mm.report import page
 from hkd_mm.report.data import ReportData, ReportMethod
-from hkd_mm.report.page import (
-    ROLE_COLOURS,
-    Chart,
-    Picture,
-    Pictures,
-    Section,
-    Table,
-    count_cell,
-    figure,
-)
 from hkd_mm.report.sources import infos_by_id, read_dataset
 
 _LOST_SHOWN = 12
@@ -39,11 +31,7 @@ _GRID = (64, 64)  # of maps of networks with other input sizes
 def model_inputs(
     data: ReportData, method: ReportMethod, sample_ids: list[str]
 ) -> torch.Tensor | None:
-    """Test images as a network's pipeline makes them.
-
-    Returns:
-        (B, 3, H, W) uint8, BGR; None where the data is not here.
-    """
+    """Test images as a network's pipeline makes them, (B, 3, H, W) uint8 BGR."""
     dataset = read_dataset(data, 'test', method)
     infos = {} if dataset is None else infos_by_id(dataset)
     if not infos.keys() >= set(sample_ids):
@@ -57,28 +45,28 @@ def image_as_rgb(image: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(rgb.to(torch.uint8).numpy())
 
 
-def lost_section(data: ReportData) -> Section:
+def lost_section(data: ReportData) -> page.Section:
     """Count of images that only the teacher gets right, and some of them."""
     title = 'What the student loses'
     teacher, student = data.teacher, data.distilled
     if teacher is None or student is None:
-        return Section('lost', title, left_out='name --teacher and --distilled')
+        return page.Section('lost', title, left_out='name --teacher and --distilled')
     both = teacher.scores[0], student.scores[0]
     lost = teacher_only_correct(data.labels, *both)
     gained = teacher_only_correct(data.labels, *both[::-1])
     parts = (data.labels, data.labels[lost], data.labels[gained])
     rows = [
-        [name, *(count_cell((part == index).sum()) for part in parts)]
+        [name, *(page.count_cell((part == index).sum()) for part in parts)]
         for index, name in enumerate(data.classes)
     ]
     header = ['class', 'test images', 'only the teacher is right']
     header.append('only the student is right')
-    blocks: list = [Table('The networks of the first seed.', header, rows)]
+    blocks: list = [page.Table('The networks of the first seed.', header, rows)]
     basis = f'{data.basis} Here the first seed alone.'
     if data.options.get('images', True) and len(lost):
         try:
             if tiles := _lost_tiles(data, lost[:_LOST_SHOWN]):
-                blocks.append(Pictures(tiles))
+                blocks.append(page.Pictures(tiles))
         except UserError as error:  # the data has changed since
             basis += f' No photographs: {error}.'
     how = (
@@ -86,10 +74,10 @@ def lost_section(data: ReportData) -> Section:
         "wrong, the teacher's greatest lead first: what they have in common "
         'is what distillation has not handed down.'
     )
-    return Section('lost', title, how, basis, blocks)
+    return page.Section('lost', title, how, basis, blocks)
 
 
-def _lost_tiles(data: ReportData, indices: np.ndarray) -> list[Picture]:
+def _lost_tiles(data: ReportData, indices: np.ndarray) -> list[page.Picture]:
     names = [data.sample_ids[index] for index in indices]
     images = model_inputs(data, data.distilled, names)
     tiles = []
@@ -104,19 +92,25 @@ def _lost_tiles(data: ReportData, indices: np.ndarray) -> list[Picture]:
             each = [f'{data.classes[i]} {scores[i]:.2f}' for i in named]
             lines.append(f'{role}: {", ".join(each)}')
         alt = f'Photograph of {data.classes[label]}'
-        tiles.append(Picture([(data_uri(image_as_rgb(image)), alt)], lines))
+        tiles.append(page.Picture([(data_uri(image_as_rgb(image)), alt)], lines))
     return tiles
 
 
-def grad_cam_section(data: ReportData) -> Section:
+def grad_cam_section(data: ReportData) -> page.Section:
     """Overlap with the teacher's maps, and some maps to look at."""
     title = 'Where networks look (Grad-CAM)'
     try:
-        _check_grad_cam(data)
+        if not data.options.get('cam_images'):
+            raise UserError('not asked for (--cam-images 0)')
+        if data.teacher is None or len(data.roles) < 2:
+            raise UserError(
+                'name a teacher and a student with --teacher and --distilled'
+            )
+        require('pytorch_grad_cam', 'it', '"grad-cam>=1.5"')
         indices = choose(data.labels, data.options['cam_images'])
         maps, images = _maps(data, indices)
     except UserError as error:
-        return Section('cam', title, left_out=str(error))
+        return page.Section('cam', title, left_out=str(error))
     blocks = _overlaps(maps)
     if data.options.get('images', True) and 'distilled' in images:
         blocks.append(_map_tiles(data, indices, maps, images['distilled']))
@@ -130,20 +124,7 @@ def grad_cam_section(data: ReportData) -> Section:
         f'{len(indices)} images of the test split, from the classes in turn; '
         'the networks of the first seed, checkpoints chosen on validation.'
     )
-    return Section('cam', title, how, basis, blocks)
-
-
-def _check_grad_cam(data: ReportData) -> None:
-    if not data.options.get('cam_images'):
-        raise UserError('not asked for (--cam-images 0)')
-    if data.teacher is None or len(data.roles) < 2:
-        raise UserError('name a teacher and a student with --teacher and --distilled')
-    try:
-        import pytorch_grad_cam  # noqa: F401
-    except ImportError:
-        raise UserError(
-            'it needs the package grad-cam; pip install "grad-cam>=1.5"'
-        ) from None
+    return page.Section('cam', title, how, basis, blocks)
 
 
 def _maps(data: ReportData, indices: np.ndarray) -> tuple[dict, dict]:
@@ -170,7 +151,9 @@ def _overlaps(maps: dict[str, np.ndarray]) -> list:
         low, high = bootstrap_mean(values)
         mean = float(values.mean())
         interval = (f'[{low:.3f}, {high:.3f}]', low)
-        rows.append([role, count_cell(len(values)), (f'{mean:.3f}', mean), interval])
+        rows.append(
+            [role, page.count_cell(len(values)), (f'{mean:.3f}', mean), interval]
+        )
         traces.append(
             go.Box(
                 x=np.round(values, 4),
@@ -178,17 +161,17 @@ def _overlaps(maps: dict[str, np.ndarray]) -> list:
                 boxpoints='all',
                 jitter=0.5,
                 pointpos=0,
-                marker=dict(color=ROLE_COLOURS[role], size=4),
+                marker=dict(color=page.ROLE_COLOURS[role], size=4),
                 fillcolor='rgba(0,0,0,0)',
             )
         )
-    made = figure(traces, 'overlap with the teacher', showlegend=False)
+    made = page.figure(traces, 'overlap with the teacher', showlegend=False)
     made.update_xaxes(range=[0, 1])
     alt = "Overlap of each student's map with the teacher's, a point an image."
     header = ['network', 'images', 'mean overlap', '95 % interval']
     return [
-        Chart('overlap', made, alt, 120 + 80 * len(traces)),
-        Table('Overlap with the teacher (bootstrap of images).', header, rows),
+        page.Chart('overlap', made, alt, 120 + 80 * len(traces)),
+        page.Table('Overlap with the teacher (bootstrap of images).', header, rows),
     ]
 
 
@@ -197,7 +180,7 @@ def _map_tiles(
     indices: np.ndarray,
     maps: dict[str, np.ndarray],
     inputs: torch.Tensor,
-) -> Pictures:
+) -> page.Pictures:
     shown = slice(_MAPS_SHOWN)
     common = overlap(maps['teacher'][shown], maps['distilled'][shown])
     tiles = []
@@ -214,15 +197,15 @@ def _map_tiles(
             guess = int(scores.argmax())
             lines.append(f'{role}: {data.classes[guess]} {scores[guess]:.2f}')
         lines.append(f'overlap {common[place]:.2f}')
-        tiles.append(Picture(images, [', '.join(lines)]))
-    return Pictures(tiles)
+        tiles.append(page.Picture(images, [', '.join(lines)]))
+    return page.Pictures(tiles)
 
 
-def masks_section(data: ReportData) -> Section:
+def masks_section(data: ReportData) -> page.Section:
     """Outlines of truth, teacher, student alone and distilled student."""
     title = 'Masks'
     if not data.options.get('images', True):
-        return Section('masks', title, left_out='--no-images')
+        return page.Section('masks', title, left_out='--no-images')
     try:
         dataset = read_dataset(data, 'test')
         infos = {} if dataset is None else infos_by_id(dataset)
@@ -238,20 +221,17 @@ def masks_section(data: ReportData) -> Section:
             for index in choose_masks(data)
         ]
     except UserError as error:  # prepared otherwise, or changed since
-        return Section('masks', title, left_out=str(error))
+        return page.Section('masks', title, left_out=str(error))
     how = (
         'The image, the truth, and the mask of each network; from where the distilled '
         'student gains most over the student alone to where it gains least or loses.'
     )
     basis = f'{data.basis} Here the networks of the first seed.'
-    return Section('masks', title, how, basis, [Pictures(tiles)])
+    return page.Section('masks', title, how, basis, [page.Pictures(tiles)])
 
 
 def choose_masks(data: ReportData, count: int = _MASKS_SHOWN) -> list[int]:
-    """Indices of the images of the greatest gain, and of the greatest loss.
-
-    Without a student alone those of the least Dice are taken.
-    """
+    """Indices of the greatest gains and losses; without two of the least Dice."""
     dice = data.closest.figures['dice'][0]
     if data.alone is None or data.distilled is None:
         return np.argsort(dice, kind='stable')[:count].tolist()
@@ -265,11 +245,16 @@ def choose_masks(data: ReportData, count: int = _MASKS_SHOWN) -> list[int]:
 
 def _mask_tile(
     data: ReportData, index: int, info: dict, networks: dict[str, Segmentor]
-) -> Picture:
+) -> page.Picture:
     from hkd_mm.datasets.masks.reading import read_mask
 
     some = next(iter(networks.values()))
-    rgb = _seen(info['img_path'], some.student.input)
+    spec = some.student.input
+    pixels = read_stored(info['img_path'], spec.channels, spec.bits)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if spec.window is not None:  # of the network
+        pixels = windowed(pixels, spec).round().astype(np.uint8)
+    rgb = as_rgb(pixels)
     truth = np.zeros(rgb.shape[:2], np.uint8)
     if info['mask_path'] is not None:
         truth = read_mask(info['mask_path'], len(some.classes))
@@ -286,7 +271,7 @@ def _mask_tile(
         for role, method in data.roles.items()
     )
     listed = ', '.join(['image', *masks])
-    return Picture(images, [f'{name}: {listed}', f'Dice: {dice}'])
+    return page.Picture(images, [f'{name}: {listed}', f'Dice: {dice}'])
 
 
 def _small(pixels: np.ndarray) -> np.ndarray:
@@ -295,12 +280,3 @@ def _small(pixels: np.ndarray) -> np.ndarray:
     scale = min(1.0, _MASK_SIDE / max(pixels.shape[:2]))
     size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
     return np.asarray(Image.fromarray(pixels).resize(size, kind))
-
-
-def _seen(path: str, spec: InputSpec) -> np.ndarray:
-    """Through the network's window, (H, W, 3) uint8."""
-    pixels = read_stored(path, spec.channels, spec.bits)
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if spec.window is not None:
-        pixels = windowed(pixels, spec).round().astype(np.uint8)
-    return as_rgb(pixels)

@@ -16,6 +16,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.experiments.study import read_study
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.progress import Progress
+from hkd_mm.lazy import require
 from hkd_mm.report.data import ReportData, gather
 from hkd_mm.report.sources import add_val_scores
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:  # they import plotly, which is optional
     from hkd_mm.report.page import Section
 
 _WIDTH = 900  # pixels
-_NEEDS = 'pip install "kaleido>=1.0" and a Chrome or Chromium'
 
 
 def main(args: Namespace) -> None:
@@ -50,20 +50,13 @@ def make_report(
 ) -> Path:
     """Write the page to ``out``, an ``.html`` file.
 
-    ``paths``, ``baselines``, ``roles`` and ``positive`` are those of
-    :func:`.data.gather`; ``study``, with ``size``, is a study file in place of the plan
-    in the work dir; ``figures`` a folder for PNG and SVG files of all charts; ``still``
-    makes charts pictures in place of scripts, for a small page; ``options`` are the
-    others of ``tools/report.py``; ``report`` takes lines on what is done.
+    ``paths`` to ``positive`` are those of :func:`.data.gather`, ``study`` and ``size``
+    of a study file; ``figures`` is a folder for PNG and SVG files of all charts;
+    ``still`` makes charts pictures in place of scripts; ``options`` are the others of
+    ``tools/report.py``.
     """
-    for module, package in (('plotly', 'plotly>=7,<8'), ('jinja2', 'jinja2')):
-        try:
-            __import__(module)
-        except ImportError:
-            raise UserError(
-                f'a report needs {module}, which is not installed; '
-                f'pip install "{package}"'
-            ) from None
+    for module, package in (('plotly', '"plotly>=7,<8"'), ('jinja2', 'jinja2')):
+        require(module, 'a report', package)
     from hkd_mm.report.page import Chart, Section, figure, render
 
     if not out.endswith(('.html', '.htm')):
@@ -152,11 +145,7 @@ class Part(NamedTuple):
 def write_figures(
     sections: list[Section], folder: Path, report: Callable[[str], None]
 ) -> None:
-    """Write every chart, and each part of one that is looked at in parts.
-
-    A page is worth having without them: a reason why they cannot be drawn is
-    reported in a line.
-    """
+    """Write every chart, and each part of it; a line says why they cannot be drawn."""
     found = sum(_parts(sections).values(), [])
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -169,14 +158,7 @@ def write_figures(
 
 
 def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
-    """Every chart as pictures that a page holds in place of scripts.
-
-    Returns:
-        Name of a chart -> name of each choice and its SVG as a data URI.
-
-    Raises:
-        UserError: nothing here draws them.
-    """
+    """Chart -> (choice, SVG as a data URI) of each picture in place of its script."""
     found = _parts(sections)
     with TemporaryDirectory() as folder:
         _draw(sum(found.values(), []), Path(folder), 'svg')
@@ -192,11 +174,7 @@ def drawn(sections: list[Section]) -> dict[str, list[tuple[str, str]]]:
 
 
 def _draw(found: list[Part], folder: Path, kind: str) -> None:
-    """Write ``<folder>/<name>.<kind>`` of each."""
-    try:
-        import kaleido  # noqa: F401
-    except ImportError:
-        raise UserError(f'that needs {_NEEDS}') from None
+    require('kaleido', 'that', '"kaleido>=1.0", and have a Chrome or Chromium')
     from plotly.io import write_images
 
     try:
@@ -210,12 +188,11 @@ def _draw(found: list[Part], folder: Path, kind: str) -> None:
     except Exception as error:  # whatever a browser that does not start says
         first = re.split(r'[\n.]', str(error).strip())[0]
         raise UserError(
-            f'kaleido finds no working Chrome ({first}); it needs {_NEEDS}'
+            f'kaleido finds no working Chrome ({first}); it needs a Chrome or Chromium'
         ) from error
 
 
 def _parts(sections: list[Section]) -> dict[str, list[Part]]:
-    """Name of each chart -> the chart, or a part for each of its choices."""
     from plotly.graph_objects import Figure
 
     found: dict[str, list[Part]] = {}

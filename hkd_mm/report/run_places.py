@@ -28,11 +28,7 @@ class FoundRuns(NamedTuple):
 def find_runs(
     paths: list[str], study: Study | None = None, baselines: Sequence[str] | None = None
 ) -> FoundRuns:
-    """Look for finished runs; arguments as of :func:`.data.gather`.
-
-    Raises:
-        UserError: nothing is finished there, or a baseline is not.
-    """
+    """Look for finished runs; arguments as of :func:`.data.gather`."""
     if len(paths) == 1 and _seed_folders(Path(paths[0])):
         found = _of_work_dir(Path(paths[0]), study)
     else:

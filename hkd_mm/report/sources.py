@@ -1,9 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Configs, data and validation scores of the reported runs."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,16 +8,16 @@ import numpy as np
 from mmengine.config import Config
 
 from hkd_mm.config.compose import read_config
+from hkd_mm.config.data_summary import build_dataset
 from hkd_mm.config.packing import stock_steps
 from hkd_mm.config.tree import dataset_chain
 from hkd_mm.engine.run_files import finished_run
 from hkd_mm.errors import UserError
+from hkd_mm.experiments import children
 from hkd_mm.io.signatures import type_name
 from hkd_mm.report.data import ReportData, ReportMethod, read_same
 
 VAL_FILE = 'predictions_val.csv'
-_ROOT = Path(__file__).resolve().parents[2]
-_TOOLS = (_ROOT / 'tools/test.py', _ROOT / 'hkd_mm/.mim/tools/test.py')
 
 
 def method_config(method: ReportMethod) -> Config | None:
@@ -38,13 +35,9 @@ def data_root(data: ReportData) -> Path | None:
 
 
 def read_dataset(data: ReportData, split: str, method: ReportMethod | None = None):
-    """The dataset of a split; None where the data is not here.
-
-    Images that are taken out of it are made by the test pipeline of
-    ``method``; without one there is no pipeline.
+    """The dataset of a split with the test pipeline of ``method``, or none; None if
+    away.
     """
-    from mmengine.registry import DATASETS
-
     cfg, root = method_config(method or data.closest), data_root(data)
     if cfg is None or root is None or not cfg.get('test_dataloader'):
         return None
@@ -56,11 +49,7 @@ def read_dataset(data: ReportData, split: str, method: ReportMethod | None = Non
     node['serialize_data'] = False
     if method is None:
         node['pipeline'] = []
-    scope = cfg.get('default_scope', 'mmpretrain')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        dataset = registry.build(node)
-        dataset.full_init()
-    return dataset
+    return build_dataset(cfg, node)
 
 
 def infos_by_id(dataset) -> dict[str, dict]:
@@ -76,14 +65,10 @@ def lesions(dataset) -> dict[str, str]:
 
 
 def add_val_scores(data: ReportData, make: bool, report: Callable[[str], None]) -> None:
-    """Give methods their ``val_scores``.
+    """Give methods their ``val_scores``; why that fails goes to ``data.problems``.
 
-    A reason why a method could not be predicted is added to ``data.problems``.
-
-    Args:
-        make: whether to run ``tools/test.py`` for networks of the close look
-            where a file is missing.
-        report: takes a line on what is done.
+    ``make`` runs ``tools/test.py`` for networks of the close look where a file is
+    missing.
     """
     for method in data.methods:
         missing = [one for one in method.folders if not (one / VAL_FILE).is_file()]
@@ -97,56 +82,36 @@ def add_val_scores(data: ReportData, make: bool, report: Callable[[str], None]) 
             report(str(error))
             data.problems.append(str(error))
             continue
-        _read_val_scores(method, data)
+        paths = [folder / VAL_FILE for folder in method.folders]
+        remedy = 'remove both and they are made again'
+        found = read_same(paths, remedy)
+        first = found[0]
+        if first.classes != data.classes:
+            raise UserError(f'{paths[0]} is of other classes; {remedy}')
+        if set(first.sample_ids) & set(data.sample_ids):
+            raise UserError(
+                f'{paths[0]} holds test images; remove it and it is made again'
+            )
+        method.val_scores = np.stack([one.scores for one in found])
+        method.val_labels, method.val_ids = first.labels, first.sample_ids
+        method.val_groups = first.groups
 
 
 def predict(folder: Path, data_root: str | None = None) -> None:
-    """Write ``predictions_val.csv`` of a run beside its other files.
-
-    Raises:
-        UserError: it could not be done; the reason is that of the tool.
-    """
+    """Write ``predictions_val.csv`` of a run beside its other files."""
     chain = dataset_chain(
         read_config(str(finished_run(folder).config))['test_dataloader']
     )
     innermost = 'test_dataloader' + len([*chain]) * '.dataset'
-    command = [
-        sys.executable,
-        str(next(filter(Path.is_file, _TOOLS), _TOOLS[0])),
-        str(folder),
-        *('--work-dir', str(folder / 'test_val')),
-        *('--out', str(folder / VAL_FILE)),
-        *('--cfg-options', f'{innermost}.split=val'),
-        *([f'data_root={data_root}'] if data_root else []),
-    ]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        errors='replace',
-        stdin=subprocess.DEVNULL,
-        env=environment,
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith('error: ')]
-        reason = (errors or lines or ['no message'])[-1]
+    options = [f'{innermost}.split=val']
+    options += [f'data_root={data_root}'] if data_root else []
+    place = folder / 'test_val'
+    arguments = [str(folder), '--work-dir', str(place), '--out', str(folder / VAL_FILE)]
+    try:
+        log = place / 'console.log'
+        children.run_tool('test.py', arguments, log, options, threads=1)
+    except (children.Failed, children.Interrupted) as error:
         raise UserError(
-            f'{folder}: its validation split cannot be predicted '
-            f'({reason.removeprefix("error: ")}); --no-calibration does without'
-        )
-
-
-def _read_val_scores(method: ReportMethod, data: ReportData) -> None:
-    paths = [folder / VAL_FILE for folder in method.folders]
-    remedy = 'remove both and they are made again'
-    found = read_same(paths, remedy)
-    first = found[0]
-    if first.classes != data.classes:
-        raise UserError(f'{paths[0]} is of other classes; {remedy}')
-    if set(first.sample_ids) & set(data.sample_ids):
-        raise UserError(f'{paths[0]} holds test images; remove it and it is made again')
-    method.val_scores = np.stack([one.scores for one in found])
-    method.val_labels, method.val_ids = first.labels, first.sample_ids
-    method.val_groups = first.groups
+            f'{folder}: its validation split cannot be predicted ({error}); '
+            '--no-calibration does without'
+        ) from None

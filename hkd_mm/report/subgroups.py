@@ -14,11 +14,7 @@ from hkd_mm.evaluation.significance import (
     bootstrap_interval,
     scores_by_seed,
 )
-from hkd_mm.experiments.table_text import (
-    are_unknown,
-    format_image_count,
-    unknown_groups_note,
-)
+from hkd_mm.experiments import table_text
 from hkd_mm.io.schema import read_as
 from hkd_mm.io.tables import read_table
 from hkd_mm.report.data import ReportData
@@ -48,10 +44,8 @@ def age_band(text: str) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """Sample id -> ``age`` (a band), ``sex``, ``site``, as far as known.
-
-    The CSV has a column of image names and some of age (years), sex and
-    site, as HAM10000 and ISIC call them.
+    """Sample id -> ``age`` (a band), ``sex``, ``site`` of a CSV, as HAM10000 calls
+    them.
     """
     if not path.is_file():
         raise UserError(f'--metadata {path} does not exist')
@@ -131,11 +125,7 @@ def _table(data: ReportData, fact: str, values: np.ndarray) -> Table:
 
 
 def shared(parts: dict[str, dict[str, str]]) -> dict[str, tuple[int, int]]:
-    """Number of images and lesions that two parts have in common.
-
-    Args:
-        parts: split -> sample id -> lesion id.
-    """
+    """Images and lesions in common of each two parts, by sample id -> lesion id."""
     return {
         f'{a} and {b}': (
             len(parts[a].keys() & parts[b].keys()),
@@ -157,7 +147,7 @@ def leakage_section(data: ReportData) -> Section:
     if data.unknown:
         how += (
             f'. {name.capitalize()} unknown: that holds for images '
-            f'alone. {unknown_groups_note(name)}'
+            f'alone. {table_text.unknown_groups_note(name)}'
         )
     else:
         how += f', and none of the {name} that are known is on both sides.'
@@ -179,13 +169,13 @@ def _hashes(data: ReportData) -> str:
 def _parts(data: ReportData) -> list[tuple[str, str]]:
     parts, name = _from_data(data) or _from_predictions(data), data.group_name
     counts = {
-        split: format_image_count(part, part.values(), name)
+        split: table_text.format_image_count(part, part.values(), name)
         for split, part in parts.items()
     }
     items = [('Parts', ', '.join(f'{split} {n}' for split, n in counts.items()))]
     for both, (images, count) in shared(parts).items():
         found = [parts[split] for split in both.split(' and ')]
-        unknown = any(are_unknown(part, part.values()) for part in found)
+        unknown = any(table_text.are_unknown(part, part.values()) for part in found)
         groups = f'{name} unknown' if unknown else f'{count} {name}'
         leak = ' - LEAK' if images or (count and not unknown) else ''
         items.append((f'In {both}', f'{images} images, {groups}{leak}'))
@@ -193,7 +183,6 @@ def _parts(data: ReportData) -> list[tuple[str, str]]:
 
 
 def _from_data(data: ReportData) -> dict[str, dict[str, str]] | None:
-    """All three parts; None where the data or its split has changed."""
     parts = {}
     for split in ('train', 'val', 'test'):
         try:
@@ -207,7 +196,6 @@ def _from_data(data: ReportData) -> dict[str, dict[str, str]] | None:
 
 
 def _from_predictions(data: ReportData) -> dict[str, dict[str, str]]:
-    """Validation and test, as far as their predictions are stored."""
     test = dict(zip(data.sample_ids, data.groups))
     method = next((m for m in data.methods if m.val_labels is not None), None)
     val = dict(val=dict(zip(method.val_ids, method.val_groups))) if method else {}

@@ -2,58 +2,27 @@
 """Curves of the trainings, and scores of segmented images."""
 
 from itertools import cycle
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from plotly import graph_objects as go
-from typing_extensions import Required, TypedDict
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import read_as
+from hkd_mm.experiments.run_folders import EpochRecord, read_history
 from hkd_mm.metric_names import title_of
+from hkd_mm.report import page
 from hkd_mm.report.data import ReportData, ReportMethod
-from hkd_mm.report.page import (
-    GREY,
-    LEGEND_BELOW,
-    ROLE_COLOURS,
-    Chart,
-    Section,
-    Table,
-    figure,
-    heat_map,
-    label,
-    line,
-)
 
-_COLOURS = (GREY, '#2f93d8', '#d55e00', '#009e73', '#cc79a7', '#e69f00')
+_COLOURS = (page.GREY, '#2f93d8', '#d55e00', '#009e73', '#cc79a7', '#e69f00')
 _DASHES = ('solid', 'dash', 'dot', 'dashdot', 'longdash', 'solid')
 _MOST = 24  # patients of a heat map that one can still read
 _POOR = 0.5  # Dice below which a mask is of little use
 
 
-class _Epoch(TypedDict, total=False):
-    """An entry of ``history.json``; null stands for what was not finite."""
-
-    epoch: Required[int]
-    train: dict[str, float | None]
-    val: dict[str, Any]
-
-
-Histories = dict[ReportMethod, list[list[_Epoch]]]
+Histories = dict[ReportMethod, list[list[EpochRecord]]]
 
 
 def loss_parts(histories: list[list[dict]]) -> dict[str, np.ndarray]:
-    """Every part of the loss, epoch by epoch, mean over the seeds.
-
-    Args:
-        histories: ``history.json`` of each seed; of unequal ones the epochs
-            that all have.
-
-    Returns:
-        Name -> (E,) floats; the epochs of a part that is not there, or was not
-        finite, are NaN.
-    """
+    """Parts of the loss, name -> (E,) means over the seeds; NaN where not finite."""
     seeds = [[e.get('train', {}) for e in history] for history in histories]
     names = dict.fromkeys(n for s in seeds for e in s for n in e if 'loss' in n)
     length = min(map(len, seeds))
@@ -65,18 +34,20 @@ def loss_parts(histories: list[list[dict]]) -> dict[str, np.ndarray]:
     }
 
 
-def training_section(data: ReportData) -> Section:
+def training_section(data: ReportData) -> page.Section:
     """Losses of one method at a time, and validation of all of them."""
     histories = {}
     for method in sorted(data.methods, key=lambda m: m is not data.distilled):
         try:
-            found = [_read_history(folder) for folder in method.folders]
+            found = [read_history(folder) for folder in method.folders]
         except UserError as error:
-            return Section('training', 'Training', left_out=str(error))
+            return page.Section('training', 'Training', left_out=str(error))
         if all(found):
             histories[method] = found
     if not histories:
-        return Section('training', 'Training', left_out='no run left a history.json')
+        return page.Section(
+            'training', 'Training', left_out='no run left a history.json'
+        )
     how = (
         'A part of the loss that stays flat teaches nothing; validation that '
         'falls while the loss falls is overfitting. The parts of a '
@@ -87,16 +58,10 @@ def training_section(data: ReportData) -> Section:
         'the seeds; the checkpoint tested is the best of validation.'
     )
     blocks = [_losses(histories), _validation(data, histories)]
-    return Section('training', 'Training', how, basis, blocks, tile=420)
+    return page.Section('training', 'Training', how, basis, blocks, tile=420)
 
 
-def _read_history(folder: Path) -> list[_Epoch]:
-    path = folder / 'history.json'
-    remedy = '; train the run again, or move that file away'
-    return read_as(list[_Epoch], path, remedy) if path.is_file() else []
-
-
-def _losses(histories: Histories) -> Chart:
+def _losses(histories: Histories) -> page.Chart:
     traces, choices = [], {}
     for method, found in histories.items():
         start = len(traces)
@@ -106,20 +71,22 @@ def _losses(histories: Histories) -> Chart:
             trace = go.Scatter(
                 x=list(range(1, len(values) + 1)),
                 y=[float(f'{value:.5g}') for value in values],
-                name=label(name.removeprefix('distill.')),
+                name=page.label(name.removeprefix('distill.')),
                 mode='lines+markers',
                 marker=dict(size=4),
                 line=dict(color=colour, dash=dash, width=2),
             )
             traces.append(trace)
         choices[method.title] = list(range(start, len(traces)))
-    made = figure(traces, 'epoch', 'loss', legend=LEGEND_BELOW, showlegend=True)
+    made = page.figure(
+        traces, 'epoch', 'loss', legend=page.LEGEND_BELOW, showlegend=True
+    )
     made.update_yaxes(type='log')
     alt = 'Training loss of one method and its parts, by epoch.'
-    return Chart('losses', made, alt, 420, choices)
+    return page.Chart('losses', made, alt, 420, choices)
 
 
-def _validation(data: ReportData, histories: Histories) -> Chart:
+def _validation(data: ReportData, histories: Histories) -> page.Chart:
     metric, name = data.compared_by, title_of(data.compared_by)
     traces = []
     for role, method in data.roles.items():
@@ -136,24 +103,24 @@ def _validation(data: ReportData, histories: Histories) -> Chart:
                 legendgroup=role,
                 showlegend=seed == 0,
                 mode='lines',
-                line=dict(color=ROLE_COLOURS[role], width=1.5),
+                line=dict(color=page.ROLE_COLOURS[role], width=1.5),
                 hovertemplate=f'seed {seed}, epoch %{{x}}: %{{y:.3f}}',
             )
             traces.append(trace)
-    made = figure(traces, 'epoch', name, legend=LEGEND_BELOW)
+    made = page.figure(traces, 'epoch', name, legend=page.LEGEND_BELOW)
     alt = f'Validation by epoch, {name}, a line a seed.'
-    return Chart('validation', made, alt, 420)
+    return page.Chart('validation', made, alt, 420)
 
 
-def slices_section(data: ReportData) -> Section:
+def slices_section(data: ReportData) -> page.Section:
     """Spread of the Dice over images, and the share of poor masks."""
     traces, rows = [], []
     for method in data.methods:
         dice = method.figures['dice']
         trace = go.Box(
             y=np.round(dice.ravel(), 4),
-            name=label(method.title),
-            marker=dict(color=line(data, method)['color']),
+            name=page.label(method.title),
+            marker=dict(color=page.line(data, method)['color']),
             boxmean=True,
         )
         traces.append(trace)
@@ -162,23 +129,23 @@ def slices_section(data: ReportData) -> Section:
         poor = float((mean < _POOR).mean())
         cells = [(f'{value:.3f}', value) for value in quarters]
         rows.append([method.title, *cells, (f'{poor:.1%}', poor)])
-    made = figure(traces, '', 'Dice', showlegend=False)
+    made = page.figure(traces, '', 'Dice', showlegend=False)
     made.update_yaxes(range=[-0.02, 1.02])
     header = ['method', 'first quarter', 'median', 'third quarter']
     header.append(f'images below {_POOR}')
     blocks = [
-        Chart('slices', made, 'Dice of each image, all seeds, a box a method.'),
-        Table('Dice of an image, mean over the seeds.', header, rows),
+        page.Chart('slices', made, 'Dice of each image, all seeds, a box a method.'),
+        page.Table('Dice of an image, mean over the seeds.', header, rows),
     ]
     how = (
         'A mean hides how it comes about: the box holds the middle half of '
         'the images, the line in it is the median. Images without anything '
         'to see have a Dice of 1 where the mask is empty, else 0.'
     )
-    return Section('slices', 'Images', how, data.basis, blocks)
+    return page.Section('slices', 'Images', how, data.basis, blocks)
 
 
-def patients_section(data: ReportData) -> Section:
+def patients_section(data: ReportData) -> page.Section:
     """A column a patient; of many those that methods disagree on most."""
     found = [data.dice_by_patient(method) for method in data.methods]
     names = list(found[0])
@@ -192,11 +159,11 @@ def patients_section(data: ReportData) -> Section:
     if len(names) > _MOST:
         shown = np.sort(np.argsort(-values.std(0), kind='stable')[:_MOST])
         how += f' Of {len(names)} patients the {_MOST} that methods differ on most.'
-    made = heat_map(
+    made = page.heat_map(
         values[:, shown],
         [method.title for method in data.methods],
         [names[index] for index in shown],
     )
     alt = "Mean of the Dice of a patient's images, by method."
-    chart = Chart('patients', made, alt, 120 + 44 * len(data.methods))
-    return Section('patients', 'Patients', how, data.basis, [chart])
+    chart = page.Chart('patients', made, alt, 120 + 44 * len(data.methods))
+    return page.Section('patients', 'Patients', how, data.basis, [chart])

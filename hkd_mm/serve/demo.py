@@ -12,13 +12,15 @@ from typing import Any
 
 from hkd_mm.errors import UserError
 from hkd_mm.inference.student import named
-from hkd_mm.io.images import read_rgb
-from hkd_mm.serve.demo_page import Side, answers, check_grad_cam, page, policy
+from hkd_mm.io.images import decode, reading
+from hkd_mm.lazy import require
+from hkd_mm.serve.demo_page import Side, answers, page, policy
 
 Messages = Callable[..., Awaitable[Any]]
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
 _UPLOADS = 3  # files in memory; one of them is looked at
+_SHARES = dict(WEBP=0.5, progressive=0.8)  # of the pixels, as they take more memory
 _CONNECTIONS = 100
 _HEADER_SECONDS = 10.0
 _BODY_SECONDS = 30.0
@@ -40,12 +42,13 @@ def main(
     allowed_host: Sequence[str] = (),
 ) -> None:
     """Serve as the command line says, until Ctrl-C."""
-    check_grad_cam()
+    require('pytorch_grad_cam', 'the page', '"grad-cam>=1.5"')
     if not _ROOT.fullmatch(root_path):
         raise UserError(f'--root-path {root_path}: write it as /NAME, without a / last')
     hosts = hosts_of(host, allowed_host)
     check_address(host, port)
-    sides = [Side(*_named(text)) for text in networks]
+    pairs = [named(text) for text in networks]
+    sides = [Side(name or os.path.basename(path) or path, path) for name, path in pairs]
     most, pixels = round(1e6 * max_megabytes), round(1e6 * max_megapixels)
     app = Page(sides, most, pixels, hosts, root_path)
     if host not in _LOCAL:
@@ -54,12 +57,6 @@ def main(
     _serve(app, host, port)
     sys.stdout.flush()
     os._exit(0)  # Python takes seconds to forget torch; nothing is to be saved
-
-
-def _named(text: str) -> tuple[str, str]:
-    """``NAME=PATH``, or a path that is its own name."""
-    name, path = named(text)
-    return name or os.path.basename(path) or path, path
 
 
 def check_address(host: str, port: int) -> None:
@@ -95,11 +92,8 @@ def _bracketed(host: str) -> str:
 
 def _serve(app: 'Page', host: str, port: int) -> None:
     """Run uvicorn, which waits for headers as long as a client likes."""
-    try:
-        import uvicorn
-        from uvicorn.protocols.http.h11_impl import H11Protocol
-    except ImportError:
-        raise UserError('the page needs uvicorn; pip install "uvicorn>=0.30"') from None
+    uvicorn = require('uvicorn', 'the page', '"uvicorn>=0.30"')
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Connection(H11Protocol):
         def connection_made(self, transport: Any) -> None:
@@ -264,5 +258,7 @@ class Page:
         )
 
     def _show(self, data: bytearray) -> str:
-        rgb = read_rgb(data, self.most_pixels)
+        with reading(data, remedy='') as image:
+            kind = 'progressive' if 'progressive' in image.info else image.format
+            rgb = decode(image, round(self.most_pixels * _SHARES.get(kind, 1)))
         return answers([side.look(rgb) for side in self.sides])

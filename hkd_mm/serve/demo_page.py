@@ -9,7 +9,6 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
@@ -17,8 +16,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jinja2 import Environment
 
-from hkd_mm.errors import UserError
 from hkd_mm.inference import backends
 from hkd_mm.inference.classifier import Answer, SkinClassifier
 
@@ -34,11 +33,8 @@ NOTICE = (
 class Look:
     """A network's answer to one image.
 
-    Attributes:
-        facts: size and speed of the network, in words.
-        seen: (H, W, 3) uint8, the model input.
-        heat: (H, W) in [0, 1], evidence for the best class (Grad-CAM); None
-            where there are no weights for torch.
+    ``seen`` is the model input, (H, W, 3) uint8; ``heat``, (H, W) in [0, 1], evidence
+    for the best class (Grad-CAM), None where there are no weights for torch.
     """
 
     title: str
@@ -108,10 +104,7 @@ class Side:
 
 
 def _torch_network(student: Any) -> tuple[Any, bool] | None:
-    """The network for Grad-CAM, and whether it takes BGR.
-
-    None unless it has the weights that answer.
-    """
+    """The network for Grad-CAM, if it has the weights, and if it takes BGR."""
     if student.network is not None:
         return student.network
     manifest, folder = student.manifest, student.weights.parent
@@ -124,41 +117,26 @@ def _torch_network(student: Any) -> tuple[Any, bool] | None:
     return None
 
 
-def check_grad_cam() -> None:
-    """Refuse to begin without the package."""
-    try:
-        import pytorch_grad_cam  # noqa: F401
-    except ImportError:
-        raise UserError(
-            'the page needs grad-cam; pip install "grad-cam>=1.5"'
-        ) from None
-
-
+@cache
 def _file(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding='utf-8')
 
 
+def _render(name: str, **values: Any) -> str:
+    return Environment(autoescape=True).from_string(_file(name)).render(values)
+
+
 def page(titles: Sequence[str], most_bytes: int, root_path: str) -> str:
     """The page before anybody has dropped a photograph."""
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(' and '.join(titles))}</title>
-<link rel="icon" href="data:,">
-<style>{_file('demo_page.css')}</style>
-<main data-look="{escape(root_path)}/look" data-most-bytes="{most_bytes}">
-<h1>What do they see?</h1>
-<p class="notice" role="note">{escape(NOTICE)}</p>
-<label class="drop" tabindex="0">
-<input type="file" accept="image/*">
-<span>Drop a photograph here, or press to choose one</span></label>
-<p class="small">It is looked at in memory and kept nowhere.</p>
-<div class="result" aria-live="polite"></div>
-</main>
-<script>{_file('demo_page.js')}</script>
-</html>
-"""
+    return _render(
+        'demo_page.html.j2',
+        title=' and '.join(titles),
+        style=_file('demo_page.css'),
+        script=_file('demo_page.js'),
+        notice=NOTICE,
+        most_bytes=most_bytes,
+        root_path=root_path,
+    )
 
 
 @cache
@@ -174,54 +152,21 @@ def policy() -> str:
 
 def answers(looks: Sequence[Look]) -> str:
     """The answers of the networks, side by side."""
-    return f'<div class="sides">{"".join(map(_side, looks))}</div>'
+    sides = [dict(look=look, pictures=_pictures(look)) for look in looks]
+    return _render('demo_page.answers.html.j2', sides=sides)
 
 
-def _side(look: Look) -> str:
-    answer = look.answer
-    kind, verdict = 'confident', f'{answer.best} {answer.probability:.1%}'
-    if answer.confident is None:
-        kind, verdict = 'uncalibrated', f'{verdict}, not calibrated'
-    elif not answer.confident:
-        kind, verdict = 'unconfident', str(answer)
-    bars = ''.join(
-        f'<tr><th scope="row">{escape(name)}</th><td><div class="bar" '
-        f'style="width:{100 * value:.1f}%"></div></td>'
-        f'<td>{value:.1%}</td></tr>'
-        for name, value in answer.classes
-    )
-    return (
-        f'<section class="{kind}"><h2>{escape(look.title)}</h2>'
-        f'<p class="small">{escape(look.facts)}</p>'
-        f'<p class="verdict">{escape(verdict)}</p>'
-        f'<div class="pictures">{_pictures(look)}</div>'
-        f'<table><tbody>{bars}</tbody></table></section>'
-    )
-
-
-def _pictures(look: Look) -> str:
-    from hkd_mm.engine.hooks.picture_hooks import overlaid
+def _pictures(look: Look) -> list[tuple[str, str]]:
+    """Data URIs and captions."""
+    from hkd_mm.engine.hooks.picture_hooks import data_uri, overlaid
 
     seen = _sized(look.seen)
-    shown = _picture(seen, 'model input')
-    if look.heat is None:
-        return shown + (
-            '<p class="small">Where it looks (Grad-CAM) needs the weights '
-            'for torch: student.pth or student.safetensors.</p>'
-        )
-    heat = _sized((255 * look.heat).astype(np.uint8)) / 255
-    caption = f'evidence for {look.answer.best} (Grad-CAM)'
-    return shown + _picture(overlaid(seen, heat), caption)
-
-
-def _picture(image: np.ndarray, caption: str) -> str:
-    from hkd_mm.engine.hooks.picture_hooks import data_uri
-
-    source = data_uri(image, _SIDE)
-    return (
-        f'<figure><img src="{source}" alt="{escape(caption)}">'
-        f'<figcaption>{escape(caption)}</figcaption></figure>'
-    )
+    found = [(data_uri(seen, _SIDE), 'model input')]
+    if look.heat is not None:
+        heat = _sized((255 * look.heat).astype(np.uint8)) / 255
+        caption = f'evidence for {look.answer.best} (Grad-CAM)'
+        found.append((data_uri(overlaid(seen, heat), _SIDE), caption))
+    return found
 
 
 def _sized(image: np.ndarray) -> np.ndarray:

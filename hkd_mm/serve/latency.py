@@ -52,19 +52,16 @@ class Subject:
     lacks: str = ''
 
     def file(self, runtime: str) -> Path | None:
-        """File that a runtime takes; None where there is none."""
         own = None if runtime in _GRAPHS else self.torch
         return self.graphs.get(runtime, own)
 
     def missing(self, runtimes: Sequence[str]) -> str | None:
-        """Name the runtimes there is nothing for, and why, in a line."""
         absent = [name for name in runtimes if self.file(name) is None]
         if not absent:
             return None
         return f'{self.name}: no {", ".join(absent)}, for {self.lacks}'
 
     def bytes(self, runtime: str) -> int | None:
-        """Length of that file; None of a config."""
         file = self.file(runtime)
         if file is None or file.suffix == '.py':
             return None
@@ -72,10 +69,7 @@ class Subject:
 
 
 def read_subject(text: str) -> Subject:
-    """Find the network of ``PATH`` or ``NAME=PATH``.
-
-    The path is that of a work dir, an exported folder, or a config.
-    """
+    """Find the network of ``PATH`` or ``NAME=PATH``: a run, an export, or a config."""
     name, text = named(text)
     path = Path(text)
     if path.suffix == '.py':
@@ -124,10 +118,7 @@ def _exported(name: str, folder: Path) -> Subject:
 
 
 def make_graphs(subject: Subject, runtimes: Sequence[str], folder: Path) -> None:
-    """Write the graphs that are asked for and not there.
-
-    Their int8 scales come from noise: good for time, not for answers.
-    """
+    """Write the graphs that are missing; int8 scales come from noise, good for time."""
     missing = set(_GRAPHS).intersection(runtimes) - set(subject.graphs)
     if not missing or subject.torch is None:
         return
@@ -152,7 +143,6 @@ def make_graphs(subject: Subject, runtimes: Sequence[str], folder: Path) -> None
 
 
 def _as_run(subject: Subject):
-    """What the export of a graph asks of a run."""
     network = load_network(str(subject.torch))
     channels = getattr(network, 'in_channels', 3)
     with torch.inference_mode():
@@ -171,7 +161,15 @@ def main(out: str | None, **options) -> None:
     rows = latency(**options)
     if out:
         command = ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        _write_rows(rows, Path(out), command)
+        machine = dict(
+            processor=platform.processor() or platform.machine(),
+            cores=os.cpu_count(),
+            system=platform.system(),
+            torch=_version('torch'),
+            onnxruntime=_version('onnxruntime'),
+            hkd_mm=__version__,
+        )
+        _write_json(dict(command=command, machine=machine, rows=rows), Path(out))
 
 
 def latency(
@@ -190,10 +188,9 @@ def latency(
     speed goes up and down. The arguments are the options of ``tools/latency.py``.
 
     Returns:
-        A row for each network, runtime, batch and number of threads:
-        ``median_ms``, ``p99_ms``, ``times_faster`` (than ``baseline``, the
-        first network in the first runtime that was timed), ``peak_bytes`` of
-        the process, ``file_bytes``; or ``error``.
+        A row for each network, runtime, batch and number of threads: ``median_ms``,
+        ``p99_ms``, ``times_faster`` (than ``baseline``), ``peak_bytes`` of the process,
+        ``file_bytes``; or ``error``.
     """
     subjects = {}
     for subject in map(read_subject, networks):
@@ -272,10 +269,7 @@ def rows_of(
 
 
 def baselines(rows: Sequence[dict[str, Any]], wanted: tuple[str, str]) -> Iterator[str]:
-    """Name what *times faster* is against, a line for each baseline.
-
-    ``wanted`` are the first network and runtime of the command line.
-    """
+    """Name what *times faster* is against, and why it is not ``wanted``."""
     settings: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         if 'error' not in row:
@@ -309,19 +303,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return '-'
     return f'{value:.3g}' if value < 100 else f'{value:.0f}'
-
-
-def _write_rows(rows: list[dict[str, Any]], path: Path, command: str) -> None:
-    """Write all of it as JSON, with the machine it was measured on."""
-    machine = dict(
-        processor=platform.processor() or platform.machine(),
-        cores=os.cpu_count(),
-        system=platform.system(),
-        torch=_version('torch'),
-        onnxruntime=_version('onnxruntime'),
-        hkd_mm=__version__,
-    )
-    _write_json(dict(command=command, machine=machine, rows=rows), path)
 
 
 def _version(package: str) -> str | None:

@@ -42,12 +42,8 @@ class Job:
 
 @dataclass
 class Timing:
-    """What was measured of a job.
-
-    Attributes:
-        rounds: seconds of the calls of each round.
-        memory: peak of its process, in bytes.
-        error: why there is nothing, else empty.
+    """What was measured of a job: seconds by round, peak of memory in bytes, or an
+    error.
     """
 
     job: Job
@@ -57,7 +53,6 @@ class Timing:
 
     @property
     def times(self) -> np.ndarray:
-        """Seconds of all calls."""
         return np.concatenate(self.rounds)
 
     def times_faster(self, other: 'Timing') -> float:
@@ -74,10 +69,9 @@ def measure(
     report: Callable[[str], None],
     progress: Progress,
 ) -> list[Timing]:
-    """Time jobs side by side: in every round each has a turn.
+    """Time jobs side by side: in every round each has a turn, the order goes on by one.
 
-    Only the one whose turn it is computes. The order goes on by one from
-    round to round. A turn has so many seconds and so many calls at least.
+    A turn has so many seconds and so many calls at least.
     """
     timings = [Timing(job, []) for job in jobs]
     with ExitStack() as started:
@@ -121,14 +115,12 @@ class _Worker:
         self._process.join()
 
     def wait(self) -> str:
-        """Wait until it is ready; return why it is not, else an empty text."""
         try:
             return self._pipe.recv()
         except EOFError:
             return self._ended()
 
     def ask(self, request):
-        """Send a request and return the answer."""
         try:
             self._pipe.send(request)
             return self._pipe.recv()

@@ -15,16 +15,9 @@ from typing import Any
 import numpy as np
 
 from hkd_mm.errors import UserError
+from hkd_mm.inference import prediction_files
 from hkd_mm.inference.classifier import SkinClassifier
 from hkd_mm.inference.folder import distinct_paths, find_images, prepared
-from hkd_mm.inference.prediction_files import (
-    Row,
-    WorkFile,
-    check_header,
-    check_suffix,
-    read_table,
-    write_table,
-)
 from hkd_mm.io.files import read_record, sha256
 from hkd_mm.io.locks import only_writer
 from hkd_mm.io.progress import Progress, default_workers
@@ -45,14 +38,12 @@ def predict(
 ) -> dict[str, Any]:
     """Classify all images of files and folders into one table.
 
-    The same call goes on after a kill, and adds to a finished table; for its
-    files see docs/inference.md, for the arguments ``tools/predict.py``.
-
-    Returns:
-        What ``<out>.json`` holds.
+    The same call goes on after a kill, and adds to a finished table; see
+    docs/inference.md, and for the arguments ``tools/predict.py``. Returned is what
+    ``<out>.json`` holds.
     """
     target = Path(out).expanduser()
-    check_suffix(target)
+    prediction_files.check_suffix(target)
     paths = distinct_paths(paths)
     if not 0 <= workers <= 1024:
         raise UserError(f'--workers {workers} must lie between 0, all cores, and 1024')
@@ -110,11 +101,11 @@ def _disk_messages(target: Path) -> Iterator[None]:
         ) from None
 
 
-def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
+def open_work(out: Path, header: dict[str, Any]) -> prediction_files.WorkFile:
     """Begin, go on where a killed call stopped, or add to a table."""
     work, made_by = Path(f'{out}.part'), Path(f'{out}.json')
     if work.is_file() or not out.exists():
-        opened = WorkFile(work, header)
+        opened = prediction_files.WorkFile(work, header)
         if opened.images or opened.unreadable:
             _print(f'going on: {opened.images} images were done before')
         return opened
@@ -124,13 +115,13 @@ def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
             f'{out} exists and {made_by} does not say what made it; remove '
             'it, or give another --out'
         )
-    check_header(out, found, header)
+    prediction_files.check_header(out, found, header)
     if found.get('table') != sha256(out):
         raise UserError(
             f'{out} is not as it was written, but cut off or edited (its hash is '
             f'another than in {made_by}); remove it, or give another --out'
         )
-    opened = WorkFile(work, header, read_table(out))
+    opened = prediction_files.WorkFile(work, header, prediction_files.read_table(out))
     _print(f'{opened.images} images are in {out} already')
     return opened
 
@@ -138,7 +129,7 @@ def open_work(out: Path, header: dict[str, Any]) -> WorkFile:
 def _classify(
     classifier: SkinClassifier,
     paths: list[str],
-    work: WorkFile,
+    work: prediction_files.WorkFile,
     workers: int,
     top: int | None,
 ) -> int:
@@ -168,7 +159,7 @@ def _classify(
 
 def _rows(
     classifier: SkinClassifier, batch: list[tuple[str, Any]], top: int | None
-) -> Iterator[Row]:
+) -> Iterator[prediction_files.Row]:
     ready = [item for _, item in batch if not isinstance(item, UserError)]
     found = iter(classifier.classify(np.stack(ready)) if ready else ())
     for path, item in batch:
@@ -186,7 +177,7 @@ def _rows(
 
 
 def _finish(
-    out: Path, work: WorkFile, header: dict[str, Any], skipped: int
+    out: Path, work: prediction_files.WorkFile, header: dict[str, Any], skipped: int
 ) -> dict[str, Any]:
     """Write the table and what goes with it, then remove the work file."""
     skipped_files = (
@@ -199,7 +190,7 @@ def _finish(
             'there is no image in what was named'
             + (f', but {skipped_files}' if skipped else '')
         )
-    write_table(
+    prediction_files.write_table(
         out, header['columns'], (row for row in work.rows() if isinstance(row, list))
     )
     unreadable = Path(f'{out}.unreadable.csv')
@@ -207,7 +198,9 @@ def _finish(
     if work.unreadable:
         rows = (row for row in work.rows() if isinstance(row, dict))
         columns = ['image', 'reason']
-        write_table(unreadable, columns, ([row[k] for k in columns] for row in rows))
+        prediction_files.write_table(
+            unreadable, columns, ([row[k] for k in columns] for row in rows)
+        )
     record = dict(header, images=work.images, unreadable=work.unreadable)
     record.update(skipped=skipped, table=sha256(out))
     # the last to be removed is what a kill in between goes on from

@@ -26,16 +26,9 @@ def build_teacher_cache(
 ) -> dict[str, Any]:
     """Fill the teacher cache of a distillation ahead of the training.
 
-    A view that is stored already is skipped, so a killed run goes on where
-    it was. Training then finds the cache by its key.
-
-    Args:
-        cfg_options: as of the training, as far as they decide what the teacher says.
-        batch_size: images a forward; None for that of the training, whose
-            numbers are then the same to the last bit.
-
-    Returns:
-        ``folder`` and ``entries`` of the cache.
+    A view that is stored already is skipped. Without a ``batch_size`` it is that of the
+    training, whose numbers are then the same to the last bit. Returned are ``folder``
+    and ``entries`` of the cache.
     """
     cfg = compose_config(config, cfg_options)
     resolve_data(cfg, read_data=False)
@@ -61,7 +54,6 @@ def build_teacher_cache(
 
 
 def _check(cfg: Config, config: str) -> None:
-    """Refuse what has no teacher whose answers could be kept."""
     model = cfg.model
     taught = model.get('teacher') or model.get('teachers')
     if not (taught and takes(model, 'teacher_cache')):

@@ -82,37 +82,28 @@ _LONGEST = 60  # characters of a value in a message
 class RunFingerprint:
     """Compare trainings by everything that decides their weights.
 
-    Args:
-        parts: section -> name -> plain JSON value; sections are ``data``, ``input``,
-            ``schedule``, ``model``, ``selection`` of the best checkpoint, ``start``.
+    ``parts`` are section -> name -> plain JSON value; sections are ``data``, ``input``,
+    ``schedule``, ``model``, ``selection`` of the best checkpoint, ``start``.
     """
 
     parts: dict[str, Any]
 
     @classmethod
     def of(cls, cfg: Config, summary: DataSummary) -> 'RunFingerprint':
-        """Compute it for a training that starts from its config.
-
-        All processes of a distributed run call it together.
-
-        Args:
-            cfg: composed, with class weights as numbers and the files of
-                weights that it starts from.
+        """Compute it for a training that starts; all processes of a run call it
+        together.
         """
         return cls(dict(data=plain(_data(cfg, summary)), **settings(cfg)))
 
     @property
     def digest(self) -> str:
-        """First 8 hex digits of the SHA-256 of all parts."""
         text = json.dumps(self.parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def resumed(self, earlier: 'RunFingerprint | None') -> 'RunFingerprint':
-        """The fingerprint of this training, resumed from another one.
+        """The fingerprint of this training, resumed: the earlier one where both agree.
 
-        Returns:
-            The earlier one where both agree; else one that equals no fingerprint
-            of a training from the beginning.
+        Else one that equals no fingerprint of a training from the beginning.
         """
         if earlier is not None and not self.difference(earlier):
             return earlier
@@ -121,7 +112,6 @@ class RunFingerprint:
         return RunFingerprint(dict(self.parts, start=start))
 
     def difference(self, other: 'RunFingerprint') -> str | None:
-        """The first difference in words, or None."""
         found = _first_difference(self.parts, other.parts)
         if found is None:
             return None
@@ -148,7 +138,6 @@ def settings(cfg: Config) -> dict[str, Any]:
 
 
 def _data(cfg: Config, summary: DataSummary) -> dict[str, Any]:
-    """Images, labels and parts; without a split hash what the config says."""
     dataset = build_listing(cfg, 'train_dataloader')
     found = dict(
         split_hash=summary.split_hash,
@@ -164,11 +153,9 @@ def _data(cfg: Config, summary: DataSummary) -> dict[str, Any]:
 
 
 def _file_sizes(dataset) -> str | None:
-    """Hash of the sizes of some image files, in the order of the listing.
+    """Hash of the sizes of some image files; None where they are gone (packed).
 
-    A split hash knows ids and labels: a copy at another resolution, or other
-    images that are numbered alike, has the same. Copies of the same files
-    elsewhere agree. None where files are not there (packed, then removed).
+    A split hash knows ids and labels: a copy at another resolution has the same.
     """
     step = max(1, -(-len(dataset) // _SAMPLED))
     try:
@@ -182,7 +169,6 @@ def _file_sizes(dataset) -> str | None:
 
 
 def _chain(loader: dict) -> list[dict]:
-    """The datasets of a loader, each without the one it wraps; inner last."""
     return [_without(node, {'dataset'}) for node in dataset_chain(loader)]
 
 

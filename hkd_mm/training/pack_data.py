@@ -53,10 +53,7 @@ def build_stores(cfg: Config, workers: int = 0) -> list[PackedStore]:
 def pack_or_read_singly(cfg: Config) -> str:
     """Build the packed images of a run, or change its config to ``packed=False``.
 
-    That is where the disk has no room and mmpretrain's pipeline can do the same.
-
-    Returns:
-        What to tell the user, nothing where the images are packed.
+    That is where the disk has no room; returned is what to tell the user of it, or ''.
     """
     if preprocessor(cfg).get('type') != 'hkd_mm.PackedPreprocessor':
         return ''

@@ -34,12 +34,7 @@ _RULE = '=' * 72
 
 
 def check_given_teacher(path: str, summary: DataSummary) -> None:
-    """Say loudly when a given teacher may know the student's test images.
-
-    Raises:
-        UserError: the checkpoint cannot be read safely, or was trained for
-            other classes.
-    """
+    """Say loudly when a given teacher may know the student's test images."""
     meta = safe_load(path).get('meta') or {}
     check_classes(meta, summary.classes, path)
     split = meta.get('split_hash')
@@ -94,13 +89,11 @@ class Stage:
         return Path(parent, Path(self.path).stem)
 
     def announce(self, line: str) -> None:
-        """Print a line that nobody overlooks."""
         announce(f'{self.role.upper()}: {line}')
 
     def train(
         self, work_dir: str, train: Train, summary: DataSummary, **how: Any
     ) -> str:
-        """Train it or go on with it; path of its checkpoint."""
         begun = as_rank_0(any(Path(work_dir).glob('epoch_*.pth')))
         self.announce(
             f'{self.key} is None, so the {self.role} is '
@@ -138,14 +131,10 @@ class _Found(NamedTuple):
 def provide(stage: Stage, summary: DataSummary, train: Train, **how: Any) -> str:
     """Find the checkpoint of a stage, or train it.
 
-    Of the runs in the folders beside, a finished one with the same fingerprint is
-    used, one that another process trains is waited for, an unfinished one is resumed.
-    Otherwise it is trained, in the folder that is called like its config; where
-    another run has that, in ``<config>-<fingerprint>``.
-
-    Raises:
-        UserError: the stage has other data than the run that builds on it,
-            or nothing can be written beside that.
+    Of the runs in the folders beside, a finished one with the same fingerprint is used,
+    one that another process trains is waited for, an unfinished one is resumed.
+    Otherwise it is trained, in the folder that is called like its config; where another
+    run has that, in ``<config>-<fingerprint>``.
     """
     check_data(stage, summary)
     wanted = RunFingerprint.of(stage.cfg, summary)
@@ -212,7 +201,6 @@ class _Search:
         return str(folder / finished['checkpoint'])
 
     def _folders(self, archived: bool = False) -> list[Path]:
-        """Folders of runs; those called like the config come first."""
         own = os.path.realpath(self.stage.beside)
         states = [*self.stage.folder.parent.glob(f'*/{STATE}')]
         if archived:  # moved there when a new run took its folder
@@ -248,7 +236,6 @@ class _Search:
             self.lines.append(line)
 
     def _new(self) -> _Found:
-        """A folder to train in, that no other run has."""
         plain = self.stage.folder
         own = plain.with_name(f'{plain.name}-{self.wanted.digest}')
         for folder in (plain, own):
@@ -293,8 +280,7 @@ def _is_used(folder: Path) -> bool:
 def _wait(stage: Stage, folder: Path, wanted: RunFingerprint) -> None:
     """Wait while another process trains what is wanted.
 
-    Rank 0 tells the others of each look, so that none of them waits in a
-    collective until that times out.
+    Rank 0 tells the others of each look: a collective would time out.
     """
 
     def under_way() -> bool:

@@ -18,7 +18,7 @@ from hkd_mm.engine.run_data import split_hash
 from hkd_mm.engine.run_files import STUDENT, TESTED
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.evaluation.isic_scores import write_submission
+from hkd_mm.evaluation.isic_submission import write_submission
 from hkd_mm.io.atomic_files import AtomicBackend
 from hkd_mm.io.files import sha256
 from hkd_mm.io.tables import write_table
@@ -32,12 +32,7 @@ def provenance(
     prepared: dict[str, Any] | None,
     preprocessor: nn.Module,
 ) -> dict[str, Any]:
-    """Describe what figures of a test are of: weights, data and input, for JSON.
-
-    Args:
-        prepared: size and resize rule, as of
-            :func:`hkd_mm.engine.run_data.image_input`.
-    """
+    """Describe what figures of a test are of: weights, data and input, for JSON."""
     found = dict(prepared or {})
     for name in ('mean', 'std'):
         values = getattr(preprocessor, name, None)
@@ -59,19 +54,11 @@ def result_files(
     other_input: bool,
     evaluator: Evaluator,
 ) -> list[str]:
-    """Name the files that a test leaves where ``--out`` names none.
+    """Name the ``.json`` and the ``.csv`` file of a test where ``--out`` names none.
 
-    ``test.json`` and ``predictions.csv`` are of the student on the test
-    split. Another checkpoint, split or input is in their names, so that
-    nothing takes such figures for those of the run:
-    ``test_epoch_3_val.json``, ``predictions_epoch_3_val.csv``.
-
-    Args:
-        evaluator: of the test; without a metric that keeps predictions there
-            is no file of them.
-
-    Returns:
-        The ``.json`` file, then the ``.csv`` file.
+    ``test.json`` and ``predictions.csv`` are of the student on the test split. Another
+    checkpoint, split or input is in their names: ``test_epoch_3_val.json``. Without a
+    metric that keeps predictions there is no file of them.
     """
     parts = []
     if facts['checkpoint'] != STUDENT:
@@ -93,18 +80,9 @@ def write_results(
 ) -> None:
     """Write the metrics and the predictions, each file whole or not at all.
 
-    Args:
-        outs: paths; a suffix chooses: ``.json`` the metrics, ``.isic.csv``
-            an ISIC submission, ``.csv`` and ``.pkl`` the predictions.
-        metrics: for ``.json``; of masks ``hd95_unit`` stands beside them.
-        runner: after ``test()``; its ``ClinicalMetric`` holds the
-            predictions, its ``SegmentationMetric`` the figures of slices.
-        facts: of :func:`provenance`; with the hashes of the other files they
-            are written last, so that half a test is none.
-
-    Raises:
-        UserError: predictions are wanted and no such metric ran, or a
-            submission of a segmentation.
+    A suffix chooses: ``.json`` the metrics, ``.isic.csv`` an ISIC submission, ``.csv``
+    and ``.pkl`` the predictions. The facts of :func:`provenance`, with the hashes of
+    the other files, are written last, so that half a test is none.
     """
     metric = [m.last for m in runner.test_evaluator.metrics if getattr(m, 'last', None)]
     last = metric[0] if metric else None
@@ -163,7 +141,6 @@ def _write_predictions(out: str, last: dict[str, Any] | None, dataset: Any) -> N
 
 
 def _lesions(dataset) -> dict[str, str]:
-    """Sample id -> lesion id, of the samples that have both."""
     infos = map(dataset.get_data_info, range(len(dataset)))
     return {
         info['sample_id']: info['lesion_id']
@@ -196,11 +173,9 @@ def print_metrics(metrics: dict[str, float], title: str) -> None:
     kinds = list(dict.fromkeys(k for row in classes.values() for k in row))
     table = Table('class', *(Column(kind, justify='right') for kind in kinds))
     for name, row in classes.items():
-        table.add_row(escape(name), *(_cell(kind, row.get(kind)) for kind in kinds))
+        cells = [
+            '-' if row.get(kind) is None else f'{row[kind]:.{4 * (kind != "support")}f}'
+            for kind in kinds
+        ]
+        table.add_row(escape(name), *cells)
     console.print(table)
-
-
-def _cell(kind: str, value: float | None) -> str:
-    if value is None:
-        return '-'
-    return f'{value:.0f}' if kind == 'support' else f'{value:.4f}'

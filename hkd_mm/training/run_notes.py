@@ -53,9 +53,7 @@ def write_finished(
 def write_begun(
     work_dir: str, fingerprint: RunFingerprint, stages: Sequence[str] = ()
 ) -> None:
-    """Write down what a folder holds before it is trained, and in which folders
-    the ``stages`` are that it builds on.
-    """
+    """Write down what a folder holds, and its stages, before it is trained."""
     update_state(work_dir, fingerprint=fingerprint.parts, stages=list(stages))
 
 
@@ -126,8 +124,7 @@ _MOVED = (
 def archive_run(cfg: Config) -> None:
     """Move an earlier run's checkpoints and figures into a sub-folder.
 
-    Of two runs in one folder nobody could tell which the best checkpoint belongs to.
-    The run that was moved can be resumed from there. Where ``load_from``,
+    Nobody could tell which run the best checkpoint belongs to. Where ``load_from``,
     ``model.teacher_ckpt`` or the ``ckpt`` of a teacher names a moved file, it follows.
     """
     barrier()  # every process has read the files it starts from

@@ -69,9 +69,11 @@ def use_amp(cfg: Config, device: str) -> str:
     """Switch the optimizer wrapper to mixed precision; what to tell the user."""
     dtype, message = precision(device)
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+    known = kind in ('OptimWrapper', 'AmpOptimWrapper')
+    if not known or 'optimizer' not in cfg.optim_wrapper:
         raise UserError(
-            f'--amp cannot change optim_wrapper.type={kind!r}; leave --amp out'
+            f'--amp cannot change optim_wrapper.type={kind!r} or several optimizers; '
+            'leave --amp out'
         )
     cfg.optim_wrapper.update(
         type='AmpOptimWrapper',
@@ -103,10 +105,7 @@ def make_work_dir(path: str, option: str = '--work-dir') -> None:
 
 @contextmanager
 def hold_work_dir(path: str) -> Iterator[None]:
-    """Keep other trainings out of a work dir; rank 0 holds the lock for all.
-
-    A file system without locks keeps nobody out; one line says so.
-    """
+    """Keep other trainings out of a work dir; rank 0 holds the lock for all."""
     make_work_dir(path)
     folder = Path(path)
     with ExitStack() as stack:

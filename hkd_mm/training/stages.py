@@ -38,14 +38,10 @@ def provide_teacher(
     cfg_options: Options = None,
     **how: Any,
 ) -> str:
-    """Return a checkpoint for ``model.teacher_ckpt``; train it if need be.
-
-    Its config is ``teacher_config``; where it is found or trained, see
+    """Return a checkpoint for ``model.teacher_ckpt``, see
     :func:`.previous_run.provide`.
 
-    Args:
-        train: :func:`hkd_mm.training.trainer.train`.
-        how: ``amp`` and ``launcher`` of the distillation.
+    ``train`` is that of :mod:`.trainer`, ``how`` the distillation's amp and launcher.
     """
     path = config_named(cfg, 'teacher_config')
     check_distiller(cfg)
@@ -72,10 +68,8 @@ def provide_student(
 ) -> str:
     """Return a checkpoint for ``model.student_ckpt``; train it if need be.
 
-    ``previous_stage_config`` names the distillation of the stage before. It
-    has the same teacher, images, split and pair, and all options of the
-    command line but those on the distiller. Arguments as of
-    :func:`provide_teacher`; ``model.teacher_ckpt`` is set.
+    ``previous_stage_config`` names the distillation of the stage before. It has the
+    same teacher, images, split and pair, and all options but those on the distiller.
     """
     path = config_named(cfg, 'previous_stage_config')
     options, lines = stage_options(cfg, path, cfg_options, _OF_THE_STAGE)
@@ -92,29 +86,21 @@ def provide_student(
 
 
 def check_teachers(cfg: Config, summary: DataSummary) -> None:
-    """Look at the checkpoints of ``model.teachers``, where there are any.
-
-    Raises:
-        UserError: a teacher has no checkpoint, or one that cannot be read
-            safely or was trained for other classes.
-    """
+    """Look at the checkpoints of ``model.teachers``, where there are any."""
     for index, network in enumerate(cfg.model.get('teachers') or ()):
-        if not network.get('ckpt'):
-            raise UserError(_how_to_train(cfg, index, network))
-        check_given_teacher(network.ckpt, summary)
-
-
-def _how_to_train(cfg: Config, index: int, network: dict) -> str:
-    path, key = _config_of(cfg, network), f'model.teachers.{index}'
-    way = f'alone on the same data, then set --cfg-options {key}.ckpt=FILE'
-    if path:
-        way = f'with python tools/train.py {path}, then set --cfg-options '
-        way += f'{key}.ckpt=work_dirs/{path.stem}/student.pth'
-    return f'{key} ({describe_network(network)}) has no ckpt: train it {way}'
+        if network.get('ckpt'):
+            check_given_teacher(network.ckpt, summary)
+            continue
+        path, key = _config_of(cfg, network), f'model.teachers.{index}'
+        way = f'with python tools/train.py {path}' if path else 'alone on the same data'
+        file = f'work_dirs/{path.stem}/student.pth' if path else 'FILE'
+        raise UserError(
+            f'{key} ({describe_network(network)}) has no ckpt: train it {way}, then '
+            f'set --cfg-options {key}.ckpt={file}'
+        )
 
 
 def _config_of(cfg: Config, network: dict) -> Path | None:
-    """A config beside ``teacher_config`` that trains on the same data."""
     if not cfg.get('teacher_config'):
         return None
     own = Path(config_named(cfg, 'teacher_config'))

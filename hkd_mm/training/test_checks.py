@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,12 +17,7 @@ def check_split(
 ) -> None:
     """Refuse test images that the network may have been trained on.
 
-    Args:
-        meta: of the checkpoint; one that is not of ours names no split.
-
-    Raises:
-        UserError: the checkpoint was trained on another split than the one
-            tested on; asking for all images of the data is left to the user.
+    Asking for all images of the data is left to the user; ``meta`` is the checkpoint's.
     """
     there, here = meta.get('split_hash'), split_hash(dataset)
     if here is None or there == here:
@@ -60,11 +56,8 @@ def check_input(
 ) -> bool:
     """Refuse images that are prepared otherwise than those of the training.
 
-    Args:
-        meta: of the checkpoint; one of another project names nothing.
-        tested: size and resize rule of the test, as of
-            :func:`hkd_mm.engine.run_data.image_input`.
-        warn: takes a line on what could not be checked, or differs on purpose.
+    ``tested`` are size and resize rule of the test, None where they are not known; True
+    where they differ and ``other_input`` asks for that.
     """
     found = [*_resized(meta, tested), *_normalised(meta, preprocessor)]
     if tested is None:
@@ -104,7 +97,11 @@ def _resized(meta: dict, tested: dict | None) -> list[Difference]:
     if size != tested['size']:
         square = size is not None and size[0] == size[1]
         option = f'input_size={size[0]}' if square else ''
-        found.append(('images of', _side(size), _side(tested['size']), option))
+        sides = (
+            'any size' if s is None else '{} x {} pixels'.format(*s)
+            for s in (size, tested['size'])
+        )
+        found.append(('images of', *sides, option))
     for name, key in (('resize by', 'interpolation'), ('steps', 'steps')):
         if trained.get(key) != tested[key]:
             found.append((name, _words(trained.get(key)), _words(tested[key]), ''))
@@ -120,42 +117,33 @@ def _normalised(meta: dict, preprocessor: nn.Module) -> list[Difference]:
     found = []
     for name in ('to_rgb', *_NOTHING):
         trained, tested = there.get(name), getattr(preprocessor, name, None)
-        if name == 'to_rgb':
-            # where it is not said, kinds of preprocessors have defaults that differ
-            same = None in (trained, tested) or bool(trained) == bool(tested)
-        else:
-            nothing = _NOTHING[name]
-            same = _same(
-                nothing if trained is None else trained,
-                nothing if tested is None else tested,
-            )
+        # where to_rgb is not said, kinds of preprocessors have defaults that differ
+        same = None in (trained, tested) or bool(trained) == bool(tested)
+        if name != 'to_rgb':
+            pair = (_NOTHING[name] if v is None else v for v in (trained, tested))
+            same = _same(*pair)
         if not same:
             key, was = f'data_preprocessor.{name}', _value(trained)
             found.append((key, was, _value(tested), f'{key}={was}'))
     return found
 
 
-def _values(value: Any) -> torch.Tensor:
-    return torch.as_tensor(value, dtype=torch.float32).detach().cpu().flatten()
+def _values(value: Any) -> list[float]:
+    return torch.as_tensor(value, dtype=torch.float32).flatten().tolist()
 
 
 def _same(one: Any, other: Any) -> bool:
     if one is None or other is None:
         return one is other
     one, other = _values(one), _values(other)
-    if len({len(one), len(other)} - {1}) > 1:
-        return False
-    return bool(torch.isclose(one, other).all())
+    fits = len({len(one), len(other)} - {1}) < 2  # one number is that of all channels
+    return fits and np.allclose(one, other)
 
 
 def _value(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float)):
         return f'{value}'
-    return f'[{",".join(f"{x:g}" for x in _values(value).tolist())}]'
-
-
-def _side(size: list[int] | None) -> str:
-    return 'any size' if size is None else '{} x {} pixels'.format(*size)
+    return f'[{",".join(f"{x:g}" for x in _values(value))}]'
 
 
 def _words(value: Any) -> str:

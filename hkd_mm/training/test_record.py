@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Read what a test has left: nothing here imports torch."""
 
-import csv
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing_extensions import TypedDict
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import sha256
 from hkd_mm.io.schema import read_as
-from hkd_mm.io.tables import read_table
+from hkd_mm.io.tables import written_rows
 
 
 class _Provenance(TypedDict, total=False):
@@ -27,9 +26,7 @@ class _Test(TypedDict, total=False):
 def read_predictions(path: str | os.PathLike) -> list[dict[str, str]]:
     """Rows of a ``predictions.csv``, by column name, as the test wrote them.
 
-    Raises:
-        UserError: the file is missing, no table, or not the one whose hash
-            the ``test.json`` beside it records: cut, edited, of another test.
+    It is refused if its hash is not that which the ``test.json`` beside it records.
     """
     path = Path(path)
     again = f'; write it again with: python tools/test.py {path.parent}'
@@ -45,11 +42,13 @@ def read_predictions(path: str | os.PathLike) -> list[dict[str, str]]:
         )
         if files.get(path.name, sha := sha256(path)) != sha:
             raise UserError(f'{path} is not whole as its test wrote it{again}')
-    any_bytes = 'surrogateescape'  # of file names
-    with open(path, newline='', encoding='utf-8-sig', errors=any_bytes) as stream:
-        columns = next(csv.reader(stream), [])  # as written, of any letter case
-    rows = read_table(path, errors=any_bytes)
-    return [dict(zip(columns, row.values())) for row in rows]
+    try:
+        columns, *rows = [*written_rows(path)] or [[]]
+    except UserError as error:
+        raise UserError(f'{error}{again}') from None
+    if not rows:
+        raise UserError(f'{path} has no rows{again}')
+    return [dict(zip(columns, row)) for row in rows]
 
 
 def check_earlier(path: str, facts: dict[str, Any]) -> None:

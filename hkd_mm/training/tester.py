@@ -28,21 +28,7 @@ from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import check_classes, safe_load
 from hkd_mm.io.signatures import type_name
-from hkd_mm.training.results import (
-    SUFFIXES,
-    print_metrics,
-    provenance,
-    result_files,
-    write_results,
-)
-from hkd_mm.training.runtime import (
-    choose_device,
-    default_work_dir,
-    describe_device,
-    make_work_dir,
-    precision,
-    set_up_processes,
-)
+from hkd_mm.training import results, runtime
 from hkd_mm.training.test_checks import check_input, check_split
 from hkd_mm.training.test_record import check_earlier
 
@@ -58,8 +44,7 @@ def check_stored_threshold(
 ) -> None:
     """Say so if pixels count from another probability on than in the run.
 
-    Exported networks have the threshold of the run; figures of another one are
-    not theirs.
+    Exported networks have the threshold of the run.
     """
     tested = pixel_threshold(cfg.get('test_evaluator'))
     if tested is None:
@@ -85,7 +70,7 @@ def test_and_print(config: str, checkpoint: str | None = None, **options: Any) -
     """Call :func:`test` and print the metrics as a table."""
     metrics = test(config, checkpoint, **options)
     if is_main_process():
-        print_metrics(metrics, checkpoint or config)
+        results.print_metrics(metrics, checkpoint or config)
 
 
 def test(
@@ -126,21 +111,21 @@ def test(
     config, checkpoint = _find(config, checkpoint)
     cfg = compose_config(config, cfg_options)
     resolve_data(cfg, read_data=False)
-    device = choose_device(cfg)
+    device = runtime.choose_device(cfg)
     check_values(cfg, device, ('test_dataloader',))
-    set_up_processes(cfg, launcher, device)
+    runtime.set_up_processes(cfg, launcher, device)
     meta = safe_load(checkpoint).get('meta') or {}
     if not names_its_classes(cfg):
         fit_heads(cfg, build_listing(cfg, 'test_dataloader').classes)
     run = run_folder_of(checkpoint)
     cfg.work_dir = work_dir or os.path.join(
-        run or default_work_dir(config, None, cfg), 'test'
+        run or runtime.default_work_dir(config, None, cfg), 'test'
     )
-    make_work_dir(cfg.work_dir)
+    runtime.make_work_dir(cfg.work_dir)
     _keep_the_student(cfg)
     cfg.load_from, cfg.resume = checkpoint, False
     if amp:
-        torch.set_autocast_dtype('cuda', getattr(torch, precision(device)[0]))
+        torch.set_autocast_dtype('cuda', getattr(torch, runtime.precision(device)[0]))
         cfg.test_cfg.fp16 = True  # mmengine's word for autocast of any kind
     if show_dir:
         _draw_predictions(cfg, show_dir)
@@ -149,7 +134,6 @@ def test(
 
 
 def _find(config: str, checkpoint: str | None) -> tuple[str, str]:
-    """The config and the checkpoint that the command line means."""
     if checkpoint is not None:
         if os.path.isdir(config):
             return str(run_config(Path(config))), checkpoint
@@ -195,15 +179,15 @@ def _run(
         other_input,
     )
     check_stored_threshold(cfg, checkpoint, runner.logger.warning)
-    facts = provenance(checkpoint, dataset, prepared, model.data_preprocessor)
+    facts = results.provenance(checkpoint, dataset, prepared, model.data_preprocessor)
     if place is not None:
-        outs = result_files(place, facts, differs, runner.test_evaluator)
+        outs = results.result_files(place, facts, differs, runner.test_evaluator)
         check_earlier(outs[0], facts)
     runner.logger.info(
         f'Start: {describe_network(cfg.model)} from {checkpoint} on the '
         f'{getattr(dataset, "split", "test")} split of '
         f'{cfg.get("data_root")} ({len(dataset)} images), on '
-        f'{describe_device(device)}'
+        f'{runtime.describe_device(device)}'
     )
     metrics = {
         key: float(value)
@@ -211,7 +195,7 @@ def _run(
         if isinstance(value, (int, float)) and key not in ('time', 'data_time')
     }
     if is_main_process():
-        write_results(outs, metrics, runner, facts)
+        results.write_results(outs, metrics, runner, facts)
     return metrics
 
 
@@ -249,7 +233,7 @@ def _draw_predictions(cfg: Config, show_dir: str) -> None:
             '--show-dir draws on the photographs, which packed data do '
             'not read; add --cfg-options packed=False'
         )
-    make_work_dir(show_dir, '--show-dir')
+    runtime.make_work_dir(show_dir, '--show-dir')
     kind = 'MaskPicturesHook' if masks else 'PredictionPicturesHook'
     cfg.custom_hooks.append(dict(type=f'hkd_mm.{kind}', out_dir=show_dir))
 
@@ -258,7 +242,7 @@ def _check_out(out: str) -> None:
     """Refuse a bad place before the test split is read."""
     if Path(out).is_dir():
         raise UserError(f'--out {out} is a folder; give a file in it')
-    if Path(out).suffix not in SUFFIXES:
+    if Path(out).suffix not in results.SUFFIXES:
         raise UserError(
             f'--out {out}: give a .json file for the metrics, a .csv or '
             '.pkl file for the predictions, or an .isic.csv file for a '
@@ -266,4 +250,4 @@ def _check_out(out: str) -> None:
         )
     if len(os.fsencode(os.path.basename(out))) > 230:  # it is written aside first
         raise UserError(f'--out: the name {out[:60]}... is longer than 230 bytes')
-    make_work_dir(os.path.dirname(out) or '.', '--out')
+    runtime.make_work_dir(os.path.dirname(out) or '.', '--out')

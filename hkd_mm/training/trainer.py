@@ -7,46 +7,27 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from hkd_mm.config import data_summary
 from hkd_mm.config.compose import compose_config
-from hkd_mm.config.data_summary import (
-    DataSummary,
-    check_training,
-    resolve_data,
-    summarize_data,
-    weighs_classes,
-)
 from hkd_mm.config.networks import fetch_network_weights
-from hkd_mm.config.tree import dicts
+from hkd_mm.config.tree import dicts, preprocessor
 from hkd_mm.config.value_checks import check_values, check_weights
+from hkd_mm.engine.run_data import check_resumed
 from hkd_mm.engine.runner import NamedRunner
 from hkd_mm.engine.student_loading import describe_network
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.classification_scores import answers_one_class
-from hkd_mm.io.checkpoints import latest_intact_checkpoint, safe_load
+from hkd_mm.io.checkpoints import check_classes, latest_intact_checkpoint, safe_load
 from hkd_mm.io.locks import as_rank_0
 from hkd_mm.io.signatures import type_name
+from hkd_mm.registry import DATASETS, MODELS
+from hkd_mm.training import run_notes, runtime
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.pack_data import pack_or_read_singly
 from hkd_mm.training.previous_run import check_given_teacher
-from hkd_mm.training.run_notes import (
-    archive_run,
-    read_begun,
-    update_state,
-    write_begun,
-    write_finished,
-)
-from hkd_mm.training.runtime import (
-    annotate_os_error,
-    choose_device,
-    default_work_dir,
-    describe_device,
-    ensure_hooks,
-    hold_work_dir,
-    set_up_processes,
-    use_amp,
-)
 from hkd_mm.training.stages import (
     check_teachers,
     provide_student,
@@ -60,7 +41,7 @@ def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
     losses = map(type_name, dicts(cfg.get('model')))
     ways = {
         'sampler=balanced': type_name(sampler) == 'BalancedSampler',
-        'class_weight': weighs_classes(cfg),
+        'class_weight': data_summary.weighs_classes(cfg),
         'BalancedSoftmaxLoss': 'BalancedSoftmaxLoss' in losses,
     }
     if sum(ways.values()) > 1:
@@ -70,8 +51,15 @@ def warn_if_balanced_twice(cfg: Config, logger: Logger) -> None:
         )
 
 
-def set_start(cfg: Config, resume: str | None) -> str:
-    """Point the config to the file that the run starts from, if any."""
+def set_start(
+    cfg: Config, summary: data_summary.DataSummary, resume: str | None
+) -> str:
+    """Point the config to the file that the run starts from, if any.
+
+    Raises:
+        UserError: that file is of other data; said here, before hours go into a
+            teacher.
+    """
     if resume is None and cfg.get('resume') and not cfg.get('load_from'):
         resume = 'auto'
     if resume == 'auto':
@@ -84,24 +72,37 @@ def set_start(cfg: Config, resume: str | None) -> str:
     if not cfg.get('load_from'):
         return ''
     if '://' not in cfg.load_from:
-        safe_load(cfg.load_from)  # before minutes go into building networks
+        _check_start(cfg, summary, safe_load(cfg.load_from))
     verb = 'resumed from' if cfg.resume else 'starting with weights of'
     return f'; {verb} {cfg.load_from}'
 
 
-def start_line(cfg: Config, summary: DataSummary, machine: str) -> str:
-    """What is trained, on which data and on what."""
+def _check_start(
+    cfg: Config, summary: data_summary.DataSummary, checkpoint: dict
+) -> None:
+    """What ``CheckpointGuardHook`` says of the data, before a network is there."""
+    check_classes(checkpoint.get('meta') or {}, summary.classes, cfg.load_from)
+    prepared = preprocessor(cfg)
+    if cfg.get('resume') and prepared:
+        prepared = {'type': 'ClsDataPreprocessor', **prepared}  # mmpretrain's default
+        scope = cfg.get('default_scope', 'mmpretrain')
+        with DefaultScope.overwrite_default_scope(scope):
+            dataset = DATASETS.build(cfg.train_dataloader.dataset)
+            check_resumed(checkpoint, dataset, MODELS.build(prepared), cfg.load_from)
+
+
+def start_line(cfg: Config, summary: data_summary.DataSummary, note: str) -> str:
+    """What is trained, on which data; the note says on what machine and from where."""
     model = cfg.model
     if 'architecture' in model:
         student = describe_network(model.architecture)
         networks = f'{_teachers(model)}; student {student}'
     else:
         networks = f'network {describe_network(model)}'
-    return f'Start: data {summary}; {networks}; on {machine}'
+    return f'Start: data {summary}; {networks}; on {note}'
 
 
 def _teachers(model: dict) -> str:
-    """Who the student learns from."""
     given = list(model.get('teachers') or ())
     if model.get('teacher'):
         given = [dict(model['teacher'], ckpt=model.get('teacher_ckpt'))]
@@ -144,9 +145,9 @@ def train(
 
     Args:
         work_dir: ``work_dirs/<config>`` if neither this nor the config names one.
-        resume: ``auto`` for the latest intact checkpoint of the work dir, or
-            the path of a checkpoint; None starts anew.
-        validate: validate after the epochs; without it no best checkpoint.
+        resume: ``auto`` for the latest intact checkpoint of the work dir, or the path
+            of a checkpoint; None starts anew.
+        validate: without it there is no best checkpoint.
         auto_scale_lr: scale the learning rate to the batch of all processes.
         cfg_options: see :func:`hkd_mm.config.compose.load_config`.
 
@@ -154,27 +155,30 @@ def train(
         The ``result`` in ``run_state.json`` of the work dir.
     """
     cfg = compose_config(config, cfg_options)
-    device = choose_device(cfg)
+    device = runtime.choose_device(cfg)
     # Before the data is read: one process of many may write the split file.
-    set_up_processes(cfg, launcher, device)
-    cfg.work_dir = default_work_dir(config, work_dir, cfg)
-    precision = use_amp(cfg, device) if amp else 'fp32'
+    runtime.set_up_processes(cfg, launcher, device)
+    cfg.work_dir = runtime.default_work_dir(config, work_dir, cfg)
+    precision = runtime.use_amp(cfg, device) if amp else 'fp32'
     _set_switches(cfg, validate, auto_scale_lr)
     check_values(cfg, device)
-    resolve_data(cfg)
-    summary = summarize_data(cfg)
-    check_training(cfg, summary, get_world_size())
+    data_summary.resolve_data(cfg)
+    summary = data_summary.summarize_data(cfg)
+    data_summary.check_training(cfg, summary, get_world_size())
     check_weights(cfg, summary.classes)
     note = pack_or_read_singly(cfg)
-    machine = f'{describe_device(device)}, {precision}'
-    with hold_work_dir(cfg.work_dir):
+    machine = f'{runtime.describe_device(device)}, {precision}'
+    with runtime.hold_work_dir(cfg.work_dir):
         fetch_network_weights(cfg.model)  # before hours go into a teacher
         how = dict(amp=amp, launcher=launcher, cfg_options=cfg_options)
+        start = set_start(cfg, summary, resume)
         stages = _provide_stages(cfg, summary, **how)
-        return _run(cfg, summary, resume, machine + note, stages)
+        return _run(cfg, summary, machine + note + start, stages)
 
 
-def _provide_stages(cfg: Config, summary: DataSummary, **how: Any) -> list[str]:
+def _provide_stages(
+    cfg: Config, summary: data_summary.DataSummary, **how: Any
+) -> list[str]:
     """Have the networks at hand that this run builds on; folders of those trained."""
     stages, model = [], cfg.model
     check_teachers(cfg, summary)
@@ -206,7 +210,7 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
         checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
         for key in ('save_best', 'rule'):
             checkpoint.pop(key, None)
-    ensure_hooks(
+    runtime.ensure_hooks(
         cfg,
         'hkd_mm.EpochSeedHook',
         'hkd_mm.CheckpointGuardHook',
@@ -216,27 +220,25 @@ def _set_switches(cfg: Config, validate: bool, auto_scale_lr: bool) -> None:
 
 def _run(
     cfg: Config,
-    summary: DataSummary,
-    resume: str | None,
-    machine: str,
+    summary: data_summary.DataSummary,
+    note: str,
     stages: list[str],
 ) -> dict[str, Any]:
     fingerprint = RunFingerprint.of(cfg, summary)
-    note = set_start(cfg, resume)
-    with annotate_os_error(cfg.work_dir):
+    with runtime.annotate_os_error(cfg.work_dir):
         if cfg.get('resume'):
-            earlier = as_rank_0(read_begun(os.path.dirname(cfg.load_from)))
+            earlier = as_rank_0(run_notes.read_begun(os.path.dirname(cfg.load_from)))
             changed = earlier and fingerprint.difference(earlier)
             note += f'; not as it began: {changed}' if changed else ''
             fingerprint = fingerprint.resumed(earlier)
         else:
-            archive_run(cfg)
-        write_begun(cfg.work_dir, fingerprint, stages)
+            run_notes.archive_run(cfg)
+        run_notes.write_begun(cfg.work_dir, fingerprint, stages)
         runner = NamedRunner.from_cfg(cfg)
-        runner.logger.info(start_line(cfg, summary, machine) + note)
+        runner.logger.info(start_line(cfg, summary, note))
         warn_if_balanced_twice(cfg, runner.logger)
-        update_state(cfg.work_dir, result=None)  # while it is under way again
+        run_notes.update_state(cfg.work_dir, result=None)  # while it is under way again
         runner.train()
-        finished = write_finished(runner, cfg, summary, fingerprint)
+        finished = run_notes.write_finished(runner, cfg, summary, fingerprint)
     runner.logger.info(closing_line(runner, finished))
     return finished

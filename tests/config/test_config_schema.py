@@ -122,6 +122,75 @@ def test_a_file_with_wrong_values_is_refused(tmp_path):
             compose_config(path)
 
 
+_STEP = dict(type='StepLR', step_size=1)
+_SGD = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+_TWO = dict(_delete_=True, a=_SGD, b=_SGD, constructor='X')
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        dict(param_scheduler=_STEP),
+        dict(param_scheduler=[_STEP, _STEP]),
+        dict(
+            optim_wrapper=_TWO,
+            param_scheduler=dict(_delete_=True, a=[_STEP], b=_STEP),
+        ),
+        dict(train_dataloader=dict(sampler=None, shuffle=True)),
+        dict(train_dataloader=dict(disable_subprocess_warning=True)),
+        dict(log_level=20),
+        dict(log_level='WARN'),
+    ],
+)
+def test_what_mmengine_takes_passes(values, tmp_path):
+    path = tmp_path / 'c.py'
+    lines = [f'_base_ = {str(CONFIG)!r}', *(f'{k} = {v!r}' for k, v in values.items())]
+    path.write_text('\n'.join(lines))
+    cfg = compose_config(path, ['pretrained=False', 'max_epochs=2'])
+    check_values(cfg, 'cpu')
+    assert ('optim_wrapper' in values) is ('a' in cfg.param_scheduler)
+    if 'optim_wrapper' not in values:  # one optimizer, warmed up
+        assert cfg.param_scheduler[0].type == 'LinearLR'
+
+
+@pytest.mark.parametrize(
+    ('value', 'words'),
+    [
+        (dict(begin=0), 'param_scheduler.0.type'),
+        (dict(a=[_STEP], b=[5]), 'param_scheduler.1'),
+        (dict(a=dict(_STEP, end=0)), 'param_scheduler.0.end'),
+        ({}, 'param_scheduler.0.type'),
+    ],
+)
+def test_schedules_of_several_optimizers_are_checked(value, words, tmp_path):
+    path, value = tmp_path / 'c.py', dict(value, _delete_=True)
+    path.write_text(f'_base_ = {str(CONFIG)!r}\nparam_scheduler = {value!r}\n')
+    with pytest.raises(UserError, match=words):
+        compose_config(path)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        "max_epochs = '\\ud800'",
+        "max_epochs = 'x'",
+        "classes = '\\ud800'",
+        'classes = [1]',
+        'batch_size = -1',
+        'seed = True',
+        'input_size = [3]',
+        "split_ratios = [0.8, 'a']",
+    ],
+)
+def test_a_word_of_a_file_is_checked_before_it_is_carried(text, tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text(f'_base_ = {str(CONFIG)!r}\n{text}\n')
+    with pytest.raises(UserError) as caught:
+        compose_config(path)
+    line = str(caught.value)
+    assert text.split()[0] in line and '\n' not in line
+
+
 def test_values_keep_their_bytes():
     value = dict(a=('\udcff', 'é'), b=[dict(type=UserError)])
     assert plain(value) == dict(

@@ -470,12 +470,12 @@ def test_an_earlier_stage_has_the_images_of_the_later_one(tmp_path):
     cfg = compose_config(child)
     first = str(CONFIGS / cfg.previous_stage_config)
     options, _ = stage_options(cfg, first, ['max_epochs=3'], ())
-    assert options == dict(data_root='here', input_size=64, max_epochs=3)
+    assert options == dict(data_root='here', input_size=64, max_epochs='3')
 
 
 def test_a_dotted_key_may_need_a_word():
     base = compose_config(CONFIGS / 'students/mbv2_skin.py')
-    options = ['train_dataloader.sampler.power=0.5', 'sampler=balanced']
+    options = {'train_dataloader.sampler.power': 0.5, 'sampler': 'balanced'}
     assert places_of(base, options) == (options, {})
 
 

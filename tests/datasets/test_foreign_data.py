@@ -366,6 +366,15 @@ def test_a_split_file_of_other_kinds_is_refused(public, change, reason):
         SkinDisease(root, split_file=path, **NAMES)
 
 
+@pytest.mark.parametrize('mark', ['\n', '\r', '\t', '\x1b', '\x85', '\u2028'])
+def test_a_class_of_several_lines_is_refused(tmp_path, write_image, mark):
+    for i, name in enumerate([f'Acne{mark}rosacea', 'Eczema']):
+        write_image(tmp_path / f'data/{name}/{i}.jpg', i, 8)
+    with pytest.raises(UserError, match=r"class 'Acne\\.+rosacea' has a line") as error:
+        SkinDisease('data').class_counts()
+    assert str(error.value).isprintable() and 'rename its folder' in str(error.value)
+
+
 def test_brackets_in_names_are_no_nesting(tmp_path, write_image):
     for i in range(240):
         write_image(tmp_path / 'd' / 'AB'[i % 2] / f'[{{{i}"\\.png', i % 7, 4)

@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 
 from hkd_mm.config import data_summary
-from hkd_mm.config.cfg_options import read_dotted, split_options
+from hkd_mm.config.cfg_options import parse_options, split_options
 from hkd_mm.config.compose import compose_config, load_config
 from hkd_mm.errors import UserError
 from hkd_mm.experiments import outdated
@@ -76,6 +76,11 @@ def test_a_row_with_fewer_seeds_is_shared_by_the_others(tmp_path):
     assert Run(student, 3, 1).built_on(study.rows) == [Run(teacher, 1, 1)]
     assert Run(student, 0).built_on(study.rows) == [Run(teacher, 0)]
     assert len(all_runs(study, range(1))) == 3
+    places = [Run(student, 3, fold).options(Path('/w'))[1] for fold in (None, 1)]
+    assert places == [
+        'model.teacher_ckpt=/w/seed1/t/student.pth',
+        'model.teacher_ckpt=/w/fold1/seed1/t/student.pth',
+    ]
 
 
 def test_options_of_the_study_hold_for_every_row(tmp_path):
@@ -206,9 +211,10 @@ def test_every_config_of_a_shipped_study_takes_its_options(path, tmp_path):
         done.add(kind)
         options = Run(row, 0).options(tmp_path)
         cfg = load_config(row.config, options, read_data=False)
-        texts = [text for text in options if not text.startswith('pair=')]
-        words, dotted = split_options(texts, cfg)
-        guide = {**words, **read_dotted(cfg, dotted)}
+        given = parse_options(options)
+        given.pop('pair', None)
+        words, dotted = split_options(given, cfg)
+        guide = {**words, **dotted}
         for key in ('seed', 'max_epochs', 'model.teacher_ckpt'):
             if key in guide:
                 node = cfg

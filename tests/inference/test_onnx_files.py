@@ -226,9 +226,28 @@ def test_a_first_image_that_takes_too_long_is_refused(tmp_path, monkeypatch):
     model = tiny(tmp_path)
     endless(model)
     begun = time.monotonic()
-    with pytest.raises(UserError, match='does not run on images .*terminate'):
+    with pytest.raises(UserError, match='does not run on images .*did not end'):
         load(tmp_path, model)
     assert 0.4 < time.monotonic() - begun < 20
+
+
+def test_constants_that_take_too_long_are_refused(tmp_path, monkeypatch):
+    """ONNX Runtime multiplies them when it opens the file."""
+    monkeypatch.setattr(backends, '_SECONDS', 0.05)
+    model = tiny(tmp_path)
+    shape = numpy_helper.from_array(np.array([1500, 1500], np.int64), 'shape')
+    model.graph.initializer.append(shape)
+    model.graph.node[-1].output[0] = 'right'
+    names = [f'm{i}' for i in range(8)]
+    nodes = [helper.make_node('ConstantOfShape', ['shape'], ['m0'])]
+    for one, other in zip(names, names[1:]):
+        nodes.append(helper.make_node('MatMul', [one, 'm0'], [other]))
+    nodes.append(helper.make_node('ReduceMean', names[-1:], ['mean'], keepdims=0))
+    nodes.append(helper.make_node('Add', ['right', 'mean'], ['logits']))
+    model.graph.node.extend(nodes)
+    with pytest.raises(UserError, match='cannot be opened .*did not end') as error:
+        load(tmp_path, model)
+    assert '\n' not in str(error.value)
 
 
 def test_an_export_is_opened_all_the_same(tmp_path):

@@ -3,13 +3,16 @@
 
 import io
 import struct
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from hkd_mm.errors import UserError
+from hkd_mm.io import images
 from hkd_mm.io.images import prepare, read_rgb, read_stored
 from hkd_mm.io.input_spec import InputSpec
 
@@ -338,3 +341,40 @@ def test_bombs_are_refused_wherever_images_are_read(tmp_path, monkeypatch):
         with pytest.warns(Image.DecompressionBombWarning):
             with pytest.raises(UserError, match='11000 x 10000 pixels, more'):
                 read()
+
+
+_MEASURE = """
+import re
+from hkd_mm.io.images import read_rgb
+def peak():
+    return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])
+read_rgb('small.png')
+before = peak()
+read_rgb('large.png')
+print((peak() - before) * 1024 / 20e6)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs /proc')
+def test_a_large_image_is_in_memory_but_twice(tmp_path):
+    """Pillow's four bytes a pixel, three of the array, and a strip."""
+    Image.new('RGB', (10, 10)).save(tmp_path / 'small.png')
+    Image.new('RGB', (5000, 4000)).save(tmp_path / 'large.png')
+    command = [sys.executable, '-c', _MEASURE]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert 5 < float(done.stdout) < 9, done.stderr
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'RGBA', 'I;16'])
+def test_strips_make_the_same_image(mode, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 37, 4), np.uint8)
+    image = Image.fromarray(pixels).convert('I' if mode == 'I;16' else mode)
+    for tag in range(10):
+        stream, exif = io.BytesIO(), Image.Exif()
+        exif[ExifTags.Base.Orientation] = tag
+        image.convert(mode).save(stream, 'PNG', exif=exif)
+        monkeypatch.setattr(images, '_STRIP', 2**22)
+        whole = read_rgb(stream.getvalue())
+        assert whole.shape == ((37, 23, 3) if tag in (5, 6, 7, 8) else (23, 37, 3))
+        monkeypatch.setattr(images, '_STRIP', 100)
+        assert (read_rgb(stream.getvalue()) == whole).all()

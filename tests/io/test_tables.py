@@ -8,7 +8,7 @@ import random
 import pytest
 
 from hkd_mm.errors import UserError
-from hkd_mm.io.tables import is_blank, read_table, write_table
+from hkd_mm.io.tables import is_blank, read_table, write_table, written_rows
 
 
 def written(tmp_path, text, encoding='utf-8'):
@@ -150,3 +150,17 @@ def test_other_line_marks_within_a_cell_end_no_row(tmp_path):
 def test_a_device_is_no_table():
     with pytest.raises(UserError, match='/dev/zero cannot be read: a FIFO, device'):
         read_table('/dev/zero')
+
+
+def test_a_table_of_ours_comes_back_as_it_was_written(tmp_path):
+    path, rng = tmp_path / 't.csv', random.Random(0)
+    letters = '\'=+-@1aA.\t,";; \n\r\u2028\udce9'
+    rows = [[''.join(rng.choices(letters, k=4)) for _ in range(9)] for _ in range(500)]
+    write_table(path, rows[0], rows[1:])
+    assert [*written_rows(path)] == rows
+    path.write_bytes(path.read_bytes() + b'cut,off\n')
+    with pytest.raises(UserError, match='has 2 cells and the header 9'):
+        [*written_rows(path)]
+    path.write_bytes(b'a,b\n1,"2\n')
+    with pytest.raises(UserError, match='cannot be read'):
+        [*written_rows(path)]

@@ -11,10 +11,11 @@ import shutil
 import pytest
 
 from hkd_mm.errors import UserError
+from hkd_mm.io.tables import write_table
 from hkd_mm.report import make_report
 from hkd_mm.report.classes import confusion_section, f1_section
 from hkd_mm.report.comparison import comparison_section, cost_section
-from hkd_mm.report.data import gather
+from hkd_mm.report.data import gather, read_predictions
 from hkd_mm.report.model_card import card_section
 from hkd_mm.report.report import drawn
 from hkd_mm.report.training import training_section
@@ -33,7 +34,7 @@ def cut(text):
 @pytest.mark.parametrize(
     ('change', 'told'),
     [
-        (lambda text: text[:-20], 'ends before its column'),
+        (lambda text: text[:-20], 'cells and the header'),
         (lambda text: re.sub(r'0\.\d+', 'nan', text, count=1), 'a score is no number'),
         (lambda text: re.sub(r'0\.\d+', 'wide', text, count=1), "float: 'wide'"),
         (lambda text: text.replace(',bcc,', ',other,', 1), 'other'),
@@ -51,6 +52,22 @@ def test_damaged_predictions_are_one_line_with_the_command(run, change, told):
     line = str(caught.value)
     assert '\n' not in line and str(path) in line
     assert line.endswith(f'write it again with: python tools/test.py {run}')
+
+
+def test_names_of_anybody_are_read_as_a_test_wrote_them(tmp_path):
+    classes = ['Acne', 'acne', 'a;b;c;d;e;f;g', ' x ', "'=1", '-', 'é"']
+    header = ['sample_id', 'lesion_id', 'label', 'prediction']
+    ids = [f'{i}\n, {name}' for i, name in enumerate(classes)]
+    scores = [0.1, 0.2, 0.3, 0.1, 0.1, 0.1, 0.1]
+    write_table(
+        tmp_path / 'predictions.csv',
+        [*header, *(f'score_{name}' for name in classes)],
+        [[one, None, name, 'x', *scores] for one, name in zip(ids, classes)],
+    )
+    found = read_predictions(tmp_path / 'predictions.csv')
+    assert found.classes == classes and found.sample_ids == ids
+    assert found.labels.tolist() == [*range(7)]
+    assert (found.scores == scores).all()
 
 
 def test_predictions_cut_after_the_run_are_not_reported(run):
@@ -71,7 +88,7 @@ def test_predictions_cut_after_the_run_are_not_reported(run):
 def test_a_damaged_history_costs_its_section_alone(run, text):
     (run / 'history.json').write_text(text)
     left_out = training_section(gather([str(run)])).left_out
-    assert 'history.json: ' in left_out and 'train the run again' in left_out
+    assert 'history.json: ' in left_out and 'is done again' in left_out
 
 
 def test_an_epoch_that_was_not_finite_is_a_gap(run):

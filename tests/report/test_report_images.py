@@ -4,7 +4,6 @@
 import csv
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from mmengine.registry import init_default_scope
 
 from hkd_mm.engine.student_export import student_config
 from hkd_mm.errors import UserError
+from hkd_mm.experiments import children
 from hkd_mm.registry import MODELS
 from hkd_mm.report.classes import calibration_section
 from hkd_mm.report.data import gather
@@ -168,14 +168,13 @@ def test_the_validation_split_is_predicted_by_the_tool(material, runs):
 
 
 def test_the_reason_of_the_tool_is_handed_on(runs, material, monkeypatch):
-    told = 'a warning\nerror: the checkpoint is damaged\nbye\n'
     commands = []
 
-    def fail(command, **words):
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 2, '', told)
+    def fail(tool, arguments, log, options, threads):
+        commands.append([tool, *arguments, *options])
+        raise children.Failed('the checkpoint is damaged')
 
-    monkeypatch.setattr(subprocess, 'run', fail)
+    monkeypatch.setattr(children, 'run_tool', fail)
     with pytest.raises(UserError, match=r'\(the checkpoint is damaged\)'):
         predict(runs / 'student')
     assert not any('data_root=' in word for word in commands[0])

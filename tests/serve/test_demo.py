@@ -97,6 +97,24 @@ def test_bombs_are_refused_before_they_are_unpacked(monkeypatch):
     assert '10000 x 10000 pixels, more than' in said_of(data)
 
 
+@pytest.mark.parametrize(
+    ('kind', 'options', 'most'),
+    [
+        ('PNG', {}, 1_000_000),
+        ('JPEG', {}, 1_000_000),
+        ('JPEG', dict(progressive=True), 800_000),
+        ('WEBP', {}, 500_000),
+    ],
+)
+def test_what_takes_more_memory_may_have_fewer_pixels(kind, options, most):
+    for width, answer in (
+        (most // 1000, '(1000, '),
+        (most // 1000 + 1, f' {most} all'),
+    ):
+        image = photograph((60, 160, 60), (width, 1000))
+        assert answer in said_of(file_of(image, kind, **options))
+
+
 def test_both_networks_answer_side_by_side(exported, tiny_run, tmp_path):
     pytest.importorskip('pytorch_grad_cam')
     run = shutil.copytree(
@@ -422,10 +440,11 @@ def test_one_photograph_is_looked_at_at_a_time(monkeypatch):
         inside.pop()
         raise UserError('enough')
 
-    monkeypatch.setattr(server, 'read_rgb', slow)
+    monkeypatch.setattr(server, 'decode', slow)
     page = Page([], MOST, PIXELS)
+    body = [file_of(photograph())]
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: ask(page=page), range(3)))
+        found = list(pool.map(lambda _: ask(page=page, body=body), range(3)))
     assert found == [(422, 'Enough.')] * 3 and max(most) == 1
 
 

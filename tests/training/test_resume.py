@@ -154,3 +154,30 @@ def test_resume_on_another_split_is_refused(tiny_configs, tmp_path, quick_runner
     _train(config, run, options)
     with pytest.raises(UserError, match='another split'):
         _train(config, run, {**options, 'split_seed': 7}, resume='auto')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(classes=('Eczema', 'Benign', 'Acne')), 'Eczema, Benign, Acne'),
+        (dict(split_hash='f' * 64), 'another split'),
+        (dict(preparation=dict(size=[32, 32])), r'size=\[32, 32\]'),
+        (dict(preparation=dict(mean=[0.0, 0.0, 0.0])), r'mean=\[0.0'),
+        (dict(epoch='1'), 'weights only'),
+    ],
+)
+def test_no_teacher_is_trained_for_a_resume_that_is_refused(
+    changes, words, tiny_configs, tmp_path, monkeypatch
+):
+    from hkd_mm.training import trainer
+
+    def provide(*_, **__):
+        pytest.fail('the teacher came first')
+
+    monkeypatch.setattr(trainer, 'provide_teacher', provide)
+    state = dict(w=torch.ones(1))
+    checkpoint = dict(meta={'epoch': 1, 'iter': 4, **changes}, state_dict=state)
+    checkpoint.update(optimizer={}, message_hub={})
+    torch.save(checkpoint, tmp_path / 'epoch_1.pth')
+    with pytest.raises(UserError, match=words):
+        _train(tiny_configs['kd'], tmp_path / 'run', {}, f'{tmp_path}/epoch_1.pth')

@@ -5,6 +5,7 @@ import shutil
 import time
 
 import pytest
+from mmengine.config import Config
 
 from hkd_mm.io.checkpoints import safe_load
 from hkd_mm.training.trainer import train
@@ -44,4 +45,4 @@ def test_the_name_is_told_and_the_config_stays(run, given):
     for text in (meta['cfg'], dumped):
         assert text.count('experiment_name') == len(given)
     if given:
-        assert "experiment_name = 'mine'" in dumped
+        assert Config.fromstring(dumped, '.py').experiment_name == 'mine'

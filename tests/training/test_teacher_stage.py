@@ -59,11 +59,11 @@ def test_a_child_config_hands_its_images_over(tiny_configs, tmp_path):
     # the command line wins
     options = ['batch_size=4', 'data_root=data root', 'max_epochs=4']
     merged = _handed(child, tiny_configs['teacher'], options)
-    assert merged == dict(handed, batch_size=4, data_root='data root', max_epochs=4)
+    assert merged == dict(handed, batch_size='4', data_root='data root', max_epochs='4')
     packed = _handed(
         child, tiny_configs['teacher'], ['packed.margin=1.2', 'input_size=32']
     )
-    assert packed == {**handed, 'packed.margin': 1.2, 'input_size': 32}
+    assert packed == {**handed, 'packed.margin': '1.2', 'input_size': '32'}
     wrapper = compose_config(tiny_configs['teacher'], packed).train_dataloader.dataset
     assert (wrapper.size, wrapper.margin) == (32, 1.2)
     assert wrapper.dataset.data_root == str(root)
@@ -84,12 +84,12 @@ def test_what_the_teacher_has_no_place_for_is_left_out(tiny_configs):
         'patience=3',
         'optim_wrapper.optimizer.lr=0.1',
     ]
-    for given in (options, dict(option.split('=') for option in options)):
-        if isinstance(given, dict):
-            given = {**given, 'batch_size': 4, 'patience': 3}
-            given['optim_wrapper.optimizer.lr'] = 0.1
+    typed = dict(option.split('=') for option in options)
+    read = {**typed, 'batch_size': 4, 'patience': 3, 'optim_wrapper.optimizer.lr': 0.1}
+    for given, wanted in ((options, typed), (read, read)):
         found, lines = teacher_options(cfg, str(tiny_configs['teacher']), given)
-        assert found == {'batch_size': 4, 'optim_wrapper.optimizer.lr': 0.1}
+        kept = ('batch_size', 'optim_wrapper.optimizer.lr')
+        assert found == {key: wanted[key] for key in kept}
         assert lines == ['patience is left out, its config has no place for it']
 
 

@@ -69,15 +69,15 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace, codes: list[int]) -> None:
     """Do the work."""
-    from hkd_mm.data_tools.duplicates import require_imagehash
     from hkd_mm.data_tools.source import read_records, read_tables, read_where, refusals
     from hkd_mm.data_tools.verify import count_skipped, verify_data
     from hkd_mm.errors import UserError
+    from hkd_mm.lazy import require
 
     near = None if args.no_near else 2 if args.near is None else args.near
     if near is not None:
         try:
-            require_imagehash()
+            require('imagehash', '--near', 'ImageHash')
         except UserError as error:
             if args.near is not None:
                 raise

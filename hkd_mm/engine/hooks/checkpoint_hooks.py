@@ -10,8 +10,8 @@ from mmengine.runner import BaseLoop
 from torch import nn
 
 from hkd_mm.engine.memory import match_memory_order
-from hkd_mm.engine.run_data import check_resumed_data, preparation, split_hash
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_data import check_resumed, preparation, split_hash
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
 from hkd_mm.io.atomic_files import remove_parts
 from hkd_mm.io.checkpoints import (
@@ -20,6 +20,7 @@ from hkd_mm.io.checkpoints import (
     matching_weights,
     safe_load,
 )
+from hkd_mm.models.arguments import Count, checked
 from hkd_mm.registry import HOOKS
 
 _STUDENT = 'architecture.'
@@ -57,10 +58,10 @@ class CheckpointGuardHook(Hook):
         if isinstance(runner._train_loop, BaseLoop):  # a test looks itself
             check_classes(meta or {}, _classes(runner), name)
         if runner._resume:
-            _check_resumable(runner, checkpoint, name)
             dataset = runner.train_dataloader.dataset
             preprocessor = bare_model(runner.model).data_preprocessor
-            check_resumed_data(meta, dataset, preprocessor, name)
+            check_resumed(checkpoint, dataset, preprocessor, name)
+            _check_optimizer(runner, checkpoint, name)
         model = bare_model(runner.model)
         checkpoint['state_dict'] = _fitting(model, checkpoint, name, runner._resume)
 
@@ -95,21 +96,10 @@ def _classes(runner) -> tuple[str, ...] | None:
     return getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes')
 
 
-def _check_resumable(runner, checkpoint: dict[str, Any], name: str) -> None:
-    """A run goes on from its own checkpoints, with its own optimizer."""
-    meta = checkpoint.get('meta') or {}
-    parts = [checkpoint.get('optimizer'), checkpoint.get('message_hub')]
-    steps = [meta.get('epoch'), meta.get('iter')]
-    if not (
-        all(isinstance(part, dict) for part in parts)
-        and all(isinstance(step, int) and step >= 0 for step in steps)
-    ):
-        raise UserError(
-            f'{name} holds weights only and cannot be resumed from; '
-            'give an epoch_N.pth of this run, or start from the '
-            'weights with --cfg-options load_from=FILE'
-        )
-    there, here = map(_groups, (parts[0], runner.optim_wrapper.state_dict()))
+def _check_optimizer(runner, checkpoint: dict[str, Any], name: str) -> None:
+    """A run goes on with its own optimizer."""
+    there = _groups(checkpoint['optimizer'])
+    here = _groups(runner.optim_wrapper.state_dict())
     if there != here:
         raise UserError(
             f'{name} was trained by another optimizer ({there}, this config has '
@@ -189,8 +179,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault('backend_args', dict(backend='atomic'))
-        given = {key: kwargs.get(key, -1) for key in ('interval', 'max_keep_ckpts')}
-        check_counts(self, **{k: v for k, v in given.items() if v != -1})  # -1: none
+        for key in ('interval', 'max_keep_ckpts'):
+            if kwargs.get(key, -1) != -1:  # -1: none
+                checked(Count, key, kwargs[key], type(self).__name__)
         super().__init__(**kwargs)
 
     def before_train(self, runner) -> None:

@@ -8,7 +8,8 @@ import torch
 from mmengine.hooks import Hook
 
 from hkd_mm.engine.hooks.teacher_hooks import samples_of
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_summary import bare_model
+from hkd_mm.models.arguments import Arguments, Count
 from hkd_mm.registry import HOOKS
 
 _NARROW = 0.1  # of the range of the input, from the 1st to the 99th percent
@@ -19,21 +20,15 @@ _VALUES = 1_000_000  # enough for percentiles
 
 
 @HOOKS.register_module()
-class WindowCheckHook(Hook):
+class WindowCheckHook(Arguments, Hook):
     """Warn where a window leaves little of what the images show.
 
     Slices that a converter stored in Hounsfield units are almost black
     without a window, slices that are stretched over 16 bits almost white with
     that of the lung; networks train on both and nothing else would tell.
-
-    Args:
-        num_images: how many images to look at, spread evenly over the
-            training or the test split.
     """
 
-    def __init__(self, num_images: int = 32) -> None:
-        check_counts(self, num_images=num_images)
-        self.num_images = num_images
+    num_images: Count = 32  # spread evenly over the training or the test split
 
     def before_train(self, runner) -> None:
         self._look(runner, runner.train_loop.dataloader)

@@ -5,19 +5,18 @@ import copy
 import inspect
 import math
 from collections.abc import Iterator
-from typing import get_type_hints
+from typing import Literal, get_type_hints
 
 import torch
 import torch._functorch.config
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from pydantic import FiniteFloat
 from torch import Tensor, nn
 
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import validate
 from hkd_mm.metric_names import MAIN
+from hkd_mm.models.arguments import Arguments, Count, Number, Whole
 from hkd_mm.models.recorders.network_recorders import LogitsRecorder
 from hkd_mm.registry import HOOKS
 from hkd_mm.structures.packed_samples import predicted
@@ -30,7 +29,7 @@ _SHARES = dict(
 
 
 @HOOKS.register_module()
-class LossScheduleHook(Hook):
+class LossScheduleHook(Arguments, Hook):
     """Move a number of one loss from ``start`` to ``end`` over the epochs.
 
     It is ``start`` until epoch ``begin``, ``end`` from epoch ``until`` on,
@@ -45,47 +44,27 @@ class LossScheduleHook(Hook):
 
         dict(type='hkd_mm.LossScheduleHook', loss='loss_dkd',
              kind='linear', start=0.0, until=20, of=240)
-
-    Args:
-        loss: its name in ``model.distiller.distill_losses``.
-        until: first epoch, counted from 0, that has ``end``.
-        kind: ``constant``, ``linear`` or ``cosine``.
-        start: value at first; None for the config's. ``end`` likewise.
-        begin: the last epoch that still has ``start``.
-        word: which of the loss's numbers, such as ``tau`` or ``alpha``.
-        of: epochs of the schedule that ``begin`` and ``until`` belong to: they keep
-            their share of the run's. None leaves them as they are.
     """
 
     priority = 'HIGH'
 
-    def __init__(
-        self,
-        loss: str,
-        until: int,
-        kind: str = 'linear',
-        start: float | None = None,
-        end: float | None = None,
-        begin: int = 0,
-        word: str = 'loss_weight',
-        of: int | None = None,
-    ) -> None:
-        where = f'LossScheduleHook({loss!r}, {word!r})'
-        if kind not in _SHARES:
-            raise UserError(
-                f'{where}: kind={kind!r} must be one of {", ".join(_SHARES)}'
-            )
-        check_counts(self, until=until, of=until if of is None else of)
-        validate(dict[str, FiniteFloat | None], dict(start=start, end=end), where)
-        if type(begin) is not int or not 0 <= begin < until:
-            raise UserError(
-                f'{where}: begin={begin} must be at least 0 and before until={until}'
-            )
-        if start is None and end is None:
-            raise UserError(f'{where}: set start, end or both')
-        self.loss, self.word, self.kind = loss, word, kind
-        self.start, self.end = start, end
-        self.begin, self.until, self.of = begin, until, of
+    loss: str  # its name in ``model.distiller.distill_losses``
+    until: Count  # first epoch, counted from 0, that has ``end``
+    kind: Literal['constant', 'linear', 'cosine'] = 'linear'
+    start: Number | None = None  # None for that of the config, as ``end``
+    end: Number | None = None
+    begin: Whole = 0  # the last epoch that still has ``start``
+    word: str = 'loss_weight'  # which of its numbers, such as ``tau`` or ``alpha``
+    # epochs of the schedule that ``begin`` and ``until`` belong to: they keep their
+    # share of the run's. None leaves them as they are
+    of: Count | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        before = f'before until={self.until}'
+        self.require(self.begin < self.until, 'begin', self.begin, before)
+        given = self.start is not None or self.end is not None
+        self.require(given, 'end', self.end, 'a number, or start')
 
     def before_train(self, runner) -> None:
         if self.of is not None:
@@ -176,25 +155,20 @@ def check_value(name: str, loss: nn.Module, word: str, value: float) -> None:
 
 
 @HOOKS.register_module()
-class DistillDiagnosticsHook(Hook):
+class DistillDiagnosticsHook(Arguments, Hook):
     """Log gradient norms of the loss parts and the agreement of the networks.
 
     ``gradient.<part>`` is the Euclidean norm of that part's gradient over
     all trained parameters of the student: parts that differ by orders of
     magnitude say that a weight is wrong. ``agreement`` is the share of the
-    batch, in [0, 1], where student and teacher name the same class. Both go
-    into the log with the losses. Nothing of the training changes; a logged
+    batch, in [0, 1], where student and teacher name the same class. A logged
     iteration costs one backward pass a part more.
-
-    Args:
-        interval: iterations of an epoch from one look to the next; best that
-            of the ``LoggerHook``. Shorter epochs are looked at in their last.
     """
 
-    def __init__(self, interval: int = 50) -> None:
-        check_counts(self, interval=interval)
-        self.interval = interval
-        self._on = False
+    # iterations of an epoch from one look to the next; best that of the
+    # ``LoggerHook``. Shorter epochs are looked at in their last
+    interval: Count = 50
+    _on = False
 
     def before_train(self, runner) -> None:
         """Look at the losses where they are added up."""

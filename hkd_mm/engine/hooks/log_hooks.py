@@ -17,9 +17,9 @@ from rich.console import Console
 from torch import Tensor
 
 from hkd_mm.engine.run_figures import closing_table
-from hkd_mm.engine.run_summary import check_counts
 from hkd_mm.errors import UserError
 from hkd_mm.io.progress import Progress
+from hkd_mm.models.arguments import Arguments, Count
 from hkd_mm.registry import HOOKS
 
 _KEPT = 1000  # entries of a history; an epoch is always kept whole
@@ -121,19 +121,14 @@ def on_host(pending: dict[str, list]) -> dict[str, list[float]]:
 
 
 @HOOKS.register_module()
-class FiniteLossHook(Hook):
+class FiniteLossHook(Arguments, Hook):
     """Stop at a loss that is NaN or infinite and name the guilty part.
 
     Otherwise the run goes on to its last epoch with weights that are NaN.
     The checkpoint of the epoch before is whole and can be resumed from.
-
-    Args:
-        interval: iterations between looks, each of which waits for the device.
     """
 
-    def __init__(self, interval: int = 50) -> None:
-        check_counts(self, interval=interval)
-        self.interval = interval
+    interval: Count = 50  # iterations between looks, each of which waits for the device
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
 from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
 from hkd_mm.evaluation.segmentation_scores import threshold_of
 from hkd_mm.io.locks import as_rank_0
+from hkd_mm.models.arguments import Arguments, Count
 from hkd_mm.models.recorders.network_recorders import labels_of
 from hkd_mm.models.teacher_cache import open_teacher_cache
 from hkd_mm.registry import HOOKS
@@ -22,22 +23,18 @@ _BATCH = 64
 
 
 @HOOKS.register_module()
-class TeacherCheckHook(Hook):
+class TeacherCheckHook(Arguments, Hook):
     """Log the teacher's accuracy on a few images before training.
 
     A teacher at chance (the wrong checkpoint, the wrong class order, other input
     statistics) distils noise and nothing else would tell. The figures also go to the
     message hub as ``teacher_check``. A teacher without a checkpoint is refused, and one
     that answers with NaN.
-
-    Args:
-        num_images: spread evenly over the validation split (the training split where
-            there is none), since data sets are often sorted by class.
     """
 
-    def __init__(self, num_images: int = 256) -> None:
-        check_counts(self, num_images=num_images)
-        self.num_images = num_images
+    # spread evenly over the validation split (the training split where there is
+    # none), since data sets are often sorted by class
+    num_images: Count = 256
 
     @torch.no_grad()
     def before_train(self, runner) -> None:

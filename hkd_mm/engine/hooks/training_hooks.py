@@ -5,26 +5,28 @@ import operator
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch._dynamo.config
 from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import nn
 
-from hkd_mm.engine.run_summary import bare_model, check_counts
+from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
+from hkd_mm.models.arguments import Arguments, Count, checked
 from hkd_mm.registry import HOOKS
 
 _GRAPHS = 8  # of a region: training, evaluation, a last batch that is small
 _COMPILERS = ('g++', 'clang++', 'c++')
-_MODES = (
-    *('default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs'),
-)
+_Mode = Literal[
+    'default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs'
+]
 _NETS = ('model', 'backbone', 'neck')  # of mmpretrain's classifiers
 
 
 @HOOKS.register_module()
-class CompileHook(Hook):
+class CompileHook(Arguments, Hook):
     """Compile student and teacher, module by module.
 
     mmengine's own ``compile=True`` compiles the whole training step, with
@@ -38,25 +40,16 @@ class CompileHook(Hook):
     alone is the student.
     """
 
-    def __init__(
-        self,
-        student: bool = True,
-        teacher: bool = True,
-        mode: str | None = None,
-        backend: str = 'inductor',
-    ) -> None:
-        backends = torch._dynamo.list_backends(exclude_tags=())
-        for name, value, known in (
-            ('mode', mode, (None, *_MODES)),
-            ('backend', backend, backends if isinstance(backend, str) else (backend,)),
-        ):
-            if value not in known:
-                raise UserError(
-                    f'CompileHook: {name}={value!r} must be one of '
-                    f'{", ".join(map(str, known))}'
-                )
-        self.student, self.teacher = student, teacher
-        self.mode, self.backend = mode, backend
+    student: bool = True
+    teacher: bool = True
+    mode: _Mode | None = None
+    backend: str = 'inductor'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = torch._dynamo.list_backends(exclude_tags=())
+        expected = f'one of {", ".join(known)}'
+        self.require(self.backend in known, 'backend', self.backend, expected)
 
     def before_run(self, runner) -> None:
         model = bare_model(runner.model)
@@ -136,8 +129,8 @@ class ResumableEarlyStoppingHook(EarlyStoppingHook):
     """
 
     def __init__(self, monitor: str, patience: int = 5, **kwargs) -> None:
+        checked(Count, 'patience', patience, type(self).__name__)
         super().__init__(monitor, patience=patience, **kwargs)
-        check_counts(self, patience=patience)
 
     # "No better than" of the scores, where upstream has "worse than".
     rule_map = dict(greater=operator.ge, less=operator.le)

@@ -43,9 +43,8 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
     - runs without gradient and without a loss (``mode='tensor'``);
     - is given images normalised with its own statistics;
     - is loaded strictly and with ``weights_only=True``;
-    - is no submodule: neither in ``parameters()``, ``state_dict()`` and the
-      optimizer nor in the reducer of distributed training. It does follow
-      ``to()``, ``cuda()``, ``half()``.
+    - is no submodule (optimizer, checkpoints and distributed training do not see
+      it), but follows ``to()``, ``cuda()``, ``half()``.
 
     Connectors and losses with a ``build`` method are built from the shapes
     that one dry forward shows; losses with ``attach`` are given the networks.
@@ -55,18 +54,15 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         teacher: the teacher, a classifier config or module.
         distiller: an ``mmrazor.ConfigurableDistiller`` config; recorders and mappings
             it leaves out are filled in (:mod:`hkd_mm.models.algorithms.wiring`).
-        teacher_ckpt: file with the teacher's weights; without one a teacher
-            that was built from a config has random weights, and
-            ``hkd_mm.TeacherCheckHook`` refuses to train with it.
-        student_ckpt: file with weights that the student starts from (an
-            previous stage), loaded strictly by ``init_weights``.
+        teacher_ckpt: file with the teacher's weights; ``hkd_mm.TeacherCheckHook``
+            refuses to train with a teacher that was built from a config without one.
+        student_ckpt: file with weights that the student starts from (a previous
+            stage), loaded strictly by ``init_weights``.
         input_size: side of the square training images in pixels, for the dry forward.
         teacher_cache: arguments of :class:`hkd_mm.models.teacher_cache.TeacherCache`,
             which then answers in place of the teacher where it can. Where it cannot
-            (images that are not packed, no room on the disk), one line of the log says
-            why and the teacher runs.
-        teacher_inference: arguments of :class:`TeacherInference`, which make
-            its forward cheaper.
+            (images that are not packed, no room on the disk), the log says why.
+        teacher_inference: arguments of :class:`TeacherInference`.
         calculate_student_loss: add the student's own head loss. Off by
             default: the losses of this zoo take the labels themselves.
 
@@ -120,7 +116,6 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         build_lazy_parts(self, input_size)
 
     def init_weights(self) -> None:
-        """Start the student from ``student_ckpt``, if there is one."""
         super().init_weights()
         if self.student_ckpt:
             load_weights(self.student, self.student_ckpt, 'student')
@@ -130,7 +125,6 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         return super()._apply(fn, *args, **kwargs)
 
     def train(self, mode: bool = True) -> nn.Module:
-        """Set the mode of everything but the teacher, which stays in eval."""
         nn.Module.train(self, mode)
         self.teacher.eval()
         return self
@@ -139,7 +133,6 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
         self, batch_inputs: Tensor, data_samples: list | None
     ) -> dict[str, Tensor]:
         """Run both under their recorders; the student's own losses, if any."""
-        distiller = self.distiller
         cache = self.teacher_cache
         if cache is None or not (self.training and cache.is_open):
             self._run_teacher(batch_inputs, data_samples)
@@ -149,8 +142,8 @@ class FrozenTeacherDistill(StudentLossMixin, SingleTeacherDistill):
             if stored is None:  # of any image: the whole batch is computed
                 stored = cache.write(index, self.teacher_records(batch_inputs))
             for name, buffer in unflatten(stored).items():
-                recorder = distiller.teacher_recorders.get_recorder(name)
-                recorder._data_buffer = buffer
+                recorders = self.distiller.teacher_recorders
+                recorders.get_recorder(name)._data_buffer = buffer
         return self.run_student(batch_inputs, data_samples)
 
     def _run_teacher(

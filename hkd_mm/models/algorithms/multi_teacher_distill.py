@@ -2,6 +2,7 @@
 """Distillation from several frozen teachers at once."""
 
 import warnings
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,6 @@ from hkd_mm.models.algorithms.wiring import fill_wiring
 from hkd_mm.models.arguments import Positive, checked
 from hkd_mm.models.recorders.network_recorders import labels_of
 from hkd_mm.registry import MODELS
-
-FUSIONS = ('average', 'confidence', 'class')
 
 
 class ScoreFusion(nn.Module):
@@ -51,16 +50,13 @@ class ScoreFusion(nn.Module):
         class_weights: list[list[float]] | None = None,
     ) -> None:
         super().__init__()
-        if kind not in FUSIONS:
-            raise UserError(
-                f'model.fusion={kind!r} must be one of {", ".join(FUSIONS)}'
-            )
+        checked(Literal['average', 'confidence', 'class'], 'model.fusion', kind)
+        checked(Positive, 'model.fusion_tau', tau)
         if count < 2:
             raise UserError(
                 f'model.teachers has {count} of them; name two or more, or '
                 'take hkd_mm.FrozenTeacherDistill'
             )
-        checked(Positive, 'model.fusion_tau', tau)
         if class_weights is not None and kind != 'class':
             raise UserError(
                 f'model.class_weights are for fusion="class", not {kind!r}; '
@@ -126,19 +122,14 @@ class ScoreFusion(nn.Module):
         return torch.where(weights.sum(0) > 0, weights / weights.sum(0), equal)
 
     def extra_repr(self) -> str:
-        """What decides about the answer."""
         return f'{self.kind}, tau={self.tau}'
 
 
 class TeacherGroup(BaseModel):
     """Teachers in one module, for a distillation that takes one.
 
-    ``hkd_mm.Logits`` records their fused scores; a recorder of mmrazor
-    reaches one of them under ``networks.<i>``.
-
-    Args:
-        networks: classifiers with their weights, two or more.
-        metas: ``meta`` of each one's checkpoint, empty where there is none.
+    ``hkd_mm.Logits`` records their fused scores; a recorder of mmrazor reaches one of
+    them under ``networks.<i>``. ``metas`` are of their checkpoints, empty without one.
     """
 
     def __init__(
@@ -150,7 +141,7 @@ class TeacherGroup(BaseModel):
         self._convert: list[InputConversion] = []
 
     def convert_from(self, preprocessor: nn.Module) -> None:
-        """Convert images that this preprocessor has normalised from now on."""
+        """Convert images that this preprocessor has normalised, from now on."""
         self._convert = [
             InputConversion(
                 preprocessor, network.data_preprocessor, meta.get('data_preprocessor')
@@ -186,20 +177,18 @@ class TeacherGroup(BaseModel):
 class MultiTeacherDistill(FrozenTeacherDistill):
     """A student of several teachers, whose class scores are made one.
 
-    Each teacher is held to the whole contract of :class:`FrozenTeacherDistill`: frozen,
-    in eval mode, run without gradient, given images in its own statistics, loaded
-    strictly and safely, and in no checkpoint of the run. A loss sees one ``preds_T``
-    (:class:`ScoreFusion`), or those of all where it says ``each_teacher``. Features are
-    not fused; a loss that wants them takes those of one teacher through a recorder such
-    as ``dict(type='mmrazor.ModuleOutputs', source='networks.0.model.layer4')``.
+    Each teacher is held to the whole contract of :class:`FrozenTeacherDistill`. A loss
+    sees one ``preds_T`` (:class:`ScoreFusion`), or those of all where it says
+    ``each_teacher``. Features are not fused; a loss takes those of one teacher through
+    a recorder such as ``dict(type='mmrazor.ModuleOutputs',
+    source='networks.0.model.layer4')``.
 
     Args:
         architecture: the student, a classifier config or module.
         teachers: two or more classifier configs, each with its ``ckpt``
             beside; without one it is used as it was built.
         distiller: as of :class:`FrozenTeacherDistill`.
-        fusion: ``average``, ``confidence`` (each image: who errs on its label
-            is heard less) or ``class`` (a weight a teacher and class).
+        fusion: ``average``, ``confidence`` or ``class``, see :class:`ScoreFusion`.
         class_weights: one list a teacher of one number a class, for
             ``class``; None to have ``hkd_mm.ClassFusionHook`` measure them.
         fusion_tau: temperature at which the probabilities are mixed; that of the loss
@@ -252,7 +241,6 @@ class MultiTeacherDistill(FrozenTeacherDistill):
         ]
 
     def uncacheable(self) -> str | None:
-        """Reason why the teachers' outputs cannot be stored, if any."""
         if self.teacher.model.kind == 'confidence':
             return (
                 "model.fusion='confidence' weighs the teachers by the label "

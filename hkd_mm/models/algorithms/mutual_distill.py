@@ -37,16 +37,12 @@ class Direction:
         self.name = f'{learner}_from_{source}'
         # what the losses are logged under
         self.role = 'distill' if learner == 'architecture' else learner
-        self.train, self.eval, self.forward_both = (
-            whole.train,
-            whole.eval,
-            whole.run_all,
-        )
+        self.train, self.eval = whole.train, whole.eval
+        self.forward_both = whole.run_all
         self.student, self.teacher = whole.sources()[learner], whole.sources()[source]
 
     @property
     def training(self) -> bool:
-        """Mode of all networks."""
         return self.whole.training
 
 
@@ -69,16 +65,12 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
     """Peers trained together in one run, each learning from all others.
 
     Deep mutual learning (Zhang et al., CVPR 2018, arXiv 1706.00384). The losses of
-    ``distiller`` are computed for each ordered pair of networks, with the one as the
-    student and what the other says as the teacher's, and averaged over those a network
-    learns from: with cross-entropy and KL that is the paper's loss for two networks as
-    well as for a larger cohort. All networks run first, then all learn at once (the
-    paper updates one after the other); what a network is taught is detached, so that no
-    gradient reaches a peer, and one optimizer of all parameters does what one a network
-    would do (but for a ``clip_grad``, whose norm is that of all together).
-
-    With a ``branch`` the peers also learn from what they know together, which
-    is embedded mutual learning (:class:`EmbeddedBranch`).
+    ``distiller`` are computed for each ordered pair of networks, the one as the student
+    and the other as its teacher, and averaged over those a network learns from: with
+    cross-entropy and KL that is the paper's loss for any number of networks. All learn
+    at once (the paper updates one after the other); no gradient reaches a peer, so that
+    one optimizer does what one a network would do (but for a ``clip_grad``, whose norm
+    is that of all together).
 
     The first peer, ``architecture``, is what is validated, chosen by and
     exported. Losses are logged as ``distill.<part>`` for it and as
@@ -89,7 +81,7 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
         peers: name -> classifier config, one or more.
         distiller: an ``mmrazor.ConfigurableDistiller`` config, of any of the
             directions; what it leaves out is filled in.
-        branch: config of an :class:`EmbeddedBranch`; None for none.
+        branch: config of an :class:`EmbeddedBranch`, from which all learn as well.
         input_size: side of the square training images in pixels, for the dry forward.
         kwargs: as of :class:`.TeacherlessMixin` and mmrazor's class.
 
@@ -126,7 +118,13 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
             {one.name: one.distiller for one in self._directions[1:]}
         )
         if self.branch is not None:
-            self._build_branch(input_size)
+            images, samples = blank_batch(self.architecture, input_size)
+            before = self.training
+            self.eval()
+            with torch.no_grad(), self.branch.recording():
+                self._run_networks(images, samples)
+            self.branch.build()
+            self.train(before)
         for direction in self._directions:
             build_lazy_parts(direction, input_size)
 
@@ -161,15 +159,6 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
                 finish_distiller(built, networks[learner], sources[source])
                 yield Direction(self, learner, source, built)
 
-    def _build_branch(self, input_size: int) -> None:
-        images, samples = blank_batch(self.architecture, input_size)
-        before = self.training
-        self.eval()
-        with torch.no_grad(), self.branch.recording():
-            self._run_networks(images, samples)
-        self.branch.build()
-        self.train(before)
-
     def _run_networks(self, batch_inputs: Tensor, data_samples: list) -> None:
         for name, network in self.networks().items():
             convert = self._convert.get(name)
@@ -189,7 +178,7 @@ class MutualDistill(TeacherlessMixin, BaseAlgorithm):
                 self.branch()
         for one in self._directions:  # no gradient reaches who teaches
             for recorder in one.distiller.teacher_recorders.recorders.values():
-                buffer = recorder._data_buffer
+                buffer = [*recorder._data_buffer]
                 recorder._data_buffer = tree_map_only(Tensor, Tensor.detach, buffer)
 
     def loss(
@@ -214,16 +203,14 @@ class EmbeddedBranch(BaseModule):
     """Ensemble and adaptive fusion of all peers: one more to learn from.
 
     After embedded mutual learning (EML, Li et al., Applied Intelligence 53, 2023) as
-    described by Zeng et al. (DSP-KD, Bioengineering 11(1), 2024, section 2.2): an
-    ensemble branch and an adaptive fusion branch between two parallel peers, which
-    joins their feature maps and their class scores. The shapes are ours. Each peer's
-    last map is brought to the size and the channels of the first peer's by a 1x1
-    convolution; their sum, weighted image by image, is the fused map. The scores are a
-    weighted sum too: of the peers' and of those that a linear layer makes of the fused
-    map. The branch learns from the label alone, and no gradient of it reaches a peer.
+    described by Zeng et al. (DSP-KD, Bioengineering 11(1), 2024, section 2.2), which
+    joins feature maps and class scores; the shapes are ours. Each peer's last map is
+    brought to the size and the channels of the first peer's by a 1x1 convolution; their
+    sum, weighted image by image, is the fused map. The scores are a weighted sum of the
+    peers' and of those that a linear layer makes of the fused map. The branch learns
+    from the label alone, and no gradient of it reaches a peer.
 
-    It looks like a classifier (``backbone``, ``head``), so that
-    ``hkd_mm.Logits``, ``hkd_mm.Feature`` and ``hkd_mm.Pooled`` record it.
+    It looks like a classifier (``backbone``, ``head``) to recorders.
 
     Args:
         loss: of its scores on the label, from ``preds_S`` and ``gt_labels``.

@@ -2,7 +2,6 @@
 """Distillation on four rotated views of every image."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +22,7 @@ class RotationDistill(FrozenTeacherDistill):
     The batch becomes the upright images, then all of them rotated by 90, 180
     and 270 degrees (counter-clockwise). Losses for such views
     (:class:`hkd_mm.SSDKDRotationLoss`) and those named in ``all_views`` are
-    given all 4 N, all others the N upright ones, so that any loss can stand
-    beside them. Nothing changes at test.
+    given all 4 N, all others the N upright ones. Nothing changes at test.
 
     Args:
         all_views: names of further losses that are given all views.
@@ -48,7 +46,6 @@ class RotationDistill(FrozenTeacherDistill):
                 loss.register_forward_pre_hook(_upright, with_kwargs=True, prepend=True)
 
     def uncacheable(self) -> str | None:
-        """Reason why the teacher's outputs cannot be stored."""
         return 'hkd_mm.RotationDistill shows every image in four rotations'
 
     def loss(
@@ -64,16 +61,12 @@ class RotationDistill(FrozenTeacherDistill):
         views = torch.cat([batch_inputs.rot90(turns, (2, 3)) for turns in range(VIEWS)])
         if batch_inputs.is_contiguous(memory_format=torch.channels_last):
             views = views.contiguous(memory_format=torch.channels_last)
-        return super().loss(views, _repeated(data_samples))
+        if isinstance(data_samples, PackedSamples):
+            data_samples = data_samples.mapped(lambda x: torch.cat([x] * VIEWS))
+        else:
+            data_samples = data_samples and list(data_samples) * VIEWS
+        return super().loss(views, data_samples)
 
 
-def _repeated(samples: Sequence | None) -> Sequence | None:
-    if not isinstance(samples, PackedSamples):
-        return samples and list(samples) * VIEWS
-    return samples.mapped(lambda x: torch.cat([x] * VIEWS))
-
-
-def _upright(
-    loss: nn.Module, args: tuple, kwargs: dict[str, Any]
-) -> tuple[tuple, dict[str, Any]]:
+def _upright(loss: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     return tree_map_only(Tensor, lambda x: x[: len(x) // VIEWS], (args, kwargs))

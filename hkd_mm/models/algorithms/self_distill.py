@@ -20,10 +20,8 @@ from hkd_mm.registry import MODELS
 class SelfDistill(TeacherlessMixin, StudentLossMixin, RazorSelfDistill):
     """``mmrazor.SelfDistill`` for losses that look at the student alone.
 
-    There is no teacher: none is built, trained or loaded. Recorders and
-    mappings are filled in and losses built as in
-    :class:`FrozenTeacherDistill`. A config that inherits a pair takes its
-    teacher out with ``model=dict(type='hkd_mm.SelfDistill', teacher=None)``.
+    A config that inherits a pair takes its teacher out with
+    ``model=dict(type='hkd_mm.SelfDistill', teacher=None)``.
 
     Args:
         architecture: the student, a classifier config or module.
@@ -48,7 +46,14 @@ class SelfDistill(TeacherlessMixin, StudentLossMixin, RazorSelfDistill):
         **kwargs,
     ) -> None:
         distiller = fill_wiring(distiller)
-        _refuse_teachers(distiller)
+        for name, mapping in distiller['loss_forward_mappings'].items():
+            for key, record in mapping.items():
+                if record.get('from_student') is False:
+                    raise UserError(
+                        f'model.distiller.distill_losses.{name} asks for {key}, '
+                        'but hkd_mm.SelfDistill has no teacher; take another '
+                        'loss, or hkd_mm.FrozenTeacherDistill'
+                    )
         super().__init__(
             architecture=architecture,
             distiller=distiller,
@@ -64,14 +69,3 @@ class SelfDistill(TeacherlessMixin, StudentLossMixin, RazorSelfDistill):
     ) -> dict[str, Tensor]:
         """Run the student, which is both, under its recorders."""
         return self.run_student(batch_inputs, data_samples)
-
-
-def _refuse_teachers(distiller: dict) -> None:
-    for name, mapping in distiller['loss_forward_mappings'].items():
-        for key, record in mapping.items():
-            if record.get('from_student') is False:
-                raise UserError(
-                    f'model.distiller.distill_losses.{name} asks for {key}, '
-                    'but hkd_mm.SelfDistill has no teacher; take another '
-                    'loss, or hkd_mm.FrozenTeacherDistill'
-                )

@@ -18,14 +18,12 @@ from hkd_mm.models.arguments import Arguments
 class InputConversion:
     """Turn images normalised for one network into images for another.
 
-    ``(x * std_s + mean_s - mean_t) / std_t``, folded into one scale and one
-    shift a channel; nothing is computed where both networks agree. The channel
-    order follows too where one network takes RGB and the other BGR.
+    ``(x * std_s + mean_s - mean_t) / std_t``; nothing is computed where both agree. The
+    channel order follows too where one network takes RGB and the other BGR.
 
     The teacher's statistics are those of its config, else those that its
     checkpoint remembers of its training; a teacher that names none takes the
-    student's images as they are. A window on the stored values must be the
-    same for both: what one cuts off cannot be given back.
+    student's images as they are.
 
     Args:
         student: the data preprocessor that normalised the images.
@@ -139,20 +137,15 @@ class TeacherInference(Arguments):
 
         if self.dtype is not None or images > count:
             for recorder in recorders.recorders.values():
-                recorder._data_buffer = tree_map_only(
-                    Tensor, cast, recorder._data_buffer
-                )
+                buffer = [*recorder._data_buffer]
+                recorder._data_buffer = tree_map_only(Tensor, cast, buffer)
 
 
 def fold_batch_norms(network: nn.Module, input_size: int) -> int:
-    """Fold BatchNorm into the convolutions of a network, in place.
+    """Fold BatchNorm into the convolutions of a network, in place; return how many.
 
     A pair is a convolution whose output, in one forward, is what the
-    BatchNorm is given. Modules that a recorder listens to and
-    convolutions that change their weights on the way are left as they are.
-
-    Returns:
-        Number of BatchNorms that were folded.
+    BatchNorm is given. Modules that a recorder listens to are left as they are.
 
     Raises:
         UserError: the outputs differ by more than 1e-3 of the largest.
@@ -195,7 +188,8 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
     for name, module in network.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:
             continue  # a recorder listens
-        if _is_plain_conv(module):
+        # of timm's convolutions others change their weights on the way
+        if type(module) is nn.Conv2d or type(module).__name__ == 'Conv2dSame':
             handles.append(module.register_forward_hook(remember))
         elif _remainder(module) is not None:
             handles.append(module.register_forward_pre_hook(match(name)))
@@ -222,19 +216,10 @@ def _fold(network: nn.Module, conv: nn.Conv2d, name: str) -> None:
 
 def _remainder(norm: nn.Module) -> nn.Module | None:
     """What a BatchNorm does besides normalising; None: not one to fold."""
-    if (
-        not isinstance(norm, nn.BatchNorm2d)
-        or norm.running_mean is None
-        or (norm.weight is None)
-    ):
-        return None
-    if type(norm) is nn.BatchNorm2d:
-        return nn.Identity()
-    if type(norm).__name__ == 'BatchNormAct2d':  # timm
-        return nn.Sequential(norm.drop, norm.act)
+    foldable = isinstance(norm, nn.BatchNorm2d) and norm.affine
+    if foldable and norm.running_mean is not None:
+        if type(norm) is nn.BatchNorm2d:
+            return nn.Identity()
+        if type(norm).__name__ == 'BatchNormAct2d':  # timm
+            return nn.Sequential(norm.drop, norm.act)
     return None
-
-
-def _is_plain_conv(module: nn.Module) -> bool:
-    """Weights are used as they are (timm's ScaledStdConv2d's are not)."""
-    return type(module) is nn.Conv2d or (type(module).__name__ == 'Conv2dSame')

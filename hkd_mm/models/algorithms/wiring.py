@@ -69,8 +69,7 @@ def fill_wiring(distiller: dict) -> dict:
     """Fill in the recorders, connectors and mappings of a distiller config.
 
     Returns:
-        A copy that names all of them, and no recorder that no loss asks for: it would
-        hold feature maps in memory and keep torch.compile from fusing across it.
+        A copy that names all of them, and no recorder that no loss asks for.
 
     Raises:
         UserError: a loss has no type, or takes an input without a default.
@@ -189,8 +188,7 @@ def check_losses(distiller, own: bool = False) -> None:
 def drop_unused_inputs(distiller) -> None:
     """Forget what losses with a part of weight 0 do not read.
 
-    Its connector would have parameters without a gradient, which distributed
-    training refuses, and the cache would keep its features.
+    Its connector would have no gradient, which distributed training refuses.
     """
     mappings = {
         name: {
@@ -234,8 +232,9 @@ def build_lazy_parts(model, input_size: int) -> None:
         return
     with _dry_forward(model, input_size):
         for connector, records in lazy.items():
+            plain = ({**r, 'connector': None, 'connector_idx': None} for r in records)
             distiller.connectors[connector].build(
-                *(shapes_of(_plain(distiller, record)) for record in records)
+                *(shapes_of(distiller.get_record(**r)) for r in plain)
             )
         for name in built:
             mapping = distiller.loss_forward_mappings[name]
@@ -279,19 +278,10 @@ def _lazy_connectors(distiller) -> Iterator[tuple[str, tuple[dict, dict]]]:
             yield name, (record, mapping[partner])
 
 
-def _plain(distiller, record: dict) -> Tensor:
-    keys = ('connector', 'connector_idx')
-    record = {k: v for k, v in record.items() if k not in keys}
-    return distiller.get_record(**record)
-
-
 def finish_distiller(
     distiller, student: nn.Module, teacher: nn.Module | None, own: bool = False
 ) -> None:
-    """Check, prune and guard a distiller whose recorders listen.
-
-    With ``own`` the student's own loss is added.
-    """
+    """Check (as :func:`check_losses`), prune and guard one whose recorders listen."""
     check_losses(distiller, own)
     drop_unused_inputs(distiller)
     for side, network in dict(student=student, teacher=teacher).items():
@@ -315,10 +305,7 @@ def loss_parts(distiller) -> dict[str, Tensor]:
 
 
 class StudentLossMixin:
-    """The losses of an algorithm of MMRazor with a student and a distiller.
-
-    The class it is mixed into defines ``forward_both``, which fills the recorders.
-    """
+    """Losses of an algorithm of MMRazor whose ``forward_both`` fills the recorders."""
 
     def loss(
         self, batch_inputs: Tensor, data_samples: list | None = None

@@ -32,9 +32,8 @@ class FeatureAlignConnector(LazyConnector):
     A learned 1x1 convolution matches the channels (a linear layer for vectors), as in
     FitNets (Romero et al., arXiv 1412.6550, section 2.2); maps are pooled (adaptive
     average) where the student's is larger and interpolated (bilinear) where it is
-    smaller; a map meets a vector through global average pooling.
-    :class:`FrozenTeacherDistill` calls :meth:`build` with the two shapes that one dry
-    forward has shown, so no config carries a channel number.
+    smaller; a map meets a vector through global average pooling. :meth:`build` is given
+    the two shapes that one dry forward has shown.
     """
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
@@ -87,21 +86,12 @@ def resize_map(feature: Tensor, size: tuple[int, int]) -> Tensor:
         if torch.are_deterministic_algorithms_enabled():
             # On a GPU the gradient of adaptive pooling is not deterministic.
             rows, columns = (
-                _averages(old, new).to(feature)
+                F.adaptive_avg_pool1d(torch.eye(old).to(feature), new)
                 for old, new in zip((height, width), size)
             )
-            return rows @ feature @ columns.T
+            return rows.T @ feature @ columns
         return F.adaptive_avg_pool2d(feature, size)
     return F.interpolate(feature, size, mode='bilinear', align_corners=False)
-
-
-def _averages(old: int, new: int) -> Tensor:
-    """Matrix (new, old) whose rows average torch's adaptive bins."""
-    matrix = torch.zeros(new, old)
-    for row in range(new):
-        start, end = row * old // new, -(-(row + 1) * old // new)
-        matrix[row, start:end] = 1 / (end - start)
-    return matrix
 
 
 @MODELS.register_module()

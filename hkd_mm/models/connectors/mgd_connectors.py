@@ -31,10 +31,9 @@ class MGDConnector(LazyConnector):
     Yang et al., arXiv 2205.01529, equations 1-4: a 1x1 convolution to the
     teacher's shape (:class:`FeatureAlignConnector`), channels set to 0 at
     random, each with probability ``ratio`` and drawn with torch's generator,
-    then convolution 3x3, activation, convolution 3x3. In eval mode nothing
-    is masked. ``mask='places'`` sets places to 0 in all channels, as the
-    paper does for detection and mmrazor's connector of that name by default;
-    that one goes on masking in eval mode, and needs the number of channels.
+    then convolution 3x3, activation, convolution 3x3. In eval mode nothing is masked.
+    ``mask='places'`` sets places to 0 in all channels, as the paper does for detection.
+    mmrazor's connector masks in eval mode as well, and needs the number of channels.
     """
 
     # probability that a channel or place is masked; lambda in the paper
@@ -54,13 +53,8 @@ class MGDConnector(LazyConnector):
     def forward_train(self, feature: Tensor) -> Tensor:
         feature = self.align(feature)
         if self.training and self.ratio:
-            count, channels, height, width = feature.shape
-            shape = (
-                (count, channels, 1, 1)
-                if self.mask == 'channels'
-                else (count, 1, height, width)
-            )
-            drawn = torch.rand(shape, device=feature.device)
+            one = feature[:, :, :1, :1] if self.mask == 'channels' else feature[:, :1]
+            drawn = torch.rand(one.shape, device=feature.device)
             feature = feature * (drawn >= self.ratio)
         return self.generate(feature)
 
@@ -88,10 +82,8 @@ class HFMaskConnector(Arguments, BaseModule):
     values over the channels, divided by its mean over the places, for the paper's 1x1
     convolution lies before a threshold and would never get a gradient; the fused map is
     averaged to the size of the last level and stretched to [0, 1] in each image, so
-    ``phi`` is a share of the largest attention. A map of one value masks nothing.
-
-    It needs maps of both networks, so it is part of :class:`MGDHFLoss` and no
-    connector of a distiller.
+    ``phi`` is a share of the largest attention. A map of one value masks nothing. It
+    needs maps of both networks, so it is part of :class:`MGDHFLoss`.
     """
 
     phi: Fraction = 0.5  # threshold on the attention
@@ -110,9 +102,7 @@ class HFMaskConnector(Arguments, BaseModule):
     def attention(self, maps: list[Tensor]) -> Tensor:
         """Fused attention (N, 1, H, W) of the teacher, in [0, 1], float32.
 
-        Args:
-            maps: (N, C_n, H_n, W_n), from the shallowest to the deepest,
-                whose size the attention has.
+        H and W are those of the deepest, the last, of ``maps``, (N, C_n, H_n, W_n).
         """
         fused = None
         for feature in reversed(maps):
@@ -129,14 +119,10 @@ class HFMaskConnector(Arguments, BaseModule):
     def forward(
         self, feature: Tensor, teacher_maps: list[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Generate the teacher's last map.
-
-        Args:
-            feature: (N, C, H, W), the student's last map.
-            teacher_maps: of several levels, from shallow to deep.
+        """From the student's last map (N, C, H, W) to the teacher's (N, C', H', W').
 
         Returns:
-            The generated and the merely aligned map, (N, C', H', W') both.
+            The generated and the merely aligned map.
         """
         if teacher_maps is None:
             raise UserError(

@@ -19,12 +19,9 @@ class ATLoss(DistillLoss):
 
     Equation (1): the attention map of a stage is ``Q = sum_c |A_c|^2``; equation (2):
     ``beta / 2 * sum_j mean((Q_S / |Q_S| - Q_T / |Q_T|)^2)`` over the stages ``j``, with
-    one length an image. The paper divides its beta of 1000 by the number of elements of
-    the map and the batch, which is the mean here, and its code squares the distance,
-    which is smooth at equality. Where the maps of a stage differ in size, both are
-    pooled to the smaller. The gradient-based form of the paper's section 3.2 needs a
-    second backward and is not offered. mmrazor's ``ATLoss`` refuses maps of unlike
-    sizes and knows one stage only.
+    one length an image; squared as in the paper's code, and the mean, by which the
+    paper divides its beta of 1000. Where the maps of a stage differ in size, both are
+    pooled to the smaller. mmrazor's ``ATLoss`` refuses that and knows one stage only.
     """
 
     family = 'feature'
@@ -46,17 +43,13 @@ class ATLoss(DistillLoss):
                 'teacher; record as many stages of both'
             )
         check_maps('ATLoss', *(x.shape for x in (*s_feature, *t_feature)))
-        total = sum(_distance(mine, other) for mine, other in zip(s_feature, t_feature))
+        total = 0.0
+        for pair in zip(s_feature, t_feature):
+            size = tuple(map(min, *(x.shape[2:] for x in pair)))
+            maps = (x.square().mean(1, keepdim=True) for x in pair)
+            mine, other = (unit_vectors(resize_map(x, size).flatten(1)) for x in maps)
+            total = total + F.mse_loss(mine, other)
         return self.loss_weight * self.beta / 2 * total
-
-
-def _distance(student: Tensor, teacher: Tensor) -> Tensor:
-    size = tuple(min(sides) for sides in zip(student.shape[2:], teacher.shape[2:]))
-    mine, other = (
-        unit_vectors(resize_map(x.square().mean(1, keepdim=True), size).flatten(1))
-        for x in (student, teacher)
-    )
-    return (mine - other).square().mean()
 
 
 @MODELS.register_module()
@@ -65,9 +58,8 @@ class CATKDLoss(DistillLoss):
 
     The class activation map of class ``k`` is ``sum_c W[k, c] f[c]``, with ``f`` the
     map that is pooled for the last layer and ``W`` that layer's weight, each network's
-    own. The maps are average pooled to ``size`` x ``size``, each is divided by its L2
-    norm, and the loss is the mean squared difference over images, classes and places:
-    the mean with which the authors' weights (10 to 400) were found.
+    own. The maps are average pooled to ``size`` x ``size`` and divided by their L2
+    norm; the loss is their mean squared difference (the authors' weights: 10 to 400).
     """
 
     family = 'feature'
@@ -118,12 +110,10 @@ class FBKDLoss(DistillLoss):
       each pixel the features of all, weighted by ``softmax(A^T A / sqrt(C))``.
 
     The paper leaves the pairwise function of its non-local block open; this one, the
-    Gaussian, has no parameters, so the teacher's is the same as the student's and
-    nothing of the teacher is trained. mmrazor's ``FBKDLoss`` is not a number at
-    equality, grows with the root of the batch, trains the teacher's non-local block,
-    wants equal channels and leaves the mask over the channels out. Here the connector
-    of the config matches the channels. The default weights are those of the authors'
-    code for detectors, whose maps are far larger.
+    Gaussian, has no parameters. mmrazor's ``FBKDLoss`` is not a number at equality,
+    grows with the root of the batch, trains the teacher's non-local block, wants equal
+    channels and leaves the mask over the channels out. The default weights are those of
+    the authors' code for detectors, whose maps are far larger.
     """
 
     family = 'feature'

@@ -101,14 +101,10 @@ class NormDirectionLoss(BatchLoss):
     student shorter than the teacher grows, one that is longer only turns.
 
     The authors compute the means in a pass over the training set before the training.
-    Here they are the running means of all embeddings that the teacher has shown in
-    training forwards, this batch included:
-    ``mean += (sum of the batch - n * mean) / count`` for each class, without a look at
-    the values on the host. The teacher stands still, so after an epoch they are the
-    means over the training set as it is augmented, and no extra pass is needed. A class
-    is counted before it is looked up; one that was never seen (only possible in eval
-    mode) has the zero vector: the loss is 1 and pulls nowhere. Means and counts are
-    buffers, so a resumed run goes on with them.
+    Here they are running means of what the teacher has shown in training forwards, this
+    batch included: after an epoch those over the training set as it is augmented. A
+    class that was never seen (only possible in eval mode) has the zero vector: the loss
+    is 1 and pulls nowhere. Means and counts are in the checkpoint.
 
     Args:
         gather: the means are of all processes' batches; else each process
@@ -147,24 +143,15 @@ class NormDirectionLoss(BatchLoss):
         self.require(shape[1] == channels, 't_feature', shape, expected)
         one_hot = F.one_hot(gt_labels, len(self.seen)).float()
         if self.training:
-            self._take_in(t_feature, one_hot)
+            with torch.no_grad():
+                teacher, new = self.gathered(t_feature, one_hot)
+                with full_precision(teacher):
+                    sums, new = new.T @ teacher, new.sum(dim=0)
+                self.seen += new
+                share = self.seen.clamp_min(1).unsqueeze(1)
+                self.centres += (sums - new.unsqueeze(1) * self.centres) / share
         with full_precision(s_feature):
             centre = one_hot @ self.centres
-        length = torch.maximum(_length(s_feature), _length(t_feature))
+        length = torch.maximum(s_feature.norm(dim=1), t_feature.norm(dim=1))
         along = (s_feature * F.normalize(centre, dim=1)).sum(dim=1)
-        return self.loss_weight * (1 - along / length).mean()
-
-    @torch.no_grad()
-    def _take_in(self, teacher: Tensor, one_hot: Tensor) -> None:
-        teacher, one_hot = self.gathered(teacher, one_hot)
-        new = one_hot.sum(dim=0)
-        self.seen += new
-        with full_precision(teacher):
-            sums = one_hot.T @ teacher
-        share = self.seen.clamp_min(1).unsqueeze(1)
-        self.centres += (sums - new.unsqueeze(1) * self.centres) / share
-
-
-def _length(feature: Tensor) -> Tensor:
-    """Euclidean length (N,), never 0, with a finite gradient everywhere."""
-    return feature.square().sum(dim=1).clamp_min(_LEAST**2).sqrt()
+        return self.loss_weight * (1 - along / length.clamp_min(_LEAST)).mean()

@@ -23,14 +23,14 @@ class DISTLoss(BatchLoss):
     With ``p = softmax(logits / tau)`` of both networks, (N, C), and Pearson's
     correlation rho::
 
-        L_inter = mean_i (1 - rho(p_S[i, :], p_T[i, :])) L_intra = mean_c (1 -
-        rho(p_S[:, c], p_T[:, c])) L = tau^2 * (beta * L_inter + gamma * L_intra)
+        L_inter = mean_i (1 - rho(p_S[i, :], p_T[i, :]))
+        L_intra = mean_c (1 - rho(p_S[:, c], p_T[:, c]))
+        L = tau^2 * (beta * L_inter + gamma * L_intra)
 
-    The smallest divisor bounds each norm; the published code and mmrazor's ``DISTLoss``
-    add 1e-8 to the product of the two, which makes a class that is improbable in the
-    whole batch count as unlike even where the networks agree. Where a correlation is 0
-    / 0, as within a class for a batch of one, it counts as 0. The authors' recipe has a
-    ``loss_weight`` of 2.
+    The published code and mmrazor's ``DISTLoss`` add 1e-8 to the product of the norms,
+    by which a class that is improbable in the whole batch counts as unlike even where
+    the networks agree. A correlation 0 / 0, as within a class for a batch of one, is 0.
+    The authors' recipe has a ``loss_weight`` of 2.
     """
 
     family = 'response'
@@ -77,11 +77,10 @@ class MLKDLoss(BatchLoss):
     - batch: ``beta * mean_i sum_j (p_T p_T^t - p_S p_S^t)_ij^2``
     - classes: ``gamma * mean_k sum_l (p_T^t p_T - p_S^t p_S)_kl^2``
 
-    The authors' code tells uncertain samples (teacher's confidence at tau 1
-    up to the median of the batch) and classes (likewise the sum of their
-    probabilities) from the others, but multiplies finished means by the mask,
-    which only halves them. Here the means run over the chosen samples ``i``
-    and classes ``k``; ``quantile=1`` chooses all, as the paper's equations.
+    The means run over uncertain samples ``i`` (teacher's confidence at tau 1 up to the
+    median of the batch) and classes ``k`` (likewise the sum of their probabilities);
+    the authors' code multiplies finished means by that mask, which only halves them.
+    ``quantile=1`` chooses all, as the paper's equations.
     """
 
     family = 'response'
@@ -93,13 +92,7 @@ class MLKDLoss(BatchLoss):
     soft_labels = True
     smallest_batch = 16
 
-    taus: Annotated[tuple[Positive, ...], Field(min_length=1)] = (
-        2.0,
-        3.0,
-        4.0,
-        5.0,
-        6.0,
-    )
+    taus: Annotated[tuple[Positive, ...], Field(min_length=1)] = (2, 3, 4, 5, 6)
     alpha: NotNegative = 1.0  # weight of the instance level
     beta: NotNegative = 1.0  # weight of the batch level; its mean grows with B
     gamma: NotNegative = 1.0  # weight of the class level; it grows with B^2
@@ -108,33 +101,22 @@ class MLKDLoss(BatchLoss):
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> dict[str, Tensor]:
         student, teacher = self.gathered(preds_S, preds_T)
+        instance = batch = between = 0.0
         with full_precision(student):
-            instance, batch, classes = self._levels(student, teacher)
+            confidence = F.softmax(teacher, dim=1)
+            samples = self._chosen(confidence.amax(dim=1))
+            classes = self._chosen(confidence.sum(dim=0))
+            for tau in self.taus:
+                log_S, log_T = (log_probabilities(x, tau) for x in (student, teacher))
+                p_S, p_T = log_S.exp(), log_T.exp()
+                instance += tau**2 * (samples @ divergence(log_S, log_T))
+                batch += samples @ (p_T @ p_T.T - p_S @ p_S.T).square().sum(dim=1)
+                between += classes @ (p_T.T @ p_T - p_S.T @ p_S).square().sum(dim=1)
         return self.scaled(
             loss_instance=self.alpha * instance,
             loss_batch=self.beta * batch,
-            loss_class=self.gamma * classes,
+            loss_class=self.gamma * between,
         )
-
-    def _levels(self, student: Tensor, teacher: Tensor) -> list[Tensor]:
-        """Instances, batch and classes, summed over the temperatures."""
-        confidence = F.softmax(teacher, dim=1)
-        samples = self._chosen(confidence.amax(dim=1))
-        classes = self._chosen(confidence.sum(dim=0))
-        levels = []
-        for tau in self.taus:
-            log_S, log_T = (log_probabilities(x, tau) for x in (student, teacher))
-            p_S, p_T = log_S.exp(), log_T.exp()
-            batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum(dim=1)
-            between = (p_T.T @ p_T - p_S.T @ p_S).square().sum(dim=1)
-            levels.append(
-                (
-                    tau**2 * (samples * divergence(log_S, log_T)).sum(),
-                    (samples * batch).sum(),
-                    (classes * between).sum(),
-                )
-            )
-        return [sum(level) for level in zip(*levels)]
 
     def _chosen(self, confidence: Tensor) -> Tensor:
         """Weights (n,) that sum to 1: equal for the least confident."""

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.models.arguments import Count, Positive, Whole
-from hkd_mm.models.losses.distill_loss import BatchLoss, Shape, full_precision
+from hkd_mm.models.connectors.feature_align_connector import Shape
+from hkd_mm.models.losses.distill_loss import BatchLoss, full_precision
 from hkd_mm.models.losses.relation_losses import unit
 from hkd_mm.registry import MODELS
 
@@ -33,14 +34,6 @@ def contrast(similarity: Tensor, negative: Tensor, level: Tensor) -> Tensor:
     return (positive + others) / len(similarity)
 
 
-def level_of(similarity: Tensor, negative: Tensor) -> Tensor:
-    """Log of the mean of e^z over all positives and negatives, a scalar."""
-    pairs = negative.clone()
-    pairs.diagonal().fill_(True)
-    found = similarity.masked_fill(~pairs, -torch.inf).flatten()
-    return torch.logsumexp(found, 0) - torch.log(pairs.sum())
-
-
 @MODELS.register_module()
 class CRDLoss(BatchLoss):
     """Contrastive representation distillation, equation (18).
@@ -52,16 +45,14 @@ class CRDLoss(BatchLoss):
 
     The paper draws its negatives from a memory with the vectors of every training
     image. Here they are the other images of the batch and, with ``queue``, those of the
-    last batches, with the vectors they had then; n in the critic is the number of
-    negatives that there are. So the value is that of equation (18) with another n, and
+    last batches, with the vectors they had then: equation (18) with another n, so
     another weight is due where n differs much from the paper's 16384.
 
-    Equation (19) divides by n / M, with M the size of the data set. Taken literally a
-    batch begins in the thousands, nearly all of it from the negatives. The authors'
-    code, which the weight of 0.8 belongs to, first divides e^z by M times its mean E
-    over the first batch, so that M falls out: ``h = e^z / (e^z + n E)``. So does this;
-    E of either direction is kept with the weights. mmrazor's ``CRDLoss`` ignores its
-    ``loss_weight``. The paper has a ``loss_weight`` of 0.8.
+    Equation (19) divides by n / M, with M the size of the data set: a batch would begin
+    in the thousands. The authors' code, which the ``loss_weight`` of 0.8 belongs to,
+    first divides e^z by M times its mean E over the first batch, so that M falls out:
+    ``h = e^z / (e^z + n E)``. So does this; E of either direction is kept with the
+    weights. mmrazor's ``CRDLoss`` ignores its ``loss_weight``.
     """
 
     family = 'relation'
@@ -107,7 +98,10 @@ class CRDLoss(BatchLoss):
             total = self._from(mine, other, 'T', gt_labels)
             total = total + self._from(other, mine, 'S', gt_labels)
         if self.training and self.queue:
-            self._keep(mine.detach(), other.detach(), gt_labels)
+            batch = dict(past_S=mine, past_T=other, past_labels=gt_labels)
+            for name, new in batch.items():
+                row = torch.cat([new.detach(), getattr(self, name)])
+                setattr(self, name, row[: self.queue].clone())
         return self.loss_weight * total
 
     def _from(
@@ -119,14 +113,11 @@ class CRDLoss(BatchLoss):
         negative = (labels[:, None] != known) & (known >= 0)
         similarity = anchors @ torch.cat([others, past]).T / self.tau
         kept = getattr(self, f'level_{side}')
-        found = level_of(similarity.detach(), negative)
+        pairs = negative.clone()
+        pairs.diagonal().fill_(True)
+        found = similarity.detach().masked_fill(~pairs, -torch.inf).flatten()
+        found = torch.logsumexp(found, 0) - torch.log(pairs.sum())
         level = torch.where(kept.isnan(), found, kept)  # of the first batch
         if self.training:
             kept.copy_(level)
         return contrast(similarity, negative, level)
-
-    def _keep(self, mine: Tensor, other: Tensor, labels: Tensor) -> None:
-        batch = dict(past_S=mine, past_T=other, past_labels=labels)
-        for name, new in batch.items():
-            row = torch.cat([new, getattr(self, name)])
-            setattr(self, name, row[: self.queue].clone())

@@ -9,6 +9,7 @@ from hkd_mm.errors import UserError
 from hkd_mm.models.arguments import NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import check_maps
 from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.losses.kd_losses import soft_target_kl
 from hkd_mm.registry import MODELS
 from hkd_mm.structures.mask_samples import IGNORE
 
@@ -16,9 +17,8 @@ from hkd_mm.structures.mask_samples import IGNORE
 def with_background(logits: Tensor) -> Tensor:
     """One logit a pixel (N, 1, h, w) as two: the background's is zero.
 
-    ``softmax((0, x))`` is ``sigmoid(x)`` for the class, and its cross-entropy
-    is the binary one of ``x``, so one formula serves both. Of several classes
-    the background is the first. Returns (N, max(C, 2), h, w), float32.
+    ``softmax((0, x))`` is ``sigmoid(x)`` for the class, and its cross-entropy the
+    binary one of ``x``. Returns (N, max(C, 2), h, w), float32, the background first.
     """
     logits = logits.float()
     if logits.shape[1] > 1:
@@ -68,13 +68,8 @@ class CWDLoss(DistillLoss):
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         check_maps('CWDLoss', s_feature.shape)
-        student, teacher = (
-            torch.log_softmax(x.flatten(2) / self.tau, dim=2)
-            for x in (s_feature, t_feature)
-        )
-        channels = student.shape[0] * student.shape[1]
-        divergence = F.kl_div(student, teacher, reduction='sum', log_target=True)
-        return self.loss_weight * self.tau**2 * divergence / channels
+        channels = (x.flatten(2).flatten(0, 1) for x in (s_feature, t_feature))
+        return self.loss_weight * soft_target_kl(*channels, self.tau)
 
 
 @MODELS.register_module()
@@ -86,8 +81,7 @@ class DiceBCELoss(DistillLoss):
     sums over the pixels of one image, of Milletari et al., arXiv 1606.04797, section 3,
     with ``p`` in place of ``p^2``. With one logit a pixel ``CE`` is the binary
     cross-entropy and ``p`` the sigmoid; with several the background is the first class
-    of a softmax. Both are means over images of means over their pixels, so that several
-    processes make the gradient of one.
+    of a softmax. Both are means over images of means over their pixels.
 
     Pixels of label 255 count nowhere. ``smooth`` defines the Dice of a class
     that an image has not: 1 where nothing is predicted, and it falls with
@@ -151,10 +145,7 @@ class PixelKLLoss(DistillLoss):
                 f'teacher {tuple(preds_T.shape)}; both need the same '
                 'num_classes and masks of the same size'
             )
-        student, teacher = (
-            torch.log_softmax(with_background(x) / self.tau, dim=1)
-            for x in (preds_S, preds_T)
+        pixels = (
+            with_background(x).movedim(1, -1).flatten(0, 2) for x in (preds_S, preds_T)
         )
-        pixels = student.numel() // student.shape[1]
-        divergence = F.kl_div(student, teacher, reduction='sum', log_target=True)
-        return self.loss_weight * self.tau**2 * divergence / pixels
+        return self.loss_weight * soft_target_kl(*pixels, self.tau)

@@ -4,7 +4,6 @@
 import inspect
 import warnings
 from dataclasses import field, fields
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,7 +16,6 @@ from torch.utils._pytree import tree_map_only
 
 from hkd_mm.errors import UserError
 from hkd_mm.models.arguments import Arguments, NotNegative
-from hkd_mm.models.connectors.feature_align_connector import Shape
 
 Feature = Tensor | list[Tensor]
 ClassWeight = list[NotNegative] | None
@@ -35,8 +33,8 @@ class DistillLoss(Arguments, nn.Module):
     (:mod:`hkd_mm.models.algorithms.wiring`); from the attributes the test suite knows
     which laws the loss obeys, and docs/zoo.md is written.
 
-    A loss with ``build(student_shape[, teacher_shape])`` is given the shapes of its
-    features before the first use, one with ``attach(student, teacher)`` the networks.
+    Before the first use a loss with ``attach(student, teacher)`` is given the networks,
+    then one with ``build(student_shape[, teacher_shape])`` the shapes of its features.
 
     Attributes:
         family: ``response``, ``feature``, ``relation``, ``self`` or ``online``.
@@ -97,7 +95,7 @@ class DistillLoss(Arguments, nn.Module):
         self.register_forward_pre_hook(_prepare_inputs, with_kwargs=True)
 
     def scaled(self, **parts: Tensor) -> dict[str, Tensor]:
-        """Multiply all parts by ``loss_weight``."""
+        """Parts times ``loss_weight``."""
         return {name: self.loss_weight * x for name, x in parts.items()}
 
     def gathered(self, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -107,8 +105,8 @@ class DistillLoss(Arguments, nn.Module):
     def cross_entropy(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
         """Cross-entropy of each sample times its class's weight, as a mean.
 
-        As in mmpretrain; torch divides by the sum of the weights. So several
-        processes make the gradient of one.
+        As in mmpretrain; torch divides by the sum of the weights, by which several
+        processes would not make the gradient of one.
         """
         return F.cross_entropy(
             preds_S.float(), gt_labels, weight=self._class_weight, reduction='none'
@@ -176,17 +174,12 @@ def _prepare_inputs(loss: DistillLoss, args: tuple, kwargs: dict) -> tuple[tuple
         first = next(iter(given.values()))
         rows = len(first[0] if isinstance(first, (list, tuple)) else first)
         _check_batch_size(loss, rows // loss.views)
-    given = {
-        name: tree_map_only(Tensor, partial(_as_given, name), value)
-        for name, value in given.items()
-    }
-    return args[len(loss._inputs) :], given
-
-
-def _as_given(name: str, value: Tensor) -> Tensor:
-    if value.is_floating_point():
-        value = value.float()
-    return value.detach() if name in ('preds_T', 't_feature') else value
+    floats = tree_map_only(
+        Tensor, lambda x: x.float() if x.is_floating_point() else x, given
+    )
+    for name in {'preds_T', 't_feature'} & floats.keys():
+        floats[name] = tree_map_only(Tensor, Tensor.detach, floats[name])
+    return args[len(loss._inputs) :], floats
 
 
 def _check_pixels(
@@ -231,7 +224,10 @@ def _compare_features(
 ) -> None:
     if student is None or teacher is None:
         return
-    mine, other = _shapes(student), _shapes(teacher)
+    mine, other = (
+        [tuple(x.shape) for x in (part if isinstance(part, (list, tuple)) else [part])]
+        for part in (student, teacher)
+    )
     if len(mine) != len(other):
         raise UserError(
             f'{type(loss).__name__}: {len(mine)} student features and '
@@ -243,11 +239,6 @@ def _compare_features(
             f"shape of the teacher's {other}; put a connector on s_feature, "
             'such as hkd_mm.FeatureAlignConnector'
         )
-
-
-def _shapes(feature: Feature) -> list[Shape]:
-    features = feature if isinstance(feature, (list, tuple)) else [feature]
-    return [tuple(x.shape) for x in features]
 
 
 def gather_batch(tensor: Tensor) -> Tensor:

@@ -29,10 +29,9 @@ class DKDLoss(DistillLoss):
     temperature ``tau``. Plain KD is the same with ``beta = 1 - p_T(label)``,
     small where the teacher is confident.
 
-    The authors raise the weight from 0 over the first 20 of 240 epochs; here
-    that is ``hkd_mm.LossScheduleHook``. mmrazor's ``DKDLoss`` sums over the
-    batch where an average is configured, and takes the label out of NCKD by
-    subtracting 1000, which large logits survive.
+    The authors raise the weight from 0 over the first 20 of 240 epochs, as
+    ``hkd_mm.LossScheduleHook`` can. mmrazor's ``DKDLoss`` sums over the batch where an
+    average is configured, and subtracts 1000 from the label's logit.
     """
 
     family = 'response'
@@ -64,7 +63,7 @@ class DKDLoss(DistillLoss):
         target = target_mask(preds_S, gt_labels)
         both = preds_S, preds_T
         if self.standardize:
-            both = tuple(standardize(logits) for logits in both)
+            both = tuple(map(standardize, both))
         tckd, nckd = (
             divergence(*(log_p(logits, target, self.tau) for logits in both))
             for log_p in (_label_or_not, non_target_log_probabilities)
@@ -78,7 +77,7 @@ def _label_or_not(logits: Tensor, target: Tensor, tau: float) -> Tensor:
     log_p = log_probabilities(logits, tau)
     return torch.stack(
         [
-            log_p.masked_fill(~target, 0).sum(dim=1),
+            log_p[target],
             log_p.masked_fill(target, -torch.inf).logsumexp(dim=1),
         ],
         dim=1,
@@ -115,12 +114,8 @@ class NKDLoss(DistillLoss):
     gamma: NotNegative = 1.5  # weight of the other classes
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        target = target_mask(preds_S, gt_labels)
-        both = preds_S, preds_T
-        log_S, log_T = (
-            log_probabilities(logits, 1.0).masked_fill(~target, 0).sum(dim=1)
-            for logits in both
-        )
+        target, both = target_mask(preds_S, gt_labels), (preds_S, preds_T)
+        log_S, log_T = (log_probabilities(logits, 1.0)[target] for logits in both)
         others = divergence(
             *(non_target_log_probabilities(logits, target, self.tau) for logits in both)
         )
@@ -190,11 +185,10 @@ class WSLDLoss(DistillLoss):
     ``L = tau^2 * mean_i w_i KL(softmax(t_i / tau) || softmax(s_i / tau))`` with
     ``w_i = 1 - exp(-CE(s_i, y_i) / CE(t_i, y_i))`` at temperature 1 and without a
     gradient: a sample that the student already knows better than the teacher counts
-    little. The paper writes a cross-entropy in place of the divergence; the difference
-    is the teacher's entropy, which has no gradient, and so a student that equals its
-    teacher has loss 0 (mmrazor's ``WSLD`` has not). The labels of mixed images enter
-    the two cross-entropies as they are. The paper has a ``loss_weight`` of 2.5 for
-    ImageNet, of 2.25 with ``tau`` 4 for CIFAR-100.
+    little. The paper, as mmrazor's ``WSLD``, has a cross-entropy in place of the
+    divergence; the difference is the teacher's entropy, which has no gradient. The
+    paper has a ``loss_weight`` of 2.5 for ImageNet, of 2.25 with ``tau`` 4 for
+    CIFAR-100.
     """
 
     family = 'response'
@@ -209,15 +203,9 @@ class WSLDLoss(DistillLoss):
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         apart = kl_of_samples(preds_S, preds_T, self.tau)
-        weight = _behind(preds_S, preds_T, gt_labels)
+        mine, other = (
+            F.cross_entropy(preds.detach(), gt_labels, reduction='none')
+            for preds in (preds_S, preds_T)
+        )
+        weight = -torch.expm1(-mine / other.clamp_min(_SMALLEST))
         return self.loss_weight * self.tau**2 * (weight * apart).mean()
-
-
-@torch.no_grad()
-def _behind(preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-    """(N,) in [0, 1]: 0 where the student is right and confident."""
-    mine, other = (
-        F.cross_entropy(preds, gt_labels, reduction='none')
-        for preds in (preds_S, preds_T)
-    )
-    return -torch.expm1(-mine / other.clamp_min(_SMALLEST))

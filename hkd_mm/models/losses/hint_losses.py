@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hkd_mm.models.arguments import Count, Fraction, NotNegative, Positive
-from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import DistillLoss, Shape
+from hkd_mm.models.connectors.feature_align_connector import Shape, resize_map
+from hkd_mm.models.losses.distill_loss import DistillLoss
 from hkd_mm.registry import MODELS
 
 _NOTHING = 1e-20  # vectors below it count as zero
@@ -43,9 +43,8 @@ class FitNetLoss(DistillLoss):
 
     ``mean((r(s) - t)^2)``; the connector of the config is the regressor ``r``. The
     paper sums, halves and trains on the hint alone before it trains on the labels; here
-    the mean makes the weight independent of the size of the image, and both terms are
-    trained together, as all later comparisons do. mmrazor's ``L2Loss`` lets a gradient
-    into the teacher and is not a number at a feature of zeros, so it is not called.
+    both are trained together, as in all later comparisons. mmrazor's ``L2Loss`` lets a
+    gradient into the teacher and is not a number at a feature of zeros.
     """
 
     family = 'feature'
@@ -99,9 +98,9 @@ class VIDLoss(DistillLoss):
     The negative log-likelihood of the teacher's maps under a Gaussian around the
     student's prediction, without its constant: the sum over the stages of ``mean(log
     sigma_c + (t - mu(s))^2 / (2 sigma_c^2))``, with ``sigma_c^2 = softplus(a_c) +
-    eps``. The variance of a channel is a parameter, trained and saved with the student;
-    the connector of the config is ``mu``. The paper sums over the map as well; the mean
-    makes the weight independent of the size of the image. The value may be negative.
+    eps``. The variance of a channel is a parameter, saved with the student; the
+    connector of the config is ``mu``. The paper sums over the map as well. The value
+    may be negative.
     """
 
     family = 'feature'
@@ -147,10 +146,8 @@ class ABLoss(DistillLoss):
     ``max(0, margin - s)^2`` where the teacher's neuron is on (``t > 0``), ``max(0,
     margin + s)^2`` where it is off, averaged over the map; ``s`` is the student's
     feature after its connector and before any activation, ``t`` may be taken before or
-    after a ReLU. The paper sums, and uses the loss alone to initialise the student
-    before training on the labels; here both are trained together. mmrazor's ``ABLoss``
-    sums over the map, so that its weight depends on the size of the image, and computes
-    in half precision under autocast.
+    after a ReLU. The paper sums, and uses the loss alone to initialise the student.
+    mmrazor's ``ABLoss`` sums as well, and computes in half precision under autocast.
     """
 
     family = 'feature'
@@ -228,17 +225,15 @@ class OFDLoss(DistillLoss):
     The target is ``max(t, m_c)`` with a margin ``m_c < 0`` a channel, the expected
     value of the negative answers; the distance is ``(s - target)^2``, but 0 where ``s
     <= target <= 0``, averaged over the map. As in the paper, the margin follows from
-    scale and shift of the teacher's BatchNorm at the end of the stage, whose outputs
-    are taken to be normal (:meth:`attach`). A teacher without one, or with ``fold_bn``,
-    gets the mean of the negative answers in the batch.
+    the teacher's BatchNorm at the end of the stage (:func:`margins_of`). A teacher
+    without one, or with ``fold_bn``, gets the mean of the negative answers in the
+    batch.
 
     Recorders deliver most stages behind their ReLU, where all that was negative is 0:
-    such a neuron's target is the margin itself, the expected value of what is hidden.
-    The paper sums over maps of all stages; here the mean makes the weight independent
-    of the size of the image, and each further stage is a further loss with recorders of
-    its own. mmrazor's ``OFDLoss`` sums, and its margin needs an algorithm class of its
-    own. The paper's weight of 1e-3 on a sum is ``1e-3 C H W`` of its teacher's map
-    here, 16.4 for 256 x 8 x 8.
+    such a neuron's target is the margin itself. The paper sums over maps of all stages;
+    here each further stage is a further loss, and the paper's weight of 1e-3 on a sum
+    is ``1e-3 C H W`` of its teacher's map, 16.4 for 256 x 8 x 8. mmrazor's ``OFDLoss``
+    sums, and its margin needs an algorithm class of its own.
     """
 
     family = 'feature'
@@ -252,46 +247,33 @@ class OFDLoss(DistillLoss):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.register_buffer('margin', None, persistent=False)
-        self._margins: dict[int, Tensor] | None = None
-        self._channels: int | None = None
 
     def attach(self, student: nn.Module, teacher: nn.Module) -> None:
         self._margins = margins_of(teacher)
-        self._settle()
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
-        self._channels = teacher_shape[1]
-        self._settle()
-
-    def _settle(self) -> None:
-        if self._margins is None or self._channels is None:
-            return
-        self.margin = self._margins.get(self._channels)
+        channels = teacher_shape[1]
+        self.margin = self._margins.get(channels)
         if self.margin is None:
             self.warn_once(
                 'margin',
-                f'no BatchNorm of {self._channels} channels ends a stage of '
+                f'no BatchNorm of {channels} channels ends a stage of '
                 'the teacher (teacher_inference.fold_bn?); the margin is the '
                 'mean of the negative answers in a batch, 0 behind a ReLU',
             )
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         margin = self.margin
-        if margin is None:
-            margin = _mean_of_negatives(t_feature)
+        if margin is None:  # the mean of each channel, 0 where none is negative
+            dims = [dim for dim in range(t_feature.dim()) if dim != 1]
+            count = (t_feature < 0).sum(dims).clamp(min=1)
+            margin = t_feature.clamp(max=0).sum(dims) / count
         margin = margin.float().view(-1, *[1] * (t_feature.dim() - 2))
         hidden = t_feature == 0  # by a ReLU
         target = torch.where(hidden, margin, torch.maximum(t_feature, margin))
         near = (s_feature <= target) & (target <= 0)
         distance = (s_feature - target).square().masked_fill(near, 0.0)
         return self.loss_weight * distance.mean()
-
-
-def _mean_of_negatives(feature: Tensor) -> Tensor:
-    """Mean of each channel of (N, C, ...), 0 where none is negative."""
-    dims = [dim for dim in range(feature.dim()) if dim != 1]
-    count = (feature < 0).sum(dims).clamp(min=1)
-    return feature.clamp(max=0).sum(dims) / count
 
 
 def conv_stack(
@@ -326,14 +308,12 @@ class FTLoss(DistillLoss):
     ``loss_transfer = beta * mean(|F_T / |F_T|_2 - F_S / |F_S|_2|)``, one length an
     image, and ``loss_paraphraser = alpha * mean(|t - decoder(F_T)|^2 / |t|^2)``.
 
-    The paper trains the paraphraser first and then freezes it. Here one run does both,
-    so that no second schedule and checkpoint are needed: the second part trains the
-    paraphraser alone, on the detached teacher, and the first sees its factors detached,
-    so that they cannot come to meet the student. They move in the first epochs, which
-    is the price. The division by ``|t|^2``, also ours, lets the paraphraser of a
-    teacher with small features learn as fast as any; without it, it hardly moves. A
-    student map of another size is brought to the teacher's before the translator. Both
-    networks belong to this loss: they are trained and saved with the student.
+    The paper trains the paraphraser first and then freezes it. Here one run does both:
+    the second part trains the paraphraser alone, on the detached teacher, and the first
+    sees its factors detached, which move in the first epochs. The division by
+    ``|t|^2``, also ours, lets the paraphraser of a teacher with small features learn as
+    fast as any. A student map of another size is brought to the teacher's before the
+    translator. Both networks are trained and saved with the student.
     """
 
     family = 'feature'
@@ -386,15 +366,12 @@ class FTLoss(DistillLoss):
             unit_vectors(x.float().flatten(1))
             for x in (self.translator(student), factors.detach())
         )
-        error = _relative_error(again.float(), t_feature).mean()
+        error, energy = (
+            x.float().square().flatten(1).mean(dim=1)
+            for x in (again - t_feature, t_feature)
+        )
+        error = error / torch.where(energy > 1e-12, energy, 1.0)
         return self.scaled(
             loss_transfer=self.beta * (mine - other).abs().mean(),
-            loss_paraphraser=self.alpha * error,
+            loss_paraphraser=self.alpha * error.mean(),
         )
-
-
-def _relative_error(again: Tensor, feature: Tensor) -> Tensor:
-    error, energy = (
-        x.square().flatten(1).mean(dim=1) for x in (again - feature, feature)
-    )
-    return error / torch.where(energy > 1e-12, energy, 1.0)

@@ -48,9 +48,8 @@ def target_mask(logits: Tensor, gt_labels: Tensor) -> Tensor:
 def non_target_log_probabilities(logits: Tensor, target: Tensor, tau: float) -> Tensor:
     """Log-probabilities of (N, C) among the classes that are not the label.
 
-    The label is taken out of the softmax, whatever the size of the logits; a
-    large number subtracted from it would not do that for large logits. At
-    the label it is 0, so that it adds nothing to :func:`divergence`.
+    The label is taken out of the softmax, whatever the size of the logits. There it
+    is 0, so that it adds nothing to :func:`divergence`.
     """
     rest = (logits.float() / tau).masked_fill(target, -torch.inf)
     return F.log_softmax(rest, dim=1).masked_fill(target, 0)
@@ -72,25 +71,18 @@ def standardize(logits: Tensor) -> Tensor:
 def soft_target_kl(preds_S: Tensor, preds_T: Tensor, tau: float | Tensor) -> Tensor:
     """``tau^2 * KL(softmax(preds_T / tau) || softmax(preds_S / tau))``.
 
-    Source: Hinton et al., arXiv 1503.02531, section 2 (the factor ``tau^2``
-    keeps the gradient's size when ``tau`` changes). The mean over the batch,
-    in float32 also under autocast; no gradient flows into ``preds_T``.
+    Source: Hinton et al., arXiv 1503.02531, section 2 (the factor ``tau^2`` keeps the
+    gradient's size when ``tau`` changes). The mean over the batch, in float32.
     """
-    return tau**2 * F.kl_div(
-        log_probabilities(preds_S, tau),
-        log_probabilities(preds_T.detach(), tau),
-        reduction='batchmean',
-        log_target=True,
-    )
+    return tau**2 * kl_of_samples(preds_S, preds_T.detach(), tau).mean()
 
 
 @MODELS.register_module()
 class KLLoss(DistillLoss):
     """Soft targets of Hinton et al., section 2: the plain KD loss.
 
-    ``tau^2 * mean_i KL(softmax(t_i / tau) || softmax(s_i / tau))``.
-    mmrazor's ``KLDivergence`` computes the same and fails no test here; this
-    one computes in float32 under autocast as well.
+    ``tau^2 * mean_i KL(softmax(t_i / tau) || softmax(s_i / tau))``. mmrazor's
+    ``KLDivergence`` is the same, but in half precision under autocast.
     """
 
     family = 'response'
@@ -113,11 +105,9 @@ class LogitStdLoss(DistillLoss):
 
     ``L = tau^2 * mean_i KL(softmax(Z(t_i) / tau) || softmax(Z(s_i) / tau))`` where Z
     takes each sample's scores to mean 0 and standard deviation 1 (population, over the
-    classes): a small student need not copy the size of the teacher's scores, only their
-    order and proportions. The loss does not depend on the student's mean and scale, so
-    the size of its scores is left to the hard label. With DKD in place of KL:
-    ``DKDLoss(standardize=True)``. The paper has a ``loss_weight`` of 9 beside 0.1 for
-    the hard label.
+    classes): a small student need not copy the size of the teacher's scores, which is
+    left to the hard label. With DKD in place of KL: ``DKDLoss(standardize=True)``. The
+    paper has a ``loss_weight`` of 9 beside 0.1 for the hard label.
     """
 
     family = 'response'
@@ -133,9 +123,7 @@ class LogitStdLoss(DistillLoss):
         'which one is higher'
     )
 
-    # temperature; scores are at most ``sqrt(C - 1)`` in size, so that a lower one than
-    # in plain KD does
-    tau: Positive = 2.0
+    tau: Positive = 2.0  # lower than in plain KD: scores are at most ``sqrt(C - 1)``
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         return self.loss_weight * soft_target_kl(
@@ -149,10 +137,8 @@ class NormKDLoss(DistillLoss):
 
     ``mean_i T_t,i^2 * KL(softmax(t_i / T_t,i) || softmax(s_i / T_s,i))`` with
     ``T_t,i = tau * std(t_i)`` and ``T_s,i = tau * std(s_i)``, the standard
-    deviations over the classes (divisor ``C - 1``). The size of the
-    student's scores is left to the label. The paper has no lower bound for
-    the deviation; here it is ``eps``, so that equal scores divide by no zero
-    and a new last layer of near-zero weights makes no huge gradient.
+    deviations over the classes (divisor ``C - 1``). The paper has no lower bound for
+    the deviation; here it is ``eps``, for equal scores and for a new last layer.
     """
 
     family = 'response'
@@ -172,7 +158,6 @@ class NormKDLoss(DistillLoss):
     eps: Positive = 1e-2  # least standard deviation
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """From logits (N, C), (N, C), C >= 2, to a float32 scalar."""
         # the root only ever sees values >= eps^2
         tau_S, tau_T = (
             self.tau * x.var(dim=1, keepdim=True).clamp_min(self.eps**2).sqrt()
@@ -192,9 +177,8 @@ class CTKDLoss(DistillLoss):
     with ``reversal``. ``w`` is in the optimizer and in the checkpoint.
 
     The curriculum is ``reversal`` rising from 0 to 1 on half a cosine over 10
-    epochs, equation (9). Epochs are the runner's business, so the config
-    says it with ``hkd_mm.LossScheduleHook(loss=..., word='reversal',
-    kind='cosine', start=0, until=10)``, which a resumed run takes up again.
+    epochs, equation (9): ``hkd_mm.LossScheduleHook(loss=..., word='reversal',
+    kind='cosine', start=0, until=10)``.
     """
 
     family = 'response'

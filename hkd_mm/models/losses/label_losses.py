@@ -63,11 +63,7 @@ class HybridKDLoss(DistillLoss):
 
 @MODELS.register_module()
 class HardLabelLoss(DistillLoss):
-    """Cross-entropy between the student's class scores and the label.
-
-    The other term of nearly every method, apart so that any distillation
-    loss can be combined with it.
-    """
+    """Cross-entropy between the student's class scores and the label."""
 
     family = 'response'
     source = 'Hinton et al., arXiv 1503.02531, section 2'
@@ -85,9 +81,8 @@ class DeiTHardLoss(DistillLoss):
     r"""Hard-label distillation of Touvron et al., equation (3).
 
     ``L = mean_i CE(s_i, argmax_c t_i,c)``, without label smoothing, as in the paper.
-    Equation (3) is half of it and half of :class:`hkd_mm.HardLabelLoss`. Here it acts
-    on the one class head there is; the paper's distillation token is a part of its
-    student. The paper has a ``loss_weight`` of 0.5.
+    Equation (3) is half of it and half of :class:`hkd_mm.HardLabelLoss`; the paper's
+    distillation token is a part of its student.
     """
 
     family = 'response'
@@ -113,10 +108,8 @@ class ClassWeightedKLLoss(DistillLoss):
     same share in the loss, while plain KD teaches mostly the common ones.
 
     The weight is one a sample, as Cui et al. put it on any loss, and not one
-    a term of the divergence: with unequal weights in its sum, ``sum_k w_k p_T,k
-    log(p_T,k / p_S,k)`` is lowest at another student than the teacher. The mean is over
-    the samples, not over the weights, so that several processes make the gradient of
-    one; the weights' mean over the training images is 1.
+    a term of the divergence, whose minimum would not be at the teacher. The mean is
+    over the samples; the weights' mean over the training images is 1.
     """
 
     family = 'response'

@@ -40,10 +40,9 @@ def without_diagonal(matrix: Tensor) -> Tensor:
 
 
 class RelationLoss(BatchLoss):
-    """A loss on the relations within a batch; a child writes one of the two.
+    """A loss on the relations within a batch, of features of any widths.
 
-    Student and teacher may have features of unlike width. Half precision is
-    left before the relations are computed.
+    A child writes ``compare`` or ``relations``.
     """
 
     family = 'relation'
@@ -51,7 +50,6 @@ class RelationLoss(BatchLoss):
     aligned = False
 
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        """From features (N, ...) and (N, ...) to a float32 scalar."""
         mine, other = self.gathered(s_feature.flatten(1), t_feature.flatten(1))
         with full_precision(mine):
             return self.loss_weight * self.compare(mine, other)
@@ -103,9 +101,8 @@ class PKTLoss(RelationLoss):
     """Probabilistic knowledge transfer, section 3.
 
     ``mean_i KL(t_i || s_i)``, where t_i and s_i are the probabilities of the
-    other samples as neighbours of sample i. The paper sums over i, most code
-    takes the mean over all N^2 entries and counts a sample as its own
-    neighbour: a weight w there is w / N here.
+    other samples as neighbours of sample i. The paper sums over i, most code takes the
+    mean over all N^2 entries, a sample as its own neighbour: a weight w is w / N here.
     """
 
     source = 'Passalis and Tefas, arXiv 1803.10837, section 3'
@@ -125,9 +122,8 @@ class CCLoss(RelationLoss):
     """Correlation congruence of a batch, section 3.
 
     ``1 / N^2 * ||K_T - K_S||_F^2`` with K the Gaussian kernel of unit
-    vectors as a Taylor series. Not what RepDistiller and others call CC,
-    which multiplies the differences of neighbours in the batch, so that its
-    value depends on the order of the samples.
+    vectors as a Taylor series. What RepDistiller and others call CC multiplies the
+    differences of neighbours in the batch, and depends on the order of the samples.
     """
 
     source = 'Peng et al., arXiv 1904.01802, section 3'
@@ -154,9 +150,8 @@ class CCLoss(RelationLoss):
 def relative_distances(vectors: Tensor) -> Tensor:
     """Distances of all pairs of (N, D) in units of their mean: (N, N - 1).
 
-    Source: Park et al., arXiv 1904.05068, section 3.2.1. Computed from differences, not
-    from products, so that near vectors are not lost to rounding; the gradient at equal
-    vectors is zero. Row i is without its own i; zero where all vectors are equal.
+    Row i is without its own i; zero where all vectors are equal, as the gradient of
+    equal ones.
     """
     pairs = without_diagonal(
         torch.cdist(vectors, vectors, compute_mode='donot_use_mm_for_euclid_dist')
@@ -166,10 +161,7 @@ def relative_distances(vectors: Tensor) -> Tensor:
 
 
 def distance_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
-    """Mean Huber loss between relative distances of (N, D) and (N, D').
-
-    Zero for one sample, which has no pairs.
-    """
+    """Mean Huber loss between relative distances of (N, D) and (N, D'); 0 for N = 1."""
     mine, other = relative_distances(s_feature), relative_distances(t_feature)
     return F.smooth_l1_loss(mine, other, reduction='sum') / max(mine.numel(), 1)
 
@@ -179,10 +171,9 @@ class RKDDistanceLoss(RelationLoss):
     """Distance-wise relational distillation, section 3.2.1.
 
     The mean over the pairs of different samples of
-    ``huber(d_S / mean(d_S), d_T / mean(d_T))``, with d the Euclidean distance. It is a
-    mean over N (N - 1) pairs, where most code divides by N^2. mmrazor's
-    ``DistanceWiseRKD`` brings every vector to length 1 first, which the paper does not,
-    and has NaN for a batch of one. The paper has a ``loss_weight`` of 25.
+    ``huber(d_S / mean(d_S), d_T / mean(d_T))``, with d the Euclidean distance; most
+    code divides by N^2. mmrazor's ``DistanceWiseRKD`` brings every vector to length 1
+    first, and has NaN for a batch of one. The paper has a ``loss_weight`` of 25.
     """
 
     source = 'Park et al., arXiv 1904.05068, section 3.2.1'
@@ -191,8 +182,7 @@ class RKDDistanceLoss(RelationLoss):
         'it the target.'
     )
 
-    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        return distance_loss(mine, other)
+    compare = staticmethod(distance_loss)
 
 
 _ELEMENTS = 2**24  # of the largest tensor held: 64 MiB of float32
@@ -203,8 +193,8 @@ def angle_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
 
     Source: Park et al., arXiv 1904.05068, section 3.2.2: the angle at j between the
     directions to i and to k, three different samples; zero for less than three samples.
-    Large batches go vertex by vertex and are computed again in the backward pass, so
-    neither N^3 cosines nor N^2 D differences are ever held.
+    Neither N^3 cosines nor N^2 D differences are held: large batches go vertex by
+    vertex and are computed again in the backward pass.
     """
     n = len(s_feature)
     width = max(n, s_feature.size(1), t_feature.size(1))
@@ -222,7 +212,8 @@ def angle_loss(s_feature: Tensor, t_feature: Tensor) -> Tensor:
 
 
 def _at_vertices(s_feature: Tensor, t_feature: Tensor, vertices: Tensor) -> Tensor:
-    mine, other = (_cosines(x, vertices) for x in (s_feature, t_feature))
+    directions = (unit(x - x[vertices, None]) for x in (s_feature, t_feature))
+    mine, other = (x @ x.transpose(1, 2) for x in directions)  # (V, N, N) cosines
     # Directions to oneself are zero in both networks. What is left to take out
     # is the angle of a direction with itself.
     same = torch.eye(len(s_feature), dtype=torch.bool, device=mine.device)
@@ -230,21 +221,14 @@ def _at_vertices(s_feature: Tensor, t_feature: Tensor, vertices: Tensor) -> Tens
     return huber.masked_fill(same, 0).sum()
 
 
-def _cosines(vectors: Tensor, vertices: Tensor) -> Tensor:
-    """(V, N, N): at each vertex, between the directions to i and to k."""
-    directions = unit(vectors - vectors[vertices, None])
-    return directions @ directions.transpose(1, 2)
-
-
 @MODELS.register_module()
 class RKDAngleLoss(RelationLoss):
     """Angle-wise relational distillation, section 3.2.2.
 
     The mean over the triples of different samples of
-    ``huber(cos_S(i, j, k), cos_T(i, j, k))``. It is a mean over N (N - 1) (N - 2)
-    triples, where most code divides by N^3. mmrazor's ``AngleWiseRKD`` brings every
-    vector to length 1 first, which the paper does not, and holds all N^3 cosines and
-    N^2 D differences. The paper has a ``loss_weight`` of 50.
+    ``huber(cos_S(i, j, k), cos_T(i, j, k))``; most code divides by N^3. mmrazor's
+    ``AngleWiseRKD`` brings every vector to length 1 first, and holds all N^3 cosines
+    and N^2 D differences. The paper has a ``loss_weight`` of 50.
     """
 
     source = 'Park et al., arXiv 1904.05068, section 3.2.2'
@@ -253,5 +237,4 @@ class RKDAngleLoss(RelationLoss):
         'degrees, and say little.'
     )
 
-    def compare(self, mine: Tensor, other: Tensor) -> Tensor:
-        return angle_loss(mine, other)
+    compare = staticmethod(angle_loss)

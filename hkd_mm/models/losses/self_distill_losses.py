@@ -9,8 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hkd_mm.models.arguments import NotNegative, Positive, Share
-from hkd_mm.models.connectors.feature_align_connector import conv_norm_relu, resize_map
-from hkd_mm.models.losses.distill_loss import BatchLoss, ClassWeight, DistillLoss, Shape
+from hkd_mm.models.connectors.feature_align_connector import (
+    Shape,
+    conv_norm_relu,
+    resize_map,
+)
+from hkd_mm.models.losses.distill_loss import BatchLoss, ClassWeight, DistillLoss
 from hkd_mm.models.losses.kd_losses import kl_of_samples, soft_target_kl
 from hkd_mm.models.recorders.network_recorders import last_layer
 from hkd_mm.registry import MODELS
@@ -27,10 +31,9 @@ class BYOTLoss(DistillLoss):
     - ``alpha * tau^2 * KL(softmax(s / tau) || softmax(q_m / tau))``
     - ``beta * mean (F_m - F_deepest)^2``
 
-    The network's own scores ``s`` and its deepest map teach and are detached;
-    their own training is the label's term, apart. The classifiers are dropped
-    after training: they are parameters of this loss, not of the network. The mean over
-    a map's values (the paper sums) keeps ``beta`` apart from its size.
+    The network's own scores ``s`` and its deepest map teach and are detached; the
+    label's term trains them. The classifiers are parameters of this loss, not of the
+    network. The paper sums over a map's values, where this takes the mean.
     """
 
     family = 'self'
@@ -50,29 +53,16 @@ class BYOTLoss(DistillLoss):
     tau: Positive = 3.0
     class_weight: ClassWeight = None  # one weight a class, of the cross-entropy
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.branches = nn.ModuleList()
-        self._shapes: list[Shape] | None = None
-        self._classes: int | None = None
-
     def attach(self, student: nn.Module, teacher: nn.Module | None) -> None:
         self._classes = last_layer(student, self).out_features
-        self._make_branches()
 
     def build(self, student_shape: list[Shape]) -> None:
         good = len(student_shape) > 1
         self.require(good, 's_feature', student_shape, 'maps of two stages or more')
-        self._shapes = student_shape
-        self._make_branches()
-
-    def _make_branches(self) -> None:
-        if self._shapes is not None and self._classes is not None:
-            deepest = self._shapes[-1]
-            self.branches = nn.ModuleList(
-                _Branch(shape[1], deepest[1], self._classes)
-                for shape in self._shapes[:-1]
-            )
+        *stages, deepest = (shape[1] for shape in student_shape)
+        self.branches = nn.ModuleList(
+            _Branch(channels, deepest, self._classes) for channels in stages
+        )
 
     def forward(
         self, preds_S: Tensor, gt_labels: Tensor, s_feature: list[Tensor]
@@ -118,12 +108,9 @@ class TfKDLoss(DistillLoss):
     ``p^d`` gives ``a`` to the label and ``(1 - a) / (C - 1)`` to each other class (8),
     softened as any teacher: the softmax of ``log p^d / tau``. The paper weighs it by
     alpha = 0.1 (``loss_weight``) and the cross-entropy by 1 - alpha. The factor
-    ``tau^2`` is that of the paper's other variant, Tf-KD_self, without which tau = 20
-    leaves 1/400 of the gradient; the authors' code softens ``p^d`` as if it were
-    scores, and not the student.
-
-    Targets of mixed images: ``p^d`` is mixed likewise. With class weights each
-    sample counts as much as the class of its label.
+    ``tau^2`` is that of the paper's other variant, Tf-KD_self; the authors' code
+    softens ``p^d`` as if it were scores, and not the student. ``p^d`` of mixed images
+    is mixed likewise.
     """
 
     family = 'self'
@@ -138,7 +125,7 @@ class TfKDLoss(DistillLoss):
 
     a: Annotated[float, Field(gt=0, lt=1)] = 0.99  # probability of the label
     tau: Positive = 20.0
-    class_weight: ClassWeight = None  # one weight a class
+    class_weight: ClassWeight = None
 
     def forward(self, preds_S: Tensor, gt_labels: Tensor) -> Tensor:
         classes, targets = preds_S.size(1), gt_labels
@@ -165,9 +152,8 @@ class USKDLoss(BatchLoss):
       ... in the order of their scores.
 
     The paper ranks by the sum of this and of a second prediction from an intermediate
-    feature, and trains that one with weight 0.005; here the scores rank themselves, so
-    no feature is needed. The authors' code counts the label in the ranks and adds
-    log-probabilities to probabilities; here the ranks are of the other classes, from 1.
+    feature; here the scores rank themselves. The authors' code counts the label in the
+    ranks and adds log-probabilities to probabilities.
 
     Args:
         gather: the mean in ``P`` is over the samples of all processes.
@@ -194,20 +180,11 @@ class USKDLoss(BatchLoss):
         squares = log_target.detach().exp().square()
         smoothed = 1 + squares - squares.mean()
         smoothed = smoothed * self.sample_weight(logits, gt_labels).view(-1, 1)
+        ranks = torch.arange(1, logits.size(1), device=logits.device)
+        others = logits.gather(1, ranks - (ranks <= label).long())
+        ranked = F.log_softmax(others, dim=1).sort(dim=1, descending=True).values
+        zipf = 1 / ranks.float()
         return self.scaled(
             loss_target=self.alpha * -(smoothed * log_target).mean(),
-            loss_others=self.beta * _against_zipf(_others(logits, label)),
+            loss_others=self.beta * -(zipf / zipf.sum() * ranked).sum(dim=1).mean(),
         )
-
-
-def _others(logits: Tensor, label: Tensor) -> Tensor:
-    classes = torch.arange(logits.size(1) - 1, device=logits.device)
-    return logits.gather(1, classes + (classes >= label).long())
-
-
-def _against_zipf(logits: Tensor) -> Tensor:
-    """Cross-entropy of scores (N, K) with Zipf's law of their own ranks."""
-    ranked = F.log_softmax(logits, dim=1).sort(dim=1, descending=True).values
-    ranks = torch.arange(1, logits.size(1) + 1, device=logits.device)
-    zipf = 1 / ranks.float()
-    return -(zipf / zipf.sum() * ranked).sum(dim=1).mean()

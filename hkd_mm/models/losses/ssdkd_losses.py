@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.models.arguments import Count, NotNegative, Positive, Share
-from hkd_mm.models.connectors.feature_align_connector import resize_map
-from hkd_mm.models.losses.distill_loss import BatchLoss, Shape, full_precision
+from hkd_mm.models.connectors.feature_align_connector import Shape, resize_map
+from hkd_mm.models.losses.distill_loss import BatchLoss, full_precision
 from hkd_mm.models.losses.kd_losses import soft_target_kl
 from hkd_mm.models.losses.relation_losses import (
     angle_loss,
@@ -21,17 +21,11 @@ from hkd_mm.registry import MODELS
 def channel_difference(s_feature: Tensor, t_feature: Tensor) -> Tensor:
     """Root of the mean squared difference of two networks' Gram matrices.
 
-    ``G = F F^T / (C P)`` of an image, F (C, P) its map with P places. The C x C
-    matrices, of 2048 channels 16 MiB each, are never made: with ``U = F_S - F_T`` and
-    ``V = F_S + F_T`` the difference is ``(U V^T + V U^T) / 2``, whose square takes P x
-    P products only, and is exactly zero for equal maps. The gradient is finite there.
-
-    Args:
-        s_feature: (N, C, H, W), float32.
-        t_feature: the same shape, without gradient.
-
-    Returns:
-        Scalar >= 0: the mean is over images and pairs of channels.
+    ``G = F F^T / (C P)`` of an image, F (C, P) its map with P places; the mean is over
+    images and pairs of channels. The C x C matrices, of 2048 channels 16 MiB each, are
+    never made: with ``U = F_S - F_T`` and ``V = F_S + F_T`` the difference is ``(U V^T
+    + V U^T) / 2``, whose square takes P x P products only, and is exactly zero for
+    equal maps. The gradient is finite there.
     """
     n, channels = s_feature.shape[:2]
     scale = s_feature[0].numel() ** -0.5
@@ -46,19 +40,11 @@ def channel_difference(s_feature: Tensor, t_feature: Tensor) -> Tensor:
 
 
 def least_wrong(scores: Tensor, target: Tensor, share: float) -> Tensor:
-    """Mark the rows that are right, and a share of the wrong ones.
+    """Mark the rows (N,) that are right, and a share of the wrong ones, rounded down.
 
-    Source: Xu et al., arXiv 2006.07114, section 3.3: wrong answers are
-    ranked by the rank of the true class among the scores. Where ranks are
-    equal, the one with the smaller gap to the best score comes first.
-
-    Args:
-        scores: (N, C), float32.
-        target: (N,) int64 in [0, C), the true class.
-        share: of the wrong rows, rounded down; 0 to 1.
-
-    Returns:
-        (N,) bool.
+    Source: Xu et al., arXiv 2006.07114, section 3.3: wrong answers are ranked by the
+    rank of the true class, (N,) int64, among the scores, (N, C). Where ranks are equal,
+    the one with the smaller gap to the best score comes first.
     """
     truth = scores.gather(1, target[:, None])
     rank = (scores > truth).sum(1)
@@ -102,7 +88,6 @@ class SSDKDLoss(BatchLoss):
 
     @property
     def unused_inputs(self) -> tuple[str, ...]:
-        """Inputs that are not looked at, for a part of weight 0."""
         return () if self.alpha else ('preds_S', 'preds_T')
 
     def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
@@ -120,7 +105,7 @@ class SSDKDLoss(BatchLoss):
         preds_S: Tensor | None = None,
         preds_T: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The parts whose weight is not 0; maps of any channels and size."""
+        """Maps of any channels and size to the parts whose weight is not 0."""
         # all of it: BatchNorm looks at the batch as well
         mine, other = self.gathered(s_feature, t_feature)
         parts = {}
@@ -219,7 +204,7 @@ class SSDKDRotationLoss(BatchLoss):
         )
 
     def _by_image(self, views: Tensor) -> Tensor:
-        """(4 N, ...) to (N, 4, ...), of all processes if asked."""
+        """(4 N, ...) to (N, 4, ...), gathered."""
         good = len(views) % self.views == 0
         expected = 'four views of each image; set model.type=hkd_mm.RotationDistill'
         self.require(good, 'batch', len(views), expected)

@@ -6,12 +6,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hkd_mm.models.arguments import Count, Fraction, NotNegative, Positive, Share
-from hkd_mm.models.connectors.feature_align_connector import conv_norm_relu, resize_map
+from hkd_mm.models.connectors.feature_align_connector import (
+    Shape,
+    conv_norm_relu,
+    resize_map,
+)
 from hkd_mm.models.connectors.mgd_connectors import Activation, HFMaskConnector
 from hkd_mm.models.losses.distill_loss import (
     BatchLoss,
     DistillLoss,
-    Shape,
     full_precision,
 )
 from hkd_mm.registry import MODELS
@@ -21,11 +24,9 @@ from hkd_mm.registry import MODELS
 class ReviewKDLoss(DistillLoss):
     """Hierarchical context loss (HCL) of ReviewKD, summed over the stages.
 
-    A stage's maps are compared as they are and pooled to 4 x 4, 2 x 2 and
-    1 x 1 cells, where that is fewer than they have; with weights 1, 1/2, 1/4,
-    1/8 in this order, the loss of a stage is the weighted mean of the mean
-    squared differences. The student's maps come through
-    :class:`ReviewKDConnector`, which a config has to name like the loss.
+    A stage's loss is the mean squared difference of its maps as they are and pooled to
+    4 x 4, 2 x 2 and 1 x 1 cells, where that is fewer, weighted by 1, 1/2, 1/4, 1/8. The
+    student's maps come through :class:`ReviewKDConnector`, named like the loss.
     """
 
     family = 'feature'
@@ -70,12 +71,10 @@ class SemCKDLoss(BatchLoss):
 
     The paper puts a learned layer on these rows, whose width is the batch size: it
     fails on a last, smaller batch and hears the order of the images. Here the rows are
-    compared themselves, and no gradient flows through ``a``, so that the loss does not
-    fall by looking at the easiest stage. Maps after a ReLU have no negative similarity,
-    so the cosines lie near 1 and the paper's temperature of 1 would weigh all stages
-    equally: at 0.1 the weights of four stages go from about a tenth to a third. The
-    projections are the authors' 1x1, 3x3, 1x1 convolutions with BatchNorm, but
-    ``channels`` wide inside, not twice the teacher's width.
+    compared themselves, and no gradient flows through ``a``. After a ReLU the cosines
+    lie near 1 and the paper's temperature of 1 would weigh all stages equally: at 0.1
+    the weights of four stages go from about a tenth to a third. The projections are the
+    authors' 1x1, 3x3, 1x1 convolutions with BatchNorm, but ``channels`` wide inside.
     """
 
     family = 'feature'
@@ -97,7 +96,12 @@ class SemCKDLoss(BatchLoss):
     def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
         self.project = nn.ModuleList(
             nn.ModuleList(
-                _projection(mine[1], self.channels, other[1]) for other in teacher_shape
+                nn.Sequential(
+                    *conv_norm_relu(mine[1], self.channels, 1),
+                    *conv_norm_relu(self.channels, self.channels, 3),
+                    nn.Conv2d(self.channels, other[1], 1),
+                )
+                for other in teacher_shape
             )
             for mine in student_shape
         )
@@ -117,16 +121,7 @@ class SemCKDLoss(BatchLoss):
 
 
 def attention(mine: list[Tensor], others: list[Tensor], tau: float) -> Tensor:
-    """How much each student stage listens to each teacher stage.
-
-    Args:
-        mine: maps (N, ...) of the S student stages.
-        others: maps (N, ...) of the T teacher stages.
-        tau: temperature, > 0.
-
-    Returns:
-        (N, S, T) float32, with sum 1 over T.
-    """
+    """Weights (N, S, T), of sum 1, of T teacher stages for each of S student stages."""
     with full_precision(mine[0]):
         rows_s, rows_t = (
             torch.stack([_similarity(x) for x in maps], dim=1)
@@ -141,14 +136,6 @@ def _similarity(feature: Tensor) -> Tensor:
     flat = feature.flatten(1)
     flat = flat / flat.abs().amax().clamp(min=1e-12)
     return F.normalize(flat @ flat.T, dim=1)
-
-
-def _projection(channels: int, width: int, target: int) -> nn.Sequential:
-    return nn.Sequential(
-        *conv_norm_relu(channels, width, 1),
-        *conv_norm_relu(width, width, 3),
-        nn.Conv2d(width, target, 1),
-    )
 
 
 @MODELS.register_module()

@@ -19,9 +19,8 @@ class CIFARResNet(ResNet_CIFAR):
     """ResNet with 6n + 2 layers: three stages of n blocks, 16-32-64 wide.
 
     ``arXiv:1512.03385``, section 4.2, with 1 x 1 projections where the shape
-    changes. mmpretrain's ``ResNet_CIFAR`` has the stem, but only the four wide
-    stages of the ImageNet networks. ResNet-8 is the paper's smallest student:
-    77,782 parameters with 6 classes.
+    changes. mmpretrain's ``ResNet_CIFAR`` has the four wide stages of the ImageNet
+    networks. ResNet-8 has 77,782 parameters with 6 classes.
 
     Args:
         depth: 8, 14, 20, 32, 44 or 56.
@@ -49,7 +48,6 @@ class _Published:
     _pretrained = False
 
     def init_weights(self) -> None:
-        """Initialise, then read the ImageNet weights where asked, once."""
         first = not self.is_init
         super().init_weights()
         if self._pretrained and first:

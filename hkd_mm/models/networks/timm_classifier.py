@@ -22,9 +22,8 @@ class TimmClassifier(PackedBatches, _TimmClassifier):
 
     ``init_weights`` is changed, for upstream's undoes ``pretrained=True``: at the start
     of training mmengine calls ``init_weights`` of every child that has one, and timm's
-    ResNets draw their convolutions again. Weights are also read there, not when the
-    network is built, so that a network that gets a checkpoint anyway (testing, a
-    teacher) fetches nothing; and a fetch that fails ends in one line within seconds.
+    ResNets draw their convolutions again. Weights are read there, not when the network
+    is built, so that a network that gets a checkpoint anyway fetches nothing.
 
     Args:
         model_name: a network of ``timm.list_models()``.
@@ -104,9 +103,8 @@ def reset_wide_head(model: nn.Module) -> None:
     """Initialise the last layer again where timm's start is too wide.
 
     EfficientNet's rule, which MobileNetV2 and others share, draws it uniform within ``1
-    / sqrt(number of classes)``: with seven classes in place of a thousand that is 13
-    times as wide as torch's rule for 1,280 features, and the first steps blow up.
-    torch's own rule, ``1 / sqrt(features)``, does not depend on the classes.
+    / sqrt(number of classes)``: with seven classes 13 times as wide as torch's rule,
+    ``1 / sqrt(features)``, for 1,280 features, and the first steps blow up.
     """
     head = model.get_classifier()
     # on the meta device a network is counted and never run

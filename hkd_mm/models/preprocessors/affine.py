@@ -52,10 +52,7 @@ def sampling_grid(matrices: Tensor, source: Size, size: Size) -> Tensor:
     """
 
     def centred(length: int) -> Tensor:
-        return (
-            torch.arange(length, device=matrices.device, dtype=torch.float32)
-            - (length - 1) / 2
-        )
+        return torch.arange(length, device=matrices.device).float() - (length - 1) / 2
 
     rows = matrices[:, 0] * (2 / source[1]), matrices[:, 1] * (2 / source[0])
     columns = torch.stack(rows, dim=-1)  # (B, 3, 2)

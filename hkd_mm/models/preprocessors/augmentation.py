@@ -5,7 +5,6 @@ import math
 from dataclasses import field
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -59,9 +58,7 @@ class Augmentation(Arguments):
     def apply(self, images: Tensor, parameters: Values) -> Tensor:
         """Change a batch (B, C, H, W), see the class; the shape stays.
 
-        Args:
-            images: may be changed in place.
-            parameters: what :meth:`parameters` returned, on their device.
+        ``parameters`` are what :meth:`parameters` returned, on the images' device.
         """
         raise NotImplementedError
 
@@ -106,36 +103,6 @@ def choose(mask: Tensor, changed: Tensor, images: Tensor) -> Tensor:
     return found.view(images.dtype)
 
 
-_KNOTS = 4096
-
-
-class SymmetricBeta:
-    """The quantile function of Beta(alpha, alpha), alpha > 0, tabulated.
-
-    Below the median it is interpolated in ``t = x ** alpha``, of which the
-    distribution function is smooth and nearly linear even where the density
-    has a pole; above, by symmetry.
-    """
-
-    def __init__(self, alpha: float) -> None:
-        self.alpha = alpha
-        t = np.linspace(0, 0.5**alpha, 8 * _KNOTS)
-        density = (1 - t ** (1 / alpha)) ** (alpha - 1)
-        area = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
-        levels = np.linspace(0, area[-1], _KNOTS)
-        self.table = torch.from_numpy(np.interp(levels, area, t)).to(torch.float32)
-
-    def __call__(self, numbers: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1) -> numbers in [0, 1], same shape."""
-        level = (1 - (2 * numbers - 1).abs()) * (_KNOTS - 1)
-        low = level.floor().clamp_(max=_KNOTS - 2)
-        table = self.table.to(numbers.device)
-        position = low.to(torch.int64)
-        t = torch.lerp(table[position], table[position + 1], level - low)
-        x = t ** (1 / self.alpha)
-        return torch.where(numbers < 0.5, x, 1 - x)
-
-
 def random_box(
     numbers: Tensor, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Values:
@@ -145,10 +112,9 @@ def random_box(
         ``area`` as a part of the image, ``ratio`` = width / height, ``top``
         and ``left`` in [0, 1) from one end of the free room to the other.
     """
-    low, high = math.log(ratio[0]), math.log(ratio[1])
     return dict(
         area=between(*scale, numbers[:, 0]),
-        ratio=torch.exp(between(low, high, numbers[:, 1])),
+        ratio=torch.exp(between(*map(math.log, ratio), numbers[:, 1])),
         top=numbers[:, 2],
         left=numbers[:, 3],
     )

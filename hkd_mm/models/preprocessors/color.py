@@ -44,10 +44,7 @@ def adjust_tone(
     The other image is the mean luma where ``contrast`` is 1, the luma where
     ``saturation`` is 1, and black where both are 0 (brightness).
 
-    Args:
-        factor: >= 0 (B,); 1 leaves the image as it is.
-        contrast: 0 or 1, (B,).
-        saturation: 0 or 1, (B,); not 1 where ``contrast`` is.
+    ``factor`` is >= 0, the others are 0 or 1 and not both 1, (B,) each.
     """
     other = grey(images)
     rest = 1 - factor
@@ -61,9 +58,8 @@ def adjust_tone(
 def shift_hue(images: Tensor, turns: Tensor, far: bool = True) -> Tensor:
     """Turn the hue of HSV, in place; saturation and value stay.
 
-    Equal to torchvision's way through HSV up to rounding. Largest and
-    smallest channel do not change when the hue turns, so everything is
-    computed in multiples of their difference: no division, no case for grey.
+    Equal to torchvision's up to rounding, but computed in multiples of the difference
+    of the largest and smallest channel: no division, no case for grey.
 
     Args:
         turns: parts of a full turn in [-0.5, 0.5], (B,).
@@ -74,7 +70,13 @@ def shift_hue(images: Tensor, turns: Tensor, far: bool = True) -> Tensor:
     torch.maximum(high, blue, out=high)
     torch.minimum(low, blue, out=low)
     chroma = high - low
-    hue = _hue(red, green, blue, high, chroma)
+    # Hue in sixths, -1 to 5, times chroma. Masks are float products: torch.where is
+    # ten times slower on a CPU.
+    hue = (red - green).add_(chroma, alpha=4)
+    near_green = (blue - red).add_(chroma, alpha=2).sub_(hue)
+    near_red = green - blue
+    hue.addcmul_(near_green, green.eq_(high))
+    hue.addcmul_(near_red.sub_(hue), red.eq_(high))
     sixths = (6 * turns).view(-1, 1, 1)
     if far:
         hue.addcmul_(chroma, sixths)
@@ -94,20 +96,6 @@ def shift_hue(images: Tensor, turns: Tensor, far: bool = True) -> Tensor:
     images.abs_().sub_(chroma[:, None], alpha=3).abs_()
     images.add_((low - chroma)[:, None])
     return images.clamp_(low[:, None], high[:, None])
-
-
-def _hue(
-    red: Tensor, green: Tensor, blue: Tensor, high: Tensor, chroma: Tensor
-) -> Tensor:
-    """Hue in sixths, -1 to 5, times chroma; overwrites red and green.
-
-    Masks are float products: ``torch.where`` is ten times slower on a CPU.
-    """
-    hue = (red - green).add_(chroma, alpha=4)
-    near_green = (blue - red).add_(chroma, alpha=2).sub_(hue)
-    near_red = green - blue
-    hue.addcmul_(near_green, green.eq_(high))
-    return hue.addcmul_(near_red.sub_(hue), red.eq_(high))
 
 
 def autocontrast(images: Tensor) -> Tensor:
@@ -167,11 +155,10 @@ class ColorJitter(Augmentation):
     """Random brightness, contrast, saturation and hue.
 
     As mmpretrain's and torchvision's ``ColorJitter``: factors uniform in
-    [max(0, 1 - x), 1 + x], hue uniform in [-hue, hue] turns, the four applied
-    in an order that is uniform over all 24. The order of the first three is
-    each sample's own; the place of the hue among them, the one costly
-    operation, is drawn once a view for all samples, so that it is computed
-    once and not four times. Grey images have no saturation and hue.
+    [max(0, 1 - x), 1 + x], hue uniform in [-hue, hue] turns, the four applied in an
+    order that is uniform over all 24; but the place of the hue, the one costly
+    operation, is drawn once a view for all samples. Grey images have no saturation and
+    hue.
     """
 
     commutes = True
@@ -214,8 +201,7 @@ class ColorJitter(Augmentation):
         contrast, saturation = (order == 1).float(), (order == 2).float()
         count = order.shape[1]
         for step in range(count + 1):
-            coloured = images.shape[1] > 1
-            if self.hue and coloured and step == parameters['hue_place']:
+            if self.hue and images.shape[1] > 1 and step == parameters['hue_place']:
                 images = shift_hue(images, parameters['hue'], far=self.hue > 1 / 6)
             if step < count:
                 images = adjust_tone(

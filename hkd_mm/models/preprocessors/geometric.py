@@ -1,10 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Flips, turns, scales and crops: one interpolation for all.
-
-Neighbours in a list of augmentations are composed into one affine map and
-interpolated once (see :mod:`.pipeline`); flips and quarter turns alone move
-pixels without interpolation.
-"""
+"""Flips, turns, scales and crops, composed into one map by :mod:`.pipeline`."""
 
 from typing import ClassVar
 
@@ -169,10 +164,9 @@ def warp(
 class RandomResizedCrop(Geometric):
     """A random part of the image, resized to the input size of the network.
 
-    The box is that of torchvision (area uniform, aspect ratio log-uniform,
-    whole pixels) but where it does not fit, it is cut to the image instead of
-    drawn again. The pixels just outside of the box serve the interpolation
-    at its edge; no antialiasing, as in OpenCV: keep images near their size.
+    The box is that of torchvision (area uniform, aspect ratio log-uniform, whole
+    pixels), but cut to the image where it does not fit, instead of drawn again. No
+    antialiasing, as in OpenCV: keep images near their size.
     """
 
     crops = True
@@ -196,11 +190,7 @@ class RandomResizedCrop(Geometric):
 
 @TASK_UTILS.register_module()
 class RandomScale(Filled, Geometric):
-    """Enlarged by a factor uniform in [low, high] about the centre.
-
-    The size in pixels stays: what grows beyond the edge is cut, what is left
-    free about a smaller image is filled.
-    """
+    """Enlarged by a factor uniform in [low, high] about the centre, cut or filled."""
 
     draws = 2
 
@@ -210,9 +200,8 @@ class RandomScale(Filled, Geometric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(
-            self.low <= self.high, 'low', self.low, f'at most high={self.high}'
-        )
+        most = f'at most high={self.high}'
+        self.require(self.low <= self.high, 'low', self.low, most)
 
     def parameters(self, draw: Draw) -> Values:
         factor = between(self.low, self.high, draw.numbers[:, 0])

@@ -1,15 +1,14 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """Images mixed with each other, or partly painted over.
 
-How much is mixed, and where, is a function of (seed, view, sample id). With
-whom is not: the partner has to stand in the same batch. The samples of a
-batch are ranked by a number of their own, and each takes the next in this
-ring; so partners do not depend on the order within the batch, but they do on
-who is in it. These operations are therefore marked ``mixes``: they come last,
-and what a teacher says of such images is never cached.
+How much is mixed, and where, is a function of (seed, view, sample id); the partner is
+the next in the batch, whose samples are ranked by a number of their own. These
+operations are therefore marked ``mixes``: they come last, and what a teacher says of
+such images is never cached.
 """
 
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 
 from hkd_mm.models.arguments import Positive, Share
@@ -19,7 +18,6 @@ from hkd_mm.models.preprocessors.augmentation import (
     Fractions,
     Level,
     Ratios,
-    SymmetricBeta,
     Values,
     box_mask,
     per_image,
@@ -37,10 +35,6 @@ class _Mixing(Augmentation):
     alpha: Positive = 1.0  # of Beta(alpha, alpha), the distribution of the share
     prob: Share = 1.0  # of mixing
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.beta = SymmetricBeta(self.alpha)
-
     def parameters(self, draw: Draw) -> Values:
         """``keep``: a sample's own share in (0, 1]; ``partner``: positions
         in the batch.
@@ -50,14 +44,10 @@ class _Mixing(Augmentation):
         order = numbers[:, 0].argsort(stable=True)
         partner = torch.empty_like(order)
         partner[order] = order.roll(-1)
-        return dict(
-            partner=partner,
-            top=numbers[:, 3],
-            left=numbers[:, 4],
-            keep=torch.where(
-                on, self.beta(numbers[:, 2]), torch.ones_like(numbers[:, 2])
-            ),
-        )
+        uniform = numbers[:, 2].double().cpu().numpy()
+        share = torch.from_numpy(betaincinv(self.alpha, self.alpha, uniform))
+        keep = torch.where(on, share.to(numbers), 1.0)
+        return dict(partner=partner, top=numbers[:, 3], left=numbers[:, 4], keep=keep)
 
     def mix(
         self, images: Tensor, scores: Tensor, parameters: Values

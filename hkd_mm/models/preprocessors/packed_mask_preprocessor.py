@@ -23,9 +23,8 @@ class PackedMaskPreprocessor(PackedPreprocessor):
     """Window, augment and normalise a packed batch with its masks.
 
     Operations that move pixels do the same to image (bilinear) and mask (nearest,
-    filled with 0); others change the image alone. As for ``hkd_mm.PackedPreprocessor``,
-    a view of an image is the same in any batch, process and run. In evaluation images
-    are windowed and normalised only.
+    filled with 0); others change the image alone. In evaluation images are windowed and
+    normalised only. See also ``hkd_mm.PackedPreprocessor``.
 
     Args:
         window: (centre, width) in stored values, CT for instance: values below centre -
@@ -76,7 +75,6 @@ class PackedMaskPreprocessor(PackedPreprocessor):
                 )
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides what becomes of a packed image."""
         text = f'{super().fingerprint()} window={self.window}'
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -120,7 +118,6 @@ class PackedMaskPreprocessor(PackedPreprocessor):
         return super()._augment(self.windowed(images), parameters)
 
     def _check(self, data: dict) -> None:
-        """Tell of batches of other data sets."""
         images = data.get('inputs')
         packed = isinstance(images, Tensor) and images.dtype in _KINDS
         if not packed or 'masks' not in data or 'index' not in data:

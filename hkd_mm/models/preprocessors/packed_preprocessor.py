@@ -24,9 +24,8 @@ class PackedPreprocessor(BaseDataPreprocessor):
     """Augment and normalise a packed batch, whole tensors at a time.
 
     Every random number is a pure function of (seed, view, sample id, operation): a view
-    of an image is the same in any batch, process and run, and can be made again.
-    Operations that mix samples (``hkd_mm.Mixup``, ``hkd_mm.CutMix``) are the exception:
-    partners come from the batch, see ``batch_dependent``.
+    of an image is the same in any batch, process and run. Operations that mix samples
+    (``hkd_mm.Mixup``, ``hkd_mm.CutMix``) are the exception, see ``batch_dependent``.
 
     In evaluation images are only normalised, bit for bit as by mmpretrain's
     ``ClsDataPreprocessor``, and come in channels_last order at no cost.
@@ -101,10 +100,7 @@ class PackedPreprocessor(BaseDataPreprocessor):
         return self.pipeline.parameters(self.seed, view, index, labels)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides what becomes of a packed image.
-
-        Equal fingerprints: equal pixels for equal (id, view).
-        """
+        """SHA-256 of all that decides what becomes of a packed image in a view."""
         parts = dict(
             code=CODE_VERSION,
             mean=self.mean.flatten().tolist(),
@@ -125,7 +121,13 @@ class PackedPreprocessor(BaseDataPreprocessor):
         Of ``inputs`` uint8 (B, H, W, 3) RGB, ``labels`` and ``index`` (B,) int64. They
         are augmented in training; in evaluation their view is -1.
         """
-        _check(data)
+        images = data.get('inputs')
+        packed = isinstance(images, Tensor) and images.dtype == torch.uint8
+        if not packed or images.shape[-1] != 3 or 'index' not in data:
+            raise UserError(
+                'hkd_mm.PackedPreprocessor takes packed batches; wrap the dataset '
+                "of this loader in dict(type='hkd_mm.PackedDataset', dataset=...)"
+            )
         labels, index = data['labels'], data['index']
         images = self.cast_data(data['inputs'])
         view = self.view if training else -1
@@ -137,7 +139,12 @@ class PackedPreprocessor(BaseDataPreprocessor):
                 )
                 images = self._augment(images, parameters)
                 if self.batch_dependent:
-                    images = self._mix(images, samples, parameters)
+                    mine = samples.gt_labels  # one_hot() would read them on the host
+                    classes = torch.arange(self.num_classes, device=mine.device)
+                    scores = (mine[:, None] == classes).float()
+                    images, samples.gt_scores = self.pipeline.mix(
+                        images, scores, parameters
+                    )
             else:
                 images = self._plain(images)
         return dict(inputs=images, data_samples=samples)
@@ -156,19 +163,9 @@ class PackedPreprocessor(BaseDataPreprocessor):
 
     def _augment(self, images: Tensor, parameters: Parameters) -> Tensor:
         size = self._size(images)
-        channels = len(self.mean)
-        out = self.mean.new_empty((len(images), channels, *size))
+        out = self.mean.new_empty((len(images), len(self.mean), *size))
         self.pipeline.apply(images, parameters, size, out, self._normalise)
         return out
-
-    def _mix(
-        self, images: Tensor, samples: PackedSamples, parameters: Parameters
-    ) -> Tensor:
-        labels = samples.gt_labels  # one_hot() would read them on the host
-        classes = torch.arange(self.num_classes, device=labels.device)
-        scores = (labels[:, None] == classes).float()
-        images, samples.gt_scores = self.pipeline.mix(images, scores, parameters)
-        return images
 
     def _plain(self, images: Tensor) -> Tensor:
         """Normalise only, as ``(image - mean) / std`` in float32."""
@@ -195,14 +192,3 @@ class PackedPreprocessor(BaseDataPreprocessor):
         if self.input_size is None:
             return tuple(images.shape[1:3])
         return self.input_size, self.input_size
-
-
-def _check(data: dict) -> None:
-    """Tell of data of the stock pipeline, which come as lists or floats."""
-    images = data.get('inputs')
-    packed = isinstance(images, Tensor) and images.dtype == torch.uint8
-    if not packed or images.shape[-1] != 3 or 'index' not in data:
-        raise UserError(
-            'hkd_mm.PackedPreprocessor takes packed batches; wrap the dataset '
-            "of this loader in dict(type='hkd_mm.PackedDataset', dataset=...)"
-        )

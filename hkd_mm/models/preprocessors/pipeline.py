@@ -36,11 +36,11 @@ def build(position: int, config: dict) -> tuple[Augmentation, str, dict]:
     except TypeError as error:
         raise UserError(f'{where} ({kind}): {error}') from error
     bound.apply_defaults()
+    known = inspect.signature(found).parameters
     settings = {
         key: _plain(value)
         for key, value in bound.arguments.items()
-        if key not in found.later
-        or value != inspect.signature(found).parameters[key].default
+        if key not in found.later or value != known[key].default
     }
     return found(**arguments), found.__name__, settings
 
@@ -78,8 +78,9 @@ def plan(
             floating = floating if op.commutes else None
         elif (
             stages
-            and isinstance(stages[-1], list)
-            and _join(operations, stages[-1], op)
+            and isinstance(stages[-1], list)  # and all agree about what lies outside
+            and len({*(operations[n].outside for n in stages[-1]), op.outside} - {None})
+            <= 1
         ):
             stages[-1].append(name)
             exact = all(operations[n].exact for n in stages[-1])
@@ -92,12 +93,6 @@ def plan(
             stages.append([name])
             floating = stages[-1] if op.exact else None
     return stages, mixing
-
-
-def _join(operations: dict, stage: list[str], op: Geometric) -> bool:
-    """Whether one map can do both: all agree about what lies outside."""
-    found = {operations[name].outside for name in stage} | {op.outside}
-    return len(found - {None}) <= 1
 
 
 Parameters = dict[str, dict[str, Any]]
@@ -164,8 +159,7 @@ class Pipeline:
     ) -> None:
         """Everything but the mixing of samples.
 
-        On a CPU a few images at a time go through all stages, which keeps
-        them in the core's cache; the result does not depend on it.
+        On a CPU a few images at a time, which keeps them in the core's cache.
 
         Args:
             images: uint8 (B, H, W, 3).
@@ -180,21 +174,14 @@ class Pipeline:
             step = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            found = self._apply_part(
-                images[part],
-                _mapped(parameters, lambda _, __, x, part=part: x[part]),
-                size,
-            )
-            finish(found, out[part])
-
-    def _apply_part(self, images: Tensor, parameters: Parameters, size: Size) -> Tensor:
-        images = images.permute(0, 3, 1, 2).contiguous()
-        for stage in self.stages:
-            if isinstance(stage, list):
-                images = self._move(images, stage, parameters, size)
-            else:
-                images = self.operations[stage].apply(images.float(), parameters[stage])
-        return fit(images.float(), size)
+            found = images[part].permute(0, 3, 1, 2).contiguous()
+            own = _mapped(parameters, lambda _, __, x, part=part: x[part])
+            for stage in self.stages:
+                if isinstance(stage, list):
+                    found = self._move(found, stage, own, size)
+                else:
+                    found = self.operations[stage].apply(found.float(), own[stage])
+            finish(fit(found.float(), size), out[part])
 
     def apply_to_masks(
         self, masks: Tensor, parameters: Parameters, size: Size

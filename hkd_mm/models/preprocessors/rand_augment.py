@@ -2,6 +2,7 @@
 """One to three of RandAugment's 14 operations."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -88,40 +89,26 @@ class RandAugment(Filled):
             drawn = parameters['operation'][:, step]
             sign = parameters['sign'][:, step]
             for number in _present(drawn):
-                function = self._function(OPERATIONS[number])
+                function = partial(self._perform, OPERATIONS[number])
                 images = _where(drawn == number, function, images, sign)
         return images
 
-    def _function(self, name: str) -> Callable[[Tensor, Tensor], Tensor]:
-        strength = self.magnitude / 30
-
-        def change(images: Tensor, sign: Tensor) -> Tensor:
-            if name in _UNSIGNED:
-                sign = torch.ones_like(sign)
-            return perform(images, name, strength * sign, self.outside)
-
-        return change
+    def _perform(self, name: str, images: Tensor, sign: Tensor) -> Tensor:
+        sign = torch.ones_like(sign) if name in _UNSIGNED else sign
+        return perform(images, name, self.magnitude / 30 * sign, self.outside)
 
 
 def perform(
     images: Tensor, name: str, strength: Tensor, outside: tuple[float, str]
 ) -> Tensor:
-    """One of the operations on float32 images (B, 3, H, W) in [0, 255].
+    """One of the operations on float32 images (B, 3, H, W) in [0, 255], maybe in place.
 
-    Args:
-        images: may be changed.
-        strength: (B,), a part of the strongest in [-1, 1].
-        outside: (fill, padding) of :func:`.affine.warp`.
+    ``strength`` (B,) is a part of the strongest, in [-1, 1]; ``outside`` (fill,
+    padding) of :func:`.affine.warp`.
     """
     if name in _TONES:
-        off = torch.zeros_like(strength)
-        on = torch.ones_like(strength)
-        return color.adjust_tone(
-            images,
-            1 + 0.9 * strength,
-            on if name == 'contrast' else off,
-            on if name == 'color' else off,
-        )
+        kinds = (torch.full_like(strength, name == k) for k in ('contrast', 'color'))
+        return color.adjust_tone(images, 1 + 0.9 * strength, *kinds)
     if name in _LEVELS:
         return _LEVELS[name](images, strength)
     size = tuple(images.shape[-2:])
@@ -170,11 +157,9 @@ def _where(
     images: Tensor,
     values: Tensor,
 ) -> Tensor:
-    """Change the images that are marked.
+    """Change the marked images; with a mask in host memory only these are computed.
 
-    Sample ids, and with them the mask, are usually in host memory, whatever
-    device the images are on: then only the marked rows are computed. Nothing
-    is ever fetched from a device.
+    Nothing is ever fetched from a device.
     """
     if mask.device.type != 'cpu':
         return choose(mask, function(images.clone(), values), images)

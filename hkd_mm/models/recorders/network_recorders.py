@@ -1,10 +1,5 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
-"""Recorders that find their module in any classifier by themselves.
-
-MMRazor's recorders need a module name, which differs between networks. These
-take what every classifier of mmpretrain has, so that a distillation config
-stays the same when a network is exchanged.
-"""
+"""Recorders that find their module in any classifier; MMRazor's need its name."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -60,11 +55,9 @@ class HookRecorder(Arguments, BaseRecorder):
 
 @TASK_UTILS.register_module()
 class LogitsRecorder(AutoSourceRecorder):
-    """The class scores (N, C) of a classifier, before softmax.
+    """The class scores (N, C) of a classifier, (N, C, h, w) of a segmentor.
 
-    ``hkd_mm.Logits`` in a config. Works for mmpretrain's ``TimmClassifier``
-    (the wrapped network), ``ImageClassifier`` (the head), and segmentors,
-    whose scores are (N, C, h, w).
+    ``hkd_mm.Logits`` in a config; before softmax.
     """
 
     def find(self, model: nn.Module) -> str:
@@ -187,8 +180,7 @@ class GTLabelsRecorder(HookRecorder):
     """The labels (N,) int64 of the batch that the network is given.
 
     Targets (N, C) float32 where mixup or cutmix has mixed the images.
-    ``hkd_mm.GTLabels`` in a config, on the student's side. It needs no loss
-    module, so that no student loss has to be computed for its sake.
+    ``hkd_mm.GTLabels`` in a config, on the student's side.
     """
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:

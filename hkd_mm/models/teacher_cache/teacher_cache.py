@@ -28,11 +28,9 @@ class TeacherCache(Arguments):
     """Outputs of a frozen teacher, a function of (image, view).
 
     Valid under random augmentation, since a view of an image is the same in
-    every run (see ``hkd_mm.PackedPreprocessor``). Filled while training and
-    read from then on; a batch that is being stored and one that is read give
-    the losses the same numbers, bit for bit. Everything that decides the
-    outputs goes into the key: the teacher's weights and class order, the
-    packed images, augmentation and normalisation, what is recorded.
+    every run (see ``hkd_mm.PackedPreprocessor``). A batch that is being stored and one
+    that is read give the losses the same numbers, bit for bit. Everything that decides
+    the outputs goes into the key.
     """
 
     in_config = 'model.teacher_cache.'
@@ -148,15 +146,14 @@ class TeacherCache(Arguments):
                 f'the {free / _GIB:.3g} GiB that the disk of {self.dir} has to spare'
             )
             changes.append(f'{option}.dir=FOLDER on a larger disk')
-        if not limits:
-            return
-        fits = int(min(budget, free) // (size / self.num_views))
-        fewer = f', or with fewer views: {option}.num_views={fits}'
-        raise CacheDeclined(
-            f'{self.num_views} views take {size / _GIB:.3g} GiB, more than '
-            f'{" and ".join(limits)}; it would fit with '
-            f'{" and ".join(changes)}{fewer if fits else ""}'
-        )
+        if limits:
+            fits = int(min(budget, free) // (size / self.num_views))
+            fewer = f', or with fewer views: {option}.num_views={fits}'
+            raise CacheDeclined(
+                f'{self.num_views} views take {size / _GIB:.3g} GiB, more than '
+                f'{" and ".join(limits)}; it would fit with '
+                f'{" and ".join(changes)}{fewer if fits else ""}'
+            )
 
     def start_view(self, view: int, index: Tensor, device: torch.device) -> bool:
         """Prepare an epoch on one view.
@@ -205,9 +202,7 @@ class TeacherCache(Arguments):
         """Store the teacher's outputs for a batch of ids (B,).
 
         Returns:
-            What :meth:`read` would: rounded as it is stored, and what was
-            there before where an entry was. So the losses are given the same
-            whether a batch is being stored or read.
+            What :meth:`read` would: rounded as it is stored, or what was there before.
         """
         stored = {}
         for name, (_, kind) in self.file.arrays.items():

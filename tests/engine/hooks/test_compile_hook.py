@@ -28,10 +28,12 @@ def build():
     return MODELS.build(cfg)
 
 
-def compiled(**kwargs):
+def compiled(backend='eager', **kwargs):
     """One distillation plain, and the same compiled."""
     plain, model = build(), build()
-    CompileHook(**{'backend': 'eager', **kwargs}).before_run(
+    hook = CompileHook(**kwargs)
+    hook.backend = backend
+    hook.before_run(
         SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
     )
     return plain, model
@@ -211,7 +213,7 @@ def test_other_methods_are_compiled_as_a_distillation_is(name, backend):
     )
     for network in networks_of(model):
         assert any('forward' in vars(module) for module in network.modules())
-    for _ in range(2):  # records are copied once, then where it is needed
+    for _ in range(2):  # the second step is like the first
         mine, other = step(model), step(plain)
         assert mine == pytest.approx(other, rel=1e-4)
         for one, two in zip(model.parameters(), plain.parameters(), strict=True):

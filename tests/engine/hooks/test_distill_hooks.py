@@ -81,12 +81,12 @@ def test_a_schedule_keeps_its_share_of_the_epochs(begin, until, epochs, expected
 @pytest.mark.parametrize(
     'made, said',
     [
-        (dict(until=3, end=0.0, kind='step'), "kind='step'"),
+        (dict(until=3, end=0.0, kind='step'), 'kind: '),
         (dict(until=0, end=0.0), 'until: '),
         (dict(until=3, begin=3, end=0.0), 'begin=3'),
-        (dict(until=3), 'start, end or both'),
-        (dict(until=3, begin=-1, end=0.0), 'begin=-1'),
-        (dict(until=3, begin='1', end=0.0), 'begin=1'),
+        (dict(until=3), 'end=None must be a number, or start'),
+        (dict(until=3, begin=-1, end=0.0), 'begin: '),
+        (dict(until=3, begin='1', end=0.0), 'begin: '),
         (dict(until=3, end='0'), 'end'),
         (dict(until=3, end=float('nan')), 'end'),
     ],

@@ -110,6 +110,9 @@ def make(kind, inputs, **kwargs):
     """A loss with repeatable parameters, built for the batch."""
     torch.manual_seed(3)
     loss = kind(**kwargs)
+    if hasattr(loss, 'attach'):
+        networks = (_Net(inputs, letter) for letter in 'ST')
+        loss.attach(*networks)
     if hasattr(loss, 'build'):
         shapes = (
             [tuple(x.shape) for x in value]
@@ -118,9 +121,6 @@ def make(kind, inputs, **kwargs):
             for value in (inputs[w] for w in FEATURES if w in inputs)
         )
         loss.build(*shapes)
-    if hasattr(loss, 'attach'):
-        networks = (_Net(inputs, letter) for letter in 'ST')
-        loss.attach(*networks)
     return loss
 
 

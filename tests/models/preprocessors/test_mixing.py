@@ -7,7 +7,8 @@ import torch
 from scipy import stats
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.preprocessors.augmentation import SymmetricBeta
+from hkd_mm.models.preprocessors.augmentation import Draw
+from hkd_mm.models.preprocessors.mixing import Mixup
 from hkd_mm.models.preprocessors.packed_preprocessor import PackedPreprocessor
 from hkd_mm.models.preprocessors.pipeline import Pipeline
 
@@ -34,11 +35,10 @@ def batch(size=16, side=24):
 
 @pytest.mark.parametrize('alpha', [0.1, 0.2, 0.8, 1.0, 3.0])
 def test_quantiles_of_the_beta_distribution(alpha):
-    numbers = torch.linspace(0, 1 - 2**-24, 20001)
-    found = SymmetricBeta(alpha)(numbers).double().numpy()
-    want = stats.beta.ppf(numbers.double().numpy(), alpha, alpha)
-    assert np.abs(found - want).max() < 2e-4
-    assert 0 <= found.min() and found.max() <= 1
+    numbers = torch.linspace(0, 1 - 2**-24, 2001)[:, None].expand(-1, 5)
+    drawn = Mixup(alpha=alpha).parameters(Draw(numbers, None, 0, 0, 'Mixup'))
+    want = stats.beta.ppf(numbers[:, 2].double().numpy(), alpha, alpha)
+    assert np.abs(drawn['keep'].numpy()[:-1] - want[:-1]).max() < 1e-6
 
 
 def test_mixup_is_the_weighted_mean_of_images_and_targets():
