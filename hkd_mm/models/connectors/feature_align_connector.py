@@ -125,6 +125,30 @@ class RegressorConnector(FeatureAlignConnector):
 
 
 @MODELS.register_module()
+class StagesConnector(LazyConnector):
+    """A connector of its own for each stage, for losses of several maps."""
+
+    # config of the connector of a stage
+    each: dict[str, Any] = field(
+        default_factory=lambda: dict(type='hkd_mm.FeatureAlignConnector')
+    )
+
+    def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
+        if len(student_shape) != len(teacher_shape):
+            raise UserError(
+                'StagesConnector joins as many maps of the student as of the teacher, '
+                f'but is given {len(student_shape)} and {len(teacher_shape)}; record '
+                'hkd_mm.StageMaps of both with as many stages'
+            )
+        self.stages = nn.ModuleList(MODELS.build(self.each) for _ in teacher_shape)
+        for stage, *shapes in zip(self.stages, student_shape, teacher_shape):
+            stage.build(*shapes)
+
+    def forward_train(self, feature: list[Tensor]) -> list[Tensor]:
+        return [stage(own) for stage, own in zip(self.stages, feature, strict=True)]
+
+
+@MODELS.register_module()
 class OrthogonalConnector(FeatureAlignConnector):
     """Rotate a pooled student feature into the teacher's space, as VkD.
 

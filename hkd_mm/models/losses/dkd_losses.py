@@ -158,7 +158,7 @@ class RLDLoss(DistillLoss):
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         target, top = (target_mask(preds_S, y) for y in (gt_labels, preds_T.argmax(1)))
-        sure = divergence(
+        confident = divergence(
             _label_or_not(preds_S, target, self.tau_top),
             _label_or_not(preds_T, top, self.tau_top),
         )
@@ -172,7 +172,7 @@ class RLDLoss(DistillLoss):
             )
         )
         alpha, beta = self.alpha * self.tau_top**2, self.beta * self.tau**2
-        return self.loss_weight * (alpha * sure + beta * masked).mean()
+        return self.loss_weight * (alpha * confident + beta * masked).mean()
 
 
 _SMALLEST = 1e-7  # of the teacher's cross-entropy, which divides

@@ -95,11 +95,12 @@ class VkDLoss(DistillLoss):
 class VIDLoss(DistillLoss):
     """Variational information distillation of Ahn et al., section 2.
 
-    The negative log-likelihood of the teacher's feature under a Gaussian around the
-    student's prediction, without its constant: ``mean(log sigma_c + (t - mu(s))^2 / (2
-    sigma_c^2))``, with ``sigma_c^2 = softplus(a_c) + eps``. The variance of a channel
-    is a parameter, saved with the student; the connector of the config is ``mu``. The
-    paper sums over the map. The value may be negative.
+    The negative log-likelihood of the teacher's maps under a Gaussian around the
+    student's prediction, without its constant: the sum over the stages of ``mean(log
+    sigma_c + (t - mu(s))^2 / (2 sigma_c^2))``, with ``sigma_c^2 = softplus(a_c) +
+    eps``. The variance of a channel is a parameter, saved with the student; the
+    connector of the config is ``mu``. The paper sums over the map as well. The value
+    may be negative.
     """
 
     family = 'feature'
@@ -109,7 +110,7 @@ class VIDLoss(DistillLoss):
         'is usually quoted for; where the student cannot predict a channel, '
         'the variance grows and nothing is learnt of it.'
     )
-    features = 'map'
+    features = 'maps'
     fixed = ('variance',)
 
     variance: Positive = 5.0  # of every channel at the start, > eps
@@ -120,18 +121,22 @@ class VIDLoss(DistillLoss):
         good = self.variance > self.eps
         self.require(good, 'variance', self.variance, f'> eps={self.eps}')
 
-    def build(self, student_shape: Shape, teacher_shape: Shape) -> None:
+    def build(self, student_shape: list[Shape], teacher_shape: list[Shape]) -> None:
         softplus = self.variance - self.eps
         # the inverse of softplus, without exp of a large number
         raw = softplus + math.log(-math.expm1(-softplus))
-        self.raw_variance = nn.Parameter(torch.full((teacher_shape[1],), raw))
+        self.raw_variance = nn.ParameterList(
+            torch.full((shape[1],), raw) for shape in teacher_shape
+        )
 
-    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
-        error = s_feature - t_feature
-        variance = F.softplus(self.raw_variance.float()) + self.eps
-        variance = variance.view(-1, *[1] * (error.dim() - 2))
-        value = (variance.log() + error.square() / variance).mean() / 2
-        return self.loss_weight * value
+    def forward(self, s_feature: list[Tensor], t_feature: list[Tensor]) -> Tensor:
+        total = 0.0
+        for raw, mine, other in zip(self.raw_variance, s_feature, t_feature):
+            variance = F.softplus(raw.float()) + self.eps
+            variance = variance.view(-1, *[1] * (other.dim() - 2))
+            error = (mine - other).square() / variance
+            total = total + (variance.log() + error).mean() / 2
+        return self.loss_weight * total
 
 
 @MODELS.register_module()
