@@ -15,10 +15,11 @@ from typing import Any
 
 from hkd_mm import check_versions
 from hkd_mm.errors import UserError
-from hkd_mm.io.processes import die_with_parent
+from hkd_mm.io.processes import die_with_parent, terminated_as_exit
 
 USER_ERROR = 2
 INTERRUPTED = 130
+TERMINATED = 143
 PARENT = 'HKD_MM_PARENT'  # process that a tool is to end with
 
 # OSErrors with more to say than their own words.
@@ -36,8 +37,8 @@ def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     """Call a tool's work, or ``module:function``, and turn errors into an exit code.
 
     Returns:
-        0, or 2 after a mistake of the user (one ``error:`` line on stderr), or 130
-        after Ctrl-C. Our own defects keep their traceback.
+        0, or 2 after a mistake of the user (one ``error:`` line on stderr),
+        130 after Ctrl-C, or 143 after SIGTERM. Our own defects keep their traceback.
     """
     # A log file on a full disk must not print one traceback a message.
     logging.raiseExceptions = False
@@ -47,14 +48,15 @@ def run_tool(work: Callable[..., Any] | str, *args, **kwargs) -> int:
     # a study names itself: none of its trainings is to write after it was killed
     if parent := os.environ.pop(PARENT, None):
         die_with_parent(int(parent))
-    code = _exit_code(work, *args, **kwargs)
+    with terminated_as_exit() as received:
+        code = _exit_code(received, work, *args, **kwargs)
     distributed = sys.modules.get('hkd_mm.engine.distributed')
     if distributed is not None:
         distributed.end_process(code)
     return code
 
 
-def _exit_code(work: Callable[..., Any] | str, *args, **kwargs) -> int:
+def _exit_code(received: list, work: Callable[..., Any] | str, *args, **kwargs) -> int:
     try:
         os.getcwd()  # libraries that load others die without one
         if isinstance(work, str):
@@ -71,14 +73,14 @@ def _exit_code(work: Callable[..., Any] | str, *args, **kwargs) -> int:
                     raise UserError(str(reason)) from error
                 raise
         work(*args, **kwargs)
-    except KeyboardInterrupt:
-        _print_error(
-            'interrupted; the same command goes on where it was, that of '
-            'train.py with --resume'
-        )
-        return INTERRUPTED
-    except Exception as error:
-        line = user_line(error)
+    except BaseException as error:
+        if received or isinstance(error, KeyboardInterrupt):
+            _print_error(
+                f'{"terminated" if received else "interrupted"}; the same command goes '
+                'on where it was, that of train.py with --resume'
+            )
+            return TERMINATED if received else INTERRUPTED
+        line = user_line(error) if isinstance(error, Exception) else None
         if line is None:
             raise
         _print_error(f'error: {line}')

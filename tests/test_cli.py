@@ -2,8 +2,12 @@
 """How a tool imports its work."""
 
 import gc
+import os
 import re
+import signal
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -69,6 +73,46 @@ def _build_a_part():
 
 def _read_a_name_of_any_bytes():
     raise cli.UserError('\udcff\0\x1b[31m no file')
+
+
+def _terminated(then: Callable[[], None]) -> Callable[[], None]:
+    def work():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            then()
+
+    return work
+
+
+def _lose_a_worker():
+    raise RuntimeError('DataLoader worker (pid 1) is killed by signal: Terminated.')
+
+
+class _Loader:
+    """Joins its workers when it goes."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+
+def _go():
+    _Loader()
+    time.sleep(5)
+    pytest.fail('not terminated')
+
+
+@pytest.mark.parametrize(
+    'work', [_terminated(lambda: None), _terminated(_lose_a_worker), _go]
+)
+def test_sigterm_ends_in_a_line_that_says_how_to_go_on(work, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.run_tool(work) == 143
+    said = capsys.readouterr().err
+    assert said.startswith('terminated; ') and '--resume' in said
+    assert said.count('\n') == 1 and signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from hkd_mm.config.overrides import (
     NoPlaceError,
     words,
 )
-from hkd_mm.config.schema import RUN_KEYS, WORDS, names_of_group, names_of_type, plain
+from hkd_mm.config.schema import RUN_KEYS, WORDS, names_of_group, names_of_type
 from hkd_mm.config.tree import dicts, is_packed_dataset
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import validate
+from hkd_mm.io.schema import plain, validate
 
 # Always text, whatever they look like: paths may hold blanks and commas.
 _TEXT = frozenset(

@@ -18,7 +18,6 @@ from hkd_mm.config.schema import (
     arguments,
     class_of_type,
     names_of_type,
-    plain,
     takes,
 )
 from hkd_mm.config.tree import (
@@ -34,7 +33,7 @@ from hkd_mm.config.tree import (
     preprocessor,
 )
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import validate
+from hkd_mm.io.schema import plain, validate
 from hkd_mm.io.signatures import type_name
 
 

@@ -26,7 +26,7 @@ from typing_extensions import Required, TypedDict
 
 from hkd_mm.config.tree import LOADERS
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import validate
+from hkd_mm.io.schema import plain, validate
 
 
 def _either(says: str, *kinds: Any) -> Any:
@@ -75,7 +75,9 @@ def _each(names: str, kind: Any) -> dict[str, Any]:
     return dict.fromkeys(names.split(), kind)
 
 
-_LEVELS = ('NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'FATAL', 'CRITICAL')
+_Level = Literal[
+    'NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'FATAL', 'CRITICAL'
+]
 _TYPE = dict(type=Required[Text])
 Part = group_of(**_TYPE)  # what a registry builds
 Loader = group_of(  # arguments of torch's DataLoader, and MMEngine's own
@@ -174,9 +176,7 @@ _TOP = dict(
     randomness=Randomness,
     env_cfg=Environment,
     log_processor=group_of(type=Text, window_size=Count, by_epoch=bool) | None,
-    log_level=_either(
-        f'one of {", ".join(_LEVELS)}, or a number', Literal[_LEVELS], Whole
-    ),
+    log_level=_either('a level of logging such as INFO, or a number', _Level, Whole),
     visualizer=Part | None,
     default_scope=Annotated[str, Field(pattern=r'^[A-Za-z_]\w*$')] | None,
     experiment_name=Annotated[str, Field(pattern=r'^[\w. -]+$', max_length=200)] | None,
@@ -275,23 +275,6 @@ _NAMES = dict(
     default_hooks='runtime_info timer sampler_seed logger param_scheduler '
     'checkpoint visualization',
 )
-
-
-def plain(value: Any, errors: str = 'surrogatepass') -> Any:
-    """As it comes back from a JSON file; classes and functions by their names.
-
-    ``errors='replace'`` leaves no bytes of file names that JSON does not know.
-    """
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=_named)
-        return json.loads(text.encode('utf-8', errors))
-    except (RecursionError, ValueError, TypeError) as error:
-        raise UserError(f'a value that no config can hold: {error}') from None
-
-
-def _named(value: Any) -> str:
-    name = getattr(value, '__qualname__', None)
-    return f'{value.__module__}.{name}' if name else str(value)
 
 
 def check_config(cfg: Config) -> None:

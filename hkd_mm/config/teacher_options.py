@@ -10,8 +10,8 @@ from mmengine.config import Config
 from hkd_mm.config.cfg_options import Options, is_word, parse_options
 from hkd_mm.config.compose import apply_options, compose_config
 from hkd_mm.config.overrides import NoPlaceError
-from hkd_mm.config.schema import plain
 from hkd_mm.config.tree import packed_datasets, preprocessor
+from hkd_mm.io.schema import plain
 
 # A teacher sees the student's images and must not know its test images.
 DATA = (

@@ -11,7 +11,7 @@ from mmengine.registry import METRICS
 from hkd_mm.config import schema
 from hkd_mm.config.tree import LOADERS, dicts, preprocessor
 from hkd_mm.errors import UserError
-from hkd_mm.io.schema import validate
+from hkd_mm.io.schema import plain, validate
 from hkd_mm.io.signatures import type_name
 from hkd_mm.metric_names import OVERALL
 
@@ -58,7 +58,7 @@ def check_values(cfg: Config, device: str, loaders: tuple[str, ...] = LOADERS) -
                     f'{name}.{key}={loader[key]} needs {name}.num_workers >= 1'
                 )
     left_out = {'optim_wrapper', *(set(LOADERS) - set(loaders))}
-    found = schema.plain(cfg._cfg_dict, 'replace')
+    found = plain(cfg._cfg_dict, 'replace')
     found = {key: found[key] for key in found if key in schema.RUN_KEYS - left_out}
     scope = cfg.get('default_scope') or 'mmpretrain'
     for place, node in schema.nodes(found):
@@ -108,7 +108,7 @@ def check_model_groups(cfg: Config) -> None:
         kinds = _simple_kinds(kind)
         closed = schema.group_of(True, **kinds)
         known = f'; its settings: {", ".join(kinds)}'
-        kind(**validate(closed, schema.plain(group), f'model.{name}', known))
+        kind(**validate(closed, plain(group), f'model.{name}', known))
     views = preprocessor(cfg).get('num_views')
     cached = (model.get('teacher_cache') or {}).get('num_views')
     if None not in (views, cached) and views != cached:

@@ -38,11 +38,7 @@ class Columns:
 
 
 def named_columns(**words: Any) -> Columns:
-    """Check the arguments of a data set that name columns; ``group_cols`` may be text.
-
-    Raises:
-        UserError: not the name of a column.
-    """
+    """Check the arguments of a data set that name columns; groups may be a text."""
     groups = words.get('group_cols')
     if isinstance(groups, str):
         words['group_cols'] = groups.split(',')

@@ -107,7 +107,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All image files under a folder, sorted by their path."""
+    """Sorted image files below a folder."""
     return [Path(path) for path in image_paths(folder)]
 
 

@@ -5,12 +5,9 @@ mmengine's ``init_dist`` calls ``torch.cuda.set_device`` and its model wrapper
 is given ``device_ids``: both fail on a CPU. Here the gloo group is made
 before the Runner, which then skips its own, and the wrapper drops the ids.
 
-Each process computes its loss over its own share of the batch and the
-gradients are averaged: with shares of one size this is the gradient of one
-process with the whole batch. BatchNorm is the exception: as in all of
-OpenMMLab it takes the statistics of its own process, unless the config says
-``sync_bn='torch'`` (GPUs only, a limit of torch). Running statistics are not
-exchanged either; the checkpoint holds those of rank 0.
+Gradients are averaged over the processes. BatchNorm takes the statistics of its own
+process, unless the config says ``sync_bn='torch'`` (GPUs only, a limit of torch); the
+checkpoint holds the running ones of rank 0.
 """
 
 import atexit

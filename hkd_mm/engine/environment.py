@@ -1,7 +1,6 @@
 # Copyright (c) hkd_mm contributors. Licensed under Apache-2.0.
 """On what a run was made: versions, machine, commit."""
 
-import json
 import os
 import platform
 import shlex
@@ -17,7 +16,7 @@ from typing_extensions import TypedDict
 
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import read_json
-from hkd_mm.io.schema import validate
+from hkd_mm.io.schema import plain, validate
 from hkd_mm.version import __version__
 
 _PACKAGES = (
@@ -111,9 +110,8 @@ def environment_of(folder: Path) -> Environment:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(f'{path}: {error}{remedy}') from None
-    text = json.dumps(found, ensure_ascii=False)
-    plain = json.loads(text.encode('utf-8', 'replace'))  # paths may be of any bytes
-    return validate(Environment, plain, str(path), remedy)
+    # paths may be of any bytes
+    return validate(Environment, plain(found, 'replace'), str(path), remedy)
 
 
 def command_of(environment: dict) -> str:

@@ -121,11 +121,8 @@ def training_input(
 ) -> dict[str, Any] | None:
     """Describe the resize of a training data set, for runs unvalidated.
 
-    Its other steps are augmentation and no part of an evaluation.
-
-    Returns:
-        As :func:`image_input`, without steps; None where a crop decides on
-        the size, or nothing resizes.
+    As :func:`image_input`, without steps, which augment; None where a crop decides on
+    the size, or nothing resizes.
     """
     found = image_input(dataset, preprocessor)
     if found is None or found['size'] is None:

@@ -49,8 +49,7 @@ class History:
         """Take over the epochs of the run that is resumed, so far as they can be read.
 
         Args:
-            up_to: last epoch that the resumed checkpoint contains; later
-                ones will be trained again.
+            up_to: last epoch that the resumed checkpoint contains.
             warn: takes a line where nothing can be taken over.
             sources: files beside the own one. That is set aside where it is damaged.
         """

@@ -150,13 +150,9 @@ def closed_registries() -> Iterator[None]:
 
 
 def load_student(path: str | os.PathLike) -> tuple[nn.Module, dict]:
-    """The plain network of a run, with its trained weights.
+    """The plain network of a ``student.pth``, or ``.safetensors`` of an export.
 
-    The file may come from anybody: of the network that it names nothing is
-    built but what is registered here, see :func:`checked_config`.
-
-    Args:
-        path: a ``student.pth`` or a ``.safetensors`` of an export.
+    The file may come from anybody, see :func:`checked_config`.
 
     Returns:
         The network, in evaluation, and the ``meta`` of the file.

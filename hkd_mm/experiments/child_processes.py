@@ -5,20 +5,19 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from hkd_mm.cli import INTERRUPTED, PARENT
+from hkd_mm.cli import INTERRUPTED, PARENT, TERMINATED
 from hkd_mm.config.networks import config_root
 from hkd_mm.experiments.run_folders import TESTED, is_resumable
 
 TOOLS = config_root().parent / 'tools'
 LOOK = 1.0  # seconds between two looks at a process
 _GRACE = 30.0  # seconds that a process gets to end by itself
-_INTERRUPTED = (INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+_INTERRUPTED = (INTERRUPTED, TERMINATED, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Failed(Exception):
@@ -108,23 +107,6 @@ def end(child: subprocess.Popen) -> None:
     if _code(child, _GRACE) is None:
         child.kill()
         child.wait()
-
-
-@contextmanager
-def terminated_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, where this thread may arrange that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def last_line(log: Path) -> str:

@@ -63,25 +63,22 @@ class RunExecutor:
         pool = ThreadPoolExecutor(self.jobs)
         futures: dict[str, Future] = {}
         rows = [run.row for run in self.runs]
-        with child_processes.terminated_as_exit():
-            try:
-                for run in self.runs:
-                    before = [futures[other.name] for other in run.built_on(rows)]
-                    futures[run.name] = pool.submit(self._run, run, before)
-                waiting = set(futures.values())
-                while waiting:
-                    ended, waiting = wait(
-                        waiting, child_processes.LOOK, FIRST_EXCEPTION
-                    )
-                    for future in ended:  # one that raises ends all
-                        future.result()
-                    tick()
-                found = {name: f.result() for name, f in futures.items()}
-            except BaseException:
-                self._stop.set()  # each thread ends its process
-                raise
-            finally:
-                pool.shutdown(cancel_futures=True)
+        try:
+            for run in self.runs:
+                before = [futures[other.name] for other in run.built_on(rows)]
+                futures[run.name] = pool.submit(self._run, run, before)
+            waiting = set(futures.values())
+            while waiting:
+                ended, waiting = wait(waiting, child_processes.LOOK, FIRST_EXCEPTION)
+                for future in ended:  # one that raises ends all
+                    future.result()
+                tick()
+            found = {name: f.result() for name, f in futures.items()}
+        except BaseException:
+            self._stop.set()  # each thread ends its process
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
         return {name: reason for name, reason in found.items() if reason}
 
     def _run(self, run: Run, before: list[Future]) -> str | None:

@@ -71,7 +71,7 @@ def run_sweep(
     reasons: list[str] = []
     if not sweep_report.is_over(queue):
         command = _worker_command(sweep, work_dir, url, options)
-        with progress, child_processes.terminated_as_exit():
+        with progress:
             given = command, workers, work_dir, progress.update
             if launcher == 'slurm':
                 reasons = run_on_slurm(*given, slurm_options)
@@ -244,19 +244,18 @@ def work(args: Namespace) -> None:
     queue = TrialQueue(sweep, study, work_dir)
     runner = TrialRunner(queue, options)
     try:
-        with child_processes.terminated_as_exit():
-            trial = True
-            while trial:
-                with ExitStack() as held:
-                    if trial := queue.take(held):
-                        print(f'trial {trial.number}: {trial.params}', flush=True)
-                        runner.run(trial)
-            with locked(work_dir / 'finishing'):
-                if sweep_report.is_over(queue):  # another worker was faster
-                    return
-                if winner := queue.best():
-                    runner.test(winner.number, winner.params)
-                sweep_report.write_report(queue, options)
+        trial = True
+        while trial:
+            with ExitStack() as held:
+                if trial := queue.take(held):
+                    print(f'trial {trial.number}: {trial.params}', flush=True)
+                    runner.run(trial)
+        with locked(work_dir / 'finishing'):
+            if sweep_report.is_over(queue):  # another worker was faster
+                return
+            if winner := queue.best():
+                runner.test(winner.number, winner.params)
+            sweep_report.write_report(queue, options)
     except child_processes.Interrupted as error:
         raise UserError(f'{error}; the same command goes on') from None
 

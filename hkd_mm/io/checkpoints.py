@@ -39,9 +39,9 @@ _DEEPEST = 50  # dicts and lists within each other; ours have seven
 _MOST = 1_000_000  # dicts and lists of a file
 # Where programs put the weights in their files, the likeliest first.
 CONTAINERS = (
-    *('state_dict', 'model', 'model_state_dict', 'net', 'network', 'params'),
-    *('weights', 'state_dict_ema', 'model_ema', 'ema'),
-)
+    'state_dict model model_state_dict net network params weights '
+    'state_dict_ema model_ema ema'
+).split()
 # What MMPretrain and timm's wrapper put in front of a network's own names.
 _ADDED = ('', 'model.', 'backbone.', 'backbone.model.')
 # Of two networks in a file these are the second choice.
@@ -199,9 +199,6 @@ def matching_weights(
 
     Returns:
         Name -> tensor, with the names and shapes of ``own``.
-
-    Raises:
-        UserError: as of :func:`load_weights`.
     """
     state = student_state_dict(checkpoint)
     if state.keys() != own.keys():

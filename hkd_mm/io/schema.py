@@ -51,6 +51,27 @@ def read_as(kind: type[T], path: str | os.PathLike, remedy: str = '') -> T:
     return validate(kind, data, str(path), remedy)
 
 
+def plain(value: Any, errors: str = 'surrogatepass') -> Any:
+    """As it comes back from a JSON file; classes and functions by their names.
+
+    Args:
+        errors: ``replace`` leaves no bytes of file names that JSON does not know.
+
+    Raises:
+        UserError: nested too deeply.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=_named)
+        return json.loads(text.encode('utf-8', errors))
+    except (RecursionError, ValueError, TypeError) as error:
+        raise UserError(f'a value that JSON cannot hold: {error}') from None
+
+
+def _named(value: Any) -> str:
+    name = getattr(value, '__qualname__', None)
+    return f'{value.__module__}.{name}' if name else str(value)
+
+
 @cache
 def _adapter(kind: Any) -> TypeAdapter:
     return TypeAdapter(kind)

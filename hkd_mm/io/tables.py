@@ -45,9 +45,8 @@ def read_table(
         required: column names that must be there, in lower case.
 
     Returns:
-        One dict a row; keys in lower case, values without outer blanks and
-        without the apostrophe of :func:`write_table`.
-        Lines without any text are no rows.
+        One dict a row; keys in lower case, values without outer blanks and without the
+        apostrophe of :func:`write_table`. Lines without any text are no rows.
 
     Raises:
         UserError: unreadable, in another encoding, without rows or a required

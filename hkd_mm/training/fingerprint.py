@@ -13,7 +13,6 @@ from mmengine.dist import get_world_size
 
 from hkd_mm.config.data_summary import DataSummary, build_listing
 from hkd_mm.config.packing import batched
-from hkd_mm.config.schema import plain
 from hkd_mm.config.tree import (
     dataset_chain,
     hooks,
@@ -22,6 +21,7 @@ from hkd_mm.config.tree import (
 )
 from hkd_mm.errors import UserError
 from hkd_mm.io.files import sha256
+from hkd_mm.io.schema import plain
 from hkd_mm.io.signatures import type_name
 
 # Everything in the parts of a config that are looked at (see ``of``) counts,

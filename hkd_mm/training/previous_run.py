@@ -33,14 +33,14 @@ from hkd_mm.training.runtime import make_work_dir
 _RULE = '=' * 72
 
 
-def check_given_teacher(path: str, summary: DataSummary) -> None:
-    """Say loudly when a given teacher may know the student's test images."""
+def check_given(path: str, summary: DataSummary, role: str = 'teacher') -> None:
+    """Say loudly when a given network may know the student's test images."""
     meta = safe_load(path).get('meta') or {}
     check_classes(meta, summary.classes, path)
     split = meta.get('split_hash')
     if split and summary.split_hash and split != summary.split_hash:
         announce(
-            f'WARNING: teacher {path} was trained on another split '
+            f'WARNING: {role} {path} was trained on another split '
             f'({split[:8]}) than the one in use '
             f'({summary.split_hash[:8]}): it may have seen the test images'
         )

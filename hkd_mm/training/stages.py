@@ -18,7 +18,7 @@ from hkd_mm.registry import MODELS
 from hkd_mm.training.previous_run import (
     Stage,
     Train,
-    check_given_teacher,
+    check_given,
     provide,
 )
 
@@ -89,7 +89,7 @@ def check_teachers(cfg: Config, summary: DataSummary) -> None:
     """Look at the checkpoints of ``model.teachers``, where there are any."""
     for index, network in enumerate(cfg.model.get('teachers') or ()):
         if network.get('ckpt'):
-            check_given_teacher(network.ckpt, summary)
+            check_given(network.ckpt, summary)
             continue
         path, key = _config_of(cfg, network), f'model.teachers.{index}'
         way = f'with python tools/train.py {path}' if path else 'alone on the same data'

@@ -28,7 +28,7 @@ from hkd_mm.registry import DATASETS, MODELS
 from hkd_mm.training import run_notes, runtime
 from hkd_mm.training.fingerprint import RunFingerprint
 from hkd_mm.training.pack_data import pack_or_read_singly
-from hkd_mm.training.previous_run import check_given_teacher
+from hkd_mm.training.previous_run import check_given
 from hkd_mm.training.stages import (
     check_teachers,
     provide_student,
@@ -167,8 +167,10 @@ def _provide_stages(
     """Have the networks at hand that this run builds on; folders of those trained."""
     stages, model = [], cfg.model
     check_teachers(cfg, summary)
+    if model.get('student_ckpt'):
+        check_given(model.student_ckpt, summary, 'student')
     if model.get('teacher_ckpt'):
-        check_given_teacher(model.teacher_ckpt, summary)
+        check_given(model.teacher_ckpt, summary)
     elif model.get('teacher'):
         model.teacher_ckpt = provide_teacher(cfg, summary, train, **how)
         stages.append(os.path.dirname(model.teacher_ckpt))

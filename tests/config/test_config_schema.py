@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from hkd_mm.config.compose import compose_config, read_config
-from hkd_mm.config.schema import check_config, nodes, plain
+from hkd_mm.config.schema import check_config, nodes
 from hkd_mm.config.value_checks import check_values
 from hkd_mm.errors import UserError
+from hkd_mm.io.schema import plain
 
 CONFIG = Path(__file__).parents[2] / 'configs/students/mbv2_skin.py'
 OPTIONS = """

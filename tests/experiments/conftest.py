@@ -93,7 +93,7 @@ if '--teacher-of' in sys.argv:  # this one would train for real
 child_processes.LOOK = trial_queue.PAUSE = 0.1
 sys.exit(runpy.run_path({root!r} + '/tools/sweep.py')['main']())
 """
-CONFIG = "alpha = 0.5\nmode = ''\ndata_root = ''\ntau = 4.0\n"
+CONFIG = "alpha = 0.5\nmode = ''\ndata_root = None\ntau = 4.0\n"
 
 
 class Place:

@@ -85,6 +85,17 @@ def test_the_old_name_of_outdated_is_refused(tool, capfd, given):
     assert errors.endswith('error: --stale is now called --outdated')
 
 
+@pytest.mark.parametrize(
+    'given',
+    [('folds', '100000'), ('folds', '-1'), ('seeds', '0'), ('jobs', '1000000')],
+)
+def test_numbers_have_bounds(tool, capfd, given):
+    with pytest.raises(SystemExit):
+        tool('compare')(['a.py', f'--{given[0]}', given[1]])
+    errors = capfd.readouterr().err.splitlines()[-1]
+    assert f'error: --{given[0]} must be between' in errors
+
+
 def test_the_table_shows_where_every_run_stands(tmp_path):
     study = of_configs(['a.py', 'b.py'])
     for name, best in {

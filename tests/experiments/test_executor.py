@@ -14,6 +14,7 @@ from hkd_mm.experiments import child_processes
 from hkd_mm.experiments.executor import RunExecutor
 from hkd_mm.experiments.run_folders import is_done
 from hkd_mm.experiments.study import Study, StudyRow, all_runs
+from hkd_mm.io.processes import terminated_as_exit
 
 TRAIN = """
 import json, pathlib, sys, time
@@ -144,7 +145,8 @@ def run_slowly(folder, stay):
     # ignored in whatever was started in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = row('a', slow=True, stay=stay)
-    RunExecutor(all_runs(study_of(rows), range(2)), folder, [], 2).run()
+    with terminated_as_exit():  # as all tools are
+        RunExecutor(all_runs(study_of(rows), range(2)), folder, [], 2).run()
 
 
 @pytest.mark.parametrize('how', ['SIGINT', 'SIGTERM', 'SIGKILL'])

@@ -68,7 +68,11 @@ def browser(server):
 
 @pytest.fixture(params=[1280, 390], ids=['wide', 'phone'])
 def page(request, server, browser):
-    tab = browser.new_page(viewport=dict(width=request.param, height=900))
+    phone = request.param < 1000
+    tab = browser.new_page(
+        viewport=dict(width=request.param, height=900),
+        color_scheme='dark' if phone else 'light',
+    )
     tab.said, tab.asked = [], []
     tab.on('console', lambda m: tab.said.append((m.type, m.text)))
     tab.on('pageerror', lambda error: tab.said.append(('error', str(error))))
@@ -97,6 +101,8 @@ def test_a_photograph_is_answered_and_kept_nowhere(page, server, tmp_path):
         assert picture.evaluate('image => image.naturalWidth') > 100
     width = page.viewport_size['width']
     assert page.evaluate('document.documentElement.scrollWidth') <= width
+    text = page.evaluate('getComputedStyle(document.body).color')
+    assert text == ('rgb(255, 255, 255)' if width < 1000 else 'rgb(0, 0, 0)')
     assert [text for kind, text in page.said if kind == 'error'] == []
     address = f'{server[0]}/upload'
     asked = urllib.request.Request(address, data=b'x' * 1000, method='POST')

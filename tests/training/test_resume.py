@@ -139,6 +139,28 @@ def test_resume_on_another_split_is_refused(tiny_configs, tmp_path, quick_runner
         _train(config, run, {**options, 'split_seed': 7}, resume='auto')
 
 
+@pytest.fixture
+def no_teacher(monkeypatch):
+    """A training that would need a teacher fails."""
+    from hkd_mm.training import trainer
+
+    def provide(*_, **__):
+        pytest.fail('the teacher came first')
+
+    monkeypatch.setattr(trainer, 'provide_teacher', provide)
+
+
+@pytest.mark.parametrize('key', ['load_from', 'model.student_ckpt'])
+def test_no_teacher_is_trained_for_weights_that_are_refused(
+    key, tiny_configs, tmp_path, no_teacher
+):
+    meta = dict(classes=('Eczema', 'Benign', 'Acne'))
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(meta=meta, state_dict=dict(w=torch.ones(1))), path)
+    with pytest.raises(UserError, match='Eczema, Benign, Acne'):
+        _train(tiny_configs['kd'], tmp_path / 'run', {key: str(path)})
+
+
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
@@ -150,14 +172,8 @@ def test_resume_on_another_split_is_refused(tiny_configs, tmp_path, quick_runner
     ],
 )
 def test_no_teacher_is_trained_for_a_resume_that_is_refused(
-    changes, words, tiny_configs, tmp_path, monkeypatch
+    changes, words, tiny_configs, tmp_path, no_teacher
 ):
-    from hkd_mm.training import trainer
-
-    def provide(*_, **__):
-        pytest.fail('the teacher came first')
-
-    monkeypatch.setattr(trainer, 'provide_teacher', provide)
     state = dict(w=torch.ones(1))
     checkpoint = dict(meta={'epoch': 1, 'iter': 4, **changes}, state_dict=state)
     checkpoint.update(optimizer={}, message_hub={})

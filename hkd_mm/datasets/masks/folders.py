@@ -99,11 +99,7 @@ class NamedFiles(ImageFinder):
     def find(
         self, name: str, group: str | None, other: str | None = None
     ) -> str | None:
-        """The file of a name and a patient, never ``other``, or None.
-
-        Raises:
-            UserError: several could be meant.
-        """
+        """The file of a name and a patient, never ``other``, or None."""
         name = name.replace('\\', '/')
         for base in (self.root, self.folder) if '/' in name else ():
             if (base / name).is_file():
@@ -142,9 +138,8 @@ class NamedFiles(ImageFinder):
 def read_mask_folders(root: Path, without_mask: bool) -> list[MaskRecord]:
     """Pair images and masks of equal names below ``Image`` and ``Mask``.
 
-    The two folders are in the root, or in each of its folders train, val and
-    test. A first folder below ``Image`` is a patient. Labels are empty where
-    the mask must be read. ``without_mask``: a missing mask is an empty one.
+    A first folder below ``Image`` is a patient. Labels are empty where the mask must be
+    read. ``without_mask``: a missing mask is an empty one.
 
     Raises:
         UserError: a folder is missing, a mask has no image, or an image no mask.

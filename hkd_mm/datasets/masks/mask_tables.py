@@ -172,9 +172,6 @@ def groups_of(rows: Sequence[dict[str, str]], table: Path) -> list[Group]:
     """The group of each row: its patient, else that of its lesion, else its lesion.
 
     Lesions of patients are ignored: some tables number them from one for each.
-
-    Raises:
-        UserError: such a lesion has several patients.
     """
     pairs = [(_filled(row, PATIENT), _filled(row, (LESION,))) for row in rows]
     known = {patient for patient, _ in pairs}

@@ -195,13 +195,10 @@ def pack_pair(
 
 
 def resize_mask(mask: np.ndarray, side: int, classes: int) -> np.ndarray:
-    """Resize (H, W) uint8 class ids by the share of each in a new pixel.
+    """Resize (H, W) uint8 class ids to (side, side), by the shares in a new pixel.
 
     The largest share wins (of equal ones the smaller id); with two classes
     half is enough for the foreground. Ignored pixels count as a class.
-
-    Returns:
-        (side, side) uint8.
     """
     if mask.shape == (side, side):
         return mask

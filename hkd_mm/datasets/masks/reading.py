@@ -59,11 +59,7 @@ def read_mask(path: str, classes: int) -> np.ndarray:
 
 
 def _coloured(path: str, image: Image.Image) -> np.ndarray:
-    """Where a palette shows another colour than black, (H, W) uint8.
-
-    Programs order palettes as they like, so that indices say nothing; but
-    where not exactly one colour is black, colours say nothing either.
-    """
+    """Where a palette, whose order says nothing, shows another colour than black."""
     indices = np.asarray(image)
     colours = np.zeros((256, 3), np.uint8)
     listed = np.array(image.getpalette('RGB'), np.uint8).reshape(-1, 3)

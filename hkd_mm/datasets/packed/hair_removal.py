@@ -85,9 +85,8 @@ def remove_hair_for(
 ) -> np.ndarray:
     """Apply :func:`remove_hair` to an image to be resized to ``side`` pixels.
 
-    An image whose shorter side has more than 1024 pixels, and more than
-    twice those wanted, is reduced to that first: the time would grow with
-    the fourth power of the size.
+    An image whose shorter side has more than 1024 pixels, and more than twice those
+    wanted, is reduced to that first.
     """
     height, width = image.shape[:2]
     ratio = max(_SEARCHED, 2 * side) / min(height, width)

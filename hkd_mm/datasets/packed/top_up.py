@@ -47,9 +47,6 @@ def plan_copies(
     Returns:
         ``positions`` and ``copies`` (M,) int64, M >= N: first every image
         with copy 0, then the copies, 1 upwards.
-
-    Raises:
-        UserError: no such target.
     """
     target = target_of(target)
     labels = np.asarray(labels)
@@ -73,9 +70,6 @@ def topped_up(dataset: Any, target: Target) -> tuple[Any, np.ndarray]:
 
     Returns:
         The longer data set, and ``copies`` (M,) of :func:`plan_copies`.
-
-    Raises:
-        UserError: no such target, or the part is used for evaluation.
     """
     if target_of(target) is None:
         return dataset, np.zeros(len(dataset), int)

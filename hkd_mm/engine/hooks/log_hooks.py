@@ -60,7 +60,11 @@ class DeferredLogHook(RuntimeInfoHook):
             if isinstance(value, Tensor):
                 value = value.detach()
             self._pending[f'train/{name}'].append(value)
-        if self._is_log_point(runner, batch_idx):
+        last = (
+            self.end_of_epoch(runner.train_dataloader, batch_idx)
+            or runner.iter + 1 == runner.max_iters
+        )
+        if last or any(self.every_n_inner_iters(batch_idx, n) for n in self._intervals):
             self._flush(runner)
 
     def before_val(self, runner) -> None:
@@ -71,15 +75,6 @@ class DeferredLogHook(RuntimeInfoHook):
     def after_train(self, runner) -> None:
         self._flush(runner)
         super().after_train(runner)
-
-    def _is_log_point(self, runner, batch_idx: int) -> bool:
-        last = (
-            self.end_of_epoch(runner.train_dataloader, batch_idx)
-            or runner.iter + 1 == runner.max_iters
-        )
-        return last or any(
-            self.every_n_inner_iters(batch_idx, n) for n in self._intervals
-        )
 
     def _flush(self, runner) -> None:
         hub = runner.message_hub
@@ -221,7 +216,10 @@ class ProgressHook(Hook):
             return
         chosen_by, best = _best(runner)
         names = [chosen_by] if chosen_by in metrics else list(metrics)[:3]
-        parts = [f'{name} {_figure(metrics[name])}' for name in names]
+        values = ((name, metrics[name]) for name in names)
+        parts = [
+            f'{n} {v:.4f}' if isinstance(v, float) else f'{n} {v}' for n, v in values
+        ]
         if best is not None:
             parts.append(f'best {best:.4f}')
         losses = runner.message_hub.log_scalars.get('train/loss')
@@ -253,7 +251,3 @@ def _best(runner) -> tuple[str | None, float | None]:
             name = hook.key_indicators[0]
             return name, scores.get('best_score', scores.get(f'best_score_{name}'))
     return None, None
-
-
-def _figure(value: object) -> str:
-    return f'{value:.4f}' if isinstance(value, float) else str(value)

@@ -58,8 +58,13 @@ class RunReportHook(Hook):
         )
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        meta = checkpoint['meta']
-        meta['input'] = _input_of(runner)
+        meta, data = checkpoint['meta'], runner.train_dataloader.dataset
+        preprocessor = bare_model(runner.model).data_preprocessor
+        if runner.val_loop is None:
+            meta['input'] = training_input(data, preprocessor)
+        else:  # how images are prepared for the model that is validated
+            data = runner.val_loop.dataloader.dataset
+            meta['input'] = image_input(data, preprocessor)
         if 'model' in runner.cfg:
             meta['student'] = student_config(
                 runner.cfg.model, runner.cfg.get('data_preprocessor')
@@ -140,14 +145,6 @@ class RunReportHook(Hook):
             f'The plain student of {os.path.basename(source)} is '
             f'{folder / "student.pth"}'
         )
-
-
-def _input_of(runner) -> dict | None:
-    """How images are prepared for the model that is validated."""
-    preprocessor = bare_model(runner.model).data_preprocessor
-    if runner.val_loop is None:
-        return training_input(runner.train_dataloader.dataset, preprocessor)
-    return image_input(runner.val_loop.dataloader.dataset, preprocessor)
 
 
 def _image_shape(runner, image: torch.Tensor) -> tuple[int, int]:

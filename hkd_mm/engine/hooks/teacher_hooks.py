@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 
 from hkd_mm.engine.run_summary import bare_model
 from hkd_mm.errors import UserError
+from hkd_mm.evaluation import significance
 from hkd_mm.evaluation.segmentation_metric import SegmentationMetric
 from hkd_mm.evaluation.segmentation_scores import threshold_of
 from hkd_mm.io.locks import as_rank_0
@@ -92,11 +93,9 @@ class TeacherCheckHook(Arguments, Hook):
     def _report(
         self, runner, predictions: list, labels: list, num_classes: int
     ) -> None:
-        hits = np.equal(predictions, labels)
-        counts = np.bincount(labels)
-        present = counts > 0
-        recalls = np.bincount(labels, hits)[present] / counts[present]
-        accuracy, balanced = float(hits.mean()), float(recalls.mean())
+        given = np.array(labels), np.array(predictions), np.ones(len(labels))
+        accuracy = significance.accuracy(*given)
+        balanced = significance.balanced_accuracy(*given)
         chance = 1 / num_classes
         found = dict(accuracy=accuracy, balanced_accuracy=balanced, images=len(labels))
         runner.message_hub.update_info('teacher_check', found)

@@ -211,9 +211,6 @@ def build_lazy_parts(model, input_size: int) -> None:
     """Give lazy connectors and losses the shapes of one dry forward.
 
     A loss that takes no ``t_feature`` is given the student's alone.
-
-    Raises:
-        UserError: a connector has nothing to meet, or cannot join the two.
     """
     distiller = model.distiller
     lazy = dict(_lazy_connectors(distiller))

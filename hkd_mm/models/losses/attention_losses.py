@@ -8,7 +8,8 @@ from hkd_mm.errors import UserError
 from hkd_mm.models.arguments import Count, NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import check_maps, resize_map
 from hkd_mm.models.losses.distill_loss import DistillLoss, full_precision
-from hkd_mm.models.losses.hint_losses import length_of_rows, unit_vectors
+from hkd_mm.models.losses.hint_losses import length_of_rows
+from hkd_mm.models.losses.relation_losses import unit
 from hkd_mm.models.recorders.network_recorders import check_channels, last_layer
 from hkd_mm.registry import MODELS
 
@@ -47,7 +48,7 @@ class ATLoss(DistillLoss):
         for pair in zip(s_feature, t_feature):
             size = tuple(map(min, *(x.shape[2:] for x in pair)))
             maps = (x.square().mean(1, keepdim=True) for x in pair)
-            mine, other = (unit_vectors(resize_map(x, size).flatten(1)) for x in maps)
+            mine, other = (unit(resize_map(x, size).flatten(1)) for x in maps)
             total = total + F.mse_loss(mine, other)
         return self.loss_weight * self.beta / 2 * total
 

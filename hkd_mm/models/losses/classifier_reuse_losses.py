@@ -88,9 +88,6 @@ class SRRLLoss(DistillLoss):
         return self.scaled(**parts)
 
 
-_LEAST = 1e-6  # length of a feature that is divided by
-
-
 @MODELS.register_module()
 class NormDirectionLoss(BatchLoss):
     r"""The ND loss of KD++ and DKD++ (Wang et al., section 3).
@@ -153,4 +150,4 @@ class NormDirectionLoss(BatchLoss):
             centre = one_hot @ self.centres
         length = torch.maximum(s_feature.norm(dim=1), t_feature.norm(dim=1))
         along = (s_feature * F.normalize(centre, dim=1)).sum(dim=1)
-        return self.loss_weight * (1 - along / length.clamp_min(_LEAST)).mean()
+        return self.loss_weight * (1 - along / length.clamp_min(1e-6)).mean()

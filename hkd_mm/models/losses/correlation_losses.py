@@ -13,8 +13,6 @@ from hkd_mm.models.losses.distill_loss import BatchLoss, full_precision
 from hkd_mm.models.losses.kd_losses import divergence, log_probabilities
 from hkd_mm.registry import MODELS
 
-_SMALLEST = 1e-8  # of a norm, which divides
-
 
 @MODELS.register_module()
 class DISTLoss(BatchLoss):
@@ -63,7 +61,7 @@ class DISTLoss(BatchLoss):
 
 def _correlation(x: Tensor, y: Tensor, dim: int) -> Tensor:
     x, y = (a - a.mean(dim=dim, keepdim=True) for a in (x, y))
-    return F.cosine_similarity(x, y, dim=dim, eps=_SMALLEST)
+    return F.cosine_similarity(x, y, dim=dim, eps=1e-8)
 
 
 @MODELS.register_module()

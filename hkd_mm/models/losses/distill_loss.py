@@ -28,10 +28,9 @@ class DistillLoss(Arguments, nn.Module):
     ((N,) int64 in [0, C), or (N, C) float32 of mixed images), ``s_feature`` and
     ``t_feature`` ((N, C, H, W) or (N, C)), and returns a float32 scalar, or a dict of
     them, already times ``loss_weight``. It is given float32, also under autocast, and
-    what the teacher gives without a gradient.
-    From the names of its inputs a distiller finds out what to record
-    (:mod:`hkd_mm.models.algorithms.wiring`); from the attributes the test suite knows
-    which laws the loss obeys, and docs/zoo.md is written.
+    what the teacher gives without a gradient. From the names of its inputs follows what
+    is recorded (:mod:`hkd_mm.models.algorithms.wiring`), from the attributes the laws
+    that it is tested for, and docs/zoo.md.
 
     Before the first use a loss with ``attach(student, teacher)`` is given the networks,
     then one with ``build(student_shape[, teacher_shape])`` the shapes of its features.

@@ -175,9 +175,6 @@ class RLDLoss(DistillLoss):
         return self.loss_weight * (alpha * confident + beta * masked).mean()
 
 
-_SMALLEST = 1e-7  # of the teacher's cross-entropy, which divides
-
-
 @MODELS.register_module()
 class WSLDLoss(DistillLoss):
     r"""Weighted soft labels of Zhou et al.
@@ -207,5 +204,5 @@ class WSLDLoss(DistillLoss):
             F.cross_entropy(preds.detach(), gt_labels, reduction='none')
             for preds in (preds_S, preds_T)
         )
-        weight = -torch.expm1(-mine / other.clamp_min(_SMALLEST))
+        weight = -torch.expm1(-mine / other.clamp_min(1e-7))
         return self.loss_weight * self.tau**2 * (weight * apart).mean()

@@ -12,20 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hkd_mm.models.arguments import Count, Fraction, NotNegative, Positive
 from hkd_mm.models.connectors.feature_align_connector import Shape, resize_map
 from hkd_mm.models.losses.distill_loss import DistillLoss
+from hkd_mm.models.losses.relation_losses import unit
 from hkd_mm.registry import MODELS
-
-_NOTHING = 1e-20  # vectors below it count as zero
-
-
-def unit_vectors(rows: Tensor) -> Tensor:
-    """Each row (N, D) divided by its Euclidean length; zero stays zero.
-
-    A row is scaled by its largest entry before it is squared, so that rows
-    of any size are brought to length one, and the gradient at zero is finite.
-    """
-    largest = rows.detach().abs().amax(dim=1, keepdim=True)
-    scaled = rows / torch.where(largest > _NOTHING, largest, 1.0)
-    return scaled * (scaled.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
 def length_of_rows(rows: Tensor, eps: float = 1e-6) -> Tensor:
@@ -63,7 +51,7 @@ class FitNetLoss(DistillLoss):
     def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
         if not self.normalize:
             return self.loss_weight * F.mse_loss(s_feature, t_feature)
-        mine, other = (unit_vectors(x.flatten(1)) for x in (s_feature, t_feature))
+        mine, other = (unit(x.flatten(1)) for x in (s_feature, t_feature))
         return self.loss_weight * (mine - other).square().sum(dim=1).mean()
 
 
@@ -363,7 +351,7 @@ class FTLoss(DistillLoss):
         factors = self.paraphraser.encoder(t_feature)
         again = self.paraphraser.decoder(factors)
         mine, other = (
-            unit_vectors(x.float().flatten(1))
+            unit(x.float().flatten(1))
             for x in (self.translator(student), factors.detach())
         )
         error, energy = (

@@ -210,16 +210,7 @@ class CTKDLoss(DistillLoss):
         return self.tau_min + self.tau_range * self.w.float().sigmoid()
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        tau = _Reversed.apply(self.temperature, self.reversal)
+        tau = self.temperature
+        # its own value, and its gradient turned round
+        tau = tau.detach() + self.reversal * (tau.detach() - tau)
         return self.loss_weight * soft_target_kl(preds_S, preds_T, tau)
-
-
-class _Reversed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, value: Tensor, strength: float) -> Tensor:
-        ctx.strength = strength
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return -ctx.strength * gradient, None

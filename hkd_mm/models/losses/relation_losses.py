@@ -82,9 +82,6 @@ class SPLoss(RelationLoss):
         return unit(vectors @ vectors.T)
 
 
-_LEAST = 1e-7  # similarity of opposite vectors, which has no logarithm
-
-
 def log_neighbours(vectors: Tensor) -> Tensor:
     """Log-probabilities (N, N - 1) of the others of (N, D) as neighbours.
 
@@ -93,7 +90,8 @@ def log_neighbours(vectors: Tensor) -> Tensor:
     """
     rows = unit(vectors)
     kernel = (without_diagonal(rows @ rows.T) + 1) / 2
-    return F.log_softmax(kernel.clamp_min(_LEAST).log(), dim=1)
+    # the similarity of opposite vectors has no logarithm
+    return F.log_softmax(kernel.clamp_min(1e-7).log(), dim=1)
 
 
 @MODELS.register_module()

@@ -212,9 +212,9 @@ class SSDKDRotationLoss(BatchLoss):
     def _similarities(
         self, s_feature: Tensor, t_feature: Tensor
     ) -> tuple[Tensor, Tensor]:
-        mine, other = (
-            _cosines(head(feature)) / self.tau_similarity
-            for head, feature in zip((self.head_S, self.head_T), (s_feature, t_feature))
+        vectors = (unit(self.head_S(s_feature)), unit(self.head_T(t_feature)))
+        mine, other = (  # cosines (3 N, N) of rotated with upright views
+            x[:, 1:].flatten(0, 1) @ x[:, 0].T / self.tau_similarity for x in vectors
         )
         target = torch.arange(len(s_feature), device=mine.device)
         target = target.repeat_interleave(self.views - 1)
@@ -229,9 +229,3 @@ class SSDKDRotationLoss(BatchLoss):
         rows = (log_p_T.exp() * (log_p_T - log_p_S)).sum(1)
         followed = least_wrong(other, target, keep)
         return (rows * followed).sum() / followed.sum().clamp_min(1)
-
-
-def _cosines(vectors: Tensor) -> Tensor:
-    """Cosines (3 N, N) of rotated with upright views, of (N, 4, D)."""
-    vectors = unit(vectors)
-    return vectors[:, 1:].flatten(0, 1) @ vectors[:, 0].T

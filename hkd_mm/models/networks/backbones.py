@@ -10,7 +10,8 @@ from mmpretrain.models.backbones import ShuffleNetV2 as _ShuffleNetV2
 from mmpretrain.models.backbones.resnet import BasicBlock
 
 from hkd_mm.errors import UserError
-from hkd_mm.models.networks.imagenet_weights import fetch_weights, load_backbone
+from hkd_mm.io.checkpoints import safe_load
+from hkd_mm.models.networks.imagenet_weights import fetch_weights
 from hkd_mm.registry import MODELS
 
 
@@ -42,71 +43,58 @@ class CIFARResNet(ResNet_CIFAR):
 
 
 class _Published:
-    """Mixin in front of a backbone that mmpretrain publishes weights of."""
+    """A backbone that starts from mmpretrain's ImageNet weights if ``pretrained``."""
 
     version: ClassVar[int]
-    _pretrained = False
+
+    def __init__(self, *, pretrained: bool = False, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self._pretrained = pretrained
+        for key, value in dict(groups=3, widen_factor=1.0).items():
+            if pretrained and kwargs.get(key, value) != value:
+                raise UserError(
+                    f'{type(self).__name__}: ImageNet weights exist for {key}={value}, '
+                    f'not {kwargs[key]}; set pretrained=False'
+                )
 
     def init_weights(self) -> None:
         first = not self.is_init
         super().init_weights()
-        if self._pretrained and first:
-            name = f'ShuffleNetV{self.version} x1.0'
-            load_backbone(self, published_weights(self.version), name)
+        if not (self._pretrained and first):
+            return
+        path, prefix = published_weights(self.version), 'backbone.'
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in safe_load(path)['state_dict'].items()
+            if key.startswith(prefix)
+        }
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(
+                f'{path} does not hold weights of ShuffleNetV{self.version} x1.0; '
+                'replace or remove the file'
+            ) from error
 
 
 @MODELS.register_module()
 class ShuffleNetV1(_Published, _ShuffleNetV1):
     """mmpretrain's ``ShuffleNetV1`` with ``pretrained``, as timm's networks.
 
-    Args:
-        groups: 1, 2, 3, 4 or 8, of the grouped 1x1 convolutions.
-        widen_factor: on the number of channels.
-        pretrained: start training from mmpretrain's ImageNet weights, which
-            exist for ``groups=3`` and ``widen_factor=1.0`` alone.
+    Weights exist for ``groups=3`` and ``widen_factor=1.0`` alone.
     """
 
     version = 1
-
-    def __init__(
-        self,
-        groups: int = 3,
-        widen_factor: float = 1.0,
-        pretrained: bool = False,
-        **kwargs,
-    ) -> None:
-        super().__init__(groups, widen_factor, **kwargs)
-        if pretrained and (groups, widen_factor) != (3, 1.0):
-            raise UserError(
-                'ShuffleNetV1: ImageNet weights exist for groups=3 and '
-                f'widen_factor=1.0, not {groups} and {widen_factor}; set '
-                'pretrained=False'
-            )
-        self._pretrained = pretrained
 
 
 @MODELS.register_module()
 class ShuffleNetV2(_Published, _ShuffleNetV2):
     """mmpretrain's ``ShuffleNetV2`` with ``pretrained``, as timm's networks.
 
-    Args:
-        widen_factor: 0.5, 1.0, 1.5 or 2.0, on the number of channels.
-        pretrained: start training from mmpretrain's ImageNet weights, which
-            exist for ``widen_factor=1.0`` alone.
+    Weights exist for ``widen_factor=1.0`` alone.
     """
 
     version = 2
-
-    def __init__(
-        self, widen_factor: float = 1.0, pretrained: bool = False, **kwargs
-    ) -> None:
-        super().__init__(widen_factor, **kwargs)
-        if pretrained and widen_factor != 1.0:
-            raise UserError(
-                'ShuffleNetV2: ImageNet weights exist for widen_factor=1.0, '
-                f'not {widen_factor}; set pretrained=False'
-            )
-        self._pretrained = pretrained
 
 
 # Of mmpretrain's configs/shufflenet_v*/metafile.yml: 68.13 and 69.55 % top-1.

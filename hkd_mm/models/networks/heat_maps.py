@@ -31,9 +31,7 @@ def choose(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 def heat_maps(
     network: nn.Module, images: torch.Tensor, labels: np.ndarray
 ) -> np.ndarray:
-    """Grad-CAM of the true class at the last layer that has places.
-
-    Selvaraju et al., ICCV 2017.
+    """Grad-CAM (Selvaraju et al., ICCV 2017) at the last layer that has places.
 
     Args:
         network: takes (B, 3, H, W), returns (B, C).
@@ -50,11 +48,9 @@ def heat_maps(
     parts = []
     with GradCAM(model=network, target_layers=[layer]) as cam:
         for start in range(0, len(images), 16):
-            targets = [
-                ClassifierOutputTarget(int(label))
-                for label in labels[start : start + 16]
-            ]
-            parts.append(cam(images[start : start + 16], targets))
+            part = slice(start, start + 16)
+            targets = [ClassifierOutputTarget(int(label)) for label in labels[part]]
+            parts.append(cam(images[part], targets))
     return np.concatenate(parts)
 
 

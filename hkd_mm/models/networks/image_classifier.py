@@ -129,11 +129,7 @@ class SimKDClassifier(ImageClassifier):
         self.head.fc.requires_grad_(False)
 
     def reuse_last_layer(self, layer: nn.Linear) -> None:
-        """Copy the trained last layer of the teacher.
-
-        Raises:
-            UserError: it has another size than the config's teacher.
-        """
+        """Copy the trained last layer of the teacher."""
         own = self.head.fc
         if layer.weight.shape != own.weight.shape:
             raise UserError(

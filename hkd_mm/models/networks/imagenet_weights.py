@@ -73,22 +73,6 @@ def hub_weights(repo: str, name: str, revision: str | None = None) -> Path:
     return fetch_weights(hf_hub_url(repo, file, revision=revision), name)
 
 
-def load_backbone(backbone: torch.nn.Module, path: Path, name: str) -> None:
-    """Load the backbone's part of a classifier that mmpretrain publishes."""
-    prefix = 'backbone.'
-    state = {
-        key.removeprefix(prefix): value
-        for key, value in safe_load(path)['state_dict'].items()
-        if key.startswith(prefix)
-    }
-    try:
-        backbone.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(
-            f'{path} does not hold weights of {name}; replace or remove the file'
-        ) from error
-
-
 def convert_efficientnet_lite(
     number: int, out: str | os.PathLike | None = None
 ) -> Path:

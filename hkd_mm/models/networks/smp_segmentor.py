@@ -105,10 +105,6 @@ def load_imagenet(
 
     Those of three channels are adapted as the library does: the first layer
     is summed over them for one channel and repeated for more.
-
-    Raises:
-        UserError: there are no weights, they can neither be found nor
-            fetched, or they are those of another network.
     """
     timm = encoder_name.startswith('tu-')
     path = (published_weights if timm else _published)(encoder_name.removeprefix('tu-'))

@@ -16,11 +16,7 @@ from hkd_mm.registry import TASK_UTILS
 
 
 def build(position: int, config: dict) -> tuple[Augmentation, str, dict]:
-    """An operation, its name and all its arguments, defaults included.
-
-    Raises:
-        UserError: no such operation, or not such arguments.
-    """
+    """An operation, its name and all its arguments, defaults included."""
     where = f'data_preprocessor.augment[{position}]'
     kind = config.get('type') if isinstance(config, dict) else None
     found = TASK_UTILS.get(kind) if isinstance(kind, str) else None

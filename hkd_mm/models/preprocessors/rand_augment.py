@@ -15,21 +15,9 @@ from hkd_mm.models.preprocessors.augmentation import Draw, Filled, Size, Values,
 from hkd_mm.registry import TASK_UTILS
 from hkd_mm.structures.packed_samples import copy_of
 
-OPERATIONS = (
-    'identity',
-    'autocontrast',
-    'equalize',
-    'rotate',
-    'solarize',
-    'color',
-    'posterize',
-    'contrast',
-    'brightness',
-    'sharpness',
-    'shear_x',
-    'shear_y',
-    'translate_x',
-    'translate_y',
+OPERATIONS = tuple(
+    'identity autocontrast equalize rotate solarize color posterize contrast '
+    'brightness sharpness shear_x shear_y translate_x translate_y'.split()
 )
 _Number = Annotated[int, Field(ge=0, le=100)]
 _UNSIGNED = ('identity', 'autocontrast', 'equalize', 'solarize', 'posterize')
